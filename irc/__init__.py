@@ -38,7 +38,7 @@ _exports = {
     "trace": "irc.driver",
 }
 
-__all__ = ["__version__", *_exports]  # noqa: PLE0604, F822
+__all__ = ["__version__", *_exports]
 
 
 def __getattr__(name: str) -> Any:

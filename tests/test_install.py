@@ -1,0 +1,121 @@
+"""The package as installed: what the wheel holds, what importing costs, and the sentinel.
+
+The PyPI distribution `irc` is a chat library with a package folder of the same name. pip lays it over
+ours without a word; the `irc` command must then say so, whatever is left.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from installing import PACKAGES, PIP, ROOT, build_wheel, command, fresh_environment, install
+
+import irc
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def python(tmp_path: Path, wheel: Path) -> Path:
+    """The Python of an environment of its own, in which the wheel is installed."""
+    python = fresh_environment(tmp_path / "environment")
+    install(python, wheel)
+    return python
+
+
+def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
+    kept = {".py", ".lark"}
+    expected = {
+        f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, inside in PACKAGES.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+        if path.suffix in kept or path.name == "py.typed" or "templates" in path.parts
+    }
+    held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    assert held == expected, "a folder may be missing from `packages` in pyproject.toml"
+
+
+def test_installed_wheel_is_one_package(python: Path, tmp_path: Path) -> None:
+    program = "import irc.passes, irc.backends.triton as b; print(b.__file__, irc.__path__)"
+    done = command(python, "-c", program, cwd=tmp_path)
+    [environment] = (tmp_path / "environment").glob("lib/python*/site-packages")
+    folder = environment / "irc"
+    assert done.stdout == f"{folder}/backends/triton/__init__.py ['{folder}']\n"
+
+
+@pytest.mark.parametrize("cwd", [ROOT, ROOT / "tests", Path("/")])
+def test_checkout_is_one_package_from_any_folder(cwd: Path) -> None:
+    program = "import irc.frontends.onnx as f, irc.passes as p; print(f.__file__); print(p.__file__)"
+    done = command(sys.executable, "-c", program, cwd=cwd)
+    assert done.stdout.split() == [f"{ROOT}/frontends/onnx/__init__.py", f"{ROOT}/passes/__init__.py"]
+
+
+def test_importing_irc_loads_nothing_heavy() -> None:
+    program = "import sys, json, irc; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(command(sys.executable, "-c", program).stdout))
+    heavy = {"numpy", "onnx", "onnxruntime", "torch", "triton", "sympy", "lark", "rich", "click"}
+    assert not loaded & heavy
+    assert {m for m in loaded if m.startswith("irc.")} == {"irc._version"}
+
+
+def test_version_is_stated_once() -> None:
+    assert irc.__version__ == importlib.import_module("irc._version").__version__
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(irc._exports))
+def test_public_name_resolves_and_shadows_no_submodule(name: str) -> None:
+    assert callable(getattr(irc, name))
+    homes = [Path(p) for p in irc.__path__]
+    assert not any((home / f"{name}.py").exists() or (home / name).is_dir() for home in homes)
+
+
+def run_command(python: Path) -> subprocess.CompletedProcess[str]:
+    return command(python.with_name("irc"), "--version", cwd=python.parent, check=False)
+
+
+def assert_overwritten(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.startswith("error[install.overwritten]: ")
+    assert "pip uninstall -y irc irc-compiler && pip install irc-compiler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_chat_library_installed_over_ours_is_noticed(python: Path, wheel: Path) -> None:
+    done = run_command(python)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert irc.__version__ in done.stdout
+
+    install(python, "irc")
+    assert_overwritten(run_command(python))
+
+    # The chat library takes irc/__init__.py away with it: a package without one is no better.
+    command(*PIP, "--python", python, "uninstall", "-y", "irc")
+    done = run_command(python)
+    assert_overwritten(done)
+    assert "__init__.py (missing)" in done.stderr
+
+    # The remedy works.
+    command(*PIP, "--python", python, "uninstall", "-y", "irc", "irc-compiler")
+    assert not python.with_name("irc").exists()
+    install(python, wheel)
+    assert run_command(python).returncode == 0
+
+
+def test_ours_installed_over_the_chat_library_works(tmp_path: Path, wheel: Path) -> None:
+    python = fresh_environment(tmp_path / "environment")
+    install(python, "irc")
+    install(python, wheel)
+    done = run_command(python)
+    assert (done.returncode, done.stderr) == (0, "")
