@@ -1,0 +1,160 @@
+"""Diagnostics: the layout of DESIGN.md to the letter, carets under the right word, and a whole code table."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from irc.diagnostics import (
+    CODES,
+    UNKNOWN,
+    Diagnostic,
+    Exit,
+    InternalError,
+    IrcError,
+    Location,
+    SourceSpan,
+    explain,
+    fail,
+    printable,
+)
+
+LINE = "    %y = add %x, %o : f16[B, S, 768]"
+SPAN = SourceSpan("block.irc", 12, LINE, 14, 6, "dim 2: 768 vs 770")
+
+
+def test_the_layout_of_the_design() -> None:
+    location = Location("gpt.py", 52, name="h.0.attn").by("legalize").by("rule expand(attention)")
+    error = fail("type.broadcast", "add: cannot broadcast f16[B, S, 768] with f16[770]", at=location, text=SPAN)
+    assert str(error) == """\
+error[type.broadcast]: add: cannot broadcast f16[B, S, 768] with f16[770]
+  --> block.irc:12:14
+   |  %y = add %x, %o : f16[B, S, 768]
+   |           ^^^^^^ dim 2: 768 vs 770
+  from: gpt.py:52 (h.0.attn)
+  after: legalize, rule expand(attention)
+  help: irc explain type.broadcast"""
+
+
+def test_without_text_the_location_is_the_place() -> None:
+    error = fail("onnx.invalid", "bad\nworse", at=Location(name="/h/0/Add"), origin=Location("gpt.py", 3),
+                 expected="good", help="mend it", notes=["one", "two"])
+    assert str(error) == """\
+error[onnx.invalid]: bad
+    worse
+  --> /h/0/Add
+  from: gpt.py:3
+  expected: good
+  note: one
+  note: two
+  help: mend it"""
+    assert str(fail("file.missing", "no x")) == "error[file.missing]: no x\n  help: irc explain file.missing"
+
+
+def test_a_location_that_is_the_quoted_line_is_not_repeated() -> None:
+    assert "from:" not in str(fail("text.syntax", "no", at=Location("block.irc", 12, 3), text=SPAN))
+
+
+def test_color_only_adds_escapes() -> None:
+    diagnostic = Diagnostic("type.broadcast", "no", text=SPAN)
+    colored = diagnostic.render(color=True)
+    assert "\x1b[" in colored and "\x1b[" not in diagnostic.render()
+    for escape in ("\x1b[1;31m", "\x1b[34m", "\x1b[0m"):
+        colored = colored.replace(escape, "")
+    assert colored == diagnostic.render()
+
+
+def caret_lines(source: str, column: int, length: int = 1) -> tuple[str, str]:
+    text = fail("text.syntax", "no", text=SourceSpan("a", 1, source, column, length)).diagnostics[0].render()
+    quoted, caret = text.split("\n")[2:4]
+    return quoted.removeprefix("   |  "), caret.removeprefix("   |  ")
+
+
+def test_carets() -> None:
+    assert caret_lines("\t%x = op", 7, 2) == ("%x = op", "     ^^")
+    assert caret_lines("op", 99, 5) == ("op", "  ^")                 # past the end: one column behind it
+    assert caret_lines("", 1) == ("", "^")
+    assert caret_lines("  x", 1) == ("  x", "^")                     # in the indentation
+    assert caret_lines("変数 = op", 6, 2) == ("変数 = op", "       ^^")  # wide characters take two columns
+    assert caret_lines("a\x1bb c", 5) == ("a\\x1bb c", "       ^")     # an escape is spelled out, and counted
+
+
+@pytest.mark.parametrize("column", [1, 50, 4000, 9999])
+def test_a_long_line_is_clipped_around_the_caret(column: int) -> None:
+    source = "".join(chr(ord("a") + i % 26) for i in range(10_000))
+    quoted, caret = caret_lines(source, column, 3)
+    assert len(quoted) < 120
+    under = quoted[caret.index("^"):caret.rindex("^") + 1]
+    assert under == source[column - 1:column + 2]
+    assert len(caret_lines(source, column, 5000)[1]) < 250
+
+
+def test_hostile_names_cannot_write_to_the_terminal() -> None:
+    text = str(fail("onnx.invalid", "node '\x1b[2J\u202e'", at=Location("\x07.onnx", name="\r\ud800"), notes=["\x00"]))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\\x1b[2J\\u202e" in text and "\\ud800" in text
+    assert printable("h.0/attn é") == "h.0/attn é"
+
+
+def test_locations() -> None:
+    location = Location("gpt.py", 41, 8, "h.0.attn")
+    assert str(location) == "gpt.py:41:8 (h.0.attn)"
+    assert str(Location("gpt.py")) == "gpt.py" and str(Location(name="n")) == "n" and str(UNKNOWN) == "unknown"
+    assert location.by("raise(gelu)").by("raise(gelu)").by("fold").made_by == ("raise(gelu)", "fold")
+    assert location.made_by == ()
+    assert not UNKNOWN.known and location.known
+
+
+def test_placed_fills_only_what_is_missing() -> None:
+    here, there = Location("a", 1), Location("b", 2)
+    error = IrcError([Diagnostic("type.rank", "one"), Diagnostic("type.rank", "two", there)]).placed(here, SPAN)
+    assert [d.location for d in error.diagnostics] == [here, there]
+    assert all(d.text == SPAN for d in error.diagnostics)
+    assert isinstance(fail("internal.error", "x").placed(here), InternalError)
+
+
+def test_the_first_finding_decides() -> None:
+    error = IrcError([Diagnostic("check.differs", "a"), Diagnostic("type.dtype", "b")])
+    assert (error.code, error.exit_code) == ("check.differs", 1)
+    assert str(error).count("error[") == 2
+    assert pickle.loads(pickle.dumps(error)).diagnostics == error.diagnostics
+
+
+def test_internal_errors_end_with_70() -> None:
+    error = fail("internal.pass", "fold raised")
+    assert isinstance(error, InternalError) and error.exit_code == 70
+    assert InternalError([Diagnostic("verify.types", "after fold")]).exit_code == 70
+
+
+def test_unknown_codes_are_our_bug() -> None:
+    with pytest.raises(AssertionError, match=r"no\.such"):
+        fail("no.such", "x")
+    with pytest.raises(AssertionError):
+        IrcError([])
+
+
+def test_every_code_is_explained() -> None:
+    for code, entry in CODES.items():
+        area, what = code.split(".")
+        assert area.isidentifier() and what.isidentifier() and code == code.lower()
+        assert entry.exit_code in set(Exit) - {Exit.FINE}
+        assert (entry.exit_code == Exit.INTERNAL) == (area == "internal")
+        text = explain(code)
+        assert text.startswith(f"{code}: {entry.summary}\n") and max(map(len, text.split("\n"))) <= 120
+        for sentence in (entry.explanation, entry.remedy):
+            assert sentence.strip() == sentence and "  " not in sentence and sentence
+    rules = [entry.summary.split(":")[0] for code, entry in CODES.items() if code.startswith("fuse.")]
+    assert rules == [f"F{number}" for number in range(1, 15)]
+
+
+def test_explaining_an_unknown_code_suggests() -> None:
+    with pytest.raises(IrcError, match=r"type\.broadcast") as caught:
+        explain("type.brodcast")
+    assert (caught.value.code, caught.value.exit_code) == ("usage.unknown_code", 2)
+
+
+def test_loads_no_array_library() -> None:
+    subprocess.run([sys.executable, "-c", "import sys, irc.diagnostics; assert 'numpy' not in sys.modules"], check=True)
