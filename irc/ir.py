@@ -1,0 +1,753 @@
+"""The IR: Module > Function > Block > Operation, in SSA form.
+
+An operation has operands, results, attributes, regions and a location. Control flow is structured: a region
+holds exactly one block, and the regions of `if` and `loop` capture values by dominance, while functions and
+`kernel` are isolated. Values know their uses and keep the names their source gave them.
+
+Every edit (append, insert before, erase, replace uses, dominance query) takes amortized constant time: blocks
+are linked lists whose order numbers have gaps, in the way of Dietz and Sleator's order maintenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from irc import dims
+from irc.diagnostics import UNKNOWN, Location, fail
+from irc.dims import Dim, Symbol
+from irc.types import TensorType
+
+# int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
+Attribute = Any
+ORDER_GAP = 1 << 20
+
+
+class Definition(Protocol):
+    """What an operation needs to know of its definition; `irc.op` has the whole."""
+
+    name: str
+
+    @property
+    def has_effect(self) -> bool: ...
+
+    @property
+    def is_terminator(self) -> bool: ...
+
+    @property
+    def is_isolated(self) -> bool: ...
+
+
+class FunctionName(str):
+    """An attribute that names a function of the module, printed `@name`."""
+
+    __slots__ = ()
+
+
+class Value:
+    """A result of an operation or an argument of a block.
+
+    `uses` maps (operation, operand index) to None: a dictionary, so that removal is constant and order is that of insertion.
+    """
+
+    __slots__ = ("index", "name", "owner", "type", "uses")
+
+    def __init__(self, type_: TensorType, owner: Operation | Block, index: int, name: str = "") -> None:
+        self.type = type_
+        self.owner = owner
+        self.index = index
+        self.name = name
+        self.uses: dict[tuple[Operation, int], None] = {}
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The dims; raises `type.rank` when unranked."""
+        return self.type.dims
+
+    @property
+    def rank(self) -> int:
+        return self.type.rank
+
+    @property
+    def operation(self) -> Operation | None:
+        """The operation that defines this value, or None for an argument of a block."""
+        return self.owner if isinstance(self.owner, Operation) else None
+
+    @property
+    def block(self) -> Block | None:
+        """The block in which this value is defined."""
+        return self.owner.block if isinstance(self.owner, Operation) else self.owner
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the name is a mere number, which gives way to a name from the source."""
+        return not self.name or self.name.isdecimal()
+
+    def users(self) -> Iterator[Operation]:
+        """Each operation that uses the value, once, in order of first use."""
+        return iter(dict.fromkeys(operation for operation, _ in self.uses))
+
+    def replace_uses(self, new: Value, where: Callable[[Operation], bool] | None = None) -> None:
+        """Make every use of this value (or those in operations that satisfy `where`) a use of `new`."""
+        if new is self:
+            return
+        for operation, index in list(self.uses):
+            if where is None or where(operation):
+                operation.set_operand(index, new)
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+class Operation:
+    """One step: `results = definition operands {attributes} : types regions`.
+
+    `symbols` are the dims born here (`bind`, `refine`, extern): they are written in the result types.
+    An operand is None where an optional one is absent.
+    """
+
+    __slots__ = ("_next", "_order", "_previous", "attributes", "block", "definition", "location", "operands",
+                 "regions", "results", "symbols")  # fmt: skip
+
+    def __init__(
+        self,
+        definition: Definition,
+        operands: Iterable[Value | None] = (),
+        attributes: Mapping[str, Attribute] | None = None,
+        result_types: Iterable[TensorType] = (),
+        regions: Iterable[Region] = (),
+        *,
+        names: Sequence[str] = (),
+        symbols: Iterable[Symbol] = (),
+        location: Location = UNKNOWN,
+    ) -> None:
+        self.definition = definition
+        self.operands: list[Value | None] = list(operands)
+        self.attributes: dict[str, Attribute] = dict(attributes or {})
+        self.results = [
+            Value(type_, self, index, names[index] if index < len(names) else "")
+            for index, type_ in enumerate(result_types)
+        ]
+        self.regions = list(regions)
+        self.symbols = tuple(symbols)
+        self.location = location
+        self.block: Block | None = None
+        self._previous: Operation | None = None
+        self._next: Operation | None = None
+        self._order = 0
+        for index, operand in enumerate(self.operands):
+            if operand is not None:
+                operand.uses[self, index] = None
+        for region in self.regions:
+            region.parent = self
+
+    @property
+    def name(self) -> str:
+        """The name of its definition, e.g. `add`."""
+        return self.definition.name
+
+    @property
+    def result(self) -> Value:
+        """The only result."""
+        (result,) = self.results
+        return result
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The operands that are present."""
+        return [operand for operand in self.operands if operand is not None]
+
+    @property
+    def next(self) -> Operation | None:
+        return self._next
+
+    @property
+    def previous(self) -> Operation | None:
+        return self._previous
+
+    @property
+    def parent(self) -> Operation | None:
+        """The operation whose region holds this one, or None at the top of a function."""
+        return None if self.block is None or self.block.region is None else self.block.region.parent
+
+    @property
+    def function(self) -> Function | None:
+        return None if self.block is None else self.block.function
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it must be kept though nothing uses its results, itself or by an operation inside it."""
+        if self.definition.has_effect or self.definition.is_terminator:
+            return True
+        return any(
+            inner.has_effect for region in self.regions for inner in region.block if not inner.definition.is_terminator
+        )
+
+    def set_operand(self, index: int, value: Value | None) -> None:
+        """Replace one operand and keep the use lists true."""
+        old = self.operands[index]
+        if old is not None:
+            del old.uses[self, index]
+        self.operands[index] = value
+        if value is not None:
+            value.uses[self, index] = None
+
+    def set_operands(self, values: Iterable[Value | None]) -> None:
+        """Replace all operands; their number may change."""
+        for index, old in enumerate(self.operands):
+            if old is not None:
+                del old.uses[self, index]
+        self.operands = list(values)
+        for index, value in enumerate(self.operands):
+            if value is not None:
+                value.uses[self, index] = None
+
+    def erase(self) -> None:
+        """Remove it from its block; its results must be unused."""
+        for result in self.results:
+            if result.uses:
+                user = next(result.users())
+                raise ValueError(f"%{result.name} of {self.name} is still used by {user.name}")
+        for region in self.regions:
+            for inner in reversed(list(region.block)):
+                inner.erase()
+        if self.block is not None:
+            self.block.remove(self)
+        self.set_operands(())
+
+    def replace(self, values: Sequence[Value], names: bool = True) -> None:
+        """Replace the results by `values` and erase the operation.
+
+        With `names`, a new value that has only a number takes over the name of the result it stands for.
+        """
+        for result, value in zip(self.results, values, strict=True):
+            result.replace_uses(value)
+        old_names = [result.name for result in self.results]
+        self.erase()
+        if names:
+            for name, value in zip(old_names, values, strict=True):
+                if value.is_anonymous and not name.isdecimal():
+                    rename(value, name)
+
+    def precedes(self, other: Operation) -> bool:
+        """Whether it stands before `other` in the same block."""
+        return self._order < other._order
+
+    def walk(self) -> Iterator[Operation]:
+        """Itself and every operation inside it, outer before inner; the current one may be erased."""
+        yield self
+        for region in self.regions:
+            for inner in region.block:
+                yield from inner.walk()
+
+    def __repr__(self) -> str:
+        results = ", ".join(f"%{result.name}" for result in self.results)
+        operands = ", ".join("_" if operand is None else f"%{operand.name}" for operand in self.operands)
+        return f"<{results} = {self.name} {operands}>"
+
+
+class Block:
+    """A list of operations with arguments; the last operation is the terminator once it is whole."""
+
+    __slots__ = ("_first", "_last", "_size", "arguments", "function_", "region")
+
+    def __init__(self, argument_types: Iterable[TensorType] = (), names: Sequence[str] = ()) -> None:
+        self.arguments = [
+            Value(type_, self, index, names[index] if index < len(names) else "")
+            for index, type_ in enumerate(argument_types)
+        ]
+        self.region: Region | None = None
+        self.function_: Function | None = None
+        self._first: Operation | None = None
+        self._last: Operation | None = None
+        self._size = 0
+
+    @property
+    def function(self) -> Function | None:
+        block: Block | None = self
+        while block is not None and block.function_ is None:
+            parent = block.region.parent if block.region is not None else None
+            block = parent.block if parent is not None else None
+        return block.function_ if block is not None else None
+
+    @property
+    def first(self) -> Operation | None:
+        return self._first
+
+    @property
+    def last(self) -> Operation | None:
+        return self._last
+
+    @property
+    def terminator(self) -> Operation:
+        """The last operation, which must end the block."""
+        if self._last is None or not self._last.definition.is_terminator:
+            raise fail("verify.region", "a block must end with `return` or `yield`")
+        return self._last
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Operation]:
+        """The operations in order; the current one may be erased or replaced while iterating."""
+        operation = self._first
+        while operation is not None:
+            following = operation._next
+            yield operation
+            operation = following
+
+    def __reversed__(self) -> Iterator[Operation]:
+        operation = self._last
+        while operation is not None:
+            before = operation._previous
+            yield operation
+            operation = before
+
+    def add_argument(self, type_: TensorType, name: str = "") -> Value:
+        value = Value(type_, self, len(self.arguments), name)
+        self.arguments.append(value)
+        function = self.function
+        if function is not None:
+            function.claim(value)
+        return value
+
+    def append(self, operation: Operation) -> Operation:
+        return self.insert(operation, None)
+
+    def insert(self, operation: Operation, before: Operation | None) -> Operation:
+        """Insert a detached operation before another one of this block, or at the end for None."""
+        if operation.block is not None:
+            raise ValueError(f"{operation.name} is already in a block")
+        after = self._last if before is None else before._previous
+        operation.block, operation._previous, operation._next = self, after, before
+        if after is None:
+            self._first = operation
+        else:
+            after._next = operation
+        if before is None:
+            self._last = operation
+            operation._order = ORDER_GAP if after is None else after._order + ORDER_GAP
+        else:
+            before._previous = operation
+            low = before._order - 2 * ORDER_GAP if after is None else after._order
+            operation._order = (low + before._order) // 2
+            if operation._order == low:
+                self._renumber()
+        self._size += 1
+        function = self.function
+        if function is not None:
+            function.claim_all(operation)
+        return operation
+
+    def remove(self, operation: Operation) -> Operation:
+        """Detach an operation without erasing it: its operands stay, its names are given up."""
+        before, after = operation._previous, operation._next
+        if before is None:
+            self._first = after
+        else:
+            before._next = after
+        if after is None:
+            self._last = before
+        else:
+            after._previous = before
+        function = self.function
+        if function is not None:
+            function.release_all(operation)
+        operation.block = operation._previous = operation._next = None
+        self._size -= 1
+        return operation
+
+    def _renumber(self) -> None:
+        for position, operation in enumerate(self):
+            operation._order = (position + 1) * ORDER_GAP
+
+
+class Region:
+    """A block inside an operation."""
+
+    __slots__ = ("block", "parent")
+
+    def __init__(self, block: Block | None = None) -> None:
+        self.block = block if block is not None else Block()
+        self.block.region = self
+        self.parent: Operation | None = None
+
+
+class Function:
+    """A named function with its symbols, its arguments and one block that ends in `return`.
+
+    `symbols` are those of the signature; `born` those that an operation inside defines. `symbol` is the only
+    place that makes one: two symbols of one function never share a name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argument_types: Iterable[TensorType] = (),
+        argument_names: Sequence[str] = (),
+        *,
+        location: Location = UNKNOWN,
+    ) -> None:
+        self.name = name
+        self.symbols: dict[str, Symbol] = {}
+        self.born: dict[str, Symbol] = {}
+        self.location = location
+        self.result_names: tuple[str, ...] | None = None  # None: each result is called as the value returned
+        self._names: dict[str, Value] = {}
+        self._suffixes: dict[str, int] = {}
+        self.block = Block()
+        self.block.function_ = self
+        for index, type_ in enumerate(argument_types):
+            self.block.add_argument(type_, argument_names[index] if index < len(argument_names) else "")
+
+    @property
+    def arguments(self) -> list[Value]:
+        return self.block.arguments
+
+    @property
+    def returned(self) -> list[Value]:
+        """The values that it returns."""
+        return self.block.terminator.inputs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What its results are called: `result_names`, or the names of the values returned."""
+        return self.result_names if self.result_names is not None else tuple(value.name for value in self.returned)
+
+    def symbol(
+        self,
+        name: str,
+        low: int = dims.IMPORTED_LOW,
+        high: int = dims.IMPORTED_HIGH,
+        multiple: int = 1,
+        *,
+        born: bool = False,
+    ) -> Symbol:
+        """Make the symbol `name`: of the signature, or `born` at an operation. A name is taken only once."""
+        if name in self.symbols or name in self.born:
+            raise fail("verify.symbols", f"@{self.name} already has a symbol `{name}`")
+        symbol = dims.symbol(name, low, high, multiple)
+        (self.born if born else self.symbols)[name] = symbol
+        return symbol
+
+    def fresh_symbol(self, hint: str, low: int = 0, high: int = dims.IMPORTED_HIGH, multiple: int = 1) -> Symbol:
+        """A symbol born at an operation, named `hint` or, if that is taken, `hint_1` and so on."""
+        name, count = hint, 0
+        while name in self.symbols or name in self.born:
+            count += 1
+            name = f"{hint}_{count}"
+        return self.symbol(name, low, high, multiple, born=True)
+
+    def find_symbol(self, name: str) -> Symbol:
+        """The symbol called `name`; raises `dim.unbound`."""
+        symbol = self.symbols.get(name) or self.born.get(name)
+        if symbol is None:
+            raise fail("dim.unbound", f"@{self.name} has no symbol `{name}`")
+        return symbol
+
+    def find(self, name: str) -> Value:
+        """The value called `name` (without the percent sign); raises `text.undefined_name`."""
+        if name not in self._names:
+            raise fail("text.undefined_name", f"@{self.name} has no value %{name}")
+        return self._names[name]
+
+    def claim(self, value: Value) -> None:
+        """Give a value a name that is unique in the function: its own, or one with a number behind it."""
+        name = value.name
+        if self._names.get(name) is value:
+            return
+        if not name or name in self._names:
+            stem = "" if value.is_anonymous else f"{name}_"
+            number = self._suffixes.get(stem, 0 if not stem else 1)
+            while (name := f"{stem}{number}") in self._names:
+                number += 1
+            self._suffixes[stem] = number + 1
+        value.name = name
+        self._names[name] = value
+
+    def claim_all(self, operation: Operation) -> None:
+        for result in operation.results:
+            self.claim(result)
+        for region in operation.regions:
+            for argument in region.block.arguments:
+                self.claim(argument)
+            for inner in region.block:
+                self.claim_all(inner)
+
+    def release(self, value: Value) -> None:
+        if self._names.get(value.name) is value:
+            del self._names[value.name]
+
+    def release_all(self, operation: Operation) -> None:
+        for result in operation.results:
+            self.release(result)
+        for region in operation.regions:
+            for argument in region.block.arguments:
+                self.release(argument)
+            for inner in region.block:
+                self.release_all(inner)
+
+    def walk(self) -> Iterator[Operation]:
+        """Every operation, outer before inner."""
+        for operation in self.block:
+            yield from operation.walk()
+
+    def __repr__(self) -> str:
+        return f"<function @{self.name}>"
+
+
+class Module:
+    """Functions by name; the first is the entry unless one is called `main`.
+
+    `source` and `source_digest` name the file that holds the data of named constants, where there is one.
+    """
+
+    # How `str` prints: set by `irc.printer`, which stands above this room.
+    to_text: ClassVar[Callable[[Module], str]] = object.__repr__
+
+    def __init__(self, name: str = "module", functions: Iterable[Function] = ()) -> None:
+        self.name = name
+        self.functions: dict[str, Function] = {}
+        self.source: str | None = None
+        self.source_digest: str | None = None
+        for function in functions:
+            self.add(function)
+
+    def add(self, function: Function) -> Function:
+        if function.name in self.functions:
+            raise fail("verify.names", f"the module already has a function @{function.name}")
+        self.functions[function.name] = function
+        return function
+
+    @property
+    def main(self) -> Function:
+        """The entry: `@main`, or else the first function."""
+        if not self.functions:
+            raise fail("verify.return", f"module @{self.name} has no function")
+        return self.functions.get("main") or next(iter(self.functions.values()))
+
+    def walk(self) -> Iterator[Operation]:
+        for function in self.functions.values():
+            yield from function.walk()
+
+    def clone(self) -> Module:
+        """A deep copy: operations and symbols are new, constant data is shared."""
+        copy = Module(self.name, [clone_function(function) for function in self.functions.values()])
+        copy.source, copy.source_digest = self.source, self.source_digest
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Module) and difference(self, other) is None
+
+    __hash__ = None  # type: ignore[assignment]  # mutable: equality is by structure
+
+    def __str__(self) -> str:
+        return Module.to_text(self)
+
+
+def rename(value: Value, name: str) -> None:
+    """Give a value a name, made unique in its function."""
+    function = value.block.function if value.block is not None else None
+    if function is not None:
+        function.release(value)
+    value.name = name
+    if function is not None:
+        function.claim(value)
+
+
+def dominates(value: Value, operation: Operation) -> bool:
+    """Whether `value` is defined on every way to `operation` and visible there: isolated operations hide what is outside."""
+    home = value.block
+    while operation.block is not home:
+        parent = operation.parent
+        if parent is None or parent.definition.is_isolated:
+            return False
+        operation = parent
+    return value.operation is None or (value.operation is not operation and value.operation.precedes(operation))
+
+
+# -- cloning ---------------------------------------------------------------------------------------------------
+
+
+class Cloner:
+    """Copies operations, mapping values (`values`) and symbols (`symbols`) as it goes; what is not mapped is shared."""
+
+    def __init__(
+        self, values: Mapping[Value, Value] | None = None, symbols: Mapping[Symbol, Dim] | None = None
+    ) -> None:
+        self.values: dict[Value, Value] = dict(values or {})
+        self.symbols: dict[dims.Atom, Dim] = dict(symbols or {})
+
+    def type(self, type_: TensorType) -> TensorType:
+        return type_.substitute(self.symbols) if self.symbols else type_
+
+    def attribute(self, attribute: Attribute) -> Attribute:
+        if not self.symbols:
+            return attribute
+        if isinstance(attribute, dims.Expr):
+            return dims.substitute(attribute, self.symbols)
+        if isinstance(attribute, Symbol):
+            return next(iter(dims.free_symbols(self.symbols.get(attribute, attribute.expr))))
+        if isinstance(attribute, tuple):
+            return tuple(self.attribute(part) for part in attribute)
+        return attribute
+
+    def block(self, block: Block) -> Block:
+        copy = Block(
+            (self.type(argument.type) for argument in block.arguments), [argument.name for argument in block.arguments]
+        )
+        self.values.update(zip(block.arguments, copy.arguments, strict=True))
+        for operation in block:
+            copy.append(self.operation(operation))
+        return copy
+
+    def operation(self, operation: Operation) -> Operation:
+        """A detached copy."""
+        symbols = tuple(
+            next(iter(dims.free_symbols(self.symbols.get(symbol, symbol.expr)))) for symbol in operation.symbols
+        )
+        copy = Operation(
+            operation.definition,
+            [None if operand is None else self.values.get(operand, operand) for operand in operation.operands],
+            {name: self.attribute(attribute) for name, attribute in operation.attributes.items()},
+            [self.type(result.type) for result in operation.results],
+            [Region(self.block(region.block)) for region in operation.regions],
+            names=[result.name for result in operation.results],
+            symbols=symbols,
+            location=operation.location,
+        )
+        self.values.update(zip(operation.results, copy.results, strict=True))
+        return copy
+
+
+def clone_function(function: Function, name: str | None = None) -> Function:
+    """A copy with symbols of its own."""
+    copy = Function(name or function.name, location=function.location)
+    copies: dict[Symbol, Dim] = {}
+    for table, born in ((function.symbols, False), (function.born, True)):
+        for symbol in table.values():
+            copies[symbol] = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=born).expr
+    cloner = Cloner(symbols=copies)
+    for argument in function.arguments:
+        cloner.values[argument] = copy.block.add_argument(cloner.type(argument.type), argument.name)
+    for operation in function.block:
+        copy.block.append(cloner.operation(operation))
+    copy.result_names = function.result_names
+    return copy
+
+
+def inline_block(
+    block: Block,
+    arguments: Sequence[Value],
+    before: Operation,
+    location: Location | None = None,
+    symbols: Mapping[Symbol, Dim] | None = None,
+) -> list[Value]:
+    """Copy the operations of `block` before an operation, with `arguments` for its arguments; returns what it yields.
+
+    Copies lose their names (the caller names what survives) and take `location` where one is given.
+    """
+    if before.block is None:
+        raise ValueError("cannot inline before a detached operation")
+    cloner = Cloner(dict(zip(block.arguments, arguments, strict=True)), symbols)
+    for operation in block:
+        if operation.definition.is_terminator:
+            return [cloner.values.get(value, value) for value in operation.inputs]
+        copy = cloner.operation(operation)
+        for inner in copy.walk():
+            if location is not None:
+                inner.location = location
+        for result in copy.results:
+            result.name = ""
+        before.block.insert(copy, before)
+    raise fail("verify.region", "a block must end with `return` or `yield`")
+
+
+# -- equality --------------------------------------------------------------------------------------------------
+
+
+def difference(a: Module, b: Module) -> str | None:
+    """The first place in which two modules differ, in words, or None when they are equal.
+
+    Equal means: same functions, signatures, names, operations, attributes, constants and locations; symbols
+    correspond by name.
+    """
+    if (a.name, a.source, a.source_digest) != (b.name, b.source, b.source_digest):
+        return f"module header: @{a.name} {a.source} against @{b.name} {b.source}"
+    if list(a.functions) != list(b.functions):
+        return f"functions: {list(a.functions)} against {list(b.functions)}"
+    for name in a.functions:
+        found = _function_difference(a.functions[name], b.functions[name])
+        if found is not None:
+            return f"@{name}: {found}"
+    return None
+
+
+def _function_difference(a: Function, b: Function) -> str | None:
+    def describe(symbols: Mapping[str, Symbol]) -> list[tuple[str, int, int, int]]:
+        return [(symbol.name, symbol.low, symbol.high, symbol.multiple) for symbol in symbols.values()]
+
+    def births(function: Function) -> dict[str, Symbol]:
+        return {symbol.name: symbol for operation in function.walk() for symbol in operation.symbols}
+
+    born = births(b)
+    if describe(a.symbols) != describe(b.symbols) or describe(births(a)) != describe(born):
+        return "symbols differ"
+    if len(a.arguments) != len(b.arguments):
+        return f"{len(a.arguments)} arguments against {len(b.arguments)}"
+    if a.output_names != b.output_names or a.location != b.location:
+        return f"results or location: {a.output_names} {a.location} against {b.output_names} {b.location}"
+    symbols: dict[Symbol, Dim] = {}
+    for ours, theirs in ((a.symbols, b.symbols), (births(a), born)):
+        symbols.update({symbol: theirs[symbol.name].expr for symbol in ours.values()})
+    return _block_difference(a.block, b.block, Cloner(symbols=symbols))
+
+
+def _block_difference(a: Block, b: Block, cloner: Cloner) -> str | None:
+    def same_value(ours: Value, theirs: Value) -> str | None:
+        if (ours.name, cloner.type(ours.type)) != (theirs.name, theirs.type):
+            return f"{ours!r} against {theirs!r}"
+        cloner.values[ours] = theirs
+        return None
+
+    if len(a.arguments) != len(b.arguments) or len(a) != len(b):
+        return f"a block of {len(a)} operations against one of {len(b)}"
+    for ours, theirs in zip(a.arguments, b.arguments, strict=True):
+        if found := same_value(ours, theirs):
+            return found
+    for x, y in zip(a, b, strict=True):
+        mapped = [None if operand is None else cloner.values.get(operand) for operand in x.operands]
+        if (
+            x.name != y.name
+            or mapped != y.operands
+            or len(x.results) != len(y.results)
+            or len(x.regions) != len(y.regions)
+        ):
+            return f"{x!r} against {y!r}"
+        ours_attributes = {name: cloner.attribute(attribute) for name, attribute in x.attributes.items()}
+        if not same_attributes(ours_attributes, y.attributes):
+            return f"attributes of {x!r}: {x.attributes} against {y.attributes}"
+        if x.location != y.location:
+            return f"location of {x!r}: {x.location} against {y.location}"
+        for ours_region, theirs_region in zip(x.regions, y.regions, strict=True):
+            if found := _block_difference(ours_region.block, theirs_region.block, cloner):
+                return found
+        for ours, theirs in zip(x.results, y.results, strict=True):
+            if found := same_value(ours, theirs):
+                return found
+    return None
+
+
+def same_attributes(a: Attribute, b: Attribute) -> bool:
+    """Equality in which 1, 1.0 and True differ, nan equals nan, and 0.0 differs from -0.0."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(same_attributes(a[name], b[name]) for name in a)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same_attributes, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a.hex() == b.hex()
+    return type(a) is type(b) and bool(a == b)

@@ -1,0 +1,590 @@
+"""How operations are declared, and how calling one builds IR.
+
+There are three kinds of operation. A *primitive* has a type rule and a NumPy reference; a *named* operation
+has a body written in other operations, which is its only semantics; an *extern* operation is carried whole.
+Each is declared once, as a function: positional parameters are operands, keyword-only parameters attributes,
+and the docstring is its reference page.
+
+    @primitive(traits={"pointwise"})
+    def add(x: NumberType, y: NumberType, /) -> TensorType:      # the type rule: types in, types out
+        '''Sum, with NumPy broadcasting.'''
+        return broadcast_types(x, y)
+
+    @add.reference
+    def _(x, y): return np.add(x, y)
+
+    @op
+    def silu(x: Float, /) -> Value:                              # the body: values in, values out
+        '''x * sigmoid(x).'''
+        return mul(x, sigmoid(x))
+
+Calling a definition with values appends an operation at the active `Builder`; numbers become constants.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types as python_types
+import typing
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from irc import dims, types
+from irc.diagnostics import UNKNOWN, IrcError, Location, fail
+from irc.dims import Symbol
+from irc.dtypes import BOOL, F32, I64, DType
+from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
+from irc.types import TensorType
+from irc.weights import Tensor
+
+REQUIRED = inspect.Parameter.empty
+BODY_CACHE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """The element types that an operand may have, by kind, with the words for an error."""
+
+    kinds: frozenset[str]
+    words: str
+
+    def admits(self, dtype: DType) -> bool:
+        return dtype.kind in self.kinds
+
+
+_ANY = Constraint(frozenset({"float", "int", "uint", "bool", "complex", "string"}), "any element type")
+_FLOAT = Constraint(frozenset({"float"}), "a float type")
+_FLOAT_OR_COMPLEX = Constraint(frozenset({"float", "complex"}), "a float or complex type")
+_INTEGER = Constraint(frozenset({"int", "uint"}), "an integer type")
+_BOOLEAN = Constraint(frozenset({"bool"}), "bool")
+_NUMBER = Constraint(frozenset({"float", "int", "uint", "complex"}), "a number type")
+_REAL = Constraint(frozenset({"float", "int", "uint"}), "a real number type")
+_BITS = Constraint(frozenset({"int", "uint", "bool"}), "an integer type or bool")
+
+# Operands of a body ...
+AnyTensor = Annotated[Value, _ANY]
+Float = Annotated[Value, _FLOAT]
+Integer = Annotated[Value, _INTEGER]
+Boolean = Annotated[Value, _BOOLEAN]
+Number = Annotated[Value, _NUMBER]
+Real = Annotated[Value, _REAL]
+# ... and of a type rule.
+AnyType = Annotated[TensorType, _ANY]
+FloatType = Annotated[TensorType, _FLOAT]
+FloatOrComplexType = Annotated[TensorType, _FLOAT_OR_COMPLEX]
+IntegerType = Annotated[TensorType, _INTEGER]
+BooleanType = Annotated[TensorType, _BOOLEAN]
+NumberType = Annotated[TensorType, _NUMBER]
+RealType = Annotated[TensorType, _REAL]
+BitsType = Annotated[TensorType, _BITS]
+
+
+@dataclass(frozen=True)
+class OperandSpec:
+    """A positional parameter of a declaration. `variadic` ones come last and take any number."""
+
+    name: str
+    constraint: Constraint
+    optional: bool = False
+    variadic: bool = False
+
+
+@dataclass(frozen=True)
+class AttributeSpec:
+    """A keyword-only parameter: its Python annotation, and the default (`REQUIRED` where there is none)."""
+
+    name: str
+    annotation: Any
+    default: Any = REQUIRED
+
+    def coerce(self, value: Any) -> Attribute:
+        """The canonical form of a value given from Python or text; raises `type.attribute`."""
+        try:
+            return _coerce(self.annotation, value)
+        except (TypeError, ValueError, KeyError):
+            wanted = getattr(self.annotation, "__name__", None) or str(self.annotation)
+            raise fail(
+                "type.attribute", f"attribute `{self.name}` cannot be {value!r}", expected=wanted.replace("irc.", "")
+            ) from None
+
+
+def _coerce(annotation: Any, value: Any) -> Attribute:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, python_types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        for candidate in arguments:
+            if candidate is not type(None):
+                try:
+                    return _coerce(candidate, value)
+                except (TypeError, ValueError):
+                    continue
+        raise TypeError
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise TypeError
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_coerce(arguments[0], part) for part in value)
+        if len(arguments) != len(value):
+            raise TypeError
+        return tuple(_coerce(kind, part) for kind, part in zip(arguments, value, strict=True))
+    if origin is dict or annotation is dict:
+        return dict(value)
+    if annotation is Any:
+        return value
+    if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if annotation is FunctionName and isinstance(value, str):
+        return FunctionName(value)
+    if annotation is int and isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, annotation):
+        return value
+    if annotation is int and hasattr(value, "__index__"):
+        return int(value.__index__())
+    raise TypeError
+
+
+class OperationDefinition:
+    """One operation of the table: schema, type rule, semantics and documentation in one place.
+
+    `traits` are drawn from: `pointwise` (each result element depends on the operands' elements at the same
+    broadcast position), `view` (moves elements without computing), `commutative`, `effect`, `terminator`,
+    `isolated`, `declared` (its result types are stated, not inferred), `free` (costs nothing when fused).
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kind: Literal["primitive", "named", "extern"],
+        traits: Iterable[str] = (),
+        name: str | None = None,
+        samples: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self.name = name or function.__name__.rstrip("_")
+        self.kind = kind
+        self.traits = frozenset(traits)
+        self.doc = inspect.cleandoc(function.__doc__ or "")
+        self.source_function = function
+        self.samples = tuple(tuple(sample) for sample in samples)
+        self.spellings: list[Callable[..., Any]] = []
+        self.operand_specs, self.attribute_specs = _schema(function)
+        self._rule: Callable[..., Any] | None = function if kind != "named" else None
+        self._reference: Callable[..., Any] | None = None
+        self._body: Callable[..., Any] | None = function if kind == "named" else None
+        self._bodies: OrderedDict[Any, Function] = OrderedDict()
+
+    # -- declaring ---------------------------------------------------------------------------------------------
+
+    def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: the NumPy meaning of a primitive; arrays in operand order, attributes by keyword."""
+        self._reference = function
+        return function
+
+    def types(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: a type rule for a named operation, so that errors speak of it and not of its body."""
+        self._rule = function
+        return function
+
+    @property
+    def has_reference(self) -> bool:
+        return self._reference is not None
+
+    @property
+    def is_named(self) -> bool:
+        return self.kind == "named"
+
+    @property
+    def is_pointwise(self) -> bool:
+        return "pointwise" in self.traits
+
+    @property
+    def is_view(self) -> bool:
+        return "view" in self.traits
+
+    @property
+    def has_effect(self) -> bool:
+        return "effect" in self.traits
+
+    @property
+    def is_terminator(self) -> bool:
+        return "terminator" in self.traits
+
+    @property
+    def is_isolated(self) -> bool:
+        return "isolated" in self.traits
+
+    @property
+    def is_declared(self) -> bool:
+        return "declared" in self.traits
+
+    # -- meaning -----------------------------------------------------------------------------------------------
+
+    def normalize(self, attributes: Mapping[str, Any]) -> dict[str, Attribute]:
+        """All attributes in schema order, defaults filled in; raises `type.attribute`."""
+        unknown = [name for name in attributes if name not in self.attribute_specs]
+        if unknown:
+            known = ", ".join(self.attribute_specs) or "none"
+            raise fail("type.attribute", f"{self.name} has no attribute `{unknown[0]}`", expected=f"one of: {known}")
+        normal = {}
+        for name, spec in self.attribute_specs.items():
+            if name in attributes:
+                normal[name] = spec.coerce(attributes[name])
+            elif spec.default is REQUIRED:
+                raise fail("type.attribute", f"{self.name}: attribute `{name}` is missing")
+            else:
+                normal[name] = spec.default
+        return normal
+
+    def check_operands(self, operand_types: Sequence[TensorType | None]) -> None:
+        """Number, presence and element kinds of the operands; raises `type.operands` or `type.dtype`."""
+        specs = self.operand_specs
+        variadic = bool(specs) and specs[-1].variadic
+        needed = sum(not spec.optional and not spec.variadic for spec in specs)
+        if len(operand_types) < needed or (len(operand_types) > len(specs) and not variadic):
+            wanted = ", ".join(("*" if s.variadic else "") + s.name + ("?" if s.optional else "") for s in specs)
+            raise fail("type.operands", f"{self.name}: {len(operand_types)} operands given", expected=f"({wanted})")
+        for index, type_ in enumerate(operand_types):
+            spec = specs[min(index, len(specs) - 1)]
+            if type_ is None:
+                if not spec.optional:
+                    raise fail("type.operands", f"{self.name}: operand `{spec.name}` is missing")
+            elif not spec.constraint.admits(type_.dtype):
+                raise fail(
+                    "type.dtype", f"{self.name}: operand `{spec.name}` is {type_}", expected=spec.constraint.words
+                )
+
+    def infer(
+        self,
+        operand_types: Sequence[TensorType | None],
+        attributes: Mapping[str, Attribute],
+        declared: Sequence[TensorType] | None = None,
+        regions: Sequence[Region] = (),
+    ) -> tuple[TensorType, ...]:
+        """Result types from operand types and normalized attributes.
+
+        `declared` are the types stated in the text or by the builder, the only source for `declared`
+        operations. Raises coded errors that begin with the operation's name.
+        """
+        self.check_operands(operand_types)
+        try:
+            if self._rule is None:
+                return tuple(value.type for value in self.body(operand_types, attributes).returned)
+            padded = list(operand_types)
+            fixed = [spec for spec in self.operand_specs if not spec.variadic]
+            padded += [None] * (len(fixed) - len(padded))
+            extra: dict[str, Any] = {}
+            if self.is_declared:
+                extra["declared"] = None if declared is None else tuple(declared)
+            if "regions" in self.traits:
+                extra["regions"] = tuple(regions)
+            result = self._rule(*padded, **attributes, **extra)
+        except dims.DimError as error:
+            raise fail("type.broadcast", f"{self.name}: {error}") from None
+        except IrcError as error:
+            raise _prefixed(error, self.name) from None
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+    def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]:
+        """Run a primitive's NumPy reference; dims in attributes must already be integers."""
+        if self._reference is None:
+            raise NotImplementedError(f"{self.name} has no NumPy reference: the interpreter runs it itself")
+        result = self._reference(*arrays, **attributes)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+    def body(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute]) -> Function:
+        """The body of a named operation traced at these types, over the caller's symbols; memoized. Do not edit it."""
+        if self._body is None:
+            raise ValueError(f"{self.name} is {self.kind} and has no body")
+        return self._traced(self._body, tuple(operand_types), attributes)
+
+    def spelled(
+        self, index: int, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute]
+    ) -> Function:
+        """One of the other spellings (`@spelling`) traced at these types."""
+        return self._traced(self.spellings[index], tuple(operand_types), attributes)
+
+    def _traced(
+        self,
+        body: Callable[..., Any],
+        operand_types: tuple[TensorType | None, ...],
+        attributes: Mapping[str, Attribute],
+    ) -> Function:
+        key = (body, operand_types, tuple(attributes.items()))
+        function = self._bodies.get(key)
+        if function is None:
+            self.check_operands(operand_types)
+            names = [self.operand_specs[min(i, len(self.operand_specs) - 1)].name for i in range(len(operand_types))]
+            function = trace_function(self.name, lambda *values: body(*values, **attributes), operand_types, names)
+            self._bodies[key] = function
+            if len(self._bodies) > BODY_CACHE_SIZE:
+                self._bodies.popitem(last=False)
+        else:
+            self._bodies.move_to_end(key)
+        return function
+
+    # -- building ----------------------------------------------------------------------------------------------
+
+    def __call__(self, *operands: Any, name: str = "", **attributes: Any) -> Any:
+        """Append this operation at the active builder; returns its result, or a tuple of several."""
+        values = [self._operand(index, operand, operands) for index, operand in enumerate(operands)]
+        while values and values[-1] is None:
+            values.pop()
+        operation = Builder.active().create(self, values, attributes, names=(name,) if name else ())
+        return operation.results[0] if len(operation.results) == 1 else tuple(operation.results)
+
+    def _operand(self, index: int, operand: Any, operands: Sequence[Any]) -> Value | None:
+        if operand is None or isinstance(operand, Value):
+            return operand
+        if not isinstance(operand, (bool, int, float, complex)):
+            raise fail("type.operands", f"{self.name}: operand {index} is {operand!r}", expected="a value or a number")
+        spec = self.operand_specs[min(index, len(self.operand_specs) - 1)]
+        if spec.constraint is _BOOLEAN:
+            return literal(operand, BOOL)
+        if spec.constraint is _INTEGER and self.traits.isdisjoint({"pointwise"}):
+            return literal(operand, I64)
+        for position, other in enumerate(operands):
+            kind = self.operand_specs[min(position, len(self.operand_specs) - 1)].constraint
+            if isinstance(other, Value) and kind is not _BOOLEAN:
+                return literal(operand, other.dtype)
+        return literal(operand, F32 if isinstance(operand, float) else I64)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+
+def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    operands, attributes = [], {}
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints.get(parameter.name, Any)
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.name not in ("declared", "regions"):
+                attributes[parameter.name] = AttributeSpec(parameter.name, hint, parameter.default)
+            continue
+        optional = parameter.default is None
+        constraints = [hint, *typing.get_args(hint)]
+        found = [part for c in constraints for part in getattr(c, "__metadata__", ()) if isinstance(part, Constraint)]
+        constraint = found[0] if found else next((c for c in constraints if isinstance(c, Constraint)), _ANY)
+        variadic = parameter.kind is parameter.VAR_POSITIONAL
+        operands.append(OperandSpec(parameter.name, constraint, optional, variadic))
+    return tuple(operands), attributes
+
+
+def _prefixed(error: IrcError, name: str) -> IrcError:
+    first = error.diagnostics[0]
+    if first.message.startswith(f"{name}:"):
+        return error
+    return IrcError((replace(first, message=f"{name}: {first.message}"), *error.diagnostics[1:]))
+
+
+def primitive(
+    *, traits: Iterable[str] = (), name: str | None = None
+) -> Callable[[Callable[..., Any]], OperationDefinition]:
+    """Declare a primitive: the function is the type rule, `.reference` adds the NumPy meaning."""
+    return lambda function: OperationDefinition(function, "primitive", traits, name)
+
+
+@typing.overload
+def op(function: Callable[..., Any], /) -> OperationDefinition: ...
+@typing.overload
+def op(
+    *, name: str | None = None, traits: Iterable[str] = (), samples: Sequence[Sequence[str]] = ()
+) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
+def op(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    traits: Iterable[str] = (),
+    samples: Sequence[Sequence[str]] = (),
+) -> Any:
+    """Declare a named operation: the function is its body.
+
+    `samples` lists operand types at which raising traces the body as a pattern, e.g.
+    `samples=[("f32[B, S, 8]", "f32[8]")]`, where broadcasting makes the ranks a choice.
+    """
+    if function is not None:
+        return OperationDefinition(function, "named")
+    return lambda body: OperationDefinition(body, "named", traits, name, samples)
+
+
+def spelling(definition: OperationDefinition) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add another way in which people write a named operation; raising knows it as well as the body."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        definition.spellings.append(function)
+        return function
+
+    return add
+
+
+# -- building IR -----------------------------------------------------------------------------------------------
+
+_active: ContextVar[Builder | None] = ContextVar("irc_active_builder", default=None)
+
+
+class Builder:
+    """A place where operations are put: at the end of a block, or before an operation."""
+
+    def __init__(self, block: Block, before: Operation | None = None, location: Location = UNKNOWN) -> None:
+        self.block = block
+        self.before = before
+        self.location = location
+
+    @staticmethod
+    def before_operation(operation: Operation, location: Location | None = None) -> Builder:
+        if operation.block is None:
+            raise ValueError("the operation is detached")
+        return Builder(operation.block, operation, operation.location if location is None else location)
+
+    @staticmethod
+    def active() -> Builder:
+        builder = _active.get()
+        if builder is None:
+            raise fail(
+                "usage.no_builder",
+                "an operation was called outside of a trace",
+                help="call it inside `irc.trace(...)`, a rule, a body, or `with builder:`",
+            )
+        return builder
+
+    def __enter__(self) -> Builder:
+        self._token = _active.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _active.reset(self._token)
+
+    def create(
+        self,
+        definition: OperationDefinition,
+        operands: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        types: Sequence[TensorType] | None = None,
+        regions: Sequence[Region] = (),
+        names: Sequence[str] = (),
+        symbols: Sequence[Symbol] = (),
+    ) -> Operation:
+        """Make an operation, infer its result types (`types` are the declared ones) and insert it."""
+        try:
+            normal = definition.normalize(attributes or {})
+            operand_types = [None if value is None else value.type for value in operands]
+            result_types = definition.infer(operand_types, normal, types, regions)
+        except IrcError as error:
+            raise located(error, self.location) from None
+        operation = Operation(
+            definition, operands, normal, result_types, regions, names=names, symbols=symbols, location=self.location
+        )
+        self.block.insert(operation, self.before)
+        return operation
+
+
+def located(error: IrcError, location: Location) -> IrcError:
+    """The error with `location` where its first diagnostic has none."""
+    first = error.diagnostics[0]
+    if first.location != UNKNOWN or location == UNKNOWN:
+        return error
+    return IrcError((replace(first, location=location), *error.diagnostics[1:]))
+
+
+@primitive(name="const", traits={"free"})
+def const(*, value: Tensor) -> TensorType:
+    """A constant: inline when it is small and has no name, or by name from the module's weights.
+
+    Declared here because calling an operation with a number makes one.
+    """
+    return TensorType(value.dtype, value.shape)
+
+
+@const.reference
+def _const(*, value: Tensor) -> Any:
+    return value.array()
+
+
+@primitive(name="return", traits={"terminator"})
+def return_(*values: AnyType) -> tuple[TensorType, ...]:
+    """End a function with its results. Declared here because every trace ends in one."""
+    return ()
+
+
+@primitive(name="yield", traits={"terminator"})
+def yield_(*values: AnyType) -> tuple[TensorType, ...]:
+    """End the block of a region with its results."""
+    return ()
+
+
+def literal(number: bool | int | float | complex, dtype: DType) -> Value:
+    """A constant scalar at the active builder."""
+    result: Value = const(value=Tensor.of(number, dtype))
+    return result
+
+
+@contextmanager
+def build_at(block: Block, before: Operation | None = None, location: Location = UNKNOWN) -> Iterator[Builder]:
+    with Builder(block, before, location) as builder:
+        yield builder
+
+
+# -- tracing ---------------------------------------------------------------------------------------------------
+
+
+def trace_function(
+    name: str, body: Callable[..., Any], operand_types: Sequence[TensorType | None], names: Sequence[str] = ()
+) -> Function:
+    """Run `body` on symbolic values of these types and return what it built as a function.
+
+    None among the types passes None: an optional operand that is absent.
+    """
+    present = [type_ for type_ in operand_types if type_ is not None]
+    present_names = [names[i] for i, type_ in enumerate(operand_types) if type_ is not None and i < len(names)]
+    function = Function(name, present, present_names)
+    arguments = iter(function.arguments)
+    values = [None if type_ is None else next(arguments) for type_ in operand_types]
+    with Builder(function.block) as builder:
+        result = body(*values)
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        for value in results:
+            if not isinstance(value, Value):
+                raise fail("type.operands", f"{name} returned {value!r}", expected="a value or a tuple of values")
+        builder.create(return_, list(results))
+    return function
+
+
+def trace(function: Callable[..., Any], *operand_types: str | TensorType, name: str = "main") -> Module:
+    """Make a module from a Python function that calls operations.
+
+    Types are given as text, such as "f16[B, S, 768]"; a name in a shape is a symbol that ranges over
+    [1, 10^9], or, written `?B in (1, 64)`, over what is said.
+
+        trace(lambda x, w, b: gelu(add(matmul(x, w), b)), "f16[B, S, 768]", "f16[768, 3072]", "f16[3072]")
+    """
+    symbols: dict[str, Symbol] = {}
+
+    def lookup(symbol_name: str) -> Symbol:
+        return symbols.get(symbol_name) or declare(symbol_name, dims.IMPORTED_LOW, dims.IMPORTED_HIGH, 1)
+
+    def declare(symbol_name: str, low: int, high: int, multiple: int) -> Symbol:
+        symbols[symbol_name] = dims.symbol(symbol_name, low, high, multiple)
+        return symbols[symbol_name]
+
+    parsed = [types.parse_type(t, lookup, declare) if isinstance(t, str) else t for t in operand_types]
+    parameters = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    traced = trace_function(name, function, parsed, parameters)
+    for type_ in parsed:
+        for symbol in type_.symbols():
+            traced.symbols.setdefault(symbol.name, symbol)
+    return Module("traced", [traced])

@@ -1,0 +1,182 @@
+"""Types of values: a tensor's element type and its shape.
+
+Shapes live in types. A dim is an integer or an expression over the symbols of the function (`irc.dims`), so
+that `f32[B, S + 1, 768]` says all that is known before a program runs. `f32[*]` is unranked: a last resort
+for results that nothing describes, until a `refine` gives a rank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.dims import Dim, Symbol
+from irc.dtypes import DType, by_name
+
+
+class TensorType:
+    """`dtype[shape]`; `shape` is None when the rank is unknown. Immutable, compared by structure."""
+
+    __slots__ = ("_hash", "dtype", "shape")
+
+    def __init__(self, dtype: DType, shape: Iterable[Dim] | None) -> None:
+        self.dtype = dtype
+        self.shape: tuple[Dim, ...] | None = None if shape is None else tuple(shape)
+        self._hash = hash((dtype, self.shape))
+
+    @property
+    def rank(self) -> int:
+        """Number of dims; an unranked type has none and raises `type.rank`."""
+        return len(self.dims)
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """The shape of a ranked type."""
+        if self.shape is None:
+            raise fail("type.rank", f"the rank of {self} is not known here", help="give it a shape with `refine`")
+        return self.shape
+
+    @property
+    def is_ranked(self) -> bool:
+        return self.shape is not None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every dim is a plain integer."""
+        return self.shape is not None and all(isinstance(dim, int) for dim in self.shape)
+
+    @property
+    def elements(self) -> Dim:
+        """Number of elements."""
+        return dims.product(self.dims)
+
+    @property
+    def nbytes(self) -> Dim:
+        """Size in bytes when stored densely; sub-byte elements are packed."""
+        return dims.ceil_divide(self.elements * self.dtype.bits, 8)
+
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape as integers; raises `type.shape` when a dim is symbolic."""
+        if not self.is_static:
+            raise fail("type.shape", f"expected a static shape, not {self}")
+        return tuple(dim for dim in self.dims if isinstance(dim, int))
+
+    def with_shape(self, shape: Iterable[Dim] | None) -> TensorType:
+        return TensorType(self.dtype, shape)
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        return TensorType(dtype, self.shape)
+
+    def substitute(self, mapping: Mapping[dims.Atom, Dim]) -> TensorType:
+        """Replace symbols in the shape."""
+        if self.shape is None or self.is_static or not mapping:
+            return self
+        return TensorType(self.dtype, tuple(dims.substitute(dim, mapping) for dim in self.shape))
+
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbols that the shape mentions, each once, in order of appearance."""
+        if self.shape is None or self.is_static:
+            return ()
+        return tuple(dict.fromkeys(symbol for dim in self.shape for symbol in dims.free_symbols(dim)))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, TensorType) and self.dtype == other.dtype and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return format_type(self)
+
+    def __repr__(self) -> str:
+        return f"TensorType({self})"
+
+
+def format_type(type_: TensorType, born: Iterable[Symbol] = ()) -> str:
+    """Text of a type. Symbols in `born` are defined by the operation whose result this is, and are written
+    with their range where they first appear: `f32[B, ?u in (0, 8)]`."""
+    if type_.shape is None:
+        return f"{type_.dtype}[*]"
+    waiting = {symbol.expr: symbol for symbol in born}
+    parts = []
+    for dim in type_.shape:
+        symbol = waiting.pop(dim, None) if not isinstance(dim, int) else None
+        parts.append(dims.format_dim(dim) if symbol is None else format_birth(symbol))
+    return f"{type_.dtype}[{', '.join(parts)}]"
+
+
+def format_birth(symbol: Symbol) -> str:
+    """`?u in (0, 8) % 4`: a symbol where an operation defines it; both bounds are included."""
+    multiple = f" % {symbol.multiple}" if symbol.multiple != 1 else ""
+    return f"?{dims.format_dim(symbol.expr)} in ({symbol.low}, {symbol.high}){multiple}"
+
+
+BIRTH = re.compile(r'\?\s*("[^"]*"|[A-Za-z_][\w.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
+Declare = Callable[[str, int, int, int], Symbol]
+
+
+def parse_birth(text: str, declare: Declare) -> Symbol:
+    """Read `?u in (0, 8) % 4`, calling `declare(name, low, high, multiple)` for the new symbol."""
+    match = BIRTH.fullmatch(text.strip())
+    if match is None:
+        raise dims.DimError(f"expected `?name in (low, high)`, not {text.strip()!r}")
+    name, low, high, multiple = match.groups()
+    return declare(name.strip('"'), int(low), int(high), int(multiple or 1))
+
+
+def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | None = None) -> TensorType:
+    """Read a type as `format_type` writes it.
+
+    `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be.
+    Raises `irc.dims.DimError` for a malformed dim and `type.dtype` for an unknown element type.
+    """
+    dtype_name, bracket, rest = text.strip().partition("[")
+    dtype = by_name(dtype_name.strip())
+    if not bracket or not rest.endswith("]"):
+        raise dims.DimError(f"expected a type such as f32[B, 4], not {text!r}")
+    inside = rest[:-1].strip()
+    if inside == "*":
+        return TensorType(dtype, None)
+    if not inside:
+        return TensorType(dtype, ())
+    shape: list[Dim] = []
+    for part in split_commas(inside):
+        if part.lstrip().startswith("?"):
+            if declare is None:
+                raise dims.DimError(f"a symbol cannot be born here: {part.strip()!r}")
+            shape.append(parse_birth(part, declare).expr)
+        else:
+            shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup))
+    return TensorType(dtype, shape)
+
+
+def split_commas(text: str) -> list[str]:
+    """Split at commas that stand in no parentheses and no quotes."""
+    if "(" not in text and '"' not in text:
+        return text.split(",")
+    parts, depth, quoted, start = [], 0, False, 0
+    for position, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif not quoted:
+            depth += (character == "(") - (character == ")")
+            if character == "," and depth == 0:
+                parts.append(text[start:position])
+                start = position + 1
+    parts.append(text[start:])
+    return parts
+
+
+@lru_cache(maxsize=4096)
+def static_type(text: str) -> TensorType:
+    """The type that a text without symbols means, e.g. `static_type("f32[4, 8]")`."""
+
+    def no_symbol(name: str) -> Symbol:
+        raise dims.DimError(f"`{name}` is a symbol; only integers are allowed here")
+
+    return parse_type(text, no_symbol)
