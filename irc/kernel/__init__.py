@@ -1,0 +1,26 @@
+"""Kernels: what one launch computes, as a scalar DAG over named axes.
+
+    kernel = derive(members)                   # raises Refusal; kernel.name is that of its last stored value
+    kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
+    kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
+    kernel.axes                                # Axis(variable, extent, reduced)
+    kernel.symbols                             # run-time dims that it takes as arguments
+    kernel.numerics                            # "exact", or "keeps_more_precision" where a rounding to f16/bf16 is skipped
+    kernel.recomputes_reduction                # only with derive(..., recompute=True)
+    kernel.looped                              # whether a row does not fit in registers, so that it is read again
+    kernel.nest                                # scopes that `count` and every emitter walk
+    count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
+
+`derive(members, *, outputs=None, numerics="keeps_more_precision", recompute=False)`: `members` are operations of
+one block, in any order: pointwise, view and reduction primitives, `gather`, scalar constants, and named operations
+whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside
+the group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included, in
+order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again.
+
+`Refusal` has `code` ("fuse.tile_axes"), `rule` ("F8"), `message` and `values` (a dictionary of what the message
+speaks of); it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
+`refusal.error(location)` makes the IrcError for a person. A `derive` costs about a millisecond; planners may
+cache it by the structure of the group.
+"""
+
+from __future__ import annotations
