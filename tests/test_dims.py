@@ -1,0 +1,643 @@
+"""The dim language: each rule by example, and all of them against brute-force integer evaluation."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from irc.dims import (
+    IMPORTED_HIGH,
+    Dim,
+    DimError,
+    Expr,
+    Function,
+    Indirect,
+    Symbol,
+    Variable,
+    bounds,
+    broadcast,
+    ceil_divide,
+    equal,
+    evaluate,
+    evaluate_array,
+    exact_divide,
+    floor_divide,
+    format_dim,
+    free_atoms,
+    free_symbols,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    modulo,
+    multiple_of,
+    parse_dim,
+    product,
+    substitute,
+    symbol,
+    total,
+)
+
+b, e, h, s, t = (symbol(name).expr for name in "BEHST")
+z = symbol("Z", 0, 10).expr  # may be 0
+n = symbol("N", -20, 20).expr
+m = symbol("M", 16, 1024, multiple=16).expr
+i, j = Variable("i", s).expr, Variable("j", e).expr
+
+
+def sole(d: Dim) -> Any:
+    """The atom that `d` is."""
+    (atom,) = free_atoms(d)
+    return atom
+
+
+# --- Atoms and polynomials --------------------------------------------------------------------------------
+
+
+def test_a_constant_is_an_int() -> None:
+    for constant in (s - s, s * 0, s - s + 3, s // s, s % s, 0 * s + 7):
+        assert type(constant) is int
+    assert isinstance(s + 1, Expr)
+
+
+def test_polynomials_compare_by_structure() -> None:
+    assert (b + s) * (b - s) == b * b - s * s
+    assert 3 - s == -(s - 3)
+    assert hash(b * s + 1) == hash(1 + s * b)
+    assert {b * s: "found"}[s * b] == "found"
+    assert b * s != b + s and (s == 1) is False
+    assert product([b, 2, s]) == 2 * b * s and product([]) == 1
+    assert total([b, 2, s]) == b + s + 2 and total([]) == 0
+
+
+def test_symbols_of_one_name_differ_and_share_no_bounds() -> None:
+    small, large = symbol("X", 1, 4).expr, symbol("X", 5, 9).expr
+    assert small != large
+    assert bounds(small * 2) == (2, 8) and bounds(large * 2) == (10, 18)
+    assert small // 5 == 0 and large // 5 == 1
+    assert minimum(small, 4) == small and minimum(large, 4) == 4
+    assert less(small, large) is True
+
+
+def test_functions_and_indirects_are_interned() -> None:
+    assert sole(Indirect("%ids", 0, 9).expr) is Indirect("%ids", 0, 9)
+    assert Indirect("%ids", 0, 9) is not Indirect("%ids", 0, 8)
+    kept, again = s // 2, s // 2
+    assert isinstance(kept, Expr) and isinstance(again, Expr)
+    assert kept.terms[0][0][0][0] is again.terms[0][0][0][0]
+
+
+def test_symbols_check_their_range() -> None:
+    assert bounds(symbol("X", 3, 50, multiple=16).expr) == (16, 48)
+    for low, high, multiple in ((5, 4, 1), (1, 15, 16), (0, 9, 0)):
+        with pytest.raises(DimError):
+            symbol("X", low, high, multiple)
+    assert bounds(s) == (1, IMPORTED_HIGH)
+
+
+def test_a_copied_dim_keeps_its_symbols() -> None:
+    d = minimum(b * s, 512) + i
+    assert copy.deepcopy(d) == d and copy.copy(d) == d
+    assert copy.deepcopy(sole(s)) is sole(s)
+
+
+def test_numpy_integers_mix_and_floats_do_not() -> None:
+    two: Any = numpy.int64(2)
+    assert s + two == s + 2 and two * s == 2 * s
+    with pytest.raises(TypeError):
+        s + 1.5  # type: ignore[operator]
+
+
+# --- Division ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (b * s * 768 // (s * 768), b),
+        ((b * s + s) // s, b + 1),
+        (((b + 1) * (s + t)) // (s + t), b + 1),
+        ((s + 2) // 1, s + 2),
+        ((6 * s) // 4, s + s // 2),
+        ((6 * s) // 8, (3 * s) // 4),
+        ((6 * s) % 8, 2 * ((3 * s) % 4)),
+        ((s * b) // (s * 4), b // 4),
+        ((s * b) % (s * 4), s * (b % 4)),
+        ((6 * s + 3) // 4, s + (2 * s + 3) // 4),
+        ((h - 1) // 32 + 1, (h + 31) // 32),
+        ((h + 63) // 32, (h + 31) // 32 + 1),
+        ((s - 1) % 4, (s + 3) % 4),
+        ((4 * s + 5) % 4, 1),
+        ((s // 4 + 3) // 5, (s + 12) // 20),
+        ((s // t + 3) // 5, (s + 3 * t) // (5 * t)),
+        (((h - 1) // 2 + 1 - 1) // 2 + 1, (h + 3) // 4),
+        ((s % 12) // 4, (s // 4) % 3),
+        ((s % (b * t)) // t, (s // t) % b),
+        ((s % 12) % 4, s % 4),
+        ((b + 2 * (s % 6)) % 4, (b + 2 * s) % 4),
+        (s % 1, 0),
+        (m % 16, 0),
+        ((m * s + 3) % 8, 3),
+        ((m + s) // 16, m // 16 + s // 16),
+        (16 * (m // 16), m),
+        (8 * (m // 16), 8 * (m // 16)),
+        (s // -2, (-s) // 2),
+        (s % -2, -((-s) % 2)),
+        (32 * (s // 32) + s % 32, s),
+        (b * 32 * (s // 32) + b * (s % 32) + 1, b * s + 1),
+        (t * (s // t) + s % t, s),
+        ((t + b) * (s // (t + b)) + s % (t + b), s),
+        (12 * (s // 12) + 4 * (s // 4 % 3) + s % 4, s),
+        (4 * (s // 4 % 3) + s % 4, s % 12),
+        (s - s % 4, 4 * (s // 4)),
+        (i // s, 0),
+        (i % s, i),
+        ((i - s) // s, -1),
+        ((i - s) % s, i),
+        ((i * e + j) // e, i),
+        ((i * e + j) % e, j),
+        ((b * s * e + i * e + j) // (s * e), b),
+        ((b * s * e + i * e + j) % (s * e), i * e + j),
+        ((i * e + j) // (4 * e), i // 4),
+        ((b * e + j) // (t * e), b // t),
+        ((b * e + j) % (t * e), e * (b % t) + j),
+        ((m * b + Variable("k", 16).expr) // 32, (m * b) // 32),
+        ((b * (s + t) + Variable("k", s + t).expr) // (s + t), b),
+        ((b * (s + t) + Variable("k", s + t).expr) % (s + t), Variable),
+        (symbol("X", 33, 63).expr // 32, 1),
+        (symbol("X", -3, -1).expr // 32, -1),
+        (0 // s, 0),
+        (3 // (s + 3), 0),
+        (-1 // s, -1),
+        (7 % (s + 7), 7),
+    ],
+)
+def test_division(found: Dim, wanted: Any) -> None:
+    if wanted is Variable:
+        assert isinstance(sole(found), Variable)
+    else:
+        assert found == wanted, f"{found}, not {wanted}"
+
+
+def test_a_divisor_that_may_be_zero_is_left_alone() -> None:
+    for d in (e * z // z, z // z, z % z, 0 // z, (z * 4) // (z * 2), n // n, z * (s // z) + s % z):
+        assert isinstance(d, Expr)
+        with pytest.raises(DimError, match="zero"):
+            evaluate(d, {sole(z): 0, sole(n): 0, sole(e): 1, sole(s): 5})
+    assert exact_divide(e * z, z) is None and exact_divide(4, 0) is None
+    for divide in (floor_divide, modulo):
+        for dividend in (s, 4):
+            with pytest.raises(DimError, match="division by zero"):
+                divide(dividend, 0)
+
+
+def test_exact_division() -> None:
+    assert exact_divide(b * s, s) == b
+    assert exact_divide(12, 4) == 3 and exact_divide(12, 5) is None
+    assert exact_divide(6 * s, 4) is None
+    assert exact_divide(m, 16) == m // 16 and exact_divide(m, 32) is None
+    assert exact_divide(b * b - s * s, b + s) == b - s
+    assert exact_divide(s, t) is None and exact_divide(s + 1, s) is None
+
+
+def test_ceil_division() -> None:
+    assert ceil_divide(h, 32) == (h + 31) // 32
+    assert ceil_divide(7, 2) == 4 and ceil_divide(-7, 2) == -3 and ceil_divide(7, -2) == -3
+    assert ceil_divide(s * t, t) == s
+    assert evaluate(ceil_divide(s, n), {sole(s): 7, sole(n): -2}) == -3
+
+
+# --- Minimum, maximum, broadcast --------------------------------------------------------------------------
+
+
+def test_minimum_and_maximum() -> None:
+    assert minimum(s, 1) == 1 and maximum(s, 1) == s
+    assert minimum(s, s + 1) == s and maximum(s, s + 1) == s + 1
+    assert minimum(s, t, s) == minimum(t, s) == minimum(t, minimum(s, t))
+    assert minimum(s, 512, 64) == minimum(64, s) and maximum(s, 512, 64) == maximum(512, s)
+    assert minimum(s, maximum(s, t)) == s and maximum(s, minimum(s, t)) == s
+    assert minimum(i, s) == i and maximum(i * e + j, s * e) == s * e
+    assert minimum(3, 2) == 2 and maximum(s) == s
+    assert isinstance(minimum(s, t), Expr) and isinstance(minimum(s, 2), Expr)
+    with pytest.raises(DimError):
+        minimum()
+
+
+def test_broadcast() -> None:
+    assert broadcast(1, s) == s and broadcast(s, 1) == s and broadcast(1, 1) == 1 and broadcast() == 1
+    assert broadcast(s, s) == s and broadcast(s, t) == broadcast(t, s)
+    assert broadcast(s, 768) == 768 and broadcast(s, 2 * t) == 2 * t and broadcast(s, m) == m
+    assert broadcast(m, 32) == 32 and broadcast(0, s) == 0
+    assert broadcast(minimum(512, s), s) == s and broadcast(s * s, s) == s
+    assert broadcast(broadcast(s, t), b) == broadcast(s, broadcast(t, b))
+    assert isinstance(broadcast(s, t), Expr) and isinstance(broadcast(minimum(s, t), t), Expr)
+    assert broadcast(s, t + 0 * s, minimum(s, 4)) == broadcast(s, t)
+    for left, right in ((2, 3), (0, 2), (m, m + 1), (2, symbol("X", 3, 9).expr)):
+        with pytest.raises(DimError, match="broadcast"):
+            broadcast(left, right)
+    assert isinstance(broadcast(z, 5 // (z - 1)), Expr)  # undefined where z is 1: no reason to drop it
+
+
+# --- Questions --------------------------------------------------------------------------------------------
+
+
+def test_equal() -> None:
+    assert equal(b * s, s * b) is True and equal(2, 3) is False
+    assert equal(s, s + 1) is False and equal(s, t) is None
+    assert equal(2 * s, 1) is False and equal(2 * s, 2 * t + 1) is False
+    assert equal(m, 2 * m + 8) is False and equal(4 * s, 2) is False
+    assert equal(symbol("X", 1, 4).expr, symbol("Y", 5, 6).expr) is False
+    assert equal(symbol("X", 4, 4).expr, 4) is True
+    assert equal(s, 1) is None and equal(s, 0) is False
+    assert equal(s - s % 4, s // 4 * 4) is True
+    assert equal(i, s) is False and equal(s + t * s, s) is False
+
+
+def test_less() -> None:
+    assert less(i, s) is True and less(s, i) is False and less_equal(s, i) is False
+    assert less(i * e + j, s * e) is True and less_equal(0, i) is True
+    assert less(i, t) is None and less(s, t) is None and less(s, s) is False and less_equal(s, s) is True
+    assert less((s - 1 - i) * e + j, s * e) is True
+    assert less(s % t, t) is True and less_equal(0, s % t) is True
+    assert less_equal(s, 32 * ((s + 31) // 32)) is True and less(32 * ((s + 31) // 32), s + 32) is True
+    assert less_equal(minimum(s, t), s) is True and less_equal(minimum(s, t), maximum(b, t)) is True
+    assert less_equal(s, s * t) is True and less(s * t, s) is False
+    assert less_equal(broadcast(s, t), s * t) is True
+    assert less(Indirect("%ids", 0, s - 1).expr, s) is True
+    assert less(Indirect("%ids", 0, s - 1).expr, s - 1) is None
+    assert less(Indirect("%ids", -s, s - 1).expr, 0) is None
+    assert less_equal(-s, Indirect("%ids", -s, s - 1).expr) is True
+    assert less(Variable("i", (s + 31) // 32).expr, (s + 31) // 32) is True
+    assert less(Variable("i", minimum(s, 512)).expr, s) is True
+    assert less(i * i, s * s) is None  # not linear: not known, and not guessed
+
+
+def test_bounds() -> None:
+    assert bounds(7) == (7, 7)
+    assert bounds(n * n) == (0, 400) and bounds(n * n * n) == (-8000, 8000)
+    assert bounds(symbol("X", -3, -2).expr * symbol("Y", 2, 5).expr + 1) == (-14, -3)
+    assert bounds(z // 3) == (0, 3) and bounds(n // 3) == (-7, 6) and bounds(n % 3) == (0, 2)
+    assert bounds(20 // n) == (-20, 20) and bounds(n % z) == (0, 9)
+    assert bounds(z % 20) == (0, 10) and bounds(n % n) == (-19, 19)
+    assert bounds(z % symbol("X", 15, 20).expr) == (0, 10)
+    assert bounds(minimum(n, z)) == (-20, 10) and bounds(maximum(n, z)) == (0, 20)
+    assert bounds(broadcast(z, s)) == (0, IMPORTED_HIGH)
+    assert bounds(broadcast(symbol("X", 1, 4).expr, symbol("Y", 1, 9).expr)) == (1, 9)
+    assert bounds(Variable("i", z).expr) == (0, 9) and bounds(Variable("i", 0).expr) == (0, 0)
+    assert bounds(Indirect("%ids", -z, z + 1).expr) == (-10, 11)
+
+
+def test_multiple_of() -> None:
+    assert multiple_of(12) == multiple_of(-12) == 12 and multiple_of(0) == 0
+    assert multiple_of(m) == 16 and multiple_of(6 * m * s) == 96 and multiple_of(m + 24) == 8
+    assert multiple_of(m * m) == 256 and multiple_of(m // 4) == 4 and multiple_of(m // 3) == 1
+    assert multiple_of(minimum(m, 40)) == 8 and multiple_of(maximum(4 * z, 6 * b)) == 2
+    assert multiple_of(m % (8 * s)) == 8 and multiple_of(i) == 1
+
+
+# --- Substitution and evaluation --------------------------------------------------------------------------
+
+
+def test_substitute() -> None:
+    batch, size = sole(b), sole(s)
+    d = b * ((s + 31) // 32) + minimum(s, 512)
+    assert substitute(d, {size: 64}) == 2 * b + 64
+    assert substitute(d, {batch: s, size: b}) == s * ((b + 31) // 32) + minimum(b, 512)
+    assert substitute(d, {sole(t): 4}) is d and substitute(3, {batch: 1}) == 3
+    assert substitute(i + s, {size: 4}) == i + 4  # the extent of i stays
+    assert substitute(i * e + j, {sole(i): b, sole(j): 0}) == b * e
+    assert substitute(broadcast(s, t), {size: 1}) == t
+    quotient = Function("//", (s, 2))
+    assert substitute(b * (s // 2) + s, {quotient: t}) == b * t + s
+    with pytest.raises(DimError, match="broadcast"):
+        substitute(broadcast(s, t), {size: 2, sole(t): 3})
+
+
+def test_free_atoms() -> None:
+    ids = Indirect("%ids", 0, t)
+    d = minimum(s, b * (i // 2)) + ids.expr
+    assert free_atoms(d) == (sole(b), sole(s), sole(i), ids)
+    assert free_symbols(d) == (sole(b), sole(s)) and free_symbols(4) == ()
+
+
+def test_evaluate() -> None:
+    environment = {sole(b): 3, sole(s): 40, sole(n): -7}
+    assert evaluate(b * s - (s + 31) // 32 + n // 2 + n % 2, environment) == 120 - 2 - 4 + 1
+    assert evaluate(minimum(s, b) + maximum(s, b) + n * n, environment) == 43 + 49
+    assert evaluate(broadcast(s, t), {sole(s): 1, sole(t): 5}) == 5
+    assert evaluate(broadcast(s, t), {sole(s): 1, sole(t): 1}) == 1
+    with pytest.raises(DimError, match="2 with 3"):
+        evaluate(broadcast(s, t), {sole(s): 2, sole(t): 3})
+    with pytest.raises(DimError, match="given for T"):
+        evaluate(s + t, environment)
+
+
+def test_evaluate_arrays() -> None:
+    rows, columns = numpy.arange(4)[:, None], numpy.arange(6)[None, :]
+    d = (i * 6 + j) // 5 + (i - j) % 4 + minimum(i, j, 2) * maximum(i, j) + broadcast(j - j // 2 * 2, 1)
+    values = evaluate_array(d, {sole(i): rows, sole(j): columns})
+    wanted = [[evaluate(d, {sole(i): row, sole(j): column}) for column in range(6)] for row in range(4)]
+    assert numpy.array_equal(values, wanted)
+    sizes = evaluate_array(broadcast(s, t), {sole(s): 4, sole(t): numpy.array([1, 4])})
+    assert numpy.array_equal(sizes, [4, 4])
+    with pytest.raises(DimError, match="broadcast"):
+        evaluate_array(broadcast(s, t), {sole(s): 3, sole(t): numpy.array([1, 4])})
+    for divided in (i // z, i % z):
+        with pytest.raises(DimError, match="zero"):
+            evaluate_array(divided, {sole(i): rows, sole(z): 0})
+
+
+# --- Text -------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "7", "-7", "S", "-S", "B*S + 2*S - 1", "(H + 31)//32", "min(S, 512)", "max(B, S, 4)", "bcast(S, T)",
+    "S % 16", "B*S*S", "B - S", "-B - S + 1", "-(S//2)", "-2*(S//2)", "B*(S//2) + S % 5 - S//3", "S//(B + 1)",
+    "(2*S)//3", "S//(S % T + 1)", "5//S", "(-5)//Z", 'S*"a b"', '"min" + "say \\"x\\""', "_x + h.0.S",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_round_trip(text: str) -> None:
+    names: dict[str, Symbol] = {"Z": sole(z)}
+    d = parse_dim(text, lambda name: names.setdefault(name, symbol(name)))
+    again = parse_dim(format_dim(d), lambda name: names[name])
+    assert again == d
+    assert format_dim(d) == text
+
+
+def test_precedence_and_spaces() -> None:
+    def parsed(text: str) -> Dim:
+        return parse_dim(text, {"S": sole(s), "T": sole(t)}.__getitem__)
+
+    assert parsed("2 + 3*4 - 10//3//2 - 7 % 4") == 10
+    assert parsed("-7//2") == -4 and parsed("-(7//2)") == -3 and parsed("--3 - -4") == 7
+    assert parsed(" ( S+T ) *2 ") == 2 * s + 2 * t and parsed("10 - 3 - 2") == 5
+    assert parsed("min( S , T,4 )") == minimum(s, t, 4) and parsed("S//T*T") == (s // t) * t
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("", 0, "expected a dim, found the end"),
+        ("S +", 3, "found the end"),
+        ("S S", 2, "expected an operator, found S"),
+        ("(S", 2, "expected )"),
+        ("S)", 1, "found )"),
+        ("S $ 2", 2, "found $"),
+        ("2*Q", 2, "no symbol is named Q"),
+        ("min(S", 5, "expected )"),
+        ("min", 3, "expected ("),
+        ("S * min()", 8, "expected a dim"),
+        ("S + 4//0", 5, "division by zero"),
+        ("S + bcast(2, 3)", 4, "broadcast"),
+        ('S + "x', 4, 'found "'),
+        ('"\\q"', 0, "escape"),
+        ("S / 2", 2, "found /"),
+        ("(" * 5000, 100, "nested"),
+        ("-" * 5000, 100, "nested"),
+    ],
+)
+def test_wrong_text_names_its_column(text: str, column: int, message: str) -> None:
+    with pytest.raises(DimError) as caught:
+        parse_dim(text, {"S": sole(s)}.__getitem__)
+    assert caught.value.column == column and message in str(caught.value)
+
+
+PROGRAM = """
+from irc.dims import *
+t, b, s, a = (symbol(name).expr for name in "TBSA")
+print(t*b + s - a//b + minimum(t, s, b) + broadcast(b, a, s)*t*t + (s + a) % t)
+print(*[x.name for x in free_symbols(t + a*b//s)], *[x.name for x in {*free_symbols(t*s + b*a)}])
+"""
+
+
+def test_order_is_by_name_whatever_the_hash_seed() -> None:
+    outputs = set()
+    for seed in ("0", "1", "2", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", PROGRAM]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        outputs.add(run.stdout)
+    (output,) = outputs
+    first, second = output.splitlines()
+    assert first == "T*T*bcast(A, B, S) + B*T + S + (A + S) % T - A//B + min(B, S, T)"
+    assert second.startswith("A B S T ")
+
+
+def test_order_does_not_depend_on_age() -> None:
+    early, late = symbol("Y").expr, symbol("X").expr
+    assert format_dim(early + late) == "X + Y" and format_dim(minimum(early, 3, late)) == "min(X, Y, 3)"
+    twin = symbol("Y").expr
+    assert free_atoms(twin + late + early) == (sole(late), sole(early), sole(twin))
+
+
+# --- Against brute force ----------------------------------------------------------------------------------
+
+# Small ranges, so that intervals decide often; one symbol may be 0, one is negative, one has a divisor.
+SYMBOLS = [
+    symbol("A", 1, 6), symbol("C", 0, 3), symbol("D", -4, 4), symbol("F", 2, 5), symbol("G", 4, 16, multiple=4),
+]  # fmt: skip
+FIRST, LAST = SYMBOLS[0].expr, SYMBOLS[3].expr
+AXES = [Variable("p", FIRST), Variable("q", LAST), Variable("r", 4), Variable("u", minimum(FIRST, 3))]
+LOADED = Indirect("%ids", -1, FIRST)
+Environment = dict[Any, int]
+Evaluator = Callable[[Environment], int]
+Pair = tuple[Dim, Evaluator]  # what the constructors made, and what it must be
+
+
+class Undefined(Exception):
+    """A division by zero, or sizes that do not broadcast."""
+
+
+def divide(x: int, y: int) -> int:
+    if y == 0:
+        raise Undefined
+    return x // y
+
+
+def common_size(*sizes: int) -> int:
+    if len({size for size in sizes if size != 1}) > 1:
+        raise Undefined
+    return next((size for size in sizes if size != 1), 1)
+
+
+BINARY: list[tuple[Callable[[Any, Any], Any], Callable[[int, int], int]]] = [
+    (lambda x, y: x + y, lambda x, y: x + y),
+    (lambda x, y: x - y, lambda x, y: x - y),
+    (lambda x, y: x * y, lambda x, y: x * y),
+    (floor_divide, divide),
+    (modulo, lambda x, y: x - y * divide(x, y)),
+    (minimum, min),
+    (maximum, max),
+    (broadcast, common_size),
+    (ceil_divide, lambda x, y: -divide(-x, y)),
+    (lambda x, y: y * floor_divide(x, y) + modulo(x, y), lambda x, y: x + 0 * divide(x, y)),
+    (lambda x, y: modulo(x, y) - x, lambda x, y: -y * divide(x, y)),
+]
+
+
+MANY: list[tuple[Callable[..., Dim], Callable[..., int]]] = [
+    (minimum, lambda *values: min(values)), (maximum, lambda *values: max(values)), (broadcast, common_size),
+]  # fmt: skip
+
+
+def constant(value: int) -> Pair:
+    return value, lambda environment: value
+
+
+def atom_pair(atom: Any) -> Pair:
+    return atom.expr, lambda environment: environment[atom]
+
+
+def combine(operation: int, left: Pair, right: Pair) -> Pair:
+    build, compute = BINARY[operation]
+    try:
+        built = build(left[0], right[0])
+    except DimError:
+        assume(False)
+        raise
+    return built, lambda environment: compute(left[1](environment), right[1](environment))
+
+
+leaves = st.one_of(
+    st.integers(-8, 8).map(constant),
+    st.sampled_from([2, 3, 4, 6, 12]).map(constant),
+    st.sampled_from([*SYMBOLS, *AXES, LOADED]).map(atom_pair),
+)
+sized = st.one_of(st.integers(1, 6).map(constant), st.sampled_from(SYMBOLS).map(atom_pair))
+
+
+def grow(smaller: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
+    return st.one_of(
+        st.builds(combine, st.integers(0, len(BINARY) - 1), smaller, smaller),
+        st.builds(combine, st.sampled_from([3, 4]), smaller, sized),  # division, and by something simple
+        st.builds(combine, st.sampled_from([0, 1, 2]), smaller, leaves),
+    )
+
+
+pairs = st.recursive(leaves, grow, max_leaves=9)
+
+
+@st.composite
+def environments(draw: st.DrawFn) -> Environment:
+    values: Environment = {
+        atom: draw(st.sampled_from(range(bounds(atom.expr)[0], atom.high + 1, atom.multiple))) for atom in SYMBOLS
+    }
+    for axis in AXES:
+        values[axis] = draw(st.integers(0, evaluate(axis.extent, values) - 1))
+    values[LOADED] = draw(st.integers(-1, evaluate(FIRST, values)))
+    return values
+
+
+def value_of(pair: Pair, environment: Environment) -> int | None:
+    """What `pair` must be, or None where it is not defined."""
+    try:
+        return pair[1](environment)
+    except Undefined:
+        return None
+
+
+some_environments = st.lists(environments(), min_size=6, max_size=6)
+thorough = settings(max_examples=400, deadline=None)
+
+
+@thorough
+@given(pairs, some_environments)
+def test_simplification_keeps_values(pair: Pair, points: list[Environment]) -> None:
+    d = pair[0]
+    assert isinstance(d, int) or any(monomial for monomial, _ in d.terms)
+    for environment in points:
+        value = value_of(pair, environment)
+        if value is not None:
+            assert evaluate(d, environment) == value, f"{d} at {environment}"
+            low, high = bounds(d)
+            assert low <= value <= high
+            assert value % multiple_of(d) == 0 if multiple_of(d) else value == 0
+            arrays = {atom: numpy.array([number]) for atom, number in environment.items()}
+            assert numpy.all(numpy.asarray(evaluate_array(d, arrays)) == value)
+
+
+@thorough
+@given(pairs)
+def test_text_reads_back(pair: Pair) -> None:
+    d = substitute(pair[0], {LOADED: 1})
+    named: list[Symbol | Variable] = [*SYMBOLS, *AXES]
+    names = {atom.name: atom for atom in named}
+    assert parse_dim(format_dim(d), names.__getitem__) == d
+
+
+@thorough
+@given(pairs, pairs, some_environments)
+def test_answers_are_never_wrong(left: Pair, right: Pair, points: list[Environment]) -> None:
+    a, c = left[0], right[0]
+    answers = equal(a, c), less(a, c), less_equal(a, c)
+    quotient = exact_divide(a, c)
+    for environment in points:
+        x, y = value_of(left, environment), value_of(right, environment)
+        if x is not None and y is not None:
+            truths = x == y, x < y, x <= y
+            for answer, truth in zip(answers, truths, strict=True):
+                assert answer is None or answer == truth
+            if quotient is not None:
+                assert y != 0 and x % y == 0 and evaluate(quotient, environment) == x // y
+
+
+@thorough
+@given(pairs, pairs, st.sampled_from(SYMBOLS), some_environments)
+def test_substitution_keeps_values(pair: Pair, other: Pair, replaced: Symbol, points: list[Environment]) -> None:
+    try:
+        d = substitute(pair[0], {replaced: other[0]})
+    except DimError:
+        assume(False)
+    for environment in points:
+        inner = value_of(other, environment)
+        if inner is None or not (replaced.low <= inner <= replaced.high and inner % replaced.multiple == 0):
+            continue
+        moved = {**environment, replaced: inner}
+        if any(not 0 <= moved[axis] < evaluate(axis.extent, moved) for axis in AXES):
+            continue
+        if moved[LOADED] > evaluate(FIRST, moved):
+            continue
+        value = value_of(pair, moved)
+        if value is not None:
+            assert evaluate(d, environment) == value
+
+
+@thorough
+@given(st.lists(pairs, min_size=1, max_size=4), some_environments, st.randoms())
+def test_functions_of_many_arguments(several: list[Pair], points: list[Environment], shuffler: Any) -> None:
+    shuffled = list(several)
+    shuffler.shuffle(shuffled)
+    for build, compute in MANY:
+        try:
+            d, again = build(*(pair[0] for pair in several)), build(*(pair[0] for pair in shuffled))
+        except DimError:
+            continue
+        assert d == again
+        for environment in points:
+            try:
+                value = compute(*(pair[1](environment) for pair in several))
+            except Undefined:
+                continue
+            assert evaluate(d, environment) == value
+
+
+@pytest.mark.parametrize("divisor", [-5, -3, -1, 1, 2, 3, 7])
+def test_floor_semantics_exhaustively(divisor: int) -> None:
+    x = symbol("X", -30, 30)
+    for factor, offset in itertools.product((-6, -1, 1, 2, 5, 14), (-9, -1, 0, 4, 20)):
+        d = factor * x.expr + offset
+        for value in range(-30, 31):
+            environment = {x: value}
+            wanted = divmod(factor * value + offset, divisor)
+            assert (evaluate(d // divisor, environment), evaluate(d % divisor, environment)) == wanted
