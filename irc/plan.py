@@ -1,0 +1,470 @@
+"""Fusion plans: which operations share a kernel, who proposed it, and why others do not.
+
+A `Plan` partitions the fusable operations of one block into groups, each of which becomes one kernel. Groups
+and policies only propose: every merge is judged by the numbered rules in `RULES`, of which those about the
+inside of a kernel are decided by deriving it (`irc.kernel`), and those between kernels here.
+
+Views, small constants and widening casts are *free*: a kernel reads through them by index arithmetic, so they
+belong to no group. Each group takes along those that lead to its operands (`closure`), and several groups
+may take the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from irc import dims
+from irc.diagnostics import IrcError, fail
+from irc.dims import Symbol
+from irc.ir import Block, Function, Operation, Value
+from irc.kernel import Bytes, Kernel, Refusal, count, derive
+from irc.op import OperationDefinition
+from irc.user_code import blaming
+from irc.weights import INLINE_LIMIT
+
+FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
+# Kernel arguments are pointers; launch limits and register pressure make more of them useless.
+MOST_POINTERS = 32
+DEFAULT_SIZE = 64
+
+# The legality rules, cited by number in code, messages and documents. `room` says where each is decided.
+RULES: dict[str, tuple[str, str, str]] = {
+    "F1": (
+        "fuse.depends_on_own_store",
+        "plan",
+        "A kernel reads nothing that depends on what it stores: groups form no cycle.",
+    ),
+    "F2": ("fuse.impure_member", "kernel", "Members are pure, computed point by point, and stand in one block."),
+    "F3": ("fuse.unstored_value", "plan", "Each value that is read outside of the kernel is stored by it."),
+    "F4": (
+        "fuse.unreached_root",
+        "kernel",
+        "The flood from the anchor reaches every root, one point for each element.",
+    ),
+    "F5": (
+        "fuse.two_contractions",
+        "kernel",
+        "One product; or siblings that share rows and contraction; or two joined by an online softmax.",
+    ),
+    "F6": (
+        "fuse.shared_reduction_axis",
+        "kernel",
+        "One reduced axis after flattening, over which its result does not vary.",
+    ),
+    "F7": (
+        "fuse.shared_iteration_space",
+        "kernel",
+        "Each value's tile axes lie in its frame; other parallel axes are grid axes.",
+    ),
+    "F8": (
+        "fuse.tile_axes",
+        "kernel",
+        "One row and one column tile axis; each operand of a product varies over its side only.",
+    ),
+    "F9": ("fuse.attention_size", "kernel", "Attention: inner contraction and column axis are static and at most 256."),
+    "F10": ("fuse.recomputed_reduction", "kernel", "A product or reduction is computed once."),
+    "F11": ("fuse.donated_read", "plan", "A donated buffer is read only at the point that is written."),
+    "F12": ("fuse.unproven_bounds", "kernel", "Every index is proven in bounds, or guarded."),
+    "F13": ("fuse.numerics", "kernel", "The numerics class of every choice is one that the user allows."),
+    "F14": (
+        "fuse.resources",
+        "plan",
+        f"At most {MOST_POINTERS} pointers; launch grid and on-chip memory within limits.",
+    ),
+}
+
+
+# -- groups and plans ------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Group:
+    """Operations that become one kernel, in block order, without the free ones that it takes along."""
+
+    members: list[Operation]
+    proposer: str = "seed"
+
+    @property
+    def name(self) -> str:
+        """The name of the last value that is computed: kernels are called by it."""
+        return self.members[-1].results[0].name
+
+    @cached_property
+    def closure(self) -> list[Operation]:
+        """The members and the free operations that lead to their operands, in block order."""
+        found: dict[Operation, None] = dict.fromkeys(self.members)
+        waiting = list(self.members)
+        while waiting:
+            for operand in waiting.pop().inputs:
+                producer = operand.operation
+                if (
+                    producer is not None
+                    and producer not in found
+                    and is_free(producer)
+                    and producer.block is self.members[0].block
+                ):
+                    found[producer] = None
+                    waiting.append(producer)
+        return sorted(found, key=_position)
+
+    @cached_property
+    def kernel(self) -> Kernel | Refusal:
+        """The kernel, or the reason why there is none."""
+        try:
+            return derive(self.closure, outputs=self.stored)
+        except Refusal as refusal:
+            return refusal
+
+    @cached_property
+    def stored(self) -> list[Value]:
+        """Results of members that something other than this group's closure reads (rule F3)."""
+        inside = set(self.closure)
+        own = set(self.members)
+        return [
+            result
+            for member in self.members
+            for result in member.results
+            if any(user not in inside or (user not in own and _escapes(user, inside)) for user in result.users())
+        ]
+
+    @property
+    def label(self) -> str:
+        return f"@{self.name} ({', '.join(member.name for member in self.members)})"
+
+
+def _escapes(free: Operation, inside: set[Operation]) -> bool:
+    """Whether a free operation is also read from outside, so that it stays and reads its operand there."""
+    for result in free.results:
+        for user in result.users():
+            if user not in inside or (is_free(user) and _escapes(user, inside)):
+                return True
+    return False
+
+
+def _position(operation: Operation) -> int:
+    return operation._order
+
+
+def is_free(operation: Operation) -> bool:
+    """Whether a kernel reads through the operation at no cost: views, small constants, widening casts."""
+    if operation.name in FREE_VIEWS:
+        return True
+    if operation.name == "const":
+        tensor = operation.attributes["value"]
+        return tensor.name is None and (
+            not tensor.shape or (dims.product(tensor.shape) <= INLINE_LIMIT and tensor.is_splat())
+        )
+    if operation.name == "cast":
+        before, after = operation.inputs[0].dtype, operation.attributes["to"]
+        return bool(before.is_float and after.is_float and before.bits < after.bits)
+    return False
+
+
+@dataclass
+class Decision:
+    """One merge that was judged: kept so that `irc explain` can say why two values are apart."""
+
+    producer: str
+    consumer: str
+    merged: bool
+    code: str | None = None
+    rule: str | None = None
+    reason: str = ""
+    bytes_saved: int = 0
+
+
+@dataclass
+class Plan:
+    """The groups of a block, in topological order, and the decisions that led to them."""
+
+    block: Block
+    groups: list[Group]
+    decisions: list[Decision] = field(default_factory=list)
+
+    def group_of(self, operation: Operation) -> Group | None:
+        return next((group for group in self.groups if operation in group.members), None)
+
+    def to_json(self) -> str:
+        """The plan as a file: groups keyed by the names of their values and a structural hash."""
+        entries = [
+            {
+                "name": group.name,
+                "members": [member.results[0].name for member in group.members],
+                "hash": structural_hash(group.members),
+                "proposer": group.proposer,
+            }
+            for group in self.groups
+        ]
+        return json.dumps({"schema": "irc.plan/1", "groups": entries}, indent=1) + "\n"
+
+
+def read_plan(text: str, function: Function) -> tuple[list[list[Operation]], list[str]]:
+    """The groups that a plan file proposes for a function, and a message for each that no longer matches."""
+    try:
+        entries = json.loads(text)["groups"]
+        wanted = [(entry["name"], entry["members"], entry["hash"]) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise fail("plan.stale", f"this is no plan file: {error}", help="write one with `irc opt --plan`") from None
+    proposals, stale = [], []
+    for name, members, digest in wanted:
+        try:
+            operations = [function.find(member).operation for member in members]
+        except IrcError as error:
+            stale.append(f"@{name}: {error.diagnostics[0].message}")
+            continue
+        present = [operation for operation in operations if operation is not None]
+        if len(present) < len(operations) or structural_hash(present) != digest:
+            stale.append(f"@{name}: its operations have changed")
+        else:
+            proposals.append(present)
+    return proposals, stale
+
+
+def structural_hash(members: Sequence[Operation]) -> str:
+    """A digest of what the operations do, without names: equal layers have equal hashes."""
+    numbers: dict[Value, str] = {}
+    lines = []
+    for operation in members:
+        operands = []
+        for operand in operation.operands:
+            if operand is not None and operand not in numbers:
+                numbers[operand] = f"in{len(numbers)}:{operand.type}"
+            operands.append("_" if operand is None else numbers[operand])
+        for result in operation.results:
+            numbers[result] = f"v{len(numbers)}"
+        lines.append(f"{operation.name} {operands} {sorted(map(str, operation.attributes.items()))}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+# -- proposing -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What a policy answers instead of a score."""
+
+    reason: str
+    at: Any = None
+
+
+def refuse(reason: str, at: Any = None) -> Refused:
+    """Say in a policy why a legal merge is not wanted; `at` is the group or value that is to blame."""
+    return Refused(reason, at)
+
+
+@dataclass
+class Merge:
+    """Two groups that may become one, with what it would change. This is what a policy judges.
+
+    All figures are for one run at the sizes in `sizes` (symbols that were not given count 64, or the bound
+    that is nearest to it).
+    """
+
+    producer: Group
+    consumer: Group
+    merged: Group
+    sizes: Mapping[Symbol, int]
+
+    @cached_property
+    def before(self) -> tuple[Bytes, Bytes]:
+        return (count_group(self.producer, self.sizes), count_group(self.consumer, self.sizes))
+
+    @cached_property
+    def after(self) -> Bytes:
+        return count_group(self.merged, self.sizes)
+
+    @property
+    def bytes_saved(self) -> int:
+        """Distinct bytes at kernel boundaries that the merge takes away."""
+        return sum(part.distinct_bytes for part in self.before) - self.after.distinct_bytes
+
+    @property
+    def loaded_bytes_saved(self) -> int:
+        """Bytes of all loads and stores of all programs that the merge takes away; negative when it adds some."""
+        return sum(part.loaded_bytes for part in self.before) - self.after.loaded_bytes
+
+    @property
+    def flops_added(self) -> int:
+        """Arithmetic that the merge repeats."""
+        return self.after.flops - sum(part.flops for part in self.before)
+
+    @property
+    def recomputes_reduction(self) -> bool:
+        """Whether a reduction in the producer would run more often than now."""
+        return any(member_reduces(member) for member in self.producer.members) and self.flops_added > 0
+
+
+def member_reduces(operation: Operation) -> bool:
+    """Whether an operation, or its body, reduces."""
+    if operation.name.startswith(("reduce_", "arg")):
+        return True
+    definition = operation.definition
+    if isinstance(definition, OperationDefinition) and definition.is_named:
+        types = [None if operand is None else operand.type for operand in operation.operands]
+        return any(member_reduces(inner) for inner in definition.body(types, operation.attributes).block)
+    return False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A function of a `Merge` that returns a score (merge the largest first; at most 0: do not) or `refuse(...)`."""
+
+    name: str
+    function: Callable[[Merge], float | Refused]
+
+    def __call__(self, merge: Merge) -> float | Refused:
+        with blaming("policy.raised", f"the policy {self.name} failed"):
+            verdict = self.function(merge)
+        if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)):
+            raise fail("policy.result", f"policy {self.name} returned {verdict!r}", expected="a number or refuse(...)")
+        return verdict
+
+
+def policy(function: Callable[[Merge], float | Refused]) -> Policy:
+    """Declare a fusion policy; use it as `fuse{policy=FILE.py:NAME}`."""
+    return Policy(function.__name__, function)
+
+
+@dataclass(frozen=True)
+class GroupPattern:
+    """A pattern whose matches are proposed as groups before the policy is asked."""
+
+    name: str
+    function: Callable[..., Any]
+    doc: str
+
+
+def group(function: Callable[..., Any]) -> GroupPattern:
+    """Declare a group: a function that returns a pattern. It proposes; the legality rules judge."""
+    return GroupPattern(function.__name__, function, inspect.cleandoc(function.__doc__ or ""))
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+class Dependencies:
+    """The graph of groups: which unit each operation belongs to, and whether one unit reaches another.
+
+    A unit is a group, or a single operation that is in none. Operations are numbered in block order, so that
+    every edge leads to a higher number; searches stop beyond the target's highest.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.number = {operation: index for index, operation in enumerate(block)}
+        self.group: dict[Operation, Group] = {}
+
+    def assign(self, group: Group) -> None:
+        for member in group.members:
+            self.group[member] = group
+
+    def unit(self, operation: Operation) -> list[Operation]:
+        found = self.group.get(operation)
+        return found.members if found is not None else [operation]
+
+    def reaches(self, start: Group, target: Group) -> bool:
+        """Whether a path leads from `start` to `target` through at least one other unit."""
+        limit = max(self.number[member] for member in target.members)
+        goal, own = set(target.members), set(start.members)
+        seen: set[Operation] = set(own)
+        waiting = [user for member in start.members for user in self.users(member) if user not in goal]
+        while waiting:
+            operation = waiting.pop()
+            if operation in seen:
+                continue
+            for part in self.unit(operation):
+                seen.add(part)
+                if self.number[part] > limit:
+                    continue
+                for user in self.users(part):
+                    if user in goal:
+                        return True
+                    waiting.append(user)
+        return False
+
+    def users(self, operation: Operation) -> Iterator[Operation]:
+        """Operations of this block that need a result or a symbol of `operation`, also from inside their regions.
+
+        Free operations are looked through when the one who reads them takes them along; as a unit of their own
+        they pass the dependency on, which is what a search for paths needs.
+        """
+        for result in operation.results:
+            for user in result.users():
+                while user not in self.number and user.parent is not None:
+                    user = user.parent
+                if user in self.number:
+                    yield user
+
+
+def legal(group: Group) -> Refusal | None:
+    """Judge one group by the rules about a single kernel; None means legal."""
+    if any(member.block is not group.members[0].block for member in group.members):
+        return Refusal("fuse.impure_member", "F2", "the members stand in different blocks", {})
+    kernel = group.kernel
+    if isinstance(kernel, Refusal):
+        return kernel
+    pointers = len(
+        {
+            operand
+            for member in group.closure
+            for operand in member.inputs
+            if operand.operation not in set(group.closure)
+        }
+    )
+    if pointers + len(group.stored) > MOST_POINTERS:
+        return Refusal("fuse.resources", "F14", f"{pointers + len(group.stored)} pointers, at most {MOST_POINTERS}", {})
+    return None
+
+
+def legal_merge(producer: Group, consumer: Group, merged: Group, dependencies: Dependencies) -> Refusal | None:
+    """Judge a merge: no cycle (F1) between groups, then the rules about the kernel that it would make."""
+    if dependencies.reaches(producer, consumer):
+        message = f"another operation needs @{producer.name} and is needed by @{consumer.name}"
+        return Refusal(
+            "fuse.depends_on_own_store", "F1", message, {"producer": producer.name, "consumer": consumer.name}
+        )
+    return legal(merged)
+
+
+def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operation, int]) -> Group:
+    members = {member: None for group in groups for member in group.members}
+    return Group(sorted(members, key=lambda member: order[member]), proposer)
+
+
+# -- counting --------------------------------------------------------------------------------------------------
+
+
+def count_group(group: Group, sizes: Mapping[Symbol, int]) -> Bytes:
+    """The byte model of a legal group."""
+    kernel = group.kernel
+    if isinstance(kernel, Refusal):
+        raise kernel
+    return count(kernel, sizes)
+
+
+def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[Symbol, int]:
+    """A size for every symbol: the one given by name, else 64 moved into the symbol's range and to its multiple."""
+    symbols = {**function.symbols, **{s.name: s for operation in function.walk() for s in operation.symbols}}
+    for name in given:
+        if name not in symbols:
+            known = ", ".join(symbols) or "none"
+            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {known}")
+    sizes = {}
+    for name, symbol in symbols.items():
+        size = given.get(name)
+        if size is None:
+            size = max(symbol.low, min(symbol.high, DEFAULT_SIZE))
+            size -= size % symbol.multiple if size % symbol.multiple < size else 0
+        elif not symbol.low <= size <= symbol.high or size % symbol.multiple:
+            raise fail(
+                "run.dim_range",
+                f"{name} = {size}",
+                expected=f"{name} in [{symbol.low}, {symbol.high}], a multiple of {symbol.multiple}",
+            )
+        sizes[symbol] = size
+    return sizes

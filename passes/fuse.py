@@ -1,0 +1,331 @@
+"""Fusion, in four parts: the Plan (`irc.plan`), whether it is legal (`irc.plan.legal`), propose, apply.
+
+`propose` starts from one group an operation (a named operation such as `softmax` is one seed, its body makes
+the kernel) and merges producers into consumers, best score first, until the policy wants no more. `apply`
+turns each group into a `kernel` operation; erasing its braces never changes meaning.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from irc.diagnostics import fail
+from irc.ir import Block, Cloner, Function, Module, Operation, Region
+from irc.kernel import Kernel
+from irc.op import Builder, yield_
+from irc.ops import kernel as kernel_op
+from irc.pass_manager import Pass, PassContext
+from irc.plan import (
+    Decision,
+    Dependencies,
+    Group,
+    GroupPattern,
+    Merge,
+    Plan,
+    Policy,
+    Refused,
+    is_free,
+    legal,
+    legal_merge,
+    merge_groups,
+    policy,
+    read_plan,
+    refuse,
+    representative_sizes,
+)
+from irc.user_code import is_reference, load_user_object
+
+
+@policy
+def none(merge: Merge) -> Refused:
+    """One kernel for each operation: the baseline that experiments are measured against."""
+    return refuse("the policy `none` merges nothing")
+
+
+@policy
+def greedy(merge: Merge) -> float | Refused:
+    """Merge whatever takes more bytes off the kernel boundaries than it adds in repeated loads or arithmetic."""
+    if merge.recomputes_reduction:
+        return refuse("it would recompute a reduction", at=merge.producer)
+    if merge.loaded_bytes_saved < 0 and -merge.loaded_bytes_saved > merge.bytes_saved:
+        return refuse(f"repeated loads of {-merge.loaded_bytes_saved} bytes outweigh {merge.bytes_saved} saved")
+    return merge.bytes_saved
+
+
+POLICIES = {"none": none, "greedy": greedy}
+
+
+# Scores a merge and returns what it makes, or None where it is refused.
+Judge = Callable[[Group, Group], "tuple[float, Group] | None"]
+
+
+@dataclass
+class Fuse(Pass):
+    """Group operations into kernels.
+
+    Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern
+    that is proposed first; `plan` is a plan file to follow; a plan's entries that no longer match are refused
+    one by one, with a note in the statistics.
+    """
+
+    policy: str = "greedy"
+    groups: str = ""
+    plan: str = ""
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        changed = False
+        chosen = find_policy(self.policy, context)
+        for function in module.functions.values():
+            plan = propose(function, chosen, context, self._proposals(function, context))
+            context.plans[function.name] = plan
+            changed |= apply(plan)
+        return changed
+
+    def _proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
+        found: list[tuple[str, list[Operation]]] = []
+        if self.plan:
+            path = Path(self.plan)
+            if not path.is_file():
+                raise fail("file.missing", f"there is no plan file {self.plan}")
+            proposals, stale = read_plan(path.read_text(), function)
+            found += [("plan", members) for members in proposals]
+            for message in stale:
+                context.notes.append(f"fuse: plan entry {message}")
+        if self.groups:
+            pattern = context.load_name(self.groups, GroupPattern)
+            found += [(pattern.name, members) for members in context.match(pattern, function)]
+        return found
+
+
+def find_policy(name: str, context: PassContext) -> Policy:
+    """`none`, `greedy`, or a policy in a person's own file."""
+    if name in POLICIES:
+        return POLICIES[name]
+    if not is_reference(name):
+        raise fail("pass.option", f"fuse has no policy `{name}`", expected=f"{', '.join(POLICIES)} or FILE.py:NAME")
+    chosen = load_user_object(name)
+    if not isinstance(chosen, Policy):
+        raise fail("pass.option", f"{name} is {chosen!r}", expected="a function with @policy")
+    return chosen
+
+
+# -- propose ---------------------------------------------------------------------------------------------------
+
+
+def propose(
+    function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]]
+) -> Plan:
+    """The plan for a function's block under a policy; proposed groups come first, if they are legal."""
+    block = function.block
+    sizes = representative_sizes(function, context.sizes)
+    dependencies = Dependencies(block)
+    decisions: list[Decision] = []
+    groups = seeds(block, dependencies)
+
+    def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
+        merged = merge_groups((producer, consumer), chosen.name, dependencies.number)
+        decision = Decision(producer.name, consumer.name, False)
+        decisions.append(decision)
+        refusal = legal_merge(producer, consumer, merged, dependencies)
+        if refusal is not None:
+            decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
+            return None
+        merge = Merge(producer, consumer, merged, sizes)
+        verdict = chosen(merge)
+        decision.bytes_saved = merge.bytes_saved
+        if isinstance(verdict, Refused):
+            decision.reason = verdict.reason
+            return None
+        if verdict <= 0:
+            decision.reason = f"the policy `{chosen.name}` gives it a score of {verdict:g}"
+            return None
+        return float(verdict), merged
+
+    for proposer, members in proposals:
+        parts = list(dict.fromkeys(groups[member] for member in members if member in groups))
+        merged = merge_groups(parts, proposer, dependencies.number)
+        refusal = legal(merged) if len(parts) > 1 else None
+        if refusal is None:
+            for member in merged.members:
+                groups[member] = merged
+            dependencies.assign(merged)
+        else:
+            context.notes.append(f"fuse: {proposer} proposes {merged.label}: {refusal.message} (rule {refusal.rule})")
+    merge_best(groups, dependencies, judge)
+    ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: dependencies.number[group.members[-1]])
+    return Plan(block, ordered, decisions)
+
+
+def seeds(block: Block, dependencies: Dependencies) -> dict[Operation, Group]:
+    """A group for each operation that can be a kernel by itself."""
+    groups = {}
+    for operation in block:
+        if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
+            continue
+        group = Group([operation])
+        if legal(group) is None:
+            groups[operation] = group
+            dependencies.assign(group)
+    return groups
+
+
+def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge: Judge) -> None:
+    """Merge producer into consumer, highest score first, until nothing is left that the judge wants.
+
+    Ties go to the pair that stands first in the block. A pair is judged again when one of its sides has grown.
+    """
+    heap: list[tuple[float, int, int, Group, Group, Group]] = []
+    count = 0
+
+    def push(producer: Group, consumer: Group) -> None:
+        nonlocal count
+        verdict = judge(producer, consumer)
+        if verdict is not None:
+            score, merged = verdict
+            count += 1
+            heapq.heappush(heap, (-score, dependencies.number[merged.members[-1]], count, producer, consumer, merged))
+
+    for group in dict.fromkeys(groups.values()):
+        for producer in producers(group, groups):
+            push(producer, group)
+    while heap:
+        _, _, _, producer, consumer, merged = heapq.heappop(heap)
+        if groups[producer.members[0]] is not producer or groups[consumer.members[0]] is not consumer:
+            continue  # one side has grown since; the pair was judged again then
+        if dependencies.reaches(producer, consumer):
+            continue  # merges elsewhere have closed a cycle (F1)
+        for member in merged.members:
+            groups[member] = merged
+        dependencies.assign(merged)
+        for other in producers(merged, groups):
+            push(other, merged)
+        for other in consumers(merged, groups):
+            push(merged, other)
+
+
+def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
+    """Groups whose results this one reads, also through free operations; each once, in block order."""
+    found: dict[Group, None] = {}
+    for operation in group.closure:
+        for operand in operation.inputs:
+            other = groups.get(operand.operation) if operand.operation is not None else None
+            if other is not None and other is not group:
+                found[other] = None
+    return iter(found)
+
+
+def consumers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
+    """Groups that read this one's results, also through free operations."""
+    found: dict[Group, None] = {}
+    waiting: list[Operation] = list(group.members)
+    seen: set[Operation] = set()
+    while waiting:
+        for result in waiting.pop().results:
+            for user in result.users():
+                other = groups.get(user)
+                if other is not None and other is not group:
+                    found[other] = None
+                elif is_free(user) and user not in seen:
+                    seen.add(user)
+                    waiting.append(user)
+    return iter(found)
+
+
+# -- apply -----------------------------------------------------------------------------------------------------
+
+
+def apply(plan: Plan) -> bool:
+    """Turn each group into a `kernel` operation, and put the block back in order."""
+    for group in plan.groups:
+        make_kernel(group)
+    if plan.groups:
+        erase_unused_free(plan.block)
+        sort_block(plan.block)
+    return bool(plan.groups)
+
+
+def make_kernel(group: Group) -> Operation:
+    """Replace a group's members by a kernel; free operations stay where others read them."""
+    assert isinstance(group.kernel, Kernel), "an illegal group is never applied"
+    closure, stored, block = group.closure, group.stored, group.members[0].block
+    assert block is not None
+    inside = set(closure)
+    inputs = list(dict.fromkeys(v for member in closure for v in member.inputs if v.operation not in inside))
+    region = Region(Block([value.type for value in inputs], [value.name for value in inputs]))
+    cloner = Cloner(dict(zip(inputs, region.block.arguments, strict=True)))
+    for member in closure:
+        region.block.append(cloner.operation(member))
+    with Builder(region.block) as builder:
+        builder.create(yield_, [cloner.values[value] for value in stored])
+    last = group.members[-1]
+    kernel = Operation(
+        kernel_op,
+        inputs,
+        kernel_op.normalize({"name": group.name, "kind": group.kernel.kind}),
+        [value.type for value in stored],
+        [region],
+        names=[value.name for value in stored],
+        location=last.location.by(f"fuse({group.proposer})"),
+    )
+    for value, result in zip(stored, kernel.results, strict=True):
+        value.replace_uses(result, where=lambda user: user not in inside or is_free(user))
+    anchor = last.next
+    for operation in reversed(closure):
+        if not is_free(operation):
+            operation.erase()
+    # Inserted last: the kernel's results take the names of the values that they stand for.
+    block.insert(kernel, anchor)
+    return kernel
+
+
+def erase_unused_free(block: Block) -> None:
+    """Erase the free operations that only kernels read: those have copies of their own."""
+    for operation in reversed(block):
+        if is_free(operation) and not any(result.uses for result in operation.results):
+            operation.erase()
+
+
+def sort_block(block: Block) -> None:
+    """Order the operations so that definitions precede uses, keeping their order where that leaves a choice.
+
+    Kernels stand where their last member stood, which may be behind a reader of an earlier result.
+    """
+    order = {operation: index for index, operation in enumerate(block)}
+    needs: dict[Operation, set[Operation]] = {operation: set() for operation in order}
+    births = {symbol: operation for operation in order for symbol in operation.symbols}
+    last_effect: Operation | None = None
+    for operation in order:
+        for inner in operation.walk():
+            for value in inner.inputs:
+                if value.operation in order and value.operation is not operation:
+                    needs[operation].add(value.operation)  # type: ignore[arg-type]  # None is not in order
+            mentioned = [symbol for result in inner.results for symbol in result.type.symbols()]
+            needs[operation].update(births[s] for s in mentioned if s in births and births[s] is not operation)
+        if operation.has_effect:
+            if last_effect is not None:
+                needs[operation].add(last_effect)
+            last_effect = operation
+    readers: dict[Operation, list[Operation]] = {operation: [] for operation in order}
+    for operation, required in needs.items():
+        for other in required:
+            readers[other].append(operation)
+    missing = {operation: len(required) for operation, required in needs.items()}
+    ready = [(order[operation], operation) for operation in order if not missing[operation]]
+    heapq.heapify(ready)
+    sequence = []
+    while ready:
+        operation = heapq.heappop(ready)[1]
+        sequence.append(operation)
+        for reader in readers[operation]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, (order[reader], reader))
+    assert len(sequence) == len(order), "legal groups form no cycle"
+    if sequence != list(order):
+        for operation in sequence:
+            block.remove(operation)
+        for operation in sequence:
+            block.append(operation)
