@@ -38,7 +38,7 @@ def test_round_trips(dtype: DType) -> None:
 
 @pytest.mark.parametrize("dtype", NUMERIC, ids=str)
 def test_bits_and_limits_agree_with_the_array_library(dtype: DType) -> None:
-    info = (ml_dtypes.finfo if dtype.is_float else ml_dtypes.iinfo)(dtype.numpy)  # type: ignore[no-untyped-call]
+    info = (ml_dtypes.finfo if dtype.is_float else ml_dtypes.iinfo)(dtype.numpy)
     assert dtype.bits == info.bits
     assert dtypes.limits(dtype) == (info.min, info.max)
     assert dtype.itemsize == dtype.numpy.itemsize
