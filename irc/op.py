@@ -370,7 +370,7 @@ def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict
             if parameter.name not in ("declared", "regions"):
                 attributes[parameter.name] = AttributeSpec(parameter.name, hint, parameter.default)
             continue
-        optional = parameter.default is None
+        optional = parameter.default is None or type(None) in typing.get_args(hint)
         constraints = [hint, *typing.get_args(hint)]
         found = [part for c in constraints for part in getattr(c, "__metadata__", ()) if isinstance(part, Constraint)]
         constraint = found[0] if found else next((c for c in constraints if isinstance(c, Constraint)), _ANY)
