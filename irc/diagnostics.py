@@ -423,9 +423,16 @@ CODES: dict[str, Code] = {
     "run.index": Code("an index is out of range", Exit.BAD_INPUT,
         "A gather or scatter was given an index outside its axis, in a mode that does not clamp.",
         "Mend the index, or choose a mode; `irc doc gather` lists them."),
+    "run.shape": Code("shapes do not fit when the program runs", Exit.BAD_INPUT,
+        "A type rule accepts dims that are not provably different; here they turned out to be. Reducing nothing "
+        "to an index, and windows larger than their axis, are reported so too.",
+        "Give inputs of fitting extents; the message names the shapes and `irc doc OP` the rule."),
     "run.assert": Code("an assertion failed", Exit.BAD_INPUT,
         "The program checks a condition on its inputs, and it does not hold.",
         "Give inputs for which it holds; the message states the condition."),
+    "run.extern": Code("an extern operator could not be run", Exit.UNSUPPORTED,
+        "Externs run as a model of one node in ONNX Runtime; it refused the operator or failed in it.",
+        "The note quotes ONNX Runtime. Check the operator's opset version and the operands' types."),
     "run.trap": Code("a path was taken that cannot be run", Exit.BAD_INPUT,
         "One side of a branch provably has no meaning (its shapes contradict each other) and these inputs "
         "lead there.",

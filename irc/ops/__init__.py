@@ -1,1 +1,60 @@
-"""The op table: primitives by kind in this folder, ops with bodies in `named/`."""
+"""The op table: every operation that irc knows, by name.
+
+`TABLE` is built here, explicitly, from the modules listed; declaring an operation registers nothing. Each
+operation is also an attribute of this package under its Python name (`from irc.ops import add, abs_, gelu`).
+To add one, declare it in one of these modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from irc.diagnostics import fail
+from irc.op import OperationDefinition, const, return_, yield_
+
+PRIMITIVE_MODULES = ("pointwise", "reduction", "view", "indexing", "linear", "control", "extern")
+NAMED_MODULES = (
+    "named.activation", "named.normalization", "named.linear", "named.attention", "named.pooling",
+    "named.quantization", "named.shape",
+)  # fmt: skip
+
+TABLE: dict[str, OperationDefinition] = {}
+
+
+def lookup(name: str) -> OperationDefinition:
+    """The operation called `name`; raises `text.unknown_op`."""
+    definition = TABLE.get(name)
+    if definition is None:
+        close = get_close_matches(name, TABLE, n=3)
+        raise fail("text.unknown_op", f"there is no op `{name}`", expected=" or ".join(close) if close else None)
+    return definition
+
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> OperationDefinition: ...
+
+
+def _add(python_name: str, definition: OperationDefinition) -> None:
+    if TABLE.setdefault(definition.name, definition) is not definition:
+        raise ValueError(f"two operations are called {definition.name}")
+    # Binding by name also lets the op `extern` win over the submodule of that name.
+    globals()[python_name] = definition
+
+
+def _collect(modules: Iterable[str]) -> None:
+    """Put the operations that each module itself declares into the table."""
+    for name in modules:
+        module = import_module(f"irc.ops.{name}")
+        for python_name, definition in vars(module).items():
+            if isinstance(definition, OperationDefinition) and definition.source_function.__module__ == module.__name__:
+                _add(python_name, definition)
+
+
+for _name, _definition in (("const", const), ("return_", return_), ("yield_", yield_)):
+    _add(_name, _definition)
+_collect(PRIMITIVE_MODULES)
+_collect(NAMED_MODULES)  # after the primitives: bodies import them from here

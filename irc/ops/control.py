@@ -1,0 +1,212 @@
+"""Structured control flow, kernels, and the bridges between dims and tensors.
+
+The interpreter runs these itself (irc/interpreter.py): they need regions, symbols or other functions. What is here
+are their type rules and their pages. `if`, `loop`, `call` and `refine` have declared result types: the text or
+the builder states them, and the rule checks that nothing provably contradicts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irc.diagnostics import fail
+from irc.dims import Dim, Symbol
+from irc.dtypes import BOOL, I64
+from irc.ir import FunctionName, Region, Value
+from irc.op import AnyType, BooleanType, IntegerType, primitive
+from irc.ops.rules import fits
+from irc.types import TensorType
+
+Declared = Sequence[TensorType] | None
+
+
+def _require_declared(declared: Declared) -> tuple[TensorType, ...]:
+    if declared is None:
+        raise fail("type.operands", "its result types must be stated")
+    return tuple(declared)
+
+
+def _require_regions(regions: Sequence[Region], count: int) -> list[list[Value]]:
+    """What each region yields."""
+    if len(regions) != count:
+        raise fail("type.region", f"has {len(regions)} regions", expected=str(count))
+    return [region.block.terminator.inputs for region in regions]
+
+
+def _check_scalar(what: str, type_: TensorType) -> None:
+    if type_.shape is not None and type_.rank != 0:
+        raise fail("type.rank", f"{what} is {type_}", expected="a scalar")
+
+
+@primitive(name="if", traits={"declared", "regions"})
+def if_(condition: BooleanType, /, *, declared: Declared = None, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
+    """The results of the first region when the condition holds, else those of the second.
+
+    Regions: two without arguments, each yielding the results; both may use values defined above.
+    Shapes: the condition is a scalar; the result types are stated, and may be left out where both regions agree.
+    Source: ONNX If; JAX cond.
+    Edge cases: only the region taken runs; extents are checked against the stated types (`run.refine`).
+    """
+    _check_scalar("the condition", condition)
+    branches = _require_regions(regions, 2)
+    for region in regions:
+        if region.block.arguments:
+            raise fail("type.region", "a region of `if` has no arguments")
+    if declared is None:
+        declared = [value.type for value in branches[0]]
+        if declared != [value.type for value in branches[1]]:
+            raise fail("type.operands", "the regions yield different types, so the result types must be stated")
+    for branch, yielded in zip(("then", "else"), branches, strict=True):
+        _check_yield(f"the {branch} region", yielded, declared)
+    return tuple(declared)
+
+
+def _check_yield(what: str, yielded: Sequence[Value], promised: Sequence[TensorType]) -> None:
+    if len(yielded) != len(promised):
+        raise fail("type.region", f"{what} yields {len(yielded)} values", expected=f"{len(promised)}")
+    for index, (value, type_) in enumerate(zip(yielded, promised, strict=True)):
+        if not fits(value.type, type_):
+            raise fail("type.region", f"{what} yields {value.type} for result {index}", expected=str(type_))
+
+
+@primitive(traits={"declared", "regions"})
+def loop(
+    trip_count: IntegerType | None = None,
+    condition: BooleanType | None = None,
+    /,
+    *carried: AnyType,
+    declared: Declared = None,
+    regions: Sequence[Region] = (),
+) -> tuple[TensorType, ...]:
+    """Run the region again and again while the condition holds, at most `trip_count` times.
+
+    Region: arguments iteration i64[], condition bool[] and the carried values; it yields the condition for the next
+    round, the carried values, and any number of scanned ones. Results: the carried values after the last round, then
+    each scanned value of all rounds, stacked along a new first axis.
+    Source: ONNX Loop.
+    Edge cases: an absent trip count means no limit, an absent condition true; without a round the carried values
+    come out as they went in, and scanned results have extent 0 (in unknown dims too).
+    """
+    for what, type_ in (("the trip count", trip_count), ("the condition", condition)):
+        if type_ is not None:
+            _check_scalar(what, type_)
+    promised = _require_declared(declared)
+    (yielded,) = _require_regions(regions, 1)
+    arguments = [argument.type for argument in regions[0].block.arguments]
+    wanted = [TensorType(I64, ()), TensorType(BOOL, ()), *carried]
+    if len(arguments) != len(wanted):
+        raise fail("type.region", f"the region has {len(arguments)} arguments", expected=str(len(wanted)))
+    for index, (argument, type_) in enumerate(zip(arguments, wanted, strict=True)):
+        if not fits(type_, argument):
+            raise fail("type.region", f"argument {index} of the region is {argument}", expected=str(type_))
+    scanned = [
+        type_ if type_.shape is None else type_.with_shape(type_.dims[1:]) for type_ in promised[len(carried) :]
+    ]
+    for type_ in promised[len(carried) :]:
+        if type_.shape is not None and type_.rank == 0:
+            raise fail("type.rank", f"a scanned result is {type_}", expected="a first axis for the rounds")
+    _check_yield("the region", yielded, [TensorType(BOOL, ()), *promised[: len(carried)], *scanned])
+    return promised
+
+
+@primitive(traits={"declared", "effect"})
+def call(*xs: AnyType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
+    """The results of another function of the module, applied to the operands.
+
+    The callee's symbols are bound anew at each call. Calls are kept even when unused, since the callee may assert.
+    Shapes: result types are stated, in the caller's symbols; the verifier compares them with the callee's signature.
+    Source: func.call of MLIR; a function of an ONNX model.
+    Edge cases: recursion is refused by the verifier.
+    """
+    return _require_declared(declared)
+
+
+@primitive(traits={"isolated", "regions"})
+def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
+    """Braces around operations that run as one kernel; erasing them never changes the meaning.
+
+    Region: isolated; its arguments are the operands in order, and it yields the results.
+    Shapes: the results have the types that the region yields.
+    Source: a fusion of XLA's HLO.
+    Edge cases: those of the operations inside.
+    """
+    (yielded,) = _require_regions(regions, 1)
+    arguments = [argument.type for argument in regions[0].block.arguments]
+    if len(arguments) != len(xs):
+        raise fail("type.region", f"the region has {len(arguments)} arguments", expected=str(len(xs)))
+    for index, (argument, operand) in enumerate(zip(arguments, xs, strict=True)):
+        if not fits(operand, argument):
+            raise fail("type.region", f"argument {index} of the region is {argument}", expected=str(operand))
+    return tuple(value.type for value in yielded)
+
+
+@primitive()
+def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
+    """The value of a dim expression as a tensor.
+
+    Shapes: one dim gives i64[], a list of n gives i64[n].
+    Source: ONNX Shape; `x.shape` of NumPy and torch.
+    Edge cases: none: every symbol is bound where it may be used.
+    """
+    return TensorType(I64, (len(value),) if isinstance(value, tuple) else ())
+
+
+@primitive(traits={"effect"})
+def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
+    """Give a new symbol the value of a scalar.
+
+    Shapes: the operand is a scalar; there is no result.
+    Source: torch's `item()` with an unbacked symbol.
+    Edge cases: a value outside the symbol's range, or no multiple of its divisor, is `run.dim_range`.
+    """
+    _check_scalar("the operand", scalar)
+    return ()
+
+
+@primitive(traits={"declared"})
+def refine(x: AnyType, /, *, declared: Declared = None) -> TensorType:
+    """x itself, promised to have the stated type, which is checked when it runs.
+
+    Shapes: the stated type gives a rank, or dims that could not be proven equal; new symbols may be born in it. The
+    element type stays.
+    Source: stablehlo shape assertions; `torch._check`.
+    Edge cases: a shape that breaks the promise is `run.refine`; a new symbol out of range `run.dim_range`.
+    """
+    promised = _require_declared(declared)
+    if len(promised) != 1 or not fits(x, promised[0]):
+        raise fail("type.shape", f"cannot refine {x} to {', '.join(map(str, promised)) or 'nothing'}")
+    return promised[0]
+
+
+@primitive(name="assert", traits={"effect"})
+def assert_(condition: BooleanType, /, *, message: str) -> tuple[TensorType, ...]:
+    """Stop with `message` unless the condition holds, in every element where it has several.
+
+    Shapes: any; there is no result.
+    Source: ATen _assert_async.
+    Edge cases: failing is `run.assert`; an empty condition holds.
+    """
+    return ()
+
+
+@primitive(traits={"effect"})
+def assume(condition: BooleanType, /) -> tuple[TensorType, ...]:
+    """A promise that the condition holds, which passes may use and backends need not check.
+
+    Shapes: any; there is no result.
+    Source: llvm.assume.
+    Edge cases: the interpreter checks it as it does `assert`; elsewhere a broken promise has no meaning.
+    """
+    return ()
+
+
+@primitive(traits={"declared", "effect"})
+def trap(*, message: str, declared: Declared = None) -> tuple[TensorType, ...]:
+    """Stop with `message`: the end of a path that has no meaning.
+
+    Shapes: any result types may be stated, so that a region which ends here can yield.
+    Source: llvm.trap.
+    Edge cases: reaching it is `run.trap`.
+    """
+    return () if declared is None else tuple(declared)
+

@@ -1,0 +1,173 @@
+"""Gathers and scatters: elements found or placed by indices that are computed when the program runs.
+
+Negative indices count from the end. An index outside its axis is an error (`run.index`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.op import AnyType, IntegerType, primitive
+from irc.ops.numerics import Array, narrow, widen
+from irc.ops.rules import differ, normalize_axis, same_dtype
+from irc.types import TensorType
+
+Combine = Literal["none", "add", "mul", "max", "min"]
+
+
+@primitive()
+def gather(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
+    """The elements of x at `indices` along `axis`.
+
+    Shapes: x [*A, D, *B], indices [*I] -> [*A, *I, *B], with D at `axis`.
+    Source: ONNX Gather; NumPy take; ATen index_select, embedding.
+    Edge cases: negative indices count from the end (as ONNX); out of range is `run.index`.
+    """
+    if x.shape is None or indices.shape is None:
+        if x.shape is not None:
+            normalize_axis(axis, x.rank)
+        return x.with_shape(None)
+    position = normalize_axis(axis, x.rank)
+    return x.with_shape((*x.dims[:position], *indices.dims, *x.dims[position + 1 :]))
+
+
+@gather.reference
+def _gather(x: Array, indices: Array, *, axis: int) -> Array:
+    return np.take(x, _resolved(indices, x.shape[axis], axis), axis)
+
+
+@primitive()
+def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
+    """result[i0, .., iA, ..] = x[i0, .., indices[i0, .., iA, ..], ..]: each index moves along `axis` only.
+
+    Shapes: indices has x's rank and, beside `axis`, extents of at most x's; the result has the shape of indices.
+    Source: ONNX GatherElements; NumPy take_along_axis; ATen gather.
+    Edge cases: negative indices count from the end (as ONNX; torch refuses them); out of range is `run.index`.
+    """
+    _check_elementwise(x, indices, axis)
+    return x.with_shape(indices.shape)
+
+
+@gather_elements.reference
+def _gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
+    return np.asarray(x[_places(x, indices, axis)])
+
+
+@primitive()
+def scatter(x: AnyType, indices: IntegerType, updates: AnyType, /, *, reduction: Combine = "none") -> TensorType:
+    """A copy of x in which the element or slice at each index vector is replaced by, or combined with, an update.
+
+    Shapes: indices [*I, K] with K <= rank of x, updates [*I, *x.shape[K:]]; the result has x's shape.
+    Source: ONNX ScatterND; ATen index_put.
+    Edge cases: of updates to one place the last in row-major order wins, or all are combined in that order (narrow
+    floats in f32, rounded once). Negative indices count from the end; out of range is `run.index`.
+    """
+    same_dtype(x, updates)
+    if x.shape is None or indices.shape is None:
+        return x
+    if indices.rank == 0:
+        raise fail("type.rank", f"the indices are {indices}", expected="index vectors along the last axis")
+    depth = indices.dims[-1]
+    if not isinstance(depth, int):
+        raise fail("type.shape", f"the length {depth} of the index vectors is not known", expected="a static last dim")
+    if depth > x.rank:
+        raise fail("type.shape", f"index vectors of length {depth} into {x}", expected=f"at most {x.rank}")
+    if updates.shape is not None:
+        wanted = x.with_shape((*indices.dims[:-1], *x.dims[depth:]))
+        if updates.rank != wanted.rank or any(map(differ, updates.dims, wanted.dims)):
+            raise fail("type.shape", f"the updates are {updates}", expected=str(wanted))
+    return x
+
+
+@scatter.reference
+def _scatter(x: Array, indices: Array, updates: Array, *, reduction: Combine) -> Array:
+    depth = indices.shape[-1]
+    wanted = (*indices.shape[:-1], *x.shape[depth:])
+    if updates.shape != wanted:
+        raise fail("run.shape", f"the updates have shape {list(updates.shape)}", expected=str(list(wanted)))
+    columns = tuple(_resolved(indices[..., k], x.shape[k], k) for k in range(depth))
+    if depth == 0:
+        # Index vectors of length 0 all mean the whole of x: one more leading axis makes that an index.
+        everywhere = (np.zeros(indices.shape[:-1], np.int64),)
+        return _combined(x[np.newaxis], everywhere, updates, reduction)[0]
+    return _combined(x, columns, updates, reduction)
+
+
+@primitive()
+def scatter_elements(
+    x: AnyType, indices: IntegerType, updates: AnyType, /, *, axis: int, reduction: Combine = "none"
+) -> TensorType:
+    """A copy of x in which x[i0, .., indices[i0, .., iA, ..], ..] is replaced by, or combined with, each update.
+
+    Shapes: indices and updates have one shape, of x's rank and, beside `axis`, of at most x's extents; the result
+    has x's shape.
+    Source: ONNX ScatterElements; NumPy put_along_axis; ATen scatter, scatter_reduce (include_self).
+    Edge cases: of updates to one place the last in row-major order wins, or all are combined in that order (narrow
+    floats in f32, rounded once). Negative indices count from the end; out of range is `run.index`.
+    """
+    same_dtype(x, updates)
+    _check_elementwise(x, indices, axis)
+    if updates.shape is not None and indices.shape is not None:
+        if updates.rank != indices.rank or any(map(differ, updates.dims, indices.dims)):
+            raise fail("type.shape", f"the updates are {updates}", expected=f"the shape of the indices, {indices}")
+    return x
+
+
+@scatter_elements.reference
+def _scatter_elements(x: Array, indices: Array, updates: Array, *, axis: int, reduction: Combine) -> Array:
+    if updates.shape != indices.shape:
+        raise fail("run.shape", f"updates of shape {list(updates.shape)} for indices of shape {list(indices.shape)}")
+    return _combined(x, _places(x, indices, axis), updates, reduction)
+
+
+def _check_elementwise(x: TensorType, indices: TensorType, axis: int) -> None:
+    if x.shape is None or indices.shape is None:
+        return
+    if x.rank != indices.rank:
+        raise fail("type.rank", f"{x} and the indices {indices} have different ranks")
+    position = normalize_axis(axis, x.rank)
+    for i, (extent, count) in enumerate(zip(x.dims, indices.dims, strict=True)):
+        if i != position and dims.less(extent, count) is True:
+            raise fail("type.shape", f"the indices {indices} reach beyond {x}: dim {i}: {count} vs {extent}")
+
+
+def _resolved(indices: Array, extent: int, axis: int) -> Array:
+    """Non-negative i64 indices; raises `run.index`."""
+    wide = widen(indices).astype(np.int64)
+    resolved = np.where(wide < 0, wide + extent, wide)
+    bad = (resolved < 0) | (resolved >= extent)
+    if bad.any():
+        raise fail("run.index", f"index {wide[bad].flat[0]} is outside axis {axis} of extent {extent}")
+    return resolved
+
+
+def _places(x: Array, indices: Array, axis: int) -> tuple[Any, ...]:
+    """An index expression for x that has, along `axis`, the indices, and along the others the position."""
+    position = axis % x.ndim
+    for i, (extent, count) in enumerate(zip(x.shape, indices.shape, strict=True)):
+        if i != position and count > extent:
+            raise fail("run.shape", f"indices of shape {list(indices.shape)} reach beyond {list(x.shape)} at dim {i}")
+    grid: list[Any] = list(np.ogrid[tuple(slice(count) for count in indices.shape)])
+    grid[position] = _resolved(indices, x.shape[position], axis)
+    return tuple(grid)
+
+
+_AT: dict[str, Callable[..., None]] = {
+    "add": np.add.at, "mul": np.multiply.at, "max": np.maximum.at, "min": np.minimum.at,
+}  # fmt: skip
+
+
+def _combined(x: Array, where: tuple[Any, ...], updates: Array, reduction: Combine) -> Array:
+    if reduction == "none":
+        result = x.copy()
+        result[where] = updates  # NumPy assigns in row-major order, so the last one stays
+        return result
+    result = widen(x).copy()
+    with np.errstate(all="ignore"):
+        _AT[reduction](result, where, widen(updates))
+    return narrow(result, x.dtype)

@@ -1,0 +1,795 @@
+"""Pointwise primitives: each result element depends on the operands' elements at the same broadcast position.
+
+Operands share one element type and broadcast as in NumPy; an unranked operand gives an unranked result. Floats
+narrower than 32 bits are computed in f32 and rounded once; integers wrap around; NaN in, NaN out, unless a page
+says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from irc import dtypes
+from irc.diagnostics import fail
+from irc.dtypes import BOOL, DType
+from irc.op import (
+    AnyType,
+    BitsType,
+    BooleanType,
+    FloatOrComplexType,
+    FloatType,
+    IntegerType,
+    NumberType,
+    RealType,
+    primitive,
+)
+from irc.ops.numerics import Array, convert, narrow, rounded, to_bool, widen
+from irc.ops.rules import broadcast_types
+from irc.types import TensorType
+
+POINTWISE = frozenset({"pointwise"})
+COMMUTATIVE = frozenset({"pointwise", "commutative"})
+
+
+# -- arithmetic ------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=COMMUTATIVE)
+def add(x: NumberType, y: NumberType, /) -> TensorType:
+    """x + y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Add; NumPy add; ATen add.
+    Edge cases: integers wrap around; inf - inf is NaN.
+    """
+    return broadcast_types(x, y)
+
+
+add.reference(rounded(np.add))
+
+
+@primitive(traits=POINTWISE)
+def sub(x: NumberType, y: NumberType, /) -> TensorType:
+    """x - y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Sub; NumPy subtract; ATen sub.
+    Edge cases: integers wrap around, unsigned ones below 0.
+    """
+    return broadcast_types(x, y)
+
+
+sub.reference(rounded(np.subtract))
+
+
+@primitive(traits=COMMUTATIVE)
+def mul(x: NumberType, y: NumberType, /) -> TensorType:
+    """x * y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Mul; NumPy multiply; ATen mul.
+    Edge cases: integers wrap around; 0 * inf is NaN.
+    """
+    return broadcast_types(x, y)
+
+
+mul.reference(rounded(np.multiply))
+
+
+@primitive(traits=POINTWISE)
+def div(x: NumberType, y: NumberType, /, *, rounding: Literal["trunc", "floor"] = "trunc") -> TensorType:
+    """x / y: true division of floats; integers divide and round as `rounding` says, which floats ignore.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Div (integers: trunc); NumPy divide, floor_divide; ATen div with rounding_mode.
+    Edge cases: floats follow IEEE 754 (x/0 is an infinity, 0/0 NaN). An integer divided by 0 is 0, and the least
+    integer divided by -1 is itself (ONNX leaves both open, torch raises at 0).
+    """
+    return broadcast_types(x, y)
+
+
+@div.reference
+def _div(x: Array, y: Array, *, rounding: str) -> Array:
+    wide_x, wide_y = widen(x), widen(y)
+    with np.errstate(all="ignore"):
+        if wide_x.dtype.kind in "fc":
+            return narrow(np.divide(wide_x, wide_y), x.dtype)
+        quotient = np.floor_divide(wide_x, wide_y)
+        if rounding == "trunc" and wide_x.dtype.kind == "i":
+            inexact = np.not_equal(quotient * wide_y, wide_x) & np.not_equal(wide_y, 0)
+            quotient = quotient + (inexact & np.less(quotient, 0)).astype(quotient.dtype)
+        return narrow(quotient, x.dtype)
+
+
+@primitive(traits=POINTWISE)
+def mod(x: RealType, y: RealType, /, *, rounding: Literal["trunc", "floor"] = "floor") -> TensorType:
+    """The remainder x - y * q, where q is x / y rounded: with `floor` it has the sign of y, with `trunc` of x.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Mod (fmod=0: floor, fmod=1: trunc); NumPy remainder, fmod; ATen remainder, fmod.
+    Edge cases: floats: mod 0 is NaN, a finite x mod an infinity of the same sign is x. An integer mod 0 is 0 (ONNX
+    leaves it open, torch raises); the least integer mod -1 is 0.
+    """
+    return broadcast_types(x, y)
+
+
+@mod.reference
+def _mod(x: Array, y: Array, *, rounding: str) -> Array:
+    return rounded(np.remainder if rounding == "floor" else np.fmod)(x, y)
+
+
+@primitive(name="pow", traits=POINTWISE)
+def pow_(x: NumberType, y: NumberType, /) -> TensorType:
+    """x to the power of y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Pow; NumPy power; ATen pow; C99 pow for the edges.
+    Edge cases: pow(x, 0) and pow(1, y) are 1 even for NaN; a negative float to a fraction is NaN; 0 to a negative
+    float power is an infinity. Integers wrap; a negative exponent gives the true value truncated: 1 for 1, 1 or
+    -1 for -1, and 0 for the rest, 0 included (NumPy raises; torch does the same for tensors).
+    """
+    return broadcast_types(x, y)
+
+
+@pow_.reference
+def _pow(x: Array, y: Array) -> Array:
+    base, exponent = widen(x), widen(y)
+    with np.errstate(all="ignore"):
+        if base.dtype.kind != "i":
+            return narrow(np.power(base, exponent), x.dtype)
+        power = np.power(base, np.maximum(exponent, 0))
+        odd = np.bitwise_and(exponent, 1) != 0
+        inverse = np.where(base == 1, 1, np.where(base == -1, np.where(odd, -1, 1), 0))
+        return narrow(np.where(exponent < 0, inverse, power), x.dtype)
+
+
+@primitive(traits=COMMUTATIVE)
+def minimum(x: RealType, y: RealType, /) -> TensorType:
+    """The smaller of x and y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Min; NumPy minimum; ATen minimum.
+    Edge cases: NaN when either is NaN; of two zeros of different sign either may be the result.
+    """
+    return broadcast_types(x, y)
+
+
+minimum.reference(rounded(np.minimum))
+
+
+@primitive(traits=COMMUTATIVE)
+def maximum(x: RealType, y: RealType, /) -> TensorType:
+    """The greater of x and y.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX Max; NumPy maximum; ATen maximum.
+    Edge cases: NaN when either is NaN; of two zeros of different sign either may be the result.
+    """
+    return broadcast_types(x, y)
+
+
+maximum.reference(rounded(np.maximum))
+
+
+@primitive(traits=POINTWISE)
+def neg(x: NumberType, /) -> TensorType:
+    """-x.
+
+    Shapes: the result has x's.
+    Source: ONNX Neg; NumPy negative; ATen neg.
+    Edge cases: neg(0.0) is -0.0; the least integer stays itself; unsigned integers wrap.
+    """
+    return x
+
+
+neg.reference(rounded(np.negative))
+
+
+@primitive(name="abs", traits=POINTWISE)
+def abs_(x: NumberType, /) -> TensorType:
+    """The magnitude; that of a complex number has the type of its parts.
+
+    Shapes: the result has x's.
+    Source: ONNX Abs; NumPy absolute; ATen abs.
+    Edge cases: abs(-0.0) is 0.0; the least integer stays itself.
+    """
+    part = {dtypes.C64: dtypes.F32, dtypes.C128: dtypes.F64}.get(x.dtype)
+    return x if part is None else x.with_dtype(part)
+
+
+@abs_.reference
+def _abs(x: Array) -> Array:
+    magnitude = np.abs(widen(x))
+    return np.asarray(magnitude) if x.dtype.kind == "c" else narrow(magnitude, x.dtype)
+
+
+@primitive(traits=POINTWISE)
+def sign(x: RealType, /) -> TensorType:
+    """-1, 0 or 1.
+
+    Shapes: the result has x's.
+    Source: ONNX Sign; NumPy sign; ATen sign.
+    Edge cases: sign(NaN) is NaN; sign(-0.0) is 0, of either sign.
+    """
+    return x
+
+
+sign.reference(rounded(np.sign))
+
+
+# -- rounding --------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=POINTWISE)
+def floor(x: FloatType, /) -> TensorType:
+    """The greatest whole number that is not above x.
+
+    Shapes: the result has x's.
+    Source: ONNX Floor; NumPy floor; ATen floor.
+    Edge cases: infinities, NaN and -0.0 stay.
+    """
+    return x
+
+
+floor.reference(rounded(np.floor))
+
+
+@primitive(traits=POINTWISE)
+def ceil(x: FloatType, /) -> TensorType:
+    """The least whole number that is not below x.
+
+    Shapes: the result has x's.
+    Source: ONNX Ceil; NumPy ceil; ATen ceil.
+    Edge cases: infinities, NaN and -0.0 stay; ceil(-0.5) is -0.0.
+    """
+    return x
+
+
+ceil.reference(rounded(np.ceil))
+
+
+@primitive(name="round", traits=POINTWISE)
+def round_(x: FloatType, /) -> TensorType:
+    """The nearest whole number; halves go to the even one.
+
+    Shapes: the result has x's.
+    Source: ONNX Round; NumPy rint; ATen round.
+    Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN stay.
+    """
+    return x
+
+
+round_.reference(rounded(np.rint))
+
+
+@primitive(traits=POINTWISE)
+def trunc(x: FloatType, /) -> TensorType:
+    """x without its fraction: rounded towards zero.
+
+    Shapes: the result has x's.
+    Source: NumPy trunc; ATen trunc.
+    Edge cases: infinities, NaN and -0.0 stay; trunc(-0.5) is -0.0.
+    """
+    return x
+
+
+trunc.reference(rounded(np.trunc))
+
+
+# -- functions -------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=POINTWISE)
+def sqrt(x: FloatOrComplexType, /) -> TensorType:
+    """The square root.
+
+    Shapes: the result has x's.
+    Source: ONNX Sqrt; NumPy sqrt; ATen sqrt.
+    Edge cases: NaN below 0; sqrt(-0.0) is -0.0.
+    """
+    return x
+
+
+sqrt.reference(rounded(np.sqrt))
+
+
+@primitive(traits=POINTWISE)
+def exp(x: FloatOrComplexType, /) -> TensorType:
+    """e to the power of x.
+
+    Shapes: the result has x's.
+    Source: ONNX Exp; NumPy exp; ATen exp.
+    Edge cases: exp(-inf) is 0; overflow gives inf.
+    """
+    return x
+
+
+exp.reference(rounded(np.exp))
+
+
+@primitive(traits=POINTWISE)
+def log(x: FloatOrComplexType, /) -> TensorType:
+    """The natural logarithm.
+
+    Shapes: the result has x's.
+    Source: ONNX Log; NumPy log; ATen log.
+    Edge cases: log(0) and log(-0.0) are -inf; NaN below 0.
+    """
+    return x
+
+
+log.reference(rounded(np.log))
+
+
+@primitive(traits=POINTWISE)
+def sin(x: FloatOrComplexType, /) -> TensorType:
+    """The sine of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Sin; NumPy sin; ATen sin.
+    Edge cases: NaN for an infinity; sin(-0.0) is -0.0.
+    """
+    return x
+
+
+sin.reference(rounded(np.sin))
+
+
+@primitive(traits=POINTWISE)
+def cos(x: FloatOrComplexType, /) -> TensorType:
+    """The cosine of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Cos; NumPy cos; ATen cos.
+    Edge cases: NaN for an infinity.
+    """
+    return x
+
+
+cos.reference(rounded(np.cos))
+
+
+@primitive(traits=POINTWISE)
+def tan(x: FloatOrComplexType, /) -> TensorType:
+    """The tangent of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Tan; NumPy tan; ATen tan.
+    Edge cases: NaN for an infinity; tan(-0.0) is -0.0.
+    """
+    return x
+
+
+tan.reference(rounded(np.tan))
+
+
+@primitive(traits=POINTWISE)
+def asin(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse sine, in [-pi/2, pi/2].
+
+    Shapes: the result has x's.
+    Source: ONNX Asin; NumPy arcsin; ATen asin.
+    Edge cases: NaN outside [-1, 1].
+    """
+    return x
+
+
+asin.reference(rounded(np.arcsin))
+
+
+@primitive(traits=POINTWISE)
+def acos(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse cosine, in [0, pi].
+
+    Shapes: the result has x's.
+    Source: ONNX Acos; NumPy arccos; ATen acos.
+    Edge cases: NaN outside [-1, 1].
+    """
+    return x
+
+
+acos.reference(rounded(np.arccos))
+
+
+@primitive(traits=POINTWISE)
+def atan(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse tangent, in [-pi/2, pi/2].
+
+    Shapes: the result has x's.
+    Source: ONNX Atan; NumPy arctan; ATen atan.
+    Edge cases: atan(inf) is pi/2.
+    """
+    return x
+
+
+atan.reference(rounded(np.arctan))
+
+
+@primitive(traits=POINTWISE)
+def sinh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic sine.
+
+    Shapes: the result has x's.
+    Source: ONNX Sinh; NumPy sinh; ATen sinh.
+    Edge cases: overflow gives an infinity of x's sign.
+    """
+    return x
+
+
+sinh.reference(rounded(np.sinh))
+
+
+@primitive(traits=POINTWISE)
+def cosh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic cosine.
+
+    Shapes: the result has x's.
+    Source: ONNX Cosh; NumPy cosh; ATen cosh.
+    Edge cases: overflow gives inf.
+    """
+    return x
+
+
+cosh.reference(rounded(np.cosh))
+
+
+@primitive(traits=POINTWISE)
+def tanh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic tangent.
+
+    Shapes: the result has x's.
+    Source: ONNX Tanh; NumPy tanh; ATen tanh.
+    Edge cases: tanh of an infinity is 1 with its sign.
+    """
+    return x
+
+
+tanh.reference(rounded(np.tanh))
+
+
+@primitive(traits=POINTWISE)
+def asinh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic sine.
+
+    Shapes: the result has x's.
+    Source: ONNX Asinh; NumPy arcsinh; ATen asinh.
+    Edge cases: infinities and -0.0 stay.
+    """
+    return x
+
+
+asinh.reference(rounded(np.arcsinh))
+
+
+@primitive(traits=POINTWISE)
+def acosh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic cosine.
+
+    Shapes: the result has x's.
+    Source: ONNX Acosh; NumPy arccosh; ATen acosh.
+    Edge cases: NaN below 1.
+    """
+    return x
+
+
+acosh.reference(rounded(np.arccosh))
+
+
+@primitive(traits=POINTWISE)
+def atanh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic tangent.
+
+    Shapes: the result has x's.
+    Source: ONNX Atanh; NumPy arctanh; ATen atanh.
+    Edge cases: an infinity at 1 and -1; NaN beyond.
+    """
+    return x
+
+
+atanh.reference(rounded(np.arctanh))
+
+
+@primitive(traits=POINTWISE)
+def erf(x: FloatType, /) -> TensorType:
+    """The error function: 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
+
+    Shapes: the result has x's.
+    Source: ONNX Erf; C99 erf; ATen erf.
+    Edge cases: erf of an infinity is 1 with its sign.
+    """
+    return x
+
+
+_erf_of_one = np.frompyfunc(math.erf, 1, 1)
+
+
+@erf.reference
+def _erf(x: Array) -> Array:
+    # NumPy has no erf. math.erf is exact to the last bit of f64 and takes about 0.1 s for a million elements.
+    return narrow(np.asarray(_erf_of_one(widen(x).astype(np.float64))).astype(np.float64), x.dtype)
+
+
+# -- bits ------------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=COMMUTATIVE)
+def bitwise_and(x: BitsType, y: BitsType, /) -> TensorType:
+    """Bit by bit x and y; logical for bool.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX BitwiseAnd, And; NumPy bitwise_and; ATen bitwise_and.
+    Edge cases: negative integers are in two's complement.
+    """
+    return broadcast_types(x, y)
+
+
+bitwise_and.reference(rounded(np.bitwise_and))
+
+
+@primitive(traits=COMMUTATIVE)
+def bitwise_or(x: BitsType, y: BitsType, /) -> TensorType:
+    """Bit by bit x or y; logical for bool.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX BitwiseOr, Or; NumPy bitwise_or; ATen bitwise_or.
+    Edge cases: negative integers are in two's complement.
+    """
+    return broadcast_types(x, y)
+
+
+bitwise_or.reference(rounded(np.bitwise_or))
+
+
+@primitive(traits=COMMUTATIVE)
+def bitwise_xor(x: BitsType, y: BitsType, /) -> TensorType:
+    """Bit by bit, whether x and y differ; logical for bool.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX BitwiseXor, Xor; NumPy bitwise_xor; ATen bitwise_xor.
+    Edge cases: negative integers are in two's complement.
+    """
+    return broadcast_types(x, y)
+
+
+bitwise_xor.reference(rounded(np.bitwise_xor))
+
+
+@primitive(traits=POINTWISE)
+def bitwise_not(x: BitsType, /) -> TensorType:
+    """All bits inverted; logical for bool.
+
+    Shapes: the result has x's.
+    Source: ONNX BitwiseNot, Not; NumPy invert; ATen bitwise_not.
+    Edge cases: negative integers are in two's complement: the result is -x - 1.
+    """
+    return x
+
+
+bitwise_not.reference(rounded(np.invert))
+
+
+@primitive(traits=POINTWISE)
+def shift_left(x: IntegerType, y: IntegerType, /) -> TensorType:
+    """x shifted by y bits towards the high end; zeros come in.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX BitShift (LEFT); NumPy left_shift; ATen bitwise_left_shift.
+    Edge cases: bits pushed out are lost; 0 when y is negative or at least the width (C leaves it open).
+    """
+    return broadcast_types(x, y)
+
+
+@shift_left.reference
+def _shift_left(x: Array, y: Array) -> Array:
+    wide_x, wide_y = widen(x), widen(y)
+    inside = (wide_y >= 0) & (wide_y < dtypes.from_numpy(x.dtype).bits)
+    return narrow(np.where(inside, np.left_shift(wide_x, np.where(inside, wide_y, 0)), 0), x.dtype)
+
+
+@primitive(traits=POINTWISE)
+def shift_right(x: IntegerType, y: IntegerType, /) -> TensorType:
+    """x shifted by y bits towards the low end; copies of the sign come in, zeros for unsigned integers.
+
+    Shapes: operands broadcast as in NumPy.
+    Source: ONNX BitShift (RIGHT); NumPy right_shift; ATen bitwise_right_shift.
+    Edge cases: when y is negative or at least the width: 0, or -1 for a negative x (C leaves it open).
+    """
+    return broadcast_types(x, y)
+
+
+@shift_right.reference
+def _shift_right(x: Array, y: Array) -> Array:
+    wide_x, wide_y = widen(x), widen(y)
+    inside = (wide_y >= 0) & (wide_y < dtypes.from_numpy(x.dtype).bits)
+    emptied = np.where(wide_x < 0, -1, 0)
+    return narrow(np.where(inside, np.right_shift(wide_x, np.where(inside, wide_y, 0)), emptied), x.dtype)
+
+
+# -- comparisons -----------------------------------------------------------------------------------------------
+
+
+@primitive(traits=COMMUTATIVE)
+def equal(x: AnyType, y: AnyType, /) -> TensorType:
+    """Whether x and y are equal.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: ONNX Equal; NumPy equal; ATen eq.
+    Edge cases: NaN equals nothing; 0.0 equals -0.0.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+equal.reference(to_bool(np.equal))
+
+
+@primitive(traits=COMMUTATIVE)
+def not_equal(x: AnyType, y: AnyType, /) -> TensorType:
+    """Whether x and y differ.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: NumPy not_equal; ATen ne.
+    Edge cases: NaN differs from everything; 0.0 does not differ from -0.0.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+not_equal.reference(to_bool(np.not_equal))
+
+
+@primitive(traits=POINTWISE)
+def less(x: RealType, y: RealType, /) -> TensorType:
+    """Whether x < y.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: ONNX Less; NumPy less; ATen lt.
+    Edge cases: false when either is NaN.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+less.reference(to_bool(np.less))
+
+
+@primitive(traits=POINTWISE)
+def less_equal(x: RealType, y: RealType, /) -> TensorType:
+    """Whether x <= y.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: ONNX LessOrEqual; NumPy less_equal; ATen le.
+    Edge cases: false when either is NaN.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+less_equal.reference(to_bool(np.less_equal))
+
+
+@primitive(traits=POINTWISE)
+def greater(x: RealType, y: RealType, /) -> TensorType:
+    """Whether x > y.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: ONNX Greater; NumPy greater; ATen gt.
+    Edge cases: false when either is NaN.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+greater.reference(to_bool(np.greater))
+
+
+@primitive(traits=POINTWISE)
+def greater_equal(x: RealType, y: RealType, /) -> TensorType:
+    """Whether x >= y.
+
+    Shapes: operands broadcast as in NumPy; the result is bool.
+    Source: ONNX GreaterOrEqual; NumPy greater_equal; ATen ge.
+    Edge cases: false when either is NaN.
+    """
+    return broadcast_types(x, y).with_dtype(BOOL)
+
+
+greater_equal.reference(to_bool(np.greater_equal))
+
+
+@primitive(traits=POINTWISE)
+def is_nan(x: FloatType, /) -> TensorType:
+    """Whether x is NaN.
+
+    Shapes: the result has x's, in bool.
+    Source: ONNX IsNaN; NumPy isnan; ATen isnan.
+    Edge cases: false for infinities.
+    """
+    return x.with_dtype(BOOL)
+
+
+is_nan.reference(to_bool(np.isnan))
+
+
+@primitive(traits=POINTWISE)
+def is_inf(x: FloatType, /, *, detect_positive: bool = True, detect_negative: bool = True) -> TensorType:
+    """Whether x is an infinity, of one of the signs asked for.
+
+    Shapes: the result has x's, in bool.
+    Source: ONNX IsInf; NumPy isinf, isposinf, isneginf; ATen isinf.
+    Edge cases: false for NaN.
+    """
+    return x.with_dtype(BOOL)
+
+
+@is_inf.reference
+def _is_inf(x: Array, *, detect_positive: bool, detect_negative: bool) -> Array:
+    wide = widen(x)
+    positive = (wide == np.inf) & detect_positive
+    return np.asarray(positive | ((wide == -np.inf) & detect_negative))
+
+
+# -- choice and conversion -------------------------------------------------------------------------------------
+
+
+@primitive(traits=POINTWISE)
+def select(condition: BooleanType, x: AnyType, y: AnyType, /) -> TensorType:
+    """x where the condition holds, else y.
+
+    Shapes: the three operands broadcast as in NumPy.
+    Source: ONNX Where; NumPy where; ATen where.
+    Edge cases: elements are moved, not computed: NaN payloads and -0.0 stay, and the side not taken does not matter.
+    """
+    return broadcast_types(condition.with_dtype(x.dtype), x, y)
+
+
+@select.reference
+def _select(condition: Array, x: Array, y: Array) -> Array:
+    return np.where(condition, x, y)
+
+
+@primitive(traits=POINTWISE)
+def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
+    """x converted to the element type `to`.
+
+    Shapes: the result has x's.
+    Source: ONNX Cast; NumPy astype; ATen to.
+    Edge cases: to a float: round to nearest even, overflow gives an infinity. To a float of 8 bits or fewer: with
+    `saturate` what is beyond the range, infinities included, becomes the greatest number; without, an infinity, or
+    NaN where the type has none. Float to integer: rounds towards zero; with `saturate` what is out of range
+    becomes the nearest end and NaN 0 (as Triton and LLVM's saturating conversion do); without, the low bits of the
+    number as i64, where what does not fit i64, and NaN, is the least i64 (as ONNX Runtime and torch do on x86;
+    ONNX leaves it open). Integer to integer keeps the low bits. To bool: whether it differs from 0; NaN is true.
+    """
+    if "string" in (x.dtype.kind, to.kind) and to is not x.dtype:
+        raise fail("type.dtype", f"cannot cast {x} to {to}", expected="numbers or bool on both sides")
+    if x.dtype.is_complex and not to.is_complex:
+        raise fail("type.dtype", f"cannot cast {x} to {to}", expected="a complex type", help="take `abs` or a part")
+    return x.with_dtype(to)
+
+
+@cast.reference
+def _cast(x: Array, *, to: DType, saturate: bool) -> Array:
+    return convert(x, to, saturate)
+
+
+@primitive(traits=POINTWISE)
+def bitcast(x: AnyType, /, *, to: DType) -> TensorType:
+    """The bits of x read as another element type of the same width.
+
+    Shapes: the result has x's.
+    Source: ONNX BitCast; NumPy view; ATen view with dtype.
+    Edge cases: bits are kept exactly, NaN payloads and -0.0 included.
+    """
+    if x.dtype.bits != to.bits or BOOL in (x.dtype, to) or dtypes.STRING in (x.dtype, to):
+        if x.dtype is not to:
+            raise fail("type.dtype", f"cannot bitcast {x} to {to}", expected=f"types of {x.dtype.bits} bits, not bool")
+    return x.with_dtype(to)
+
+
+@bitcast.reference
+def _bitcast(x: Array, *, to: DType) -> Array:
+    if not to.sub_byte:
+        return np.ascontiguousarray(x).view(to.numpy).reshape(x.shape)
+    bits = np.ascontiguousarray(x).view(np.uint8).reshape(x.shape) & ((1 << to.bits) - 1)
+    return bits.view(to.numpy) if to.is_float else bits.astype(to.numpy)
+
+

@@ -1,0 +1,156 @@
+"""Reductions: axes are folded into one element each.
+
+Floats narrower than 32 bits are accumulated in f32 and rounded once; integers wrap around. Axes may be negative.
+An unranked operand gives an unranked result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from irc.diagnostics import fail
+from irc.dims import equal
+from irc.dtypes import I64
+from irc.op import NumberType, RealType, primitive
+from irc.ops.numerics import Array, limits, narrow, widen
+from irc.ops.rules import OrderedType, normalize_axes, normalize_axis, replaced
+from irc.types import TensorType
+
+
+def _reduced(x: TensorType, axes: tuple[int, ...], keep_dims: bool) -> TensorType:
+    if x.shape is None:
+        return x
+    gone = frozenset(normalize_axes(axes, x.rank))
+    kept = enumerate(x.dims)
+    if keep_dims:
+        return x.with_shape(1 if axis in gone else dim for axis, dim in kept)
+    return x.with_shape(dim for axis, dim in kept if axis not in gone)
+
+
+@primitive()
+def reduce_sum(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
+    """The sum over `axes`.
+
+    Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
+    Source: ONNX ReduceSum; NumPy sum; ATen sum.
+    Edge cases: 0 over nothing; integers wrap around in their own type; inf and -inf together give NaN.
+    """
+    return _reduced(x, axes, keep_dims)
+
+
+@reduce_sum.reference
+def _reduce_sum(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    wide = widen(x)
+    with np.errstate(all="ignore"):
+        return narrow(np.sum(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
+
+
+@primitive()
+def reduce_prod(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
+    """The product over `axes`.
+
+    Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
+    Source: ONNX ReduceProd; NumPy prod; ATen prod.
+    Edge cases: 1 over nothing; integers wrap around in their own type.
+    """
+    return _reduced(x, axes, keep_dims)
+
+
+@reduce_prod.reference
+def _reduce_prod(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    wide = widen(x)
+    with np.errstate(all="ignore"):
+        return narrow(np.prod(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
+
+
+@primitive()
+def reduce_max(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
+    """The greatest element over `axes`.
+
+    Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
+    Source: ONNX ReduceMax; NumPy max; ATen amax.
+    Edge cases: NaN when there is one. Over nothing: -inf, the least integer or false (as ONNX; torch raises).
+    """
+    return _reduced(x, axes, keep_dims)
+
+
+@reduce_max.reference
+def _reduce_max(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    return _extreme(np.max, limits(x.dtype)[0], x, axes, keep_dims)
+
+
+@primitive()
+def reduce_min(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
+    """The least element over `axes`.
+
+    Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
+    Source: ONNX ReduceMin; NumPy min; ATen amin.
+    Edge cases: NaN when there is one. Over nothing: inf, the greatest integer or true (as ONNX; torch raises).
+    """
+    return _reduced(x, axes, keep_dims)
+
+
+@reduce_min.reference
+def _reduce_min(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    return _extreme(np.min, limits(x.dtype)[1], x, axes, keep_dims)
+
+
+def _extreme(function: Any, identity: Any, x: Array, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    with np.errstate(all="ignore"):
+        return narrow(function(widen(x), axis=tuple(axes), keepdims=keep_dims, initial=identity), x.dtype)
+
+
+@primitive()
+def argmax(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: bool = False) -> TensorType:
+    """The index of the greatest element along `axis`: the first of equals, or the last with `select_last`.
+
+    Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
+    Source: ONNX ArgMax; NumPy argmax; ATen argmax.
+    Edge cases: NaN counts as the greatest; an empty axis is an error (`type.shape`, or `run.shape` when it runs).
+    """
+    return _argument(x, axis, keep_dims)
+
+
+@argmax.reference
+def _argmax(x: Array, *, axis: int, keep_dims: bool, select_last: bool) -> Array:
+    return _find(np.argmax, x, axis, keep_dims, select_last)
+
+
+@primitive()
+def argmin(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: bool = False) -> TensorType:
+    """The index of the least element along `axis`: the first of equals, or the last with `select_last`.
+
+    Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
+    Source: ONNX ArgMin; NumPy argmin; ATen argmin.
+    Edge cases: NaN counts as the least here; an empty axis is an error (`type.shape`, or `run.shape` when it runs).
+    """
+    return _argument(x, axis, keep_dims)
+
+
+@argmin.reference
+def _argmin(x: Array, *, axis: int, keep_dims: bool, select_last: bool) -> Array:
+    return _find(np.argmin, x, axis, keep_dims, select_last)
+
+
+def _argument(x: TensorType, axis: int, keep_dims: bool) -> TensorType:
+    if x.shape is None:
+        return x.with_dtype(I64)
+    position = normalize_axis(axis, x.rank)
+    if equal(x.dims[position], 0) is True:
+        raise fail("type.shape", f"no element along axis {axis} of {x}", expected="an extent of 1 or more")
+    shape = replaced(x.dims, position, 1) if keep_dims else (*x.dims[:position], *x.dims[position + 1 :])
+    return TensorType(I64, shape)
+
+
+def _find(function: Any, x: Array, axis: int, keep_dims: bool, select_last: bool) -> Array:
+    extent = x.shape[axis]
+    if extent == 0:
+        raise fail("run.shape", f"no element along axis {axis} of an array of shape {list(x.shape)}")
+    wide = widen(x)
+    if select_last:
+        found = extent - 1 - function(np.flip(wide, axis), axis=axis, keepdims=keep_dims)
+    else:
+        found = function(wide, axis=axis, keepdims=keep_dims)
+    return np.asarray(found, np.int64)
