@@ -624,12 +624,15 @@ class Cloner:
         return copy
 
 
-def clone_function(function: Function, name: str | None = None) -> Function:
-    """A copy with symbols of its own."""
+def clone_function(function: Function, name: str | None = None, sizes: Mapping[str, int] | None = None) -> Function:
+    """A copy with symbols of its own; symbols of the signature that `sizes` names become these integers."""
     copy = Function(name or function.name, location=function.location)
     copies: dict[Symbol, Dim] = {}
     for table, born in ((function.symbols, False), (function.born, True)):
         for symbol in table.values():
+            if sizes and not born and symbol.name in sizes:
+                copies[symbol] = sizes[symbol.name]
+                continue
             copies[symbol] = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=born).expr
     cloner = Cloner(symbols=copies)
     for argument in function.arguments:
@@ -695,7 +698,7 @@ def _function_difference(a: Function, b: Function) -> str | None:
         return {symbol.name: symbol for operation in function.walk() for symbol in operation.symbols}
 
     born = births(b)
-    if describe(a.symbols) != describe(b.symbols) or describe(births(a)) != describe(born):
+    if describe(a.symbols) != describe(b.symbols) or sorted(describe(births(a))) != sorted(describe(born)):
         return "symbols differ"
     if len(a.arguments) != len(b.arguments):
         return f"{len(a.arguments)} arguments against {len(b.arguments)}"

@@ -7,6 +7,7 @@ for results that nothing describes, until a `refine` gives a rank.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -116,7 +117,8 @@ def format_birth(symbol: Symbol) -> str:
     return f"?{dims.format_dim(symbol.expr)} in ({symbol.low}, {symbol.high}){multiple}"
 
 
-BIRTH = re.compile(r'\?\s*("[^"]*"|[A-Za-z_][\w.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
 Declare = Callable[[str, int, int, int], Symbol]
 
 
@@ -126,7 +128,7 @@ def parse_birth(text: str, declare: Declare) -> Symbol:
     if match is None:
         raise dims.DimError(f"expected `?name in (low, high)`, not {text.strip()!r}")
     name, low, high, multiple = match.groups()
-    return declare(name.strip('"'), int(low), int(high), int(multiple or 1))
+    return declare(json.loads(name) if name[0] == '"' else name, int(low), int(high), int(multiple or 1))
 
 
 def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | None = None) -> TensorType:
@@ -159,15 +161,12 @@ def split_commas(text: str) -> list[str]:
     """Split at commas that stand in no parentheses and no quotes."""
     if "(" not in text and '"' not in text:
         return text.split(",")
-    parts, depth, quoted, start = [], 0, False, 0
-    for position, character in enumerate(text):
-        if character == '"':
-            quoted = not quoted
-        elif not quoted:
-            depth += (character == "(") - (character == ")")
-            if character == "," and depth == 0:
-                parts.append(text[start:position])
-                start = position + 1
+    parts, depth, start = [], 0, 0
+    for token in re.finditer(rf"{QUOTED}|[(),]", text):
+        depth += (token.group() == "(") - (token.group() == ")")
+        if token.group() == "," and depth == 0:
+            parts.append(text[start : token.start()])
+            start = token.end()
     parts.append(text[start:])
     return parts
 
