@@ -245,15 +245,13 @@ class Code:
 CODES: dict[str, Code] = {
     # Types and dims
     "type.broadcast": Code("shapes do not broadcast", Exit.BAD_INPUT,
-        "Shapes are aligned at their last dims. Two dims go together when they are equal or one of them is "
-        "1; these are known to be neither.",
+        "Dims are aligned from the last; two go together if equal or one is 1. These provably do not.",
         "Reshape, expand or slice one operand. The message names the dim and both extents."),
     "type.dtype": Code("the element type is not accepted here", Exit.BAD_INPUT,
         "The op takes other element types, or its operands must share one. irc never converts silently.",
         "Insert a cast; `irc doc OP` lists the element types that the op takes."),
     "type.rank": Code("the number of dims is wrong", Exit.BAD_INPUT,
-        "The op needs another rank, or an axis lies outside [-rank, rank), or an unranked value meets an op "
-        "that must know the rank.",
+        "The op needs another rank, an axis lies outside [-rank, rank), or a value is still unranked.",
         "Reshape the operand or mend the axis; give an unranked value a rank with `refine`."),
     "type.shape": Code("the shape is wrong", Exit.BAD_INPUT,
         "A dim of an operand or result contradicts the op's type rule.",
@@ -265,24 +263,19 @@ CODES: dict[str, Code] = {
         "Operands are the op's positional parameters; an absent optional one is written `_`.",
         "`irc doc OP` shows the operands; count also the results."),
     "type.region": Code("a region does not fit its op", Exit.BAD_INPUT,
-        "The arguments or the yielded values of a region differ in number or type from what the op passes in "
-        "or returns.",
+        "A region's arguments or yielded values differ from what the op passes in or returns.",
         "Make the region's arguments and its `yield` agree with the op's operands and results."),
     "dim.unbound": Code("a dim symbol has no definition here", Exit.BAD_INPUT,
-        "Symbols belong to one function. Each is made once: in the signature, by `bind`, or where it is "
-        "written `?name` in a result's type.",
+        "A symbol is made once, in its function: in the signature, by `bind`, or as `?name` in a type.",
         "Declare the symbol in the signature, or bind it before its first use."),
     "dim.redeclared": Code("a dim symbol is declared twice", Exit.BAD_INPUT,
-        "Two symbols of one name in one function would look equal and not be; a symbol is therefore made "
-        "once.",
+        "Two symbols of one name in one function would look equal and not be.",
         "Rename one of them, or drop the second declaration."),
     "dim.range": Code("a dim lies outside its range", Exit.BAD_INPUT,
-        "The range of a symbol is a promise that rewrites and kernels rely on. It may not be empty, negative "
-        "or exceeded.",
+        "Rewrites and kernels rely on a symbol's range; it may not be empty, negative or exceeded.",
         "Widen the range in the signature (or with --dim NAME=LOW..HIGH), or give another extent."),
     "dim.mismatch": Code("two dims that must be equal differ", Exit.BAD_INPUT,
-        "Equality of dims has three answers: yes, no, unknown. Here it is a proven no; unknown would have "
-        "become a guard.",
+        "The dims are proven to differ; had it been unknown, a guard would have been put in.",
         "Mend the shape that is wrong; the message shows both expressions."),
     "dim.syntax": Code("a dim expression cannot be read", Exit.BAD_INPUT,
         "Dims are integers or expressions over symbols with + - * // %, min, max and bcast.",
@@ -296,15 +289,13 @@ CODES: dict[str, Code] = {
         "The first line of a text is `irc text N`. This irc reads the version that `irc --version` names.",
         "Add the missing first line, or write the text anew with the irc that made it."),
     "text.undefined_name": Code("a name is used but not defined", Exit.BAD_INPUT,
-        "Values, functions and locations are defined before use; regions see the values above them, kernels "
-        "and functions only their own.",
+        "Regions see the values above them; kernels and functions see only their own.",
         "Mend the name, or move the definition above the use; a kernel takes outside values as operands."),
     "text.redefined_name": Code("a name is defined twice", Exit.BAD_INPUT,
         "Each value of a function and each function of a module has one definition (SSA).",
         "Rename one of the two."),
     "text.type_mismatch": Code("a written type differs from the inferred one", Exit.BAD_INPUT,
-        "Result types are written for the reader and checked against the op's type rule, which has the last "
-        "word.",
+        "Written result types are checked against the op's type rule, which has the last word.",
         "Write the inferred type, or mend the operands."),
     "text.unknown_op": Code("there is no such op", Exit.BAD_INPUT,
         "Every op is declared in irc/ops; what is not is carried as `extern`.",
@@ -312,8 +303,7 @@ CODES: dict[str, Code] = {
 
     # Verifier
     "verify.dominance": Code("a value is used where it is not defined", Exit.BAD_INPUT,
-        "An operand must be defined earlier in its block or in an enclosing one, without crossing a kernel "
-        "or function.",
+        "An operand is defined earlier in its block or an enclosing one, within its kernel and function.",
         "Move the definition up; if a pass did this, `irc check --each` names the pass."),
     "verify.types": Code("an operation's types contradict its type rule", Exit.BAD_INPUT,
         "The type rule applied to the operands and attributes gives other results than those stored.",
@@ -325,12 +315,10 @@ CODES: dict[str, Code] = {
         "A value's list of uses must hold exactly the operands that read it.",
         "Change operands through the IR's methods, never by writing to a list."),
     "verify.region": Code("a region is malformed", Exit.BAD_INPUT,
-        "A region has one block that ends in `yield`; its arguments and yielded types fit the op that owns "
-        "it.",
+        "A region has one block that ends in `yield`; arguments and yielded types fit the op.",
         "End the block in a `yield` of the right types."),
     "verify.kernel": Code("a kernel is malformed", Exit.BAD_INPUT,
-        "A kernel is isolated: its body reads only its arguments, holds only pure ops, and yields what it "
-        "stores.",
+        "A kernel's body reads only its arguments, holds only pure ops, and yields what it stores.",
         "Pass outside values in as operands; `irc doc fuse` has the legality rules."),
     "verify.names": Code("two values or functions share a name", Exit.BAD_INPUT,
         "Names are unique within a function, functions within a module.",
@@ -339,12 +327,10 @@ CODES: dict[str, Code] = {
         "A symbol belongs to one function and is visible after the operation that makes it.",
         "Make the symbol in this function, or pass the extent in as a value and `bind` it."),
     "verify.return": Code("a function does not return what its signature says", Exit.BAD_INPUT,
-        "The last operation of a function is `return`, with one operand of the declared type for each "
-        "result.",
+        "A function ends in `return`, with one operand of the declared type for each result.",
         "Mend the return or the signature."),
     "verify.call": Code("a call does not fit its function", Exit.BAD_INPUT,
-        "The callee must exist, take these operand types under some binding of its symbols, and not call "
-        "itself.",
+        "The callee must exist, take these types under some binding of its symbols, and not call itself.",
         "Compare the call with the callee's signature."),
 
     # Weights
@@ -358,12 +344,10 @@ CODES: dict[str, Code] = {
         "A `const @name` must be in the weights file with the dtype and shape that the text states.",
         "Mend the name or the type, or print the module anew with -o."),
     "weights.format": Code("the weights file is malformed", Exit.BAD_INPUT,
-        "The header of a safetensors file is checked whole before any byte is used: sizes, offsets, dtypes, "
-        "unique names.",
+        "The header is checked before any byte is used: sizes, offsets, dtypes, unique names.",
         "The file is truncated, damaged or hostile: get it anew."),
     "weights.outside": Code("a path leads out of its folder", Exit.BAD_INPUT,
-        "A file may refer only to files in its own folder: no absolute path, no `..`, no symbolic link that "
-        "leaves it. A downloaded model could otherwise read any file of yours.",
+        "No path or link may leave the folder: a downloaded model could read any file of yours.",
         "Copy the file into the folder and refer to it by its relative path."),
 
     # ONNX
@@ -389,8 +373,7 @@ CODES: dict[str, Code] = {
         "Large models keep tensors in files beside the .onnx file.",
         "Put the files into the model's folder, under the names that the message gives."),
     "onnx.external_outside": Code("the model refers to a file outside its folder", Exit.BAD_INPUT,
-        "External data must lie in the model's folder: no absolute path, no `..`, no symbolic link that "
-        "leaves it. A downloaded model could otherwise read any file of yours.",
+        "No path or link may leave the folder: a downloaded model could read any file of yours.",
         "If you trust the model, copy the data into its folder and save it with relative locations."),
     "onnx.unsupported": Code("the model uses what irc does not read", Exit.UNSUPPORTED,
         "Operators that irc does not know are carried as `extern`; this is a construct that cannot even be "
@@ -414,8 +397,7 @@ CODES: dict[str, Code] = {
         "One symbol stands for one extent in all inputs.",
         "Make the extents equal; the message names both places."),
     "run.dim_range": Code("an extent lies outside its symbol's range", Exit.BAD_INPUT,
-        "Ranges in the signature (and at `bind`) are checked when the program runs, for the code relies on "
-        "them.",
+        "The code relies on the ranges in the signature and at `bind`; they are checked at run time.",
         "Give another extent, or widen the range with --dim and compile anew."),
     "run.refine": Code("a value does not have the promised type", Exit.BAD_INPUT,
         "`refine` states a rank or dim that could not be proven; it is checked when the program runs.",
@@ -434,8 +416,7 @@ CODES: dict[str, Code] = {
         "Externs run as a model of one node in ONNX Runtime; it refused the operator or failed in it.",
         "The note quotes ONNX Runtime. Check the operator's opset version and the operands' types."),
     "run.trap": Code("a path was taken that cannot be run", Exit.BAD_INPUT,
-        "One side of a branch provably has no meaning (its shapes contradict each other) and these inputs "
-        "lead there.",
+        "One side of a branch has contradictory shapes, hence no meaning, and these inputs lead there.",
         "Give other inputs; the location names the branch."),
 
     # Passes, rules, policies, plans
@@ -478,8 +459,7 @@ CODES: dict[str, Code] = {
         "Cast or reshape within the replacement."),
     "rule.differs": Code("a rule changes results beyond its declared numerics", Exit.DIFFERS,
         "Programs made from the pattern and run both ways differ more than the rule's class allows.",
-        "Mend the replacement, add a guard, or declare the honest class: exact, keeps_more_precision, "
-        "reassociates, approximates."),
+        "Mend the replacement, add a guard, or declare the honest numerics class."),
     "plan.stale": Code("a group of the plan no longer matches the graph", Exit.BAD_INPUT,
         "A plan names values of the graph and records their structural hash; this group's has changed.",
         "Make the plan anew, or edit the group; the others are still applied."),
@@ -489,27 +469,22 @@ CODES: dict[str, Code] = {
 
     # Legality of kernels, F1 to F14
     "fuse.depends_on_own_store": Code("F1: the kernel reads what depends on its own stores", Exit.UNSUPPORTED,
-        "Rule F1: a kernel reads nothing that depends on what it stores, and the graph of kernels stays "
-        "acyclic. Two groups can each be convex and still form a cycle.",
+        "Rule F1: a kernel reads nothing that depends on what it stores; the graph of kernels has no cycle.",
         "Take the operations between into the group, or leave one end out."),
     "fuse.impure_member": Code("F2: a member is not pure", Exit.UNSUPPORTED,
-        "Rule F2: members are pure, in one block, and each element of their results is a function of "
-        "elements of their operands.",
+        "Rule F2: members are pure, in one block, and map elements to elements.",
         "Leave asserts, random state, externs and control flow outside the group."),
     "fuse.unstored_value": Code("F3: a value read outside is not stored", Exit.UNSUPPORTED,
         "Rule F3: each value that is read outside the kernel is one of its results.",
         "Store the value, or take its readers into the group."),
     "fuse.unreached_root": Code("F4: a root is not reached from the anchor", Exit.UNSUPPORTED,
-        "Rule F4: coordinates flood from the anchor through views and pointwise ops, and must give each root "
-        "one point per element.",
+        "Rule F4: coordinates flood from the anchor and give each root one point per element.",
         "The root lives in another space: leave it out, or make the view between them invertible."),
     "fuse.two_contractions": Code("F5: two contractions that do not go together", Exit.UNSUPPORTED,
-        "Rule F5: a kernel holds one dot; or siblings that share rows and contraction; or two that an online "
-        "softmax joins.",
+        "Rule F5: one dot; or siblings sharing rows and contraction; or two joined by an online softmax.",
         "Give each dot its own kernel, or raise the pattern to `attention`."),
     "fuse.shared_reduction_axis": Code("F6: the reductions do not share one axis", Exit.UNSUPPORTED,
-        "Rule F6: after flattening a kernel reduces over one axis, and a reduction's result does not vary "
-        "over it.",
+        "Rule F6: a kernel reduces over one axis after flattening, and the result does not vary over it.",
         "Split the group between the reductions."),
     "fuse.shared_iteration_space": Code("F7: a value needs an axis that its scope lacks", Exit.UNSUPPORTED,
         "Rule F7: the tile axes of each value lie in the frame of the scope where it is computed; all other "
@@ -517,12 +492,10 @@ CODES: dict[str, Code] = {
         "such place.",
         "Leave one of the two out; a softmax between two dots is legal as kind = attention."),
     "fuse.tile_axes": Code("F8: more than one row or column axis", Exit.UNSUPPORTED,
-        "Rule F8: a dot tiles one row and one column axis; further rows become grid axes, and each operand "
-        "varies over its own side only.",
+        "Rule F8: a dot tiles one row and one column axis, and each operand varies over its own side only.",
         "Reshape so that rows and columns are one axis each, or split the group."),
     "fuse.attention_size": Code("F9: the head is too large for attention in one kernel", Exit.UNSUPPORTED,
-        "Rule F9: the inner contraction of attention is at most 256, and its column axis is static and at "
-        "most 256: both stay in registers.",
+        "Rule F9: attention's inner contraction and its static column axis, kept in registers, reach 256.",
         "Keep the two products as kernels or host calls."),
     "fuse.recomputed_reduction": Code("F10: a dot or reduction would be recomputed", Exit.UNSUPPORTED,
         "Rule F10: the blocks over axes that a dot or reduction ignores number one. Row statistics before a "
@@ -539,8 +512,7 @@ CODES: dict[str, Code] = {
         "and yours allows less. Casts from float to integer always stay.",
         "Allow the class with --numerics, or keep the operations apart."),
     "fuse.resources": Code("F14: the kernel needs more than the target has", Exit.UNSUPPORTED,
-        "Rule F14: shared memory, pointer arguments and the grid (y and z at most 65,535) fit every target "
-        "asked for.",
+        "Rule F14: shared memory, pointers and grid (y and z at most 65,535) fit every target asked for.",
         "Choose smaller tiles, or split the group."),
 
     # Backends, checks, installation, usage, files
@@ -550,19 +522,17 @@ CODES: dict[str, Code] = {
     "backend.opset": Code("the target opset lacks an operator", Exit.UNSUPPORTED,
         "The op needs a newer opset than the one asked for, and has no body to fall back to.",
         "Ask for a newer opset."),
-    "backend.unknown": Code("there is no such backend or target", Exit.USAGE,
-        "Backends are onnx and triton; each has its list of targets.",
-        "`irc doc targets` lists them."),
+    "backend.failed": Code("the compiled program failed", Exit.BAD_INPUT,
+        "The artefact ran as a process of its own and ended with an error, which the notes quote.",
+        "Most often an input does not fit: see its last line; `irc check` compares with the interpreter."),
     "check.differs": Code("results differ beyond the tolerance", Exit.DIFFERS,
-        "The error is max|a-b| / max|b| against an evaluation in f64; the tolerance follows from dtype, "
-        "reduced size and numerics class.",
+        "max|a-b| / max|b| against f64 exceeds what dtype, reduced size and numerics class allow.",
         "`irc check --each` names the pass and the op where values first part."),
     "install.missing_extra": Code("a package that this needs is not installed", Exit.UNSUPPORTED,
         "torch and triton are optional: most of irc does without.",
         "Run the pip command in the message."),
     "install.overwritten": Code("another package has overwritten irc", Exit.UNSUPPORTED,
-        "PyPI's `irc` is a chat library; it installs into the same folder as the distribution "
-        "`irc-compiler`.",
+        "PyPI's `irc` is a chat library; it installs into the same folder as `irc-compiler`.",
         "pip uninstall irc irc-compiler && pip install irc-compiler"),
     "usage.arguments": Code("the arguments do not fit together", Exit.USAGE,
         "The command or function was called with arguments that contradict each other or lack one.",
@@ -576,6 +546,9 @@ CODES: dict[str, Code] = {
     "usage.dim": Code("--dim or --specialize cannot be read", Exit.USAGE,
         "The form is NAME=NUMBER or NAME=LOW..HIGH, for a symbol of the signature.",
         "`irc print --summary` shows the symbols and their ranges."),
+    "usage.backend": Code("there is no such backend or target", Exit.USAGE,
+        "Backends are onnx and triton; each has its list of targets.",
+        "`irc doc targets` lists them."),
     "usage.unknown_name": Code("there is no such value, function or topic", Exit.USAGE,
         "The name is not in the module (or the documentation).",
         "The message lists close names; `irc print` shows all."),
@@ -598,8 +571,7 @@ CODES: dict[str, Code] = {
         "An exception that is not a coded error left the compiler: a bug of irc, not of your model.",
         "Please report it with the reproducer that was left beside."),
     "internal.pass": Code("a pass failed or broke the module", Exit.INTERNAL,
-        "A pass of irc raised, or the verifier rejects what it made. The reproducer holds the module before "
-        "it, the pipeline and the command.",
+        "A pass raised, or the verifier rejects what it made.",
         "Please report it with the reproducer; leaving the pass out of the pipeline may help meanwhile."),
     "internal.emit": Code("a backend wrote something invalid", Exit.INTERNAL,
         "What a backend emitted does not pass its own check (the ONNX checker, the Triton compiler).",

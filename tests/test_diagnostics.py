@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +150,14 @@ def test_every_code_is_explained() -> None:
             assert sentence.strip() == sentence and "  " not in sentence and sentence
     rules = [entry.summary.split(":")[0] for code, entry in CODES.items() if code.startswith("fuse.")]
     assert rules == [f"F{number}" for number in range(1, 15)]
+
+
+def test_every_code_in_the_source_is_in_the_table() -> None:
+    root = Path(__file__).parent.parent
+    files = [path for folder in ("irc", "frontends", "passes", "backends") for path in (root / folder).rglob("*.py")]
+    used = {(path.name, code) for path in files
+            for code in re.findall(r'(?:fail|Diagnostic)\(\s*"([a-z_.]+)"', path.read_text(encoding="utf-8"))}
+    assert len(used) > 20 and not [each for each in sorted(used) if each[1] not in CODES]
 
 
 def test_explaining_an_unknown_code_suggests() -> None:
