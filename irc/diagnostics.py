@@ -495,7 +495,7 @@ CODES: dict[str, Code] = {
         "Rule F8: a dot tiles one row and one column axis, and each operand varies over its own side only.",
         "Reshape so that rows and columns are one axis each, or split the group."),
     "fuse.attention_size": Code("F9: the head is too large for attention in one kernel", Exit.UNSUPPORTED,
-        "Rule F9: attention's inner contraction and its static column axis, kept in registers, reach 256.",
+        "Rule F9: attention's inner contraction and its static column axis are at most 256 (registers).",
         "Keep the two products as kernels or host calls."),
     "fuse.recomputed_reduction": Code("F10: a dot or reduction would be recomputed", Exit.UNSUPPORTED,
         "Rule F10: the blocks over axes that a dot or reduction ignores number one. Row statistics before a "
@@ -549,6 +549,9 @@ CODES: dict[str, Code] = {
     "usage.backend": Code("there is no such backend or target", Exit.USAGE,
         "Backends are onnx and triton; each has its list of targets.",
         "`irc doc targets` lists them."),
+    "usage.no_builder": Code("an op was called outside of tracing", Exit.USAGE,
+        "Ops are functions that add an operation where a builder is active; here none is.",
+        "Call them within irc.trace, a rule or a body."),
     "usage.unknown_name": Code("there is no such value, function or topic", Exit.USAGE,
         "The name is not in the module (or the documentation).",
         "The message lists close names; `irc print` shows all."),
