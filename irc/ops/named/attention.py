@@ -1,0 +1,120 @@
+"""Attention, the one form to which every spelling of it is raised."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.dtypes import BOOL, I64, accumulator_of
+from irc.ir import Value
+from irc.op import AnyTensor, Float, op
+from irc.ops.linear import dot
+from irc.ops.named.common import convert, fitted, must_equal, must_fit, number, widen
+from irc.ops.named.normalization import INFINITY, softmax
+from irc.ops.pointwise import add, div, equal, less_equal, mul, select, sqrt
+from irc.ops.reduction import reduce_max
+from irc.ops.rules import same_dtype
+from irc.ops.view import iota, reshape
+from irc.types import TensorType
+
+
+@op(
+    samples=[
+        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]"),
+        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "f32[B, 1, 1, T]"),
+        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "f32[B, 1, S, T]"),
+        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "bool[B, 1, S, T]"),
+        ("f32[B, 4, S, 8]", "f32[B, 2, T, 8]", "f32[B, 2, T, 8]"),
+    ]
+)
+def attention(
+    q: Float,
+    k: Float,
+    v: Float,
+    mask: AnyTensor | None = None,
+    /,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    masked_rows: Literal["nan", "zero"] = "nan",
+) -> Value:
+    """softmax(q @ kᵀ * scale + mask) @ v, for each head.
+
+    Shapes: q [B, H, S, D], k [B, G, T, D], v [B, G, T, E], where G divides H and each head of k and v serves H/G
+    successive heads of q; mask broadcasts to [B, H, S, T]: true where a key may be attended to, or a float that is
+    added to the scores. Result: [B, H, S, E].
+    Attributes: scale, 1/sqrt(D) where absent; causal: query s attends to keys t <= s, both counted from the first
+    (write past keys as a mask); masked_rows: what a row gives that may attend to nothing.
+    Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
+    scaled_dot_product_attention ("zero"), and softmax spelled out ("nan").
+    Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
+    rounded before the second product. T of 0 gives zeros.
+    """
+    batch, heads, queries, depth = q.shape
+    groups, keys = k.shape[1], k.shape[2]
+    shape = (batch, heads, queries, keys)
+    # Where heads share a key, q gets an axis for them, which k and v lack: nothing is copied.
+    shared = dims.equal(heads, groups) is not True
+    grouped = (batch, groups, dims.floor_divide(heads, groups), queries)
+    both = ((0, 0), (1, 1))
+    accumulate = accumulator_of(q.dtype)
+    if shared:
+        scores = dot(reshape(q, shape=(*grouped, depth)), k, batch=both, contract=((4, 3),), accumulate=accumulate)
+        scores = reshape(scores, shape=shape)
+    else:
+        scores = dot(q, k, batch=both, contract=((3, 3),), accumulate=accumulate)
+    scores = widen(scores)
+    if scale is not None:
+        scores = mul(scores, scale)
+    elif isinstance(depth, int):
+        scores = mul(scores, 1 / math.sqrt(depth) if depth else 1.0)
+    else:
+        scores = div(scores, sqrt(number(depth, scores.dtype)))
+    if mask is not None:
+        mask = fitted(mask, shape)
+        scores = select(mask, scores, -INFINITY) if mask.dtype is BOOL else add(scores, convert(mask, scores.dtype))
+    if causal:
+        key = iota(shape=(1, keys), axis=1, dtype=I64)
+        query = iota(shape=(queries, 1), axis=0, dtype=I64)
+        scores = select(less_equal(key, query), scores, -INFINITY)
+    weights = softmax(scores, axis=3)
+    if masked_rows == "zero":
+        weights = select(equal(reduce_max(scores, axes=(3,), keep_dims=True), -INFINITY), 0, weights)
+    weights = convert(weights, q.dtype)
+    if shared:
+        weights = reshape(weights, shape=(*grouped, keys))
+        result = dot(weights, v, batch=both, contract=((4, 2),), accumulate=accumulate)
+        return reshape(result, shape=(batch, heads, queries, v.shape[3]))
+    return dot(weights, v, batch=both, contract=((3, 2),), accumulate=accumulate)
+
+
+@attention.types
+def _(
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    mask: TensorType | None = None,
+    *,
+    scale: float | None,
+    causal: bool,
+    masked_rows: str,
+) -> TensorType:
+    for name, operand, words in (("q", q, "[B, H, S, D]"), ("k", k, "[B, G, T, D]"), ("v", v, "[B, G, T, E]")):
+        if operand.rank != 4:
+            raise fail("type.rank", f"{name} is {operand}", expected=words)
+    same_dtype(q, k, v)
+    must_equal("B of k", k.dims[0], q.dims[0])
+    must_equal("B of v", v.dims[0], q.dims[0])
+    must_equal("G of v", v.dims[1], k.dims[1])
+    must_equal("T of v", v.dims[2], k.dims[2])
+    must_equal("D of k", k.dims[3], q.dims[3])
+    heads, groups = q.dims[1], k.dims[1]
+    if dims.equal(groups, 0) is not True and dims.equal(dims.modulo(heads, groups), 0) is False:
+        raise fail("type.shape", f"{groups} heads of k do not divide {heads} heads of q")
+    if mask is not None:
+        if mask.dtype is not BOOL and not mask.dtype.is_float:
+            raise fail("type.dtype", f"mask is {mask}", expected="bool, or a float type")
+        must_fit("mask", mask, q.with_shape((*q.dims[:3], k.dims[2])))
+    return q.with_shape((*q.dims[:3], v.dims[3]))
