@@ -5,7 +5,7 @@
     kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
     kernel.axes                                # Axis(variable, extent, reduced)
     kernel.symbols                             # run-time dims that it takes as arguments
-    kernel.numerics                            # "exact", or "keeps_more_precision" where a rounding to f16/bf16 is skipped
+    kernel.numerics                            # "exact", or "keeps_more_precision": a rounding to f16 is skipped
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
     kernel.looped                              # whether a row does not fit in registers, so that it is read again
     kernel.nest                                # scopes that `count` and every emitter walk
@@ -17,10 +17,20 @@ whose bodies are made of these (they are traced through `definition.body`). Inpu
 the group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included, in
 order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again.
 
-`Refusal` has `code` ("fuse.tile_axes"), `rule` ("F8"), `message` and `values` (a dictionary of what the message
-speaks of); it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
+`Refusal(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception, with a tuple of what
+its message speaks of; it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
 `refusal.error(location)` makes the IrcError for a person. A `derive` costs about a millisecond; planners may
 cache it by the structure of the group.
 """
 
 from __future__ import annotations
+
+from irc.kernel.derivation import Axis, Kernel, derive
+from irc.kernel.schedule import Accumulate, Compute, Finish, Loop, Schedule, Scope, Tile, Write
+from irc.kernel.steps import Refusal
+from irc.kernel.traffic import Bytes, count
+
+__all__ = [
+    "Accumulate", "Axis", "Bytes", "Compute", "Finish", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile",
+    "Write", "count", "derive",
+]  # fmt: skip
