@@ -79,12 +79,12 @@ class Fuse(Pass):
         changed = False
         chosen = find_policy(self.policy, context)
         for function in module.functions.values():
-            plan = propose(function, chosen, context, self._proposals(function, context))
+            plan = propose(function, chosen, context, self.proposals(function, context))
             context.plans[function.name] = plan
             changed |= apply(plan)
         return changed
 
-    def _proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
+    def proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
         found: list[tuple[str, list[Operation]]] = []
         if self.plan:
             path = Path(self.plan)

@@ -1,0 +1,401 @@
+"""The command line: thin commands over the functions of `irc.driver`, which is imported when a verb runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from irc._version import __version__
+from irc.diagnostics import Exit, IrcError, fail
+
+NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
+
+
+def main() -> None:
+    """Run the command line: coded errors become text and their exit code; a bug of ours exits with 70."""
+    try:
+        cli.main(standalone_mode=False, prog_name="irc")
+    except IrcError as error:
+        finish(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(int(Exit.USAGE))
+    except (click.Abort, KeyboardInterrupt):
+        finish("interrupted", 130)
+    except BrokenPipeError:
+        # The reader has left, as `head` does; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # the last boundary: whatever is left is a bug of irc, told as one
+        import traceback
+
+        where = Path("irc-reproducer")
+        where.mkdir(exist_ok=True)
+        (where / "traceback.txt").write_text(traceback.format_exc())
+        (where / "command").write_text(command_line() + "\n")
+        finish(
+            str(
+                fail(
+                    "internal.error",
+                    f"{type(error).__name__}: {error}",
+                    help=f"please report it with the folder {where}/",
+                )
+            ),
+            70,
+        )
+
+
+def finish(text: str, code: int) -> None:
+    click.echo(text, err=True)
+    sys.exit(code)
+
+
+def command_line() -> str:
+    return shlex.join(["irc", *sys.argv[1:]])
+
+
+def read_sizes(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
+    """`B=1` and `S=512` as a dictionary."""
+    sizes = {}
+    for value in values:
+        name, equals, size = value.partition("=")
+        if not equals or not name or not size.lstrip("-").isdecimal():
+            raise fail("usage.dim", f"--{parameter.name} {value}", expected="NAME=SIZE, such as B=1")
+        sizes[name] = int(size)
+    return sizes
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every verb over a model has; the command receives them as one `settings`."""
+
+    def command(**options: Any) -> Any:
+        from irc.driver import Settings
+
+        settings = Settings(
+            target=options.pop("target"),
+            numerics=options.pop("numerics"),
+            loads=options.pop("load"),
+            dims=options.pop("dim"),
+            specialize=options.pop("specialize"),
+            verify_each=options.pop("verify_each"),
+            dump_after=options.pop("dump_after"),
+            reproducers=Path("irc-reproducer"),
+            command=command_line(),
+        )
+        return function(settings=settings, **options)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    for option in reversed(
+        (
+            click.option(
+                "--dim",
+                multiple=True,
+                callback=read_sizes,
+                metavar="B=1",
+                help="A size for a symbol, where numbers are needed.",
+            ),
+            click.option(
+                "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
+            ),
+            click.option("--target", help="What to compile for: see irc doc targets."),
+            click.option(
+                "--numerics",
+                type=click.Choice(NUMERICS),
+                default="keeps_more_precision",
+                show_default=True,
+                help="What rewrites and kernels may do to rounding.",
+            ),
+            click.option(
+                "--load", multiple=True, metavar="FILE.py", help="A file with passes, rules or policies of your own."
+            ),
+            click.option("--verify-each", is_flag=True, help="Verify after each pass."),
+            click.option(
+                "--dump-after",
+                multiple=True,
+                metavar="PASS",
+                help="Print the program after a pass (all: each) to stderr.",
+            ),
+        )
+    ):
+        command = option(command)
+    # The function's own parameters, which click found on it, come first in the help.
+    command.__click_params__ = [*command.__click_params__, *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined]
+    return command
+
+
+def show_json(report: Any) -> None:
+    click.echo(json.dumps(dataclasses.asdict(report), indent=1, default=str))
+
+
+def version_text() -> str:
+    """irc's version, the text format's, and the versions of the packages that results depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from irc.printer import FORMAT_VERSION
+
+    parts = [f"irc {__version__} (text format {FORMAT_VERSION})"]
+    for package in ("onnx", "onnxruntime", "torch", "triton"):
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} -")
+    return "  ".join(parts)
+
+
+def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(version_text())
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version", is_flag=True, callback=show_version, expose_value=False, is_eager=True, help="Show versions and exit."
+)
+def cli() -> None:
+    """A small, readable compiler for studying fusion.
+
+    MODEL is an .onnx or .irc file, FILE.py:NAME, or - for text on standard input.
+    """
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--backend", type=click.Choice(["onnx", "triton"]), default="onnx", show_default=True)
+@click.option("-o", "--output", help="Where to write: an .onnx file, or a folder for Triton.")
+@click.option("-p", "--pipeline", help="Passes to run instead of the backend's.")
+@click.option("--keep-kernels", is_flag=True, help="ONNX: keep each kernel as a local function, a box in Netron.")
+@click.option("--force", is_flag=True, help="Replace an output folder that irc did not write.")
+@click.option("--json", "as_json", is_flag=True)
+@common
+def compile(model: str, as_json: bool, **options: Any) -> None:
+    """Compile MODEL for ONNX Runtime, or into a folder of Triton kernels."""
+    from irc.driver import compile as compile_model
+    from irc.driver.printing import format_bytes
+
+    report = compile_model(model, options.pop("backend"), options.pop("output"), **options)
+    if as_json:
+        show_json(report)
+    elif report.backend == "onnx":
+        click.echo(f"wrote {report.output}   {report.nodes} nodes, {format_bytes(report.weight_bytes)} weights")
+    else:
+        counted = (
+            f"{report.kernels} kernels, {report.host_calls} host calls, {format_bytes(report.weight_bytes)} weights"
+        )
+        click.echo(f"wrote {report.output}/   {counted}")
+        click.echo(triton_remark(report.output))
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def triton_remark(folder: str) -> str:
+    """How to run the artefact, or what is missing to do so."""
+    import importlib.util
+
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f'not compiled: {" and ".join(missing)} not installed (pip install "irc-compiler[triton]")'
+    return f"run it: python -m {Path(folder).name} --input in.npz --output out.npz"
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--after", metavar="PASS", help="Print it after this pass.")
+@click.option("-p", "--pipeline", help="The pipeline that --after stops in, or that is run.")
+@click.option("--summary", is_flag=True, help="A line for each kernel and host call.")
+@click.option("--around", metavar="%VALUE", help="Only what is near this value.")
+@click.option("-n", "--distance", default=4, show_default=True, help="How near, in steps.")
+@click.option("-o", "--output", help="Write FILE.irc, and its weights beside it.")
+@common
+def print(model: str, **options: Any) -> None:
+    """Print MODEL as text."""
+    from irc.driver import print as print_model
+
+    click.echo(print_model(model, **options).rstrip("\n"))
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-p", "--pipeline", required=True, help="Passes, such as fold,cse,fuse{policy=greedy}.")
+@click.option("-o", "--output", help="Write FILE.irc, and its weights beside it.")
+@click.option(
+    "--backend",
+    type=click.Choice(["onnx", "triton"]),
+    default="triton",
+    show_default=True,
+    help="Whose operations legalize leaves.",
+)
+@click.option("--plan", metavar="FILE", help="Write the fusion plan there.")
+@click.option("--statistics", is_flag=True, help="Show what passes and rules did, on stderr.")
+@common
+def opt(
+    model: str, pipeline: str, backend: str, output: str | None, plan: str | None, statistics: bool, settings: Any
+) -> None:
+    """Run passes over MODEL and print the result."""
+    from irc.driver.compiling import run_pipeline
+    from irc.printer import save_text
+    from irc.weights import replacing
+
+    module, context = run_pipeline(model, pipeline, backend, settings)
+    if plan is not None:
+        if module.main.name not in context.plans:
+            raise fail("usage.arguments", "--plan needs a pipeline with fuse")
+        with replacing(Path(plan)) as file:
+            file.write(context.plans[module.main.name].to_json().encode())
+    if output is not None:
+        save_text(module, Path(output))
+        click.echo(f"wrote {output}")
+    else:
+        click.echo(str(module).rstrip("\n"))
+    for note in context.notes:
+        click.echo(f"note: {note}", err=True)
+    if statistics:
+        for where, counters in context.statistics.items():
+            click.echo(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--input", "inputs", metavar="IN.npz", help="Arrays by input name; random within the declared ranges without."
+)
+@click.option("--output", metavar="OUT.npz", help="Where to write the outputs by name.")
+@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Run it compiled; by the interpreter without.")
+@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@common
+def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
+    """Run MODEL on arrays."""
+    from irc.driver import run as run_model
+    from irc.driver.models import write_arrays
+
+    report = run_model(model, inputs, **options)
+    if output is not None:
+        write_arrays(output, report.outputs)
+    source = inputs or f"random inputs ({', '.join(f'{name} {list(a.shape)}' for name, a in report.inputs.items())})"
+    click.echo(f"{report.label}, {source}")
+    for name, array in report.outputs.items():
+        click.echo(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
+
+
+def sample(array: Any) -> str:
+    """The first few numbers."""
+    flat = array.reshape(-1)[:4]
+    return " ".join(f"{number:.6g}" if array.dtype.kind == "f" else str(number) for number in flat) + (
+        " ..." if array.size > 4 else ""
+    )
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("against", nargs=-1)
+@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
+@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Compare what this backend computes, too.")
+@click.option("-p", "--pipeline", help="Passes to check instead of the backend's.")
+@click.option(
+    "--each", is_flag=True, help="Compare after every pass; name the pass and operation where values first part."
+)
+@click.option("--seed", default=0, show_default=True, help="For random inputs and programs.")
+@click.option("--json", "as_json", is_flag=True)
+@common
+def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare MODEL, compiled, with an f64 evaluation; or check a file of rules (irc check rules.py [MODEL ...])."""
+    if model.endswith(".py"):
+        check_rule_file(model, against, options, as_json)
+        return
+    if against:
+        raise fail(
+            "usage.arguments",
+            f"check takes one model, and {against[0]} beside it",
+            help="only a file of rules is checked against several",
+        )
+    from irc.driver import check as check_model
+
+    report = check_model(model, options.pop("inputs"), **options)
+    if as_json:
+        show_json(report)
+    else:
+        for stage in report.stages:
+            for output in stage.outputs:
+                mark = "ok  " if output.passed else "FAIL"
+                figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
+                click.echo(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
+            if stage.first_part:
+                click.echo(f"      first part at: {stage.stage}, {stage.first_part}")
+        click.echo(f"{report.label}; errors against an evaluation in f64")
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
+def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+    from irc.driver import load
+    from irc.rewrite import check_rules
+
+    report = check_rules(path, [(model, load(model)) for model in models])
+    if as_json:
+        show_json(report)
+    else:
+        click.echo(report.text())
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE]")
+@click.option("-p", "--pipeline", help="Passes instead of the Triton backend's.")
+@common
+def explain(names: tuple[str, ...], **options: Any) -> None:
+    """Explain a code, a value's history, or why two values are in different kernels."""
+    from irc.driver import explain as explain_names
+
+    source = None if len(names) == 1 else names[0]
+    click.echo(explain_names(source, *(names if source is None else names[1:]), **options))
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-p", "--pipeline", help="Passes instead of the Triton backend's.")
+@click.option("--json", "as_json", is_flag=True)
+@common
+def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> None:
+    """List MODEL's kernels: bytes, arithmetic, programs; with --target also registers, spills, shared memory."""
+    from irc.driver import kernels as list_kernels
+    from irc.driver.printing import format_bytes, shorten
+
+    targets = tuple(part for part in (settings.target or "").split(",") if part)
+    report = list_kernels(
+        model, pipeline=pipeline, targets=targets, settings=dataclasses.replace(settings, target=None)
+    )
+    if as_json:
+        show_json(report)
+        return
+    click.echo(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
+    for kernel in report.kernels:
+        sizes = (
+            f"{format_bytes(kernel.distinct_bytes):>10} {format_bytes(kernel.loaded_bytes):>10} {kernel.flops:>10.3g}"
+        )
+        click.echo(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {kernel.programs:>9}")
+        for target, facts in kernel.targets.items():
+            click.echo(f"    {target}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    for call in report.externs:
+        click.echo(f"{shorten('host ' + call.name, 30):30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
+    click.echo(
+        f"{report.launches} kernels, {report.extern_calls} host calls, {format_bytes(report.distinct_bytes)} at their "
+        f"boundaries; {report.share_in_kernels:.0%} of the operations that are no views are in kernels"
+    )
+
+
+@cli.command()
+@click.argument("name", default="")
+def doc(name: str) -> None:
+    """Show the page of an operation, pass, rule, target or code; without NAME, what there is."""
+    from irc.driver import doc as page
+
+    click.echo(page(name))

@@ -1,0 +1,183 @@
+"""check: compare every stage of a compilation, and its end, with an evaluation in f64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irc import interpreter
+from irc.diagnostics import fail
+from irc.driver.compiling import run_compiled, run_pipeline
+from irc.driver.models import CLEAN, Settings, Source, find_backend, load, random_inputs, read_arrays
+from irc.ir import Module, Operation
+
+# A stage may be this many times further from f64 than the program as it was imported, which has rounding of its own.
+ALLOWANCE = 8.0
+# ... and never has to be closer than this many units in the last place of the output's type.
+LEAST_UNITS = 64.0
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far one output is from the f64 evaluation: max |a - b| / max |b|, and what is allowed."""
+
+    output: str
+    error: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The outputs of one stage; `first_part` names the first operation whose value parts from f64."""
+
+    stage: str
+    outputs: tuple[OutputError, ...]
+    first_part: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(output.passed for output in self.outputs)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Every stage that was compared, in order; `passed` when each output is within what is allowed."""
+
+    stages: tuple[StageResult, ...]
+    label: str
+    schema: str = "irc.check/1"
+
+    @property
+    def passed(self) -> bool:
+        return all(stage.passed for stage in self.stages)
+
+
+def check(
+    source: Source,
+    inputs: Mapping[str, Any] | str | Path | None = None,
+    *,
+    backend: str | None = None,
+    pipeline: str | None = None,
+    each: bool = False,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> CheckReport:
+    """Compile a model and compare its results with an f64 evaluation of the program as it was imported.
+
+    With `backend` the compiled program runs too (Triton interpreted when there is no GPU). With `each` every
+    pass is compared, so that the report names the pass, and the operation in it, where values first part.
+    Comparisons allow what rounding explains: `ALLOWANCE` times the error that the imported program itself has.
+    """
+    settings = settings or Settings()
+    module = load(source, specialize=settings.specialize)
+    given = read_arrays(inputs) if isinstance(inputs, (str, Path)) else dict(inputs or {})
+    given = given or random_inputs(module.main, settings.dims, seed)
+    yardstick = observe_values(module, given, "f64")
+    imported = observe_values(module, given, "declared")
+    allowed = {name: allowance(imported[1][name], value, yardstick[1][name]) for name, value in imported[1].items()}
+    stages = [compare("import", imported[1], yardstick[1], allowed)]
+
+    def compare_stage(stage: str, current: Module) -> None:
+        if each:
+            values = observe_values(current, given, "declared")
+            stages.append(compare(stage, values[1], yardstick[1], allowed))
+            if not stages[-1].passed:
+                part = first_part(values[0], yardstick[0], imported[0])
+                stages[-1] = StageResult(stage, stages[-1].outputs, part)
+
+    compiler = backend or "triton"
+    text = pipeline or (find_backend(compiler).PIPELINE if backend or each else CLEAN)
+    final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), compare_stage)
+    label = "interpreted by NumPy"
+    if not each:
+        stages.append(compare("passes", interpreter.run(final, given), yardstick[1], allowed))
+    if backend is not None:
+        outputs, _, label = run_compiled(final, given, backend)
+        stages.append(compare(backend, outputs, yardstick[1], allowed))
+    return CheckReport(tuple(stages), label)
+
+
+Observed = tuple[dict[str, tuple[Operation, Any]], dict[str, Any]]
+
+
+def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) -> Observed:
+    """Run a module; returns each value of the entry by name with the operation that made it, and the outputs."""
+    values: dict[str, tuple[Operation, Any]] = {}
+
+    def keep(operation: Operation, results: Sequence[Any]) -> None:
+        for result, array in zip(operation.results, results, strict=True):
+            values[result.name] = (operation, array)
+
+    outputs = interpreter.run(module, inputs, precision=precision, observe=keep)
+    return values, outputs
+
+
+def compare(
+    stage: str, outputs: Mapping[str, Any], truth: Mapping[str, Any], allowed: Mapping[str, float]
+) -> StageResult:
+    missing = [name for name in truth if name not in outputs]
+    if missing:
+        raise fail("check.differs", f"after {stage} there is no output {missing[0]}", expected=", ".join(truth))
+    errors = tuple(OutputError(name, relative_error(outputs[name], truth[name]), allowed[name]) for name in truth)
+    return StageResult(stage, errors)
+
+
+def relative_error(value: Any, truth: Any) -> float:
+    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ. 0 for empty arrays."""
+    import numpy as np
+
+    a, b = np.asarray(value), np.asarray(truth)
+    if a.shape != b.shape:
+        return float("inf")
+    if a.size == 0:
+        return 0.0
+    if a.dtype.kind in "OSU":
+        return 0.0 if np.array_equal(a, b) else float("inf")
+    wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
+    a, b = a.astype(wide), b.astype(wide)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return float("inf")
+    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    largest = float(np.abs(b[finite]).max(initial=0.0))
+    return difference / largest if largest else (0.0 if difference == 0 else float("inf"))
+
+
+def allowance(declared: Any, own: Any, truth: Any) -> float:
+    """What a later stage may differ from f64: zero for integers and bools, else by the declared type's rounding."""
+    import ml_dtypes
+    import numpy as np
+
+    dtype = np.asarray(declared).dtype
+    if dtype.kind in "biuOSU":
+        return 0.0
+    real = np.empty(0, dtype).real.dtype
+    unit = float(ml_dtypes.finfo(real).eps)
+    return ALLOWANCE * max(relative_error(own, truth), LEAST_UNITS / ALLOWANCE * unit)
+
+
+def first_part(
+    values: Mapping[str, tuple[Operation, Any]],
+    truth: Mapping[str, tuple[Operation, Any]],
+    imported: Mapping[str, tuple[Operation, Any]],
+) -> str | None:
+    """The first operation, in order of execution, whose value is further from f64 than its type explains.
+
+    Values correspond by name: names are stable through passes. A value that only the later stage has is passed over.
+    """
+    for name, (operation, value) in values.items():
+        if name not in truth or operation.name in ("const", "return", "yield"):
+            continue
+        own = imported[name][1] if name in imported else value
+        if relative_error(value, truth[name][1]) > allowance(value, own, truth[name][1]):
+            made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
+            inside = operation.parent
+            kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
+            return f"{kernel}%{name} = {operation.name}{made}"
+    return None

@@ -1,0 +1,341 @@
+"""opt, compile, kernels and run: programs through pipelines into backends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from irc import dims, interpreter
+from irc.diagnostics import fail
+from irc.dims import Symbol
+from irc.driver.models import (
+    CLEAN,
+    Settings,
+    Source,
+    find_backend,
+    load,
+    random_inputs,
+    read_arrays,
+    read_pipeline,
+    write_arrays,
+)
+from irc.ir import Module, Operation
+from irc.kernel import count, derive
+from irc.pass_manager import PassContext, PassManager
+from irc.plan import FREE_VIEWS, representative_sizes
+
+PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume"})
+
+
+def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
+    """Run a pipeline such as "fold,cse,fuse{policy=greedy}" over a copy of a model.
+
+    `backend` says which operations `legalize` leaves whole. `default` and `clean` name pipelines of irc.
+    """
+    module, _ = run_pipeline(source, pipeline, backend, settings or Settings())
+    return module
+
+
+def run_pipeline(
+    source: Source,
+    pipeline: str,
+    backend: str,
+    settings: Settings,
+    observe: Callable[[str, Module], None] | None = None,
+) -> tuple[Module, PassContext]:
+    """`opt`, and the context with the statistics, plans and notes that the passes left."""
+    context = settings.context(backend)
+    module = load(source, specialize=settings.specialize)
+    manager = PassManager(
+        read_pipeline(pipeline, context),
+        context,
+        verify_each=settings.verify_each,
+        dump_after=settings.dump_after,
+        observe=observe,
+    )
+    manager.run(module)
+    return module, context
+
+
+def has_kernels(module: Module) -> bool:
+    return any(operation.name == "kernel" for operation in module.walk())
+
+
+# -- compile ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What `compile` wrote. `nodes` is the size of an ONNX graph; `kernels` and `host_calls` count launches."""
+
+    output: str
+    backend: str
+    kernels: int
+    host_calls: int
+    nodes: int
+    weight_bytes: int
+    label: str = "generated"
+    targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    schema: str = "irc.compile/1"
+
+
+def compile(
+    source: Source,
+    backend: str = "onnx",
+    output: str | Path | None = None,
+    *,
+    pipeline: str | None = None,
+    keep_kernels: bool = False,
+    force: bool = False,
+    settings: Settings | None = None,
+) -> CompileReport:
+    """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
+
+    Without `output` the result lies beside the working directory's other files: `NAME.irc.onnx` or
+    `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc, or with `force`.
+    """
+    settings = settings or Settings()
+    emitter = find_backend(backend)
+    chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
+    module, context = run_pipeline(source, chosen, backend, settings)
+    path = Path(output) if output is not None else Path(default_output(source, backend))
+    if backend == "onnx":
+        emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
+        nodes = emitter.count_nodes(path)
+    else:
+        emitter.emit(module, path, targets=(settings.target,) if settings.target else (), force=force)
+        nodes = 0
+    launches = [operation for operation in module.main.block if operation.name == "kernel"]
+    return CompileReport(
+        str(path),
+        backend,
+        len(launches),
+        len(host_operations(module)),
+        nodes,
+        weight_bytes(module),
+        targets=(settings.target,) if settings.target else (),
+        notes=tuple(context.notes),
+    )
+
+
+def default_output(source: Source, backend: str) -> str:
+    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory."""
+    stem = source.name if isinstance(source, Module) else str(source)
+    stem = stem.rpartition(":")[2] if stem.rpartition(":")[0].endswith(".py") else Path(stem).stem
+    return f"{stem if stem not in ('-', '') else 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
+
+
+def host_operations(module: Module) -> list[Operation]:
+    """Operations of the entry that are neither kernels nor views nor plumbing: each is a call of the host."""
+    return [
+        operation
+        for operation in module.main.block
+        if operation.name != "kernel" and operation.name not in FREE_VIEWS and operation.name not in PLUMBING
+    ]
+
+
+def weight_bytes(module: Module) -> int:
+    """Bytes of the distinct constants."""
+    tensors = {operation.attributes["value"] for operation in module.walk() if operation.name == "const"}
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """One kernel: bytes at its boundary, bytes of all its programs, arithmetic, and what targets make of it."""
+
+    name: str
+    kind: str
+    distinct_bytes: int
+    loaded_bytes: int
+    flops: int
+    programs: int
+    targets: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """An operation that is not in a kernel: its distinct input bytes and output bytes."""
+
+    op: str
+    distinct_bytes: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class KernelsReport:
+    """The launches of a program at given sizes. `share_in_kernels` counts operations other than views."""
+
+    launches: int
+    extern_calls: int
+    distinct_bytes: int
+    loaded_bytes: int
+    flops: int
+    share_in_kernels: float
+    kernels: tuple[KernelReport, ...]
+    externs: tuple[HostCall, ...]
+    schema: str = "irc.kernels/1"
+
+
+def kernels(
+    source: Source,
+    *,
+    pipeline: str | None = None,
+    targets: tuple[str, ...] = (),
+    settings: Settings | None = None,
+) -> KernelsReport:
+    """What each kernel moves and computes, for the sizes in `settings.dims` (others count 64, or their bound).
+
+    A module without kernels is first taken through the Triton backend's pipeline. `targets` such as
+    ("sm_80", "gfx942") compile each kernel and add registers, spills and shared memory.
+    """
+    settings = settings or Settings()
+    module = load(source, specialize=settings.specialize)
+    if pipeline is not None or not has_kernels(module):
+        module = opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
+    sizes = representative_sizes(module.main, settings.dims)
+    compiled = find_backend("triton").compile_kernels(module, targets) if targets else {}
+    reports = []
+    for operation in module.main.block:
+        if operation.name == "kernel":
+            members = [inner for inner in operation.regions[0].block if not inner.definition.is_terminator]
+            kernel = derive(members, outputs=operation.regions[0].block.terminator.inputs)
+            size = count(kernel, sizes)
+            name = operation.attributes["name"]
+            reports.append(
+                KernelReport(
+                    name,
+                    kernel.kind,
+                    size.distinct_bytes,
+                    size.loaded_bytes,
+                    size.flops,
+                    size.programs,
+                    compiled.get(name, {}),
+                )
+            )
+    calls = tuple(
+        HostCall(
+            describe(operation),
+            operation_bytes(operation, sizes),
+            operation.results[0].name if operation.results else "",
+        )
+        for operation in host_operations(module)
+    )
+    inside = sum(1 for operation in module.walk() if operation.parent is not None and counts(operation))
+    outside = sum(1 for operation in module.main.block if operation.name != "kernel" and counts(operation))
+    return KernelsReport(
+        launches=len(reports),
+        extern_calls=len(calls),
+        distinct_bytes=sum(report.distinct_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
+        loaded_bytes=sum(report.loaded_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
+        flops=sum(report.flops for report in reports),
+        share_in_kernels=inside / (inside + outside) if inside + outside else 1.0,
+        kernels=tuple(reports),
+        externs=calls,
+    )
+
+
+def counts(operation: Operation) -> bool:
+    """Whether an operation is one of those whose share in kernels is reported: no view, no plumbing."""
+    return operation.name not in FREE_VIEWS and operation.name not in PLUMBING
+
+
+def describe(operation: Operation) -> str:
+    """The name of an operation; of an extern, that of the ONNX operator."""
+    return f"extern {operation.attributes['op_type']}" if operation.name == "extern" else operation.name
+
+
+def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
+    """Distinct bytes that an operation reads and writes."""
+    values = dict.fromkeys([*operation.inputs, *operation.results])
+    return sum(dims.evaluate(value.type.nbytes, sizes) for value in values if value.type.is_ranked)
+
+
+# -- run -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Outputs by name, the inputs that made them, and how they were computed."""
+
+    outputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    label: str
+    schema: str = "irc.run/1"
+
+
+def run(
+    source: Source,
+    inputs: Mapping[str, Any] | str | Path | None = None,
+    *,
+    backend: str | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> RunReport:
+    """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
+
+    Inputs that are not given are random within the declared ranges, at `settings.dims`.
+    """
+    settings = settings or Settings()
+    module = load(source, specialize=settings.specialize)
+    given = read_arrays(inputs) if isinstance(inputs, (str, Path)) else dict(inputs or {})
+    if not given:
+        given = random_inputs(module.main, settings.dims, seed)
+    interpreter.check_inputs(module.main, given)
+    plain = replace(settings, specialize={})
+    if backend is None:
+        return RunReport(interpreter.run(module, given), given, "interpreted by NumPy")
+    compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=plain)
+    return RunReport(*run_compiled(compiled, given, backend))
+
+
+def run_compiled(
+    module: Module, inputs: Mapping[str, Any], backend: str
+) -> tuple[dict[str, Any], Mapping[str, Any], str]:
+    """Run a module that has been through a backend's pipeline; returns outputs, inputs and a label."""
+    if backend == "onnx":
+        return run_onnx(module, inputs), inputs, "ONNX Runtime"
+    outputs, label = run_triton(module, inputs)
+    return outputs, inputs, label
+
+
+def run_onnx(module: Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Emit and run with ONNX Runtime, its optimizations on as users have them."""
+    import onnxruntime
+
+    model = find_backend("onnx").emit(module)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Write the artefact to a temporary folder and run it as a user would: in a process of its own.
+
+    The process decides whether there is a GPU; without one the kernels are interpreted, which must be known
+    before Triton is imported. Raises `backend.failed` with what the process said.
+    """
+    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
+        folder = Path(temporary)
+        find_backend("triton").emit(module, folder / "artefact")
+        write_arrays(folder / "in.npz", inputs)
+        command = [sys.executable, "-m", "artefact", "--input", "in.npz", "--output", "out.npz"]
+        done = subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise fail(
+                "backend.failed", "the compiled program failed", notes=tuple(done.stderr.strip().splitlines()[-12:])
+            )
+        label = "interpreted" if "interpreted" in done.stderr else "device"
+        return read_arrays(folder / "out.npz"), label

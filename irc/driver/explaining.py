@@ -1,0 +1,198 @@
+"""explain: one value's history, why two values are in different kernels, or what a code means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc import diagnostics, dims
+from irc.diagnostics import fail
+from irc.driver.compiling import describe, has_kernels, opt
+from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
+from irc.driver.printing import format_bytes
+from irc.ir import Function, Module, Operation, Value
+from irc.pass_manager import PassManager
+from irc.plan import (
+    RULES,
+    Dependencies,
+    Group,
+    Merge,
+    Refused,
+    is_free,
+    legal_merge,
+    merge_groups,
+    representative_sizes,
+)
+
+# What a person can do about each legality rule, where something can be done.
+REMEDIES = {
+    "F1": "move or fuse the operation in between, so that no path leads out of the kernel and back",
+    "F4": "put the reshape or transpose that breaks the flood after the group",
+    "F6": "reduce over neighboring axes, or flatten them with a reshape first",
+    "F7": "make the reduction the last step, or keep its result's axes",
+    "F10": "fuse the consumers of the reduction first, so that it runs once",
+    "F12": "declare a range for the symbol (func @main<N in [1, 4096]>), so that the index is proven in bounds",
+    "F13": "allow it with --numerics reassociates",
+    "F14": "split the group, or declare smaller ranges",
+}
+
+
+def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
+    """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F7), one value, or a pair of values."""
+    settings = settings or Settings()
+    if source is None or (not names and isinstance(source, str) and is_code(source)):
+        return explain_code(names[0] if source is None else str(source))
+    if not names or len(names) > 2:
+        raise fail(
+            "usage.arguments", "explain takes a code, or MODEL and one or two values", help="irc explain m.onnx %y"
+        )
+    values = [name.removeprefix("%") for name in names]
+    if len(values) == 1:
+        return explain_value(source, values[0], pipeline, settings)
+    return explain_pair(source, values[0], values[1], pipeline, settings)
+
+
+def is_code(text: str) -> bool:
+    return text in diagnostics.CODES or text in RULES
+
+
+def explain_code(text: str) -> str:
+    """The long text of a code; of a legality rule, its statement and its code's text."""
+    if text in RULES:
+        code, _, statement = RULES[text]
+        remedy = f"\ntry: {REMEDIES[text]}" if text in REMEDIES else ""
+        return f"{text}: {statement}{remedy}\n\n{diagnostics.explain(code)}"
+    return diagnostics.explain(text)
+
+
+# -- one value -------------------------------------------------------------------------------------------------
+
+
+def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
+    """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
+    imported = load(source, specialize=settings.specialize)
+    compiled = compiled_module(source, pipeline, settings)
+    lines = []
+    before = find_value(imported, name)
+    if before is not None:
+        lines += [f"%{name}: {before.type}", f"  imported  {place_of(before)}"]
+    after = find_value(compiled, name)
+    if before is None and after is None:
+        imported.main.find(name)  # raises: no such value
+    if after is None:
+        lines.append("  gone      removed or absorbed by a rewrite: no value of this name is left after the pipeline")
+        return "\n".join(lines)
+    if before is None:
+        lines += [f"%{name}: {after.type}", f"  made      {place_of(after)}"]
+    operation = after.operation
+    if operation is None:
+        return "\n".join([*lines, "  input     read by " + ", ".join(user.name for user in after.users())])
+    lines += [f"  rewritten {step}" for step in operation.location.made_by]
+    if operation.name == "kernel":
+        members = [inner.name for inner in operation.regions[0].block if not inner.definition.is_terminator]
+        lines.append(
+            f"  kernel    @{operation.attributes['name']} ({operation.attributes['kind']}): {', '.join(members)}"
+        )
+        text = find_backend("triton").kernel_source(operation)
+        stored = [line.strip() for line in text.splitlines() if "tl.store(" in line]
+        index = operation.results.index(after)
+        lines.append(f"  generated {stored[min(index, len(stored) - 1)]}")
+    else:
+        lines.append(
+            f"  host call {describe(operation)}" if not is_free(operation) else f"  view      {operation.name}"
+        )
+    return "\n".join(lines)
+
+
+def compiled_module(source: Source, pipeline: str | None, settings: Settings) -> Module:
+    module = load(source, specialize=settings.specialize)
+    if has_kernels(module) and pipeline is None:
+        return module
+    return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
+
+
+def find_value(module: Module, name: str) -> Value | None:
+    """A value of the entry by name, or None."""
+    try:
+        return module.main.find(name)
+    except diagnostics.IrcError:
+        return None
+
+
+def place_of(value: Value) -> str:
+    if value.operation is None:
+        return "an input of the program"
+    location = value.operation.location
+    return f"{describe(value.operation)} at {location}" if location.known else describe(value.operation)
+
+
+# -- two values ------------------------------------------------------------------------------------------------
+
+
+def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
+    """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
+    from irc.passes.fuse import Fuse, find_policy, propose  # a pass is asked for its plan, not for its result
+
+    context = settings.context("triton")
+    passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
+    fuse = passes[stop] if stop < len(passes) else Fuse()
+    assert isinstance(fuse, Fuse)
+    module = load(source, specialize=settings.specialize)
+    PassManager(passes[:stop], context).run(module)
+    function = module.main
+    chosen = find_policy(fuse.policy, context)
+    plan = propose(function, chosen, context, fuse.proposals(function, context))
+    sides: list[Group] = []
+    for name in (first, second):
+        operation = function.find(name).operation
+        group = None if operation is None else plan.group_of(operation)
+        if group is None:
+            return not_in_a_kernel(name, operation, function)
+        sides.append(group)
+    if sides[0] is sides[1]:
+        return f"in one kernel: {sides[0].label}"
+    dependencies = Dependencies(function.block)
+    for group in plan.groups:
+        dependencies.assign(group)
+    if dependencies.number[sides[0].members[-1]] > dependencies.number[sides[1].members[-1]]:
+        sides.reverse()
+    merged = merge_groups(sides, "explain", dependencies.number)
+    refusal = legal_merge(sides[0], sides[1], merged, dependencies)
+    lines = []
+    if refusal is not None:
+        statement = RULES[refusal.rule][2] if refusal.rule in RULES else ""
+        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {statement})")
+        lines += [f"  {key}: {value}" for key, value in dict(refusal.values or {}).items()]
+        remedy = REMEDIES.get(refusal.rule)
+        code = refusal.code
+    else:
+        merge = Merge(sides[0], sides[1], merged, representative_sizes(function, settings.dims))
+        verdict = chosen(merge)
+        reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
+        lines.append(f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}")
+        remedy, code = 'another policy: -p "...,fuse{policy=FILE.py:NAME}", or a plan file', ""
+    for side, name in zip(sides, (first, second) if sides[0].name != second else (second, first), strict=True):
+        lines.append(f"  %{name}: kernel {side.label}")
+    between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
+    sizes = representative_sizes(function, settings.dims)
+    cost = sum(dims.evaluate(value.type.nbytes, sizes) for value in between)
+    lines.append(
+        f"  costs {format_bytes(2 * cost)} written and read again"
+        if between
+        else "  nothing flows between them directly"
+    )
+    lines += [f"  try: {remedy}"] if remedy else []
+    lines += [f"  more: irc explain {code}"] if code else []
+    return "\n".join(lines)
+
+
+def not_in_a_kernel(name: str, operation: Operation | None, function: Function) -> str:
+    if operation is None:
+        return f"%{name} is an input of @{function.name}: every kernel that needs it reads it"
+    if is_free(operation):
+        return f"%{name} is a {operation.name}: it costs nothing, and each kernel reads through it"
+    group = Group([operation])
+    if not isinstance(group.kernel, Exception):
+        return f"%{name} = {describe(operation)} is in no kernel"
+    refusal = group.kernel
+    return f"%{name} = {describe(operation)} is a host call: {refusal.message} (rule {refusal.rule})"

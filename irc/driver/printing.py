@@ -1,0 +1,137 @@
+"""print: a model as text, whole, as a summary, or around one value."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+from irc import printer
+from irc.diagnostics import fail
+from irc.driver.compiling import host_operations, operation_bytes
+from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
+from irc.ir import Function, Module, Operation
+from irc.kernel import count, derive
+from irc.pass_manager import PassManager
+from irc.plan import FREE_VIEWS, representative_sizes
+
+# What `--after PASS` runs when no pipeline is given: everything, so that every pass is somewhere in it.
+FULL = ALIASES["default"]
+
+
+def print(
+    source: Source,
+    *,
+    after: str | None = None,
+    pipeline: str | None = None,
+    summary: bool = False,
+    around: str | None = None,
+    distance: int = 4,
+    output: str | Path | None = None,
+    backend: str = "triton",
+    settings: Settings | None = None,
+) -> str:
+    """The text of a model: as imported, or `after` a pass of a pipeline (irc's own unless one is given).
+
+    `around` is a value: only what is within `distance` steps of it is printed, which is for reading and does
+    not parse. `output` writes the text, with its weights beside it, and returns where.
+    """
+    settings = settings or Settings()
+    if after is None and pipeline is None:
+        module = load(source, specialize=settings.specialize)
+    else:
+        module = module_after(source, pipeline or FULL, after, backend, settings)
+    if output is not None:
+        printer.save_text(module, Path(output))
+        return f"wrote {output}"
+    if summary:
+        return summarize(module, settings)
+    if around is not None:
+        return neighborhood(module.main, around.removeprefix("%"), distance)
+    return str(module)
+
+
+def module_after(source: Source, pipeline: str, after: str | None, backend: str, settings: Settings) -> Module:
+    """The module after the last stage called `after` (`fold.2` is the second fold), or after all."""
+    context = settings.context(backend)
+    passes = read_pipeline(pipeline, context)
+    if after is not None:
+        stages = PassManager(passes, context).stages
+        matching = [index for index, stage in enumerate(stages) if after in (stage, stage.split(".")[0])]
+        if not matching:
+            raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}")
+        passes = passes[: matching[-1] + 1]
+    module = load(source, specialize=settings.specialize)
+    PassManager(passes, context, verify_each=settings.verify_each, dump_after=settings.dump_after).run(module)
+    return module
+
+
+def summarize(module: Module, settings: Settings) -> str:
+    """One line a kernel and a host call: name, kind, operations, bytes, place."""
+    function = module.main
+    sizes = representative_sizes(function, settings.dims)
+    rows, before = [], 0
+    kernels = [operation for operation in function.block if operation.name == "kernel"]
+    for operation in function.block:
+        if operation.name == "kernel":
+            block = operation.regions[0].block
+            members = [inner for inner in block if not inner.definition.is_terminator]
+            computing = [inner.name for inner in members if inner.name not in FREE_VIEWS and inner.name != "const"]
+            before += len(computing)
+            size = count(derive(members, outputs=block.terminator.inputs), sizes).distinct_bytes
+            name, kind = f"@{operation.attributes['name']}", operation.attributes["kind"]
+            rows.append((name, kind, ", ".join(dict.fromkeys(computing)), size, operation.location))
+        elif operation in host_operations(module):
+            before += 1
+            name = operation.results[0].name if operation.results else ""
+            rows.append(("host", operation.name, name, operation_bytes(operation, sizes), operation.location))
+    calls = len(host_operations(module))
+    shown = f" at {', '.join(f'{s.name}={size}' for s, size in sizes.items())}" if sizes else ""
+    lines = [f"@{function.name} {before} ops -> {len(kernels)} kernels, {calls} host calls{shown}"]
+    for name, kind, content, size, location in rows:
+        place = str(location) if location.known else ""
+        row = f"  {shorten(name, 28):28} {kind:12} {shorten(content, 44):44} {format_bytes(size):>9}  {place}"
+        lines.append(row.rstrip())
+    return "\n".join(lines)
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def format_bytes(size: int) -> str:
+    """1234567 as `1.2 MB`; decimal units, as in papers."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def neighborhood(function: Function, name: str, distance: int) -> str:
+    """The operations within `distance` edges of a value, in order, with dots where others are left out."""
+    value = function.find(name)
+    start = value.operation
+    near: dict[Operation, int] = {}
+    waiting: deque[tuple[Operation, int]] = deque()
+    if start is not None:
+        waiting.append((start, 0))
+    else:
+        waiting.extend((user, 1) for user in value.users())
+    while waiting:
+        operation, steps = waiting.popleft()
+        if operation in near or steps > distance:
+            continue
+        near[operation] = steps
+        neighbors = [operand.operation for operand in operation.inputs if operand.operation is not None]
+        neighbors += [user for result in operation.results for user in result.users()]
+        waiting.extend((neighbor, steps + 1) for neighbor in neighbors)
+    lines, skipped = [], False
+    for operation in function.walk():
+        if operation in near:
+            mark = ">" if operation is start else " "
+            lines += (["  ..."] if skipped and lines else []) + [f"{mark} {printer.print_operation(operation)}"]
+            skipped = False
+        else:
+            skipped = True
+    return "\n".join(lines)
