@@ -1,1 +1,41 @@
-"""The ONNX frontend."""
+"""The ONNX frontend: a model file, or a model in memory, becomes a module with one function, `@main`.
+
+Operators that irc has are read by the rows in `pointwise`, `reduction`, `tensor`, `linear`, `normalization` and
+`quantization`; `control` reads If and Loop; every other operator is carried as `extern`, typed by ONNX's own
+inference. Adding an operator is one row (see `table`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irc.ir import Module
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["from_model", "load"]
+
+
+def load(path: Path) -> Module:
+    """Read an ONNX file. Its constants stay in it, mapped; external data must lie in its folder.
+
+    Raises `file.*`, `onnx.*` and `type.*` errors; `onnx.unsupported` lists all that cannot be read.
+    """
+    from irc.frontends.onnx.importer import import_model
+    from irc.weights import file_digest, load_onnx
+
+    module = import_model(load_onnx(path), path.parent, path.name)
+    module.source, module.source_digest = path.name, file_digest(path)
+    return module
+
+
+def from_model(model: ModelProto, folder: Path) -> Module:
+    """Read a model in memory; `folder` is where its external data may lie. Errors as those of `load`.
+
+    The model must not be changed afterwards: its constants are read when they are needed.
+    """
+    from irc.frontends.onnx.importer import import_model
+
+    return import_model(model, folder, None)

@@ -1,0 +1,181 @@
+"""If and Loop, whose branches and bodies are graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from irc import dims, ops
+from irc.diagnostics import fail
+from irc.dims import Dim, Symbol
+from irc.dtypes import BOOL, I64, limits
+from irc.frontends.onnx.structure import label
+from irc.ir import Block, Region, Value
+from irc.op import Builder, literal
+from irc.types import TensorType
+
+if TYPE_CHECKING:
+    import onnx
+
+    from irc.frontends.onnx.importer import Importer, Imported, Scope
+
+
+def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+            operands: Sequence[Any]) -> Sequence[Imported]:
+    """One branch where the condition is known; else `if`, whose branches agree in rank."""
+    from irc.frontends.onnx.importer import Scope
+
+    graphs = {name: graph_of(importer, node, name) for name in ("then_branch", "else_branch")}
+    condition = scalar(importer, node, operands, 0, BOOL)
+    known = importer.analysis.elements(condition)
+    if known is not None and isinstance(known.item(), bool):
+        name = "then_branch" if known.item() else "else_branch"
+        return importer.import_graph(graphs[name], inside(path, name), Scope(scope))
+    born_before = set(importer.function.born.values())
+    sides: list[tuple[Block, list[Value]]] = []
+    for name, graph in graphs.items():
+        with at_new_block(importer) as block:
+            values = importer.import_graph(graph, inside(path, name), Scope(scope))
+            present = [value for value in values if isinstance(value, Value)]
+            if len(present) < len(values):
+                return unsupported(node)
+            importer.builder.create(ops.yield_, present)
+        sides.append((block, present))
+    (then_block, then_values), (else_block, else_values) = sides
+    if len(then_values) != len(else_values):
+        raise fail("onnx.invalid", f"the branches of {label(node)} have {len(then_values)} and {len(else_values)} outputs",
+                   at=importer.structure.at(node))
+    types, symbols = [], []
+    for one, other in zip(then_values, else_values, strict=True):
+        if one.dtype is not other.dtype:
+            raise fail("onnx.invalid", f"the branches of {label(node)} give {one.type} and {other.type}",
+                       at=importer.structure.at(node))
+        if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
+            return unsupported(node, importer, f"the branches give {one.type} and {other.type}")
+        shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
+                 for a, b in zip(one.shape, other.shape, strict=True)]
+        types.append(TensorType(one.dtype, complete(importer, shape, symbols)))
+    return importer.builder.create(ops.if_, [condition], types=types, symbols=symbols,
+                                   regions=[Region(then_block), Region(else_block)]).results
+
+
+def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+              operands: Sequence[Any]) -> Sequence[Imported]:
+    """`loop`, where the types of what it carries do not change."""
+    from irc.frontends.onnx.importer import Scope
+
+    body = graph_of(importer, node, "body")
+    initial = list(operands[2:])
+    at = importer.structure.at(node)
+    if len(body.input) != len(initial) + 2 or len(body.output) < len(initial) + 1 or None in initial:
+        raise fail("onnx.invalid", f"the body of {label(node)} does not fit what it carries", at=at)
+    forever = literal(limits(I64).largest, I64) if len(operands) < 1 or operands[0] is None else None
+    trips = forever or scalar(importer, node, operands, 0, I64)
+    always = literal(True, BOOL) if len(operands) < 2 or operands[1] is None else None
+    condition = always or scalar(importer, node, operands, 1, BOOL)
+    born_before = set(importer.function.born.values())
+    with at_new_block(importer) as block:
+        inner = Scope(scope)
+        types = [TensorType(I64, ()), TensorType(BOOL, ()), *(value.type for value in initial)]
+        for formal, type_ in zip(body.input, types, strict=True):
+            inner.values[formal.name] = block.add_argument(type_, formal.name)
+        values = importer.import_graph(body, inside(path, "body"), inner)
+        present = [value for value in values if isinstance(value, Value)]
+        if len(present) < len(values):
+            return unsupported(node)
+        present[0] = scalar(importer, node, present, 0, BOOL)
+        importer.builder.create(ops.yield_, present)
+    carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
+    for before, after in zip(initial, carried, strict=True):
+        if not same_type(before.type, after.type):
+            return unsupported(node, importer, f"it carries {before.type}, which becomes {after.type}")
+    symbols: list[Symbol] = []
+    known_trips = importer.analysis.elements(trips)
+    steps = known_trips.item() if known_trips is not None and runs_through(importer, condition, present[0], block) else None
+    result_types = [value.type for value in initial]
+    for value in scanned:
+        shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
+        result_types.append(TensorType(value.dtype, complete(importer, [steps, *shape], symbols)))
+    return importer.builder.create(ops.loop, [trips, condition, *initial], types=result_types, symbols=symbols,
+                                   regions=[Region(block)]).results
+
+
+READERS: dict[str, Callable[..., Sequence[Any]]] = {"If": read_if, "Loop": read_loop}
+
+
+def graph_of(importer: Importer, node: onnx.NodeProto, name: str) -> onnx.GraphProto:
+    """The graph in an attribute."""
+    for attribute in node.attribute:
+        if attribute.name == name and attribute.HasField("g"):
+            return attribute.g
+    raise fail("onnx.invalid", f"{node.op_type} has no graph `{name}`", at=importer.structure.at(node))
+
+
+def inside(path: tuple[str, ...], attribute: str) -> tuple[str, ...]:
+    """The path of a subgraph, as in OnnxConstant.scope."""
+    return (*path[:-1], f"{path[-1]}.{attribute}")
+
+
+@contextmanager
+def at_new_block(importer: Importer) -> Iterator[Block]:
+    """Build in a detached block for a while."""
+    block, outer = Block(), importer.builder
+    importer.builder = Builder(block, location=outer.location)
+    try:
+        with importer.builder:
+            yield block
+    finally:
+        importer.builder = outer
+
+
+def unsupported(node: onnx.NodeProto, importer: Importer | None = None, reason: str = "") -> Sequence[Imported]:
+    """Give the node up; without a reason, something inside it was already noted."""
+    from irc.frontends.onnx.importer import UNSUPPORTED
+
+    if importer is not None:
+        importer.unsupported.append((f"ai.onnx {node.op_type}", label(node), reason))
+    return [UNSUPPORTED] * len(node.output)
+
+
+def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], index: int, dtype: Any) -> Value:
+    """An operand that is a scalar, or a vector of one element, as a scalar."""
+    value = operands[index] if index < len(operands) else None
+    if value is None or value.dtype is not dtype or value.type.shape not in ((), (1,)):
+        found = "missing" if value is None else f"{value.type}"
+        raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {found}",
+                   at=importer.structure.at(node), expected=f"{dtype}[]")
+    return value if not value.shape else ops.reshape(value, shape=())  # type: ignore[no-any-return]
+
+
+def same_type(one: TensorType, other: TensorType) -> bool:
+    if one.shape is None or other.shape is None:
+        return one == other
+    return (one.dtype is other.dtype and len(one.shape) == len(other.shape)
+            and all(dims.equal(a, b) for a, b in zip(one.shape, other.shape, strict=True)))
+
+
+def born_since(importer: Importer, dim: Dim, before: set[Symbol]) -> bool:
+    """Whether a dim mentions a symbol that is known only inside the region that was just read."""
+    inner = set(importer.function.born.values()) - before
+    return not inner.isdisjoint(dims.free_symbols(dim))
+
+
+def complete(importer: Importer, shape: Sequence[Dim | None], symbols: list[Symbol]) -> list[Dim]:
+    """The shape with a symbol, born at the operation to come, for each extent that is not known."""
+    whole: list[Dim] = []
+    for dim in shape:
+        if dim is None:
+            symbols.append(importer.function.fresh_symbol("e"))
+            dim = symbols[-1].expr
+        whole.append(dim)
+    return whole
+
+
+def runs_through(importer: Importer, start: Value, again: Value, block: Block) -> bool:
+    """Whether a loop never ends before its trip count: its condition is true, and stays true."""
+    def is_true(value: Value) -> bool:
+        found = importer.analysis.elements(value)
+        return found is not None and found.item() is True
+
+    return is_true(start) and (again is block.arguments[1] or is_true(again))

@@ -1,0 +1,164 @@
+"""Operators without a row: carried whole as `extern`, typed by ONNX's own inference for that one node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import shape_inference
+
+from irc import ops
+from irc.diagnostics import IrcError, fail
+from irc.dims import Dim
+from irc.dtypes import from_onnx
+from irc.frontends.onnx.structure import label
+from irc.ir import Value
+from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.frontends.onnx.importer import Importer, Imported
+
+CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
+
+
+def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+          attributes: Mapping[str, tuple[str, Any]], shapes: Sequence[Sequence[Dim | None]]) -> Sequence[Imported]:
+    """An `extern` for the node, or a note among the unsupported ones. `shapes` is what the node's row knows."""
+    from irc.frontends.onnx.importer import UNSUPPORTED, normal_domain
+
+    domain = normal_domain(node.domain)
+    version = importer.opsets.get(domain, 1)
+    refused = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)
+    described = None
+    if refused is None:
+        described = _describe(importer, node, operands, domain, version)
+        reason = f"{domain or 'ai.onnx'} {version} has no such operator, and the model does not state its types"
+    else:
+        reason = f"attribute `{refused}` is of kind {attributes[refused][0]}"
+    if described is not None and any(each.WhichOneof("value") != "tensor_type" for each in described.types):
+        reason, described = "its results are not tensors", None
+    if described is None:
+        importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
+        return [UNSUPPORTED] * len(node.output)
+    types, symbols = described.results(importer, shapes)
+    operation = importer.builder.create(
+        ops.extern, operands,
+        {"domain": domain, "op_type": node.op_type, "version": version,
+         "attributes": {name: value for name, (_, value) in attributes.items()}},
+        types=types, symbols=symbols,
+    )  # fmt: skip
+    return operation.results
+
+
+def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None], opset: int) -> bool:
+    """Whether a node that a row refused is fine in ONNX all the same: our operation has fewer element types, or needs
+    a rank that is not known."""
+    if error.code == "type.rank":
+        return any(operand is not None and not operand.type.is_ranked for operand in operands)
+    schema = _schema(node, opset)
+    if error.code != "type.dtype" or schema is None:
+        return False
+    bound: dict[str, Value] = {}
+    for index, operand in enumerate(operands):
+        formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+        if operand is None:
+            continue
+        same = bound.setdefault(formal.type_str, operand)
+        if _onnx_name(operand) not in formal.types:
+            return False
+        if formal.is_homogeneous and same.dtype is not operand.dtype:
+            return False
+    return True
+
+
+def _onnx_name(value: Value) -> str:
+    return onnx.helper.make_tensor_type_proto(value.dtype.onnx, None) and (
+        f"tensor({_TYPE_WORDS.get(value.dtype.name) or value.dtype.numpy_name})")
+
+
+_TYPE_WORDS = {"f32": "float", "f64": "double", "string": "string", "f8e4m3fn": "float8e4m3fn", "f8e5m2": "float8e5m2",
+               "f8e4m3fnuz": "float8e4m3fnuz", "f8e5m2fnuz": "float8e5m2fnuz", "f8e8m0": "float8e8m0",
+               "f4e2m1": "float4e2m1"}
+
+
+def _schema(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    return None if schema.deprecated else schema
+
+
+class Description:
+    """What ONNX says of a node's results, and how its dims' names are to be read."""
+
+    def __init__(self, types: Sequence[onnx.TypeProto], names: Mapping[str, Dim]) -> None:
+        self.types = types
+        self.names = names
+
+    def results(self, importer: Importer, shapes: Sequence[Sequence[Dim | None]]) -> tuple[list[TensorType], list[Any]]:
+        """Our types, and the symbols born for the dims that nothing names."""
+        types, symbols = [], []
+        for index, described in enumerate(self.types):
+            tensor = described.tensor_type
+            shape: list[Dim | None] | None = None
+            if tensor.HasField("shape"):
+                shape = [self._dim(dim) for dim in tensor.shape.dim]
+            known = list(shapes[index]) if index < len(shapes) else None
+            if known is not None and (shape is None or len(shape) == len(known)):
+                shape = known if shape is None else [ours if ours is not None else theirs
+                                                     for ours, theirs in zip(known, shape, strict=True)]
+            for axis, dim in enumerate(shape or ()):
+                if dim is None and shape is not None:
+                    symbols.append(importer.function.fresh_symbol("e"))
+                    shape[axis] = symbols[-1].expr
+            types.append(TensorType(from_onnx(tensor.elem_type), shape))  # type: ignore[arg-type]
+        return types, symbols
+
+    def _dim(self, dim: onnx.TensorShapeProto.Dimension) -> Dim | None:
+        if dim.HasField("dim_value"):
+            return dim.dim_value if dim.dim_value >= 0 else None
+        return self.names.get(dim.dim_param)
+
+
+def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None], domain: str,
+              version: int) -> Description | None:
+    """By ONNX's inference, or, for operators of other domains, by what the model states of their outputs."""
+    schema = _schema(node, version)
+    if schema is None:
+        stated = [importer.declared.get(name) for name in node.output]
+        found = [each for each in stated if each is not None]
+        symbols = {name: symbol.expr for name, symbol in importer.function.symbols.items()}
+        return Description(found, symbols) if domain and len(found) == len(stated) else None
+    alone = onnx.NodeProto()
+    alone.CopyFrom(node)
+    del alone.input[:], alone.output[:]
+    alone.input.extend("" if operand is None else f"in{index}" for index, operand in enumerate(operands))
+    alone.output.extend(f"out{index}" for index in range(len(node.output)))
+    names: dict[Dim, str] = {}
+    types = {f"in{index}": _type_proto(operand.type, names)
+             for index, operand in enumerate(operands) if operand is not None}
+    data = {}
+    for index, operand in enumerate(operands):
+        found = None if operand is None else importer.analysis.elements(operand)
+        if found is not None and all(isinstance(element, (int, float)) for element in found.flat):
+            data[f"in{index}"] = onnx.numpy_helper.from_array(found.astype(operand.dtype.numpy))  # type: ignore[union-attr]
+    try:
+        inferred = shape_inference.infer_node_outputs(
+            schema, alone, types, data, opset_imports=list(importer.model.opset_import),
+            ir_version=importer.model.ir_version)
+    except shape_inference.InferenceError as error:
+        raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),
+                   notes=str(error).splitlines()[:3]) from None
+    found_types = [inferred.get(name) for name in alone.output]
+    if any(each is None or not each.WhichOneof("value") for each in found_types):
+        return None
+    return Description([each for each in found_types if each is not None], {name: dim for dim, name in names.items()})
+
+
+def _type_proto(type_: TensorType, names: dict[Dim, str]) -> onnx.TypeProto:
+    """The type in ONNX; each different expression over symbols gets a name."""
+    shape = None if type_.shape is None else [
+        dim if isinstance(dim, int) else names.setdefault(dim, f"dim{len(names)}") for dim in type_.shape]
+    return onnx.helper.make_tensor_type_proto(type_.dtype.onnx, shape)

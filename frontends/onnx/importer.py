@@ -1,0 +1,304 @@
+"""From a ModelProto to a Module: names, inputs, constants, then node by node by the operator tables.
+
+Shapes are computed while importing: integer arithmetic on extents becomes `dim {value = [...]}` or disappears into
+attributes, and what is then unused is swept. Values keep the names of their tensors; an Identity gives way to what it
+forwards, so the producer's name is the one that survives (graph outputs are named by the function's result names).
+Symbols of the signature range over [1, 10^9]; declared shapes of outputs are not believed but inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import onnx
+
+from irc import dims, ops
+from irc.diagnostics import IrcError, Location, fail
+from irc.dims import Dim
+from irc.dtypes import I32, I64, from_onnx
+from irc.frontends.onnx import control, foreign, linear, normalization, pointwise, quantization, reduction, tensor
+from irc.frontends.onnx.reading import Carry, Reading, reading
+from irc.frontends.onnx.structure import Structure
+from irc.frontends.onnx.table import Table
+from irc.ir import Block, Function, Module, Operation, Value, rename
+from irc.op import Builder, located
+from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.types import TensorType
+from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx_tensor
+
+OLDEST_OPSET = 7
+ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
+TABLE = Table([pointwise, reduction, tensor, linear, normalization, quantization])
+
+
+class Unsupported:
+    """Stands for a value that cannot be imported, so that the rest is still looked at and all is reported at once."""
+
+
+UNSUPPORTED = Unsupported()
+Imported = Value | Unsupported | None  # None: an optional input or output that is absent
+
+
+class Scope:
+    """Values by tensor name, in a graph and those around it."""
+
+    def __init__(self, parent: Scope | None = None) -> None:
+        self.parent = parent
+        self.values: dict[str, Imported] = {}
+
+    def find(self, name: str) -> Imported:
+        if name in self.values or self.parent is None:
+            return self.values[name]
+        return self.parent.find(name)
+
+    def has(self, name: str) -> bool:
+        return name in self.values or (self.parent is not None and self.parent.has(name))
+
+
+def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
+    """The module of a model; `file` is what locations call it."""
+    if model.functions:
+        model = _inlined(model, file)
+    importer = Importer(model, folder, file)
+    importer.run()
+    return Module(PurePath(file).stem if file else model.graph.name or "model", [importer.function])
+
+
+def _inlined(model: onnx.ModelProto, file: str | None) -> onnx.ModelProto:
+    """The model without local functions, which ONNX's own inliner expands."""
+    import onnx.inliner
+
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise fail("onnx.invalid", "the model's local functions cannot be inlined", at=Location(file=file),
+                   notes=str(error).splitlines()[:3]) from None
+
+
+class Importer:
+    """One import; `function` is what it makes."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path, file: str | None) -> None:
+        self.model = model
+        self.folder = folder
+        self.file = file
+        self.opsets = self._read_opsets()
+        self.structure = Structure(file)
+        self.function = Function("main", location=Location(file=file, name=model.graph.name or None))
+        self.analysis = ShapeAnalysis()
+        self.builder = Builder(self.function.block)
+        self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
+        self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
+        self.constants: dict[tuple[str, ...], list[OnnxConstant]] = {}
+
+    def run(self) -> None:
+        graph = self.model.graph
+        for constant in onnx_constants(self.model, self.folder):
+            self.constants.setdefault(constant.scope, []).append(constant)
+        scope = Scope()
+        initializers = {tensor.name for tensor in graph.initializer}
+        self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
+        with self.builder:
+            results = self.import_graph(graph, (), scope)
+            self._raise_unsupported()
+            self.builder.location = self.function.location
+            self.builder.create(ops.return_, [value for value in results if isinstance(value, Value)])
+        self.function.result_names = tuple(value.name for value in graph.output)
+        sweep(self.function.block, set())
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def _read_opsets(self) -> dict[str, int]:
+        opsets = {normal_domain(entry.domain): entry.version for entry in self.model.opset_import}
+        newest = onnx.defs.onnx_opset_version()
+        found = opsets.setdefault("", OLDEST_OPSET if opsets else 1)
+        if not OLDEST_OPSET <= found <= newest:
+            raise fail("onnx.opset", f"the model needs opset {found} of the default domain",
+                       at=Location(file=self.file), expected=f"an opset from {OLDEST_OPSET} to {newest}")
+        return opsets
+
+    def _add_inputs(self, inputs: Sequence[onnx.ValueInfoProto], scope: Scope) -> None:
+        for value in inputs:
+            if value.name in scope.values:
+                raise fail("onnx.redefined_name", f"two inputs are called {value.name!r}", at=Location(file=self.file))
+            kind = value.type.WhichOneof("value")
+            if kind != "tensor_type":
+                self.unsupported.append((f"an input of type {kind}", value.name, "only tensors are read"))
+                scope.values[value.name] = UNSUPPORTED
+                continue
+            scope.values[value.name] = self.function.block.add_argument(self._input_type(value, inputs), value.name)
+
+    def _input_type(self, value: onnx.ValueInfoProto, inputs: Sequence[onnx.ValueInfoProto]) -> TensorType:
+        at = Location(file=self.file, name=value.name)
+        described = value.type.tensor_type
+        try:
+            dtype = from_onnx(described.elem_type)
+        except IrcError:
+            raise fail("onnx.invalid", f"input {value.name!r} has no element type", at=at) from None
+        if not described.HasField("shape"):
+            return TensorType(dtype, None)
+        taken = {dim.dim_param for each in inputs for dim in each.type.tensor_type.shape.dim}
+        shape: list[Dim] = []
+        for dim in described.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value != -1:
+                if dim.dim_value < 0:
+                    raise fail("onnx.invalid", f"input {value.name!r} has the extent {dim.dim_value}", at=at)
+                shape.append(dim.dim_value)
+            elif dim.dim_param.strip() not in ANONYMOUS:
+                symbol = self.function.symbols.get(dim.dim_param) or self.function.symbol(dim.dim_param)
+                shape.append(symbol.expr)
+            else:
+                number = 0
+                while f"d{number}" in self.function.symbols or f"d{number}" in taken:
+                    number += 1
+                shape.append(self.function.symbol(f"d{number}").expr)
+        return TensorType(dtype, shape)
+
+    def _raise_unsupported(self) -> None:
+        if not self.unsupported:
+            return
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for operator, node, reason in self.unsupported:
+            grouped.setdefault((operator, reason), []).append(node)
+        notes = [f"{len(nodes)} of {operator} ({reason}): {', '.join(nodes[:8])}{', ...' if len(nodes) > 8 else ''}"
+                 for (operator, reason), nodes in grouped.items()]
+        raise fail("onnx.unsupported", f"{len(self.unsupported)} parts of the model cannot be read",
+                   at=Location(file=self.file), notes=notes)
+
+    # -- graphs ----------------------------------------------------------------------------------------------------
+
+    def import_graph(self, graph: onnx.GraphProto, path: tuple[str, ...], scope: Scope) -> list[Imported]:
+        """Append a graph's constants and nodes at the builder; returns its outputs. `path` as in OnnxConstant."""
+        order = self.structure.ordered(graph, scope.has)
+        for constant in self.constants.get(path, ()):
+            self.builder.location = Location(file=self.file, name=constant.name)
+            scope.values[constant.name] = ops.const(value=_stored(constant), name=constant.name)
+        for index in order:
+            node = graph.node[index]
+            if node.op_type != "Constant" or normal_domain(node.domain):
+                self.import_node(node, (*path, str(index)), scope)
+        return [scope.find(value.name) for value in graph.output]
+
+    def import_node(self, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope) -> None:
+        """Read one node and bind its outputs; `path` ends with its number."""
+        operands = [scope.find(name) if name else None for name in node.input]
+        while operands and operands[-1] is None:
+            operands.pop()
+        self.builder.location = self.structure.at(node)
+        before = self.builder.block.last
+        if any(isinstance(operand, Unsupported) for operand in operands):
+            results: Sequence[Imported] = [UNSUPPORTED] * len(node.output)
+        elif normal_domain(node.domain) == "" and node.op_type in control.READERS:
+            results = control.READERS[node.op_type](self, node, path, scope, operands)
+        else:
+            results = self._read(node, operands)
+        if len(results) < len(node.output):
+            raise fail("onnx.invalid", f"{node.op_type} has {len(node.output)} outputs", at=self.structure.at(node),
+                       expected=f"at most {len(results)}")
+        results = [self._shape_in_normal_form(value) for value in results]
+        fresh = set(_after(self.builder.block, before))
+        for name, value in zip(node.output, results, strict=False):
+            if name:
+                scope.values[name] = value
+                if isinstance(value, Value) and value.operation in fresh and value.is_anonymous:
+                    rename(value, name)
+
+    def _read(self, node: onnx.NodeProto, operands: Sequence[Any]) -> Sequence[Imported]:
+        """By the operator's row, or else whole, as `extern`."""
+        domain = normal_domain(node.domain)
+        opset = self.opsets.get(domain, 1)
+        attributes = {attribute.name: self.attribute(attribute, node) for attribute in node.attribute}
+        row = TABLE.find(domain, node.op_type, opset)
+        if row is None or any(name not in row.attributes for name in attributes):
+            return foreign.carry(self, node, operands, attributes, ())
+        try:
+            with reading(Reading(node.op_type, opset, node.output, self.function, self.analysis)):
+                result = row.read(operands, attributes)
+        except Carry as reason:
+            return foreign.carry(self, node, operands, attributes, reason.shapes)
+        except IrcError as error:
+            if foreign.takes(error, node, operands, opset):
+                return foreign.carry(self, node, operands, attributes, ())
+            raise located(error, self.builder.location) from None
+        return result if isinstance(result, (tuple, list)) else (result,)
+
+    def attribute(self, proto: onnx.AttributeProto, node: onnx.NodeProto) -> tuple[str, Any]:
+        """The kind and the value of an attribute; a value that no row takes is None."""
+        kind = onnx.AttributeProto.AttributeType.Name(proto.type)
+        at = self.structure.at(node)
+        try:
+            match kind:
+                case "FLOAT": return kind, _shortest(proto.f)
+                case "INT": return kind, proto.i
+                case "STRING": return kind, proto.s.decode()
+                case "FLOATS": return kind, tuple(map(_shortest, proto.floats))
+                case "INTS": return kind, tuple(proto.ints)
+                case "STRINGS": return kind, tuple(text.decode() for text in proto.strings)
+                case "TENSOR": return kind, onnx_tensor(proto.t, self.folder)
+        except UnicodeDecodeError:
+            raise fail("onnx.invalid", f"attribute `{proto.name}` is not UTF-8", at=at) from None
+        except IrcError as error:
+            raise located(error, at) from None
+        return kind, None
+
+    def _shape_in_normal_form(self, value: Imported) -> Imported:
+        """Integer shapes that were computed step by step become one `dim`, or a constant."""
+        if not isinstance(value, Value) or value.dtype not in (I64, I32) or value.operation is None:
+            return value
+        if value.operation.name in ("const", "dim") or value.type.shape is None or value.rank > 1:
+            return value
+        found = self.analysis.elements(value)
+        if found is None or not all(map(is_dim, found.flat)):
+            return value
+        if all(isinstance(element, int) for element in found.flat):
+            return ops.const(value=Tensor.of(found.astype(value.dtype.numpy)))  # type: ignore[no-any-return]
+        extents = ops.dim(value=tuple(found) if found.ndim else found.item())
+        return extents if value.dtype is I64 else ops.cast(extents, to=value.dtype)  # type: ignore[no-any-return]
+
+
+def normal_domain(domain: str) -> str:
+    """The default domain has two names."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def _stored(constant: OnnxConstant) -> Tensor:
+    """Scalars and shape vectors are written inline; other constants by name."""
+    tensor = constant.tensor
+    is_shape = tensor.dtype in (I64, I32) and len(tensor.shape) == 1 and tensor.size <= INLINE_LIMIT
+    return tensor.renamed(None) if not tensor.shape or is_shape else tensor
+
+
+def _shortest(single: float) -> float:
+    """The plainest number that is this one in the f32 of the file: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(single)))
+
+
+def _after(block: Block, operation: Operation | None) -> Iterator[Operation]:
+    current = block.first if operation is None else operation.next
+    while current is not None:
+        yield current
+        current = current.next
+
+
+def sweep(block: Block, used: set[dims.Symbol]) -> None:
+    """Erase what nothing needs, from the end: no effect, no use, and no symbol of its own in a type or attribute."""
+    for operation in reversed(block):
+        if operation.has_effect or any(x.uses for x in operation.results) or not used.isdisjoint(operation.symbols):
+            for region in operation.regions:
+                sweep(region.block, used)
+            for result in operation.results:
+                used.update(result.type.symbols())
+            used.update(_symbols(operation.attributes))
+        else:
+            operation.erase()
+
+
+def _symbols(attribute: Any) -> Iterator[dims.Symbol]:
+    if isinstance(attribute, dims.Expr):
+        yield from dims.free_symbols(attribute)
+    elif isinstance(attribute, (tuple, Mapping)):
+        for part in attribute.values() if isinstance(attribute, Mapping) else attribute:
+            yield from _symbols(part)

@@ -1,0 +1,136 @@
+"""What the rows of the operator tables may ask about the node that they read.
+
+A row is called with values and attributes; the rest (which outputs are wanted, the opset, what small tensors hold) is
+asked for here, so that a row's signature stays the operator's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from irc import ops
+from irc.diagnostics import fail
+from irc.dims import Dim
+from irc.dtypes import I64
+from irc.ir import Function, Value
+from irc.op import Builder
+from irc.shape_analysis import ShapeAnalysis, is_dim
+
+
+class Carry(Exception):
+    """The node is to be carried as `extern`; `shapes` says what is known of its results all the same."""
+
+    def __init__(self, reason: str, shapes: Sequence[Sequence[Dim | None]]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.shapes = shapes
+
+
+@dataclass
+class Reading:
+    """The node that is being read, and where."""
+
+    op_type: str
+    opset: int
+    outputs: Sequence[str]
+    function: Function
+    analysis: ShapeAnalysis
+
+
+_current: ContextVar[Reading] = ContextVar("irc_onnx_reading")
+
+
+@contextmanager
+def reading(node: Reading) -> Iterator[None]:
+    token = _current.set(node)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def carry(reason: str, *shapes: Sequence[Dim | None]) -> NoReturn:
+    """Give the node up to `extern`. `shapes`: the extents known of each result, None where one is not."""
+    raise Carry(reason, shapes)
+
+
+def wants(output: int) -> bool:
+    """Whether the graph names the node's output of this number."""
+    outputs = _current.get().outputs
+    return output < len(outputs) and bool(outputs[output])
+
+
+def output_count() -> int:
+    return len(_current.get().outputs)
+
+
+def opset() -> int:
+    """The version of the node's domain that the model asks for."""
+    return _current.get().opset
+
+
+def elements(value: Value) -> list[Any] | None:
+    """The elements of a small vector or scalar, each an int, a float, a dim or None; None where it is no such."""
+    found = _current.get().analysis.elements(value)
+    if found is None:
+        static = value.type.shape is not None and value.rank == 1 and isinstance(value.shape[0], int)
+        return [None] * value.shape[0] if static and value.shape[0] <= 64 else None  # type: ignore[operator]
+    return found.reshape(-1).tolist()
+
+
+def entries(value: Value, what: str) -> list[Any]:
+    """The elements of a shape vector as dims, None for what only a run will tell; carries what has no known length."""
+    found = elements(value)
+    if found is None:
+        carry(f"{what} has no known length")
+    return [element if is_dim(element) else None for element in found]
+
+
+def integers(value: Value, what: str) -> tuple[int, ...]:
+    """The elements of an integer vector or scalar that must not depend on the input; carried where they do."""
+    found = elements(value)
+    if found is None or not all(isinstance(element, int) for element in found):
+        carry(f"{what} is not constant")
+    return tuple(int(element) for element in found)
+
+
+def integer(value: Value, what: str) -> int:
+    (only, *others) = integers(value, what) or (0, 0)
+    if others:
+        raise fail("onnx.invalid", f"{what} has {len(others) + 1} elements", expected="one")
+    return only
+
+
+def number(value: Value, what: str) -> Any:
+    """A scalar that must not depend on the input."""
+    found = elements(value)
+    if found is None or len(found) != 1 or not isinstance(found[0], (int, float)):
+        carry(f"{what} is not constant")
+    return found[0]
+
+
+def extents(vector: Value, what: str) -> tuple[Dim, ...]:
+    """The elements of a shape vector as dims; for what only a run will tell a symbol is bound."""
+    found = entries(vector, what)
+    return tuple(_bound(vector, index) if element is None else element for index, element in enumerate(found))
+
+
+def extent(scalar: Value, what: str) -> Dim:
+    """A scalar as a dim, bound to a symbol where only a run will tell it."""
+    (only,) = extents(ops.reshape(scalar, shape=(1,)), what)
+    return only
+
+
+def _bound(vector: Value, index: int) -> Dim:
+    builder, current = Builder.active(), _current.get()
+    element = ops.reshape(ops.slice_(vector, starts=(index,), stops=(index + 1,), steps=(1,)), shape=())
+    if element.dtype is not I64:
+        element = ops.cast(element, to=I64)
+    symbol = current.function.fresh_symbol("n")
+    builder.create(ops.bind, [element], {"symbol": symbol}, symbols=[symbol])
+    current.analysis.learn(element, symbol.expr)
+    return symbol.expr

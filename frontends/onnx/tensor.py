@@ -1,0 +1,432 @@
+"""Rows of the operators that move, select or make elements, and of shapes.
+
+What ONNX computes while it runs (the target of a Reshape, the ends of a Slice) is a dim here; where the dims are not
+known before, a symbol is bound to them or the node is carried as `extern`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from irc import dims, ops
+from irc.diagnostics import fail
+from irc.dims import Dim
+from irc.dtypes import F32, I64, from_onnx
+from irc.frontends.onnx.reading import carry, elements, entries, extent, extents, integer, integers, number, output_count
+from irc.frontends.onnx.table import Floats, Ints, reads
+from irc.ir import Value
+from irc.op import literal
+from irc.ops.rules import normalize_axes, normalize_axis, replaced
+from irc.weights import Tensor
+
+# -- shapes ---------------------------------------------------------------------------------------------------------
+
+
+@reads("Shape")
+def shape(x: Value, /, *, start: int = 0, end: int = None):
+    return ops.dim(value=x.shape[start:end])
+
+
+@reads("Size")
+def size(x: Value, /):
+    return ops.dim(value=x.type.elements)
+
+
+@reads("Reshape", since=14)
+def reshape(x: Value, target: Value, /, *, allowzero: int = 0):
+    return reshaped(x, entries(target, "the shape"), allowzero)
+
+
+@reads("Reshape")
+def reshape_without_zeros(x: Value, target: Value, /):
+    return reshaped(x, entries(target, "the shape"), allowzero=0)
+
+
+def reshaped(x: Value, target: list[Any], allowzero: int):
+    """-1 stands for what is left of the elements, and 0, unless zeros are allowed, for x's extent there."""
+    result = list(target)
+    for axis, dim in enumerate(target):
+        if dim == 0 and not allowzero:
+            if axis >= x.rank:
+                raise fail("onnx.invalid", f"Reshape: entry {axis} copies an extent that {x.type} lacks")
+            result[axis] = x.shape[axis]
+    open_axes = [axis for axis, dim in enumerate(result) if dim is None or dim == -1]
+    if len(open_axes) > 1:
+        if None in result:
+            carry("the shape is known only when it runs", [None if dim == -1 else dim for dim in result])
+        raise fail("onnx.invalid", f"Reshape: the shape {result} has more than one -1")
+    for axis in open_axes:  # a single extent known only when it runs is what is left, too
+        rest = dims.product(dim for dim in result if dim is not None and dim != -1)
+        if rest == 0:
+            carry("what is left of no elements is not known", [None if dim == -1 else dim for dim in result])
+        exact = dims.exact_divide(x.type.elements, rest)
+        result[axis] = dims.floor_divide(x.type.elements, rest) if exact is None else exact
+        if dims.equal(result[axis] * rest, x.type.elements) is False:
+            raise fail("type.shape", f"Reshape: the elements of {x.type} cannot be laid out as {target}")
+    return ops.reshape(x, shape=tuple(result))
+
+
+@reads("Flatten")
+def flatten(x: Value, /, *, axis: int = 1):
+    if not -x.rank <= axis <= x.rank:
+        raise fail("type.rank", f"Flatten: axis {axis} of {x.type}", expected=f"an axis in [{-x.rank}, {x.rank}]")
+    place = axis if axis >= 0 else axis + x.rank
+    return ops.reshape(x, shape=(dims.product(x.shape[:place]), dims.product(x.shape[place:])))
+
+
+@reads("Squeeze", since=13)
+def squeeze(x: Value, axes: Value | None = None, /):
+    return squeezed(x, None if axes is None else integers(axes, "axes"))
+
+
+@reads("Squeeze")
+def squeeze_by_attribute(x: Value, /, *, axes: Ints = None):
+    return squeezed(x, axes)
+
+
+def squeezed(x: Value, axes: tuple[int, ...] | None):
+    if axes is None:
+        verdicts = [dims.equal(dim, 1) for dim in x.shape]
+        if None in verdicts:
+            carry("which axes have extent 1 is known only when it runs")
+        axes = tuple(axis for axis, is_one in enumerate(verdicts) if is_one)
+    gone = normalize_axes(axes, x.rank)
+    for axis in gone:
+        if dims.equal(x.shape[axis], 1) is False:
+            raise fail("type.shape", f"Squeeze: axis {axis} of {x.type} has not extent 1")
+    return ops.reshape(x, shape=tuple(dim for axis, dim in enumerate(x.shape) if axis not in gone))
+
+
+@reads("Unsqueeze", since=13)
+def unsqueeze(x: Value, axes: Value, /):
+    return unsqueezed(x, integers(axes, "axes"))
+
+
+@reads("Unsqueeze")
+def unsqueeze_by_attribute(x: Value, /, *, axes: Ints):
+    return unsqueezed(x, axes)
+
+
+def unsqueezed(x: Value, axes: tuple[int, ...]):
+    rank = x.rank + len(axes)
+    new = normalize_axes(axes, rank)
+    old = iter(x.shape)
+    return ops.reshape(x, shape=tuple(1 if axis in new else next(old) for axis in range(rank)))
+
+
+@reads("Expand")
+def expand(x: Value, target: Value, /):
+    """Broadcasts both ways: an entry of 1 leaves x's extent."""
+    wanted = extents(target, "the shape")
+    rank = max(x.rank, len(wanted))
+    ours = (1,) * (rank - x.rank) + x.shape
+    theirs = (1,) * (rank - len(wanted)) + wanted
+    return ops.expand(x, shape=tuple(map(dims.broadcast, ours, theirs)))
+
+
+@reads("Tile")
+def tile(x: Value, repeats: Value, /):
+    return ops.tile(x, repeats=extents(repeats, "the repeats"))
+
+
+@reads("Transpose")
+def transpose(x: Value, /, *, perm: Ints = None):
+    return ops.transpose(x, permutation=tuple(reversed(range(x.rank))) if perm is None else perm)
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+@reads("Slice", since=10)
+def slice_(x: Value, starts: Value, ends: Value, axes: Value | None = None, steps: Value | None = None, /):
+    first, last = entries(starts, "the starts"), entries(ends, "the ends")
+    which = tuple(range(len(first))) if axes is None else integers(axes, "the axes")
+    strides = (1,) * len(first) if steps is None else integers(steps, "the steps")
+    return sliced(x, first, last, which, strides)
+
+
+@reads("Slice")
+def slice_by_attribute(x: Value, /, *, starts: Ints, ends: Ints, axes: Ints = None):
+    return sliced(x, list(starts), list(ends), tuple(range(len(starts))) if axes is None else axes, (1,) * len(starts))
+
+
+def sliced(x: Value, first: list[Any], last: list[Any], axes: tuple[int, ...], strides: tuple[int, ...]):
+    """ONNX clamps the ends to x and walks backwards by negative steps; `slice` does neither."""
+    if not len(first) == len(last) == len(axes) == len(strides) or 0 in strides:
+        raise fail("onnx.invalid", f"Slice: starts, ends, axes and steps do not fit: {first}, {last}, {axes}, {strides}")
+    places = normalize_axes(axes, x.rank)
+    starts: list[Dim | None] = [0] * x.rank
+    stops: list[Dim | None] = list(x.shape)
+    steps = [1] * x.rank
+    backward = []
+    for place, start, stop, step in zip(places, first, last, strides, strict=True):
+        whole = x.shape[place]
+        if step < 0:
+            # Element i is element whole - 1 - i of the reversed axis. An end of -1 is the last element here as
+            # everywhere; what lies before the first is written as something less than -whole.
+            backward.append(place)
+            start, stop = clamped(start, whole, -1, whole - 1), clamped(stop, whole, -1, whole - 1)
+            start, stop = (None if end is None else whole - 1 - end for end in (start, stop))
+        else:
+            start, stop = clamped(start, whole, 0, whole), clamped(stop, whole, 0, whole)
+        starts[place] = start
+        stops[place] = None if start is None or stop is None else dims.maximum(start, stop)
+        steps[place] = abs(step)
+    if None in starts or None in stops:
+        carry("the ends are known only when it runs",
+              [dim if place not in places else None for place, dim in enumerate(x.shape)])
+    if backward:
+        x = ops.reverse(x, axes=tuple(backward))
+    return ops.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
+
+def clamped(end: Dim | None, whole: Dim, low: Dim, high: Dim) -> Dim | None:
+    """An end of a slice as a position in [low, high]; None where even its sign is not known."""
+    if end is None:
+        return None
+    is_negative = dims.less(end, 0)
+    if is_negative is None:
+        return None
+    return dims.minimum(dims.maximum(end + whole if is_negative else end, low), high)
+
+
+@reads("Concat")
+def concat(*xs: Value, axis: int):
+    return ops.concat(*xs, axis=axis)
+
+
+@reads("Split", since=13)
+def split(x: Value, sizes: Value | None = None, /, *, axis: int = 0, num_outputs: int = 0):
+    return parted(x, None if sizes is None else extents(sizes, "the sizes"), axis)
+
+
+@reads("Split")
+def split_by_attribute(x: Value, /, *, axis: int = 0, split: Ints = None):
+    return parted(x, split, axis)
+
+
+def parted(x: Value, sizes: tuple[Dim, ...] | None, axis: int):
+    """Without sizes the parts are equal, but for a smaller last one."""
+    if sizes is None:
+        whole, count = x.shape[normalize_axis(axis, x.rank)], output_count()
+        part = dims.ceil_divide(whole, count)
+        sizes = (*[part] * (count - 1), whole - part * (count - 1))
+    return ops.split(x, axis=axis, sizes=sizes)
+
+
+@reads("Gather")
+def gather(x: Value, indices: Value, /, *, axis: int = 0):
+    return ops.gather(x, indices, axis=axis)
+
+
+@reads("GatherElements", since=11)
+def gather_elements(x: Value, indices: Value, /, *, axis: int = 0):
+    return ops.gather_elements(x, indices, axis=axis)
+
+
+@reads("GatherND", since=11)
+def gather_nd(x: Value, indices: Value, /, *, batch_dims: int = 0):
+    return ops.gather_nd(x, indices, batch_dims=batch_dims)
+
+
+@reads("Scatter", since=9)
+def scatter(x: Value, indices: Value, updates: Value, /, *, axis: int = 0):
+    return ops.scatter_elements(x, indices, updates, axis=axis)
+
+
+@reads("ScatterElements", since=11)
+def scatter_elements(x: Value, indices: Value, updates: Value, /, *, axis: int = 0, reduction: str = "none"):
+    return ops.scatter_elements(x, indices, updates, axis=axis, reduction=reduction)
+
+
+@reads("ScatterND", since=11)
+def scatter_nd(x: Value, indices: Value, updates: Value, /, *, reduction: str = "none"):
+    return ops.scatter(x, indices, updates, reduction=reduction)
+
+
+@reads("Trilu", since=14)
+def trilu(x: Value, k: Value | None = None, /, *, upper: int = 1):
+    return ops.trilu(x, upper=bool(upper), k=0 if k is None else integer(k, "k"))
+
+
+@reads("TopK", since=11)
+def top_k(x: Value, k: Value, /, *, axis: int = -1, largest: int = 1, sorted: int = 1):
+    return ops.top_k(x, k=extent(k, "k"), axis=axis, largest=bool(largest))
+
+
+@reads("TopK", since=10)
+def top_k_largest(x: Value, k: Value, /, *, axis: int = -1):
+    return ops.top_k(x, k=extent(k, "k"), axis=axis)
+
+
+@reads("TopK")
+def top_k_by_attribute(x: Value, /, *, k: int, axis: int = -1):
+    return ops.top_k(x, k=k, axis=axis)
+
+
+@reads("CumSum", since=11)
+def cumulative_sum(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0):
+    return ops.scan(x, kind="sum", axis=integer(axis, "axis"), reverse=bool(reverse), exclusive=bool(exclusive))
+
+
+@reads("CumProd", since=26)
+def cumulative_product(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0):
+    return ops.scan(x, kind="prod", axis=integer(axis, "axis"), reverse=bool(reverse), exclusive=bool(exclusive))
+
+
+# -- more elements --------------------------------------------------------------------------------------------------
+
+
+@reads("Pad", since=11)
+def pad(x: Value, pads: Value, value: Value | None = None, axes: Value | None = None, /, *, mode: str = "constant"):
+    amounts = entries(pads, "the padding")
+    which = tuple(range(x.rank)) if axes is None else integers(axes, "the axes")
+    if value is not None and value.rank == 1:
+        value = ops.reshape(value, shape=())
+    return padded(x, amounts, which, value, mode)
+
+
+@reads("Pad")
+def pad_by_attribute(x: Value, /, *, pads: Ints, value: float = 0.0, mode: str = "constant"):
+    return padded(x, list(pads), tuple(range(x.rank)), literal(value, x.dtype) if value else None, mode)
+
+
+def padded(x: Value, amounts: list[Any], axes: tuple[int, ...], value: Value | None, mode: str):
+    """Negative padding cuts off, which is a slice here."""
+    if len(amounts) != 2 * len(axes):
+        raise fail("onnx.invalid", f"Pad: {len(amounts)} amounts for {len(axes)} axes of {x.type}")
+    low: list[Dim] = [0] * x.rank
+    high: list[Dim] = [0] * x.rank
+    starts: list[Dim] = [0] * x.rank
+    stops = list(x.shape)
+    for side, amount in enumerate(amounts):
+        place = normalize_axis(axes[side % len(axes)], x.rank)
+        is_negative = None if amount is None else dims.less(amount, 0)
+        if is_negative is None:
+            carry("whether it pads or cuts off is known only when it runs", [None] * x.rank)
+        if is_negative and side < len(axes):
+            starts[place] = -amount
+        elif is_negative:
+            stops[place] = stops[place] + amount
+        else:
+            (low if side < len(axes) else high)[place] = amount
+    if starts != [0] * x.rank or stops != list(x.shape):
+        if mode != "constant":
+            carry(f"it pads and cuts off in mode {mode}")
+        x = ops.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank)
+    return ops.pad(x, value if mode == "constant" else None, low=tuple(low), high=tuple(high), mode=mode)
+
+
+@reads("ConstantOfShape", since=9)
+def constant_of_shape(target: Value, /, *, value: Tensor = None):
+    if value is not None and value.size != 1:
+        raise fail("onnx.invalid", f"ConstantOfShape: the value has {value.size} elements", expected="one")
+    filling = Tensor.of(0.0, F32) if value is None else Tensor.of(value.array().reshape(()), value.dtype)
+    return ops.expand(ops.const(value=filling), shape=extents(target, "the shape"))
+
+
+@reads("Range", since=11)
+def range_(start: Value, limit: Value, delta: Value, /):
+    """Positions from 0, scaled and shifted; the count is max(ceil((limit - start) / delta), 0)."""
+    start, limit, delta = (x if x.rank == 0 else ops.reshape(x, shape=()) for x in (start, limit, delta))
+    if not start.dtype.is_integer:
+        count: Dim = max(math.ceil((number(limit, "limit") - number(start, "start")) / number(delta, "delta")), 0)
+        positions = ops.iota(shape=(count,), axis=0, dtype=start.dtype)
+        return ops.add(ops.mul(positions, delta), start)
+    step = integer(delta, "delta")
+    if step == 0:
+        raise fail("onnx.invalid", "Range: delta is 0")
+    span = ops.sub(limit, start)
+    known = elements(span)
+    if known is None or known[0] is None:
+        steps = ops.neg(ops.div(ops.neg(span), delta, rounding="floor"))
+        count = extent(ops.maximum(steps, 0), "the count")
+    else:
+        count = dims.maximum(dims.ceil_divide(known[0], step), 0)
+    result = ops.iota(shape=(count,), axis=0, dtype=start.dtype)
+    result = result if step == 1 else ops.mul(result, delta)
+    return result if elements(start) == [0] else ops.add(result, start)
+
+
+@reads("OneHot", since=9)
+def one_hot(indices: Value, depth: Value, values: Value, /, *, axis: int = -1):
+    if not indices.dtype.is_integer:
+        indices = ops.cast(indices, to=I64)
+    if not depth.dtype.is_integer:
+        depth = ops.cast(depth, to=I64)
+    return ops.one_hot(indices, values, depth=extent(depth, "depth"), axis=axis)
+
+
+@reads("EyeLike", since=9)
+def eye_like(x: Value, /, *, dtype: int = 0, k: int = 0):
+    rows, columns = x.shape
+    row = ops.iota(shape=(rows, 1), axis=0, dtype=I64)
+    column = ops.iota(shape=(1, columns), axis=1, dtype=I64)
+    diagonal = ops.equal(column, ops.add(row, k) if k else row)
+    return ops.cast(diagonal, to=from_onnx(dtype) if dtype else x.dtype)
+
+
+# -- other layouts --------------------------------------------------------------------------------------------------
+
+
+@reads("DepthToSpace", since=11)
+def depth_to_space(x: Value, /, *, blocksize: int, mode: str = "DCR"):
+    return ops.depth_to_space(x, block=blocksize, mode=mode)
+
+
+@reads("DepthToSpace")
+def depth_to_space_by_depth(x: Value, /, *, blocksize: int):
+    return ops.depth_to_space(x, block=blocksize)
+
+
+@reads("SpaceToDepth")
+def space_to_depth(x: Value, /, *, blocksize: int):
+    return ops.space_to_depth(x, block=blocksize)
+
+
+@reads("Resize", since=11)
+def resize(x: Value, roi: Value | None = None, scales: Value | None = None, sizes: Value | None = None, /, *,
+           antialias: int = 0, axes: Ints = None, coordinate_transformation_mode: str = "half_pixel",
+           cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
+           keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor"):
+    if antialias or exclude_outside or coordinate_transformation_mode == "tf_crop_and_resize":
+        carry("it resizes with antialiasing, without what is outside, or a crop")
+    if keep_aspect_ratio_policy != "stretch":
+        carry("it keeps the aspect ratio")
+    places = tuple(range(x.rank)) if axes is None else normalize_axes(axes, x.rank)
+    options = {"mode": mode, "coordinates": coordinate_transformation_mode, "nearest": nearest_mode,
+               "cubic_coefficient": cubic_coeff_a}
+    if sizes is not None:
+        wanted = extents(sizes, "the sizes")
+        return ops.resize(x, sizes=placed(x.shape, places, wanted), **options)
+    return ops.resize(x, scales=placed((1.0,) * x.rank, places, factors(scales)), **options)
+
+
+def resize_by_scales(x: Value, scales: Value, /, *, mode: str = "nearest"):
+    return ops.resize(x, scales=placed((1.0,) * x.rank, tuple(range(x.rank)), factors(scales)), mode=mode,
+                      coordinates="asymmetric", nearest="floor")
+
+
+BY_SCALES = [reads("Resize", since=10)(resize_by_scales), reads("Upsample", since=9)(resize_by_scales)]
+
+
+@reads("Upsample")
+def upsample_by_attribute(x: Value, /, *, scales: Floats, mode: str = "nearest"):
+    return ops.resize(x, scales=scales, mode=mode, coordinates="asymmetric", nearest="floor")
+
+
+def factors(scales: Value | None) -> tuple[float, ...]:
+    found = None if scales is None else elements(scales)
+    if found is None or not all(isinstance(factor, float) for factor in found):
+        carry("the scales are known only when it runs")
+    return tuple(found)
+
+
+def placed(whole: tuple[Any, ...], places: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`whole` with the entries at `places` replaced."""
+    if len(places) != len(parts):
+        raise fail("onnx.invalid", f"{len(parts)} entries for {len(places)} axes")
+    for place, part in zip(places, parts, strict=True):
+        whole = replaced(whole, place, part)
+    return whole

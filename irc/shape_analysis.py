@@ -1,0 +1,215 @@
+"""What small integer tensors hold, as far as it is known before the program runs.
+
+Programs compute shapes with tensors: `Shape`, `Gather`, `Concat`, `Where(Equal(shape, -1), ...)`. This room reads such
+arithmetic as dims. An *element* is an int, a dim, a bool, a float, a `Comparison` of dims that is not decided, or None
+where nothing is known. Both importers and folding ask here. Arithmetic on extents is assumed not to overflow: a
+tensor of such an extent would not fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irc import dims
+from irc.diagnostics import IrcError
+from irc.dims import Dim, Expr
+from irc.dtypes import BOOL
+from irc.ir import Operation, Value
+
+LIMIT = 64  # larger tensors are data, not shapes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A condition on dims that holds for some of their values only: `equal`, `less` or `less_equal`."""
+
+    kind: str
+    left: Dim
+    right: Dim
+
+
+Elements = NDArray[np.object_]
+
+
+class ShapeAnalysis:
+    """`elements` and `shape_of` with a memo. What a value holds does not change while passes preserve meaning, so one
+    analysis may serve a whole pass; who changes types in place starts a new one."""
+
+    def __init__(self, known: Mapping[Value, Elements | None] | None = None) -> None:
+        self._memo: dict[Value, Elements | None] = dict(known or {})
+
+    def elements(self, value: Value) -> Elements | None:
+        """The elements of `value` as an object array of its shape; None when it is large or nothing is known."""
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            operation = current.operation
+            if current in self._memo:
+                pending.pop()
+            elif operation is None or not _is_small(current):
+                self._memo[current] = None
+            elif missing := [x for x in operation.inputs if x not in self._memo]:
+                pending += missing
+            else:
+                found = _transfer(operation, [None if x is None else self._memo[x] for x in operation.operands])
+                self._memo.update(zip(operation.results, found, strict=True))
+        return self._memo[value]
+
+    def shape_of(self, value: Value) -> tuple[Dim, ...] | None:
+        """The elements of an integer vector as dims; None unless each of them is known."""
+        found = self.elements(value)
+        return tuple(found) if found is not None and found.ndim == 1 and all(map(is_dim, found)) else None
+
+    def learn(self, value: Value, element: Dim) -> None:
+        """Note what a scalar holds from here on: `bind` made a symbol of it."""
+        self._memo[value] = _objects(element)
+
+
+def elements(value: Value) -> Elements | None:
+    """`ShapeAnalysis.elements`, for a single question."""
+    return ShapeAnalysis().elements(value)
+
+
+def shape_of(value: Value) -> tuple[Dim, ...] | None:
+    """`ShapeAnalysis.shape_of`, for a single question."""
+    return ShapeAnalysis().shape_of(value)
+
+
+def is_dim(element: Any) -> bool:
+    """Whether an element can stand in a shape."""
+    return isinstance(element, (int, Expr)) and not isinstance(element, bool)
+
+
+def _is_small(value: Value) -> bool:
+    static = value.type.is_static and prod(value.type.static_shape()) <= LIMIT
+    return static and value.dtype.kind not in ("string", "complex")
+
+
+def _objects(content: Any) -> Elements:
+    return np.asarray(content, dtype=object)
+
+
+def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Elements | None]:
+    """The elements of an operation's results; None where nothing is known."""
+    name, attributes = operation.name, operation.attributes
+    if name == "const":
+        return [attributes["value"].array().astype(object)]
+    if name == "dim":
+        return [_objects(attributes["value"])]
+    known = [x for x in operands if x is not None]
+    if len(known) == len(operation.inputs):
+        try:
+            if all(isinstance(element, (int, float)) for array in known for element in array.flat):
+                return _evaluate(operation, operands)
+            if name in _TRANSFER:
+                return [_objects(_TRANSFER[name](*known, **attributes)).reshape(operation.result.type.static_shape())]
+        except (IrcError, dims.DimError):
+            pass  # what cannot be computed (an index out of range, a division by zero) is an error when it runs
+    return [None] * len(operation.results)
+
+
+def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Elements | None]:
+    """By the operation's own body or reference: every operand is known."""
+    definition: Any = operation.definition
+    if definition.is_named:
+        types = [None if value is None else value.type for value in operation.operands]
+        body = definition.body(types, operation.attributes)
+        inner = ShapeAnalysis(dict(zip(body.arguments, (x for x in operands if x is not None), strict=True)))
+        return [inner.elements(value) for value in body.returned]
+    if not definition.has_reference:
+        return [None] * len(operation.results)
+    arrays = [None if x is None or value is None else x.astype(value.dtype.numpy)
+              for x, value in zip(operands, operation.operands, strict=True)]
+    with np.errstate(all="ignore"):
+        return [np.asarray(array).astype(object) for array in definition.evaluate(arrays, operation.attributes)]
+
+
+# -- transfer functions of the primitives, for elements that are not all numbers ----------------------------------
+
+
+def _gather(x: Elements, indices: Elements, *, axis: int) -> Elements:
+    extent = x.shape[axis]
+    if all(isinstance(i, int) and -extent <= i < extent for i in indices.flat):
+        return _objects(np.take(x, indices.astype(np.int64), axis))
+    return np.full_like(x, None, shape=(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+
+def _pointwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of dims on arrays of elements, with broadcasting; what is no dim gives None."""
+
+    def on_elements(*arrays: Elements, **attributes: Any) -> Any:
+        def on_row(*row: Any) -> Any:
+            return function(*row, **attributes) if all(map(is_dim, row)) else None
+
+        return np.frompyfunc(on_row, len(arrays), 1)(*arrays)
+
+    return on_elements
+
+
+def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
+    """Truncation rounds as flooring does where nothing is negative; elsewhere it is no dim."""
+    return lambda x, y, *, rounding="floor": (
+        divide(x, y) if rounding == "floor" or (dims.bounds(x)[0] >= 0 and dims.bounds(y)[0] > 0) else None)
+
+
+def _comparison(kind: str, decide: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], Any]:
+    def compare(x: Dim, y: Dim) -> bool | Comparison:
+        verdict = decide(x, y)
+        return Comparison(kind, x, y) if verdict is None else verdict
+
+    return compare
+
+
+def _select(condition: Any, x: Any, y: Any) -> Any:
+    if isinstance(condition, bool):
+        return x if condition else y
+    if not isinstance(condition, Comparison) or {x, y} != {condition.left, condition.right}:
+        return x if x is not None and x == y else None
+    if condition.kind == "equal":
+        return y
+    return dims.minimum(x, y) if x == condition.left else dims.maximum(x, y)
+
+
+def _cast(x: Any, *, to: Any) -> Any:
+    if to is BOOL and is_dim(x):
+        return None if (zero := dims.equal(x, 0)) is None else not zero
+    if to is BOOL or (to.is_integer and is_dim(x)):
+        return x
+    return int(x) if to.is_integer and isinstance(x, bool) else None
+
+
+_equal = _comparison("equal", dims.equal)
+_less = _comparison("less", dims.less)
+_less_equal = _comparison("less_equal", dims.less_equal)
+_TRANSFER: dict[str, Callable[..., Any]] = {
+    "reshape": lambda x, *, shape: x.reshape(shape),
+    "transpose": lambda x, *, permutation: x.transpose(permutation),
+    "expand": lambda x, *, shape: np.broadcast_to(x, shape),
+    "slice": lambda x, *, starts, stops, steps: x[tuple(map(slice, starts, stops, steps))],
+    "reverse": lambda x, *, axes: np.flip(x, axes),
+    "concat": lambda *xs, axis: np.concatenate(xs, axis),
+    "gather": _gather,
+    "cast": lambda x, *, to, saturate=True: np.frompyfunc(lambda element: _cast(element, to=to), 1, 1)(x),
+    "select": np.frompyfunc(_select, 3, 1),
+    "add": _pointwise(lambda x, y: x + y),
+    "sub": _pointwise(lambda x, y: x - y),
+    "mul": _pointwise(lambda x, y: x * y),
+    "neg": _pointwise(lambda x: -x),
+    "div": _pointwise(_division(dims.floor_divide)),
+    "mod": _pointwise(_division(dims.modulo)),
+    "minimum": _pointwise(dims.minimum),
+    "maximum": _pointwise(dims.maximum),
+    "equal": _pointwise(_equal),
+    "less": _pointwise(_less),
+    "less_equal": _pointwise(_less_equal),
+    "greater": _pointwise(lambda x, y: _less(y, x)),
+    "greater_equal": _pointwise(lambda x, y: _less_equal(y, x)),
+    "reduce_sum": lambda x, **_: dims.total(x) if x.ndim == 1 and all(map(is_dim, x)) else np.full_like(x[:1], None),
+    "reduce_prod": lambda x, **_: dims.product(x) if x.ndim == 1 and all(map(is_dim, x)) else np.full_like(x[:1], None),
+}
