@@ -39,7 +39,9 @@ def _check_scalar(what: str, type_: TensorType) -> None:
 
 
 @primitive(name="if", traits={"declared", "regions"})
-def if_(condition: BooleanType, /, *, declared: Declared = None, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
+def if_(
+    condition: BooleanType, /, *, declared: Declared = None, regions: Sequence[Region] = ()
+) -> tuple[TensorType, ...]:
     """The results of the first region when the condition holds, else those of the second.
 
     Regions: two without arguments, each yielding the results; both may use values defined above.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from irc import dtypes
 from irc.diagnostics import fail
+from irc.dtypes import DType
+from irc.ir import Operation
 from irc.op import AnyType, OperationDefinition
 from irc.types import TensorType
+from irc.weights import Tensor
+
+DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the casts at the border
 
 
 def _extern(
@@ -31,3 +38,88 @@ def _extern(
 
 
 extern = OperationDefinition(_extern, "extern", {"declared"}, name="extern")
+
+
+# -- running one -----------------------------------------------------------------------------------------------
+
+
+def run_extern(operation: Operation, arrays: Sequence[Any]) -> list[Any]:
+    """The results of an extern operation for arrays of the declared types (None for an absent operand).
+
+    Raises `run.extern` when ONNX Runtime refuses or fails.
+    """
+    import numpy as np
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    types = [None if operand is None else operand.dtype for operand in operation.operands]
+    outputs = [result.dtype for result in operation.results]
+    feeds = {
+        f"i{i}": np.asarray(array, _carrier(dtype).numpy)
+        for i, (array, dtype) in enumerate(zip(arrays, types, strict=True))
+        if dtype is not None
+    }
+    try:
+        results = _session(_model(operation.attributes, types, outputs)).run(None, feeds)
+    except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.InvalidProtobuf,
+            runtime.NotImplemented, runtime.RuntimeException, runtime.NoSuchFile) as error:  # fmt: skip
+        name = f"{operation.attributes['domain'] or 'ai.onnx'}.{operation.attributes['op_type']}"
+        raise fail("run.extern", f"ONNX Runtime could not run {name}", notes=[str(error)]) from None
+    return [np.asarray(result).astype(dtype.numpy, copy=False) for result, dtype in zip(results, outputs, strict=True)]
+
+
+def _carrier(dtype: DType) -> DType:
+    """The type in which elements cross the border to ONNX Runtime: NumPy arrays have no bf16, fp8 or int4 there."""
+    if dtype.sub_byte or dtype.name.startswith(("bf", "f8")):
+        return dtypes.F32 if dtype.is_float else dtypes.I8 if dtype.is_signed else dtypes.U8
+    return dtype
+
+
+def _model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs: Sequence[DType]) -> bytes:
+    """The operator as an ONNX model of one node, with casts at the border where arrays need a carrier."""
+    from onnx import defs, helper
+
+    domain, op_type, version = attributes["domain"], attributes["op_type"], attributes["version"]
+    operands = ["" if dtype is None else f"i{i}" for i, dtype in enumerate(types)]
+    inputs = [helper.make_tensor_value_info(f"i{i}", _carrier(t).onnx, None) for i, t in enumerate(types) if t]
+    results = [helper.make_tensor_value_info(f"o{i}", _carrier(t).onnx, None) for i, t in enumerate(outputs)]
+    produced = [f"o{i}" for i in range(len(outputs))]
+    before, after = [], []
+    for i, dtype in enumerate(types):
+        if dtype is not None and _carrier(dtype) is not dtype:
+            before.append(helper.make_node("Cast", [f"i{i}"], [f"c{i}"], to=dtype.onnx))
+            operands[i] = f"c{i}"
+    for i, dtype in enumerate(outputs):
+        if _carrier(dtype) is not dtype:
+            after.append(helper.make_node("Cast", [f"r{i}"], [f"o{i}"], to=_carrier(dtype).onnx))
+            produced[i] = f"r{i}"
+    node = helper.make_node(op_type, operands, produced, domain=domain)
+    schema = defs.get_schema(op_type, version, domain) if defs.has(op_type, domain) else None
+    for name, value in attributes["attributes"].items():
+        # An empty list says nothing of its type: the schema does.
+        known = int(schema.attributes[name].type.value) if schema is not None and name in schema.attributes else None
+        node.attribute.append(helper.make_attribute(name, _plain(value), attr_type=known))
+    opsets = {domain: version} if domain == "" else {domain: version, "": DEFAULT_OPSET}
+    imports = [helper.make_opsetid(name, number) for name, number in opsets.items()]
+    graph = helper.make_graph([*before, node, *after], "extern", inputs, results)
+    ir_version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
+    model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _plain(value: Any) -> Any:
+    from onnx import numpy_helper
+
+    if isinstance(value, Tensor):
+        return numpy_helper.from_array(value.array(), value.name or "")
+    return list(value) if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=64)
+def _session(model: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong comes back as an error
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -112,7 +113,9 @@ def _matmul(x: Array, y: Array, accumulate: DType | None = None) -> Array:
 # -- convolution -----------------------------------------------------------------------------------------------
 
 
-def _check_convolution(x: TensorType, weight: TensorType, bias: TensorType | None, groups: int, **lists: Sequence[Any]) -> None:
+def _check_convolution(
+    x: TensorType, weight: TensorType, bias: TensorType | None, groups: int, **lists: Sequence[Any]
+) -> None:
     same_dtype(x, weight, *(() if bias is None else (bias,)))
     if groups < 1:
         raise fail("type.attribute", f"`groups` is {groups}", expected="1 or more")
@@ -206,7 +209,9 @@ def _conv(
     return narrow(result, x.dtype)
 
 
-def _windows(padded: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], sizes: Sequence[int]) -> Array:
+def _windows(
+    padded: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], sizes: Sequence[int]
+) -> Array:
     spatial = range(2, 2 + len(kernel))
     spans = [dilation * (window - 1) + 1 for window, dilation in zip(kernel, dilations, strict=True)]
     if not kernel:
@@ -248,7 +253,8 @@ def _window_counts(
     for i, (extent, window) in enumerate(zip(extents, kernel, strict=True)):
         room = extent + low[i] + high[i] - dilations[i] * (window - 1)
         if room < 0 or (room == 0 and extent):
-            raise fail("run.shape", f"a window of {window} (dilation {dilations[i]}) is larger than {extent} padded by {low[i]} and {high[i]}")
+            span = f"a window of {window} (dilation {dilations[i]})"
+            raise fail("run.shape", f"{span} is larger than {extent} padded by {low[i]} and {high[i]}")
         counts.append((room - 1) // strides[i] + 1)
     return counts
 
@@ -331,7 +337,7 @@ def _conv_transpose(
             tap = filters[(slice(None), slice(None), slice(None), *position)]  # [G, C/G, M/G]
             part = np.matmul(tap.transpose(0, 2, 1), columns).reshape(batch, per_group * groups, *extents)
             corner = [dilation * offset for dilation, offset in zip(dilations, position, strict=True)]
-            target = (slice(first, first + span, stride) for first, span, stride in zip(corner, reach, strides, strict=True))
+            target = map(slice, corner, map(add, corner, reach), strides)
             sums[(slice(None), slice(None), *target)] += part
         crop = (slice(before, max(before, size - after)) for before, size, after in zip(low, whole, high, strict=True))
         result = sums[(slice(None), slice(None), *crop)]
@@ -375,7 +381,8 @@ def window_reduce(
     if x.shape is None:
         return x
     return x.with_shape(
-        window_extent(extent, window[i], strides[i], dilations[i], low[i], high[i], i) for i, extent in enumerate(x.dims)
+        window_extent(extent, window[i], strides[i], dilations[i], low[i], high[i], i)
+        for i, extent in enumerate(x.dims)
     )
 
 

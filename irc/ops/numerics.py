@@ -17,8 +17,11 @@ from irc.diagnostics import fail
 from irc.dtypes import DType
 
 Array = NDArray[Any]
-WIDE_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-_PLAIN = frozenset(np.dtype(name) for name in "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex64 complex128".split())  # fmt: skip  # noqa: E501
+_PLAIN = frozenset(
+    np.dtype(name)
+    for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+                 "bool", "complex64", "complex128")
+)  # fmt: skip
 
 
 def widen(x: Array) -> Array:

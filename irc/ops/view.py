@@ -131,7 +131,8 @@ def slice_(
         if dims.less(stop, start) is True:
             raise fail("type.attribute", f"axis {axis}: the slice ends at {stop}, before its start {start}")
         if x.shape is not None and dims.less(x.dims[axis], stop) is True:
-            raise fail("type.attribute", f"axis {axis}: the slice ends at {stop}, beyond the extent {x.dims[axis]} of {x}")
+            beyond = f"beyond the extent {x.dims[axis]} of {x}"
+            raise fail("type.attribute", f"axis {axis}: the slice ends at {stop}, {beyond}")
     bounds = zip(starts, stops, steps, strict=True)
     return x.with_shape(dims.ceil_divide(stop - start, step) for start, stop, step in bounds)
 
@@ -146,7 +147,13 @@ def _slice(x: Array, *, starts: tuple[int, ...], stops: tuple[int, ...], steps: 
 
 @primitive(traits=VIEW)
 def pad(
-    x: AnyType, value: AnyType | None = None, /, *, low: tuple[Dim, ...], high: tuple[Dim, ...], mode: PadMode = "constant"
+    x: AnyType,
+    value: AnyType | None = None,
+    /,
+    *,
+    low: tuple[Dim, ...],
+    high: tuple[Dim, ...],
+    mode: PadMode = "constant",
 ) -> TensorType:
     """Elements added before (`low`) and after (`high`) along each axis.
 
@@ -229,7 +236,8 @@ def concat(*xs: AnyType, axis: int) -> TensorType:
         for i, dim in enumerate(x.dims):
             if i != position:
                 if differ(shape[i], dim):
-                    raise fail("type.shape", f"{first} and {x} differ beside axis {position}: dim {i}: {shape[i]} vs {dim}")
+                    where = f"dim {i}: {shape[i]} vs {dim}"
+                    raise fail("type.shape", f"{first} and {x} differ beside axis {position}: {where}")
                 shape[i] = same_dim(shape[i], dim)
     if len(ranked) < len(xs):
         return first.with_shape(None)
@@ -240,7 +248,8 @@ def concat(*xs: AnyType, axis: int) -> TensorType:
 @concat.reference
 def _concat(*xs: Array, axis: int) -> Array:
     if len({(*x.shape[: axis % x.ndim], *x.shape[axis % x.ndim + 1 :]) for x in xs}) > 1:
-        raise fail("run.shape", f"cannot join arrays of shapes {', '.join(str(list(x.shape)) for x in xs)} at axis {axis}")
+        shapes = ", ".join(str(list(x.shape)) for x in xs)
+        raise fail("run.shape", f"cannot join arrays of shapes {shapes} at axis {axis}")
     return np.concatenate(xs, axis)
 
 

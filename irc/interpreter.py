@@ -1,0 +1,414 @@
+"""Reference execution: every stage of every module runs here, on NumPy arrays.
+
+    run(module, {"x": array})                     -> {"y": array}
+    run(module, inputs, precision="f64")          the yardstick: all floats, constants too, are f64
+    evaluate_operation(operation, arrays, {})     one operation, for folding
+
+A primitive runs its NumPy reference, a named operation its body, an extern a one-node model in ONNX Runtime, and
+a kernel its region. Symbols are bound where they are born and checked against their ranges; dims in attributes
+are evaluated through them. A value is freed after its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from irc import dims, dtypes
+from irc.diagnostics import IrcError, fail
+from irc.dims import Dim, DimError, Symbol
+from irc.dtypes import C128, F64, DType
+from irc.ir import Block, Function, Module, Operation, Value
+from irc.op import OperationDefinition
+from irc.ops.extern import run_extern
+from irc.ops.numerics import Array, narrow
+from irc.types import TensorType
+
+Precision = Literal["declared", "f64"]
+Observe = Callable[[Operation, Sequence[Array]], None]
+Environment = dict[Symbol, int]
+Values = dict[Value, Array]
+Results = tuple[Array, ...]
+
+
+class Step(NamedTuple):
+    """An operation about to run: its operands, the values that its regions may use, and the symbols bound so far."""
+
+    operation: Operation
+    arrays: Sequence[Array | None]
+    values: Values
+    environment: Environment
+
+    @property
+    def present(self) -> list[Array]:
+        """The operands that are not absent."""
+        return [array for array in self.arrays if array is not None]
+
+
+def run(
+    module: Module,
+    inputs: Mapping[str, Any],
+    *,
+    function: str | None = None,
+    precision: Precision = "declared",
+    observe: Observe | None = None,
+) -> dict[str, Array]:
+    """Run a function (the entry unless one is named) on arrays keyed by argument; results are keyed by output name.
+
+    With precision "f64" floats of every width are f64 throughout, so that casts between them do nothing, and the
+    results keep f64. `observe` is called with each operation of the module, those in regions too, after it ran.
+    Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
+    """
+    if function is not None and function not in module.functions:
+        raise fail("text.undefined_name", f"the module has no function @{function}")
+    entry = module.main if function is None else module.functions[function]
+    interpreter = Interpreter(module, precision, observe)
+    arrays = _checked_inputs(entry, inputs, precision)
+    results = interpreter.call(entry, arrays)
+    return dict(zip(entry.output_names, results, strict=True))
+
+
+def evaluate_operation(
+    operation: Operation,
+    arrays: Sequence[Array | None],
+    environment: Mapping[Symbol, int] | None = None,
+    precision: Precision = "declared",
+) -> Results:
+    """The results of one operation for arrays in operand order (None for an absent operand).
+
+    `environment` has the symbols that its attributes mention. The operation must not be a call, nor have a region
+    that uses values from outside.
+    """
+    return Interpreter(None, precision, None).execute(Step(operation, arrays, {}, dict(environment or {})))
+
+
+def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision) -> list[Array]:
+    """The arrays in argument order; names and element types are checked here, shapes when symbols are bound."""
+    names = [argument.name for argument in function.arguments]
+    for name in inputs:
+        if name not in names:
+            raise fail("run.input_unknown", f"@{function.name} has no input `{name}`", expected=", ".join(names))
+    arrays = []
+    for argument in function.arguments:
+        if argument.name not in inputs:
+            raise fail("run.input_missing", f"input `{argument.name}` is missing", expected=str(argument.type))
+        array = np.asarray(inputs[argument.name])
+        given = dtypes.from_numpy(array.dtype)
+        if given is not argument.dtype and given is not _dtype_at(argument.dtype, precision):
+            raise fail("run.input_dtype", f"input `{argument.name}` holds {given}", expected=str(argument.type))
+        arrays.append(_array_at(array, precision))
+    return arrays
+
+
+def _dtype_at(dtype: DType, precision: Precision) -> DType:
+    """The element type in which values of `dtype` are held."""
+    if precision == "f64":
+        return F64 if dtype.is_float else C128 if dtype.is_complex else dtype
+    return dtype
+
+
+def _array_at(array: Array, precision: Precision) -> Array:
+    if precision == "declared":
+        return array
+    return array.astype(_dtype_at(dtypes.from_numpy(array.dtype), precision).numpy, copy=False)
+
+
+class Interpreter:
+    """One run: the module, the precision, the observer, and when each value dies."""
+
+    def __init__(self, module: Module | None, precision: Precision, observe: Observe | None) -> None:
+        self.module = module
+        self.precision: Precision = precision
+        self.observe = observe
+        self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
+
+    # -- functions and blocks ----------------------------------------------------------------------------------
+
+    def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
+        """The results of a function, its symbols bound anew from the arrays."""
+        environment: Environment = {}
+        entries = []
+        for argument, array in zip(function.arguments, arrays, strict=True):
+            label = f"input `{argument.name}` of @{function.name}"
+            entries += _extents(argument.type, array.shape, label, "run.input_shape")
+        _bind(entries, environment, "run.input_shape", "run.dim_conflict")
+        return self.block(function.block, arrays, {}, environment)
+
+    def block(self, block: Block, arrays: Sequence[Array], values: Values, environment: Environment) -> list[Array]:
+        """What a block returns or yields. `values` holds what is visible from outside."""
+        values.update(zip(block.arguments, arrays, strict=True))
+        for operation, dying in self._schedule(block):
+            if operation.definition.is_terminator:
+                return [values[value] for value in operation.inputs]
+            operands = [None if operand is None else values[operand] for operand in operation.operands]
+            try:
+                results = self.execute(Step(operation, operands, values, environment))
+            except IrcError as error:
+                raise error.placed(operation.location) from error.__cause__
+            if self.observe is not None:
+                self.observe(operation, results)
+            values.update(zip(operation.results, results, strict=True))
+            for value in dying:
+                del values[value]
+        raise fail("verify.region", "a block must end with `return` or `yield`")
+
+    def _schedule(self, block: Block) -> list[tuple[Operation, list[Value]]]:
+        """The operations of a block, each with the values of this block that nothing uses after it."""
+        schedule = self._schedules.get(block)
+        if schedule is None:
+            schedule, alive = [], set[Value]()
+            for operation in reversed(block):
+                used = (*operation.results, *(value for value in _uses(operation) if value.block is block))
+                dying = [value for value in dict.fromkeys(used) if value not in alive]
+                alive.update(dying)
+                schedule.append((operation, dying))
+            schedule.reverse()
+            self._schedules[block] = schedule
+        return schedule
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    def execute(self, step: Step) -> Results:
+        """The results of one operation."""
+        operation, arrays, _, environment = step
+        definition = cast(OperationDefinition, operation.definition)
+        structural = _STRUCTURAL.get(operation.name)
+        if structural is not None:
+            return structural(self, step)
+        if definition.is_named:
+            return self._named(step)
+        attributes = {name: self._attribute(value, environment) for name, value in operation.attributes.items()}
+        if not definition.is_pointwise:
+            return definition.evaluate(arrays, attributes)
+        try:
+            return definition.evaluate(arrays, attributes)
+        except ValueError:
+            shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
+            raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
+
+    def _attribute(self, attribute: Any, environment: Environment) -> Any:
+        if isinstance(attribute, dims.Expr):
+            return _evaluate(attribute, environment)
+        if isinstance(attribute, tuple):
+            return tuple([self._attribute(part, environment) for part in attribute])
+        if isinstance(attribute, DType):
+            return _dtype_at(attribute, self.precision)
+        return attribute
+
+    def _named(self, step: Step) -> Results:
+        operation = step.operation
+        types = [None if operand is None else operand.type for operand in operation.operands]
+        body = cast(OperationDefinition, operation.definition).body(types, operation.attributes)
+        observe, self.observe = self.observe, None  # a body's operations are not the module's
+        try:
+            return tuple(self.block(body.block, step.present, {}, dict(step.environment)))
+        finally:
+            self.observe = observe
+
+    def _const(self, step: Step) -> Results:
+        return (_array_at(step.operation.attributes["value"].array(), self.precision),)
+
+    def _bitcast(self, step: Step) -> Results:
+        """Bits are those of the declared types, whatever the precision of the run."""
+        definition = cast(OperationDefinition, step.operation.definition)
+        bits = narrow(step.arrays[0], step.operation.inputs[0].dtype.numpy)
+        (result,) = definition.evaluate([bits], step.operation.attributes)
+        return (_array_at(result, self.precision),)
+
+    def _extern(self, step: Step) -> Results:
+        declared = [
+            None if array is None or operand is None else narrow(array, operand.dtype.numpy)
+            for operand, array in zip(step.operation.operands, step.arrays, strict=True)
+        ]
+        results = run_extern(step.operation, declared)
+        return self._promised(step, [_array_at(result, self.precision) for result in results])
+
+    # -- control flow ------------------------------------------------------------------------------------------
+
+    def _if(self, step: Step) -> Results:
+        taken = step.operation.regions[0 if _truth(step.arrays[0]) else 1]
+        # A copy, so that what is born in the region is not seen outside; its values die with it.
+        return self._promised(step, self.block(taken.block, (), step.values, dict(step.environment)))
+
+    def _loop(self, step: Step) -> Results:
+        """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
+        operation, arrays, values, environment = step
+        block = operation.regions[0].block
+        padded = [*arrays, None, None][: max(2, len(arrays))]
+        limit = None if padded[0] is None else int(np.asarray(padded[0]).reshape(()))
+        going = padded[1] is None or _truth(padded[1])
+        carried = [cast(Array, array) for array in padded[2:]]
+        rounds: list[list[Array]] = []
+        while going and (limit is None or len(rounds) < limit):
+            inner = {symbol: size for symbol, size in environment.items() if symbol not in operation.symbols}
+            arguments = [np.asarray(len(rounds), np.int64), np.asarray(True), *carried]
+            entries = []
+            for argument, array in zip(block.arguments, arguments, strict=True):
+                entries += _extents(argument.type, array.shape, f"%{argument.name}", "run.refine")
+            _bind(entries, inner, "run.refine", "run.refine")
+            condition, *yielded = self.block(block, arguments, values, inner)
+            going = _truth(condition)
+            carried, scanned = yielded[: len(carried)], yielded[len(carried) :]
+            rounds.append(scanned)
+        scans = operation.results[len(carried) :]
+        stacked = [self._stacked(scan, [row[i] for row in rounds], environment) for i, scan in enumerate(scans)]
+        return self._promised(step, [*carried, *stacked])
+
+    def _stacked(self, result: Value, rows: Sequence[Array], environment: Environment) -> Array:
+        if rows:
+            if len({row.shape for row in rows}) > 1:
+                raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
+            return np.stack(rows)
+        known = [d if not set(dims.free_symbols(d)) - environment.keys() else 0 for d in result.shape[1:]]
+        shape = [_evaluate(dim, environment) for dim in known]
+        return np.zeros((0, *shape), _dtype_at(result.dtype, self.precision).numpy)
+
+    def _call(self, step: Step) -> Results:
+        callee = step.operation.attributes["callee"]
+        if self.module is None or callee not in self.module.functions:
+            raise fail("text.undefined_name", f"there is no function @{callee}")
+        return self._promised(step, self.call(self.module.functions[callee], step.present))
+
+    def _kernel(self, step: Step) -> Results:
+        return tuple(self.block(step.operation.regions[0].block, step.present, {}, dict(step.environment)))
+
+    # -- bridges and checks ------------------------------------------------------------------------------------
+
+    def _dim(self, step: Step) -> Results:
+        return (np.asarray(self._attribute(step.operation.attributes["value"], step.environment), np.int64),)
+
+    def _bind(self, step: Step) -> Results:
+        symbol = step.operation.attributes["symbol"]
+        size = int(np.asarray(step.arrays[0]).reshape(()))
+        _check_range(symbol, size, f"%{step.operation.inputs[0].name}")
+        step.environment[symbol] = size
+        return ()
+
+    def _refine(self, step: Step) -> Results:
+        return self._promised(step, step.present)
+
+    def _assert(self, step: Step) -> Results:
+        if not all(map(np.all, step.present)):
+            raise fail("run.assert", step.operation.attributes.get("message", "an assumption does not hold"))
+        return ()
+
+    def _trap(self, step: Step) -> Results:
+        raise fail("run.trap", step.operation.attributes["message"])
+
+    def _promised(self, step: Step, results: Sequence[Array]) -> Results:
+        """The results of an operation with stated types, checked against them; binds the symbols born there."""
+        operation, _, _, environment = step
+        if len(results) != len(operation.results):
+            raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
+        for symbol in operation.symbols:
+            environment.pop(symbol, None)
+        entries = []
+        for value, array in zip(operation.results, results, strict=True):
+            if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
+                held = f"{operation.name}: %{value.name} holds {array.dtype}"
+                raise fail("run.refine", held, expected=str(value.type))
+            entries += _extents(value.type, array.shape, f"%{value.name}", "run.refine")
+        _bind(entries, environment, "run.refine", "run.refine")
+        return tuple(results)
+
+
+_STRUCTURAL: dict[str, Callable[[Interpreter, Step], Results]] = {
+    "const": Interpreter._const,
+    "bitcast": Interpreter._bitcast,
+    "extern": Interpreter._extern,
+    "if": Interpreter._if,
+    "loop": Interpreter._loop,
+    "call": Interpreter._call,
+    "kernel": Interpreter._kernel,
+    "dim": Interpreter._dim,
+    "bind": Interpreter._bind,
+    "refine": Interpreter._refine,
+    "assert": Interpreter._assert,
+    "assume": Interpreter._assert,
+    "trap": Interpreter._trap,
+}
+
+
+def _truth(condition: Any) -> bool:
+    return bool(np.asarray(condition).reshape(()))
+
+
+def _uses(operation: Operation) -> Iterator[Value]:
+    """The values that an operation or anything inside it uses."""
+    if not operation.regions:
+        return iter(operation.inputs)
+    return (value for inner in operation.walk() for value in inner.inputs)
+
+
+# -- symbols ---------------------------------------------------------------------------------------------------
+
+
+def _evaluate(dim: Dim, environment: Mapping[Symbol, int]) -> int:
+    try:
+        return dims.evaluate(dim, environment)
+    except DimError as error:
+        unbound = [symbol for symbol in dims.free_symbols(dim) if symbol not in environment]
+        raise fail("dim.unbound" if unbound else "run.shape", f"the dim {dim} has no value here: {error}") from None
+
+
+def _check_range(symbol: Symbol, size: int, where: str) -> None:
+    if not symbol.low <= size <= symbol.high or size % symbol.multiple:
+        multiple = f", a multiple of {symbol.multiple}" if symbol.multiple != 1 else ""
+        raise fail(
+            "run.dim_range",
+            f"{where}: {symbol.expr} is {size}",
+            expected=f"{symbol.low} to {symbol.high}{multiple}",
+        )
+
+
+def _extents(type_: TensorType, shape: Sequence[int], label: str, code: str) -> list[tuple[Dim, int, str]]:
+    """Each dim of a type with the extent it must have; raises `code` when the rank differs."""
+    if type_.shape is None:
+        return []
+    if len(shape) != len(type_.shape):
+        raise fail(code, f"{label} has shape {list(shape)}", expected=str(type_))
+    return [(dim, size, f"{label}, dim {i}") for i, (dim, size) in enumerate(zip(type_.shape, shape, strict=True))]
+
+
+def _bind(entries: Iterable[tuple[Dim, int, str]], environment: Environment, static: str, symbolic: str) -> None:
+    """Give the unbound symbols the values that make each dim its extent, and check the dims that have a value.
+
+    Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
+    left alone when nothing does. Raises `static` where an integer differs, else `symbolic`.
+    """
+    waiting = list(entries)
+    while waiting:
+        postponed = []
+        for dim, size, label in waiting:
+            unbound = [symbol for symbol in dims.free_symbols(dim) if symbol not in environment]
+            if not unbound:
+                actual = _evaluate(dim, environment)
+                if actual != size:
+                    wanted = str(dim) if isinstance(dim, int) else f"{dim}, which is {actual}"
+                    raise fail(static if isinstance(dim, int) else symbolic, f"{label} is {size}", expected=wanted)
+                continue
+            solution = _solve(dim, unbound[0], size, environment) if len(unbound) == 1 else None
+            if solution is None:
+                postponed.append((dim, size, label))
+                continue
+            if _evaluate(dim, {**environment, unbound[0]: solution}) != size:
+                raise fail(symbolic, f"{label} is {size}", expected=f"a value of {dim}")
+            _check_range(unbound[0], solution, label)
+            environment[unbound[0]] = solution
+        if len(postponed) == len(waiting):
+            return
+        waiting = postponed
+
+
+def _solve(dim: Dim, symbol: Symbol, size: int, environment: Environment) -> int | None:
+    """The value of `symbol` at which `dim`, linear in it, has the value `size` (rounded); None if not linear."""
+    if dim == symbol.expr:
+        return size
+    slope = dims.substitute(dim, {symbol: symbol.expr + 1}) - dim
+    rest = dims.substitute(dim, {symbol: 0})
+    if symbol in dims.free_symbols(slope) or slope * symbol.expr + rest != dim:
+        return None
+    factor = _evaluate(slope, environment)
+    return None if factor == 0 else (size - _evaluate(rest, environment)) // factor
