@@ -1,0 +1,372 @@
+"""Canonicalize: the few rewrites that are always right, exact to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.dims import Dim
+from irc.dtypes import BF16, F16, F32, I64, DType, limits
+from irc.ir import Module, Operation, Value, inline_block
+from irc.op import const
+from irc.ops import (
+    add,
+    bitwise_not,
+    cast,
+    concat,
+    dim,
+    div,
+    expand,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pad,
+    reduce_sum,
+    reshape,
+    select,
+    slice_,
+    split,
+    sub,
+    transpose,
+)  # fmt: skip
+from irc.ops import pow_ as power
+from irc.pass_manager import Pass, PassContext
+from irc.passes._views import chain
+from irc.rewrite import Rule, RuleStatistics, apply_rules, constant_of, rewrite, simplify
+from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.weights import Tensor
+
+
+@dataclass
+class Canonicalize(Pass):
+    """Bring operations to one form, exactly: views, casts, constants and dims that do nothing or say it twice.
+
+    Every rewrite is a named rule in this file (`irc check passes/canonicalize.py` tests them), keeps every bit,
+    -0 and NaN included, and runs until none applies, in linear time.
+    """
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        statistics: dict[str, RuleStatistics] = {}
+        changed = False
+        for function in module.functions.values():
+            changed |= apply_rules(function, RULES, numerics="exact", statistics=statistics, maker="canonicalize")
+        for name, record in statistics.items():
+            if record.matched:
+                context.count("canonicalize", name, record.matched)
+        return changed
+
+
+# -- views -----------------------------------------------------------------------------------------------------
+
+
+@simplify("reshape", "transpose")
+def view_chain(operation: Operation) -> Value | None:
+    """reshape and transpose that do nothing, or that one of them does alone: [12*B, S, D] and back, say."""
+    result = operation.result
+    for base, view in reversed(chain(result)):
+        if view.is_row_major and base.type == result.type:
+            return base
+        alone = operation.inputs[0] is base
+        if view.is_row_major and not (alone and operation.name == "reshape"):
+            return reshape(base, shape=result.shape)
+        if not alone and view.permutation is not None and view.shape == result.shape:
+            return transpose(base, permutation=view.permutation)
+    return None
+
+
+view_chain.example(lambda x: reshape(x, shape=(2, 6)), "f32[2, 6]")
+view_chain.example(lambda x: reshape(reshape(x, shape=(3, 4)), shape=(6, 2)), "f32[2, 6]")
+view_chain.example(lambda x: transpose(x, permutation=(0, 2, 1)), "f32[2, 1, 3]")
+view_chain.example(lambda x: transpose(transpose(x, permutation=(1, 2, 0)), permutation=(1, 0, 2)), "f32[2, 3, 4]")
+view_chain.example(
+    lambda x: reshape(transpose(reshape(x, shape=(6, 4, 5)), permutation=(0, 2, 1)), shape=(2, 3, 5, 4)),
+    "f32[2, 3, 4, 5]",
+)
+view_chain.near_miss(lambda x: reshape(transpose(x, permutation=(1, 0)), shape=(2, 3)), "f32[2, 3]")
+view_chain.near_miss(lambda x: transpose(x, permutation=(1, 0)), "f32[3, 3]")
+
+
+@simplify("expand")
+def expand_of_same(operation: Operation) -> Value | None:
+    """expand(x) to x's own shape -> x; expand(expand(x)) -> expand(x)"""
+    (x,) = operation.inputs
+    if x.type == operation.result.type:
+        return x
+    if x.operation is not None and x.operation.name == "expand":
+        return expand(x.operation.inputs[0], shape=operation.result.shape)
+    return None
+
+
+expand_of_same.example(lambda x: expand(x, shape=(2, 3)), "f32[2, 3]")
+expand_of_same.example(lambda x: expand(expand(x, shape=(2, 3)), shape=(4, 2, 3)), "f32[3]")
+expand_of_same.near_miss(lambda x: expand(x, shape=(2, 3)), "f32[1, 3]")
+
+
+@simplify("slice")
+def slice_of_all(operation: Operation) -> Value | None:
+    """x[:, :] -> x"""
+    (x,) = operation.inputs
+    attributes = operation.attributes
+    whole = all(start == 0 for start in attributes["starts"]) and all(step == 1 for step in attributes["steps"])
+    return x if whole and x.type.is_ranked and attributes["stops"] == x.shape else None
+
+
+slice_of_all.example(lambda x: slice_(x, starts=(0, 0), stops=(2, 3), steps=(1, 1)), "f32[2, 3]")
+slice_of_all.near_miss(lambda x: slice_(x, starts=(0, 1), stops=(2, 3), steps=(1, 1)), "f32[2, 3]")
+
+
+@simplify("pad")
+def pad_by_nothing(operation: Operation) -> Value | None:
+    """pad(x, low=0, high=0) -> x"""
+    return operation.inputs[0] if not any(operation.attributes["low"] + operation.attributes["high"]) else None
+
+
+pad_by_nothing.example(lambda x: pad(x, low=(0,), high=(0,)), "f32[3]")
+pad_by_nothing.near_miss(lambda x: pad(x, low=(0,), high=(1,)), "f32[3]")
+
+
+@simplify("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+def reduce_over_nothing(operation: Operation) -> Value | None:
+    """reduce(x, axes=[]) -> x"""
+    return operation.inputs[0] if operation.attributes["axes"] == () else None
+
+
+reduce_over_nothing.example(lambda x: reduce_sum(x, axes=()), "f32[3]")
+reduce_over_nothing.near_miss(lambda x: reduce_sum(x, axes=(0,)), "f32[1]")
+
+
+@simplify("concat")
+def concat_of_split(operation: Operation) -> Value | None:
+    """concat(x) -> x; concat(*split(x)) -> x"""
+    first = operation.inputs[0]
+    if len(operation.inputs) == 1:
+        return first
+    source = first.operation
+    if source is None or source.name != "split" or operation.inputs != source.results:
+        return None
+    rank = first.rank
+    same = source.attributes["axis"] % rank == operation.attributes["axis"] % rank
+    return source.inputs[0] if same and source.inputs[0].type == operation.result.type else None
+
+
+concat_of_split.example(lambda x: concat(x, axis=0), "f32[3]")
+concat_of_split.example(lambda x: concat(*split(x, axis=1, sizes=(1, 3)), axis=-1), "f32[2, 4]")
+concat_of_split.near_miss(lambda x: concat(*split(x, axis=1, sizes=(2, 2)), axis=0), "f32[2, 4]")
+concat_of_split.near_miss(lambda x: concat(*split(x, axis=0, sizes=(2, 2))[::-1], axis=0), "f32[4]")
+
+
+@simplify("split")
+def split_of_concat(operation: Operation) -> Sequence[Value] | None:
+    """split(concat(a, b)) with their sizes -> a, b; split(x) into one -> x"""
+    (x,) = operation.inputs
+    source = x.operation
+    if len(operation.results) == 1 and operation.result.type == x.type:
+        return [x]
+    if source is None or source.name != "concat" or not x.type.is_ranked:
+        return None
+    same_axis = source.attributes["axis"] % x.rank == operation.attributes["axis"] % x.rank
+    same_types = [value.type for value in source.inputs] == [value.type for value in operation.results]
+    return source.inputs if same_axis and same_types else None
+
+
+split_of_concat.example(lambda x: split(x, axis=0, sizes=(3,)), "f32[3]")
+split_of_concat.example(lambda x, y: split(concat(x, y, axis=0), axis=0, sizes=(3, 2)), "f32[3]", "f32[2]")
+split_of_concat.near_miss(lambda x, y: split(concat(x, y, axis=0), axis=0, sizes=(2, 3)), "f32[3]", "f32[2]")
+
+
+# -- casts -----------------------------------------------------------------------------------------------------
+
+
+@simplify("cast")
+def cast_to_same(operation: Operation) -> Value | None:
+    """cast(x) to x's own type -> x; cast(cast(x, to=wider), to) -> cast(x, to)"""
+    (x,) = operation.inputs
+    to = operation.attributes["to"]
+    if x.dtype is to:
+        return x
+    inner = x.operation
+    if inner is None or inner.name != "cast" or not holds(x.dtype, inner.inputs[0].dtype):
+        return None
+    origin = inner.inputs[0]
+    return origin if origin.dtype is to else cast(origin, to=to, saturate=operation.attributes["saturate"])
+
+
+def holds(wide: DType, narrow: DType) -> bool:
+    """Whether `wide` has every number of `narrow`, -0, inf and NaN included, so that a cast there loses nothing."""
+    precision = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
+    exponent = {"f64": 11, "f32": 8, "f16": 5, "bf16": 8}
+    if wide.is_float and narrow.is_float:
+        known = wide.name in precision and narrow.name in precision
+        return known and precision[wide.name] >= precision[narrow.name] and exponent[wide.name] >= exponent[narrow.name]
+    if wide.is_integer and narrow.is_integer:
+        outer, inner = limits(wide), limits(narrow)
+        return outer.smallest <= inner.smallest and inner.largest <= outer.largest
+    return False
+
+
+cast_to_same.example(lambda x: cast(x, to=x.dtype), "f32[3]")
+cast_to_same.example(lambda x: cast(cast(x, to=F32), to=F16), "f16[3]")
+cast_to_same.example(lambda x: cast(cast(x, to=I64), to=F32), "i32[3]")
+cast_to_same.near_miss(lambda x: cast(cast(x, to=F16), to=F32), "f32[3]")
+cast_to_same.near_miss(lambda x: cast(cast(x, to=BF16), to=F16), "f16[3]")
+
+
+# -- arithmetic ------------------------------------------------------------------------------------------------
+
+
+@simplify(
+    "add", "mul", "minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor"
+)
+def constant_to_the_right(operation: Operation) -> Value | None:
+    """add(1, x) -> add(x, 1), for the other rules to look in one place"""
+    x, y = operation.inputs
+    if not _is_constant(x) or _is_constant(y):
+        return None
+    definition = operation.definition
+    return definition(y, x, **operation.attributes)  # type: ignore[operator]
+
+
+constant_to_the_right.example(lambda x: add(1.5, x), "f32[3]")
+constant_to_the_right.near_miss(lambda x: add(x, 1.5), "f32[3]")
+
+
+def _is_constant(value: Value) -> bool:
+    return value.operation is not None and value.operation.definition is const
+
+
+def _is_number(value: Value, wanted: float) -> bool:
+    """Whether a value is this constant everywhere, sign of zero included."""
+    found = constant_of(value)
+    if found is None:
+        return False
+    return bool(found == wanted) and (value.dtype.kind != "float" or bool(np.signbit(found) == np.signbit(wanted)))
+
+
+@simplify("mul", "div", "pow", "add", "sub", "minimum", "maximum")
+def neutral_element(operation: Operation) -> Value | None:
+    """x * 1, x / 1, x ** 1, x - 0, x + (-0), max(x, -inf), min(x, inf) -> x
+
+    x + 0 is x only for integers: -0.0 + 0.0 is 0.0.
+    """
+    x, y = operation.inputs
+    if x.type != operation.result.type or x.dtype.is_complex:
+        return None
+    name, is_float = operation.name, x.dtype.is_float
+    if name in ("mul", "div", "pow"):
+        neutral = 1.0
+    elif name in ("add", "sub"):
+        neutral = -0.0 if name == "add" and is_float else 0.0
+    else:
+        sign = -1.0 if name == "maximum" else 1.0
+        ends = limits(x.dtype) if not is_float else None
+        neutral = sign * np.inf if ends is None else (ends.smallest if name == "maximum" else ends.largest)
+    return x if _is_number(y, neutral) else None
+
+
+neutral_element.example(lambda x: mul(x, 1), "f32[3]")
+neutral_element.example(lambda x: div(x, 1), "i32[3]")
+neutral_element.example(lambda x: power(x, 1), "f32[3]")
+neutral_element.example(lambda x: sub(x, 0), "f16[3]")
+neutral_element.example(lambda x: add(x, -0.0), "f32[3]")
+neutral_element.example(lambda x: add(x, 0), "i64[3]")
+neutral_element.example(lambda x: maximum(x, -np.inf), "f32[3]")
+neutral_element.example(lambda x: minimum(x, 127), "i8[3]")
+neutral_element.near_miss(lambda x: add(x, 0), "f32[3]")
+neutral_element.near_miss(lambda x: sub(x, -0.0), "f32[3]")
+neutral_element.near_miss(lambda x: mul(x, 2), "f32[3]")
+neutral_element.near_miss(lambda x: maximum(x, 0), "f32[3]")
+
+
+@rewrite(numerics="exact")
+def neg_of_neg(x):
+    """-(-x) -> x"""
+    return neg(neg(x)), x
+
+
+@rewrite(numerics="exact")
+def not_of_not(x):
+    """~(~x) -> x"""
+    return bitwise_not(bitwise_not(x)), x
+
+
+@simplify("select")
+def select_known(operation: Operation) -> Value | None:
+    """select(true, x, y) -> x; select(c, x, x) -> x"""
+    condition, x, y = operation.inputs
+    chosen = constant_of(condition)
+    taken = x if x is y else None if chosen is None else x if chosen else y
+    if taken is None:
+        return None
+    return taken if taken.type == operation.result.type else expand(taken, shape=operation.result.shape)
+
+
+select_known.example(lambda x, y: select(True, x, y), "f32[3]", "f32[3]")
+select_known.example(lambda x, y: select(False, x, y), "f32[3]", "f32[]")
+select_known.example(lambda c, x: select(c, x, x), "bool[2, 3]", "f32[3]")
+select_known.near_miss(lambda c, x, y: select(c, x, y), "bool[3]", "f32[3]", "f32[3]")
+
+
+# -- dims and control flow -------------------------------------------------------------------------------------
+
+SHAPE_ARITHMETIC = (
+    "dim", "add", "sub", "mul", "div", "mod", "neg", "minimum", "maximum", "concat", "gather", "slice", "reshape",
+    "cast", "select", "reduce_prod", "reduce_sum", "expand",
+)  # fmt: skip
+
+
+@simplify(*SHAPE_ARITHMETIC)
+def known_dims(operation: Operation) -> Value | None:
+    """An i64 scalar or vector of dims: one `dim`, or a constant where all are integers"""
+    (result, *more) = operation.results
+    if more or result.dtype.name != "i64" or not result.type.is_static or result.rank > 1:
+        return None
+    if not all(value.operation is not None and value.operation.name in ("const", "dim") for value in operation.inputs):
+        return None  # operands come first: what is known of them is a `dim` or a constant by now
+    found = ShapeAnalysis().elements(result)
+    if found is None or not all(is_dim(element) for element in found.flat):
+        return None
+    if all(isinstance(element, int) for element in found.flat):
+        return const(value=Tensor.of(found.astype(np.int64)))
+    if operation.name == "dim":
+        return None
+    extents: tuple[Dim, ...] = tuple(found.flat)
+    return dim(value=extents if result.rank else extents[0])
+
+
+known_dims.example(lambda: dim(value=3))
+known_dims.example(lambda x: add(dim(value=x.shape[0]), 1), "f32[B]")
+known_dims.example(lambda x: mul(dim(value=x.shape), 2), "f32[B, 4]")
+known_dims.near_miss(lambda x: dim(value=x.shape[0]), "f32[B]")
+known_dims.near_miss(lambda n: add(n, n), "i64[]")
+
+
+@simplify("if")
+def if_known(operation: Operation) -> Sequence[Value] | None:
+    """if true { a } else { b } -> a"""
+    chosen = constant_of(operation.inputs[0])
+    if chosen is None:
+        return None
+    region = operation.regions[0 if chosen else 1]
+    terminator = region.block.terminator
+    if [value.type for value in terminator.inputs] != [result.type for result in operation.results]:
+        return None
+    if any(inner.symbols for inner in operation.walk()):
+        return None  # its symbols would be born a second time
+    return inline_block(region.block, [], operation)
+
+
+@simplify("refine")
+def refine_of_same(operation: Operation) -> Value | None:
+    """refine(x) to x's own type -> x"""
+    (x,) = operation.inputs
+    return x if x.type == operation.result.type and not operation.symbols else None
+
+
+RULES: tuple[Rule, ...] = (
+    view_chain, expand_of_same, slice_of_all, pad_by_nothing, reduce_over_nothing, concat_of_split, split_of_concat,
+    cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not, select_known, known_dims, if_known,
+    refine_of_same,
+)  # fmt: skip

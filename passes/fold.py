@@ -1,0 +1,106 @@
+"""Fold: compute what depends on constants alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irc.diagnostics import IrcError
+from irc.dims import Expr, bounds
+from irc.interpreter import evaluate_operation
+from irc.ir import Module, Operation
+from irc.op import Builder, const
+from irc.pass_manager import Pass, PassContext
+from irc.weights import INLINE_LIMIT, Tensor
+
+CAP = 4096  # bytes: a file grows by no more than this for each folded operation
+
+# Operations that repeat or unpack what they read: folding one trades a short program for a long file.
+REPEATING = ("expand", "iota", "tile", "pad", "dequantize", "one_hot")
+
+
+@dataclass
+class Fold(Pass):
+    """Evaluate operations whose operands are all constants, with the reference interpreter.
+
+    cap: bytes that a result may have though its operands have fewer.
+
+    A result may be as large as its operands together, or `cap`. So int8 weights are not blown up to floats.
+    Views of large constants (a transposed weight) stay views, for a copy would gain nothing, and so does what
+    merely repeats its operand, beyond a few elements. Externs and effects are never folded; an operation that
+    fails (an index out of range) is left to fail where it runs. New constants are called after the value.
+
+    Before: %a = const 2; %b = const 3; %y = mul %a, %b        After: %y = const 6
+    """
+
+    cap: int = CAP
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        names = {
+            operation.attributes["value"].name for operation in module.walk() if operation.definition is const
+        }
+        folded = 0
+        for function in module.functions.values():
+            for operation in function.walk():
+                if not self._may_fold(operation):
+                    continue
+                values = _evaluate(operation)
+                if values is None:
+                    continue
+                _replace(operation, values, names)
+                folded += 1
+        context.count("fold", "folded", folded)
+        return folded > 0
+
+    def _may_fold(self, operation: Operation) -> bool:
+        definition: Any = operation.definition
+        if operation.block is None or definition is const or definition.kind == "extern" or operation.regions:
+            return False
+        if operation.has_effect or operation.symbols or not operation.results or operation.name in ("dim", "refine"):
+            return False
+        if any(value.operation is None or value.operation.definition is not const for value in operation.inputs):
+            return False
+        if _mentions_dims(operation.attributes) or not all(result.type.is_static for result in operation.results):
+            return False
+        sizes = [bounds(result.type.nbytes)[1] for result in operation.results]
+        if operation.name in REPEATING:
+            return all(bounds(result.type.elements)[1] <= INLINE_LIMIT for result in operation.results)
+        read = sum(bounds(value.type.nbytes)[1] for value in operation.inputs)
+        return sum(sizes) <= (self.cap if definition.is_view else max(read, self.cap))
+
+
+def _mentions_dims(attribute: Any) -> bool:
+    if isinstance(attribute, dict):
+        return any(map(_mentions_dims, attribute.values()))
+    return isinstance(attribute, Expr) or (isinstance(attribute, tuple) and any(map(_mentions_dims, attribute)))
+
+
+def _evaluate(operation: Operation) -> Sequence[Any] | None:
+    arrays = [
+        None if value is None or value.operation is None else value.operation.attributes["value"].array()
+        for value in operation.operands
+    ]
+    try:
+        return evaluate_operation(operation, arrays, {})
+    except IrcError:
+        return None  # it fails when it runs, with the place and the inputs that led there
+
+
+def _replace(operation: Operation, arrays: Sequence[Any], names: set[str | None]) -> None:
+    constants = []
+    for result, array in zip(operation.results, arrays, strict=True):
+        tensor = Tensor.of(array, result.dtype)
+        if tensor.size > INLINE_LIMIT:
+            name, count = result.name, 1
+            while name in names:
+                name, count = f"{result.name}.folded{count}", count + 1
+            names.add(name)
+            tensor = tensor.renamed(name)
+        with Builder.before_operation(operation, operation.location.by("fold")):
+            constants.append(const(value=tensor))
+    inputs = [value.operation for value in operation.inputs if value.operation is not None]
+    operation.replace(constants)
+    for unused in dict.fromkeys(inputs):
+        if not any(result.uses for result in unused.results):
+            unused.erase()
