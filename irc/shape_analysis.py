@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from irc import dims
 from irc.diagnostics import IrcError
 from irc.dims import Dim, Expr
-from irc.dtypes import BOOL
+from irc.dtypes import DType
 from irc.ir import Operation, Value
 
 LIMIT = 64  # larger tensors are data, not shapes
@@ -38,8 +39,7 @@ Elements = NDArray[np.object_]
 
 
 class ShapeAnalysis:
-    """`elements` and `shape_of` with a memo. What a value holds does not change while passes preserve meaning, so one
-    analysis may serve a whole pass; who changes types in place starts a new one."""
+    """Answers with a memo: what a value holds does not change while a pass preserves meaning."""
 
     def __init__(self, known: Mapping[Value, Elements | None] | None = None) -> None:
         self._memo: dict[Value, Elements | None] = dict(known or {})
@@ -64,21 +64,11 @@ class ShapeAnalysis:
     def shape_of(self, value: Value) -> tuple[Dim, ...] | None:
         """The elements of an integer vector as dims; None unless each of them is known."""
         found = self.elements(value)
-        return tuple(found) if found is not None and found.ndim == 1 and all(map(is_dim, found)) else None
+        return tuple(found) if found is not None and _is_shape(found) else None
 
     def learn(self, value: Value, element: Dim) -> None:
         """Note what a scalar holds from here on: `bind` made a symbol of it."""
         self._memo[value] = _objects(element)
-
-
-def elements(value: Value) -> Elements | None:
-    """`ShapeAnalysis.elements`, for a single question."""
-    return ShapeAnalysis().elements(value)
-
-
-def shape_of(value: Value) -> tuple[Dim, ...] | None:
-    """`ShapeAnalysis.shape_of`, for a single question."""
-    return ShapeAnalysis().shape_of(value)
 
 
 def is_dim(element: Any) -> bool:
@@ -87,8 +77,12 @@ def is_dim(element: Any) -> bool:
 
 
 def _is_small(value: Value) -> bool:
-    static = value.type.is_static and prod(value.type.static_shape()) <= LIMIT
-    return static and value.dtype.kind not in ("string", "complex")
+    is_numeric = value.dtype.kind not in ("string", "complex")
+    return is_numeric and value.type.is_static and prod(value.type.static_shape()) <= LIMIT
+
+
+def _is_shape(array: Elements) -> bool:
+    return array.ndim == 1 and all(map(is_dim, array))
 
 
 def _objects(content: Any) -> Elements:
@@ -108,8 +102,9 @@ def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Ele
             if all(isinstance(element, (int, float)) for array in known for element in array.flat):
                 return _evaluate(operation, operands)
             if name in _TRANSFER:
-                return [_objects(_TRANSFER[name](*known, **attributes)).reshape(operation.result.type.static_shape())]
-        except (IrcError, dims.DimError):
+                found = _TRANSFER[name](*known, **attributes)
+                return [None if found is None else _objects(found).reshape(operation.result.type.static_shape())]
+        except (IrcError, dims.DimError, OverflowError):
             pass  # what cannot be computed (an index out of range, a division by zero) is an error when it runs
     return [None] * len(operation.results)
 
@@ -124,8 +119,8 @@ def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Ele
         return [inner.elements(value) for value in body.returned]
     if not definition.has_reference:
         return [None] * len(operation.results)
-    arrays = [None if x is None or value is None else x.astype(value.dtype.numpy)
-              for x, value in zip(operands, operation.operands, strict=True)]
+    pairs = zip(operands, operation.operands, strict=True)
+    arrays = [None if x is None or value is None else x.astype(value.dtype.numpy) for x, value in pairs]
     with np.errstate(all="ignore"):
         return [np.asarray(array).astype(object) for array in definition.evaluate(arrays, operation.attributes)]
 
@@ -134,8 +129,7 @@ def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Ele
 
 
 def _gather(x: Elements, indices: Elements, *, axis: int) -> Elements:
-    extent = x.shape[axis]
-    if all(isinstance(i, int) and -extent <= i < extent for i in indices.flat):
+    if all(isinstance(i, int) and -x.shape[axis] <= i < x.shape[axis] for i in indices.flat):
         return _objects(np.take(x, indices.astype(np.int64), axis))
     return np.full_like(x, None, shape=(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
@@ -143,13 +137,11 @@ def _gather(x: Elements, indices: Elements, *, axis: int) -> Elements:
 def _pointwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of dims on arrays of elements, with broadcasting; what is no dim gives None."""
 
-    def on_elements(*arrays: Elements, **attributes: Any) -> Any:
-        def on_row(*row: Any) -> Any:
-            return function(*row, **attributes) if all(map(is_dim, row)) else None
+    def on_arrays(*arrays: Elements, **attributes: Any) -> Any:
+        known = lambda *row: function(*row, **attributes) if all(map(is_dim, row)) else None  # noqa: E731
+        return np.frompyfunc(known, len(arrays), 1)(*arrays)
 
-        return np.frompyfunc(on_row, len(arrays), 1)(*arrays)
-
-    return on_elements
+    return on_arrays
 
 
 def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
@@ -158,12 +150,12 @@ def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
         divide(x, y) if rounding == "floor" or (dims.bounds(x)[0] >= 0 and dims.bounds(y)[0] > 0) else None)
 
 
-def _comparison(kind: str, decide: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], Any]:
-    def compare(x: Dim, y: Dim) -> bool | Comparison:
-        verdict = decide(x, y)
-        return Comparison(kind, x, y) if verdict is None else verdict
+_DECIDE = {"equal": dims.equal, "less": dims.less, "less_equal": dims.less_equal}
 
-    return compare
+
+def _compare(kind: str, x: Dim, y: Dim) -> bool | Comparison:
+    verdict = _DECIDE[kind](x, y)
+    return Comparison(kind, x, y) if verdict is None else verdict
 
 
 def _select(condition: Any, x: Any, y: Any) -> Any:
@@ -176,17 +168,10 @@ def _select(condition: Any, x: Any, y: Any) -> Any:
     return dims.minimum(x, y) if x == condition.left else dims.maximum(x, y)
 
 
-def _cast(x: Any, *, to: Any) -> Any:
-    if to is BOOL and is_dim(x):
-        return None if (zero := dims.equal(x, 0)) is None else not zero
-    if to is BOOL or (to.is_integer and is_dim(x)):
-        return x
-    return int(x) if to.is_integer and isinstance(x, bool) else None
+def _cast(x: Any, to: DType) -> int | Expr | None:
+    return x if isinstance(x, Expr) and to.is_integer else int(x) if isinstance(x, int) and to.is_integer else None
 
 
-_equal = _comparison("equal", dims.equal)
-_less = _comparison("less", dims.less)
-_less_equal = _comparison("less_equal", dims.less_equal)
 _TRANSFER: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, *, shape: x.reshape(shape),
     "transpose": lambda x, *, permutation: x.transpose(permutation),
@@ -195,7 +180,7 @@ _TRANSFER: dict[str, Callable[..., Any]] = {
     "reverse": lambda x, *, axes: np.flip(x, axes),
     "concat": lambda *xs, axis: np.concatenate(xs, axis),
     "gather": _gather,
-    "cast": lambda x, *, to, saturate=True: np.frompyfunc(lambda element: _cast(element, to=to), 1, 1)(x),
+    "cast": lambda x, *, to, saturate=True: np.frompyfunc(lambda element: _cast(element, to), 1, 1)(x),
     "select": np.frompyfunc(_select, 3, 1),
     "add": _pointwise(lambda x, y: x + y),
     "sub": _pointwise(lambda x, y: x - y),
@@ -205,11 +190,10 @@ _TRANSFER: dict[str, Callable[..., Any]] = {
     "mod": _pointwise(_division(dims.modulo)),
     "minimum": _pointwise(dims.minimum),
     "maximum": _pointwise(dims.maximum),
-    "equal": _pointwise(_equal),
-    "less": _pointwise(_less),
-    "less_equal": _pointwise(_less_equal),
-    "greater": _pointwise(lambda x, y: _less(y, x)),
-    "greater_equal": _pointwise(lambda x, y: _less_equal(y, x)),
-    "reduce_sum": lambda x, **_: dims.total(x) if x.ndim == 1 and all(map(is_dim, x)) else np.full_like(x[:1], None),
-    "reduce_prod": lambda x, **_: dims.product(x) if x.ndim == 1 and all(map(is_dim, x)) else np.full_like(x[:1], None),
+    "not_equal": _pointwise(lambda x, y: None if (same := dims.equal(x, y)) is None else not same),
+    **{name: _pointwise(partial(_compare, name)) for name in _DECIDE},
+    "greater": _pointwise(lambda x, y: _compare("less", y, x)),
+    "greater_equal": _pointwise(lambda x, y: _compare("less_equal", y, x)),
+    "reduce_sum": lambda x, axes, **_: dims.total(x) if axes and _is_shape(x) else None,
+    "reduce_prod": lambda x, axes, **_: dims.product(x) if axes and _is_shape(x) else None,
 }
