@@ -1,0 +1,372 @@
+"""IR as text: what `irc.parser` reads back as an equal module. The language is described in `irc/text.lark`.
+
+Text is deterministic: everything stands in the order of the IR, and locations are numbered as they first appear.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc import dims, weights
+from irc.diagnostics import UNKNOWN, Location, fail
+from irc.dims import Dim, Expr, Symbol
+from irc.dtypes import BOOL, F64, STRING, DType, from_numpy
+from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value
+from irc.types import TensorType, format_birth, format_type
+from irc.weights import Tensor
+
+VERSION = 1
+INDENT = "  "
+SPLAT_OVER = 8  # of so many equal elements and more, one is written
+WORD = re.compile(r"[A-Za-z0-9_.$/-]+")
+RESULT_WORD = re.compile(r"[A-Za-z0-9_.$-][A-Za-z0-9_.$/-]*")  # no slash in front: that could begin a comment
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+WITH_NAME_IN_FRONT = {"kernel": "name", "call": "callee"}
+
+
+def print_module(module: Module) -> str:
+    """The whole text, with the format version in front and the table of locations behind."""
+    return _Printer().module(module)
+
+
+def print_function(function: Function) -> str:
+    """One function; its `loc(#n)` refer to a table that is not printed."""
+    return "\n".join(_Printer().function(function, ""))
+
+
+def print_operation(operation: Operation) -> str:
+    """One operation with its regions, without locations."""
+    return "\n".join(_Printer(locations=False).operation(operation, ""))
+
+
+def save_text(module: Module, path: Path) -> None:
+    """Write `path` and, where there are named constants, the safetensors file beside it that holds them.
+
+    Each file is replaced as a whole. Constants that share a name but not their data get names of their own, in
+    `module` too, whose `source` and `source_digest` then tell of the new file.
+    """
+    tensors = _distinct_names(module)
+    module.source = module.source_digest = None
+    if tensors:
+        beside = path.with_suffix(".safetensors")
+        weights.save(beside, tensors)
+        module.source, module.source_digest = beside.name, weights.file_digest(beside)
+    with weights.replacing(path) as file:
+        file.write(print_module(module).encode())
+
+
+def _distinct_names(module: Module) -> dict[str, Tensor]:
+    """The named tensors of a module by name, after renaming those whose name is taken by other data."""
+    found: dict[str, Tensor] = {}
+
+    def distinct(attribute: Attribute) -> Attribute:
+        if isinstance(attribute, tuple):
+            return tuple(distinct(part) for part in attribute)
+        if isinstance(attribute, dict):
+            return {name: distinct(part) for name, part in attribute.items()}
+        if not isinstance(attribute, Tensor) or attribute.name is None:
+            return attribute
+        if attribute.dtype is STRING:  # which the file format cannot hold
+            return attribute.renamed(None)
+        name, number = attribute.name, 0
+        while name in found and found[name] != attribute.renamed(name):
+            number += 1
+            name = f"{attribute.name}_{number}"
+        return found.setdefault(name, attribute.renamed(name))
+
+    for operation in module.walk():
+        for name, attribute in operation.attributes.items():
+            operation.attributes[name] = distinct(attribute)
+    return found
+
+
+def quote(text: str) -> str:
+    """A string in quotes; what is not printable is escaped."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def format_name(sigil: str, name: str) -> str:
+    """`%x`, `@main`, or with quotes where the name needs them."""
+    return f"{sigil}{name if WORD.fullmatch(name) else quote(name)}"
+
+
+def format_location(location: Location) -> str:
+    """`loc("gpt.py":41:8, "h.0.ln_1", ["raise(gelu)"])`, as in the table of locations."""
+    place = "_" if location.file is None else quote(location.file)
+    if location.line or location.column:
+        place += f":{location.line}:{location.column}" if location.column else f":{location.line}"
+    parts = [place]
+    if location.name is not None or location.made_by:
+        parts.append("_" if location.name is None else quote(location.name))
+    if location.made_by:
+        parts.append(f"[{', '.join(map(quote, location.made_by))}]")
+    return f"loc({', '.join(parts)})"
+
+
+def format_attribute(attribute: Attribute, born: Iterable[Symbol] = ()) -> str:
+    """An attribute's value; a symbol in `born` is written with its range."""
+    if attribute is None:
+        return "none"
+    if isinstance(attribute, bool):
+        return "true" if attribute else "false"
+    if isinstance(attribute, FunctionName):
+        return format_name("@", attribute)
+    if isinstance(attribute, str):
+        return quote(attribute)
+    if isinstance(attribute, (int, float)):
+        return repr(attribute)
+    if isinstance(attribute, complex):
+        return f"({attribute.real!r}, {attribute.imag!r})"
+    if isinstance(attribute, (DType, Expr)):
+        return str(attribute)
+    if isinstance(attribute, Symbol):
+        return format_birth(attribute) if attribute in born else str(attribute.expr)
+    if isinstance(attribute, Tensor):
+        return format_tensor(attribute)
+    if isinstance(attribute, tuple):
+        return f"[{', '.join(format_attribute(part, born) for part in attribute)}]"
+    if isinstance(attribute, dict):
+        return format_dictionary(attribute, born)
+    raise fail("internal.error", f"text has no form for an attribute of type {type(attribute).__name__}: {attribute!r}")
+
+
+def format_dictionary(attributes: dict[str, Attribute], born: Iterable[Symbol] = ()) -> str:
+    parts = (
+        f"{name if KEY.fullmatch(name) else quote(name)} = {format_attribute(attribute, born)}"
+        for name, attribute in attributes.items()
+    )
+    return f"{{{', '.join(parts)}}}"
+
+
+# -- tensors ---------------------------------------------------------------------------------------------------
+
+
+def format_tensor(tensor: Tensor) -> str:
+    """`[1, 2] : i64[2]`, or by name: `@"h.0.weight" : f16[768]`."""
+    type_ = TensorType(tensor.dtype, tensor.shape)
+    literal = format_literal(tensor) if tensor.name is None else f"@{quote(tensor.name)}"
+    return f"{literal} : {type_}"
+
+
+def format_literal(tensor: Tensor) -> str:
+    """The elements as nested lists, exact to the bit."""
+    array, shape = tensor.array(), tensor.shape
+    if tensor.size > SPLAT_OVER and tensor.is_splat():
+        array, shape = array.reshape(-1)[:1], ()
+    texts = element_texts(array, tensor.dtype)
+    for axis in reversed(range(len(shape))):
+        extent = shape[axis]
+        lists = (texts[extent * index : extent * (index + 1)] for index in range(prod(shape[:axis])))
+        texts = [f"[{', '.join(elements)}]" for elements in lists]
+    return texts[0]
+
+
+def element_texts(array: np.ndarray[Any, Any], dtype: DType) -> list[str]:
+    """The text of each element, in order."""
+    flat = array.reshape(-1)
+    if dtype is STRING:
+        return [quote(element) for element in flat.tolist()]
+    if dtype is BOOL:
+        return ["true" if element else "false" for element in flat.tolist()]
+    if dtype.is_integer:
+        return [str(element) for element in flat.astype(np.int64 if dtype.is_signed else np.uint64).tolist()]
+    if dtype.is_complex:
+        parts = flat.view(np.float32 if dtype.bits == 64 else np.float64)
+        texts = element_texts(parts, from_numpy(parts.dtype))
+        return [f"({real}, {imaginary})" for real, imaginary in zip(texts[::2], texts[1::2], strict=True)]
+    values = flat.astype(np.float64).tolist()
+    texts = [repr(value) if dtype is F64 else _shortest(value, dtype) for value in values]
+    canonical = np.full(1, np.nan).astype(dtype.numpy).tobytes()
+    for index, value in enumerate(values):
+        if value != value and flat[index].tobytes() != canonical:
+            texts[index] = f"0x{flat[index].tobytes()[::-1].hex()}"
+    return texts
+
+
+@lru_cache(maxsize=4096)
+def _shortest_of(value: str, dtype: DType) -> str:
+    number = float.fromhex(value)
+    for digits in range(1, 17):
+        text = repr(float(f"{number:.{digits}g}"))
+        if float(np.float64(text).astype(dtype.numpy)) == number:
+            return text
+    return repr(number)
+
+
+def _shortest(value: float, dtype: DType) -> str:
+    """The shortest decimal that `dtype` rounds to `value`. (Memoized by bits, for 0.0 equals -0.0.)"""
+    return _shortest_of(value.hex(), dtype)
+
+
+# -- modules, functions, operations ----------------------------------------------------------------------------
+
+
+class _Printer:
+    def __init__(self, locations: bool = True) -> None:
+        self.locations = locations
+        self.numbers: dict[Location, int] = {}
+
+    def place(self, location: Location) -> str:
+        if not self.locations or location == UNKNOWN:
+            return ""
+        return f" loc(#{self.numbers.setdefault(location, len(self.numbers) + 1)})"
+
+    def module(self, module: Module) -> str:
+        header: dict[str, Attribute] = {}
+        if module.source is not None:
+            header["weights"] = module.source
+        if module.source_digest is not None:
+            header["sha256"] = module.source_digest
+        attributes = f" {format_dictionary(header)}" if header else ""
+        lines = [f"irc text {VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]
+        for function in module.functions.values():
+            lines += self.function(function, INDENT)
+        lines.append("}")
+        lines += [f"#{number} = {format_location(location)}" for location, number in self.numbers.items()]
+        return "\n".join(lines) + "\n"
+
+    def function(self, function: Function, indent: str) -> list[str]:
+        symbols = ", ".join(_format_symbol(symbol) for symbol in function.symbols.values())
+        arguments = ", ".join(f"{format_name('%', value.name)}: {value.type}" for value in function.arguments)
+        header = f"func {format_name('@', function.name)}{f'<{symbols}>' if symbols else ''}({arguments})"
+        place = self.place(function.location)
+        return [
+            f"{indent}{header} -> {_format_results(function)}{place} {{",
+            *self.block(function.block, indent + INDENT),
+            f"{indent}}}",
+        ]
+
+    def block(self, block: Block, indent: str) -> list[str]:
+        return [line for operation in block for line in self.operation(operation, indent)]
+
+    def operation(self, operation: Operation, indent: str) -> list[str]:
+        results = ", ".join(format_name("%", result.name) for result in operation.results)
+        head = f"{indent}{results} = " if results else indent
+        value = operation.attributes.get("value")
+        if operation.name == "const" and isinstance(value, Tensor):
+            return [f"{head}const {format_tensor(value)}{self.place(operation.location)}"]
+        births = _Births(operation)
+        words = [operation.name]
+        attributes = {
+            name: attribute
+            for name, attribute in operation.attributes.items()
+            if attribute is not None or _default(operation, name) is not None
+        }
+        named = attributes.get(WITH_NAME_IN_FRONT.get(operation.name, ""))
+        if isinstance(named, str):
+            words.append(format_name("@", named))
+            del attributes[WITH_NAME_IN_FRONT[operation.name]]
+        bound = _has_bindings(operation)
+        if bound:
+            words.append(f"({', '.join(_bindings(operation))})")
+        elif operation.operands:
+            words.append(", ".join(map(_format_operand, operation.operands)))
+        if births.with_clause:
+            words.append(f"with {', '.join(map(format_birth, births.with_clause))}")
+        if attributes:
+            words.append(format_dictionary(attributes, operation.symbols))
+        if operation.results:
+            words.append(f": {', '.join(map(births.type, operation.results))}")
+        lines = [f"{head}{' '.join(words)}{self.place(operation.location)}"]
+        for index, region in enumerate(operation.regions):
+            arguments = "" if bound else ", ".join(
+                f"{format_name('%', value.name)}: {births.type(value)}" for value in region.block.arguments
+            )
+            opening = f"{indent}}} else" if index else lines.pop()
+            lines.append(f"{opening} {{{f' ({arguments})' if arguments else ''}")
+            lines += self.block(region.block, indent + INDENT)
+        return [*lines, f"{indent}}}"] if operation.regions else lines
+
+
+class _Births:
+    """Where the symbols that an operation defines are written: at their first mention, if that is the bare symbol
+    in a result's or region argument's type or an attribute, and else in a clause of their own in front."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.waiting = {symbol.expr: symbol for symbol in operation.symbols}
+        self.with_clause: list[Symbol] = []
+        if not self.waiting:
+            return
+        attributed = {attribute for attribute in operation.attributes.values() if isinstance(attribute, Symbol)}
+        arguments = [value for region in operation.regions for value in region.block.arguments]
+        mentions: list[Dim] = [
+            *_dims_within(tuple(operation.attributes.values())),
+            *(dim for value in [*operation.results, *arguments] for dim in value.type.shape or ()),
+        ]
+        for symbol in operation.symbols:
+            first = next((dim for dim in mentions if symbol in dims.free_symbols(dim)), None)
+            if symbol in attributed:
+                del self.waiting[symbol.expr]
+            elif first != symbol.expr or _is_mentioned_by_attribute(symbol, operation):
+                self.with_clause.append(symbol)
+                del self.waiting[symbol.expr]
+
+    def type(self, value: Value) -> str:
+        if not self.waiting:
+            return str(value.type)
+        text = format_type(value.type, self.waiting.values())
+        for dim in value.type.shape or ():
+            if not isinstance(dim, int):
+                self.waiting.pop(dim, None)
+        return text
+
+
+def _dims_within(attribute: Attribute) -> list[Dim]:
+    if isinstance(attribute, Expr):
+        return [attribute]
+    if isinstance(attribute, tuple):
+        return [dim for part in attribute for dim in _dims_within(part)]
+    return []
+
+
+def _is_mentioned_by_attribute(symbol: Symbol, operation: Operation) -> bool:
+    mentioned = _dims_within(tuple(operation.attributes.values()))
+    return any(symbol in dims.free_symbols(dim) for dim in mentioned)
+
+
+def _format_symbol(symbol: Symbol) -> str:
+    default = (symbol.low, symbol.high) == (dims.IMPORTED_LOW, dims.IMPORTED_HIGH)
+    limits = "" if default else f" in [{symbol.low}, {symbol.high}]"
+    return f"{symbol.expr}{limits}{f' % {symbol.multiple}' if symbol.multiple != 1 else ''}"
+
+
+def _format_results(function: Function) -> str:
+    last, names = function.block.last, function.result_names
+    types = [str(value.type) for value in last.inputs] if last is not None and last.name == "return" else []
+    if names is None or len(names) != len(types):  # a broken function prints too, for whoever has to mend it
+        return types[0] if len(types) == 1 else f"({', '.join(types)})"
+    quoted = [name if RESULT_WORD.fullmatch(name) else quote(name) for name in names]
+    return f"({', '.join(f'{name}: {type_}' for name, type_ in zip(quoted, types, strict=True))})"
+
+
+def _format_operand(operand: Value | None) -> str:
+    return "_" if operand is None else format_name("%", operand.name)
+
+
+def _default(operation: Operation, name: str) -> Attribute:
+    specs = getattr(operation.definition, "attribute_specs", {})
+    return specs[name].default if name in specs else None
+
+
+def _has_bindings(operation: Operation) -> bool:
+    """Whether the operation is a kernel whose block takes exactly its operands, so that their types need no words."""
+    if operation.name != "kernel" or len(operation.regions) != 1 or None in operation.operands:
+        return False
+    arguments: Sequence[Value] = operation.regions[0].block.arguments
+    return [value.type for value in arguments] == [value.type for value in operation.inputs]
+
+
+def _bindings(operation: Operation) -> list[str]:
+    pairs = zip(operation.regions[0].block.arguments, operation.inputs, strict=True)
+    return [f"{format_name('%', argument.name)} = {format_name('%', operand.name)}" for argument, operand in pairs]
+
+
+Module.to_text = print_module
