@@ -585,16 +585,13 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
     pending = list(remaining)
     while pending:
         monomial = pending.pop(0)
-        rest = _divide_monomials(monomial, leading)
-        coefficient = remaining.get(monomial, 0)
-        if rest is None or not coefficient:
+        rest, coefficient = _divide_monomials(monomial, leading), remaining[monomial]
+        count = coefficient // lead
+        if monomial and count < 0:
+            count = -(-coefficient // lead)
+        if rest is None or not count:
             continue
-        count = coefficient // lead if not monomial else abs(coefficient) // abs(lead)
-        if monomial and (coefficient < 0) != (lead < 0):
-            count = -count
-        if not count:
-            continue
-        quotient[rest] = quotient.get(rest, 0) + count
+        quotient[rest] = count
         for key, amount in _multiply(((rest, count),), _terms(b)).items():
             remaining[key] = remaining.get(key, 0) - amount
             if key != monomial and key not in pending:
@@ -620,14 +617,13 @@ def _range(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
 
 def _separate_multiples(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
     """`(S + r)//d = S//d + r//d` where d is known to divide S."""
-    terms = _terms(a)
-    if not isinstance(b, int) or len(terms) < 2:
+    if not isinstance(b, int) or len(_terms(a)) < 2:
         return None
-    divisible = [term for term in terms if _term_divisor(*term) % b == 0]
-    if not divisible or len(divisible) == len(terms) == 1:
+    divisible = [_build({key: count}) for key, count in _terms(a) if _term_divisor(key, count) % b == 0]
+    if not divisible:
         return None
-    quotient, remainder = _divide(_build({term[0]: term[1] for term in terms if term not in divisible}), b)
-    return total([quotient, *(_divide(_build({term[0]: term[1]}), b)[0] for term in divisible)]), remainder
+    quotient, remainder = _divide(a - total(divisible), b)
+    return quotient + total(floor_divide(term, b) for term in divisible), remainder
 
 
 def _drop_small_part(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:

@@ -570,7 +570,10 @@ def test_simplification_keeps_values(pair: Pair, points: list[Environment]) -> N
 @thorough
 @given(pairs)
 def test_text_reads_back(pair: Pair) -> None:
-    d = substitute(pair[0], {LOADED: 1})
+    try:
+        d = substitute(pair[0], {LOADED: 1})  # an indirect has no text that reads back
+    except DimError:
+        assume(False)
     named: list[Symbol | Variable] = [*SYMBOLS, *AXES]
     names = {atom.name: atom for atom in named}
     assert parse_dim(format_dim(d), names.__getitem__) == d
