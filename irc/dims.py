@@ -387,7 +387,7 @@ def _function_bounds(kind: str, args: tuple[Dim, ...]) -> tuple[int, int]:
     lows, highs = [low for low, _ in intervals], [high for _, high in intervals]
     if kind == "min":
         return min(lows), min(highs)
-    if kind == "max" or (kind == "bcast" and min(lows) >= 1):
+    if kind == "max":
         return max(lows), max(highs)
     if kind == "bcast":  # 0 against 1 gives 0
         return min(lows), max(highs)

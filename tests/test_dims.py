@@ -133,7 +133,10 @@ def test_numpy_integers_mix_and_floats_do_not() -> None:
         ((6 * s) % 8, 2 * ((3 * s) % 4)),
         ((s * b) // (s * 4), b // 4),
         ((s * b) % (s * 4), s * (b % 4)),
-        ((6 * s + 3) // 4, s + (2 * s + 3) // 4),
+        ((6 * s + 3) // 4, s + (s + 1) // 2),
+        ((4 * s + 6) // 8, (s + 1) // 2),
+        ((4 * s + 6) % 8, 4 * ((s + 1) % 2) + 2),
+        ((4 * s * t + 7) // 8, (s * t + 1) // 2),
         ((h - 1) // 32 + 1, (h + 31) // 32),
         ((h + 63) // 32, (h + 31) // 32 + 1),
         ((s - 1) % 4, (s + 3) % 4),
@@ -259,6 +262,8 @@ def test_equal() -> None:
     assert equal(symbol("X", 1, 4).expr, symbol("Y", 5, 6).expr) is False
     assert equal(symbol("X", 4, 4).expr, 4) is True
     assert equal(s, 1) is None and equal(s, 0) is False
+    assert equal(2 * s, 2 * t) is None and equal(z, 0) is None and equal(0, z) is None
+    assert equal(z, 10) is None and equal(z, 11) is False and equal(-z, 1) is False
     assert equal(s - s % 4, s // 4 * 4) is True
     assert equal(i, s) is False and equal(s + t * s, s) is False
 
@@ -269,6 +274,10 @@ def test_less() -> None:
     assert less(i, t) is None and less(s, t) is None and less(s, s) is False and less_equal(s, s) is True
     assert less((s - 1 - i) * e + j, s * e) is True
     assert less(s % t, t) is True and less_equal(0, s % t) is True
+    assert less_equal(1, s % t) is None and less(s % t, t - 1) is None
+    assert less_equal(1, i) is None and less(i, s - 1) is None
+    assert less(minimum(s, t), s) is None and less(s, maximum(s, t)) is None
+    assert less(2 * (s // 2), s) is None and less(s, 2 * (s // 2) + 1) is None
     assert less_equal(s, 32 * ((s + 31) // 32)) is True and less(32 * ((s + 31) // 32), s + 32) is True
     assert less_equal(minimum(s, t), s) is True and less_equal(minimum(s, t), maximum(b, t)) is True
     assert less_equal(s, s * t) is True and less(s * t, s) is False
