@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -168,11 +168,10 @@ def is_free(operation: Operation) -> bool:
 
 @dataclass
 class Decision:
-    """One merge that was judged: kept so that `irc explain` can say why two values are apart."""
+    """The last judgment of a merge, by the names of its groups then; without a reason it was wanted."""
 
     producer: str
     consumer: str
-    merged: bool
     code: str | None = None
     rule: str | None = None
     reason: str = ""
@@ -260,7 +259,7 @@ def refuse(reason: str, at: Any = None) -> Refused:
 
 @dataclass
 class Merge:
-    """Two groups that may become one, with what it would change. This is what a policy judges.
+    """Two groups that may become one (with those between them), and what it would change: what a policy judges.
 
     All figures are for one run at the sizes in `sizes` (symbols that were not given count 64, or the bound
     that is nearest to it).
@@ -269,11 +268,12 @@ class Merge:
     producer: Group
     consumer: Group
     merged: Group
+    parts: Sequence[Group]
     sizes: Mapping[Symbol, int]
 
     @cached_property
-    def before(self) -> tuple[Bytes, Bytes]:
-        return (count_group(self.producer, self.sizes), count_group(self.consumer, self.sizes))
+    def before(self) -> tuple[Bytes, ...]:
+        return tuple(count_group(part, self.sizes) for part in self.parts)
 
     @cached_property
     def after(self) -> Bytes:
@@ -297,7 +297,7 @@ class Merge:
     @property
     def recomputes_reduction(self) -> bool:
         """Whether a reduction in the producer would run more often than now."""
-        return any(member_reduces(member) for member in self.producer.members) and self.flops_added > 0
+        return any(member_reduces(member) for member in self.merged.members) and self.flops_added > 0
 
 
 def member_reduces(operation: Operation) -> bool:
@@ -349,15 +349,31 @@ def group(function: Callable[..., Any]) -> GroupPattern:
 
 
 class Dependencies:
-    """The graph of groups: which unit each operation belongs to, and whether one unit reaches another.
+    """The graph of groups, for asking what stands between two of them.
 
-    A unit is a group, or a single operation that is in none. Operations are numbered in block order, so that
-    every edge leads to a higher number; searches stop beyond the target's highest.
+    A unit is a group, or a single operation that is in none. Free operations are no units: kernels take them
+    along, so edges lead through them. Operations are numbered in block order, so that every edge leads to a
+    higher number, and a search never goes beyond its target's highest.
     """
 
     def __init__(self, block: Block) -> None:
         self.number = {operation: index for index, operation in enumerate(block)}
         self.group: dict[Operation, Group] = {}
+        births = {symbol: operation for operation in block for symbol in operation.symbols}
+        self.readers: dict[Operation, list[Operation]] = {operation: [] for operation in block}
+        self.sources: dict[Operation, list[Operation]] = {}
+        for operation in block:
+            needed: dict[Operation, None] = {}
+            for inner in operation.walk():
+                needed.update((value.operation, None) for value in inner.inputs if value.operation in self.number)  # type: ignore[misc]
+                for result in inner.results:
+                    needed.update((births[symbol], None) for symbol in result.type.symbols() if symbol in births)
+            needed.pop(operation, None)
+            direct = {s: None for need in needed for s in (self.sources[need] if is_free(need) else [need])}
+            self.sources[operation] = list(direct)
+            if not is_free(operation):
+                for source in direct:
+                    self.readers[source].append(operation)
 
     def assign(self, group: Group) -> None:
         for member in group.members:
@@ -367,38 +383,32 @@ class Dependencies:
         found = self.group.get(operation)
         return found.members if found is not None else [operation]
 
-    def reaches(self, start: Group, target: Group) -> bool:
-        """Whether a path leads from `start` to `target` through at least one other unit."""
-        limit = max(self.number[member] for member in target.members)
-        goal, own = set(target.members), set(start.members)
-        seen: set[Operation] = set(own)
-        waiting = [user for member in start.members for user in self.users(member) if user not in goal]
+    def between(self, start: Group, target: Group) -> list[Operation]:
+        """The operations of other units on paths from `start` to `target`, in block order."""
+        lowest, highest = self.number[start.members[0]], max(self.number[member] for member in target.members)
+        behind = self._reach(start, set(target.members), self.readers, lambda number: number <= highest)
+        before = self._reach(target, set(start.members), self.sources, lambda number: number >= lowest)
+        return sorted(behind & before, key=self.number.__getitem__)
+
+    def _reach(
+        self,
+        start: Group,
+        stop: set[Operation],
+        edges: Mapping[Operation, list[Operation]],
+        inside: Callable[[int], bool],
+    ) -> set[Operation]:
+        own = set(start.members)
+        seen: set[Operation] = set()
+        waiting = [other for member in start.members for other in edges[member]]
         while waiting:
             operation = waiting.pop()
-            if operation in seen:
+            if operation in seen or operation in own or operation in stop:
                 continue
             for part in self.unit(operation):
                 seen.add(part)
-                if self.number[part] > limit:
-                    continue
-                for user in self.users(part):
-                    if user in goal:
-                        return True
-                    waiting.append(user)
-        return False
-
-    def users(self, operation: Operation) -> Iterator[Operation]:
-        """Operations of this block that need a result or a symbol of `operation`, also from inside their regions.
-
-        Free operations are looked through when the one who reads them takes them along; as a unit of their own
-        they pass the dependency on, which is what a search for paths needs.
-        """
-        for result in operation.results:
-            for user in result.users():
-                while user not in self.number and user.parent is not None:
-                    user = user.parent
-                if user in self.number:
-                    yield user
+                if inside(self.number[part]):
+                    waiting += edges[part]
+        return seen
 
 
 def legal(group: Group) -> Refusal | None:
@@ -421,14 +431,18 @@ def legal(group: Group) -> Refusal | None:
     return None
 
 
-def legal_merge(producer: Group, consumer: Group, merged: Group, dependencies: Dependencies) -> Refusal | None:
-    """Judge a merge: no cycle (F1) between groups, then the rules about the kernel that it would make."""
-    if dependencies.reaches(producer, consumer):
-        message = f"another operation needs @{producer.name} and is needed by @{consumer.name}"
-        return Refusal(
-            "fuse.depends_on_own_store", "F1", message, {"producer": producer.name, "consumer": consumer.name}
-        )
-    return legal(merged)
+def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependencies) -> Group | Refusal:
+    """The smallest group that holds both and that no path leaves and enters again (rule F1)."""
+    groups = {producer: None, consumer: None}
+    for operation in dependencies.between(producer, consumer):
+        group = dependencies.group.get(operation)
+        if group is None:
+            between = f"{operation.name} %{operation.results[0].name}"
+            message = f"{between} needs @{producer.name} and is needed by @{consumer.name}"
+            values = {"producer": producer.name, "consumer": consumer.name}
+            return Refusal("fuse.depends_on_own_store", "F1", message, values)
+        groups[group] = None
+    return merge_groups(groups, proposer, dependencies.number)
 
 
 def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operation, int]) -> Group:

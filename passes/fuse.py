@@ -14,7 +14,7 @@ from pathlib import Path
 
 from irc.diagnostics import fail
 from irc.ir import Block, Cloner, Function, Module, Operation, Region
-from irc.kernel import Kernel
+from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
@@ -27,9 +27,9 @@ from irc.plan import (
     Plan,
     Policy,
     Refused,
+    hull,
     is_free,
     legal,
-    legal_merge,
     merge_groups,
     policy,
     read_plan,
@@ -122,18 +122,20 @@ def propose(
     block = function.block
     sizes = representative_sizes(function, context.sizes)
     dependencies = Dependencies(block)
-    decisions: list[Decision] = []
+    decisions: dict[tuple[str, str], Decision] = {}
     groups = seeds(block, dependencies)
 
     def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
-        merged = merge_groups((producer, consumer), chosen.name, dependencies.number)
-        decision = Decision(producer.name, consumer.name, False)
-        decisions.append(decision)
-        refusal = legal_merge(producer, consumer, merged, dependencies)
+        decision = Decision(producer.name, consumer.name)
+        decisions[producer.name, consumer.name] = decision
+        merged = hull(producer, consumer, chosen.name, dependencies)
+        refusal = merged if isinstance(merged, Refusal) else legal(merged)
         if refusal is not None:
             decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
             return None
-        merge = Merge(producer, consumer, merged, sizes)
+        assert isinstance(merged, Group)
+        parts = list(dict.fromkeys(groups[member] for member in merged.members))
+        merge = Merge(producer, consumer, merged, parts, sizes)
         verdict = chosen(merge)
         decision.bytes_saved = merge.bytes_saved
         if isinstance(verdict, Refused):
@@ -156,7 +158,7 @@ def propose(
             context.notes.append(f"fuse: {proposer} proposes {merged.label}: {refusal.message} (rule {refusal.rule})")
     merge_best(groups, dependencies, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: dependencies.number[group.members[-1]])
-    return Plan(block, ordered, decisions)
+    return Plan(block, ordered, list(decisions.values()))
 
 
 def seeds(block: Block, dependencies: Dependencies) -> dict[Operation, Group]:
@@ -195,8 +197,9 @@ def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge
         _, _, _, producer, consumer, merged = heapq.heappop(heap)
         if groups[producer.members[0]] is not producer or groups[consumer.members[0]] is not consumer:
             continue  # one side has grown since; the pair was judged again then
-        if dependencies.reaches(producer, consumer):
-            continue  # merges elsewhere have closed a cycle (F1)
+        current = hull(producer, consumer, merged.proposer, dependencies)
+        if isinstance(current, Refusal) or current.members != merged.members:
+            continue  # merges elsewhere have changed what stands between the two
         for member in merged.members:
             groups[member] = merged
         dependencies.assign(merged)
@@ -242,7 +245,6 @@ def apply(plan: Plan) -> bool:
     for group in plan.groups:
         make_kernel(group)
     if plan.groups:
-        erase_unused_free(plan.block)
         sort_block(plan.block)
     return bool(plan.groups)
 
@@ -274,18 +276,11 @@ def make_kernel(group: Group) -> Operation:
         value.replace_uses(result, where=lambda user: user not in inside or is_free(user))
     anchor = last.next
     for operation in reversed(closure):
-        if not is_free(operation):
+        if not is_free(operation) or not any(result.uses for result in operation.results):
             operation.erase()
     # Inserted last: the kernel's results take the names of the values that they stand for.
     block.insert(kernel, anchor)
     return kernel
-
-
-def erase_unused_free(block: Block) -> None:
-    """Erase the free operations that only kernels read: those have copies of their own."""
-    for operation in reversed(block):
-        if is_free(operation) and not any(result.uses for result in operation.results):
-            operation.erase()
 
 
 def sort_block(block: Block) -> None:

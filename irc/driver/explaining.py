@@ -10,6 +10,7 @@ from irc.driver.compiling import describe, has_kernels, opt
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import format_bytes
 from irc.ir import Function, Module, Operation, Value
+from irc.kernel import Refusal
 from irc.pass_manager import PassManager
 from irc.plan import (
     RULES,
@@ -17,9 +18,9 @@ from irc.plan import (
     Group,
     Merge,
     Refused,
+    hull,
     is_free,
-    legal_merge,
-    merge_groups,
+    legal,
     representative_sizes,
 )
 
@@ -156,8 +157,8 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         dependencies.assign(group)
     if dependencies.number[sides[0].members[-1]] > dependencies.number[sides[1].members[-1]]:
         sides.reverse()
-    merged = merge_groups(sides, "explain", dependencies.number)
-    refusal = legal_merge(sides[0], sides[1], merged, dependencies)
+    merged = hull(sides[0], sides[1], "explain", dependencies)
+    refusal = merged if isinstance(merged, Refusal) else legal(merged)
     lines = []
     if refusal is not None:
         statement = RULES[refusal.rule][2] if refusal.rule in RULES else ""
@@ -166,7 +167,9 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         remedy = REMEDIES.get(refusal.rule)
         code = refusal.code
     else:
-        merge = Merge(sides[0], sides[1], merged, representative_sizes(function, settings.dims))
+        assert isinstance(merged, Group)
+        parts = list(dict.fromkeys(dependencies.group[member] for member in merged.members))
+        merge = Merge(sides[0], sides[1], merged, parts, representative_sizes(function, settings.dims))
         verdict = chosen(merge)
         reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
         lines.append(f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}")
