@@ -91,7 +91,7 @@ def _dot(x: Array, y: Array, *, batch: Axes, contract: Axes, accumulate: DType |
     left_matrix = x.transpose(left_order).reshape(*shared, rows, depth)
     right_matrix = y.transpose(right_order).reshape(*shared, depth, columns)
     product = _matmul(left_matrix, right_matrix, accumulate)
-    return product.reshape(*shared, *(x.shape[a] for a in free_x), *(y.shape[a] for a in free_y))
+    return product.reshape((*shared, *(x.shape[a] for a in free_x), *(y.shape[a] for a in free_y)))
 
 
 def _matmul(x: Array, y: Array, accumulate: DType | None = None) -> Array:
