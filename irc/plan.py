@@ -24,7 +24,6 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import Bytes, Kernel, Refusal, count, derive
-from irc.op import OperationDefinition
 from irc.user_code import blaming
 from irc.weights import INLINE_LIMIT
 
@@ -296,19 +295,9 @@ class Merge:
 
     @property
     def recomputes_reduction(self) -> bool:
-        """Whether a reduction in the producer would run more often than now."""
-        return any(member_reduces(member) for member in self.merged.members) and self.flops_added > 0
-
-
-def member_reduces(operation: Operation) -> bool:
-    """Whether an operation, or its body, reduces."""
-    if operation.name.startswith(("reduce_", "arg")):
-        return True
-    definition = operation.definition
-    if isinstance(definition, OperationDefinition) and definition.is_named:
-        types = [None if operand is None else operand.type for operand in operation.operands]
-        return any(member_reduces(inner) for inner in definition.body(types, operation.attributes).block)
-    return False
+        """Whether a reduction would run more often than now."""
+        kernel = self.merged.kernel
+        return not isinstance(kernel, Refusal) and kernel.recomputes_reduction
 
 
 @dataclass(frozen=True)
