@@ -2,17 +2,34 @@
 
 Each verb returns a dataclass or a module; the command line prints it and `--json` dumps it. MODEL is everywhere
 a path to an `.onnx` or `.irc` file, `FILE.py:NAME` (a module, or a function without parameters that makes one),
-`-` for text on standard input, or a `Module`.
+`-` for text on standard input, or a `Module`. A verb's room is imported when the verb is first used.
 """
 
 from __future__ import annotations
 
-from irc.driver.checking import check
-from irc.driver.compiling import compile, kernels, opt, run
-from irc.driver.documentation import doc
-from irc.driver.explaining import explain
-from irc.driver.models import Settings, load
-from irc.driver.printing import print
-from irc.op import trace
+from importlib import import_module
+from typing import Any
 
-__all__ = ["Settings", "check", "compile", "doc", "explain", "kernels", "load", "opt", "print", "run", "trace"]
+from irc import printer as printer  # makes `str(module)` its text
+
+_rooms = {
+    "Settings": "irc.driver.models",
+    "check": "irc.driver.checking",
+    "compile": "irc.driver.compiling",
+    "doc": "irc.driver.documentation",
+    "explain": "irc.driver.explaining",
+    "kernels": "irc.driver.compiling",
+    "load": "irc.driver.models",
+    "opt": "irc.driver.compiling",
+    "print": "irc.driver.printing",
+    "run": "irc.driver.compiling",
+    "trace": "irc.op",
+}
+
+__all__ = list(_rooms)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _rooms:
+        raise AttributeError(f"module 'irc.driver' has no attribute {name!r}")
+    return getattr(import_module(_rooms[name]), name)

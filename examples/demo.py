@@ -1,0 +1,131 @@
+"""make demo: a trained model through both backends, on real files.
+
+The model is magika's (bytes to file type), from the PyPI package of that name. Each step says what it does; the
+labels at the end come from the compiled programs, beside those of magika's own runtime.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+
+import irc
+from irc.driver.compiling import run_onnx
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "magika/models/standard_v3_3"
+BLOCK, WINDOW, PADDING = 4096, 1024, 256  # magika's config.min.json: block_size, beg_size = end_size, padding_token
+
+
+def features(path: Path) -> list[int]:
+    """What the model reads of a file: 1024 bytes of its begin and of its end, without white space around them."""
+    content = path.read_bytes()
+    begin = content[:BLOCK].lstrip()[:WINDOW]
+    end = content[-BLOCK:].rstrip()[-WINDOW:]
+    return [*begin, *[PADDING] * (WINDOW - len(begin)), *[PADDING] * (WINDOW - len(end)), *end]
+
+
+def step(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def excerpt(text: str, lines: int) -> str:
+    shown = text.splitlines()[:lines]
+    return "\n".join(line if len(line) <= 118 else line[:117] + "…" for line in shown)
+
+
+def main(arguments: Sequence[str]) -> int:
+    start = time.perf_counter()
+    package = distribution("magika")
+    model = Path(str(package.locate_file(f"{FOLDER}/model.onnx")))
+    labels = json.loads(Path(str(package.locate_file(f"{FOLDER}/config.min.json"))).read_text())["target_labels_space"]
+    files = [Path(argument) for argument in arguments] or [
+        ROOT / "irc/ir.py", ROOT / "irc/text.lark", ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "Makefile", model,
+    ]  # fmt: skip
+    batch = np.array([features(file) for file in files], dtype=np.int32)
+
+    step(f"import: {model.name} of magika {package.version}, {model.stat().st_size / 1e6:.1f} MB")
+    module = irc.load(model)
+    name = module.main.arguments[0].name
+    print(f"{len(module.main.block)} operations; input %{name}: {module.main.arguments[0].type}")
+
+    step("before fusion: where the first gelu is (irc print MODEL --after raise --around %VALUE)")
+    raised = irc.opt(module, "clean")
+    gelu = next(operation for operation in raised.main.block if operation.name == "gelu")
+    print(irc.print(raised, around=gelu.results[0].name, distance=2))
+
+    step("after fusion: kernels and what is left to the host (irc print MODEL --after fuse --summary)")
+    fused = irc.opt(module, "default")
+    print(irc.print(fused, summary=True))
+
+    with tempfile.TemporaryDirectory(prefix="irc-demo-") as temporary:
+        folder = Path(temporary)
+        step("compile for ONNX Runtime, and run")
+        onnx_report = irc.compile(module, "onnx", folder / "magika.irc.onnx")
+        print(f"{onnx_report.nodes} nodes, where the original has {original_nodes(model)}")
+        by_onnx = next(iter(run_onnx(irc.opt(module, onnx_pipeline(), backend="onnx"), {name: batch}).values()))
+
+        step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
+        report = irc.compile(module, "triton", folder / "magika_triton")
+        print(f"{report.kernels} kernels, {report.host_calls} host calls")
+        np.savez(folder / "in.npz", **{name: batch})
+        command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]
+        subprocess.run(command, cwd=folder, check=True)
+        with np.load(folder / "out.npz") as outputs:
+            by_triton = outputs[outputs.files[0]]
+
+        step("one generated kernel (magika_triton/kernels.py)")
+        source = (folder / "magika_triton" / "kernels.py").read_text()
+        print(excerpt(source[source.index("@triton.jit") :].split("\n@triton.jit")[0], 45))
+
+    step("labels")
+    from magika import Magika
+
+    reference = Magika()
+    agreed = True
+    for row, file in enumerate(files):
+        ours = labels[int(by_onnx[row].argmax())], labels[int(by_triton[row].argmax())]
+        truth = str(reference.identify_path(file).dl.label)
+        truth = ours[0] if truth == "undefined" else truth  # magika asks its model about files of 8 bytes and more
+        agreed &= ours == (truth, truth)
+        print(f"{file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {truth}")
+    largest = float(np.abs(by_onnx - by_triton).max() / np.abs(by_onnx).max())
+    print(f"labels agree: {agreed}; backends differ by {largest:.1e} relative; {time.perf_counter() - start:.0f} s")
+
+    step("what to type next")
+    print(f"""irc print {shorten(model)} --after fuse | less
+irc kernels {shorten(model)}
+irc explain {shorten(model)} %{gelu.results[0].name}
+irc compile MODEL.onnx --backend triton          # and TUTORIAL.md goes on from here""")
+    return 0 if agreed and largest < 1e-4 else 1
+
+
+def onnx_pipeline() -> str:
+    from irc.backends import onnx as backend
+
+    return backend.PIPELINE
+
+
+def original_nodes(model: Path) -> int:
+    import onnx
+
+    return len(onnx.load(model, load_external_data=False).graph.node)
+
+
+def shorten(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return path.name
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
