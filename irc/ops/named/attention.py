@@ -13,7 +13,7 @@ from irc.op import AnyTensor, Float, op
 from irc.ops.linear import dot
 from irc.ops.named.common import convert, fitted, must_equal, must_fit, number, widen
 from irc.ops.named.normalization import INFINITY, softmax
-from irc.ops.pointwise import add, div, equal, less_equal, mul, select, sqrt
+from irc.ops.pointwise import add, div, equal, is_nan, less_equal, mul, select, sqrt
 from irc.ops.reduction import reduce_max
 from irc.ops.rules import same_dtype
 from irc.ops.view import iota, reshape
@@ -38,7 +38,7 @@ def attention(
     *,
     scale: float | None = None,
     causal: bool = False,
-    masked_rows: Literal["nan", "zero"] = "nan",
+    masked_rows: Literal["nan", "zero", "nan_as_zero"] = "nan",
 ) -> Value:
     """softmax(q @ kᵀ * scale + mask) @ v, for each head.
 
@@ -46,9 +46,10 @@ def attention(
     successive heads of q; mask broadcasts to [B, H, S, T]: true where a key may be attended to, or a float that is
     added to the scores. Result: [B, H, S, E].
     Attributes: scale, 1/sqrt(D) where absent; causal: query s attends to keys t <= s, both counted from the first
-    (write past keys as a mask); masked_rows: what a row gives that may attend to nothing.
+    (write past keys as a mask); masked_rows: what a row gives that may attend to nothing; "nan_as_zero" takes NaN for
+    0 whatever its cause.
     Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
-    scaled_dot_product_attention ("zero"), and softmax spelled out ("nan").
+    scaled_dot_product_attention ("zero"), softmax spelled out ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
     Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
     rounded before the second product. T of 0 gives zeros.
     """
@@ -82,6 +83,8 @@ def attention(
     weights = softmax(scores, axis=3)
     if masked_rows == "zero":
         weights = select(equal(reduce_max(scores, axes=(3,), keep_dims=True), -INFINITY), 0, weights)
+    elif masked_rows == "nan_as_zero":
+        weights = select(is_nan(weights), 0, weights)
     weights = convert(weights, q.dtype)
     if shared:
         weights = reshape(weights, shape=(*grouped, keys))
