@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
+# The tokens of text.lark again, where parts of them are wanted.
 QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 VALUE = re.compile(rf"%({QUOTED}|[A-Za-z0-9_.$/-]+)|_")
 TYPE = re.compile(rf'[a-z][a-z0-9]*\[(?:[^\]"]|{QUOTED})*\]')
@@ -47,18 +48,18 @@ FLAT_ATTRIBUTE = re.compile(
 PLACE = re.compile(
     rf"loc\((?:_|({QUOTED}))(?::([0-9]+)(?::([0-9]+))?)?(?:, (?:_|({QUOTED})))?(?:, (\[{QUOTED}(?:, {QUOTED})*\]))?\)"
 )
-LOCATION = re.compile(r"^#([0-9]+) = (loc\(.*\))[ \t\r]*$", re.MULTILINE)
+LOCATION = re.compile(r"^[ \t]*#([0-9]+) = (loc\(.*\))", re.MULTILINE)
 LOCATION_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
 FLAT_KINDS = {2: "expression", 3: "reference", 4: "flat_list", 5: "expression"}  # by group of FLAT_ATTRIBUTE
 FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text ([0-9]+))?")
-WORDS = {  # of the tokens, for "expected"
+WORDS = {  # for "expected": what a reader calls the tokens
     "RESULTS": "`%name =`", "NAME": "an operation", "OPERANDS": "operands", "VALUE": "`%name`", "SYMBOL": "`@name`",
     "TYPES": "types", "TYPE": "a type", "STRING": "a string", "BARE": "a number, dim or dtype", "_OPEN": "attributes",
-    "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`", "PLACE": "`loc(#n)`",
-    "TAIL": "an operator", "LOCATION": "`#n = loc(...)`", "$END": "the end", "BIRTH": "`?symbol in (low, high)`", "INTEGER": "an integer",
-    "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`",
-    "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "LESSTHAN": "`<`", "MORETHAN": "`>`",
-    "PERCENT": "`%`",
+    "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`", "PLACE": "`loc(#1)`",
+    "TAIL": "an operator", "LOCATION": "`#1 = loc(...)`", "$END": "the end", "BIRTH": "`?symbol in (low, high)`",
+    "INTEGER": "an integer", "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "LBRACE": "`{`", "RBRACE": "`}`",
+    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`",
+    "LESSTHAN": "`<`", "MORETHAN": "`>`", "PERCENT": "`%`",
 }  # fmt: skip
 Table = Mapping[str, OperationDefinition]
 
@@ -285,8 +286,8 @@ class _Reader:
             raise self.error("text.redefined_name", message, symbol)
         self.current = Function(name, location=self.place(place))
         self.types_read, self.names = {}, set()
-        for token, *range_ in symbols or ():
-            self.declare(token, self.word(token), *range_, born=False)
+        for token, low, high, multiple in symbols or ():
+            self.declare(token, self.word(token), low, high, multiple, born=False)
         self.scopes.append(_Scope(self.current.block, {}, symbol))
         for argument_name, type_token, name_token in arguments or ():
             (type_,) = self.read_types(type_token, None)
