@@ -109,7 +109,7 @@ def gemm(
 
     Shapes: a [M, K], or [K, M] with transpose_a; b [K, N], or [N, K] with transpose_b; c broadcasts to the result
     [M, N].
-    Attributes: alpha and beta, factors (1 where the operands are integers).
+    Attributes: alpha and beta, factors (1 where the operands are integers); transpose_a, transpose_b.
     Source: ONNX Gemm-13; torch.addmm.
     Edge cases: K of 0 gives beta * c; beta 0 still takes NaN from c.
     """

@@ -39,7 +39,7 @@ def reduce_mean(x: Real, /, *, axes: tuple[int, ...], keep_dims: bool = False) -
     """Arithmetic mean over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceMean-18 and GlobalAveragePool; torch.mean.
     Edge cases: the mean of nothing is NaN; integers divide as `div` does.
     """
@@ -54,7 +54,7 @@ def reduce_sum_square(x: Real, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
     """Sum of the squares over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceSumSquare-18.
     """
     wide = widen(x)
@@ -66,7 +66,7 @@ def reduce_l1(x: Real, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> 
     """Sum of the absolute values over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceL1-18; torch.linalg.vector_norm with ord 1.
     """
     return convert(reduce_sum(abs_(widen(x)), axes=axes, keep_dims=keep_dims), x.dtype)
@@ -77,7 +77,7 @@ def reduce_l2(x: Float, /, *, axes: tuple[int, ...], keep_dims: bool = False) ->
     """Square root of the sum of the squares over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceL2-18; torch.linalg.vector_norm with ord 2.
     Edge cases: squares overflow where |x| exceeds the square root of the largest number.
     """
@@ -90,7 +90,7 @@ def reduce_log_sum(x: Float, /, *, axes: tuple[int, ...], keep_dims: bool = Fals
     """Logarithm of the sum over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceLogSum-18.
     Edge cases: a sum of 0 gives -inf, a negative one NaN.
     """
@@ -102,7 +102,7 @@ def log_sum_exp(x: Float, /, *, axes: tuple[int, ...], keep_dims: bool = False) 
     """Logarithm of the sum of the exponentials over axes.
 
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
-    Attributes: axes, may count from the end; none reduces nothing.
+    Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceLogSumExp-18; torch.logsumexp.
     Edge cases: the largest element is taken out, so that nothing overflows; all -inf (or nothing) gives -inf, any inf
     gives inf.
@@ -396,8 +396,9 @@ def lp_normalize(x: Float, /, *, axis: int = -1, p: Literal[1, 2] = 2, epsilon: 
     """Divide by the p-norm along an axis.
 
     Shapes: x any of rank >= 1. Result: x's type.
-    Attributes: p, 1 or 2; epsilon, the least divisor (PyTorch has 1e-12). With 0, a norm of 0 gives 0.
+    Attributes: axis, may count from the end; p, 1 or 2; epsilon, the least divisor (PyTorch has 1e-12).
     Source: ONNX LpNormalization-22; torch.nn.functional.normalize.
+    Edge cases: with epsilon 0, a norm of 0 gives 0.
     """
     wide, over = widen(x), (normalize_axis(axis, x.rank),)
     norm = (reduce_l1 if p == 1 else reduce_l2)(wide, axes=over, keep_dims=True)

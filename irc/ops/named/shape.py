@@ -353,11 +353,11 @@ def _source_positions(old: Dim, new: Dim, scale: float | None, coordinates: str,
     centre = div(add(index, 0.5), factor)
     if coordinates == "tf_half_pixel_for_nn":
         return centre
-    position = sub(centre, 0.5)
-    if coordinates == "half_pixel_symmetric" and scale is not None:
+    if coordinates == "half_pixel_symmetric":
         # The middle of the result stays the middle of x, though floor(scale * old) is smaller than scale * old.
-        share = div(number(new, dtype), mul(number(old, dtype), scale))
-        position = add(position, mul(sub(1, share), div(number(old, dtype), 2)))
+        share = div(number(new, dtype), mul(number(old, dtype), factor))
+        centre = add(centre, mul(div(number(old, dtype), 2), sub(1, share)))
+    position = sub(centre, 0.5)
     if coordinates == "pytorch_half_pixel":
         position = mul(position, number(dims.minimum(new - 1, 1), dtype))  # 0 where there is only one
     return position
