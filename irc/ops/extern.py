@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from irc import dtypes
 from irc.diagnostics import fail
@@ -96,7 +96,8 @@ def _model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs
     schema = defs.get_schema(op_type, version, domain) if defs.has(op_type, domain) else None
     for name, value in attributes["attributes"].items():
         # An empty list says nothing of its type: the schema does.
-        known = int(schema.attributes[name].type.value) if schema is not None and name in schema.attributes else None
+        described = None if schema is None else cast(Any, schema.attributes.get(name))
+        known = None if described is None else described.type.value
         node.attribute.append(helper.make_attribute(name, _plain(value), attr_type=known))
     opsets = {domain: version} if domain == "" else {domain: version, "": DEFAULT_OPSET}
     imports = [helper.make_opsetid(name, number) for name, number in opsets.items()]

@@ -94,7 +94,7 @@ def _scatter(x: Array, indices: Array, updates: Array, *, reduction: Combine) ->
     if depth == 0:
         # Index vectors of length 0 all mean the whole of x: one more leading axis makes that an index.
         everywhere = (np.zeros(indices.shape[:-1], np.int64),)
-        return _combined(x[np.newaxis], everywhere, updates, reduction)[0]
+        return np.asarray(_combined(x[np.newaxis], everywhere, updates, reduction)[0])
     return _combined(x, columns, updates, reduction)
 
 

@@ -30,9 +30,9 @@ def widen(x: Array) -> Array:
         return x
     dtype = dtypes.from_numpy(x.dtype)
     if dtype.is_float:
-        return x.astype(np.float32)
+        return np.asarray(x, np.float32)
     if dtype.is_integer:
-        return x.astype(np.int8 if dtype.is_signed else np.uint8)
+        return np.asarray(x, np.int8 if dtype.is_signed else np.uint8)
     return x
 
 
@@ -40,14 +40,14 @@ def narrow(x: Any, dtype: np.dtype[Any]) -> Array:
     """The array in `dtype`, rounded once to nearest even; integers keep their low bits."""
     x = np.asarray(x)
     if x.dtype == dtype:
-        return x
+        return np.asarray(x)
     if dtype in _PLAIN or x.dtype == np.float32 or x.dtype.kind in "OV":
-        return x.astype(dtype)
+        return np.asarray(x, dtype)
     if dtypes.from_numpy(dtype).is_float:
         # NumPy and ml_dtypes convert by way of f32, which rounds twice; an f32 rounded to odd loses nothing that
         # the second rounding needs, since f32 has more than two bits beyond any narrower type.
         return round_to_odd(x).astype(dtype)
-    return x.astype(dtype)
+    return np.asarray(x, dtype)
 
 
 def round_to_odd(x: Array) -> Array:
@@ -70,7 +70,7 @@ def round_to_odd(x: Array) -> Array:
         bits = near.view(np.int32) - (np.abs(near.astype(np.float64)) > np.abs(wide))
         truncated = bits.view(np.float32)
         bits = bits | (truncated.astype(np.float64) != wide)
-    return bits.view(np.float32).reshape(wide.shape)
+    return np.asarray(bits.view(np.float32)).reshape(wide.shape)
 
 
 def rounded(function: Callable[..., Any]) -> Callable[..., Array]:

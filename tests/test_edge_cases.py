@@ -1,0 +1,93 @@
+"""The edge-case table: whole, true of our references, and true of the oracles it says agree."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from oracles import onnx_result, torch_result
+
+from irc import dtypes
+from irc.diagnostics import CODES, IrcError
+from irc.ops import edge_cases, lookup
+from irc.ops import TABLE as OPS
+from irc.ops.edge_cases import TABLE, EdgeCase, Sample
+
+EXAMPLES = [row for row in TABLE if not row.tested_by]
+
+
+def name(row: EdgeCase) -> str:
+    return f"{row.op}-{row.topic}-{TABLE.index(row)}"
+
+
+def identical(ours: NDArray[Any], wanted: NDArray[Any]) -> bool:
+    """Same type, shape and values; zeros by sign, NaN equal to NaN."""
+    if ours.dtype != wanted.dtype or ours.shape != wanted.shape:
+        return False
+    if not dtypes.from_numpy(ours.dtype).is_float:
+        return bool(np.array_equal(ours, wanted))
+    a, b = ours.astype(np.float64), wanted.astype(np.float64)
+    return bool(
+        np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a) & (a == 0), np.signbit(b) & (b == 0))
+    )
+
+
+def operands(row: EdgeCase) -> list[NDArray[Any] | None]:
+    return [None if sample is None else sample.array() for sample in row.operands]
+
+
+def test_every_primitive_has_a_row() -> None:
+    primitives = {name for name, definition in OPS.items() if not definition.is_named}
+    assert {row.op for row in TABLE} == primitives
+    assert all(edge_cases.of(name) for name in primitives)
+
+
+def test_structural_rows_name_tests_that_exist() -> None:
+    tests = (Path(__file__).parent / "test_interpreter.py").read_text()
+    for row in TABLE:
+        if row.tested_by:
+            assert f"def {row.tested_by}(" in tests, row
+
+
+def test_rows_are_not_repeated() -> None:
+    assert len({(row.op, row.topic, row.says) for row in TABLE}) == len(TABLE)
+
+
+@pytest.mark.parametrize("row", EXAMPLES, ids=name)
+def test_our_reference(row: EdgeCase) -> None:
+    definition = lookup(row.op)
+    attributes = definition.normalize(row.attributes)
+    assert attributes == dict(row.attributes), "rows give every attribute, so that they can be read alone"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if isinstance(row.expected, str):
+            assert row.expected in CODES
+            with pytest.raises(IrcError) as caught:
+                definition.evaluate(operands(row), attributes)
+            assert caught.value.code == row.expected
+            return
+        results = definition.evaluate(operands(row), attributes)
+    assert len(results) == len(row.expected)
+    for result, wanted in zip(results, row.expected, strict=True):
+        assert identical(result, wanted.array()), f"{row.says}: {result} is not {wanted.values}"
+
+
+@pytest.mark.parametrize("row", [row for row in EXAMPLES if "torch" in row.agrees], ids=name)
+def test_torch_agrees(row: EdgeCase) -> None:
+    results = torch_result(row.op, operands(row), row.attributes)
+    assert results is not None, "PyTorch does not have it"
+    for result, wanted in zip(results, row.expected, strict=True):
+        assert isinstance(wanted, Sample) and identical(result, wanted.array()), f"{result} is not {wanted}"
+
+
+@pytest.mark.parametrize("row", [row for row in EXAMPLES if "onnx" in row.agrees], ids=name)
+def test_onnx_runtime_agrees(row: EdgeCase) -> None:
+    expected = [sample for sample in row.expected if isinstance(sample, Sample)]
+    results = onnx_result(row.op, operands(row), row.attributes, [sample.dtype for sample in expected])
+    assert results is not None, "ONNX Runtime has no kernel for it"
+    for result, wanted in zip(results, expected, strict=True):
+        assert identical(result, wanted.array()), f"{result} is not {wanted}"
