@@ -13,8 +13,8 @@ from oracles import onnx_result, torch_result
 
 from irc import dtypes
 from irc.diagnostics import CODES, IrcError
-from irc.ops import edge_cases, lookup
 from irc.ops import TABLE as OPS
+from irc.ops import edge_cases, lookup
 from irc.ops.edge_cases import TABLE, EdgeCase, Sample
 
 EXAMPLES = [row for row in TABLE if not row.tested_by]

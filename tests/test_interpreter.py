@@ -289,7 +289,7 @@ def test_assertions_stop_the_run(definition: Any) -> None:
     module = trace(main, "f32[?S in (0, 9)]")
     run(module, {"x": floats(1, 1)})
     run(module, {"x": floats()})
-    with pytest.raises(IrcError, match="model.py:7") as caught:
+    with pytest.raises(IrcError, match=r"model\.py:7") as caught:
         run(module, {"x": floats(1, 3)})
     assert caught.value.code == "run.assert"
     if definition is assert_:
