@@ -18,7 +18,7 @@ from irc.types import TensorType
 if TYPE_CHECKING:
     import onnx
 
-    from irc.frontends.onnx.importer import Importer, Imported, Scope
+    from irc.frontends.onnx.importer import Imported, Importer, Scope
 
 
 def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
@@ -44,8 +44,8 @@ def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], sco
         sides.append((block, present))
     (then_block, then_values), (else_block, else_values) = sides
     if len(then_values) != len(else_values):
-        raise fail("onnx.invalid", f"the branches of {label(node)} have {len(then_values)} and {len(else_values)} outputs",
-                   at=importer.structure.at(node))
+        raise fail("onnx.invalid", f"the branches of {label(node)} differ in their number of outputs",
+                   at=importer.structure.at(node), expected=f"{len(node.output)} outputs")
     types, symbols = [], []
     for one, other in zip(then_values, else_values, strict=True):
         if one.dtype is not other.dtype:
@@ -91,8 +91,8 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
         if not same_type(before.type, after.type):
             return unsupported(node, importer, f"it carries {before.type}, which becomes {after.type}")
     symbols: list[Symbol] = []
-    known_trips = importer.analysis.elements(trips)
-    steps = known_trips.item() if known_trips is not None and runs_through(importer, condition, present[0], block) else None
+    found = importer.analysis.elements(trips)
+    steps = found.item() if found is not None and runs_through(importer, condition, present[0], block) else None
     result_types = [value.type for value in initial]
     for value in scanned:
         shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]

@@ -17,7 +17,7 @@ from irc.ir import Value
 from irc.types import TensorType
 
 if TYPE_CHECKING:
-    from irc.frontends.onnx.importer import Importer, Imported
+    from irc.frontends.onnx.importer import Imported, Importer
 
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
@@ -25,7 +25,7 @@ CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TE
 def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
           attributes: Mapping[str, tuple[str, Any]], shapes: Sequence[Sequence[Dim | None]]) -> Sequence[Imported]:
     """An `extern` for the node, or a note among the unsupported ones. `shapes` is what the node's row knows."""
-    from irc.frontends.onnx.importer import UNSUPPORTED, normal_domain
+    from irc.frontends.onnx.importer import OLDEST_OPSET, UNSUPPORTED, normal_domain
 
     domain = normal_domain(node.domain)
     version = importer.opsets.get(domain, 1)
@@ -42,6 +42,9 @@ def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | N
         importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
         return [UNSUPPORTED] * len(node.output)
     types, symbols = described.results(importer, shapes)
+    schema = _schema(node, version)
+    if schema is not None and not domain:  # the operator's own version, in which more runtimes know it
+        version = max(schema.since_version, OLDEST_OPSET)
     operation = importer.builder.create(
         ops.extern, operands,
         {"domain": domain, "op_type": node.op_type, "version": version,

@@ -8,7 +8,7 @@ Symbols of the signature range over [1, 10^9]; declared shapes of outputs are no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,7 +19,17 @@ from irc import dims, ops
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim
 from irc.dtypes import I32, I64, from_onnx
-from irc.frontends.onnx import control, foreign, linear, normalization, pointwise, quantization, reduction, tensor
+from irc.frontends.onnx import (
+    attention,
+    control,
+    foreign,
+    linear,
+    normalization,
+    pointwise,
+    quantization,
+    reduction,
+    tensor,
+)
 from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
@@ -31,7 +41,7 @@ from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx
 
 OLDEST_OPSET = 7
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
-TABLE = Table([pointwise, reduction, tensor, linear, normalization, quantization])
+TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization])
 
 
 class Unsupported:
@@ -230,19 +240,14 @@ class Importer:
         kind = onnx.AttributeProto.AttributeType.Name(proto.type)
         at = self.structure.at(node)
         try:
-            match kind:
-                case "FLOAT": return kind, _shortest(proto.f)
-                case "INT": return kind, proto.i
-                case "STRING": return kind, proto.s.decode()
-                case "FLOATS": return kind, tuple(map(_shortest, proto.floats))
-                case "INTS": return kind, tuple(proto.ints)
-                case "STRINGS": return kind, tuple(text.decode() for text in proto.strings)
-                case "TENSOR": return kind, onnx_tensor(proto.t, self.folder)
+            return kind, ATTRIBUTES[kind](proto) if kind in ATTRIBUTES else self._tensor(proto)
         except UnicodeDecodeError:
             raise fail("onnx.invalid", f"attribute `{proto.name}` is not UTF-8", at=at) from None
         except IrcError as error:
             raise located(error, at) from None
-        return kind, None
+
+    def _tensor(self, proto: onnx.AttributeProto) -> Tensor | None:
+        return onnx_tensor(proto.t, self.folder) if proto.type == onnx.AttributeProto.TENSOR else None
 
     def _shape_in_normal_form(self, value: Imported) -> Imported:
         """Integer shapes that were computed step by step become one `dim`, or a constant."""
@@ -262,6 +267,16 @@ class Importer:
 def normal_domain(domain: str) -> str:
     """The default domain has two names."""
     return "" if domain == "ai.onnx" else domain
+
+
+ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
+    "FLOAT": lambda proto: _shortest(proto.f),
+    "INT": lambda proto: proto.i,
+    "STRING": lambda proto: proto.s.decode(),
+    "FLOATS": lambda proto: tuple(map(_shortest, proto.floats)),
+    "INTS": lambda proto: tuple(proto.ints),
+    "STRINGS": lambda proto: tuple(text.decode() for text in proto.strings),
+}
 
 
 def _stored(constant: OnnxConstant) -> Tensor:

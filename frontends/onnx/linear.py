@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from irc import dims, ops
 from irc.diagnostics import fail
 from irc.dims import Dim
+from irc.dtypes import accumulator_of
 from irc.frontends.onnx.reading import carry, wants
 from irc.frontends.onnx.table import Ints, reads
 from irc.ir import Value
@@ -21,6 +23,39 @@ def matmul(a: Value, b: Value, /):
 def gemm(a: Value, b: Value, c: Value | None = None, /, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0,
          transB: int = 0):
     return ops.gemm(a, b, c, alpha=alpha, beta=beta, transpose_a=bool(transA), transpose_b=bool(transB))
+
+
+@reads("Einsum", since=12)
+def einsum(x: Value, y: Value | None = None, /, *others: Value, equation: str):
+    """One operand is summed and transposed, two are a `dot`; more, and repeated or elided axes, are carried."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    labels = inputs.split(",")
+    if not arrow:
+        output = "".join(sorted(label for label in set(inputs) if inputs.count(label) == 1 and label != ","))
+    if others or "." in equation or any(len(set(each)) < len(each) for each in labels):
+        carry("it has more than two operands, or repeated or elided axes")
+    values = [value for value in (x, y) if value is not None]
+    if [value.rank for value in values] != [len(each) for each in labels] or not set(output) <= set(inputs) - {","}:
+        raise fail("onnx.invalid", f"Einsum: {equation!r} does not fit its operands")
+    for index, (value, own) in enumerate(zip(values, labels, strict=True)):
+        kept = output + "".join(labels[:index] + labels[index + 1 :])
+        gone = tuple(axis for axis, label in enumerate(own) if label not in kept)
+        if gone:
+            values[index] = ops.reduce_sum(value, axes=gone)
+            labels[index] = "".join(label for label in own if label in kept)
+    result, found = values[0], labels[0]
+    if len(values) == 2:
+        both = [label for label in found if label in labels[1]]
+        pairs = {label: (found.index(label), labels[1].index(label)) for label in both}
+        if any(dims.equal(values[0].shape[i], values[1].shape[j]) is False for i, j in pairs.values()):
+            carry("an axis of extent 1 is repeated")
+        result = ops.dot(*values, batch=tuple(pairs[label] for label in both if label in output),
+                         contract=tuple(pairs[label] for label in both if label not in output),
+                         accumulate=accumulator_of(x.dtype))
+        alone = [label for own, other in (labels, labels[::-1]) for label in own if label not in other]
+        found = "".join([label for label in both if label in output] + alone)
+    order = tuple(found.index(label) for label in output)
+    return result if order == tuple(range(len(order))) else ops.transpose(result, permutation=order)
 
 
 # -- windows --------------------------------------------------------------------------------------------------------
@@ -67,8 +102,11 @@ def padding(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[int
 
 
 @reads("Conv")
-def conv(x: Value, weight: Value, bias: Value | None = None, /, *, auto_pad: str = "NOTSET", dilations: Ints = None,
-         group: int = 1, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None):
+def conv(
+    x: Value, weight: Value, bias: Value | None = None, /, *,
+    auto_pad: str = "NOTSET", dilations: Ints | None = None, group: int = 1, kernel_shape: Ints | None = None,
+    pads: Ints | None = None, strides: Ints | None = None,
+):  # fmt: skip
     extents = spatial(x, "Conv")
     steps = per_axis(strides, len(extents), 1, "strides")
     spread = per_axis(dilations, len(extents), 1, "dilations")
@@ -85,9 +123,12 @@ def kernel_of(weight: Value, kernel_shape: Ints | None, count: int) -> tuple[int
 
 
 @reads("ConvTranspose")
-def conv_transpose(x: Value, weight: Value, bias: Value | None = None, /, *, auto_pad: str = "NOTSET",
-                   dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, output_padding: Ints = None,
-                   output_shape: Ints = None, pads: Ints = None, strides: Ints = None):
+def conv_transpose(
+    x: Value, weight: Value, bias: Value | None = None, /, *,
+    auto_pad: str = "NOTSET", dilations: Ints | None = None, group: int = 1, kernel_shape: Ints | None = None,
+    output_padding: Ints | None = None, output_shape: Ints | None = None, pads: Ints | None = None,
+    strides: Ints | None = None,
+):  # fmt: skip
     extents = spatial(x, "ConvTranspose")
     count = len(extents)
     steps = per_axis(strides, count, 1, "strides")
@@ -96,7 +137,8 @@ def conv_transpose(x: Value, weight: Value, bias: Value | None = None, /, *, aut
     if output_shape is None and auto_pad in ("NOTSET", "VALID"):
         low, high = padding(extents, (1,) * count, steps, spread, pads, auto_pad)
     else:
-        low, high = cropping(extents, kernel_of(weight, kernel_shape, count), steps, spread, extra, output_shape, auto_pad)
+        kernel = kernel_of(weight, kernel_shape, count)
+        low, high = cropping(extents, kernel, steps, spread, extra, output_shape, auto_pad)
     if any(dims.less(amount, 0) is not False for amount in (*low, *high)):
         carry("its padding is or may be negative")
     return ops.conv_transpose(x, weight, bias, strides=steps, dilations=spread, low=low, high=high,
@@ -111,7 +153,8 @@ def cropping(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[in
     wanted = per_axis(given, len(extents), 0, "output_shape") if given is not None else [
         extent * stride for extent, stride in zip(extents, strides, strict=True)]
     low, high = [], []
-    for whole, window, stride, dilation, more, target in zip(extents, kernel, strides, dilations, extra, wanted, strict=True):
+    axes = zip(extents, kernel, strides, dilations, extra, wanted, strict=True)
+    for whole, window, stride, dilation, more, target in axes:
         both = stride * (whole - 1) + more + (window - 1) * dilation + 1 - target
         half = dims.floor_divide(both, 2)
         before, after = (half, both - half) if auto_pad == "SAME_UPPER" else (both - half, half)
@@ -124,7 +167,8 @@ def rounded_up(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[
                low: Sequence[Dim], high: Sequence[Dim]) -> tuple[Dim, ...]:
     """`high` for ceil_mode: one more window where one is begun, if it begins within x or the padding before it."""
     result = []
-    for whole, window, stride, dilation, before, after in zip(extents, kernel, strides, dilations, low, high, strict=True):
+    axes = zip(extents, kernel, strides, dilations, low, high, strict=True)
+    for whole, window, stride, dilation, before, after in axes:
         reach = dilation * (window - 1) + 1
         more = dims.ceil_divide(whole + before + after - reach, max(stride, 1))
         # Windows beyond floor((whole + before - 1) / stride) would begin behind x.
@@ -133,40 +177,78 @@ def rounded_up(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[
     return tuple(result)
 
 
-@reads("MaxPool")
-def max_pool(x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints = None,
-             pads: Ints = None, storage_order: int = 0, strides: Ints = None):
-    if wants(1):
-        carry("the indices are asked for as well")
-    extents = spatial(x, "MaxPool")
+class Windows(NamedTuple):
+    """How a pooling operator walks over x; one entry for each spatial axis."""
+
+    extents: tuple[Dim, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    low: tuple[Dim, ...]
+    high: tuple[Dim, ...]  # the padding that is asked for
+    further: tuple[Dim, ...]  # what ceil_mode makes of it
+
+    def arguments(self) -> dict[str, tuple[Dim, ...]]:
+        return {"kernel": self.kernel, "strides": self.strides, "dilations": self.dilations, "low": self.low,
+                "high": self.further}
+
+
+def windows(x: Value, name: str, kernel_shape: Ints, auto_pad: str, ceil_mode: int, dilations: Ints | None,
+            pads: Ints | None, strides: Ints | None) -> Windows:
+    """What the pooling operators share."""
+    extents = spatial(x, name)
     kernel = per_axis(kernel_shape, len(extents), 1, "kernel_shape")
     steps = per_axis(strides, len(extents), 1, "strides")
     spread = per_axis(dilations, len(extents), 1, "dilations")
     low, high = padding(extents, kernel, steps, spread, pads, auto_pad)
-    if ceil_mode:
-        high = rounded_up(extents, kernel, steps, spread, low, high)
-    return ops.max_pool(x, kernel=kernel, strides=steps, low=low, high=high, dilations=spread)
+    further = rounded_up(extents, kernel, steps, spread, low, high) if ceil_mode else high
+    return Windows(extents, kernel, steps, spread, low, high, further)
+
+
+@reads("MaxPool")
+def max_pool(
+    x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints | None = None,
+    pads: Ints | None = None, storage_order: int = 0, strides: Ints | None = None,
+):  # fmt: skip
+    if wants(1):
+        carry("the indices are asked for as well")
+    around = windows(x, "MaxPool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    return ops.max_pool(x, **around.arguments())
 
 
 @reads("AveragePool")
-def average_pool(x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0,
-                 count_include_pad: int = 0, dilations: Ints = None, pads: Ints = None, strides: Ints = None):
-    extents = spatial(x, "AveragePool")
-    kernel = per_axis(kernel_shape, len(extents), 1, "kernel_shape")
-    steps = per_axis(strides, len(extents), 1, "strides")
-    spread = per_axis(dilations, len(extents), 1, "dilations")
-    low, high = padding(extents, kernel, steps, spread, pads, auto_pad)
-    counted = bool(count_include_pad)
-    if ceil_mode:
-        further = rounded_up(extents, kernel, steps, spread, low, high)
-        if counted and further != high:
-            # What the padding adds counts, what the rounding up adds does not: so the padding becomes elements.
-            x = ops.pad(x, low=(0, 0, *low), high=(0, 0, *high))
-            further = tuple(dims.maximum(more - after, 0) for more, after in zip(further, high, strict=True))
-            low, counted = (0,) * len(extents), False
-        high = further
-    return ops.average_pool(x, kernel=kernel, strides=steps, low=low, high=high, dilations=spread,
-                            count_include_pad=counted)
+def average_pool(
+    x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0, count_include_pad: int = 0,
+    dilations: Ints | None = None, pads: Ints | None = None, strides: Ints | None = None,
+):  # fmt: skip
+    around = windows(x, "AveragePool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    if count_include_pad and around.further != around.high:
+        # What the padding adds counts, what the rounding up adds does not: so the padding becomes elements.
+        x = ops.pad(x, low=(0, 0, *around.low), high=(0, 0, *around.high))
+        rest = zip(around.further, around.high, strict=True)
+        around = around._replace(low=(0,) * len(around.low), further=tuple(dims.maximum(a - b, 0) for a, b in rest))
+        return ops.average_pool(x, **around.arguments())
+    return ops.average_pool(x, **around.arguments(), count_include_pad=bool(count_include_pad))
+
+
+@reads("LpPool")
+def lp_pool(
+    x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints | None = None,
+    p: int = 2, pads: Ints | None = None, strides: Ints | None = None,
+):  # fmt: skip
+    window = windows(x, "LpPool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    around = {"window": window.kernel, "strides": window.strides, "dilations": window.dilations}
+    total = ops.window_reduce(
+        ops.pow_(ops.abs_(x), p), kind="sum", low=(0, 0, *window.low), high=(0, 0, *window.further),
+        **{name: (1, 1, *entries) for name, entries in around.items()},
+    )  # fmt: skip
+    return ops.pow_(total, 1 / p)
+
+
+@reads("GlobalLpPool")
+def global_lp_pool(x: Value, /, *, p: int = 2):
+    axes = tuple(range(2, 2 + len(spatial(x, "GlobalLpPool"))))
+    return ops.pow_(ops.reduce_sum(ops.pow_(ops.abs_(x), p), axes=axes, keep_dims=True), 1 / p)
 
 
 @reads("GlobalAveragePool")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from irc import dims, ops
-from irc.dtypes import F32, from_onnx
+from irc.diagnostics import fail
+from irc.dtypes import F32, I64, from_onnx
 from irc.frontends.onnx.reading import carry, wants
 from irc.frontends.onnx.table import Ints, reads
 from irc.ir import Value
@@ -30,6 +31,24 @@ def log_softmax_of_rows(x: Value, /, *, axis: int = 1):
     return over_trailing(ops.log_softmax, x, axis)
 
 
+@reads("Hardmax", since=13)
+def hardmax(x: Value, /, *, axis: int = -1):
+    return first_greatest(x, axis=axis)
+
+
+@reads("Hardmax")
+def hardmax_of_rows(x: Value, /, *, axis: int = 1):
+    return over_trailing(first_greatest, x, axis)
+
+
+def first_greatest(x, *, axis):
+    """1 at the first of the greatest elements along the axis, 0 elsewhere."""
+    place = normalize_axis(axis, x.rank)
+    along = tuple(dim if i == place else 1 for i, dim in enumerate(x.shape))
+    best = ops.argmax(x, axis=place, keep_dims=True)
+    return ops.cast(ops.equal(ops.iota(shape=along, axis=place, dtype=I64), best), to=x.dtype)
+
+
 def over_trailing(definition, x, axis):
     """Before opset 13 x is taken as a matrix whose rows are the axes from `axis` on."""
     first = normalize_axis(axis, x.rank)
@@ -42,11 +61,16 @@ def over_trailing(definition, x, axis):
 @reads("LayerNormalization", since=17)
 def layer_normalization(x: Value, scale: Value, bias: Value | None = None, /, *, axis: int = -1, epsilon: float = 1e-5,
                         stash_type: int = 1):
-    if wants(1) or wants(2):
-        carry("mean and deviation are asked for as well")
     if from_onnx(stash_type) is not F32:
         carry("the statistics are not kept in f32")
-    return ops.layer_norm(x, scale, bias, axis=axis, epsilon=epsilon)
+    result = ops.layer_norm(x, scale, bias, axis=axis, epsilon=epsilon)
+    if not wants(1) and not wants(2):
+        return result
+    axes = tuple(range(normalize_axis(axis, x.rank), x.rank))
+    wide = x if x.dtype is F32 else ops.cast(x, to=F32)
+    mean = ops.reduce_mean(wide, axes=axes, keep_dims=True)
+    variance = ops.reduce_mean(ops.square(ops.sub(wide, mean)), axes=axes, keep_dims=True)
+    return result, mean, ops.rsqrt(ops.add(variance, epsilon))
 
 
 @reads("RMSNormalization", since=23)
@@ -89,6 +113,20 @@ def group_normalization(x: Value, scale: Value, bias: Value, /, *, num_groups: i
 @reads("LpNormalization")
 def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2):
     return ops.lp_normalize(x, axis=axis, p=p)
+
+
+@reads("LRN")
+def local_response_normalization(x: Value, /, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int):
+    """x / (bias + alpha / size * (sum of squares over `size` channels around)) ** beta."""
+    if x.rank < 2 or size < 1:
+        raise fail("onnx.invalid", f"LRN of {x.type} over {size} channels")
+    ones = (1,) * (x.rank - 2)
+    zeros = (0,) * (x.rank - 2)
+    total = ops.window_reduce(
+        ops.square(x), kind="sum", window=(1, size, *ones), strides=(1, 1, *ones), dilations=(1, 1, *ones),
+        low=(0, (size - 1) // 2, *zeros), high=(0, size // 2, *zeros),
+    )  # fmt: skip
+    return ops.div(x, ops.pow_(ops.add(ops.mul(total, alpha / size), bias), beta))
 
 
 @reads("MeanVarianceNormalization", since=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irc import ops
 from irc.diagnostics import fail
-from irc.dtypes import BOOL, from_onnx
+from irc.dtypes import BOOL, F8E8M0, from_onnx
 from irc.frontends.onnx.reading import carry, elements, wants
 from irc.frontends.onnx.table import Row, reads
 from irc.ir import Value
@@ -18,7 +18,8 @@ SAME: list[Row] = [
         "Abs": ops.abs_, "Neg": ops.neg, "Sign": ops.sign, "Floor": ops.floor, "Ceil": ops.ceil, "Round": ops.round_,
         "Sqrt": ops.sqrt, "Exp": ops.exp, "Log": ops.log, "Erf": ops.erf, "Reciprocal": ops.reciprocal,
         "Sin": ops.sin, "Cos": ops.cos, "Tan": ops.tan, "Asin": ops.asin, "Acos": ops.acos, "Atan": ops.atan,
-        "Sinh": ops.sinh, "Cosh": ops.cosh, "Tanh": ops.tanh, "Asinh": ops.asinh, "Acosh": ops.acosh, "Atanh": ops.atanh,
+        "Sinh": ops.sinh, "Cosh": ops.cosh, "Tanh": ops.tanh,
+        "Asinh": ops.asinh, "Acosh": ops.acosh, "Atanh": ops.atanh,
         "Add": ops.add, "Sub": ops.sub, "Mul": ops.mul,
         "Not": ops.bitwise_not, "And": ops.bitwise_and, "Or": ops.bitwise_or, "Xor": ops.bitwise_xor,
         "Equal": ops.equal, "Less": ops.less, "Greater": ops.greater,
@@ -44,6 +45,11 @@ CONTRIB: list[Row] = [reads("QuickGelu", domain="com.microsoft")(ops.quick_gelu)
 @reads("Div")
 def divide(a: Value, b: Value, /):
     return ops.div(a, b, rounding="trunc")
+
+
+@reads("Mod", since=28)
+def modulo_of_any(a: Value, b: Value, /, *, fmod: int = 0):
+    return ops.mod(a, b, rounding="trunc" if fmod else "floor")
 
 
 @reads("Mod")
@@ -107,7 +113,7 @@ def clip(x: Value, low: Value | None = None, high: Value | None = None, /):
 
 
 @reads("Clip")
-def clip_by_attribute(x: Value, /, *, min: float = None, max: float = None):
+def clip_by_attribute(x: Value, /, *, min: float | None = None, max: float | None = None):
     low, high = (None if bound is None else literal(bound, x.dtype) for bound in (min, max))
     return clip.function(x, low, high)
 
@@ -159,8 +165,8 @@ def cast_like(x: Value, like: Value, /, *, saturate: int = 1, round_mode: str = 
 
 
 def convert(x, dtype, saturate, round_mode):
-    if round_mode != "up" and dtype.name == "f8e8m0":
-        carry(f"rounding {round_mode} to f8e8m0")
+    if dtype is F8E8M0 and round_mode != "nearest":
+        carry(f"irc rounds to the nearest f8e8m0, not {round_mode}")
     if "string" in (x.dtype.kind, dtype.kind):
         carry("irc does not convert strings")
     return ops.cast(x, to=dtype, saturate=bool(saturate))

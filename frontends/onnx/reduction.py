@@ -11,7 +11,8 @@ from irc.ir import Value
 
 BY_INPUT_SINCE = {"ReduceSum": 13}
 DEFINITIONS = {
-    "ReduceSum": ops.reduce_sum, "ReduceProd": ops.reduce_prod, "ReduceMax": ops.reduce_max, "ReduceMin": ops.reduce_min,
+    "ReduceSum": ops.reduce_sum, "ReduceProd": ops.reduce_prod,
+    "ReduceMax": ops.reduce_max, "ReduceMin": ops.reduce_min,
     "ReduceMean": ops.reduce_mean, "ReduceL1": ops.reduce_l1, "ReduceL2": ops.reduce_l2,
     "ReduceSumSquare": ops.reduce_sum_square, "ReduceLogSum": ops.reduce_log_sum, "ReduceLogSumExp": ops.log_sum_exp,
 }  # fmt: skip
@@ -33,7 +34,7 @@ def rows(op_type: str) -> list[Row]:
             return reduced(definition, x, (), keepdims)
         return reduced(definition, x, known or None, keepdims)
 
-    def by_attribute(x: Value, /, *, axes: Ints = None, keepdims: int = 1):
+    def by_attribute(x: Value, /, *, axes: Ints | None = None, keepdims: int = 1):
         return reduced(definition, x, axes, keepdims)
 
     return [reads(op_type, since=BY_INPUT_SINCE.get(op_type, 18))(by_input), reads(op_type)(by_attribute)]

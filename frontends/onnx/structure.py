@@ -99,10 +99,9 @@ class Structure:
         return names
 
     def _check_defined(self, graph: GraphProto, reads: list[list[str]], is_defined: Callable[[str], bool]) -> None:
-        missing = [(name, self.at(node), node) for node, names in zip(graph.node, reads, strict=True)
-                   for name in names if not is_defined(name)]
-        found = [Diagnostic("onnx.undefined_name", f"{label(node)} ({node.op_type}) reads {name!r}, which nothing defines", at)
-                 for name, at, node in missing]
+        found = [Diagnostic("onnx.undefined_name",
+                            f"{label(node)} ({node.op_type}) reads {name!r}, which nothing defines", self.at(node))
+                 for node, names in zip(graph.node, reads, strict=True) for name in names if not is_defined(name)]
         found += [Diagnostic("onnx.undefined_name", f"the graph's output {value.name!r} is not defined by anything",
                              Location(file=self.file, name=value.name))
                   for value in graph.output if not is_defined(value.name)]
@@ -112,5 +111,5 @@ class Structure:
     def _cycle(self, nodes: list[NodeProto]) -> IrcError:
         names = [label(node) for node in reversed(nodes)]
         more = [f"({len(names) - SHOWN} more)"] if len(names) > SHOWN else []
-        return fail("onnx.cycle", f"{len(names)} nodes read one another: " + " -> ".join(names[:SHOWN] + more + names[:1]),
-                    at=self.at(nodes[0]))
+        around = " -> ".join([*names[:SHOWN], *more, names[0]])
+        return fail("onnx.cycle", f"{len(names)} nodes read one another: {around}", at=self.at(nodes[0]))

@@ -8,7 +8,7 @@ the value, or several.
     def squeeze(data, axes=None, /): ...
 
     @reads("Squeeze")                          # before opset 13 the axes are an attribute
-    def squeeze_by_attribute(data, /, *, axes: Ints = None): ...
+    def squeeze_by_attribute(data, /, *, axes: Ints | None = None): ...
 
 Of the rows of an operator the newest that the model's opset has is used.
 """
@@ -52,7 +52,8 @@ class Row:
     def _take_signature(self, function: Callable[..., Any]) -> None:
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
-                self.attributes[parameter.name] = KINDS[parameter.annotation], parameter.default
+                kind = KINDS[parameter.annotation.removesuffix(" | None")]
+                self.attributes[parameter.name] = kind, parameter.default
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 self.variadic = True
             else:
@@ -70,7 +71,8 @@ class Row:
         """Call the row on operands (None: absent) and attributes (kind and value); raises `onnx.invalid`."""
         padded = list(operands) + [None] * (len(self.inputs) - len(operands))
         if len(padded) > len(self.inputs) and not self.variadic:
-            raise fail("onnx.invalid", f"{self.op_type} has {len(operands)} inputs", expected=f"at most {len(self.inputs)}")
+            raise fail("onnx.invalid", f"{self.op_type} has {len(operands)} inputs",
+                       expected=f"at most {len(self.inputs)}")
         for (name, is_optional), operand in zip(self.inputs, padded, strict=False):
             if operand is None and not is_optional:
                 raise fail("onnx.invalid", f"{self.op_type}: input `{name}` is missing")

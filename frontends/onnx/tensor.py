@@ -13,7 +13,17 @@ from irc import dims, ops
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import F32, I64, from_onnx
-from irc.frontends.onnx.reading import carry, elements, entries, extent, extents, integer, integers, number, output_count
+from irc.frontends.onnx.reading import (
+    carry,
+    elements,
+    entries,
+    extent,
+    extents,
+    integer,
+    integers,
+    number,
+    output_count,
+)
 from irc.frontends.onnx.table import Floats, Ints, reads
 from irc.ir import Value
 from irc.op import literal
@@ -24,7 +34,7 @@ from irc.weights import Tensor
 
 
 @reads("Shape")
-def shape(x: Value, /, *, start: int = 0, end: int = None):
+def shape(x: Value, /, *, start: int = 0, end: int | None = None):
     return ops.dim(value=x.shape[start:end])
 
 
@@ -81,7 +91,7 @@ def squeeze(x: Value, axes: Value | None = None, /):
 
 
 @reads("Squeeze")
-def squeeze_by_attribute(x: Value, /, *, axes: Ints = None):
+def squeeze_by_attribute(x: Value, /, *, axes: Ints | None = None):
     return squeezed(x, axes)
 
 
@@ -131,7 +141,7 @@ def tile(x: Value, repeats: Value, /):
 
 
 @reads("Transpose")
-def transpose(x: Value, /, *, perm: Ints = None):
+def transpose(x: Value, /, *, perm: Ints | None = None):
     return ops.transpose(x, permutation=tuple(reversed(range(x.rank))) if perm is None else perm)
 
 
@@ -147,14 +157,14 @@ def slice_(x: Value, starts: Value, ends: Value, axes: Value | None = None, step
 
 
 @reads("Slice")
-def slice_by_attribute(x: Value, /, *, starts: Ints, ends: Ints, axes: Ints = None):
+def slice_by_attribute(x: Value, /, *, starts: Ints, ends: Ints, axes: Ints | None = None):
     return sliced(x, list(starts), list(ends), tuple(range(len(starts))) if axes is None else axes, (1,) * len(starts))
 
 
 def sliced(x: Value, first: list[Any], last: list[Any], axes: tuple[int, ...], strides: tuple[int, ...]):
     """ONNX clamps the ends to x and walks backwards by negative steps; `slice` does neither."""
     if not len(first) == len(last) == len(axes) == len(strides) or 0 in strides:
-        raise fail("onnx.invalid", f"Slice: starts, ends, axes and steps do not fit: {first}, {last}, {axes}, {strides}")
+        raise fail("onnx.invalid", f"Slice: these do not fit: {first}, {last}, axes {axes}, steps {strides}")
     places = normalize_axes(axes, x.rank)
     starts: list[Dim | None] = [0] * x.rank
     stops: list[Dim | None] = list(x.shape)
@@ -202,7 +212,7 @@ def split(x: Value, sizes: Value | None = None, /, *, axis: int = 0, num_outputs
 
 
 @reads("Split")
-def split_by_attribute(x: Value, /, *, axis: int = 0, split: Ints = None):
+def split_by_attribute(x: Value, /, *, axis: int = 0, split: Ints | None = None):
     return parted(x, split, axis)
 
 
@@ -319,7 +329,7 @@ def padded(x: Value, amounts: list[Any], axes: tuple[int, ...], value: Value | N
 
 
 @reads("ConstantOfShape", since=9)
-def constant_of_shape(target: Value, /, *, value: Tensor = None):
+def constant_of_shape(target: Value, /, *, value: Tensor | None = None):
     if value is not None and value.size != 1:
         raise fail("onnx.invalid", f"ConstantOfShape: the value has {value.size} elements", expected="one")
     filling = Tensor.of(0.0, F32) if value is None else Tensor.of(value.array().reshape(()), value.dtype)
@@ -381,13 +391,13 @@ def depth_to_space_by_depth(x: Value, /, *, blocksize: int):
 
 
 @reads("SpaceToDepth")
-def space_to_depth(x: Value, /, *, blocksize: int):
-    return ops.space_to_depth(x, block=blocksize)
+def space_to_depth(x: Value, /, *, blocksize: int, mode: str = "DCR"):
+    return ops.space_to_depth(x, block=blocksize, mode=mode)
 
 
 @reads("Resize", since=11)
 def resize(x: Value, roi: Value | None = None, scales: Value | None = None, sizes: Value | None = None, /, *,
-           antialias: int = 0, axes: Ints = None, coordinate_transformation_mode: str = "half_pixel",
+           antialias: int = 0, axes: Ints | None = None, coordinate_transformation_mode: str = "half_pixel",
            cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
            keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor"):
     if antialias or exclude_outside or coordinate_transformation_mode == "tf_crop_and_resize":
