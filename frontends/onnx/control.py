@@ -12,7 +12,7 @@ from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
-from irc.op import Builder, literal
+from irc.op import Builder, literal, yield_
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], sco
             present = [value for value in values if isinstance(value, Value)]
             if len(present) < len(values):
                 return unsupported(node)
-            importer.builder.create(ops.yield_, present)
+            importer.builder.create(yield_, present)
         sides.append((block, present))
     (then_block, then_values), (else_block, else_values) = sides
     if len(then_values) != len(else_values):
         raise fail("onnx.invalid", f"the branches of {label(node)} differ in their number of outputs",
                    at=importer.structure.at(node), expected=f"{len(node.output)} outputs")
-    types, symbols = [], []
+    types: list[TensorType] = []
+    symbols: list[Symbol] = []
     for one, other in zip(then_values, else_values, strict=True):
         if one.dtype is not other.dtype:
             raise fail("onnx.invalid", f"the branches of {label(node)} give {one.type} and {other.type}",
@@ -85,7 +86,7 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
         if len(present) < len(values):
             return unsupported(node)
         present[0] = scalar(importer, node, present, 0, BOOL)
-        importer.builder.create(ops.yield_, present)
+        importer.builder.create(yield_, present)
     carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
     for before, after in zip(initial, carried, strict=True):
         if not same_type(before.type, after.type):
@@ -145,7 +146,7 @@ def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], in
         found = "missing" if value is None else f"{value.type}"
         raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {found}",
                    at=importer.structure.at(node), expected=f"{dtype}[]")
-    return value if not value.shape else ops.reshape(value, shape=())  # type: ignore[no-any-return]
+    return value if not value.shape else ops.reshape(value, shape=())
 
 
 def same_type(one: TensorType, other: TensorType) -> bool:

@@ -11,7 +11,7 @@ from onnx import shape_inference
 from irc import ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
-from irc.dtypes import from_onnx
+from irc.dtypes import F32, F64, STRING, DType, from_onnx
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
 from irc.types import TensorType
@@ -68,21 +68,19 @@ def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None
         if operand is None:
             continue
         same = bound.setdefault(formal.type_str, operand)
-        if _onnx_name(operand) not in formal.types:
+        if _in_schemas(operand.dtype) not in formal.types:
             return False
         if formal.is_homogeneous and same.dtype is not operand.dtype:
             return False
     return True
 
 
-def _onnx_name(value: Value) -> str:
-    return onnx.helper.make_tensor_type_proto(value.dtype.onnx, None) and (
-        f"tensor({_TYPE_WORDS.get(value.dtype.name) or value.dtype.numpy_name})")
-
-
-_TYPE_WORDS = {"f32": "float", "f64": "double", "string": "string", "f8e4m3fn": "float8e4m3fn", "f8e5m2": "float8e5m2",
-               "f8e4m3fnuz": "float8e4m3fnuz", "f8e5m2fnuz": "float8e5m2fnuz", "f8e8m0": "float8e8m0",
-               "f4e2m1": "float4e2m1"}
+def _in_schemas(dtype: DType) -> str:
+    """What schemas call a tensor of the dtype: NumPy's name, but for some floats."""
+    if dtype.kind == "float" and dtype.bits <= 8:
+        return f"tensor(float{dtype.name.removeprefix('f')})"
+    word = {F32: "float", F64: "double", STRING: "string"}.get(dtype, dtype.numpy_name)
+    return f"tensor({word})"
 
 
 def _schema(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
@@ -144,9 +142,9 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
              for index, operand in enumerate(operands) if operand is not None}
     data = {}
     for index, operand in enumerate(operands):
-        found = None if operand is None else importer.analysis.elements(operand)
-        if found is not None and all(isinstance(element, (int, float)) for element in found.flat):
-            data[f"in{index}"] = onnx.numpy_helper.from_array(found.astype(operand.dtype.numpy))  # type: ignore[union-attr]
+        held = None if operand is None else importer.analysis.elements(operand)
+        if operand is not None and held is not None and all(isinstance(each, (int, float)) for each in held.flat):
+            data[f"in{index}"] = onnx.numpy_helper.from_array(held.astype(operand.dtype.numpy))
     try:
         inferred = shape_inference.infer_node_outputs(
             schema, alone, types, data, opset_imports=list(importer.model.opset_import),

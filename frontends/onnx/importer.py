@@ -34,7 +34,7 @@ from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.ir import Block, Function, Module, Operation, Value, rename
-from irc.op import Builder, located
+from irc.op import Builder, const, located, return_
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx_tensor
@@ -115,7 +115,7 @@ class Importer:
             results = self.import_graph(graph, (), scope)
             self._raise_unsupported()
             self.builder.location = self.function.location
-            self.builder.create(ops.return_, [value for value in results if isinstance(value, Value)])
+            self.builder.create(return_, [value for value in results if isinstance(value, Value)])
         self.function.result_names = tuple(value.name for value in graph.output)
         sweep(self.function.block, set())
 
@@ -185,7 +185,7 @@ class Importer:
         order = self.structure.ordered(graph, scope.has)
         for constant in self.constants.get(path, ()):
             self.builder.location = Location(file=self.file, name=constant.name)
-            scope.values[constant.name] = ops.const(value=_stored(constant), name=constant.name)
+            scope.values[constant.name] = const(value=_stored(constant), name=constant.name)
         for index in order:
             node = graph.node[index]
             if node.op_type != "Constant" or normal_domain(node.domain):
@@ -259,9 +259,9 @@ class Importer:
         if found is None or not all(map(is_dim, found.flat)):
             return value
         if all(isinstance(element, int) for element in found.flat):
-            return ops.const(value=Tensor.of(found.astype(value.dtype.numpy)))  # type: ignore[no-any-return]
+            return const(value=Tensor.of(found.astype(value.dtype.numpy)))
         extents = ops.dim(value=tuple(found) if found.ndim else found.item())
-        return extents if value.dtype is I64 else ops.cast(extents, to=value.dtype)  # type: ignore[no-any-return]
+        return extents if value.dtype is I64 else ops.cast(extents, to=value.dtype)
 
 
 def normal_domain(domain: str) -> str:

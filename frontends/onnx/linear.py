@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from irc import dims, ops
 from irc.diagnostics import fail
@@ -188,7 +188,7 @@ class Windows(NamedTuple):
     high: tuple[Dim, ...]  # the padding that is asked for
     further: tuple[Dim, ...]  # what ceil_mode makes of it
 
-    def arguments(self) -> dict[str, tuple[Dim, ...]]:
+    def arguments(self) -> dict[str, Any]:
         return {"kernel": self.kernel, "strides": self.strides, "dilations": self.dilations, "low": self.low,
                 "high": self.further}
 
@@ -237,10 +237,9 @@ def lp_pool(
     p: int = 2, pads: Ints | None = None, strides: Ints | None = None,
 ):  # fmt: skip
     window = windows(x, "LpPool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
-    around = {"window": window.kernel, "strides": window.strides, "dilations": window.dilations}
     total = ops.window_reduce(
-        ops.pow_(ops.abs_(x), p), kind="sum", low=(0, 0, *window.low), high=(0, 0, *window.further),
-        **{name: (1, 1, *entries) for name, entries in around.items()},
+        ops.pow_(ops.abs_(x), p), kind="sum", window=(1, 1, *window.kernel), strides=(1, 1, *window.strides),
+        dilations=(1, 1, *window.dilations), low=(0, 0, *window.low), high=(0, 0, *window.further),
     )  # fmt: skip
     return ops.pow_(total, 1 / p)
 

@@ -26,7 +26,7 @@ from irc.frontends.onnx.reading import (
 )
 from irc.frontends.onnx.table import Floats, Ints, reads
 from irc.ir import Value
-from irc.op import literal
+from irc.op import const, literal
 from irc.ops.rules import normalize_axes, normalize_axis, replaced
 from irc.weights import Tensor
 
@@ -333,7 +333,7 @@ def constant_of_shape(target: Value, /, *, value: Tensor | None = None):
     if value is not None and value.size != 1:
         raise fail("onnx.invalid", f"ConstantOfShape: the value has {value.size} elements", expected="one")
     filling = Tensor.of(0.0, F32) if value is None else Tensor.of(value.array().reshape(()), value.dtype)
-    return ops.expand(ops.const(value=filling), shape=extents(target, "the shape"))
+    return ops.expand(const(value=filling), shape=extents(target, "the shape"))
 
 
 @reads("Range", since=11)
@@ -405,7 +405,7 @@ def resize(x: Value, roi: Value | None = None, scales: Value | None = None, size
     if keep_aspect_ratio_policy != "stretch":
         carry("it keeps the aspect ratio")
     places = tuple(range(x.rank)) if axes is None else normalize_axes(axes, x.rank)
-    options = {"mode": mode, "coordinates": coordinate_transformation_mode, "nearest": nearest_mode,
+    options: dict[str, Any] = {"mode": mode, "coordinates": coordinate_transformation_mode, "nearest": nearest_mode,
                "cubic_coefficient": cubic_coeff_a}
     if sizes is not None:
         wanted = extents(sizes, "the sizes")
