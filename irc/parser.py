@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -619,7 +619,7 @@ class _Reader:
         free = Any in kinds
         if re.fullmatch(QUOTED, text) and (free or kinds & {str, FunctionName} or Expr not in kinds):
             return self.unquote(text, raw)
-        if text == "none":
+        if text == "none" and (free or NoneType in kinds or Expr not in kinds):
             return None
         if text in ("true", "false") and (free or bool in kinds):
             return text == "true"
