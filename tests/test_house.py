@@ -1,0 +1,136 @@
+"""The house holds: imports point down, rooms stay within their line budget, start-up stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BUDGET = 6000
+# The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
+# within the floor too (no circles is tested on its own), and from every floor below.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("irc._version", "irc.diagnostics", "irc.dims", "irc.dtypes"),
+    ("irc.types", "irc.weights", "irc.ir"),
+    ("irc.op", "irc.index_map"),
+    ("irc.ops",),
+    ("irc.printer", "irc.parser", "irc.verifier", "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
+    ("irc.user_code", "irc.rewrite", "irc.normal_form", "irc.pass_manager", "irc.plan"),
+    ("irc.frontends", "irc.passes", "irc.backends"),
+    ("irc.driver", "irc.cli"),
+)
+SIDES = ("irc.frontends", "irc.passes", "irc.backends")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its installed name."""
+    found = {}
+    for folder in ("irc", "frontends", "passes", "backends"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "templates" in path.parts:
+                continue
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = parts if parts[0] == "irc" else ("irc", *parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(name: str, everywhere: bool = True) -> set[str]:
+    """Modules of irc that a module imports; with `everywhere` also inside of functions. Type-only ones do not count."""
+    tree = ast.parse(MODULES[name].read_text())
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if not everywhere and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.split(".")[0] == "irc")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "irc":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return {module for module in found if module in MODULES and module != "irc"}
+
+
+def floor_of(module: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if any(module == room or module.startswith(room + ".") for room in rooms):
+            return number
+    raise AssertionError(f"{module} stands on no floor: add it to FLOORS and to ARCHITECTURE.md")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "irc"])
+def test_imports_point_down(module: str) -> None:
+    upward = [other for other in imports_of(module) if floor_of(other) > floor_of(module)]
+    assert not upward, f"{module} imports {upward} from a floor above"
+    side = next((side for side in SIDES if module.startswith(side)), None)
+    if side is not None:
+        across = [other for other in imports_of(module) if other.startswith(SIDES) and not other.startswith(side)]
+        assert not across, f"{module} imports {across}: the driver joins these"
+
+
+def test_no_circles() -> None:
+    graph = {name: imports_of(name, everywhere=False) - {name} for name in MODULES if name != "irc"}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in done:
+            return
+        for other in sorted(graph.get(name, ())):
+            if not name.startswith(other + "."):  # a submodule's package is loaded first, whoever imports it
+                visit(other, (*path, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def core_lines() -> dict[str, int]:
+    """Lines of each module of floors 0 to 5 without the op table."""
+    return {
+        name: len(path.read_text().splitlines())
+        for name, path in MODULES.items()
+        if name != "irc" and floor_of(name) <= 5 and not name.startswith("irc.ops")
+    }
+
+
+def test_core_fits_its_budget() -> None:
+    lines = core_lines()
+    assert sum(lines.values()) <= BUDGET, sorted(lines.items(), key=lambda item: -item[1])
+
+
+def test_no_exported_name_is_a_submodule() -> None:
+    import irc
+
+    assert not [name for name in irc.__all__ if f"irc.{name}" in MODULES]
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import irc", ["numpy", "onnx", "torch", "triton", "sympy", "lark", "click"]),
+        ("import irc.cli.main", ["numpy", "onnx", "torch", "triton", "sympy", "lark", "rich"]),
+        (
+            "import irc.driver, irc.frontends.onnx, irc.backends.onnx, irc.backends.triton",
+            ["torch", "triton", "sympy", "onnxruntime"],
+        ),
+    ],
+)  # fmt: skip
+def test_start_up_imports_little(statement: str, absent: list[str]) -> None:
+    script = f"{statement}\nimport sys\nprint([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
