@@ -9,7 +9,7 @@ from typing import Any
 from irc.diagnostics import IrcError
 from irc.dims import Expr, bounds
 from irc.interpreter import evaluate_operation
-from irc.ir import Module, Operation
+from irc.ir import Module, Operation, Value
 from irc.op import Builder, const
 from irc.pass_manager import Pass, PassContext
 from irc.weights import INLINE_LIMIT, Tensor
@@ -27,9 +27,10 @@ class Fold(Pass):
     cap: bytes that a result may have though its operands have fewer.
 
     A result may be as large as its operands together, or `cap`. So int8 weights are not blown up to floats.
-    Views of large constants (a transposed weight) stay views, for a copy would gain nothing, and so does what
-    merely repeats its operand, beyond a few elements. Externs and effects are never folded; an operation that
-    fails (an index out of range) is left to fail where it runs. New constants are called after the value.
+    Views of large constants (a transposed weight) stay views, for a copy would gain nothing (a reshape copies
+    nothing), and so does what merely repeats its operand, beyond a few elements. Externs and effects are never
+    folded; an operation that fails (an index out of range) is left to fail where it runs. New constants are called
+    after the value.
 
     Before: %a = const 2; %b = const 3; %y = mul %a, %b        After: %y = const 6
     """
@@ -67,7 +68,8 @@ class Fold(Pass):
         if operation.name in REPEATING:
             return all(bounds(result.type.elements)[1] <= INLINE_LIMIT for result in operation.results)
         read = sum(bounds(value.type.nbytes)[1] for value in operation.inputs)
-        return sum(sizes) <= (self.cap if definition.is_view else max(read, self.cap))
+        moves = definition.is_view and operation.name != "reshape"
+        return sum(sizes) <= (self.cap if moves else max(read, self.cap))
 
 
 def _mentions_dims(attribute: Any) -> bool:
@@ -87,16 +89,25 @@ def _evaluate(operation: Operation) -> Sequence[Any] | None:
         return None  # it fails when it runs, with the place and the inputs that led there
 
 
+def _name(result: Value, operation: Operation, names: set[str | None]) -> str:
+    """What to call a large constant: as its value, or, where that has only a number, after what it came from."""
+    stem = result.name
+    if result.is_anonymous:
+        origins = [value.operation for value in operation.inputs if value.operation is not None]
+        stem = next((name for origin in origins if (name := origin.attributes["value"].name)), "folded")
+    name, count = stem, 1
+    while name in names:
+        name, count = f"{stem}.{count}", count + 1
+    names.add(name)
+    return name
+
+
 def _replace(operation: Operation, arrays: Sequence[Any], names: set[str | None]) -> None:
     constants = []
     for result, array in zip(operation.results, arrays, strict=True):
         tensor = Tensor.of(array, result.dtype)
         if tensor.size > INLINE_LIMIT:
-            name, count = result.name, 1
-            while name in names:
-                name, count = f"{result.name}.folded{count}", count + 1
-            names.add(name)
-            tensor = tensor.renamed(name)
+            tensor = tensor.renamed(_name(result, operation, names))
         with Builder.before_operation(operation, operation.location.by("fold")):
             constants.append(const(value=tensor))
     inputs = [value.operation for value in operation.inputs if value.operation is not None]

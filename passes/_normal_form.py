@@ -1,0 +1,427 @@
+"""One normal form for primitive float arithmetic, in which spellings of a function become the same term.
+
+    add(c, {term: coefficient})      sub, neg and multiplication by numbers dissolve in it
+    mul({base: exponent})            div, sqrt, pow, reciprocal and square dissolve in it
+    reductions keep their dims and run over the last axes; numbers leave sums, dots and views
+    a dot is a product of transposed views
+    views (reshapes, transposes) move towards the leaves; expansion moves outwards
+    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept
+
+Terms are interned, and numbers within 2e-6 of one another are one number, so two values compute the same
+function over the reals when their terms are one object. What would change the domain is not simplified: x*x/x is
+not x, sqrt(x*x) is not x, sqrt(x)*sqrt(x) is not x, x - x is not 0. Infinities and NaN from overflow within are
+the only differences left.
+
+A normalizer sees what leads to given leaves, which are opaque: `bind` them first, then ask for `term`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+from irc import dims
+from irc.dims import Dim
+from irc.ir import Operation, Value
+from irc.op import const
+from irc.passes import _views
+from irc.passes.cse import freeze
+from irc.rewrite import TOLERANCE, constant_of
+
+Shape = tuple[Dim, ...]
+ROUNDED = ("f16", "bf16", "f32", "f64")
+
+
+class Term:
+    """A node of the normal form; `parts` tells its kind's content. Identity is equality within a normalizer."""
+
+    __slots__ = ("kind", "parts", "serial", "shape")
+
+    def __init__(self, kind: str, parts: tuple[Any, ...], shape: Shape, serial: int) -> None:
+        self.kind, self.parts, self.shape, self.serial = kind, parts, shape, serial
+
+    def __repr__(self) -> str:
+        return f"{self.kind}{self.parts}:{list(self.shape)}"
+
+
+class Normalizer:
+    """Makes terms; interning is per normalizer, so compare only terms of one."""
+
+    def __init__(self) -> None:
+        self._terms: dict[Hashable, Term] = {}
+        self._numbers: list[float] = []
+        self._values: dict[Value, Term] = {}
+
+    # -- terms -------------------------------------------------------------------------------------------------
+
+    def bind(self, value: Value, term: Term | None = None) -> Term:
+        """Make a value opaque, or let it stand for a term."""
+        self._values[value] = self.make("leaf", (value,), value.shape) if term is None else term
+        return self._values[value]
+
+    def make(self, kind: str, parts: tuple[Any, ...], shape: Shape) -> Term:
+        key = (kind, parts, shape)
+        term = self._terms.get(key)
+        if term is None:
+            term = self._terms[key] = Term(kind, parts, shape, len(self._terms))
+        return term
+
+    def snap(self, number: float) -> float:
+        """The number that stands for all within the tolerance."""
+        for known in self._numbers:
+            if known == number and math.copysign(1, known) == math.copysign(1, number):
+                return known
+            if math.isfinite(known) and known and abs(known - number) <= TOLERANCE * abs(known):
+                return known
+        self._numbers.append(number)
+        return number
+
+    def number(self, number: float) -> Term:
+        return self.make("number", (self.snap(number),), ())
+
+    def linear(self, term: Term) -> tuple[float, dict[Term, float]]:
+        """A term as constant + sum of coefficient * term."""
+        if term.kind == "number":
+            return term.parts[0], {}
+        if term.kind == "add":
+            return term.parts[0], dict(term.parts[1])
+        return 0.0, {term: 1.0}
+
+    def add(self, terms: Iterable[tuple[float, Term]]) -> Term:
+        constant, sums = 0.0, dict[Term, float]()
+        for factor, term in terms:
+            own, parts = self.linear(self.stripped(term))
+            constant += factor * own
+            for part, coefficient in parts.items():
+                sums[part] = sums.get(part, 0.0) + factor * coefficient
+        return self._sum(constant, sums)
+
+    def _sum(self, constant: float, sums: dict[Term, float]) -> Term:
+        if not sums:
+            return self.number(constant)
+        constant = self.snap(constant) if constant else 0.0
+        parts = tuple(sorted(((t, self.snap(c)) for t, c in sums.items()), key=lambda part: part[0].serial))
+        if not constant and len(parts) == 1 and parts[0][1] == 1.0:
+            return parts[0][0]
+        return self.make("add", (constant, parts), broadcast(term.shape for term, _ in parts))
+
+    def factors(self, term: Term) -> tuple[float, dict[Term, float]]:
+        """A term as coefficient * product of base ** exponent."""
+        if term.kind == "number":
+            return term.parts[0], {}
+        if term.kind == "mul":
+            return 1.0, dict(term.parts)
+        if term.kind == "add":
+            constant, parts = term.parts
+            first = parts[0][1]
+            if len(parts) == 1 and not constant:
+                coefficient, bases = self.factors(parts[0][0])
+                return first * coefficient, bases
+            if first not in (0.0, 1.0) and math.isfinite(first):
+                return first, {self._sum(constant / first, {t: c / first for t, c in parts}): 1.0}
+        return 1.0, {term: 1.0}
+
+    def mul(self, terms: Iterable[Term]) -> Term:
+        coefficient, product = 1.0, dict[Term, float]()
+        for term in terms:
+            own, bases = self.factors(self.stripped(term))
+            coefficient *= own
+            for base, exponent in bases.items():
+                if base not in product:
+                    product[base] = exponent
+                elif _may_add(product[base], exponent):
+                    product[base] += exponent
+                else:  # x * 1/x is 1 only where x is neither 0 nor infinite: they stay two factors
+                    apart = self.make("power", (base, exponent), base.shape)
+                    product[apart] = product.get(apart, 0.0) + 1.0
+        return self.scaled(coefficient, self._product(product))
+
+    def _product(self, product: dict[Term, float]) -> Term | None:
+        if not product:
+            return None
+        parts = tuple(sorted(((b, self.snap(e)) for b, e in product.items()), key=lambda part: part[0].serial))
+        if len(parts) == 1 and parts[0][1] == 1.0:
+            return parts[0][0]
+        return self.make("mul", parts, broadcast(base.shape for base, _ in parts))
+
+    def scaled(self, coefficient: float, term: Term | None) -> Term:
+        """coefficient * term."""
+        if term is None:
+            return self.number(coefficient)
+        constant, parts = self.linear(term)
+        return self._sum(coefficient * constant, {part: coefficient * own for part, own in parts.items()})
+
+    def power(self, term: Term, exponent: float) -> Term:
+        """term ** exponent; exponents merge where that keeps the domain and the sign."""
+        coefficient, bases = self.factors(self.stripped(term))
+        if float(exponent).is_integer() and (coefficient or exponent > 0):
+            raised = {base: own * exponent for base, own in bases.items()}
+            return self.scaled(_raised(coefficient, exponent), self._product(raised))
+        if coefficient > 0 and len(bases) == 1:
+            ((base, own),) = bases.items()
+            merges = not float(own).is_integer() or own % 2 == 1
+            inner = {base: own * exponent} if merges else {self.make("mul", ((base, own),), base.shape): exponent}
+            return self.scaled(_raised(coefficient, exponent), self._product(inner))
+        if coefficient > 0 and bases:
+            product = self._product(bases)
+            assert product is not None
+            return self.scaled(_raised(coefficient, exponent), self._product({product: exponent}))
+        whole = self.stripped(term)
+        return self.make("power", (whole, self.snap(exponent)), whole.shape)
+
+    def pointwise(self, name: str, operands: Sequence[Term], attributes: Hashable, commutative: bool) -> Term:
+        parts = [self.stripped(operand) for operand in operands]
+        if commutative:
+            parts.sort(key=lambda part: part.serial)
+        return self.make("pointwise", (name, attributes, *parts), broadcast(part.shape for part in parts))
+
+    # -- views -------------------------------------------------------------------------------------------------
+
+    def stripped(self, term: Term) -> Term:
+        """An operand of a pointwise operation: without expansion and without leading axes of size 1."""
+        while term.kind == "expand":
+            term = term.parts[0]
+        lead = 0
+        while lead < len(term.shape) and term.shape[lead] == 1:
+            lead += 1
+        return self.reshaped(term, term.shape[lead:]) if lead else term
+
+    def expanded(self, term: Term, shape: Shape) -> Term:
+        if term.kind == "expand":
+            term = term.parts[0]
+        return term if term.shape == shape else self.make("expand", (term,), shape)
+
+    def reshaped(self, term: Term, shape: Shape) -> Term:
+        if term.shape == shape:
+            return term
+        if shape == (1,) * (len(shape) - len(term.shape)) + term.shape:
+            return self.expanded(term, shape)
+        if term.kind == "expand":
+            (inner,) = term.parts
+            if term.shape == (1,) * (len(term.shape) - len(inner.shape)) + inner.shape:
+                return self.reshaped(inner, shape)
+        plan = _insertion(term.shape, shape)
+        if plan is not None:
+            inward = self._inward(term, lambda part, aligned: self.reshaped(part, _inserted(aligned, plan)))
+            if inward is not None:
+                return self.expanded(inward, shape)
+        elif term.kind in ("add", "mul", "pointwise") and self._same_shape(term):
+            inward = self._inward(term, lambda part, _: self.reshaped(part, shape))
+            assert inward is not None
+            return self.expanded(inward, shape)
+        return self._viewed(term, lambda view: view.reshaped(shape), shape, ("reshape",))
+
+    def transposed(self, term: Term, permutation: tuple[int, ...]) -> Term:
+        if permutation == tuple(range(len(permutation))):
+            return term
+        shape = tuple(term.shape[axis] for axis in permutation)
+        inward = self._inward(term, lambda part, aligned: self.transposed(self.reshaped(part, aligned), permutation))
+        if inward is not None:
+            return self.expanded(inward, shape)
+        return self._viewed(term, lambda view: view.transposed(permutation), shape, ("transpose", permutation))
+
+    def _inward(self, term: Term, change: Any) -> Term | None:
+        """Apply a view to the parts of a pointwise term; `change` gets each with its shape at the term's rank."""
+        rank = len(term.shape)
+
+        def at(part: Term) -> Term:
+            aligned = (1,) * (rank - len(part.shape)) + part.shape
+            return part if not part.shape else change(part, aligned)
+
+        if term.kind == "add":
+            constant, parts = term.parts
+            return self.add([(constant, self.number(1.0)), *((c, at(part)) for part, c in parts)])
+        if term.kind == "mul":
+            return self.mul([self.power(at(base), exponent) for base, exponent in term.parts])
+        if term.kind == "power":
+            return self.power(at(term.parts[0]), term.parts[1])
+        if term.kind == "pointwise":
+            name, attributes, *parts = term.parts
+            return self.pointwise(name, [at(part) for part in parts], attributes, name in COMMUTATIVE)
+        return None
+
+    def _same_shape(self, term: Term) -> bool:
+        if term.kind == "pointwise":
+            parts = list(term.parts[2:])
+        else:
+            parts = [part for part, _ in (term.parts[1] if term.kind == "add" else term.parts)]
+        return all(not part.shape or part.shape == term.shape for part in parts)
+
+    def _viewed(self, term: Term, step: Any, shape: Shape, otherwise: Hashable) -> Term:
+        whole, inner = term.shape, term
+        if term.kind == "expand" and whole == (1,) * (len(whole) - len(term.parts[0].shape)) + term.parts[0].shape:
+            (inner,) = term.parts  # it only adds axes of size 1, as a reshape would
+        base, view = inner.parts if inner.kind == "view" else (inner, None)
+        if not any(dims.bounds(size)[0] < 1 for size in base.shape):
+            view = view if view is not None else _views.identity(base.shape)
+            view = view.reshaped(whole) if inner is not term else view
+            view = step(view) if view is not None else None
+            if view is not None:
+                if view.is_row_major and base.shape == shape:
+                    return base
+                joined = _views.View(base.shape, (view.digits,))  # the order of digits; the shape is the term's
+                grouped = joined.reshaped(shape)
+                return self.make("view", (base, grouped if grouped is not None else view), shape)
+        return self.make("moved", (term, otherwise), shape)
+
+    # -- reductions and products -------------------------------------------------------------------------------
+
+    def reduced(self, name: str, term: Term, axes: tuple[int, ...]) -> Term:
+        """A reduction that keeps dims, over the last axes of a transposed operand; numbers leave a sum."""
+        rank = len(term.shape)
+        order = (*(axis for axis in range(rank) if axis not in axes), *axes)
+        if order != tuple(range(rank)):
+            last = self.reduced(name, self.transposed(term, order), tuple(range(rank - len(axes), rank)))
+            return self.transposed(last, tuple(order.index(axis) for axis in range(rank)))
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(term.shape))
+        if name == "reduce_sum":
+            whole = term.parts[0] if term.kind == "expand" else term
+            coefficient, inner = self._content(whole)
+            return self.scaled(coefficient, self.make(name, (self.expanded(inner, term.shape), axes), shape))
+        return self.make(name, (term, axes), shape)
+
+    def _content(self, term: Term) -> tuple[float, Term]:
+        """The number that a term of one summand is multiplied by, and the rest."""
+        if term.kind == "add" and not term.parts[0] and len(term.parts[1]) == 1:
+            ((inner, coefficient),) = term.parts[1]
+            return coefficient, inner
+        return 1.0, term
+
+    def dot(self, x: Term, y: Term, batch: tuple[tuple[int, int], ...], contract: tuple[tuple[int, int], ...]) -> Term:
+        sides, coefficients = [], []
+        for side, term, last in ((0, x, True), (1, y, False)):
+            both = [pair[side] for pair in batch]
+            summed = [pair[side] for pair in contract]
+            free = [axis for axis in range(len(term.shape)) if axis not in both and axis not in summed]
+            order = tuple([*both, *free, *summed] if last else [*both, *summed, *free])
+            whole = term.parts[0] if term.kind == "expand" else term
+            coefficient, inner = self._content(whole)
+            coefficients.append(coefficient)
+            sides.append(self.transposed(self.expanded(inner, term.shape), order))
+        counts = len(batch), len(contract)
+        shape = sides[0].shape[: len(sides[0].shape) - counts[1]] + sides[1].shape[counts[0] + counts[1] :]
+        return self.scaled(math.prod(coefficients), self.make("dot", (*sides, *counts), shape))
+
+    # -- from operations ---------------------------------------------------------------------------------------
+
+    def term(self, value: Value) -> Term:
+        """The normal form of a value, down to the bound ones."""
+        found = self._values.get(value)
+        if found is None:
+            found = self._values[value] = self._of_result(value)
+        return found
+
+    def _of_result(self, value: Value) -> Term:
+        operation = value.operation
+        if operation is None or operation.regions or not all(result.type.is_ranked for result in operation.results):
+            return self.make("leaf", (value,), value.shape)
+        definition: Any = operation.definition
+        if definition is const:
+            found = constant_of(value)
+            if found is None or value.dtype.kind == "complex":
+                return self.make("leaf", (value,), value.shape)
+            return self.expanded(self.number(float(found)), value.shape)
+        if definition.is_named:
+            types = [None if operand is None else operand.type for operand in operation.operands]
+            body = definition.body(types, operation.attributes)
+            return self.of_body(body, [self.term(operand) for operand in operation.inputs])[value.index]
+        if definition.is_pointwise:
+            return self.expanded(self._of_pointwise(operation), value.shape)
+        return self._of_other(operation, value)
+
+    def of_body(self, body: Any, operands: Sequence[Term]) -> list[Term]:
+        """The terms that a body returns on these operands. Bodies are shared, so nothing of it is kept."""
+        inner = Normalizer()
+        inner._terms, inner._numbers = self._terms, self._numbers
+        for argument, operand in zip(body.arguments, operands, strict=True):
+            inner.bind(argument, operand)
+        return [inner.term(value) for value in body.returned]
+
+    def _of_pointwise(self, operation: Operation) -> Term:
+        name, result = operation.name, operation.results[0]
+        terms = [self.term(operand) for operand in operation.inputs]
+        is_float = all(value.dtype.is_float for value in (*operation.inputs, result))
+        if name == "cast" and is_float and {operation.inputs[0].dtype.name, result.dtype.name} <= set(ROUNDED):
+            return terms[0]
+        if is_float:
+            if name in ("add", "sub"):
+                return self.add([(1.0, terms[0]), (1.0 if name == "add" else -1.0, terms[1])])
+            if name == "neg":
+                return self.add([(-1.0, terms[0])])
+            if name == "mul":
+                return self.mul(terms)
+            if name == "div":
+                return self.mul([terms[0], self.power(terms[1], -1.0)])
+            if name == "sqrt":
+                return self.power(terms[0], 0.5)
+            if name == "pow" and self.stripped(terms[1]).kind == "number":
+                return self.power(terms[0], self.stripped(terms[1]).parts[0])
+        attributes = (operation.results[0].dtype.name, *((k, freeze(v)) for k, v in operation.attributes.items()))
+        return self.pointwise(name, terms, attributes, name in COMMUTATIVE)
+
+    def _of_other(self, operation: Operation, value: Value) -> Term:
+        name, attributes = operation.name, operation.attributes
+        terms = [self.term(operand) for operand in operation.inputs]
+        if name == "reshape":
+            return self.reshaped(terms[0], value.shape)
+        if name == "expand":
+            return self.expanded(terms[0], value.shape)
+        if name == "transpose":
+            rank = value.rank
+            return self.transposed(terms[0], tuple(axis % rank for axis in attributes["permutation"]))
+        if name in REDUCTIONS and operation.inputs[0].dtype.is_float:
+            rank = max(operation.inputs[0].rank, 1)
+            axes = tuple(sorted(axis % rank for axis in attributes["axes"]))
+            return self.reshaped(self.reduced(name, terms[0], axes), value.shape)
+        if name == "dot" and value.dtype.is_float:
+            return self.dot(terms[0], terms[1], attributes["batch"], attributes["contract"])
+        frozen = tuple((key, freeze(attribute)) for key, attribute in attributes.items())
+        absent = tuple(operand is None for operand in operation.operands)
+        return self.make("other", (name, frozen, absent, value.index, value.dtype.name, *terms), value.shape)
+
+
+REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+COMMUTATIVE = ("minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "add", "mul")
+
+
+def broadcast(shapes: Iterable[Shape]) -> Shape:
+    """The common shape of terms, aligned at the last axis."""
+    result: Shape = ()
+    for shape in shapes:
+        if shape == result or not shape:
+            continue
+        rank = max(len(result), len(shape))
+        pairs = zip((1,) * (rank - len(result)) + result, (1,) * (rank - len(shape)) + shape, strict=True)
+        result = tuple(dims.broadcast(a, b) for a, b in pairs)
+    return result
+
+
+def _may_add(a: float, b: float) -> bool:
+    """Whether x**a * x**b is x**(a + b) on the same domain."""
+    if (a < 0) != (b < 0):
+        return False
+    return (a.is_integer() and b.is_integer()) or not float(a + b).is_integer()
+
+
+def _raised(number: float, exponent: float) -> float:
+    try:
+        return float(number**exponent)
+    except OverflowError:
+        return math.inf
+
+
+Plan = tuple["int | None", ...]
+
+
+def _insertion(before: Shape, after: Shape) -> Plan | None:
+    """Which axis of `before` each axis of `after` is, None for a new axis of size 1; None unless only axes of size 1
+    come and go."""
+    if [size for size in before if size != 1] != [size for size in after if size != 1]:
+        return None
+    large = iter(axis for axis, size in enumerate(before) if size != 1)
+    return tuple(None if size == 1 else next(large) for size in after)
+
+
+def _inserted(shape: Shape, plan: Plan) -> Shape:
+    return tuple(1 if axis is None else shape[axis] for axis in plan)

@@ -1,0 +1,597 @@
+"""Raise: find named operations that a graph spells out."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, get_args, get_origin
+
+from irc.diagnostics import IrcError
+from irc.dims import DimError
+from irc.ir import Block, Module, Operation, Value
+from irc.op import Builder, OperationDefinition, const, trace
+from irc.ops import (
+    attention,
+    celu,
+    dequantize,
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    layer_norm,
+    leaky_relu,
+    log_softmax,
+    log_sum_exp,
+    mish,
+    quick_gelu,
+    reduce_mean,
+    relu,
+    reshape,
+    rms_norm,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    transpose,
+)
+from irc.pass_manager import Pass, PassContext
+from irc.passes._normal_form import Normalizer, Term
+from irc.rewrite import constant_of, erase_dead
+from irc.types import TensorType
+
+# What is looked for. Of two that share a root the first one wins.
+RAISED = (
+    layer_norm, rms_norm, softmax, log_softmax, log_sum_exp, gelu, silu, quick_gelu, mish, softplus, sigmoid, selu, elu,
+    celu, hard_swish, hard_sigmoid, softsign, leaky_relu, relu, reduce_mean,
+)  # fmt: skip
+
+# Operations in which spellings differ; all others are counted, and tell functions apart.
+SOFT = frozenset(
+    ("add", "sub", "mul", "div", "neg", "sqrt", "pow", "cast", "reshape", "transpose", "expand", "const", "dim",
+     "return", "yield")
+)  # fmt: skip
+LARGEST_SLICE = 40  # operations; flax's layer norm has 17
+MOVABLE = (layer_norm, rms_norm)  # may stand between transposes: their axis is the last
+
+
+@dataclass
+class Raise(Pass):
+    """Replace subgraphs by the named operations that they spell out: gelu, softmax, layer_norm, attention and so on.
+
+    A guess is made from few hints: which transcendental functions and reductions lie between a value and its root.
+    It is then proven: the subgraph and the body (or a spelling) of the named operation, traced on the same values,
+    must have the same normal form over the reals, with constants within 2e-6 (passes/_normal_form.py). So nothing
+    is raised by its looks, nor where a constant or an axis is wrong.
+
+    What a graph spells is taken for the function that it means, so roundings may differ within the operation: at
+    `--numerics exact` only int8 weights with their scale are recognised, as `dequantize`, which is exact. A
+    subgraph is left alone where another operation reads one of its transcendentals or reductions, which would then
+    be computed twice.
+    """
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        raised: Counter[str] = Counter()
+        for function in module.functions.values():
+            for block in [function.block, *(r.block for operation in function.walk() for r in operation.regions)]:
+                raised += raise_block(block, exact=context.numerics == "exact")
+        for name, count in sorted(raised.items()):
+            context.count("raise", name, count)
+        return bool(raised)
+
+
+def raise_block(block: Block, exact: bool = False) -> Counter[str]:
+    """Raise within a block, from its end: what contains others comes first. Returns how many of each."""
+    raised: Counter[str] = Counter()
+    finders = [raise_dequantize] if exact else [raise_dequantize, raise_function]
+    for find in [*finders, *([] if exact else [raise_attention])]:
+        for operation in list(block)[::-1]:
+            if operation.block is block and len(operation.results) == 1 and operation.result.type.is_ranked:
+                name = find(operation)
+                if name is not None:
+                    raised[name] += 1
+    return raised
+
+
+def _put(root: Operation, result: Value) -> None:
+    operation = root.result.operation
+    assert operation is root
+    inputs = [value.operation for value in root.inputs if value.operation is not None]
+    root.replace([result])
+    erase_dead(inputs)
+
+
+# -- functions of one value, with constant parameters ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to spell a named operation: its body (index None) or a spelling, with some attributes fixed."""
+
+    definition: OperationDefinition
+    index: int | None
+    fixed: tuple[tuple[str, Any], ...]
+
+    def body(self, types: Sequence[TensorType], attributes: dict[str, Any]) -> Any:
+        normal = self.definition.normalize(attributes)
+        if self.index is None:
+            return self.definition.body(types, normal)
+        return self.definition.spelled(self.index, types, normal)
+
+
+Signature = frozenset[tuple[str, int]]
+
+
+@lru_cache(maxsize=1)
+def forms() -> dict[Signature, list[Form]]:
+    """Every form by its signature, read off a trace at sample types."""
+    table: dict[Signature, list[Form]] = {}
+    for definition in RAISED:
+        choices = [
+            (name, get_args(spec.annotation))
+            for name, spec in definition.attribute_specs.items()
+            if get_origin(spec.annotation) is Literal
+        ]
+        for fixed in itertools.product(*([(name, value) for value in values] for name, values in choices)):
+            for index in (None, *range(len(definition.spellings))):
+                form = Form(definition, index, fixed)
+                required = {"axes": (1,)} if "axes" in definition.attribute_specs else {}
+                module = trace(lambda x: x, "f32[B, 8]")
+                body = form.body([module.main.arguments[0].type], {**required, **dict(fixed)})
+                table.setdefault(frozenset(signature_of_body(body).items()), []).append(form)
+    return table
+
+
+def signature_of_body(body: Any) -> Counter[str]:
+    total: Counter[str] = Counter()
+    seen: set[Any] = set()
+    for operation in body.block:
+        key = (operation.definition, tuple(operation.operands), tuple(operation.attributes.items()))
+        if operation.definition is const or key not in seen:
+            seen.add(key)
+            total += signature(operation)
+    return total
+
+
+def signature(operation: Operation) -> Counter[str]:
+    """The operations that spellings share, counted; those in the body of a named one."""
+    definition: Any = operation.definition
+    if operation.name in SOFT:
+        return Counter()
+    if definition.is_named and operation.results[0].type.is_ranked:
+        types = [None if value is None else value.type for value in operation.operands]
+        return signature_of_body(definition.body(types, operation.attributes))
+    return Counter({operation.name: 1})
+
+
+@dataclass
+class Slice:
+    """What lies between a value `x` and a root: operations, constant arrays, and numbers."""
+
+    x: Value
+    operations: list[Operation]
+    parameters: list[Value]
+    numbers: list[Any]
+    signature: Counter[str]
+
+
+@dataclass
+class Frontier:
+    """The values that a growing slice reads, producers in program order, last first."""
+
+    root: Operation
+    open: dict[Value, None] = field(default_factory=dict)
+    heap: list[tuple[int, Operation]] = field(default_factory=list)
+    parameters: list[Value] = field(default_factory=list)
+    numbers: list[Any] = field(default_factory=list)
+
+    def read(self, operation: Operation) -> None:
+        for value in operation.inputs:
+            made = value.operation
+            if made is not None and made.definition is const:
+                number = constant_of(value)
+                if number is not None:
+                    self.numbers.append(number)
+                elif value not in self.parameters:
+                    self.parameters.append(value)
+            elif value not in self.open:
+                self.open[value] = None
+                if made is not None and made.block is self.root.block:
+                    heapq.heappush(self.heap, (-made._order, made))
+
+
+def slices(root: Operation) -> Iterator[Slice]:
+    """The slices from `root` down to a single value, smallest first."""
+    table = forms()
+    frontier = Frontier(root)
+    operations = [root]
+    found = signature(root)
+    frontier.read(root)
+    while len(operations) < LARGEST_SLICE:
+        if not any(found <= Counter(dict(known)) for known in table):
+            return
+        if len(frontier.open) == 1:
+            (x,) = frontier.open
+            yield Slice(x, list(operations), list(frontier.parameters), list(frontier.numbers), found)
+        if not frontier.heap:
+            return
+        _, made = heapq.heappop(frontier.heap)
+        if made.regions or made.has_effect or made.symbols or not all(r.type.is_ranked for r in made.results):
+            return
+        for result in made.results:
+            frontier.open.pop(result, None)
+        operations.append(made)
+        found = found + signature(made)
+        frontier.read(made)
+
+
+def raise_function(root: Operation) -> str | None:
+    """Replace `root` if it computes a known function of one value; returns the function's name."""
+    if not root.result.dtype.is_float or root.name in ("const", "reshape", "transpose", "expand", "return", "yield"):
+        return None
+    if root.definition in RAISED:
+        return None
+    table = forms()
+    best: Proof | None = None
+    for part in slices(root):
+        if best is not None and best.part.signature == part.signature:
+            continue  # a larger slice is better only where it holds more than arithmetic: softmax with its maximum
+        candidates = table.get(frozenset(part.signature.items()), ())
+        if not candidates or not part.x.dtype.is_float or not part.x.type.is_ranked or _is_shared(part):
+            continue
+        normalizer = Normalizer()
+        leaves = {value: normalizer.bind(value) for value in (part.x, *part.parameters)}
+        try:
+            wanted = normalizer.term(root.result)
+        except DimError:
+            continue
+        proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in candidates)
+        best = next((proof for proof in proofs if proof is not None), best)
+    if best is None:
+        return None
+    _put(root, _build(root, best))
+    return best.definition.name
+
+
+def _is_shared(part: Slice) -> bool:
+    """Whether something outside reads an operation that is worth raising, so that it would be computed twice."""
+    inner = part.operations[1:]
+    own = set(part.operations)
+    return any(
+        user not in own for operation in inner if signature(operation) for r in operation.results for user in r.users()
+    )
+
+
+@dataclass
+class Arrangement:
+    """The operands of a guess: x, perhaps transposed so that the reduced axis is last, and the parameters."""
+
+    permutation: tuple[int, ...] | None
+    parameters: Sequence[Value]
+    rank: int
+
+    def types(self, x: Value) -> list[TensorType]:
+        first = x.type if self.permutation is None else x.type.with_shape(x.shape[axis] for axis in self.permutation)
+        return [first, *(value.type.with_shape(self.shape(value)) for value in self.parameters)]
+
+    def shape(self, value: Value) -> tuple[Any, ...]:
+        """A parameter's shape beside x: transposed with it, and without leading axes of size 1."""
+        shape = (1,) * (self.rank - value.rank) + value.shape
+        if self.permutation is not None:
+            shape = tuple(shape[axis] for axis in self.permutation)
+        return tuple(itertools.dropwhile(lambda size: size == 1, shape))
+
+    def is_possible(self) -> bool:
+        """Parameters are reshaped, never moved: only one axis may be larger than 1 where x is transposed."""
+        fits = all(value.rank <= self.rank for value in self.parameters)
+        moved = self.permutation is not None
+        return fits and not (moved and any(sum(size != 1 for size in value.shape) > 1 for value in self.parameters))
+
+
+@dataclass
+class Proof:
+    """A named operation on operands and attributes that is proven to compute what a slice does."""
+
+    definition: OperationDefinition
+    part: Slice
+    arrangement: Arrangement
+    attributes: dict[str, Any]
+
+
+def _prove(
+    form: Form, root: Operation, part: Slice, normalizer: Normalizer, leaves: dict[Value, Term], wanted: Term
+) -> Proof | None:
+    """The first operands and attributes for which the form has the normal form of the slice."""
+    definition, x = form.definition, part.x
+    if len(part.parameters) > len(definition.operand_specs) - 1:
+        return None
+    for arrangement in _arrangements(definition, part):
+        types = arrangement.types(x)
+        for attributes in _attributes(form, part, arrangement):
+            try:
+                body = form.body(types, attributes)
+                terms = [leaves[x]]
+                if arrangement.permutation is not None:
+                    terms = [normalizer.transposed(leaves[x], arrangement.permutation)]
+                terms += [normalizer.reshaped(leaves[p], arrangement.shape(p)) for p in arrangement.parameters]
+                (found,) = normalizer.of_body(body, terms)
+                if arrangement.permutation is not None:
+                    found = normalizer.transposed(found, inverse(arrangement.permutation))
+            except (IrcError, DimError):
+                continue  # these operands or attributes have no meaning here
+            if found is wanted and found.shape == root.result.shape:
+                return Proof(definition, part, arrangement, attributes)
+    return None
+
+
+def _build(root: Operation, proof: Proof) -> Value:
+    """The named operation, before `root`."""
+    definition, arrangement, x = proof.definition, proof.arrangement, proof.part.x
+    permutation = arrangement.permutation
+    with Builder.before_operation(root, root.location.by(f"raise({definition.name})")):
+        operands = [x if permutation is None else transpose(x, permutation=permutation)]
+        for value in arrangement.parameters:
+            shape = arrangement.shape(value)
+            operands.append(value if value.shape == shape else reshape(value, shape=shape))
+        name = "" if permutation is None else root.result.name  # the transpose back may cancel with another one
+        result: Value = definition(*operands, name=name, **proof.attributes)
+        return result if permutation is None else transpose(result, permutation=inverse(permutation))
+
+
+def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
+    return tuple(permutation.index(axis) for axis in range(len(permutation)))
+
+
+def _arrangements(definition: OperationDefinition, part: Slice) -> Iterator[Arrangement]:
+    rank = part.x.rank
+    permutations: list[tuple[int, ...] | None] = [None]
+    if definition in MOVABLE:
+        for axis in _reduced_axes(part):
+            if len(axis) == 1 and axis[0] != rank - 1 and axis[0] < rank:
+                rest = [other for other in range(rank) if other != axis[0]]
+                permutations.append((*rest, axis[0]))
+    for permutation in permutations:
+        for parameters in itertools.permutations(part.parameters):
+            arrangement = Arrangement(permutation, parameters, rank)
+            if arrangement.is_possible():
+                yield arrangement
+
+
+def _reduced_axes(part: Slice) -> list[tuple[int, ...]]:
+    """The axes over which the slice reduces, counted from the front, each choice once."""
+    found = []
+    for operation in part.operations:
+        axes = operation.attributes.get("axes")
+        if axes is not None and operation.inputs:
+            rank = max(operation.inputs[0].rank, 1)
+            found.append(tuple(sorted(axis % rank for axis in axes)))
+    return list(dict.fromkeys(found))
+
+
+def _attributes(form: Form, part: Slice, arrangement: Arrangement) -> Iterator[dict[str, Any]]:
+    """Attributes to try: floats from the numbers of the slice, axes from its reductions."""
+    fixed = dict(form.fixed)
+    choices: list[list[tuple[str, Any]]] = []
+    axes = _reduced_axes(part)
+    for name, spec in form.definition.attribute_specs.items():
+        if name in fixed:
+            continue
+        if name == "axis":
+            last = arrangement.rank - 1
+            values: list[Any] = [last] if arrangement.permutation is not None else [a[0] for a in axes if a] or [last]
+        elif name == "axes":
+            values = list(axes)
+        elif name == "keep_dims":
+            values = [False, True]
+        elif spec.annotation is float:
+            values = _close_to(float(spec.default), part.numbers)
+        else:
+            values = [spec.default]
+        choices.append([(name, value) for value in dict.fromkeys(values)])
+    for combination in itertools.product(*choices):
+        yield {**fixed, **dict(combination)}
+
+
+def _close_to(default: float, numbers: Iterable[Any]) -> list[float]:
+    """The default, then the numbers of the slice, the nearest in magnitude first, as a person would write them."""
+    found = {float(str(number)) for number in numbers if float(number) and math.isfinite(float(number))}
+    if not default:
+        return [default, *sorted(found)]
+    return [default, *sorted(found, key=lambda n: (abs(math.log(abs(n) / abs(default))), n))]
+
+
+# -- attention -------------------------------------------------------------------------------------------------
+
+
+def raise_attention(root: Operation) -> str | None:
+    """softmax(q @ kᵀ * scale + mask) @ v, of four axes, with scalars and views wherever they stand."""
+    if root.name not in ("matmul", "dot") or root.result.rank != 4 or not root.result.dtype.is_float:
+        return None
+    weights, v = root.inputs
+    chosen = _softmax_behind(weights)
+    if chosen is None or v.rank != 4:
+        return None
+    found = _scores_behind(chosen.inputs[0])
+    if found is None:
+        return None
+    product, mask = found
+    if product.result.rank != 4 or any(value.rank != 4 for value in product.inputs):
+        return None
+    q, k = (_without_numbers(value) for value in product.inputs)
+    if product.name == "matmul":
+        k_type = k.type.with_shape((k.shape[0], k.shape[1], k.shape[3], k.shape[2]))
+    else:
+        k_type = k.type
+    normalizer = Normalizer()
+    leaves = [normalizer.bind(value) for value in (q, k, v, *([mask] if mask is not None else []))]
+    try:
+        wanted = normalizer.term(root.result)
+        given = list(leaves)
+        if product.name == "matmul":
+            given[1] = normalizer.transposed(leaves[1], (0, 1, 3, 2))
+    except DimError:
+        return None
+    types = [q.type, k_type, v.type, *([mask.type] if mask is not None else [])]
+    numbers = [1.0, *_scales_behind(root, chosen, product)]
+    scales: list[float | None] = [None, *_close_to(1.0, numbers)]
+    for scale, rows in itertools.product(scales, ("nan", "nan_as_zero", "zero")):
+        attributes = {"scale": scale, "masked_rows": rows}
+        try:
+            body = attention.body(types, attention.normalize(attributes))
+            (term,) = normalizer.of_body(body, given)
+        except (IrcError, DimError):
+            return None
+        if term is wanted:
+            with Builder.before_operation(root, root.location.by("raise(attention)")):
+                key = transpose(k, permutation=(0, 1, 3, 2)) if product.name == "matmul" else k
+                result = attention(q, key, v, *([mask] if mask is not None else []), **attributes)
+            _put(root, result)
+            return "attention"
+    return None
+
+
+def _softmax_behind(weights: Value) -> Operation | None:
+    """The softmax from which attention weights come, through casts and what replaces NaN."""
+    for _ in range(4):
+        made = weights.operation
+        if made is None:
+            return None
+        if made.name == "softmax":
+            return made
+        if made.name == "select":
+            others = [x for x in made.operands[1:] if x is not None and constant_of(x) is None]
+            if len(others) != 1:
+                return None
+            (weights,) = others
+        elif made.name == "cast":
+            (weights,) = made.inputs
+        else:
+            return None
+    return None
+
+
+def _scores_behind(value: Value) -> tuple[Operation, Value | None] | None:
+    """The product of queries and keys, and the mask, behind the operand of a softmax."""
+    mask: Value | None = None
+    for _ in range(6):
+        made = value.operation
+        if made is None:
+            return None
+        if made.name in ("matmul", "dot"):
+            return made, mask
+        if made.name == "select":
+            condition, x, fill = made.inputs
+            if mask is not None or constant_of(fill) is None:
+                return None
+            mask, value = condition, x
+        elif made.name == "cast":
+            (value,) = made.inputs
+        elif made.name in ("add", "sub", "mul", "div"):
+            paths = [x for x in made.inputs if constant_of(x) is None]
+            inward = [x for x in paths if _leads_to_product(x)]
+            if len(inward) != 1:
+                return None
+            others = [x for x in paths if x is not inward[0]]
+            if others:
+                if mask is not None or made.name != "add":
+                    return None
+                (mask,) = others
+            (value,) = inward
+        else:
+            return None
+    return None
+
+
+def _leads_to_product(value: Value) -> bool:
+    pending, seen = [(value, 0)], 0
+    while pending and seen < 16:
+        current, depth = pending.pop()
+        seen += 1
+        made = current.operation
+        if made is None or depth > 4:
+            continue
+        if made.name in ("matmul", "dot"):
+            return True
+        if made.name in ("add", "sub", "mul", "div", "cast", "select"):
+            pending += [(x, depth + 1) for x in made.inputs]
+    return False
+
+
+def _without_numbers(value: Value) -> Value:
+    """A value before it was multiplied by numbers."""
+    while value.operation is not None and value.operation.name in ("mul", "div"):
+        x, y = value.operation.inputs
+        if constant_of(y) is not None and x.type == value.type:
+            value = x
+        elif constant_of(x) is not None and y.type == value.type and value.operation.name == "mul":
+            value = y
+        else:
+            break
+    return value
+
+
+def _scales_behind(root: Operation, chosen: Operation, product: Operation) -> list[float]:
+    """The number by which queries and keys are multiplied on the way to the softmax."""
+    scale = 1.0
+
+    def along(value: Value) -> Value | None:
+        nonlocal scale
+        made = value.operation
+        if made is None or made is product or made.name not in ("mul", "div", "add", "sub", "select", "cast"):
+            return None
+        numbers = [n for x in made.inputs if (n := constant_of(x)) is not None]
+        if made.name in ("mul", "div") and len(numbers) == 1:
+            scale = scale * float(numbers[0]) if made.name == "mul" else scale / float(numbers[0])
+        paths = [x for x in made.inputs if constant_of(x) is None and (_leads_to_product(x) or len(made.inputs) == 1)]
+        if made.name in ("mul", "div") and len(paths) != 1:
+            paths = [x for x in made.inputs if constant_of(x) is None]
+        return paths[0] if len(paths) == 1 else None
+
+    value: Value | None = chosen.inputs[0]
+    while value is not None and value.operation is not product:
+        value = along(value)
+    for start in product.inputs:
+        value = start
+        while value is not None:
+            made = value.operation
+            if made is None or made.name not in ("mul", "div") or _without_numbers(value) is value:
+                break
+            value = along(value)
+    return [scale]
+
+
+# -- int8 weights ----------------------------------------------------------------------------------------------
+
+
+def raise_dequantize(root: Operation) -> str | None:
+    """cast(weight) * scale, both constant -> dequantize(weight, scale): the weight stays small, the result exact."""
+    if root.name != "mul" or root.result.dtype.name not in ("f32", "f64"):
+        return None
+    for widened, scale in (root.inputs, root.inputs[::-1]):
+        made = widened.operation
+        if made is None or made.name != "cast" or not _is_constant(scale) or widened.type != root.result.type:
+            continue
+        (weight,) = made.inputs
+        if not _is_constant(weight) or not weight.dtype.is_integer or weight.dtype.bits > 16:
+            continue
+        shape = (1,) * (weight.rank - scale.rank) + scale.shape
+        large = [axis for axis, size in enumerate(shape) if size != 1]
+        if len(large) > 1 or (large and shape[large[0]] != weight.shape[large[0]]):
+            continue
+        with Builder.before_operation(root, root.location.by("raise(dequantize)")):
+            flat = tuple(shape[axis] for axis in large)
+            vector = scale if scale.shape == flat else reshape(scale, shape=flat)
+            result = dequantize(weight, vector, axis=large[0] if large else 0)
+        _put(root, result)
+        return "dequantize"
+    return None
+
+
+def _is_constant(value: Value) -> bool:
+    return value.operation is not None and value.operation.definition is const
