@@ -526,6 +526,8 @@ def _attention(
     weights = scores.softmax(-1)
     if masked_rows == "zero":
         weights = torch.where(scores.amax(-1, keepdim=True) == -INF, 0, weights)
+    elif masked_rows == "nan_as_zero":
+        weights = weights.nan_to_num(0)
     return (weights @ wide_v).to(q.dtype)
 
 
@@ -559,6 +561,9 @@ SOME_ROWS[2] = SOME_ROWS[5] = False
 _attend(3, 3, 7, 11, SOME_ROWS, onnx_too=False, masked_rows="nan")
 _attend(3, 3, 7, 11, SOME_ROWS, onnx_too=False, masked_rows="zero")
 _attend(6, 2, 7, 11, np.where(SOME_ROWS, 0.0, -INF), onnx_too=False, masked_rows="zero")
+_attend(6, 2, 7, 11, np.where(SOME_ROWS, 0.0, NAN), onnx_too=False, masked_rows="zero")
+_attend(6, 2, 7, 11, np.where(SOME_ROWS, 0.0, NAN), onnx_too=False, masked_rows="nan_as_zero")
+_attend(3, 3, 7, 11, SOME_ROWS, onnx_too=False, masked_rows="nan_as_zero")
 _attend(3, 3, 0, 11, onnx_too=False)
 _attend(3, 3, 7, 0, onnx_too=False)
 
@@ -628,7 +633,7 @@ add(
     )
 )
 DYNAMIC = ("DynamicQuantizeLinear", 11, {})
-for x in (random(3, 5), np.abs(random(3, 5)) + 1, -np.abs(random(7)), random(1), np.zeros((2, 3))):
+for x in (np.abs(random(3, 5)) + 1, -np.abs(random(7)), *(random(size) for size in range(1, 9)), np.zeros((2, 3))):
     add(Case("dynamic_quantize", [x], {}, None, DYNAMIC, (F32,)))
 
 # -- rearranging, selecting ------------------------------------------------------------------------------------
@@ -806,7 +811,7 @@ def _resize(
 
 
 SCALES = ((1.0, 1.0, 2.0, 3.0), (1.0, 1.0, 0.6, 1.7), (1.0, 1.0, 1.0, 0.5))
-SIZES = ((1, 2, 10, 3), (1, 2, 3, 14), (1, 2, 5, 1))
+SIZES = ((1, 2, 10, 3), (1, 2, 3, 14), (1, 2, 5, 1), (1, 2, 2, 2))
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
 for coordinates in COORDINATES:
     for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
@@ -1021,7 +1026,14 @@ def test_types_keep_symbols() -> None:
     assert infer("matmul", f32(B, S, 4), f32(C, 4, T)) == (f32(dims.broadcast(B, C), S, T),)
     assert infer("matmul", f32(4), f32(B, C, 4, T)) == (f32(B, C, T),)
     assert infer("layer_norm", f32(B, S, 8), f32(T), f32(8)) == (f32(B, S, 8),)
+    assert infer("layer_norm", f32(B, S), f32(T), f32(C)) == (f32(B, S),)
+    assert infer("clip", f32(B, S), f32(T), f32(C)) == (f32(B, S),)
+    assert infer("clip", f32(B, S), None, f32(C)) == (f32(B, S),)
+    assert infer("prelu", f32(B, S), f32(T)) == (f32(B, S),)
+    assert infer("gemm", f32(B, 4), f32(4, S), f32(C, T)) == (f32(B, S),)
+    assert infer("batch_norm", f32(B, S), *[f32(T)] * 4) == (f32(B, S),)
     assert infer("attention", f32(B, 6, S, 8), f32(B, 2, T, 8), f32(B, 2, T, 5), f32(B, 1, C, T)) == (f32(B, 6, S, 5),)
+    assert infer("attention", *[f32(B, 2, S, 8)] * 3, f32(C, 1, T, S)) == (f32(B, 2, S, 8),)
     assert infer("attention", *[f32(B, C, S, T)] * 3) == (f32(B, C, S, T),)
     assert infer("resize", f32(B, 3, S, 5), scales=(1.0, 1.0, 0.7, 2.0)) == (f32(B, 3, S * 7 // 10, 10),)
     assert infer("resize", f32(B, 3, S, T), sizes=(B, 3, 2 * S, 7), mode="linear") == (f32(B, 3, 2 * S, 7),)
@@ -1039,6 +1051,18 @@ def test_sizes_of_scales_are_those_of_onnx_runtime() -> None:
         for size in (1, 3, 7, 10, 30, 64, 299, 600):
             ((result,),) = (type_.dims for type_ in infer("resize", f32(size), scales=(float(np.float32(scale)),)))
             assert result == int(np.float32(scale) * np.float32(size)), (scale, size)
+
+
+def test_nearest_chooses_what_onnx_runtime_chooses() -> None:
+    """Also where positions in f32 miss an integer or a half by a rounding."""
+    for old, new in ((7, 2), (20, 6), (26, 11), (6, 14), (5, 3), (3, 31), (31, 29)):
+        x = np.arange(old, dtype=np.float32)
+        for coordinates in ("asymmetric", "half_pixel", "align_corners"):
+            for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+                (result,) = evaluate("resize", [x], {"sizes": (new,), "coordinates": coordinates, "nearest": nearest})
+                settings = {"coordinate_transformation_mode": coordinates, "nearest_mode": nearest}
+                (expected,) = run_onnx("Resize", [x, None, None, np.array([new])], settings, 19)
+                assert np.array_equal(result, expected), (old, new, coordinates, nearest)
 
 
 def test_symbolic_head_size_and_mean() -> None:

@@ -23,6 +23,7 @@ from irc.ops.pointwise import (
     div,
     equal,
     floor,
+    greater,
     greater_equal,
     less,
     less_equal,
@@ -41,6 +42,7 @@ Coordinates = Literal[
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn"
 ]
 Nearest = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+TIE = 1e-6  # a position so close to halfway is halfway, and missed it by rounding; ONNX Runtime has the same margin
 
 # -- rearranging -----------------------------------------------------------------------------------------------
 
@@ -77,11 +79,9 @@ def depth_to_space(x: AnyTensor, /, *, block: int, mode: Literal["DCR", "CRD"] =
     """
     batch, channels, height, width = x.shape
     fewer = dims.floor_divide(channels, block * block)
-    if mode == "DCR":
-        apart, order = (batch, block, block, fewer, height, width), (0, 3, 4, 1, 5, 2)
-    else:
-        apart, order = (batch, fewer, block, block, height, width), (0, 1, 4, 2, 5, 3)
-    together = transpose(reshape(x, shape=apart), permutation=order)
+    channel_axes = (block, block, fewer) if mode == "DCR" else (fewer, block, block)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    together = transpose(reshape(x, shape=(batch, *channel_axes, height, width)), permutation=order)
     return reshape(together, shape=(batch, fewer, height * block, width * block))
 
 
@@ -369,9 +369,10 @@ def _nearest(position: Value, nearest: str) -> Value:
         return floor(position)
     if nearest == "ceil":
         return ceil(position)
-    if nearest == "round_prefer_floor":
-        return ceil(sub(position, 0.5))
-    return floor(add(position, 0.5))
+    below = floor(position)
+    over = sub(position, below)
+    up = greater(over, 0.5 + TIE) if nearest == "round_prefer_floor" else greater_equal(over, 0.5 - TIE)
+    return select(up, add(below, 1), below)
 
 
 def _within(whole: Value, size: Dim) -> Value:
@@ -398,7 +399,7 @@ def _cubic(x: Value, axis: int, position: Value, size: Dim, a: float) -> Value:
     """Keys' convolution over the four nearest elements: "Cubic convolution interpolation" (1981), equation 4."""
     before = floor(position)
     share = sub(position, before)
-    total = None
+    terms = []
     for offset in (-1, 0, 1, 2):
         distance = abs_(sub(share, offset))
         if offset in (0, 1):  # at most 1 away: (a + 2)d³ - (a + 3)d² + 1
@@ -406,6 +407,5 @@ def _cubic(x: Value, axis: int, position: Value, size: Dim, a: float) -> Value:
         else:  # between 1 and 2 away: a(d³ - 5d² + 8d - 4)
             weight = mul(sub(mul(add(mul(sub(distance, 5), distance), 8), distance), 4), a)
         part = gather(x, _within(add(before, offset), size), axis=axis)
-        term = mul(part, _weight(weight, axis, x))
-        total = term if total is None else add(total, term)
-    return total
+        terms.append(mul(part, _weight(weight, axis, x)))
+    return add(add(terms[0], terms[1]), add(terms[2], terms[3]))
