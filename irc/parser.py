@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
+MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
 # The tokens of text.lark again, where parts of them are wanted.
 QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 VALUE = re.compile(rf"%({QUOTED}|[A-Za-z0-9_.$/-]+)|_")
@@ -129,7 +130,7 @@ class _Header:
 
     name: Token
     definition: OperationDefinition
-    results: list[str]
+    results: Token | None
     operands: list[Value | None]
     attributes: dict[str, Attribute]
     types: list[TensorType] | None
@@ -225,8 +226,8 @@ class _Reader:
             found = self.text[start : start + 1]
         message = f"unexpected {_clipped(found)}" if found else "the text ends too early"
         words = sorted({WORDS.get(name, f"`{name.lower()}`") for name in wanted})
-        at = (start, start + len(found.split("\n")[0]))
-        return self.error("text.syntax", message, at, ", ".join(words) or None)
+        expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
+        return self.error("text.syntax", message, (start, start + len(found.split("\n")[0])), expected)
 
     # -- the text around functions -----------------------------------------------------------------------------
 
@@ -332,10 +333,10 @@ class _Reader:
 
     # -- names, symbols, types ---------------------------------------------------------------------------------
 
-    def define(self, name: str, value: Value, token: Token) -> None:
+    def define(self, name: str, value: Value, at: At) -> None:
         if name in self.names:
             message = f"%{name} is defined twice in @{self.current.name}"
-            raise self.error("text.redefined_name", message, token)
+            raise self.error("text.redefined_name", message, at)
         self.names.add(name)
         self.scopes[-1].visible[name] = value
         self.scopes[-1].defined.append(name)
@@ -442,9 +443,9 @@ class _Reader:
         stated = None if types_token is None else self.read_types(types_token, born)
         if stated is None and results is None and definition.is_declared:
             stated = []
-        names, location = self.result_list(results), self.place(place)
+        location = self.place(place)
         self.headers.append(
-            _Header(name, definition, names, operands, given, stated, types_token, bound, location, born)
+            _Header(name, definition, results, operands, given, stated, types_token, bound, location, born)
         )
 
     def result_list(self, token: Token | None) -> list[str]:
@@ -491,8 +492,10 @@ class _Reader:
         if header.types is not None and header.types != inferred:
             message, at = f"{definition.name}: the text states {_list(header.types)}", header.types_token or header.name
             raise self.error("text.type_mismatch", message, at, _list(inferred), None, header.location)
-        operation = Operation(definition, header.operands, attributes, inferred, header.regions, names=header.results,
-                              symbols=header.born, location=header.location)  # fmt: skip
+        operation = Operation(
+            definition, header.operands, attributes, inferred, header.regions, names=self.result_list(header.results),
+            symbols=header.born, location=header.location,
+        )  # fmt: skip
         self.append(operation, header.results, header.name)
 
     def constant(self, children: list[Any]) -> None:
@@ -500,21 +503,24 @@ class _Reader:
         if value.type is None:
             raise self.error("text.syntax", "a constant without a type", value, "for example `const 0.5 : f32[]`")
         tensor = self.tensor(value)
-        names = self.result_list(results)
-        operation = Operation(const, (), {"value": tensor}, [TensorType(tensor.dtype, tensor.shape)], names=names,
-                              location=self.place(place))  # fmt: skip
-        self.append(operation, names, value.type if results is None else results)
+        operation = Operation(
+            const, (), {"value": tensor}, [TensorType(tensor.dtype, tensor.shape)], names=self.result_list(results),
+            location=self.place(place),
+        )  # fmt: skip
+        self.append(operation, results, value.type)
 
-    def append(self, operation: Operation, names: list[str], token: Token) -> None:
+    def append(self, operation: Operation, results: Token | None, at: Token) -> None:
         """Put the operation behind what the block has, and make its results known by their names."""
-        if names and len(names) != len(operation.results):
-            message = f"{operation.name} has {len(operation.results)} results, not {len(names)}"
-            raise self.error("type.operands", message, token)
         scope = self.scopes[-1]
-        for name, result in zip(names, operation.results, strict=False):
-            self.define(name, result, token)
+        if results is not None:
+            matches = list(VALUE.finditer(results))
+            if len(matches) != len(operation.results):
+                message = f"{operation.name} has {len(operation.results)} results, not {len(matches)}"
+                raise self.error("type.operands", message, results)
+            for result, match in zip(operation.results, matches, strict=True):
+                self.define(result.name, result, _within(results, match))
         scope.block.append(operation)
-        scope.at = token
+        scope.at = at
 
     # -- attributes --------------------------------------------------------------------------------------------
 

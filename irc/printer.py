@@ -182,7 +182,8 @@ def element_texts(array: np.ndarray[Any, Any], dtype: DType) -> list[str]:
         parts = flat.view(np.float32 if dtype.bits == 64 else np.float64)
         texts = element_texts(parts, from_numpy(parts.dtype))
         return [f"({real}, {imaginary})" for real, imaginary in zip(texts[::2], texts[1::2], strict=True)]
-    values = flat.astype(np.float64).tolist()
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        values = flat.astype(np.float64).tolist()
     texts = [repr(value) if dtype is F64 else _shortest(value, dtype) for value in values]
     canonical = np.full(1, np.nan).astype(dtype.numpy).tobytes()
     for index, value in enumerate(values):
@@ -196,7 +197,9 @@ def _shortest_of(value: str, dtype: DType) -> str:
     number = float.fromhex(value)
     for digits in range(1, 17):
         text = repr(float(f"{number:.{digits}g}"))
-        if float(np.float64(text).astype(dtype.numpy)) == number:
+        with np.errstate(over="ignore"):
+            rounded = float(np.float64(text).astype(dtype.numpy))
+        if rounded == number:
             return text
     return repr(number)
 

@@ -1,7 +1,7 @@
 """Random well-typed modules for Hypothesis: every dtype, symbols, odd names, locations, regions, kernels, calls.
 
-    @given(modules())
-    def test_it(module): ...
+@given(modules())
+def test_it(module): ...
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ UNARY = ("neg", "abs", "exp", "tanh", "sigmoid", "gelu", "softmax")
 KERNEL = 9  # the depth that stands for: inside a kernel, pure operations only
 BINARY = ("add", "sub", "mul", "maximum")
 names = st.one_of(
-    st.sampled_from(["x", "h.0.attn", "/h/0/Add_output_0", "a-b$", "odd name", 'quo"te', "back\\slash", "é→", "_", "//", "0"]),
+    st.sampled_from(
+        ["x", "h.0.attn", "/h/0/Add_output_0", "a-b$", "odd name", 'quo"te', "back\\slash", "é→", "_", "//", "0"]
+    ),
     st.text(min_size=1, max_size=8),
 )
 symbol_names = st.one_of(
@@ -95,7 +97,9 @@ class _Maker:
 
     def symbol(self, stem: str) -> dims.Symbol:
         low = self.draw(st.integers(0, 3))
-        return self.function.fresh_symbol(self.draw(st.one_of(st.just(stem), symbol_names)), low, low + 40, self.draw(st.integers(1, 3)))
+        return self.function.fresh_symbol(
+            self.draw(st.one_of(st.just(stem), symbol_names)), low, low + 40, self.draw(st.integers(1, 3))
+        )
 
     def dim(self, values: list[Value]) -> dims.Dim:
         known: list[dims.Dim] = [dim for value in values for dim in value.type.shape or ()]
@@ -117,9 +121,13 @@ class _Maker:
 
     def make_refine(self, values: list[Value], depth: int) -> list[Value]:
         x, symbol = self.value(values), self.symbol("u")
-        shape = self.draw(st.sampled_from([(symbol.expr,), (2 * symbol.expr, symbol.expr), (symbol.expr, symbol.expr + 1)]))
+        shape = self.draw(
+            st.sampled_from([(symbol.expr,), (2 * symbol.expr, symbol.expr), (symbol.expr, symbol.expr + 1)])
+        )
         unranked = self.extern([x], [TensorType(F32, None)])
-        operation = Builder.active().create(ops.TABLE["refine"], unranked, types=[TensorType(F32, shape)], symbols=[symbol])
+        operation = Builder.active().create(
+            ops.TABLE["refine"], unranked, types=[TensorType(F32, shape)], symbols=[symbol]
+        )
         return list(operation.results)
 
     def make_shape(self, values: list[Value], depth: int) -> list[Value]:
@@ -128,9 +136,13 @@ class _Maker:
 
     def make_wide(self, values: list[Value], depth: int) -> list[Value]:
         x = self.value(values)
-        return [ops.TABLE["cast"](ops.TABLE["cast"](x, to=self.draw(st.sampled_from(ALL[:8]))), to=F32, name=self.name())]
+        return [
+            ops.TABLE["cast"](ops.TABLE["cast"](x, to=self.draw(st.sampled_from(ALL[:8]))), to=F32, name=self.name())
+        ]
 
-    def extern(self, operands: list[Value | None], types: list[TensorType], symbols: tuple[dims.Symbol, ...] = ()) -> list[Value]:
+    def extern(
+        self, operands: list[Value | None], types: list[TensorType], symbols: tuple[dims.Symbol, ...] = ()
+    ) -> list[Value]:
         attribute = st.one_of(
             st.integers(-9, 9), st.floats(), st.text(max_size=5), tensors(), st.lists(st.text(max_size=3), max_size=2).map(tuple),
             st.lists(st.integers(-5, 5), max_size=3).map(tuple), st.booleans(),
@@ -161,7 +173,9 @@ class _Maker:
         builder, x = Builder.active(), self.value(values)
         condition = const(value=Tensor.of(True, BOOL))
         regions = [self.region(values, depth, x), self.region(values, depth, x)]
-        return list(builder.create(ops.TABLE["if"], [condition], types=[x.type], regions=regions, names=[self.name()]).results)
+        return list(
+            builder.create(ops.TABLE["if"], [condition], types=[x.type], regions=regions, names=[self.name()]).results
+        )
 
     def make_loop(self, values: list[Value], depth: int) -> list[Value]:
         builder, x = Builder.active(), self.value(values)
@@ -188,7 +202,9 @@ class _Maker:
         with Builder(block) as inside:
             inside.create(yield_, [inner[-1]])
         attributes = {"name": self.draw(names), "kind": "pointwise"}
-        return list(builder.create(ops.TABLE["kernel"], operands, attributes, regions=[region], names=[self.name()]).results)
+        return list(
+            builder.create(ops.TABLE["kernel"], operands, attributes, regions=[region], names=[self.name()]).results
+        )
 
     def make_call(self, values: list[Value], depth: int) -> list[Value]:
         callee = self.draw(st.sampled_from(self.callees))
@@ -197,7 +213,11 @@ class _Maker:
         if operand.type.shape is None or len(operand.type.shape) != 1:
             operand = self.make_shape([operand], depth)[0]
         types = [TensorType(F32, (symbol.expr,))]
-        return list(Builder.active().create(ops.TABLE["call"], [operand], {"callee": callee.name}, types=types, symbols=[symbol]).results)
+        return list(
+            Builder.active()
+            .create(ops.TABLE["call"], [operand], {"callee": callee.name}, types=types, symbols=[symbol])
+            .results
+        )
 
 
 @st.composite
@@ -205,7 +225,9 @@ def modules(draw: st.DrawFn) -> Module:
     """A module of one to three functions over f32 values; the others can be called by those behind them."""
     module = Module(draw(names))
     callees: list[Function] = []
-    for function_name in draw(st.lists(names, min_size=0, max_size=2, unique=True).map(lambda found: [*found, "main "])):
+    for function_name in draw(
+        st.lists(names, min_size=0, max_size=2, unique=True).map(lambda found: [*found, "main "])
+    ):
         function = Function(function_name, location=draw(locations))
         for symbol_name in draw(st.lists(symbol_names, min_size=1, max_size=3, unique=True)):
             low = draw(st.integers(0, 4))
@@ -220,7 +242,9 @@ def modules(draw: st.DrawFn) -> Module:
         with Builder(function.block, location=draw(locations)) as builder:
             builder.create(return_, results)
         if draw(st.booleans()):
-            function.result_names = tuple(draw(st.lists(names, min_size=len(results), max_size=len(results), unique=True)))
+            function.result_names = tuple(
+                draw(st.lists(names, min_size=len(results), max_size=len(results), unique=True))
+            )
         module.add(function)
         if is_callee:
             callees.append(function)
