@@ -122,6 +122,8 @@ class Flood:
         coordinates = complete(point)
         if step.is_view and step.name not in ("slice", "split"):
             for piece in pull(step.view(result), coordinates):
+                if piece.operand == len(step.inputs):
+                    continue  # what a pad without a value fills in: zero, which is no operand
                 if piece.coordinates or not step.inputs[piece.operand].shape:
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, (*point.guards, *piece.guards)))
         elif step.definition.is_pointwise:
