@@ -203,8 +203,7 @@ def _pull_reverse(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
 def _reversed(view: View, coordinates: Coordinates) -> Coordinates:
     axes = {axis % len(coordinates) for axis in view.attributes["axes"]}
     return tuple(
-        view.shape[axis] - 1 - coordinate if axis in axes else coordinate
-        for axis, coordinate in enumerate(coordinates)
+        view.shape[axis] - 1 - coordinate if axis in axes else coordinate for axis, coordinate in enumerate(coordinates)
     )
 
 

@@ -1,1 +1,38 @@
-"""The Triton backend: writes a folder of plain Python and Triton source."""
+"""The Triton backend: writes a folder of plain Python and Triton source that runs without irc.
+
+    emit(module, folder, targets=("sm_90",))   # kernels of the fused module as Triton, the rest as PyTorch calls
+    takes(operation)                           # whether legalize leaves an operation whole
+
+Kernels are derived anew from the `kernel` operations of the module, which are the truth. One that cannot be written
+in Triton runs as host calls instead: erasing a kernel's braces never changes what it means.
+"""
+
+from __future__ import annotations
+
+from irc.backends.triton.artefact import TARGETS, emit
+from irc.backends.triton.program import HOST, TORCH_TYPES
+from irc.ir import Operation
+from irc.kernel.steps import Refusal, Steps
+from irc.op import OperationDefinition
+
+PIPELINE = "canonicalize,fold,cse,dce,raise,legalize,fuse,dce"
+CONTROL = frozenset(
+    {"const", "if", "loop", "call", "kernel", "bind", "refine", "assert", "assume", "trap", "return", "yield"}
+)
+
+
+def takes(operation: Operation) -> bool:
+    """Whether an operation stays whole: PyTorch or a control structure has it, or its body can be one kernel."""
+    if operation.name in HOST or operation.name in CONTROL:
+        return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
+    definition = operation.definition
+    if not isinstance(definition, OperationDefinition) or not definition.is_named:
+        return False
+    try:
+        Steps([operation])
+    except Refusal:
+        return False
+    return True
+
+
+__all__ = ["PIPELINE", "TARGETS", "emit", "takes"]

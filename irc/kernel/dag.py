@@ -166,8 +166,8 @@ def guard_variables(guards: Guards) -> frozenset[Variable]:
     return frozenset[Variable]().union(*(variables(guard.index) for guard in guards))
 
 
-def walk(roots: Iterable[Node]) -> Iterator[Node]:
-    """Every node below the roots once, operands before users."""
+def walk(roots: Iterable[Node], through: Callable[[Node], bool] = lambda node: True) -> Iterator[Node]:
+    """Every node below the roots once, operands before users; below a node only where `through` says so."""
     seen: set[Node] = set()
     stack = [(root, False) for root in reversed(list(roots))]
     while stack:
@@ -177,7 +177,8 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((operand, False) for operand in reversed(node.operands) if operand not in seen)
+            if through(node):
+                stack.extend((operand, False) for operand in reversed(node.operands) if operand not in seen)
 
 
 def expressions(stores: Sequence[Store]) -> Iterator[Dim]:
@@ -230,6 +231,4 @@ def substituted(stores: Sequence[Store], mapping: Mapping[Variable, Dim],
         else:
             assert isinstance(node, Reduce)
             made[node] = graph.reduce(node.kind, operands[0], bound.get(node.bound, node.bound), node.hint)
-    return tuple(
-        Store(store.buffer, index(store.address), guarded(store.guards), made[store.node]) for store in stores
-    )
+    return tuple(Store(store.buffer, index(store.address), guarded(store.guards), made[store.node]) for store in stores)

@@ -150,9 +150,7 @@ def merge_axes(
     return stores, parallel, bound
 
 
-def replace_pair(
-    axes: tuple[Variable, ...], outer: Variable, inner: Variable, fused: Variable
-) -> tuple[Variable, ...]:
+def replace_pair(axes: tuple[Variable, ...], outer: Variable, inner: Variable, fused: Variable) -> tuple[Variable, ...]:
     return tuple(fused if axis is inner else axis for axis in axes if axis is not outer)
 
 
@@ -263,8 +261,13 @@ def flat_nest(stores: Iterable[Store]) -> Iterator[Scope]:
 def needed(stores: Iterable[Store]) -> Iterator[Node]:
     """The nodes that stores need, those in the indices of addresses and guards too, operands first."""
     for store in stores:
-        indices = (store.address, *(guard.index for guard in store.guards))
-        yield from walk((*indirect_nodes(indices), store.node))
+        yield from walk((*index_roots((store,)), store.node))
+
+
+def index_roots(stores: Iterable[Store]) -> list[Node]:
+    """The nodes that the stores' addresses and guards read."""
+    indices = [index for store in stores for index in (store.address, *(guard.index for guard in store.guards))]
+    return list(indirect_nodes(indices))
 
 
 def computed(nodes: Iterable[Node], done: set[Node]) -> Iterator[Scope]:
@@ -289,7 +292,8 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
         writes = [store for store in varying if level[store.node] == current]
         if not steps and not writes:
             continue
-        wanted = set(walk([*(step.operands[0] for step in steps), *needed(writes)]))
+        roots = [*(step.operands[0] for step in steps), *index_roots(writes), *(store.node for store in writes)]
+        wanted = set(walk(roots, through=lambda node: not isinstance(node, Reduce)))
         ordered = [node for node in nodes if node in wanted]
         fixed = [node for node in ordered if not node.axes & axes and not isinstance(node, Reduce)]
         yield from computed(fixed, done)
@@ -307,5 +311,6 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
             yield Finish(step)
     for store in stores:
         if store not in varying:
-            yield from computed(needed((store,)), done)
+            roots = [*index_roots((store,)), store.node]
+            yield from computed(walk(roots, through=lambda node: not isinstance(node, Reduce)), done)
             yield Write(store)

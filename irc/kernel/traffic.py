@@ -141,9 +141,7 @@ class _Count:
         accesses: dict[Value, list[tuple[Dim, Guards]]] = {}
         for load in self.kernel.loads:
             accesses.setdefault(load.buffer, []).append((load.address, load.guards))
-        read = sum(
-            self._distinct_elements(buffer, found) * buffer.dtype.itemsize for buffer, found in accesses.items()
-        )
+        read = sum(self._distinct_elements(buffer, found) * buffer.dtype.itemsize for buffer, found in accesses.items())
         written = sum(self._size(output.type.elements) * output.dtype.itemsize for output in self.kernel.outputs)
         return read + written
 

@@ -1,0 +1,154 @@
+"""The artefact: a folder of Python that runs without irc. Written beside its place first, then renamed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc import _version, dtypes, weights
+from irc.backends.triton.program import Launched, Program, python_dim, torch_type, write_program
+from irc.backends.triton.text import Names, identifier
+from irc.diagnostics import Location, fail
+from irc.ir import Function, Module
+from irc.weights import Tensor
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+COPIED = {"__init__.py": "init.py", "__main__.py": "main.py", "runtime.py": "runtime.py", "host.py": "host.py"}
+FORMAT = 1
+TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+MARK = "manifest.json"
+
+
+def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> Program:
+    """Write the artefact of a module to `folder`, which must be new, empty, or an artefact.
+
+    `targets` are noted in the manifest as those it was made for. Raises `backend.target`, `backend.unsupported`,
+    `file.exists`. Neither torch nor triton is imported.
+    """
+    for target in targets:
+        if target not in TARGETS:
+            raise fail("backend.target", f"triton has no target {target!r}", expected=", ".join(TARGETS))
+    place = Path(folder)
+    if place.exists() and not (place.is_dir() and ((place / MARK).is_file() or not any(place.iterdir()))):
+        raise fail("file.exists", f"{place.name} exists and is no artefact of irc", at=Location(file=str(place)),
+                   help="choose another name, or remove it yourself")  # fmt: skip
+    program = write_program(module)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    try:
+        beside.mkdir(parents=True)
+        _write(beside, module, program, targets)
+        if place.exists():
+            place.rename(old)
+        beside.rename(place)
+    except OSError as error:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(place))) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return program
+
+
+def _write(folder: Path, module: Module, program: Program, targets: Sequence[str]) -> None:
+    for name, template in COPIED.items():
+        shutil.copyfile(TEMPLATES / template, folder / name)
+    (folder / "kernels.py").write_text(kernels_text(program.kernels), "utf-8")
+    (folder / "program.py").write_text(program.text, "utf-8")
+    if program.weights:
+        stored = {name: carried(tensor) for name, tensor in sorted(program.weights.items())}
+        weights.save(folder / "weights.safetensors", stored)
+    if program.externs:
+        (folder / "externs").mkdir()
+        for extern in program.externs:
+            (folder / "externs" / f"{extern.name}.onnx").write_bytes(extern.model)
+    text = json.dumps(manifest(module, program, targets), indent=2, ensure_ascii=False)
+    (folder / MARK).write_text(text + "\n", "utf-8")
+
+
+def carried(tensor: Tensor) -> Tensor:
+    """The tensor in a type that PyTorch has: integers narrower than a byte take one."""
+    if tensor.dtype.sub_byte and tensor.dtype.is_integer:
+        byte = dtypes.I8 if tensor.dtype.is_signed else dtypes.U8
+        return Tensor.of(np.asarray(tensor.array()).astype(byte.numpy), byte, tensor.name)
+    return tensor
+
+
+def kernels_text(kernels: Sequence[Launched]) -> str:
+    """kernels.py: the helpers that are used, then the kernels in order of their launches."""
+    helpers = helper_sources()
+    wanted: set[str] = set()
+    waiting = [name for launched in kernels for name in launched.source.helpers]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [other for other in helpers if f"{other}(" in helpers[name]]
+    parts = [helpers[name] for name in helpers if name in wanted]
+    parts += [launched.source.text.rstrip("\n") for launched in kernels]
+    head = '"""The kernels, as Triton source. BLOCK sizes are chosen at the launches in program.py."""\n\n'
+    return head + "import triton\nimport triton.language as tl\n\n\n" + "\n\n\n".join(parts) + "\n"
+
+
+def helper_sources() -> dict[str, str]:
+    """The functions of templates/functions.py by name, in order."""
+    text = (TEMPLATES / "functions.py").read_text("utf-8")
+    lines = text.splitlines()
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+            found[node.name] = "\n".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno])
+    return found
+
+
+def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[str, Any]:
+    """What is inside, for people and for the runtime."""
+    return {
+        "format": FORMAT,
+        "made_by": f"irc {_version.__version__}",
+        "name": module.name,
+        "label": "compiled" if targets else "source",
+        "targets": list(targets),
+        "signature": signature(module.main),
+        "kernels": [
+            {
+                "name": launched.source.name,
+                "kind": launched.kernel.kind,
+                "numerics": launched.kernel.numerics,
+                "looped": launched.kernel.looped,
+                "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
+                "warps": launched.source.warps,
+            }
+            for launched in program.kernels
+        ],
+        "host_calls": {name: program.host_calls.count(name) for name in sorted(set(program.host_calls))},
+        "not_kernels": program.refused,
+        "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],
+    }
+
+
+def signature(function: Function) -> dict[str, Any]:
+    """Inputs and outputs with dtypes and shapes, and the range of each symbol."""
+    names = Names()
+    symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
+    born = {symbol: symbol.name for operation in function.walk() for symbol in operation.symbols}
+
+    def entry(name: str, value: Any) -> dict[str, Any]:
+        shape = None
+        if value.type.is_ranked:
+            shape = [d if isinstance(d, int) else python_dim(d, {**born, **symbols}) for d in value.shape]
+        return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
+
+    return {
+        "symbols": {name: [symbol.low, symbol.high, symbol.multiple] for symbol, name in symbols.items()},
+        "inputs": [entry(value.name, value) for value in function.arguments],
+        "outputs": [entry(n, v) for n, v in zip(function.output_names, function.returned, strict=True)],
+    }

@@ -1,0 +1,195 @@
+"""How each pointwise primitive is written in Triton: one small function an op, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from irc import dtypes
+from irc.backends.triton.text import (
+    AND,
+    COMPARE,
+    OR,
+    PRODUCT,
+    SHIFT,
+    SUM,
+    UNARY,
+    XOR,
+    Code,
+    binary,
+    call,
+    method,
+    number,
+    type_name,
+)
+from irc.dtypes import BOOL, F32, F64, DType
+from irc.kernel.dag import Apply, Constant, Node
+
+Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
+Writer = Callable[[Apply, Sequence[Code], Helper], Code]
+
+INFIX = {
+    "add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT),
+    "bitwise_and": ("&", AND), "bitwise_or": ("|", OR), "bitwise_xor": ("^", XOR),
+    "equal": ("==", COMPARE), "not_equal": ("!=", COMPARE), "less": ("<", COMPARE), "less_equal": ("<=", COMPARE),
+    "greater": (">", COMPARE), "greater_equal": (">=", COMPARE),
+}  # fmt: skip
+LANGUAGE = frozenset({"sqrt", "exp", "log", "sin", "cos", "erf"})  # functions of tl, for f32 and f64
+HELPERS = {
+    "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "asinh",
+    "acosh": "acosh", "atanh": "atanh",
+}  # fmt: skip  # written for f32
+
+
+def writable(name: str, dtype: DType) -> bool:
+    """Whether kernels can compute the pointwise primitive `name` on operands of `dtype`."""
+    if name in HELPERS:
+        return dtype is not F64
+    if name == "pow":
+        return dtype.is_float and dtype is not F64
+    return name in INFIX or name in LANGUAGE or name in WRITERS
+
+
+def write(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    """The text of a pointwise node."""
+    if node.name in INFIX:
+        operator, level = INFIX[node.name]
+        return binary(operator, level, operands[0], operands[1])
+    if node.name in LANGUAGE:
+        return call(f"tl.{node.name}", *operands)
+    if node.name in HELPERS:
+        return call(helper(HELPERS[node.name]), *operands)
+    return WRITERS[node.name](node, operands, helper)
+
+
+def _div(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    if node.dtype.is_float:
+        return binary("/", PRODUCT, operands[0], operands[1])
+    floor = "True" if node.attribute("rounding") == "floor" and node.dtype.is_signed else "False"
+    return call(helper("divide_integers"), *operands, floor)
+
+
+def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    floor = node.attribute("rounding") == "floor" and node.dtype.is_signed
+    if node.dtype.is_float:
+        return call(helper("floor_mod"), *operands) if floor else binary("%", PRODUCT, operands[0], operands[1])
+    return call(helper("integer_mod"), *operands, "True" if floor else "False")
+
+
+def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    base, exponent = node.operands[0], node.operands[1]
+    if isinstance(exponent, Constant):
+        value = float(exponent.value)
+        if value == 0.5:
+            return call("tl.sqrt", operands[0])
+        if value in (2.0, 3.0) and operands[0].text.isidentifier():
+            product = binary("*", PRODUCT, operands[0], operands[0])
+            return product if value == 2.0 else binary("*", PRODUCT, product, operands[0])
+        if value == -1.0:
+            return binary("/", PRODUCT, Code("1.0"), operands[0])
+    return call(helper("power"), filled(base, operands[0]), filled(exponent, operands[1]))
+
+
+def filled(node: Node, code: Code) -> Code:
+    """A literal as a tensor, where a function needs one."""
+    return call("tl.full", "()", code, type_name(node.dtype)) if isinstance(node, Constant) else code
+
+
+def _extremum(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    keep_nan = ("propagate_nan=tl.PropagateNan.ALL",) if node.dtype.is_float else ()
+    return call(f"tl.{node.name}", *operands, *keep_nan)
+
+
+def _neg(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return Code(f"-{operands[0].at(UNARY)}", UNARY)
+
+
+def _abs(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return operands[0] if not node.dtype.is_signed else call("tl.abs", operands[0])
+
+
+def _sign(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    x = operands[0].at(SUM)
+    if node.dtype.is_float:
+        return Code(f"tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, {x}))")
+    target = type_name(node.dtype)
+    return Code(f"({x} > 0).to({target}) - ({x} < 0).to({target})", SUM)
+
+
+def _unless_integer(function: str, language: bool) -> Writer:
+    def writer(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+        if not node.dtype.is_float:
+            return operands[0]
+        return call(f"tl.{function}" if language else helper(function), *operands)
+
+    return writer
+
+
+def _tan(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return binary("/", PRODUCT, call("tl.sin", operands[0]), call("tl.cos", operands[0]))
+
+
+def _not(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return Code(f"~{operands[0].at(UNARY)}", UNARY)
+
+
+def _shift(operator: str) -> Writer:
+    def writer(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+        x, by = operands
+        bits = node.dtype.bits
+        emptied: Code = Code("0")
+        if operator == ">>" and node.dtype.is_signed:
+            emptied = binary(">>", SHIFT, x, Code(str(bits - 1)))
+        inside = f"({by.at(SUM)} >= 0) & ({by.at(SUM)} < {bits})" if node.dtype.is_signed else f"{by.at(SUM)} < {bits}"
+        held = call("tl.where", inside, by, "0")
+        return call("tl.where", inside, binary(operator, SHIFT, x, held), emptied)
+
+    return writer
+
+
+def _is_nan(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return binary("!=", COMPARE, operands[0], operands[0])
+
+
+def _is_inf(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    infinity, negative = Code('float("inf")'), Code('float("-inf")')
+    if node.attribute("detect_positive") and node.attribute("detect_negative"):
+        return binary("==", COMPARE, call("tl.abs", operands[0]), infinity)
+    if node.attribute("detect_positive") or node.attribute("detect_negative"):
+        return binary("==", COMPARE, operands[0], infinity if node.attribute("detect_positive") else negative)
+    return Code(f"{operands[0].at(SUM)} < {negative.text}", COMPARE)
+
+
+def _select(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return call("tl.where", *operands)
+
+
+def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    source, to = node.operands[0].dtype, node.dtype
+    if to is BOOL:
+        return binary("!=", COMPARE, operands[0], Code("0"))
+    target = type_name(to)
+    if not source.is_float or to.is_float:
+        return method(operands[0], "to", target)
+    if not node.attribute("saturate"):
+        return call(helper("to_low_bits"), operands[0], target)
+    low, high = dtypes.limits(to)
+    return call(helper("to_integer"), operands[0], target, str(int(low)), str(int(high)))
+
+
+def _bitcast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return method(operands[0], "to", type_name(node.dtype), "bitcast=True")
+
+
+def _round_to(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    return method(method(operands[0], "to", type_name(node.attribute("to"))), "to", type_name(F32))
+
+
+WRITERS: dict[str, Writer] = {
+    "div": _div, "mod": _mod, "pow": _pow, "minimum": _extremum, "maximum": _extremum, "neg": _neg, "abs": _abs,
+    "sign": _sign, "floor": _unless_integer("floor", True), "ceil": _unless_integer("ceil", True),
+    "round": _unless_integer("round_half_even", False), "trunc": _unless_integer("truncate", False), "tan": _tan,
+    "bitwise_not": _not, "shift_left": _shift("<<"), "shift_right": _shift(">>"), "is_nan": _is_nan,
+    "is_inf": _is_inf, "select": _select, "cast": _cast, "bitcast": _bitcast, "round_to": _round_to,
+}  # fmt: skip
+
+__all__ = ["number", "writable", "write"]

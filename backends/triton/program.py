@@ -1,0 +1,470 @@
+"""The host program: allocations, launches and host calls, as a Python function for each function of the module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from irc import dims
+from irc.backends.triton import pointwise
+from irc.backends.triton.source import KernelSource, write_kernel
+from irc.backends.triton.text import Names, identifier
+from irc.diagnostics import Diagnostic, IrcError
+from irc.dims import Dim, Expr, Symbol
+from irc.dtypes import DType
+from irc.ir import Block, Function, FunctionName, Module, Operation, Value
+from irc.kernel import Kernel, Refusal, derive
+from irc.kernel.dag import Apply
+from irc.op import OperationDefinition
+from irc.weights import Tensor
+
+TORCH_TYPES = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
+    "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "bool",
+    "c64": "complex64", "c128": "complex128", "i4": "int8", "i2": "int8", "u4": "uint8", "u2": "uint8",
+    "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2",
+}  # fmt: skip
+# What templates/host.py has a function for. A named operation that it has not is expanded into its body.
+HOST = frozenset(
+    """add sub mul neg sign floor ceil trunc round sqrt exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh
+    atanh erf equal not_equal less less_equal greater greater_equal is_nan minimum maximum select bitwise_and bitwise_or
+    bitwise_xor bitwise_not abs div mod pow shift_left shift_right is_inf cast bitcast reduce_sum reduce_prod reduce_max
+    reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
+    scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
+)
+FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
+BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "torch", "launch", "Grid", "Loop", "Whole",
+                      "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
+
+
+def torch_type(dtype: DType) -> str:
+    return TORCH_TYPES[dtype.name]
+
+
+@dataclass
+class Extern:
+    """An operation that runs as an embedded ONNX model."""
+
+    name: str
+    op: str
+    model: bytes
+
+
+@dataclass
+class Launched:
+    """A kernel of the artefact, with the kernel it was derived as."""
+
+    source: KernelSource
+    kernel: Kernel
+
+
+@dataclass
+class Program:
+    """All that the artefact holds: text, kernels, weights, externs, and what was counted."""
+
+    text: str = ""
+    kernels: list[Launched] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    externs: list[Extern] = field(default_factory=list)
+    host_calls: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
+
+
+def write_program(module: Module) -> Program:
+    """The host program of a module; raises `backend.unsupported` with every operation that has no road."""
+    writer = _ProgramWriter(module)
+    return writer.write()
+
+
+def unwritable(kernel: Kernel) -> str | None:
+    """The first operation of a kernel that its source cannot express, or None."""
+    for node in kernel.nodes:
+        if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):
+            return f"{node.name} of {node.operands[0].dtype}"
+    return None
+
+
+class _ProgramWriter:
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.program = Program()
+        self.kernel_names = Names({"triton", "tl"})
+        self.function_names = Names({*BUILTINS, "main"})
+        self.functions = {
+            name: "main" if function is module.main else self.function_names.fresh(name, "function")
+            for name, function in module.functions.items()
+        }
+        self.problems: list[Diagnostic] = []
+
+    def write(self) -> Program:
+        parts = []
+        for name, function in self.module.functions.items():
+            parts.append("\n".join(_FunctionWriter(self, function, self.functions[name]).lines()))
+        if self.problems:
+            raise IrcError(self.problems)
+        body = "\n\n\n".join(parts)
+        runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "refine")
+        wanted = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
+        imports = ["import torch", "", "from . import host, kernels"]
+        if wanted:
+            imports.append(f"from .runtime import {', '.join(wanted)}")
+        head = '"""The host program: what runs, in order. Tensors are named as in the source model."""'
+        self.program.text = "\n".join([head, "", *imports, "", "", body, ""])
+        return self.program
+
+    def weight(self, tensor: Tensor, hint: str) -> str:
+        """The name of a constant among the weights."""
+        name = tensor.name or f"const.{hint}"
+        count = 1
+        while name in self.program.weights and self.program.weights[name] != tensor.renamed(name):
+            count += 1
+            name = f"{tensor.name or f'const.{hint}'}.{count}"
+        self.program.weights[name] = tensor.renamed(name)
+        return name
+
+    def kernel(self, kernel: Kernel, hint: str) -> KernelSource:
+        source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"))
+        self.program.kernels.append(Launched(source, kernel))
+        return source
+
+    def extern(self, operation: Operation) -> str:
+        from irc.ops.extern import _model
+
+        types = [None if operand is None else operand.dtype for operand in operation.operands]
+        model = _model(operation.attributes, types, [result.dtype for result in operation.results])
+        name = f"{operation.attributes['op_type'].lower()}_{len(self.program.externs)}"
+        self.program.externs.append(Extern(name, operation.attributes["op_type"], model))
+        return name
+
+
+class _FunctionWriter:
+    """One function: values are Python variables, symbols are integers."""
+
+    def __init__(self, owner: _ProgramWriter, function: Function, name: str) -> None:
+        self.owner = owner
+        self.function = function
+        self.name = name
+        self.names = Names({*BUILTINS, *owner.functions.values()})
+        self.symbols: dict[Symbol, str] = {}
+        self.values: dict[Value, str] = {}
+        self.indent = "    "
+        self.out: list[str] = []
+
+    def lines(self) -> list[str]:
+        arguments = [self._name(argument) for argument in self.function.arguments]
+        types = ", ".join(f"{value.name} {value.type}" for value in self.function.arguments)
+        outputs = zip(self.function.output_names, self.function.returned, strict=True)
+        results = ", ".join(f"{name} {value.type}" for name, value in outputs)
+        head = f"def {self.name}({', '.join(['weights', 'externs', 'device', *arguments])}):"
+        self.out = [head, f'    """{types or "nothing"}  ->  {results}"""']
+        for argument in self.function.arguments:
+            if argument.type.is_ranked:
+                self._bind_shape(argument)
+        for symbol in self.function.symbols.values():
+            if symbol not in self.symbols:
+                self._problem(f"symbol {symbol.name} is the extent of no input", self.function.location)
+        self._block(self.function.block)
+        return self.out
+
+    def _line(self, text: str) -> None:
+        self.out.append(f"{self.indent}{text}")
+
+    def _problem(self, message: str, location: Any) -> None:
+        self.owner.problems.append(Diagnostic("backend.unsupported", f"triton: {message}", location))
+
+    def _name(self, value: Value) -> str:
+        if value not in self.values:
+            self.values[value] = self.names.fresh(identifier(value.name), "value")
+        return self.values[value]
+
+    def _bind_shape(self, value: Value, only: Sequence[Symbol] | None = None) -> None:
+        """Name the symbols that are extents of a value and have no name yet."""
+        for axis, extent in enumerate(value.shape):
+            symbol = sole_symbol(extent)
+            if symbol is not None and symbol not in self.symbols and (only is None or symbol in only):
+                self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
+                self._line(f"{self.symbols[symbol]} = {self._name(value)}.shape[{axis}]")
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> None:
+        last_use = last_uses(block)
+        for operation in block:
+            if operation.definition.is_terminator:
+                if operation.name == "return":
+                    values = [self._name(value) for value in operation.inputs]
+                    self._line(f"return ({', '.join(values)}{',' if len(values) == 1 else ''})")
+                continue
+            self._operation(operation)
+            dead = [self.values[value] for value in last_use.get(operation, ()) if value in self.values]
+            dead = [name for name in dead if not name.startswith("weights[")]
+            if dead and operation.name not in FREE:
+                self._line(f"del {', '.join(dead)}")
+
+    def _operation(self, operation: Operation, values: dict[Value, str] | None = None) -> None:
+        special = getattr(self, f"_{operation.name}", None)
+        if special is not None and operation.name in SPECIAL:
+            special(operation)
+        else:
+            self._host_call(operation)
+        if operation.symbols:
+            for result in operation.results:
+                if result.type.is_ranked:
+                    self._bind_shape(result, operation.symbols)
+
+    def _const(self, operation: Operation) -> None:
+        name = self.owner.weight(operation.attributes["value"], operation.result.name)
+        self.values[operation.result] = f'weights["{name}"]' if '"' not in name else f"weights[{name!r}]"
+
+    def _host_call(self, operation: Operation) -> None:
+        definition = operation.definition
+        assert isinstance(definition, OperationDefinition)
+        dtypes = [value.dtype for value in (*operation.inputs, *operation.results)]
+        unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES]
+        if unknown or (operation.name not in HOST and not definition.is_named):
+            reason = f"PyTorch has no {unknown[0]}" if unknown else "there is no host call for it"
+            self._problem(f"{operation.name}: {reason}", operation.location)
+            return
+        if operation.name not in HOST:
+            self._expanded(operation, definition)
+            return
+        arguments = ["None" if value is None else self._name(value) for value in operation.operands]
+        arguments += [
+            f"{name}={self._literal(value)}"
+            for name, value in operation.attributes.items()
+            if definition.attribute_specs[name].default != value or isinstance(value, Expr)
+        ]
+        if operation.name in ("iota", "dim"):
+            arguments.append("device=device")
+        results = [self._name(result) for result in operation.results]
+        self._line(f"{', '.join(results)} = host.{operation.name}({', '.join(arguments)})")
+        if operation.name not in FREE:
+            self.owner.program.host_calls.append(operation.name)
+
+    def _expanded(self, operation: Operation, definition: OperationDefinition) -> None:
+        """A named operation without a host function: its body, in place."""
+        types = [None if value is None else value.type for value in operation.operands]
+        body = definition.body(types, operation.attributes)
+        outer = dict(self.values)
+        for argument, value in zip(body.arguments, operation.inputs, strict=True):
+            self.values[argument] = self._name(value)
+        for inner in body.block:
+            if not inner.definition.is_terminator:
+                self._operation(inner)
+        names = [self._name(value) for value in body.returned]
+        for inner in (*body.arguments, *(r for step in body.block for r in step.results)):
+            self.values.pop(inner, None)  # bodies are shared: the next use gets names of its own
+        self.values.update(outer)
+        for result, name in zip(operation.results, names, strict=True):
+            self.values[result] = name
+
+    def _kernel(self, operation: Operation) -> None:
+        block = operation.regions[0].block
+        members = [member for member in block if not member.definition.is_terminator]
+        for argument, operand in zip(block.arguments, operation.inputs, strict=True):
+            self.values[argument] = self._name(operand)
+        yielded = block.terminator.inputs
+        try:
+            computed = [value for value in dict.fromkeys(yielded) if value.operation is not None]
+            kernel = derive(members, outputs=computed)
+            unable = unwritable(kernel)
+            if unable is not None:
+                raise Refusal("backend.unsupported", "F2", f"{unable} cannot be written in Triton")
+        except Refusal as refusal:
+            self.owner.program.refused[operation.attributes["name"]] = f"{refusal.rule}: {refusal.message}"
+            for member in members:
+                self._operation(member)
+        else:
+            for inner, result in zip(yielded, operation.results, strict=True):
+                if inner in computed and inner not in self.values:
+                    self.values[inner] = self._name(result)
+            self._launch(kernel, operation.attributes["name"])
+        for inner, result in zip(yielded, operation.results, strict=True):
+            self.values[result] = self.values[inner]
+
+    def _launch(self, kernel: Kernel, hint: str) -> None:
+        source = self.owner.kernel(kernel, hint)
+        for output in kernel.outputs:
+            kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
+            self._line(f"{self._name(output)} = torch.empty({self._shape(output.shape)}, {kind})")
+        arguments = [self._name(buffer) for buffer in source.buffers]
+        arguments += [self.dim(size) for size in source.sizes]
+        for tile in source.tiles:
+            extent = self.dim(tile.extent)
+            exact = "" if tile.masked else ", exact=True"
+            kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
+            arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")
+        arguments.append(f"warps={source.warps}")
+        self._line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
+
+    def _extern(self, operation: Operation) -> None:
+        name = self.owner.extern(operation)
+        arguments = ["None" if value is None else self._name(value) for value in operation.operands]
+        types = [f"torch.{torch_type(result.dtype)}" for result in operation.results]
+        arguments.append(f"dtypes=({', '.join(types)},)")
+        results = ", ".join(self._name(result) for result in operation.results)
+        self._line(f"{results} = host.extern(externs[{name!r}], {', '.join(arguments)})")
+        self.owner.program.host_calls.append(f"extern {operation.attributes['op_type']}")
+
+    # -- bridges -----------------------------------------------------------------------------------------------
+
+    def _bind(self, operation: Operation) -> None:
+        symbol = operation.attributes["symbol"]
+        name = self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
+        size = f"int({self._name(operation.inputs[0])})"
+        self._line(f"{name} = check_dim({symbol.name!r}, {size}, {symbol.low}, {symbol.high}, {symbol.multiple})")
+
+    def _refine(self, operation: Operation) -> None:
+        result = operation.result
+        if not result.type.is_ranked:
+            self.values[result] = self._name(operation.inputs[0])
+            return
+        known = ["None" if set(dims.free_symbols(d)) & set(operation.symbols) else self.dim(d) for d in result.shape]
+        shape = f"({', '.join(known)}{',' if len(known) == 1 else ''})"
+        self._line(f"{self._name(result)} = refine({self._name(operation.inputs[0])}, {shape})")
+
+    def _assert(self, operation: Operation) -> None:
+        self._line(f"check({self._name(operation.inputs[0])}, {operation.attributes['message']!r})")
+
+    def _assume(self, operation: Operation) -> None:
+        """A promise needs no code."""
+
+    def _trap(self, operation: Operation) -> None:
+        self._line(f"check(False, {operation.attributes['message']!r})")
+        for result in operation.results:
+            self._line(f"{self._name(result)} = None")
+
+    # -- control flow ------------------------------------------------------------------------------------------
+
+    def _call(self, operation: Operation) -> None:
+        callee = self.owner.functions[str(FunctionName(operation.attributes["callee"]))]
+        arguments = ["weights", "externs", "device", *(self._name(value) for value in operation.inputs)]
+        results = [self._name(result) for result in operation.results]
+        self._line(f"{', '.join(results)}{',' if len(results) == 1 else ''} = {callee}({', '.join(arguments)})")
+
+    def _if(self, operation: Operation) -> None:
+        results = [self._name(result) for result in operation.results]
+        for head, region in zip((f"if {self._name(operation.inputs[0])}:", "else:"), operation.regions, strict=True):
+            self._line(head)
+            self._region(region.block)
+            yielded = [self._name(value) for value in region.block.terminator.inputs]
+            self._inside(f"{', '.join(results)} = {', '.join(yielded)}" if results else "pass")
+
+    def _loop(self, operation: Operation) -> None:
+        trip, condition, *carried = operation.operands
+        block = operation.regions[0].block
+        iteration, going, *held = [self._name(argument) for argument in block.arguments]
+        names = [self._name(result) for result in operation.results[: len(carried)]]
+        stacked = [self._name(result) for result in operation.results[len(carried) :]]
+        starts = [self._name(value) for value in carried if value is not None]
+        first = "True" if condition is None else self._name(condition)
+        self._line(f"{', '.join([going, *held])} = {', '.join([first, *starts])}")
+        for name in stacked:
+            self._line(f"{name} = []")
+        counter = self.names.fresh("round_number")
+        self._line(f"{counter} = 0")
+        limit = "" if trip is None else f" and {counter} < int({self._name(trip)})"
+        self._line(f"while bool({going}){limit}:")
+        self._inside(f"{iteration} = torch.tensor({counter}, device=device)")
+        self._region(block)
+        again, *rest = [self._name(value) for value in block.terminator.inputs]
+        for name, value in zip(stacked, rest[len(carried) :], strict=True):
+            self._inside(f"{name}.append({value})")
+        self._inside(f"{', '.join([going, *held])} = {', '.join([again, *rest[: len(carried)]])}")
+        self._inside(f"{counter} += 1")
+        if names:
+            self._line(f"{', '.join(names)} = {', '.join(held)}")
+        for name, result in zip(stacked, operation.results[len(carried) :], strict=True):
+            sizes = [self.dim(d) if self._bound(d) else "0" for d in result.shape[1:]] if result.type.is_ranked else []
+            empty = f"torch.empty(({', '.join(['0', *sizes])},), dtype=torch.{torch_type(result.dtype)}, device=device)"
+            self._line(f"{name} = torch.stack({name}) if {name} else {empty}")
+
+    def _region(self, block: Block) -> None:
+        self.indent += "    "
+        self._block(block)
+        self.indent = self.indent[:-4]
+
+    def _inside(self, text: str) -> None:
+        self._line(f"    {text}")
+
+    # -- text --------------------------------------------------------------------------------------------------
+
+    def _bound(self, dim: Dim) -> bool:
+        return all(symbol in self.symbols for symbol in dims.free_symbols(dim))
+
+    def dim(self, dim: Dim) -> str:
+        """A dim as Python, over the variables that hold the symbols."""
+        return python_dim(dim, self.symbols)
+
+    def _shape(self, shape: Iterable[Dim]) -> str:
+        parts = [self.dim(extent) for extent in shape]
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+    def _literal(self, value: Any) -> str:
+        if isinstance(value, Expr):
+            return self.dim(value)
+        if isinstance(value, DType):
+            return f"torch.{torch_type(value)}"
+        if isinstance(value, (tuple, list)):
+            return f"({', '.join(map(self._literal, value))}{',' if len(value) == 1 else ''})"
+        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+            return f'float("{value}")'
+        return repr(value)
+
+
+SPECIAL = frozenset({"const", "kernel", "extern", "bind", "refine", "assert", "assume", "trap", "call", "if", "loop"})
+
+
+def last_uses(block: Block) -> dict[Operation, list[Value]]:
+    """For each operation of a block the tensors that nothing reads after it, so that their memory is free again."""
+    last: dict[Value, Operation] = {}
+    kept: set[Value] = set()
+    for operation in block:
+        for inner in operation.walk():
+            for value in inner.inputs:
+                if value.block is block and value.operation is not None:
+                    last[value] = operation
+        if operation.definition.is_terminator or operation.name in FREE:
+            kept.update(operation.inputs)  # returned, or viewed by what lives on
+    found: dict[Operation, list[Value]] = {}
+    for value, operation in last.items():
+        producer = value.operation
+        if value not in kept and producer is not None and producer.name not in FREE:
+            found.setdefault(operation, []).append(value)
+    return found
+
+
+def sole_symbol(extent: Dim) -> Symbol | None:
+    """The symbol that the extent is, and nothing else."""
+    symbols = dims.free_symbols(extent)
+    return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
+
+
+def python_dim(dim: Dim, symbols: dict[Symbol, str]) -> str:
+    """A dim as a Python expression."""
+    if isinstance(dim, int):
+        return str(dim)
+    terms = []
+    for monomial, coefficient in dim.terms:
+        factors = [text for atom, power in monomial for text in [_python_atom(atom, symbols)] * power]
+        if coefficient == -1 and factors:
+            terms.append("-" + " * ".join(factors))
+        else:
+            terms.append(" * ".join([*([] if coefficient == 1 and factors else [str(coefficient)]), *factors]))
+    return " + ".join(terms).replace("+ -", "- ")
+
+
+def _python_atom(atom: dims.Atom, symbols: dict[Symbol, str]) -> str:
+    if isinstance(atom, Symbol):
+        return symbols[atom]
+    assert isinstance(atom, dims.Function)
+    arguments = [python_dim(argument, symbols) for argument in atom.args]
+    if atom.kind in ("//", "%"):
+        left, right = (text if text.isidentifier() or text.isdecimal() else f"({text})" for text in arguments)
+        return f"({left} {atom.kind} {right})"
+    return f"{atom.kind}({', '.join(arguments)})"
+
+
+__all__ = ["Extern", "Launched", "Program", "write_program", "unwritable"]

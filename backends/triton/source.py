@@ -1,0 +1,413 @@
+"""From a kernel to Triton source that reads as written by hand.
+
+The nest is walked once. Loads, reductions and what is used more than once get names, from the source where it has
+one; the rest is written inside the expression that uses it. Index lines, split coordinates and masks are written
+only where something uses them, before the first use and inside the loop that they vary with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from irc import dims
+from irc.backends.triton import pointwise
+from irc.backends.triton.masks import analyse
+from irc.backends.triton.text import (
+    AND,
+    COMPARE,
+    PRODUCT,
+    Code,
+    IndexText,
+    Names,
+    Parameters,
+    binary,
+    call,
+    constant_part,
+    identifier,
+    method,
+    number,
+    type_name,
+)
+from irc.dims import Dim, Indirect, Variable
+from irc.dtypes import BOOL, F32, DType
+from irc.index_map import Guard, Guards
+from irc.ir import Value
+from irc.kernel import Accumulate, Compute, Finish, Kernel, Loop, Scope, Tile, Write
+from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, indirect_nodes, variables
+from irc.kernel.flood import identity
+from irc.kernel.schedule import unit_stride
+
+LARGEST_INDEX = 2**31 - 1
+INLINE_LENGTH = 60
+REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
+REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """One kernel as text, and what its launch needs."""
+
+    name: str
+    text: str
+    buffers: tuple[Value, ...]
+    sizes: tuple[Dim, ...]
+    tiles: tuple[Tile, ...]
+    warps: int
+    helpers: tuple[str, ...]
+
+
+@dataclass
+class Part:
+    """A stretch of lines that share a scope: index lines first, then the rest."""
+
+    indent: str
+    prelude: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    masks: dict[tuple[str, ...], Code] = field(default_factory=dict)
+
+    def text(self) -> Iterator[str]:
+        for line in (*self.prelude.values(), *self.lines):
+            yield f"{self.indent}{line}"
+
+
+def write_kernel(kernel: Kernel, name: str) -> KernelSource:
+    """The source of one kernel function."""
+    return _Writer(kernel, name).source()
+
+
+class _Writer:
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.masking = analyse(kernel)
+        self.schedule = kernel.schedule
+        self.names = Names({name, *(f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles)})
+        self.buffers = {
+            value: self.names.fresh(f"{identifier(value.name) or fallback}_ptr")
+            for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
+            for value in values
+        }
+        self.parameters = Parameters(self.names)
+        self.index = IndexText(self.parameters, self._atom, self._helper)
+        self.helpers: dict[str, None] = {}
+        self.tile_of = {axis: tile for tile in self.schedule.tiles for axis in tile.axes}
+        self.values: dict[Node, Code] = {}
+        self.axis_names: dict[Variable, str] = {}
+        self.wide = any(
+            dims.bounds(size)[1] > LARGEST_INDEX
+            for size in (
+                *(value.type.elements for value in self.buffers),
+                *(tile.extent for tile in self.schedule.tiles),
+            )
+        )
+        self.outer = self.part = Part("    ")
+
+    # -- the function ------------------------------------------------------------------------------------------
+
+    def source(self) -> KernelSource:
+        body = list(self._scopes(self.kernel.nest))
+        blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles]
+        arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
+        head = f"def {self.name}({', '.join(arguments)}):"
+        if len(head) > 120:
+            head = f"def {self.name}(\n    {', '.join(arguments)},\n):"
+        text = "\n".join(["@triton.jit", head, f'    """{self._doc()}"""', *body])
+        return KernelSource(
+            self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), self.schedule.tiles,
+            self.schedule.warps, tuple(self.helpers),
+        )  # fmt: skip
+
+    def _doc(self) -> str:
+        def listed(values: Iterable[Value]) -> str:
+            return ", ".join(f"{value.name} {value.type}" for value in values)
+
+        return f"{listed(self.kernel.outputs)}  from  {listed(self.kernel.inputs) or 'nothing'}"
+
+    def _scopes(self, scopes: Sequence[Scope]) -> Iterator[str]:
+        """The lines of a list of scopes; loops are rendered where they stand."""
+        uses = count_uses(scopes)
+        masks = Counter(self._mask_key(scope) for scope in scopes)
+        for scope in scopes:
+            if isinstance(scope, Compute):
+                self._compute(scope.node, uses, masks)
+            elif isinstance(scope, Accumulate):
+                self._accumulate(scope.reduce)
+            elif isinstance(scope, Finish):
+                self._finish(scope.reduce)
+            elif isinstance(scope, Write):
+                self._store(scope, masks)
+            else:
+                self._loop(scope)
+        yield from self.part.text()
+
+    def _line(self, text: str) -> None:
+        self.part.lines.append(text)
+
+    def _assign(self, node: Node, code: Code, fallback: str) -> None:
+        name = self.names.fresh(node.hint, fallback)
+        self._line(f"{name} = {code.text}")
+        self.values[node] = Code(name)
+
+    def _helper(self, name: str) -> str:
+        self.helpers[name] = None
+        return name
+
+    # -- indices and masks -------------------------------------------------------------------------------------
+
+    def _place(self, tile: Tile) -> Part:
+        """Where lines about a tile axis belong: in the loop over it, or at the top."""
+        return self.part if tile.looped else self.outer
+
+    def _tile(self, tile: Tile) -> str:
+        place = self._place(tile)
+        if tile.name not in place.prelude:
+            place.prelude[tile.name] = f"{tile.name} = {self._lanes(tile)}"
+        return tile.name
+
+    def _lanes(self, tile: Tile) -> str:
+        block = f"BLOCK_{tile.name.upper()}"
+        shape = ""
+        if len(self.schedule.tiles) == 2:
+            shape = "[:, None]" if tile is self.schedule.rows else "[None, :]"
+        lanes = f"tl.arange(0, {block})"
+        if tile.whole or tile.looped:
+            text = lanes + shape if tile.whole else f"start + {lanes}{shape}"
+            return f"({text}).to(tl.int64)" if self.wide and not self._contiguous(tile) else text
+        program = "tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
+        if len(self.schedule.grid) == 2:
+            columns = self.schedule.columns
+            assert columns is not None
+            across = f"tl.cdiv({self.parameters.code(columns.extent).text}, BLOCK_{columns.name.upper()})"
+            program += f" {'%' if tile is columns else '//'} {across}"
+            program = f"({program})"
+        text = f"{program} * {block} + {lanes}"
+        return f"({text}){shape}" if shape else text
+
+    def _contiguous(self, tile: Tile) -> bool:
+        """Whether a tile axis is never multiplied, so that its indices need not be wide."""
+        addresses = [access.address for access in (*self.kernel.loads, *self.kernel.stores)]
+        (axis, *others) = tile.axes
+        return not others and all(unit_stride(index) is axis for index in addresses if axis in variables(index))
+
+    def _atom(self, atom: Variable | Indirect) -> Code:
+        if isinstance(atom, Indirect):
+            assert isinstance(atom.node, Node)
+            return self.values[atom.node]
+        tile = self.tile_of[atom]
+        if len(tile.axes) == 1:
+            return Code(self._tile(tile))
+        place = self._place(tile)
+        if atom not in self.axis_names:
+            self.axis_names[atom] = self.names.fresh(atom.name)
+        name = self.axis_names[atom]
+        if name not in place.prelude:
+            position = tile.axes.index(atom)
+            code = Code(self._tile(tile))
+            inner = dims.product(axis.extent for axis in tile.axes[position + 1 :])
+            if inner != 1:
+                code = binary("//", PRODUCT, code, self.parameters.code(inner))
+            if position:
+                code = binary("%", PRODUCT, code, self.parameters.code(atom.extent))
+            place.prelude[name] = f"{name} = {code.text}"
+        return Code(name)
+
+    def _inside(self, tile: Tile) -> Code:
+        """The mask of a ragged tile axis."""
+        name = f"{tile.name}_inside"
+        place = self._place(tile)
+        if name not in place.prelude:
+            index = self._tile(tile)
+            place.prelude[name] = f"{name} = {index} < {self.parameters.code(tile.extent).text}"
+        return Code(name)
+
+    def _touched(self, axes: Iterable[Variable]) -> list[Tile]:
+        found = {self.tile_of[axis].name for axis in axes}
+        return [tile for tile in self.schedule.tiles if tile.name in found]
+
+    def _mask_parts(self, axes: Iterable[Variable], guards: Guards) -> tuple[str, ...]:
+        parts = [self._inside(tile).text for tile in self._touched(axes) if tile.masked]
+        return (*parts, *(text.at(AND + 1) for guard in guards for text in self._guard(guard)))
+
+    def _guard(self, guard: Guard) -> Iterator[Code]:
+        """The comparisons of a guard that are not proven, constants moved to the other side."""
+        constant = constant_part(guard.index)
+        varying = self.index.code(guard.index - constant)
+        if guard.extent == 1:
+            yield binary("==", COMPARE, varying, self.parameters.code(-constant))
+            return
+        if dims.less_equal(0, guard.index) is not True:
+            yield binary(">=", COMPARE, varying, self.parameters.code(-constant))
+        if dims.less(guard.index, guard.extent) is not True:
+            yield binary("<", COMPARE, varying, self.parameters.code(guard.extent - constant))
+
+    def _mask_key(self, scope: Scope) -> object:
+        access = scope.node if isinstance(scope, Compute) else scope.store if isinstance(scope, Write) else None
+        if access is None or not hasattr(access, "address"):
+            return None
+        return tuple(tile.name for tile in self._touched(access.axes)), access.guards  # type: ignore[attr-defined]
+
+    def _mask(self, scope: Scope, axes: Iterable[Variable], guards: Guards, counts: Counter[object]) -> str:
+        """The mask of an access; one that several accesses share gets a name."""
+        parts = self._mask_parts(axes, guards)
+        if len(parts) > 1 and counts[self._mask_key(scope)] > 1:
+            if parts not in self.part.masks:
+                name = self.names.fresh("inside")
+                self._line(f"{name} = {' & '.join(parts)}")
+                self.part.masks[parts] = Code(name)
+            return self.part.masks[parts].text
+        return " & ".join(parts)
+
+    def _address(self, buffer: Value, address: Dim, axes: frozenset[Variable]) -> str:
+        parts = [self.buffers[buffer]]
+        if address != 0:
+            code = self.index.code(address)
+            parts.append(code.text if code.level >= 5 else f"({code.text})")
+        reached = {tile.name for tile in self._touched(variables(address))}
+        parts += [f"0 * {self._tile(tile)}" for tile in self._touched(axes) if tile.name not in reached]
+        return " + ".join(parts)
+
+    # -- values ------------------------------------------------------------------------------------------------
+
+    def _compute(self, node: Node, uses: Counter[Node], masks: Counter[object]) -> None:
+        if isinstance(node, Load):
+            self._load(node, masks)
+            return
+        if isinstance(node, Constant):
+            self.values[node] = number(node.value, node.dtype)
+            return
+        code, fallback = self._expression(node)
+        if uses[node] == 1 and len(code.text) <= INLINE_LENGTH:
+            self.values[node] = code
+        else:
+            self._assign(node, code, fallback)
+
+    def _expression(self, node: Node) -> tuple[Code, str]:
+        operands = [self.values[operand] for operand in node.operands]
+        if isinstance(node, Index):
+            return self._index_value(node), "index"
+        if isinstance(node, Select):
+            if node in self.masking.implied:
+                return operands[0], "value"
+            tests = [test for guard in node.guards for test in self._guard(guard)]
+            condition = tests[0].text if len(tests) == 1 else " & ".join(test.at(AND + 1) for test in tests)
+            return call("tl.where", condition, operands[0], operands[1]), "value"
+        assert isinstance(node, Apply)
+        return pointwise.write(node, operands, self._helper), node.name
+
+    def _index_value(self, node: Index) -> Code:
+        if isinstance(node.index, int):
+            return number(node.index, node.dtype)
+        code = self.index.code(node.index)
+        if not node.axes:
+            return call("tl.cast", code, type_name(node.dtype))
+        return method(code, "to", type_name(node.dtype))
+
+    def _load(self, node: Load, masks: Counter[object]) -> None:
+        address = self._address(node.buffer, node.address, node.axes)
+        mask = self._mask(Compute(node), node.axes, node.guards, masks)
+        masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
+        code = Code(f"tl.load({address}{masked})")
+        if node.dtype is F32 and node.buffer.dtype is not F32:
+            code = method(code, "to", "tl.float32")
+        self._assign(node, code, "x")
+
+    def _store(self, scope: Write, masks: Counter[object]) -> None:
+        store = scope.store
+        address = self._address(store.buffer, store.address, store.axes)
+        mask = self._mask(scope, store.axes, store.guards, masks)
+        value = self.values[store.node].text
+        self._line(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})")
+
+    # -- reductions --------------------------------------------------------------------------------------------
+
+    def _body(self, node: Reduce) -> Code:
+        """A reduction's argument, with the lanes beyond the columns masked where they would count."""
+        body = node.operands[0]
+        columns = self.schedule.columns
+        assert columns is not None
+        neutral = number(identity(node.kind, node.dtype), node.dtype)
+        if columns.masked and node in self.masking.wheres:
+            return call("tl.where", self._inside(columns), self.values[body], neutral)
+        if not body.axes & set(columns.axes):
+            return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
+        return self.values[body]
+
+    def _loop(self, loop: Loop) -> None:
+        blocks = [f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles]
+        shape = f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
+        for scope in loop.body:
+            if isinstance(scope, Accumulate):
+                node = scope.reduce
+                neutral = number(identity(node.kind, node.dtype), node.dtype)
+                name = self.names.fresh(f"{identifier(node.hint) or REDUCED[node.kind]}_lanes")
+                self._line(f"{name} = tl.full({shape}, {neutral.text}, {type_name(node.dtype)})")
+                self.values[node] = Code(name)
+        outside, self.part = self.part, Part(self.part.indent + "    ")
+        lines = list(self._scopes(loop.body))
+        self.part = outside
+        extent = self.parameters.code(loop.tile.extent).text
+        self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
+        self.part.lines.extend(line.removeprefix(outside.indent) for line in lines)
+
+    def _accumulate(self, node: Reduce) -> None:
+        total, body = self.values[node].text, self._body(node)
+        if node.dtype is BOOL:
+            self._line(f"{total} = {total} {'|' if node.kind == 'max' else '&'} {body.at(AND)}")
+        elif node.kind in ("sum", "prod"):
+            self._line(f"{total} {'+' if node.kind == 'sum' else '*'}= {body.text}")
+        else:
+            keep_nan = ", propagate_nan=tl.PropagateNan.ALL" if node in self.masking.nan else ""
+            self._line(f"{total} = tl.{node.kind}imum({total}, {body.text}{keep_nan})")
+
+    def _finish(self, node: Reduce) -> None:
+        body = self.values[node] if self.kernel.looped else self._body(node)
+        self._assign(node, self._reduced(node, body), REDUCED[node.kind])
+
+    def _reduced(self, node: Reduce, body: Code) -> Code:
+        two = len(self.schedule.tiles) == 2
+        axis = f"axis={1 if two else 0}"
+        keep = ["keep_dims=True"] if two else []
+        if node.dtype is BOOL:
+            whole = call(f"tl.{node.kind}", method(body, "to", "tl.int32"), axis, *keep)
+            return binary("!=", COMPARE, whole, Code("0"))
+        if node.kind == "prod":
+            return call("tl.reduce", body, axis, f"combine_fn={self._helper('multiply')}", *keep)
+        if node in self.masking.nan:
+            return call(self._helper(f"{node.kind}_or_nan"), body, axis, f"keep_dims={two}")
+        code = call(f"tl.{node.kind}", body, axis, *keep)
+        return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
+
+
+def is_narrow(dtype: DType) -> bool:
+    """Integers that Triton's reductions widen to 32 bits."""
+    return dtype.is_integer and dtype.bits < 32
+
+
+def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
+    """How often the text of a node would appear in these scopes; use inside a loop counts as often."""
+    uses: Counter[Node] = Counter()
+
+    def count(scope: Scope, weight: int) -> None:
+        nodes: list[Node] = []
+        if isinstance(scope, Loop):
+            for inner in scope.body:
+                count(inner, 2)
+        elif isinstance(scope, Compute):
+            nodes += scope.node.operands
+            if isinstance(scope.node, Load):
+                nodes += scope.node.operands  # in the address and in its guard
+            if isinstance(scope.node, Apply) and scope.node.name in REPEATED:
+                nodes += scope.node.operands
+        elif isinstance(scope, (Accumulate, Finish)):
+            nodes += scope.reduce.operands
+        else:
+            guards = [guard.index for guard in scope.store.guards]
+            nodes += [scope.store.node, *indirect_nodes((scope.store.address, *guards))]
+        for node in nodes:
+            uses[node] += weight
+
+    for scope in scopes:
+        count(scope, 1)
+    return uses

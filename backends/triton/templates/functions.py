@@ -1,0 +1,201 @@
+"""Functions that Triton's language lacks or rounds otherwise. An artefact gets those that its kernels use.
+
+Polynomials: Cephes (S. Moshier), single precision; errors below 4 units in the last place.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def floor_divide(x, y):
+    """Division rounded down; Triton's // on integers truncates."""
+    quotient = x // y
+    return tl.where((x % y != 0) & ((x < 0) != (y < 0)), quotient - 1, quotient)
+
+
+@triton.jit
+def floor_mod(x, y):
+    """Remainder with the sign of y; Triton's % has the sign of x."""
+    remainder = x % y
+    return tl.where((remainder != 0) & ((remainder < 0) != (y < 0)), remainder + y, remainder)
+
+
+@triton.jit
+def divide_integers(x, y, floor: tl.constexpr):
+    """Integer division that gives 0 for a division by 0."""
+    divisor = tl.where(y == 0, y + 1, y)
+    quotient = floor_divide(x, divisor) if floor else x // divisor
+    return tl.where(y == 0, quotient * 0, quotient)
+
+
+@triton.jit
+def integer_mod(x, y, floor: tl.constexpr):
+    """Integer remainder that gives 0 for a division by 0."""
+    divisor = tl.where(y == 0, y + 1, y)
+    remainder = floor_mod(x, divisor) if floor else x % divisor
+    return tl.where(y == 0, remainder * 0, remainder)
+
+
+@triton.jit
+def round_half_even(x):
+    """The nearest whole number, halves to the even one."""
+    below = tl.floor(x)
+    odd = below - 2.0 * tl.floor(below * 0.5) == 1.0
+    up = (x - below > 0.5) | ((x - below == 0.5) & odd)
+    return tl.where(up, below + 1.0, below)
+
+
+@triton.jit
+def truncate(x):
+    """The whole number next to x on the side of zero."""
+    return tl.where(x < 0, tl.ceil(x), tl.floor(x))
+
+
+@triton.jit
+def to_integer(x, dtype: tl.constexpr, low: tl.constexpr, high: tl.constexpr):
+    """A float as an integer: truncated; out of range the nearest end, NaN 0."""
+    beyond = high + 1.0
+    result = tl.where((x > low - 1.0) & (x >= low * 1.0 - 0.5) & (x < beyond), x, 0.0).to(dtype)
+    return tl.where(x >= beyond, high, tl.where(x < low, low, result))
+
+
+@triton.jit
+def to_low_bits(x, dtype: tl.constexpr):
+    """A float as an integer: the low bits of its whole part as int64, where what does not fit is the least."""
+    fits = (x >= -9223372036854775808.0) & (x < 9223372036854775808.0)
+    return tl.where(fits, x, -9223372036854775808.0).to(tl.int64).to(dtype)
+
+
+@triton.jit
+def max_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
+    """The greatest element, NaN where there is one: tl.max passes over NaN."""
+    nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
+    return tl.where(nan != 0, float("nan"), tl.max(x, axis=axis, keep_dims=keep_dims))
+
+
+@triton.jit
+def min_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
+    """The least element, NaN where there is one: tl.min passes over NaN."""
+    nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
+    return tl.where(nan != 0, float("nan"), tl.min(x, axis=axis, keep_dims=keep_dims))
+
+
+@triton.jit
+def multiply(x, y):
+    return x * y
+
+
+@triton.jit
+def power(x, y):
+    """x to the power of y, as C99 defines the edges."""
+    size = tl.abs(x)
+    whole = tl.floor(y) == y
+    odd = whole & (y - 2.0 * tl.floor(y * 0.5) == 1.0)
+    result = tl.exp2(y * tl.log2(size))
+    result = tl.where(size == 1.0, tl.where(y != y, y, 1.0), result)
+    result = tl.where((x < 0) & odd, -result, result)
+    result = tl.where((x < 0) & (tl.abs(x) != float("inf")) & (whole == 0), float("nan"), result)
+    return tl.where((y == 0) | (x == 1.0), 1.0, result)
+
+
+@triton.jit
+def tanh(x):
+    size = tl.abs(x)
+    square = x * x
+    small = -5.70498872745e-3 * square + 2.06390887954e-2
+    small = small * square - 5.37397155531e-2
+    small = small * square + 1.33314422036e-1
+    small = small * square - 3.33332819422e-1
+    large = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
+    return tl.where(size < 0.625, small * square * x + x, tl.where(x < 0, -large, large))
+
+
+@triton.jit
+def sinh(x):
+    size = tl.abs(x)
+    square = x * x
+    small = (square * (1.0 / 362880.0) + 1.0 / 5040.0) * square + 1.0 / 120.0
+    small = (small * square + 1.0 / 6.0) * square * x + x
+    half = tl.exp(size - 0.6931471805599453)
+    large = half - 0.25 / half
+    return tl.where(size < 1.0, small, tl.where(x < 0, -large, large))
+
+
+@triton.jit
+def cosh(x):
+    half = tl.exp(tl.abs(x) - 0.6931471805599453)
+    return half + 0.25 / half
+
+
+@triton.jit
+def log1p(x):
+    """log(1 + x), exact for small x (Kahan's correction)."""
+    sum = 1.0 + x
+    return tl.where((sum == 1.0) | (sum == float("inf")), x + 0.0 * x, tl.log(sum) * (x / (sum - 1.0)))
+
+
+@triton.jit
+def asinh(x):
+    size = tl.abs(x)
+    near = tl.where(size < 1e9, size, 0.0)
+    result = log1p(near + near * near / (1.0 + tl.sqrt(near * near + 1.0)))
+    result = tl.where(size < 1e9, result, tl.log(size) + 0.6931471805599453)
+    return tl.where(x < 0, -result, tl.where(x == 0, x, result))
+
+
+@triton.jit
+def acosh(x):
+    near = tl.where(x < 1e9, x - 1.0, 0.0)
+    result = log1p(near + tl.sqrt(near * (near + 2.0)))
+    return tl.where(x < 1e9, result, tl.where(x != x, x, tl.log(x) + 0.6931471805599453))
+
+
+@triton.jit
+def atanh(x):
+    size = tl.abs(x)
+    result = 0.5 * tl.where(size == 1.0, float("inf"), log1p(2.0 * size / (1.0 - size)))
+    return tl.where(x < 0, -result, tl.where(x == 0, x, result))
+
+
+@triton.jit
+def atan(x):
+    size = tl.abs(x)
+    reduced = tl.where(size > 0.4142135623730950, (size - 1.0) / (size + 1.0), size)
+    reduced = tl.where(size > 2.414213562373095, -1.0 / size, reduced)
+    base = tl.where(size > 0.4142135623730950, 0.7853981633974483, 0.0)
+    base = tl.where(size > 2.414213562373095, 1.5707963267948966, base)
+    square = reduced * reduced
+    series = 8.05374449538e-2 * square - 1.38776856032e-1
+    series = series * square + 1.99777106478e-1
+    series = series * square - 3.33329491539e-1
+    result = base + (series * square * reduced + reduced)
+    return tl.where(x < 0, -result, tl.where(x == 0, x, result))
+
+
+@triton.jit
+def asin_series(x, square):
+    """asin for |x| up to 1/2."""
+    series = 4.2163199048e-2 * square + 2.4181311049e-2
+    series = series * square + 4.5470025998e-2
+    series = series * square + 7.4953002686e-2
+    series = series * square + 1.6666752422e-1
+    return series * square * x + x
+
+
+@triton.jit
+def asin(x):
+    size = tl.abs(x)
+    half = 0.5 * (1.0 - size)
+    outer = 1.5707963267948966 - 2.0 * asin_series(tl.sqrt(half), half)
+    result = tl.where(size > 0.5, outer, asin_series(size, size * size))
+    return tl.where(x < 0, -result, tl.where(x == 0, x, result))
+
+
+@triton.jit
+def acos(x):
+    size = tl.abs(x)
+    half = 0.5 * (1.0 - size)
+    outer = 2.0 * asin_series(tl.sqrt(half), half)
+    outer = tl.where(x < 0, 3.141592653589793 - outer, outer)
+    return tl.where(size > 0.5, outer, 1.5707963267948966 - asin_series(x, x * x))

@@ -1,0 +1,247 @@
+"""Runs the program of this folder: devices, weights, launches, and checks of what is passed in.
+
+Needs PyTorch and Triton, and ONNX Runtime where the manifest lists externs. Without a GPU the kernels run in
+Triton's interpreter, which is slow but exact enough to check results by.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+INTERPRETED = not torch.cuda.is_available()
+if INTERPRETED:
+    os.environ["TRITON_INTERPRET"] = "1"  # read by Triton when kernels are defined
+
+FOLDER = Path(__file__).resolve().parent
+FORMAT = 1
+# Interpreting costs milliseconds a program, so that tiles grow until they hold so many elements. On a GPU they keep
+# the sizes that they were given.
+INTERPRETED_ELEMENTS = 1 << 17
+STORED = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16,
+    "U32": torch.uint32, "I32": torch.int32, "U64": torch.uint64, "I64": torch.int64, "F16": torch.float16,
+    "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+class ArtefactError(ValueError):
+    """What is wrong with the inputs, or with this folder, in a sentence."""
+
+
+# -- launches --------------------------------------------------------------------------------------------------
+
+
+class Grid(NamedTuple):
+    """A tile axis whose blocks are programs. `exact`: the extent is a multiple of the block, and is not masked."""
+
+    extent: int
+    block: int
+    exact: bool = False
+
+
+class Loop(NamedTuple):
+    """A tile axis that each program passes over, a block at a time."""
+
+    extent: int
+    block: int
+    exact: bool = False
+
+
+class Whole(NamedTuple):
+    """A tile axis that one block covers."""
+
+    extent: int
+
+
+def choose_blocks(tiles):
+    """The block of each tile axis."""
+    blocks = {
+        name: power_of_two(tile.extent) if isinstance(tile, Whole) else tile.block for name, tile in tiles.items()
+    }
+    if INTERPRETED:
+        for name, tile in reversed(tiles.items()):
+            while not isinstance(tile, Whole) and blocks[name] < tile.extent:
+                larger = 2 * blocks[name]
+                elements = larger
+                for other, block in blocks.items():
+                    elements *= block if other != name else 1
+                if elements > INTERPRETED_ELEMENTS or (tile.exact and tile.extent % larger):
+                    break
+                blocks[name] = larger
+    return blocks
+
+
+def power_of_two(extent):
+    """The least power of two that is not below the extent."""
+    return 1 << max(0, extent - 1).bit_length()
+
+
+def launch(kernel, *arguments, warps, **tiles):
+    """Start the programs of a kernel; tensors are made contiguous, and an empty grid starts none."""
+    blocks = choose_blocks(tiles)
+    programs = 1
+    for name, tile in tiles.items():
+        if isinstance(tile, Grid):
+            programs *= -(-tile.extent // blocks[name])
+    if programs == 0:
+        return
+    arguments = [argument.contiguous() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
+    sizes = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
+    kernel[(programs,)](*arguments, **sizes, num_warps=warps, enable_fp_fusion=True)
+
+
+# -- dims ------------------------------------------------------------------------------------------------------
+
+
+def bcast(*sizes):
+    """The extent that sizes broadcast to."""
+    larger = {size for size in sizes if size != 1}
+    if len(larger) > 1:
+        raise ArtefactError(f"sizes {sizes} do not broadcast")
+    return larger.pop() if larger else 1
+
+
+def check_dim(name, size, low, high, multiple=1):
+    """A dim within its range."""
+    if not low <= size <= high or size % multiple:
+        wanted = f"[{low}, {high}]" + (f", a multiple of {multiple}" if multiple != 1 else "")
+        raise ArtefactError(f"{name} is {size}, expected {wanted}")
+    return size
+
+
+def refine(x, shape):
+    """x, whose shape must be this one; None stands for any size."""
+    if x.ndim != len(shape) or any(
+        want is not None and have != want for have, want in zip(x.shape, shape, strict=True)
+    ):
+        raise ArtefactError(f"a tensor of shape {list(x.shape)} came where {list(shape)} was promised")
+    return x
+
+
+def check(condition, message):
+    if not bool(torch.as_tensor(condition).all()):
+        raise ArtefactError(message)
+
+
+# -- the model -------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """The compiled program. Call it with tensors or NumPy arrays by input name; it returns tensors by output name."""
+
+    def __init__(self, folder: Path, device: str | torch.device | None = None) -> None:
+        self.manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        if self.manifest["format"] != FORMAT:
+            raise ArtefactError(f"the folder has format {self.manifest['format']}, this runtime reads {FORMAT}")
+        self.device = torch.device(device or ("cpu" if INTERPRETED else "cuda"))
+        if INTERPRETED and self.manifest["kernels"]:
+            print("interpreted: no GPU", file=sys.stderr)
+        from . import program
+
+        self.program = program
+        self.weights = {name: tensor.to(self.device) for name, tensor in read_weights(folder).items()}
+        self.externs = {}
+        if self.manifest["externs"]:
+            import onnxruntime
+
+            for entry in self.manifest["externs"]:
+                path = str(folder / "externs" / f"{entry['name']}.onnx")
+                self.externs[entry["name"]] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    @property
+    def inputs(self):
+        return [entry["name"] for entry in self.manifest["signature"]["inputs"]]
+
+    @property
+    def outputs(self):
+        return [entry["name"] for entry in self.manifest["signature"]["outputs"]]
+
+    def __call__(self, *positional, **named):
+        if len(positional) > len(self.inputs):
+            raise ArtefactError(f"{len(positional)} inputs given, expected {', '.join(self.inputs)}")
+        return self.run({**dict(zip(self.inputs, positional, strict=False)), **named})
+
+    def run(self, inputs):
+        """Outputs by name for inputs by name."""
+        tensors = [self._checked(entry, inputs) for entry in self.manifest["signature"]["inputs"]]
+        unknown = sorted(set(inputs) - set(self.inputs))
+        if unknown:
+            raise ArtefactError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(self.inputs)}")
+        self._check_shapes(tensors)
+        results = self.program.main(self.weights, self.externs, self.device, *tensors)
+        return dict(zip(self.outputs, results, strict=True))
+
+    def _checked(self, entry, inputs):
+        name, dtype = entry["name"], getattr(torch, entry["dtype"])
+        if name not in inputs:
+            raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
+        value = inputs[name]
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
+        if tensor.dtype != dtype:
+            if dtype is torch.bfloat16 and tensor.dtype in (torch.uint16, torch.int16):
+                tensor = tensor.view(dtype)  # how NumPy files carry it
+            else:
+                raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
+        if tensor.ndim != len(entry["shape"]):
+            raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
+        return tensor.to(self.device)
+
+    def _check_shapes(self, tensors):
+        """Bind symbols at the dims that are one, then compare the others."""
+        signature = self.manifest["signature"]
+        sizes = {}
+        for entry, tensor in zip(signature["inputs"], tensors, strict=True):
+            for dim, size in zip(entry["shape"], tensor.shape, strict=True):
+                if dim in signature["symbols"] and dim not in sizes:
+                    sizes[dim] = check_dim(f"{dim} (of input {entry['name']!r})", size, *signature["symbols"][dim])
+        known = {"min": min, "max": max, "bcast": bcast, **sizes}
+        for entry, tensor in zip(signature["inputs"], tensors, strict=True):
+            for axis, (dim, size) in enumerate(zip(entry["shape"], tensor.shape, strict=True)):
+                wanted = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
+                if size != wanted:
+                    raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {wanted}"
+                                        + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
+
+
+def _native(value):
+    import numpy
+
+    array = numpy.ascontiguousarray(value)
+    return array if array.flags.writeable else array.copy()
+
+
+def read_weights(folder):
+    """The tensors of weights.safetensors, mapped; pages are private, so that nothing writes to the file."""
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        return {}
+    with open(path, "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    length = int.from_bytes(data[:8], "little")
+    tensors = {}
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        dtype = STORED[entry["dtype"]]
+        if begin == end:
+            tensors[name] = torch.empty(entry["shape"], dtype=dtype)
+        else:
+            stored = torch.frombuffer(data, dtype=torch.uint8, count=end - begin, offset=8 + length + begin)
+            if stored.data_ptr() % dtype.itemsize:
+                stored = stored.clone()
+            tensors[name] = stored.view(dtype).reshape(entry["shape"])
+    return tensors
+
+
+def load(device=None):
+    """The model of this folder, on `device` (a GPU where there is one)."""
+    return Model(FOLDER, device)

@@ -1,0 +1,220 @@
+"""Python text of expressions: operators with as few parentheses as needed, dims and indices in Horner form."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from irc import dims
+from irc.dims import Atom, Dim, Expr, Function, Indirect, Symbol, Variable
+from irc.dtypes import DType
+
+COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(9)
+
+TYPES = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
+    "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "int1",
+}  # fmt: skip
+RESERVED = frozenset(
+    {*keyword.kwlist, "tl", "triton", "m", "n", "i", "range", "float", "int", "bool", "min", "max", "abs", "sum",
+     "round", "pow", "print", "len", "start", "constexpr", "torch", "kernels", "weights", "launch", "host", "blocks",
+     "ROWS", "COLUMNS"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Code:
+    """An expression and the precedence of its outermost operator."""
+
+    text: str
+    level: int = ATOM
+
+    def at(self, level: int) -> str:
+        """The text as an operand that must bind at least as tightly as `level`."""
+        return self.text if self.level >= level else f"({self.text})"
+
+
+def binary(operator: str, level: int, left: Code, right: Code) -> Code:
+    """`left operator right`; comparisons do not chain, and the right side of the others binds more tightly."""
+    associative = operator in ("+", "*", "&", "|", "^")
+    same = right.level == level and associative and not set("-/%") & set(right.text) and operator != "*"
+    left_text = left.at(level + 1) if level == COMPARE else left.at(level)
+    return Code(f"{left_text} {operator} {right.text if same else right.at(level + 1)}", level)
+
+
+def call(function: str, *arguments: Code | str) -> Code:
+    parts = [argument if isinstance(argument, str) else argument.text for argument in arguments]
+    return Code(f"{function}({', '.join(parts)})")
+
+
+def method(value: Code, name: str, *arguments: str) -> Code:
+    return Code(f"{value.at(ATOM)}.{name}({', '.join(arguments)})")
+
+
+def type_name(dtype: DType) -> str:
+    return f"tl.{TYPES[dtype.name]}"
+
+
+def number(value: object, dtype: DType) -> Code:
+    """A literal: the shortest text that reads back as the same number."""
+    if dtype.is_float:
+        real = float(str(value))
+        if math.isnan(real):
+            return Code('float("nan")')
+        if math.isinf(real):
+            return Code('float("inf")' if real > 0 else 'float("-inf")')
+        text = repr(real)
+    elif dtype.name == "bool":
+        text = "True" if value else "False"
+    else:
+        text = str(int(str(value)))
+    return Code(text, UNARY if text.startswith("-") else ATOM)
+
+
+class Names:
+    """Identifiers made from names of the source, each given once."""
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self.taken = {*RESERVED, *reserved}
+
+    def fresh(self, hint: str, fallback: str = "value") -> str:
+        stem = identifier(hint) or fallback
+        name, count = stem, 0
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def identifier(text: str) -> str:
+    """`h.0.ln_1` as `h_0_ln_1`; empty for a name that says nothing."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    if not name or name.isdecimal():
+        return ""
+    return f"v{name}" if name[0].isdigit() else name
+
+
+class Parameters:
+    """Run-time dims as arguments of a kernel: symbols, and whatever is made of symbols alone, which the host
+    computes, so that the kernel has no products that could overflow."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.by_dim: dict[Dim, str] = {}
+
+    def code(self, dim: Dim) -> Code:
+        if isinstance(dim, int):
+            return Code(str(dim), UNARY if dim < 0 else ATOM)
+        if dim not in self.by_dim:
+            text = dims.format_dim(dim)
+            for sign, word in (("//", "_div_"), ("+", "_plus_"), ("-", "_minus_"), ("%", "_mod_")):
+                text = text.replace(sign, word)
+            self.by_dim[dim] = self.names.fresh(re.sub(r"\W+", "_", text)[:40], "size")
+        return Code(self.by_dim[dim])
+
+
+class IndexText:
+    """Writes index expressions. `atom` gives the text of a variable or a loaded index, `helper` notes a function."""
+
+    def __init__(
+        self, parameters: Parameters, atom: Callable[[Variable | Indirect], Code], helper: Callable[[str], str]
+    ) -> None:
+        self.parameters = parameters
+        self.atom = atom
+        self.helper = helper
+
+    def code(self, index: Dim) -> Code:
+        if isinstance(index, int) or is_size(index):
+            return self.parameters.code(index)
+        groups: dict[tuple[tuple[Atom, int], ...], Dim] = {}
+        for monomial, coefficient in index.terms:
+            varying = tuple((atom, power) for atom, power in monomial if not is_size(atom.expr))
+            fixed = dims.product([coefficient, *(atom.expr for atom, power in monomial for _ in range(power)
+                                                 if is_size(atom.expr))])  # fmt: skip
+            groups[varying] = groups.get(varying, 0) + fixed
+        constant = groups.pop((), 0)
+        return self._offset(self._horner([(self._monomial(key), scale) for key, scale in groups.items()]), constant)
+
+    def _monomial(self, monomial: tuple[tuple[Atom, int], ...]) -> Code:
+        factors = [self._atom(atom) for atom, power in monomial for _ in range(power)]
+        result = factors[0]
+        for factor in factors[1:]:
+            result = binary("*", PRODUCT, result, factor)
+        return result
+
+    def _atom(self, atom: Atom) -> Code:
+        if isinstance(atom, (Variable, Indirect)):
+            return self.atom(atom)
+        assert isinstance(atom, Function)
+        arguments = [self.code(argument) for argument in atom.args]
+        if atom.kind in ("min", "max"):
+            result = arguments[0]
+            for argument in arguments[1:]:
+                result = call("tl.minimum" if atom.kind == "min" else "tl.maximum", result, argument)
+            return result
+        if dims.bounds(atom.args[0])[0] < 0:
+            return call(self.helper("floor_divide" if atom.kind == "//" else "floor_mod"), *arguments)
+        return binary(atom.kind, PRODUCT, arguments[0], arguments[1])
+
+    def _horner(self, terms: list[tuple[Code, Dim]]) -> Code:
+        """`(b * S + s) * 64 + k`: the factor that most terms share is taken out."""
+        scaled = [scale for _, scale in terms if scale != 1]
+        best: tuple[int, Dim] = (1, 0)
+        for factor in scaled:
+            shared = sum(dims.exact_divide(scale, factor) is not None for scale in scaled)
+            if shared > best[0] and factor != -1:
+                best = (shared, factor)
+        if best[0] > 1:
+            inside: list[tuple[Code, Dim]] = []
+            outside: list[tuple[Code, Dim]] = []
+            for text, scale in terms:
+                quotient = dims.exact_divide(scale, best[1]) if scale != 1 else None
+                if quotient is None:
+                    outside.append((text, scale))
+                else:
+                    inside.append((text, quotient))
+            terms = [(self._horner(inside), best[1]), *outside]
+        # Scaled terms first, subtracted ones last: m * 64 + n.
+        ordered = sorted(terms, key=lambda term: 2 if is_negative(term[1]) else int(term[1] == 1))
+        result: Code | None = None
+        for text, scale in ordered:
+            sign = "-" if is_negative(scale) and result is not None else "+"
+            term = self._scaled(text, -scale if sign == "-" else scale)
+            result = term if result is None else binary(sign, SUM, result, term)
+        assert result is not None
+        return result
+
+    def _scaled(self, text: Code, scale: Dim) -> Code:
+        return text if scale == 1 else binary("*", PRODUCT, text, self.parameters.code(scale))
+
+    def _offset(self, text: Code, constant: Dim) -> Code:
+        if constant == 0:
+            return text
+        if isinstance(constant, int) and constant < 0:
+            return binary("-", SUM, text, Code(str(-constant)))
+        return binary("+", SUM, text, self.parameters.code(constant))
+
+
+def is_negative(scale: Dim) -> bool:
+    return isinstance(scale, int) and scale < 0
+
+
+def is_size(index: Dim) -> bool:
+    """Whether it is made of symbols alone, so that the host knows it."""
+    return all(isinstance(atom, Symbol) for atom in dims.free_atoms(index))
+
+
+def constant_part(index: Dim) -> Dim:
+    """The terms of an index that do not vary."""
+    if not isinstance(index, Expr):
+        return index
+    kept: list[Dim] = []
+    for monomial, coefficient in index.terms:
+        factors = [atom.expr for atom, power in monomial for _ in range(power)]
+        if all(map(is_size, factors)):
+            kept.append(dims.product([coefficient, *factors]))
+    return dims.total(kept)
