@@ -85,6 +85,7 @@ def loop(
     Region: arguments iteration i64[], condition bool[] and the carried values; it yields the condition for the next
     round, the carried values, and any number of scanned ones. Results: the carried values after the last round, then
     each scanned value of all rounds, stacked along a new first axis.
+    Shapes: the result types are stated; in the region's arguments new symbols may stand, bound anew in each round.
     Source: ONNX Loop.
     Edge cases: an absent trip count means no limit, an absent condition true; without a round the carried values
     come out as they went in, and scanned results have extent 0 (in unknown dims too).

@@ -604,7 +604,7 @@ def shift_right(x: IntegerType, y: IntegerType, /) -> TensorType:
 def _shift_right(x: Array, y: Array) -> Array:
     wide_x, wide_y = widen(x), widen(y)
     inside = (wide_y >= 0) & (wide_y < dtypes.from_numpy(x.dtype).bits)
-    emptied = np.where(wide_x < 0, -1, 0)
+    emptied = np.where(wide_x < 0, -1, 0).astype(wide_x.dtype)  # mixed with i64, u64 would become a float
     return narrow(np.where(inside, np.right_shift(wide_x, np.where(inside, wide_y, 0)), emptied), x.dtype)
 
 
