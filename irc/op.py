@@ -107,6 +107,8 @@ class AttributeSpec:
             return _coerce(self.annotation, value)
         except (TypeError, ValueError, KeyError):
             wanted = getattr(self.annotation, "__name__", None) or str(self.annotation)
+            if typing.get_origin(self.annotation) is Literal:
+                wanted = " or ".join(map(repr, typing.get_args(self.annotation)))
             raise fail(
                 "type.attribute", f"attribute `{self.name}` cannot be {value!r}", expected=wanted.replace("irc.", "")
             ) from None
@@ -237,7 +239,10 @@ class OperationDefinition:
         normal = {}
         for name, spec in self.attribute_specs.items():
             if name in attributes:
-                normal[name] = spec.coerce(attributes[name])
+                try:
+                    normal[name] = spec.coerce(attributes[name])
+                except IrcError as error:
+                    raise _prefixed(error, self.name) from None
             elif spec.default is REQUIRED:
                 raise fail("type.attribute", f"{self.name}: attribute `{name}` is missing")
             else:
