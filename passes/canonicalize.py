@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.dims import Dim
-from irc.dtypes import BF16, F16, F32, I64, DType, limits
-from irc.ir import Module, Operation, Value, inline_block
-from irc.op import const
+from irc.dtypes import BF16, BOOL, F16, F32, I64, DType, limits
+from irc.ir import Module, Operation, Region, Value, inline_block
+from irc.op import Builder, const, literal, yield_
 from irc.ops import (
     add,
     bitwise_not,
@@ -18,13 +18,17 @@ from irc.ops import (
     concat,
     dim,
     div,
+    exp,
     expand,
+    if_,
     maximum,
     minimum,
     mul,
     neg,
     pad,
+    reduce_max,
     reduce_sum,
+    refine,
     reshape,
     select,
     slice_,
@@ -130,11 +134,15 @@ pad_by_nothing.near_miss(lambda x: pad(x, low=(0,), high=(1,)), "f32[3]")
 
 @simplify("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 def reduce_over_nothing(operation: Operation) -> Value | None:
-    """reduce(x, axes=[]) -> x"""
-    return operation.inputs[0] if operation.attributes["axes"] == () else None
+    """reduce(x, axes=[]) -> x; but a sum of floats begins with 0, and makes 0.0 of -0.0"""
+    (x,) = operation.inputs
+    changes = operation.name == "reduce_sum" and not x.dtype.is_integer
+    return x if operation.attributes["axes"] == () and not changes else None
 
 
-reduce_over_nothing.example(lambda x: reduce_sum(x, axes=()), "f32[3]")
+reduce_over_nothing.example(lambda x: reduce_max(x, axes=()), "f32[3]")
+reduce_over_nothing.example(lambda x: reduce_sum(x, axes=()), "i32[3]")
+reduce_over_nothing.near_miss(lambda x: reduce_sum(x, axes=()), "f32[3]")
 reduce_over_nothing.near_miss(lambda x: reduce_sum(x, axes=(0,)), "f32[1]")
 
 
@@ -358,11 +366,34 @@ def if_known(operation: Operation) -> Sequence[Value] | None:
     return inline_block(region.block, [], operation)
 
 
+def _choose(condition: Value | bool, x: Value) -> Value:
+    """if condition { exp x } else { neg x }"""
+    regions = [Region(), Region()]
+    for region, function in zip(regions, (exp, neg), strict=True):
+        with Builder(region.block) as builder:
+            builder.create(yield_, [function(x)])
+    chosen = literal(condition, BOOL) if isinstance(condition, bool) else condition
+    return Builder.active().create(if_, [chosen], types=[x.type], regions=regions).result
+
+
+if_known.example(lambda x: _choose(True, x), "f32[3]")
+if_known.example(lambda x: _choose(False, x), "f32[3]")
+if_known.near_miss(_choose, "bool[]", "f32[3]")
+
+
 @simplify("refine")
 def refine_of_same(operation: Operation) -> Value | None:
     """refine(x) to x's own type -> x"""
     (x,) = operation.inputs
     return x if x.type == operation.result.type and not operation.symbols else None
+
+
+def _refined(x: Value, shape: tuple[Dim, ...]) -> Value:
+    return Builder.active().create(refine, [x], types=[x.type.with_shape(shape)]).result
+
+
+refine_of_same.example(lambda x: _refined(x, x.shape), "f32[B, 4]")
+refine_of_same.near_miss(lambda x, y: _refined(x, y.shape), "f32[B, 4]", "f32[C, 4]")
 
 
 RULES: tuple[Rule, ...] = (

@@ -1,0 +1,452 @@
+"""`irc check rules.py`: every rewrite rule is its own test.
+
+From a rule's pattern programs are made: shapes, dtypes and attributes are drawn until the pattern has a type and
+its guards agree. The rule is applied, and both programs are run on drawn inputs, as declared and in f64. What each
+class of numerics promises is the table `PROMISES`. Where exactly one guard says no, the program is a near-miss: the
+rule must leave it alone and say why. Drawing is seeded by the rule's name, so a report is the same every time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irc import dims, dtypes, interpreter
+from irc.diagnostics import IrcError, fail
+from irc.dims import Dim
+from irc.dtypes import DType
+from irc.ir import Function, Module, Operation, Value
+from irc.op import Builder, return_, trace
+from irc.pass_manager import Numerics
+from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, Wildcard, apply_rules, erase_dead
+from irc.types import TensorType
+from irc.user_code import load_user_module
+
+PROGRAMS = 200
+NEAR_MISSES = 40
+ATTEMPTS = 40  # drawn for each program wanted, before it is said that none can be made
+FLOATS = (dtypes.F16, dtypes.BF16, dtypes.F32, dtypes.F64)
+EXTENTS = (1, 2, 3, 5, 7, 8)
+SHOWN = 24  # elements of an input that are printed with a counterexample
+FAILURES = 20  # collected, of which the smallest is shown
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a class of numerics allows: relative error between both programs in f64, and beyond the original's own
+    error as declared, in units of the dtype's precision; None where nothing is said."""
+
+    in_f64: float
+    units: float | None
+
+
+PROMISES: dict[Numerics, Promise] = {
+    "exact": Promise(0.0, 0.0),
+    "keeps_more_precision": Promise(1e-9, 4.0),
+    "reassociates": Promise(1e-9, 64.0),
+    "approximates": Promise(1e-2, None),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is wrong with a rule, with the program and the inputs that show it."""
+
+    message: str
+    program: str = ""
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class RuleReport:
+    """What is known of a rule after its test."""
+
+    name: str
+    numerics: Numerics
+    programs: int = 0
+    dtypes: tuple[str, ...] = ()
+    near_misses: dict[str, int] = field(default_factory=dict)
+    left_alone: int = 0
+    matched_in: dict[str, int] = field(default_factory=dict)
+    origin: str = "made from the pattern"
+    failure: Failure | None = None
+
+    @property
+    def idle_in(self) -> list[str]:
+        """The models in which it never matched."""
+        return [model for model, count in self.matched_in.items() if not count]
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        if self.failure is not None:
+            shown = [f"  {line}" for line in self.failure.program.splitlines()]
+            small = [(name, array) for name, array in self.failure.inputs.items() if array.size <= SHOWN]
+            inputs = [f"  %{name} = {array.tolist()}" for name, array in small]
+            return [f"{self.name}: FAIL: {self.failure.message}", *shown, *inputs]
+        made = f"{self.programs} programs {self.origin}, {' '.join(self.dtypes)}"
+        result = [f"{self.name}: {f'{made}: equal within the stated numerics' if self.programs else 'has no example'}"]
+        for guard, count in self.near_misses.items():
+            made = f"{count} near-misses made by breaking it: rejected, reason given" if count else "no near-miss found"
+            result.append(f"  guard {guard}: {made}")
+        if self.left_alone:
+            result.append(f"  {self.left_alone} examples of what it must not match: left alone")
+        if self.idle_in:
+            result.append(f"  idle: never matched in {', '.join(self.idle_in)}")
+        return result
+
+
+@dataclass
+class CheckReport:
+    """The rules of a file."""
+
+    rules: list[RuleReport]
+
+    @property
+    def passed(self) -> bool:
+        return all(rule.failure is None for rule in self.rules)
+
+    def __str__(self) -> str:
+        return "\n".join(line for rule in self.rules for line in rule.lines())
+
+
+def check_rules(path: str | Path, models: Mapping[str, Module] | None = None) -> CheckReport:
+    """Test every rule that a file defines; `models` are those in which to look for matches.
+
+    Raises `usage.value` where the file has no rule, and what loading it raises.
+    """
+    module = load_user_module(path)
+    rules = [
+        thing
+        for thing in vars(module).values()
+        if isinstance(thing, Rule) and thing.function.__module__ == module.__name__
+    ]
+    if not rules:
+        raise fail("usage.value", f"{path} defines no rule", help="declare one with @rewrite(numerics=...)")
+    return CheckReport([check_rule(rule, models or {}) for rule in rules])
+
+
+def check_rule(rule: Rule, models: Mapping[str, Module] | None = None) -> RuleReport:
+    """Test one rule."""
+    report = RuleReport(rule.name, rule.numerics)
+    draw = random.Random(zlib.crc32(rule.name.encode()))
+    if isinstance(rule, SimplifyRule):
+        _check_examples(rule, report, draw)
+    elif isinstance(rule, PatternRule):
+        _check_pattern(rule, report, draw)
+    for name, model in (models or {}).items():
+        statistics: dict[str, RuleStatistics] = {}
+        for function in model.clone().functions.values():
+            apply_rules(function, [rule], numerics="approximates", statistics=statistics)
+        report.matched_in[name] = statistics[rule.name].matched if statistics else 0
+    return report
+
+
+def _check_examples(rule: SimplifyRule, report: RuleReport, draw: random.Random) -> None:
+    report.origin = "given as examples"
+    for program, types in rule.examples:
+        module = trace(program, *types)
+        module.main.result_names = tuple(f"result{index}" for index in range(len(module.main.returned)))
+        report.failure = report.failure or _compare(rule, module, report, draw)
+    for program, types in rule.near_misses:
+        module = trace(program, *types)
+        if apply_rules(module.main, [rule], numerics="approximates"):
+            report.failure = report.failure or Failure("it applies where it must not", str(trace(program, *types)))
+    report.left_alone = len(rule.near_misses)
+
+
+def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -> None:
+    report.near_misses = dict.fromkeys(rule.guards, 0)
+    plans = _Plans(rule, draw)
+    failures: list[Failure] = []
+    refusals: dict[str, int] = {}
+    for _ in range(ATTEMPTS * PROGRAMS):
+        done = report.programs >= PROGRAMS and all(count >= NEAR_MISSES for count in report.near_misses.values())
+        if done or len(failures) == FAILURES:
+            break
+        plan = plans.next()
+        made = _program(rule, plan)
+        if made is None:
+            continue
+        module, named = made
+        verdict = rule.refusal(named)
+        if verdict is not None:
+            if report.near_misses[verdict[0]] < NEAR_MISSES:
+                report.near_misses[verdict[0]] += 1
+                failures += _near_miss(rule, module, verdict)
+            continue
+        plans.keep(plan)
+        if report.programs < PROGRAMS:
+            failure = _compare(rule, module, report, draw, refusals)
+            failures += [failure] if failure is not None else []
+    if not failures and not report.programs:
+        reason = max(refusals, key=lambda reason: refusals[reason], default="no types fit its pattern and guards")
+        failures.append(Failure(f"no program could be made to which it applies: {reason}"))
+    sizes = [sum(array.size for array in failure.inputs.values()) for failure in failures]
+    report.failure = failures[sizes.index(min(sizes))] if failures else None
+
+
+def _near_miss(rule: PatternRule, module: Module, verdict: tuple[str, str]) -> list[Failure]:
+    before = str(module)
+    if apply_rules(module.main, [rule], numerics="approximates"):
+        return [Failure(f"it applies although its guard `{verdict[0]}` says: {verdict[1]}", before)]
+    return []
+
+
+# -- making programs -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Shapes over three letters, which stand for extents, and what else was drawn."""
+
+    shapes: tuple[tuple[str, ...], ...]
+    attributes: tuple[tuple[str, Any], ...]
+    extents: Mapping[str, int]
+    dtype: DType
+
+    def extent(self, letter: str) -> int:
+        return self.extents.get(letter, 1)
+
+
+class _Plans:
+    """Draws plans; those that worked are drawn from again, with other extents and dtypes."""
+
+    def __init__(self, rule: PatternRule, draw: random.Random) -> None:
+        self.rule, self.draw = rule, draw
+        self.kept: list[_Plan] = []
+
+    def keep(self, plan: _Plan) -> None:
+        if len(self.kept) < 50:
+            self.kept.append(plan)
+
+    def next(self) -> _Plan:
+        draw = self.draw
+        extents = {letter: draw.choice(EXTENTS) for letter in "abc"}
+        dtype = draw.choice(FLOATS)
+        if self.kept and draw.random() < 0.6:
+            old = draw.choice(self.kept)
+            return _Plan(old.shapes, old.attributes, extents, dtype)
+        base = tuple(draw.choice("abc") for _ in range(draw.choice((0, 1, 2, 2, 3, 3, 4))))
+        shapes = tuple(self._shape(base) for _ in self.rule.pattern.leaves)
+        plan = _Plan(shapes, (), extents, dtype)
+        size = [plan.extent(letter) for letter in base]
+        attributes = tuple((name, self._attribute(name, size)) for name in self.rule.pattern.attribute_names)
+        return _Plan(shapes, attributes, extents, dtype)
+
+    def _shape(self, base: tuple[str, ...]) -> tuple[str, ...]:
+        kind = self.draw.randrange(6)
+        if kind <= 1:
+            return base
+        if kind == 2:
+            return ()
+        if kind == 3:
+            return base[self.draw.randint(0, len(base)) :]
+        if kind == 4:
+            return tuple(letter if self.draw.random() < 0.5 else "1" for letter in base)
+        return tuple(self.draw.choice("abc") for _ in range(self.draw.randint(1, 3)))
+
+    def _attribute(self, name: str, base: Sequence[int]) -> Any:
+        """A value for a wildcard, by the declaration of the attribute that it stands for."""
+        draw = self.draw
+        if name in self.rule.samples:
+            return draw.choice(list(self.rule.samples[name]))
+        attribute, annotation = self._declaration(name)
+        if attribute == "permutation":
+            return tuple(draw.sample(range(len(base)), len(base)))
+        if attribute == "shape":
+            return _factors(draw, math.prod(base)) if draw.random() < 0.7 else tuple(base)
+        if attribute == "axes":
+            return tuple(sorted(draw.sample(range(len(base)), draw.randint(0, len(base)))))
+        if get_origin(annotation) is Literal:
+            return draw.choice(get_args(annotation))
+        if annotation is bool:
+            return draw.random() < 0.5
+        if annotation is DType:
+            return draw.choice((*FLOATS, dtypes.I32, dtypes.I64))
+        if annotation is float:
+            return draw.choice((0.5, 1.0, 2.0, -1.5, 0.0))
+        if get_origin(annotation) is tuple:
+            return tuple(draw.randint(0, 3) for _ in base)
+        return draw.randint(-1, max(len(base) - 1, 0))
+
+    def _declaration(self, name: str) -> tuple[str, Any]:
+        for operation in _operations(self.rule):
+            for attribute, value in operation.attributes.items():
+                if isinstance(value, Wildcard) and value.name == name:
+                    definition: Any = operation.definition
+                    return attribute, definition.attribute_specs[attribute].annotation
+        raise fail("rule.raised", f"the pattern of `{self.rule.name}` does not use its attribute `{name}`")
+
+
+def _operations(rule: PatternRule) -> list[Operation]:
+    block = rule.pattern.root.block
+    return [] if block is None else list(block)
+
+
+def _factors(draw: random.Random, number: int) -> tuple[Dim, ...]:
+    """Extents, in any order, that multiply to a number."""
+    found: list[Dim] = []
+    while number > 1 and len(found) < 3:
+        factor = draw.choice([part for part in range(1, number + 1) if number % part == 0])
+        found.append(factor)
+        number //= factor
+    found.append(number)
+    draw.shuffle(found)
+    return tuple(found)
+
+
+def _program(rule: PatternRule, plan: _Plan) -> tuple[Module, dict[str, Any]] | None:
+    """The pattern as a program, and what its leaves and attributes are; None where it has no type."""
+    types = [
+        TensorType(_leaf_dtype(rule, leaf, plan.dtype), [plan.extent(letter) for letter in shape])
+        for leaf, shape in zip(rule.pattern.leaves, plan.shapes, strict=True)
+    ]
+    function = Function("main", types, rule.pattern.leaf_names)
+    named = dict(zip(rule.pattern.leaf_names, function.arguments, strict=True)) | dict(plan.attributes)
+    try:
+        with Builder(function.block) as builder:
+            pattern, _ = rule.both_sides(named)
+            builder.create(return_, pattern)
+    except IrcError as error:
+        if error.code.startswith(("type.", "dim.")):
+            return None
+        raise
+    erase_dead([operation for operation in function.block if operation.name != "return"])
+    function.result_names = tuple(f"result{index}" for index in range(len(pattern)))
+    return Module("program", [function]), named
+
+
+def _leaf_dtype(rule: PatternRule, leaf: Value, dtype: DType) -> DType:
+    """The drawn dtype where the pattern's operations take it, otherwise bool or an integer."""
+    for operation in _operations(rule):
+        for index, operand in enumerate(operation.operands):
+            definition: Any = operation.definition
+            if operand is leaf:
+                admits = definition.operand_specs[min(index, len(definition.operand_specs) - 1)].constraint.admits
+                return next(kind for kind in (dtype, dtypes.BOOL, dtypes.I64) if admits(kind))
+    return dtype
+
+
+# -- running and comparing -------------------------------------------------------------------------------------
+
+
+def _compare(
+    rule: Rule, module: Module, report: RuleReport, draw: random.Random, refusals: dict[str, int] | None = None
+) -> Failure | None:
+    """Apply the rule to a program and compare; counts the program, or why the rule does not apply to it."""
+    program, changed = str(module), module.clone()
+    statistics: dict[str, RuleStatistics] = {}
+    try:
+        apply_rules(changed.main, [rule], numerics="approximates", statistics=statistics)
+    except IrcError as error:
+        return Failure(error.diagnostics[0].message, program)
+    record = statistics[rule.name]
+    if not record.matched:
+        reason = next(iter(record.refused), "its own pattern is not recognised")
+        if refusals is None:
+            return Failure(f"it does not apply to its example: {reason}", program)
+        refusals[reason] = refusals.get(reason, 0) + 1
+        return None
+    report.programs += 1
+    used = {value.dtype.name for value in (*module.main.arguments, *module.main.returned)}
+    known = [dtype.name for dtype in dtypes.ALL if dtype.name in used | set(report.dtypes)]
+    report.dtypes = tuple(sorted(known, key=lambda name: dtypes.by_name(name).bits))
+    for round in range(2 if isinstance(rule, PatternRule) else 12):
+        inputs = _inputs(module.main, draw, special=round > 0 and rule.numerics == "exact")
+        try:
+            message = _difference(rule.numerics, module, changed, inputs)
+        except IrcError as error:
+            if not error.code.startswith("run."):
+                raise
+            continue  # the drawn inputs have no meaning in the program: an index out of range
+        if message is not None:
+            return Failure(message, program, inputs)
+    return None
+
+
+def _inputs(function: Function, draw: random.Random, special: bool) -> dict[str, Array]:
+    generator = np.random.default_rng(draw.randrange(2**32))
+    sizes: dict[Any, int] = {symbol: draw.choice(EXTENTS) for symbol in function.symbols.values()}
+    inputs = {}
+    for argument in function.arguments:
+        shape = tuple(dims.evaluate(dim, sizes) for dim in argument.shape)
+        values: Array
+        if argument.dtype.is_float:
+            values = generator.normal(size=shape)
+            if special:
+                chosen = generator.choice([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -2.5], size=shape)
+                values = np.where(generator.random(shape) < 0.5, chosen, values)
+        else:
+            values = generator.integers(0, 2 if argument.dtype is dtypes.BOOL else 5, size=shape)
+        inputs[argument.name] = np.asarray(values).astype(argument.dtype.numpy)
+    return inputs
+
+
+def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[str, Array]) -> str | None:
+    """In what the programs differ beyond the promise, in words."""
+    promise = PROMISES[numerics]
+    with np.errstate(all="ignore"):
+        old, new = (list(interpreter.run(module, inputs).values()) for module in (before, after))
+        if numerics != "exact":
+            exact_old, exact_new = (
+                list(interpreter.run(module, inputs, precision="f64").values()) for module in (before, after)
+            )
+    for index, (a, b) in enumerate(zip(new, old, strict=True)):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"result {index} is {a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}"
+        if numerics == "exact" or not _is_float(b):
+            if not _same_bits(a, b):
+                return f"result {index} differs; the rule says `exact`" if _is_float(b) else f"result {index} differs"
+            continue
+        truth = exact_old[index].astype(np.float64)
+        error = relative_error(exact_new[index].astype(np.float64), truth)
+        if error > promise.in_f64:
+            return f"max relative error {error:.2g} in f64 (allowed {promise.in_f64:g} for `{numerics}`)"
+        if promise.units is None or not np.isfinite(b.astype(np.float64)[np.isfinite(truth)]).all():
+            continue  # the original overflows by itself: nothing can be said of its replacement
+        own, error = relative_error(b.astype(np.float64), truth), relative_error(a.astype(np.float64), truth)
+        allowed = 2 * own + promise.units * float(_epsilon(b))
+        if error > allowed:
+            return f"max relative error {error:.2g} in {b.dtype} (the original's {own:.2g}, allowed {allowed:.2g})"
+    return None
+
+
+def relative_error(a: Array, b: Array) -> float:
+    """max|a - b| / max|b| where b is finite; infinite where a is not finite there."""
+    where = np.isfinite(b)
+    if not where.any():
+        return 0.0
+    difference = np.abs(a[where] - b[where])
+    if not np.isfinite(difference).all():
+        return math.inf
+    scale = float(np.abs(b[where]).max())
+    return float(difference.max()) / scale if scale else float(difference.max())
+
+
+def _is_float(array: Array) -> bool:
+    return dtypes.from_numpy(array.dtype).is_float
+
+
+def _epsilon(array: Array) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    """Equality to the last bit, -0 included; NaN is NaN whatever its payload."""
+    if not _is_float(a):
+        return bool(np.array_equal(a, b))
+    nan = np.isnan(a.astype(np.float64))
+    same = (a == b) & (np.signbit(a.astype(np.float64)) == np.signbit(b.astype(np.float64)))
+    return bool((same | (nan & np.isnan(b.astype(np.float64)))).all())
