@@ -88,6 +88,7 @@ class Group:
 
     members: list[Operation]
     proposer: str = "seed"
+    _bytes: tuple[Mapping[Symbol, int], Bytes] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -119,6 +120,14 @@ class Group:
             return derive(self.closure, outputs=self.stored)
         except Refusal as refusal:
             return refusal
+
+    def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
+        """The byte model of a legal group, at these sizes of the symbols."""
+        if isinstance(self.kernel, Refusal):
+            raise self.kernel
+        if self._bytes is None or self._bytes[0] is not sizes:
+            self._bytes = (sizes, count(self.kernel, sizes))
+        return self._bytes[1]
 
     @cached_property
     def stored(self) -> list[Value]:
@@ -272,11 +281,11 @@ class Merge:
 
     @cached_property
     def before(self) -> tuple[Bytes, ...]:
-        return tuple(count_group(part, self.sizes) for part in self.parts)
+        return tuple(part.bytes(self.sizes) for part in self.parts)
 
     @cached_property
     def after(self) -> Bytes:
-        return count_group(self.merged, self.sizes)
+        return self.merged.bytes(self.sizes)
 
     @property
     def bytes_saved(self) -> int:
@@ -439,15 +448,7 @@ def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operatio
     return Group(sorted(members, key=lambda member: order[member]), proposer)
 
 
-# -- counting --------------------------------------------------------------------------------------------------
-
-
-def count_group(group: Group, sizes: Mapping[Symbol, int]) -> Bytes:
-    """The byte model of a legal group."""
-    kernel = group.kernel
-    if isinstance(kernel, Refusal):
-        raise kernel
-    return count(kernel, sizes)
+# -- sizes -----------------------------------------------------------------------------------------------------
 
 
 def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[Symbol, int]:

@@ -8,6 +8,7 @@ turns each group into a `kernel` operation; erasing its braces never changes mea
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,36 +178,44 @@ def seeds(block: Block, dependencies: Dependencies) -> dict[Operation, Group]:
 def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge: Judge) -> None:
     """Merge producer into consumer, highest score first, until nothing is left that the judge wants.
 
-    Ties go to the pair that stands first in the block. A pair is judged again when one of its sides has grown.
+    Judging derives a kernel, which is what costs, so a pair is judged again only when it comes to the top after one
+    of its sides has grown: its old score says where to look next. When the heap runs dry, pairs that were refused
+    before a side grew get another chance. Ties go to the pair that stands first in the block.
     """
+    judged: set[tuple[Group, Group]] = set()
+    serial = itertools.count()
     heap: list[tuple[float, int, int, Group, Group, Group]] = []
-    count = 0
 
     def push(producer: Group, consumer: Group) -> None:
-        nonlocal count
+        judged.add((producer, consumer))
         verdict = judge(producer, consumer)
         if verdict is not None:
             score, merged = verdict
-            count += 1
-            heapq.heappush(heap, (-score, dependencies.number[merged.members[-1]], count, producer, consumer, merged))
+            place = dependencies.number[merged.members[-1]]
+            heapq.heappush(heap, (-score, place, next(serial), producer, consumer, merged))
 
-    for group in dict.fromkeys(groups.values()):
-        for producer in producers(group, groups):
-            push(producer, group)
-    while heap:
-        _, _, _, producer, consumer, merged = heapq.heappop(heap)
-        if groups[producer.members[0]] is not producer or groups[consumer.members[0]] is not consumer:
-            continue  # one side has grown since; the pair was judged again then
-        current = hull(producer, consumer, merged.proposer, dependencies)
-        if isinstance(current, Refusal) or current.members != merged.members:
-            continue  # merges elsewhere have changed what stands between the two
-        for member in merged.members:
-            groups[member] = merged
-        dependencies.assign(merged)
-        for other in producers(merged, groups):
-            push(other, merged)
-        for other in consumers(merged, groups):
-            push(merged, other)
+    def refill() -> bool:
+        pairs = [(other, group) for group in dict.fromkeys(groups.values()) for other in producers(group, groups)]
+        for producer, consumer in pairs:
+            if (producer, consumer) not in judged:
+                push(producer, consumer)
+        return bool(heap)
+
+    while refill():
+        while heap:
+            *_, old_producer, old_consumer, merged = heapq.heappop(heap)
+            producer, consumer = groups[old_producer.members[0]], groups[old_consumer.members[0]]
+            if producer is consumer:
+                continue
+            same = producer is old_producer and consumer is old_consumer
+            current = hull(producer, consumer, merged.proposer, dependencies)
+            if isinstance(current, Refusal) or current.members != merged.members:
+                if same or (producer, consumer) not in judged:
+                    push(producer, consumer)
+                continue
+            for member in merged.members:
+                groups[member] = merged
+            dependencies.assign(merged)
 
 
 def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
@@ -217,23 +226,6 @@ def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
             other = groups.get(operand.operation) if operand.operation is not None else None
             if other is not None and other is not group:
                 found[other] = None
-    return iter(found)
-
-
-def consumers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
-    """Groups that read this one's results, also through free operations."""
-    found: dict[Group, None] = {}
-    waiting: list[Operation] = list(group.members)
-    seen: set[Operation] = set()
-    while waiting:
-        for result in waiting.pop().results:
-            for user in result.users():
-                other = groups.get(user)
-                if other is not None and other is not group:
-                    found[other] = None
-                elif is_free(user) and user not in seen:
-                    seen.add(user)
-                    waiting.append(user)
     return iter(found)
 
 
