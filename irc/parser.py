@@ -20,15 +20,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-import numpy as np
-
 from irc import dims, types, weights
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, fail
 from irc.dims import Expr, Symbol
-from irc.dtypes import BOOL, STRING, DType, by_name, limits
+from irc.dtypes import DType, by_name
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
+from irc.literals import read_elements
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
-from irc.printer import VERSION
+from irc.printer import FORMAT_VERSION
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -235,9 +234,10 @@ class _Reader:
         match = FIRST_LINE.match(self.text)
         assert match is not None  # the pattern matches nothing, too
         if match.group(1) is None:
-            raise self.error("text.version", f"a text begins with the line `irc text {VERSION}`", (match.end(), 0))
-        if match.group(2) != str(VERSION):
-            message = f"this is text of version {match.group(2)}; this irc reads version {VERSION}"
+            message = f"a text begins with the line `irc text {FORMAT_VERSION}`"
+            raise self.error("text.version", message, (match.end(), 0))
+        if match.group(2) != str(FORMAT_VERSION):
+            message = f"this is text of version {match.group(2)}; this irc reads version {FORMAT_VERSION}"
             raise self.error("text.version", message, match.span(1))
 
     def read_locations(self) -> None:
@@ -670,14 +670,14 @@ class _Reader:
         else:
             self.collect(raw, shape, elements)
         try:
-            array = _array(elements, type_.dtype)
+            array = read_elements(elements, type_.dtype)
         except IrcError as error:
             raise self.placed(error, raw) from None
         except (ValueError, OverflowError):
             message = f"a constant whose elements are no {type_.dtype}"
             raise self.error("text.syntax", message, raw, f"elements of {type_}") from None
         if raw.kind == "expression":
-            array = np.broadcast_to(array.reshape(()), shape)
+            array = array.repeat(prod(shape))
         return Tensor.of(array.reshape(shape), type_.dtype)
 
     def collect(self, raw: _Raw, shape: tuple[int, ...], elements: list[str]) -> None:
@@ -817,42 +817,3 @@ def _element(annotation: Any, index: int) -> Any:
             repeated = arguments[-1] is Ellipsis
             return arguments[0 if repeated else min(index, len(arguments) - 1)]
     return Any
-
-
-def _array(elements: Sequence[str], dtype: DType) -> np.ndarray[Any, Any]:
-    """The elements as an array of one axis. Raises ValueError or OverflowError for one that cannot be read."""
-    if dtype is STRING:
-        array = np.empty(len(elements), object)
-        array[:] = [json.loads(element) for element in elements]
-        if not all(isinstance(element, str) for element in array):
-            raise ValueError
-        return array
-    words = [element.strip() for element in elements]
-    if dtype is BOOL:
-        return np.array([("false", "true").index(word) for word in words], bool)
-    if dtype.is_integer:
-        numbers = [int(word) for word in words]
-        low, high = limits(dtype)
-        if numbers and not (low <= min(numbers) and max(numbers) <= high):
-            raise fail("type.dtype", f"an element does not fit {dtype}", expected=f"integers from {low} to {high}")
-        return np.array(numbers, np.int64 if dtype.is_signed else np.uint64).astype(dtype.numpy)
-    if dtype.is_complex:
-        parts = [part for word in words for part in _pair(word)]
-        return _floats(parts, np.dtype(np.float32 if dtype.bits == 64 else np.float64)).view(dtype.numpy)
-    return _floats(words, dtype.numpy)
-
-
-def _pair(word: str) -> list[str]:
-    real, imaginary = word.removeprefix("(").removesuffix(")").split(",")
-    return [real.strip(), imaginary.strip()]
-
-
-def _floats(words: Sequence[str], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Decimals, and hexadecimal words, which are the bits of an element."""
-    bits = {index: int(word, 16) for index, word in enumerate(words) if word.startswith("0x")}
-    wide = np.array([0.0 if index in bits else float(word) for index, word in enumerate(words)], np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = wide.astype(dtype)
-    for index, pattern in bits.items():
-        array.view(f"u{dtype.itemsize}")[index] = pattern
-    return array

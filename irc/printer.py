@@ -5,27 +5,21 @@ Text is deterministic: everything stands in the order of the IR, and locations a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from math import prod
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from irc import dims, weights
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Expr, Symbol
-from irc.dtypes import BOOL, F64, STRING, DType, from_numpy
+from irc.dtypes import STRING, DType
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value
+from irc.literals import format_literal, quote
 from irc.types import TensorType, format_birth, format_type
 from irc.weights import Tensor
 
-VERSION = 1
+FORMAT_VERSION = 1
 INDENT = "  "
-SPLAT_OVER = 8  # of so many equal elements and more, one is written
 WORD = re.compile(r"[A-Za-z0-9_.$/-]+")
 RESULT_WORD = re.compile(r"[A-Za-z0-9_.$-][A-Za-z0-9_.$/-]*")  # no slash in front: that could begin a comment
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -86,11 +80,6 @@ def _distinct_names(module: Module) -> dict[str, Tensor]:
         for name, attribute in operation.attributes.items():
             operation.attributes[name] = distinct(attribute)
     return found
-
-
-def quote(text: str) -> str:
-    """A string in quotes; what is not printable is escaped."""
-    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def format_name(sigil: str, name: str) -> str:
@@ -156,59 +145,6 @@ def format_tensor(tensor: Tensor) -> str:
     return f"{literal} : {type_}"
 
 
-def format_literal(tensor: Tensor) -> str:
-    """The elements as nested lists, exact to the bit."""
-    array, shape = tensor.array(), tensor.shape
-    if tensor.size > SPLAT_OVER and tensor.is_splat():
-        array, shape = array.reshape(-1)[:1], ()
-    texts = element_texts(array, tensor.dtype)
-    for axis in reversed(range(len(shape))):
-        extent = shape[axis]
-        lists = (texts[extent * index : extent * (index + 1)] for index in range(prod(shape[:axis])))
-        texts = [f"[{', '.join(elements)}]" for elements in lists]
-    return texts[0]
-
-
-def element_texts(array: np.ndarray[Any, Any], dtype: DType) -> list[str]:
-    """The text of each element, in order."""
-    flat = array.reshape(-1)
-    if dtype is STRING:
-        return [quote(element) for element in flat.tolist()]
-    if dtype is BOOL:
-        return ["true" if element else "false" for element in flat.tolist()]
-    if dtype.is_integer:
-        return [str(element) for element in flat.astype(np.int64 if dtype.is_signed else np.uint64).tolist()]
-    if dtype.is_complex:
-        parts = flat.view(np.float32 if dtype.bits == 64 else np.float64)
-        texts = element_texts(parts, from_numpy(parts.dtype))
-        return [f"({real}, {imaginary})" for real, imaginary in zip(texts[::2], texts[1::2], strict=True)]
-    with np.errstate(invalid="ignore"):  # signalling NaNs
-        values = flat.astype(np.float64).tolist()
-    texts = [repr(value) if dtype is F64 else _shortest(value, dtype) for value in values]
-    canonical = np.full(1, np.nan).astype(dtype.numpy).tobytes()
-    for index, value in enumerate(values):
-        if value != value and flat[index].tobytes() != canonical:
-            texts[index] = f"0x{flat[index].tobytes()[::-1].hex()}"
-    return texts
-
-
-@lru_cache(maxsize=4096)
-def _shortest_of(value: str, dtype: DType) -> str:
-    number = float.fromhex(value)
-    for digits in range(1, 17):
-        text = repr(float(f"{number:.{digits}g}"))
-        with np.errstate(over="ignore"):
-            rounded = float(np.float64(text).astype(dtype.numpy))
-        if rounded == number:
-            return text
-    return repr(number)
-
-
-def _shortest(value: float, dtype: DType) -> str:
-    """The shortest decimal that `dtype` rounds to `value`. (Memoized by bits, for 0.0 equals -0.0.)"""
-    return _shortest_of(value.hex(), dtype)
-
-
 # -- modules, functions, operations ----------------------------------------------------------------------------
 
 
@@ -229,7 +165,7 @@ class _Printer:
         if module.source_digest is not None:
             header["sha256"] = module.source_digest
         attributes = f" {format_dictionary(header)}" if header else ""
-        lines = [f"irc text {VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]
+        lines = [f"irc text {FORMAT_VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]
         for function in module.functions.values():
             lines += self.function(function, INDENT)
         lines.append("}")

@@ -144,7 +144,8 @@ class _Maker:
         self, operands: list[Value | None], types: list[TensorType], symbols: tuple[dims.Symbol, ...] = ()
     ) -> list[Value]:
         attribute = st.one_of(
-            st.integers(-9, 9), st.floats(), st.text(max_size=5), tensors(), st.lists(st.text(max_size=3), max_size=2).map(tuple),
+            st.integers(-9, 9), st.floats(), st.text(max_size=5), tensors(),
+            st.lists(st.text(max_size=3), max_size=2).map(tuple),
             st.lists(st.integers(-5, 5), max_size=3).map(tuple), st.booleans(),
             st.lists(st.tuples(st.integers(0, 1), st.floats()), max_size=2).map(tuple),
         )  # fmt: skip

@@ -17,9 +17,10 @@ from irc import dims, ops
 from irc.diagnostics import UNKNOWN, IrcError, Location
 from irc.dtypes import ALL, F16, F32, F64, I64, STRING, by_name
 from irc.ir import Function, Module, difference
+from irc.literals import format_literal
 from irc.op import Builder, const, return_
 from irc.parser import DEEPEST, grammar, parse, parse_file
-from irc.printer import format_attribute, format_literal, print_function, print_module, print_operation, save_text
+from irc.printer import format_attribute, print_function, print_module, print_operation, save_text
 from irc.types import TensorType, static_type
 from irc.weights import Tensor, load
 
@@ -104,7 +105,8 @@ def test_all_patterns_of_narrow_types(dtype):
 @pytest.mark.parametrize(
     ("bits", "text"),
     [(0x7FC00000, "nan"), (0x7FC00001, "0x7fc00001"), (0xFFC00000, "0xffc00000"), (0x7F800001, "0x7f800001"),
-     (0x80000000, "-0.0"), (0x3DCCCCCD, "0.1"), (0x7F800000, "inf"), (0x00000001, "1e-45"), (0x7F7FFFFF, "3.4028235e+38")],
+     (0x80000000, "-0.0"), (0x3DCCCCCD, "0.1"), (0x7F800000, "inf"), (0x00000001, "1e-45"),
+     (0x7F7FFFFF, "3.4028235e+38")],
 )  # fmt: skip
 def test_floats_are_short_and_exact(bits, text):
     tensor = Tensor.of(np.array(bits, np.uint32).view(np.float32))
@@ -123,7 +125,8 @@ def test_literals():
 
 @pytest.mark.parametrize(
     ("attribute", "text"),
-    [(None, "none"), (True, "true"), (1, "1"), (1.0, "1.0"), (1e-5, "1e-05"), (float("-inf"), "-inf"), ("a\t", '"a\\t"'),
+    [(None, "none"), (True, "true"), (1, "1"), (1.0, "1.0"), (1e-5, "1e-05"), (float("-inf"), "-inf"),
+     ("a\t", '"a\\t"'),
      (F16, "f16"), ((1, (2, 3)), "[1, [2, 3]]"), ({"a": 1, "b c": (0.5,)}, '{a = 1, "b c" = [0.5]}'),
      (Tensor.of([1, 2], I64), "[1, 2] : i64[2]"), (Tensor.of(1.0, F32, "w"), '@"w" : f32[]'), (1 - 2j, "(1.0, -2.0)")],
 )  # fmt: skip
@@ -168,7 +171,8 @@ def test_bare_words_mean_what_the_declaration_allows():
     text = body(
         "%a = cast %x {to = bf16, saturate = true} : bf16[4]",
         '%b = extern %x, _, %x {domain = "d", op_type = "F", version = 1, attributes = '
-        '{t = [1, 2] : i64[2], s = "f32", d = f32, b = true, n = none, f = -inf, i = -3, l = [[1], []], e = {}}} : f32[*]',
+        '{t = [1, 2] : i64[2], s = "f32", d = f32, b = true, n = none, f = -inf, i = -3, '
+        "l = [[1], []], e = {}}} : f32[*]",
     )
     module = parse(text)
     extern = list(module.main.block)[1]
@@ -327,7 +331,8 @@ def test_files_that_cannot_be_read(tmp_path):
         (body(signature="%x: f32[4], %x: f32[4]"), "text.redefined_name 3:26 %x"),
         (body("%y = refine %x : f32[?u in (9, 8)]"), "dim.range 4:22 f32[?u in (9, 8)]"),
         (body("bind %x {symbol = ?u in (0, 8)}", "bind %x {symbol = ?u in (0, 8)}"), "type.dtype 4:5 bind"),
-        (body('%y = extern %x {domain = "\\q", op_type = "", version = 1, attributes = {}} : f32[4]'), 'text.syntax 4:30 "\\q"'),
+        (body('%y = extern %x {domain = "\\q", op_type = "", version = 1, attributes = {}} : f32[4]'),
+         'text.syntax 4:30 "\\q"'),
         (body("return %x"), None),
         (body() + "#1 = loc(1)\n", "text.syntax 7:6 loc(1)"),
         (body() + '#1 = loc("a")\n#1 = loc("b")\n', "text.redefined_name 8:2 1"),
@@ -344,7 +349,8 @@ def test_errors_show_the_place(text, expected):
 def test_error_text():
     error = refusal(body("%y = ad %x, %x : f32[4]"))
     assert str(error).splitlines()[:4] == [
-        "error[text.unknown_op]: there is no operation `ad`", "  --> <text>:4:10", "   |  %y = ad %x, %x : f32[4]", "   |       ^^",
+        "error[text.unknown_op]: there is no operation `ad`", "  --> <text>:4:10",
+        "   |  %y = ad %x, %x : f32[4]", "   |       ^^",
     ]  # fmt: skip
     assert "or add?" in str(error)
     located = (
@@ -396,8 +402,9 @@ def test_deep_nesting_of_regions():
         assert where(refusal(nest(depth))).startswith("text.syntax")
 
 
-PIECES = ['"', "{", "}", "[", "]", "(", ")", "%", "@", "#", ":", ",", "=", "?", "\\", "\n", "_", "0", "9" * 5000, "-", "nan",
-          "f32", "f32[", "with", "else", "const", "loc(#1)", "//", "\x00", "é", "in", " ", "B", "\u2028", "\ud800"]  # fmt: skip
+PIECES = ['"', "{", "}", "[", "]", "(", ")", "%", "@", "#", ":", ",", "=", "?", "\\", "\n", "_", "0", "9" * 5000, "-",
+          "nan", "f32", "f32[", "with", "else", "const", "loc(#1)", "//", "\x00", "é", "in", " ", "B",
+          "\u2028", "\ud800"]  # fmt: skip
 
 
 def mutated(text: str, random_: random.Random) -> str:
