@@ -5,7 +5,7 @@ from __future__ import annotations
 from irc import dims, ops
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, F32, I64, from_onnx
-from irc.frontends.onnx.reading import carry, wants
+from irc.frontends.onnx.reading import carry, of_rank, wants
 from irc.frontends.onnx.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -23,17 +23,18 @@ def attention(
         carry("it has lengths or windows, caps the scores or gives them out")
     if from_onnx(softmax_precision) is not F32:
         carry("the softmax is not computed in f32")
-    batch, queries = q.shape[0], q.shape[-2]
     flat = q.rank == 3
+    batch, queries = of_rank(q, 3 if flat else 4, "Attention: Q")[0], q.shape[-2]
     if flat:
         q, k, v = heads(q, q_num_heads), heads(k, kv_num_heads), heads(v, kv_num_heads)
-    past = 0 if past_key is None else past_key.shape[2]
+    past = 0 if past_key is None else of_rank(past_key, 4, "Attention: past_key")[2]
     if past_key is not None and past_value is not None:
         k, v = ops.concat(past_key, k, axis=2), ops.concat(past_value, v, axis=2)
-    if mask is not None and dims.equal(mask.shape[-1], k.shape[2]) is False and dims.equal(mask.shape[-1], 1) is False:
+    keys = of_rank(k, 4, "Attention: K")[2]
+    if mask is not None and mask.rank and False is dims.equal(mask.shape[-1], keys) is dims.equal(mask.shape[-1], 1):
         carry("the mask is shorter than the keys")
     if is_causal and past != 0:
-        mask, is_causal = after_past(mask, queries, k.shape[2], past), 0
+        mask, is_causal = after_past(mask, queries, keys, past), 0
     result = ops.attention(q, k, v, mask, scale=scale, causal=bool(is_causal), masked_rows="zero")
     if flat:
         result = ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)),
@@ -45,7 +46,7 @@ def heads(x: Value, count: int) -> Value:
     """[B, S, H*D] as [B, H, S, D]."""
     if count < 1:
         raise fail("onnx.invalid", f"Attention: {x.type} needs q_num_heads and kv_num_heads")
-    batch, length, width = x.shape
+    batch, length, width = of_rank(x, 3, "Attention: K or V")
     apart = ops.reshape(x, shape=(batch, length, count, dims.floor_divide(width, count)))
     return ops.transpose(apart, permutation=(0, 2, 1, 3))
 

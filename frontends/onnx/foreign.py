@@ -60,7 +60,7 @@ def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None
     if error.code == "type.rank":
         return any(operand is not None and not operand.type.is_ranked for operand in operands)
     schema = _schema(node, opset)
-    if error.code != "type.dtype" or schema is None:
+    if error.code != "type.dtype" or schema is None or len(operands) > schema.max_input:
         return False
     bound: dict[str, Value] = {}
     for index, operand in enumerate(operands):
@@ -149,7 +149,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
         inferred = shape_inference.infer_node_outputs(
             schema, alone, types, data, opset_imports=list(importer.model.opset_import),
             ir_version=importer.model.ir_version)
-    except shape_inference.InferenceError as error:
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),
                    notes=str(error).splitlines()[:3]) from None
     found_types = [inferred.get(name) for name in alone.output]

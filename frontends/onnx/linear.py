@@ -118,8 +118,9 @@ def conv(
 
 
 def kernel_of(weight: Value, kernel_shape: Ints | None, count: int) -> tuple[int, ...]:
-    return per_axis(kernel_shape, count, 1, "kernel_shape") if kernel_shape is not None else (
-        static(spatial(weight, "the weight"), "the kernel"))
+    """The kernel's extents: stated, or else those of the weight."""
+    stated = static(spatial(weight, "the weight"), "the kernel") if kernel_shape is None else kernel_shape
+    return per_axis(stated, count, 1, "the kernel's shape")
 
 
 @reads("ConvTranspose")

@@ -107,6 +107,8 @@ def group_normalization(x: Value, scale: Value, bias: Value, /, *, num_groups: i
                         stash_type: int = 1):
     if from_onnx(stash_type) is not F32:
         carry("the statistics are not kept in f32")
+    if num_groups > 0 and x.rank > 1 and dims.equal(dims.modulo(x.shape[1], num_groups), 0) is None:
+        carry("whether the groups divide the channels is known only when it runs")
     return ops.group_norm(x, scale, bias, groups=num_groups, epsilon=epsilon)
 
 

@@ -73,6 +73,13 @@ def opset() -> int:
     return _current.get().opset
 
 
+def of_rank(value: Value, rank: int, what: str) -> tuple[Dim, ...]:
+    """The extents of a value that must have this rank; raises `type.rank`."""
+    if value.rank != rank:
+        raise fail("type.rank", f"{what} is {value.type}", expected=f"{rank} axes")
+    return value.shape
+
+
 def elements(value: Value) -> list[Any] | None:
     """The elements of a small vector or scalar, each an int, a float, a dim or None; None where it is no such."""
     found = _current.get().analysis.elements(value)

@@ -22,6 +22,7 @@ from irc.frontends.onnx.reading import (
     integer,
     integers,
     number,
+    of_rank,
     output_count,
 )
 from irc.frontends.onnx.table import Floats, Ints, reads
@@ -237,7 +238,14 @@ def gather_elements(x: Value, indices: Value, /, *, axis: int = 0):
 
 @reads("GatherND", since=11)
 def gather_nd(x: Value, indices: Value, /, *, batch_dims: int = 0):
+    of_static_length(indices)
     return ops.gather_nd(x, indices, batch_dims=batch_dims)
+
+
+def of_static_length(indices: Value) -> None:
+    """Carry index vectors of which it is not known what they index."""
+    if indices.rank and not isinstance(indices.shape[-1], int):
+        carry("the length of the index vectors is known only when it runs")
 
 
 @reads("Scatter", since=9)
@@ -252,6 +260,7 @@ def scatter_elements(x: Value, indices: Value, updates: Value, /, *, axis: int =
 
 @reads("ScatterND", since=11)
 def scatter_nd(x: Value, indices: Value, updates: Value, /, *, reduction: str = "none"):
+    of_static_length(indices)
     return ops.scatter(x, indices, updates, reduction=reduction)
 
 
@@ -341,7 +350,10 @@ def range_(start: Value, limit: Value, delta: Value, /):
     """Positions from 0, scaled and shifted; the count is max(ceil((limit - start) / delta), 0)."""
     start, limit, delta = (x if x.rank == 0 else ops.reshape(x, shape=()) for x in (start, limit, delta))
     if not start.dtype.is_integer:
-        count: Dim = max(math.ceil((number(limit, "limit") - number(start, "start")) / number(delta, "delta")), 0)
+        first, last, stride = number(start, "start"), number(limit, "limit"), number(delta, "delta")
+        if not stride or not all(map(math.isfinite, (first, last, stride))):
+            raise fail("onnx.invalid", f"Range: from {first} to {last} by {stride}")
+        count: Dim = max(math.ceil((last - first) / stride), 0)
         positions = ops.iota(shape=(count,), axis=0, dtype=start.dtype)
         return ops.add(ops.mul(positions, delta), start)
     step = integer(delta, "delta")
@@ -370,7 +382,7 @@ def one_hot(indices: Value, depth: Value, values: Value, /, *, axis: int = -1):
 
 @reads("EyeLike", since=9)
 def eye_like(x: Value, /, *, dtype: int = 0, k: int = 0):
-    rows, columns = x.shape
+    rows, columns = of_rank(x, 2, "EyeLike: x")
     row = ops.iota(shape=(rows, 1), axis=0, dtype=I64)
     column = ops.iota(shape=(1, columns), axis=1, dtype=I64)
     diagonal = ops.equal(column, ops.add(row, k) if k else row)
@@ -382,17 +394,26 @@ def eye_like(x: Value, /, *, dtype: int = 0, k: int = 0):
 
 @reads("DepthToSpace", since=11)
 def depth_to_space(x: Value, /, *, blocksize: int, mode: str = "DCR"):
+    divides(blocksize * blocksize, x.shape[1:2])
     return ops.depth_to_space(x, block=blocksize, mode=mode)
 
 
 @reads("DepthToSpace")
 def depth_to_space_by_depth(x: Value, /, *, blocksize: int):
+    divides(blocksize * blocksize, x.shape[1:2])
     return ops.depth_to_space(x, block=blocksize)
 
 
 @reads("SpaceToDepth")
 def space_to_depth(x: Value, /, *, blocksize: int, mode: str = "DCR"):
+    divides(blocksize, x.shape[2:])
     return ops.space_to_depth(x, block=blocksize, mode=mode)
+
+
+def divides(block: int, extents: tuple[Dim, ...]) -> None:
+    """Carry what cuts extents into blocks that do not provably fit."""
+    if block > 0 and any(dims.equal(dims.modulo(extent, block), 0) is None for extent in extents):
+        carry("whether its blocks fit is known only when it runs")
 
 
 @reads("Resize", since=11)

@@ -1,0 +1,66 @@
+"""Small ONNX models for tests, written in ONNX's text form, and ONNX Runtime as the judge of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from irc.frontends.onnx import from_model
+from irc.interpreter import run
+from irc.ir import Module
+
+NO_FOLDER = Path("no such folder")
+
+
+def model(graph: str, opset: int = 17, functions: str = "", domains: Mapping[str, int] = {}) -> onnx.ModelProto:
+    """A model from `(float[N, 5] x) => (y) { y = Relu(x) }`, at an opset."""
+    imports = ", ".join(f'"{domain}" : {version}' for domain, version in {"": opset, **domains}.items())
+    return onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{imports}]> graph {graph} {functions}")
+
+
+def imported(graph: str, opset: int = 17, **options: Any) -> Module:
+    return from_model(model(graph, opset, **options), NO_FOLDER)
+
+
+def operations(module: Module) -> list[str]:
+    """The names of the operations of `main`, without constants and the return."""
+    return [operation.name for operation in module.main.block if operation.name not in ("const", "return")]
+
+
+def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
+    """The outputs by ONNX Runtime, its optimisations off."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, dict(inputs))  # type: ignore[no-any-return]
+
+
+def check_close(found: Any, wanted: Any, tolerance: float = 1e-5) -> None:
+    """Same type and shape; floats within max|a - b| / max|b|, NaN and infinities in the same places."""
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+    if wanted.dtype.kind not in "fV":
+        np.testing.assert_array_equal(found, wanted)
+        return
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    finite = np.isfinite(wanted)
+    np.testing.assert_array_equal(found[~finite], wanted[~finite])
+    scale = np.abs(wanted[finite]).max(initial=0) or 1
+    assert np.abs(found[finite] - wanted[finite]).max(initial=0) <= tolerance * scale
+
+
+def check_against_runtime(graph: str, inputs: Mapping[str, Any], opset: int = 17, **options: Any) -> Module:
+    """Import, interpret, and compare every output with ONNX Runtime; returns the module."""
+    proto = model(graph, opset, **options)
+    module = from_model(proto, NO_FOLDER)
+    found = run(module, inputs)
+    for value, wanted in zip(proto.graph.output, in_runtime(proto, inputs), strict=True):
+        check_close(found[value.name], wanted)
+    return module
