@@ -9,6 +9,8 @@ in Triton runs as host calls instead: erasing a kernel's braces never changes wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from irc.backends.triton.artefact import TARGETS, emit
 from irc.backends.triton.program import HOST, TORCH_TYPES
 from irc.ir import Operation
@@ -35,4 +37,14 @@ def takes(operation: Operation) -> bool:
     return True
 
 
-__all__ = ["PIPELINE", "TARGETS", "emit", "takes"]
+@dataclass(frozen=True)
+class Target:
+    """What `legalize` asks; `name` is a GPU to compile for, and says nothing about what stays whole."""
+
+    name: str | None = None
+
+    def takes(self, operation: Operation) -> bool:
+        return takes(operation)
+
+
+__all__ = ["PIPELINE", "TARGETS", "Target", "emit", "takes"]

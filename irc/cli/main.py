@@ -173,7 +173,6 @@ def cli() -> None:
 @click.option("-o", "--output", help="Where to write: an .onnx file, or a folder for Triton.")
 @click.option("-p", "--pipeline", help="Passes to run instead of the backend's.")
 @click.option("--keep-kernels", is_flag=True, help="ONNX: keep each kernel as a local function, a box in Netron.")
-@click.option("--force", is_flag=True, help="Replace an output folder that irc did not write.")
 @click.option("--json", "as_json", is_flag=True)
 @common
 def compile(model: str, as_json: bool, **options: Any) -> None:

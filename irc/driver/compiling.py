@@ -93,13 +93,12 @@ def compile(
     *,
     pipeline: str | None = None,
     keep_kernels: bool = False,
-    force: bool = False,
     settings: Settings | None = None,
 ) -> CompileReport:
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
 
     Without `output` the result lies beside the working directory's other files: `NAME.irc.onnx` or
-    `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc, or with `force`.
+    `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc.
     """
     settings = settings or Settings()
     emitter = find_backend(backend)
@@ -110,7 +109,7 @@ def compile(
         emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
         nodes = emitter.count_nodes(path)
     else:
-        emitter.emit(module, path, targets=(settings.target,) if settings.target else (), force=force)
+        emitter.emit(module, path, targets=(settings.target,) if settings.target else ())
         nodes = 0
     launches = [operation for operation in module.main.block if operation.name == "kernel"]
     return CompileReport(
