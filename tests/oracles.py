@@ -199,7 +199,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "reverse": lambda x, axes: torch.flip(x, axes),
     "gather": lambda x, indices, axis: torch.index_select(
         x, axis, torch.where(indices < 0, indices + x.shape[axis], indices).reshape(-1)).reshape(
-        *x.shape[:axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1:]),
+        (*x.shape[:axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1:])),
     "gather_elements": lambda x, indices, axis: torch.gather(
         x, axis, torch.where(indices < 0, indices + x.shape[axis], indices)),
     "scatter_elements": _torch_scatter_elements,

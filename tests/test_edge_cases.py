@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from irc.diagnostics import CODES, IrcError
 from irc.ops import TABLE as OPS
 from irc.ops import edge_cases, lookup
 from irc.ops.edge_cases import TABLE, EdgeCase, Sample
+
+pytestmark = pytest.mark.filterwarnings("error")
 
 EXAMPLES = [row for row in TABLE if not row.tested_by]
 
@@ -62,15 +63,13 @@ def test_our_reference(row: EdgeCase) -> None:
     definition = lookup(row.op)
     attributes = definition.normalize(row.attributes)
     assert attributes == dict(row.attributes), "rows give every attribute, so that they can be read alone"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        if isinstance(row.expected, str):
-            assert row.expected in CODES
-            with pytest.raises(IrcError) as caught:
-                definition.evaluate(operands(row), attributes)
-            assert caught.value.code == row.expected
-            return
-        results = definition.evaluate(operands(row), attributes)
+    if isinstance(row.expected, str):
+        assert row.expected in CODES
+        with pytest.raises(IrcError) as caught:
+            definition.evaluate(operands(row), attributes)
+        assert caught.value.code == row.expected
+        return
+    results = definition.evaluate(operands(row), attributes)
     assert len(results) == len(row.expected)
     for result, wanted in zip(results, row.expected, strict=True):
         assert identical(result, wanted.array()), f"{row.says}: {result} is not {wanted.values}"

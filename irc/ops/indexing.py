@@ -38,7 +38,7 @@ def gather(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
 
 @gather.reference
 def _gather(x: Array, indices: Array, *, axis: int) -> Array:
-    return np.take(x, _resolved(indices, x.shape[axis], axis), axis)
+    return np.asarray(np.take(x, _resolved(indices, x.shape[axis], axis), axis))
 
 
 @primitive()

@@ -30,7 +30,8 @@ def widen(x: Array) -> Array:
         return x
     dtype = dtypes.from_numpy(x.dtype)
     if dtype.is_float:
-        return np.asarray(x, np.float32)
+        with np.errstate(invalid="ignore"):  # a signaling NaN
+            return np.asarray(x, np.float32)
     if dtype.is_integer:
         return np.asarray(x, np.int8 if dtype.is_signed else np.uint8)
     return x
@@ -42,12 +43,14 @@ def narrow(x: Any, dtype: np.dtype[Any]) -> Array:
     if x.dtype == dtype:
         return np.asarray(x)
     if dtype in _PLAIN or x.dtype == np.float32 or x.dtype.kind in "OV":
-        return np.asarray(x, dtype)
+        with np.errstate(all="ignore"):
+            return np.asarray(x, dtype)
     if dtypes.from_numpy(dtype).is_float:
         # NumPy and ml_dtypes convert by way of f32, which rounds twice; an f32 rounded to odd loses nothing that
         # the second rounding needs, since f32 has more than two bits beyond any narrower type.
-        return round_to_odd(x).astype(dtype)
-    return np.asarray(x, dtype)
+        x = round_to_odd(x)
+    with np.errstate(all="ignore"):
+        return np.asarray(x, dtype)
 
 
 def round_to_odd(x: Array) -> Array:

@@ -789,7 +789,7 @@ def bitcast(x: AnyType, /, *, to: DType) -> TensorType:
 def _bitcast(x: Array, *, to: DType) -> Array:
     if not to.sub_byte:
         return np.ascontiguousarray(x).view(to.numpy).reshape(x.shape)
-    bits = np.ascontiguousarray(x).view(np.uint8).reshape(x.shape) & ((1 << to.bits) - 1)
+    bits = np.asarray(np.ascontiguousarray(x).view(np.uint8).reshape(x.shape) & ((1 << to.bits) - 1))
     return bits.view(to.numpy) if to.is_float else bits.astype(to.numpy)
 
 

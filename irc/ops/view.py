@@ -142,7 +142,7 @@ def _slice(x: Array, *, starts: tuple[int, ...], stops: tuple[int, ...], steps: 
     for axis, (start, stop, extent) in enumerate(zip(starts, stops, x.shape, strict=True)):
         if not 0 <= start <= stop <= extent:
             raise fail("run.index", f"axis {axis}: cannot slice [{start}:{stop}] out of extent {extent}")
-    return x[tuple(map(slice, starts, stops, steps))]
+    return np.asarray(x[tuple(map(slice, starts, stops, steps))])
 
 
 @primitive(traits=VIEW)
