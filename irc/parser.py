@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
+LATEST = 2000  # names among which similar ones are looked for
 MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
 # The tokens of text.lark again, where parts of them are wanted.
 QUOTED = r'"(?:[^"\\\n]|\\.)*"'
@@ -781,7 +782,7 @@ def _list(listed: Sequence[TensorType]) -> str:
 
 
 def _meant(name: str, known: Iterable[str]) -> str | None:
-    close = get_close_matches(name, list(known), n=3)
+    close = get_close_matches(name, list(known)[-LATEST:], n=3)
     return f"did you mean {' or '.join(close)}?" if close else None
 
 
