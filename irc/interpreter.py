@@ -98,7 +98,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
         given = dtypes.from_numpy(array.dtype)
         if given is not argument.dtype and given is not _dtype_at(argument.dtype, precision):
             raise fail("run.input_dtype", f"input `{argument.name}` holds {given}", expected=str(argument.type))
-        arrays.append(_array_at(array, precision))
+        arrays.append(_array_at(np.asarray(array, given.numpy), precision))  # of any byte order
     return arrays
 
 
@@ -261,7 +261,8 @@ class Interpreter:
             if len({row.shape for row in rows}) > 1:
                 raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
             return np.stack(rows)
-        known = [d if not set(dims.free_symbols(d)) - environment.keys() else 0 for d in result.shape[1:]]
+        # No round tells the extents: those that the type leaves open are 0, as in ONNX Runtime.
+        known = [d if not set(dims.free_symbols(d)) - environment.keys() else 0 for d in (result.type.shape or ())[1:]]
         shape = [_evaluate(dim, environment) for dim in known]
         return np.zeros((0, *shape), _dtype_at(result.dtype, self.precision).numpy)
 

@@ -45,11 +45,13 @@ from irc.ops import (
     slice_,
     softmax,
     sub,
+    transpose,
     trap,
 )
 from irc.types import TensorType, static_type
 from irc.weights import Tensor
 
+RELU = {"domain": "", "op_type": "Relu", "version": 14, "attributes": {}}
 F32, I64, BOOL = static_type("f32[]").dtype, static_type("i64[]").dtype, static_type("bool[]").dtype
 
 
@@ -130,6 +132,14 @@ def test_constants_keep_their_bits() -> None:
     module = trace(lambda: const(value=Tensor.of(data)))
     (result,) = run(module, {}).values()
     assert result.dtype == data.dtype and result.tobytes() == data.tobytes()
+
+
+def test_arrays_of_any_layout_are_taken() -> None:
+    module = trace(lambda x: create(extern, [transpose(x, permutation=(1, 0))], RELU, types=[x.type]), "f32[2, 2]")
+    x = np.array([[1, -2], [-3, 4]], ">f4")
+    for given in (x, np.asfortranarray(x), np.broadcast_to(x, (2, 2)), x[::-1][::-1]):
+        (result,) = run(module, {"x": given}).values()
+        assert result.dtype == np.dtype("=f4") and np.array_equal(result, np.maximum(x.T, 0))
 
 
 # -- control flow ----------------------------------------------------------------------------------------------
