@@ -91,8 +91,10 @@ class Names:
 
 
 def identifier(text: str) -> str:
-    """`h.0.ln_1` as `h_0_ln_1`; empty for a name that says nothing."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    """`h.0.ln_1` as `h_0_ln_1`, a path by its end (`net/Dense_0/Add:0` is `Dense_0_Add`); empty if it says nothing."""
+    path = [part for part in re.split(r"[/;]", text) if part]
+    short = re.sub(r"(:0|_output_0)(_\d+)?$", r"\2", "_".join(path[-2:]))
+    name = re.sub(r"\W+", "_", short, flags=re.ASCII).strip("_")
     if not name or name.isdecimal():
         return ""
     return f"v{name}" if name[0].isdigit() else name
