@@ -95,7 +95,8 @@ def summarize(module: Module, settings: Settings) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """The end of a long name: paths differ there."""
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def format_bytes(size: int) -> str:
