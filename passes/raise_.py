@@ -233,15 +233,13 @@ def slices(root: Operation) -> Iterator[Slice]:
 
 def raise_function(root: Operation) -> str | None:
     """Replace `root` if it computes a known function of one value; returns the function's name."""
-    if not root.result.dtype.is_float or root.name in ("const", "reshape", "transpose", "expand", "return", "yield"):
+    if not root.result.dtype.is_float or root.name in ("const", "transpose", "expand", "return", "yield"):
         return None
     if root.definition in RAISED:
         return None
     table = forms()
     best: Proof | None = None
     for part in slices(root):
-        if best is not None and best.part.signature == part.signature:
-            continue  # a larger slice is better only where it holds more than arithmetic: softmax with its maximum
         candidates = table.get(frozenset(part.signature.items()), ())
         if not candidates or not part.x.dtype.is_float or not part.x.type.is_ranked or _is_shared(part):
             continue
@@ -252,7 +250,7 @@ def raise_function(root: Operation) -> str | None:
         except DimError:
             continue
         proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in candidates)
-        best = next((proof for proof in proofs if proof is not None), best)
+        best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
     if best is None:
         return None
     _put(root, _build(root, best))
@@ -325,7 +323,7 @@ def _prove(
                     found = normalizer.transposed(found, inverse(arrangement.permutation))
             except (IrcError, DimError):
                 continue  # these operands or attributes have no meaning here
-            if found is wanted and found.shape == root.result.shape:
+            if found is wanted and body.returned[0].dtype is root.result.dtype:
                 return Proof(definition, part, arrangement, attributes)
     return None
 
