@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from irc import _version, dtypes, weights
+from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import Launched, Program, python_dim, torch_type, write_program
 from irc.backends.triton.text import Names, identifier
 from irc.diagnostics import Location, fail
@@ -84,29 +84,10 @@ def carried(tensor: Tensor) -> Tensor:
 
 def kernels_text(kernels: Sequence[Launched]) -> str:
     """kernels.py: the helpers that are used, then the kernels in order of their launches."""
-    helpers = helper_sources()
-    wanted: set[str] = set()
-    waiting = [name for launched in kernels for name in launched.source.helpers]
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting += [other for other in helpers if f"{other}(" in helpers[name]]
-    parts = [helpers[name] for name in helpers if name in wanted]
+    parts = needed_helpers(name for launched in kernels for name in launched.source.helpers)
     parts += [launched.source.text.rstrip("\n") for launched in kernels]
     head = '"""The kernels, as Triton source. BLOCK sizes are chosen at the launches in program.py."""\n\n'
     return head + "import triton\nimport triton.language as tl\n\n\n" + "\n\n\n".join(parts) + "\n"
-
-
-def helper_sources() -> dict[str, str]:
-    """The functions of templates/functions.py by name, in order."""
-    text = (TEMPLATES / "functions.py").read_text("utf-8")
-    lines = text.splitlines()
-    found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            found[node.name] = "\n".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno])
-    return found
 
 
 def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[str, Any]:

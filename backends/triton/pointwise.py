@@ -129,6 +129,8 @@ def _tan(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _not(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    if node.dtype.is_integer and not node.dtype.is_signed:  # ~ would need the constant -1
+        return binary("^", XOR, operands[0], Code(str(dtypes.limits(node.dtype).largest)))
     return Code(f"~{operands[0].at(UNARY)}", UNARY)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from irc import dims
 from irc.backends.triton import pointwise
+from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import (
     AND,
@@ -83,7 +84,7 @@ class _Writer:
         self.name = name
         self.masking = analyse(kernel)
         self.schedule = kernel.schedule
-        self.names = Names({name, *(f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles)})
+        self.names = Names({name, *helper_sources(), *(f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles)})
         self.buffers = {
             value: self.names.fresh(f"{identifier(value.name) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
@@ -345,8 +346,9 @@ class _Writer:
                 self._line(f"{name} = tl.full({shape}, {neutral.text}, {type_name(node.dtype)})")
                 self.values[node] = Code(name)
         outside, self.part = self.part, Part(self.part.indent + "    ")
+        taken = set(self.names.taken)
         lines = list(self._scopes(loop.body))
-        self.part = outside
+        self.part, self.names.taken = outside, taken | set(self.parameters.by_dim.values())
         extent = self.parameters.code(loop.tile.extent).text
         self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
         self.part.lines.extend(line.removeprefix(outside.indent) for line in lines)

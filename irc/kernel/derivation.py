@@ -153,7 +153,7 @@ def reduced_axes(reductions: Sequence[Reduce]) -> tuple[Variable, ...]:
 def repeated_reduction(written: Sequence[Store], parallel: Sequence[Variable]) -> tuple[Reduce, Variable] | None:
     """A reduction that some parallel axis has no part in (rule F10)."""
     for node in walk(store.node for store in written):
-        if isinstance(node, Reduce):
+        if isinstance(node, Reduce) and all(axis.extent != 0 for axis in node.bound):
             for axis in parallel:
                 if axis not in node.axes:
                     return node, axis

@@ -41,10 +41,11 @@ ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are g
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Slot]:
-    """The slots to try as anchor: arguments of reductions, then results, the largest first."""
+    """The slots to try as anchor: arguments of reductions, results, what is cut into several; the largest first."""
     arguments = [step.inputs[0] for step in steps.steps if step.is_reduction]
     results = [steps.slots[output] for output in outputs]
-    for slots in (arguments, results):
+    whole = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
+    for slots in (arguments, results, whole):
         yield from sorted(dict.fromkeys(slots), key=lambda slot: -typical_elements(slot))
 
 

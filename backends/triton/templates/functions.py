@@ -56,7 +56,7 @@ def truncate(x):
 def to_integer(x, dtype: tl.constexpr, low: tl.constexpr, high: tl.constexpr):
     """A float as an integer: truncated; out of range the nearest end, NaN 0."""
     beyond = high + 1.0
-    result = tl.where((x > low - 1.0) & (x >= low * 1.0 - 0.5) & (x < beyond), x, 0.0).to(dtype)
+    result = tl.where((x >= low * 1.0) & (x < beyond), x, 0.0).to(dtype)
     return tl.where(x >= beyond, high, tl.where(x < low, low, result))
 
 
@@ -95,6 +95,7 @@ def power(x, y):
     result = tl.exp2(y * tl.log2(size))
     result = tl.where(size == 1.0, tl.where(y != y, y, 1.0), result)
     result = tl.where((x < 0) & odd, -result, result)
+    result = tl.where((x == 0) & odd, tl.where(y < 0, 1.0 / x, x), result)
     result = tl.where((x < 0) & (tl.abs(x) != float("inf")) & (whole == 0), float("nan"), result)
     return tl.where((y == 0) | (x == 1.0), 1.0, result)
 
@@ -148,7 +149,8 @@ def asinh(x):
 def acosh(x):
     near = tl.where(x < 1e9, x - 1.0, 0.0)
     result = log1p(near + tl.sqrt(near * (near + 2.0)))
-    return tl.where(x < 1e9, result, tl.where(x != x, x, tl.log(x) + 0.6931471805599453))
+    result = tl.where(x < 1e9, result, tl.log(x) + 0.6931471805599453)
+    return tl.where(x >= 1.0, result, float("nan"))
 
 
 @triton.jit

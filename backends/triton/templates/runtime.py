@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-INTERPRETED = not torch.cuda.is_available()
+INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 if INTERPRETED:
     os.environ["TRITON_INTERPRET"] = "1"  # read by Triton when kernels are defined
 
@@ -34,6 +34,10 @@ STORED = {
 
 class ArtefactError(ValueError):
     """What is wrong with the inputs, or with this folder, in a sentence."""
+
+
+if INTERPRETED and "triton" in sys.modules and not hasattr(sys.modules["triton"].language.sum, "rewrite"):
+    raise ArtefactError("Triton was imported before, not for interpreting: set TRITON_INTERPRET=1 first")
 
 
 # -- launches --------------------------------------------------------------------------------------------------
@@ -214,8 +218,10 @@ class Model:
 def _native(value):
     import numpy
 
-    array = numpy.ascontiguousarray(value)
-    return array if array.flags.writeable else array.copy()
+    array = numpy.asarray(value)
+    array = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
+    # bfloat16 comes from ml_dtypes, or out of a file as two bytes without a type.
+    return array.view(numpy.uint16) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
 
 
 def read_weights(folder):

@@ -1,0 +1,20 @@
+"""Options and environment of all tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Triton reads it when its own library is defined, hence before any test imports triton.
+os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite golden files with what the code now writes")
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten."""
+    return bool(request.config.getoption("--update"))

@@ -1,0 +1,307 @@
+"""The Triton backend under Triton's interpreter: numbers, addresses, bytes, and the artefact as a folder.
+
+Each case compiles one function as a single kernel and compares with irc's interpreter; the harness checks every
+address, that each output element is stored once, and that the byte model predicts what was counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+from irc import dtypes, ops
+from irc.ir import Value
+from tests import triton_harness as harness
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+class Case(NamedTuple):
+    name: str
+    function: Callable[..., Any]
+    types: tuple[str, ...]
+    sizes: dict[str, int] = {}
+    tolerance: float = 1e-6
+
+
+def rope(x: Value, cosine: Value, sine: Value) -> Value:
+    left, right = ops.split(x, axis=2, sizes=(32, 32))
+    turned = ops.concat(ops.neg(right), left, axis=2)
+    return ops.add(ops.mul(x, cosine), ops.mul(turned, sine))
+
+
+def two_outputs(x: Value) -> tuple[Value, Value]:
+    mean = ops.reduce_mean(x, axes=(1,), keep_dims=True)
+    return ops.sub(x, mean), ops.reshape(mean, shape=(x.shape[0],))
+
+
+def split_heads(x: Value, scale: Value, bias: Value) -> Value:
+    normal = ops.layer_norm(x, scale, bias)
+    return ops.transpose(ops.reshape(normal, shape=(2, 9, 6, 16)), permutation=(0, 2, 1, 3))
+
+
+def embed(table: Value, ids: Value, scale: Value, bias: Value) -> Value:
+    return ops.layer_norm(ops.gather(table, ids, axis=0), scale, bias)
+
+
+def masked_softmax(x: Value, mask: Value) -> Value:
+    return ops.softmax(ops.select(mask, ops.mul(x, 0.125), float("-inf")), axis=-1)
+
+
+def three_way_split(x: Value) -> tuple[Value, ...]:
+    a, b, c = ops.split(ops.tanh(x), axis=1, sizes=(7, 11, 5))
+    return a, ops.mul(b, 2.0), c
+
+
+def positions(x: Value) -> Value:
+    index = ops.iota(shape=x.shape, axis=1, dtype=dtypes.F32)
+    return ops.mul(x, ops.cos(index))
+
+
+def sums_of_slices(x: Value) -> Value:
+    n = x.shape[1]
+    even = ops.slice_(x, starts=(0, 0), stops=(x.shape[0], n), steps=(1, 2))
+    odd = ops.slice_(x, starts=(0, 1), stops=(x.shape[0], n), steps=(1, 2))
+    return ops.add(even, odd)
+
+
+STRUCTURES = [
+    Case("add_bias", lambda x, b: ops.relu(ops.add(x, b)), ("f32[B, S, 65]", "f32[65]")),
+    Case("add_scalar", lambda x: ops.mul(ops.add(x, 1.0), 0.5), ("f32[3, 5]",)),
+    Case("scalar", lambda x: ops.add(x, 1.0), ("f32[]",)),
+    Case("outer", lambda x, y: ops.mul(x, y), ("f32[B, 1]", "f32[1, 33]")),
+    Case("broadcast_rows", lambda x, y: ops.add(x, y), ("f32[B, 7, 40]", "f32[B, 1, 40]")),
+    Case("transpose", lambda x: ops.add(ops.transpose(x, permutation=(0, 2, 1)), 1.0), ("f32[3, 50, 70]",)),
+    Case("transpose_4d", lambda x: ops.exp(ops.transpose(x, permutation=(3, 1, 0, 2))), ("f32[3, 5, 7, 11]",)),
+    Case("reshape_mixed", lambda x: ops.exp(ops.reshape(x, shape=(21, 10))), ("f32[6, 35]",)),
+    Case("expand", lambda x: ops.exp(ops.expand(x, shape=(4, 5, 6))), ("f32[5, 1]",)),
+    Case("slice", sums_of_slices, ("f32[B, 20]",)),
+    Case("reverse", lambda x: ops.exp(ops.reverse(x, axes=(0, 2))), ("f32[3, B, 5]",)),
+    Case("pad", lambda x: ops.pad(ops.relu(x), 0.0, low=(0, 1), high=(3, 2)), ("f32[5, 7]",)),
+    Case("pad_where", lambda x: ops.pad(ops.exp(x), 0.0, low=(0, 1), high=(3, 2)), ("f32[5, 7]",)),
+    Case("pad_edge", lambda x: ops.exp(ops.pad(x, low=(2, 1), high=(1, 2), mode="edge")), ("f32[5, 7]",)),
+    Case("pad_reflect", lambda x: ops.exp(ops.pad(x, low=(2, 1), high=(1, 2), mode="reflect")), ("f32[5, 7]",)),
+    Case("pad_wrap", lambda x: ops.exp(ops.pad(x, low=(2, 1), high=(1, 2), mode="wrap")), ("f32[5, 7]",)),
+    Case("concat", lambda x, y: ops.mul(ops.concat(x, y, x, axis=1), 2.0), ("f32[B, 7]", "f32[B, 9]")),
+    Case("concat_dynamic", lambda x, y: ops.exp(ops.concat(x, y, axis=1)), ("f32[B, P, 4]", "f32[B, S, 4]"),
+         {"B": 2, "P": 3, "S": 6}),
+    Case("split", three_way_split, ("f32[4, 23]",)),
+    Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
+    Case("iota", positions, ("f32[3, N]",), {"N": 37}),
+    Case("gather_rows", lambda x, i: ops.add(ops.gather(x, i, axis=0), 1.0), ("f32[50, 7]", "i64[4, S]")),
+    Case("gather_columns", lambda x, i: ops.exp(ops.gather(x, i, axis=1)), ("f32[3, 50]", "i32[6]")),
+    Case("gather_elements", lambda x, i: ops.exp(ops.gather_elements(x, i, axis=1)), ("f32[3, 9]", "i64[3, 4]")),
+    Case("softmax", lambda x: ops.softmax(x, axis=-1), ("f32[B, 100]",)),
+    Case("softmax_rows", lambda x: ops.softmax(x, axis=1), ("f32[B, 12, 33]",)),
+    Case("softmax_dynamic", lambda x: ops.softmax(x, axis=-1), ("f32[B, S]",), {"S": 70}),
+    Case("softmax_looped", lambda x: ops.softmax(x, axis=-1), ("f32[B, S]",), {"B": 3, "S": 2500}),
+    Case("softmax_masked", masked_softmax, ("f32[B, 4, 9, 9]", "bool[B, 1, 9, 9]")),
+    Case("log_softmax", lambda x: ops.log_softmax(x, axis=-1), ("f32[7, 19]",)),
+    Case("layer_norm", lambda x, s, b: ops.layer_norm(x, s, b), ("f32[B, S, 48]", "f32[48]", "f32[48]")),
+    Case("layer_norm_looped", lambda x, s, b: ops.layer_norm(x, s, b), ("f32[2, 17000]", "f32[17000]", "f32[17000]")),
+    Case("layer_norm_heads", split_heads, ("f32[2, 9, 96]", "f32[96]", "f32[96]")),
+    Case("rms_norm", lambda x, s: ops.rms_norm(x, s, axis=-1, epsilon=1e-6), ("f32[B, 40]", "f32[40]")),
+    Case("group_norm", lambda x, s, b: ops.group_norm(x, s, b, groups=4), ("f32[2, 16, 5, 6]", "f32[16]", "f32[16]")),
+    Case("instance_norm", lambda x, s, b: ops.instance_norm(x, s, b), ("f32[2, 3, H, W]", "f32[3]", "f32[3]")),
+    Case("batch_norm", lambda x, *p: ops.batch_norm(x, *p), ("f32[2, 3, 5, 7]", *["f32[3]"] * 3, "f32[3]")),
+    Case("embed_norm", embed, ("f32[30, 24]", "i64[B, S]", "f32[24]", "f32[24]")),
+    Case("mean_two_outputs", two_outputs, ("f32[B, 50]",)),
+    Case("sum_all", lambda x: ops.reduce_sum(x, axes=(0, 1)), ("f32[B, 37]",)),
+    Case("sum_split_axes", lambda x: ops.reduce_sum(ops.exp(x), axes=(0, 2)), ("f32[4, 5, 6]",)),
+    Case("max_columns", lambda x: ops.reduce_max(x, axes=(0,)), ("f32[B, 70]",), {"B": 90}),
+    Case("prod", lambda x: ops.reduce_prod(x, axes=(1,)), ("f32[3, 9]",)),
+    Case("argmax", lambda x: ops.argmax(x, axis=1), ("f32[2, 16, 5]",)),
+    Case("argmin_last", lambda x: ops.argmin(x, axis=2, select_last=True, keep_dims=True), ("i32[2, 3, 17]",)),
+    Case("one_column", lambda x: ops.softmax(x, axis=-1), ("f32[B, 1]",)),
+    Case("one_row", lambda x: ops.softmax(x, axis=-1), ("f32[1, 9]",)),
+]
+
+
+def check(run: harness.Run, tolerance: float) -> None:
+    assert not run.program.refused, run.program.refused
+    for name, expected in run.expected.items():
+        found = run.outputs[name]
+        if expected.dtype.kind in "biu":
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert harness.relative_error(found, expected) <= tolerance
+    for launch in run.launches:
+        assert launch.predicted is not None
+        if launch.predicted.exact:
+            assert launch.counted == launch.predicted.loaded_bytes
+        else:
+            assert launch.counted <= launch.predicted.loaded_bytes
+
+
+@pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
+def test_structure(case: Case, tmp_path: Path) -> None:
+    run = harness.run(case.function, *case.types, folder=tmp_path / "model", sizes=case.sizes)
+    assert len(run.launches) == 1
+    check(run, case.tolerance)
+
+
+# -- every pointwise primitive, dtypes, and the edges ----------------------------------------------------------
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 1e-6, -1e-6, 0.3, 0.7, 20.0, -20.0, 88.0, 100.0, 1e5,
+           -1e5, 1e20, float("inf"), float("-inf"), float("nan")]  # fmt: skip
+UNARY = ["neg", "abs", "sign", "floor", "ceil", "round", "trunc", "sqrt", "exp", "log", "sin", "cos", "tan", "asin",
+         "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "is_nan", "is_inf"]  # fmt: skip
+BINARY = ["add", "sub", "mul", "div", "pow", "minimum", "maximum", "mod", "equal", "not_equal", "less", "less_equal",
+          "greater", "greater_equal"]  # fmt: skip
+
+
+def run_on(tmp_path: Path, function: Callable[..., Any], *arrays: np.ndarray) -> harness.Run:
+    types = [f"{dtypes.from_numpy(array.dtype)}[{', '.join(map(str, array.shape))}]" for array in arrays]
+    names = [chr(ord("x") + position) for position in range(len(arrays))]
+    signature = {1: lambda x: function(x), 2: lambda x, y: function(x, y), 3: lambda x, y, z: function(x, y, z)}
+    inputs = dict(zip(names, arrays, strict=True))
+    return harness.run(signature[len(arrays)], *types, folder=tmp_path / "model", inputs=inputs)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_float(name: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    values = np.array([*SPECIAL, *generator.standard_normal(200), *generator.uniform(-40, 40, 200)], np.float32)
+    run = run_on(tmp_path, ops.lookup(name), values)
+    (found,), (expected,) = run.outputs.values(), run.expected.values()
+    if expected.dtype == bool:
+        np.testing.assert_array_equal(found, expected)
+        return
+    sane = np.abs(expected) < 1e30
+    if name in ("sin", "cos", "tan"):
+        sane &= np.abs(values) < 1e4
+    if name == "tan":
+        sane &= np.abs(expected) < 1e3
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_allclose(found[sane], expected[sane], rtol=3e-6, atol=1e-30)
+    finite = np.isfinite(expected) | np.isnan(expected)
+    np.testing.assert_array_equal(found[~finite], expected[~finite])
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_float(name: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    left = np.array([*np.repeat(SPECIAL, len(SPECIAL)), *generator.uniform(0.1, 5, 100)], np.float32)
+    right = np.array([*SPECIAL * len(SPECIAL), *generator.uniform(-5, 5, 100)], np.float32)
+    run = run_on(tmp_path, ops.lookup(name), left, right)
+    (found,), (expected,) = run.outputs.values(), run.expected.values()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_allclose(found, expected, rtol=2e-5 if name == "pow" else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint32"])
+def test_integers(dtype: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    limits = np.iinfo(dtype)
+    left = generator.integers(limits.min, limits.max, 300, dtype, endpoint=True)
+    right = generator.integers(-9 if limits.min else 0, 9, 300).astype(dtype)
+    signed = [lambda x, y: ops.neg(x), lambda x, y: ops.abs_(x), lambda x, y: ops.sign(x)] if limits.min else []
+
+    def function(x: Value, y: Value) -> tuple[Value, ...]:
+        binary = ["add", "sub", "mul", "minimum", "maximum", "bitwise_and", "bitwise_or", "bitwise_xor", "less",
+                  "shift_left", "shift_right", "equal"]  # fmt: skip
+        results = [ops.lookup(name)(x, y) for name in binary] + [each(x, y) for each in signed]
+        for rounding in ("trunc", "floor"):
+            results += [ops.div(x, y, rounding=rounding), ops.mod(x, y, rounding=rounding)]
+        return (*results, ops.bitwise_not(x), ops.cast(x, to=dtypes.F32), ops.cast(x, to=dtypes.I8))
+
+    check(run_on(tmp_path, function, left, right), 1e-6)
+
+
+@pytest.mark.parametrize("to", ["i8", "u8", "i16", "i32", "i64", "bool"])
+@pytest.mark.parametrize("saturate", [True, False])
+def test_float_to_integer(to: str, saturate: bool, tmp_path: Path) -> None:
+    values = np.array([*SPECIAL, 127.4, 127.5, 128.0, -128.7, -129.0, 255.9, 256.0, 2**31, -(2**31), 2**33], np.float32)
+    check(run_on(tmp_path, lambda x: ops.cast(x, to=dtypes.by_name(to), saturate=saturate), values), 0)
+
+
+def test_bools(tmp_path: Path) -> None:
+    x = np.array([True, False, True, False] * 7)
+    y = np.array([True, True, False, False] * 7)
+
+    def function(x: Value, y: Value) -> tuple[Value, ...]:
+        both = ops.bitwise_and(x, ops.bitwise_not(y))
+        return both, ops.bitwise_xor(x, y), ops.select(x, y, both), ops.cast(both, to=dtypes.F32), ops.equal(x, y)
+
+    check(run_on(tmp_path, function, x, y), 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_float_types(dtype: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    x, scale = generator.standard_normal((5, 33)).astype(dtype), generator.standard_normal(33).astype(dtype)
+
+    def function(x: Value, scale: Value) -> tuple[Value, ...]:
+        return ops.layer_norm(x, scale, None), ops.softmax(ops.mul(x, scale), axis=-1), ops.add(x, scale)
+
+    tolerance = {np.dtype(np.float16): 2e-3, np.dtype(np.float64): 1e-13}.get(np.dtype(dtype), 2e-2)
+    run = run_on(tmp_path, function, x, scale)
+    check(run, tolerance)
+    half = np.dtype(dtype) != np.float64
+    assert run.program.kernels[0].kernel.numerics == ("keeps_more_precision" if half else "exact")
+
+
+def test_wide_integers_keep_their_bits(tmp_path: Path) -> None:
+    x = np.array([2**62 + 3, -(2**61) - 7, 5], np.int64)
+    check(run_on(tmp_path, lambda x: (ops.add(x, 1), ops.reduce_max(x, axes=(0,)), ops.reduce_sum(x, axes=(0,))), x), 0)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 64, 100, 3000])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_softmax_edges(columns: int, dynamic: bool, tmp_path: Path) -> None:
+    """Rows of -inf and with NaN or +inf give NaN as in eager, and no other row notices."""
+    x = np.random.default_rng(5).standard_normal((6, columns)).astype(np.float32)
+    x[1], x[2, 0], x[3, -1] = -np.inf, np.nan, np.inf
+    x[4, : columns // 2] = -np.inf
+    run = harness.run(
+        lambda x: (ops.softmax(x, axis=-1), ops.log_softmax(x, axis=-1)),
+        f"f32[B, {'S' if dynamic else columns}]", folder=tmp_path / "model", inputs={"x": x},
+    )  # fmt: skip
+    check(run, 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["reduce_max", "reduce_min", "reduce_sum", "argmax", "argmin"])
+@pytest.mark.parametrize("columns", [1, 13, 20000])
+def test_reductions_see_nan(kind: str, columns: int, tmp_path: Path) -> None:
+    x = np.random.default_rng(6).standard_normal((5, columns)).astype(np.float32)
+    x[1, columns // 2] = np.nan
+    x[2] = -np.inf
+    x[3] = np.inf
+    attributes: dict[str, Any] = {"axis": 1} if kind.startswith("arg") else {"axes": (1,)}
+    check(run_on(tmp_path, lambda x: ops.lookup(kind)(x, **attributes), x), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["reduce_max", "reduce_min"])
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int64"])
+def test_integer_extrema(kind: str, dtype: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(7).integers(0, 2 if dtype == "bool" else 100, (4, 21)).astype(dtype)
+    check(run_on(tmp_path, lambda x: ops.lookup(kind)(x, axes=(1,)), x), 0)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+def test_empty(shape: tuple[int, int], tmp_path: Path) -> None:
+    x = np.zeros(shape, np.float32)
+    check(run_on(tmp_path, lambda x: (ops.exp(x), ops.reduce_sum(x, axes=(1,)), ops.softmax(x, axis=-1)), x), 0)
+
+
+def test_gather_out_of_range_reads_nothing(tmp_path: Path) -> None:
+    """The reference refuses such an index; a kernel must at least not read outside of its buffer."""
+    table = np.arange(10, dtype=np.float32)
+    indices = np.array([0, -1, -10, 9], np.int64)
+    check(run_on(tmp_path, lambda x, y: ops.gather(x, y, axis=0), table, indices), 0)
+
+
+@pytest.mark.parametrize("case", [case for case in STRUCTURES if case.name in (
+    "add_bias", "transpose", "softmax", "layer_norm_heads", "max_columns", "softmax_looped")],
+    ids=lambda case: case.name)  # fmt: skip
+def test_real_tiles(case: Case, tmp_path: Path) -> None:
+    """The tiles that a GPU gets: more programs, ragged ones at the end of each axis."""
+    run = harness.run(case.function, *case.types, folder=tmp_path / "model", sizes=case.sizes, real_tiles=True)
+    check(run, case.tolerance)

@@ -1,0 +1,306 @@
+"""Runs artefacts under Triton's interpreter while looking at every address of every load and store.
+
+    harness = run(lambda x: ops.softmax(x, axis=-1), "f32[B, 100]", sizes={"B": 7})
+    harness.outputs, harness.expected      # what the kernels gave, and what irc's interpreter says
+    harness.launches[0].counted            # bytes of all unmasked lanes
+    harness.launches[0].predicted          # what the byte model says
+
+Checked at each access: all unmasked addresses lie in one buffer of the launch. Checked at each launch: every element
+of every output is stored, and stored once. The interpreter truncates float32 to bfloat16 where a GPU rounds: mended
+here, and only here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+
+import ml_dtypes
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter as triton_interpreter
+
+from irc import dims, interpreter, ir, ops
+from irc.backends.triton import emit
+from irc.backends.triton.program import Launched, Program, sole_symbol
+from irc.dims import Symbol
+from irc.ir import Block, Module, Region
+from irc.kernel import Bytes, count
+from irc.kernel.derivation import results_used_outside
+from irc.op import Builder, trace
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Access:
+    """What one load or store did: first byte addresses of its unmasked lanes, and the width of an element."""
+
+    addresses: np.ndarray
+    width: int
+    store: bool
+
+    @property
+    def bytes(self) -> int:
+        return self.addresses.size * self.width
+
+
+@dataclass
+class Launch:
+    """One launch: what it moved, and what the byte model says that it moves."""
+
+    name: str
+    accesses: list[Access] = field(default_factory=list)
+    predicted: Bytes | None = None
+
+    @property
+    def counted(self) -> int:
+        return sum(access.bytes for access in self.accesses)
+
+    @property
+    def loaded(self) -> int:
+        return sum(access.bytes for access in self.accesses if not access.store)
+
+
+@dataclass
+class Run:
+    """The outcome of an artefact under the harness."""
+
+    outputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    launches: list[Launch]
+    program: Program
+    folder: Path
+
+
+class Recorder:
+    """Hooks of the interpreter's builder; the current launch collects accesses."""
+
+    def __init__(self) -> None:
+        self.launch: Launch | None = None
+        self.buffers: list[tuple[int, int]] = []
+        self.installed = False
+
+    def install(self) -> None:
+        if self.installed:
+            return
+        self.installed = True
+        builder = triton_interpreter.InterpreterBuilder
+        load, store, cast = builder.create_masked_load, builder.create_masked_store, builder.cast_impl
+        recorder = self
+
+        def masked_load(self: Any, ptrs: Any, mask: Any, *arguments: Any, **named: Any) -> Any:
+            recorder.record(ptrs, mask.data, store=False)
+            return load(self, ptrs, mask, *arguments, **named)
+
+        def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *arguments: Any, **named: Any) -> Any:
+            recorder.record(ptrs, mask.data, store=True)
+            return store(self, ptrs, value, mask, *arguments, **named)
+
+        def cast_impl(self: Any, source: Any, target: Any) -> Any:
+            if source.dtype.scalar == tl.float32 and target.scalar == tl.bfloat16:
+                data = source.data.astype(ml_dtypes.bfloat16).view(np.uint16)
+                return triton_interpreter.TensorHandle(data, target.scalar)
+            return cast(self, source, target)
+
+        builder.create_masked_load, builder.create_masked_store = masked_load, masked_store
+        builder.cast_impl = cast_impl
+        builder.create_fp_trunc = cast_impl
+
+    def record(self, pointers: Any, mask: np.ndarray, *, store: bool) -> None:
+        if self.launch is None:
+            return
+        width = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
+        addresses = np.asarray(pointers.data).astype(np.int64).reshape(-1)[np.asarray(mask, bool).reshape(-1)]
+        self.launch.accesses.append(Access(addresses, width, store))
+        if not addresses.size:
+            return
+        low, high = int(addresses.min()), int(addresses.max()) + width
+        if not any(begin <= low and high <= end for begin, end in self.buffers):
+            kind = "store" if store else "load"
+            raise AssertionError(f"{self.launch.name}: a {kind} at {low}..{high} is outside of {self.buffers}")
+
+
+RECORDER = Recorder()
+
+
+def kernelize(module: Module, name: str = "fused") -> Module:
+    """Put all operations of the main function, but named constants, into one kernel."""
+    function = module.main
+    members = [
+        operation for operation in function.block
+        if not operation.definition.is_terminator
+        and not (operation.name == "const" and operation.attributes["value"].size > 1)
+    ]  # fmt: skip
+    inside = set(members)
+    outputs = results_used_outside(members)
+    outside = dict.fromkeys(
+        value for member in members for value in member.inputs if value.operation not in inside
+    )
+    block = Block([value.type for value in outside], [value.name for value in outside])
+    cloner = ir.Cloner(values=dict(zip(outside, block.arguments, strict=True)))
+    for member in members:
+        block.append(cloner.operation(member))
+    with Builder(block) as builder:
+        builder.create(ops.lookup("yield"), [cloner.values[value] for value in outputs])
+    builder = Builder.before_operation(function.block.terminator)
+    attributes = {"name": name, "kind": "kernel"}
+    kernel = builder.create(ops.lookup("kernel"), list(outside), attributes, regions=[Region(block)])
+    for value, result in zip(outputs, kernel.results, strict=True):
+        value.replace_uses(result, where=lambda user: user not in inside)
+    for member in reversed(members):
+        member.erase()
+    return module
+
+
+def load_artefact(folder: Path) -> ModuleType:
+    """The artefact as a package of a name of its own."""
+    name = f"artefact_{next(_numbers)}"
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def random_inputs(module: Module, sizes: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
+    """Inputs of the types and sizes asked for; integers are small, so that they can be indices."""
+    generator = np.random.default_rng(seed)
+    inputs = {}
+    for argument in module.main.arguments:
+        environment = {symbol: sizes.get(symbol.name, 5) for symbol in argument.type.symbols()}
+        shape = [dims.evaluate(extent, environment) for extent in argument.shape]
+        if argument.dtype.is_float:
+            inputs[argument.name] = generator.standard_normal(shape).astype(argument.dtype.numpy)
+        elif argument.dtype.name == "bool":
+            inputs[argument.name] = generator.integers(0, 2, shape).astype(bool)
+        else:
+            inputs[argument.name] = generator.integers(0, 5, shape).astype(argument.dtype.numpy)
+    return inputs
+
+
+def run(
+    function: Callable[..., Any] | Module,
+    *types: str,
+    folder: Path,
+    inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    fuse: bool = True,
+    real_tiles: bool = False,
+    seed: int = 0,
+) -> Run:
+    """Compile, run in the interpreter under the checks, and evaluate the same module with irc's interpreter.
+
+    `fuse` puts the whole function into one kernel. `real_tiles` keeps the tiles of a GPU, which is slow.
+    """
+    module = function if isinstance(function, Module) else trace(function, *types)
+    if inputs is None:
+        inputs = random_inputs(module, sizes or {}, seed)
+    elif not isinstance(inputs, Mapping):
+        inputs = dict(zip((argument.name for argument in module.main.arguments), inputs, strict=True))
+    expected = interpreter.run(module, inputs)
+    if fuse:
+        module = kernelize(module.clone())
+    program = emit(module, folder)
+    artefact = load_artefact(folder)
+    runtime = sys.modules[f"{artefact.__name__}.runtime"]
+    if real_tiles:
+        runtime.INTERPRETED_ELEMENTS = 1
+    model = artefact.load()
+    environment = bind_symbols(module, inputs)
+    launches = watch(model, runtime, program, environment)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        results = model.run(inputs)
+    outputs = {name: to_numpy(result) for name, result in zip(expected, results.values(), strict=True)}
+    return Run(outputs, dict(expected), launches, program, folder)
+
+
+def bind_symbols(module: Module, inputs: Mapping[str, Any]) -> dict[Symbol, int]:
+    environment: dict[Symbol, int] = {}
+    for argument in module.main.arguments:
+        for extent, size in zip(argument.shape, np.shape(inputs[argument.name]), strict=True):
+            symbol = sole_symbol(extent)
+            if symbol is not None:
+                environment[symbol] = size
+    return environment
+
+
+def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbol, int]) -> list[Launch]:
+    """Replace the program's `launch` by one that records; the list fills as the model runs."""
+    RECORDER.install()
+    launches: list[Launch] = []
+    known = {launched.source.name: launched for launched in program.kernels}
+    original = runtime.launch
+
+    def launch(kernel: Any, *arguments: Any, warps: int, **tiles: Any) -> None:
+        launched = known[kernel.fn.__name__]
+        record = Launch(launched.source.name)
+        launches.append(record)
+        arguments = tuple(a.contiguous() if isinstance(a, torch.Tensor) else a for a in arguments)
+        tensors = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
+        RECORDER.launch = record
+        RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
+        try:
+            original(kernel, *arguments, warps=warps, **tiles)
+        finally:
+            RECORDER.launch = None
+        check_stores(record, launched, tensors)
+        blocks = runtime.choose_blocks(tiles)
+        sizes = {**environment, **launch_symbols(launched, arguments, tiles)}
+        record.predicted = count(launched.kernel, sizes, blocks)
+
+    model.program.launch = launch
+    return launches
+
+
+def launch_symbols(launched: Launched, arguments: Sequence[Any], tiles: Mapping[str, Any]) -> dict[Symbol, int]:
+    """Symbols born in the program, as the launch tells them."""
+    sizes = [argument for argument in arguments if not isinstance(argument, torch.Tensor)]
+    pairs = [*zip(launched.source.sizes, sizes, strict=True)]
+    pairs += [(tile.extent, tiles[tile.name].extent) for tile in launched.source.tiles]
+    found = ((sole_symbol(extent), size) for extent, size in pairs)
+    return {symbol: size for symbol, size in found if symbol is not None}
+
+
+def check_stores(record: Launch, launched: Launched, tensors: Sequence[torch.Tensor]) -> None:
+    """Every element of every output is stored once."""
+    stored = np.concatenate([access.addresses for access in record.accesses if access.store] or [np.empty(0, np.int64)])
+    assert np.unique(stored).size == stored.size, f"{record.name}: an element is stored twice"
+    outputs = tensors[len(launched.kernel.inputs) :]
+    assert stored.size == sum(tensor.numel() for tensor in outputs), f"{record.name}: elements are not stored"
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """max|a - b| / max|b| over finite elements; infinite where NaN or infinities stand in different places."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    finite = np.isfinite(expected)
+    same = np.array_equal(np.isnan(found), np.isnan(expected)) and np.array_equal(
+        found[np.isinf(expected)], expected[np.isinf(expected)]
+    )
+    if not same or not np.isfinite(found[finite]).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(found[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-30))
