@@ -8,18 +8,22 @@ HEADS, SIZE = 4, 64
 
 
 def block() -> Module:
-    """A transformer block over x [B, S, 64] with four heads, as a model would spell it."""
+    """A transformer block over x [B, S, 64] with four heads."""
 
-    def heads(x, batch, length):
-        return transpose(reshape(x, shape=(batch, length, HEADS, SIZE // HEADS)), permutation=(0, 2, 1, 3))
+    def heads(x, name):
+        batch, length, _ = x.shape
+        split = reshape(x, shape=(batch, length, HEADS, SIZE // HEADS))
+        return transpose(split, permutation=(0, 2, 1, 3), name=name)
 
     def forward(x, wq, wk, wv, wo, w1, b1, w2, scale, bias):
         batch, length, _ = x.shape
-        h = layer_norm(x, scale, bias)
-        q, k, v = (heads(matmul(h, w), batch, length) for w in (wq, wk, wv))
-        context = transpose(attention(q, k, v), permutation=(0, 2, 1, 3))
-        y = add(x, matmul(reshape(context, shape=(batch, length, SIZE)), wo))
-        return add(y, matmul(gelu(add(matmul(layer_norm(y, scale, bias), w1), b1)), w2))
+        h = layer_norm(x, scale, bias, name="ln_1")
+        q, k, v = (heads(matmul(h, w), name) for w, name in ((wq, "q"), (wk, "k"), (wv, "v")))
+        context = transpose(attention(q, k, v, name="context"), permutation=(0, 2, 1, 3))
+        merged = reshape(context, shape=(batch, length, SIZE))
+        y = add(x, matmul(merged, wo, name="proj"), name="attended")
+        hidden = gelu(add(matmul(layer_norm(y, scale, bias, name="ln_2"), w1, name="up"), b1), name="hidden")
+        return add(y, matmul(hidden, w2, name="down"), name="out")
 
     square = f"f32[{SIZE}, {SIZE}]"
     return irc.trace(
@@ -30,9 +34,11 @@ def block() -> Module:
 
 def scaled() -> Module:
     """(x @ w) * 0.5: what the rule `scale_into_weight` of rules.py is about."""
-    return irc.trace(lambda x, w: mul(matmul(x, w), 0.5), "f32[B, 32]", "f32[32, 16]")
+    return irc.trace(lambda x, w: mul(matmul(x, w, name="product"), 0.5, name="y"), "f32[B, 32]", "f32[32, 16]")
 
 
 def scores() -> Module:
     """A softmax with a scale before it and a bias after it: one kernel that loads each element once."""
-    return irc.trace(lambda x, b: add(softmax(mul(x, 0.125)), b), "f32[M, N]", "f32[N]")
+    return irc.trace(
+        lambda x, b: add(softmax(mul(x, 0.125, name="scaled"), name="p"), b, name="y"), "f32[M, ?N in (1, 4096)]", "f32[N]"
+    )
