@@ -27,6 +27,7 @@ from typing import Any, Literal, Protocol
 
 from irc.diagnostics import InternalError, IrcError, SourceSpan, fail
 from irc.ir import Module, Operation
+from irc.printer import print_module
 from irc.user_code import blaming, is_user_code
 
 Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximates"]
@@ -335,7 +336,7 @@ class PassManager:
             if self.verify_each:
                 self._verify(index, stage, module, before)
             if stage in self.dump_after or "all" in self.dump_after:
-                self.dump(stage, str(module))
+                self.dump(stage, print_module(module))
             if self.observe is not None:
                 self.observe(stage, module)
         return any(report.changed for report in self.reports)
@@ -372,7 +373,7 @@ class PassManager:
         target = folder / f"reproducer-{stage}"
         target.mkdir(parents=True, exist_ok=True)
         rest = ",".join(map(str, self.passes[index:]))
-        (target / "module.irc").write_text(str(before), encoding="utf-8")
+        (target / "module.irc").write_text(print_module(before), encoding="utf-8")
         (target / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         command = f'irc opt module.irc -p "{rest}"\n# came from: {self.context.command}\n'
         (target / "command").write_text(command, encoding="utf-8")

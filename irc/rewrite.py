@@ -80,7 +80,9 @@ class Unknown:
             "replacement as a function without parameters"
         )
 
-    __bool__ = __iter__ = __len__ = __lt__ = __le__ = __gt__ = __ge__ = __index__ = __int__ = __float__ = _refuse
+    __bool__ = __iter__ = __len__ = __index__ = __int__ = __float__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __hash__ = object.__hash__
 
 
 class Wildcard(Unknown):

@@ -26,6 +26,7 @@ from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics
+from irc.printer import print_module
 from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, Wildcard, apply_rules, erase_dead
 from irc.types import TensorType
 from irc.user_code import load_user_module
@@ -159,8 +160,9 @@ def _check_examples(rule: SimplifyRule, report: RuleReport, draw: random.Random)
         report.failure = report.failure or _compare(rule, module, report, draw)
     for program, types in rule.near_misses:
         module = trace(program, *types)
+        text = print_module(module)
         if apply_rules(module.main, [rule], numerics="approximates"):
-            report.failure = report.failure or Failure("it applies where it must not", str(trace(program, *types)))
+            report.failure = report.failure or Failure("it applies where it must not", text)
     report.left_alone = len(rule.near_misses)
 
 
@@ -196,7 +198,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
 
 
 def _near_miss(rule: PatternRule, module: Module, verdict: tuple[str, str]) -> list[Failure]:
-    before = str(module)
+    before = print_module(module)
     if apply_rules(module.main, [rule], numerics="approximates"):
         return [Failure(f"it applies although its guard `{verdict[0]}` says: {verdict[1]}", before)]
     return []
@@ -344,7 +346,7 @@ def _compare(
     rule: Rule, module: Module, report: RuleReport, draw: random.Random, refusals: dict[str, int] | None = None
 ) -> Failure | None:
     """Apply the rule to a program and compare; counts the program, or why the rule does not apply to it."""
-    program, changed = str(module), module.clone()
+    program, changed = print_module(module), module.clone()
     statistics: dict[str, RuleStatistics] = {}
     try:
         apply_rules(changed.main, [rule], numerics="approximates", statistics=statistics)

@@ -339,13 +339,13 @@ def test_passes_take_linear_time():
             return x
 
         module = trace(chain, "f32[4]")
-        start = time.perf_counter()
+        start = time.process_time()
         PassManager(pipeline).run(module)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     for pipeline in ("canonicalize", "cse", "dce"):
         small = min(seconds(pipeline, 2_000) for _ in range(3))
-        assert seconds(pipeline, 20_000) < 10 * 3.5 * small + 0.2, pipeline
+        assert seconds(pipeline, 20_000) < 10 * 5 * small + 0.5, pipeline
 
 
 def test_constants_stay_constants():
