@@ -39,6 +39,8 @@ def scaled() -> Module:
 
 def scores() -> Module:
     """A softmax with a scale before it and a bias after it: one kernel that loads each element once."""
-    return irc.trace(
-        lambda x, b: add(softmax(mul(x, 0.125, name="scaled"), name="p"), b, name="y"), "f32[M, ?N in (1, 4096)]", "f32[N]"
-    )
+
+    def forward(x, b):
+        return add(softmax(mul(x, 0.125, name="scaled"), name="p"), b, name="y")
+
+    return irc.trace(forward, "f32[M, ?N in (1, 4096)]", "f32[N]")

@@ -48,8 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     model = Path(str(package.locate_file(f"{FOLDER}/model.onnx")))
     labels = json.loads(Path(str(package.locate_file(f"{FOLDER}/config.min.json"))).read_text())["target_labels_space"]
     files = [Path(argument) for argument in arguments] or [
-        ROOT / "irc/ir.py", ROOT / "irc/text.lark", ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "Makefile", model,
-    ]  # fmt: skip
+        *(ROOT / name for name in ("irc/ir.py", "README.md", "pyproject.toml", "Makefile", "constraints.txt")),
+        model,
+    ]
     batch = np.array([features(file) for file in files], dtype=np.int32)
 
     step(f"import: {model.name} of magika {package.version}, {model.stat().st_size / 1e6:.1f} MB")

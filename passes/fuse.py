@@ -37,6 +37,7 @@ from irc.plan import (
     refuse,
     representative_sizes,
 )
+from irc.rewrite import find_groups
 from irc.user_code import is_reference, load_user_object
 
 
@@ -96,8 +97,10 @@ class Fuse(Pass):
             for message in stale:
                 context.notes.append(f"fuse: plan entry {message}")
         if self.groups:
-            pattern = context.load_name(self.groups, GroupPattern)
-            found += [(pattern.name, members) for members in context.match(pattern, function)]
+            pattern = load_user_object(self.groups)
+            if not isinstance(pattern, GroupPattern):
+                raise fail("pass.option", f"{self.groups} is {pattern!r}", expected="a function with @group")
+            found += [(pattern.name, members) for members in find_groups(function, pattern.function)]
         return found
 
 
