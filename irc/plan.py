@@ -412,7 +412,7 @@ class Dependencies:
 def legal(group: Group) -> Refusal | None:
     """Judge one group by the rules about a single kernel; None means legal."""
     if any(member.block is not group.members[0].block for member in group.members):
-        return Refusal("fuse.impure_member", "F2", "the members stand in different blocks", {})
+        return Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
     kernel = group.kernel
     if isinstance(kernel, Refusal):
         return kernel
@@ -425,7 +425,7 @@ def legal(group: Group) -> Refusal | None:
         }
     )
     if pointers + len(group.stored) > MOST_POINTERS:
-        return Refusal("fuse.resources", "F14", f"{pointers + len(group.stored)} pointers, at most {MOST_POINTERS}", {})
+        return Refusal("fuse.resources", "F14", f"{pointers + len(group.stored)} pointers, at most {MOST_POINTERS}")
     return None
 
 
@@ -437,8 +437,7 @@ def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependen
         if group is None:
             between = f"{operation.name} %{operation.results[0].name}"
             message = f"{between} needs @{producer.name} and is needed by @{consumer.name}"
-            values = {"producer": producer.name, "consumer": consumer.name}
-            return Refusal("fuse.depends_on_own_store", "F1", message, values)
+            return Refusal("fuse.depends_on_own_store", "F1", message, (operation.results[0],))
         groups[group] = None
     return merge_groups(groups, proposer, dependencies.number)
 

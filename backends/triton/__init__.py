@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from irc.backends.triton.artefact import TARGETS, emit
 from irc.backends.triton.program import HOST, TORCH_TYPES
+from irc.backends.triton.source import write_kernel
+from irc.backends.triton.text import identifier
 from irc.ir import Operation
+from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 from irc.op import OperationDefinition
 
@@ -47,4 +50,9 @@ class Target:
         return takes(operation)
 
 
-__all__ = ["PIPELINE", "TARGETS", "Target", "emit", "takes"]
+def kernel_source(kernel: Kernel, name: str) -> str:
+    """The Triton source of one kernel, for `irc explain`."""
+    return write_kernel(kernel, identifier(name) or "kernel").text
+
+
+__all__ = ["PIPELINE", "TARGETS", "Target", "emit", "kernel_source", "takes"]

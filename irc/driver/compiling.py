@@ -26,7 +26,7 @@ from irc.driver.models import (
     write_arrays,
 )
 from irc.ir import Module, Operation
-from irc.kernel import count, derive
+from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
 from irc.plan import FREE_VIEWS, representative_sizes
 
@@ -207,8 +207,7 @@ def kernels(
     reports = []
     for operation in module.main.block:
         if operation.name == "kernel":
-            members = [inner for inner in operation.regions[0].block if not inner.definition.is_terminator]
-            kernel = derive(members, outputs=operation.regions[0].block.terminator.inputs)
+            kernel = kernel_of(operation)
             size = count(kernel, sizes)
             name = operation.attributes["name"]
             reports.append(
@@ -242,6 +241,13 @@ def kernels(
         kernels=tuple(reports),
         externs=calls,
     )
+
+
+def kernel_of(operation: Operation) -> Kernel:
+    """The kernel of a `kernel` operation, derived from its region, which is the truth."""
+    block = operation.regions[0].block
+    members = [inner for inner in block if not inner.definition.is_terminator]
+    return derive(members, outputs=block.terminator.inputs)
 
 
 def counts(operation: Operation) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from irc import diagnostics, dims
 from irc.diagnostics import fail
-from irc.driver.compiling import describe, has_kernels, opt
+from irc.driver.compiling import describe, has_kernels, kernel_of, opt
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import format_bytes
 from irc.ir import Function, Module, Operation, Value
@@ -93,7 +93,7 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
         lines.append(
             f"  kernel    @{operation.attributes['name']} ({operation.attributes['kind']}): {', '.join(members)}"
         )
-        text = find_backend("triton").kernel_source(operation)
+        text = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
         stored = [line.strip() for line in text.splitlines() if "tl.store(" in line]
         index = operation.results.index(after)
         lines.append(f"  generated {stored[min(index, len(stored) - 1)]}")
@@ -163,7 +163,6 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     if refusal is not None:
         statement = RULES[refusal.rule][2] if refusal.rule in RULES else ""
         lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {statement})")
-        lines += [f"  {key}: {value}" for key, value in dict(refusal.values or {}).items()]
         remedy = REMEDIES.get(refusal.rule)
         code = refusal.code
     else:

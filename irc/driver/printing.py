@@ -7,10 +7,10 @@ from pathlib import Path
 
 from irc import printer
 from irc.diagnostics import fail
-from irc.driver.compiling import host_operations, operation_bytes
+from irc.driver.compiling import host_operations, kernel_of, operation_bytes
 from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
 from irc.ir import Function, Module, Operation
-from irc.kernel import count, derive
+from irc.kernel import count
 from irc.pass_manager import PassManager
 from irc.plan import FREE_VIEWS, representative_sizes
 
@@ -77,7 +77,7 @@ def summarize(module: Module, settings: Settings) -> str:
             members = [inner for inner in block if not inner.definition.is_terminator]
             computing = [inner.name for inner in members if inner.name not in FREE_VIEWS and inner.name != "const"]
             before += len(computing)
-            size = count(derive(members, outputs=block.terminator.inputs), sizes).distinct_bytes
+            size = count(kernel_of(operation), sizes).distinct_bytes
             name, kind = f"@{operation.attributes['name']}", operation.attributes["kind"]
             rows.append((name, kind, ", ".join(dict.fromkeys(computing)), size, operation.location))
         elif operation in host_operations(module):
