@@ -70,6 +70,12 @@ def run(
     return dict(zip(entry.output_names, results, strict=True))
 
 
+def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
+    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`."""
+    arrays = _checked_inputs(function, inputs, "declared")
+    _bind_arguments(function, arrays, {})
+
+
 def evaluate_operation(
     operation: Operation,
     arrays: Sequence[Array | None],
@@ -102,6 +108,15 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
     return arrays
 
 
+def _bind_arguments(function: Function, arrays: Sequence[Array], environment: Environment) -> None:
+    """Bind the symbols of a signature to the extents of arrays."""
+    entries = []
+    for argument, array in zip(function.arguments, arrays, strict=True):
+        label = f"input `{argument.name}` of @{function.name}"
+        entries += _extents(argument.type, array.shape, label, "run.input_shape")
+    _bind(entries, environment, "run.input_shape", "run.dim_conflict")
+
+
 def _dtype_at(dtype: DType, precision: Precision) -> DType:
     """The element type in which values of `dtype` are held."""
     if precision == "f64":
@@ -129,11 +144,7 @@ class Interpreter:
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
         """The results of a function, its symbols bound anew from the arrays."""
         environment: Environment = {}
-        entries = []
-        for argument, array in zip(function.arguments, arrays, strict=True):
-            label = f"input `{argument.name}` of @{function.name}"
-            entries += _extents(argument.type, array.shape, label, "run.input_shape")
-        _bind(entries, environment, "run.input_shape", "run.dim_conflict")
+        _bind_arguments(function, arrays, environment)
         return self.block(function.block, arrays, {}, environment)
 
     def block(self, block: Block, arrays: Sequence[Array], values: Values, environment: Environment) -> list[Array]:
@@ -242,7 +253,7 @@ class Interpreter:
         carried = [cast(Array, array) for array in padded[2:]]
         rounds: list[list[Array]] = []
         while going and (limit is None or len(rounds) < limit):
-            inner = {symbol: size for symbol, size in environment.items() if symbol not in operation.symbols}
+            inner = dict(environment)  # what is born in one round is unknown to the next
             arguments = [np.asarray(len(rounds), np.int64), np.asarray(True), *carried]
             entries = []
             for argument, array in zip(block.arguments, arguments, strict=True):
@@ -303,8 +314,6 @@ class Interpreter:
         operation, _, _, environment = step
         if len(results) != len(operation.results):
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
-        for symbol in operation.symbols:
-            environment.pop(symbol, None)
         entries = []
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
@@ -407,8 +416,11 @@ def _solve(dim: Dim, symbol: Symbol, size: int, environment: Environment) -> int
     """The value of `symbol` at which `dim`, linear in it, has the value `size` (rounded); None if not linear."""
     if dim == symbol.expr:
         return size
-    slope = dims.substitute(dim, {symbol: symbol.expr + 1}) - dim
-    rest = dims.substitute(dim, {symbol: 0})
+    try:
+        slope = dims.substitute(dim, {symbol: symbol.expr + 1}) - dim
+        rest = dims.substitute(dim, {symbol: 0})
+    except DimError:  # undefined at 0, as 64//S is
+        return None
     if symbol in dims.free_symbols(slope) or slope * symbol.expr + rest != dim:
         return None
     factor = _evaluate(slope, environment)

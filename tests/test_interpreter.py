@@ -108,6 +108,17 @@ def test_a_symbol_is_solved_from_an_expression() -> None:
     assert code_of(lambda: run(module, {**inputs, "y": np.zeros(15, np.float32)})) == "run.dim_conflict"
 
 
+def test_dims_that_cannot_be_solved_wait_for_others() -> None:
+    size = symbol("S", 1, 100)
+    tiles = TensorType(F32, ((size.expr + 31) // 32, 64 // size.expr))
+    module = trace(lambda x, y: add(reduce_sum(x, axes=(0, 1)), y), tiles, TensorType(F32, (size.expr,)))
+    inputs = {"x": np.ones((2, 1), np.float32), "y": np.zeros(40, np.float32)}
+    assert next(iter(run(module, inputs).values())).shape == (40,)
+    assert code_of(lambda: run(module, {**inputs, "x": np.ones((3, 1), np.float32)})) == "run.dim_conflict"
+    module = trace(lambda x: create(dim, [], {"value": size.expr}), tiles)
+    assert code_of(lambda: run(module, {"x": inputs["x"]})) == "dim.unbound"
+
+
 def test_shapes_that_only_differ_at_run_time_are_coded() -> None:
     module = trace(lambda x, y: add(x, y), "f32[S]", "f32[T]")
     assert run(module, {"x": floats(1, 2), "y": floats(1)})
