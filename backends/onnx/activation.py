@@ -1,0 +1,60 @@
+"""Rows of the activations."""
+
+from __future__ import annotations
+
+from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.row import Operand, Row, both, emits, newer, on, same
+from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.target import Target
+from irc.ir import Operation, Value
+
+SAME: list[Row] = [
+    same("relu", "Relu"),
+    same("leaky_relu", "LeakyRelu", "alpha"),
+    same("prelu", "PRelu"),
+    same("thresholded_relu", "ThresholdedRelu", "alpha"),
+    same("elu", "Elu", "alpha"),
+    same("selu", "Selu", "alpha", "gamma"),
+    same("celu", "Celu", "alpha"),
+    same("sigmoid", "Sigmoid"),
+    same("hard_sigmoid", "HardSigmoid", "alpha", "beta"),
+    same("hard_swish", "HardSwish"),
+    same("softplus", "Softplus"),
+    same("softsign", "Softsign"),
+    same("mish", "Mish"),
+    same("gelu", "Gelu", "approximate"),
+    same("reciprocal", "Reciprocal"),
+]
+
+
+def has_scalar_bounds(operation: Operation, target: Target) -> bool:
+    """ONNX limits all elements alike."""
+    return all(bound is None or bound.rank == 0 for bound in operation.operands[1:])
+
+
+@emits("clip", when=both(on("Clip"), has_scalar_bounds))
+def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None) -> Operand:
+    return g.node("Clip", x, low, high)
+
+
+def has_gated_sigmoid(operation: Operation, target: Target) -> bool:
+    """QuickGelu on the processor, fused there; Swish where the model had it already."""
+    on_processor = target.name == "cpu" and runs("QuickGelu", operation.inputs[0].dtype)
+    return on_processor or (newer(24)(operation, target) and runs("Swish", operation.inputs[0].dtype))
+
+
+@emits("silu", when=has_gated_sigmoid)
+def silu(g: Graph, x: Value) -> Operand:
+    return gated_sigmoid(g, x, 1.0)
+
+
+@emits("quick_gelu", when=has_gated_sigmoid)
+def quick_gelu(g: Graph, x: Value, *, alpha: float) -> Operand:
+    return gated_sigmoid(g, x, alpha)
+
+
+def gated_sigmoid(g: Graph, x: Value, alpha: float) -> Operand:
+    """x * sigmoid(alpha * x)."""
+    if g.target.name == "cpu":
+        return g.node("QuickGelu", x, domain="com.microsoft", alpha=alpha)
+    return g.node("Swish", x, alpha=alpha)

@@ -1,0 +1,93 @@
+"""Rows of the named operations that rearrange, select, repeat or resample."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.target import Target
+from irc.backends.onnx.view import equal
+from irc.dims import Dim
+from irc.dtypes import F32, I32, I64
+from irc.ir import Operation, Value
+
+SAME: list[Row] = [same("depth_to_space", "DepthToSpace", "mode", blocksize="block")]
+
+
+@emits("space_to_depth", when=both(on("SpaceToDepth"), lambda operation, target: operation.attributes["mode"] == "DCR"))
+def space_to_depth(g: Graph, x: Value, *, block: int, mode: str) -> Operand:
+    return g.node("SpaceToDepth", x, blocksize=block)
+
+
+@emits("tile", when=on("Tile"))
+def tile(g: Graph, x: Value, *, repeats: tuple[Dim, ...]) -> Operand:
+    return g.node("Tile", x, g.shape(repeats))
+
+
+@emits("trilu", when=on("Trilu"))
+def trilu(g: Graph, x: Value, *, upper: bool, k: int) -> Operand:
+    return g.node("Trilu", x, g.numbers(k) if k else None, upper=None if upper else 0)
+
+
+def has_one_hot(operation: Operation, target: Target) -> bool:
+    """What ONNX Runtime has: i64 or i32 indices, and a few types of values."""
+    indices, values = operation.inputs
+    return indices.dtype in (I64, I32) and values.dtype in (F32, I64) and indices.rank > 0
+
+
+@emits("one_hot", when=has_one_hot)
+def one_hot(g: Graph, indices: Value, values: Value, *, depth: Dim, axis: int) -> Operand:
+    """The runtime has i32 indices only with f32 values."""
+    wide = indices if indices.dtype is I64 else g.cast(indices, indices.dtype, I64)
+    return g.node("OneHot", wide, g.extent(depth), values, axis=axis)
+
+
+# -- resampling --------------------------------------------------------------------------------------------------
+
+
+def resizes(operation: Operation, target: Target) -> bool:
+    """What ONNX Runtime resamples: any axes by the nearest element; the last two or three, in f32, by lines; the last
+    two, in f32, by cubics."""
+    x, attributes = operation.inputs[0], operation.attributes
+    changed = changed_axes(operation)
+    if attributes["mode"] == "nearest" or not changed:
+        return True
+    if not x.dtype.is_float:
+        return False
+    if attributes["mode"] == "linear":
+        first = {3: 2, 4: 2, 5: 2}.get(x.rank, 0)
+        return x.rank in (1, 2, 3, 4, 5) and min(changed) >= first and x.rank != 1
+    return x.rank == 4 and min(changed) >= 2
+
+
+def changed_axes(operation: Operation) -> list[int]:
+    """The axes that are resampled."""
+    x, sizes, scales = operation.inputs[0], operation.attributes["sizes"], operation.attributes["scales"]
+    if sizes is not None:
+        return [axis for axis, (old, new) in enumerate(zip(x.shape, sizes, strict=True)) if not equal(old, new)]
+    return [axis for axis, scale in enumerate(scales) if scale != 1]
+
+
+@emits("resize", when=both(on("Resize"), resizes))
+def resize(
+    g: Graph, x: Value, *, sizes: tuple[Dim, ...] | None, scales: tuple[float, ...] | None, mode: str, coordinates: str,
+    nearest: str, cubic_coefficient: float,
+) -> Operand:  # fmt: skip
+    assert g.operation is not None
+    axes = changed_axes(g.operation)
+    if not axes:
+        return x
+    factors = targets = None
+    if sizes is not None:
+        targets = g.shape([sizes[axis] for axis in axes])
+    elif scales is not None:
+        factors = g.numbers(np.asarray([scales[axis] for axis in axes]), F32)
+    options: dict[str, object] = {"coordinate_transformation_mode": coordinates}
+    if mode == "nearest":
+        options["nearest_mode"] = nearest
+    if mode == "cubic" and not math.isclose(cubic_coefficient, -0.75):
+        options["cubic_coeff_a"] = cubic_coefficient
+    return g.node("Resize", x, None, factors, targets, axes=axes, mode=mode, **options)

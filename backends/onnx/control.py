@@ -1,0 +1,70 @@
+"""Rows of control flow and of the bridges between dims and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.row import Operand, emits
+from irc.dims import Symbol
+from irc.dtypes import I64
+from irc.ir import Value
+
+
+@emits("if")
+def if_(g: Graph, condition: Value) -> Any:
+    assert g.operation is not None
+    then, other = (region.block for region in g.operation.regions)
+    if not g.operation.results:
+        return []  # only assertions are inside
+    name = g.operation.results[0].name
+    return several(g, "If", condition, then_branch=g.region(then, f"{name}_then"), else_branch=g.region(other, f"{name}_else"))
+
+
+@emits("loop")
+def loop(g: Graph, trip_count: Value | None = None, condition: Value | None = None, *carried: Value) -> Any:
+    assert g.operation is not None
+    if not g.operation.results:
+        return []
+    count = None if trip_count is None else g.cast(trip_count, trip_count.dtype, I64)
+    body = g.region(g.operation.regions[0].block, f"{g.operation.results[0].name}_body")
+    return several(g, "Loop", count, condition, *carried, body=body)
+
+
+def several(g: Graph, op_type: str, *operands: Operand, **attributes: Any) -> Any:
+    """A node with as many outputs as the operation has results."""
+    assert g.operation is not None
+    return g.node(op_type, *operands, outputs=len(g.operation.results), **attributes)
+
+
+@emits("bind")
+def bind(g: Graph, scalar: Value, *, symbol: Symbol) -> Sequence[Operand]:
+    """No node: from here on the scalar is where the symbol's value comes from. Its range is not checked."""
+    g.hold(g.name(g.cast(scalar, scalar.dtype, I64)), symbol.expr)
+    return []
+
+
+@emits("refine")
+def refine(g: Graph, x: Value) -> Operand:
+    """The value itself: the runtime checks no promises, but its dims are known from here on."""
+    return x
+
+
+@emits("assert")
+def assert_(g: Graph, condition: Value, *, message: str) -> Sequence[Operand]:
+    """Nothing: ONNX cannot stop a run. `irc run` and the interpreter check it."""
+    return []
+
+
+@emits("assume")
+def assume(g: Graph, condition: Value) -> Sequence[Operand]:
+    return []
+
+
+@emits("trap")
+def trap(g: Graph, *, message: str) -> Sequence[Operand]:
+    assert g.operation is not None
+    if g.operation.results:
+        raise g.refuse(f"ONNX cannot stop a run, and this path has no meaning: {message}")
+    return []

@@ -1,0 +1,262 @@
+"""From a module to a ModelProto: blocks are walked, each operation is emitted by its row of the tables.
+
+A named operation without a row, or whose row does not apply, is emitted by its body; braces of kernels are erased, or
+kept as local functions; calls are inlined. What cannot be emitted is collected, and reported all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import helper
+
+from irc._version import __version__
+from irc.backends.onnx.foreign import settled_opset
+from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, value_info
+from irc.backends.onnx.schemas import first_opset, schema_since
+from irc.backends.onnx.storage import DataFile
+from irc.backends.onnx.table import ROWS
+from irc.backends.onnx.target import Target
+from irc.diagnostics import Diagnostic, IrcError, fail
+from irc.ir import Block, Function, Module, Operation, Value
+from irc.op import OperationDefinition
+
+
+def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
+    """The model of a module's entry. Raises `backend.unsupported` with all that the target cannot express."""
+    model, graph = _attempt(module, Model(target, keep_kernels, data))
+    opset = settled_opset(model)
+    if any(schema_since(*each) != schema_since(each[0], opset) for each in model.externs):
+        if data is not None:
+            data.restart()
+        model, graph = _attempt(module, Model(target, keep_kernels, data, opset))
+    imports = {"": max(model.opset, opset), **dict(sorted(model.domains.items()))}
+    opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]
+    for function in model.functions.values():
+        used = {node.domain for node in function.node}
+        function.opset_import.extend(each for each in opsets if each.domain in used | {""})
+    proto = helper.make_model(
+        graph,
+        functions=list(model.functions.values()),
+        opset_imports=opsets,
+        ir_version=max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
+        producer_name="irc",
+        producer_version=__version__,
+    )
+    helper.set_model_props(proto, {"producer": "irc", "irc_version": __version__, "irc_target": target.name})
+    return proto
+
+
+def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
+    """The main graph; which opset all of it needs, and whether that suits the externs, is known only afterwards."""
+    graph = Emitter(module, model).main(module.main)
+    if model.refusals:
+        raise IrcError(model.refusals)
+    for op_type in model.operators:
+        model.require(first_opset(op_type))
+    return model, graph
+
+
+class Emitter:
+    """One emission: walks blocks and puts nodes into graphs."""
+
+    def __init__(self, module: Module, model: Model) -> None:
+        self.module = module
+        self.model = model
+        model.emit_region = self.region
+
+    # -- functions ---------------------------------------------------------------------------------------------
+
+    def main(self, function: Function) -> onnx.GraphProto:
+        """The main graph: inputs and outputs keep their names exactly."""
+        arguments = [argument.name for argument in function.arguments]
+        outputs = list(function.output_names)
+        self._check_names(function, arguments, outputs)
+        for name in (*arguments, *outputs):
+            self.model.reserve(name)
+        graph = Graph(self.model)
+        for argument in function.arguments:
+            self.define(graph, argument, argument.name)
+        for value, name in zip(function.returned, outputs, strict=True):
+            if value.operation is not None and value not in graph.wanted:
+                graph.wanted[value] = name
+        self.block(graph, function.block)
+        if self.model.refusals:
+            return onnx.GraphProto()
+        for value, name in zip(function.returned, outputs, strict=True):
+            if graph.name(value) != name:
+                graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], self.model.unique(name)))
+        graph.sweep(outputs)
+        used = {name for node in graph.nodes for name in names_used(node)}
+        return helper.make_graph(
+            graph.nodes,
+            function.name,
+            [value_info(argument.name, argument.type) for argument in function.arguments],
+            [value_info(name, value.type) for value, name in zip(function.returned, outputs, strict=True)],
+            [proto for name, proto in self.model.initializers.items() if name in used],
+            value_info=self.types(graph, outputs),
+        )
+
+    def _check_names(self, function: Function, arguments: Sequence[str], outputs: Sequence[str]) -> None:
+        for name, value in zip(outputs, function.returned, strict=True):
+            if outputs.count(name) > 1:
+                raise fail("backend.unsupported", f"two results are called {name!r}", at=function.location)
+            if name in arguments and function.find(name) is not value:
+                raise fail("backend.unsupported", f"an argument and a result are called {name!r}", at=function.location)
+
+    def types(self, graph: Graph, outputs: Sequence[str]) -> list[onnx.ValueInfoProto]:
+        """The types of what the nodes of a graph produce, but for its outputs, which state their own."""
+        produced = [name for node in graph.nodes for name in node.output]
+        known = self.model.types
+        return [value_info(name, known[name]) for name in produced if name in known and name not in outputs]
+
+    # -- blocks ------------------------------------------------------------------------------------------------
+
+    def block(self, graph: Graph, block: Block) -> None:
+        """Emit the operations of a block, but for its terminator."""
+        for operation in block:
+            if operation.name != "const" and not operation.definition.is_terminator:
+                self.operation(graph, operation)
+
+    def operation(self, graph: Graph, operation: Operation) -> None:
+        """Emit one operation; a refusal is noted, and its results exist in name only so that others are looked at."""
+        before, start = graph.operation, len(graph.nodes)
+        graph.operation = operation
+        try:
+            produced = self.produce(graph, operation)
+        except Refusal as refusal:
+            types = ", ".join(str(value.type) for value in operation.inputs)
+            self.model.refusals.append(
+                Diagnostic("backend.unsupported", f"{operation.name} {types}: {refusal}", operation.location)
+            )
+            produced = [self.model.unique(result.name) for result in operation.results]
+        settled: dict[str, str] = {}
+        for result, name in zip(operation.results, produced, strict=True):
+            if name not in settled:
+                settled[name] = self.settle_name(graph, result, name, start)
+            self.define(graph, result, settled[name])
+        self.name_nodes(graph, operation, start)
+        graph.operation = before
+
+    def produce(self, graph: Graph, operation: Operation) -> Sequence[str]:
+        """The names of an operation's results."""
+        row = ROWS.get(operation.name)
+        definition = operation.definition
+        assert isinstance(definition, OperationDefinition)
+        if operation.name == "kernel" and self.model.keep_kernels and not graph.root.is_function:
+            return self.local_function(graph, operation)
+        if operation.name in ("kernel", "call"):
+            return self.inlined(graph, operation, self.callee(operation))
+        if row is None or not row.takes(operation, self.model.target):
+            if not definition.is_named:
+                raise Refusal("there is no such operator")
+            types = [None if value is None else value.type for value in operation.operands]
+            body = definition.body(types, operation.attributes)
+            return self.inlined(graph, operation, body.block, prefix=f"{graph.hint}/")
+        produced = row.emit(graph, *operation.operands, **operation.attributes)
+        if produced is None:
+            return []
+        names = produced if isinstance(produced, (list, tuple)) else [produced]
+        return [graph.name(name) for name in names]
+
+    def callee(self, operation: Operation) -> Block:
+        if operation.name == "kernel":
+            return operation.regions[0].block
+        return self.module.functions[operation.attributes["callee"]].block
+
+    def inlined(self, graph: Graph, operation: Operation, block: Block, prefix: str = "") -> list[str]:
+        """Emit a block among the nodes of `graph`, the operands standing for its arguments."""
+        inner = Graph(self.model, graph, inlined=True, prefix=prefix or graph.prefix)
+        for argument, operand in zip(block.arguments, operation.inputs, strict=True):
+            known = graph.known(operand)
+            if known is not None:
+                inner.contents[argument] = known
+            self.define(inner, argument, graph.name(operand))
+        self.block(inner, block)
+        return [inner.name(value) for value in block.terminator.inputs]
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def define(self, graph: Graph, value: Value, name: str) -> None:
+        """From here on `value` is the tensor `name`."""
+        graph.values[value] = name
+        graph.carry(name, value.type)
+
+    def settle_name(self, graph: Graph, result: Value, name: str, start: int) -> str:
+        """Give a tensor that was made for a result the result's own name; one that was there before keeps its."""
+        is_new = any(name in node.output for node in graph.nodes[start:])
+        if not is_new or graph.is_shared(name):
+            return name
+        wanted = graph.wanted.get(result)
+        if wanted is None and graph.prefix and result.is_anonymous:
+            wanted = name
+        elif wanted is None:
+            wanted = self.model.unique(graph.prefix + result.name)
+        if wanted != name:
+            graph.rename(start, name, wanted)
+        self.model.types[wanted] = result.type
+        return wanted
+
+    def name_nodes(self, graph: Graph, operation: Operation, start: int) -> None:
+        """Name the node that gives the result after its source, and the others after what they produce."""
+        for node in graph.nodes[start:]:
+            main = operation.results and node.output[0] == graph.values[operation.results[0]]
+            if main and operation.location.name and not graph.prefix:
+                node.name = self.model.unique_node(operation.location.name)
+            elif not node.name or node.name not in self.model.node_names:
+                node.name = self.model.unique_node(node.output[0])
+
+    # -- regions -----------------------------------------------------------------------------------------------
+
+    def region(self, graph: Graph, block: Block, name: str) -> onnx.GraphProto:
+        """The body of an If or Loop: its own nodes, seeing all names around it."""
+        inner = Graph(self.model, graph, prefix=graph.prefix)
+        names = [self.model.unique(f"{graph.prefix}{argument.name}") for argument in block.arguments]
+        for argument, given in zip(block.arguments, names, strict=True):
+            self.define(inner, argument, given)
+        self.block(inner, block)
+        outputs = self.yielded(inner, block)
+        return helper.make_graph(
+            inner.nodes,
+            name,
+            [value_info(given, argument.type) for given, argument in zip(names, block.arguments, strict=True)],
+            [value_info(given, value.type) for given, value in zip(outputs, block.terminator.inputs, strict=True)],
+            value_info=self.types(inner, outputs),
+        )
+
+    def yielded(self, inner: Graph, block: Block) -> list[str]:
+        """The outputs of a graph: each the output of a node in it, and no two the same."""
+        outputs: list[str] = []
+        for value in block.terminator.inputs:
+            produced = inner.name(value)
+            if produced in outputs or not any(produced in node.output for node in inner.nodes):
+                produced = inner.node("Identity", produced)
+                inner.nodes[-1].name = self.model.unique_node(produced)
+            outputs.append(produced)
+        inner.sweep(outputs)
+        return outputs
+
+    def local_function(self, graph: Graph, operation: Operation) -> list[str]:
+        """A kernel as a local function, and the node that calls it."""
+        block = operation.regions[0].block
+        name = operation.attributes["name"]
+        taken, count = name, 0
+        while taken in self.model.functions:
+            count += 1
+            taken = f"{name}_{count}"
+        inner = Graph(self.model, graph, is_function=True)
+        inputs = [self.model.unique(argument.name) for argument in block.arguments]
+        for argument, given in zip(block.arguments, inputs, strict=True):
+            self.define(inner, argument, given)
+        self.block(inner, block)
+        outputs = self.yielded(inner, block)
+        further = list(inner.further)
+        function = onnx.FunctionProto(domain=KERNEL_DOMAIN, name=taken, doc_string=str(operation.attributes["kind"]))
+        function.input.extend([*inputs, *(inner.further[symbol] for symbol in further)])
+        function.output.extend(outputs)
+        function.node.extend(inner.nodes)
+        self.model.functions[taken] = function
+        extents = [graph.shape((symbol.expr,)) for symbol in further]
+        called = graph.node(taken, *operation.inputs, *extents, outputs=len(outputs), domain=KERNEL_DOMAIN)
+        return [called] if len(outputs) == 1 else list(called)

@@ -1,0 +1,221 @@
+"""Dims as tensors: a size that a node needs while it runs is taken from any value that carries it.
+
+Every value that is emitted carries the dims of its type. An expression is read from a value that has just this
+extent (`Shape` of it), or else computed from its symbols, as vectors of one element; what was computed once in a graph
+is used again there and in the graphs inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.dims import Dim, Expr, Symbol
+from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.backends.onnx.graph import Graph
+
+REMEMBERED = 8  # how many values are kept as carriers of one dim
+
+
+class Extents:
+    """The part of a graph that knows where dims come from."""
+
+    def __init__(self, outer: Extents | None) -> None:
+        self.outer = outer
+        self.carriers: dict[Dim, list[tuple[str, int, tuple[Dim, ...]]]] = {}  # name, axis and all dims
+        self.scalars: dict[Dim, str] = {}  # dims that a scalar of i64 holds
+        self.vectors: dict[tuple[Dim, ...], str] = {}  # vectors of i64 that have been made
+        self.shared: set[str] = set()  # what may be used again, and so must keep its name
+
+    # -- what is known -----------------------------------------------------------------------------------------
+
+    def carry(self, name: str, type_: TensorType) -> None:
+        """From here on the tensor `name` can be asked for the dims of its type."""
+        if type_.shape is None or type_.is_static:
+            return
+        for axis, dim in enumerate(type_.shape):
+            if not isinstance(dim, int):
+                found = self.carriers.setdefault(dim, [])
+                if len(found) < REMEMBERED:
+                    found.append((name, axis, type_.shape))
+
+    def hold(self, name: str, dim: Dim) -> None:
+        """From here on the i64 scalar `name` holds a dim."""
+        self.scalars.setdefault(dim, name)
+        self.shared.add(name)
+
+    def scopes(self) -> Iterator[Extents]:
+        scope: Extents | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.outer
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def shape(self: Graph, wanted: Sequence[Dim]) -> str:  # type: ignore[misc]
+        """The name of an i64 vector with these dims."""
+        wanted = tuple(wanted)
+        if all(isinstance(dim, int) for dim in wanted):
+            return self.numbers(np.asarray(wanted, np.int64))
+        made = self._made(wanted)
+        if made is None:
+            pieces = list(self._pieces(wanted))
+            made = pieces[0] if len(pieces) == 1 else self.node("Concat", *pieces, axis=0)
+            self.vectors[wanted] = made
+            self.shared.add(made)
+        return made
+
+    def extent(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+        """The name of an i64 scalar with this dim."""
+        if isinstance(wanted, int):
+            return self.numbers(wanted)
+        for scope in self.scopes():
+            if wanted in scope.scalars:
+                return scope.scalars[wanted]
+        name: str = self.node("Squeeze", self.shape((wanted,)))
+        self.hold(name, wanted)
+        return name
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a tensor may be used again as dims, and so must keep its name."""
+        return any(name in scope.shared for scope in self.scopes())
+
+    # -- finding -----------------------------------------------------------------------------------------------
+
+    def _made(self, wanted: tuple[Dim, ...]) -> str | None:
+        return next((scope.vectors[wanted] for scope in self.scopes() if wanted in scope.vectors), None)
+
+    def _pieces(self: Graph, wanted: tuple[Dim, ...]) -> Iterator[str]:  # type: ignore[misc]
+        """Vectors that make up the wanted one: runs of constants, of one value's dims, and single dims."""
+        start = 0
+        while start < len(wanted):
+            best = self._run_of_a_value(wanted, start)
+            if best is not None:
+                name, axis, whole, stop = best
+                count = stop - start
+                ends = {} if count == len(whole) else {"start": axis, "end": axis + count}
+                yield self._remembered(wanted[start:stop], lambda: self.node("Shape", name, **ends))  # noqa: B023
+            elif isinstance(wanted[start], int):
+                stop = start + 1
+                while stop < len(wanted) and isinstance(wanted[stop], int) and not self._run_of_a_value(wanted, stop):
+                    stop += 1
+                yield self.numbers(np.asarray(wanted[start:stop], np.int64))
+            else:
+                stop = start + 1
+                yield self._single(wanted[start])
+            start = stop
+
+    def _run_of_a_value(
+        self, wanted: tuple[Dim, ...], start: int
+    ) -> tuple[str, int, tuple[Dim, ...], int] | None:
+        """The value whose consecutive dims are the most of `wanted` from `start` on: name, axis, dims, end.
+
+        A run that begins with integers counts if it reaches a symbolic dim and takes all the integers on the way.
+        """
+        symbolic = next((i for i in range(start, len(wanted)) if not isinstance(wanted[i], int)), None)
+        if symbolic is None:
+            return None
+        best = None
+        for scope in self.scopes():
+            for name, axis, whole in scope.carriers.get(wanted[symbolic], ()):
+                first = axis - (symbolic - start)
+                if first < 0 or whole[first:axis] != wanted[start:symbolic]:
+                    continue
+                stop = symbolic + 1
+                while stop < len(wanted) and first + stop - start < len(whole) and whole[first + stop - start] == wanted[stop]:
+                    stop += 1
+                if stop - start == len(wanted) - start or best is None or stop > best[3]:
+                    best = (name, first, whole, stop)
+        return best
+
+    def _remembered(self, wanted: tuple[Dim, ...], make: Any) -> str:
+        made = self._made(wanted)
+        if made is None:
+            made = self.vectors[wanted] = make()
+            self.shared.add(made)
+        return made
+
+    def _single(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+        """A vector of one dim that no value has as an extent."""
+        for scope in self.scopes():
+            if wanted in scope.scalars:
+                scalar = scope.scalars[wanted]
+                return self._remembered((wanted,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
+        assert isinstance(wanted, Expr)
+        return self._remembered((wanted,), lambda: self._computed(wanted))
+
+    def _vector(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+        return self.shape((wanted,))
+
+    # -- computing ---------------------------------------------------------------------------------------------
+
+    def _computed(self: Graph, wanted: Expr) -> str:  # type: ignore[misc]
+        """A polynomial over symbols and functions of dims, as arithmetic on vectors of one element."""
+        (first, coefficient), *others = wanted.terms
+        if coefficient == 1 and len(first) == 1 and first[0][1] == 1 and not others:
+            return self._atom(first[0][0])
+        positive = [term for term in wanted.terms if term[1] > 0]
+        negative = [(monomial, -count) for monomial, count in wanted.terms if count < 0]
+        total = self._sum(positive) if positive else self.numbers([0])
+        return self.node("Sub", total, self._sum(negative)) if negative else total
+
+    def _sum(self: Graph, terms: Sequence[tuple[dims.Monomial, int]]) -> str:  # type: ignore[misc]
+        total = None
+        for monomial, coefficient in terms:
+            factors = [self.numbers([coefficient])] if coefficient != 1 or not monomial else []
+            factors += [self._vector(atom.expr) for atom, power in monomial for _ in range(power)]
+            part, *rest = factors
+            for factor in rest:
+                part = self.node("Mul", part, factor)
+            total = part if total is None else self.node("Add", total, part)
+        assert total is not None
+        return total
+
+    def _atom(self: Graph, atom: dims.Atom) -> str:  # type: ignore[misc]
+        if isinstance(atom, Symbol):
+            return self._symbol(atom)
+        assert isinstance(atom, dims.Function), "indices of kernels are no dims of values"
+        first, *rest = atom.args
+        result = self._vector(first)
+        for arg in rest:
+            result = self._function(atom.kind, result, first, self._vector(arg), arg)
+        return result
+
+    def _function(self: Graph, kind: str, x: str, left: Dim, y: str, right: Dim) -> str:  # type: ignore[misc]
+        if kind == "min":
+            return self.node("Min", x, y)
+        if kind == "max":
+            return self.node("Max", x, y)
+        if kind == "%":
+            return self.node("Mod", x, y)
+        if kind == "//":
+            if dims.bounds(left)[0] < 0 or dims.bounds(right)[0] <= 0:  # Div truncates
+                x = self.node("Sub", x, self.node("Mod", x, y))
+            return self.node("Div", x, y)
+        assert kind == "bcast", kind
+        if min(dims.bounds(left)[0], dims.bounds(right)[0]) >= 1:
+            return self.node("Max", x, y)
+        return self.node("Where", self.node("Equal", x, self.numbers([1])), y, x)
+
+    def _symbol(self: Graph, symbol: Symbol) -> str:  # type: ignore[misc]
+        """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""
+        for scope in self.scopes():
+            for dim in scope.carriers:
+                assert isinstance(dim, Expr)
+                rest = dims.substitute(dim, {symbol: 0})
+                slope = dims.substitute(dim, {symbol: 1}) - rest
+                linear = isinstance(slope, int) and slope != 0 and isinstance(rest, int)
+                if linear and symbol.expr * slope + rest == dim:
+                    carried = self._vector(dim)
+                    shifted = self.node("Sub", carried, self.numbers([rest])) if rest else carried
+                    return self.node("Div", shifted, self.numbers([slope])) if slope != 1 else shifted
+        if self.root.is_function:
+            return self.root.further_input(symbol)
+        raise fail("dim.unbound", f"no value carries the dim {symbol.expr}")
+

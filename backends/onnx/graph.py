@@ -1,0 +1,348 @@
+"""A graph of ONNX under construction: nodes, the names of values, and constants.
+
+One `Graph` each for the main graph, the bodies of If and Loop, and local functions; what is inlined (kernels, calls,
+bodies of named operations) has one too, which shares its nodes with the graph around it. A `Model` holds what all
+graphs share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, NodeProto, TensorProto, helper
+
+from irc.backends.onnx.extents import Extents
+from irc.backends.onnx.row import Operand
+from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, carrier
+from irc.backends.onnx.target import Target
+from irc.diagnostics import Diagnostic
+from irc.dims import Symbol
+from irc.dtypes import I64, STRING, DType
+from irc.ir import Block, Operation, Value
+from irc.types import TensorType
+from irc.weights import Tensor
+
+if TYPE_CHECKING:
+    from irc.backends.onnx.storage import DataFile
+
+KERNEL_DOMAIN = "irc.kernels"
+
+
+class Refusal(Exception):
+    """An operation that the target cannot express, with the reason; the emitter collects them."""
+
+
+class Model:
+    """What the graphs of a model share: the names in use, initializers, local functions, opsets, refusals."""
+
+    def __init__(self, target: Target, keep_kernels: bool, data: DataFile | None = None,
+                 settled: int = 0) -> None:  # fmt: skip
+        self.target = target
+        self.keep_kernels = keep_kernels
+        self.data = data
+        self.initializers: dict[str, TensorProto] = {}
+        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.types: dict[str, TensorType] = {}
+        self.opset = max(settled, LOWEST_OPSET)
+        self.settled = settled  # the opset, where it is known already; else 0
+        self.domains: dict[str, int] = {}
+        self.operators: set[str] = set()  # of the default domain
+        self.externs: set[tuple[str, int]] = set()  # of the default domain: operator and opset
+        self.refusals: list[Diagnostic] = []
+        self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
+        self.node_names: set[str] = set()
+        self._names: set[str] = {""}
+        self._suffixes: dict[str, int] = {}
+        self._numbers: dict[tuple[DType, tuple[int, ...], bytes], str] = {}
+        self._tensors: dict[Tensor, str] = {}
+
+    def unique(self, hint: str) -> str:
+        """A name that nothing else has: the hint, or one with a number behind it."""
+        name = hint
+        while name in self._names:
+            count = self._suffixes.get(hint, 0) + 1
+            self._suffixes[hint] = count
+            name = f"{hint}_{count}"
+        self._names.add(name)
+        return name
+
+    def reserve(self, name: str) -> None:
+        self._names.add(name)
+
+    def unique_node(self, hint: str) -> str:
+        """A name for a node, of which there are as many as nodes; they do not mix with names of tensors."""
+        name, count = hint, 0
+        while name in self.node_names:
+            count += 1
+            name = f"{hint}_{count}"
+        self.node_names.add(name)
+        return name
+
+    def require(self, opset: int) -> None:
+        """The model needs at least this opset."""
+        self.opset = max(self.opset, opset)
+
+    def initializer(self, tensor: Tensor, hint: str) -> str:
+        """The name of an initializer with this content; those that irc makes up itself are shared."""
+        known = self._tensors.get(tensor)
+        if known is None:
+            known = self.unique(hint)
+            self._tensors[tensor] = known
+            self.initializers[known] = tensor_proto(tensor, known, self.data)
+        return known
+
+    def number(self, tensor: Tensor) -> str:
+        """An initializer for a small tensor without a name, one for each content."""
+        key = (tensor.dtype, tensor.shape, tensor.stored().tobytes())
+        if key not in self._numbers:
+            self._numbers[key] = self.initializer(tensor, describe(tensor))
+        return self._numbers[key]
+
+
+class Graph(Extents):
+    """Nodes in order, and what the values of a block are called; see the module's page."""
+
+    def __init__(self, model: Model, parent: Graph | None = None, *, inlined: bool = False, is_function: bool = False,
+                 prefix: str = "") -> None:  # fmt: skip
+        super().__init__(None if is_function else parent)
+        self.model = model
+        self.parent: Graph | None = None if is_function else parent
+        self.is_function = is_function
+        self.nodes: list[NodeProto] = parent.nodes if inlined and parent is not None else []
+        self.root: Graph = self if is_function or parent is None else parent.root
+        self.prefix = prefix
+        self.operation: Operation | None = None
+        self.values: dict[Value, str] = {}
+        self.contents: dict[Value, Tensor] = {}  # of arguments that stand for constants
+        self.wanted: dict[Value, str] = {}  # names that results must have: those of the outputs
+        self.constants: dict[str, str] = {}  # of a function: initializers as Constant nodes
+        self.further: dict[Symbol, str] = {}  # of a function: inputs for dims that no argument carries
+
+    @property
+    def target(self) -> Target:
+        return self.model.target
+
+    @property
+    def result(self) -> Value:
+        """The only result of the operation that is being emitted."""
+        assert self.operation is not None
+        return self.operation.result
+
+    @property
+    def hint(self) -> str:
+        """A prefix for names of what the current operation needs on its way."""
+        if self.operation is None:
+            return self.prefix or "shape"
+        results = self.operation.results
+        return self.prefix + (results[0].name if results else self.operation.name)
+
+    # -- nodes -------------------------------------------------------------------------------------------------
+
+    def node(self, op_type: str, *operands: Operand, outputs: int = 1, domain: str = "", since: int = 0,
+             **attributes: Any) -> Any:  # fmt: skip
+        """Append a node; returns the name of its output, or a list of several. Attributes that are None are left out."""
+        names = [self.name(operand) for operand in operands]
+        while names and not names[-1]:
+            names.pop()
+        produced = [self.model.unique(f"{self.hint}/{op_type}") for _ in range(outputs)]
+        node = NodeProto(op_type=op_type, domain=domain, name=produced[0])
+        node.input.extend(names)
+        node.output.extend(produced)
+        for key in sorted(attributes):
+            if attributes[key] is not None:
+                node.attribute.append(attribute_proto(key, attributes[key]))
+        self.nodes.append(node)
+        self.model.require(since)
+        if domain:
+            self.model.domains.setdefault(domain, 1)
+        else:
+            self.model.operators.add(op_type)
+        return produced[0] if outputs == 1 else produced
+
+    def name(self, operand: Operand) -> str:
+        """What an operand is called in ONNX; the empty name for one that is absent."""
+        if operand is None or isinstance(operand, str):
+            return operand or ""
+        graph: Graph | None = self
+        while graph is not None:
+            if operand in graph.values:
+                return graph.values[operand]
+            graph = graph.parent
+        known = self.known(operand)
+        assert known is not None, f"%{operand.name} is used before it is emitted"
+        self.values[operand] = self.constant(known, operand.name)
+        return self.values[operand]
+
+    def has(self, value: Value) -> bool:
+        """Whether a value has been emitted where it can be seen from here."""
+        graph: Graph | None = self
+        while graph is not None and value not in graph.values:
+            graph = graph.parent
+        return graph is not None or self.known(value) is not None
+
+    def known(self, operand: Operand) -> Tensor | None:
+        """The content of a constant; None for what is computed."""
+        if not isinstance(operand, Value):
+            return None
+        if operand.operation is not None:
+            content: Tensor | None = operand.operation.attributes["value"] if operand.operation.name == "const" else None
+            return content
+        graph: Graph | None = self
+        while graph is not None and operand not in graph.contents:
+            graph = graph.parent
+        return None if graph is None else graph.contents[operand]
+
+    def region(self, block: Block, name: str) -> onnx.GraphProto:
+        """A region of the operation that is being emitted, as a graph of its own that sees all names around it."""
+        return self.model.emit_region(self, block, name)
+
+    def further_input(self, symbol: Symbol) -> str:
+        """Of a function: the input, a vector of one element, that gives a dim which no argument carries."""
+        if symbol not in self.further:
+            self.further[symbol] = self.model.unique(f"extent/{symbol.name}")
+        return self.further[symbol]
+
+    def refuse(self, reason: str) -> Refusal:
+        return Refusal(reason)
+
+    # -- constants ---------------------------------------------------------------------------------------------
+
+    def constant(self, tensor: Tensor, hint: str) -> str:
+        """The name of a constant: an initializer of the model, or in a function, which has none, a node."""
+        named = tensor.name is not None
+        name = self.model.initializer(tensor, tensor.name or hint) if named else self.model.number(tensor)
+        self.model.require(DTYPE_OPSETS.get(tensor.dtype.name, 0))
+        root = self.root
+        if not root.is_function:
+            return name
+        if name not in root.constants:
+            node = NodeProto(op_type="Constant", name=self.model.unique(f"{name}/Constant"))
+            node.output.append(self.model.unique(name))
+            node.attribute.append(helper.make_attribute("value", self.model.initializers[name]))
+            root.nodes.insert(0, node)
+            root.constants[name] = node.output[0]
+        return root.constants[name]
+
+    def numbers(self, content: Any, dtype: DType = I64) -> str:
+        """A constant of plain numbers: an integer, a float or a list of them."""
+        return self.constant(Tensor.of(np.asarray(content, None if dtype is not STRING else object), dtype), "")
+
+    # -- element types -----------------------------------------------------------------------------------------
+
+    def cast(self, x: Operand, source: DType, to: DType, saturate: bool = True) -> Operand:
+        """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it has that type."""
+        if source is to:
+            return x
+        self.model.require(max(DTYPE_OPSETS.get(dtype.name, 0) for dtype in (source, to)))
+        name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0)
+        return name
+
+    def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
+        """The type in which the runtime computes the operator on `dtype` exactly; refuses where it has none."""
+        found = carrier(op_type, dtype, wraps=wraps, compares=compares)
+        if found is None:
+            raise self.refuse(f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in")
+        return found
+
+    # -- names of results --------------------------------------------------------------------------------------
+
+    def rename(self, start: int, old: str, new: str) -> None:
+        """Rename a tensor in the nodes from number `start` on, and in their subgraphs."""
+        for node in self.nodes[start:]:
+            _rename(node, old, new)
+        if old in self.model.types:
+            self.model.types[new] = self.model.types.pop(old)
+
+    def sweep(self, results: Iterable[str]) -> None:
+        """Remove nodes that nothing needs: emitters may leave some behind, such as a Transpose that was composed."""
+        used, kept = set(results), []
+        for node in reversed(self.nodes):
+            if not used.isdisjoint(node.output):
+                kept.append(node)
+                used.update(names_used(node))
+        self.nodes[:] = reversed(kept)
+
+
+def _rename(node: NodeProto, old: str, new: str) -> None:
+    for names in (node.input, node.output):
+        for index, name in enumerate(names):
+            if name == old:
+                names[index] = new
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            _rename(inner, old, new)
+        for output in graph.output:
+            if output.name == old:
+                output.name = new
+
+
+def subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
+    return (attribute.g for attribute in node.attribute if attribute.type == AttributeProto.GRAPH)
+
+
+def names_used(node: NodeProto) -> Iterator[str]:
+    """The tensors that a node reads, in its subgraphs too."""
+    yield from (name for name in node.input if name)
+    for graph in subgraphs(node):
+        yield from (output.name for output in graph.output)
+        for inner in graph.node:
+            yield from names_used(inner)
+
+
+# -- protobufs ---------------------------------------------------------------------------------------------------
+
+
+def attribute_proto(name: str, value: Any) -> AttributeProto:
+    """An attribute from a Python value; tuples become lists, and an empty one a list of integers."""
+    if isinstance(value, AttributeProto):
+        return value
+    if isinstance(value, bool):
+        value = int(value)
+    elif isinstance(value, tuple):
+        value = list(value)
+    elif isinstance(value, Tensor):
+        value = tensor_proto(value, value.name or "")
+    is_empty = isinstance(value, list) and not value
+    return helper.make_attribute(name, value, attr_type=AttributeProto.INTS if is_empty else None)
+
+
+def tensor_proto(tensor: Tensor, name: str, data: DataFile | None = None) -> TensorProto:
+    """A tensor with its bytes inside, or in a file of its own where `data` takes them."""
+    proto = TensorProto(name=name, data_type=tensor.dtype.onnx)
+    proto.dims.extend(tensor.shape)
+    if tensor.dtype is STRING:
+        proto.string_data.extend(text.encode("utf-8", "surrogateescape") for text in tensor.array().reshape(-1))
+    elif data is None or not data.takes(tensor):
+        proto.raw_data = tensor.stored().tobytes()
+    else:
+        data.add(tensor, proto)
+    return proto
+
+
+def type_proto(type_: TensorType) -> onnx.TypeProto:
+    """A type in ONNX: symbols are dim_params, other expressions unknown extents."""
+    if type_.shape is None:
+        return helper.make_tensor_type_proto(type_.dtype.onnx, None)
+    shape = [dim if isinstance(dim, int) else symbol_name(dim) for dim in type_.shape]
+    return helper.make_tensor_type_proto(type_.dtype.onnx, shape)
+
+
+def symbol_name(dim: Any) -> str | None:
+    """The name of the symbol that a dim is, or None for an expression."""
+    found = {symbol.expr: symbol.name for symbol in TensorType(I64, [dim]).symbols()}
+    return found.get(dim)
+
+
+def value_info(name: str, type_: TensorType) -> onnx.ValueInfoProto:
+    return helper.make_value_info(name, type_proto(type_))
+
+
+def describe(tensor: Tensor) -> str:
+    """A name for a constant that irc made up, `i64[0,-1]` or `f32(0.5)`; by type alone where it is long."""
+    if tensor.dtype is STRING or tensor.size > 8:
+        return f"{tensor.dtype}x{tensor.size}"
+    content = ",".join(map(str, tensor.array().reshape(-1).tolist()))
+    return f"{tensor.dtype}[{content}]" if tensor.shape else f"{tensor.dtype}({content})"

@@ -1,0 +1,266 @@
+"""Rows of products, convolutions, windows, scans and sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import helper
+
+from irc import dims
+from irc.backends.onnx.graph import Graph, value_info
+from irc.backends.onnx.row import Operand, emits, on
+from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.target import Target
+from irc.backends.onnx.view import is_zero, transposed, vector
+from irc.dims import Dim
+from irc.dtypes import DType
+from irc.ir import Operation, Value
+from irc.ops.numerics import limits
+from irc.types import TensorType
+from irc.weights import Tensor
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+Pairs = tuple[tuple[int, int], ...]
+
+
+# -- products ----------------------------------------------------------------------------------------------------
+
+
+@emits("dot")
+def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumulate: DType | None) -> Operand:
+    """A MatMul where one axis is summed over and the others are in its order, perhaps after a Transpose; else an Einsum."""
+    batch = tuple((a % x.rank, b % y.rank) for a, b in batch)
+    contract = tuple((a % x.rank, b % y.rank) for a, b in contract)
+    op_type = "MatMul"
+    left = [a for a in range(x.rank) if a not in {pair[0] for pair in (*batch, *contract)}]
+    right = [b for b in range(y.rank) if b not in {pair[1] for pair in (*batch, *contract)}]
+    # MatMul takes one row axis and one column axis beside the batch; without a batch, x may have more of them.
+    fits = len(contract) == 1 and (len(left) == len(right) == 1 if batch else len(right) <= 1)
+    if not fits:
+        op_type = "Einsum"
+    wide = g.carrier(op_type, x.dtype, wraps=True)
+    if op_type == "Einsum":
+        operands = [g.cast(operand, operand.dtype, wide) for operand in (x, y)]
+        return g.cast(g.node("Einsum", *operands, equation=equation(x.rank, y.rank, batch, contract)), wide, x.dtype)
+    x_order = [*(pair[0] for pair in batch), *left, contract[0][0]]
+    y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
+    if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and runs("Gemm", x.dtype):
+        return g.node("Gemm", x, y, transB=1)
+    operands = [g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))]
+    return g.cast(g.node("MatMul", *operands), wide, x.dtype)
+
+
+def arranged(g: Graph, x: Value, order: Sequence[int]) -> Operand:
+    """`x` with its axes in this order. Where x is itself a transpose, one Transpose does both (and the other goes)."""
+    source = x.operation
+    if list(order) == list(range(x.rank)):
+        return x
+    if source is not None and source.name == "transpose" and g.has(source.inputs[0]):
+        inner = [axis % x.rank for axis in source.attributes["permutation"]]
+        composed = [inner[axis] for axis in order]
+        (x,) = source.inputs
+        if composed == list(range(x.rank)):
+            return x
+        return transposed(g, x, composed)
+    return transposed(g, x, order)
+
+
+def equation(x_rank: int, y_rank: int, batch: Pairs, contract: Pairs) -> str:
+    """The product in Einsum's notation, `abc,adc->abd`."""
+    x_letters = list(LETTERS[:x_rank])
+    y_letters = list(LETTERS[x_rank : x_rank + y_rank])
+    for a, b in (*batch, *contract):
+        y_letters[b] = x_letters[a]
+    summed = {x_letters[a] for a, _ in contract}
+    shared = [x_letters[a] for a, _ in batch]
+    free = [letter for letter in (*x_letters, *y_letters) if letter not in summed and letter not in shared]
+    return f"{''.join(x_letters)},{''.join(y_letters)}->{''.join((*shared, *free))}"
+
+
+@emits("matmul", when=on("MatMul"))
+def matmul(g: Graph, x: Value, y: Value) -> Operand:
+    return g.node("MatMul", x, y)
+
+
+@emits("gemm", when=on("Gemm"))
+def gemm(g: Graph, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transpose_a: bool,
+         transpose_b: bool) -> Operand:  # fmt: skip
+    return g.node("Gemm", a, b, c, alpha=alpha if alpha != 1 else None, beta=beta if beta != 1 else None,
+                  transA=transpose_a or None, transB=transpose_b or None)  # fmt: skip
+
+
+def has_scalar_zero_point(operation: Operation, target: Target) -> bool:
+    """ONNX Runtime takes one zero point for all of the left matrix, and one for each column of the right."""
+    left = operation.operands[2] if len(operation.operands) > 2 else None
+    return left is None or left.rank == 0
+
+
+@emits("matmul_integer", when=has_scalar_zero_point)
+def matmul_integer(
+    g: Graph, x: Value, y: Value, x_zero_point: Value | None = None, y_zero_point: Value | None = None
+) -> Operand:
+    return g.node("MatMulInteger", x, y, x_zero_point, y_zero_point)
+
+
+# -- convolutions ------------------------------------------------------------------------------------------------
+
+
+def ones(numbers: Sequence[int]) -> list[int] | None:
+    """An attribute whose default is all ones."""
+    return None if all(number == 1 for number in numbers) else list(numbers)
+
+
+def padding(g: Graph, x: Value, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int],
+            low: Sequence[Dim], high: Sequence[Dim], filling: Operand = None) -> tuple[Operand, dict[str, object]]:  # fmt: skip
+    """x, and the attributes for what is added around its spatial axes. Where that depends on the extents it may be
+    what ONNX calls SAME_UPPER or SAME_LOWER; else x is padded before."""
+    if all(isinstance(amount, int) for amount in (*low, *high)):
+        return x, {} if is_zero((*low, *high)) else {"pads": [*low, *high]}
+    smaller, larger = same_padding(x.shape[2:], kernel, strides, dilations)
+    for name, ours, theirs in (("SAME_UPPER", smaller, larger), ("SAME_LOWER", larger, smaller)):
+        if (tuple(low), tuple(high)) == (tuple(ours), tuple(theirs)) and all(spread == 1 for spread in dilations):
+            return x, {"auto_pad": name}
+    return g.node("Pad", x, vector(g, (0, 0, *low, 0, 0, *high)), filling), {}
+
+
+def same_padding(
+    extents: Sequence[Dim], kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[list[Dim], list[Dim]]:
+    """The smaller and the larger half of what keeps ceil(extent / stride) windows."""
+    smaller: list[Dim] = []
+    larger: list[Dim] = []
+    for whole, window, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
+        reach = (dims.ceil_divide(whole, stride) - 1) * stride + (window - 1) * dilation + 1
+        both = dims.maximum(reach - whole, 0)
+        smaller.append(dims.floor_divide(both, 2))
+        larger.append(both - smaller[-1])
+    return smaller, larger
+
+
+@emits("conv")
+def conv(g: Graph, x: Value, weight: Value, bias: Value | None = None, *, strides: tuple[int, ...],
+         dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...], groups: int) -> Operand:  # fmt: skip
+    if x.rank < 3:
+        raise g.refuse("Conv needs a spatial axis")
+    wide = g.carrier("Conv", x.dtype)
+    source, pads = padding(g, x, weight.shape[2:], strides, dilations, low, high)
+    operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (source, weight, bias)]
+    done = g.node("Conv", *operands, strides=ones(strides), dilations=ones(dilations),
+                  group=groups if groups != 1 else None, **pads)  # fmt: skip
+    return g.cast(done, wide, x.dtype)
+
+
+@emits("conv_transpose")
+def conv_transpose(
+    g: Graph, x: Value, weight: Value, bias: Value | None = None, *, strides: tuple[int, ...],
+    dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...], output_padding: tuple[Dim, ...], groups: int,
+) -> Operand:  # fmt: skip
+    if x.rank < 3 or not all(isinstance(amount, int) for amount in (*low, *high, *output_padding)):
+        raise g.refuse("ConvTranspose needs a spatial axis and padding that is known")
+    wide = g.carrier("ConvTranspose", x.dtype)
+    operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (x, weight, bias)]
+    done = g.node("ConvTranspose", *operands, strides=ones(strides), dilations=ones(dilations),
+                  pads=None if is_zero((*low, *high)) else [*low, *high],
+                  output_padding=None if is_zero(output_padding) else list(output_padding),
+                  group=groups if groups != 1 else None)  # fmt: skip
+    return g.cast(done, wide, x.dtype)
+
+
+# -- windows -----------------------------------------------------------------------------------------------------
+
+
+@emits("window_reduce")
+def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], strides: tuple[int, ...],
+                  dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...]) -> Operand:  # fmt: skip
+    """MaxPool, or a Conv by ones, over the axes that have a window; the others are folded into the first two.
+
+    As in ONNX, a NaN does not always win in MaxPool.
+    """
+    axes = [i for i, size in enumerate(window)
+            if not (size == 1 and strides[i] == 1 and low[i] == 0 and high[i] == 0)]  # fmt: skip
+    if not axes:
+        return x
+    sizes = [size for i in axes if isinstance(size := window[i], int)]
+    if len(axes) > 3 or len(sizes) < len(axes):
+        raise g.refuse("windows slide over more than three axes, or have no fixed size")
+    op_type = "MaxPool" if kind == "max" else "Conv"
+    wide = g.carrier(op_type, x.dtype, compares=kind == "max")
+    others = [i for i in range(x.rank) if i not in axes]
+    order = [*others, *axes]
+    source: Operand = g.cast(x, x.dtype, wide)
+    arrangement = x.type.with_dtype(wide).with_shape(x.shape[i] for i in order)
+    if order != list(range(x.rank)):
+        source = g.node("Transpose", source, perm=order)
+    spatial = arrangement.dims[len(others) :]
+    lower, upper = ([each[i] for i in axes] for each in (low, high))
+    # The identity is padded here: ONNX Runtime takes no padding as large as the window.
+    rows = dims.product(arrangement.dims[: len(others)])
+    folded = arrangement.with_shape((rows, 1, *spatial))
+    is_folded = tuple(arrangement.dims[: len(others)]) != (rows, 1) and not (kind == "max" and len(others) == 2)
+    if is_folded:
+        source = g.node("Reshape", source, g.shape(folded.dims), allowzero=1)
+    if not is_zero((*lower, *upper)):
+        filling = limits(wide.numpy)[0] if kind == "max" else 0
+        source = g.node("Pad", source, vector(g, (0, 0, *lower, 0, 0, *upper)), g.numbers(filling, wide))
+    steps, spread = [strides[i] for i in axes], [dilations[i] for i in axes]
+    if kind == "max":
+        done = g.node("MaxPool", source, kernel_shape=sizes, strides=ones(steps), dilations=ones(spread))
+    else:
+        kernel = Tensor.of(np.ones((1, 1, *sizes)), wide)
+        done = g.node("Conv", source, g.constant(kernel, "ones"), strides=ones(steps), dilations=ones(spread))
+    result = g.result.type
+    if is_folded:
+        done = g.node("Reshape", done, g.shape([result.dims[i] for i in order]), allowzero=1)
+    if order != list(range(x.rank)):
+        done = g.node("Transpose", done, perm=[order.index(i) for i in range(x.rank)])
+    return g.cast(done, wide, x.dtype)
+
+
+# -- scans and sorting -------------------------------------------------------------------------------------------
+
+
+@emits("scan")
+def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: bool) -> Operand:
+    """CumSum; other scans by the operator Scan, whose body combines one slice with the result so far."""
+    if kind == "sum":
+        wide = g.carrier("CumSum", x.dtype, wraps=True)
+        done = g.node("CumSum", g.cast(x, x.dtype, wide), g.numbers(axis), reverse=reverse or None, exclusive=exclusive or None)
+        return g.cast(done, wide, x.dtype)
+    op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
+    wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
+    place = axis % x.rank
+    least, greatest = limits(wide.numpy)
+    identity = {"prod": 1, "max": least, "min": greatest}[kind]
+    slice_type = TensorType(wide, (*x.shape[:place], *x.shape[place + 1 :]))
+    start = g.node("Expand", g.numbers(identity, wide), g.shape(slice_type.dims))
+    names = [g.model.unique(f"{g.hint}/{part}") for part in ("before", "element", "after", "passed")]
+    before, element, after, passed = names
+    nodes = [helper.make_node(op_type, [before, element], [after], name=after),
+             helper.make_node("Identity", [before if exclusive else after], [passed], name=passed)]  # fmt: skip
+    body = helper.make_graph(
+        nodes,
+        f"{g.hint}/step",
+        [value_info(before, slice_type), value_info(element, slice_type)],
+        [value_info(after, slice_type), value_info(passed, slice_type)],
+    )
+    direction = [1] if reverse else None
+    _, done = g.node("Scan", start, g.cast(x, x.dtype, wide), outputs=2, body=body, num_scan_inputs=1,
+                     scan_input_axes=[place], scan_output_axes=[place], scan_input_directions=direction,
+                     scan_output_directions=direction)  # fmt: skip
+    return g.cast(done, wide, x.dtype)
+
+
+@emits("sort")
+def sort(g: Graph, x: Value, *, axis: int, descending: bool) -> list[Operand]:
+    """TopK of all. Where ONNX Runtime puts NaN is not said."""
+    wide = g.carrier("TopK", x.dtype, compares=True)
+    count = g.shape((x.shape[axis],))
+    values, places = g.node("TopK", g.cast(x, x.dtype, wide), count, outputs=2, axis=axis, largest=None if descending else 0)
+    return [g.cast(values, wide, x.dtype), places]
+
+
+@emits("top_k", when=on("TopK"))
+def top_k(g: Graph, x: Value, *, k: Dim, axis: int, largest: bool) -> Operand:
+    return g.node("TopK", x, g.shape((k,)), outputs=2, axis=axis, largest=None if largest else 0)
+

@@ -1,0 +1,251 @@
+"""Rows of the pointwise primitives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.row import Operand, Row, emits
+from irc.backends.onnx.runtime import runs
+from irc.dtypes import BOOL, F64, I32, U8, U16, U32, U64, DType, limits
+from irc.ir import Value
+
+# Operations that are an operator of ONNX, operand for operand.
+FLOATS = {
+    "floor": "Floor", "ceil": "Ceil", "round": "Round", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "erf": "Erf",
+    "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
+    "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
+    "abs": "Abs", "sign": "Sign", "minimum": "Min", "maximum": "Max", "pow": "Pow",
+}  # fmt: skip
+WRAPPING = {"add": "Add", "sub": "Sub", "mul": "Mul", "neg": "Neg"}  # of integers only the low bits count
+BITS = {
+    "bitwise_and": ("And", "BitwiseAnd"), "bitwise_or": ("Or", "BitwiseOr"), "bitwise_xor": ("Xor", "BitwiseXor"),
+    "bitwise_not": ("Not", "BitwiseNot"),
+}  # fmt: skip
+COMPARISONS = {"less": "Less", "less_equal": "LessOrEqual", "greater": "Greater", "greater_equal": "GreaterOrEqual"}
+
+
+def computed(g: Graph, op_type: str, *xs: Value, wraps: bool = False, **attributes: Any) -> Operand:
+    """One operator on operands of one type, whose result has that type too, in a type that the runtime has."""
+    dtype = xs[0].dtype
+    wide = g.carrier(op_type, dtype, wraps=wraps)
+    return g.cast(g.node(op_type, *(g.cast(x, dtype, wide) for x in xs), **attributes), wide, dtype)
+
+
+def one_operator(name: str, op_type: str, wraps: bool = False) -> Row:
+    return Row(name, lambda g, *xs: computed(g, op_type, *xs, wraps=wraps), lambda operation, target: True)
+
+
+def bits(name: str, logical: str, bitwise: str) -> Row:
+    def emit(g: Graph, *xs: Value) -> Operand:
+        return g.node(logical, *xs) if xs[0].dtype is BOOL else computed(g, bitwise, *xs, wraps=True)
+
+    return Row(name, emit, lambda operation, target: True)
+
+
+def comparison(name: str, op_type: str) -> Row:
+    return Row(name, lambda g, x, y: compared(g, op_type, x, y), lambda operation, target: True)
+
+
+def compared(g: Graph, op_type: str, x: Value, y: Value) -> Operand:
+    wide = g.carrier(op_type, x.dtype, compares=True)
+    return g.node(op_type, g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide))
+
+
+SAME: list[Row] = [
+    *(one_operator(name, op_type) for name, op_type in FLOATS.items()),
+    *(one_operator(name, op_type, wraps=True) for name, op_type in WRAPPING.items()),
+    *(bits(name, *op_types) for name, op_types in BITS.items()),
+    *(comparison(name, op_type) for name, op_type in COMPARISONS.items()),
+    comparison("equal", "Equal"),
+]
+
+
+@emits("not_equal")
+def not_equal(g: Graph, x: Value, y: Value) -> Operand:
+    return g.node("Not", compared(g, "Equal", x, y))
+
+
+# -- division ----------------------------------------------------------------------------------------------------
+
+
+@emits("div")
+def div(g: Graph, x: Value, y: Value, *, rounding: str) -> Operand:
+    """Div truncates integers. Rounded down, the quotient is one less where that leaves a remainder of another sign."""
+    if x.dtype.is_float or x.dtype.kind == "uint" or rounding == "trunc":
+        return computed(g, "Div", x, y)
+    wide = g.carrier("Div", x.dtype)
+    x_wide, y_wide = g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide)
+    down, towards_zero = (g.node("Mod", x_wide, y_wide, fmod=fmod) for fmod in (0, 1))
+    excess = g.node("Cast", g.node("Not", g.node("Equal", down, towards_zero)), to=wide.onnx)
+    return g.cast(g.node("Sub", g.node("Div", x_wide, y_wide), excess), wide, x.dtype)
+
+
+@emits("mod")
+def mod(g: Graph, x: Value, y: Value, *, rounding: str) -> Operand:
+    """Mod of ONNX rounds down for integers and, with fmod, towards zero for all."""
+    if rounding == "trunc" or not x.dtype.is_float:
+        return computed(g, "Mod", x, y, fmod=int(rounding == "trunc"))
+    wide = g.carrier("Mod", x.dtype)
+    y_wide = g.cast(y, x.dtype, wide)
+    rest = g.node("Mod", g.cast(x, x.dtype, wide), y_wide, fmod=1)
+    zero = g.numbers(0.0, wide)
+    other_sign = g.node("Xor", g.node("Less", rest, zero), g.node("Less", y_wide, zero))
+    lifts = g.node("And", other_sign, g.node("Not", g.node("Equal", rest, zero)))
+    return g.cast(g.node("Where", lifts, g.node("Add", rest, y_wide), rest), wide, x.dtype)
+
+
+@emits("trunc")
+def trunc(g: Graph, x: Value) -> Operand:
+    """Up for negative numbers, down for others: also right for -0.0, infinities and NaN."""
+    wide = g.carrier("Floor", x.dtype)
+    whole = g.cast(x, x.dtype, wide)
+    is_negative = g.node("Less", whole, g.numbers(0.0, wide))
+    return g.cast(g.node("Where", is_negative, g.node("Ceil", whole), g.node("Floor", whole)), wide, x.dtype)
+
+
+# -- shifts ------------------------------------------------------------------------------------------------------
+
+UNSIGNED: dict[int, DType] = {8: U8, 16: U16, 32: U32, 64: U64}
+
+
+@emits("shift_left")
+def shift_left(g: Graph, x: Value, y: Value) -> Operand:
+    return shifted(g, x, y, "LEFT")
+
+
+@emits("shift_right")
+def shift_right(g: Graph, x: Value, y: Value) -> Operand:
+    return shifted(g, x, y, "RIGHT")
+
+
+def shifted(g: Graph, x: Value, y: Value, direction: str) -> Operand:
+    """BitShift is for unsigned integers, and leaves open what more bits than there are do.
+
+    A negative number is shifted right as what it is when all bits are inverted, and inverted back.
+    """
+    dtype = x.dtype
+    if dtype.sub_byte:
+        raise g.refuse("integers narrower than a byte cannot be shifted")
+    unsigned = UNSIGNED[dtype.bits]
+    wide = unsigned if runs("BitShift", unsigned) else U32
+    known = g.known(y)
+    inside = known is not None and bool(((known.array() >= 0) & (known.array() < dtype.bits)).all())
+    mask: Operand = None
+    subject: Operand = x
+    if dtype.is_signed and direction == "RIGHT":
+        is_negative = compared_to_zero(g, x)
+        mask = g.cast(g.node("Neg", g.node("Cast", is_negative, to=I32.onnx)), I32, dtype)  # all bits, or none
+        subject = g.node("BitwiseXor", x, mask)
+    # Through the unsigned type of the same width, so that no copies of the sign come in.
+    subject = g.cast(g.cast(subject, dtype, unsigned), unsigned, wide)
+    amount = g.cast(g.cast(y, dtype, unsigned), unsigned, wide)
+    result: Operand = g.node("BitShift", subject, amount, direction=direction)
+    if not inside:
+        fits = g.node("Less", amount, g.numbers(dtype.bits, wide))
+        keeps = g.node("Cast", fits, to=wide.onnx)
+        result = g.node("Mul", result, keeps)
+    result = g.cast(g.cast(result, wide, unsigned), unsigned, dtype)
+    return result if mask is None else g.node("BitwiseXor", result, mask)
+
+
+def compared_to_zero(g: Graph, x: Value) -> Operand:
+    wide = g.carrier("Less", x.dtype)
+    return g.node("Less", g.cast(x, x.dtype, wide), g.numbers(0, wide))
+
+
+# -- tests, choice, conversion -----------------------------------------------------------------------------------
+
+
+@emits("is_nan")
+def is_nan(g: Graph, x: Value) -> Operand:
+    return g.node("IsNaN", g.cast(x, x.dtype, g.carrier("IsNaN", x.dtype)))
+
+
+@emits("is_inf")
+def is_inf(g: Graph, x: Value, *, detect_positive: bool, detect_negative: bool) -> Operand:
+    wide = g.cast(x, x.dtype, g.carrier("IsInf", x.dtype))
+    return g.node("IsInf", wide, detect_positive=detect_positive, detect_negative=detect_negative)
+
+
+@emits("select")
+def select(g: Graph, condition: Value, x: Value, y: Value) -> Operand:
+    wide = g.carrier("Where", x.dtype, wraps=True)
+    return g.cast(g.node("Where", condition, g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide)), wide, x.dtype)
+
+
+@emits("cast")
+def cast(g: Graph, x: Value, *, to: DType, saturate: bool) -> Operand:
+    if x.dtype is to:
+        return x
+    if x.dtype.is_complex or to.is_complex:
+        raise g.refuse("ONNX casts no complex numbers")
+    if x.dtype.is_float and to.is_integer and saturate and not is_inside(g, x, to):
+        return saturated(g, x, to)
+    if to.is_float and to.bits <= 8:
+        return g.cast(x, x.dtype, to, saturate=saturate)
+    return g.cast(x, x.dtype, to)
+
+
+def is_inside(g: Graph, x: Value, to: DType) -> bool:
+    """Whether a float is known to be in an integer type's range: it has been limited by constants just before.
+
+    NaN then becomes 0 in types of at most 16 bits, as it should, by the conversion of the processor.
+    """
+    lowest, highest = limits(to)
+    low: float | None = None
+    high: float | None = None
+    current: Value | None = x
+    while current is not None and current.operation is not None and current.operation.name in LIMITING:
+        operation = current.operation
+        numbers = [number_of(g, operand) for operand in operation.operands]
+        if operation.name == "clip":
+            low, high = (old if old is not None else new for old, new in zip((low, high), numbers[1:], strict=False))
+            break
+        number = next((each for each in numbers if each is not None), None)
+        if operation.name == "minimum" and high is None:
+            high = number
+        elif operation.name == "maximum" and low is None:
+            low = number
+        current = next((operand for operand, each in zip(operation.inputs, numbers, strict=True) if each is None), None)
+    return to.bits <= 16 and low is not None and high is not None and low >= lowest and high <= highest
+
+
+LIMITING = ("minimum", "maximum", "clip")
+
+
+def number_of(g: Graph, operand: Value | None) -> float | None:
+    """A constant of one element as a number."""
+    known = g.known(operand)
+    return None if known is None or known.size != 1 else float(known.array().item())
+
+
+def saturated(g: Graph, x: Value, to: DType) -> Operand:
+    """Cast of ONNX leaves open what a number out of range becomes; here the nearest end, and 0 for NaN."""
+    wide = F64
+    number: Operand = g.cast(x, x.dtype, wide)
+    number = g.node("Where", g.node("IsNaN", number), g.numbers(0.0, wide), number)
+    low, high = limits(to)
+    if to.bits <= 32:
+        number = g.node("Min", g.node("Max", number, g.numbers(float(low), wide)), g.numbers(float(high), wide))
+        return g.cast(number, wide, to)
+    # 2^63 is a float, but 2^63 - 1 is none: the ends are chosen after the cast.
+    above = g.node("GreaterOrEqual", number, g.numbers(float(high + 1), wide))
+    below = g.node("Less", number, g.numbers(float(low), wide))
+    whole: Operand = g.node("Cast", g.node("Where", g.node("Or", above, below), g.numbers(0.0, wide), number), to=to.onnx)
+    middle = g.carrier("Where", to, wraps=True)
+    whole = g.cast(whole, to, middle)
+    for where, end in ((above, high), (below, low)):
+        whole = g.node("Where", where, g.cast(g.numbers(end, to), to, middle), whole)
+    return g.cast(whole, middle, to)
+
+
+@emits("bitcast")
+def bitcast(g: Graph, x: Value, *, to: DType) -> Operand:
+    if x.dtype is to:
+        return x
+    if x.dtype.is_integer and to.is_integer:
+        return g.cast(x, x.dtype, to)  # of the same width, so all bits stay
+    if not (runs("BitCast", x.dtype) and runs("BitCast", to)):
+        raise g.refuse(f"ONNX Runtime's CPU provider has no BitCast from {x.dtype} to {to}")
+    return g.node("BitCast", x, to=to.onnx)

@@ -1,0 +1,85 @@
+"""How a row of the tables is written: one function for each operation that ONNX has.
+
+    @emits("transpose")
+    def transpose(g, x, /, *, permutation):
+        return g.node("Transpose", x, perm=permutation)
+
+`g` is the graph under construction (`graph.py`); then come the operands, None for one that is absent, and the
+attributes by name. The function returns the name of the result in ONNX, or several. `g.operation` is the operation
+itself. An operation that ONNX has under another name, attribute for attribute, takes a line in a table (`named`).
+
+For named operations the row also says when it applies (`takes`): elsewhere the body is emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.target import Target
+from irc.ir import Operation, Value
+
+if TYPE_CHECKING:
+    from irc.backends.onnx.graph import Graph
+
+# A value, the name of a tensor in ONNX, or nothing.
+Operand = Value | str | None
+Emit = Callable[..., Any]
+Condition = Callable[[Operation, Target], bool]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operation's emitter, and where it applies."""
+
+    name: str
+    emit: Emit
+    takes: Condition
+
+
+def always(operation: Operation, target: Target) -> bool:
+    return True
+
+
+def on(op_type: str) -> Condition:
+    """The condition that the runtime has a kernel for the first operand's element type."""
+    return lambda operation, target: runs(op_type, operation.inputs[0].dtype)
+
+
+def alike(operation: Operation, target: Target) -> bool:
+    """All operands have one element type."""
+    return len({operand.dtype for operand in operation.inputs}) == 1
+
+
+def both(*conditions: Condition) -> Condition:
+    return lambda operation, target: all(condition(operation, target) for condition in conditions)
+
+
+def newer(opset: int) -> Condition:
+    """The condition for operators that came with an opset beyond the lowest: the runtime has it, and either the target
+    asks for the fastest or the model had the operator already. What irc itself found (by raising) does not make a
+    portable model less so."""
+
+    def condition(operation: Operation, target: Target) -> bool:
+        raised = any(step.startswith("raise") for step in operation.location.made_by)
+        return opset <= target.newest_opset and (target.name == "cpu" or not raised)
+
+    return condition
+
+
+def emits(name: str, *, when: Condition = always) -> Callable[[Emit], Row]:
+    """Declare the row of an operation."""
+    return lambda function: Row(name, function, when)
+
+
+def same(name: str, op_type: str, *attributes: str, **renamed: str) -> Row:
+    """The row of a named operation that has the operands of an operator of ONNX, and `attributes` of the same name;
+    `renamed` maps the operator's attributes to ours."""
+    sources = {**{attribute: attribute for attribute in attributes}, **renamed}
+
+    def emit(g: Graph, *operands: Operand, **values: Any) -> Any:
+        return g.node(op_type, *operands, **{theirs: values[ours] for theirs, ours in sources.items()})
+
+    return Row(name, emit, both(on(op_type), alike))

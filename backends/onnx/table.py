@@ -1,0 +1,32 @@
+"""The rows of all operations, by name: what is not here is emitted by its body."""
+
+from __future__ import annotations
+
+from irc.backends.onnx import (
+    activation,
+    arrangement,
+    attention,
+    control,
+    foreign,
+    indexing,
+    linear,
+    normalization,
+    pointwise,
+    pooling,
+    quantization,
+    reduction,
+    view,
+)  # fmt: skip
+from irc.backends.onnx.row import Row
+
+MODULES = (
+    pointwise, reduction, view, indexing, linear, control, foreign,
+    activation, normalization, pooling, quantization, arrangement, attention,
+)  # fmt: skip
+
+ROWS: dict[str, Row] = {}
+for _module in MODULES:
+    for _item in vars(_module).values():
+        for _row in _item if isinstance(_item, list) else [_item]:
+            if isinstance(_row, Row):
+                assert ROWS.setdefault(_row.name, _row) is _row, f"two rows for {_row.name}"

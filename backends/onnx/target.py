@@ -1,0 +1,38 @@
+"""Targets: which operators a model may use, and so which operations are emitted whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.backends.onnx.runtime import newest_opset
+from irc.diagnostics import fail
+from irc.ir import Operation
+
+TARGETS = ("portable", "cpu")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model is to run.
+
+    portable: operators of the default domain only. cpu: what ONNX Runtime's CPU provider runs fastest as well, such
+    as Attention and operators of com.microsoft. The opset is the lowest from 21 on that has all operators used.
+    """
+
+    name: str = "portable"
+
+    def __post_init__(self) -> None:
+        if self.name not in TARGETS:
+            raise fail("usage.backend", f"the onnx backend has no target `{self.name}`", expected=" or ".join(TARGETS))
+
+    @property
+    def newest_opset(self) -> int:
+        """The newest opset that may be used."""
+        return newest_opset()
+
+    def takes(self, operation: Operation) -> bool:
+        """Whether the operation is emitted whole, rather than by its body."""
+        from irc.backends.onnx.table import ROWS
+
+        row = ROWS.get(operation.name)
+        return row is not None and row.takes(operation, self)
