@@ -177,7 +177,8 @@ TENSOR = [
 
 SLICES = [
     Case(f"(float[N, S] x) => (y) {{ s = Constant<value_ints = [{start}]>() e = Constant<value_ints = [{end}]>()"
-         f" a = Constant<value_ints = [1]>() t = Constant<value_ints = [{step}]>() y = Slice(x, s, e, a, t) }}", (10, 13))
+         f" a = Constant<value_ints = [1]>() t = Constant<value_ints = [{step}]>()"
+         " y = Slice(x, s, e, a, t) }", (10, 13))
     for start, end, step in (
         (1, 3, 1), (-2, 1000000000, 1), (0, -1, 1), (-100, 100, 2), (-1, -9223372036854775807, -1), (5, 1, -2),
         (2147483647, -3, -1), (3, 1, 1), (100, 200, 1),
@@ -265,9 +266,9 @@ def test_operator(case: Case, opset: int) -> None:
         random = np.random.default_rng(index)
         inputs = {}
         for value in model(case.graph, opset).graph.input:
-            described = value.type.tensor_type
-            shape = [dim.dim_value if dim.HasField("dim_value") else sizes[dim.dim_param] for dim in described.shape.dim]
-            dtype = from_onnx(described.elem_type)
+            extents = value.type.tensor_type.shape.dim
+            shape = [dim.dim_value if dim.HasField("dim_value") else sizes[dim.dim_param] for dim in extents]
+            dtype = from_onnx(value.type.tensor_type.elem_type)
             if dtype.is_float:
                 inputs[value.name] = np.asarray(random.uniform(case.low, case.high, shape)).astype(dtype.numpy)
             else:

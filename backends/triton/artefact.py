@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from irc import _version, dtypes, weights
+from irc import _version, dims, dtypes, weights
 from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import Launched, Program, python_dim, torch_type, write_program
+from irc.backends.triton.source import LARGEST_INDEX
 from irc.backends.triton.text import Names, identifier
 from irc.diagnostics import Location, fail
 from irc.ir import Function, Module
@@ -24,6 +25,11 @@ COPIED = {"__init__.py": "init.py", "__main__.py": "main.py", "runtime.py": "run
 FORMAT = 1
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 MARK = "manifest.json"
+TYPICAL_ROW = 1024  # for whole rows whose length is not known, where a kernel is compiled without being run
+POINTERS = {
+    "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
+    "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
+}  # fmt: skip
 
 
 def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> Program:
@@ -107,6 +113,11 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "looped": launched.kernel.looped,
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
                 "warps": launched.source.warps,
+                "arguments": argument_types(launched),
+                "constants": {
+                    f"BLOCK_{tile.name.upper()}": tile.size(min(dims.bounds(tile.extent)[1], TYPICAL_ROW))
+                    for tile in launched.source.tiles
+                },
             }
             for launched in program.kernels
         ],
@@ -114,6 +125,22 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "not_kernels": program.refused,
         "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],
     }
+
+
+def argument_types(launched: Launched) -> list[dict[str, Any]]:
+    """The arguments of a kernel before its block sizes, as Triton's compiler wants them. Memory that PyTorch
+    allocates is aligned; a size is if all its values are."""
+    names = launched.source.parameters
+    buffers = [
+        {"name": name, "type": f"*{POINTERS[value.dtype.name]}", "aligned": True}
+        for name, value in zip(names, launched.source.buffers, strict=False)
+    ]
+    sizes = [
+        {"name": name, "type": "i64" if dims.bounds(size)[1] > LARGEST_INDEX else "i32",
+         "aligned": dims.multiple_of(size) % 16 == 0}
+        for name, size in zip(names[len(buffers) :], launched.source.sizes, strict=True)
+    ]  # fmt: skip
+    return [*buffers, *sizes]
 
 
 def signature(function: Function) -> dict[str, Any]:

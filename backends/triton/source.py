@@ -54,6 +54,7 @@ class KernelSource:
     text: str
     buffers: tuple[Value, ...]
     sizes: tuple[Dim, ...]
+    parameters: tuple[str, ...]  # names of buffers, then sizes
     tiles: tuple[Tile, ...]
     warps: int
     helpers: tuple[str, ...]
@@ -115,9 +116,10 @@ class _Writer:
         if len(head) > 120:
             head = f"def {self.name}(\n    {', '.join(arguments)},\n):"
         text = "\n".join(["@triton.jit", head, f'    """{self._doc()}"""', *body])
+        parameters = (*self.buffers.values(), *self.parameters.by_dim.values())
         return KernelSource(
-            self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), self.schedule.tiles,
-            self.schedule.warps, tuple(self.helpers),
+            self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), parameters,
+            self.schedule.tiles, self.schedule.warps, tuple(self.helpers),
         )  # fmt: skip
 
     def _doc(self) -> str:
@@ -348,7 +350,7 @@ class _Writer:
         outside, self.part = self.part, Part(self.part.indent + "    ")
         taken = set(self.names.taken)
         lines = list(self._scopes(loop.body))
-        self.part, self.names.taken = outside, taken | set(self.parameters.by_dim.values())
+        self.part, self.names.taken = outside, taken.union(self.parameters.by_dim.values(), self.axis_names.values())
         extent = self.parameters.code(loop.tile.extent).text
         self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
         self.part.lines.extend(line.removeprefix(outside.indent) for line in lines)
