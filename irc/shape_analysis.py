@@ -45,7 +45,7 @@ class ShapeAnalysis:
         self._memo: dict[Value, Elements | None] = dict(known or {})
 
     def elements(self, value: Value) -> Elements | None:
-        """The elements of `value` as an object array of its shape; None when it is large or nothing is known."""
+        """The elements of `value` as an object array of its shape; None when it is large or no tensor of numbers."""
         pending = [value]
         while pending:
             current = pending[-1]
@@ -53,18 +53,13 @@ class ShapeAnalysis:
             if current in self._memo:
                 pending.pop()
             elif operation is None or not _is_small(current):
-                self._memo[current] = None
+                self._memo[current] = _unknown(current)
             elif missing := [x for x in operation.inputs if x not in self._memo]:
                 pending += missing
             else:
                 found = _transfer(operation, [None if x is None else self._memo[x] for x in operation.operands])
                 self._memo.update(zip(operation.results, found, strict=True))
         return self._memo[value]
-
-    def shape_of(self, value: Value) -> tuple[Dim, ...] | None:
-        """The elements of an integer vector as dims; None unless each of them is known."""
-        found = self.elements(value)
-        return tuple(found) if found is not None and _is_shape(found) else None
 
     def learn(self, value: Value, element: Dim) -> None:
         """Note what a scalar holds from here on: `bind` made a symbol of it."""
@@ -81,8 +76,8 @@ def _is_small(value: Value) -> bool:
     return is_numeric and value.type.is_static and prod(value.type.static_shape()) <= LIMIT
 
 
-def _is_shape(array: Elements) -> bool:
-    return array.ndim == 1 and all(map(is_dim, array))
+def _unknown(value: Value) -> Elements | None:
+    return np.full(value.type.static_shape(), None) if _is_small(value) else None
 
 
 def _objects(content: Any) -> Elements:
@@ -90,23 +85,20 @@ def _objects(content: Any) -> Elements:
 
 
 def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Elements | None]:
-    """The elements of an operation's results; None where nothing is known."""
-    name, attributes = operation.name, operation.attributes
-    if name == "const":
-        return [attributes["value"].array().astype(object)]
-    if name == "dim":
-        return [_objects(attributes["value"])]
+    """The elements of an operation's results."""
+    definition: Any = operation.definition
     known = [x for x in operands if x is not None]
     if len(known) == len(operation.inputs):
+        is_concrete = all(isinstance(element, (int, float)) for array in known for element in array.flat)
         try:
-            if all(isinstance(element, (int, float)) for array in known for element in array.flat):
+            if is_concrete and (definition.is_named or definition.has_reference):
                 return _evaluate(operation, operands)
-            if name in _TRANSFER:
-                found = _TRANSFER[name](*known, **attributes)
-                return [None if found is None else _objects(found).reshape(operation.result.type.static_shape())]
+            if definition.name in _TRANSFER:
+                found = _objects(_TRANSFER[definition.name](*known, **operation.attributes))
+                return [found.reshape(operation.result.type.static_shape())]
         except (IrcError, dims.DimError, OverflowError):
             pass  # what cannot be computed (an index out of range, a division by zero) is an error when it runs
-    return [None] * len(operation.results)
+    return [_unknown(result) for result in operation.results]
 
 
 def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Elements | None]:
@@ -117,8 +109,6 @@ def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Ele
         body = definition.body(types, operation.attributes)
         inner = ShapeAnalysis(dict(zip(body.arguments, (x for x in operands if x is not None), strict=True)))
         return [inner.elements(value) for value in body.returned]
-    if not definition.has_reference:
-        return [None] * len(operation.results)
     pairs = zip(operands, operation.operands, strict=True)
     arrays = [None if x is None or value is None else x.astype(value.dtype.numpy) for x, value in pairs]
     with np.errstate(all="ignore"):
@@ -142,6 +132,12 @@ def _pointwise(function: Callable[..., Any]) -> Callable[..., Any]:
         return np.frompyfunc(known, len(arrays), 1)(*arrays)
 
     return on_arrays
+
+
+def _reduce(function: Callable[[Any], Dim], x: Elements, *, axes: tuple[int, ...], keep_dims: bool) -> Dim:
+    if x.ndim == 1 and axes and all(map(is_dim, x)):
+        return function(x)
+    raise dims.DimError("only whole vectors of dims are reduced")
 
 
 def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
@@ -173,6 +169,7 @@ def _cast(x: Any, to: DType) -> int | Expr | None:
 
 
 _TRANSFER: dict[str, Callable[..., Any]] = {
+    "dim": lambda *, value: value,
     "reshape": lambda x, *, shape: x.reshape(shape),
     "transpose": lambda x, *, permutation: x.transpose(permutation),
     "expand": lambda x, *, shape: np.broadcast_to(x, shape),
@@ -194,6 +191,6 @@ _TRANSFER: dict[str, Callable[..., Any]] = {
     **{name: _pointwise(partial(_compare, name)) for name in _DECIDE},
     "greater": _pointwise(lambda x, y: _compare("less", y, x)),
     "greater_equal": _pointwise(lambda x, y: _compare("less_equal", y, x)),
-    "reduce_sum": lambda x, axes, **_: dims.total(x) if axes and _is_shape(x) else None,
-    "reduce_prod": lambda x, axes, **_: dims.product(x) if axes and _is_shape(x) else None,
+    "reduce_sum": partial(_reduce, dims.total),
+    "reduce_prod": partial(_reduce, dims.product),
 }

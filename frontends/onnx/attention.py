@@ -31,7 +31,7 @@ def attention(
     if past_key is not None and past_value is not None:
         k, v = ops.concat(past_key, k, axis=2), ops.concat(past_value, v, axis=2)
     keys = of_rank(k, 4, "Attention: K")[2]
-    if mask is not None and mask.rank and False is dims.equal(mask.shape[-1], keys) is dims.equal(mask.shape[-1], 1):
+    if mask is not None and mask.rank and all(dims.equal(mask.shape[-1], fit) is False for fit in (keys, 1)):
         carry("the mask is shorter than the keys")
     if is_causal and past != 0:
         mask, is_causal = after_past(mask, queries, keys, past), 0

@@ -70,9 +70,11 @@ class Scope:
 
 def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
     """The module of a model; `file` is what locations call it."""
+    constants = onnx_constants(model, folder)
     if model.functions:
         model = _inlined(model, file)
-    importer = Importer(model, folder, file)
+        constants = _as_before(constants, onnx_constants(model, folder))
+    importer = Importer(model, constants, folder, file)
     importer.run()
     return Module(PurePath(file).stem if file else model.graph.name or "model", [importer.function])
 
@@ -88,10 +90,23 @@ def _inlined(model: onnx.ModelProto, file: str | None) -> onnx.ModelProto:
                    notes=str(error).splitlines()[:3]) from None
 
 
+def _as_before(before: list[OnnxConstant], after: list[OnnxConstant]) -> list[OnnxConstant]:
+    """The constants of an inlined model under the names that the file has them by: those of functions are new."""
+    kept = {constant.key for constant in before if not constant.scope}
+    moved = {constant.tensor.digest(): constant.key for constant in before if constant.scope}
+
+    def renamed(constant: OnnxConstant) -> OnnxConstant:
+        key = None if constant.key in kept else moved.get(constant.tensor.digest())
+        return constant if key is None else constant._replace(tensor=constant.tensor.renamed(key))
+
+    return list(map(renamed, after))
+
+
 class Importer:
     """One import; `function` is what it makes."""
 
-    def __init__(self, model: onnx.ModelProto, folder: Path, file: str | None) -> None:
+    def __init__(self, model: onnx.ModelProto, constants: Sequence[OnnxConstant], folder: Path,
+                 file: str | None) -> None:
         self.model = model
         self.folder = folder
         self.file = file
@@ -103,11 +118,11 @@ class Importer:
         self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
         self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
         self.constants: dict[tuple[str, ...], list[OnnxConstant]] = {}
+        for constant in constants:
+            self.constants.setdefault(constant.scope, []).append(constant)
 
     def run(self) -> None:
         graph = self.model.graph
-        for constant in onnx_constants(self.model, self.folder):
-            self.constants.setdefault(constant.scope, []).append(constant)
         scope = Scope()
         initializers = {tensor.name for tensor in graph.initializer}
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
@@ -185,7 +200,8 @@ class Importer:
         order = self.structure.ordered(graph, scope.has)
         for constant in self.constants.get(path, ()):
             self.builder.location = Location(file=self.file, name=constant.name)
-            scope.values[constant.name] = const(value=_stored(constant), name=constant.name)
+            value = _stored(constant.tensor, has_file=self.file is not None)
+            scope.values[constant.name] = const(value=value, name=constant.name)
         for index in order:
             node = graph.node[index]
             if node.op_type != "Constant" or normal_domain(node.domain):
@@ -279,11 +295,11 @@ ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _stored(constant: OnnxConstant) -> Tensor:
-    """Scalars and shape vectors are written inline; other constants by name."""
-    tensor = constant.tensor
-    is_shape = tensor.dtype in (I64, I32) and len(tensor.shape) == 1 and tensor.size <= INLINE_LIMIT
-    return tensor.renamed(None) if not tensor.shape or is_shape else tensor
+def _stored(tensor: Tensor, has_file: bool) -> Tensor:
+    """Scalars and shape vectors are written inline, other constants by name: that under which the file has them."""
+    is_shape = tensor.dtype in (I64, I32) and len(tensor.shape) == 1
+    inline = not tensor.shape or (tensor.size <= INLINE_LIMIT and (is_shape or not has_file))
+    return tensor.renamed(None) if inline else tensor
 
 
 def _shortest(single: float) -> float:

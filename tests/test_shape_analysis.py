@@ -1,0 +1,166 @@
+"""What small integer tensors hold: every answer is compared with what the interpreter computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc import dims, ops
+from irc.dtypes import BOOL, F32, I32, I64
+from irc.interpreter import run
+from irc.op import const, trace
+from irc.shape_analysis import LIMIT, Comparison, ShapeAnalysis, is_dim
+from irc.weights import Tensor
+
+X = "f32[?B in (1, 9), ?S in (2, 50), 4]"
+
+
+def vector(*numbers: int, dtype: Any = I64) -> Any:
+    return const(value=Tensor.of(list(numbers), dtype))
+
+
+def shape(x: Any) -> Any:
+    return ops.dim(value=x.shape)
+
+
+def part(x: Any, start: int, stop: int) -> Any:
+    return ops.slice_(x, starts=(start,), stops=(stop,), steps=(1,))
+
+
+KNOWN: dict[str, Callable[[Any], Any]] = {
+    "dim": shape,
+    "scalar": lambda x: ops.dim(value=x.shape[1]),
+    "const": lambda x: vector(1, 2, 3),
+    "add": lambda x: ops.add(shape(x), vector(1, -1, 2)),
+    "sub and broadcast": lambda x: ops.sub(shape(x), ops.dim(value=x.shape[0])),
+    "mul": lambda x: ops.mul(shape(x), ops.reverse(shape(x), axes=(0,))),
+    "neg": lambda x: ops.neg(shape(x)),
+    "abs of numbers": lambda x: ops.abs_(vector(-3, 4)),
+    "floor": lambda x: ops.div(ops.neg(shape(x)), 2, rounding="floor"),
+    "trunc of what is not negative": lambda x: ops.div(shape(x), 3),
+    "mod": lambda x: ops.mod(shape(x), 3),
+    "min and max": lambda x: ops.maximum(ops.minimum(shape(x), 5), 3),
+    "gather": lambda x: ops.gather(shape(x), vector(-1, 0, 1, 1), axis=0),
+    "concat": lambda x: ops.concat(part(shape(x), 0, 2), vector(7), axis=0),
+    "reshape and transpose": lambda x: ops.reshape(
+        ops.transpose(ops.reshape(ops.concat(shape(x), shape(x), axis=0), shape=(2, 3)), permutation=(1, 0)),
+        shape=(6,)),
+    "expand": lambda x: ops.expand(ops.dim(value=x.shape[0]), shape=(3,)),
+    "there and back by i32": lambda x: ops.cast(ops.cast(shape(x), to=I32), to=I64),
+    "product": lambda x: ops.reduce_prod(shape(x), axes=(0,)),
+    "sum": lambda x: ops.reduce_sum(shape(x), axes=(-1,), keep_dims=True),
+    "where equal to -1": lambda x: ops.select(ops.equal(vector(-1, 6, -1), -1), shape(x), vector(5, 6, 7)),
+    "where never equal": lambda x: ops.select(ops.equal(shape(x), 0), vector(1, 1, 1), shape(x)),
+    "where less, which is a minimum": lambda x: ops.select(
+        ops.less(ops.dim(value=x.shape[0]), 5), ops.dim(value=x.shape[0]), 5),
+    "where greater, which is a maximum": lambda x: ops.select(
+        ops.greater(ops.dim(value=x.shape[0]), 5), ops.dim(value=x.shape[0]), 5),
+    "where equal to the other": lambda x: ops.select(
+        ops.equal(ops.dim(value=x.shape[0]), 5), 5, ops.dim(value=x.shape[0])),
+    "floats of numbers": lambda x: ops.cast(ops.floor(ops.mul(ops.cast(vector(5, 7), to=F32), 1.5)), to=I64),
+    "a named operation": lambda x: ops.clip(vector(-1, 5, 9), 0, 6),
+    "a scalar comparison decides": lambda x: ops.select(ops.not_equal(shape(x), 0), shape(x), -1),
+    "iota": lambda x: ops.iota(shape=(4,), axis=0, dtype=I64),
+    "bool to int": lambda x: ops.cast(ops.greater_equal(shape(x), 1), to=I64),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_elements_are_what_runs(name: str) -> None:
+    module = trace(KNOWN[name], X)
+    (result,) = module.main.returned
+    found = ShapeAnalysis().elements(result)
+    assert found is not None and all(map(is_dim, found.flat))
+    symbols = {symbol.name: symbol for symbol in module.main.symbols.values()}
+    for batch, length in ((1, 2), (5, 7), (9, 50), (4, 5)):
+        environment = {symbols["B"]: batch, symbols["S"]: length}
+        (wanted,) = run(module, {module.main.arguments[0].name: np.zeros((batch, length, 4), np.float32)}).values()
+        evaluated = [dims.evaluate(element, environment) for element in found.flat]
+        assert np.array_equal(np.reshape(evaluated, found.shape), wanted)
+
+
+UNKNOWN: dict[str, Callable[[Any, Any], Any]] = {
+    "an argument": lambda x, n: n,
+    "truncation of what may be negative": lambda x, n: ops.div(ops.sub(shape(x), 20), 3),
+    "an open condition": lambda x, n: ops.select(ops.less(shape(x), 5), vector(1, 1, 1), vector(2, 2, 2)),
+    "a gather by an argument": lambda x, n: ops.gather(shape(x), n, axis=0),
+    "a product with an argument": lambda x, n: ops.expand(ops.reduce_prod(n, axes=(0,)), shape=(3,)),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_nothing_is_guessed(name: str) -> None:
+    module = trace(UNKNOWN[name], X, "i64[3]")
+    (result,) = module.main.returned
+    found = ShapeAnalysis().elements(result)
+    if name == "an open condition":
+        assert found is not None and found[0] is None and found[1] is None
+    elif name == "truncation of what may be negative":
+        assert found is not None and found[0] is None
+    else:
+        assert found is not None and found.tolist() == [None, None, None]
+
+
+def test_elements_are_known_one_by_one() -> None:
+    module = trace(lambda x, n: ops.concat(n, shape(x), axis=0), X, "i64[1]")
+    found = ShapeAnalysis().elements(module.main.returned[0])
+    assert found is not None and found[0] is None and found[1:].tolist() == list(module.main.arguments[0].shape)
+
+
+def test_an_open_comparison_is_remembered() -> None:
+    module = trace(lambda x: ops.less(ops.dim(value=x.shape[0]), 5), X)
+    found = ShapeAnalysis().elements(module.main.returned[0])
+    batch = module.main.arguments[0].shape[0]
+    assert found is not None and found.item() == Comparison("less", batch, 5)
+
+
+def test_data_is_not_looked_at() -> None:
+    """Large tensors, strings and results of unknown extent are no shapes."""
+    module = trace(lambda x: (vector(*range(LIMIT + 1)), x, ops.iota(shape=(x.shape[0],), axis=0, dtype=I64)), X)
+    analysis = ShapeAnalysis()
+    assert [analysis.elements(value) for value in module.main.returned] == [None, None, None]
+
+
+def test_errors_of_a_run_are_not_errors_here() -> None:
+    module = trace(lambda x: (ops.gather(vector(1, 2), vector(5), axis=0), ops.div(vector(1), vector(0))), X)
+    analysis = ShapeAnalysis()
+    for value in module.main.returned:
+        found = analysis.elements(value)
+        assert found is not None and found.shape == (1,)
+
+
+def test_what_bind_makes_known() -> None:
+    module = trace(lambda x, n: ops.add(n, 1), X, "i64[]")
+    symbol = module.main.fresh_symbol("n")
+    analysis = ShapeAnalysis()
+    analysis.learn(module.main.arguments[1], symbol.expr)
+    found = analysis.elements(module.main.returned[0])
+    assert found is not None and found.item() == symbol.expr + 1
+
+
+def test_long_chains_do_not_recurse() -> None:
+    def chain(x: Any) -> Any:
+        value = ops.dim(value=x.shape[0])
+        for _ in range(5000):
+            value = ops.add(value, 1)
+        return value
+
+    module = trace(chain, X)
+    found = ShapeAnalysis().elements(module.main.returned[0])
+    assert found is not None and found.item() == module.main.arguments[0].shape[0] + 5000
+
+
+def test_decided_conditions_are_bools() -> None:
+    module = trace(lambda x: ops.bitwise_not(ops.equal(shape(x), -1)), X)
+    found = ShapeAnalysis().elements(module.main.returned[0])
+    assert module.main.returned[0].dtype is BOOL
+    assert found is not None and found.tolist() == [True, True, True]
+
+
+def test_the_room_keeps_its_size() -> None:
+    source = Path(__file__).parent.parent / "irc" / "shape_analysis.py"
+    assert len(source.read_text().splitlines()) <= 200
