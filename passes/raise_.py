@@ -43,6 +43,7 @@ from irc.ops import (
 )
 from irc.pass_manager import Pass, PassContext
 from irc.passes._normal_form import Normalizer, Term
+from irc.passes.fold import Fold
 from irc.rewrite import constant_of, erase_dead
 from irc.types import TensorType
 
@@ -83,6 +84,8 @@ class Raise(Pass):
                 raised += raise_block(block, exact=context.numerics == "exact")
         for name, count in sorted(raised.items()):
             context.count("raise", name, count)
+        if raised:
+            Fold().run(module, context)  # parameters that had to be reshaped
         return bool(raised)
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from irc import interpreter
 from irc.diagnostics import IrcError
+from irc.driver.rule_checking import check_rule, check_rules
 from irc.ir import Module
 from irc.op import trace
 from irc.ops import add, const, div, exp, gelu, matmul, mul, neg, reduce_sum, reshape, softmax, split, sub, transpose
 from irc.pass_manager import PassContext, PassManager
 from irc.rewrite import Rule, RuleStatistics, apply_rules, constant_of, find_groups, rewrite, simplify
-from irc.rule_check import check_rule, check_rules
 from irc.verifier import verify
 from irc.weights import Tensor
 
@@ -315,7 +315,7 @@ def test_a_rule_is_its_own_test(rules: Path):
     assert good.matched_in == {"idle": 0, "busy": 1} and negative.idle_in == ["idle", "busy"]
     assert not report.passed and [rule.name for rule in bad if rule.failure is None] == []
     for rule in bad:
-        assert rule.failure is not None and "func @main" in rule.failure.program and rule.failure.inputs
+        assert rule.failure is not None and "func @main" in rule.failure.program and rule.failure.size
     assert str(check_rules(rules, {"idle": idle, "busy": busy})) == str(report)  # the same every time
 
 

@@ -335,13 +335,13 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
 
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     from irc.driver import load
-    from irc.rewrite import check_rules
+    from irc.driver.rule_checking import check_rules
 
-    report = check_rules(path, [(model, load(model)) for model in models])
+    report = check_rules(path, {model: load(model) for model in models})
     if as_json:
         show_json(report)
     else:
-        click.echo(report.text())
+        click.echo(str(report))
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from irc import dims, dtypes, interpreter
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
+from irc.driver.models import ALIASES
 from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
-from irc.pass_manager import Numerics
+from irc.pass_manager import Numerics, PassManager, parse_pipeline
 from irc.printer import print_module
 from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, Wildcard, apply_rules, erase_dead
 from irc.types import TensorType
@@ -65,7 +66,8 @@ class Failure:
 
     message: str
     program: str = ""
-    inputs: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # as lists; large ones are left out
+    size: int = 0  # elements of all inputs
 
 
 @dataclass
@@ -91,8 +93,7 @@ class RuleReport:
         """The report as text."""
         if self.failure is not None:
             shown = [f"  {line}" for line in self.failure.program.splitlines()]
-            small = [(name, array) for name, array in self.failure.inputs.items() if array.size <= SHOWN]
-            inputs = [f"  %{name} = {array.tolist()}" for name, array in small]
+            inputs = [f"  %{name} = {elements}" for name, elements in self.failure.inputs.items()]
             return [f"{self.name}: FAIL: {self.failure.message}", *shown, *inputs]
         made = f"{self.programs} programs {self.origin}, {' '.join(self.dtypes)}"
         result = [f"{self.name}: {f'{made}: equal within the stated numerics' if self.programs else 'has no example'}"]
@@ -137,19 +138,25 @@ def check_rules(path: str | Path, models: Mapping[str, Module] | None = None) ->
 
 
 def check_rule(rule: Rule, models: Mapping[str, Module] | None = None) -> RuleReport:
-    """Test one rule."""
+    """Test one rule; matches are looked for in models as they are and after the pipeline `clean`."""
     report = RuleReport(rule.name, rule.numerics)
     draw = random.Random(zlib.crc32(rule.name.encode()))
     if isinstance(rule, SimplifyRule):
         _check_examples(rule, report, draw)
     elif isinstance(rule, PatternRule):
         _check_pattern(rule, report, draw)
-    for name, model in (models or {}).items():
-        statistics: dict[str, RuleStatistics] = {}
-        for function in model.clone().functions.values():
-            apply_rules(function, [rule], numerics="approximates", statistics=statistics)
-        report.matched_in[name] = statistics[rule.name].matched if statistics else 0
+    for name, model in (models or {}).items() if report.failure is None else ():
+        clean = model.clone()
+        PassManager(parse_pipeline("clean", aliases=ALIASES)).run(clean)
+        report.matched_in[name] = max(_matches(rule, model.clone()), _matches(rule, clean))
     return report
+
+
+def _matches(rule: Rule, model: Module) -> int:
+    statistics: dict[str, RuleStatistics] = {}
+    for function in model.functions.values():
+        apply_rules(function, [rule], numerics="approximates", statistics=statistics)
+    return statistics[rule.name].matched if statistics else 0
 
 
 def _check_examples(rule: SimplifyRule, report: RuleReport, draw: random.Random) -> None:
@@ -193,8 +200,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
     if not failures and not report.programs:
         reason = max(refusals, key=lambda reason: refusals[reason], default="no types fit its pattern and guards")
         failures.append(Failure(f"no program could be made to which it applies: {reason}"))
-    sizes = [sum(array.size for array in failure.inputs.values()) for failure in failures]
-    report.failure = failures[sizes.index(min(sizes))] if failures else None
+    report.failure = min(failures, key=lambda failure: failure.size, default=None)
 
 
 def _near_miss(rule: PatternRule, module: Module, verdict: tuple[str, str]) -> list[Failure]:
@@ -372,7 +378,8 @@ def _compare(
                 raise
             continue  # the drawn inputs have no meaning in the program: an index out of range
         if message is not None:
-            return Failure(message, program, inputs)
+            shown = {name: array.tolist() for name, array in inputs.items() if array.size <= SHOWN}
+            return Failure(message, program, shown, sum(array.size for array in inputs.values()))
     return None
 
 
