@@ -90,3 +90,28 @@ def test_onnx_runtime_agrees(row: EdgeCase) -> None:
     assert results is not None, "ONNX Runtime has no kernel for it"
     for result, wanted in zip(results, expected, strict=True):
         assert identical(result, wanted.array()), f"{result} is not {wanted}"
+
+
+SAID_TO_DIFFER = [
+    (row, oracle)
+    for row in EXAMPLES
+    for oracle, word in (("torch", "torch"), ("onnx", "ONNX Runtime"))
+    if word in row.differs and "the processor may trap" not in row.differs
+]
+
+
+@pytest.mark.parametrize(("row", "oracle"), SAID_TO_DIFFER, ids=[f"{name(r)}-{o}" for r, o in SAID_TO_DIFFER])
+def test_who_is_said_to_differ_does(row: EdgeCase, oracle: str) -> None:
+    assert oracle not in row.agrees
+    expected = [sample for sample in row.expected if isinstance(sample, Sample)]
+    kinds = [sample.dtype for sample in expected] or [dtypes.F32]
+    try:
+        if oracle == "torch":
+            results = torch_result(row.op, operands(row), row.attributes)
+        else:
+            results = onnx_result(row.op, operands(row), row.attributes, kinds)
+    except (RuntimeError, IndexError):
+        assert expected, "both raise"
+        return
+    assert results is not None, "there is nothing to differ"
+    assert not expected or not all(identical(r, s.array()) for r, s in zip(results, expected, strict=True))

@@ -212,7 +212,7 @@ def sign(x: RealType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Sign; NumPy sign; ATen sign.
-    Edge cases: sign(NaN) is NaN; sign(-0.0) is 0, of either sign.
+    Edge cases: sign(NaN) is NaN (torch gives 0); sign(-0.0) is 0, of either sign.
     """
     return x
 
