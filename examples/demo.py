@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import irc
-from irc.driver.compiling import run_onnx
+from irc.driver.running import run_onnx
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "magika/models/standard_v3_3"

@@ -12,8 +12,9 @@ import pytest
 
 import irc
 from irc import interpreter
-from irc.driver.compiling import run_onnx, run_pipeline, run_triton
+from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
+from irc.driver.running import run_onnx, run_triton
 from irc.ir import Module, difference
 from irc.parser import parse
 from irc.printer import save_text

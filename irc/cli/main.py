@@ -273,7 +273,7 @@ def opt(
 def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
     """Run MODEL on arrays."""
     from irc.driver import run as run_model
-    from irc.driver.models import write_arrays
+    from irc.driver.arrays import write_arrays
 
     report = run_model(model, inputs, **options)
     if output is not None:

@@ -22,7 +22,7 @@ _rooms = {
     "load": "irc.driver.models",
     "opt": "irc.driver.compiling",
     "print": "irc.driver.printing",
-    "run": "irc.driver.compiling",
+    "run": "irc.driver.running",
     "trace": "irc.op",
 }
 

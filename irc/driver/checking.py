@@ -9,8 +9,10 @@ from typing import Any
 
 from irc import interpreter
 from irc.diagnostics import fail
-from irc.driver.compiling import run_compiled, run_pipeline
-from irc.driver.models import CLEAN, Settings, Source, find_backend, load, random_inputs, read_arrays
+from irc.driver.arrays import given_inputs
+from irc.driver.compiling import run_pipeline
+from irc.driver.models import CLEAN, Settings, Source, find_backend, load
+from irc.driver.running import run_compiled
 from irc.ir import Module, Operation
 
 # A stage may be this many times further from f64 than the program as it was imported, which has rounding of its own.
@@ -76,8 +78,7 @@ def check(
     """
     settings = settings or Settings()
     module = load(source, specialize=settings.specialize)
-    given = read_arrays(inputs) if isinstance(inputs, (str, Path)) else dict(inputs or {})
-    given = given or random_inputs(module.main, settings.dims, seed)
+    given = given_inputs(module.main, inputs, settings.dims, seed)
     yardstick = observe_values(module, given, "f64")
     imported = observe_values(module, given, "declared")
     allowed = {name: allowance(imported[1][name], value, yardstick[1][name]) for name, value in imported[1].items()}
@@ -98,7 +99,7 @@ def check(
     if not each:
         stages.append(compare("passes", interpreter.run(final, given), yardstick[1], allowed))
     if backend is not None:
-        outputs, _, label = run_compiled(final, given, backend)
+        outputs, label = run_compiled(final, given, backend, settings)
         stages.append(compare(backend, outputs, yardstick[1], allowed))
     return CheckReport(tuple(stages), label)
 

@@ -1,30 +1,15 @@
-"""opt, compile, kernels and run: programs through pipelines into backends."""
+"""opt, compile and kernels: programs through pipelines into backends."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irc import dims, interpreter
-from irc.diagnostics import fail
+from irc import dims
 from irc.dims import Symbol
-from irc.driver.models import (
-    CLEAN,
-    Settings,
-    Source,
-    find_backend,
-    load,
-    random_inputs,
-    read_arrays,
-    read_pipeline,
-    write_arrays,
-)
+from irc.driver.models import CLEAN, Settings, Source, find_backend, load, read_pipeline, reproducing
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
@@ -105,12 +90,13 @@ def compile(
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     module, context = run_pipeline(source, chosen, backend, settings)
     path = Path(output) if output is not None else Path(default_output(source, backend))
-    if backend == "onnx":
-        emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
-        nodes = emitter.count_nodes(path)
-    else:
-        emitter.emit(module, path, targets=(settings.target,) if settings.target else ())
-        nodes = 0
+    with reproducing(settings, module, f"emit-{backend}"):
+        if backend == "onnx":
+            emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
+            nodes = emitter.count_nodes(path)
+        else:
+            emitter.emit(module, path, targets=settings.targets)
+            nodes = 0
     launches = [operation for operation in module.main.block if operation.name == "kernel"]
     return CompileReport(
         str(path),
@@ -119,7 +105,7 @@ def compile(
         len(host_operations(module)),
         nodes,
         weight_bytes(module),
-        targets=(settings.target,) if settings.target else (),
+        targets=settings.targets,
         notes=tuple(context.notes),
     )
 
@@ -264,83 +250,3 @@ def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
     """Distinct bytes that an operation reads and writes."""
     values = dict.fromkeys([*operation.inputs, *operation.results])
     return sum(dims.evaluate(value.type.nbytes, sizes) for value in values if value.type.is_ranked)
-
-
-# -- run -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Outputs by name, the inputs that made them, and how they were computed."""
-
-    outputs: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    label: str
-    schema: str = "irc.run/1"
-
-
-def run(
-    source: Source,
-    inputs: Mapping[str, Any] | str | Path | None = None,
-    *,
-    backend: str | None = None,
-    seed: int = 0,
-    settings: Settings | None = None,
-) -> RunReport:
-    """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
-
-    Inputs that are not given are random within the declared ranges, at `settings.dims`.
-    """
-    settings = settings or Settings()
-    module = load(source, specialize=settings.specialize)
-    given = read_arrays(inputs) if isinstance(inputs, (str, Path)) else dict(inputs or {})
-    if not given:
-        given = random_inputs(module.main, settings.dims, seed)
-    interpreter.check_inputs(module.main, given)
-    plain = replace(settings, specialize={})
-    if backend is None:
-        return RunReport(interpreter.run(module, given), given, "interpreted by NumPy")
-    compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=plain)
-    return RunReport(*run_compiled(compiled, given, backend))
-
-
-def run_compiled(
-    module: Module, inputs: Mapping[str, Any], backend: str
-) -> tuple[dict[str, Any], Mapping[str, Any], str]:
-    """Run a module that has been through a backend's pipeline; returns outputs, inputs and a label."""
-    if backend == "onnx":
-        return run_onnx(module, inputs), inputs, "ONNX Runtime"
-    outputs, label = run_triton(module, inputs)
-    return outputs, inputs, label
-
-
-def run_onnx(module: Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Emit and run with ONNX Runtime, its optimizations on as users have them."""
-    import onnxruntime
-
-    model = find_backend("onnx").emit(module)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Write the artefact to a temporary folder and run it as a user would: in a process of its own.
-
-    The process decides whether there is a GPU; without one the kernels are interpreted, which must be known
-    before Triton is imported. Raises `backend.failed` with what the process said.
-    """
-    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
-        folder = Path(temporary)
-        find_backend("triton").emit(module, folder / "artefact")
-        write_arrays(folder / "in.npz", inputs)
-        command = [sys.executable, "-m", "artefact", "--input", "in.npz", "--output", "out.npz"]
-        done = subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise fail(
-                "backend.failed", "the compiled program failed", notes=tuple(done.stderr.strip().splitlines()[-12:])
-            )
-        label = "interpreted" if "interpreted" in done.stderr else "device"
-        return read_arrays(folder / "out.npz"), label

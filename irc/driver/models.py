@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irc import dims
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Symbol
-from irc.ir import Function, Module, Value, clone_function
+from irc.ir import Function, Module, clone_function
 from irc.pass_manager import Numerics, Pass, PassContext, parse_pipeline
-from irc.user_code import is_reference, load_user_module, load_user_object
+from irc.printer import save_text
+from irc.user_code import blaming, is_reference, load_user_module, load_user_object
 from irc.verifier import verify
 
 Source = str | Path | Module
@@ -32,7 +35,7 @@ class Settings:
     `dims` gives symbols a size where numbers are needed; `specialize` bakes sizes into the program.
     """
 
-    target: str | None = None
+    target: str | None = None  # or several, with commas between, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
     loads: Sequence[str] = ()
     dims: Sizes = field(default_factory=dict)
@@ -42,18 +45,62 @@ class Settings:
     reproducers: Path | None = None
     command: str = ""
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        return tuple(name.strip() for name in (self.target or "").split(",") if name.strip())
+
     def context(self, backend_name: str) -> PassContext:
-        """What passes are told: the target is the backend's, so that `legalize` knows what stays whole."""
+        """What passes are told: the target is the backend's, so that `legalize` knows what stays whole.
+
+        Raises `usage.backend` for a target that the backend has not, and what loading a file raises.
+        """
+        backend = find_backend(backend_name)
+        targets = [backend.Target(name) for name in self.targets] or [backend.Target()]
         return PassContext(
             numerics=self.numerics,
-            target=find_backend(backend_name).Target(self.target)
-            if self.target
-            else find_backend(backend_name).Target(),
+            target=targets[0],
             loaded=[load_user_module(path) for path in self.loads],
             sizes=self.dims,
             reproducers=self.reproducers,
             command=self.command,
         )
+
+
+@contextmanager
+def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]:
+    """Run a step that only a bug of irc can make fail in another way than by a coded error.
+
+    Where `settings` names a folder for reproducers, such a failure leaves the module there, with the command and the
+    traceback, and becomes `internal.error`.
+    """
+    try:
+        yield
+    except IrcError:
+        raise
+    except Exception as error:  # a bug of ours: told as one, with all that repeats it
+        if settings.reproducers is None:
+            raise
+        folder = settings.reproducers / f"reproducer-{step}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_text(module.clone(), folder / "module.irc")
+            (folder / "command").write_text(f"# {step}, in: {settings.command}\n", encoding="utf-8")
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        except (OSError, IrcError) as second:
+            help = f"please report it (no reproducer could be written: {second})"
+        else:
+            help = f"please report it with the files in {folder}"
+        raise fail("internal.error", f"{step} failed: {type(error).__name__}: {error}", help=help) from error
+
+
+def require_triton(purpose: str) -> None:
+    """Raise `install.missing_extra` where torch or triton is not installed."""
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise fail("install.missing_extra", f"{purpose} needs {' and '.join(missing)}, which {verb} not installed",
+                   help='pip install "irc-compiler[triton]"')  # fmt: skip
 
 
 def find_backend(name: str) -> Any:
@@ -90,14 +137,18 @@ def _read(source: Source) -> Module:
     if text == "-":
         from irc.parser import parse
 
-        return parse(sys.stdin.read())
+        return parse(_decoded(sys.stdin.buffer.read(), "standard input"))
     if is_reference(text):
         return _from_python(text)
     path = Path(text)
+    expected = "an .onnx or .irc file, FILE.py:NAME, or -"
+    if path.suffix == ".py":
+        raise fail("usage.model", f"{text} is a file, and not a model in it", expected=f"{text}:NAME",
+                   help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
     if path.suffix not in (".onnx", ".irc"):
-        raise fail("file.format", f"irc does not read this kind of file: {text}", expected="an .onnx or .irc file")
+        raise fail("usage.model", f"irc reads no such model: {text}", expected=expected)
     if not path.is_file():
-        raise fail("file.missing", f"there is no file {text}", help="give an .onnx or .irc file, FILE.py:NAME, or -")
+        raise fail("file.missing", f"there is no file {text}", expected=expected)
     if path.suffix == ".onnx":
         from irc.frontends.onnx import load as load_onnx
 
@@ -105,15 +156,24 @@ def _read(source: Source) -> Module:
     from irc.parser import parse
 
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+    except OSError as error:
+        raise fail("file.unreadable", f"{text}: {error.strerror}") from None
+    return parse(_decoded(content, text), path)
+
+
+def _decoded(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise fail("text.syntax", f"{text} is not text: {error.reason} at byte {error.start}") from None
-    return parse(content, path)
+        message = f"this is not text: {error.reason} at byte {error.start}"
+        raise fail("text.syntax", message, at=Location(file=source), expected="the text format, in UTF-8") from None
 
 
 def _from_python(reference: str) -> Module:
     found = load_user_object(reference)
-    made = found() if callable(found) else found
+    with blaming("load.raised", f"{reference} raised an exception"):
+        made = found() if callable(found) else found
     if not isinstance(made, Module):
         raise fail(
             "file.format",

@@ -1,0 +1,181 @@
+"""Arrays for programs: reading and writing `.npz` files, and random inputs.
+
+A file has an array for each input or output, by its name. NumPy has no bf16, fp8 or int4 of its own, so in files
+
+    bf16              is uint16, its bits
+    fp8, fp6, fp4     are uint8, the bits of one number in each
+    i4, i2 and u4, u2 are int8 and uint8, the numbers themselves
+
+and what `numpy.savez` makes of an ml_dtypes array (bytes without a type) is read as well. Which type is meant, the
+program's signature says. Pickled objects are never read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irc import dims, dtypes
+from irc.diagnostics import Location, fail
+from irc.driver.models import Sizes, known_sizes
+from irc.dtypes import DType
+from irc.ir import Function, Value
+
+Arrays = dict[str, Any]
+
+
+def given_inputs(function: Function, inputs: Mapping[str, Any] | str | Path | None, sizes: Sizes, seed: int) -> Arrays:
+    """The inputs of a run: those of a file or a mapping; random ones where nothing is given. They are checked."""
+    from irc.interpreter import check_inputs
+
+    if isinstance(inputs, (str, Path)):
+        found = read_arrays(inputs, {argument.name: argument.dtype for argument in function.arguments})
+    else:
+        found = dict(inputs) if inputs is not None else random_inputs(function, sizes, seed)
+    check_inputs(function, found)
+    return found
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
+    """The arrays of an `.npz` file by name, as the declared types where NumPy lacks them.
+
+    Raises `file.missing` and `file.format`.
+    """
+    import numpy as np
+
+    at = Location(file=str(path))
+    if not Path(path).is_file():
+        raise fail("file.missing", f"there is no file {path}", help="write one with numpy.savez(PATH, NAME=array, ...)")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                raise fail("file.format", "the file holds one array without a name", at=at, expected="an .npz file")
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise fail("file.format", f"the arrays cannot be read: {error}", at=at,
+                   expected="an .npz file without pickled objects",
+                   help="write one with numpy.savez(PATH, NAME=array, ...)") from None  # fmt: skip
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise fail("file.format", f"`{name}` is no array", at=at, expected="an .npz file as numpy.savez writes it")
+        if name in declared:
+            arrays[name] = _restored(array, declared[name], name, at)
+    return arrays
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+    """Write an `.npz` file, whole or not at all; equal arrays make equal files."""
+    import numpy as np
+
+    from irc.weights import replacing
+
+    # Not numpy.savez: it takes names as its own parameters, so that no array could be called `file`.
+    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, _carried(np.asarray(array)), allow_pickle=False)
+
+
+def _restored(array: Any, dtype: DType, name: str, at: Location) -> Any:
+    """An array of a file as the declared type, if it carries that; else as it is, for the signature to refuse."""
+    import numpy as np
+
+    if dtype is dtypes.STRING:
+        return array.astype(object)
+    if _is_numpys(dtype) or array.dtype == dtype.numpy:
+        return array
+    if array.dtype.kind == "V" and array.dtype.itemsize == dtype.itemsize and array.dtype.names is None:
+        return array.view(dtype.numpy)
+    if dtype.is_float:
+        return array.view(dtype.numpy) if array.dtype == np.dtype(f"u{dtype.itemsize}") else array
+    if array.dtype != np.dtype("i1" if dtype.is_signed else "u1"):
+        return array
+    low, high = dtypes.limits(dtype)
+    if array.size and not low <= array.min() <= array.max() <= high:
+        raise fail("run.input_dtype", f"`{name}` holds numbers beyond {dtype}", at=at, expected=f"{low} to {high}")
+    return array.astype(dtype.numpy)
+
+
+def _carried(array: Any) -> Any:
+    """An array as it stands in a file."""
+    import numpy as np
+
+    dtype = dtypes.from_numpy(array.dtype)
+    if dtype is dtypes.STRING:
+        return array.astype(np.str_)
+    if _is_numpys(dtype):
+        return array
+    return array.view(f"u{dtype.itemsize}") if dtype.is_float else array.astype("i1" if dtype.is_signed else "u1")
+
+
+def _is_numpys(dtype: DType) -> bool:
+    """Whether NumPy itself has the element type."""
+    import numpy as np
+
+    return hasattr(np, dtype.numpy_name)
+
+
+# -- random inputs ---------------------------------------------------------------------------------------------
+
+
+def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
+    """Inputs for a function: normal floats, and integers that are valid wherever they index something.
+
+    Symbols that `sizes` does not give become the smallest size in their range that is at least 2 (so that
+    broadcasting by mistake shows), or the range's end.
+    """
+    import numpy as np
+
+    environment = known_sizes(function, sizes)
+    for symbol in function.symbols.values():
+        if symbol not in environment:
+            least = max(symbol.low, min(2, symbol.high))
+            environment[symbol] = -(-least // symbol.multiple) * symbol.multiple
+    generator = np.random.default_rng(seed)
+    inputs = {}
+    for argument in function.arguments:
+        if not argument.type.is_ranked:
+            raise fail("run.input_missing", f"input `{argument.name}` has no rank to make one by", help="give --input")
+        shape = tuple(dims.evaluate(dim, environment) for dim in argument.shape)
+        inputs[argument.name] = _random_array(argument, shape, generator)
+    return inputs
+
+
+def _random_array(argument: Value, shape: tuple[int, ...], generator: Any) -> Any:
+    dtype = argument.dtype
+    if dtype.kind == "bool":
+        return generator.integers(0, 2, shape).astype(bool)
+    if dtype.is_integer:
+        limit = min(index_limit(argument), dtypes.limits(dtype).largest + 1)
+        return generator.integers(0, limit, shape).astype(dtype.numpy)
+    if dtype.kind == "complex":
+        return (generator.standard_normal(shape) + 1j * generator.standard_normal(shape)).astype(dtype.numpy)
+    if dtype.kind == "string":
+        raise fail("run.input_missing", f"input `{argument.name}` is text: none is made", help="give --input")
+    return generator.standard_normal(shape).astype(dtype.numpy)
+
+
+def index_limit(value: Value) -> int:
+    """One more than the largest integer that `value` may hold so that every gather it reaches stays in bounds.
+
+    Integers that index nothing range over {0, 1}, which suits masks and token types.
+    """
+    limits, waiting, seen = [], [value], set()
+    while waiting:
+        current = waiting.pop()
+        for operation, position in current.uses:
+            if operation.name in ("gather", "gather_elements") and position == 1:
+                extent = operation.inputs[0].shape[operation.attributes["axis"]]
+                limits.append(dims.bounds(extent)[0] or 1)
+            elif operation not in seen and (
+                operation.name == "cast" or getattr(operation.definition, "is_view", False)
+            ):
+                seen.add(operation)
+                waiting += [result for result in operation.results if result.dtype.is_integer]
+    return max(1, min(limits)) if limits else 2

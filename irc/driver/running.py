@@ -1,0 +1,159 @@
+"""run: a program on arrays, by the interpreter or compiled by a backend."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from irc import dtypes, interpreter
+from irc.diagnostics import fail
+from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
+from irc.driver.compiling import opt
+from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
+from irc.ir import Module
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Outputs by name, the inputs that made them, and how they were computed."""
+
+    outputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    label: str
+    schema: str = "irc.run/1"
+
+
+def run(
+    source: Source,
+    inputs: Mapping[str, Any] | str | Path | None = None,
+    *,
+    backend: str | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> RunReport:
+    """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
+
+    Inputs that are not given are random within the declared ranges, at `settings.dims`.
+    """
+    settings = settings or Settings()
+    module = load(source, specialize=settings.specialize)
+    given = given_inputs(module.main, inputs, settings.dims, seed)
+    if backend is None:
+        with reproducing(settings, module, "interpret"):
+            return RunReport(interpreter.run(module, given), given, "interpreted by NumPy")
+    compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=replace(settings, specialize={}))
+    outputs, label = run_compiled(compiled, given, backend, settings)
+    return RunReport(outputs, given, label)
+
+
+def run_compiled(
+    module: Module, inputs: Mapping[str, Any], backend: str, settings: Settings
+) -> tuple[Arrays, str]:
+    """Run a module that has been through a backend's pipeline; returns the outputs and a label."""
+    with reproducing(settings, module, f"emit-{backend}"):
+        return (run_onnx(module, inputs), "ONNX Runtime") if backend == "onnx" else run_triton(module, inputs)
+
+
+def run_onnx(module: Module, inputs: Mapping[str, Any]) -> Arrays:
+    """Emit and run with ONNX Runtime, its optimizations on as users have them.
+
+    Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    main = module.main
+    feeds = {name: inputs[name].astype(carrier(inputs[name].dtype), copy=False) for name in inputs}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, too
+    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
+        path = Path(temporary) / "model.onnx"
+        if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in (*main.arguments, *main.returned)):
+            find_backend("onnx").save(module, path)
+        else:
+            model = with_carriers(find_backend("onnx").emit(module), module)
+            path.write_bytes(model.SerializeToString())
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            results = session.run(None, feeds)
+        except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented,
+                runtime.RuntimeException) as error:  # fmt: skip
+            raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
+    outputs = zip(main.output_names, main.returned, results, strict=True)
+    return {name: array.astype(value.dtype.numpy, copy=False) for name, value, array in outputs}
+
+
+def carrier(dtype: Any) -> Any:
+    """The type in which an array crosses the border to ONNX Runtime, which takes no bf16, fp8 or int4 from NumPy."""
+    import numpy as np
+
+    own = dtypes.from_numpy(dtype)
+    if hasattr(np, own.numpy_name):
+        return dtype
+    return np.dtype(np.float32 if own.is_float else np.int8 if own.is_signed else np.uint8)
+
+
+def with_carriers(model: Any, module: Module) -> Any:
+    """An ONNX model with casts behind inputs and before outputs that arrays cannot carry; it keeps their names."""
+    from onnx import helper
+
+    graph, before, after = model.graph, [], []
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+
+    def other(name: str) -> str:
+        fresh = next(f"{name}.{number}" for number in itertools.count() if f"{name}.{number}" not in taken)
+        taken.add(fresh)
+        return fresh
+
+    renamed: dict[str, str] = {}
+    infos, values = [*graph.input, *graph.output], [*module.main.arguments, *module.main.returned]
+    for position, (info, value) in enumerate(zip(infos, values, strict=True)):
+        dtype = carrier(value.dtype.numpy)
+        if dtype == value.dtype.numpy:
+            continue
+        inner = renamed[info.name] = other(info.name)
+        if position < len(graph.input):
+            before.append(helper.make_node("Cast", [info.name], [inner], to=value.dtype.onnx))
+        else:
+            after.append(helper.make_node("Cast", [inner], [info.name], to=helper.np_dtype_to_tensor_dtype(dtype)))
+        info.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(dtype)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[Arrays, str]:
+    """Write the artefact to a temporary folder and run it as a user would: in a process of its own.
+
+    The process decides whether there is a GPU; without one the kernels are interpreted, which must be known
+    before Triton is imported. Raises `install.missing_extra`, and `backend.failed` with what the process said.
+    """
+    require_triton("running Triton kernels")
+    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
+        folder = Path(temporary)
+        find_backend("triton").emit(module, folder / "artefact")
+        write_arrays(folder / "in.npz", inputs)
+        command = [sys.executable, "-m", "artefact", "--input", "in.npz", "--output", "out.npz"]
+        done = subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise fail("backend.failed", "the compiled program failed", notes=last_words(done.stderr))
+        label = "interpreted" if "interpreted" in done.stderr else "device"
+        outputs = zip(module.main.output_names, module.main.returned, strict=True)
+        return read_arrays(folder / "out.npz", {name: value.dtype for name, value in outputs}), label
+
+
+def last_words(text: str) -> tuple[str, ...]:
+    """What a process said last; of a traceback, only what was raised and where."""
+    lines = [line for line in text.strip().splitlines() if not line.startswith("Traceback")]
+    return tuple(lines[-6:])
