@@ -83,9 +83,9 @@ def main(arguments: Sequence[str]) -> int:
         with np.load(folder / "out.npz") as outputs:
             by_triton = outputs[outputs.files[0]]
 
-        step("one generated kernel (magika_triton/kernels.py)")
+        step("one generated kernel: the last one, a bias and a softmax (magika_triton/kernels.py)")
         source = (folder / "magika_triton" / "kernels.py").read_text()
-        print(excerpt(source[source.index("@triton.jit") :].split("\n@triton.jit")[0], 45))
+        print(excerpt(source[source.rindex("@triton.jit") :], 45))
 
     step("labels")
     from magika import Magika
