@@ -21,10 +21,11 @@ from onnx.backend.base import Backend, BackendRep
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
+from onnx_models import check_close, in_runtime
 
 from irc.diagnostics import IrcError
-from irc.frontends.onnx import from_model
-from irc.frontends.onnx.importer import OLDEST_OPSET
+from irc.frontends.onnx import from_model, load
+from irc.frontends.onnx.scope import OLDEST_OPSET
 from irc.interpreter import run
 from irc.ir import Module
 
@@ -169,6 +170,22 @@ def test_suite() -> None:
     unknown = [f"{name}: listed, but not in the suite" for name in table if name not in found]
     assert not different + unknown
     assert sum(what == "covered" for what in found.values()) >= LEAST_COVERED
+
+
+LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_light_models(path: Path) -> None:
+    """Whole networks, their weights made by ConstantOfShape, against ONNX Runtime."""
+    module = load(path)
+    assert "extern" not in {operation.name for operation in module.walk()}
+    random = np.random.default_rng(0)
+    inputs = {argument.name: random.standard_normal(argument.type.static_shape()).astype(np.float32)
+              for argument in module.main.arguments}
+    for found, wanted in zip(run(module, inputs).values(), in_runtime(onnx.load(path), inputs), strict=True):
+        check_close(found, wanted)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from irc import dims, ops
 from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
+from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
 from irc.op import Builder, literal, yield_
@@ -18,14 +19,12 @@ from irc.types import TensorType
 if TYPE_CHECKING:
     import onnx
 
-    from irc.frontends.onnx.importer import Imported, Importer, Scope
+    from irc.frontends.onnx.importer import Importer
 
 
 def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
             operands: Sequence[Any]) -> Sequence[Imported]:
     """One branch where the condition is known; else `if`, whose branches agree in rank."""
-    from irc.frontends.onnx.importer import Scope
-
     graphs = {name: graph_of(importer, node, name) for name in ("then_branch", "else_branch")}
     condition = scalar(importer, node, operands, 0, BOOL)
     known = importer.analysis.elements(condition)
@@ -64,8 +63,6 @@ def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], sco
 def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
               operands: Sequence[Any]) -> Sequence[Imported]:
     """`loop`, where the types of what it carries do not change."""
-    from irc.frontends.onnx.importer import Scope
-
     body = graph_of(importer, node, "body")
     initial = list(operands[2:])
     at = importer.structure.at(node)
@@ -132,8 +129,6 @@ def at_new_block(importer: Importer) -> Iterator[Block]:
 
 def unsupported(node: onnx.NodeProto, importer: Importer | None = None, reason: str = "") -> Sequence[Imported]:
     """Give the node up; without a reason, something inside it was already noted."""
-    from irc.frontends.onnx.importer import UNSUPPORTED
-
     if importer is not None:
         importer.unsupported.append((f"ai.onnx {node.op_type}", label(node), reason))
     return [UNSUPPORTED] * len(node.output)

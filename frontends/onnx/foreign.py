@@ -12,12 +12,13 @@ from irc import ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.dtypes import F32, F64, STRING, DType, from_onnx
+from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
 from irc.types import TensorType
 
 if TYPE_CHECKING:
-    from irc.frontends.onnx.importer import Imported, Importer
+    from irc.frontends.onnx.importer import Importer
 
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
@@ -25,8 +26,6 @@ CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TE
 def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
           attributes: Mapping[str, tuple[str, Any]], shapes: Sequence[Sequence[Dim | None]]) -> Sequence[Imported]:
     """An `extern` for the node, or a note among the unsupported ones. `shapes` is what the node's row knows."""
-    from irc.frontends.onnx.importer import OLDEST_OPSET, UNSUPPORTED, normal_domain
-
     domain = normal_domain(node.domain)
     version = importer.opsets.get(domain, 1)
     refused = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)

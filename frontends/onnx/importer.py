@@ -31,6 +31,7 @@ from irc.frontends.onnx import (
     tensor,
 )
 from irc.frontends.onnx.reading import Carry, Reading, reading
+from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, Scope, Unsupported, normal_domain
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.ir import Block, Function, Module, Operation, Value, rename
@@ -39,33 +40,8 @@ from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx_tensor
 
-OLDEST_OPSET = 7
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
 TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization])
-
-
-class Unsupported:
-    """Stands for a value that cannot be imported, so that the rest is still looked at and all is reported at once."""
-
-
-UNSUPPORTED = Unsupported()
-Imported = Value | Unsupported | None  # None: an optional input or output that is absent
-
-
-class Scope:
-    """Values by tensor name, in a graph and those around it."""
-
-    def __init__(self, parent: Scope | None = None) -> None:
-        self.parent = parent
-        self.values: dict[str, Imported] = {}
-
-    def find(self, name: str) -> Imported:
-        if name in self.values or self.parent is None:
-            return self.values[name]
-        return self.parent.find(name)
-
-    def has(self, name: str) -> bool:
-        return name in self.values or (self.parent is not None and self.parent.has(name))
 
 
 def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
@@ -84,7 +60,7 @@ def _inlined(model: onnx.ModelProto, file: str | None) -> onnx.ModelProto:
     import onnx.inliner
 
     try:
-        return onnx.inliner.inline_local_functions(model)
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise fail("onnx.invalid", "the model's local functions cannot be inlined", at=Location(file=file),
                    notes=str(error).splitlines()[:3]) from None
@@ -190,7 +166,8 @@ class Importer:
             grouped.setdefault((operator, reason), []).append(node)
         notes = [f"{len(nodes)} of {operator} ({reason}): {', '.join(nodes[:8])}{', ...' if len(nodes) > 8 else ''}"
                  for (operator, reason), nodes in grouped.items()]
-        raise fail("onnx.unsupported", f"{len(self.unsupported)} parts of the model cannot be read",
+        count = len(self.unsupported)
+        raise fail("onnx.unsupported", f"irc cannot read {count} {'node' if count == 1 else 'nodes'} of this model",
                    at=Location(file=self.file), notes=notes)
 
     # -- graphs ----------------------------------------------------------------------------------------------------
@@ -278,11 +255,6 @@ class Importer:
             return const(value=Tensor.of(found.astype(value.dtype.numpy)))
         extents = ops.dim(value=tuple(found) if found.ndim else found.item())
         return extents if value.dtype is I64 else ops.cast(extents, to=value.dtype)
-
-
-def normal_domain(domain: str) -> str:
-    """The default domain has two names."""
-    return "" if domain == "ai.onnx" else domain
 
 
 ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
