@@ -18,8 +18,9 @@ for every rank and dtype for which it can be traced, and types are never guessed
 look at the types (`if x.rank == 2`) is given as a function without parameters.
 
 Operands of commutative operations match in both orders. A number matches a constant of that value everywhere:
-the very number for `exact` and `keeps_more_precision`, within 2e-6 for the other classes. Several results are a
-tuple on both sides. What `@simplify` declares is a rule for one operation, in plain Python.
+the very number for `exact` and `keeps_more_precision`, within 2e-6 for the other classes, which also see through
+spellings: x / 2 is x * 0.5, x - 2 is x + -2, -x is x * -1, x ** 2 is x * x. Several results are a tuple on both
+sides. What `@simplify` declares is a rule for one operation, in plain Python.
 """
 
 from __future__ import annotations
@@ -186,9 +187,12 @@ class Pattern:
         for match in self._operation(self.root, operation, Match()):
             yield from self._further_results(self.results[1:], match)
 
-    def _value(self, pattern: Value | None, value: Value | None, match: Match) -> Iterator[Match]:
+    def _value(self, pattern: Value | None, value: Value | float | None, match: Match) -> Iterator[Match]:
         if pattern is None or value is None:
             if pattern is value:
+                yield match
+        elif isinstance(value, float):  # a number that stands in the graph in another spelling
+            if pattern.operation is not None and self._same_number(pattern.operation, value):
                 yield match
         elif pattern.operation is None:  # a leaf
             bound = match.values.get(pattern)
@@ -205,30 +209,37 @@ class Pattern:
             if bound is operation:
                 yield match
             return
-        if pattern.definition is not operation.definition or len(pattern.operands) != len(operation.operands):
-            return
-        start = replace(match, operations={**match.operations, pattern: operation})
         if pattern.definition is const:
-            if self._same_number(pattern, operation):
-                yield start
+            if operation.definition is const and self._same_number(pattern, constant_of(operation.result)):
+                yield replace(match, operations={**match.operations, pattern: operation})
             return
-        attributes = dict(match.attributes)
+        spellings: list[tuple[str, Sequence[Value | float | None]]] = [(operation.name, operation.operands)]
+        # What this rule has written itself is taken as it stands, or x * 0.5 -> x / 2 would go on for ever.
+        is_own = operation.location.made_by[-1:] and operation.location.made_by[-1].endswith(f"({self.name})")
+        for name, operands in spellings if self.exact or is_own else spellings + _respelled(operation):
+            if pattern.name != name or len(pattern.operands) != len(operands):
+                continue
+            attributes = dict(match.attributes)
+            if name == operation.name and not self._attributes(pattern, operation, attributes):
+                continue
+            start = Match(match.values, attributes, {**match.operations, pattern: operation})
+            definition: Any = pattern.definition
+            yield from self._operands(pattern.operands, operands, start)
+            if "commutative" in definition.traits and len(operands) == 2:
+                yield from self._operands(pattern.operands, operands[::-1], start)
+
+    def _attributes(self, pattern: Operation, operation: Operation, bound: dict[str, Any]) -> bool:
+        """Whether attributes agree as far as they are known; binds the wildcards."""
         for name, wanted in pattern.attributes.items():
             found = operation.attributes[name]
             if isinstance(wanted, Wildcard):
-                if not same_attributes(attributes.setdefault(wanted.name, found), found):
-                    return
+                if not same_attributes(bound.setdefault(wanted.name, found), found):
+                    return False
             elif not _is_free(wanted) and not _same_attribute(name, wanted, found, operation):
-                return
-        start.attributes = attributes
-        orders = [operation.operands]
-        definition: Any = pattern.definition
-        if "commutative" in definition.traits and len(operation.operands) == 2:
-            orders.append(operation.operands[::-1])
-        for operands in orders:
-            yield from self._operands(pattern.operands, operands, start)
+                return False
+        return True
 
-    def _operands(self, patterns: Values, values: Values, match: Match) -> Iterator[Match]:
+    def _operands(self, patterns: Values, values: Sequence[Value | float | None], match: Match) -> Iterator[Match]:
         if not patterns:
             yield match
             return
@@ -249,11 +260,10 @@ class Pattern:
             for found in self._operation(root, user, match):
                 yield from self._further_results(results[1:], found)
 
-    def _same_number(self, pattern: Operation, operation: Operation) -> bool:
-        number = pattern.attributes["value"].array().item()
-        found = constant_of(operation.result)
-        if found is None:
+    def _same_number(self, pattern: Operation, found: Any) -> bool:
+        if pattern.definition is not const or found is None:
             return False
+        number = pattern.attributes["value"].array().item()
         if self.exact:
             return bool(found == np.asarray(number).astype(found.dtype))
         return bool(np.isclose(complex(found), complex(number), rtol=TOLERANCE, atol=0, equal_nan=True))
@@ -263,16 +273,14 @@ class Pattern:
         pending = list(zip(self.results, typed, strict=True))
         while pending:
             first, again = pending.pop()
-            if first.operation is None:
+            if first.operation is None or first.operation.definition is const:
                 continue
             found = match.operations[first.operation]
-            if again.operation is None or again.operation.definition is not found.definition:
+            if again.operation is None or again.operation.definition is not first.operation.definition:
                 return "the pattern reads differently at these types"
-            if found.definition is const:
-                continue
             if again.type != found.results[again.index].type:
                 return f"%{found.results[again.index].name} is {found.results[again.index].type}, not {again.type}"
-            for name, attribute in again.operation.attributes.items():
+            for name, attribute in again.operation.attributes.items() if found.name == again.operation.name else ():
                 if not _same_attribute(name, attribute, found.attributes[name], found):
                     return f"{found.name} has {name} = {found.attributes[name]}, not {attribute}"
             for old, new in zip(first.operation.operands, again.operation.operands, strict=True):
@@ -282,6 +290,33 @@ class Pattern:
 
 
 Values = Sequence["Value | None"]
+
+
+RESPELLED = (("add", "sub"), ("mul", "div", "neg", "pow"))  # names under which one function is written
+
+
+def _respelled(operation: Operation) -> list[tuple[str, Sequence[Value | float | None]]]:
+    """Other ways to write an operation on floats: a name, and operands that may be numbers."""
+    if operation.name not in ("add", "sub", "mul", "div", "neg", "pow") or not operation.results[0].dtype.is_float:
+        return []
+    x, *rest = operation.inputs
+    if operation.name == "neg":
+        return [("mul", [x, -1.0])]
+    (y,) = rest
+    if operation.name == "mul" and x is y:
+        return [("pow", [x, 2.0])]
+    result: list[tuple[str, Sequence[Value | float | None]]] = []
+    for value, other in ((x, y), (y, x)) if operation.name in ("add", "mul") else ((x, y),):
+        found = constant_of(other)
+        number = None if found is None else float(found)
+        if operation.name == "pow" and number == 2.0:
+            result.append(("mul", [value, value]))
+        elif operation.name in ("add", "sub") and number is not None:
+            result.append(("sub" if operation.name == "add" else "add", [value, -number]))
+        elif operation.name in ("mul", "div") and number:
+            result.append(("div" if operation.name == "mul" else "mul", [value, 1 / number]))
+            result += [("neg", [value])] if number == -1.0 else []
+    return result
 
 
 def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
@@ -311,7 +346,7 @@ Outcome = dict[Value, Value] | Refused | None  # what replaces what; why not; or
 class Rule:
     """What all rules have: a name, a numerics class, and the names of the operations at which to try it."""
 
-    def __init__(self, function: Callable[..., Any], numerics: Numerics, roots: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], numerics: Numerics, roots: Iterable[str]) -> None:
         self.function = function
         self.name = function.__name__
         self.numerics: Numerics = numerics
@@ -332,7 +367,9 @@ class PatternRule(Rule):
     def __init__(self, function: Callable[..., Any], numerics: Numerics) -> None:
         exact = numerics in ("exact", "keeps_more_precision")
         self.pattern = Pattern(function, lambda returned: _two_sides(function.__name__, returned)[0], exact)
-        super().__init__(function, numerics, [self.pattern.root.name])
+        root = self.pattern.root.name
+        respelled = () if exact else next((names for names in RESPELLED if root in names), ())
+        super().__init__(function, numerics, dict.fromkeys((root, *respelled)))
         self.guards: dict[str, Guard] = {}
         self.samples: dict[str, Sequence[Any]] = {}
 
