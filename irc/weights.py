@@ -311,10 +311,11 @@ def open_weights(path: Path, expected_digest: str | None = None) -> dict[str, Te
     """
     at = Location(file=str(path))
     if not os.path.isfile(path):
-        raise fail("weights.missing", f"there is no weights file {path.name}", at=at)
+        raise fail("weights.missing", f"there is no weights file {path.name}", at=at,
+                   help="put it beside the text, or print the model with -o, which writes its weights too")
     if expected_digest is not None and (digest := file_digest(path)) != expected_digest:
         raise fail("weights.stale", f"{path.name} is not the file it was", at=at, expected=expected_digest,
-                   notes=[f"its digest is {digest}"])
+                   notes=[f"its digest is {digest}"], help="restore the file, or print the model anew")
     if path.suffix == ".safetensors":
         return load(path)
     if path.suffix == ".onnx":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 from irc._version import __version__
 from irc.diagnostics import Exit, IrcError, fail
 
+REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
 
@@ -26,8 +28,7 @@ def main() -> None:
     except IrcError as error:
         finish(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(int(Exit.USAGE))
+        finish(usage_text(error), int(Exit.USAGE))
     except (click.Abort, KeyboardInterrupt):
         finish("interrupted", 130)
     except BrokenPipeError:
@@ -35,22 +36,31 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last boundary: whatever is left is a bug of irc, told as one
-        import traceback
+        help = f"please report it with the folder {REPRODUCERS}/"
+        try:
+            leave_traceback()
+        except OSError as second:
+            help = f"please report it (no reproducer could be written: {second.strerror})"
+        failure = fail("internal.error", f"{type(error).__name__}: {error}", help=help)
+        finish(str(failure), failure.exit_code)
 
-        where = Path("irc-reproducer")
-        where.mkdir(exist_ok=True)
-        (where / "traceback.txt").write_text(traceback.format_exc())
-        (where / "command").write_text(command_line() + "\n")
-        finish(
-            str(
-                fail(
-                    "internal.error",
-                    f"{type(error).__name__}: {error}",
-                    help=f"please report it with the folder {where}/",
-                )
-            ),
-            70,
-        )
+
+def usage_text(error: click.ClickException) -> str:
+    """What click found wrong with the arguments, as one of our errors; without arguments, the help."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message or context is None or message == context.get_help():
+        return message
+    return str(fail("usage.arguments", message, help=f"{context.command_path} --help"))
+
+
+def leave_traceback() -> None:
+    """What remains of a failure that happened outside of passes and backends: the command and the traceback."""
+    import traceback
+
+    REPRODUCERS.mkdir(exist_ok=True)
+    (REPRODUCERS / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    (REPRODUCERS / "command").write_text(command_line() + "\n", encoding="utf-8")
 
 
 def finish(text: str, code: int) -> None:
@@ -87,7 +97,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             specialize=options.pop("specialize"),
             verify_each=options.pop("verify_each"),
             dump_after=options.pop("dump_after"),
-            reproducers=Path("irc-reproducer"),
+            reproducers=REPRODUCERS,
             command=command_line(),
         )
         return function(settings=settings, **options)
@@ -132,7 +142,19 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show_json(report: Any) -> None:
-    click.echo(json.dumps(dataclasses.asdict(report), indent=1, default=str))
+    """A report as JSON on stdout; JSON has no numbers such as inf, so that they are texts there."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(part) for part in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    fields = report if isinstance(report, dict) else dataclasses.asdict(report)
+    click.echo(json.dumps(plain(fields), indent=1, ensure_ascii=False))
 
 
 def version_text() -> str:
@@ -191,8 +213,12 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
         )
         click.echo(f"wrote {report.output}/   {counted}")
         click.echo(triton_remark(report.output))
-    for note in report.notes:
-        click.echo(f"note: {note}")
+    show_notes(report.notes)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def triton_remark(folder: str) -> str:
@@ -202,7 +228,7 @@ def triton_remark(folder: str) -> str:
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
     if missing:
         return f'not compiled: {" and ".join(missing)} not installed (pip install "irc-compiler[triton]")'
-    return f"run it: python -m {Path(folder).name} --input in.npz --output out.npz"
+    return f"run it: python {shlex.quote(folder)} --input in.npz --output out.npz"
 
 
 @cli.command()
@@ -254,8 +280,7 @@ def opt(
         click.echo(f"wrote {output}")
     else:
         click.echo(str(module).rstrip("\n"))
-    for note in context.notes:
-        click.echo(f"note: {note}", err=True)
+    show_notes(context.notes)
     if statistics:
         for where, counters in context.statistics.items():
             click.echo(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
@@ -337,9 +362,12 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
     from irc.driver import load
     from irc.driver.rule_checking import check_rules
 
+    given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
+    if given:
+        raise fail("usage.arguments", f"{given[0]} says nothing about a file of rules", help="irc check --help")
     report = check_rules(path, {model: load(model) for model in models})
     if as_json:
-        show_json(report)
+        show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})
     else:
         click.echo(str(report))
     if not report.passed:

@@ -36,6 +36,9 @@ def print(
     not parse. `output` writes the text, with its weights beside it, and returns where.
     """
     settings = settings or Settings()
+    ways = [name for name, given in (("summary", summary), ("around", around), ("output", output)) if given]
+    if len(ways) > 1:
+        raise fail("usage.arguments", f"print goes one way at a time, not {' and '.join(ways)}")
     if after is None and pipeline is None:
         module = load(source, specialize=settings.specialize)
     else:
