@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from irc import ops
 from irc.dtypes import U8, from_onnx
 from irc.frontends.onnx.reading import carry
 from irc.frontends.onnx.table import reads
 from irc.ir import Value
+from irc.op import const
+from irc.weights import Tensor
 
 
 @reads("QuantizeLinear")
@@ -23,6 +27,9 @@ def dequantize_linear(x: Value, scale: Value, zero_point: Value | None = None, /
                       output_dtype: int = 0):
     if block_size or (output_dtype and from_onnx(output_dtype) is not scale.dtype):
         carry("it dequantizes in blocks, or to another type than the scale's")
+    if zero_point is None and scale.type.is_static:
+        # Said aloud: a dequantize without one is what a product with a scale was raised to, and is emitted as such.
+        zero_point = const(value=Tensor.of(np.zeros(scale.type.static_shape(), x.dtype.numpy)))
     return ops.dequantize(x, scale, zero_point, axis=axis)
 
 
