@@ -27,7 +27,7 @@ from irc.ir import Operation, Value
 from irc.op import const
 from irc.passes import _views
 from irc.passes.cse import freeze
-from irc.rewrite import TOLERANCE, constant_of
+from irc.pattern import TOLERANCE, constant_of
 
 Shape = tuple[Dim, ...]
 ROUNDED = ("f16", "bf16", "f32", "f64")

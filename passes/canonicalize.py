@@ -39,7 +39,8 @@ from irc.ops import (
 from irc.ops import pow_ as power
 from irc.pass_manager import Pass, PassContext
 from irc.passes._views import chain
-from irc.rewrite import Rule, RuleStatistics, apply_rules, constant_of, rewrite, simplify
+from irc.pattern import constant_of
+from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite, simplify
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.weights import Tensor
 

@@ -19,6 +19,7 @@ from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
+from irc.pattern import find_groups
 from irc.plan import (
     Decision,
     Dependencies,
@@ -37,7 +38,6 @@ from irc.plan import (
     refuse,
     representative_sizes,
 )
-from irc.rewrite import find_groups
 from irc.user_code import is_reference, load_user_object
 
 
@@ -82,7 +82,7 @@ class Fuse(Pass):
         chosen = find_policy(self.policy, context)
         for function in module.functions.values():
             plan = propose(function, chosen, context, self.proposals(function, context))
-            context.plans[function.name] = plan
+            context.plans[function.name] = plan.to_json()
             changed |= apply(plan)
         return changed
 
@@ -92,7 +92,7 @@ class Fuse(Pass):
             path = Path(self.plan)
             if not path.is_file():
                 raise fail("file.missing", f"there is no plan file {self.plan}")
-            proposals, stale = read_plan(path.read_text(), function)
+            proposals, stale = read_plan(path.read_bytes(), function)
             found += [("plan", members) for members in proposals]
             for message in stale:
                 context.notes.append(f"fuse: plan entry {message}")

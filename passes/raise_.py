@@ -44,7 +44,8 @@ from irc.ops import (
 from irc.pass_manager import Pass, PassContext
 from irc.passes._normal_form import Normalizer, Term
 from irc.passes.fold import Fold
-from irc.rewrite import constant_of, erase_dead
+from irc.pattern import constant_of
+from irc.rewrite import erase_dead
 from irc.types import TensorType
 
 # What is looked for. Of two that share a root the first one wins.

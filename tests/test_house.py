@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("irc.op", "irc.index_map"),
     ("irc.ops",),
     ("irc.printer", "irc.parser", "irc.verifier", "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
-    ("irc.user_code", "irc.rewrite", "irc.normal_form", "irc.pass_manager", "irc.plan"),
+    ("irc.user_code", "irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.plan"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli"),
 )

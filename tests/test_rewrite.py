@@ -31,7 +31,8 @@ from irc.ops import (
     transpose,
 )
 from irc.pass_manager import PassContext, PassManager
-from irc.rewrite import Rule, RuleStatistics, apply_rules, constant_of, find_groups, rewrite, simplify
+from irc.pattern import constant_of, find_groups
+from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite, simplify
 from irc.verifier import verify
 from irc.weights import Tensor
 

@@ -27,8 +27,9 @@ from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics, PassManager, parse_pipeline
+from irc.pattern import Wildcard
 from irc.printer import print_module
-from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, Wildcard, apply_rules, erase_dead
+from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, apply_rules, erase_dead
 from irc.types import TensorType
 from irc.user_code import load_user_module
 
