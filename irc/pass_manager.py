@@ -58,7 +58,7 @@ class PassContext:
     loaded: Sequence[ModuleType] = ()
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
-    plans: dict[str, Any] = field(default_factory=dict)  # the fusion plan of each function (`irc.plan.Plan`)
+    plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
     notes: list[str] = field(default_factory=list)  # what a person should be told, though nothing failed
     reproducers: Path | None = None  # the folder in which an internal failure leaves what is needed to repeat it
     command: str = ""

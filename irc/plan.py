@@ -198,7 +198,10 @@ class Plan:
         return next((group for group in self.groups if operation in group.members), None)
 
     def to_json(self) -> str:
-        """The plan as a file: groups keyed by the names of their values and a structural hash."""
+        """The plan as a file: groups keyed by the names of their values and a structural hash.
+
+        To be asked for before the plan is applied, which takes the members away.
+        """
         entries = [
             {
                 "name": group.name,
@@ -211,13 +214,14 @@ class Plan:
         return json.dumps({"schema": "irc.plan/1", "groups": entries}, indent=1) + "\n"
 
 
-def read_plan(text: str, function: Function) -> tuple[list[list[Operation]], list[str]]:
+def read_plan(text: str | bytes, function: Function) -> tuple[list[list[Operation]], list[str]]:
     """The groups that a plan file proposes for a function, and a message for each that no longer matches."""
     try:
         entries = json.loads(text)["groups"]
-        wanted = [(entry["name"], entry["members"], entry["hash"]) for entry in entries]
+        wanted = [(entry["name"], [str(name) for name in entry["members"]], entry["hash"]) for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise fail("plan.stale", f"this is no plan file: {error}", help="write one with `irc opt --plan`") from None
+        message = f"this is no plan file: {type(error).__name__}: {error}"
+        raise fail("plan.format", message, help="write one with `irc opt --plan`") from None
     proposals, stale = [], []
     for name, members, digest in wanted:
         try:

@@ -274,7 +274,7 @@ def opt(
         if module.main.name not in context.plans:
             raise fail("usage.arguments", "--plan needs a pipeline with fuse")
         with replacing(Path(plan)) as file:
-            file.write(context.plans[module.main.name].to_json().encode())
+            file.write(context.plans[module.main.name].encode())
     if output is not None:
         save_text(module, Path(output))
         click.echo(f"wrote {output}")
