@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from irc import dims
@@ -321,16 +322,19 @@ def restrict(coordinates: Coordinates, shape: Sequence[Dim], guards: Guards) -> 
     for coordinate, extent in zip(coordinates, shape, strict=True):
         if in_bounds(coordinate, extent, ()):
             continue
-        single = next((guard for guard in guards if in_bounds(coordinate, extent, (guard,))), None)
+        atoms = set(dims.free_atoms(coordinate))
+        related = tuple(guard for guard in guards if not atoms.isdisjoint(dims.free_atoms(guard.index)))
+        single = next((guard for guard in related if in_bounds(coordinate, extent, (guard,))), None)
         if single is not None:
             needed.append(single)
-        elif in_bounds(coordinate, extent, guards):
-            needed.extend(guards)
+        elif len(related) > 1 and in_bounds(coordinate, extent, related):
+            needed.extend(related)
         else:
             needed.append(Guard(coordinate, extent))
     return tuple(dict.fromkeys(needed))
 
 
+@lru_cache(maxsize=1 << 14)
 def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     """Whether `0 <= index < extent` is proven where the guards hold.
 

@@ -2,6 +2,7 @@
 
     emit(module, folder, targets=("sm_90",))   # kernels of the fused module as Triton, the rest as PyTorch calls
     takes(operation)                           # whether legalize leaves an operation whole
+    compile_artefact(folder, ("sm_90",))       # registers, spills and shared memory of each kernel, without a GPU
 
 Kernels are derived anew from the `kernel` operations of the module, which are the truth. One that cannot be written
 in Triton runs as host calls instead: erasing a kernel's braces never changes what it means.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.backends.triton.artefact import TARGETS, emit
+from irc.backends.triton.artefact import emit
+from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.program import HOST, TORCH_TYPES
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
@@ -20,7 +22,7 @@ from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 from irc.op import OperationDefinition
 
-PIPELINE = "canonicalize,fold,cse,dce,raise,legalize,fuse,dce"
+PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,canonicalize,fold,cse,dce,fuse,dce"
 CONTROL = frozenset(
     {"const", "if", "loop", "call", "kernel", "bind", "refine", "assert", "assume", "trap", "return", "yield"}
 )
@@ -55,4 +57,4 @@ def kernel_source(kernel: Kernel, name: str) -> str:
     return write_kernel(kernel, identifier(name) or "kernel").text
 
 
-__all__ = ["PIPELINE", "TARGETS", "Target", "emit", "kernel_source", "takes"]
+__all__ = ["PIPELINE", "TARGETS", "Resources", "Target", "compile_artefact", "emit", "kernel_source", "takes"]

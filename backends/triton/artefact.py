@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from irc import _version, dims, dtypes, weights
+from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import Launched, Program, python_dim, torch_type, write_program
 from irc.backends.triton.source import LARGEST_INDEX
@@ -23,7 +24,6 @@ from irc.weights import Tensor
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {"__init__.py": "init.py", "__main__.py": "main.py", "runtime.py": "runtime.py", "host.py": "host.py"}
 FORMAT = 1
-TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 MARK = "manifest.json"
 TYPICAL_ROW = 1024  # for whole rows whose length is not known, where a kernel is compiled without being run
 POINTERS = {
@@ -35,12 +35,10 @@ POINTERS = {
 def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> Program:
     """Write the artefact of a module to `folder`, which must be new, empty, or an artefact.
 
-    `targets` are noted in the manifest as those it was made for. Raises `backend.target`, `backend.unsupported`,
+    `targets` are noted in the manifest as those it was made for. Raises `usage.backend`, `backend.unsupported`,
     `file.exists`. Neither torch nor triton is imported.
     """
-    for target in targets:
-        if target not in TARGETS:
-            raise fail("backend.target", f"triton has no target {target!r}", expected=", ".join(TARGETS))
+    check_targets(targets)
     place = Path(folder)
     if place.exists() and not (place.is_dir() and ((place / MARK).is_file() or not any(place.iterdir()))):
         raise fail("file.exists", f"{place.name} exists and is no artefact of irc", at=Location(file=str(place)),

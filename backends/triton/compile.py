@@ -13,7 +13,15 @@ from pathlib import Path
 
 from irc.diagnostics import fail
 
+TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 WORKER = Path(__file__).resolve().parent / "worker.py"
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Raise `usage.backend` for a GPU that is not in the list."""
+    for target in targets:
+        if target not in TARGETS:
+            raise fail("usage.backend", f"triton has no target {target!r}", expected=", ".join(TARGETS))
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,10 @@ class Resources:
 def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: float = 600) -> list[Resources]:
     """Compile every kernel of a folder for every target, in a process of its own.
 
-    Raises `install.missing_extra` without triton, and `backend.failed` when the compiler crashes or takes too long.
+    Raises `usage.backend`, `install.missing_extra` without triton, and `backend.failed` when the compiler crashes or
+    takes too long.
     """
+    check_targets(targets)
     if find_spec("triton") is None:
         raise fail("install.missing_extra", "compiling kernels needs triton", help='pip install "irc-compiler[triton]"')
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

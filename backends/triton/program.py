@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from irc import dims
 from irc.backends.triton import pointwise
-from irc.backends.triton.source import KernelSource, write_kernel
-from irc.backends.triton.text import Names, identifier
+from irc.backends.triton.source import KernelSource, wrapped, write_kernel
+from irc.backends.triton.text import Names, identifier, plain
 from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import DType
@@ -124,8 +125,8 @@ class _ProgramWriter:
         self.program.weights[name] = tensor.renamed(name)
         return name
 
-    def kernel(self, kernel: Kernel, hint: str) -> KernelSource:
-        source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"))
+    def kernel(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> KernelSource:
+        source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"), labels)
         self.program.kernels.append(Launched(source, kernel))
         return source
 
@@ -149,16 +150,18 @@ class _FunctionWriter:
         self.names = Names({*BUILTINS, *owner.functions.values()})
         self.symbols: dict[Symbol, str] = {}
         self.values: dict[Value, str] = {}
-        self.indent = "    "
+        self.indent = ""
         self.out: list[str] = []
 
     def lines(self) -> list[str]:
         arguments = [self._name(argument) for argument in self.function.arguments]
-        types = ", ".join(f"{value.name} {value.type}" for value in self.function.arguments)
+        self._line(f"def {self.name}({', '.join(['weights', 'externs', 'device', *arguments])}):")
+        self.indent = "    "
         outputs = zip(self.function.output_names, self.function.returned, strict=True)
-        results = ", ".join(f"{name} {value.type}" for name, value in outputs)
-        head = f"def {self.name}({', '.join(['weights', 'externs', 'device', *arguments])}):"
-        self.out = [head, f'    """{types or "nothing"}  ->  {results}"""']
+        taken = [plain(f"{value.name} {value.type}") for value in self.function.arguments]
+        given = [plain(f"{name} {value.type}") for name, value in outputs]
+        self.out.extend(['    """Inputs and outputs:', "", *(f"    {line}" for line in taken), "    ->"])
+        self.out.extend([*(f"    {line}" for line in given), '    """'])
         for argument in self.function.arguments:
             if argument.type.is_ranked:
                 self._bind_shape(argument)
@@ -169,7 +172,7 @@ class _FunctionWriter:
         return self.out
 
     def _line(self, text: str) -> None:
-        self.out.append(f"{self.indent}{text}")
+        self.out.extend(wrapped(f"{self.indent}{text}"))
 
     def _problem(self, message: str, location: Any) -> None:
         self.owner.problems.append(Diagnostic("backend.unsupported", f"triton: {message}", location))
@@ -216,7 +219,7 @@ class _FunctionWriter:
 
     def _const(self, operation: Operation) -> None:
         name = self.owner.weight(operation.attributes["value"], operation.result.name)
-        self.values[operation.result] = f'weights["{name}"]' if '"' not in name else f"weights[{name!r}]"
+        self.values[operation.result] = f"weights[{json.dumps(name, ensure_ascii=False)}]"
 
     def _host_call(self, operation: Operation) -> None:
         definition = operation.definition
@@ -280,12 +283,18 @@ class _FunctionWriter:
             for inner, result in zip(yielded, operation.results, strict=True):
                 if inner in computed and inner not in self.values:
                     self.values[inner] = self._name(result)
-            self._launch(kernel, operation.attributes["name"])
+            labels = {
+                inner: "" if outer.is_anonymous else outer.name
+                for inner, outer in zip(
+                    (*block.arguments, *yielded), (*operation.inputs, *operation.results), strict=True
+                )
+            }
+            self._launch(kernel, operation.attributes["name"], labels)
         for inner, result in zip(yielded, operation.results, strict=True):
             self.values[result] = self.values[inner]
 
-    def _launch(self, kernel: Kernel, hint: str) -> None:
-        source = self.owner.kernel(kernel, hint)
+    def _launch(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> None:
+        source = self.owner.kernel(kernel, hint, labels)
         for output in kernel.outputs:
             kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
             self._line(f"{self._name(output)} = torch.empty({self._shape(output.shape)}, {kind})")

@@ -8,7 +8,7 @@ only where something uses them, before the first use and inside the loop that th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from irc import dims
@@ -29,9 +29,10 @@ from irc.backends.triton.text import (
     identifier,
     method,
     number,
+    plain,
     type_name,
 )
-from irc.dims import Dim, Indirect, Variable
+from irc.dims import Dim, Function, Indirect, Variable
 from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
@@ -42,6 +43,7 @@ from irc.kernel.schedule import unit_stride
 
 LARGEST_INDEX = 2**31 - 1
 INLINE_LENGTH = 60
+LINE_LENGTH = 120
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
@@ -65,38 +67,40 @@ class Part:
     """A stretch of lines that share a scope: index lines first, then the rest."""
 
     indent: str
-    prelude: dict[str, str] = field(default_factory=dict)
+    prelude: dict[str, str] = field(default_factory=dict)  # index lines by the name that they define
     lines: list[str] = field(default_factory=list)
     masks: dict[tuple[str, ...], Code] = field(default_factory=dict)
 
     def text(self) -> Iterator[str]:
         for line in (*self.prelude.values(), *self.lines):
-            yield f"{self.indent}{line}"
+            yield from wrapped(f"{self.indent}{line}")
 
 
-def write_kernel(kernel: Kernel, name: str) -> KernelSource:
-    """The source of one kernel function."""
-    return _Writer(kernel, name).source()
+def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
+    """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
+    return _Writer(kernel, name, labels or {}).source()
 
 
 class _Writer:
-    def __init__(self, kernel: Kernel, name: str) -> None:
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
         self.kernel = kernel
+        self.labels = {value: labels.get(value, value.name) for value in (*kernel.inputs, *kernel.outputs)}
         self.name = name
         self.masking = analyse(kernel)
         self.schedule = kernel.schedule
         self.names = Names({name, *helper_sources(), *(f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles)})
         self.buffers = {
-            value: self.names.fresh(f"{identifier(value.name) or fallback}_ptr")
+            value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
             for value in values
         }
         self.parameters = Parameters(self.names)
-        self.index = IndexText(self.parameters, self._atom, self._helper)
+        self.index = IndexText(self.parameters, self._atom, self._named, self._helper)
         self.helpers: dict[str, None] = {}
         self.tile_of = {axis: tile for tile in self.schedule.tiles for axis in tile.axes}
         self.values: dict[Node, Code] = {}
         self.axis_names: dict[Variable, str] = {}
+        self.function_names: dict[Function, str] = {}
         self.wide = any(
             dims.bounds(size)[1] > LARGEST_INDEX
             for size in (
@@ -113,20 +117,28 @@ class _Writer:
         blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles]
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
-        if len(head) > 120:
-            head = f"def {self.name}(\n    {', '.join(arguments)},\n):"
-        text = "\n".join(["@triton.jit", head, f'    """{self._doc()}"""', *body])
+        if len(head) > LINE_LENGTH:
+            head = "\n".join([f"def {self.name}(", *(f"    {argument}," for argument in arguments), "):"])
+        text = "\n".join(["@triton.jit", head, *self._doc(), *body])
         parameters = (*self.buffers.values(), *self.parameters.by_dim.values())
         return KernelSource(
             self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), parameters,
             self.schedule.tiles, self.schedule.warps, tuple(self.helpers),
         )  # fmt: skip
 
-    def _doc(self) -> str:
-        def listed(values: Iterable[Value]) -> str:
-            return ", ".join(f"{value.name} {value.type}" for value in values)
-
-        return f"{listed(self.kernel.outputs)}  from  {listed(self.kernel.inputs) or 'nothing'}"
+    def _doc(self) -> Iterator[str]:
+        """The docstring: what is written from what."""
+        named = [f"{name.removesuffix('_ptr')} {plain(str(value.type))}" for value, name in self.buffers.items()]
+        read, written = named[: len(self.kernel.inputs)], named[len(self.kernel.inputs) :]
+        line = f'    """{", ".join(written)} from {", ".join(read) or "nothing"}."""'
+        if len(line) <= LINE_LENGTH:
+            yield line
+        else:
+            yield f'    """{written[0]}' + ("," if written[1:] else "")
+            yield from (f"    {value}," for value in written[1:])
+            yield "    from"
+            yield from (f"    {value}," for value in read)
+            yield '    """'
 
     def _scopes(self, scopes: Sequence[Scope]) -> Iterator[str]:
         """The lines of a list of scopes; loops are rendered where they stand."""
@@ -148,8 +160,8 @@ class _Writer:
     def _line(self, text: str) -> None:
         self.part.lines.append(text)
 
-    def _assign(self, node: Node, code: Code, fallback: str) -> None:
-        name = self.names.fresh(node.hint, fallback)
+    def _assign(self, node: Node, code: Code, fallback: str, hint: str | None = None) -> None:
+        name = self.names.fresh(node.hint if hint is None else hint, fallback)
         self._line(f"{name} = {code.text}")
         self.values[node] = Code(name)
 
@@ -213,6 +225,19 @@ class _Writer:
                 code = binary("//", PRODUCT, code, self.parameters.code(inner))
             if position:
                 code = binary("%", PRODUCT, code, self.parameters.code(atom.extent))
+            place.prelude[name] = f"{name} = {code.text}"
+        return Code(name)
+
+    def _named(self, atom: Function, code: Code) -> Code:
+        """A minimum or maximum among indices gets a name: bounds and addresses both need it."""
+        tiles = {self.tile_of[axis].name: self.tile_of[axis] for axis in variables(atom.expr)}
+        if indirect_nodes((atom.expr,)):
+            return code  # what it reads is loaded later than the index lines stand
+        place = self.part if any(tile.looped for tile in tiles.values()) else self.outer
+        if atom not in self.function_names:
+            self.function_names[atom] = self.names.fresh("index")
+        name = self.function_names[atom]
+        if name not in place.prelude:
             place.prelude[name] = f"{name} = {code.text}"
         return Code(name)
 
@@ -314,7 +339,7 @@ class _Writer:
         code = Code(f"tl.load({address}{masked})")
         if node.dtype is F32 and node.buffer.dtype is not F32:
             code = method(code, "to", "tl.float32")
-        self._assign(node, code, "x")
+        self._assign(node, code, "x", self.labels[node.buffer])
 
     def _store(self, scope: Write, masks: Counter[object]) -> None:
         store = scope.store
@@ -350,7 +375,9 @@ class _Writer:
         outside, self.part = self.part, Part(self.part.indent + "    ")
         taken = set(self.names.taken)
         lines = list(self._scopes(loop.body))
-        self.part, self.names.taken = outside, taken.union(self.parameters.by_dim.values(), self.axis_names.values())
+        self.part = outside
+        kept = (self.parameters.by_dim.values(), self.axis_names.values(), self.function_names.values())
+        self.names.taken = taken.union(*kept)  # names made inside are free again
         extent = self.parameters.code(loop.tile.extent).text
         self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
         self.part.lines.extend(line.removeprefix(outside.indent) for line in lines)
@@ -382,6 +409,28 @@ class _Writer:
             return call(self._helper(f"{node.kind}_or_nan"), body, axis, f"keep_dims={two}")
         code = call(f"tl.{node.kind}", body, axis, *keep)
         return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
+
+
+def wrapped(line: str) -> Iterator[str]:
+    """The line, or several where it is a call that is too long for one: an argument a line."""
+    opening = line.find("(")
+    if len(line) <= LINE_LENGTH or opening < 0 or not line.endswith(")"):
+        yield line
+        return
+    indent = line[: len(line) - len(line.lstrip())]
+    depth, start, parts = 0, opening + 1, []
+    for position in range(opening + 1, len(line) - 1):
+        depth += (line[position] in "([") - (line[position] in ")]")
+        if depth < 0:  # the first parenthesis closes before the end: no single call
+            yield line
+            return
+        if line[position] == "," and depth == 0:
+            parts.append(line[start:position].strip())
+            start = position + 1
+    parts.append(line[start:-1].strip())
+    yield line[: opening + 1]
+    yield from (f"{indent}    {part}," for part in parts)
+    yield f"{indent})"
 
 
 def is_narrow(dtype: DType) -> bool:

@@ -14,6 +14,8 @@ from irc.dtypes import DType
 
 COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(9)
 
+SMALLEST_NORMAL, LARGEST_SHORT = 2.0**-126, 3.4028234e38  # of f32
+
 TYPES = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
     "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "int1",
@@ -66,6 +68,10 @@ def number(value: object, dtype: DType) -> Code:
             return Code('float("nan")')
         if math.isinf(real):
             return Code('float("inf")' if real > 0 else 'float("-inf")')
+        if dtype.name != "f64" and 0 < abs(real) < SMALLEST_NORMAL:  # Triton would take it for a float64
+            return Code(f"tl.full((), {real!r}, {type_name(dtype)})")
+        if dtype.name != "f64" and abs(real) > LARGEST_SHORT:  # the shortest text may lie beyond the largest f32
+            real = float(value)  # type: ignore[arg-type]
         text = repr(real)
     elif dtype.name == "bool":
         text = "True" if value else "False"
@@ -120,13 +126,19 @@ class Parameters:
 
 
 class IndexText:
-    """Writes index expressions. `atom` gives the text of a variable or a loaded index, `helper` notes a function."""
+    """Writes index expressions. `atom` gives the text of a variable or a loaded index, `named` a name for a part that
+    may be needed again, `helper` notes that a function is used."""
 
     def __init__(
-        self, parameters: Parameters, atom: Callable[[Variable | Indirect], Code], helper: Callable[[str], str]
+        self,
+        parameters: Parameters,
+        atom: Callable[[Variable | Indirect], Code],
+        named: Callable[[Function, Code], Code],
+        helper: Callable[[str], str],
     ) -> None:
         self.parameters = parameters
         self.atom = atom
+        self.named = named
         self.helper = helper
 
     def code(self, index: Dim) -> Code:
@@ -139,6 +151,9 @@ class IndexText:
                                                  if is_size(atom.expr))])  # fmt: skip
             groups[varying] = groups.get(varying, 0) + fixed
         constant = groups.pop((), 0)
+        if isinstance(constant, int) and constant > 0 and all(map(is_negative, groups.values())):
+            terms = [(self._monomial(key), -scale) for key, scale in groups.items()]
+            return binary("-", SUM, Code(str(constant)), self._horner(terms))
         return self._offset(self._horner([(self._monomial(key), scale) for key, scale in groups.items()]), constant)
 
     def _monomial(self, monomial: tuple[tuple[Atom, int], ...]) -> Code:
@@ -157,7 +172,7 @@ class IndexText:
             result = arguments[0]
             for argument in arguments[1:]:
                 result = call("tl.minimum" if atom.kind == "min" else "tl.maximum", result, argument)
-            return result
+            return self.named(atom, result)
         if dims.bounds(atom.args[0])[0] < 0:
             return call(self.helper("floor_divide" if atom.kind == "//" else "floor_mod"), *arguments)
         return binary(atom.kind, PRODUCT, arguments[0], arguments[1])
@@ -199,6 +214,11 @@ class IndexText:
         if isinstance(constant, int) and constant < 0:
             return binary("-", SUM, text, Code(str(-constant)))
         return binary("+", SUM, text, self.parameters.code(constant))
+
+
+def plain(text: str) -> str:
+    """Text of the source that may stand in a docstring."""
+    return text.replace("\\", "/").replace('"', "'")
 
 
 def is_negative(scale: Dim) -> bool:

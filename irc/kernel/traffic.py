@@ -153,6 +153,11 @@ class _Count:
             if not guards and self._injective(address) and points >= size:
                 return size
             sizes.append((address, guards, points))
+        if len(sizes) == 1 and self._injective(sizes[0][0]):
+            address, guards, _ = sizes[0]
+            axes = variables(address)
+            if guard_variables(guards) <= axes:
+                return min(size, self._points(sorted(axes, key=lambda axis: axis.serial), guards))
         enumerable = size <= 8 * ENUMERATED and all(
             points <= ENUMERATED and not indirect_nodes((address, *(guard.index for guard in guards)))
             for address, guards, points in sizes
