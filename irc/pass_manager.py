@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol
 
 from irc.diagnostics import InternalError, IrcError, SourceSpan, fail
 from irc.ir import Module, Operation
-from irc.printer import print_module
+from irc.printer import print_module, save_text
 from irc.user_code import blaming, is_user_code
 
 Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximates"]
@@ -363,21 +363,27 @@ class PassManager:
         notes = [what, "".join(traceback.format_exception(error)[-2:]).rstrip()]
         help = "please report it"
         if before is not None and self.context.reproducers is not None:
-            folder = self._reproduce(index, stage, error, before, self.context.reproducers)
-            help = f"please report it with the files in {folder}"
+            repeated = dataclasses.replace(self.context, reproducers=None, statistics={})
+            PassManager(self.passes[:index], repeated).run(before)
+            rest = ",".join(map(str, self.passes[index:]))
+            command = f'irc opt module.irc -p "{rest}"\n# came from: {self.context.command}\n'
+            help = leave_reproducer(self.context.reproducers / f"reproducer-{stage}", before, command, error)
         return fail("internal.pass", f"the pass `{stage}` failed", notes=notes, help=help)
 
-    def _reproduce(self, index: int, stage: str, error: Exception, before: Module, folder: Path) -> Path:
-        repeated = dataclasses.replace(self.context, reproducers=None, statistics={})
-        PassManager(self.passes[:index], repeated).run(before)
-        target = folder / f"reproducer-{stage}"
-        target.mkdir(parents=True, exist_ok=True)
-        rest = ",".join(map(str, self.passes[index:]))
-        (target / "module.irc").write_text(print_module(before), encoding="utf-8")
-        (target / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        command = f'irc opt module.irc -p "{rest}"\n# came from: {self.context.command}\n'
-        (target / "command").write_text(command, encoding="utf-8")
-        return target
+
+def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:
+    """Write what repeats a failure of ours into a folder: the module with its weights, the command, the traceback.
+
+    Returns what the user is told about it, also where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_text(module, folder / "module.irc")
+        (folder / "command").write_text(command, encoding="utf-8")
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except (OSError, IrcError) as second:
+        return f"please report it (no reproducer could be written: {second})"
+    return f"please report it with the files in {folder}"
 
 
 def _dump_to_stderr(stage: str, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def kernels(
     if pipeline is not None or not has_kernels(module):
         module = opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
     sizes = representative_sizes(module.main, settings.dims)
-    compiled = find_backend("triton").compile_kernels(module, targets) if targets else {}
+    compiled = compile_for(module, targets) if targets else {}
     reports = []
     for operation in module.main.block:
         if operation.name == "kernel":
@@ -227,6 +228,27 @@ def kernels(
         kernels=tuple(reports),
         externs=calls,
     )
+
+
+def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each kernel takes on each target, by the kernel's name: registers, spills, shared memory.
+
+    No GPU is needed. A kernel that runs as host calls has no entry.
+    """
+    triton = find_backend("triton")
+    with tempfile.TemporaryDirectory(prefix="irc-kernels-") as folder:
+        program = triton.emit(module, Path(folder) / "artefact")
+        found = triton.compile_artefact(Path(folder) / "artefact", targets)
+    # The artefact has its kernels in the module's order, without those that it runs as host calls.
+    operations = [op for function in module.functions.values() for op in function.walk() if op.name == "kernel"]
+    written = [op.attributes["name"] for op in operations if op.attributes["name"] not in program.refused]
+    names = {launched.source.name: name for launched, name in zip(program.kernels, written, strict=True)}
+    compiled: dict[str, dict[str, Any]] = {}
+    for resources in found:
+        facts = asdict(resources)
+        kernel, target = names[facts.pop("kernel")], facts.pop("target")
+        compiled.setdefault(kernel, {})[target] = facts
+    return compiled
 
 
 def kernel_of(operation: Operation) -> Kernel:

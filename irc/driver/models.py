@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,8 @@ from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Symbol
-from irc.ir import Function, Module, clone_function
-from irc.pass_manager import Numerics, Pass, PassContext, parse_pipeline
-from irc.printer import save_text
+from irc.ir import Function, Module
+from irc.pass_manager import Numerics, Pass, PassContext, leave_reproducer, parse_pipeline
 from irc.user_code import blaming, is_reference, load_user_module, load_user_object
 from irc.verifier import verify
 
@@ -25,7 +23,7 @@ Sizes = Mapping[str, int]
 BACKENDS = ("onnx", "triton")
 CLEAN = "canonicalize,fold,cse,raise,canonicalize,cse,dce"
 # Pipelines with a name: `default` goes on to where a backend takes over, with kernels.
-ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,canonicalize,cse,dce,fuse,dce"}
+ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,canonicalize,fold,cse,dce,fuse,dce"}
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,8 @@ def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]
     except Exception as error:  # a bug of ours: told as one, with all that repeats it
         if settings.reproducers is None:
             raise
-        folder = settings.reproducers / f"reproducer-{step}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_text(module.clone(), folder / "module.irc")
-            (folder / "command").write_text(f"# {step}, in: {settings.command}\n", encoding="utf-8")
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        except (OSError, IrcError) as second:
-            help = f"please report it (no reproducer could be written: {second})"
-        else:
-            help = f"please report it with the files in {folder}"
+        command = f"# {step} of module.irc, in: {settings.command}\n"
+        help = leave_reproducer(settings.reproducers / f"reproducer-{step}", module.clone(), command, error)
         raise fail("internal.error", f"{step} failed: {type(error).__name__}: {error}", help=help) from error
 
 
@@ -187,11 +177,7 @@ def _from_python(reference: str) -> Module:
 def specialized(module: Module, sizes: Sizes) -> Module:
     """A copy in which symbols of the entry's signature are plain integers; their ranges are checked."""
     known_sizes(module.main, sizes)
-    copy = Module(module.name)
-    copy.source, copy.source_digest = module.source, module.source_digest
-    for function in module.functions.values():
-        copy.add(clone_function(function, sizes=sizes if function is module.main else None))
-    return copy
+    return module.clone(sizes)
 
 
 # -- sizes and inputs ------------------------------------------------------------------------------------------
