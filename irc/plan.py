@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from irc import dims
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.ir import Block, Function, Operation, Value
@@ -165,9 +164,7 @@ def is_free(operation: Operation) -> bool:
         return True
     if operation.name == "const":
         tensor = operation.attributes["value"]
-        return tensor.name is None and (
-            not tensor.shape or (dims.product(tensor.shape) <= INLINE_LIMIT and tensor.is_splat())
-        )
+        return tensor.name is None and (not tensor.shape or (tensor.size <= INLINE_LIMIT and tensor.is_splat()))
     if operation.name == "cast":
         before, after = operation.inputs[0].dtype, operation.attributes["to"]
         return bool(before.is_float and after.is_float and before.bits < after.bits)
@@ -367,7 +364,8 @@ class Dependencies:
         for operation in block:
             needed: dict[Operation, None] = {}
             for inner in operation.walk():
-                needed.update((value.operation, None) for value in inner.inputs if value.operation in self.number)  # type: ignore[misc]
+                made_by = [value.operation for value in inner.inputs]
+                needed.update((maker, None) for maker in made_by if maker in self.number)
                 for result in inner.results:
                     needed.update((births[symbol], None) for symbol in result.type.symbols() if symbol in births)
             needed.pop(operation, None)

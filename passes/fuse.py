@@ -291,7 +291,7 @@ def sort_block(block: Block) -> None:
         for inner in operation.walk():
             for value in inner.inputs:
                 if value.operation in order and value.operation is not operation:
-                    needs[operation].add(value.operation)  # type: ignore[arg-type]  # None is not in order
+                    needs[operation].add(value.operation)
             mentioned = [symbol for result in inner.results for symbol in result.type.symbols()]
             needs[operation].update(births[s] for s in mentioned if s in births and births[s] is not operation)
         if operation.has_effect:
