@@ -104,16 +104,19 @@ def check(
     return CheckReport(tuple(stages), label)
 
 
-Observed = tuple[dict[str, tuple[Operation, Any]], dict[str, Any]]
+# The values of a run, by function and name, in order of execution; in loops and repeated calls the last ones stay.
+Values = dict[tuple[str, str], tuple[Operation, Any]]
+Observed = tuple[Values, dict[str, Any]]
 
 
 def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) -> Observed:
-    """Run a module; returns each value of the entry by name with the operation that made it, and the outputs."""
-    values: dict[str, tuple[Operation, Any]] = {}
+    """Run a module; returns each value with the operation that made it, and the outputs."""
+    values: Values = {}
 
     def keep(operation: Operation, results: Sequence[Any]) -> None:
+        function = operation.function
         for result, array in zip(operation.results, results, strict=True):
-            values[result.name] = (operation, array)
+            values[function.name if function is not None else "", result.name] = (operation, array)
 
     outputs = interpreter.run(module, inputs, precision=precision, observe=keep)
     return values, outputs
@@ -163,22 +166,29 @@ def allowance(declared: Any, own: Any, truth: Any) -> float:
     return ALLOWANCE * max(relative_error(own, truth), LEAST_UNITS / ALLOWANCE * unit)
 
 
-def first_part(
-    values: Mapping[str, tuple[Operation, Any]],
-    truth: Mapping[str, tuple[Operation, Any]],
-    imported: Mapping[str, tuple[Operation, Any]],
-) -> str | None:
+def first_part(values: Values, truth: Values, imported: Values) -> str | None:
     """The first operation, in order of execution, whose value is further from f64 than its type explains.
 
-    Values correspond by name: names are stable through passes. A value that only the later stage has is passed over.
+    Values correspond by name: names are stable through passes. A value that only the later stage has, or that has
+    another type there, is passed over.
     """
-    for name, (operation, value) in values.items():
-        if name not in truth or operation.name in ("const", "return", "yield"):
+    for key, (operation, value) in values.items():
+        if key not in truth or key not in imported or operation.name == "const":
             continue
-        own = imported[name][1] if name in imported else value
-        if relative_error(value, truth[name][1]) > allowance(value, own, truth[name][1]):
-            made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
+        own = imported[key][1]
+        if (value.shape, value.dtype) != (own.shape, own.dtype):
+            continue
+        if relative_error(value, truth[key][1]) > allowance(value, own, truth[key][1]):
+            function, name = key
+            called = f"@{function}, " if len({function for function, _ in values}) > 1 else ""
             inside = operation.parent
             kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
-            return f"{kernel}%{name} = {operation.name}{made}"
+            made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
+            new = [operand.operation for operand in operation.inputs if (function, operand.name) not in truth]
+            reads = "".join(
+                f", which reads %{other.results[0].name} = {other.name}, made by {other.location.made_by[-1]}"
+                for other in new
+                if other is not None and other.location.made_by
+            )
+            return f"{called}{kernel}%{name} = {operation.name}{made}{reads}"
     return None

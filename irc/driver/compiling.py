@@ -245,7 +245,7 @@ def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, A
     names = {launched.source.name: name for launched, name in zip(program.kernels, written, strict=True)}
     compiled: dict[str, dict[str, Any]] = {}
     for resources in found:
-        facts = asdict(resources)
+        facts = {name: fact for name, fact in asdict(resources).items() if fact != ""}
         kernel, target = names[facts.pop("kernel")], facts.pop("target")
         compiled.setdefault(kernel, {})[target] = facts
     return compiled

@@ -21,7 +21,7 @@ TOPICS = ("ops", "passes", "rules", "targets", "codes", "pipelines")
 def doc(name: str = "") -> str:
     """The page of `name`; without a name, what there are pages of. Raises `usage.doc` for an unknown name."""
     if not name:
-        return f"irc doc NAME: an operation, pass, rule or code; or one of: {', '.join(TOPICS)}"
+        return f"irc doc NAME: an operation, pass, rule, target or code; or one of: {', '.join(TOPICS)}"
     pages = {
         "ops": list_ops,
         "passes": list_passes,
@@ -40,7 +40,10 @@ def doc(name: str = "") -> str:
         return f"{name}: {verifier.RULES[name]}"
     if name in CODES or name in RULES:
         return explain_code(name)
-    known = [*ops.TABLE, *pass_names(), *verifier.RULES, *RULES, *CODES, *TOPICS]
+    targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
+    if name in BACKENDS or name in targets:
+        return target_page(name)
+    known = [*ops.TABLE, *pass_names(), *verifier.RULES, *RULES, *CODES, *TOPICS, *BACKENDS, *targets]
     close = difflib.get_close_matches(name, known, n=3)
     raise fail(
         "usage.unknown_name",
@@ -87,6 +90,20 @@ def pass_page(name: str) -> str:
     if name == "fuse":
         lines += ["", list_rules()]
     return "\n".join(lines)
+
+
+def target_page(name: str) -> str:
+    """A backend, or one of its targets: what it writes, what it compiles for, the passes before it."""
+    pages = []
+    for backend in BACKENDS:
+        module = find_backend(backend)
+        if name not in (backend, *module.TARGETS):
+            continue
+        usage = f"--backend {backend}" + (f" --target {name}" if name != backend else "")
+        lines = [f"{name}: irc compile MODEL {usage}", "", inspect.cleandoc(module.__doc__ or ""), ""]
+        lines += [inspect.cleandoc(module.Target.__doc__ or ""), "", f"  targets: {', '.join(module.TARGETS)}"]
+        pages.append("\n".join([*lines, f"  pipeline: {module.PIPELINE}"]))
+    return "\n\n".join(pages)
 
 
 def place_of(thing: Any) -> tuple[str, int]:

@@ -54,10 +54,13 @@ class Settings:
         Raises `usage.backend` for a target that the backend has not, and what loading a file raises.
         """
         backend = find_backend(backend_name)
-        targets = [backend.Target(name) for name in self.targets] or [backend.Target()]
+        for name in self.targets:
+            if name not in backend.TARGETS:
+                raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
+                           expected=", ".join(backend.TARGETS))  # fmt: skip
         return PassContext(
             numerics=self.numerics,
-            target=targets[0],
+            target=backend.Target(self.targets[0]) if self.targets else backend.Target(),
             loaded=[load_user_module(path) for path in self.loads],
             sizes=self.dims,
             reproducers=self.reproducers,

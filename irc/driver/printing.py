@@ -7,6 +7,7 @@ from pathlib import Path
 
 from irc import printer
 from irc.diagnostics import fail
+from irc.dims import Symbol
 from irc.driver.compiling import host_operations, kernel_of, operation_bytes
 from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
 from irc.ir import Function, Module, Operation
@@ -90,11 +91,21 @@ def summarize(module: Module, settings: Settings) -> str:
     calls = len(host_operations(module))
     shown = f" at {', '.join(f'{s.name}={size}' for s, size in sizes.items())}" if sizes else ""
     lines = [f"@{function.name} {before} ops -> {len(kernels)} kernels, {calls} host calls{shown}"]
+    outputs = zip(function.output_names, function.returned, strict=True)
+    lines += [f"  input   {value.name}: {value.type}" for value in function.arguments]
+    lines += [f"  output  {name}: {value.type}" for name, value in outputs]
+    lines += [f"  symbol  {symbol_range(symbol)}" for symbol in function.symbols.values()]
     for name, kind, content, size, location in rows:
         place = str(location) if location.known else ""
         row = f"  {shorten(name, 28):28} {kind:12} {shorten(content, 44):44} {format_bytes(size):>9}  {place}"
         lines.append(row.rstrip())
     return "\n".join(lines)
+
+
+def symbol_range(symbol: Symbol) -> str:
+    """`S in [16, 1024], a multiple of 16`."""
+    multiple = f", a multiple of {symbol.multiple}" if symbol.multiple > 1 else ""
+    return f"{symbol.name} in [{symbol.low}, {symbol.high}]{multiple}"
 
 
 def shorten(text: str, width: int) -> str:
