@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from irc import diagnostics, dims
@@ -71,7 +72,7 @@ def explain_code(text: str) -> str:
 def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
     """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
     imported = load(source, specialize=settings.specialize)
-    compiled = compiled_module(source, pipeline, settings)
+    compiled = compiled_module(imported, pipeline, settings)
     lines = []
     before = find_value(imported, name)
     if before is not None:
@@ -87,25 +88,34 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
     operation = after.operation
     if operation is None:
         return "\n".join([*lines, "  input     read by " + ", ".join(user.name for user in after.users())])
-    lines += [f"  rewritten {step}" for step in operation.location.made_by]
-    if operation.name == "kernel":
-        members = [inner.name for inner in operation.regions[0].block if not inner.definition.is_terminator]
-        lines.append(
-            f"  kernel    @{operation.attributes['name']} ({operation.attributes['kind']}): {', '.join(members)}"
-        )
-        text = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
-        stored = [line.strip() for line in text.splitlines() if "tl.store(" in line]
-        index = operation.results.index(after)
-        lines.append(f"  generated {stored[min(index, len(stored) - 1)]}")
+    kernel = operation if operation.name == "kernel" else operation.parent
+    steps = [*operation.location.made_by, *(kernel.location.made_by if kernel is not None else ())]
+    lines += [f"  rewritten {step}" for step in dict.fromkeys(steps)]
+    if kernel is not None and kernel.name == "kernel":
+        inside = [inner.name for inner in kernel.regions[0].block if not inner.definition.is_terminator]
+        members = ", ".join(name for name in inside if name != "const")
+        lines.append(f"  kernel    @{kernel.attributes['name']} ({kernel.attributes['kind']}): {members}")
+        lines.append(f"  generated {generated_line(kernel, after)}")
+    elif is_free(operation):
+        lines.append(f"  view      {operation.name}: kernels read through it")
     else:
-        lines.append(
-            f"  host call {describe(operation)}" if not is_free(operation) else f"  view      {operation.name}"
-        )
+        lines.append(f"  host call {describe(operation)}")
     return "\n".join(lines)
 
 
-def compiled_module(source: Source, pipeline: str | None, settings: Settings) -> Module:
-    module = load(source, specialize=settings.specialize)
+def generated_line(operation: Operation, value: Value) -> str:
+    """The line of a kernel's Triton source that stores or names a value of it, a result or one inside."""
+    text = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
+    lines = [line.strip() for line in text.splitlines()]
+    stores = [line for line in lines if "tl.store(" in line]
+    if value in operation.results:
+        return stores[min(operation.results.index(value), len(stores) - 1)]
+    name = re.sub(r"\W", "_", value.name)
+    named = [line for line in lines if re.match(rf"{re.escape(name)}(_\d+)? = ", line)]
+    return named[0] if named else "has no line of its own: it is written inside the expression that uses it"
+
+
+def compiled_module(module: Module, pipeline: str | None, settings: Settings) -> Module:
     if has_kernels(module) and pipeline is None:
         return module
     return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
@@ -131,7 +141,7 @@ def place_of(value: Value) -> str:
 
 def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
     """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
-    from irc.passes.fuse import Fuse, find_policy, propose  # a pass is asked for its plan, not for its result
+    from irc.passes.fuse import Fuse, propose  # a pass is asked for its plan, not for its result
 
     context = settings.context("triton")
     passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
@@ -141,7 +151,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     module = load(source, specialize=settings.specialize)
     PassManager(passes[:stop], context).run(module)
     function = module.main
-    chosen = find_policy(fuse.policy, context)
+    chosen = fuse.chosen(context)
     plan = propose(function, chosen, context, fuse.proposals(function, context))
     sides: list[Group] = []
     for name in (first, second):
@@ -158,7 +168,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     if dependencies.number[sides[0].members[-1]] > dependencies.number[sides[1].members[-1]]:
         sides.reverse()
     merged = hull(sides[0], sides[1], "explain", dependencies)
-    refusal = merged if isinstance(merged, Refusal) else legal(merged)
+    refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:
         statement = RULES[refusal.rule][2] if refusal.rule in RULES else ""
