@@ -6,9 +6,13 @@ address, that each output element is stored once, and that the byte model predic
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,18 +20,21 @@ import pytest
 
 pytest.importorskip("triton")
 
-from irc import dtypes, ops
+from irc import dtypes, interpreter, ops
+from irc.backends.triton import emit
+from irc.diagnostics import IrcError
 from irc.ir import Value
 from tests import triton_harness as harness
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True)
+class Case:
     name: str
     function: Callable[..., Any]
     types: tuple[str, ...]
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int] = field(default_factory=dict)
     tolerance: float = 1e-6
 
 
@@ -305,3 +312,189 @@ def test_real_tiles(case: Case, tmp_path: Path) -> None:
     """The tiles that a GPU gets: more programs, ragged ones at the end of each axis."""
     run = harness.run(case.function, *case.types, folder=tmp_path / "model", sizes=case.sizes, real_tiles=True)
     check(run, case.tolerance)
+
+
+# -- the artefact ----------------------------------------------------------------------------------------------
+
+
+def mixed(x: Value, w: Value, s: Value, b: Value) -> Value:
+    """A host call between two kernels."""
+    return ops.softmax(ops.matmul(ops.layer_norm(x, s, b), w), axis=-1)
+
+
+MIXED = ("f32[B, 24]", "f32[24, 10]", "f32[24]", "f32[24]")
+
+
+def fused_mixed() -> Any:
+    from irc.backends.triton import PIPELINE, Target
+    from irc.op import trace
+    from irc.pass_manager import PassContext, PassManager
+
+    module = trace(mixed, *MIXED)
+    PassManager(PIPELINE, PassContext(target=Target())).run(module)
+    return module
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**inherited, **environment}, check=False
+    )
+
+
+def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:
+    run = harness.run(fused_mixed(), folder=tmp_path / "model", fuse=False, sizes={"B": 9})
+    check(run, 1e-5)
+    assert [launch.name for launch in run.launches] and run.program.host_calls == ["matmul"]
+    assert len(run.launches) == 2
+
+
+def test_the_folder_runs_without_irc(tmp_path: Path) -> None:
+    emit(fused_mixed(), tmp_path / "model.triton")
+    inputs = harness.random_inputs(fused_mixed(), {"B": 4})
+    np.savez(tmp_path / "in.npz", **inputs)
+    # irc cannot be imported: a package of that name which fails stands in its way.
+    (tmp_path / "irc").mkdir()
+    (tmp_path / "irc" / "__init__.py").write_text("raise ImportError('irc is not needed')")
+    done = run_python(
+        str(tmp_path / "model.triton"), "--input", str(tmp_path / "in.npz"), "--output", str(tmp_path / "out.npz"),
+        PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "interpreted: no GPU" in done.stderr
+    with np.load(tmp_path / "out.npz") as outputs:
+        (found,) = (outputs[name] for name in outputs.files)
+    (expected,) = interpreter.run(fused_mixed(), inputs).values()
+    assert harness.relative_error(found, expected) < 1e-5
+
+
+def test_wrong_inputs_are_named(tmp_path: Path) -> None:
+    emit(fused_mixed(), tmp_path / "model")
+    inputs = harness.random_inputs(fused_mixed(), {"B": 4})
+    artefact = harness.load_artefact(tmp_path / "model")
+    model = artefact.load()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({**inputs, "x": inputs["x"].astype(np.float64)}, "'x' is float64, expected float32"),
+        ({**inputs, "x": inputs["x"][:, :5]}, "'x' has extent 5 in axis 1, expected 24"),
+        ({**inputs, "x": inputs["x"][0]}, "'x' has shape"),
+        ({**inputs, "x": inputs["x"][:0]}, "B .* is 0, expected"),
+        ({**inputs, "y": inputs["x"]}, "there is no input 'y'"),
+        ({"x": inputs["x"]}, "input 'w' is missing"),
+    ]
+    for arrays, message in wrong:
+        with pytest.raises(artefact.ArtefactError, match=message):
+            model.run(arrays)
+
+
+def test_writing_needs_neither_torch_nor_triton(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['triton'] = None\n"
+        "from irc import ops; from irc.op import trace; from irc.backends.triton import emit\n"
+        f"emit(trace(lambda x: ops.relu(x), 'f32[B, 4]'), {str(tmp_path / 'model')!r})"
+    )
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_artefacts_do_not_depend_on_hashing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from irc.backends.triton import emit; from tests.test_triton import fused_mixed\n"
+        "emit(fused_mixed(), sys.argv[1])"
+    )
+    for seed in ("1", "2"):
+        done = run_python("-c", code, str(tmp_path / seed), PYTHONHASHSEED=seed)
+        assert done.returncode == 0, done.stderr
+    for path in sorted((tmp_path / "1").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "2" / path.relative_to(tmp_path / "1")).read_bytes(), path
+
+
+def test_nothing_of_anybody_else_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(IrcError, match=r"file\.exists|exists"):
+        emit(fused_mixed(), folder)
+    assert (folder / "thesis.tex").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    emit(fused_mixed(), tmp_path / "other")
+    emit(fused_mixed(), tmp_path / "other")  # its own may be
+
+
+def test_int8_weights_stay_int8(tmp_path: Path) -> None:
+    from irc.op import const, trace
+    from irc.weights import Tensor
+
+    weight = np.random.default_rng(0).integers(-128, 127, (16, 8)).astype(np.int8)
+
+    def function(x: Value) -> Value:
+        wide = ops.cast(const(value=Tensor.of(weight, name="w")), to=dtypes.F32)
+        return ops.add(x, ops.mul(wide, 0.01))
+
+    run = harness.run(trace(function, "f32[16, 8]"), folder=tmp_path / "model")
+    check(run, 1e-6)
+    size = (tmp_path / "model" / "weights.safetensors").stat().st_size
+    assert size < weight.size + 400
+
+
+def test_what_triton_lacks_runs_on_the_host(tmp_path: Path) -> None:
+    run = harness.run(lambda x: ops.tanh(x), "f64[3, 5]", folder=tmp_path / "model")
+    assert not run.launches and list(run.program.refused) == ["fused"]
+    assert harness.relative_error(*[next(iter(r.values())) for r in (run.outputs, run.expected)]) < 1e-12
+
+
+# -- golden sources and GPU targets ----------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "golden"
+SHOWN = ("add_bias", "transpose", "pad", "concat", "rope", "gather_rows", "softmax", "softmax_looped", "softmax_masked",
+         "layer_norm", "layer_norm_heads", "embed_norm", "argmax", "max_columns")  # fmt: skip
+
+
+def source_of(case: Case) -> str:
+    from irc.backends.triton.artefact import kernels_text
+    from irc.backends.triton.program import write_program
+    from irc.op import trace
+
+    module = harness.kernelize(trace(case.function, *case.types), case.name)
+    return kernels_text(write_program(module).kernels)
+
+
+@pytest.mark.parametrize("case", [case for case in STRUCTURES if case.name in SHOWN], ids=lambda case: case.name)
+def test_golden(case: Case, update: bool) -> None:
+    """The source of these kernels, read by people: `pytest --update` rewrites it."""
+    path, text = GOLDEN / f"{case.name}.py", source_of(case)
+    if update:
+        GOLDEN.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    assert path.read_text("utf-8") == text
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
+def test_compiles_without_spills(case: Case, tmp_path: Path) -> None:
+    from irc.backends.triton import compile_artefact
+    from irc.op import trace
+
+    emit(harness.kernelize(trace(case.function, *case.types)), tmp_path / "model")
+    for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
+        assert not found.error, found
+        assert found.fits and not found.spilled_bytes, found
+
+
+@pytest.mark.slow
+def test_every_function_compiles(tmp_path: Path) -> None:
+    from irc.backends.triton import compile_artefact
+    from irc.op import trace
+
+    def function(x: Value, y: Value, n: Value, m: Value) -> tuple[Value, ...]:
+        results = [ops.lookup(name)(x) for name in UNARY] + [ops.lookup(name)(x, y) for name in BINARY]
+        for rounding in ("trunc", "floor"):
+            results += [ops.div(n, m, rounding=rounding), ops.mod(n, m, rounding=rounding)]
+        results += [ops.shift_left(n, m), ops.shift_right(n, m), ops.sign(n), ops.cast(x, to=dtypes.I8)]
+        return (*results, ops.cast(x, to=dtypes.I16, saturate=False), ops.reduce_prod(x, axes=(0,)))
+
+    module = harness.kernelize(trace(function, "f32[300]", "f32[300]", "i32[300]", "i32[300]"))
+    emit(module, tmp_path / "model")
+    for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
+        assert not found.error, found

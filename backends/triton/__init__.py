@@ -20,7 +20,6 @@ from irc.backends.triton.text import identifier
 from irc.ir import Operation
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
-from irc.op import OperationDefinition
 
 PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,canonicalize,fold,cse,dce,fuse,dce"
 CONTROL = frozenset(
@@ -32,8 +31,7 @@ def takes(operation: Operation) -> bool:
     """Whether an operation stays whole: PyTorch or a control structure has it, or its body can be one kernel."""
     if operation.name in HOST or operation.name in CONTROL:
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
-    definition = operation.definition
-    if not isinstance(definition, OperationDefinition) or not definition.is_named:
+    if not operation.definition.is_named:
         return False
     try:
         Steps([operation])

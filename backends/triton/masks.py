@@ -20,6 +20,7 @@ from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, indirect
 from irc.kernel.flood import identity
 
 UNKNOWN = None
+FINITE = "finite"  # a number that is neither infinite nor NaN
 SWEEPS = 2
 
 
@@ -81,7 +82,15 @@ def candidates(dtype: DType) -> list[Any]:
 
 
 def same(found: Any, wanted: Any) -> bool:
-    return found is not UNKNOWN and bool(found == wanted)
+    return found is not UNKNOWN and found is not FINITE and bool(found == wanted)
+
+
+def is_finite(found: Any) -> bool:
+    return found is FINITE or (found is not UNKNOWN and bool(np.isfinite(found)))
+
+
+def is_infinite(found: Any) -> bool:
+    return found is not UNKNOWN and found is not FINITE and bool(np.isinf(found))
 
 
 class _Lanes:
@@ -113,12 +122,17 @@ def applied(node: Node, operands: list[Any]) -> Any:
         return node.value
     if not isinstance(node, Apply) or node.name == "round_to":
         return operands[0] if isinstance(node, Apply) else UNKNOWN
-    if node.name == "select" and operands[0] is not UNKNOWN:
+    if node.name == "select" and operands[0] is not UNKNOWN and operands[0] is not FINITE:
         return operands[1] if operands[0] else operands[2]
+    if node.name == "select" and all(is_finite(operand) for operand in operands[1:]):
+        return FINITE
+    if node.name == "add" and any(is_infinite(operand) for operand in operands):
+        infinite, other = operands if is_infinite(operands[0]) else reversed(operands)
+        return infinite if is_finite(other) or same(infinite, other) else UNKNOWN
     if node.name == "sub" and subtracts_maximum(node) and same(operands[0], -np.inf):
         # Elsewhere the maximum is finite, or it is NaN or infinite and then the whole row comes out as NaN anyway.
         return operands[0]
-    if any(operand is UNKNOWN for operand in operands):
+    if any(operand is UNKNOWN or operand is FINITE for operand in operands):
         return UNKNOWN
     attributes = dict(node.attributes)
     (value,) = ops.lookup(node.name).evaluate([np.asarray(operand) for operand in operands], attributes)

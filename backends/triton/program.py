@@ -223,7 +223,6 @@ class _FunctionWriter:
 
     def _host_call(self, operation: Operation) -> None:
         definition = operation.definition
-        assert isinstance(definition, OperationDefinition)
         dtypes = [value.dtype for value in (*operation.inputs, *operation.results)]
         unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES]
         if unknown or (operation.name not in HOST and not definition.is_named):

@@ -96,14 +96,14 @@ def derive(
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
     if not stored:
         raise Refusal("fuse.unstored_value", "F3", "nothing outside reads a result of the group", ())
-    first: Refusal | None = None
+    refusals: list[Refusal] = []
     for anchor in anchors(steps, stored):
         try:
             return _assemble(steps, stored, Flood(steps, anchor), numerics == "exact", recompute)
         except Refusal as refusal:
-            first = first or refusal
-    assert first is not None
-    raise first
+            refusals.append(refusal)
+    # That an anchor does not reach a root says less than what would be wrong if it did.
+    raise next((refusal for refusal in refusals if refusal.rule != "F4"), refusals[0])
 
 
 def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:

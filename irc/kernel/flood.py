@@ -226,10 +226,20 @@ class Trace:
         register = register_type(slot.type.dtype)
         if step.name == "cast" and operands[0].dtype is register:
             return self._round(operands[0], slot)
+        known = folded(step, operands, register)
+        if known is not None:
+            return self.graph.constant(register, known)
+        if step.name in ("bitwise_and", "bitwise_or") and register is BOOL:
+            neutral = step.name == "bitwise_and"
+            operands = [node for node in operands if not (isinstance(node, Constant) and node.value == neutral)]
+            if len(operands) == 1:
+                return operands[0]
         attributes = step.attributes
-        if step.name == "bitcast" and slot.type.dtype is not register:
-            message = f"the bits of {slot.type.dtype} are not those it is computed in (%{slot.name})"
-            raise Refusal("fuse.numerics", "F13", message, (slot.name,))
+        if step.name == "bitcast":
+            for end in (step.inputs[0], slot):
+                if register_type(end.type.dtype) is not end.type.dtype:
+                    message = f"the bits of {end.type.dtype} are not those it is computed in (%{end.name})"
+                    raise Refusal("fuse.numerics", "F13", message, (end.name,))
         return self._round(self.graph.apply(step.name, register, operands, attributes, slot.name), slot)
 
     def _source(self, step: Step, slot: Slot, coordinates: Coordinates) -> Node:
@@ -352,6 +362,24 @@ class Trace:
                 node = self.graph.apply("select", node.dtype, (negative, wrapped, node), hint=node.hint)
                 index = Indirect(node, -ANY_INDEX, ANY_INDEX).expr
         return self.node(source, (*before, index, *after), guards)
+
+
+COMPARISONS = {"less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal}
+
+
+def folded(step: Step, operands: Sequence[Node], dtype: DType) -> Any:
+    """The value of an operation on constants, or of a comparison of indices that their bounds decide; else None."""
+    if all(isinstance(node, Constant) for node in operands):
+        arrays = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
+        (value,) = step.definition.evaluate(arrays, step.attributes)
+        return np.asarray(value).astype(dtype.numpy)[()]
+    name, indices = step.name, [as_index(node) for node in operands]
+    if name in ("greater", "greater_equal"):
+        name, indices = {"greater": "less", "greater_equal": "less_equal"}[name], indices[::-1]
+    if name in COMPARISONS and indices[0] is not None and indices[1] is not None:
+        answer = COMPARISONS[name](indices[0], indices[1])
+        return None if answer is None else np.bool_(answer)
+    return None
 
 
 def feeds_computation(slot: Slot) -> bool:

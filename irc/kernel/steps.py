@@ -133,7 +133,6 @@ class Steps:
     def _add(self, operation: Operation, operands: list[Slot | None]) -> list[Slot]:
         """Add one operation, or its body; returns the slots of its results."""
         definition = operation.definition
-        assert isinstance(definition, OperationDefinition)
         if definition.is_named:
             types = [None if operand is None else operand.type for operand in operands]
             body = definition.body(types, operation.attributes)

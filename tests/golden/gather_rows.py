@@ -1,0 +1,17 @@
+"""The kernels, as Triton source. BLOCK sizes are chosen at the launches in program.py."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gather_rows(x_ptr, i_ptr, out_ptr, v28_S, BLOCK_I: tl.constexpr):
+    """out f32[4, S, 7] from x f32[50, 7], i i64[4, S]."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    s = i // 7
+    i_inside = i < v28_S
+    k = i % 7
+    i_1 = tl.load(i_ptr + s, mask=i_inside, other=0)
+    i_1_1 = tl.where(i_1 < 0, i_1 + 50, i_1)
+    x = tl.load(x_ptr + i_1_1 * 7 + k, mask=i_inside & (i_1_1 >= 0) & (i_1_1 < 50), other=0.0)
+    tl.store(out_ptr + s * 7 + k, x + 1.0, mask=i_inside)

@@ -1,0 +1,304 @@
+"""Kernels as data: index maps, axes, nests, the byte model, and why groups are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc import dims, dtypes, ops
+from irc.dims import Variable
+from irc.index_map import Guard, View, delinearize, in_bounds, linearize, pull, push, reshape, restrict
+from irc.index_map import Point as FloodPoint
+from irc.ir import Operation, Value
+from irc.kernel import Kernel, Loop, Refusal, count, derive
+from irc.op import trace
+from irc.types import TensorType, static_type
+
+
+def members(function: Callable[..., Any], *types: str) -> list[Operation]:
+    block = trace(function, *types).main.block
+    return [operation for operation in block if not operation.definition.is_terminator]
+
+
+def kernel(function: Callable[..., Any], *types: str, **options: Any) -> Kernel:
+    return derive(members(function, *types), **options)
+
+
+def extents(kernel: Kernel) -> list[tuple[str, bool]]:
+    return [(str(axis.extent), axis.reduced) for axis in kernel.axes]
+
+
+def refusal(function: Callable[..., Any], *types: str, **options: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        kernel(function, *types, **options)
+    return caught.value
+
+
+# -- index maps ------------------------------------------------------------------------------------------------
+
+
+def axes_of(shape: Sequence[int]) -> list[Variable]:
+    return [Variable(f"x{position}", extent) for position, extent in enumerate(shape)]
+
+
+def moved(view: View, array: np.ndarray) -> np.ndarray:
+    """What a view does to an array, element by element through `pull`."""
+    shape = view.results[view.result].static_shape()
+    axes = axes_of(shape)
+    pieces = pull(view, tuple(axis.expr for axis in axes))
+    result = np.full(shape, -1, array.dtype)
+    for point in np.ndindex(*shape):
+        environment = dict(zip(axes, map(int, point), strict=True))
+        for piece in pieces:
+            inside = all(0 <= dims.evaluate(g.index, environment) < dims.evaluate(g.extent, {}) for g in piece.guards)
+            if inside and piece.operand == 0:
+                result[point] = array[tuple(dims.evaluate(c, environment) for c in piece.coordinates)]
+                break
+    return result
+
+
+VIEWS: list[tuple[str, dict[str, Any], str, Callable[[np.ndarray], np.ndarray]]] = [
+    ("reshape", {"shape": (6, 10)}, "f32[4, 3, 5]", lambda x: x.reshape(6, 10)),
+    ("reshape", {"shape": (4, 15, 1)}, "f32[4, 3, 5]", lambda x: x.reshape(4, 15, 1)),
+    ("reshape", {"shape": (2, 2, 5, 3)}, "f32[4, 3, 5]", lambda x: x.reshape(2, 2, 5, 3)),
+    ("transpose", {"permutation": (2, 0, 1)}, "f32[4, 3, 5]", lambda x: x.transpose(2, 0, 1)),
+    ("expand", {"shape": (2, 4, 3)}, "f32[4, 1]", lambda x: np.broadcast_to(x, (2, 4, 3))),
+    ("slice", {"starts": (1, 0), "stops": (4, 9), "steps": (1, 3)}, "f32[5, 10]", lambda x: x[1:4, 0:9:3]),
+    ("reverse", {"axes": (1,)}, "f32[2, 5]", lambda x: x[:, ::-1]),
+    ("pad", {"low": (0, 2), "high": (1, 0), "mode": "constant"}, "f32[2, 3]",
+     lambda x: np.pad(x, [(0, 1), (2, 0)], constant_values=-1)),
+    ("pad", {"low": (0, 2), "high": (1, 1), "mode": "reflect"}, "f32[2, 3]",
+     lambda x: np.pad(x, [(0, 1), (2, 1)], mode="reflect")),
+    ("pad", {"low": (3, 2), "high": (1, 1), "mode": "wrap"}, "f32[2, 3]",
+     lambda x: np.pad(x, [(3, 1), (2, 1)], mode="wrap")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "attributes", "type_", "expected"), VIEWS, ids=lambda part: str(part)[:24])
+def test_pull(name: str, attributes: dict[str, Any], type_: str, expected: Callable[[np.ndarray], np.ndarray]) -> None:
+    operand = static_type(type_)
+    array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
+    result = TensorType(dtypes.F32, expected(array).shape)
+    np.testing.assert_array_equal(moved(View(name, attributes, (operand,), (result,)), array), expected(array))
+
+
+@pytest.mark.parametrize(("name", "attributes", "type_", "expected"), VIEWS[:7], ids=lambda part: str(part)[:24])
+def test_push_inverts_pull(
+    name: str, attributes: dict[str, Any], type_: str, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    operand = static_type(type_)
+    axes = axes_of(operand.static_shape())
+    array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
+    wanted = expected(array)
+    view = View(name, attributes, (operand,), (TensorType(dtypes.F32, wanted.shape),))
+    point = push(view, 0, FloodPoint(tuple(axis.expr for axis in axes)))
+    assert point is not None
+    if not point.complete:
+        assert name == "expand"
+        return
+    seen = np.full(wanted.shape, -1.0, np.float32)
+    for place in np.ndindex(*operand.static_shape()):
+        environment = dict(zip(axes, map(int, place), strict=True))
+        if all(0 <= dims.evaluate(g.index, environment) < dims.evaluate(g.extent, {}) for g in point.guards):
+            seen[tuple(dims.evaluate(c, environment) for c in point.coordinates if c is not None)] = array[place]
+    np.testing.assert_array_equal(seen, wanted)
+
+
+def test_reshape_maps_equal_prefixes_apart() -> None:
+    batch, sequence = dims.symbol("B"), dims.symbol("S")
+    b, s, k = Variable("b", batch.expr), Variable("s", sequence.expr), Variable("k", 768)
+    before, after = (batch.expr, sequence.expr, 768), (batch.expr, sequence.expr, 12, 64)
+    assert reshape((b.expr, s.expr, k.expr), before, after) == (b.expr, s.expr, k.expr // 64, k.expr % 64)
+    back = reshape(reshape((b.expr, s.expr, k.expr), before, after), after, before)
+    assert back == (b.expr, s.expr, k.expr)
+
+
+def test_linearize_and_delinearize_are_inverse() -> None:
+    i, j = Variable("i", 6), Variable("j", 35)
+    assert delinearize(linearize((i.expr, j.expr), (6, 35)), (6, 35)) == (i.expr, j.expr)
+
+
+def test_bounds_are_proven_under_guards() -> None:
+    j = Variable("j", 10)
+    guard = Guard(j.expr - 2, 5)
+    assert not in_bounds(j.expr - 2, 5, ())
+    assert in_bounds(j.expr - 2, 5, (guard,))
+    assert in_bounds((j.expr - 2) // 2, 3, (guard,))
+    assert not in_bounds(j.expr - 1, 5, (guard,))
+    other = Guard(Variable("k", 4).expr - 1, 2)
+    assert restrict((j.expr - 2,), (5,), (other, guard)) == (guard,)
+    assert restrict((j.expr - 1,), (5,), (guard,)) == (Guard(j.expr - 1, 5),)
+
+
+# -- structure -------------------------------------------------------------------------------------------------
+
+
+def test_pointwise_axes_merge() -> None:
+    derived = kernel(lambda x, y: ops.add(x, y), "f32[B, S, 64]", "f32[B, S, 64]")
+    assert extents(derived) == [("64*B*S", False)]
+    assert derived.kind == "pointwise" and not derived.looped
+
+
+def test_softmax_loads_each_element_once() -> None:
+    derived = kernel(lambda x: ops.softmax(x, axis=-1), "f32[B, 12, S, 100]")
+    assert extents(derived) == [("12*B*S", False), ("100", True)]
+    assert len(derived.loads) == 1
+    sizes = {symbol: 3 for symbol in derived.symbols}
+    elements = 3 * 12 * 3 * 100
+    assert count(derived, sizes).loaded_bytes == 2 * 4 * elements == count(derived, sizes).distinct_bytes
+
+
+def test_long_rows_are_looped_over() -> None:
+    derived = kernel(lambda x: ops.softmax(x, axis=-1), "f32[4, 100000]")
+    assert derived.looped
+    assert sum(isinstance(scope, Loop) for scope in derived.nest) == 3
+    assert count(derived, {}).loaded_bytes == 4 * 4 * 100000 * 4  # three passes and the store
+    assert count(derived, {}).distinct_bytes == 2 * 4 * 100000 * 4
+
+
+def test_a_view_behind_a_norm_does_not_recompute_it() -> None:
+    def function(x: Value, scale: Value, bias: Value) -> Value:
+        heads = ops.reshape(ops.layer_norm(x, scale, bias), shape=(8, 16, 12, 64))
+        return ops.transpose(heads, permutation=(0, 2, 1, 3))
+
+    derived = kernel(function, "f16[8, 16, 768]", "f16[768]", "f16[768]")
+    assert [reduced for _, reduced in extents(derived)] == [False, False, True]
+    assert not derived.recomputes_reduction and derived.numerics == "exact"  # the body casts, and back at its end
+    x, scale, bias = derived.inputs
+    assert [value.name for value in (x, scale, bias)] == ["x", "scale", "bias"]
+
+
+def test_reduced_axes_are_flattened() -> None:
+    derived = kernel(lambda x: ops.instance_norm(x, None, None), "f32[2, 3, 5, 7]")
+    assert extents(derived) == [("6", False), ("35", True)]
+
+
+def test_a_shared_operand_is_read_once_for_a_tile() -> None:
+    derived = kernel(lambda x, b: ops.add(x, b), "f32[256, 128]", "f32[128]")
+    counted = count(derived, {})
+    assert counted.programs == 16
+    assert counted.loaded_bytes == 4 * (2 * 256 * 128 + counted.programs * 128)
+    assert count(derived, {}, {"m": 256}).loaded_bytes == 4 * (2 * 256 * 128 + 128)
+
+
+def test_guarded_loads_count_what_is_inside() -> None:
+    derived = kernel(lambda x, y: ops.concat(x, y, axis=1), "f32[5, 7]", "f32[5, 9]")
+    assert count(derived, {}).loaded_bytes == 2 * 4 * 5 * 16
+    padded = kernel(lambda x: ops.pad(x, low=(0, 1), high=(2, 3)), "f32[5, 7]")
+    assert count(padded, {}).loaded_bytes == 4 * (5 * 7 + 7 * 11)
+
+
+def test_distinct_bytes_count_an_element_once() -> None:
+    def halves(x: Value) -> Value:
+        left, right = ops.split(x, axis=0, sizes=(6, 6))
+        return ops.add(left, right)
+
+    assert count(kernel(halves, "f32[12, 10]"), {}).distinct_bytes == 4 * (120 + 60)
+    part = kernel(lambda x: ops.exp(ops.slice_(x, starts=(2,), stops=(8,), steps=(2,))), "f32[10]")
+    assert count(part, {}).distinct_bytes == 4 * (3 + 3)
+
+
+def test_indirect_accesses_are_bounded() -> None:
+    derived = kernel(lambda x, i: ops.gather(x, i, axis=0), "f32[50, 8]", "i64[20]")
+    counted = count(derived, {})
+    assert not counted.exact
+    assert counted.distinct_bytes == 20 * 8 + 4 * 160 + 4 * 160
+
+
+def test_empty_outputs_launch_nothing() -> None:
+    counted = count(kernel(lambda x: ops.exp(x), "f32[0, 8]"), {})
+    assert (counted.programs, counted.loaded_bytes) == (0, 0)
+
+
+def test_indices_known_without_loading_need_no_guard() -> None:
+    def shifted(x: Value) -> Value:
+        index = ops.add(ops.iota(shape=(6,), axis=0, dtype=dtypes.I64), 2)
+        return ops.gather(x, index, axis=0)
+
+    (load,) = kernel(shifted, "f32[8]").loads
+    assert load.guards == ()
+
+
+def test_argmax_is_two_reductions() -> None:
+    derived = kernel(lambda x: ops.argmax(x, axis=1), "f32[4, 9]")
+    assert derived.outputs[0].dtype is dtypes.I64 and derived.kind == "reduction"
+
+
+def test_kernel_regions_derive_the_same_kernel() -> None:
+    from tests.triton_harness import kernelize
+
+    module = trace(lambda x, s, b: ops.relu(ops.layer_norm(x, s, b)), "f32[B, 40]", "f32[40]", "f32[40]")
+    plain = derive([operation for operation in module.main.block if not operation.definition.is_terminator])
+    fused = kernelize(module.clone())
+    (operation,) = [operation for operation in fused.main.block if operation.name == "kernel"]
+    inside = derive([inner for inner in operation.regions[0].block if not inner.definition.is_terminator])
+    assert [str(store.address) for store in inside.stores] == [str(store.address) for store in plain.stores]
+    assert len(inside.nodes) == len(plain.nodes)
+
+
+def test_exact_numerics_round_between_operations() -> None:
+    def function(x: Value) -> Value:
+        return ops.mul(ops.add(x, 1.0), 3.0)
+
+    free, exact = kernel(function, "f16[8]"), kernel(function, "f16[8]", numerics="exact")
+    assert (free.numerics, exact.numerics) == ("keeps_more_precision", "exact")
+    assert len(exact.nodes) > len(free.nodes)
+
+
+def test_outputs_may_be_chosen() -> None:
+    operations = members(lambda x: ops.exp(ops.add(x, 1.0)), "f32[8]")
+    values = [operations[-2].result, operations[-1].result]
+    derived = derive(operations, outputs=values)
+    assert derived.outputs == tuple(values)
+
+
+# -- refusals --------------------------------------------------------------------------------------------------
+
+
+def test_f2_members_are_computed_point_by_point() -> None:
+    assert refusal(lambda x, y: ops.dot(x, y, contract=((1, 0),)), "f32[4, 5]", "f32[5, 6]").rule == "F2"
+    assert refusal(lambda x: ops.sort(x, axis=0)[0], "f32[4]").code == "fuse.impure_member"
+    assert refusal(lambda x: ops.add(x, x), "c64[4]").rule == "F2"
+
+
+def test_f3_something_is_stored() -> None:
+    operations = members(lambda x: ops.exp(x), "f32[4]")
+    with pytest.raises(Refusal, match="nothing outside"):
+        derive(operations, outputs=[])
+
+
+def test_f4_every_root_is_reached() -> None:
+    found = refusal(lambda x, y: (ops.exp(x), ops.exp(y)), "f32[4]", "f32[5]")
+    assert (found.rule, found.code) == ("F4", "fuse.unreached_root")
+    assert "axis" in found.message and found.values
+
+
+def test_f6_reductions_share_their_axis() -> None:
+    found = refusal(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
+    assert found.rule in ("F4", "F6")
+    nested = refusal(lambda x: ops.reduce_max(ops.reduce_sum(x, axes=(2,)), axes=(1,)), "f32[4, 6, 7]")
+    assert nested.rule == "F6"
+
+
+def test_f10_reductions_are_computed_once() -> None:
+    def function(x: Value, y: Value) -> Value:
+        return ops.mul(ops.reduce_sum(x, axes=(1,), keep_dims=True), y)
+
+    found = refusal(function, "f32[6, 7]", "f32[6, 90]")
+    assert (found.rule, found.code) == ("F10", "fuse.recomputed_reduction")
+    assert kernel(function, "f32[6, 7]", "f32[6, 90]", recompute=True).recomputes_reduction
+
+
+def test_f13_bits_of_a_half_are_not_those_of_a_register() -> None:
+    found = refusal(lambda x: ops.bitcast(ops.bitcast(x, to=dtypes.F16), to=dtypes.I16), "i16[4]")
+    assert found.rule == "F13"
+
+
+def test_a_refusal_becomes_an_error_for_a_person() -> None:
+    from irc.diagnostics import UNKNOWN
+
+    error = refusal(lambda x: ops.sort(x, axis=0)[0], "f32[4]").error(UNKNOWN)
+    assert error.code == "fuse.impure_member"
