@@ -21,7 +21,6 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.op import OperationDefinition
 from irc.ops.extern import run_extern
 from irc.ops.numerics import Array, narrow
 from irc.types import TensorType
@@ -184,7 +183,7 @@ class Interpreter:
     def execute(self, step: Step) -> Results:
         """The results of one operation."""
         operation, arrays, _, environment = step
-        definition = cast(OperationDefinition, operation.definition)
+        definition = operation.definition
         structural = _STRUCTURAL.get(operation.name)
         if structural is not None:
             return structural(self, step)
@@ -211,7 +210,7 @@ class Interpreter:
     def _named(self, step: Step) -> Results:
         operation = step.operation
         types = [None if operand is None else operand.type for operand in operation.operands]
-        body = cast(OperationDefinition, operation.definition).body(types, operation.attributes)
+        body = operation.definition.body(types, operation.attributes)
         observe, self.observe = self.observe, None  # a body's operations are not the module's
         try:
             return tuple(self.block(body.block, step.present, {}, dict(step.environment)))
@@ -223,9 +222,8 @@ class Interpreter:
 
     def _bitcast(self, step: Step) -> Results:
         """Bits are those of the declared types, whatever the precision of the run."""
-        definition = cast(OperationDefinition, step.operation.definition)
         bits = narrow(step.arrays[0], step.operation.inputs[0].dtype.numpy)
-        (result,) = definition.evaluate([bits], step.operation.attributes)
+        (result,) = step.operation.definition.evaluate([bits], step.operation.attributes)
         return (_array_at(result, self.precision),)
 
     def _extern(self, step: Step) -> Results:

@@ -11,31 +11,19 @@ are linked lists whose order numbers have gaps, in the way of Dietz and Sleator'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from irc import dims
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Symbol
 from irc.types import TensorType
 
+if TYPE_CHECKING:
+    from irc.op import OperationDefinition
+
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
 ORDER_GAP = 1 << 20
-
-
-class Definition(Protocol):
-    """What an operation needs to know of its definition; `irc.op` has the whole."""
-
-    name: str
-
-    @property
-    def has_effect(self) -> bool: ...
-
-    @property
-    def is_terminator(self) -> bool: ...
-
-    @property
-    def is_isolated(self) -> bool: ...
 
 
 class FunctionName(str):
@@ -47,7 +35,8 @@ class FunctionName(str):
 class Value:
     """A result of an operation or an argument of a block.
 
-    `uses` maps (operation, operand index) to None: a dictionary, so that removal is constant and order is that of insertion.
+    `uses` maps (operation, operand index) to None: a dictionary, so that removal is constant and the order that of
+    insertion.
     """
 
     __slots__ = ("index", "name", "owner", "type", "uses")
@@ -107,41 +96,31 @@ class Operation:
     """One step: `results = definition operands {attributes} : types regions`.
 
     `symbols` are the dims born here (`bind`, `refine`, extern): they are written in the result types.
-    An operand is None where an optional one is absent.
+    An operand is None where an optional one is absent. `next` and `previous` are its neighbors in the block,
+    which alone sets them.
     """
 
-    __slots__ = ("_next", "_order", "_previous", "attributes", "block", "definition", "location", "operands",
-                 "regions", "results", "symbols")  # fmt: skip
+    __slots__ = ("_order", "attributes", "block", "definition", "location", "next", "operands", "previous",
+                 "regions", "results", "symbols")
 
     def __init__(
-        self,
-        definition: Definition,
-        operands: Iterable[Value | None] = (),
-        attributes: Mapping[str, Attribute] | None = None,
-        result_types: Iterable[TensorType] = (),
-        regions: Iterable[Region] = (),
-        *,
-        names: Sequence[str] = (),
-        symbols: Iterable[Symbol] = (),
+        self, definition: OperationDefinition, operands: Iterable[Value | None] = (),
+        attributes: Mapping[str, Attribute] | None = None, result_types: Iterable[TensorType] = (),
+        regions: Iterable[Region] = (), *, names: Sequence[str] = (), symbols: Iterable[Symbol] = (),
         location: Location = UNKNOWN,
     ) -> None:
         self.definition = definition
-        self.operands: list[Value | None] = list(operands)
+        self.operands: list[Value | None] = []
         self.attributes: dict[str, Attribute] = dict(attributes or {})
-        self.results = [
-            Value(type_, self, index, names[index] if index < len(names) else "")
-            for index, type_ in enumerate(result_types)
-        ]
+        self.results = _values(self, result_types, names)
         self.regions = list(regions)
         self.symbols = tuple(symbols)
         self.location = location
         self.block: Block | None = None
-        self._previous: Operation | None = None
-        self._next: Operation | None = None
+        self.previous: Operation | None = None
+        self.next: Operation | None = None
         self._order = 0
-        for index, operand in enumerate(self.operands):
-            if operand is not None:
-                operand.uses[self, index] = None
+        self.set_operands(operands)
         for region in self.regions:
             region.parent = self
 
@@ -162,14 +141,6 @@ class Operation:
         return [operand for operand in self.operands if operand is not None]
 
     @property
-    def next(self) -> Operation | None:
-        return self._next
-
-    @property
-    def previous(self) -> Operation | None:
-        return self._previous
-
-    @property
     def parent(self) -> Operation | None:
         """The operation whose region holds this one, or None at the top of a function."""
         return None if self.block is None or self.block.region is None else self.block.region.parent
@@ -183,9 +154,8 @@ class Operation:
         """Whether it must be kept though nothing uses its results, itself or by an operation inside it."""
         if self.definition.has_effect or self.definition.is_terminator:
             return True
-        return any(
-            inner.has_effect for region in self.regions for inner in region.block if not inner.definition.is_terminator
-        )
+        inside = (inner for region in self.regions for inner in region.block)
+        return any(inner.has_effect for inner in inside if not inner.definition.is_terminator)
 
     def set_operand(self, index: int, value: Value | None) -> None:
         """Replace one operand and keep the use lists true."""
@@ -219,23 +189,18 @@ class Operation:
             self.block.remove(self)
         self.set_operands(())
 
-    def replace(self, values: Sequence[Value], names: bool = True) -> None:
+    def replace(self, values: Sequence[Value]) -> None:
         """Replace the results by `values` and erase the operation.
 
-        With `names`, a new value that has only a number takes over the name of the result it stands for.
+        A new value that has only a number takes over the name of the result it stands for.
         """
         for result, value in zip(self.results, values, strict=True):
             result.replace_uses(value)
         old_names = [result.name for result in self.results]
         self.erase()
-        if names:
-            for name, value in zip(old_names, values, strict=True):
-                if value.is_anonymous and not name.isdecimal():
-                    rename(value, name)
-
-    def precedes(self, other: Operation) -> bool:
-        """Whether it stands before `other` in the same block."""
-        return self._order < other._order
+        for name, value in zip(old_names, values, strict=True):
+            if value.is_anonymous and not name.isdecimal():
+                rename(value, name)
 
     def walk(self) -> Iterator[Operation]:
         """Itself and every operation inside it, outer before inner; the current one may be erased."""
@@ -244,6 +209,13 @@ class Operation:
             for inner in region.block:
                 yield from inner.walk()
 
+    def defined(self) -> Iterator[Value]:
+        """Every value that it or anything inside it defines."""
+        for operation in self.walk():
+            yield from operation.results
+            for region in operation.regions:
+                yield from region.block.arguments
+
     def __repr__(self) -> str:
         results = ", ".join(f"%{result.name}" for result in self.results)
         operands = ", ".join("_" if operand is None else f"%{operand.name}" for operand in self.operands)
@@ -251,59 +223,49 @@ class Operation:
 
 
 class Block:
-    """A list of operations with arguments; the last operation is the terminator once it is whole."""
+    """A list of operations with arguments; the last operation is the terminator once it is whole.
 
-    __slots__ = ("_first", "_last", "_size", "arguments", "function_", "region")
+    `function_` is set for the block of a function, `region` for one inside an operation.
+    """
+
+    __slots__ = ("_size", "arguments", "first", "function_", "last", "region")
 
     def __init__(self, argument_types: Iterable[TensorType] = (), names: Sequence[str] = ()) -> None:
-        self.arguments = [
-            Value(type_, self, index, names[index] if index < len(names) else "")
-            for index, type_ in enumerate(argument_types)
-        ]
+        self.arguments = _values(self, argument_types, names)
         self.region: Region | None = None
         self.function_: Function | None = None
-        self._first: Operation | None = None
-        self._last: Operation | None = None
+        self.first: Operation | None = None
+        self.last: Operation | None = None
         self._size = 0
 
     @property
     def function(self) -> Function | None:
-        block: Block | None = self
-        while block is not None and block.function_ is None:
-            parent = block.region.parent if block.region is not None else None
-            block = parent.block if parent is not None else None
-        return block.function_ if block is not None else None
-
-    @property
-    def first(self) -> Operation | None:
-        return self._first
-
-    @property
-    def last(self) -> Operation | None:
-        return self._last
+        """The function that holds the block, at any depth; None while an operation around it is detached."""
+        holder = self.region.parent if self.region is not None else None
+        return self.function_ if holder is None else holder.function
 
     @property
     def terminator(self) -> Operation:
         """The last operation, which must end the block."""
-        if self._last is None or not self._last.definition.is_terminator:
+        if self.last is None or not self.last.definition.is_terminator:
             raise fail("verify.region", "a block must end with `return` or `yield`")
-        return self._last
+        return self.last
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Operation]:
         """The operations in order; the current one may be erased or replaced while iterating."""
-        operation = self._first
+        operation = self.first
         while operation is not None:
-            following = operation._next
+            following = operation.next
             yield operation
             operation = following
 
     def __reversed__(self) -> Iterator[Operation]:
-        operation = self._last
+        operation = self.last
         while operation is not None:
-            before = operation._previous
+            before = operation.previous
             yield operation
             operation = before
 
@@ -322,48 +284,44 @@ class Block:
         """Insert a detached operation before another one of this block, or at the end for None."""
         if operation.block is not None:
             raise ValueError(f"{operation.name} is already in a block")
-        after = self._last if before is None else before._previous
-        operation.block, operation._previous, operation._next = self, after, before
-        if after is None:
-            self._first = operation
-        else:
-            after._next = operation
-        if before is None:
-            self._last = operation
-            operation._order = ORDER_GAP if after is None else after._order + ORDER_GAP
-        else:
-            before._previous = operation
-            low = before._order - 2 * ORDER_GAP if after is None else after._order
-            operation._order = (low + before._order) // 2
-            if operation._order == low:
-                self._renumber()
+        previous = self.last if before is None else before.previous
+        operation.block = self
+        self._join(previous, operation)
+        self._join(operation, before)
+        low = previous._order if previous is not None else before._order - 2 * ORDER_GAP if before is not None else 0
+        high = before._order if before is not None else low + 2 * ORDER_GAP
+        operation._order = (low + high) // 2
+        if operation._order == low:
+            for position, each in enumerate(self):
+                each._order = position * ORDER_GAP
         self._size += 1
         function = self.function
         if function is not None:
-            function.claim_all(operation)
+            for value in operation.defined():
+                function.claim(value)
         return operation
 
     def remove(self, operation: Operation) -> Operation:
         """Detach an operation without erasing it: its operands stay, its names are given up."""
-        before, after = operation._previous, operation._next
-        if before is None:
-            self._first = after
-        else:
-            before._next = after
-        if after is None:
-            self._last = before
-        else:
-            after._previous = before
+        self._join(operation.previous, operation.next)
         function = self.function
         if function is not None:
-            function.release_all(operation)
-        operation.block = operation._previous = operation._next = None
+            for value in operation.defined():
+                function.release(value)
+        operation.block = operation.previous = operation.next = None
         self._size -= 1
         return operation
 
-    def _renumber(self) -> None:
-        for position, operation in enumerate(self):
-            operation._order = (position + 1) * ORDER_GAP
+    def _join(self, before: Operation | None, after: Operation | None) -> None:
+        """Make two operations neighbors; None stands for the beginning and for the end of the block."""
+        if before is None:
+            self.first = after
+        else:
+            before.next = after
+        if after is None:
+            self.last = before
+        else:
+            after.previous = before
 
 
 class Region:
@@ -384,14 +342,8 @@ class Function:
     place that makes one: two symbols of one function never share a name.
     """
 
-    def __init__(
-        self,
-        name: str,
-        argument_types: Iterable[TensorType] = (),
-        argument_names: Sequence[str] = (),
-        *,
-        location: Location = UNKNOWN,
-    ) -> None:
+    def __init__(self, name: str, argument_types: Iterable[TensorType] = (), argument_names: Sequence[str] = (), *,
+                 location: Location = UNKNOWN) -> None:
         self.name = name
         self.symbols: dict[str, Symbol] = {}
         self.born: dict[str, Symbol] = {}
@@ -399,10 +351,10 @@ class Function:
         self.result_names: tuple[str, ...] | None = None  # None: each result is called as the value returned
         self._names: dict[str, Value] = {}
         self._suffixes: dict[str, int] = {}
-        self.block = Block()
+        self.block = Block(argument_types, argument_names)
         self.block.function_ = self
-        for index, type_ in enumerate(argument_types):
-            self.block.add_argument(type_, argument_names[index] if index < len(argument_names) else "")
+        for argument in self.arguments:
+            self.claim(argument)
 
     @property
     def arguments(self) -> list[Value]:
@@ -418,18 +370,11 @@ class Function:
         """What its results are called: `result_names`, or the names of the values returned."""
         return self.result_names if self.result_names is not None else tuple(value.name for value in self.returned)
 
-    def symbol(
-        self,
-        name: str,
-        low: int = dims.IMPORTED_LOW,
-        high: int = dims.IMPORTED_HIGH,
-        multiple: int = 1,
-        *,
-        born: bool = False,
-    ) -> Symbol:
+    def symbol(self, name: str, low: int = dims.IMPORTED_LOW, high: int = dims.IMPORTED_HIGH, multiple: int = 1, *,
+               born: bool = False) -> Symbol:
         """Make the symbol `name`: of the signature, or `born` at an operation. A name is taken only once."""
         if name in self.symbols or name in self.born:
-            raise fail("verify.symbols", f"@{self.name} already has a symbol `{name}`")
+            raise fail("dim.redeclared", f"@{self.name} already has a symbol `{name}`")
         symbol = dims.symbol(name, low, high, multiple)
         (self.born if born else self.symbols)[name] = symbol
         return symbol
@@ -469,27 +414,9 @@ class Function:
         value.name = name
         self._names[name] = value
 
-    def claim_all(self, operation: Operation) -> None:
-        for result in operation.results:
-            self.claim(result)
-        for region in operation.regions:
-            for argument in region.block.arguments:
-                self.claim(argument)
-            for inner in region.block:
-                self.claim_all(inner)
-
     def release(self, value: Value) -> None:
         if self._names.get(value.name) is value:
             del self._names[value.name]
-
-    def release_all(self, operation: Operation) -> None:
-        for result in operation.results:
-            self.release(result)
-        for region in operation.regions:
-            for argument in region.block.arguments:
-                self.release(argument)
-            for inner in region.block:
-                self.release_all(inner)
 
     def walk(self) -> Iterator[Operation]:
         """Every operation, outer before inner."""
@@ -534,10 +461,15 @@ class Module:
         for function in self.functions.values():
             yield from function.walk()
 
-    def clone(self) -> Module:
-        """A deep copy: operations and symbols are new, constant data is shared."""
-        copy = Module(self.name, [clone_function(function) for function in self.functions.values()])
+    def clone(self, sizes: Mapping[str, int] | None = None) -> Module:
+        """A deep copy: operations and symbols are new, constant data is shared.
+
+        Symbols of the entry's signature that `sizes` names become these integers.
+        """
+        copy = Module(self.name)
         copy.source, copy.source_digest = self.source, self.source_digest
+        for function in self.functions.values():
+            copy.add(_cloned(function, sizes if sizes and function is self.main else {}))
         return copy
 
     def __eq__(self, other: object) -> bool:
@@ -547,6 +479,11 @@ class Module:
 
     def __str__(self) -> str:
         return Module.to_text(self)
+
+
+def _values(owner: Operation | Block, types: Iterable[TensorType], names: Sequence[str]) -> list[Value]:
+    """The results of an operation or the arguments of a block; those without a name get one from the function."""
+    return [Value(type_, owner, i, names[i] if i < len(names) else "") for i, type_ in enumerate(types)]
 
 
 def rename(value: Value, name: str) -> None:
@@ -560,14 +497,14 @@ def rename(value: Value, name: str) -> None:
 
 
 def dominates(value: Value, operation: Operation) -> bool:
-    """Whether `value` is defined on every way to `operation` and visible there: isolated operations hide what is outside."""
+    """Whether `value` is defined on every way to `operation` and visible there: isolation hides what is outside."""
     home = value.block
     while operation.block is not home:
         parent = operation.parent
         if parent is None or parent.definition.is_isolated:
             return False
         operation = parent
-    return value.operation is None or (value.operation is not operation and value.operation.precedes(operation))
+    return value.operation is None or value.operation._order < operation._order
 
 
 # -- cloning ---------------------------------------------------------------------------------------------------
@@ -576,14 +513,18 @@ def dominates(value: Value, operation: Operation) -> bool:
 class Cloner:
     """Copies operations, mapping values (`values`) and symbols (`symbols`) as it goes; what is not mapped is shared."""
 
-    def __init__(
-        self, values: Mapping[Value, Value] | None = None, symbols: Mapping[Symbol, Dim] | None = None
-    ) -> None:
+    def __init__(self, values: Mapping[Value, Value] | None = None,
+                 symbols: Mapping[dims.Atom, Dim] | None = None) -> None:
         self.values: dict[Value, Value] = dict(values or {})
         self.symbols: dict[dims.Atom, Dim] = dict(symbols or {})
 
     def type(self, type_: TensorType) -> TensorType:
         return type_.substitute(self.symbols) if self.symbols else type_
+
+    def symbol(self, symbol: Symbol) -> Symbol:
+        """What stands for a symbol where it is made, which must be a symbol."""
+        (copy,) = dims.free_symbols(self.symbols.get(symbol, symbol.expr))
+        return copy
 
     def attribute(self, attribute: Attribute) -> Attribute:
         if not self.symbols:
@@ -591,15 +532,14 @@ class Cloner:
         if isinstance(attribute, dims.Expr):
             return dims.substitute(attribute, self.symbols)
         if isinstance(attribute, Symbol):
-            return next(iter(dims.free_symbols(self.symbols.get(attribute, attribute.expr))))
+            return self.symbol(attribute)
         if isinstance(attribute, tuple):
             return tuple(self.attribute(part) for part in attribute)
         return attribute
 
     def block(self, block: Block) -> Block:
-        copy = Block(
-            (self.type(argument.type) for argument in block.arguments), [argument.name for argument in block.arguments]
-        )
+        types = [self.type(argument.type) for argument in block.arguments]
+        copy = Block(types, [argument.name for argument in block.arguments])
         self.values.update(zip(block.arguments, copy.arguments, strict=True))
         for operation in block:
             copy.append(self.operation(operation))
@@ -607,9 +547,6 @@ class Cloner:
 
     def operation(self, operation: Operation) -> Operation:
         """A detached copy."""
-        symbols = tuple(
-            next(iter(dims.free_symbols(self.symbols.get(symbol, symbol.expr)))) for symbol in operation.symbols
-        )
         copy = Operation(
             operation.definition,
             [None if operand is None else self.values.get(operand, operand) for operand in operation.operands],
@@ -617,22 +554,22 @@ class Cloner:
             [self.type(result.type) for result in operation.results],
             [Region(self.block(region.block)) for region in operation.regions],
             names=[result.name for result in operation.results],
-            symbols=symbols,
+            symbols=map(self.symbol, operation.symbols),
             location=operation.location,
         )
         self.values.update(zip(operation.results, copy.results, strict=True))
         return copy
 
 
-def clone_function(function: Function, name: str | None = None, sizes: Mapping[str, int] | None = None) -> Function:
-    """A copy with symbols of its own; symbols of the signature that `sizes` names become these integers."""
-    copy = Function(name or function.name, location=function.location)
-    copies: dict[Symbol, Dim] = {}
-    for table, born in ((function.symbols, False), (function.born, True)):
-        for symbol in table.values():
-            if sizes and not born and symbol.name in sizes:
-                copies[symbol] = sizes[symbol.name]
-                continue
+def _cloned(function: Function, sizes: Mapping[str, int]) -> Function:
+    """A copy with symbols of its own, or with integers for those that `sizes` names."""
+    copy = Function(function.name, location=function.location)
+    copies: dict[dims.Atom, Dim] = {}
+    for symbol in (*function.symbols.values(), *function.born.values()):
+        born = symbol.name in function.born
+        if not born and symbol.name in sizes:
+            copies[symbol] = sizes[symbol.name]
+        else:
             copies[symbol] = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=born).expr
     cloner = Cloner(symbols=copies)
     for argument in function.arguments:
@@ -643,31 +580,25 @@ def clone_function(function: Function, name: str | None = None, sizes: Mapping[s
     return copy
 
 
-def inline_block(
-    block: Block,
-    arguments: Sequence[Value],
-    before: Operation,
-    location: Location | None = None,
-    symbols: Mapping[Symbol, Dim] | None = None,
-) -> list[Value]:
+def inline_block(block: Block, arguments: Sequence[Value], before: Operation,
+                 location: Location | None = None) -> list[Value]:
     """Copy the operations of `block` before an operation, with `arguments` for its arguments; returns what it yields.
 
     Copies lose their names (the caller names what survives) and take `location` where one is given.
     """
     if before.block is None:
         raise ValueError("cannot inline before a detached operation")
-    cloner = Cloner(dict(zip(block.arguments, arguments, strict=True)), symbols)
+    cloner = Cloner(dict(zip(block.arguments, arguments, strict=True)))
+    ending = block.terminator
     for operation in block:
-        if operation.definition.is_terminator:
-            return [cloner.values.get(value, value) for value in operation.inputs]
-        copy = cloner.operation(operation)
-        for inner in copy.walk():
-            if location is not None:
-                inner.location = location
-        for result in copy.results:
-            result.name = ""
-        before.block.insert(copy, before)
-    raise fail("verify.region", "a block must end with `return` or `yield`")
+        if operation is not ending:
+            copy = cloner.operation(operation)
+            for inner in copy.walk():
+                inner.location = location or inner.location
+            for result in copy.results:
+                result.name = ""
+            before.block.insert(copy, before)
+    return [cloner.values.get(value, value) for value in ending.inputs]
 
 
 # -- equality --------------------------------------------------------------------------------------------------
@@ -679,70 +610,49 @@ def difference(a: Module, b: Module) -> str | None:
     Equal means: same functions, signatures, names, operations, attributes, constants and locations; symbols
     correspond by name.
     """
-    if (a.name, a.source, a.source_digest) != (b.name, b.source, b.source_digest):
-        return f"module header: @{a.name} {a.source} against @{b.name} {b.source}"
-    if list(a.functions) != list(b.functions):
-        return f"functions: {list(a.functions)} against {list(b.functions)}"
-    for name in a.functions:
-        found = _function_difference(a.functions[name], b.functions[name])
-        if found is not None:
-            return f"@{name}: {found}"
+    for (where, ours), (_, theirs) in zip(_described(a), _described(b), strict=False):
+        for mine, other in zip(ours, theirs, strict=False):
+            if not same_attributes(mine, other):
+                return f"{where!r}: {mine} against {other}"
     return None
 
 
-def _function_difference(a: Function, b: Function) -> str | None:
-    def describe(symbols: Mapping[str, Symbol]) -> list[tuple[str, int, int, int]]:
-        return [(symbol.name, symbol.low, symbol.high, symbol.multiple) for symbol in symbols.values()]
+def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]:
+    """The parts of a module, each with all that makes it equal to another; operands are told by their names.
 
-    def births(function: Function) -> dict[str, Symbol]:
-        return {symbol.name: symbol for operation in function.walk() for symbol in operation.symbols}
+    Sizes come before what they count, so that modules of different lengths differ before one ends.
+    """
+    yield module.name, (module.name, module.source, module.source_digest, tuple(module.functions))
+    for function in module.functions.values():
+        arguments = tuple(map(repr, function.arguments))
+        symbols = _ranges(function.symbols.values())
+        yield function, (symbols, arguments, function.output_names, len(function.block), function.location)
+        for operation in function.walk():
+            blocks = [region.block for region in operation.regions]
+            yield operation, (
+                operation.name,
+                tuple(None if operand is None else operand.name for operand in operation.operands),
+                _with_named_symbols(operation.attributes),
+                tuple(map(repr, operation.results)),
+                tuple((len(block), *map(repr, block.arguments)) for block in blocks),
+                _ranges(sorted(operation.symbols, key=lambda symbol: symbol.name)),
+                operation.location,
+            )
 
-    born = births(b)
-    if describe(a.symbols) != describe(b.symbols) or sorted(describe(births(a))) != sorted(describe(born)):
-        return "symbols differ"
-    if len(a.arguments) != len(b.arguments):
-        return f"{len(a.arguments)} arguments against {len(b.arguments)}"
-    if a.output_names != b.output_names or a.location != b.location:
-        return f"results or location: {a.output_names} {a.location} against {b.output_names} {b.location}"
-    symbols: dict[Symbol, Dim] = {}
-    for ours, theirs in ((a.symbols, b.symbols), (births(a), born)):
-        symbols.update({symbol: theirs[symbol.name].expr for symbol in ours.values()})
-    return _block_difference(a.block, b.block, Cloner(symbols=symbols))
+
+def _ranges(symbols: Iterable[Symbol]) -> tuple[tuple[str, int, int, int], ...]:
+    return tuple((symbol.name, symbol.low, symbol.high, symbol.multiple) for symbol in symbols)
 
 
-def _block_difference(a: Block, b: Block, cloner: Cloner) -> str | None:
-    def same_value(ours: Value, theirs: Value) -> str | None:
-        if (ours.name, cloner.type(ours.type)) != (theirs.name, theirs.type):
-            return f"{ours!r} against {theirs!r}"
-        cloner.values[ours] = theirs
-        return None
-
-    if len(a.arguments) != len(b.arguments) or len(a) != len(b):
-        return f"a block of {len(a)} operations against one of {len(b)}"
-    for ours, theirs in zip(a.arguments, b.arguments, strict=True):
-        if found := same_value(ours, theirs):
-            return found
-    for x, y in zip(a, b, strict=True):
-        mapped = [None if operand is None else cloner.values.get(operand) for operand in x.operands]
-        if (
-            x.name != y.name
-            or mapped != y.operands
-            or len(x.results) != len(y.results)
-            or len(x.regions) != len(y.regions)
-        ):
-            return f"{x!r} against {y!r}"
-        ours_attributes = {name: cloner.attribute(attribute) for name, attribute in x.attributes.items()}
-        if not same_attributes(ours_attributes, y.attributes):
-            return f"attributes of {x!r}: {x.attributes} against {y.attributes}"
-        if x.location != y.location:
-            return f"location of {x!r}: {x.location} against {y.location}"
-        for ours_region, theirs_region in zip(x.regions, y.regions, strict=True):
-            if found := _block_difference(ours_region.block, theirs_region.block, cloner):
-                return found
-        for ours, theirs in zip(x.results, y.results, strict=True):
-            if found := same_value(ours, theirs):
-                return found
-    return None
+def _with_named_symbols(attribute: Attribute) -> Attribute:
+    """An attribute with names for symbols: those of two functions are never equal."""
+    if isinstance(attribute, (dims.Expr, Symbol)):
+        return type(attribute), str(attribute)
+    if isinstance(attribute, tuple):
+        return tuple(map(_with_named_symbols, attribute))
+    if isinstance(attribute, dict):
+        return {name: _with_named_symbols(part) for name, part in attribute.items()}
+    return attribute
 
 
 def same_attributes(a: Attribute, b: Attribute) -> bool:

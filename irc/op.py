@@ -26,11 +26,11 @@ from __future__ import annotations
 import inspect
 import types as python_types
 import typing
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
 from irc import dims, types
@@ -42,7 +42,7 @@ from irc.types import TensorType
 from irc.weights import Tensor
 
 REQUIRED = inspect.Parameter.empty
-BODY_CACHE_SIZE = 512
+BODY_CACHE_SIZE = 8192
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ _BITS = Constraint(frozenset({"int", "uint", "bool"}), "an integer type or bool"
 AnyTensor = Annotated[Value, _ANY]
 Float = Annotated[Value, _FLOAT]
 Integer = Annotated[Value, _INTEGER]
-Boolean = Annotated[Value, _BOOLEAN]
 Number = Annotated[Value, _NUMBER]
 Real = Annotated[Value, _REAL]
 # ... and of a type rule.
@@ -115,43 +114,30 @@ class AttributeSpec:
 
 
 def _coerce(annotation: Any, value: Any) -> Attribute:
+    """The value in the form that an annotation asks for; raises TypeError or ValueError when it does not fit."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, python_types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
         for candidate in arguments:
-            if candidate is not type(None):
-                try:
-                    return _coerce(candidate, value)
-                except (TypeError, ValueError):
-                    continue
+            with suppress(TypeError, ValueError):
+                return _coerce(candidate, value)
         raise TypeError
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise TypeError
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise TypeError
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_coerce(arguments[0], part) for part in value)
-        if len(arguments) != len(value):
-            raise TypeError
-        return tuple(_coerce(kind, part) for kind, part in zip(arguments, value, strict=True))
-    if origin is dict or annotation is dict:
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, (tuple, list)):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_coerce(kind, part) for kind, part in zip(kinds, value, strict=True))
+    if dict in (annotation, origin):
         return dict(value)
-    if annotation is Any:
-        return value
-    if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if annotation is FunctionName and isinstance(value, str):
-        return FunctionName(value)
-    if annotation is int and isinstance(value, bool):
+    if annotation in (int, float) and isinstance(value, bool):
         raise TypeError
-    if isinstance(value, annotation):
-        return value
+    if annotation is float and isinstance(value, (int, float)):
+        return float(value)
     if annotation is int and hasattr(value, "__index__"):
         return int(value.__index__())
+    if annotation is FunctionName and isinstance(value, str):
+        return FunctionName(value)
+    if annotation is Any or isinstance(value, annotation):  # which raises for what has arguments
+        return value
     raise TypeError
 
 
@@ -163,26 +149,24 @@ class OperationDefinition:
     `isolated`, `declared` (its result types are stated, not inferred), `free` (costs nothing when fused).
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        kind: Literal["primitive", "named", "extern"],
-        traits: Iterable[str] = (),
-        name: str | None = None,
-        samples: Sequence[Sequence[str]] = (),
-    ) -> None:
-        self.name = name or function.__name__.rstrip("_")
+    def __init__(self, function: Callable[..., Any], kind: Literal["primitive", "named", "extern"],
+                 traits: Iterable[str] = ()) -> None:
+        self.name = function.__name__.strip("_")  # `slice_` and `if_` would hide what Python calls so
         self.kind = kind
         self.traits = frozenset(traits)
         self.doc = inspect.cleandoc(function.__doc__ or "")
         self.source_function = function
-        self.samples = tuple(tuple(sample) for sample in samples)
         self.spellings: list[Callable[..., Any]] = []
         self.operand_specs, self.attribute_specs = _schema(function)
-        self._rule: Callable[..., Any] | None = function if kind != "named" else None
+        self.is_named = kind == "named"
+        self.is_pointwise = "pointwise" in self.traits
+        self.is_view = "view" in self.traits
+        self.has_effect = "effect" in self.traits
+        self.is_terminator = "terminator" in self.traits
+        self.is_isolated = "isolated" in self.traits
+        self.is_declared = "declared" in self.traits
+        self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
-        self._body: Callable[..., Any] | None = function if kind == "named" else None
-        self._bodies: OrderedDict[Any, Function] = OrderedDict()
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -200,34 +184,6 @@ class OperationDefinition:
     def has_reference(self) -> bool:
         return self._reference is not None
 
-    @property
-    def is_named(self) -> bool:
-        return self.kind == "named"
-
-    @property
-    def is_pointwise(self) -> bool:
-        return "pointwise" in self.traits
-
-    @property
-    def is_view(self) -> bool:
-        return "view" in self.traits
-
-    @property
-    def has_effect(self) -> bool:
-        return "effect" in self.traits
-
-    @property
-    def is_terminator(self) -> bool:
-        return "terminator" in self.traits
-
-    @property
-    def is_isolated(self) -> bool:
-        return "isolated" in self.traits
-
-    @property
-    def is_declared(self) -> bool:
-        return "declared" in self.traits
-
     # -- meaning -----------------------------------------------------------------------------------------------
 
     def normalize(self, attributes: Mapping[str, Any]) -> dict[str, Attribute]:
@@ -238,15 +194,13 @@ class OperationDefinition:
             raise fail("type.attribute", f"{self.name} has no attribute `{unknown[0]}`", expected=f"one of: {known}")
         normal = {}
         for name, spec in self.attribute_specs.items():
-            if name in attributes:
-                try:
-                    normal[name] = spec.coerce(attributes[name])
-                except IrcError as error:
-                    raise _prefixed(error, self.name) from None
-            elif spec.default is REQUIRED:
+            value = attributes.get(name, spec.default)
+            if value is REQUIRED:
                 raise fail("type.attribute", f"{self.name}: attribute `{name}` is missing")
-            else:
-                normal[name] = spec.default
+            try:
+                normal[name] = spec.coerce(value) if name in attributes else value
+            except IrcError as error:
+                raise _prefixed(error, self.name) from None
         return normal
 
     def check_operands(self, operand_types: Sequence[TensorType | None]) -> None:
@@ -263,17 +217,11 @@ class OperationDefinition:
                 if not spec.optional:
                     raise fail("type.operands", f"{self.name}: operand `{spec.name}` is missing")
             elif not spec.constraint.admits(type_.dtype):
-                raise fail(
-                    "type.dtype", f"{self.name}: operand `{spec.name}` is {type_}", expected=spec.constraint.words
-                )
+                message = f"{self.name}: operand `{spec.name}` is {type_}"
+                raise fail("type.dtype", message, expected=spec.constraint.words)
 
-    def infer(
-        self,
-        operand_types: Sequence[TensorType | None],
-        attributes: Mapping[str, Attribute],
-        declared: Sequence[TensorType] | None = None,
-        regions: Sequence[Region] = (),
-    ) -> tuple[TensorType, ...]:
+    def infer(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute],
+              declared: Sequence[TensorType] | None = None, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
         """Result types from operand types and normalized attributes.
 
         `declared` are the types stated in the text or by the builder, the only source for `declared`
@@ -283,9 +231,8 @@ class OperationDefinition:
         try:
             if self._rule is None:
                 return tuple(value.type for value in self.body(operand_types, attributes).returned)
-            padded = list(operand_types)
-            fixed = [spec for spec in self.operand_specs if not spec.variadic]
-            padded += [None] * (len(fixed) - len(padded))
+            fixed = sum(not spec.variadic for spec in self.operand_specs)
+            padded = [*operand_types, *[None] * (fixed - len(operand_types))]
             extra: dict[str, Any] = {}
             if self.is_declared:
                 extra["declared"] = None if declared is None else tuple(declared)
@@ -296,45 +243,24 @@ class OperationDefinition:
             raise fail("type.broadcast", f"{self.name}: {error}") from None
         except IrcError as error:
             raise _prefixed(error, self.name) from None
-        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        return _as_tuple(result)
 
     def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]:
         """Run a primitive's NumPy reference; dims in attributes must already be integers."""
         if self._reference is None:
             raise NotImplementedError(f"{self.name} has no NumPy reference: the interpreter runs it itself")
-        result = self._reference(*arrays, **attributes)
-        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        return _as_tuple(self._reference(*arrays, **attributes))
 
-    def body(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute]) -> Function:
-        """The body of a named operation traced at these types, over the caller's symbols; memoized. Do not edit it."""
-        if self._body is None:
+    def body(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute],
+             spelling: int | None = None) -> Function:
+        """The body of a named operation, or the spelling of that number, traced over the caller's symbols.
+
+        It is memoized: do not edit it.
+        """
+        if not self.is_named:
             raise ValueError(f"{self.name} is {self.kind} and has no body")
-        return self._traced(self._body, tuple(operand_types), attributes)
-
-    def spelled(
-        self, index: int, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute]
-    ) -> Function:
-        """One of the other spellings (`@spelling`) traced at these types."""
-        return self._traced(self.spellings[index], tuple(operand_types), attributes)
-
-    def _traced(
-        self,
-        body: Callable[..., Any],
-        operand_types: tuple[TensorType | None, ...],
-        attributes: Mapping[str, Attribute],
-    ) -> Function:
-        key = (body, operand_types, tuple(attributes.items()))
-        function = self._bodies.get(key)
-        if function is None:
-            self.check_operands(operand_types)
-            names = [self.operand_specs[min(i, len(self.operand_specs) - 1)].name for i in range(len(operand_types))]
-            function = trace_function(self.name, lambda *values: body(*values, **attributes), operand_types, names)
-            self._bodies[key] = function
-            if len(self._bodies) > BODY_CACHE_SIZE:
-                self._bodies.popitem(last=False)
-        else:
-            self._bodies.move_to_end(key)
-        return function
+        written = self.source_function if spelling is None else self.spellings[spelling]
+        return _traced(self, written, tuple(operand_types), tuple(attributes.items()))
 
     # -- building ----------------------------------------------------------------------------------------------
 
@@ -384,6 +310,20 @@ def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict
     return tuple(operands), attributes
 
 
+def _as_tuple(results: Any) -> tuple[Any, ...]:
+    """What a rule, reference or body gave: one thing, or several."""
+    return tuple(results) if isinstance(results, (tuple, list)) else (results,)
+
+
+@lru_cache(maxsize=BODY_CACHE_SIZE)
+def _traced(definition: OperationDefinition, written: Callable[..., Any], operand_types: tuple[TensorType | None, ...],
+            attributes: tuple[tuple[str, Attribute], ...]) -> Function:
+    definition.check_operands(operand_types)
+    specs = definition.operand_specs
+    names = [specs[min(index, len(specs) - 1)].name for index in range(len(operand_types))]
+    return trace_function(definition.name, partial(written, **dict(attributes)), operand_types, names)
+
+
 def _prefixed(error: IrcError, name: str) -> IrcError:
     first = error.diagnostics[0]
     if first.message.startswith(f"{name}:"):
@@ -391,35 +331,20 @@ def _prefixed(error: IrcError, name: str) -> IrcError:
     return IrcError((replace(first, message=f"{name}: {first.message}"), *error.diagnostics[1:]))
 
 
-def primitive(
-    *, traits: Iterable[str] = (), name: str | None = None
-) -> Callable[[Callable[..., Any]], OperationDefinition]:
+def primitive(*, traits: Iterable[str] = ()) -> Callable[[Callable[..., Any]], OperationDefinition]:
     """Declare a primitive: the function is the type rule, `.reference` adds the NumPy meaning."""
-    return lambda function: OperationDefinition(function, "primitive", traits, name)
+    return lambda function: OperationDefinition(function, "primitive", traits)
 
 
 @typing.overload
 def op(function: Callable[..., Any], /) -> OperationDefinition: ...
 @typing.overload
-def op(
-    *, name: str | None = None, traits: Iterable[str] = (), samples: Sequence[Sequence[str]] = ()
-) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
-def op(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    traits: Iterable[str] = (),
-    samples: Sequence[Sequence[str]] = (),
-) -> Any:
-    """Declare a named operation: the function is its body.
-
-    `samples` lists operand types at which raising traces the body as a pattern, e.g.
-    `samples=[("f32[B, S, 8]", "f32[8]")]`, where broadcasting makes the ranks a choice.
-    """
+def op(*, traits: Iterable[str]) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
+def op(function: Callable[..., Any] | None = None, /, *, traits: Iterable[str] = ()) -> Any:
+    """Declare a named operation: the function is its body."""
     if function is not None:
         return OperationDefinition(function, "named")
-    return lambda body: OperationDefinition(body, "named", traits, name, samples)
+    return lambda body: OperationDefinition(body, "named", traits)
 
 
 def spelling(definition: OperationDefinition) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -455,11 +380,8 @@ class Builder:
     def active() -> Builder:
         builder = _active.get()
         if builder is None:
-            raise fail(
-                "usage.no_builder",
-                "an operation was called outside of a trace",
-                help="call it inside `irc.trace(...)`, a rule, a body, or `with builder:`",
-            )
+            raise fail("usage.no_builder", "an operation was called outside of a trace",
+                       help="call it inside `irc.trace(...)`, a rule, a body, or `with builder:`")
         return builder
 
     def __enter__(self) -> Builder:
@@ -470,15 +392,9 @@ class Builder:
         _active.reset(self._token)
 
     def create(
-        self,
-        definition: OperationDefinition,
-        operands: Sequence[Value | None],
-        attributes: Mapping[str, Any] | None = None,
-        *,
-        types: Sequence[TensorType] | None = None,
-        regions: Sequence[Region] = (),
-        names: Sequence[str] = (),
-        symbols: Sequence[Symbol] = (),
+        self, definition: OperationDefinition, operands: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None, *, types: Sequence[TensorType] | None = None,
+        regions: Sequence[Region] = (), names: Sequence[str] = (), symbols: Sequence[Symbol] = (),
     ) -> Operation:
         """Make an operation, infer its result types (`types` are the declared ones) and insert it."""
         try:
@@ -486,7 +402,7 @@ class Builder:
             operand_types = [None if value is None else value.type for value in operands]
             result_types = definition.infer(operand_types, normal, types, regions)
         except IrcError as error:
-            raise located(error, self.location) from None
+            raise error.placed(self.location) from None
         operation = Operation(
             definition, operands, normal, result_types, regions, names=names, symbols=symbols, location=self.location
         )
@@ -494,15 +410,7 @@ class Builder:
         return operation
 
 
-def located(error: IrcError, location: Location) -> IrcError:
-    """The error with `location` where its first diagnostic has none."""
-    first = error.diagnostics[0]
-    if first.location != UNKNOWN or location == UNKNOWN:
-        return error
-    return IrcError((replace(first, location=location), *error.diagnostics[1:]))
-
-
-@primitive(name="const", traits={"free"})
+@primitive(traits={"free"})
 def const(*, value: Tensor) -> TensorType:
     """A constant: inline when it is small and has no name, or by name from the module's weights.
 
@@ -516,13 +424,13 @@ def _const(*, value: Tensor) -> Any:
     return value.array()
 
 
-@primitive(name="return", traits={"terminator"})
+@primitive(traits={"terminator"})
 def return_(*values: AnyType) -> tuple[TensorType, ...]:
     """End a function with its results. Declared here because every trace ends in one."""
     return ()
 
 
-@primitive(name="yield", traits={"terminator"})
+@primitive(traits={"terminator"})
 def yield_(*values: AnyType) -> tuple[TensorType, ...]:
     """End the block of a region with its results."""
     return ()
@@ -532,12 +440,6 @@ def literal(number: bool | int | float | complex, dtype: DType) -> Value:
     """A constant scalar at the active builder."""
     result: Value = const(value=Tensor.of(number, dtype))
     return result
-
-
-@contextmanager
-def build_at(block: Block, before: Operation | None = None, location: Location = UNKNOWN) -> Iterator[Builder]:
-    with Builder(block, before, location) as builder:
-        yield builder
 
 
 # -- tracing ---------------------------------------------------------------------------------------------------
@@ -556,12 +458,11 @@ def trace_function(
     arguments = iter(function.arguments)
     values = [None if type_ is None else next(arguments) for type_ in operand_types]
     with Builder(function.block) as builder:
-        result = body(*values)
-        results = result if isinstance(result, (tuple, list)) else (result,)
+        results = _as_tuple(body(*values))
         for value in results:
             if not isinstance(value, Value):
                 raise fail("type.operands", f"{name} returned {value!r}", expected="a value or a tuple of values")
-        builder.create(return_, list(results))
+        builder.create(return_, results)
     return function
 
 
@@ -583,12 +484,9 @@ def trace(function: Callable[..., Any], *operand_types: str | TensorType, name: 
         return symbols[symbol_name]
 
     parsed = [types.parse_type(t, lookup, declare) if isinstance(t, str) else t for t in operand_types]
-    parameters = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    traced = trace_function(name, function, parsed, parameters)
+    parameters = inspect.signature(function).parameters.values()
+    names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    traced = trace_function(name, function, parsed, names)
     for type_ in parsed:
         for symbol in type_.symbols():
             traced.symbols.setdefault(symbol.name, symbol)

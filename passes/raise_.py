@@ -123,10 +123,7 @@ class Form:
     fixed: tuple[tuple[str, Any], ...]
 
     def body(self, types: Sequence[TensorType], attributes: dict[str, Any]) -> Any:
-        normal = self.definition.normalize(attributes)
-        if self.index is None:
-            return self.definition.body(types, normal)
-        return self.definition.spelled(self.index, types, normal)
+        return self.definition.body(types, self.definition.normalize(attributes), self.index)
 
 
 Signature = frozenset[tuple[str, int]]

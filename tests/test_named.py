@@ -1013,7 +1013,7 @@ def test_spellings_mean_what_the_body_means(dtype: DType) -> None:
         types = operand_types(arrays, False, {})
         inputs = [array for array in arrays if array is not None]
         for index in range(len(definition.spellings)):
-            function = definition.spelled(index, types, definition.normalize(case.attributes))
+            function = definition.body(types, definition.normalize(case.attributes), index)
             names = [argument.name for argument in function.arguments]
             (result,) = run(Module("test", [function]), dict(zip(names, inputs, strict=True))).values()
             assert_close(result, expected, TOLERANCE[dtype.name] * 8)

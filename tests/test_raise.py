@@ -212,7 +212,7 @@ def test_spellings_agree_for_other_attributes(form: Any):
         attributes = definition.normalize({**dict(form.fixed), **dict.fromkeys(floats, value)})
         types = [static_type("f32[4, 8]")]
         try:
-            spelled = Module("m", [definition.spelled(form.index, types, attributes)])
+            spelled = Module("m", [definition.body(types, attributes, form.index)])
         except IrcError:
             continue  # the spelling says that it does not hold here
         body = Module("m", [definition.body(types, attributes)])

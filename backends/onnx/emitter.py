@@ -20,7 +20,6 @@ from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.op import OperationDefinition
 
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
@@ -143,7 +142,6 @@ class Emitter:
         """The names of an operation's results."""
         row = ROWS.get(operation.name)
         definition = operation.definition
-        assert isinstance(definition, OperationDefinition)
         if operation.name == "kernel" and self.model.keep_kernels and not graph.root.is_function:
             return self.local_function(graph, operation)
         if operation.name in ("kernel", "call"):

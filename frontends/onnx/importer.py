@@ -35,7 +35,7 @@ from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, Scope,
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.ir import Block, Function, Module, Operation, Value, rename
-from irc.op import Builder, const, located, return_
+from irc.op import Builder, const, return_
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx_tensor
@@ -225,7 +225,7 @@ class Importer:
         except IrcError as error:
             if foreign.takes(error, node, operands, opset):
                 return foreign.carry(self, node, operands, attributes, ())
-            raise located(error, self.builder.location) from None
+            raise error.placed(self.builder.location) from None
         return result if isinstance(result, (tuple, list)) else (result,)
 
     def attribute(self, proto: onnx.AttributeProto, node: onnx.NodeProto) -> tuple[str, Any]:
@@ -237,7 +237,7 @@ class Importer:
         except UnicodeDecodeError:
             raise fail("onnx.invalid", f"attribute `{proto.name}` is not UTF-8", at=at) from None
         except IrcError as error:
-            raise located(error, at) from None
+            raise error.placed(at) from None
 
     def _tensor(self, proto: onnx.AttributeProto) -> Tensor | None:
         return onnx_tensor(proto.t, self.folder) if proto.type == onnx.AttributeProto.TENSOR else None

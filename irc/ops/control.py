@@ -38,7 +38,7 @@ def _check_scalar(what: str, type_: TensorType) -> None:
         raise fail("type.rank", f"{what} is {type_}", expected="a scalar")
 
 
-@primitive(name="if", traits={"declared", "regions"})
+@primitive(traits={"declared", "regions"})
 def if_(
     condition: BooleanType, /, *, declared: Declared = None, regions: Sequence[Region] = ()
 ) -> tuple[TensorType, ...]:
@@ -181,7 +181,7 @@ def refine(x: AnyType, /, *, declared: Declared = None) -> TensorType:
     return promised[0]
 
 
-@primitive(name="assert", traits={"effect"})
+@primitive(traits={"effect"})
 def assert_(condition: BooleanType, /, *, message: str) -> tuple[TensorType, ...]:
     """Stop with `message` unless the condition holds, in every element where it has several.
 

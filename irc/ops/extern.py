@@ -37,7 +37,7 @@ def _extern(
     return tuple(declared)
 
 
-extern = OperationDefinition(_extern, "extern", {"declared"}, name="extern")
+extern = OperationDefinition(_extern, "extern", {"declared"})
 
 
 # -- running one -----------------------------------------------------------------------------------------------

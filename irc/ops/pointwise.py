@@ -121,7 +121,7 @@ def _mod(x: Array, y: Array, *, rounding: str) -> Array:
     return rounded(np.remainder if rounding == "floor" else np.fmod)(x, y)
 
 
-@primitive(name="pow", traits=POINTWISE)
+@primitive(traits=POINTWISE)
 def pow_(x: NumberType, y: NumberType, /) -> TensorType:
     """x to the power of y.
 
@@ -188,7 +188,7 @@ def neg(x: NumberType, /) -> TensorType:
 neg.reference(rounded(np.negative))
 
 
-@primitive(name="abs", traits=POINTWISE)
+@primitive(traits=POINTWISE)
 def abs_(x: NumberType, /) -> TensorType:
     """The magnitude; that of a complex number has the type of its parts.
 
@@ -251,7 +251,7 @@ def ceil(x: FloatType, /) -> TensorType:
 ceil.reference(rounded(np.ceil))
 
 
-@primitive(name="round", traits=POINTWISE)
+@primitive(traits=POINTWISE)
 def round_(x: FloatType, /) -> TensorType:
     """The nearest whole number; halves go to the even one.
 

@@ -111,7 +111,7 @@ def _expand(x: Array, *, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x, shape)
 
 
-@primitive(name="slice", traits=VIEW)
+@primitive(traits=VIEW)
 def slice_(
     x: AnyType, /, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...], steps: tuple[int, ...]
 ) -> TensorType:

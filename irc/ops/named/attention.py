@@ -20,15 +20,7 @@ from irc.ops.view import iota, reshape
 from irc.types import TensorType
 
 
-@op(
-    samples=[
-        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]"),
-        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "f32[B, 1, 1, T]"),
-        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "f32[B, 1, S, T]"),
-        ("f32[B, H, S, 8]", "f32[B, H, T, 8]", "f32[B, H, T, 8]", "bool[B, 1, S, T]"),
-        ("f32[B, 4, S, 8]", "f32[B, 2, T, 8]", "f32[B, 2, T, 8]"),
-    ]
-)
+@op
 def attention(
     q: Float,
     k: Float,

@@ -230,7 +230,7 @@ def trailing(axis: int, rank: int) -> tuple[int, ...]:
     return tuple(range(normalize_axis(axis, rank), rank))
 
 
-@op(samples=[("f32[B, S, 8]", "f32[8]", "f32[8]"), ("f32[B, 8]", "f32[8]", "f32[8]"), ("f32[B, S, 8]",)])
+@op
 def layer_norm(
     x: Float, scale: Float | None = None, bias: Float | None = None, /, *, axis: int = -1, epsilon: float = 1e-5
 ) -> Value:
@@ -260,7 +260,7 @@ def _(x, scale=None, bias=None, *, axis, epsilon):
     return convert(scaled(mul(centred, factor), None, bias), x.dtype)
 
 
-@op(samples=[("f32[B, S, 8]", "f32[8]"), ("f32[B, S, 8]",)])
+@op
 def rms_norm(x: Float, scale: Float | None = None, /, *, axis: int = -1, epsilon: float = 1e-5) -> Value:
     """Divide by the root of the mean square over the trailing axes from `axis`, then scale.
 
@@ -297,7 +297,7 @@ layer_norm.types(_trailing_norm)
 rms_norm.types(lambda x, scale=None, *, axis, epsilon: _trailing_norm(x, scale, axis=axis, epsilon=epsilon))
 
 
-@op(samples=[("f32[B, 8, H, W]", "f32[8]", "f32[8]", "f32[8]", "f32[8]")])
+@op
 def batch_norm(x: Float, scale: Float, bias: Float, mean: Float, variance: Float, /, *, epsilon: float = 1e-5) -> Value:
     """Normalize each channel by a given mean and variance, then scale and shift.
 
@@ -319,7 +319,7 @@ def _(
     return x
 
 
-@op(samples=[("f32[B, 8, H, W]", "f32[8]", "f32[8]")])
+@op
 def instance_norm(
     x: Float, scale: Float | None = None, bias: Float | None = None, /, *, epsilon: float = 1e-5
 ) -> Value:
@@ -341,7 +341,7 @@ def _(x: TensorType, scale: TensorType | None = None, bias: TensorType | None = 
     return x
 
 
-@op(samples=[("f32[B, 8, H, W]", "f32[8]", "f32[8]")])
+@op
 def group_norm(
     x: Float, scale: Float | None = None, bias: Float | None = None, /, *, groups: int, epsilon: float = 1e-5
 ) -> Value:

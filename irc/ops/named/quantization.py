@@ -15,7 +15,7 @@ from irc.ops.view import reshape
 from irc.types import TensorType
 
 
-@op(samples=[("f32[B, S]", "f32[]", "u8[]"), ("f32[B, S]", "f32[]")])
+@op
 def quantize(x: Real, scale: Float, zero_point: AnyTensor | None = None, /, *, axis: int = 1, to: DType) -> Value:
     """round(x / scale) + zero_point, limited to the range of `to`.
 
@@ -39,7 +39,7 @@ def quantize(x: Real, scale: Float, zero_point: AnyTensor | None = None, /, *, a
     return cast(minimum(maximum(nearest, smallest), largest), to=to)
 
 
-@op(samples=[("u8[B, S]", "f32[]", "u8[]"), ("i8[B, S]", "f32[]"), ("i8[B, S]", "f32[S]")])
+@op
 def dequantize(x: Real, scale: Float, zero_point: Real | None = None, /, *, axis: int = 1) -> Value:
     """(x - zero_point) * scale.
 
