@@ -38,6 +38,7 @@ def run_pipeline(
     """`opt`, and the context with the statistics, plans and notes that the passes left."""
     context = settings.context(backend)
     module = load(source, specialize=settings.specialize)
+    names = {function: tuple(function.output_names) for function in module.functions.values()}
     manager = PassManager(
         read_pipeline(pipeline, context),
         context,
@@ -46,6 +47,10 @@ def run_pipeline(
         observe=observe,
     )
     manager.run(module)
+    # Outputs go by the names of the values returned where the function has no names for them: they keep those.
+    for function in module.functions.values():
+        if tuple(function.output_names) != names.get(function, ()):
+            function.result_names = names.get(function)
     return module, context
 
 

@@ -1,8 +1,13 @@
-"""Run the model on arrays of a file: `python FOLDER --input in.npz --output out.npz` (or `python -m FOLDER`)."""
+"""Run the model on arrays of a file: `python FOLDER --input in.npz --output out.npz` (or `python -m FOLDER`).
+
+Types that NumPy lacks stand in files as their bits: bfloat16 as uint16, float8 as uint8.
+"""
 
 import argparse
 import importlib.util
+import os
 import sys
+import zipfile
 from pathlib import Path
 
 
@@ -33,19 +38,34 @@ def main() -> int:
         with numpy.load(options.input) as arrays:
             inputs = {name: arrays[name] for name in arrays.files}
         results = model_package.load(options.device).run(inputs)
-    except (OSError, model_package.ArtefactError) as error:
+        save(options.output, {name: to_numpy(result, model_package) for name, result in results.items()})
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
-    numpy.savez(options.output, **{name: to_numpy(result) for name, result in results.items()})
     return 0
 
 
-def to_numpy(tensor):
-    """NumPy has no bfloat16: it is written as float32, which holds every bfloat16."""
-    import torch
-
+def to_numpy(tensor, model_package):
+    """A result as an array that a file can hold."""
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    carrier = model_package.runtime.CARRIERS.get(tensor.dtype)
+    return (tensor if carrier is None else tensor.contiguous().view(carrier)).numpy()
+
+
+def save(path, arrays):
+    """Write an .npz file, whole or not at all. (numpy.savez takes no array that is called `file`.)"""
+    import numpy
+
+    beside = f"{path}.{os.getpid()}.partial"
+    try:
+        with zipfile.ZipFile(beside, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    numpy.lib.format.write_array(member, array, allow_pickle=False)
+        os.replace(beside, path)
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ STORED = {
     "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "C64": torch.complex64,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+# How NumPy arrays and files carry types that NumPy lacks: as their bits.
+CARRIERS = {torch.bfloat16: torch.uint16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
 
 
 class ArtefactError(ValueError):
@@ -146,7 +148,7 @@ class Model:
         if self.manifest["format"] != FORMAT:
             raise ArtefactError(f"the folder has format {self.manifest['format']}, this runtime reads {FORMAT}")
         self.device = torch.device(device or ("cpu" if INTERPRETED else "cuda"))
-        if INTERPRETED and self.manifest["kernels"]:
+        if INTERPRETED:
             print("interpreted: no GPU", file=sys.stderr)
         from . import program
 
@@ -190,8 +192,8 @@ class Model:
         value = inputs[name]
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
         if tensor.dtype != dtype:
-            if dtype is torch.bfloat16 and tensor.dtype in (torch.uint16, torch.int16):
-                tensor = tensor.view(dtype)  # how NumPy files carry it
+            if tensor.dtype is CARRIERS.get(dtype):
+                tensor = tensor.view(dtype)
             else:
                 raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
         if tensor.ndim != len(entry["shape"]):
@@ -220,8 +222,10 @@ def _native(value):
 
     array = numpy.asarray(value)
     array = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
-    # bfloat16 comes from ml_dtypes, or out of a file as two bytes without a type.
-    return array.view(numpy.uint16) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
+    if array.dtype.name in ("int2", "int4", "uint2", "uint4"):
+        return array.astype(numpy.int8 if array.dtype.name.startswith("i") else numpy.uint8)
+    # Other types that NumPy lacks come from ml_dtypes, or out of a file as bytes without a type.
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
 
 def read_weights(folder):
