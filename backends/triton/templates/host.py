@@ -16,8 +16,8 @@ UNSIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: 
 
 # -- pointwise -------------------------------------------------------------------------------------------------
 
-add, sub, mul, neg, sign, floor, ceil, trunc = (
-    torch.add, torch.sub, torch.mul, torch.neg, torch.sign, torch.floor, torch.ceil, torch.trunc
+add, sub, mul, neg, floor, ceil, trunc = (
+    torch.add, torch.sub, torch.mul, torch.neg, torch.floor, torch.ceil, torch.trunc
 )  # fmt: skip
 round, sqrt, exp, log, sin, cos, tan = (
     torch.round, torch.sqrt, torch.exp, torch.log, torch.sin, torch.cos, torch.tan
@@ -36,6 +36,10 @@ bitwise_and, bitwise_or, bitwise_xor, bitwise_not = (
 
 def abs(x):
     return torch.abs(x) if x.dtype.is_signed else x
+
+
+def sign(x):
+    return torch.where(torch.isnan(x), x, torch.sign(x)) if x.dtype.is_floating_point else torch.sign(x)
 
 
 def div(x, y, *, rounding="trunc"):
@@ -252,7 +256,7 @@ def _resolved(indices, extent):
 def gather(x, indices, *, axis):
     axis %= x.ndim
     found = x.index_select(axis, _resolved(indices, x.shape[axis]).reshape(-1))
-    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def gather_elements(x, indices, *, axis):
@@ -305,6 +309,8 @@ def dot(x, y, *, batch=(), contract, accumulate=None):
     dtype = x.dtype
     if accumulate is not None and accumulate != dtype:
         x, y = x.to(accumulate), y.to(accumulate)
+    batch = [(a % x.ndim, b % y.ndim) for a, b in batch]
+    contract = [(a % x.ndim, b % y.ndim) for a, b in contract]
     left_taken = {a for a, _ in (*batch, *contract)}
     right_taken = {b for _, b in (*batch, *contract)}
     left_free = [a for a in range(x.ndim) if a not in left_taken]
@@ -314,9 +320,9 @@ def dot(x, y, *, batch=(), contract, accumulate=None):
     left = x.permute(*(a for a, _ in batch), *left_free, *(a for a, _ in contract))
     right = y.permute(*(b for _, b in batch), *(b for _, b in contract), *right_free)
     rows, columns = [x.shape[a] for a in left_free], [y.shape[b] for b in right_free]
-    left = left.reshape(*shared, math.prod(rows), depth)
-    right = right.reshape(*shared, depth, math.prod(columns))
-    return torch.matmul(left, right).reshape(*shared, *rows, *columns).to(dtype)
+    left = left.reshape((*shared, math.prod(rows), depth))
+    right = right.reshape((*shared, depth, math.prod(columns)))
+    return torch.matmul(left, right).reshape((*shared, *rows, *columns)).to(dtype)
 
 
 def _channels(x, low, high):
@@ -326,15 +332,27 @@ def _channels(x, low, high):
     return F.pad(x, [side for pair in zip(reversed(low), reversed(high), strict=True) for side in pair])
 
 
+def _convolving(*tensors):
+    """The operands in a type that PyTorch convolves and sums in: on a CPU not in 16 bits, and nowhere in integers."""
+    x = tensors[0]
+    if not x.dtype.is_floating_point:
+        return [None if tensor is None else tensor.double() for tensor in tensors]
+    return [None if tensor is None else _accumulating(tensor) if not tensor.is_cuda else tensor for tensor in tensors]
+
+
 def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.ndim - 2]
+    dtype = x.dtype
+    x, weight, bias = _convolving(x, weight, bias)
     if tuple(low) == tuple(high):
-        return function(x, weight, bias, strides, list(low), dilations, groups)
-    return function(_channels(x, low, high), weight, bias, strides, 0, dilations, groups)
+        return function(x, weight, bias, strides, list(low), dilations, groups).to(dtype)
+    return function(_channels(x, low, high), weight, bias, strides, 0, dilations, groups).to(dtype)
 
 
 def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, output_padding, groups=1):
     function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[x.ndim - 2]
+    dtype = x.dtype
+    x, weight, bias = _convolving(x, weight, bias)
     whole = function(x, weight, bias, strides, 0, 0, groups, dilations)
     whole = F.pad(whole, [side for extra in reversed(output_padding) for side in (0, extra)])
     if bias is not None and any(output_padding):
@@ -344,7 +362,7 @@ def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, outpu
                 whole.narrow(axis + 2, whole.shape[axis + 2] - extra, extra).copy_(bias.reshape(view))
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):
         whole = whole.narrow(axis + 2, before, whole.shape[axis + 2] - before - after)
-    return whole
+    return whole.to(dtype)
 
 
 def window_reduce(x, *, kind="max", window, strides, dilations, low, high):
