@@ -367,8 +367,17 @@ class Function:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What its results are called: `result_names`, or the names of the values returned."""
-        return self.result_names if self.result_names is not None else tuple(value.name for value in self.returned)
+        """What its results are called: `result_names`, or the names of the values returned, told apart."""
+        if self.result_names is not None:
+            return self.result_names
+        names: dict[str, None] = {}
+        for value in self.returned:
+            name, number = value.name, 0
+            while name in names:
+                number += 1
+                name = f"{value.name}_{number}"
+            names[name] = None
+        return tuple(names)
 
     def symbol(self, name: str, low: int = dims.IMPORTED_LOW, high: int = dims.IMPORTED_HIGH, multiple: int = 1, *,
                born: bool = False) -> Symbol:
