@@ -21,13 +21,13 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from irc import dims, types, weights
+from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, fail
 from irc.dims import Expr, Symbol
 from irc.dtypes import DType, by_name
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
 from irc.literals import read_elements
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
-from irc.printer import FORMAT_VERSION
 from irc.types import TensorType
 from irc.weights import Tensor
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from irc import dims, weights
+from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import STRING, DType
@@ -18,7 +19,6 @@ from irc.literals import format_literal, quote
 from irc.types import TensorType, format_birth, format_type
 from irc.weights import Tensor
 
-FORMAT_VERSION = 1
 INDENT = "  "
 WORD = re.compile(r"[A-Za-z0-9_.$/-]+")
 RESULT_WORD = re.compile(r"[A-Za-z0-9_.$-][A-Za-z0-9_.$/-]*")  # no slash in front: that could begin a comment

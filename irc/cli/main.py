@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from irc._version import __version__
+from irc._version import FORMAT_VERSION, __version__
 from irc.diagnostics import Exit, IrcError, fail
 
 REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
@@ -160,8 +160,6 @@ def show_json(report: Any) -> None:
 def version_text() -> str:
     """irc's version, the text format's, and the versions of the packages that results depend on."""
     from importlib.metadata import PackageNotFoundError, version
-
-    from irc.printer import FORMAT_VERSION
 
     parts = [f"irc {__version__} (text format {FORMAT_VERSION})"]
     for package in ("onnx", "onnxruntime", "torch", "triton"):
