@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from test_primitives import PRIMITIVES, sampled_dtypes, samples
 
 from irc.backends.triton.program import HOST, torch_type

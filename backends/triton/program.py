@@ -256,8 +256,8 @@ class _FunctionWriter:
             if not inner.definition.is_terminator:
                 self._operation(inner)
         names = [self._name(value) for value in body.returned]
-        for inner in (*body.arguments, *(r for step in body.block for r in step.results)):
-            self.values.pop(inner, None)  # bodies are shared: the next use gets names of its own
+        for value in (*body.arguments, *(result for step in body.block for result in step.results)):
+            self.values.pop(value, None)  # bodies are shared: the next use gets names of its own
         self.values.update(outer)
         for result, name in zip(operation.results, names, strict=True):
             self.values[result] = name

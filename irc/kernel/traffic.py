@@ -141,23 +141,24 @@ class _Count:
         accesses: dict[Value, list[tuple[Dim, Guards]]] = {}
         for load in self.kernel.loads:
             accesses.setdefault(load.buffer, []).append((load.address, load.guards))
-        read = sum(self._distinct_elements(buffer, found) * buffer.dtype.itemsize for buffer, found in accesses.items())
-        written = sum(self._size(output.type.elements) * output.dtype.itemsize for output in self.kernel.outputs)
+        read: int = sum(
+            self._distinct_elements(buffer, found) * buffer.dtype.itemsize for buffer, found in accesses.items()
+        )
+        written: int = sum(self._size(output.type.elements) * output.dtype.itemsize for output in self.kernel.outputs)
         return read + written
 
     def _distinct_elements(self, buffer: Value, accesses: Iterable[tuple[Dim, Guards]]) -> int:
         size = self._size(buffer.type.elements)
         sizes = []
         for address, guards in dict.fromkeys(accesses):
-            points = self._points(sorted(variables(address), key=lambda axis: axis.serial), ())
+            points = self._points(by_age(variables(address)), ())
             if not guards and self._injective(address) and points >= size:
                 return size
             sizes.append((address, guards, points))
         if len(sizes) == 1 and self._injective(sizes[0][0]):
             address, guards, _ = sizes[0]
-            axes = variables(address)
-            if guard_variables(guards) <= axes:
-                return min(size, self._points(sorted(axes, key=lambda axis: axis.serial), guards))
+            if guard_variables(guards) <= variables(address):
+                return min(size, self._points(by_age(variables(address)), guards))
         enumerable = size <= 8 * ENUMERATED and all(
             points <= ENUMERATED and not indirect_nodes((address, *(guard.index for guard in guards)))
             for address, guards, points in sizes
@@ -167,7 +168,7 @@ class _Count:
             return min(size, sum(points for _, _, points in sizes))
         seen = np.zeros(size, dtype=bool)
         for address, guards, _ in sizes:
-            axes = sorted(variables(address) | guard_variables(guards), key=lambda axis: axis.serial)
+            axes = by_age(variables(address) | guard_variables(guards))
             arrays = self._grids(axes)
             mask = self._mask(arrays, guards, axes)
             places = np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)
@@ -195,3 +196,8 @@ class _Count:
                 return False
             reach = scale * (extent - 1) + reach
         return True
+
+
+def by_age(axes: Iterable[Variable]) -> list[Variable]:
+    """Axes in an order that does not depend on hashing."""
+    return sorted(axes, key=lambda axis: axis.serial)
