@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def resize(
         targets = g.shape([sizes[axis] for axis in axes])
     elif scales is not None:
         factors = g.numbers(np.asarray([scales[axis] for axis in axes]), F32)
-    options: dict[str, object] = {"coordinate_transformation_mode": coordinates}
+    options: dict[str, Any] = {"coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         options["nearest_mode"] = nearest
     if mode == "cubic" and not math.isclose(cubic_coefficient, -0.75):

@@ -19,11 +19,14 @@ def if_(g: Graph, condition: Value) -> Any:
     if not g.operation.results:
         return []  # only assertions are inside
     name = g.operation.results[0].name
-    return several(g, "If", condition, then_branch=g.region(then, f"{name}_then"), else_branch=g.region(other, f"{name}_else"))
+    return several(
+        g, "If", condition, then_branch=g.region(then, f"{name}_then"), else_branch=g.region(other, f"{name}_else")
+    )
 
 
 @emits("loop")
 def loop(g: Graph, trip_count: Value | None = None, condition: Value | None = None, *carried: Value) -> Any:
+    """Without a round, what is scanned has extent 0 in ONNX Runtime in every axis whose extent is not a number."""
     assert g.operation is not None
     if not g.operation.results:
         return []

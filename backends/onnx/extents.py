@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irc import dims
+from irc.backends.onnx.runtime import runs
 from irc.diagnostics import fail
 from irc.dims import Dim, Expr, Symbol
+from irc.dtypes import I8
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Extents:
     def __init__(self, outer: Extents | None) -> None:
         self.outer = outer
         self.carriers: dict[Dim, list[tuple[str, int, tuple[Dim, ...]]]] = {}  # name, axis and all dims
+        self.unshaped: set[str] = set()  # of an element type that Shape does not take
         self.scalars: dict[Dim, str] = {}  # dims that a scalar of i64 holds
         self.vectors: dict[tuple[Dim, ...], str] = {}  # vectors of i64 that have been made
         self.shared: set[str] = set()  # what may be used again, and so must keep its name
@@ -39,6 +42,8 @@ class Extents:
         """From here on the tensor `name` can be asked for the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
+        if not runs("Shape", type_.dtype):
+            self.unshaped.add(name)
         for axis, dim in enumerate(type_.shape):
             if not isinstance(dim, int):
                 found = self.carriers.setdefault(dim, [])
@@ -99,8 +104,8 @@ class Extents:
             if best is not None:
                 name, axis, whole, stop = best
                 count = stop - start
-                ends = {} if count == len(whole) else {"start": axis, "end": axis + count}
-                yield self._remembered(wanted[start:stop], lambda: self.node("Shape", name, **ends))  # noqa: B023
+                ends: dict[str, Any] = {} if count == len(whole) else {"start": axis, "end": axis + count}
+                yield self._remembered(wanted[start:stop], lambda: self._shape_of(name, **ends))  # noqa: B023
             elif isinstance(wanted[start], int):
                 stop = start + 1
                 while stop < len(wanted) and isinstance(wanted[stop], int) and not self._run_of_a_value(wanted, stop):
@@ -111,9 +116,12 @@ class Extents:
                 yield self._single(wanted[start])
             start = stop
 
-    def _run_of_a_value(
-        self, wanted: tuple[Dim, ...], start: int
-    ) -> tuple[str, int, tuple[Dim, ...], int] | None:
+    def _shape_of(self: Graph, name: str, **ends: int) -> str:  # type: ignore[misc]
+        if any(name in scope.unshaped for scope in self.scopes()):
+            name = self.node("Cast", name, to=I8.onnx)
+        return self.node("Shape", name, **ends)
+
+    def _run_of_a_value(self, wanted: tuple[Dim, ...], start: int) -> tuple[str, int, tuple[Dim, ...], int] | None:
         """The value whose consecutive dims are the most of `wanted` from `start` on: name, axis, dims, end.
 
         A run that begins with integers counts if it reaches a symbolic dim and takes all the integers on the way.
@@ -121,6 +129,7 @@ class Extents:
         symbolic = next((i for i in range(start, len(wanted)) if not isinstance(wanted[i], int)), None)
         if symbolic is None:
             return None
+        unshaped = {name for scope in self.scopes() for name in scope.unshaped}
         best = None
         for scope in self.scopes():
             for name, axis, whole in scope.carriers.get(wanted[symbolic], ()):
@@ -128,9 +137,13 @@ class Extents:
                 if first < 0 or whole[first:axis] != wanted[start:symbolic]:
                     continue
                 stop = symbolic + 1
-                while stop < len(wanted) and first + stop - start < len(whole) and whole[first + stop - start] == wanted[stop]:
+                while (
+                    stop < len(wanted)
+                    and first + stop - start < len(whole)
+                    and whole[first + stop - start] == wanted[stop]
+                ):
                     stop += 1
-                if stop - start == len(wanted) - start or best is None or stop > best[3]:
+                if best is None or (stop, name not in unshaped) > (best[3], best[0] not in unshaped):
                     best = (name, first, whole, stop)
         return best
 
@@ -143,10 +156,9 @@ class Extents:
 
     def _single(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
         """A vector of one dim that no value has as an extent."""
-        for scope in self.scopes():
-            if wanted in scope.scalars:
-                scalar = scope.scalars[wanted]
-                return self._remembered((wanted,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
+        scalar = next((scope.scalars[wanted] for scope in self.scopes() if wanted in scope.scalars), None)
+        if scalar is not None:
+            return self._remembered((wanted,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
         assert isinstance(wanted, Expr)
         return self._remembered((wanted,), lambda: self._computed(wanted))
 
@@ -218,4 +230,3 @@ class Extents:
         if self.root.is_function:
             return self.root.further_input(symbol)
         raise fail("dim.unbound", f"no value carries the dim {symbol.expr}")
-

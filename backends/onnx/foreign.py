@@ -31,9 +31,7 @@ def settled_opset(model: Model) -> int:
 
 
 @emits("extern")
-def extern(
-    g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any]
-) -> Any:
+def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any]) -> Any:
     assert g.operation is not None
     domain = "" if domain == "ai.onnx" else domain
     if domain:
@@ -45,7 +43,9 @@ def extern(
         settled = g.model.settled
         if settled and schema_since(op_type, version) != schema_since(op_type, settled):
             return converted(g, g.operation, settled)
-    return g.node(op_type, *xs, outputs=len(g.operation.results), domain=domain, **typed(attributes, op_type, version, domain))
+    return g.node(
+        op_type, *xs, outputs=len(g.operation.results), domain=domain, **typed(attributes, op_type, version, domain)
+    )
 
 
 def typed(attributes: Mapping[str, Any], op_type: str, version: int, domain: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def typed(attributes: Mapping[str, Any], op_type: str, version: int, domain: str
         if value == () and schema_since(op_type, version, domain) is not None:
             described = defs.get_schema(op_type, version, domain).attributes.get(name)
             if described is not None:
-                result[name] = onnx.AttributeProto(name=name, type=described.type.value)
+                result[name] = onnx.AttributeProto(name=name, type=described.type.value)  # type: ignore[attr-defined]
     return result
 
 
@@ -76,7 +76,7 @@ def converted(g: Graph, operation: Operation, opset: int) -> list[str]:
     model = helper.make_model(alone, opset_imports=[helper.make_opsetid("", version)])
     try:
         done = version_converter.convert_version(model, opset).graph
-    except (RuntimeError, onnx.onnx_cpp2py_export.ConvertError) as error:
+    except (RuntimeError, version_converter.ConvertError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise g.refuse(f"{op_type} of opset {version} has no counterpart in opset {opset}: {reason}") from None
     known = {name: g.name(value) for name, value in zip(names, operation.operands, strict=True) if name}
@@ -87,7 +87,9 @@ def converted(g: Graph, operation: Operation, opset: int) -> list[str]:
         if each.op_type == "Constant":
             known[each.output[0]] = g.constant(_content(attributes["value"].t), each.output[0])
             continue
-        produced = g.node(each.op_type, *(known.get(name, "") for name in each.input), outputs=len(each.output), **attributes)
+        produced = g.node(
+            each.op_type, *(known.get(name, "") for name in each.input), outputs=len(each.output), **attributes
+        )
         known.update(zip(each.output, [produced] if len(each.output) == 1 else produced, strict=True))
     return [known[name] for name in outputs]
 
@@ -98,4 +100,3 @@ def _info(name: str, type_: TensorType) -> onnx.ValueInfoProto:
 
 def _content(tensor: onnx.TensorProto) -> Tensor:
     return Tensor.of(onnx.numpy_helper.to_array(tensor))
-

@@ -143,7 +143,7 @@ class Graph(Extents):
 
     def node(self, op_type: str, *operands: Operand, outputs: int = 1, domain: str = "", since: int = 0,
              **attributes: Any) -> Any:  # fmt: skip
-        """Append a node; returns the name of its output, or a list of several. Attributes that are None are left out."""
+        """Append a node; returns the name of its output, or a list of several. Attributes of None are left out."""
         names = [self.name(operand) for operand in operands]
         while names and not names[-1]:
             names.pop()
@@ -188,7 +188,9 @@ class Graph(Extents):
         if not isinstance(operand, Value):
             return None
         if operand.operation is not None:
-            content: Tensor | None = operand.operation.attributes["value"] if operand.operation.name == "const" else None
+            content: Tensor | None = (
+                operand.operation.attributes["value"] if operand.operation.name == "const" else None
+            )
             return content
         graph: Graph | None = self
         while graph is not None and operand not in graph.contents:
@@ -233,7 +235,7 @@ class Graph(Extents):
     # -- element types -----------------------------------------------------------------------------------------
 
     def cast(self, x: Operand, source: DType, to: DType, saturate: bool = True) -> Operand:
-        """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it has that type."""
+        """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it is that."""
         if source is to:
             return x
         self.model.require(max(DTYPE_OPSETS.get(dtype.name, 0) for dtype in (source, to)))
@@ -244,7 +246,9 @@ class Graph(Extents):
         """The type in which the runtime computes the operator on `dtype` exactly; refuses where it has none."""
         found = carrier(op_type, dtype, wraps=wraps, compares=compares)
         if found is None:
-            raise self.refuse(f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in")
+            raise self.refuse(
+                f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in"
+            )
         return found
 
     # -- names of results --------------------------------------------------------------------------------------

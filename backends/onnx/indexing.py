@@ -53,4 +53,6 @@ def scatter_elements(g: Graph, x: Value, indices: Value, updates: Value, *, axis
     wide = combining(g, "ScatterElements", x, reduction)
     source, new = (g.cast(each, x.dtype, wide) for each in (x, updates))
     how = None if reduction == "none" else reduction
-    return g.cast(g.node("ScatterElements", source, index(g, indices, I32), new, axis=axis, reduction=how), wide, x.dtype)
+    return g.cast(
+        g.node("ScatterElements", source, index(g, indices, I32), new, axis=axis, reduction=how), wide, x.dtype
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -14,7 +15,7 @@ from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import is_zero, transposed, vector
 from irc.dims import Dim
-from irc.dtypes import DType
+from irc.dtypes import F32, DType
 from irc.ir import Operation, Value
 from irc.ops.numerics import limits
 from irc.types import TensorType
@@ -29,7 +30,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 @emits("dot")
 def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumulate: DType | None) -> Operand:
-    """A MatMul where one axis is summed over and the others are in its order, perhaps after a Transpose; else an Einsum."""
+    """A MatMul where one axis is summed over and the others come in its order, or a Transpose makes them; else an Einsum."""
     batch = tuple((a % x.rank, b % y.rank) for a, b in batch)
     contract = tuple((a % x.rank, b % y.rank) for a, b in contract)
     op_type = "MatMul"
@@ -47,7 +48,9 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
     if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and runs("Gemm", x.dtype):
         return g.node("Gemm", x, y, transB=1)
-    operands = [g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))]
+    operands = [
+        g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
+    ]
     return g.cast(g.node("MatMul", *operands), wide, x.dtype)
 
 
@@ -112,7 +115,7 @@ def ones(numbers: Sequence[int]) -> list[int] | None:
 
 
 def padding(g: Graph, x: Value, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int],
-            low: Sequence[Dim], high: Sequence[Dim], filling: Operand = None) -> tuple[Operand, dict[str, object]]:  # fmt: skip
+            low: Sequence[Dim], high: Sequence[Dim]) -> tuple[Operand, dict[str, Any]]:  # fmt: skip
     """x, and the attributes for what is added around its spatial axes. Where that depends on the extents it may be
     what ONNX calls SAME_UPPER or SAME_LOWER; else x is padded before."""
     if all(isinstance(amount, int) for amount in (*low, *high)):
@@ -121,7 +124,7 @@ def padding(g: Graph, x: Value, kernel: Sequence[Dim], strides: Sequence[int], d
     for name, ours, theirs in (("SAME_UPPER", smaller, larger), ("SAME_LOWER", larger, smaller)):
         if (tuple(low), tuple(high)) == (tuple(ours), tuple(theirs)) and all(spread == 1 for spread in dilations):
             return x, {"auto_pad": name}
-    return g.node("Pad", x, vector(g, (0, 0, *low, 0, 0, *high)), filling), {}
+    return g.node("Pad", x, vector(g, (0, 0, *low, 0, 0, *high))), {}
 
 
 def same_padding(
@@ -154,7 +157,8 @@ def conv(g: Graph, x: Value, weight: Value, bias: Value | None = None, *, stride
 @emits("conv_transpose")
 def conv_transpose(
     g: Graph, x: Value, weight: Value, bias: Value | None = None, *, strides: tuple[int, ...],
-    dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...], output_padding: tuple[Dim, ...], groups: int,
+    dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...], output_padding: tuple[Dim, ...],
+    groups: int,
 ) -> Operand:  # fmt: skip
     if x.rank < 3 or not all(isinstance(amount, int) for amount in (*low, *high, *output_padding)):
         raise g.refuse("ConvTranspose needs a spatial axis and padding that is known")
@@ -186,32 +190,42 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
         raise g.refuse("windows slide over more than three axes, or have no fixed size")
     op_type = "MaxPool" if kind == "max" else "Conv"
     wide = g.carrier(op_type, x.dtype, compares=kind == "max")
+    lower, upper = ([each[i] for i in axes] for each in (low, high))
+    known = all(isinstance(amount, int) for amount in (*lower, *upper))
+    # ONNX Runtime takes no padding as large as the window, not even where it is a Pad of integers before MaxPool.
+    is_small = known and all(
+        dims.less(amount, size) is True for amount, size in zip((*lower, *upper), 2 * sizes, strict=True)
+    )
+    if kind == "max" and not is_small and wide.is_integer:
+        wide = F32
     others = [i for i in range(x.rank) if i not in axes]
     order = [*others, *axes]
     source: Operand = g.cast(x, x.dtype, wide)
-    arrangement = x.type.with_dtype(wide).with_shape(x.shape[i] for i in order)
     if order != list(range(x.rank)):
         source = g.node("Transpose", source, perm=order)
-    spatial = arrangement.dims[len(others) :]
-    lower, upper = ([each[i] for i in axes] for each in (low, high))
-    # The identity is padded here: ONNX Runtime takes no padding as large as the window.
-    rows = dims.product(arrangement.dims[: len(others)])
-    folded = arrangement.with_shape((rows, 1, *spatial))
-    is_folded = tuple(arrangement.dims[: len(others)]) != (rows, 1) and not (kind == "max" and len(others) == 2)
+    leading, spatial = ([x.shape[i] for i in group] for group in (others, axes))
+    is_folded = len(leading) != 2 or (kind == "sum" and leading[1] != 1)
     if is_folded:
-        source = g.node("Reshape", source, g.shape(folded.dims), allowzero=1)
-    if not is_zero((*lower, *upper)):
+        source = g.node("Reshape", source, g.shape((dims.product(leading), 1, *spatial)), allowzero=1)
+    pads = None if is_zero((*lower, *upper)) else [*lower, *upper]
+    if pads and not (is_small or (kind == "sum" and known)):
         filling = limits(wide.numpy)[0] if kind == "max" else 0
-        source = g.node("Pad", source, vector(g, (0, 0, *lower, 0, 0, *upper)), g.numbers(filling, wide))
-    steps, spread = [strides[i] for i in axes], [dilations[i] for i in axes]
-    if kind == "max":
-        done = g.node("MaxPool", source, kernel_shape=sizes, strides=ones(steps), dilations=ones(spread))
+        source, pads = g.node("Pad", source, vector(g, (0, 0, *lower, 0, 0, *upper)), g.numbers(filling, wide)), None
+        bottom = None if wide is x.dtype or not x.dtype.is_integer else g.numbers(float(limits(x.dtype.numpy)[0]), wide)
     else:
-        kernel = Tensor.of(np.ones((1, 1, *sizes)), wide)
-        done = g.node("Conv", source, g.constant(kernel, "ones"), strides=ones(steps), dilations=ones(spread))
-    result = g.result.type
+        bottom = None
+    windows: dict[str, Any] = {
+        "strides": ones([strides[i] for i in axes]),
+        "dilations": ones([dilations[i] for i in axes]),
+        "pads": pads,
+    }
+    if kind == "max":
+        done = g.node("MaxPool", source, kernel_shape=sizes, **windows)
+        done = done if bottom is None else g.node("Max", done, bottom)  # a window of padding only
+    else:
+        done = g.node("Conv", source, g.constant(Tensor.of(np.ones((1, 1, *sizes)), wide), "ones"), **windows)
     if is_folded:
-        done = g.node("Reshape", done, g.shape([result.dims[i] for i in order]), allowzero=1)
+        done = g.node("Reshape", done, g.shape([g.result.shape[i] for i in order]), allowzero=1)
     if order != list(range(x.rank)):
         done = g.node("Transpose", done, perm=[order.index(i) for i in range(x.rank)])
     return g.cast(done, wide, x.dtype)
@@ -225,7 +239,9 @@ def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: 
     """CumSum; other scans by the operator Scan, whose body combines one slice with the result so far."""
     if kind == "sum":
         wide = g.carrier("CumSum", x.dtype, wraps=True)
-        done = g.node("CumSum", g.cast(x, x.dtype, wide), g.numbers(axis), reverse=reverse or None, exclusive=exclusive or None)
+        done = g.node(
+            "CumSum", g.cast(x, x.dtype, wide), g.numbers(axis), reverse=reverse or None, exclusive=exclusive or None
+        )
         return g.cast(done, wide, x.dtype)
     op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
     wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
@@ -256,11 +272,12 @@ def sort(g: Graph, x: Value, *, axis: int, descending: bool) -> list[Operand]:
     """TopK of all. Where ONNX Runtime puts NaN is not said."""
     wide = g.carrier("TopK", x.dtype, compares=True)
     count = g.shape((x.shape[axis],))
-    values, places = g.node("TopK", g.cast(x, x.dtype, wide), count, outputs=2, axis=axis, largest=None if descending else 0)
+    values, places = g.node(
+        "TopK", g.cast(x, x.dtype, wide), count, outputs=2, axis=axis, largest=None if descending else 0
+    )
     return [g.cast(values, wide, x.dtype), places]
 
 
 @emits("top_k", when=on("TopK"))
 def top_k(g: Graph, x: Value, *, k: Dim, axis: int, largest: bool) -> Operand:
     return g.node("TopK", x, g.shape((k,)), outputs=2, axis=axis, largest=None if largest else 0)
-

@@ -71,7 +71,9 @@ def has_channel_parameters(operation: Operation, target: Target) -> bool:
 
 
 @emits("instance_norm", when=both(on("InstanceNormalization"), same_types, has_channel_parameters))
-def instance_norm(g: Graph, x: Value, scale: Value | None = None, bias: Value | None = None, *, epsilon: float) -> Operand:
+def instance_norm(
+    g: Graph, x: Value, scale: Value | None = None, bias: Value | None = None, *, epsilon: float
+) -> Operand:
     weight, shift = scale or filled(g, 1.0, x.shape[1:2], x), bias or filled(g, 0.0, x.shape[1:2], x)
     return g.node("InstanceNormalization", x, weight, shift, epsilon=epsilon)
 

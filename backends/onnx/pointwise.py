@@ -7,7 +7,7 @@ from typing import Any
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
-from irc.dtypes import BOOL, F64, I32, U8, U16, U32, U64, DType, limits
+from irc.dtypes import BOOL, F64, I8, I32, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
 # Operations that are an operator of ONNX, operand for operand.
@@ -182,6 +182,10 @@ def cast(g: Graph, x: Value, *, to: DType, saturate: bool) -> Operand:
         raise g.refuse("ONNX casts no complex numbers")
     if x.dtype.is_float and to.is_integer and saturate and not is_inside(g, x, to):
         return saturated(g, x, to)
+    if x.dtype.is_float and to.is_integer and to.sub_byte:
+        # ONNX Runtime rounds where it should cut the fraction off, but not on its way to a byte.
+        byte = I8 if to.is_signed else U8
+        return g.cast(g.cast(x, x.dtype, byte), byte, to)
     if to.is_float and to.bits <= 8:
         return g.cast(x, x.dtype, to, saturate=saturate)
     return g.cast(x, x.dtype, to)
@@ -228,11 +232,14 @@ def saturated(g: Graph, x: Value, to: DType) -> Operand:
     low, high = limits(to)
     if to.bits <= 32:
         number = g.node("Min", g.node("Max", number, g.numbers(float(low), wide)), g.numbers(float(high), wide))
-        return g.cast(number, wide, to)
+        byte = I8 if to.is_signed else U8
+        return g.cast(g.cast(number, wide, byte), byte, to) if to.sub_byte else g.cast(number, wide, to)
     # 2^63 is a float, but 2^63 - 1 is none: the ends are chosen after the cast.
     above = g.node("GreaterOrEqual", number, g.numbers(float(high + 1), wide))
     below = g.node("Less", number, g.numbers(float(low), wide))
-    whole: Operand = g.node("Cast", g.node("Where", g.node("Or", above, below), g.numbers(0.0, wide), number), to=to.onnx)
+    whole: Operand = g.node(
+        "Cast", g.node("Where", g.node("Or", above, below), g.numbers(0.0, wide), number), to=to.onnx
+    )
     middle = g.carrier("Where", to, wraps=True)
     whole = g.cast(whole, to, middle)
     for where, end in ((above, high), (below, low)):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from irc import dims
+from collections.abc import Sequence
+
 from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.row import Operand, both, emits, on
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
+from irc.backends.onnx.view import equal
 from irc.dtypes import F16, F32, DType
 from irc.ir import Operation, Value
 
-SAME: list[Row] = [same("dynamic_quantize", "DynamicQuantizeLinear")]
 FLOATS = (F32, F16)
 
 
 def has_plain_parameters(operation: Operation, target: Target) -> bool:
     """Scale and zero point are of one shape, as ONNX wants it."""
-    scale, zero_point = operation.operands[1], (*operation.operands, None, None)[2]
-    return scale is not None and scale.dtype in FLOATS and (
-        zero_point is None or (zero_point.rank == scale.rank
-                               and all(dims.equal(a, b) is True for a, b in zip(zero_point.shape, scale.shape, strict=True))))  # fmt: skip
+    scale, zero_point = (*operation.operands, None)[1:3]
+    assert scale is not None
+    if zero_point is None:
+        return scale.dtype in FLOATS
+    alike = zero_point.rank == scale.rank and all(map(equal, zero_point.shape, scale.shape))
+    return alike and scale.dtype in FLOATS
 
 
 def quantizes(operation: Operation, target: Target) -> bool:
@@ -48,3 +51,9 @@ def dequantize(g: Graph, x: Value, scale: Value, zero_point: Value, *, axis: int
 def placed(axis: int, x: Value, scale: Value) -> int | None:
     """The axis, where there is one: a single scale has none, and x perhaps not so many."""
     return None if scale.rank == 0 or axis % x.rank == 1 else axis
+
+
+@emits("dynamic_quantize", when=on("DynamicQuantizeLinear"))
+def dynamic_quantize(g: Graph, x: Value) -> Sequence[Operand]:
+    quantized: list[Operand] = g.node("DynamicQuantizeLinear", x, outputs=3)
+    return quantized

@@ -8,7 +8,12 @@ from irc.backends.onnx.runtime import runs
 from irc.dtypes import BOOL, I64
 from irc.ir import Value
 
-PRIMITIVES = {"reduce_sum": "ReduceSum", "reduce_prod": "ReduceProd", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
+PRIMITIVES = {
+    "reduce_sum": "ReduceSum",
+    "reduce_prod": "ReduceProd",
+    "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin",
+}
 NAMED = {
     "reduce_mean": "ReduceMean", "reduce_l1": "ReduceL1", "reduce_l2": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
     "log_sum_exp": "ReduceLogSumExp", "reduce_sum_square": "ReduceSumSquare",
@@ -62,4 +67,6 @@ def found(g: Graph, op_type: str, x: Value, axis: int, keep_dims: bool, select_l
         _, first = g.node("TopK", x, g.numbers([1]), outputs=2, axis=axis, largest=int(op_type == "ArgMax"))
         return first if keep_dims else g.node("Squeeze", first, g.numbers([axis]))
     wide = g.carrier(op_type, x.dtype, compares=x.dtype is not BOOL)
-    return g.node(op_type, g.cast(x, x.dtype, wide), axis=axis, keepdims=keep_dims, select_last_index=select_last or None)
+    return g.node(
+        op_type, g.cast(x, x.dtype, wide), axis=axis, keepdims=keep_dims, select_last_index=select_last or None
+    )

@@ -64,9 +64,9 @@ _TYPES: dict[str, str] = {
     # Activations and normalizations.
     **dict.fromkeys(("Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu", "Softplus",
                      "Softsign", "ThresholdedRelu"), "f32 f16"),
-    "Celu": "f32", "Clip": f"{_REALS} bf16", "Relu": "f64 f32 f16 i32 i8", "Sigmoid": "f64 f32 f16",
+    "Celu": "f32", "Clip": "f64 f32 f16 i64 i32 i8 u64 u32 u8", "Relu": "f64 f32 f16 i32 i8", "Sigmoid": "f64 f32 f16",
     "QuickGelu": "f32 f16", "Swish": "f64 f32 f16",
-    "BatchNormalization": "f64 f32 f16", "GroupNormalization": "f64 f32 f16", "InstanceNormalization": "f32 f16",
+    "BatchNormalization": "f64 f32 f16", "GroupNormalization": "f32 f16", "InstanceNormalization": "f32 f16",
     "LayerNormalization": "f64 f32 f16", "LogSoftmax": "f64 f32 f16", "LpNormalization": "f64 f32 f16",
     "RMSNormalization": "f64 f32 f16", "Softmax": "f64 f32 f16", "Attention": "f32 f16",
     # Reductions, products, windows.
@@ -80,6 +80,7 @@ _TYPES: dict[str, str] = {
     "MatMul": f"{_REDUCED} u64 u32", "MatMulInteger": "i8 u8", "MaxPool": "f64 f32 f16 i8 u8",
     "TopK": f"{_REDUCED} i16 i8 u8",
     # Elements moved.
+    "Shape": f"{_MOVED} {_F8}",
     **dict.fromkeys(("Concat", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Slice", "Split",
                      "Squeeze", "Unsqueeze"), _MOVED),
     "Identity": f"{_MOVED} {_F8}", "Reshape": f"{_MOVED} {_F8}", "Transpose": f"{_MOVED} {_F8} i4 u4",

@@ -58,7 +58,7 @@ def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
     return g.cast(reshaped(g, whole, x.type, shape), wide, x.dtype)
 
 
-def reshaped(g: Graph, x: Operand, type_: TensorType, shape: Sequence[Dim]) -> str:
+def reshaped(g: Graph, x: Operand, type_: TensorType, shape: Sequence[Dim]) -> Operand:
     """Reshape by a constant where at most one extent is neither a number nor one of x's in the same place."""
     entries: list[int | None] = []
     for axis, dim in enumerate(shape):
@@ -71,9 +71,8 @@ def reshaped(g: Graph, x: Operand, type_: TensorType, shape: Sequence[Dim]) -> s
     copies = any(entry == 0 and not isinstance(dim, int) for entry, dim in zip(entries, shape, strict=True))
     if None in entries or (has_zero and copies):
         # Computed: then a 0 is an extent of 0.
-        name: str = g.node("Reshape", x, g.shape(shape), allowzero=1)
-        return name
-    return g.node("Reshape", x, g.numbers(np.asarray(entries, np.int64)), allowzero=1 if has_zero else None)  # type: ignore[no-any-return]
+        return g.node("Reshape", x, g.shape(shape), allowzero=1)
+    return g.node("Reshape", x, g.numbers(np.asarray(entries, np.int64)), allowzero=1 if has_zero else None)
 
 
 def added_axes(fewer: Sequence[Dim], more: Sequence[Dim]) -> list[int] | None:
@@ -107,7 +106,9 @@ def expand(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
     old = (1,) * (len(shape) - len(old)) + old
     if x.type.is_ranked and len(shape) == x.rank and all(map(equal, old, shape)):
         return x
-    entries = tuple(1 if equal(before, dim) and not isinstance(dim, int) else dim for before, dim in zip(old, shape, strict=True))
+    entries = tuple(
+        1 if equal(before, dim) and not isinstance(dim, int) else dim for before, dim in zip(old, shape, strict=True)
+    )
     wide, whole = moved(g, "Expand", x)
     return g.cast(g.node("Expand", whole, vector(g, entries)), wide, x.dtype)
 
@@ -132,7 +133,9 @@ def slice_(g: Graph, x: Value, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...
         return x
     wide, source = moved(g, "Slice", x)
     steps_input = g.numbers(strides) if any(step != 1 for step in strides) else None
-    return g.cast(g.node("Slice", source, vector(g, first), vector(g, last), g.numbers(axes), steps_input), wide, x.dtype)
+    return g.cast(
+        g.node("Slice", source, vector(g, first), vector(g, last), g.numbers(axes), steps_input), wide, x.dtype
+    )
 
 
 def end_of_slice(end: Dim, extent: Dim | None) -> Dim:
