@@ -498,3 +498,36 @@ def test_every_function_compiles(tmp_path: Path) -> None:
     emit(module, tmp_path / "model")
     for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
         assert not found.error, found
+
+
+# -- control flow and bridges in the host program ----------------------------------------------------------------
+
+
+def test_if_and_loop(tmp_path: Path) -> None:
+    from irc.parser import parse
+
+    text = """irc text 1
+module @control {
+  func @main<N in [1, 100]>(%x: f32[N, 4], %flag: bool[], %n: i64[]) -> (f32[N, 4], f32[N, 4]) {
+    %a = if %flag : f32[N, 4] {
+      %e = exp %x : f32[N, 4]
+      yield %e
+    } else {
+      %m = neg %x : f32[N, 4]
+      yield %m
+    }
+    %true = const true : bool[]
+    %b = loop %n, %true, %x : f32[N, 4] {
+      (%i: i64[], %go: bool[], %acc: f32[N, 4])
+      %next = add %acc, %a : f32[N, 4]
+      yield %go, %next
+    }
+    return %a, %b
+  }
+}
+"""
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    for number, flag in enumerate((True, False)):
+        inputs = {"x": x, "flag": np.array(flag), "n": np.array(3, np.int64)}
+        run = harness.run(parse(text), folder=tmp_path / str(number), inputs=inputs, fuse=False)
+        check(run, 1e-6)

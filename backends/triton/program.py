@@ -202,7 +202,8 @@ class _FunctionWriter:
                 continue
             self._operation(operation)
             dead = [self.values[value] for value in last_use.get(operation, ()) if value in self.values]
-            dead = [name for name in dead if not name.startswith("weights[")]
+            held = {self.values[result] for result in operation.results if result in self.values}  # it may be the same
+            dead = [name for name in dead if name not in held and not name.startswith("weights[")]
             if dead and operation.name not in FREE:
                 self._line(f"del {', '.join(dead)}")
 

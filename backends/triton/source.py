@@ -255,8 +255,9 @@ class _Writer:
         return [tile for tile in self.schedule.tiles if tile.name in found]
 
     def _mask_parts(self, axes: Iterable[Variable], guards: Guards) -> tuple[str, ...]:
-        parts = [self._inside(tile).text for tile in self._touched(axes) if tile.masked]
-        return (*parts, *(text.at(AND + 1) for guard in guards for text in self._guard(guard)))
+        parts = [self._inside(tile) for tile in self._touched(axes) if tile.masked]
+        parts += [test for guard in guards for test in self._guard(guard)]
+        return tuple(part.text if len(parts) == 1 else part.at(AND + 1) for part in parts)
 
     def _guard(self, guard: Guard) -> Iterator[Code]:
         """The comparisons of a guard that are not proven, constants moved to the other side."""

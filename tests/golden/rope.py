@@ -13,7 +13,7 @@ def rope(x_ptr, cosine_ptr, sine_ptr, out_ptr, v64_S, S, BLOCK_I: tl.constexpr):
     s = i // 64 % S
     x = tl.load(x_ptr + (i_1 * S + s) * 64 + k)
     cosine = tl.load(cosine_ptr + s * 64 + k)
-    x_1 = tl.load(x_ptr + (i_1 * S + s) * 64 + k + 32, mask=(k < 32), other=0.0)
-    x_2 = tl.load(x_ptr + (i_1 * S + s) * 64 + k - 32, mask=(k >= 32), other=0.0)
+    x_1 = tl.load(x_ptr + (i_1 * S + s) * 64 + k + 32, mask=k < 32, other=0.0)
+    x_2 = tl.load(x_ptr + (i_1 * S + s) * 64 + k - 32, mask=k >= 32, other=0.0)
     sine = tl.load(sine_ptr + s * 64 + k)
     tl.store(out_ptr + (i_1 * S + s) * 64 + k, x * cosine + tl.where(k < 32, -x_1, x_2) * sine)
