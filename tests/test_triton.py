@@ -531,3 +531,19 @@ module @control {
         inputs = {"x": x, "flag": np.array(flag), "n": np.array(3, np.int64)}
         run = harness.run(parse(text), folder=tmp_path / str(number), inputs=inputs, fuse=False)
         check(run, 1e-6)
+
+
+def test_externs_run_as_embedded_models(tmp_path: Path) -> None:
+    from irc.ir import Function, Module
+    from irc.op import Builder, return_
+    from irc.types import static_type
+
+    function = Function("main", [static_type("f32[3, 4, 4]")], ["x"])
+    builder = Builder(function.block)
+    attributes = {"domain": "", "op_type": "Det", "version": 11, "attributes": {}}
+    determinant = builder.create(ops.lookup("extern"), function.arguments, attributes, types=[static_type("f32[3]")])
+    builder.create(return_, determinant.results)
+    run = harness.run(Module("determinant", [function]), folder=tmp_path / "model", fuse=False)
+    check(run, 1e-6)
+    assert [extern.op for extern in run.program.externs] == ["Det"]
+    assert [path.name for path in (tmp_path / "model" / "externs").iterdir()] == ["det_0.onnx"]
