@@ -1,0 +1,519 @@
+"""The command line: every verb and option, exit codes, what goes to stdout and to stderr, JSON, and its start."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+
+import irc
+from irc.ops import add, gelu, matmul
+from irc.parser import parse
+from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
+
+BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with a model and a text in it."""
+    onnx.save(model_proto(), tmp_path / "model.onnx")
+    (tmp_path / "small.irc").write_text(TEXT)
+    return tmp_path
+
+
+def fine(result: Result) -> str:
+    """The output of a command that must succeed, and say nothing beside it."""
+    assert (result.code, result.err) == (0, "")
+    return result.out
+
+
+def report(result: Result, code: int = 0) -> dict[str, Any]:
+    """The JSON of a command; nothing else may stand on stdout."""
+    assert result.code == code, result.err
+    found: dict[str, Any] = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return found
+
+
+def operations(text: str) -> list[str]:
+    return [operation.name for operation in parse(text).main.walk()]
+
+
+# -- starting --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_and_version_import_nothing_large(arguments: list[str]) -> None:
+    code = f"import sys; sys.argv = ['irc', *{arguments}]; from irc.cli.entry import main; main()"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert not imported & {"numpy", "onnx", "onnxruntime", "torch", "triton", "sympy", "lark", "ml_dtypes", "rich"}
+
+
+def test_printing_a_model_imports_no_runtime(folder: Path) -> None:
+    code = "import sys; sys.argv = ['irc', 'print', 'model.onnx']; from irc.cli.entry import main; main()"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("irc text 1")
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert not imported & {"onnxruntime", "torch", "triton", "sympy"}
+
+
+def test_version_and_help(folder: Path) -> None:
+    out = fine(irc_process("--version", folder=folder))
+    assert re.match(r"irc \d\S+ \(text format 1\)  onnx [\d.]+  onnxruntime [\d.]+  torch \S+  triton \S+\n$", out)
+    out = fine(irc_process("--help", folder=folder))
+    for verb in ("compile", "print", "opt", "run", "check", "explain", "kernels", "doc"):
+        assert f"  {verb} " in out
+        assert "Usage: irc" in fine(irc_here(verb, "--help", folder=folder))
+    assert fine(irc_here("-h", folder=folder)) == out
+
+
+def test_no_verb_is_a_usage_error(folder: Path) -> None:
+    result = irc_process(folder=folder)
+    assert (result.code, result.out) == (2, "") and result.err.startswith("Usage: irc")
+
+
+# -- print -----------------------------------------------------------------------------------------------------
+
+
+def test_print_then_opt_by_way_of_a_file(folder: Path) -> None:
+    """`irc print model.onnx > m.irc && irc opt m.irc -p fold,cse`: the text points at the weights of the model."""
+    done = subprocess.run(
+        f"{shutil.which('irc', path=str(Path(sys.executable).parent))} print model.onnx > m.irc", shell=True, cwd=folder
+    )
+    assert done.returncode == 0
+    assert 'weights = "model.onnx", sha256 = "sha256:' in (folder / "m.irc").read_text()
+    out = fine(irc_process("opt", "m.irc", "-p", "fold,cse,dce", folder=folder))
+    (folder / "m2.irc").write_text(out)
+    module = irc.load(folder / "m2.irc")
+    names = [operation.name for operation in module.main.block]
+    assert "matmul" in names and names.count("add") == 1  # the sum of constants is gone
+    x = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
+    expected = model_outputs(model_proto(), x)
+    np.testing.assert_allclose(irc.run(module, {"x": x}).outputs["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pipes(folder: Path) -> None:
+    text = fine(irc_process("print", "small.irc", folder=folder))
+    assert text == TEXT
+    opted = fine(irc_process("opt", "-", "-p", "clean,fuse", folder=folder, stdin=text.encode()))
+    assert "kernel @y" in opted
+    ran = irc_process("run", "-", "--dim", "N=3", folder=folder, stdin=opted.encode())
+    assert "y: float32[3, 8]" in fine(ran)
+
+
+def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
+    program = shutil.which("irc", path=str(Path(sys.executable).parent))
+    done = subprocess.run(f"{program} doc ops | head -1; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash",
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_print_after_a_pass(folder: Path) -> None:
+    assert "kernel" in operations(fine(irc_here("print", "small.irc", "--after", "fuse", folder=folder)))
+    assert "kernel" not in operations(fine(irc_here("print", "small.irc", "--after", "legalize", folder=folder)))
+    once = fine(irc_here("print", "small.irc", "-p", "fuse,fold,dce,fold", "--after", "fold.2", folder=folder))
+    assert "kernel" in operations(once)
+    result = irc_here("print", "small.irc", "--after", "fuze", folder=folder)
+    assert result.code == 2 and "error[pass.unknown]" in result.err and "fuse" in result.err
+
+
+def test_print_summary(folder: Path) -> None:
+    out = fine(irc_here("print", "model.onnx", "--after", "fuse", "--summary", "--dim", "B=16", folder=folder))
+    first, *rest = out.splitlines()
+    assert re.fullmatch(r"@main \d+ ops -> \d+ kernels, \d+ host calls at B=16", first)
+    assert "  input   x: f32[B, 64]" in rest and "  output  y: f32[B, 32]" in rest
+    assert any(line.startswith("  symbol  B in [") for line in rest)
+    assert any(line.split()[:2] == ["host", "matmul"] for line in rest)
+    assert any(line.lstrip().startswith("@") and "softmax" in line and "B  " in line for line in rest)
+
+
+def test_print_around_a_value(folder: Path) -> None:
+    near = fine(irc_here("print", "small.irc", "--around", "%p", "-n", "1", folder=folder))
+    assert near.splitlines()[1].startswith("> %p = softmax") and len(near.splitlines()) == 3
+    assert "%half" in fine(irc_here("print", "small.irc", "--around", "p", folder=folder))
+
+
+def test_print_to_a_file_with_its_weights(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    assert fine(irc_here("print", "../model.onnx", "-o", "m.irc", folder=elsewhere)) == "wrote m.irc\n"
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["m.irc", "m.safetensors"]
+    x = np.ones((1, 64), np.float32)
+    kept, first = (irc.run(path, {"x": x}).outputs["y"] for path in (elsewhere / "m.irc", folder / "model.onnx"))
+    np.testing.assert_array_equal(kept, first)
+
+
+def test_specialize_bakes_a_size_in(folder: Path) -> None:
+    out = fine(irc_here("print", "small.irc", "--specialize", "N=5", folder=folder))
+    assert "func @main(%x: f32[5, 8]" in out
+
+
+# -- opt -------------------------------------------------------------------------------------------------------
+
+
+def test_opt_dumps_and_statistics_go_to_stderr(folder: Path) -> None:
+    result = irc_here("opt", "model.onnx", "-p", "fold,cse,dce", "--dump-after", "fold", "--dump-after", "dce",
+                      "--verify-each", "--statistics", folder=folder)  # fmt: skip
+    assert result.code == 0 and result.out.startswith("irc text 1\n")
+    assert "# after fold\nirc text 1" in result.err and "# after dce" in result.err and "# after cse" not in result.err
+    assert re.search(r"^fold: folded [1-9]", result.err, re.MULTILINE)
+    assert irc_here("opt", "small.irc", "-p", "cse,dce", "--dump-after", "all", folder=folder).err.count("# after") == 2
+
+
+def test_opt_takes_options_policies_groups_and_passes_of_a_file(folder: Path) -> None:
+    rules, scaled = EXAMPLES / "rules.py", f"{EXAMPLES}/block.py:scaled"
+    greedy = fine(irc_here("opt", SCORES, "-p", "fuse", folder=folder))
+    assert operations(greedy).count("kernel") == 1
+    apart = fine(irc_here("opt", SCORES, "-p", "fuse{policy=none}", folder=folder))
+    assert operations(apart).count("kernel") == 3
+    frugal = fine(irc_here("opt", SCORES, "-p", f"default{{fuse.policy={rules}:frugal}}", folder=folder))
+    assert operations(frugal).count("kernel") == 2
+    pipeline = f"legalize,fuse{{policy=none,groups={rules}:bias_gelu}}"
+    grouped = fine(irc_here("opt", BLOCK, "-p", pipeline, folder=folder))
+    assert re.search(r"kernel @hidden .*\{\n *%\S+ = add .*\n *%\S+ = gelu ", grouped)
+    planted = irc_here("opt", SCORES, "-p", "sharpen", "--load", EXAMPLES / "planted_bug.py", folder=folder)
+    assert "const 1.01" in fine(planted)
+    kept = fine(irc_here("opt", scaled, "-p", "rewrite", "--load", rules, folder=folder))
+    pipeline = f"rewrite{{rules={rules}}}"
+    moved = fine(irc_here("opt", scaled, "-p", pipeline, "--numerics", "reassociates", folder=folder))
+    order = [name for name in operations(moved) if name in ("mul", "matmul")]
+    assert order == ["mul", "matmul"] and order[::-1] == [n for n in operations(kept) if n in ("mul", "matmul")]
+
+
+def test_legalize_keeps_what_the_backend_takes(folder: Path) -> None:
+    whole = irc_here("opt", BLOCK, "-p", "legalize", "--backend", "onnx", "--target", "cpu", folder=folder)
+    assert "attention" in operations(fine(whole))
+    assert "attention" not in operations(fine(irc_here("opt", BLOCK, "-p", "legalize", folder=folder)))
+
+
+def test_a_plan_is_written_changed_and_replayed(folder: Path) -> None:
+    fine(irc_here("opt", BLOCK, "-p", "default", "--plan", "plan.json", "-o", "fused.irc", folder=folder))
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["schema"] == "irc.plan/1" and {"name", "members", "hash", "proposer"} == set(plan["groups"][0])
+    replay = "default{fuse.policy=none,fuse.plan=plan.json}"
+    again = fine(irc_here("opt", BLOCK, "-p", replay, folder=folder))
+    without_places = re.compile(r" loc\(#\d+\)|^#.*\n", re.MULTILINE)
+    fused = (folder / "fused.irc").read_text()
+    assert without_places.sub("", again) == without_places.sub("", fused)
+    (group,) = (group for group in plan["groups"] if group["name"] == "hidden")
+    group["hash"] = "0" * 16
+    (folder / "plan.json").write_text(json.dumps(plan))
+    result = irc_here("opt", BLOCK, "-p", replay, folder=folder)
+    assert result.code == 0 and "note: fuse: plan entry @hidden: its operations have changed\n" in result.err
+    assert operations(result.out).count("kernel") == operations(again).count("kernel") + 1
+
+
+def test_plan_needs_fuse(folder: Path) -> None:
+    result = irc_here("opt", "small.irc", "-p", "dce", "--plan", "plan.json", folder=folder)
+    assert result.code == 2 and "error[usage.arguments]" in result.err and not (folder / "plan.json").exists()
+
+
+# -- run -------------------------------------------------------------------------------------------------------
+
+
+def test_run_on_files(folder: Path) -> None:
+    x = np.random.default_rng(2).standard_normal((5, 64)).astype(np.float32)
+    np.savez(folder / "in.npz", x=x)
+    expected = model_outputs(model_proto(), x)
+    for backend in ([], ["--backend", "onnx"]):
+        fine(irc_process("run", "model.onnx", "--input", "in.npz", "--output", "out.npz", *backend, folder=folder))
+        with np.load(folder / "out.npz") as arrays:
+            assert arrays.files == ["y"]
+            np.testing.assert_allclose(arrays["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_run_compiled_by_triton(folder: Path) -> None:
+    pytest.importorskip("triton")
+    arguments = ["run", "small.irc", "--dim", "N=7"]
+    fine(irc_here(*arguments, "--output", "plain.npz", folder=folder))
+    out = fine(irc_here(*arguments, "--backend", "triton", "--output", "out.npz", folder=folder))
+    assert out.startswith(("interpreted, ", "device, "))
+    with np.load(folder / "plain.npz") as plain, np.load(folder / "out.npz") as compiled:
+        np.testing.assert_allclose(compiled["y"], plain["y"], rtol=1e-5)
+
+
+def test_random_inputs_are_seeded_and_of_the_sizes_asked_for(folder: Path) -> None:
+    first, again, other = (
+        fine(irc_here("run", "small.irc", "--dim", "N=6", "--seed", seed, folder=folder)) for seed in (3, 3, 4)
+    )
+    assert first == again != other
+    assert first.startswith("interpreted by NumPy, random inputs (x [6, 8], b [8])\n  y: float32[6, 8]  ")
+
+
+def test_random_indices_are_valid(folder: Path) -> None:
+    text = """irc text 1
+module @lookup {
+  func @main<N>(%table: f32[3, 4], %ids: i64[N], %mask: bool[N]) -> f32[N, 4] {
+    %row = gather %table, %ids {axis = 0} : f32[N, 4]
+    return %row
+  }
+}
+"""
+    (folder / "lookup.irc").write_text(text)
+    for seed in range(5):
+        fine(irc_here("run", "lookup.irc", "--dim", "N=50", "--seed", seed, folder=folder))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f8e4m3fn", "i4"])
+def test_types_that_numpy_lacks_stand_in_files_as_their_bits(folder: Path, dtype: str) -> None:
+    text = f"""irc text 1
+module @same {{
+  func @main<N>(%x: {dtype}[N]) -> (y: {dtype}[N]) {{
+    %y = reverse %x {{axes = [0]}} : {dtype}[N]
+    return %y
+  }}
+}}
+"""
+    (folder / "same.irc").write_text(text)
+    own = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "i4": ml_dtypes.int4}[dtype]
+    stored = {"bf16": np.uint16, "f8e4m3fn": np.uint8, "i4": np.int8}[dtype]
+    x = np.array([-3, 1, 2, 5]).astype(own)
+    bits = x.astype(np.int8) if dtype == "i4" else x.view(stored)
+    for given in (x, bits):  # as numpy.savez writes an array of ml_dtypes, and as irc writes it
+        np.savez(folder / "in.npz", x=given)
+        fine(irc_here("run", "same.irc", "--input", "in.npz", "--output", "out.npz", folder=folder))
+        with np.load(folder / "out.npz") as arrays:
+            assert arrays["y"].dtype == stored
+            np.testing.assert_array_equal(arrays["y"], bits[::-1])
+
+
+def test_arrays_may_be_called_anything(folder: Path) -> None:
+    (folder / "odd.irc").write_text(TEXT.replace("%x", '%"file"').replace("%y", '%"a/b:0"'))
+    fine(irc_here("run", "odd.irc", "--output", "out.npz", folder=folder))
+    with np.load(folder / "out.npz") as arrays:
+        assert arrays.files == ["a/b:0"]
+
+
+# -- check -----------------------------------------------------------------------------------------------------
+
+
+def test_check_compares_with_f64(folder: Path) -> None:
+    found = report(irc_here("check", "model.onnx", "--dim", "B=3", "--backend", "onnx", "--json", folder=folder))
+    assert found["schema"] == "irc.check/1" and found["label"] == "ONNX Runtime"
+    assert [stage["stage"] for stage in found["stages"]] == ["import", "passes", "onnx"]
+    for stage in found["stages"]:
+        (output,) = stage["outputs"]
+        assert output["output"] == "y" and 0 <= output["error"] <= output["allowed"] < 1e-4
+    out = fine(irc_process("check", "model.onnx", folder=folder))
+    assert out.splitlines()[0].startswith("ok    import         %y  relative error ")
+
+
+def test_check_each_names_the_pass_and_the_operation(folder: Path) -> None:
+    arguments = [SCORES, "--dim", "M=3", "--dim", "N=7", "--each", "--load", EXAMPLES / "planted_bug.py"]
+    result = irc_process("check", *arguments, "-p", "canonicalize,sharpen,fuse", folder=folder)
+    assert (result.code, result.err) == (1, "")
+    assert re.search(r"^ok +canonicalize ", result.out, re.MULTILINE)
+    parted = r"^FAIL +sharpen .*\n +first part at: sharpen, %p = softmax, which reads %\d+ = mul, made by sharpen"
+    assert re.search(parted, result.out, re.MULTILINE)
+    assert "first part at: fuse, kernel @y, %p = softmax" in result.out
+    found = report(irc_here("check", *arguments, "-p", "canonicalize,sharpen", "--json", folder=folder), code=1)
+    assert found["stages"][-1]["first_part"].startswith("%p = softmax")
+
+
+def test_check_looks_into_functions_that_are_called(folder: Path) -> None:
+    text = """irc text 1
+module @two {
+  func @main<B>(%x: f32[B, 4]) -> (f32[B, 4], f32[B, 4]) {
+    %y = call @inner %x : f32[B, 4]
+    %z = add %y, %x : f32[B, 4]
+    return %z, %z
+  }
+  func @inner<B>(%x: f32[B, 4]) -> f32[B, 4] {
+    %y = softmax %x {axis = -1} : f32[B, 4]
+    return %y
+  }
+}
+"""
+    (folder / "two.irc").write_text(text)
+    arguments = ["two.irc", "--each", "--load", EXAMPLES / "planted_bug.py", "-p", "canonicalize,sharpen"]
+    result = irc_here("check", *arguments, folder=folder)
+    assert result.code == 1 and "first part at: sharpen, @inner, %y = softmax" in result.out
+    assert "%z_1" in result.out  # one value returned twice is two outputs
+
+
+def test_check_of_rules(folder: Path) -> None:
+    out = fine(irc_process("check", EXAMPLES / "rules.py", f"{EXAMPLES}/block.py:scaled", SCORES, folder=folder))
+    assert out.startswith("scale_into_weight: 200 programs made from the pattern, f16 bf16 f32 f64: equal ")
+    assert "guard scalar: 40 near-misses made by breaking it: rejected" in out
+    assert f"idle: never matched in {SCORES}" in out and f"block.py:scaled, {SCORES}" not in out
+    wrong = (EXAMPLES / "rules.py").read_text().replace("matmul(x, mul(w, s))\n", "matmul(x, mul(w, mul(s, 1.1)))\n")
+    (folder / "wrong.py").write_text(wrong)
+    found = report(irc_here("check", "wrong.py", "--json", folder=folder), code=1)
+    assert found["schema"] == "irc.check_rules/1" and found["passed"] is False
+    assert "relative error" in found["rules"][0]["failure"]["message"]
+    assert irc_here("check", "wrong.py", "--each", folder=folder).code == 2
+    assert irc_here("check", "model.onnx", "small.irc", folder=folder).code == 2
+
+
+# -- explain, kernels, doc -------------------------------------------------------------------------------------
+
+
+def test_explain_a_code_and_a_rule(folder: Path) -> None:
+    out = fine(irc_process("explain", "type.broadcast", folder=folder))
+    assert out.startswith("type.broadcast: ") and "What to do: " in out and "Exit status: 3" in out
+    out = fine(irc_here("explain", "F7", folder=folder))
+    assert out.startswith("F7: ") and "fuse.shared_iteration_space" in out
+    result = irc_here("explain", "type.brodcast", folder=folder)
+    assert result.code == 2 and "did you mean type.broadcast" in result.err
+
+
+def test_explain_a_value(folder: Path) -> None:
+    history = fine(irc_here("explain", SCORES, "%y", folder=folder))
+    assert "%y: f32[M, N]" in history and "rewritten fuse(greedy)" in history and "kernel    @y (reduction)" in history
+    assert "generated tl.store(" in history
+    inside = fine(irc_here("explain", SCORES, "%scaled", folder=folder))
+    assert "kernel    @y (reduction): mul, softmax, add" in inside and "generated scaled = " in inside
+    assert "host call matmul" in fine(irc_here("explain", BLOCK, "%proj", folder=folder))
+    assert "view      transpose" in fine(irc_here("explain", BLOCK, "%q", folder=folder))
+    assert "an input of the program" in fine(irc_here("explain", BLOCK, "%x", folder=folder))
+    out = fine(irc_here("explain", "model.onnx", "%y", folder=folder))
+    assert 'model.onnx (/out/Softmax)' in out
+    text = fine(irc_here("print", SCORES, folder=folder)).encode()
+    assert "generated scaled = " in fine(irc_here("explain", "-", "%scaled", folder=folder, stdin=text))
+
+
+def test_explain_a_pair(folder: Path) -> None:
+    assert fine(irc_here("explain", SCORES, "%scaled", "%y", folder=folder)).startswith("in one kernel: @y")
+    out = fine(irc_here("explain", BLOCK, "%ln_1", "%out", folder=folder))
+    assert "(rule F1: " in out and "%ln_1: kernel @ln_1" in out and "more: irc explain fuse." in out
+    apart = fine(irc_here("explain", SCORES, "%scaled", "%p", "-p", "fuse{policy=none}", folder=folder))
+    assert "policy none: the policy `none` merges nothing" in apart and "costs" in apart
+    result = irc_here("explain", SCORES, "%scaled", "%p", "%y", folder=folder)
+    assert result.code == 2 and "error[usage.arguments]" in result.err
+
+
+def test_kernels_as_json(folder: Path) -> None:
+    found = report(irc_process("kernels", "model.onnx", "--dim", "B=16", "--json", folder=folder))
+    assert set(found) == {"schema", "launches", "extern_calls", "distinct_bytes", "loaded_bytes", "flops",
+                          "share_in_kernels", "kernels", "externs"}  # fmt: skip
+    assert found["schema"] == "irc.kernels/1" and found["launches"] == len(found["kernels"]) == 1
+    (kernel,) = found["kernels"]
+    assert set(kernel) == {"name", "kind", "distinct_bytes", "loaded_bytes", "flops", "programs", "targets"}
+    # relu, mul, add and softmax in one kernel: the product and the bias go in, the result comes out.
+    assert kernel["kind"] == "reduction" and kernel["distinct_bytes"] == 4 * (16 * 32 + 32 + 16 * 32)
+    (call,) = found["externs"]
+    assert call["op"] == "matmul" and call["distinct_bytes"] == 4 * (16 * 64 + 64 * 32 + 16 * 32)
+    assert found["distinct_bytes"] == kernel["distinct_bytes"] + call["distinct_bytes"]
+    assert found["share_in_kernels"] == pytest.approx(4 / 5)
+
+
+def test_kernels_as_a_table(folder: Path) -> None:
+    out = fine(irc_here("kernels", BLOCK, "--dim", "B=1", "--dim", "S=16", folder=folder))
+    assert out.splitlines()[1].split()[:2] == ["@ln_1", "reduction"]
+    assert re.search(r"^5 kernels, 8 host calls, .* at their boundaries; \d+% of", out, re.MULTILINE)
+    apart = fine(irc_here("kernels", BLOCK, "-p", "legalize,fuse{policy=none}", folder=folder))
+    assert int(apart.splitlines()[-1].split()[0]) > 5
+    fine(irc_here("opt", SCORES, "-p", "fuse", "-o", "fused.irc", folder=folder))
+    assert fine(irc_here("kernels", "fused.irc", folder=folder)).splitlines()[-1].startswith("1 kernels, 0 host calls")
+
+
+def test_kernels_for_targets(folder: Path) -> None:
+    pytest.importorskip("triton")
+    found = report(irc_here("kernels", SCORES, "--target", "sm_90,gfx942", "--json", folder=folder))
+    (kernel,) = found["kernels"]
+    assert set(kernel["targets"]) == {"sm_90", "gfx942"}
+    for facts in kernel["targets"].values():
+        assert facts["registers"] > 0 and facts["spilled_bytes"] == 0 and facts["fits"] is True
+
+
+def test_doc(folder: Path) -> None:
+    page = fine(irc_process("doc", "layer_norm", folder=folder))
+    assert page.startswith("layer_norm(x, scale?, bias?, *, axis = -1") and "body (ops/named/normalization.py:" in page
+    page = fine(irc_here("doc", "fuse", folder=folder))
+    assert "policy: str = " in page and "file: passes/fuse.py" in page and "  F7 " in page
+    assert "file: passes/raise_.py" in fine(irc_here("doc", "raise", folder=folder))
+    assert fine(irc_here("doc", "F7", folder=folder)).startswith("F7: ")
+    assert fine(irc_here("doc", "V1", folder=folder)).startswith("V1: ")
+    assert "--backend triton --target sm_80" in fine(irc_here("doc", "sm_80", folder=folder))
+    assert "targets: portable, cpu" in fine(irc_here("doc", "onnx", folder=folder))
+    assert "Exit status: 3" in fine(irc_here("doc", "onnx.cycle", folder=folder))
+    for topic, entry in {"ops": "softmax", "passes": "fuse", "rules": "F14", "targets": "gfx942", "codes": "type.rank",
+                         "pipelines": "default"}.items():  # fmt: skip
+        assert entry in fine(irc_here("doc", topic, folder=folder))
+        assert topic in fine(irc_here("doc", folder=folder))
+    result = irc_here("doc", "layernorm", folder=folder)
+    assert result.code == 2 and "did you mean layer_norm" in result.err
+
+
+# -- compile ---------------------------------------------------------------------------------------------------
+
+
+def test_compile_for_onnx_runtime(folder: Path) -> None:
+    assert fine(irc_process("compile", "model.onnx", folder=folder)).startswith("wrote model.irc.onnx   ")
+    model = onnx.load(folder / "model.irc.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    x = np.random.default_rng(5).standard_normal((2, 64)).astype(np.float32)
+    np.testing.assert_allclose(model_outputs(model, x), model_outputs(model_proto(), x), rtol=1e-5, atol=1e-6)
+    found = report(irc_here("compile", "model.onnx", "--keep-kernels", "-o", "view.onnx", "--json", folder=folder))
+    assert found["schema"] == "irc.compile/1" and found["output"] == "view.onnx" and found["kernels"] == 1
+    assert len(onnx.load(folder / "view.onnx").functions) == 1
+
+
+def test_compile_to_triton_and_run_the_folder(folder: Path) -> None:
+    out = fine(irc_here("compile", "model.onnx", "--backend", "triton", folder=folder))
+    assert out.startswith("wrote model.triton/   1 kernels, 1 host calls, ")
+    again = report(irc_here("compile", "model.onnx", "--backend", "triton", "--json", folder=folder))
+    assert again["output"] == "model.triton" and again["host_calls"] == 1  # an artefact is replaced
+    pytest.importorskip("triton")
+    x = np.random.default_rng(6).standard_normal((3, 64)).astype(np.float32)
+    np.savez(folder / "in.npz", x=x)
+    command = [sys.executable, "model.triton", "--input", "in.npz", "--output", "out.npz"]
+    assert " ".join(command[1:]) in out
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "out.npz") as arrays:
+        np.testing.assert_allclose(arrays["y"], model_outputs(model_proto(), x), rtol=1e-4, atol=1e-6)
+
+
+def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
+    """As on a machine without them: the artefact is written, and it is said what is missing to run it."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = sys.modules['triton'] = None\n")
+    hidden = {"PYTHONPATH": str(folder)}
+    out = fine(irc_process("compile", "model.onnx", "--backend", "triton", folder=folder, environment=hidden))
+    assert 'not compiled: torch and triton not installed (pip install "irc-compiler[triton]")' in out
+    assert (folder / "model.triton" / "kernels.py").is_file()
+    for arguments in (["run", "small.irc", "--backend", "triton"], ["kernels", "small.irc", "--target", "sm_80"]):
+        result = irc_process(*arguments, folder=folder, environment=hidden)
+        assert (result.code, result.out) == (4, "") and "error[install.missing_extra]" in result.err
+        assert 'help: pip install "irc-compiler[triton]"' in result.err
+
+
+# -- MODEL, and the verbs from Python --------------------------------------------------------------------------
+
+
+def test_a_model_may_be_a_module_or_a_function_in_a_file(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "import irc\nfrom irc.ops import add\n"
+        "def made(): return irc.trace(lambda x: add(x, x), 'f32[4]')\n"
+        "ready = made()\n"
+    )
+    made, ready = (fine(irc_here("print", f"mine.py:{name}", folder=folder)) for name in ("made", "ready"))
+    assert made == ready
+
+
+def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = irc.trace(lambda x, w, b: gelu(add(matmul(x, w), b)), "f16[B, S, 768]", "f16[768, 3072]", "f16[3072]")
+    print(module)
+    assert capsys.readouterr().out.startswith("irc text 1\nmodule @traced {")
+    fused = irc.opt(module, "fuse")
+    kernels = irc.kernels(fused)
+    assert (kernels.launches, kernels.extern_calls) == (1, 1)
+    assert irc.print(module, after="fuse", pipeline="fuse") == str(fused)
+    small = irc.load(folder / "small.irc")
+    assert irc.check(small, each=True).passed
+    assert irc.compile(small, "onnx", folder / "small.onnx").nodes == 3
+    assert irc.explain(small, "scaled", "y").startswith("in one kernel")
+    arrays = {"x": np.ones((2, 8), np.float32), "b": np.zeros(8, np.float32)}
+    np.testing.assert_allclose(irc.run(small, arrays).outputs["y"], np.full((2, 8), 0.125), rtol=1e-6)
+    assert str(irc.load(folder / "small.irc")) == str(small)  # no verb changes what it is given
