@@ -533,12 +533,13 @@ def test_trained_models(name: str, target: str) -> None:
         assert sum(len(tensor.raw_data) for tensor in kept) > 0.95 * bytes_of_weights
 
 
-def test_trained_models_with_kernels_kept() -> None:
-    model = backend.emit(prepared("magika", "portable", backend.KERNELS_PIPELINE), keep_kernels=True)
+@pytest.mark.parametrize("name", MODELS)
+def test_trained_models_with_kernels_kept(name: str) -> None:
+    model = backend.emit(prepared(name, "portable", backend.KERNELS_PIPELINE), keep_kernels=True)
     onnx.checker.check_model(model, full_check=True)
     assert model.functions
-    inputs = model_inputs("magika", seed=3)
-    wanted = reference_outputs(model_path("magika"), inputs)
+    inputs = model_inputs(name, seed=3)
+    wanted = reference_outputs(model_path(name), inputs)
     for optimized in (False, True):
         for output, array in run_model(model, inputs, optimized).items():
             assert relative_error(array, wanted[output]) < MODEL_TOLERANCE

@@ -11,13 +11,16 @@ from irc.ir import Operation, Value
 
 
 def agrees(operation: Operation, target: Target) -> bool:
-    """Where ONNX Runtime's kernel means the same: a row that may attend to nothing is zero there, so that without a
-    mask both meanings agree; and a mask has all keys, in the type of q or as bool."""
+    """Where ONNX Runtime's kernel means the same. There a row that may attend to nothing is zero, and NaN stays NaN:
+    with a mask that is "zero", without one no finite input tells it from "nan". A mask has all keys, and the type of
+    q or bool."""
     q, k, _, mask = (*operation.operands, None)[:4]
-    if q is None or k is None or mask is None:
-        return True
-    meant = operation.attributes["masked_rows"] == "zero"
-    return meant and mask.dtype in (BOOL, q.dtype) and 2 <= mask.rank <= 4 and equal(mask.shape[-1], k.shape[2])
+    assert q is not None and k is not None
+    masked_rows = operation.attributes["masked_rows"]
+    if mask is None:
+        return masked_rows in ("nan", "zero")
+    fits = mask.dtype in (BOOL, q.dtype) and 2 <= mask.rank <= 4 and equal(mask.shape[-1], k.shape[2])
+    return masked_rows == "zero" and fits
 
 
 @emits("attention", when=both(newer(23), on("Attention"), agrees))

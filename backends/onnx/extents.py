@@ -116,7 +116,7 @@ class Extents:
                 yield self._single(wanted[start])
             start = stop
 
-    def _shape_of(self: Graph, name: str, **ends: int) -> str:  # type: ignore[misc]
+    def _shape_of(self: Graph, name: str, **ends: Any) -> str:  # type: ignore[misc]
         if any(name in scope.unshaped for scope in self.scopes()):
             name = self.node("Cast", name, to=I8.onnx)
         return self.node("Shape", name, **ends)

@@ -30,7 +30,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 @emits("dot")
 def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumulate: DType | None) -> Operand:
-    """A MatMul where one axis is summed over and the others come in its order, or a Transpose makes them; else an Einsum."""
+    """A MatMul where one axis is summed over and the others are in its order or can be transposed; else an Einsum."""
     batch = tuple((a % x.rank, b % y.rank) for a, b in batch)
     contract = tuple((a % x.rank, b % y.rank) for a, b in contract)
     op_type = "MatMul"
