@@ -17,10 +17,11 @@ from enum import IntEnum
 
 __all__ = [
     "CODES", "UNKNOWN", "Code", "Diagnostic", "Exit", "InternalError", "IrcError", "Location",
-    "SourceSpan", "explain", "fail", "printable",
+    "SourceSpan", "did_you_mean", "explain", "fail", "printable",
 ]
 
 CLIP = 100  # columns of a quoted source line: a line of weights must not fill the screen
+LATEST = 2000  # names among which similar ones are looked for
 TAB = " "   # a tab in a quoted line becomes one column, so that the caret stays under its word
 
 
@@ -174,14 +175,19 @@ def fail(code: str, message: str, *, at: Location = UNKNOWN, text: SourceSpan | 
 def explain(code: str) -> str:
     """The long text behind `irc explain CODE`: what the code means, what to do, how the process ends."""
     if code not in CODES:
-        close = difflib.get_close_matches(code, CODES, n=3)
         raise fail("usage.unknown_code", f"there is no diagnostic code {code!r}",
-                   help=f"did you mean {' or '.join(close)}?" if close else "irc doc codes lists them")
+                   help=did_you_mean(code, CODES, "irc doc codes lists them"))
     entry = CODES[code]
     return "\n".join([
         f"{code}: {entry.summary}", "", textwrap.fill(entry.explanation, CLIP), "",
         textwrap.fill(f"What to do: {entry.remedy}", CLIP),
         f"Exit status: {int(entry.exit_code)} ({entry.exit_code.meaning})"])
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """Advice for a name that nothing has: those of the `known` ones, the latest thousands, that resemble it."""
+    close = difflib.get_close_matches(name, list(known)[-LATEST:], n=3)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
 
 
 def printable(text: str) -> str:

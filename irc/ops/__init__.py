@@ -8,11 +8,10 @@ To add one, declare it in one of these modules.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from irc.diagnostics import fail
+from irc.diagnostics import did_you_mean, fail
 from irc.op import OperationDefinition, const, return_, yield_
 
 PRIMITIVE_MODULES = ("pointwise", "reduction", "view", "indexing", "linear", "control", "extern")
@@ -28,8 +27,7 @@ def lookup(name: str) -> OperationDefinition:
     """The operation called `name`; raises `text.unknown_op`."""
     definition = TABLE.get(name)
     if definition is None:
-        close = get_close_matches(name, TABLE, n=3)
-        raise fail("text.unknown_op", f"there is no op `{name}`", expected=" or ".join(close) if close else None)
+        raise fail("text.unknown_op", f"there is no operation `{name}`", help=did_you_mean(name, TABLE))
     return definition
 
 
