@@ -52,7 +52,8 @@ def analyse(kernel: Kernel) -> Masking:
         return unmet, [node for node in selects if not implied(node, fills)]
 
     def cost() -> int:
-        return sum(map(len, open_ends()))
+        unmet, kept = open_ends()
+        return len(unmet) + len(kept)
 
     best = cost()
     for load in free * SWEEPS:

@@ -37,7 +37,7 @@ from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Accumulate, Compute, Finish, Kernel, Loop, Scope, Tile, Write
-from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, indirect_nodes, variables
+from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables
 from irc.kernel.flood import identity
 from irc.kernel.schedule import unit_stride
 
@@ -202,7 +202,7 @@ class _Writer:
 
     def _contiguous(self, tile: Tile) -> bool:
         """Whether a tile axis is never multiplied, so that its indices need not be wide."""
-        addresses = [access.address for access in (*self.kernel.loads, *self.kernel.stores)]
+        addresses = [load.address for load in self.kernel.loads] + [store.address for store in self.kernel.stores]
         (axis, *others) = tile.axes
         return not others and all(unit_stride(index) is axis for index in addresses if axis in variables(index))
 
@@ -273,9 +273,9 @@ class _Writer:
 
     def _mask_key(self, scope: Scope) -> object:
         access = scope.node if isinstance(scope, Compute) else scope.store if isinstance(scope, Write) else None
-        if access is None or not hasattr(access, "address"):
+        if not isinstance(access, (Load, Store)):
             return None
-        return tuple(tile.name for tile in self._touched(access.axes)), access.guards  # type: ignore[attr-defined]
+        return tuple(tile.name for tile in self._touched(access.axes)), access.guards
 
     def _mask(self, scope: Scope, axes: Iterable[Variable], guards: Guards, counts: Counter[object]) -> str:
         """The mask of an access; one that several accesses share gets a name."""

@@ -10,6 +10,8 @@ import json
 import mmap
 import os
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +103,21 @@ def launch(kernel, *arguments, warps, **tiles):
         return
     arguments = [argument.contiguous() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
     sizes = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
-    kernel[(programs,)](*arguments, **sizes, num_warps=warps, enable_fp_fusion=True)
+    with quiet():
+        kernel[(programs,)](*arguments, **sizes, num_warps=warps, enable_fp_fusion=True)
+
+
+@contextmanager
+def quiet():
+    """The interpreter computes masked lanes with NumPy, which would warn of what they hold."""
+    if not INTERPRETED:
+        yield
+        return
+    import numpy
+
+    with warnings.catch_warnings(), numpy.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 # -- dims ------------------------------------------------------------------------------------------------------
