@@ -169,7 +169,8 @@ def convert(x, dtype, saturate, round_mode):
         carry(f"irc rounds to the nearest f8e8m0, not {round_mode}")
     if "string" in (x.dtype.kind, dtype.kind):
         carry("irc does not convert strings")
-    return ops.cast(x, to=dtype, saturate=bool(saturate))
+    # ONNX's `saturate` is about floats of 8 bits; what an integer cannot hold is left open, so ONNX Runtime decides.
+    return ops.cast(x, to=dtype, saturate=bool(saturate) and not (x.dtype.is_float and dtype.is_integer))
 
 
 @reads("BitCast", since=26)
