@@ -23,6 +23,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import Bytes, Kernel, Refusal, count, derive
+from irc.pass_manager import Numerics
 from irc.user_code import blaming
 from irc.weights import INLINE_LIMIT
 
@@ -31,7 +32,9 @@ FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iot
 MOST_POINTERS = 32
 DEFAULT_SIZE = 64
 
-# The legality rules, cited by number in code, messages and documents. `room` says where each is decided.
+# The legality rules, cited by number in code, messages and documents: code, room, statement. The room says where it is
+# decided: in the plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of
+# products, attention or donated buffers, which are not in kernels yet).
 RULES: dict[str, tuple[str, str, str]] = {
     "F1": (
         "fuse.depends_on_own_store",
@@ -47,7 +50,7 @@ RULES: dict[str, tuple[str, str, str]] = {
     ),
     "F5": (
         "fuse.two_contractions",
-        "kernel",
+        "later",
         "One product; or siblings that share rows and contraction; or two joined by an online softmax.",
     ),
     "F6": (
@@ -57,18 +60,18 @@ RULES: dict[str, tuple[str, str, str]] = {
     ),
     "F7": (
         "fuse.shared_iteration_space",
-        "kernel",
+        "construction",
         "Each value's tile axes lie in its frame; other parallel axes are grid axes.",
     ),
     "F8": (
         "fuse.tile_axes",
-        "kernel",
+        "later",
         "One row and one column tile axis; each operand of a product varies over its side only.",
     ),
-    "F9": ("fuse.attention_size", "kernel", "Attention: inner contraction and column axis are static and at most 256."),
+    "F9": ("fuse.attention_size", "later", "Attention: inner contraction and column axis are static and at most 256."),
     "F10": ("fuse.recomputed_reduction", "kernel", "A product or reduction is computed once."),
-    "F11": ("fuse.donated_read", "plan", "A donated buffer is read only at the point that is written."),
-    "F12": ("fuse.unproven_bounds", "kernel", "Every index is proven in bounds, or guarded."),
+    "F11": ("fuse.donated_read", "later", "A donated buffer is read only at the point that is written."),
+    "F12": ("fuse.unproven_bounds", "construction", "Every index is proven in bounds, or guarded."),
     "F13": ("fuse.numerics", "kernel", "The numerics class of every choice is one that the user allows."),
     "F14": (
         "fuse.resources",
@@ -320,7 +323,8 @@ class Policy:
     def __call__(self, merge: Merge) -> float | Refused:
         with blaming("policy.raised", f"the policy {self.name} failed"):
             verdict = self.function(merge)
-        if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)):
+        not_a_number = verdict != verdict  # as NaN is
+        if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)) or not_a_number:
             raise fail("policy.result", f"policy {self.name} returned {verdict!r}", expected="a number or refuse(...)")
         return verdict
 
@@ -411,28 +415,29 @@ class Dependencies:
         return seen
 
 
-def legal(group: Group) -> Refusal | None:
-    """Judge one group by the rules about a single kernel; None means legal."""
+def legal(group: Group, numerics: Numerics = "keeps_more_precision") -> Refusal | None:
+    """Judge one group by the rules about a single kernel; None means legal. `numerics` is what the user allows."""
     if any(member.block is not group.members[0].block for member in group.members):
         return Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
     kernel = group.kernel
     if isinstance(kernel, Refusal):
         return kernel
-    pointers = len(
-        {
-            operand
-            for member in group.closure
-            for operand in member.inputs
-            if operand.operation not in set(group.closure)
-        }
-    )
-    if pointers + len(group.stored) > MOST_POINTERS:
-        return Refusal("fuse.resources", "F14", f"{pointers + len(group.stored)} pointers, at most {MOST_POINTERS}")
+    if numerics == "exact" and kernel.numerics != "exact":
+        message = "it keeps more precision than its types say, where the user allows `exact` only"
+        return Refusal("fuse.numerics", "F13", message, kernel.outputs)
+    inside = set(group.closure)
+    read = {operand for member in group.closure for operand in member.inputs if operand.operation not in inside}
+    pointers = len(read) + len(group.stored)
+    if pointers > MOST_POINTERS:
+        return Refusal("fuse.resources", "F14", f"{pointers} pointers, at most {MOST_POINTERS}")
     return None
 
 
 def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependencies) -> Group | Refusal:
-    """The smallest group that holds both and that no path leaves and enters again (rule F1)."""
+    """The smallest group that holds both and that no path leaves and enters again (rule F1).
+
+    Both may be one group, which is proposed as a whole: then what stands between its own members is taken in.
+    """
     groups = {producer: None, consumer: None}
     for operation in dependencies.between(producer, consumer):
         group = dependencies.group.get(operation)

@@ -18,7 +18,7 @@ from irc.ir import Block, Cloner, Function, Module, Operation, Region
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
-from irc.pass_manager import Pass, PassContext
+from irc.pass_manager import Numerics, Pass, PassContext
 from irc.pattern import find_groups
 from irc.plan import (
     Decision,
@@ -70,21 +70,26 @@ class Fuse(Pass):
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern
     that is proposed first; `plan` is a plan file to follow; a plan's entries that no longer match are refused
-    one by one, with a note in the statistics.
+    one by one, with a note in the statistics. Without `policy`, a plan is followed and nothing else merged; where
+    there is no plan either, the policy is `greedy`.
     """
 
-    policy: str = "greedy"
+    policy: str = ""
     groups: str = ""
     plan: str = ""
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
-        chosen = find_policy(self.policy, context)
+        chosen = self.chosen(context)
         for function in module.functions.values():
             plan = propose(function, chosen, context, self.proposals(function, context))
             context.plans[function.name] = plan.to_json()
             changed |= apply(plan)
         return changed
+
+    def chosen(self, context: PassContext) -> Policy:
+        """The policy that judges merges."""
+        return find_policy(self.policy or ("none" if self.plan else "greedy"), context)
 
     def proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
         found: list[tuple[str, list[Operation]]] = []
@@ -127,13 +132,13 @@ def propose(
     sizes = representative_sizes(function, context.sizes)
     dependencies = Dependencies(block)
     decisions: dict[tuple[str, str], Decision] = {}
-    groups = seeds(block, dependencies)
+    groups = seeds(block, dependencies, context.numerics)
 
     def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
         decisions[producer.name, consumer.name] = decision
         merged = hull(producer, consumer, chosen.name, dependencies)
-        refusal = merged if isinstance(merged, Refusal) else legal(merged)
+        refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
         if refusal is not None:
             decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
             return None
@@ -151,28 +156,51 @@ def propose(
         return float(verdict), merged
 
     for proposer, members in proposals:
-        parts = list(dict.fromkeys(groups[member] for member in members if member in groups))
-        merged = merge_groups(parts, proposer, dependencies.number)
-        refusal = legal(merged) if len(parts) > 1 else None
-        if refusal is None:
-            for member in merged.members:
-                groups[member] = merged
-            dependencies.assign(merged)
-        else:
-            context.notes.append(f"fuse: {proposer} proposes {merged.label}: {refusal.message} (rule {refusal.rule})")
+        refusal = accept(proposer, members, groups, dependencies, context.numerics)
+        if refusal is not None:
+            names = ", ".join(f"%{member.results[0].name}" for member in members)
+            context.notes.append(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
     merge_best(groups, dependencies, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: dependencies.number[group.members[-1]])
     return Plan(block, ordered, list(decisions.values()))
 
 
-def seeds(block: Block, dependencies: Dependencies) -> dict[Operation, Group]:
+def accept(
+    proposer: str,
+    members: list[Operation],
+    groups: dict[Operation, Group],
+    dependencies: Dependencies,
+    numerics: Numerics,
+) -> Refusal | None:
+    """Make a proposed group, with what stands between its members; or the reason why it is no kernel."""
+    parts: dict[Group, None] = {}
+    for member in members:
+        if member in groups:
+            parts[groups[member]] = None
+        elif not is_free(member):
+            alone = Group([member]).kernel
+            return alone if isinstance(alone, Refusal) else Refusal("fuse.impure_member", "F2", "a member is a kernel")
+    if len(parts) < 2:
+        return None
+    proposed = merge_groups(parts, proposer, dependencies.number)
+    merged = hull(proposed, proposed, proposer, dependencies)
+    refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
+    if refusal is None:
+        assert isinstance(merged, Group)
+        for member in merged.members:
+            groups[member] = merged
+        dependencies.assign(merged)
+    return refusal
+
+
+def seeds(block: Block, dependencies: Dependencies, numerics: Numerics) -> dict[Operation, Group]:
     """A group for each operation that can be a kernel by itself."""
     groups = {}
     for operation in block:
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
             continue
         group = Group([operation])
-        if legal(group) is None:
+        if legal(group, numerics) is None:
             groups[operation] = group
             dependencies.assign(group)
     return groups

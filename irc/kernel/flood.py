@@ -121,7 +121,9 @@ class Flood:
         """Operands whose every element has a point: a view may hand on only a part of its operand."""
         point = self.points[result]
         coordinates = complete(point)
-        if step.is_view and step.name not in ("slice", "split"):
+        if step.is_view:
+            if not hands_on_each_once(step):
+                return
             for piece in pull(step.view(result), coordinates):
                 if piece.operand == len(step.inputs):
                     continue  # what a pad without a value fills in: zero, which is no operand
@@ -129,8 +131,7 @@ class Flood:
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, (*point.guards, *piece.guards)))
         elif step.definition.is_pointwise:
             for operand in step.inputs:
-                tail = result.shape[len(result.shape) - len(operand.shape) :]
-                if all(dims.equal(own, 1) or dims.equal(own, e) for own, e in zip(operand.shape, tail, strict=True)):
+                if known_broadcast(operand, result):
                     moved = broadcast_coordinates(coordinates, result.shape, operand.shape)
                     self._reach(operand, Point(moved, point.guards))
 
@@ -155,6 +156,21 @@ class Flood:
                 coordinate = axis.expr
             found.append(coordinate)
         return Point(tuple(found), partial.guards)
+
+
+def known_broadcast(operand: Slot, result: Slot) -> bool:
+    """Whether it is known of each dim of an operand if it is stretched."""
+    tail = result.shape[len(result.shape) - len(operand.shape) :]
+    return all(dims.equal(own, 1) or dims.equal(own, extent) for own, extent in zip(operand.shape, tail, strict=True))
+
+
+def hands_on_each_once(step: Step) -> bool:
+    """Whether a view hands on every element of its operand, and none to two places along one axis."""
+    if step.name == "pad":
+        return bool(step.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
+    if step.name == "expand":
+        return known_broadcast(step.inputs[0], step.results[0])
+    return step.name not in ("slice", "split")
 
 
 def complete(point: Point) -> Coordinates:

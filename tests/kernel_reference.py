@@ -1,0 +1,110 @@
+"""What a kernel's scalar DAG means, evaluated with NumPy over its whole space: no tiles, no Triton.
+
+    kernel = derive(members)
+    evaluate(kernel, {"x": array}, sizes)      # {name of an output: array}
+
+Checked on the way: where its guards hold, each load and each store stays in its buffer; each element of an output
+is written, and written once. Masked loads give NaN or the least integer, so that one that matters is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from irc import dims, ops
+from irc.dims import Dim, Indirect, Symbol
+from irc.index_map import Guards
+from irc.kernel import Kernel
+from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select
+
+REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def evaluate(kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Symbol, int]) -> dict[str, np.ndarray]:
+    """The outputs of one launch, by name, in the types in which they are stored."""
+    with np.errstate(all="ignore"):
+        return _Evaluation(kernel, inputs, sizes).outputs()
+
+
+class _Evaluation:
+    def __init__(self, kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Symbol, int]) -> None:
+        self.kernel, self.inputs = kernel, inputs
+        self.axes = [axis.variable for axis in kernel.axes]
+        self.sizes = dict(sizes)
+        self.shape = tuple(dims.evaluate(axis.extent, sizes) for axis in self.axes)
+        self.arrays: dict[Any, Any] = dict(sizes)
+        for position, (axis, extent) in enumerate(zip(self.axes, self.shape, strict=True)):
+            shape = [1] * len(self.axes)
+            shape[position] = extent
+            self.arrays[axis] = np.arange(extent, dtype=np.int64).reshape(shape)
+        self.values: dict[Node, np.ndarray] = {}
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        for node in self.kernel.nodes:
+            value = np.asarray(self._value(node)).astype(node.dtype.numpy, copy=False)
+            self.values[node] = np.broadcast_to(value, np.broadcast_shapes(value.shape, (1,) * len(self.axes)))
+        found = {}
+        for store in self.kernel.stores:
+            shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
+            result = np.zeros(int(np.prod(shape)), store.buffer.dtype.numpy)
+            mask, places = self._access(store.address, store.guards, result.size)
+            space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in store.axes))
+            mask, places = np.broadcast_to(mask, space), np.broadcast_to(places, space)
+            written = np.bincount(places[mask], minlength=result.size)
+            assert (written == 1).all(), f"%{store.buffer.name}: elements are written {set(written)} times"
+            result[places[mask]] = np.broadcast_to(self.values[store.node], space)[mask].astype(result.dtype)
+            found[store.buffer.name] = result.reshape(shape)
+        return found
+
+    def _extent(self, axis: Any) -> tuple[int, ...]:
+        return self.arrays[axis].shape  # type: ignore[no-any-return]
+
+    def _index(self, index: Dim) -> np.ndarray:
+        for atom in dims.free_atoms(index):
+            if isinstance(atom, Indirect):
+                assert isinstance(atom.node, Node)
+                self.arrays[atom] = self.values[atom.node].astype(np.int64)
+        return np.asarray(dims.evaluate_array(index, self.arrays))
+
+    def _mask(self, guards: Guards) -> np.ndarray:
+        mask = np.ones((1,) * len(self.axes), bool)
+        for guard in guards:
+            index = self._index(guard.index)
+            mask = mask & (0 <= index) & (index < dims.evaluate(guard.extent, self.sizes))
+        return mask
+
+    def _access(self, address: Dim, guards: Guards, size: int) -> tuple[np.ndarray, np.ndarray]:
+        mask, places = np.broadcast_arrays(self._mask(guards), self._index(address))
+        inside = (0 <= places) & (places < size)
+        assert (inside | ~mask).all(), f"{address} leaves its buffer of {size}"
+        return mask, np.where(mask, places, 0)
+
+    def _value(self, node: Node) -> Any:
+        operands = [self.values[operand] for operand in node.operands]
+        if isinstance(node, Load):
+            return self._load(node)
+        if isinstance(node, Constant):
+            return node.value
+        if isinstance(node, Index):
+            return self._index(node.index)
+        if isinstance(node, Select):
+            return np.where(self._mask(node.guards), operands[0], operands[1])
+        if isinstance(node, Reduce):
+            positions = tuple(self.axes.index(axis) for axis in node.bound)
+            space = np.broadcast_shapes(operands[0].shape, *(self._extent(axis) for axis in node.bound))
+            body = np.broadcast_to(operands[0], space)
+            return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True)
+        assert isinstance(node, Apply)
+        if node.name == "round_to":
+            return operands[0].astype(node.attribute("to").numpy)
+        return ops.lookup(node.name).evaluate(operands, dict(node.attributes))[0]
+
+    def _load(self, load: Load) -> np.ndarray:
+        buffer = np.asarray(self.inputs[load.buffer.name]).reshape(-1)
+        mask, places = self._access(load.address, load.guards, buffer.size)
+        held = buffer.astype(load.dtype.numpy)
+        poison: Any = np.nan if load.dtype.is_float else load.dtype.name == "bool" or np.iinfo(held.dtype).min
+        return np.where(mask, held[places] if held.size else poison, poison)

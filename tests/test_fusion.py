@@ -1,0 +1,588 @@
+"""The planner, its rules, plan files, policies and groups; and that no pass and no kernel changes a meaning."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from examples import block
+from irc import dtypes, interpreter, ops
+from irc.diagnostics import UNKNOWN, IrcError
+from irc.driver.compiling import kernel_of
+from irc.ir import Module, Operation, Value, difference
+from irc.kernel import Refusal, count, derive
+from irc.op import const, trace
+from irc.parser import parse
+from irc.pass_manager import PassContext, PassManager
+from irc.passes.fuse import apply, find_policy, propose
+from irc.plan import RULES, Group, Merge, Plan, legal, policy
+from irc.verifier import verify
+from irc.weights import Tensor
+from tests.kernel_reference import evaluate
+from tests.models import model_path
+from tests.programs import arrays, environment, programs
+from tests.strategies import modules
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def body_of(module: Module) -> list[Operation]:
+    """The operations of the entry that a kernel could hold: all but named constants and the end."""
+    return [
+        operation for operation in module.main.block
+        if not operation.definition.is_terminator
+        and not (operation.name == "const" and operation.attributes["value"].size > 1)
+    ]  # fmt: skip
+
+
+def fused(module: Module, options: str = "", context: PassContext | None = None) -> Module:
+    """A copy behind `fuse`, verified."""
+    copy = module.clone()
+    PassManager(f"fuse{{{options}}}" if options else "fuse", context).run(copy)
+    verify(copy)
+    return copy
+
+
+def kernels(module: Module) -> list[list[str]]:
+    """The operations inside each kernel of the entry, by name."""
+    return [
+        [inner.name for inner in operation.regions[0].block if not inner.definition.is_terminator]
+        for operation in module.main.block
+        if operation.name == "kernel"
+    ]
+
+
+def planned(module: Module, chosen: str = "greedy", context: PassContext | None = None) -> Plan:
+    context = context or PassContext()
+    return propose(module.main, find_policy(chosen, context), context, [])
+
+
+def same_results(first: Module, second: Module, inputs: dict[str, np.ndarray]) -> None:
+    expected, found = interpreter.run(first, inputs), interpreter.run(second, inputs)
+    assert list(expected) == list(found)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+# -- the rules -------------------------------------------------------------------------------------------------
+
+
+def sums_both_ways(x: Value) -> tuple[Value, Value]:
+    return ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))
+
+
+def sum_along_the_other_axis(x: Value) -> Value:
+    return ops.add(x, ops.transpose(ops.reduce_sum(x, axes=(1,), keep_dims=True), permutation=(1, 0)))
+
+
+def sum_of_many(*values: Value) -> Value:
+    total = values[0]
+    for value in values[1:]:
+        total = ops.add(total, value)
+    return total
+
+
+def with_table(x: Value) -> Value:
+    return ops.add(x, const(value=Tensor.of(np.arange(8, dtype=np.float32), dtypes.F32)))
+
+
+REFUSED: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
+    ("F2", lambda x, y: ops.matmul(x, y), ("f32[8, 9]", "f32[9, 4]")),
+    ("F2", lambda x: ops.scan(x, kind="sum", axis=0), ("f32[8, 9]",)),
+    ("F2", lambda x: (ops.assert_(ops.less(x, 1.0), message="too large"), ops.neg(x))[1], ("f32[]",)),
+    ("F2", lambda x: ops.add(x, x), ("c64[8]",)),
+    ("F4", lambda x, y: (ops.exp(x), ops.exp(y)), ("f32[8, 9]", "f32[7]")),
+    ("F10", lambda x: ops.expand(ops.reduce_sum(x, axes=(1,)), shape=(5, x.shape[0])), ("f32[M, N]",)),
+    ("F6", sums_both_ways, ("f32[8, 9]",)),
+    ("F6", lambda x: ops.softmax(ops.softmax(x, axis=1), axis=0), ("f32[8, 9]",)),
+    ("F10", sum_along_the_other_axis, ("f32[8, 8]",)),
+    ("F13", lambda x: ops.bitcast(ops.add(x, 1.0), to=dtypes.U16), ("f16[8]",)),
+    ("F13", lambda x: ops.add(ops.bitcast(x, to=dtypes.BF16), 1.0), ("u16[8]",)),
+]
+
+
+@pytest.mark.parametrize(
+    "rule, program, types", REFUSED, ids=[f"{row[0]}-{index}" for index, row in enumerate(REFUSED)]
+)
+def test_a_rule_refuses_with_its_number_and_code(
+    rule: str, program: Callable[..., Any], types: tuple[str, ...]
+) -> None:
+    refusal = legal(Group(body_of(trace(program, *types))))
+    assert refusal is not None
+    assert (refusal.rule, refusal.code) == (rule, RULES[rule][0])
+    assert refusal.error(UNKNOWN).code == RULES[rule][0]
+
+
+def test_f2_members_of_two_blocks_and_constants_that_are_no_scalars() -> None:
+    module = parse(
+        "irc text 1\nmodule @m {\n  func @main(%c: bool[], %x: f32[4]) -> f32[4] {\n    %a = exp %x : f32[4]\n"
+        "    %r = if %c : f32[4] {\n      %b = neg %a : f32[4]\n      yield %b\n    } else {\n      yield %a\n    }\n"
+        "    return %r\n  }\n}\n"
+    )
+    outer, inner = module.main.find("a").operation, module.main.find("b").operation
+    assert outer is not None and inner is not None
+    refusal = legal(Group([outer, inner]))
+    assert refusal is not None and refusal.rule == "F2"
+    table = trace(with_table, "f32[8]")
+    whole = [operation for operation in table.main.block if not operation.definition.is_terminator]
+    with pytest.raises(Refusal, match="is no scalar"):
+        derive(whole)
+
+
+def test_f3_what_is_read_outside_is_stored_and_nothing_else() -> None:
+    module = trace(lambda x: (ops.neg(y := ops.exp(x, name="y")), ops.scan(y, kind="sum", axis=0)), "f32[8]")
+    exponential, negative = (module.main.find(name).operation for name in ("y", "0"))
+    assert exponential is not None and negative is not None
+    assert [value.name for value in Group([exponential, negative]).stored] == ["y", "0"]
+    module = trace(lambda x: ops.neg(ops.exp(x)), "f32[8]")
+    assert [value.name for value in Group(body_of(module)).stored] == ["1"]
+    with pytest.raises(Refusal) as caught:
+        derive(body_of(module), outputs=[])
+    assert (caught.value.rule, caught.value.code) == ("F3", RULES["F3"][0])
+
+
+def test_f3_looks_through_the_views_that_stay_outside() -> None:
+    """%y is read by the group and, through a view, by the host: it is stored."""
+
+    def program(x: Value) -> tuple[Value, Value]:
+        y = ops.exp(x, name="y")
+        turned = ops.transpose(y, permutation=(1, 0))
+        return ops.neg(turned, name="n"), ops.scan(turned, kind="sum", axis=0)
+
+    module = trace(program, "f32[4, 6]")
+    result = fused(module)
+    assert [inner.name for inner in result.main.block if inner.name == "kernel"] == ["kernel"]
+    (kernel,) = (operation for operation in result.main.block if operation.name == "kernel")
+    assert [value.name for value in kernel.results] == ["y", "n"]
+    same_results(module, result, {"x": np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)})
+
+
+def around_a_product(x: Value, w: Value) -> Value:
+    """exp is read by the product and, beside it, by the addition behind it."""
+    grown = ops.exp(x, name="grown")
+    return ops.add(grown, ops.matmul(grown, w, name="product"), name="y")
+
+
+def test_f1_no_group_reaches_around_a_host_call() -> None:
+    module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
+    plan = planned(module)
+    (decision,) = (each for each in plan.decisions if (each.producer, each.consumer) == ("grown", "y"))
+    assert (decision.rule, decision.code) == ("F1", RULES["F1"][0]) and "%product" in decision.reason
+    assert [[member.name for member in group.members] for group in plan.groups] == [["exp"], ["add"]]
+    assert apply(plan)
+    verify(module)
+
+
+def test_f1_holds_for_proposed_groups(tmp_path: Path) -> None:
+    module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
+    file = tmp_path / "groups.py"
+    file.write_text(
+        "from irc.ops import add, exp\nfrom irc.plan import group\n\n"
+        "@group\ndef sum_of_exp(x, y):\n    return add(exp(x), y)\n"
+    )
+    context = PassContext()
+    result = fused(module, f"groups={file}:sum_of_exp", context)
+    assert kernels(result) == [["exp"], ["add"]]
+    assert [note for note in context.notes if "rule F1" in note and "sum_of_exp" in note]
+
+
+def test_f12_every_access_is_proven_or_guarded() -> None:
+    """Rules that hold by construction: an index that may be anything brings a guard, an affine one none."""
+    gathered = derive(body_of(trace(lambda x, i: ops.gather(x, i, axis=0), "f32[N]", "i64[M]")))
+    assert [len(load.guards) for load in gathered.loads if load.buffer.name == "x"] == [1]
+    sliced = derive(body_of(trace(lambda x: ops.slice_(x, starts=(1,), stops=(8,), steps=(2,)), "f32[8]")))
+    assert [load.guards for load in sliced.loads] == [()]
+
+
+@pytest.mark.parametrize("numerics, together", [("exact", False), ("keeps_more_precision", True)])
+def test_f13_a_skipped_rounding_must_be_allowed(numerics: Any, together: bool) -> None:
+    module = trace(lambda x: ops.mul(ops.add(x, 1.0), 3.0, name="y"), "f16[8]")
+    plan = planned(module, context=PassContext(numerics=numerics))
+    assert (len(plan.groups) == 1) is together
+    if not together:
+        assert [(each.rule, each.code) for each in plan.decisions] == [("F13", RULES["F13"][0])]
+
+
+def test_f14_a_kernel_has_at_most_32_pointers() -> None:
+    def added(number: int) -> Refusal | None:
+        names = ", ".join(f"x{index}" for index in range(number))
+        program = eval(f"lambda {names}: total({names})", {"total": sum_of_many})
+        return legal(Group(body_of(trace(program, *["f32[8]"] * number))))
+
+    assert added(31) is None
+    refusal = added(32)
+    assert refusal is not None and (refusal.rule, refusal.code) == ("F14", RULES["F14"][0])
+
+
+def test_every_rule_that_can_refuse_is_tested_here() -> None:
+    deciding = {rule for rule, (_, room, _) in RULES.items() if room in ("plan", "kernel")}
+    assert deciding == {"F1", "F3", "F14", *(rule for rule, _, _ in REFUSED)}
+    assert list(RULES) == [f"F{number}" for number in range(1, 15)]
+
+
+# -- planning --------------------------------------------------------------------------------------------------
+
+
+def test_the_policy_none_makes_one_kernel_an_operation() -> None:
+    module = block.block()
+    result = fused(module, "policy=none")
+    named = [[name for name in members if name not in ("const", "transpose", "reshape")] for members in kernels(result)]
+    assert named == [["layer_norm"], ["add"], ["layer_norm"], ["add"], ["gelu"], ["add"]]
+
+
+def test_greedy_merges_what_saves_bytes() -> None:
+    module = block.block()
+    plan = planned(module)
+    members = [[member.name for member in group.members] for group in plan.groups]
+    assert members == [["layer_norm"], ["add", "layer_norm"], ["add", "gelu"], ["add"]]
+    alone = planned(block.block(), "none")
+    sizes = {symbol: 64 for symbol in module.main.symbols.values()}
+    other = {symbol: 64 for symbol in alone.block.function.symbols.values()}  # type: ignore[union-attr]
+    assert sum(g.bytes(sizes).distinct_bytes for g in plan.groups) < sum(
+        g.bytes(other).distinct_bytes for g in alone.groups
+    )
+
+
+def test_a_merge_takes_in_what_stands_between() -> None:
+    """The two ends save the most; the chain between them must come along, or a path would leave and return."""
+
+    def program(x: Value) -> Value:
+        start = ops.exp(x, name="start")
+        small = ops.reduce_max(start, axes=(1,), keep_dims=True, name="small")
+        return ops.sub(start, small, name="end")
+
+    module = trace(program, "f32[B, 100]")
+    plan = planned(module)
+    first = plan.decisions[0]
+    assert (first.producer, first.consumer) == ("start", "small") or first.code is None
+    ends: list[Merge] = []
+
+    @policy
+    def only_the_ends(merge: Merge) -> float:
+        if (merge.producer.name, merge.consumer.name) == ("start", "end"):
+            ends.append(merge)
+            return 1.0
+        return 0.0
+
+    plan = propose(module.main, only_the_ends, PassContext(), [])
+    assert [[member.name for member in group.members] for group in plan.groups] == [["exp", "reduce_max", "sub"]]
+    assert len(ends[0].parts) == 3 and ends[0].bytes_saved > 0
+
+
+def test_free_operations_are_copied_into_each_kernel_that_reads_through_them() -> None:
+    def program(x: Value, w: Value) -> tuple[Value, Value]:
+        turned = ops.transpose(x, permutation=(1, 0), name="turned")
+        return ops.matmul(ops.exp(turned), w), ops.scan(ops.neg(turned), kind="sum", axis=0)
+
+    module = trace(program, "f32[4, 6]", "f32[4, 3]")
+    result = fused(module)
+    assert kernels(result) == [["transpose", "exp"], ["transpose", "neg"]]
+    assert not [operation for operation in result.main.block if operation.name == "transpose"]
+    kept = trace(lambda x: (y := ops.transpose(x, permutation=(1, 0)), ops.exp(y)), "f32[4, 6]")
+    assert [operation.name for operation in fused(kept).main.block] == ["transpose", "kernel", "return"]
+
+
+def test_the_block_is_put_back_in_order() -> None:
+    """The kernel stands where its last member stood, behind a reader of an earlier result of it."""
+
+    def program(x: Value, w: Value) -> tuple[Value, Value]:
+        first = ops.exp(x, name="first")
+        product = ops.matmul(first, w, name="product")
+        return product, ops.neg(first, name="second")
+
+    module = trace(program, "f32[4, 4]", "f32[4, 4]")
+    result = fused(module)
+    assert [operation.name for operation in result.main.block] == ["kernel", "matmul", "return"]
+    generator = np.random.default_rng(0)
+    same_results(module, result, {n: generator.standard_normal((4, 4)).astype(np.float32) for n in ("x", "w")})
+
+
+def test_regions_and_effects_keep_their_order() -> None:
+    module = parse(
+        "irc text 1\nmodule @m {\n  func @main(%c: bool[], %x: f32[4]) -> f32[4] {\n    %a = exp %x : f32[4]\n"
+        "    %r = if %c : f32[4] {\n      %b = neg %a : f32[4]\n      yield %b\n    } else {\n      yield %x\n    }\n"
+        '    assert %c {message = "later"}\n    %d = add %a, %r : f32[4]\n    return %d\n  }\n}\n'
+    )
+    result = fused(module)
+    assert [operation.name for operation in result.main.block] == ["kernel", "if", "assert", "kernel", "return"]
+    same_results(module, result, {"c": np.array(True), "x": np.ones(4, np.float32)})
+
+
+# -- plan files ------------------------------------------------------------------------------------------------
+
+
+def written_plan(module: Module, path: Path, options: str = "") -> Path:
+    context = PassContext()
+    fused(module, options, context)
+    path.write_text(context.plans["main"])
+    return path
+
+
+@pytest.mark.parametrize("options", ["", "policy=none"])
+def test_a_plan_is_replayed_as_it_was(options: str, tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json", options)
+    context = PassContext()
+    replayed = fused(module, f"plan={plan}", context)
+    assert kernels(replayed) == kernels(fused(module, options)) and not context.notes
+
+
+def test_a_changed_plan_is_followed(tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json")
+    content = json.loads(plan.read_text())
+    dropped = content["groups"].pop(2)
+    plan.write_text(json.dumps(content))
+    assert len(dropped["members"]) == 2
+    assert len(kernels(fused(module, f"plan={plan}"))) == 5
+    assert len(kernels(fused(module, f"plan={plan},policy=greedy"))) == 4
+
+
+def test_stale_entries_are_refused_one_by_one(tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json")
+    content = json.loads(plan.read_text())
+    content["groups"][1]["hash"] = "0" * 16
+    content["groups"][2]["members"][0] = "nobody"
+    plan.write_text(json.dumps(content))
+    context = PassContext()
+    result = fused(module, f"plan={plan}", context)
+    assert len(context.notes) == 2
+    assert f"@{content['groups'][1]['name']}: its operations have changed" in context.notes[0]
+    assert "nobody" in context.notes[1]
+    assert len(kernels(result)) == 6
+
+
+def test_a_plan_cannot_make_an_illegal_group(tmp_path: Path) -> None:
+    from irc.plan import structural_hash
+
+    module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
+    rows = [[module.main.find(name).operation for name in names] for names in (("grown", "y"), ("grown", "product"))]
+    entries = []
+    for row in rows:
+        members = [operation for operation in row if operation is not None]
+        names = [operation.results[0].name for operation in members]
+        entries.append({"name": "bad", "members": names, "hash": structural_hash(members)})
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"groups": entries}))
+    context = PassContext()
+    assert kernels(fused(module, f"plan={path}", context)) == [["exp"], ["add"]]
+    assert ["rule F1" in context.notes[0], "rule F2" in context.notes[1]] == [True, True]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"groups": [{"name": "x"}]}', '{"groups": 3}', "\xff"])
+def test_what_is_no_plan_file_is_said(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(IrcError) as caught:
+        fused(block.scores(), f"plan={path}")
+    assert caught.value.code == "plan.format"
+    with pytest.raises(IrcError) as caught:
+        fused(block.scores(), f"plan={tmp_path}/none.json")
+    assert caught.value.code == "file.missing"
+
+
+# -- groups and policies ---------------------------------------------------------------------------------------
+
+
+def test_a_group_is_proposed_before_the_policy_is_asked() -> None:
+    result = fused(block.block(), f"policy=none,groups={ROOT}/examples/rules.py:bias_gelu")
+    assert ["add", "gelu"] in kernels(result) and len(kernels(result)) == 5
+
+
+POLICIES = """
+from irc.plan import policy, refuse
+
+@policy
+def raises(merge):
+    return 1 / 0
+
+@policy
+def text(merge):
+    return "yes"
+
+@policy
+def boolean(merge):
+    return True
+
+@policy
+def nothing(merge):
+    pass
+
+@policy
+def not_a_number(merge):
+    return float("nan")
+
+@policy
+def reluctant(merge):
+    return refuse("not today", at=merge.consumer)
+
+def plain(merge):
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [
+        ("raises", "policy.raised"), ("text", "policy.result"), ("boolean", "policy.result"),
+        ("nothing", "policy.result"), ("not_a_number", "policy.result"), ("plain", "pass.option"),
+        ("missing", "load.missing_name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_policy_is_an_error_of_its_author(name: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(POLICIES)
+    with pytest.raises(IrcError) as caught:
+        fused(block.block(), f"policy={path}:{name}")
+    assert caught.value.code == code
+    if name == "raises":
+        assert any("ZeroDivisionError" in note and "mine.py:6" in note for note in caught.value.diagnostics[0].notes)
+
+
+def test_a_refusal_of_a_policy_is_kept_as_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(POLICIES)
+    plan = planned(block.scores(), f"{path}:reluctant")
+    assert len(plan.groups) == 3
+    assert {(each.code, each.reason) for each in plan.decisions} == {(None, "not today")}
+
+
+@pytest.mark.parametrize("name", ["greedily", "mine.py:"])
+def test_an_unknown_policy(name: str) -> None:
+    with pytest.raises(IrcError) as caught:
+        find_policy(name, PassContext())
+    assert caught.value.code == "pass.option"
+
+
+# -- braces ----------------------------------------------------------------------------------------------------
+
+EXACT = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse", "fuse{policy=none}")
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+@QUICK
+@given(programs(), st.lists(st.sampled_from(EXACT), min_size=1, max_size=4))
+def test_exact_passes_change_no_bit(module: Module, pipeline: list[str]) -> None:
+    inputs = arrays(module)
+    expected = interpreter.run(module, inputs)
+
+    def compare(stage: str, current: Module) -> None:
+        verify(current)
+        found = interpreter.run(current, inputs)
+        for value, truth in zip(found.values(), expected.values(), strict=True):
+            np.testing.assert_array_equal(value, truth, err_msg=stage)
+
+    PassManager(",".join(pipeline), PassContext(numerics="exact"), observe=compare).run(module)
+
+
+@QUICK
+@given(programs(), st.lists(st.sampled_from([*EXACT, "raise", "raise"]), min_size=2, max_size=5))
+def test_other_passes_change_no_more_than_they_say(module: Module, pipeline: list[str]) -> None:
+    inputs = arrays(module)
+    expected = interpreter.run(module, inputs)
+
+    def compare(stage: str, current: Module) -> None:
+        verify(current)
+        found = interpreter.run(current, inputs)
+        for value, truth in zip(found.values(), expected.values(), strict=True):
+            np.testing.assert_allclose(value, truth, rtol=1e-7, atol=1e-9, err_msg=stage)
+
+    PassManager(",".join(pipeline), PassContext(numerics="reassociates"), observe=compare).run(module)
+
+
+@QUICK
+@given(programs(), st.sampled_from(["greedy", "none"]))
+def test_kernels_compute_what_they_enclose(module: Module, name: str) -> None:
+    """The scalar DAG of each kernel, evaluated, against the operations of its region; counted bytes are sane."""
+    PassManager(f"canonicalize,fuse{{policy={name}}}").run(module)
+    sizes, seen = environment(module), {value: array for value, array in zip(
+        module.main.arguments, arrays(module).values(), strict=True)}  # fmt: skip
+
+    def observe(operation: Operation, results: Any) -> None:
+        seen.update(zip(operation.results, results, strict=True))
+
+    interpreter.run(module, arrays(module), observe=observe)
+    for operation in module.main.block:
+        if operation.name == "kernel":
+            region, kernel = operation.regions[0].block, kernel_of(operation)
+            given_arrays = {a.name: seen[v] for a, v in zip(region.arguments, operation.inputs, strict=True)}
+            outputs = evaluate(kernel, given_arrays, sizes)
+            for result, inner in zip(operation.results, region.terminator.inputs, strict=True):
+                np.testing.assert_allclose(outputs[inner.name], seen[result], rtol=1e-7, atol=1e-9)
+            bytes_ = count(kernel, sizes)
+            assert 0 <= bytes_.distinct_bytes and (bytes_.distinct_bytes <= bytes_.loaded_bytes or not bytes_.exact)
+
+
+@settings(QUICK, max_examples=40)
+@given(modules(), st.lists(st.sampled_from(["canonicalize", "fold", "cse", "dce", "legalize", "fuse"]), max_size=3))
+def test_passes_leave_odd_modules_well_formed(module: Module, pipeline: list[str]) -> None:
+    verify(module)
+    if pipeline:
+        PassManager(",".join(pipeline), verify_each=True).run(module)
+    assert difference(parse(str(module)), module) is None
+
+
+# -- what holds of softmax, under the interpreter of Triton ----------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [1, 2, 63, 1000, 8192])
+def test_a_fused_softmax_loads_each_element_once(columns: int) -> None:
+    module = trace(lambda x: ops.softmax(ops.mul(x, 0.125), axis=-1), "f32[M, ?N in (1, 8192)]")
+    module = fused(module)
+    (kernel,) = (kernel_of(operation) for operation in module.main.block if operation.name == "kernel")
+    sizes = {symbol: {"M": 37, "N": columns}[symbol.name] for symbol in module.main.symbols.values()}
+    bytes_ = count(kernel, sizes)
+    assert bytes_.loaded_bytes == bytes_.distinct_bytes == 2 * 4 * 37 * columns
+    longer = trace(lambda x: ops.softmax(x, axis=-1), "f32[M, N]")
+    (kernel,) = (kernel_of(operation) for operation in fused(longer).main.block if operation.name == "kernel")
+    assert kernel.looped and count(kernel, {symbol: 100 for symbol in kernel.symbols}).loaded_bytes > 2 * 4 * 100 * 100
+
+
+@pytest.mark.parametrize("columns", [1, 100])
+def test_the_planned_softmax_runs_right(columns: int, tmp_path: Path) -> None:
+    """As the planner makes it of examples/block.py, with rows of -inf and NaN; the bytes are those predicted."""
+    pytest.importorskip("triton")
+    from tests import triton_harness as harness
+
+    x = np.random.default_rng(0).standard_normal((7, columns)).astype(np.float32)
+    x[1], x[2, -1], x[3, : columns // 2] = -np.inf, np.nan, -np.inf
+    inputs = {"x": x, "b": np.linspace(-1, 1, columns, dtype=np.float32)}
+    run = harness.run(fused(block.scores()), folder=tmp_path / "scores", inputs=inputs, fuse=False)
+    (launch,) = run.launches
+    assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
+    assert launch.loaded - 4 * columns * launch.predicted.programs == x.nbytes
+    for name, expected in run.expected.items():
+        assert np.isnan(expected[1]).all() and np.isnan(expected[2]).all() and np.isfinite(expected[[0, 4, 5, 6]]).all()
+        assert harness.relative_error(run.outputs[name], expected) < 1e-6
+
+
+# -- determinism -----------------------------------------------------------------------------------------------
+
+
+def test_plan_and_text_do_not_depend_on_the_hash_seed() -> None:
+    script = (
+        "import sys, irc\n"
+        "from irc.driver.compiling import run_pipeline\n"
+        "from irc.driver.models import Settings, find_backend\n"
+        "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"
+        "sys.stdout.write(str(module) + context.plans['main'])\n"
+    )
+    texts = set()
+    for seed in ("0", "1", "7"):
+        command = [sys.executable, "-c", script, str(model_path("minilm_int8"))]
+        done = subprocess.run(
+            command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        texts.add(done.stdout)
+    assert len(texts) == 1 and b"irc.plan/1" in texts.pop()
