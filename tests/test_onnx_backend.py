@@ -509,6 +509,38 @@ def prepared(name: str, target: str, pipeline: str) -> Module:
     return module
 
 
+@pytest.mark.parametrize(
+    ("op_type", "types", "attributes", "result", "opset"),
+    [
+        ("Cast", ["float[B]"], {"to": 7}, "int64[B]", 21),
+        ("Not", ["bool[B]"], {}, "bool[B]", 21),
+        ("Softmax", ["float[B, S]"], {"axis": 0}, "float[B, S]", 13),
+        ("ReduceMax", ["float[B, S]"], {"axes": [1]}, "float[B, 1]", 13),
+        ("Mod", ["float[B]", "float[B]"], {"fmod": 1}, "float[B]", 13),
+        ("CumSum", ["float[B, S]", "int64[]"], {"reverse": 1}, "float[B, S]", 14),
+        ("RMSNormalization", ["float[B, 4]", "float[4]"], {}, "float[B, 4]", 23),
+        ("Attention", ["float[B, 2, S, 4]"] * 3, {"is_causal": 1}, "float[B, 2, S, 4]", 23),
+        ("Swish", ["float[B]"], {"alpha": 1.5}, "float[B]", 24),
+        ("Celu", ["float[B]"], {}, "float[B]", 12),
+        ("GlobalMaxPool", ["float[B, 2, S]"], {}, "float[B, 2, 1]", 9),
+    ],
+)
+def test_what_onnx_has_whole_stays_whole(
+    op_type: str, types: list[str], attributes: dict[str, Any], result: str, opset: int
+) -> None:
+    names = [f"i{index}" for index in range(len(types))]
+    given = ", ".join(f"{key} = {value}" for key, value in attributes.items())
+    nodes = f"y = {op_type} {f'<{given}>' if given else ''} ({', '.join(names)})"
+    if op_type == "CumSum":
+        nodes, types, names = nodes.replace("i1", "axis"), types[:1], names[:1]
+    inputs = ", ".join(f"{type_} {name}" for type_, name in zip(types, names, strict=True))
+    constants = "<int64 axis = {1}>" if op_type == "CumSum" else ""
+    text = f'<ir_version: 10, opset_import: ["" : {opset}]> g ({inputs}) => ({result} y) {constants} {{ {nodes} }}'
+    model = backend.emit(from_model(onnx.parser.parse_model(text), Path()))
+    assert [node.op_type for node in model.graph.node] == [op_type]
+    onnx.checker.check_model(model, full_check=True)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_import_then_export_does_not_grow(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
