@@ -19,6 +19,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import lcm, prod
 from pathlib import Path, PureWindowsPath
@@ -604,9 +605,13 @@ class _OnnxReader:
         location, offset, length = told.get("location"), told.get("offset") or "0", told.get("length")
         if self.folder is None or not location:
             raise fail("onnx.invalid", "external data without a location, or where none is allowed")
-        path = resolve_inside(self.folder, location, "onnx.external_outside")
-        if path not in self.maps:
-            self.maps[path] = map_file(path, missing="onnx.external_missing")
+        try:
+            path = resolve_inside(self.folder, location, "onnx.external_outside")
+            if path not in self.maps:
+                self.maps[path] = map_file(path, missing="onnx.external_missing")
+        except IrcError as error:
+            of = Location(name=f"external data of {proto.name!r}")
+            raise IrcError(replace(found, origin=of) for found in error.diagnostics) from None
         data = self.maps[path]
         if not all(re.fullmatch("[0-9]{1,19}", number) for number in (offset, length or "0")):
             raise fail("onnx.invalid", f"external data at offset {offset!r} of length {length!r}")

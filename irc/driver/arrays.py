@@ -53,9 +53,10 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
     if not Path(path).is_file():
         raise fail("file.missing", f"there is no file {path}", help="write one with numpy.savez(PATH, NAME=array, ...)")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise fail("file.format", "the file holds one array without a name", at=at, expected="an .npz file")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise fail("file.format", "the file holds one array without a name", at=at, expected="an .npz file")
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise fail("file.format", f"the arrays cannot be read: {error}", at=at,
