@@ -100,12 +100,13 @@ def read_elements(elements: Sequence[str], dtype: DType) -> np.ndarray[Any, Any]
             raise fail("type.dtype", f"an element does not fit {dtype}", expected=f"integers from {low} to {high}")
         return np.array(numbers, np.int64 if dtype.is_signed else np.uint64).astype(dtype.numpy)
     if dtype.is_complex:
-        parts = [part for word in words for part in _pair(word)]
+        parts = [part for word in words for part in complex_parts(word)]
         return _floats(parts, np.dtype(np.float32 if dtype.bits == 64 else np.float64)).view(dtype.numpy)
     return _floats(words, dtype.numpy)
 
 
-def _pair(word: str) -> list[str]:
+def complex_parts(word: str) -> list[str]:
+    """The two numbers of `(1.0, -2.0)`."""
     real, imaginary = word.removeprefix("(").removesuffix(")").split(",")
     return [real.strip(), imaginary.strip()]
 

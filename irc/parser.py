@@ -9,88 +9,67 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache, partial
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin
 
-from irc import dims, types, weights
+from irc import dims, ops, types, weights
+from irc import printer as printer  # makes `str(module)` its text
 from irc._version import FORMAT_VERSION
-from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, fail
+from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mean, fail
 from irc.dims import Expr, Symbol
-from irc.dtypes import DType, by_name
+from irc.dtypes import ALL, DType, by_name
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
-from irc.literals import read_elements
+from irc.literals import complex_parts, read_elements
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
-from irc.types import TensorType
+from irc.types import QUOTED, TensorType, list_types
 from irc.weights import Tensor
 
 if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
+    At: TypeAlias = "Token | _Raw | _Place"
+
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
-LATEST = 2000  # names among which similar ones are looked for
 MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
-# The tokens of text.lark again, where parts of them are wanted.
-QUOTED = r'"(?:[^"\\\n]|\\.)*"'
-VALUE = re.compile(rf"%({QUOTED}|[A-Za-z0-9_.$/-]+)|_")
+# Parts of tokens of text.lark.
+VALUE = re.compile(rf"%(?:{QUOTED}|[A-Za-z0-9_.$/-]+)|_")
 TYPE = re.compile(rf'[a-z][a-z0-9]*\[(?:[^\]"]|{QUOTED})*\]')
-FLAT_ATTRIBUTE = re.compile(
-    rf"([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?:({QUOTED})|(@(?:{QUOTED}|[A-Za-z0-9_.$/-]+))|(\[[^\]]*\])|([^,}}]*[^,}}\s]))"
-)
+FLAT_ATTRIBUTE = re.compile(rf"([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(@?{QUOTED}|\[[^\]]*\]|[^,}}]*[^,}}\s])")
+FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text ([0-9]+))?")
+LOCATION = re.compile(r"^[ \t]*#([0-9]+) = (loc\(.*\))", re.MULTILINE)
 PLACE = re.compile(
     rf"loc\((?:_|({QUOTED}))(?::([0-9]+)(?::([0-9]+))?)?(?:, (?:_|({QUOTED})))?(?:, (\[{QUOTED}(?:, {QUOTED})*\]))?\)"
 )
-LOCATION = re.compile(r"^[ \t]*#([0-9]+) = (loc\(.*\))", re.MULTILINE)
-LOCATION_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
-FLAT_KINDS = {2: "expression", 3: "reference", 4: "flat_list", 5: "expression"}  # by group of FLAT_ATTRIBUTE
-FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text ([0-9]+))?")
-WORDS = {  # for "expected": what a reader calls the tokens
+PLACE_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
+WORDS = {  # for "expected": what a reader calls the tokens that are more than a fixed word
     "RESULTS": "`%name =`", "NAME": "an operation", "OPERANDS": "operands", "VALUE": "`%name`", "SYMBOL": "`@name`",
-    "TYPES": "types", "TYPE": "a type", "STRING": "a string", "BARE": "a number, dim or dtype", "_OPEN": "attributes",
-    "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`", "PLACE": "`loc(#1)`",
-    "TAIL": "an operator", "LOCATION": "`#1 = loc(...)`", "$END": "the end", "BIRTH": "`?symbol in (low, high)`",
-    "INTEGER": "an integer", "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "LBRACE": "`{`", "RBRACE": "`}`",
-    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`",
-    "LESSTHAN": "`<`", "MORETHAN": "`>`", "PERCENT": "`%`",
-}  # fmt: skip
-Table = Mapping[str, OperationDefinition]
+    "TYPES": "types", "TYPE": "a type", "STRING": "a string", "BARE": "a number, dim or dtype", "TAIL": "an operator",
+    "_OPEN": "attributes", "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`",
+    "PLACE": "`loc(#1)`", "LOCATION": "`#1 = loc(...)`", "BIRTH": "`?symbol in (low, high)`", "INTEGER": "an integer",
+    "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "$END": "the end",
+}
+KEYWORDS = {"none": None, "true": True, "false": False}
+PLAIN_RULES = ("symbols", "arguments", "argument", "named_result", "operands", "bindings", "binding", "born")
+DTYPES = frozenset(map(str, ALL))
 
 
-def parse(text: str, path: Path | None = None, table: Table | None = None) -> Module:
+def parse(text: str, path: Path | None = None) -> Module:
     """The module that a text describes.
 
     `path` is where it was read from: errors show it, and weights are looked up beside it (else in the working
-    folder). `table` gives the operations, `irc.ops.TABLE` unless stated. Raises coded errors with line and caret.
+    folder). Raises coded errors with line and caret.
     """
-    return _Reader(text, path, _default_table() if table is None else table).read()
-
-
-def parse_file(path: Path, table: Table | None = None) -> Module:
-    """The module in a file; raises `file.missing`, `file.unreadable` or `text.syntax` (not UTF-8)."""
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise fail("file.missing", f"there is no file {path}") from None
-    except OSError as error:
-        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-    except UnicodeDecodeError as error:
-        raise fail("text.syntax", f"byte {error.start} is not UTF-8 text", at=Location(file=str(path))) from None
-    return parse(text, path, table)
-
-
-def _default_table() -> Table:
-    from irc import ops  # late: whoever brings a table of their own need not load ours
-
-    return ops.TABLE
+    return _Reader(text, path).read()
 
 
 @lru_cache(maxsize=1)
@@ -105,20 +84,27 @@ class _Actions:
     """What Lark calls when a rule is complete: the method of that name of the reader at work."""
 
     def __getattr__(self, rule: str) -> Callable[[list[Any]], Any]:
-        if rule in ("symbols", "arguments", "operands", "born"):
+        if rule in PLAIN_RULES:
             return list
         if not hasattr(_Reader, rule):
             raise AttributeError(rule)
         return lambda children: getattr(_at_work.get(), rule)(children)
 
 
+class _Place(NamedTuple):
+    """From where to where something stands in the text."""
+
+    start_pos: int
+    end_pos: int
+
+
 @dataclass(slots=True)
 class _Raw:
     """An attribute's value as written; what it means, the operation's declaration says. `depth` counts nesting."""
 
-    kind: str  # expression, flat_list, list, dictionary, reference, birth
-    start: int
-    end: int
+    kind: str  # expression, list, dictionary, reference, birth
+    start_pos: int
+    end_pos: int
     content: Any
     depth: int = 1
     type: Token | None = None
@@ -135,10 +121,9 @@ class _Header:
     attributes: dict[str, Attribute]
     types: list[TensorType] | None
     types_token: Token | None
-    bindings: list[tuple[str, Token]] | None
+    bindings: list[tuple[Token, Token]] | None
     location: Location
     born: list[Symbol]
-    regions: list[Region] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -151,18 +136,16 @@ class _Scope:
     defined: list[str] = field(default_factory=list)
 
 
-At = str | _Raw | tuple[int, int]  # where something is: a token, a value, or from and to in the text
 _at_work: ContextVar[_Reader] = ContextVar("irc_reader")
 
 
 class _Reader:
     """One text being read. Methods named after rules of the grammar are the actions."""
 
-    def __init__(self, text: str, path: Path | None, table: Table) -> None:
+    def __init__(self, text: str, path: Path | None) -> None:
         self.text = text
         self.path = "<text>" if path is None else str(path)
         self.folder = Path() if path is None else path.parent
-        self.table = {definition.name: definition for definition in (const, return_, yield_)} | dict(table)
         self.result = Module()
         self.locations: dict[str, Location] = {}
         self.weights: Mapping[str, Tensor] | None = None
@@ -171,14 +154,14 @@ class _Reader:
         self.names: set[str] = set()  # all that the function has defined; `scopes` say what is visible
         self.scopes: list[_Scope] = []
         self.headers: list[_Header] = []
-        self.results: tuple[Token | None, tuple[str, ...] | None] = (None, None)
+        self.stated: list[Token] = []  # the types of the function's results
         self.references: list[tuple[str, At]] = []
 
     def read(self) -> Module:
-        self.check_version()
-        self.read_locations()
         from lark.exceptions import UnexpectedInput
 
+        self.check_version()
+        self.read_locations()
         token = _at_work.set(self)
         try:
             grammar().parse(self.text)
@@ -193,25 +176,30 @@ class _Reader:
 
     # -- errors ------------------------------------------------------------------------------------------------
 
-    def span(self, at: At) -> SourceSpan:
-        start, end = _extent(at)
-        line_start = self.text.rfind("\n", 0, start) + 1
-        line_end = self.text.find("\n", start)
-        source = self.text[line_start : len(self.text) if line_end < 0 else line_end]
-        line = self.text.count("\n", 0, line_start) + 1
-        return SourceSpan(self.path, line, source, start - line_start + 1, max(end - start, 1))
-
-    def error(self, code: str, message: str, at: At, expected: str | None = None, help: str | None = None,
-              origin: Location = UNKNOWN) -> IrcError:  # fmt: skip
-        return self.placed(fail(code, message, expected=expected, help=help), at, origin)
+    def error(self, code: str, message: str, at: At, expected: str | None = None, help: str | None = None) -> IrcError:
+        return self.placed(fail(code, message, expected=expected, help=help), at)
 
     def undefined(self, what: str, name: str, known: Iterable[str], at: At) -> IrcError:
-        return self.error("text.undefined_name", f"{what} is not defined here", at, help=_meant(name, known))
+        return self.error("text.undefined_name", f"{what} is not defined here", at, help=did_you_mean(name, known))
 
     def placed(self, error: IrcError, at: At, origin: Location = UNKNOWN) -> IrcError:
         """The error with a caret, and with the source that the text says this came from."""
-        text = self.span(at)
-        return error.placed(origin if origin.known else Location(self.path, text.line, text.column), text)
+        start, end = at.start_pos or 0, at.end_pos or 0
+        line_start = self.text.rfind("\n", 0, start) + 1
+        line = self.text.count("\n", 0, line_start) + 1
+        source = self.text[line_start:].split("\n", 1)[0]
+        span = SourceSpan(self.path, line, source, start - line_start + 1, max(end - start, 1))
+        return error.placed(origin if origin.known else Location(self.path, line, span.column), span)
+
+    @contextmanager
+    def blaming(self, at: At, code: str = "text.syntax", what: str = "") -> Iterator[None]:
+        """What goes wrong inside gets its place here; a mere ValueError, of a number or a dim, gets the code too."""
+        try:
+            yield
+        except IrcError as error:
+            raise self.placed(error, at) from None
+        except (ValueError, OverflowError) as error:
+            raise self.error(code, f"{what}{error}", at) from None
 
     def syntax_error(self, error: UnexpectedInput) -> IrcError:
         from lark.exceptions import UnexpectedCharacters, UnexpectedToken
@@ -220,14 +208,14 @@ class _Reader:
         if isinstance(error, UnexpectedToken):
             wanted = error.accepts or error.expected
             if error.token.type != "$END":
-                start, found = error.token.start_pos or 0, str(error.token)
+                start, found = error.token.start_pos or 0, error.token.split("\n")[0]
         elif isinstance(error, UnexpectedCharacters):
             start, wanted = error.pos_in_stream or 0, error.allowed or set()
             found = self.text[start : start + 1]
         message = f"unexpected {_clipped(found)}" if found else "the text ends too early"
-        words = sorted({WORDS.get(name, f"`{name.lower()}`") for name in wanted})
+        words = sorted(map(_in_words, wanted))
         expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
-        return self.error("text.syntax", message, (start, start + len(found.split("\n")[0])), expected)
+        return self.error("text.syntax", message, _Place(start, start + len(found)), expected)
 
     # -- the text around functions -----------------------------------------------------------------------------
 
@@ -236,28 +224,23 @@ class _Reader:
         assert match is not None  # the pattern matches nothing, too
         if match.group(1) is None:
             message = f"a text begins with the line `irc text {FORMAT_VERSION}`"
-            raise self.error("text.version", message, (match.end(), 0))
+            raise self.error("text.version", message, _Place(match.end(), 0))
         if match.group(2) != str(FORMAT_VERSION):
             message = f"this is text of version {match.group(2)}; this irc reads version {FORMAT_VERSION}"
-            raise self.error("text.version", message, match.span(1))
+            raise self.error("text.version", message, _Place(*match.span(1)))
 
     def read_locations(self) -> None:
         """The table behind the module is read first, so that operations get their locations as they are made."""
         for match in LOCATION.finditer(self.text):
             number, written = match.groups()
-            at, parts = match.span(2), PLACE.fullmatch(written)
+            at, parts = _Place(*match.span(2)), PLACE.fullmatch(written)
             if parts is None:
-                raise self.error("text.syntax", "a location that cannot be read", at, LOCATION_FORM)
+                raise self.error("text.syntax", "a location that cannot be read", at, PLACE_FORM)
             if number in self.locations:
-                raise self.error("text.redefined_name", f"location #{number} is defined twice", match.span(1))
-            file, line, column, name, made_by = parts.groups()
-            self.locations[number] = Location(
-                None if file is None else self.unquote(file, at),
-                self.integer(line or "0", at),
-                self.integer(column or "0", at),
-                None if name is None else self.unquote(name, at),
-                tuple(self.parse_json(made_by or "[]", at)),
-            )
+                raise self.error("text.redefined_name", f"location #{number} is defined twice", _Place(*match.span(1)))
+            read = [None if part is None else self.literal(part, at) for part in parts.groups()]
+            file, line, column, name, made_by = read
+            self.locations[number] = Location(file, line or 0, column or 0, name, tuple(made_by or ()))
 
     def place(self, token: Token | None) -> Location:
         if token is None:
@@ -269,53 +252,46 @@ class _Reader:
 
     def module_header(self, children: list[Any]) -> None:
         symbol, attributes = children
-        self.result.name = self.sigil_name(symbol)
-        raw = attributes.content if attributes is not None else {}
-        header = {name: self.interpret(value, str) for name, value in raw.items()}
-        for name, text in header.items():
-            if name not in ("weights", "sha256") or not isinstance(text, str):
-                message = f"a module's attribute `{name}` that cannot be read"
-                raise self.error("text.syntax", message, raw[name], '{weights = "FILE", sha256 = "sha256:..."}')
+        self.result.name = self.name(symbol)
+        header = {} if attributes is None else self.interpret(attributes, Any)
+        if header.keys() - {"weights", "sha256"} or not all(isinstance(text, str) for text in header.values()):
+            (first, *_) = attributes.content.values()
+            message = "attributes of a module that cannot be read"
+            raise self.error("text.syntax", message, first, '{weights = "FILE", sha256 = "sha256:..."}')
         self.result.source, self.result.source_digest = header.get("weights"), header.get("sha256")
 
     # -- functions ---------------------------------------------------------------------------------------------
 
     def function_header(self, children: list[Any]) -> None:
-        symbol, symbols, arguments, results, place = children
-        name = self.sigil_name(symbol)
+        symbol, symbols, arguments, (self.stated, result_names), place = children
+        name = self.name(symbol)
         if name in self.result.functions:
-            message = f"the module already has a function @{name}"
-            raise self.error("text.redefined_name", message, symbol)
+            raise self.error("text.redefined_name", f"the module already has a function @{name}", symbol)
         self.current = Function(name, location=self.place(place))
+        self.current.result_names = result_names
         self.types_read, self.names = {}, set()
-        for token, low, high, multiple in symbols or ():
-            self.declare(token, self.word(token), low, high, multiple, born=False)
+        for token, (low, high, multiple) in symbols or ():
+            self.declare(token, self.name(token), low, high, multiple, born=False)
         self.scopes.append(_Scope(self.current.block, {}, symbol))
-        for argument_name, type_token, name_token in arguments or ():
-            (type_,) = self.read_types(type_token, None)
-            self.define(argument_name, self.current.block.add_argument(type_, argument_name), name_token)
-        self.results = results
+        self.arguments_of(self.current.block, arguments or (), None)
 
-    def symbol(self, children: list[Any]) -> tuple[Any, ...]:
-        token, low, high, multiple = children
+    def symbol(self, children: list[Any]) -> tuple[Token, list[int]]:
+        token, *written = children
         defaults = (dims.IMPORTED_LOW, dims.IMPORTED_HIGH, 1)
-        written = zip((low, high, multiple), defaults, strict=True)
-        numbers = [default if part is None else self.integer(part, part) for part, default in written]
-        return token, *numbers
+        numbers = zip(written, defaults, strict=True)
+        return token, [default if part is None else self.literal(part, part) for part, default in numbers]
 
-    def argument(self, children: list[Any]) -> tuple[str, Token, Token]:
-        value, type_ = children
-        return self.sigil_name(value), type_, value
-
-    def plain_results(self, children: list[Any]) -> tuple[Token | None, None]:
-        return children[0], None
+    def plain_results(self, children: list[Any]) -> tuple[list[Token], None]:
+        return [token for token in children if token is not None], None
 
     def named_results(self, children: list[Any]) -> tuple[list[Token], tuple[str, ...]]:
-        return [type_ for _, type_ in children], tuple(name for name, _ in children)
+        return [type_ for _, type_ in children], tuple(self.name(name) for name, _ in children)
 
-    def named_result(self, children: list[Any]) -> tuple[str, Token]:
-        name, type_ = children
-        return self.word(name), type_
+    def arguments_of(self, block: Block, arguments: Iterable[tuple[Token, Token]], born: list[Symbol] | None) -> None:
+        for token, type_token in arguments:
+            (type_,) = self.read_types(type_token, born)
+            name = self.name(token)
+            self.define(name, block.add_argument(type_, name), token)
 
     def function(self, children: list[Any]) -> None:
         scope = self.scopes.pop()
@@ -323,13 +299,11 @@ class _Reader:
         if last is None or last.definition is not return_:
             message = f"function @{self.current.name} does not end in `return`"
             raise self.error("text.syntax", message, scope.at)
-        written, self.current.result_names = self.results
-        tokens = written if isinstance(written, list) else [] if written is None else [written]
-        stated = [type_ for token in tokens for type_ in self.read_types(token, None)]
+        stated = [type_ for token in self.stated for type_ in self.read_types(token, None)]
         returned = [value.type for value in last.inputs]
         if stated != returned:
-            message = f"@{self.current.name} states {_list(stated)}, but returns {_list(returned)}"
-            raise self.error("text.type_mismatch", message, tokens[0] if tokens else scope.at)
+            message = f"@{self.current.name} states {list_types(stated)}, but returns {list_types(returned)}"
+            raise self.error("text.type_mismatch", message, self.stated[0] if self.stated else scope.at)
         self.result.add(self.current)
 
     # -- names, symbols, types ---------------------------------------------------------------------------------
@@ -351,52 +325,29 @@ class _Reader:
             raise self.error("text.undefined_name", message, at, help="yield it, or pass it in as an operand")
         raise self.undefined(f"%{name}", name, visible, at)
 
-    def operand_list(self, token: Token | None) -> list[Value | None]:
+    def values(self, token: Token | None) -> Iterator[tuple[str | None, At]]:
+        """The names in a list of operands or results, None for an absent operand, and where each stands."""
         if token is None:
-            return []
-        operands: list[Value | None] = []
-        visible = self.scopes[-1].visible
+            return
         for match in VALUE.finditer(token):
-            name = match.group(1)
-            if name is None:
-                operands.append(None)
-                continue
-            if name[0] == '"':
-                name = self.unquote(name, _within(token, match))
-            operands.append(visible[name] if name in visible else self.operand(name, _within(token, match)))
-        return operands
+            at = _within(token, match)
+            yield None if match.group() == "_" else self.name(match.group(), at), at
 
     def declare(self, at: At, name: str, low: int, high: int, multiple: int, born: bool = True) -> Symbol:
-        try:
-            if name in self.current.symbols or name in self.current.born:
-                raise fail("dim.redeclared", f"@{self.current.name} already has a symbol `{name}`")
+        with self.blaming(at, "dim.range"):
             return self.current.symbol(name, low, high, multiple, born=born)
-        except dims.DimError as error:
-            raise self.error("dim.range", str(error), at) from None
-        except IrcError as error:
-            raise self.placed(error, at) from None
 
     def read_types(self, token: Token, born: list[Symbol] | None) -> list[TensorType]:
         """The types in a token; symbols born in them are added to `born`, which is None where none may be."""
         known = self.types_read.get(token)
         if known is not None:
             return known
-
-        def declare(name: str, low: int, high: int, multiple: int) -> Symbol:
-            symbol = self.declare(token, name, low, high, multiple)
-            if born is not None:
-                born.append(symbol)
-            return symbol
-
         read = []
         for match in TYPE.finditer(token):
             at = _within(token, match)
-            try:
-                type_ = types.parse_type(match.group(), self.lookup, None if born is None else declare)
-            except IrcError as error:
-                raise self.placed(error, at) from None
-            except ValueError as error:  # a DimError, or an integer beyond what Python reads
-                raise self.error("dim.syntax", str(error), at) from None
+            declare = None if born is None else partial(self.declare_into, born, at)
+            with self.blaming(at, "dim.syntax"):
+                type_ = types.parse_type(match.group(), self.current.find_symbol, declare)
             if any(dims.bounds(dim)[1] < 0 for dim in type_.shape or ()):
                 raise self.error("dim.range", f"{type_} has a negative dim", at)
             read.append(type_)
@@ -404,122 +355,107 @@ class _Reader:
             self.types_read[token] = read
         return read
 
-    def lookup(self, name: str) -> Symbol:
-        return self.current.find_symbol(name)
+    def declare_into(self, born: list[Symbol], at: At, name: str, low: int, high: int, multiple: int) -> Symbol:
+        born.append(self.declare(at, name, low, high, multiple))
+        return born[-1]
+
+    def birth_of(self, token: Token, born: list[Symbol]) -> Symbol:
+        with self.blaming(token):
+            return types.parse_birth(token, partial(self.declare_into, born, token))
 
     # -- operations --------------------------------------------------------------------------------------------
 
-    def bindings(self, children: list[Any]) -> list[Any]:
-        return [child for child in children if child is not None]
-
-    def binding(self, children: list[Any]) -> tuple[Token, Token]:
-        argument, operand = children
-        return argument, operand
-
-    def types(self, children: list[Any]) -> Any:
-        return children[0]
-
     def header(self, children: list[Any]) -> None:
         results, name, (symbol, bindings, operand_list, births), attributes, types_token, place = children
-        definition = self.table.get(name)
-        if definition is None:
-            raise self.error("text.unknown_op", f"there is no operation `{name}`", name, help=_meant(name, self.table))
+        with self.blaming(name):
+            definition = ops.lookup(name)
         born: list[Symbol] = []
         for token in births or ():
-            born.append(self.birth_of(token))
-        operands = self.operand_list(operand_list)
-        bound = None
+            self.birth_of(token, born)
+        operands = [None if name is None else self.operand(name, at) for name, at in self.values(operand_list)]
         if bindings is not None:
             if operands:
                 raise self.error("text.syntax", "operands after bindings", operand_list)
-            operands = [self.operand(self.sigil_name(value), value) for _, value in bindings]
-            bound = [(self.sigil_name(argument), argument) for argument, _ in bindings]
-        raw = {} if attributes is None else attributes.content
-        given = {key: self.attribute_value(value, definition, key, born) for key, value in raw.items()}
+            operands = [self.operand(self.name(operand), operand) for _, operand in bindings]
+        given: dict[str, Attribute] = {}
+        for key, raw in ({} if attributes is None else attributes.content).items():
+            if raw.kind == "birth":
+                given[key] = self.birth_of(raw.content, born)
+            else:  # an attribute that the declaration lacks is reported by `normalize`
+                annotation = definition.attribute_specs.get(key, AttributeSpec(key, Any)).annotation
+                given[key] = self.interpret(raw, annotation)
         if symbol is not None:
-            named, key = self.sigil_name(symbol), "callee" if "callee" in definition.attribute_specs else "name"
-            given[key] = FunctionName(named) if key == "callee" else named
+            key = "callee" if "callee" in definition.attribute_specs else "name"
+            given[key] = self.name(symbol)
             if key == "callee":
-                self.references.append((named, symbol))
+                self.references.append((given[key], symbol))
         stated = None if types_token is None else self.read_types(types_token, born)
         if stated is None and results is None and definition.is_declared:
             stated = []
         location = self.place(place)
         self.headers.append(
-            _Header(name, definition, results, operands, given, stated, types_token, bound, location, born)
+            _Header(name, definition, results, operands, given, stated, types_token, bindings, location, born)
         )
 
-    def result_list(self, token: Token | None) -> list[str]:
-        if token is None:
-            return []
-        names = [match.group(1) for match in VALUE.finditer(token)]
-        return [self.unquote(name, token) if name[0] == '"' else name for name in names]
-
     def region_header(self, children: list[Any]) -> None:
-        header, arguments, around = self.headers[-1], children[0] or [], self.scopes[-1]
+        header, around = self.headers[-1], self.scopes[-1]
         if len(self.scopes) > DEEPEST:
             raise self.error("text.syntax", f"regions nest deeper than {DEEPEST}", header.name)
         block = Block()
-        isolated = header.definition.is_isolated
-        self.scopes.append(_Scope(block, {} if isolated else around.visible, header.name))
-        if header.bindings is not None and not header.regions:
-            for (name, token), operand in zip(header.bindings, header.operands, strict=True):
-                assert operand is not None
-                self.define(name, block.add_argument(operand.type, name), token)
-        for name, type_token, token in arguments:
-            (type_,) = self.read_types(type_token, header.born)
-            self.define(name, block.add_argument(type_, name), token)
+        self.scopes.append(_Scope(block, {} if header.definition.is_isolated else around.visible, header.name))
+        for (token, _), operand in zip(header.bindings or (), header.operands, strict=False):
+            assert operand is not None
+            name = self.name(token)
+            self.define(name, block.add_argument(operand.type, name), token)
+        self.arguments_of(block, children[0] or (), header.born)
 
-    def region(self, children: list[Any]) -> None:
+    def region(self, children: list[Any]) -> Region:
         scope = self.scopes.pop()
         for name in scope.defined:
             del scope.visible[name]
         if scope.block.last is None or scope.block.last.definition is not yield_:
             raise self.error("text.syntax", "a region does not end in `yield`", scope.at)
-        self.headers[-1].regions.append(Region(scope.block))
+        return Region(scope.block)
 
     def statement(self, children: list[Any]) -> None:
+        _, *regions = children
         header = self.headers.pop()
         definition = header.definition
-        if header.bindings is not None and not header.regions:
+        if header.bindings is not None and not regions:
             message = f"{definition.name}: bindings name the arguments of a region, and there is none"
             raise self.error("text.syntax", message, header.name)
         try:
             attributes = definition.normalize(header.attributes)
             operand_types = [None if operand is None else operand.type for operand in header.operands]
-            inferred = list(definition.infer(operand_types, attributes, header.types, header.regions))
+            inferred = list(definition.infer(operand_types, attributes, header.types, regions))
         except IrcError as error:
             raise self.placed(error, header.name, header.location) from None
         if header.types is not None and header.types != inferred:
-            message, at = f"{definition.name}: the text states {_list(header.types)}", header.types_token or header.name
-            raise self.error("text.type_mismatch", message, at, _list(inferred), None, header.location)
-        operation = Operation(
-            definition, header.operands, attributes, inferred, header.regions, names=self.result_list(header.results),
-            symbols=header.born, location=header.location,
-        )  # fmt: skip
+            message = f"{definition.name}: the text states {list_types(header.types)}"
+            mismatch = fail("text.type_mismatch", message, expected=list_types(inferred))
+            raise self.placed(mismatch, header.types_token or header.name, header.location)
+        operation = Operation(definition, header.operands, attributes, inferred, regions, symbols=header.born,
+                              location=header.location)
         self.append(operation, header.results, header.name)
 
     def constant(self, children: list[Any]) -> None:
-        results, value, place = children
-        if value.type is None:
-            raise self.error("text.syntax", "a constant without a type", value, "for example `const 0.5 : f32[]`")
-        tensor = self.tensor(value)
-        operation = Operation(
-            const, (), {"value": tensor}, [TensorType(tensor.dtype, tensor.shape)], names=self.result_list(results),
-            location=self.place(place),
-        )  # fmt: skip
-        self.append(operation, results, value.type)
+        results, raw, place = children
+        if raw.type is None:
+            raise self.error("text.syntax", "a constant without a type", raw, "for example `const 0.5 : f32[]`")
+        tensor = self.tensor(raw)
+        type_ = TensorType(tensor.dtype, tensor.shape)
+        operation = Operation(const, (), {"value": tensor}, [type_], location=self.place(place))
+        self.append(operation, results, raw.type)
 
     def append(self, operation: Operation, results: Token | None, at: Token) -> None:
         """Put the operation behind what the block has, and make its results known by their names."""
-        scope = self.scopes[-1]
-        if results is not None:
-            matches = list(VALUE.finditer(results))
-            if len(matches) != len(operation.results):
-                message = f"{operation.name} has {len(operation.results)} results, not {len(matches)}"
-                raise self.error("type.operands", message, results)
-            for result, match in zip(operation.results, matches, strict=True):
-                self.define(result.name, result, _within(results, match))
+        scope, names = self.scopes[-1], list(self.values(results))
+        if results is not None and len(names) != len(operation.results):
+            message = f"{operation.name} has {len(operation.results)} results, not {len(names)}"
+            raise self.error("type.operands", message, results)
+        for result, (name, place) in zip(operation.results, names, strict=False):
+            result.name = name or ""
+            self.define(result.name, result, place)
         scope.block.append(operation)
         scope.at = at
 
@@ -527,24 +463,21 @@ class _Reader:
 
     def attributes(self, children: list[Any]) -> _Raw:
         """A dictionary of raw values; the flat ones, which are nearly all, come as one token."""
+        pairs = children if isinstance(children[0], tuple) else self.flat_attributes(children[0])
         entries: dict[str, _Raw] = {}
-        pairs = self.flat_attributes(children[0]) if isinstance(children[0], str) else children
         for name, value in pairs:
             if name in entries:
                 raise self.error("text.redefined_name", f"attribute `{name}` is given twice", value)
             entries[name] = value
-        values = list(entries.values())
-        return self.nested("dictionary", values[0].start, values[-1].end, entries, values)
+        return self.nested("dictionary", entries, list(entries.values()))
 
-    def flat_attributes(self, token: str) -> Iterable[tuple[str, _Raw]]:
+    def flat_attributes(self, token: Token) -> Iterator[tuple[str, _Raw]]:
         for match in FLAT_ATTRIBUTE.finditer(token):
-            group = match.lastindex or 0
-            start, end = _within(token, match, group)
-            yield match.group(1), _Raw(FLAT_KINDS[group], start, end, match.group(group))
+            yield match.group(1), _leaf(match.group(2), _within(token, match, 2))
 
     def attribute(self, children: list[Any]) -> tuple[str, _Raw]:
         name, value = children
-        return self.word(name), value
+        return self.name(name), value
 
     def value(self, children: list[Any]) -> _Raw:
         raw: _Raw = children[0]
@@ -552,251 +485,152 @@ class _Reader:
         return raw
 
     def expression(self, children: list[Any]) -> _Raw:
-        start, end = _extent(children[0])[0], _extent(children[-1])[1]
-        groups = [child for child in children if isinstance(child, _Raw)]
-        return self.nested("expression", start, end, self.text[start:end], groups)
+        start, end = children[0].start_pos, children[-1].end_pos
+        return _Raw("expression", start, end, self.text[start:end])
 
-    def group(self, children: list[Any]) -> _Raw:
-        inner = [child for child in children if isinstance(child, _Raw)]
-        return self.nested("group", _start(children[0]), _end(children[-1]), None, inner)
+    def group(self, children: list[Any]) -> _Place:
+        return _Place(children[0].start_pos, children[-1].end_pos)
 
-    def flat_list(self, children: list[Token]) -> _Raw:
-        return _Raw("flat_list", _start(children[0]), _end(children[0]), str(children[0]))
+    def leaf(self, children: list[Token]) -> _Raw:
+        return _leaf(children[0], children[0])
 
     def nested_list(self, children: list[_Raw]) -> _Raw:
-        return self.nested("list", children[0].start, children[-1].end, children, children)
+        return self.nested("list", children, children)
 
-    def empty_dictionary(self, children: list[Token]) -> _Raw:
-        return _Raw("dictionary", _start(children[0]), _end(children[0]), {})
-
-    def reference(self, children: list[Token]) -> _Raw:
-        return _Raw("reference", _start(children[0]), _end(children[0]), str(children[0]))
-
-    def birth(self, children: list[Token]) -> _Raw:
-        return _Raw("birth", _start(children[0]), _end(children[0]), children[0])
-
-    def nested(self, kind: str, start: int, end: int, content: Any, inner: Sequence[_Raw]) -> _Raw:
-        depth = 1 + max((raw.depth for raw in inner), default=0)
+    def nested(self, kind: str, content: Any, inner: list[_Raw]) -> _Raw:
+        start, end, depth = inner[0].start_pos, inner[-1].end_pos, 1 + max(raw.depth for raw in inner)
         if depth > DEEPEST:
-            raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", (start, end))
+            raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", _Place(start, end))
         return _Raw(kind, start, end, content, depth)
 
-    def birth_of(self, token: Token) -> Symbol:
-        try:
-            return types.parse_birth(token, partial(self.declare, token))
-        except ValueError as error:  # an integer or an escape that Python does not read
-            raise self.error("text.syntax", str(error), token) from None
-
-    def attribute_value(self, raw: _Raw, definition: OperationDefinition, name: str, born: list[Symbol]) -> Attribute:
-        """What an attribute means, by the declaration of the operation; a name it lacks is reported by `normalize`."""
-        spec = definition.attribute_specs.get(name, AttributeSpec(name, Any))
-        if raw.kind == "birth":
-            symbol = self.birth_of(raw.content)
-            born.append(symbol)
-            return symbol
-        value = self.interpret(raw, spec.annotation)
-        if spec.annotation is Symbol and isinstance(value, Expr):
-            mentioned = dims.free_symbols(value)
-            return mentioned[0] if value == mentioned[0].expr else value
-        return value
-
-    def interpret(self, raw: _Raw, annotation: Any) -> Attribute:
+    def interpret(self, raw: _Raw, annotation: Any) -> Any:
+        """What an attribute means, by its annotation in the declaration of the operation."""
         if raw.type is not None:
             return self.tensor(raw)
-        if raw.kind == "flat_list":
-            parts = raw.content[1:-1].split(",") if raw.content[1:-1].strip() else []
-            return tuple(
-                self.scalar(part.strip(), _element(annotation, index), raw) for index, part in enumerate(parts)
-            )
         if raw.kind == "list":
             return tuple(self.interpret(part, _element(annotation, index)) for index, part in enumerate(raw.content))
         if raw.kind == "dictionary":
             return {name: self.interpret(part, Any) for name, part in raw.content.items()}
         if raw.kind == "reference":
-            name = self.sigil_name(raw.content, raw)
-            self.references.append((name, raw))
-            return FunctionName(name)
+            self.references.append((self.name(raw.content, raw), raw))
+            return FunctionName(self.references[-1][0])
         if raw.kind == "birth":
             raise self.error("text.syntax", "a symbol cannot be born here", raw)
         return self.scalar(raw.content, annotation, raw)
 
-    def scalar(self, text: str, annotation: Any, raw: _Raw) -> Attribute:
-        """One bare word, number, dim or string, read as what the declaration allows."""
+    def scalar(self, text: str, annotation: Any, at: At) -> Attribute:
+        """One bare word, number, dim or string. Where dims may stand, other words are symbols unless they may, too."""
         kinds = _kinds(annotation)
-        free = Any in kinds
-        if re.fullmatch(QUOTED, text) and (free or kinds & {str, FunctionName} or Expr not in kinds):
-            return self.unquote(text, raw)
-        if text == "none" and (free or NoneType in kinds or Expr not in kinds):
-            return None
-        if text in ("true", "false") and (free or bool in kinds):
-            return text == "true"
-        if re.fullmatch("-?[0-9]+", text):
-            return self.integer(text, raw)
-        if re.fullmatch(r"-?(inf|nan|[0-9]+\.?[0-9]*(e[+-]?[0-9]+)?)", text) and (free or float in kinds):
-            return float(text)
-        if text[:1] == "(" and (free or complex in kinds):
-            return self.complex_number(text, raw)
-        try:
-            if DType in kinds or (free and _is_dtype(text)):
-                return by_name(text)
-            return dims.parse_dim(text, self.lookup)
-        except IrcError as error:
-            raise self.placed(error, raw) from None
-        except ValueError as error:
-            raise self.error("dim.syntax", str(error), raw) from None
 
-    def complex_number(self, text: str, raw: _Raw) -> complex:
-        try:
-            real, imaginary = text[1:-1].split(",")
-            return complex(float(real), float(imaginary))
-        except ValueError:
-            raise self.error("text.syntax", "a complex number that cannot be read", raw, "(1.0, -2.0)") from None
+        def may_be(*wanted: type) -> bool:
+            return Expr not in kinds or not kinds.isdisjoint(wanted)
+
+        if text in KEYWORDS and may_be(type(KEYWORDS[text])):
+            return KEYWORDS[text]
+        if re.fullmatch("-?[0-9]+", text) or (re.fullmatch(QUOTED, text) and may_be(str, FunctionName)):
+            return self.literal(text, at)
+        if re.fullmatch(r"-?(inf|nan|[0-9]+\.?[0-9]*(e[+-]?[0-9]+)?)", text) and may_be(float):
+            return float(text)
+        with self.blaming(at, "dim.syntax"):
+            if text.startswith("(") and may_be(complex):
+                real, imaginary = complex_parts(text)
+                return complex(float(real), float(imaginary))
+            if DType in kinds or (text in DTYPES and may_be(DType)):
+                return by_name(text)
+            return dims.parse_dim(text, self.current.find_symbol)
 
     # -- tensors -----------------------------------------------------------------------------------------------
 
     def tensor(self, raw: _Raw) -> Tensor:
         assert raw.type is not None
         (type_,) = self.read_types(raw.type, None)
-        try:
+        with self.blaming(raw.type):
             shape = type_.static_shape()
-        except IrcError as error:
-            raise self.placed(error, raw.type) from None
         if raw.kind == "reference":
-            return self.named_tensor(self.sigil_name(raw.content, raw), type_, raw)
+            return self.named_tensor(self.name(raw.content, raw), type_, raw)
         if prod(shape) * max(type_.dtype.itemsize, 1) > LARGEST_LITERAL:
             raise self.error("text.syntax", "a constant that is too large to be written out", raw)
-        elements: list[str] = []
-        if raw.kind == "expression":
-            elements.append(raw.content)  # one for all
-        else:
-            self.collect(raw, shape, elements)
-        try:
+        elements = [raw.content] if raw.kind == "expression" else list(self.elements(raw, shape))
+        with self.blaming(raw, what=f"a constant whose elements are no {type_.dtype}: "):
             array = read_elements(elements, type_.dtype)
-        except IrcError as error:
-            raise self.placed(error, raw) from None
-        except (ValueError, OverflowError):
-            message = f"a constant whose elements are no {type_.dtype}"
-            raise self.error("text.syntax", message, raw, f"elements of {type_}") from None
-        if raw.kind == "expression":
+        if raw.kind == "expression":  # one for all
             array = array.repeat(prod(shape))
         return Tensor.of(array.reshape(shape), type_.dtype)
 
-    def collect(self, raw: _Raw, shape: tuple[int, ...], elements: list[str]) -> None:
+    def elements(self, raw: _Raw, shape: tuple[int, ...]) -> Iterator[str]:
         """The elements of nested lists that must have the shape."""
-        if raw.kind == "flat_list":
-            parts = raw.content[1:-1].split(",") if raw.content[1:-1].strip() else []
-            count = len(parts)
+        if not shape and raw.kind == "expression" and raw.type is None:
+            yield raw.content
+        elif shape and raw.kind == "list" and len(raw.content) == shape[0]:
+            for part in raw.content:
+                yield from self.elements(part, shape[1:])
         else:
-            parts, count = [], len(raw.content) if raw.kind == "list" else -1
-        if not shape or count != shape[0]:
             message = "the elements do not have the shape that the type states"
             raise self.error("type.shape", message, raw, f"[{', '.join(map(str, shape))}]")
-        if raw.kind == "flat_list":
-            if len(shape) > 1 and count:
-                raise self.error("type.shape", "elements where lists belong", raw)
-            elements += parts
-            return
-        for part in raw.content:
-            if len(shape) > 1:
-                self.collect(part, shape[1:], elements)
-            elif part.kind == "expression" and part.type is None:
-                elements.append(part.content)
-            else:
-                raise self.error("type.shape", "a list where an element belongs", part)
 
-    def named_tensor(self, name: str, type_: TensorType, raw: _Raw) -> Tensor:
+    def named_tensor(self, name: str, type_: TensorType, at: At) -> Tensor:
         """A constant of the weights file, which is opened when the first one is met."""
-        try:
+        with self.blaming(at):
             if self.weights is None:
                 self.weights = self.open_weights()
-        except IrcError as error:
-            raise self.placed(error, raw) from None
-        what, tensor = f"constant @{json.dumps(name)}", self.weights.get(name)
-        if tensor is None:
-            help = _meant(name, self.weights)
-            raise self.error("weights.absent", f"{self.result.source} has no {what}", raw, help=help)
-        found = TensorType(tensor.dtype, tensor.shape)
-        if found != type_:
-            raise self.error("weights.absent", f"the {what} is {found}, not {type_}", raw)
+            what, tensor = f"constant @{json.dumps(name)}", self.weights.get(name)
+            if tensor is None:
+                message = f"{self.result.source} has no {what}"
+                raise fail("weights.absent", message, help=did_you_mean(name, self.weights))
+            found = TensorType(tensor.dtype, tensor.shape)
+            if found != type_:
+                raise fail("weights.absent", f"the {what} is {found}, not {type_}")
         return tensor
 
     def open_weights(self) -> Mapping[str, Tensor]:
         source, digest = self.result.source, self.result.source_digest
         if source is None:
             raise fail("weights.missing", "the module names no file that holds its constants",
-                       help='write `module @name {weights = "FILE"}`')  # fmt: skip
+                       help='write `module @name {weights = "FILE"}`')
         # Whoever states a file's hash knows what is in it: only an unhashed path must be kept from leading astray.
         path = self.folder / source if digest is not None else weights.resolve_inside(self.folder, source)
         return weights.open_weights(path, digest)
 
     # -- words -------------------------------------------------------------------------------------------------
 
-    def sigil_name(self, token: str, at: At | None = None) -> str:
-        """The name in `%x`, `@main` or `%"any text"`."""
-        return self.unquote(token[1:], token if at is None else at) if token[1] == '"' else token[1:]
+    def name(self, written: str, at: At | None = None) -> str:
+        """The name in `%x`, `@main`, `B` or, with any text in quotes, `%"x y"`; a token tells itself where it is."""
+        place: Any = at or written
+        bare = written[1:] if written[0] in "%@" else str(written)
+        return self.literal(bare, place) if bare[0] == '"' else bare
 
-    def word(self, token: str) -> str:
-        """A name without a sign in front, which may be in quotes."""
-        return self.unquote(token, token) if token[0] == '"' else str(token)
-
-    def unquote(self, text: str, at: At) -> str:
-        read: str = self.parse_json(text, at)
-        return read
-
-    def parse_json(self, text: str, at: At) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise self.error("text.syntax", f"a string that cannot be read: {error}", at) from None
-
-    def integer(self, text: str, at: At) -> int:
-        try:
-            return int(text)
-        except ValueError:  # Python reads at most 4300 digits
-            raise self.error("text.syntax", "an integer that is too long", at) from None
+    def literal(self, text: str, at: At) -> Any:
+        """What a string, a list of strings or an integer says."""
+        with self.blaming(at, what=f"{_clipped(text)} cannot be read: "):
+            return int(text) if text.lstrip("-").isdecimal() else json.loads(text)
 
 
-def _start(token: str) -> int:
-    position: int = token.start_pos  # type: ignore[attr-defined]  # a Lark token
-    return position
-
-
-def _end(token: str) -> int:
-    return _start(token) + len(token)
-
-
-def _within(token: str, match: re.Match[str], group: int = 0) -> tuple[int, int]:
+def _within(token: Token, match: re.Match[str], group: int = 0) -> _Place:
     """Where a match within a token lies in the text."""
-    start, end = match.span(group)
-    return _start(token) + start, _start(token) + end
+    start = token.start_pos or 0
+    return _Place(start + match.start(group), start + match.end(group))
 
 
-def _extent(at: At) -> tuple[int, int]:
-    if isinstance(at, str):
-        return _start(at), _end(at)
-    return at if isinstance(at, tuple) else (at.start, at.end)
-
-
-def _list(listed: Sequence[TensorType]) -> str:
-    return ", ".join(map(str, listed)) or "no result"
-
-
-def _meant(name: str, known: Iterable[str]) -> str | None:
-    close = get_close_matches(name, list(known)[-LATEST:], n=3)
-    return f"did you mean {' or '.join(close)}?" if close else None
+def _leaf(text: str, at: At) -> _Raw:
+    """The value that is one token: its first character says what it is."""
+    start, end = at.start_pos or 0, at.end_pos or 0
+    if text[0] == "[":  # of bare words; each is said to stand where the list does
+        words = text[1:-1].split(",") if text[1:-1].strip() else []
+        return _Raw("list", start, end, [_Raw("expression", start, end, word.strip()) for word in words])
+    if text[0] == "{":
+        return _Raw("dictionary", start, end, {})
+    return _Raw({"@": "reference", "?": "birth"}.get(text[0], "expression"), start, end, text)
 
 
 def _clipped(text: str) -> str:
-    line = text.split("\n")[0]
-    return repr(line if len(line) <= 40 else f"{line[:40]}...")
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
-def _is_dtype(text: str) -> bool:
-    try:
-        by_name(text)
-    except IrcError:
-        return False
-    return True
+def _in_words(token: str) -> str:
+    """What a reader calls a token of the grammar."""
+    if token in WORDS:
+        return WORDS[token]
+    return f"`{grammar().get_terminal(token).pattern.value}`"
 
 
 @lru_cache(maxsize=1024)
@@ -815,6 +649,5 @@ def _element(annotation: Any, index: int) -> Any:
     for candidate in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
         arguments = get_args(candidate)
         if get_origin(candidate) is tuple and arguments:
-            repeated = arguments[-1] is Ellipsis
-            return arguments[0 if repeated else min(index, len(arguments) - 1)]
+            return arguments[0 if arguments[-1] is Ellipsis else min(index, len(arguments) - 1)]
     return Any

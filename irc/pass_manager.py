@@ -9,26 +9,23 @@ pipeline is the name of its module in `passes/`, imported when a pipeline first 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import keyword
 import pkgutil
 import re
-import sys
-import time
 import traceback
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
-from irc.diagnostics import InternalError, IrcError, SourceSpan, fail
+from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
 from irc.ir import Module, Operation
-from irc.printer import print_module, save_text
 from irc.user_code import blaming, is_user_code
+from irc.verifier import verify
 
 Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximates"]
 NUMERICS: tuple[Numerics, ...] = typing.get_args(Numerics)
@@ -46,6 +43,10 @@ class Target(Protocol):
         """Whether the backend takes the operation whole, so that `legalize` leaves it."""
 
 
+# (stage, module before it, command that runs what was left, what happened) -> what the user is told
+Reproduce = Callable[[str, Module, str, Exception], str]
+
+
 @dataclass
 class PassContext:
     """What passes share: the user's choices going in, statistics coming out.
@@ -60,8 +61,7 @@ class PassContext:
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
     plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
     notes: list[str] = field(default_factory=list)  # what a person should be told, though nothing failed
-    reproducers: Path | None = None  # the folder in which an internal failure leaves what is needed to repeat it
-    command: str = ""
+    reproduce: Reproduce | None = None  # what an internal failure is handed to, to be repeated
 
     def count(self, where: str, what: str, number: int = 1) -> None:
         counters = self.statistics.setdefault(where, {})
@@ -115,9 +115,8 @@ def find_pass(name: str, context: PassContext | None = None) -> type[Pass]:
         return loaded[name]
     names = pass_names(context)
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=3)
         raise fail("pass.unknown", f"there is no pass `{name}`",
-                   help=f"did you mean {' or '.join(close)}?" if close else f"passes: {', '.join(names)}")
+                   help=did_you_mean(name, names, f"passes: {', '.join(names)}"))
     module = importlib.import_module(f"irc.passes.{name + '_' if keyword.iskeyword(name) else name}")
     (found,) = [thing for thing in vars(module).values() if _is_pass(thing) and thing.__module__ == module.__name__]
     return typing.cast("type[Pass]", found)
@@ -227,9 +226,8 @@ def _make_pass(stage: Stage, text: str, context: PassContext | None) -> Pass:
     values: dict[str, Any] = {}
     for key, value, column in stage.options:
         if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)
             raise _at("pass.option", f"`{stage.name}` has no option `{key}`", text, column, len(key),
-                      expected=", ".join(names) or "no options", help=f"did you mean {close[0]}?" if close else None)
+                      expected=", ".join(names) or "no options", help=did_you_mean(key, names))
         try:
             values[key] = _convert(hints[key], value)
         except ValueError:
@@ -271,41 +269,20 @@ def _at(code: str, message: str, text: str, column: int, length: int, label: str
 # -- running ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class StageReport:
-    """What one stage did."""
-
-    name: str
-    changed: bool
-    seconds: float
-
-
 class PassManager:
     """Runs a pipeline over a module, in place.
 
-    `verify_each` verifies after each pass; `dump_after` names stages ("all" for each) whose module is given as
-    text to `dump`; `observe(stage, module)` is called after each stage. A pass that occurs again is the stage
-    `fold.2`. Failures that are no coded errors end as `internal.pass`, with a reproducer where the context
-    names a folder: as passes are deterministic, it is made by repeating the passes before on a copy.
+    `verify_each` verifies after each pass; `observe(stage, module)` is called after each. A pass that occurs again
+    is the stage `fold.2`. Failures that are no coded errors end as `internal.pass`, and are handed to the context's
+    `reproduce`: as passes are deterministic, the module before is made by repeating the passes before on a copy.
     """
 
-    def __init__(
-        self,
-        pipeline: str | Sequence[Pass],
-        context: PassContext | None = None,
-        *,
-        verify_each: bool = False,
-        dump_after: Collection[str] = (),
-        dump: Callable[[str, str], None] | None = None,
-        observe: Callable[[str, Module], None] | None = None,
-    ) -> None:
+    def __init__(self, pipeline: str | Sequence[Pass], context: PassContext | None = None, *,
+                 verify_each: bool = False, observe: Callable[[str, Module], None] | None = None) -> None:
         self.context = context if context is not None else PassContext()
         self.passes = parse_pipeline(pipeline, self.context) if isinstance(pipeline, str) else list(pipeline)
         self.verify_each = verify_each
-        self.dump_after = dump_after
-        self.dump = dump if dump is not None else _dump_to_stderr
         self.observe = observe
-        self.reports: list[StageReport] = []
 
     @property
     def stages(self) -> list[str]:
@@ -320,71 +297,37 @@ class PassManager:
 
     def run(self, module: Module) -> bool:
         """Run every pass; returns whether any changed the module."""
-        before = module.clone() if self.context.reproducers is not None else None
-        self.reports = []
+        before = module.clone() if self.context.reproduce is not None else None
+        any_changed = False
         for index, (stage, step) in enumerate(zip(self.stages, self.passes, strict=True)):
-            start = time.perf_counter()
+            is_ours = not is_user_code(type(step))
             try:
-                changed = self._run_one(step, module)
-            except InternalError:
-                raise
+                with nullcontext() if is_ours else blaming("pass.raised", f"your pass `{stage}` raised an exception"):
+                    any_changed |= step.run(module, self.context)
             except IrcError:
                 raise
             except Exception as error:  # a bug of ours, reported as such with all that repeats it
                 raise self._internal(index, stage, error, before) from error
-            self.reports.append(StageReport(stage, changed, time.perf_counter() - start))
             if self.verify_each:
-                self._verify(index, stage, module, before)
-            if stage in self.dump_after or "all" in self.dump_after:
-                self.dump(stage, print_module(module))
+                try:
+                    verify(module)
+                except IrcError as error:
+                    if not is_ours:
+                        raise
+                    raise self._internal(index, stage, error, before) from error
             if self.observe is not None:
                 self.observe(stage, module)
-        return any(report.changed for report in self.reports)
-
-    def _run_one(self, step: Pass, module: Module) -> bool:
-        if not is_user_code(type(step)):
-            return step.run(module, self.context)
-        with blaming("pass.raised", f"your pass `{step.pipeline_name()}` raised an exception"):
-            return step.run(module, self.context)
-
-    def _verify(self, index: int, stage: str, module: Module, before: Module | None) -> None:
-        from irc.verifier import verify
-
-        try:
-            verify(module)
-        except IrcError as error:
-            if is_user_code(type(self.passes[index])):
-                raise
-            raise self._internal(index, stage, error, before) from error
+        return any_changed
 
     def _internal(self, index: int, stage: str, error: Exception, before: Module | None) -> IrcError:
         """The error for a pass that failed, having left the reproducer."""
         what = str(error) if isinstance(error, IrcError) else f"{type(error).__name__}: {error}"
         notes = [what, "".join(traceback.format_exception(error)[-2:]).rstrip()]
         help = "please report it"
-        if before is not None and self.context.reproducers is not None:
-            repeated = dataclasses.replace(self.context, reproducers=None, statistics={})
+        if before is not None and self.context.reproduce is not None:
+            repeated = dataclasses.replace(self.context, reproduce=None, statistics={})
             PassManager(self.passes[:index], repeated).run(before)
             rest = ",".join(map(str, self.passes[index:]))
-            command = f'irc opt module.irc -p "{rest}"\n# came from: {self.context.command}\n'
-            help = leave_reproducer(self.context.reproducers / f"reproducer-{stage}", before, command, error)
+            help = self.context.reproduce(stage, before, f'irc opt module.irc -p "{rest}"', error)
         return fail("internal.pass", f"the pass `{stage}` failed", notes=notes, help=help)
 
-
-def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:
-    """Write what repeats a failure of ours into a folder: the module with its weights, the command, the traceback.
-
-    Returns what the user is told about it, also where the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_text(module, folder / "module.irc")
-        (folder / "command").write_text(command, encoding="utf-8")
-        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    except (OSError, IrcError) as second:
-        return f"please report it (no reproducer could be written: {second})"
-    return f"please report it with the files in {folder}"
-
-
-def _dump_to_stderr(stage: str, text: str) -> None:
-    print(f"# after {stage}\n{text}", file=sys.stderr)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from irc import dims, weights
+from irc import dims
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Expr, Symbol
-from irc.dtypes import STRING, DType
+from irc.dtypes import DType
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value
 from irc.literals import format_literal, quote
 from irc.types import TensorType, format_birth, format_type
@@ -39,47 +38,6 @@ def print_function(function: Function) -> str:
 def print_operation(operation: Operation) -> str:
     """One operation with its regions, without locations."""
     return "\n".join(_Printer(locations=False).operation(operation, ""))
-
-
-def save_text(module: Module, path: Path) -> None:
-    """Write `path` and, where there are named constants, the safetensors file beside it that holds them.
-
-    Each file is replaced as a whole. Constants that share a name but not their data get names of their own, in
-    `module` too, whose `source` and `source_digest` then tell of the new file.
-    """
-    tensors = _distinct_names(module)
-    module.source = module.source_digest = None
-    if tensors:
-        beside = path.with_suffix(".safetensors")
-        weights.save(beside, tensors)
-        module.source, module.source_digest = beside.name, weights.file_digest(beside)
-    with weights.replacing(path) as file:
-        file.write(print_module(module).encode())
-
-
-def _distinct_names(module: Module) -> dict[str, Tensor]:
-    """The named tensors of a module by name, after renaming those whose name is taken by other data."""
-    found: dict[str, Tensor] = {}
-
-    def distinct(attribute: Attribute) -> Attribute:
-        if isinstance(attribute, tuple):
-            return tuple(distinct(part) for part in attribute)
-        if isinstance(attribute, dict):
-            return {name: distinct(part) for name, part in attribute.items()}
-        if not isinstance(attribute, Tensor) or attribute.name is None:
-            return attribute
-        if attribute.dtype is STRING:  # which the file format cannot hold
-            return attribute.renamed(None)
-        name, number = attribute.name, 0
-        while name in found and found[name] != attribute.renamed(name):
-            number += 1
-            name = f"{attribute.name}_{number}"
-        return found.setdefault(name, attribute.renamed(name))
-
-    for operation in module.walk():
-        for name, attribute in operation.attributes.items():
-            operation.attributes[name] = distinct(attribute)
-    return found
 
 
 def format_name(sigil: str, name: str) -> str:

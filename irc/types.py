@@ -111,6 +111,11 @@ def format_type(type_: TensorType, born: Iterable[Symbol] = ()) -> str:
     return f"{type_.dtype}[{', '.join(parts)}]"
 
 
+def list_types(listed: Iterable[TensorType]) -> str:
+    """Types in a sentence."""
+    return ", ".join(map(str, listed)) or "none"
+
+
 def format_birth(symbol: Symbol) -> str:
     """`?u in (0, 8) % 4`: a symbol where an operation defines it; both bounds are included."""
     multiple = f" % {symbol.multiple}" if symbol.multiple != 1 else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irc.diagnostics import InternalError, IrcError
+from irc.driver.models import Settings
 from irc.ir import Module, Operation
 from irc.op import Builder, trace
 from irc.ops import (
@@ -98,20 +99,19 @@ def test_numerics_classes_are_nested():
         assert [allows(allowed, wanted) for wanted in NUMERICS] == [i <= index for i in range(4)]
 
 
-def test_stages_are_observed_and_dumped_by_unique_names():
+def test_stages_are_observed_and_dumped_by_unique_names(capsys: pytest.CaptureFixture[str]):
     module = trace(lambda x: exp(neg(neg(x))), "f32[4]")
     seen: list[str] = []
-    dumped: dict[str, str] = {}
-    manager = PassManager(
-        "cse,canonicalize,cse",
-        dump_after=["cse.2"],
-        dump=dumped.__setitem__,
-        observe=lambda stage, _: seen.append(stage),
-    )
-    assert manager.run(module)
+
+    def observe(stage: str, module: Module) -> None:
+        seen.append(stage)
+        Settings(dump_after=["cse.2"]).dump(stage, module)
+
+    assert PassManager("cse,canonicalize,cse", observe=observe).run(module)
+    assert not PassManager("cse,canonicalize,cse").run(module)
     assert seen == ["cse", "canonicalize", "cse.2"]
-    assert [report.changed for report in manager.reports] == [False, True, False]
-    assert list(dumped) == ["cse.2"] and "neg" not in dumped["cse.2"]
+    dumped = capsys.readouterr().err
+    assert dumped.startswith("# after cse.2\nirc text 1") and "neg" not in dumped
 
 
 @dataclasses.dataclass
@@ -124,7 +124,7 @@ class Broken(Pass):
 
 def test_an_internal_failure_leaves_a_reproducer(tmp_path: Path):
     module = trace(lambda x: exp(neg(neg(x))), "f32[4]")
-    context = PassContext(reproducers=tmp_path, command="irc opt m.irc")
+    context = PassContext(reproduce=Settings(reproducers=tmp_path, command="irc opt m.irc").reproduce)
     with pytest.raises(InternalError) as caught:
         PassManager([canonicalize.Canonicalize(), Broken(), Cse()], context).run(module)
     assert caught.value.code == "internal.pass" and caught.value.exit_code == 70

@@ -15,12 +15,13 @@ from strategies import modules, tensors
 
 from irc import dims, ops
 from irc.diagnostics import UNKNOWN, IrcError, Location
+from irc.driver.text_files import load_text, save_text
 from irc.dtypes import ALL, F16, F32, F64, I64, STRING, by_name
 from irc.ir import Function, Module, difference
 from irc.literals import format_literal
 from irc.op import Builder, const, return_
-from irc.parser import DEEPEST, grammar, parse, parse_file
-from irc.printer import format_attribute, print_function, print_module, print_operation, save_text
+from irc.parser import DEEPEST, grammar, parse
+from irc.printer import format_attribute, print_function, print_module, print_operation
 from irc.types import TensorType, static_type
 from irc.weights import Tensor, load
 
@@ -247,7 +248,7 @@ def test_saving_with_weights(tmp_path):
         "w": [1, 2],
         "w_1": [3, 4],
     }
-    again = parse_file(tmp_path / "m.irc")
+    again = load_text(tmp_path / "m.irc")
     assert again == module
     assert again.source == "m.safetensors" and str(again.source_digest).startswith("sha256:")
     first = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
@@ -258,7 +259,7 @@ def test_saving_with_weights(tmp_path):
 def test_saving_without_weights(tmp_path):
     save_text(parse(BLOCK), tmp_path / "m.irc")
     assert [path.name for path in tmp_path.iterdir()] == ["m.irc"]
-    assert parse_file(tmp_path / "m.irc") == parse(BLOCK)
+    assert load_text(tmp_path / "m.irc") == parse(BLOCK)
 
 
 def test_weights_that_are_not_there(tmp_path):
@@ -288,7 +289,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.irc").write_bytes(b"\xff\xfe")
     for name, code in (("none.irc", "file.missing"), ("binary.irc", "text.syntax"), (".", "file.unreadable")):
         with pytest.raises(IrcError) as caught:
-            parse_file(tmp_path / name)
+            load_text(tmp_path / name)
         assert caught.value.code == code
 
 

@@ -210,6 +210,8 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
             f"{report.kernels} kernels, {report.host_calls} host calls, {format_bytes(report.weight_bytes)} weights"
         )
         click.echo(f"wrote {report.output}/   {counted}")
+        if report.targets:
+            click.echo(f"compiled for {', '.join(report.targets)}")
         click.echo(triton_remark(report.output))
     show_notes(report.notes)
 
@@ -264,7 +266,7 @@ def opt(
 ) -> None:
     """Run passes over MODEL and print the result."""
     from irc.driver.compiling import run_pipeline
-    from irc.printer import save_text
+    from irc.driver.text_files import save_text
     from irc.weights import replacing
 
     module, context = run_pipeline(model, pipeline, backend, settings)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from irc import dims
+from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.driver.models import CLEAN, Settings, Source, find_backend, load, read_pipeline, reproducing
+from irc.driver.models import CLEAN, Settings, Source, find_backend, load, read_pipeline, reproducing, require_triton
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
@@ -39,14 +40,14 @@ def run_pipeline(
     context = settings.context(backend)
     module = load(source, specialize=settings.specialize)
     names = {function: tuple(function.output_names) for function in module.functions.values()}
-    manager = PassManager(
-        read_pipeline(pipeline, context),
-        context,
-        verify_each=settings.verify_each,
-        dump_after=settings.dump_after,
-        observe=observe,
-    )
-    manager.run(module)
+
+    def watch(stage: str, module: Module) -> None:
+        settings.dump(stage, module)
+        if observe is not None:
+            observe(stage, module)
+
+    passes = read_pipeline(pipeline, context)
+    PassManager(passes, context, verify_each=settings.verify_each, observe=watch).run(module)
     # Outputs go by the names of the values returned where the function has no names for them: they keep those.
     for function in module.functions.values():
         if tuple(function.output_names) != names.get(function, ()):
@@ -89,20 +90,30 @@ def compile(
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
 
     Without `output` the result lies beside the working directory's other files: `NAME.irc.onnx` or
-    `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc.
+    `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc. Kernels are compiled for GPU
+    targets only where `settings` asks for some; those for which one does not compile are left out, with a note.
     """
     settings = settings or Settings()
     emitter = find_backend(backend)
+    if keep_kernels and backend != "onnx":
+        raise fail("usage.arguments", f"only models of ONNX keep kernels as functions, not {backend}")
+    if len(settings.targets) > 1 and backend == "onnx":
+        raise fail("usage.backend", "a model of ONNX is made for one target", expected=" or ".join(emitter.TARGETS))
+    if settings.targets and backend == "triton":
+        require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     module, context = run_pipeline(source, chosen, backend, settings)
     path = Path(output) if output is not None else Path(default_output(source, backend))
+    nodes, targets, notes = 0, settings.targets, list(context.notes)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
             emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
             nodes = emitter.count_nodes(path)
         else:
-            emitter.emit(module, path, targets=settings.targets)
-            nodes = 0
+            failures = compile_failures(compile_for(module, targets)) if targets else {}
+            targets = tuple(target for target in targets if target not in failures)
+            notes += failures.values()
+            emitter.emit(module, path, targets=targets)
     launches = [operation for operation in module.main.block if operation.name == "kernel"]
     return CompileReport(
         str(path),
@@ -111,8 +122,9 @@ def compile(
         len(host_operations(module)),
         nodes,
         weight_bytes(module),
-        targets=settings.targets,
-        notes=tuple(context.notes),
+        label="compiled" if targets and backend == "triton" else "generated",
+        targets=targets,
+        notes=tuple(notes),
     )
 
 
@@ -254,6 +266,17 @@ def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, A
         kernel, target = names[facts.pop("kernel")], facts.pop("target")
         compiled.setdefault(kernel, {})[target] = facts
     return compiled
+
+
+def compile_failures(compiled: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each target for which a kernel does not compile, or does not fit, what is wrong with the first."""
+    failures: dict[str, str] = {}
+    for kernel, by_target in compiled.items():
+        for target, facts in by_target.items():
+            if facts.get("error") or not facts["fits"]:
+                reason = facts.get("error") or "it needs more shared memory than there is"
+                failures.setdefault(target, f"not compiled for {target}: @{kernel}: {reason}")
+    return failures
 
 
 def kernel_of(operation: Operation) -> Kernel:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irc.diagnostics import IrcError, Location, fail
+from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
+from irc.driver.text_files import decoded, leave_reproducer, load_text
 from irc.ir import Function, Module
-from irc.pass_manager import Numerics, Pass, PassContext, leave_reproducer, parse_pipeline
+from irc.pass_manager import Numerics, Pass, PassContext, parse_pipeline
 from irc.user_code import blaming, is_reference, load_user_module, load_user_object
 from irc.verifier import verify
 
@@ -63,9 +64,20 @@ class Settings:
             target=backend.Target(self.targets[0]) if self.targets else backend.Target(),
             loaded=[load_user_module(path) for path in self.loads],
             sizes=self.dims,
-            reproducers=self.reproducers,
-            command=self.command,
+            reproduce=self.reproduce if self.reproducers is not None else None,
         )
+
+    def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
+        """Keep what repeats a failure of ours; returns what the user is told."""
+        if self.reproducers is None:
+            return "please report it"
+        came_from = f"{command}\n# came from: {self.command}\n"
+        return leave_reproducer(self.reproducers / f"reproducer-{step}", module, came_from, error)
+
+    def dump(self, stage: str, module: Module) -> None:
+        """Show the module after a stage that `dump_after` names, or after each for "all", on stderr."""
+        if stage in self.dump_after or "all" in self.dump_after:
+            print(f"# after {stage}\n{module}", file=sys.stderr)
 
 
 @contextmanager
@@ -82,8 +94,7 @@ def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]
     except Exception as error:  # a bug of ours: told as one, with all that repeats it
         if settings.reproducers is None:
             raise
-        command = f"# {step} of module.irc, in: {settings.command}\n"
-        help = leave_reproducer(settings.reproducers / f"reproducer-{step}", module.clone(), command, error)
+        help = settings.reproduce(step, module.clone(), f"# {step} of module.irc", error)
         raise fail("internal.error", f"{step} failed: {type(error).__name__}: {error}", help=help) from error
 
 
@@ -130,7 +141,7 @@ def _read(source: Source) -> Module:
     if text == "-":
         from irc.parser import parse
 
-        return parse(_decoded(sys.stdin.buffer.read(), "standard input"))
+        return parse(decoded(sys.stdin.buffer.read(), "standard input"))
     if is_reference(text):
         return _from_python(text)
     path = Path(text)
@@ -146,21 +157,7 @@ def _read(source: Source) -> Module:
         from irc.frontends.onnx import load as load_onnx
 
         return load_onnx(path)
-    from irc.parser import parse
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise fail("file.unreadable", f"{text}: {error.strerror}") from None
-    return parse(_decoded(content, text), path)
-
-
-def _decoded(content: bytes, source: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"this is not text: {error.reason} at byte {error.start}"
-        raise fail("text.syntax", message, at=Location(file=source), expected="the text format, in UTF-8") from None
+    return load_text(path)
 
 
 def _from_python(reference: str) -> Module:

@@ -8,12 +8,10 @@ from pathlib import Path
 from irc import printer
 from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.driver.compiling import host_operations, kernel_of, operation_bytes
 from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
+from irc.driver.text_files import save_text
 from irc.ir import Function, Module, Operation
-from irc.kernel import count
 from irc.pass_manager import PassManager
-from irc.plan import FREE_VIEWS, representative_sizes
 
 # What `--after PASS` runs when no pipeline is given: everything, so that every pass is somewhere in it.
 FULL = ALIASES["default"]
@@ -45,7 +43,7 @@ def print(
     else:
         module = module_after(source, pipeline or FULL, after, backend, settings)
     if output is not None:
-        printer.save_text(module, Path(output))
+        save_text(module, Path(output))
         return f"wrote {output}"
     if summary:
         return summarize(module, settings)
@@ -65,12 +63,17 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
             raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}")
         passes = passes[: matching[-1] + 1]
     module = load(source, specialize=settings.specialize)
-    PassManager(passes, context, verify_each=settings.verify_each, dump_after=settings.dump_after).run(module)
+    PassManager(passes, context, verify_each=settings.verify_each, observe=settings.dump).run(module)
     return module
 
 
 def summarize(module: Module, settings: Settings) -> str:
-    """One line a kernel and a host call: name, kind, operations, bytes, place."""
+    """The signature, and one line a kernel and a host call: name, kind, operations, bytes, place."""
+    # Imported here, since only a summary needs to know of kernels: printing starts faster without.
+    from irc.driver.compiling import host_operations, kernel_of, operation_bytes
+    from irc.kernel import count
+    from irc.plan import FREE_VIEWS, representative_sizes
+
     function = module.main
     sizes = representative_sizes(function, settings.dims)
     rows, before = [], 0

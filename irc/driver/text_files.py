@@ -1,0 +1,91 @@
+"""Modules in files of text: reading them, writing them with their weights beside, keeping what repeats a failure."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from irc import weights
+from irc.diagnostics import IrcError, Location, fail
+from irc.dtypes import STRING
+from irc.ir import Attribute, Module
+from irc.printer import print_module
+from irc.weights import Tensor
+
+
+def load_text(path: Path) -> Module:
+    """The module in a file; raises `file.missing`, `file.unreadable`, `text.syntax` and what the parser finds wrong."""
+    from irc.parser import parse
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise fail("file.missing", f"there is no file {path}") from None
+    except OSError as error:
+        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
+    return parse(decoded(content, str(path)), path)
+
+
+def decoded(content: bytes, source: str) -> str:
+    """The text that `source` holds, which must be UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"this is not text: {error.reason} at byte {error.start}"
+        raise fail("text.syntax", message, at=Location(file=source), expected="the text format, in UTF-8") from None
+
+
+def save_text(module: Module, path: Path) -> None:
+    """Write `path` and, where there are named constants, the safetensors file beside it that holds them.
+
+    Each file is replaced as a whole. Constants that share a name but not their data get names of their own, in
+    `module` too, whose `source` and `source_digest` then tell of the new file.
+    """
+    tensors = _distinct_names(module)
+    module.source = module.source_digest = None
+    if tensors:
+        beside = path.with_suffix(".safetensors")
+        weights.save(beside, tensors)
+        module.source, module.source_digest = beside.name, weights.file_digest(beside)
+    with weights.replacing(path) as file:
+        file.write(print_module(module).encode())
+
+
+def _distinct_names(module: Module) -> dict[str, Tensor]:
+    """The named tensors of a module by name, after renaming those whose name is taken by other data."""
+    found: dict[str, Tensor] = {}
+
+    def distinct(attribute: Attribute) -> Attribute:
+        if isinstance(attribute, tuple):
+            return tuple(distinct(part) for part in attribute)
+        if isinstance(attribute, dict):
+            return {name: distinct(part) for name, part in attribute.items()}
+        if not isinstance(attribute, Tensor) or attribute.name is None:
+            return attribute
+        if attribute.dtype is STRING:  # which the file format cannot hold
+            return attribute.renamed(None)
+        name, number = attribute.name, 0
+        while name in found and found[name] != attribute.renamed(name):
+            number += 1
+            name = f"{attribute.name}_{number}"
+        return found.setdefault(name, attribute.renamed(name))
+
+    for operation in module.walk():
+        for name, attribute in operation.attributes.items():
+            operation.attributes[name] = distinct(attribute)
+    return found
+
+
+def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:
+    """Write what repeats a failure of ours into a folder: the module with its weights, the command, the traceback.
+
+    Returns what the user is told about it, also where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_text(module, folder / "module.irc")
+        (folder / "command").write_text(command, encoding="utf-8")
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except (OSError, IrcError) as second:
+        return f"please report it (no reproducer could be written: {second})"
+    return f"please report it with the files in {folder}"
