@@ -231,6 +231,8 @@ def test_stale_and_missing_weights(folder: Path) -> None:
         (["compile", "small.irc", "--backend", "triton", "--target", "sm_9", "-o", "out.triton"], "usage.backend", 2,
          ["sm_9", "sm_90"]),
         (["kernels", "small.irc", "--target", "sm_90,mi300"], "usage.backend", 2, ["mi300", "gfx942"]),
+        (["compile", "small.irc", "--target", "cpu,portable", "-o", "out.onnx"], "usage.backend", 2, ["one target"]),
+        (["compile", "small.irc", "--backend", "triton", "--keep-kernels"], "usage.arguments", 2, ["ONNX"]),
         (["explain", "no.such"], "usage.unknown_code", 2, []),
         (["explain", "model.onnx", "%nope"], "text.undefined_name", 3, ["%nope"]),
         (["doc", "sofmax"], "usage.unknown_name", 2, ["softmax"]),
@@ -492,7 +494,7 @@ def test_what_a_backend_cannot_express(folder: Path) -> None:
         "    %y = reverse %x {axes = [0]} : string[N]\n    return %y\n  }\n}\n"
     )
     result = irc_here("compile", "complex.irc", "--backend", "triton", "-o", "out.triton", folder=folder)
-    refused(result, "backend.unsupported", 4, "reverse", "string")
+    refused(result, "backend.unsupported", 4, "%y = reverse", "string")
 
 
 # -- bugs of irc -----------------------------------------------------------------------------------------------

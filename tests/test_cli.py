@@ -476,6 +476,16 @@ def test_compile_to_triton_and_run_the_folder(folder: Path) -> None:
         np.testing.assert_allclose(arrays["y"], model_outputs(model_proto(), x), rtol=1e-4, atol=1e-6)
 
 
+def test_compile_for_a_gpu_that_is_not_there(folder: Path) -> None:
+    pytest.importorskip("triton")
+    out = fine(irc_here("compile", SCORES, "--backend", "triton", "--target", "sm_90", "-o", "out", folder=folder))
+    assert "compiled for sm_90\n" in out
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert (manifest["label"], manifest["targets"]) == ("compiled", ["sm_90"])
+    plain = report(irc_here("compile", SCORES, "--backend", "triton", "-o", "out", "--json", folder=folder))
+    assert plain["label"] == "generated" and plain["targets"] == []
+
+
 def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
     """As on a machine without them: the artefact is written, and it is said what is missing to run it."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = sys.modules['triton'] = None\n")
@@ -483,7 +493,11 @@ def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
     out = fine(irc_process("compile", "model.onnx", "--backend", "triton", folder=folder, environment=hidden))
     assert 'not compiled: torch and triton not installed (pip install "irc-compiler[triton]")' in out
     assert (folder / "model.triton" / "kernels.py").is_file()
-    for arguments in (["run", "small.irc", "--backend", "triton"], ["kernels", "small.irc", "--target", "sm_80"]):
+    for arguments in (
+        ["run", "small.irc", "--backend", "triton"],
+        ["kernels", "small.irc", "--target", "sm_80"],
+        ["compile", "small.irc", "--backend", "triton", "--target", "sm_80", "-o", "out"],
+    ):
         result = irc_process(*arguments, folder=folder, environment=hidden)
         assert (result.code, result.out) == (4, "") and "error[install.missing_extra]" in result.err
         assert 'help: pip install "irc-compiler[triton]"' in result.err

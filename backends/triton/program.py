@@ -228,7 +228,8 @@ class _FunctionWriter:
         unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES]
         if unknown or (operation.name not in HOST and not definition.is_named):
             reason = f"PyTorch has no {unknown[0]}" if unknown else "there is no host call for it"
-            self._problem(f"{operation.name}: {reason}", operation.location)
+            made = f"%{operation.results[0].name} = " if operation.results else ""
+            self._problem(f"{made}{operation.name}: {reason}", operation.location)
             return
         if operation.name not in HOST:
             self._expanded(operation, definition)

@@ -169,7 +169,8 @@ def allowance(declared: Any, own: Any, truth: Any) -> float:
         return 0.0
     real = np.empty(0, array.dtype).real.dtype if dtype.is_complex else array.dtype
     units = LEAST_UNITS if real.itemsize >= 4 else LEAST_NARROW_UNITS
-    return max(ALLOWANCE * relative_error(own, truth), units * float(ml_dtypes.finfo(real).eps))
+    unit = float(ml_dtypes.finfo(real).eps)  # type: ignore[no-untyped-call]
+    return max(ALLOWANCE * relative_error(own, truth), units * unit)
 
 
 def first_part(values: Values, truth: Values, imported: Values) -> str | None:

@@ -105,7 +105,7 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
 
 def generated_line(operation: Operation, value: Value) -> str:
     """The line of a kernel's Triton source that stores or names a value of it, a result or one inside."""
-    text = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
+    text: str = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
     lines = [line.strip() for line in text.splitlines()]
     stores = [line for line in lines if "tl.store(" in line]
     if value in operation.results:
