@@ -144,7 +144,8 @@ def neighborhood(function: Function, name: str, distance: int) -> str:
         neighbors = [operand.operation for operand in operation.inputs if operand.operation is not None]
         neighbors += [user for result in operation.results for user in result.users()]
         waiting.extend((neighbor, steps + 1) for neighbor in neighbors)
-    lines, skipped = [], False
+    lines: list[str] = []
+    skipped = False
     for operation in function.walk():
         if operation in near:
             mark = ">" if operation is start else " "
