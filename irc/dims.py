@@ -1,7 +1,7 @@
 """The dim language: integer expressions that serve tensor dims and loop indices alike.
 
-A `Dim` is an `int` or an `Expr`, and an `Expr` never denotes a plain constant: whatever simplifies to a
-constant is an `int`, so `isinstance(d, int)` asks "is it static?". An `Expr` is a polynomial over atoms:
+A `Dim` is an `int` or an `Expr`, and an `Expr` never denotes a plain constant: `isinstance(d, int)` asks "is it
+static?". An `Expr` is a polynomial over atoms:
 
     Symbol      a run-time dim with a range and a known divisor            S in [16, 1024] % 16
     Variable    an index of a loop or kernel axis, over [0, extent)        i
@@ -11,13 +11,12 @@ constant is an `int`, so `isinstance(d, int)` asks "is it static?". An `Expr` is
 One class for both, because the same proofs are wanted of both: `less(i*E + j, S*E)` bounds an address,
 `equal(S, (S//16)*16)` types a reshape. `//` and `%` round towards minus infinity, as in Python.
 
-Questions have three answers, True, False and None (not known), and are never guessed: True means for all
-values within the ranges, False means for none. Simplifications hold wherever the original is defined; in
-particular `x//d` and `x % d` are rewritten only where the interval of `d` excludes 0, so that `E*B//B` is
-`E` only where B cannot be 0, and `bcast` may drop the check that its sizes fit.
+Questions are answered True (for all values within the ranges), False (for none) or None (not known), and never
+guessed. Simplifications hold wherever the original is defined; `x//d` and `x % d` are rewritten only where the
+interval of `d` excludes 0, so that `E*B//B` is `E` only where B cannot be 0; `bcast` may drop the check of its sizes.
 
-Atoms compare by identity (functions and indirects are interned), so that no cache confuses two symbols of
-one name. They are ordered by name, then by age, so that text does not depend on hashing.
+Atoms compare by identity (functions and indirects are interned), so that no cache confuses two symbols of one
+name. They are ordered by name, then by age, so that text does not depend on hashing.
 """
 
 from __future__ import annotations
@@ -29,8 +28,10 @@ import operator
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
+
+import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +41,7 @@ IMPORTED_LOW = 1
 IMPORTED_HIGH = 10**9
 
 _CACHED = 1 << 14
+_DIVISIONS = ("//", "%")
 _serials = itertools.count()
 
 
@@ -51,34 +53,24 @@ class DimError(ValueError):
         self.column = column
 
 
-# --- Expressions and atoms --------------------------------------------------------------------------------
-
-
 class Expr:
     """A polynomial that is not constant: immutable, compared by structure, made by arithmetic only."""
 
-    __slots__ = ("_bounds", "_hash", "_key", "terms")
+    __slots__ = ("_hash", "terms")
     __array_ufunc__ = None  # a NumPy integer on the left must not swallow us into an object array
 
-    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+    def __init__(self, terms: tuple[Term, ...]) -> None:
         self.terms = terms
         self._hash = hash(terms)
-        self._bounds: tuple[int, int] | None = None
-        self._key: tuple[Any, ...] | None = None
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, Expr) and self._hash == other._hash and self.terms == other.terms
+        return self is other or (isinstance(other, Expr) and self._hash == other._hash and self.terms == other.terms)
 
     def __add__(self, other: Dim) -> Dim:
-        terms = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            terms[monomial] = terms.get(monomial, 0) + coefficient
-        return _build(terms)
+        return _build(_collect(_terms(other), self.terms))
 
     def __sub__(self, other: Dim) -> Dim:
         return self + -other
@@ -90,7 +82,7 @@ class Expr:
         return Expr(tuple((monomial, -coefficient) for monomial, coefficient in self.terms))
 
     def __mul__(self, other: Dim) -> Dim:
-        return _build(_multiply(self.terms, _terms(other)))
+        return _build(_collect(_products(self.terms, _terms(other))))
 
     def __floordiv__(self, other: Dim) -> Dim:
         return floor_divide(self, other)
@@ -107,23 +99,25 @@ class Expr:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def __str__(self) -> str:
-        return format_dim(self)
-
     def __repr__(self) -> str:
-        return f"<dim {self}>"
+        return format_dim(self)
 
 
 class _Atom:
-    """What all atoms share: identity, age, a deterministic sort key, an interval and a known divisor."""
+    """What all atoms share: identity and age, a sort key, an interval and a known divisor. `kind` is the function
+    or the name of the class, `args` are the function's."""
 
-    __slots__ = ("__weakref__", "divisor", "interval", "key", "serial")
+    __slots__ = ("__weakref__", "args", "divisor", "interval", "key", "kind", "serial")
 
-    def _describe(self, key: tuple[Any, ...], interval: tuple[int, int], divisor: int = 1) -> None:
+    def _describe(
+        self, key: tuple[Any, ...], interval: tuple[int, int], divisor: int = 1, args: tuple[Dim, ...] = ()
+    ) -> None:
         self.serial = next(_serials)
         self.key = (*key, self.serial)
+        self.kind = str(key[1])
         self.interval = interval
         self.divisor = divisor
+        self.args = args
 
     @property
     def expr(self) -> Expr:
@@ -133,14 +127,11 @@ class _Atom:
     def __hash__(self) -> int:
         return self.serial  # not the address: even the order of a set of atoms is then reproducible
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __deepcopy__(self: _AnyAtom, memo: object) -> _AnyAtom:
+    def __deepcopy__(self, memo: object) -> _Atom:
         return self  # a copied module keeps its symbols
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__.lower()} {self.expr}>"
+        return format_dim(self.expr)
 
 
 class Symbol(_Atom):
@@ -149,16 +140,11 @@ class Symbol(_Atom):
     __slots__ = ("high", "low", "multiple", "name")
 
     def __init__(self, name: str, low: int = IMPORTED_LOW, high: int = IMPORTED_HIGH, multiple: int = 1) -> None:
-        if multiple < 1:
-            raise DimError(f"{name}: the known divisor must be at least 1, not {multiple}")
-        least, most = -(-low // multiple) * multiple, high // multiple * multiple
-        if least > most:
-            raise DimError(f"{name}: [{low}, {high}] holds no multiple of {multiple}")
-        self.name = name
-        self.low = low
-        self.high = high
-        self.multiple = multiple
-        self._describe((0, name), (least, most), multiple)
+        self.name, self.low, self.high, self.multiple = name, low, high, multiple
+        if multiple < 1 or -(-low // multiple) > high // multiple:
+            raise DimError(f"{name}: [{low}, {high}] holds no multiple of {multiple}, or that is not positive")
+        interval = -(-low // multiple) * multiple, high // multiple * multiple
+        self._describe((0, "symbol", name), interval, multiple)
 
 
 class Variable(_Atom):
@@ -167,9 +153,8 @@ class Variable(_Atom):
     __slots__ = ("extent", "name")
 
     def __init__(self, name: str, extent: Dim) -> None:
-        self.name = name
-        self.extent = extent
-        self._describe((1, name), (0, max(0, bounds(extent)[1] - 1)))
+        self.name, self.extent = name, extent
+        self._describe((1, "variable", name), (0, max(0, bounds(extent)[1] - 1)))
 
 
 class Indirect(_Atom):
@@ -183,54 +168,43 @@ class Indirect(_Atom):
     def __new__(cls, node: Hashable, low: Dim, high: Dim) -> Indirect:
         self = _indirects.get((node, low, high))
         if self is None:
-            self = super().__new__(cls)
-            self.node = node
-            self.low = low
-            self.high = high
+            self = _indirects[node, low, high] = super().__new__(cls)
+            self.node, self.low, self.high = node, low, high
             least = bounds(low)[0]
-            self._describe((2,), (least, max(least, bounds(high)[1])))
-            _indirects[node, low, high] = self
+            self._describe((2, "indirect"), (least, max(least, bounds(high)[1])))
         return self
 
 
 class Function(_Atom):
     """`kind` of `args`, as the constructors (`floor_divide`, `minimum`, ...) left it: call those. Interned."""
 
-    __slots__ = ("args", "kind")
-    kind: str
-    args: tuple[Dim, ...]
+    __slots__ = ()
 
     def __new__(cls, kind: str, args: tuple[Dim, ...]) -> Function:
         self = _functions.get((kind, args))
         if self is None:
-            self = super().__new__(cls)
-            self.kind = kind
-            self.args = args
-            key = (3, kind, tuple(_dim_key(arg) for arg in args))
-            self._describe(key, _function_bounds(kind, args), _function_divisor(kind, args))
-            _functions[kind, args] = self
+            self = _functions[kind, args] = super().__new__(cls)
+            key = (3, kind, tuple(map(_dim_key, args)))
+            self._describe(key, _function_bounds(kind, args), _function_divisor(kind, args), args)
         return self
 
 
 Dim = int | Expr
 Atom = Symbol | Variable | Indirect | Function
-Monomial = tuple[tuple[Atom, int], ...]
-_AnyAtom = TypeVar("_AnyAtom", bound=_Atom)
-_Key = TypeVar("_Key", bound=_Atom)  # mappings are invariant in their keys: this accepts dict[Symbol, int]
+Monomial = tuple[tuple[Atom, int], ...]  # atoms and their powers, sorted
+Term = tuple[Monomial, int]
 
 _indirects: WeakValueDictionary[tuple[Hashable, Dim, Dim], Indirect] = WeakValueDictionary()
 _functions: WeakValueDictionary[tuple[str, tuple[Dim, ...]], Function] = WeakValueDictionary()
 
 
-def symbol(name: str, low: int = IMPORTED_LOW, high: int = IMPORTED_HIGH, multiple: int = 1) -> Symbol:
-    """A new symbol, equal to no other; its `.expr` is it as a dim."""
-    return Symbol(name, low, high, multiple)
+symbol = Symbol  # a new one, equal to no other; its `.expr` is it as a dim
 
 
 # --- Polynomials ------------------------------------------------------------------------------------------
 
 
-def _terms(d: Dim) -> tuple[tuple[Monomial, int], ...]:
+def _terms(d: Dim) -> tuple[Term, ...]:
     """The terms of a dim; of NumPy's integers too, and of nothing that is not whole."""
     if isinstance(d, Expr):
         return d.terms
@@ -238,7 +212,7 @@ def _terms(d: Dim) -> tuple[tuple[Monomial, int], ...]:
 
 
 def _monomial_key(monomial: Monomial) -> tuple[Any, ...]:
-    """Sorts by falling degree, then by name. It is a monomial order, so the long division of `_split` ends."""
+    """Sorts by falling degree, then by name. It is a monomial order, so that long division ends."""
     return -sum(power for _, power in monomial), tuple((atom.key, -power) for atom, power in monomial)
 
 
@@ -246,9 +220,7 @@ def _dim_key(d: Dim) -> tuple[Any, ...]:
     """Sorts expressions by their terms, and integers after them: `min(S, 512)`."""
     if isinstance(d, int):
         return 1, d
-    if d._key is None:
-        d._key = (0, tuple((_monomial_key(monomial), coefficient) for monomial, coefficient in d.terms))
-    return d._key
+    return 0, tuple((_monomial_key(monomial), coefficient) for monomial, coefficient in d.terms)
 
 
 def _multiply_monomials(left: Monomial, right: Monomial) -> Monomial:
@@ -270,25 +242,34 @@ def _divide_monomials(left: Monomial, right: Monomial) -> Monomial | None:
     return tuple((atom, power) for atom, power in powers.items() if power)
 
 
-def _common_monomial(left: Monomial, right: Monomial) -> Monomial:
-    powers = dict(right)
-    return tuple((atom, min(power, powers[atom])) for atom, power in left if atom in powers)
+def _without(monomial: Monomial, atom: Atom) -> Monomial:
+    """A monomial divided by an atom in it."""
+    return tuple((other, power - (other is atom)) for other, power in monomial if power > 1 or other is not atom)
 
 
-def _multiply(left: Iterable[tuple[Monomial, int]], right: Iterable[tuple[Monomial, int]]) -> dict[Monomial, int]:
-    result: dict[Monomial, int] = {}
-    right = tuple(right)
-    for monomial, coefficient in left:
-        for other, factor in right:
-            key = _multiply_monomials(monomial, other)
-            result[key] = result.get(key, 0) + coefficient * factor
-    return result
+def _common_term(left: Term, right: Term) -> Term:
+    """The greatest common divisor."""
+    powers = dict(right[0])
+    common = tuple((atom, min(power, powers[atom])) for atom, power in left[0] if atom in powers)
+    return common, math.gcd(left[1], right[1])
+
+
+def _products(left: Iterable[Term], right: Iterable[Term]) -> list[Term]:
+    return [(_multiply_monomials(m, n), count * factor) for (m, count), (n, factor) in itertools.product(left, right)]
+
+
+def _collect(terms: Iterable[Term], start: Iterable[Term] = ()) -> dict[Monomial, int]:
+    """The sum of terms, by monomial."""
+    found = dict(start)
+    for monomial, coefficient in terms:
+        found[monomial] = found.get(monomial, 0) + coefficient
+    return found
 
 
 def _build(terms: Mapping[Monomial, int]) -> Dim:
     """The dim of these terms: zeros dropped, quotients and remainders recomposed, sorted, constants bare."""
     kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
-    if any(type(atom) is Function for monomial in kept for atom, _ in monomial):
+    if any(atom.args for monomial in kept for atom, _ in monomial):
         kept = _recompose(kept)
     if len(kept) > 1:
         return Expr(tuple(sorted(kept.items(), key=lambda term: _monomial_key(term[0]))))
@@ -302,38 +283,41 @@ def _recompose(terms: dict[Monomial, int]) -> dict[Monomial, int]:
     views meet, so this is what makes a view and its inverse cancel."""
     for monomial, coefficient in terms.items():
         for atom, _ in monomial:
-            if type(atom) is not Function or atom.kind not in ("//", "%"):
-                continue
-            rest = cast(Monomial, _divide_monomials(monomial, ((atom, 1),)))
             for pattern, value in _identities(atom, terms):
-                factor, excess = divmod(coefficient, pattern[(atom, 1),])
-                matched = _multiply(((rest, factor),), pattern.items())
-                if excess or any(terms.get(key) != count for key, count in matched.items()):
-                    continue
-                result = {key: count for key, count in terms.items() if key not in matched}
-                for key, count in _multiply(((rest, factor),), _terms(value)).items():
-                    result[key] = result.get(key, 0) + count
-                return _recompose({key: count for key, count in result.items() if count})
+                factor, excess = divmod(coefficient, pattern[0][1])
+                others = [(_without(monomial, atom), factor)]
+                matched = dict(_products(others, pattern))
+                if not excess and all(terms.get(key) == count for key, count in matched.items()):
+                    kept = [(key, count) for key, count in terms.items() if key not in matched]
+                    whole = _collect(_products(others, _terms(value)), kept)
+                    return _recompose({key: count for key, count in whole.items() if count})
     return terms
 
 
-def _identities(atom: Function, terms: Mapping[Monomial, int]) -> Iterator[tuple[dict[Monomial, int], Dim]]:
-    """Sums that contain `atom`, a `//` or `%`, and what each of them equals."""
-    x, d = atom.args
-    if not _excludes_zero(d):
+def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Term], Dim]]:
+    """Sums that begin with a `//` or `%`, and what each of them equals."""
+    if atom.kind not in _DIVISIONS or bounds(atom.args[1])[0] < 1:
         return
+    x, d = atom.args
+    own = ((atom, 1),)
     if atom.kind == "//":
         if isinstance(d, int) and multiple_of(x) % d == 0:
-            yield {((atom, 1),): d}, x  # d*(x//d) = x where d divides x
+            yield [(own, d)], x  # d*(x//d) = x where d divides x
         return
-    alone: dict[Monomial, int] = {((atom, 1),): 1}
     quotient = floor_divide(x, d)
-    yield alone | _multiply(_terms(d), _terms(quotient)), x  # d*(x//d) + x % d = x
-    yield {((atom, 1),): -1} | dict(_terms(x)), d * quotient  # x - x % d = d*(x//d)
+    yield [(own, 1), *_terms(d * quotient)], x  # x % d + d*(x//d) = x
+    yield [(own, -1), *_terms(x)], d * quotient  # x - x % d = d*(x//d)
     for other in [other for monomial in terms for other, _ in monomial]:
-        if isinstance(other, Function) and other.kind == "%" and other.args[0] == quotient:
-            upper = _multiply(_terms(d), _terms(other.expr))
-            yield alone | upper, modulo(x, d * other.args[1])  # d*((x//d) % q) + x % d = x % (d*q)
+        if other.kind == "%" and other.args[0] == quotient:  # x % d + d*((x//d) % q) = x % (d*q)
+            yield [(own, 1), *_terms(d * other.expr)], modulo(x, d * other.args[1])
+
+
+def _sole_atom(d: Dim) -> Atom | None:
+    """The atom that `d` is, or None."""
+    match _terms(d):
+        case ((((atom, 1),), 1),):
+            return atom
+    return None
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -344,27 +328,28 @@ def total(dims: Iterable[Dim]) -> Dim:
     return sum(dims)
 
 
-# --- Intervals and divisors -------------------------------------------------------------------------------
+# --- Intervals, divisors and proofs -----------------------------------------------------------------------
 
 
+@lru_cache(_CACHED)
 def bounds(d: Dim) -> tuple[int, int]:
     """An interval, both ends inclusive, that holds every value of `d`; atoms are bounded, hence so are dims."""
-    if isinstance(d, int):
-        return d, d
-    if d._bounds is None:
-        low = high = 0
-        for monomial, coefficient in d.terms:
-            term = (coefficient, coefficient)
-            for atom, power in monomial:
-                term = _multiply_intervals(term, _power_interval(atom.interval, power))
-            low, high = low + term[0], high + term[1]
-        d._bounds = (low, high)
-    return d._bounds
+    least = most = 0
+    for monomial, coefficient in _terms(d):
+        low = high = coefficient
+        for atom, power in monomial:
+            ends = [end**power for end in atom.interval]
+            if power % 2 == 0 and atom.interval[0] <= 0 <= atom.interval[1]:
+                ends.append(0)
+            corners = [left * right for left in (low, high) for right in ends]
+            low, high = min(corners), max(corners)
+        least, most = least + low, most + high
+    return least, most
 
 
 def multiple_of(d: Dim) -> int:
     """The largest integer known to divide `d`. Of 0, which everything divides, it is 0."""
-    return reduce(math.gcd, (_term_divisor(monomial, coefficient) for monomial, coefficient in _terms(d)), 0)
+    return reduce(math.gcd, itertools.starmap(_term_divisor, _terms(d)), 0)
 
 
 def _term_divisor(monomial: Monomial, coefficient: int) -> int:
@@ -372,67 +357,34 @@ def _term_divisor(monomial: Monomial, coefficient: int) -> int:
     return abs(coefficient) * math.prod(divisors)
 
 
-def _multiply_intervals(left: tuple[int, int], right: tuple[int, int]) -> tuple[int, int]:
-    corners = [a * b for a in left for b in right]
-    return min(corners), max(corners)
-
-
-def _power_interval(interval: tuple[int, int], power: int) -> tuple[int, int]:
-    low, high = sorted(end**power for end in interval)
-    return (0, high) if power % 2 == 0 and interval[0] <= 0 <= interval[1] else (low, high)
-
-
 def _function_bounds(kind: str, args: tuple[Dim, ...]) -> tuple[int, int]:
-    intervals = [bounds(arg) for arg in args]
-    lows, highs = [low for low, _ in intervals], [high for _, high in intervals]
-    if kind == "min":
-        return min(lows), min(highs)
-    if kind == "max":
-        return max(lows), max(highs)
-    if kind == "bcast":  # 0 against 1 gives 0
-        return min(lows), max(highs)
-    (x_low, x_high), (d_low, d_high) = intervals
+    lows, highs = zip(*map(bounds, args), strict=True)
+    if kind not in ("//", "%"):  # bcast(0, 1) is 0
+        return (max if kind == "max" else min)(lows), (min if kind == "min" else max)(highs)
+    (x_low, d_low), (x_high, d_high) = lows, highs
     if kind == "//":
         divisors = [d for d in (d_low, -1, 1, d_high) if d and d_low <= d <= d_high]
         quotients = [x // d for x in (x_low, x_high) for d in divisors] or [0]
         return min(quotients), max(quotients)
-    least = max(d_low + 1, x_low) if x_high <= 0 else d_low + 1
-    most = min(d_high - 1, x_high) if x_low >= 0 else d_high - 1
-    return min(0, least), max(0, most)
+    return min(0, d_low + 1), max(0, min(d_high - 1, x_high) if x_low >= 0 else d_high - 1)
 
 
 def _function_divisor(kind: str, args: tuple[Dim, ...]) -> int:
     divisors = [multiple_of(arg) for arg in args]
-    if kind == "//":
-        known = isinstance(args[1], int) and divisors[0] % divisors[1] == 0
-        return divisors[0] // divisors[1] if known else 1
-    return math.gcd(*divisors)
-
-
-def _excludes_zero(d: Dim) -> bool:
-    low, high = bounds(d)
-    return low > 0 or high < 0
-
-
-# --- Proofs -----------------------------------------------------------------------------------------------
+    if kind != "//":
+        return math.gcd(*divisors)
+    x, d = divisors
+    return x // d if isinstance(args[1], int) and x % d == 0 else 1
 
 
 def equal(a: Dim, b: Dim) -> bool | None:
     """Is `a` the same as `b` for all values (True), for none (False), or is that not known (None)?"""
     difference = a - b
-    if isinstance(difference, int):
-        return difference == 0
-    low, high = bounds(difference)
-    if low == high:
-        return low == 0
-    if low > 0 or high < 0:
-        return False
-    constant = next((coefficient for monomial, coefficient in difference.terms if not monomial), 0)
-    if constant % multiple_of(difference - constant):
+    answers = {less_equal(difference, 0), less_equal(0, difference)}
+    constant = dict(_terms(difference)).get((), 0)
+    if False in answers or constant % (multiple_of(difference - constant) or 1):
         return False  # 2*x is never 1
-    if _non_negative(difference):
-        return True if _non_negative(-difference) else False if _non_negative(difference - 1) else None
-    return False if _non_negative(-difference - 1) else None
+    return True if answers == {True} else None
 
 
 def less(a: Dim, b: Dim) -> bool | None:
@@ -446,83 +398,47 @@ def less_equal(a: Dim, b: Dim) -> bool | None:
     return True if _non_negative(difference) else False if _non_negative(-difference - 1) else None
 
 
+_ELIMINATION_ORDER = ("%", "variable", "indirect", "min", "max", "bcast", "//", "symbol")
+
+
 @lru_cache(_CACHED)
 def _non_negative(d: Dim, effort: int = 12) -> bool:
-    """Whether `d >= 0` is proven. Intervals forget that two terms share an atom; so move every atom to its low
-    end and look at the signs, else replace one atom by what bounds it (an index by 0 or its extent - 1)."""
+    """Whether `d >= 0` is proven. Intervals forget that two terms share an atom; so write `d = c*atom + rest`, and
+    where the sign of `c` is known, replace the atom by what bounds it (an index by 0 or its extent - 1). Remainders
+    go first, for an index may hide in them; symbols last, for what bounds other atoms may show them."""
     low, high = bounds(d)
-    if low >= 0 or high < 0 or isinstance(d, int):
+    if low >= 0 or high < 0 or isinstance(d, int) or not effort:
         return low >= 0
-    if _has_no_negative_term(d):
-        return True
     atoms = {atom for monomial, _ in d.terms for atom, _ in monomial}
-    for atom in sorted(atoms, key=_elimination_order) if effort else ():
-        alternatives = _eliminate(d, atom)
+    for atom in sorted(atoms, key=lambda atom: (_ELIMINATION_ORDER.index(atom.kind), atom.key)):
+        coefficient = _build({_without(m, atom): count for m, count in d.terms if atom in dict(m)})
+        rest = d - coefficient * atom.expr
+        low, high = bounds(coefficient)
+        alternatives = _ends(atom, upper=low < 0) if low >= 0 or high <= 0 else []
         if alternatives:
-            return any(all(_non_negative(goal, effort - 1) for goal in goals) for goals in alternatives)
+            scale = atom.args[1] if atom.kind == "//" else 1
+            goals = [[coefficient * end + scale * rest for end in ends] for ends in alternatives]
+            return any(all(_non_negative(goal, effort - 1) for goal in group) for group in goals)
     return False
 
 
-def _has_no_negative_term(d: Expr) -> bool:
-    """Whether, with each atom written as its least value plus a rest, no coefficient is negative."""
-    if sum(2 ** sum(power for _, power in monomial) for monomial, _ in d.terms) > 256:
-        return False
-    shifted: dict[Monomial, int] = {}
-    for monomial, coefficient in d.terms:
-        factor: dict[Monomial, int] = {(): coefficient}
-        for atom, power in monomial:
-            for _ in range(power):
-                factor = _multiply(factor.items(), ((((atom, 1),), 1), ((), atom.interval[0])))
-        for key, count in factor.items():
-            shifted[key] = shifted.get(key, 0) + count
-    return all(coefficient >= 0 for coefficient in shifted.values())
-
-
-def _elimination_order(atom: Atom) -> tuple[Any, ...]:
-    """Remainders first, for an index may hide in them; quotients last, for an extent may show them."""
-    if isinstance(atom, Function):
-        return {"%": 0, "//": 4}.get(atom.kind, 3), atom.key
-    return 1 if isinstance(atom, Variable) else 2, atom.key
-
-
-def _eliminate(d: Expr, atom: Atom) -> list[list[Dim]]:
-    """Ways to prove `d >= 0` without `atom`, in which `d` must be linear: in each, all goals must be >= 0."""
-    linear: dict[Monomial, int] = {}
-    others: dict[Monomial, int] = {}
-    for monomial, count in d.terms:
-        rest = _divide_monomials(monomial, ((atom, 1),))
-        if rest is None:
-            others[monomial] = count
-        else:
-            linear[rest] = count
-    if isinstance(atom, Symbol) or any(factor is atom for monomial in linear for factor, _ in monomial):
-        return []
-    coefficient, rest_of_d = _build(linear), _build(others)
-    low, high = bounds(coefficient)
-    if isinstance(atom, Function) and atom.kind in ("min", "max", "bcast"):
-        goals = [coefficient * arg + rest_of_d for arg in atom.args]  # it is one of its arguments
-        one_is_enough = (atom.kind == "min" and high <= 0) or (atom.kind == "max" and low >= 0)
-        return [[goal] for goal in goals] if one_is_enough else [goals]
-    if isinstance(atom, Function) and bounds(atom.args[1])[0] < 1:
-        return []
-    found = []
-    if isinstance(atom, Function) and atom.kind == "%":
-        x, divisor = atom.args
-        found.append([coefficient * (x - divisor * floor_divide(x, divisor)) + rest_of_d])
-    if low < 0 < high:
-        return found
+def _ends(atom: Atom, upper: bool) -> list[tuple[Dim, ...]]:
+    """Ways to bound an atom from one side; in each, one of the dims does, not known which. What bounds `x//d` is
+    given `d` times as large, to be whole."""
+    if isinstance(atom, Symbol):
+        return [(atom.interval[upper],)]
     if isinstance(atom, Variable):
-        end = 0 if low >= 0 else atom.extent - 1
-    elif isinstance(atom, Indirect):
-        end = atom.low if low >= 0 else atom.high
-    elif atom.kind == "%":
-        end = 0 if low >= 0 else atom.args[1] - 1
-    else:  # x - d + 1 <= d*(x//d) <= x, and d >= 1 scales the goal
-        x, divisor = atom.args
-        end = x - divisor + 1 if low >= 0 else x
-        rest_of_d = rest_of_d * divisor
-    found.append([coefficient * end + rest_of_d])
-    return found
+        return [(atom.extent - 1 if upper else 0,)]
+    if isinstance(atom, Indirect):
+        return [(atom.high if upper else atom.low,)]
+    if atom.kind not in _DIVISIONS:
+        return [(arg,) for arg in atom.args] if atom.kind == ("min" if upper else "max") else [atom.args]
+    x, d = atom.args
+    if bounds(d)[0] < 1:
+        return []
+    if atom.kind == "//":  # x - d + 1 <= d*(x//d) <= x
+        return [(x if upper else x - d + 1,), (atom.interval[upper] * d,)]
+    return [(x - d * floor_divide(x, d),), (d - 1 if upper else 0,)]
 
 
 # --- Division ---------------------------------------------------------------------------------------------
@@ -530,15 +446,11 @@ def _eliminate(d: Expr, atom: Atom) -> list[list[Dim]]:
 
 def floor_divide(a: Dim, b: Dim) -> Dim:
     """`a // b`, towards minus infinity. `b` is assumed not to be 0, but only simplified if it cannot be."""
-    if isinstance(a, int) and isinstance(b, int) and b:
-        return a // b
     return _divide(a, b)[0]
 
 
 def modulo(a: Dim, b: Dim) -> Dim:
     """`a % b`, with the sign of `b`: `a - b*(a//b)`."""
-    if isinstance(a, int) and isinstance(b, int) and b:
-        return a % b
     return _divide(a, b)[1]
 
 
@@ -549,9 +461,8 @@ def ceil_divide(a: Dim, b: Dim) -> Dim:
 
 def exact_divide(a: Dim, b: Dim) -> Dim | None:
     """`a / b` where `b` provably divides `a`, else None."""
-    if not _excludes_zero(b):
-        return None
-    quotient, remainder = _divide(a, b)
+    low, high = bounds(b)
+    quotient, remainder = (0, 1) if low <= 0 <= high else _divide(a, b)
     return quotient if remainder == 0 else None
 
 
@@ -561,143 +472,75 @@ def _divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     low, high = bounds(b)
     if low == high == 0:
         raise DimError(f"division by zero: {a} by {b}")
+    if isinstance(a, int) and isinstance(b, int):
+        return divmod(a, b)
     if low <= 0 <= high:
         return Function("//", (a, b)).expr, Function("%", (a, b)).expr
     if high < 0:
         quotient, remainder = _divide(-a, -b)
         return quotient, -remainder
-    for rule in (_split, _range, _separate_multiples, _drop_small_part, _cancel):
-        found = rule(a, b)
-        if found is not None:
-            return found
-    return _quotient(a, b), _remainder(a, b)
+    if a == 0:
+        return 0, 0
+
+    # (q*b + r)//b = q + r//b; by a sum only where that leaves fewer terms
+    quotient, rest = _long_divide(a, b)
+    if quotient != 0 and (len(_terms(b)) == 1 or len(_terms(rest)) < len(_terms(a))):
+        upper, remainder = _divide(rest, b)
+        return quotient + upper, remainder
+
+    # (g*x)//(g*d) = x//d, and the remainder is g times that of x
+    common = _build(dict([reduce(_common_term, (*_terms(a), *_terms(b)))]))
+    if common != 1:
+        quotient, remainder = _divide(_long_divide(a, common)[0], _long_divide(b, common)[0])
+        return quotient, common * remainder
+
+    # (g*x + r)//(g*d) = x//d where 0 <= r < g: a row needs no column. With g = b, the quotient is found by proof
+    whole = reduce(_common_term, _terms(b))
+    for unit in (b, *(_build(dict([_common_term(term, whole)])) for term in _terms(a))):
+        small = _long_divide(a, unit)[1] if unit != b else a
+        for turns in (0, -1, bounds(small)[0] // bounds(unit)[1]):
+            rest = small - turns * unit
+            if small != 0 and _non_negative(rest) and _non_negative(unit - 1 - rest):
+                quotient, remainder = _divide(a - rest, b)
+                return quotient, remainder + rest
+    return _divide_division(a, b)
 
 
-# Each rule below takes a divisor of at least 1, and gives both results or None where it does not apply.
-
-
-def _split(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
-    """`(q*b + r)//b = q + r//b`, by terms, or by long division where `b` is a sum and that leaves fewer terms.
-    A constant leaves a remainder of at least 0, other coefficients one of their own sign."""
-    (leading, lead), *more = _terms(b)
-    quotient: dict[Monomial, int] = {}
-    remaining = dict(_terms(a))
-    pending = list(remaining)
-    while pending:
-        monomial = pending.pop(0)
-        rest, coefficient = _divide_monomials(monomial, leading), remaining[monomial]
-        count = coefficient // lead
+def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """`q` and `r` of `a = q*b + r`, term by term. A constant leaves an `r` of at least 0, other coefficients one of
+    their own sign. A number also divides what it is known to divide: `(S + 1)//16` where 16 divides S."""
+    leading, lead = _terms(b)[0]
+    for monomial, coefficient in _terms(a):
+        others, count = _divide_monomials(monomial, leading), coefficient // lead
         if monomial and count < 0:
             count = -(-coefficient // lead)
-        if rest is None or not count:
-            continue
-        quotient[rest] = count
-        for key, amount in _multiply(((rest, count),), _terms(b)).items():
-            remaining[key] = remaining.get(key, 0) - amount
-            if key != monomial and key not in pending:
-                pending = sorted([*pending, key], key=_monomial_key)
-    kept = sum(1 for coefficient in remaining.values() if coefficient)
-    if not quotient or (more and kept >= len(_terms(a))):
-        return None
-    upper, lower = _divide(_build(remaining), b)
-    return _build(quotient) + upper, lower
+        quotient = _build({others: count}) if others is not None else 0
+        used = quotient * b
+        if quotient == 0 and isinstance(b, int) and _term_divisor(monomial, coefficient) % b == 0:
+            common = math.gcd(coefficient, b)
+            quotient = _divide_division(_build({monomial: coefficient // common}), b // common)[0]
+            used = _build({monomial: coefficient})
+        if quotient != 0:
+            more, rest = _long_divide(a - used, b)
+            return quotient + more, rest
+    return 0, a
 
 
-def _range(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
-    """`r//d = q` where `q*d <= r < (q + 1)*d`: within one interval, or, by proof, for q = 0 and q = -1."""
-    low, high = bounds(a)
-    if isinstance(b, int) and low // b == high // b:
-        return low // b, a - low // b * b
-    for quotient in (0, -1):
-        remainder = a - quotient * b
-        if _non_negative(remainder) and _non_negative(b - 1 - remainder):
-            return quotient, remainder
-    return None
-
-
-def _separate_multiples(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
-    """`(S + r)//d = S//d + r//d` where d is known to divide S."""
-    if not isinstance(b, int) or len(_terms(a)) < 2:
-        return None
-    divisible = [_build({key: count}) for key, count in _terms(a) if _term_divisor(key, count) % b == 0]
-    if not divisible:
-        return None
-    quotient, remainder = _divide(a - total(divisible), b)
-    return quotient + total(floor_divide(term, b) for term in divisible), remainder
-
-
-def _drop_small_part(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
-    """`(g*x + c)//(g*d) = x//d` where `0 <= c < g`: the row of an index needs no column."""
-    if len(_terms(b)) > 1:
-        return None
-    ((whole, size),) = _terms(b)
-    units: dict[tuple[Monomial, int], None] = {}
-    for monomial, coefficient in _terms(a):
-        if monomial:
-            common = _common_monomial(monomial, whole)
-            rest = cast(Monomial, _divide_monomials(monomial, common))
-            units[common, math.gcd(_term_divisor(rest, coefficient), size)] = None
-    for common, count in units:
-        kept: dict[Monomial, int] = {}
-        for monomial, coefficient in _terms(a):
-            if not monomial and not common:
-                kept[monomial] = coefficient - coefficient % count
-                continue
-            left = _divide_monomials(monomial, common)
-            if left is not None and _term_divisor(left, coefficient) % count == 0:
-                kept[monomial] = coefficient
-        unit, rest_of_a = _build({common: count}), _build(kept)
-        small = a - rest_of_a
-        if small != 0 and _non_negative(small) and _non_negative(unit - 1 - small):
-            quotient, remainder = _divide(rest_of_a, b)
-            return quotient, remainder + small
-    return None
-
-
-def _cancel(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
-    """`(g*x)//(g*d) = x//d`, and the remainder is `g` times that of `x`, for the largest common term `g`."""
-    terms = (*_terms(a), *_terms(b))
-    count = math.gcd(*(coefficient for _, coefficient in terms))
-    common = reduce(_common_monomial, (monomial for monomial, _ in terms))
-    if count == 1 and not common:
-        return None
-    quotient, remainder = _divide(*(_divide_by_term(d, common, count) for d in (a, b)))
-    return quotient, _build({common: count}) * remainder
-
-
-def _divide_by_term(d: Dim, common: Monomial, count: int) -> Dim:
-    quotients = ((_divide_monomials(monomial, common), coefficient) for monomial, coefficient in _terms(d))
-    return _build({cast(Monomial, monomial): coefficient // count for monomial, coefficient in quotients})
-
-
-def _quotient(a: Dim, b: Dim) -> Dim:
-    """`a//b` where no rule gives both results: `(x//p + c)//b = (x + c*p)//(p*b)`; `(x % (k*b))//b = (x//b) % k`."""
-    (monomial, coefficient), *constant = _terms(a)
-    inner = monomial[0][0] if len(monomial) == 1 and monomial[0][1] == coefficient == 1 else None
-    if isinstance(inner, Function) and inner.kind in ("//", "%") and bounds(inner.args[1])[0] >= 1:
+def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """What no other rule divides. `(x//p + c)//b = (x + c*p)//(p*b)`; where b divides n, `(x % n)//b = (x//b) % (n//b)`
+    and `(x % n) % b = x % b`."""
+    quotient: Dim = Function("//", (a, b)).expr
+    remainder: Dim = Function("%", (a, b)).expr
+    constant = dict(_terms(a)).get((), 0)
+    inner = _sole_atom(a - constant)
+    if inner is not None and inner.kind in _DIVISIONS and bounds(inner.args[1])[0] >= 1:
         x, divisor = inner.args
-        if inner.kind == "//" and all(not others for others, _ in constant):
-            return floor_divide(x + divisor * (a - inner.expr), divisor * b)
-        if inner.kind == "%" and not constant:
-            count = exact_divide(divisor, b)
-            if count is not None:
-                return modulo(floor_divide(x, b), count)
-    return Function("//", (a, b)).expr
-
-
-def _remainder(a: Dim, b: Dim) -> Dim:
-    """`a % b` where no rule gives both results: 0 where b divides a; `(c*(x % n) + y) % b = (c*x + y) % b` where
-    b divides c*n."""
-    if isinstance(b, int) and multiple_of(a) % b == 0:
-        return 0
-    for monomial, coefficient in _terms(a):
-        for atom, power in monomial:
-            if isinstance(atom, Function) and atom.kind == "%" and power == 1:
-                x, modulus = atom.args
-                factor = _build({cast(Monomial, _divide_monomials(monomial, ((atom, 1),))): coefficient})
-                if bounds(modulus)[0] >= 1 and exact_divide(factor * modulus, b) is not None:
-                    return modulo(a + factor * (x - atom.expr), b)
-    return Function("%", (a, b)).expr
+        count = exact_divide(divisor, b)
+        if inner.kind == "//":
+            quotient = floor_divide(x + constant * divisor, divisor * b)
+        elif count is not None and constant == 0:
+            quotient, remainder = modulo(floor_divide(x, b), count), modulo(x, b)
+    return quotient, remainder
 
 
 # --- Minimum, maximum, broadcast --------------------------------------------------------------------------
@@ -713,47 +556,10 @@ def maximum(*dims: Dim) -> Dim:
     return _extremum("max", dims)
 
 
+@lru_cache(_CACHED)
 def broadcast(*dims: Dim) -> Dim:
     """The common size of axes that broadcast: all are 1 or this. Sizes that can never fit are a DimError.
     What is never 1 wins; so does a symbol over what is 1 wherever the symbol is, as in `bcast(min(S, 512), S)`."""
-    return _broadcast(dims)
-
-
-def _flatten(kind: str, dims: tuple[Dim, ...]) -> list[Dim]:
-    """The distinct arguments, those of nested functions of one kind included, in order."""
-    found: set[Dim] = set()
-    for d in dims:
-        atom = _sole_atom(d)
-        found.update(atom.args if isinstance(atom, Function) and atom.kind == kind else (d,))
-    return sorted(found, key=_dim_key)
-
-
-def _sole_atom(d: Dim) -> Atom | None:
-    """The atom that `d` is, or None."""
-    if isinstance(d, Expr) and len(d.terms) == 1:
-        monomial, coefficient = d.terms[0]
-        if coefficient == 1 and len(monomial) == 1 and monomial[0][1] == 1:
-            return monomial[0][0]
-    return None
-
-
-@lru_cache(_CACHED)
-def _extremum(kind: str, dims: tuple[Dim, ...]) -> Dim:
-    kept: list[Dim] = []
-    for d in _flatten(kind, dims):
-        if not any(_outdoes(kind, other, d) for other in kept):
-            kept = [*(other for other in kept if not _outdoes(kind, d, other)), d]
-    if not kept:
-        raise DimError(f"{kind} needs at least one argument")
-    return kept[0] if len(kept) == 1 else Function(kind, tuple(kept)).expr
-
-
-def _outdoes(kind: str, a: Dim, b: Dim) -> bool:
-    return less_equal(*((a, b) if kind == "min" else (b, a))) is True
-
-
-@lru_cache(_CACHED)
-def _broadcast(dims: tuple[Dim, ...]) -> Dim:
     sizes = [d for d in _flatten("bcast", dims) if d != 1]
     never_one = [d for d in sizes if equal(d, 1) is False]
     for a, b in itertools.combinations(never_one, 2):
@@ -761,19 +567,38 @@ def _broadcast(dims: tuple[Dim, ...]) -> Dim:
             raise DimError(f"cannot broadcast {a} with {b}")
     if never_one:
         return next((d for d in never_one if isinstance(d, int)), never_one[0])
-    for y in sizes:
-        if isinstance(_sole_atom(y), Symbol):
-            sizes = [x for x in sizes if x == y or not _is_one_wherever(x, y)]
-    if len(sizes) < 2:
-        return sizes[0] if sizes else 1
-    return Function("bcast", tuple(sizes)).expr
+    for size in sizes:
+        atom = _sole_atom(size)
+        if isinstance(atom, Symbol):
+            sizes = [d for d in sizes if d == size or not _is_one_with(d, atom)]
+    return Function("bcast", tuple(sizes)).expr if len(sizes) > 1 else product(sizes)
 
 
-def _is_one_wherever(x: Dim, y: Dim) -> bool:
-    """Whether `x` is 1 wherever the symbol `y` is."""
+def _flatten(kind: str, dims: tuple[Dim, ...]) -> list[Dim]:
+    """The distinct arguments, those of nested functions of one kind included, in order."""
+    atoms = [(d, _sole_atom(d)) for d in dims]
+    nested = [atom.args if atom is not None and atom.kind == kind else (d,) for d, atom in atoms]
+    return sorted(set(itertools.chain(*nested)), key=_dim_key)
+
+
+@lru_cache(_CACHED)
+def _extremum(kind: str, dims: tuple[Dim, ...]) -> Dim:
+    def outdoes(a: Dim, b: Dim) -> bool:
+        return (less_equal(a, b) if kind == "min" else less_equal(b, a)) is True
+
+    kept: list[Dim] = []
+    for d in _flatten(kind, dims):
+        if not any(outdoes(other, d) for other in kept):
+            kept = [*(other for other in kept if not outdoes(d, other)), d]
+    if not kept:
+        raise DimError(f"{kind} needs at least one argument")
+    return kept[0] if len(kept) == 1 else Function(kind, tuple(kept)).expr
+
+
+def _is_one_with(d: Dim, atom: Symbol) -> bool:
     try:
-        return substitute(x, {cast(Symbol, _sole_atom(y)): 1}) == 1
-    except DimError:  # x is undefined there
+        return substitute(d, {atom: 1}) == 1
+    except DimError:  # `d` is undefined there
         return False
 
 
@@ -785,13 +610,17 @@ _CONSTRUCTORS: dict[str, Callable[..., Dim]] = {
 # --- Substitution and evaluation --------------------------------------------------------------------------
 
 
-def free_atoms(d: Dim) -> tuple[Atom, ...]:
-    """The symbols, variables and indirects of `d`, inside functions too (not within extents), in order."""
-    found: set[Atom] = set()
+def _atoms(d: Dim) -> Iterator[Atom]:
+    """All atoms of `d`, functions and those inside them included."""
     for monomial, _ in _terms(d):
         for atom, _ in monomial:
-            found.update((atom,) if not isinstance(atom, Function) else itertools.chain(*map(free_atoms, atom.args)))
-    return tuple(sorted(found, key=lambda atom: atom.key))
+            yield atom
+            yield from itertools.chain(*map(_atoms, atom.args))
+
+
+def free_atoms(d: Dim) -> tuple[Atom, ...]:
+    """The symbols, variables and indirects of `d`, inside functions too (not within extents), in order."""
+    return tuple(sorted({atom for atom in _atoms(d) if not atom.args}, key=lambda atom: atom.key))
 
 
 def free_symbols(d: Dim) -> tuple[Symbol, ...]:
@@ -799,131 +628,80 @@ def free_symbols(d: Dim) -> tuple[Symbol, ...]:
     return tuple(atom for atom in free_atoms(d) if isinstance(atom, Symbol))
 
 
-def substitute(d: Dim, mapping: Mapping[_Key, Dim]) -> Dim:
+def _replace(d: Dim, values: Mapping[Any, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """The polynomial over other values than its atoms; an atom without one stays."""
+
+    def value(atom: Atom) -> Any:
+        if atom in values:
+            return values[atom]
+        if atom.args:
+            return functions[atom.kind](*(_replace(arg, values, functions) for arg in atom.args))
+        return atom.expr
+
+    return sum(
+        coefficient * math.prod(value(atom) for atom, power in monomial for _ in range(power))
+        for monomial, coefficient in _terms(d)
+    )
+
+
+def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
     """`d` with atoms replaced, inside functions too, and simplified anew. The extent of a variable and the
     bounds of an indirect belong to the atom and stay: map the atom itself to change them."""
-    replacements = cast(Mapping[Atom, Dim], mapping)
-    changed = False
-    terms: list[Dim] = []
-    for monomial, coefficient in _terms(d):
-        term: Dim = coefficient
-        for atom, power in monomial:
-            value = replacements.get(atom)
-            if value is None and isinstance(atom, Function):
-                args = [substitute(arg, mapping) for arg in atom.args]
-                if any(new is not old for new, old in zip(args, atom.args, strict=True)):
-                    value = _CONSTRUCTORS[atom.kind](*args)
-            changed = changed or value is not None
-            term = term * product([atom.expr if value is None else value] * power)
-        terms.append(term)
-    return total(terms) if changed else d
+    return cast(Dim, _replace(d, mapping, _CONSTRUCTORS)) if any(atom in mapping for atom in _atoms(d)) else d
 
 
-def evaluate(d: Dim, environment: Mapping[_Key, int]) -> int:
+def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     """The value of `d`; a DimError names what has no value, and sizes that do not broadcast."""
-    return cast(int, _evaluate(d, cast(Mapping[Atom, Any], environment), _INTEGER_FUNCTIONS))
+    value = substitute(d, environment)
+    if isinstance(value, Expr):
+        raise DimError(f"no value is given for {free_atoms(value)[0]}")
+    return value
 
 
-def evaluate_array(d: Dim, environment: Mapping[_Key, NDArray[Any] | int]) -> NDArray[Any] | int:
+def evaluate_array(d: Dim, environment: Mapping[Any, NDArray[Any] | int]) -> NDArray[Any] | int:
     """The values of `d` for (signed) integer arrays, which broadcast against one another as in NumPy."""
-    result = _evaluate(d, cast(Mapping[Atom, Any], environment), _array_functions())
-    return cast("NDArray[Any] | int", result)
+    for atom in free_atoms(d):
+        if atom not in environment:
+            raise DimError(f"no value is given for {atom}")
+    return cast("NDArray[Any] | int", _replace(d, environment, _ARRAY_FUNCTIONS))
 
 
-def _evaluate(d: Dim, environment: Mapping[Atom, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    if isinstance(d, int):
-        return d
-    result: Any = 0
-    for monomial, coefficient in d.terms:
-        term: Any = coefficient
-        for atom, power in monomial:
-            if atom in environment:
-                value = environment[atom]
-            elif isinstance(atom, Function):
-                value = functions[atom.kind](*(_evaluate(arg, environment, functions) for arg in atom.args))
-            else:
-                raise DimError(f"no value is given for {atom.expr}")
-            term = term * value**power
-        result = result + term
-    return result
-
-
-def _nonzero(divisor: int) -> int:
-    if not divisor:
+def _nonzero(divisor: Any) -> Any:
+    if not np.all(divisor):
         raise DimError("division by zero")
     return divisor
 
 
-def _common_size(*sizes: int) -> int:
-    different = sorted({size for size in sizes if size != 1})
-    if len(different) > 1:
-        raise DimError(f"cannot broadcast {' with '.join(map(str, different))}")
-    return different[0] if different else 1
-
-
-_INTEGER_FUNCTIONS: dict[str, Callable[..., int]] = {
+_ARRAY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "//": lambda a, b: a // _nonzero(b),
     "%": lambda a, b: a % _nonzero(b),
-    "min": min,
-    "max": max,
-    "bcast": _common_size,
+    "min": lambda *values: reduce(np.minimum, values),
+    "max": lambda *values: reduce(np.maximum, values),
+    "bcast": np.vectorize(broadcast, otypes=[np.int64]),
 }
-
-
-@lru_cache(1)
-def _array_functions() -> dict[str, Callable[..., Any]]:
-    """The integer functions for arrays. NumPy is imported here: printing a program must not wait for it."""
-    import numpy
-
-    def along_stack(choose: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *values: choose(numpy.stack(numpy.broadcast_arrays(*values)), axis=0)
-
-    def common_size(*sizes: Any) -> Any:
-        return numpy.vectorize(_common_size, otypes=[numpy.int64])(*sizes)
-
-    def nonzero(divisor: Any) -> Any:
-        return divisor if numpy.all(divisor) else _nonzero(0)
-
-    return {
-        "//": lambda a, b: a // nonzero(b),
-        "%": lambda a, b: a % nonzero(b),
-        "min": along_stack(numpy.min),
-        "max": along_stack(numpy.max),
-        "bcast": common_size,
-    }
 
 
 # --- Text -------------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|\S""")
+_OPERATORS: dict[str, tuple[int, Callable[..., Dim]]] = {  # the higher number binds tighter
+    "+": (0, operator.add), "-": (0, operator.sub), "*": (1, operator.mul), "//": (1, floor_divide), "%": (1, modulo),
+}  # fmt: skip
 _DEEPEST = 100
 
 
 def format_dim(d: Dim) -> str:
     """The text of a dim, which `parse_dim` reads back (but for indirects, which only the reader sees)."""
-    if isinstance(d, int):
-        return str(d)
-    terms = list(d.terms)
-    if terms[0][1] < 0:  # S - T rather than -T + S
-        terms.sort(key=lambda term: term is not next((t for t in terms if t[1] > 0), None))
     text = ""
-    for monomial, coefficient in terms:
-        term = _format_term(monomial, abs(coefficient))
-        if text:
-            text += f" - {term}" if coefficient < 0 else f" + {term}"
-        elif coefficient < 0:  # unary minus binds tighter than //
-            text = f"-({term})" if coefficient == -1 and _is_division(monomial[0][0]) else f"-{term}"
-        else:
-            text = term
+    for monomial, coefficient in _terms(d) or [((), 0)]:
+        sign = "-" if coefficient < 0 else "+"
+        factors = [atom for atom, power in monomial for _ in range(power)]
+        number = [str(abs(coefficient))] if abs(coefficient) != 1 or not factors else []
+        loose = len(number) + len(factors) == 1 and (text or sign == "+")  # unary minus binds tighter than //
+        term = "*".join(number + [_format_atom(atom, brackets=not loose) for atom in factors])
+        text = f"{text} {sign} {term}" if text else term if sign == "+" else f"-{term}"
     return text
-
-
-def _format_term(monomial: Monomial, coefficient: int) -> str:
-    factors = [atom for atom, power in monomial for _ in range(power)]
-    number = [str(coefficient)] if coefficient != 1 or not factors else []
-    alone = len(number) + len(factors) == 1
-    return "*".join(number + [_format_atom(atom, brackets=not alone) for atom in factors])
 
 
 def _format_atom(atom: Atom, brackets: bool) -> str:
@@ -932,107 +710,90 @@ def _format_atom(atom: Atom, brackets: bool) -> str:
     if not isinstance(atom, Function):
         plain = _NAME.fullmatch(atom.name) and atom.name not in _CONSTRUCTORS
         return atom.name if plain else json.dumps(atom.name, ensure_ascii=False)
-    if not _is_division(atom):
+    if atom.kind not in _DIVISIONS:
         return f"{atom.kind}({', '.join(map(format_dim, atom.args))})"
-    left, right = (_format_operand(arg) for arg in atom.args)
+    left, right = map(_format_operand, atom.args)
     text = f"{left}//{right}" if atom.kind == "//" else f"{left} % {right}"
     return f"({text})" if brackets else text
 
 
 def _format_operand(d: Dim) -> str:
     atom = _sole_atom(d)
-    simple = d >= 0 if isinstance(d, int) else atom is not None and not _is_division(atom)
+    simple = d >= 0 if isinstance(d, int) else atom is not None and atom.kind not in _DIVISIONS
     return format_dim(d) if simple else f"({format_dim(d)})"
-
-
-def _is_division(atom: Atom) -> bool:
-    return isinstance(atom, Function) and atom.kind in ("//", "%")
 
 
 def parse_dim(text: str, lookup: Callable[[str], Symbol | Variable]) -> Dim:
     """Read a dim; `lookup` gives the symbol of a name. A DimError says at which column the text is wrong."""
     parser = _Parser(text, lookup)
-    result = parser.sum()
-    parser.expect("")
+    result = parser.expression()
+    parser.take("")
     return result
 
 
 class _Parser:
-    """Recursive descent, a method for each precedence. The token at the end of the text is empty."""
+    """Precedence climbing: a method reads what comes next, `token` at `column`; at the end of the text it is empty."""
 
     def __init__(self, text: str, lookup: Callable[[str], Symbol | Variable]) -> None:
-        self.tokens = [(match.group(), match.start()) for match in _TOKEN.finditer(text)] + [("", len(text))]
+        self.tokens = iter([*((match.group(), match.start()) for match in _TOKEN.finditer(text)), ("", len(text))])
+        self.token, self.column = next(self.tokens)
         self.lookup = lookup
-        self.position = 0
         self.depth = 0
 
-    def accept(self, *wanted: str) -> str | None:
-        """The next token if it is one of these, and then the one after is next."""
-        token, _ = self.tokens[self.position]
-        if token not in wanted:
-            return None
-        self.position += 1
-        return token
+    def take(self, wanted: str) -> None:
+        """Go on behind the wanted token."""
+        if self.token != wanted:
+            found = self.token or "the end"
+            raise DimError(f"expected {wanted or 'an operator'}, found {found}", self.column)
+        self.token, self.column = next(self.tokens, ("", self.column))
 
-    def expect(self, wanted: str) -> None:
-        token, column = self.tokens[self.position]
-        if self.accept(wanted) is None:
-            raise DimError(f"expected {wanted or 'an operator'}, found {token or 'the end'}", column)
-
-    def sum(self) -> Dim:
-        result = self.product()
-        while sign := self.accept("+", "-"):
-            right = self.product()
-            result = result + right if sign == "+" else result - right
+    def expression(self, loosest: int = 0) -> Dim:
+        """Operands joined by operators that bind no looser than this."""
+        result = self.operand()
+        while self.token in _OPERATORS and _OPERATORS[self.token][0] >= loosest:
+            column, (tightness, operation) = self.column, _OPERATORS[self.token]
+            self.take(self.token)
+            result = _at(column, operation, result, self.expression(tightness + 1))
         return result
 
-    def product(self) -> Dim:
-        result = self.operand()
-        while True:
-            column = self.tokens[self.position][1]
-            sign = self.accept("*", "//", "%")
-            if not sign:
-                return result
-            right = self.operand()
-            result = result * right if sign == "*" else self.apply(sign, column, result, right)
-
     def operand(self) -> Dim:
-        token, column = self.tokens[self.position]
-        self.position += bool(token)
+        token, column = self.token, self.column
+        self.take(token)
         self.depth += 1
         if self.depth > _DEEPEST:
             raise DimError("nested too deeply", column)
         if token == "-":
             result = -self.operand()
         elif token == "(":
-            result = self.sum()
-            self.expect(")")
-        elif token in _CONSTRUCTORS and token not in ("//", "%"):
-            self.expect("(")
-            args = [self.sum()]
-            while self.accept(","):
-                args.append(self.sum())
-            self.expect(")")
-            result = self.apply(token, column, *args)
+            result = self.expression()
+            self.take(")")
+        elif token in ("min", "max", "bcast"):
+            self.take("(")
+            args = [self.expression()]
+            while self.token == ",":
+                self.take(",")
+                args.append(self.expression())
+            self.take(")")
+            result = _at(column, _CONSTRUCTORS[token], *args)
         elif token[:1].isdecimal():
             result = int(token)
         elif _NAME.fullmatch(token) or (token[:1] == '"' and len(token) > 1):
-            result = self.symbol(token, column)
+            result = _at(column, self.symbol, token)
         else:
             raise DimError(f"expected a dim, found {token or 'the end'}", column)
         self.depth -= 1
         return result
 
-    def apply(self, kind: str, column: int, *args: Dim) -> Dim:
-        try:
-            return _CONSTRUCTORS[kind](*args)
-        except DimError as error:
-            raise DimError(str(error), column) from None
-
-    def symbol(self, token: str, column: int) -> Dim:
+    def symbol(self, token: str) -> Dim:
         try:
             return self.lookup(json.loads(token) if token[0] == '"' else token).expr
         except KeyError:
-            raise DimError(f"no symbol is named {token}", column) from None
-        except ValueError as error:  # a bad escape, or the lookup's own DimError
-            raise DimError(str(error), column) from None
+            raise DimError(f"no symbol is named {token}") from None
+
+
+def _at(column: int, make: Callable[..., Dim], *args: Any) -> Dim:
+    """What `make` gives; what is wrong with it (also a bad escape in a name) is wrong at this column."""
+    try:
+        return make(*args)
+    except ValueError as error:
+        raise DimError(str(error), column) from None
