@@ -495,6 +495,13 @@ def _values(owner: Operation | Block, types: Iterable[TensorType], names: Sequen
     return [Value(type_, owner, i, names[i] if i < len(names) else "") for i, type_ in enumerate(types)]
 
 
+def dims_in(attribute: Attribute) -> list[Dim]:
+    """The symbolic dims in an attribute, in order."""
+    if isinstance(attribute, (dims.Expr, Symbol)):
+        return [attribute if isinstance(attribute, dims.Expr) else attribute.expr]
+    return [dim for part in attribute for dim in dims_in(part)] if isinstance(attribute, tuple) else []
+
+
 def rename(value: Value, name: str) -> None:
     """Give a value a name, made unique in its function."""
     function = value.block.function if value.block is not None else None

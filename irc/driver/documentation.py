@@ -37,7 +37,7 @@ def doc(name: str = "") -> str:
     if name in pass_names():
         return pass_page(name)
     if name in verifier.RULES:
-        return f"{name}: {verifier.RULES[name]}"
+        return f"{name}: {verifier.RULES[name].statement}"
     if name in CODES or name in RULES:
         return explain_code(name)
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
@@ -134,7 +134,7 @@ def list_rules() -> str:
     lines = ["legality of kernels (irc/plan.py, irc/kernel):"]
     lines += [f"  {number:4} {statement}  [{code}]" for number, (code, _, statement) in RULES.items()]
     lines += ["well-formed IR (irc/verifier.py):"]
-    return "\n".join([*lines, *(f"  {number:4} {rule}" for number, rule in verifier.RULES.items())])
+    return "\n".join([*lines, *(f"  {number:4} {rule.statement}" for number, rule in verifier.RULES.items())])
 
 
 def list_targets() -> str:
