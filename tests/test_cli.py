@@ -76,6 +76,7 @@ def test_version_and_help(folder: Path) -> None:
         assert f"  {verb} " in out
         assert "Usage: irc" in fine(irc_here(verb, "--help", folder=folder))
     assert fine(irc_here("-h", folder=folder)) == out
+    assert "bf16 as uint16" in fine(irc_here("run", "--help", folder=folder))
 
 
 def test_no_verb_is_a_usage_error(folder: Path) -> None:
@@ -101,6 +102,18 @@ def test_print_then_opt_by_way_of_a_file(folder: Path) -> None:
     x = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
     expected = model_outputs(model_proto(), x)
     np.testing.assert_allclose(irc.run(module, {"x": x}).outputs["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_text_points_at_weights_in_another_folder(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    text = fine(irc_here("print", "../model.onnx", folder=elsewhere))
+    assert 'weights = "../model.onnx", sha256 = ' in text
+    (elsewhere / "m.irc").write_text(text)
+    first = fine(irc_here("run", "m.irc", "--dim", "B=2", folder=elsewhere))
+    assert fine(irc_here("run", "-", "--dim", "B=2", folder=elsewhere, stdin=text.encode())) == first
+    again = fine(irc_here("opt", "elsewhere/m.irc", "-p", "dce", folder=folder))
+    assert fine(irc_here("run", "-", "--dim", "B=2", folder=folder, stdin=again.encode())) == first
 
 
 def test_pipes(folder: Path) -> None:

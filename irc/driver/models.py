@@ -156,8 +156,13 @@ def _read(source: Source) -> Module:
     if path.suffix == ".onnx":
         from irc.frontends.onnx import load as load_onnx
 
-        return load_onnx(path)
-    return load_text(path)
+        module = load_onnx(path)
+    else:
+        module = load_text(path)
+    if module.source is not None and module.source_digest is not None:
+        # As seen from here rather than from the model's folder: text on standard output may land anywhere.
+        module.source = (path.parent / module.source).as_posix()
+    return module
 
 
 def _from_python(reference: str) -> Module:
