@@ -298,8 +298,8 @@ def opt(
 def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
     """Run MODEL on arrays.
 
-    In .npz files arrays go by the names of inputs and outputs. Types that NumPy lacks stand there as their bits: bf16 as
-    uint16, fp8 as uint8; int4 as the numbers, in int8. What numpy.savez writes of ml_dtypes arrays is read as well.
+    In .npz files arrays go by the names of inputs and outputs. Types that NumPy lacks stand there as their bits, bf16
+    as uint16 and fp8 as uint8; int4 as the numbers, in int8. What numpy.savez writes of ml_dtypes arrays is read, too.
     """
     from irc.driver import run as run_model
     from irc.driver.arrays import write_arrays
