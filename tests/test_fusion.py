@@ -74,6 +74,26 @@ def same_results(first: Module, second: Module, inputs: dict[str, np.ndarray]) -
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+def check_kernels(module: Module, chosen: str, inputs: dict[str, np.ndarray]) -> None:
+    """The scalar DAG of each kernel, evaluated, against the operations of its region; counted bytes are sane."""
+    PassManager(f"canonicalize,fuse{{policy={chosen}}}").run(module)
+    sizes, seen = environment(module), dict(zip(module.main.arguments, inputs.values(), strict=True))
+
+    def observe(operation: Operation, results: Any) -> None:
+        seen.update(zip(operation.results, results, strict=True))
+
+    interpreter.run(module, inputs, observe=observe)
+    for operation in module.main.block:
+        if operation.name == "kernel":
+            region, kernel = operation.regions[0].block, kernel_of(operation)
+            read = {a.name: seen[value] for a, value in zip(region.arguments, operation.inputs, strict=True)}
+            outputs = evaluate(kernel, read, sizes)
+            for result, inner in zip(operation.results, region.terminator.inputs, strict=True):
+                np.testing.assert_allclose(outputs[inner.name], seen[result], rtol=1e-7, atol=1e-9)
+            moved = count(kernel, sizes)
+            assert 0 <= moved.distinct_bytes and (moved.distinct_bytes <= moved.loaded_bytes or not moved.exact)
+
+
 # -- the rules -------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +124,7 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
     ("F4", lambda x, y: (ops.exp(x), ops.exp(y)), ("f32[8, 9]", "f32[7]")),
     ("F10", lambda x: ops.expand(ops.reduce_sum(x, axes=(1,)), shape=(5, x.shape[0])), ("f32[M, N]",)),
     ("F6", sums_both_ways, ("f32[8, 9]",)),
+    ("F6", lambda x, y: ops.add(ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(y, axes=(0,))), ("f32[8]", "f32[9]")),
     ("F6", lambda x: ops.softmax(ops.softmax(x, axis=1), axis=0), ("f32[8, 9]",)),
     ("F10", sum_along_the_other_axis, ("f32[8, 8]",)),
     ("F13", lambda x: ops.bitcast(ops.add(x, 1.0), to=dtypes.U16), ("f16[8]",)),
@@ -465,6 +486,45 @@ def test_an_unknown_policy(name: str) -> None:
     assert caught.value.code == "pass.option"
 
 
+JOINS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
+    (lambda x, y: ops.exp(ops.concat(x, y, x, axis=1)), ("f64[3, 7]", "f64[3, 9]")),
+    (lambda x, y: ops.concat(ops.exp(x), ops.neg(y), axis=0), ("f64[B, 4]", "f64[S, 4]")),
+    (lambda x, y: ops.mul(ops.concat(*ops.split(x, axis=0, sizes=(2, 0, 3)), axis=0), y), ("f64[5]", "f64[]")),
+    (lambda x, y: ops.reduce_sum(ops.concat(x, y, axis=1), axes=(1,)), ("f64[3, 5]", "f64[3, 2]")),
+]
+
+
+@pytest.mark.parametrize("program, types", JOINS)
+def test_pieces_are_joined_by_index_arithmetic(program: Callable[..., Any], types: tuple[str, ...]) -> None:
+    module = trace(program, *types)
+    assert len(kernels(fused(module))) == 1
+    check_kernels(module, "greedy", arrays(module))
+
+
+# -- what went wrong once ----------------------------------------------------------------------------------------
+
+
+def test_repeated_elements_are_no_points_of_the_flood() -> None:
+    """An edge pad reads an element several times: its operand must not take the pad's axis for its own."""
+
+    def program(x: Value) -> tuple[Value, ...]:
+        y = ops.abs_(x)
+        padded = ops.pad(y, low=(0,), high=(1,), mode="edge")
+        return ops.reduce_mean(y, axes=(0,)), padded
+
+    module = trace(program, "f64[6]")
+    check_kernels(module, "greedy", {"x": np.arange(-3.0, 3.0)})
+
+
+def test_fold_does_not_blow_weights_up() -> None:
+    table = Tensor.of(np.ones((100, 100), np.int8), dtypes.I8).renamed("weight")
+    module = trace(lambda x: ops.add(x, ops.cast(const(value=table), to=dtypes.F32)), "f32[100, 100]")
+    PassManager("fold").run(module)
+    assert [operation.name for operation in module.main.block] == ["const", "cast", "add", "return"]
+    PassManager("fold{cap=40000}").run(module)
+    assert [operation.name for operation in module.main.block] == ["const", "add", "return"]
+
+
 # -- braces ----------------------------------------------------------------------------------------------------
 
 EXACT = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse", "fuse{policy=none}")
@@ -504,24 +564,7 @@ def test_other_passes_change_no_more_than_they_say(module: Module, pipeline: lis
 @QUICK
 @given(programs(), st.sampled_from(["greedy", "none"]))
 def test_kernels_compute_what_they_enclose(module: Module, name: str) -> None:
-    """The scalar DAG of each kernel, evaluated, against the operations of its region; counted bytes are sane."""
-    PassManager(f"canonicalize,fuse{{policy={name}}}").run(module)
-    sizes, seen = environment(module), {value: array for value, array in zip(
-        module.main.arguments, arrays(module).values(), strict=True)}  # fmt: skip
-
-    def observe(operation: Operation, results: Any) -> None:
-        seen.update(zip(operation.results, results, strict=True))
-
-    interpreter.run(module, arrays(module), observe=observe)
-    for operation in module.main.block:
-        if operation.name == "kernel":
-            region, kernel = operation.regions[0].block, kernel_of(operation)
-            given_arrays = {a.name: seen[v] for a, v in zip(region.arguments, operation.inputs, strict=True)}
-            outputs = evaluate(kernel, given_arrays, sizes)
-            for result, inner in zip(operation.results, region.terminator.inputs, strict=True):
-                np.testing.assert_allclose(outputs[inner.name], seen[result], rtol=1e-7, atol=1e-9)
-            bytes_ = count(kernel, sizes)
-            assert 0 <= bytes_.distinct_bytes and (bytes_.distinct_bytes <= bytes_.loaded_bytes or not bytes_.exact)
+    check_kernels(module, name, arrays(module))
 
 
 @settings(QUICK, max_examples=40)

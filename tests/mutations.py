@@ -1,0 +1,302 @@
+"""Planted mistakes that the tests must catch: `python tests/mutations.py [WORD ...]`.
+
+The working tree is copied, as it is now, into a temporary folder, and each mistake is planted there alone; the
+tests named beside it must then fail, which they do not before. Nothing is changed in this folder. With words, only
+the mutations whose names have one of them are tried.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS_FAILED = 1  # pytest's exit code; errors of collection and "no tests" have others
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Tests of a file, as pytest's `-k` names them."""
+
+    file: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One mistake: in `file` the only occurrence of `old` becomes `new`; a test of the selection must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: Selection
+
+
+def named(words: str) -> Selection:
+    return Selection("tests/test_named.py", words)
+
+
+def kernel(words: str) -> Selection:
+    return Selection("tests/test_kernel.py", words)
+
+
+def fusion(words: str) -> Selection:
+    return Selection("tests/test_fusion.py", words)
+
+
+def passes(words: str) -> Selection:
+    return Selection("tests/test_passes.py", words)
+
+
+def triton(words: str) -> Selection:
+    return Selection("tests/test_triton.py", words)
+
+
+ACTIVATION = "irc/ops/named/activation.py"
+NORMALIZATION = "irc/ops/named/normalization.py"
+INDEX_MAP = "irc/index_map.py"
+DERIVATION = "irc/kernel/derivation.py"
+FLOOD = "irc/kernel/flood.py"
+PLAN = "irc/plan.py"
+
+MUTATIONS = (
+    # Bodies.
+    Mutation(
+        "gelu: its constant", ACTIVATION, "SQRT_HALF = math.sqrt(0.5)", "SQRT_HALF = math.sqrt(0.501)", named("gelu")
+    ),
+    Mutation(
+        "gelu: the cubic term", ACTIVATION, "TANH_GELU_CUBIC = 0.044715", "TANH_GELU_CUBIC = 0.044815", named("gelu")
+    ),
+    Mutation(
+        "layer_norm: no epsilon",
+        NORMALIZATION,
+        "return div(centred, sqrt(add(variance, epsilon)))",
+        "return div(centred, sqrt(variance))",
+        named("layer_norm"),
+    ),
+    Mutation(
+        "softmax: the maximum stays in",
+        NORMALIZATION,
+        "grown = exp(sub(wide, reduce_max(wide, axes=over, keep_dims=True)))",
+        "grown = exp(wide)",
+        named("softmax"),
+    ),
+    Mutation(
+        "attention: its scale",
+        "irc/ops/named/attention.py",
+        "1 / math.sqrt(depth) if depth",
+        "1 / depth if depth",
+        named("attention"),
+    ),
+    Mutation(
+        "dequantize: the zero point is added",
+        "irc/ops/named/quantization.py",
+        "wide = sub(wide, convert(_placed(zero_point",
+        "wide = add(wide, convert(_placed(zero_point",
+        named("quantize"),
+    ),
+    # Index maps.
+    Mutation(
+        "slice: off by one",
+        INDEX_MAP,
+        "tuple(start + step * coordinate for",
+        "tuple(start + step * coordinate + 1 for",
+        kernel("pull"),
+    ),
+    Mutation(
+        "pad: off by one",
+        INDEX_MAP,
+        "        shifted = coordinate - low\n",
+        "        shifted = coordinate - low + 1\n",
+        kernel("pull"),
+    ),
+    Mutation(
+        "reshape: column-major",
+        INDEX_MAP,
+        "for coordinate, extent in zip(coordinates, shape, strict=True):\n        index =",
+        "for coordinate, extent in zip(coordinates[::-1], shape[::-1], strict=True):\n        index =",
+        kernel("pull or linearize"),
+    ),
+    Mutation(
+        "concat: a piece is one too long",
+        INDEX_MAP,
+        "(Guard(index, size),)",
+        "(Guard(index, size + 1),)",
+        fusion("joined"),
+    ),
+    Mutation(
+        "bounds: one beyond the end is proven",
+        INDEX_MAP,
+        "and dims.less(index, extent) is True",
+        "and dims.less_equal(index, extent) is True",
+        kernel("bounds"),
+    ),
+    Mutation(
+        "flood: repeated elements are points",
+        FLOOD,
+        'return bool(step.attributes["mode"] == "constant")',
+        "return True",
+        fusion("repeated_elements"),
+    ),
+    # Legality.
+    Mutation(
+        "F1: the hull leaves out what is between",
+        PLAN,
+        "        groups[group] = None\n",
+        "        pass\n",
+        fusion("stands_between"),
+    ),
+    Mutation(
+        "F1: host calls between are passed over",
+        PLAN,
+        "        if group is None:\n            between =",
+        "        if group is None:\n            continue\n            between =",
+        fusion("f1"),
+    ),
+    Mutation(
+        "F2: constants of any size",
+        "irc/kernel/steps.py",
+        "if tensor.size != 1 and not",
+        "if False and not",
+        fusion("f2"),
+    ),
+    Mutation(
+        "F3: values read through views are not stored",
+        PLAN,
+        "user not in inside or (user not in own and _escapes(user, inside))",
+        "user not in inside",
+        fusion("f3"),
+    ),
+    Mutation(
+        "F6: reductions over different axes",
+        DERIVATION,
+        "if set(node.bound) != set(bound):",
+        "if False:",
+        fusion("refuses"),
+    ),
+    Mutation(
+        "F10: reductions are repeated",
+        DERIVATION,
+        "if repeated is not None and not recompute:",
+        "if False:",
+        fusion("refuses"),
+    ),
+    Mutation(
+        "F13: skipped roundings under exact",
+        PLAN,
+        'if numerics == "exact" and kernel.numerics != "exact":',
+        "if False:",
+        fusion("f13"),
+    ),
+    Mutation("F14: one pointer too many", PLAN, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
+    # What is made of them.
+    Mutation(
+        "masks: every reduction ignores 0",
+        "backends/triton/masks.py",
+        "same(lanes.of(node.operands[0]), identity(node.kind, node.dtype))",
+        "same(lanes.of(node.operands[0]), zero(node.dtype))",
+        triton("reductions_see_nan"),
+    ),
+    Mutation(
+        "bytes: what every program reads counts once",
+        "irc/kernel/traffic.py",
+        "return repeats * self._points(",
+        "return self._points(",
+        kernel("shared_operand"),
+    ),
+    Mutation(
+        "cse: attributes do not matter",
+        "passes/cse.py",
+        "return definition, tuple(operands), attributes, tuple(",
+        "return definition, tuple(operands), tuple(",
+        passes("cse"),
+    ),
+    Mutation(
+        "fold: no cap",
+        "passes/fold.py",
+        "return sum(sizes) <= (self.cap if moves else max(read, self.cap))",
+        "return True",
+        fusion("fold"),
+    ),
+)
+
+
+def copy_tree(target: Path) -> None:
+    """Copy the working tree, less what git ignores."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    for name in listed.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def environment(copy: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(copy)}
+
+
+def check_that_the_copy_is_tested(copy: Path) -> None:
+    script = "import irc.passes.fuse as a, irc.backends.triton.masks as b; print(irc.__file__, a.__file__, b.__file__)"
+    command = [sys.executable, "-c", f"import irc; {script}"]
+    done = subprocess.run(command, cwd=copy, env=environment(copy), check=True, capture_output=True, text=True)
+    found = done.stdout.splitlines()[0].split()
+    assert all(Path(path).is_relative_to(copy) for path in found), f"not the copy is imported: {found}"
+
+
+def run_tests(copy: Path, tests: Sequence[Selection]) -> subprocess.CompletedProcess[str]:
+    files = list(dict.fromkeys(selection.file for selection in tests))
+    words = " or ".join(dict.fromkeys(f"({selection.words})" for selection in tests))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *files, "-k", words]
+    return subprocess.run(command, cwd=copy, env=environment(copy), check=False, capture_output=True, text=True)
+
+
+def plant(path: Path, text: str, moment: float) -> None:
+    """Write a file with a time of its own: bytecode is taken for current by time and size."""
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (moment, moment))
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [each for each in MUTATIONS if not words or any(word in each.name for word in words)]
+    survivors: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="irc-mutations-") as temporary:
+        copy = Path(temporary).resolve()
+        copy_tree(copy)
+        check_that_the_copy_is_tested(copy)
+        done = run_tests(copy, [each.tests for each in chosen])
+        if done.returncode:
+            print(f"a test fails before anything is planted\n{done.stdout[-3000:]}")
+            return 2
+        print(f"{len(chosen)} mutations; the tests pass without them", flush=True)
+        moment = time.time()
+        for number, each in enumerate(chosen):
+            path = copy / each.file
+            text = path.read_text(encoding="utf-8")
+            if text.count(each.old) != 1:
+                print(f"{each.name}: {each.file} has {text.count(each.old)} times, and not once: {each.old}")
+                return 2
+            start = time.perf_counter()
+            plant(path, text.replace(each.old, each.new), moment + 10 + 20 * number)
+            done = run_tests(copy, [each.tests])
+            plant(path, text, moment + 20 + 20 * number)
+            red = done.returncode == TESTS_FAILED
+            if not red:
+                survivors.append(each.name)
+            verdict = "red" if red else f"SURVIVED (pytest's exit code {done.returncode})"
+            print(f"{verdict:4} {time.perf_counter() - start:5.1f} s  {each.name}", flush=True)
+            if done.returncode not in (0, TESTS_FAILED):
+                print(done.stdout[-2000:])
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
