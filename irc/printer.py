@@ -6,14 +6,14 @@ Text is deterministic: everything stands in the order of the IR, and locations a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from irc import dims
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import DType
-from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value
+from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value, dims_in
 from irc.literals import format_literal, quote
 from irc.types import TensorType, format_birth, format_type
 from irc.weights import Tensor
@@ -93,9 +93,6 @@ def format_dictionary(attributes: dict[str, Attribute], born: Iterable[Symbol] =
     return f"{{{', '.join(parts)}}}"
 
 
-# -- tensors ---------------------------------------------------------------------------------------------------
-
-
 def format_tensor(tensor: Tensor) -> str:
     """`[1, 2] : i64[2]`, or by name: `@"h.0.weight" : f16[768]`."""
     type_ = TensorType(tensor.dtype, tensor.shape)
@@ -117,11 +114,8 @@ class _Printer:
         return f" loc(#{self.numbers.setdefault(location, len(self.numbers) + 1)})"
 
     def module(self, module: Module) -> str:
-        header: dict[str, Attribute] = {}
-        if module.source is not None:
-            header["weights"] = module.source
-        if module.source_digest is not None:
-            header["sha256"] = module.source_digest
+        header = {"weights": module.source, "sha256": module.source_digest}
+        header = {name: text for name, text in header.items() if text is not None}
         attributes = f" {format_dictionary(header)}" if header else ""
         lines = [f"irc text {FORMAT_VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]
         for function in module.functions.values():
@@ -145,88 +139,71 @@ class _Printer:
         return [line for operation in block for line in self.operation(operation, indent)]
 
     def operation(self, operation: Operation, indent: str) -> list[str]:
-        results = ", ".join(format_name("%", result.name) for result in operation.results)
-        head = f"{indent}{results} = " if results else indent
         value = operation.attributes.get("value")
-        if operation.name == "const" and isinstance(value, Tensor):
-            return [f"{head}const {format_tensor(value)}{self.place(operation.location)}"]
-        births = _Births(operation)
         words = [operation.name]
+        if operation.results:
+            words.insert(0, f"{', '.join(format_name('%', result.name) for result in operation.results)} =")
+        if operation.name == "const" and isinstance(value, Tensor):
+            return [f"{indent}{' '.join(words)} {format_tensor(value)}{self.place(operation.location)}"]
+        waiting, in_front = _births(operation)
+
+        def type_of(value: Value) -> str:
+            """With the ranges of symbols that were not written before."""
+            text = format_type(value.type, waiting.values())
+            for dim in (value.type.shape or ()) if waiting else ():
+                waiting.pop(dim, None)
+            return text
+
+        specs = operation.definition.attribute_specs
         attributes = {
             name: attribute
             for name, attribute in operation.attributes.items()
-            if attribute is not None or _default(operation, name) is not None
+            if attribute is not None or (name in specs and specs[name].default is not None)
         }
         named = attributes.get(WITH_NAME_IN_FRONT.get(operation.name, ""))
         if isinstance(named, str):
             words.append(format_name("@", named))
             del attributes[WITH_NAME_IN_FRONT[operation.name]]
-        bound = _has_bindings(operation)
-        if bound:
-            words.append(f"({', '.join(_bindings(operation))})")
+        bindings = _bindings(operation)
+        if bindings is not None:
+            words.append(f"({', '.join(bindings)})")
         elif operation.operands:
-            words.append(", ".join(map(_format_operand, operation.operands)))
-        if births.with_clause:
-            words.append(f"with {', '.join(map(format_birth, births.with_clause))}")
+            words.append(", ".join("_" if each is None else format_name("%", each.name) for each in operation.operands))
+        if in_front:
+            words.append(f"with {', '.join(map(format_birth, in_front))}")
         if attributes:
             words.append(format_dictionary(attributes, operation.symbols))
         if operation.results:
-            words.append(f": {', '.join(map(births.type, operation.results))}")
-        lines = [f"{head}{' '.join(words)}{self.place(operation.location)}"]
+            words.append(f": {', '.join(map(type_of, operation.results))}")
+        lines = [f"{indent}{' '.join(words)}{self.place(operation.location)}"]
         for index, region in enumerate(operation.regions):
-            arguments = "" if bound else ", ".join(
-                f"{format_name('%', value.name)}: {births.type(value)}" for value in region.block.arguments
-            )
+            described = region.block.arguments if bindings is None else []
+            arguments = ", ".join(f"{format_name('%', value.name)}: {type_of(value)}" for value in described)
             opening = f"{indent}}} else" if index else lines.pop()
             lines.append(f"{opening} {{{f' ({arguments})' if arguments else ''}")
             lines += self.block(region.block, indent + INDENT)
         return [*lines, f"{indent}}}"] if operation.regions else lines
 
 
-class _Births:
-    """Where the symbols that an operation defines are written: at their first mention, if that is the bare symbol
-    in a result's or region argument's type or an attribute, and else in a clause of their own in front."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.waiting = {symbol.expr: symbol for symbol in operation.symbols}
-        self.with_clause: list[Symbol] = []
-        if not self.waiting:
-            return
-        attributed = {attribute for attribute in operation.attributes.values() if isinstance(attribute, Symbol)}
-        arguments = [value for region in operation.regions for value in region.block.arguments]
-        mentions: list[Dim] = [
-            *_dims_within(tuple(operation.attributes.values())),
-            *(dim for value in [*operation.results, *arguments] for dim in value.type.shape or ()),
-        ]
-        for symbol in operation.symbols:
-            first = next((dim for dim in mentions if symbol in dims.free_symbols(dim)), None)
-            if symbol in attributed:
-                del self.waiting[symbol.expr]
-            elif first != symbol.expr or _is_mentioned_by_attribute(symbol, operation):
-                self.with_clause.append(symbol)
-                del self.waiting[symbol.expr]
-
-    def type(self, value: Value) -> str:
-        if not self.waiting:
-            return str(value.type)
-        text = format_type(value.type, self.waiting.values())
-        for dim in value.type.shape or ():
-            if not isinstance(dim, int):
-                self.waiting.pop(dim, None)
-        return text
-
-
-def _dims_within(attribute: Attribute) -> list[Dim]:
-    if isinstance(attribute, Expr):
-        return [attribute]
-    if isinstance(attribute, tuple):
-        return [dim for part in attribute for dim in _dims_within(part)]
-    return []
-
-
-def _is_mentioned_by_attribute(symbol: Symbol, operation: Operation) -> bool:
-    mentioned = _dims_within(tuple(operation.attributes.values()))
-    return any(symbol in dims.free_symbols(dim) for dim in mentioned)
+def _births(operation: Operation) -> tuple[dict[Dim, Symbol], list[Symbol]]:
+    """Where the symbols that an operation makes are written, if they are no attribute: at their first mention, if
+    that is the bare symbol in the type of a result or of a region's argument, and else in a clause in front."""
+    in_types: dict[Dim, Symbol] = {}
+    in_front: list[Symbol] = []
+    if not operation.symbols:
+        return in_types, in_front
+    attributes = list(operation.attributes.values())
+    attributed = {attribute for attribute in attributes if isinstance(attribute, Symbol)}
+    mentioned = {symbol for dim in dims_in(tuple(attributes)) for symbol in dims.free_symbols(dim)}
+    arguments = [value for region in operation.regions for value in region.block.arguments]
+    extents = [dim for value in [*operation.results, *arguments] for dim in value.type.shape or ()]
+    for symbol in operation.symbols:
+        first = next((dim for dim in extents if symbol in dims.free_symbols(dim)), None)
+        if first == symbol.expr and symbol not in mentioned:
+            in_types[first] = symbol
+        elif symbol not in attributed:
+            in_front.append(symbol)
+    return in_types, in_front
 
 
 def _format_symbol(symbol: Symbol) -> str:
@@ -244,25 +221,14 @@ def _format_results(function: Function) -> str:
     return f"({', '.join(f'{name}: {type_}' for name, type_ in zip(quoted, types, strict=True))})"
 
 
-def _format_operand(operand: Value | None) -> str:
-    return "_" if operand is None else format_name("%", operand.name)
-
-
-def _default(operation: Operation, name: str) -> Attribute:
-    specs = getattr(operation.definition, "attribute_specs", {})
-    return specs[name].default if name in specs else None
-
-
-def _has_bindings(operation: Operation) -> bool:
-    """Whether the operation is a kernel whose block takes exactly its operands, so that their types need no words."""
-    if operation.name != "kernel" or len(operation.regions) != 1 or None in operation.operands:
-        return False
-    arguments: Sequence[Value] = operation.regions[0].block.arguments
-    return [value.type for value in arguments] == [value.type for value in operation.inputs]
-
-
-def _bindings(operation: Operation) -> list[str]:
-    pairs = zip(operation.regions[0].block.arguments, operation.inputs, strict=True)
+def _bindings(operation: Operation) -> list[str] | None:
+    """`%n0 = %x` for each operand of a kernel whose block takes exactly these, so that their types need no words."""
+    if operation.name != "kernel" or len(operation.regions) != 1:
+        return None
+    arguments = operation.regions[0].block.arguments
+    if [value.type for value in arguments] != [value and value.type for value in operation.operands]:
+        return None
+    pairs = zip(arguments, operation.inputs, strict=True)
     return [f"{format_name('%', argument.name)} = {format_name('%', operand.name)}" for argument, operand in pairs]
 
 
