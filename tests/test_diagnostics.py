@@ -13,6 +13,7 @@ import pytest
 from irc.diagnostics import (
     CODES,
     UNKNOWN,
+    Code,
     Diagnostic,
     Exit,
     InternalError,
@@ -22,6 +23,7 @@ from irc.diagnostics import (
     explain,
     fail,
     printable,
+    read_codes,
 )
 
 LINE = "    %y = add %x, %o : f16[B, S, 768]"
@@ -150,6 +152,21 @@ def test_every_code_is_explained() -> None:
             assert sentence.strip() == sentence and "  " not in sentence and sentence
     rules = [entry.summary.split(":")[0] for code, entry in CODES.items() if code.startswith("fuse.")]
     assert rules == [f"F{number}" for number in range(1, 15)]
+
+
+SECTION = "## a.b\n\nwrong (exit status 3)\n\nBecause\nof this.\n\nWhat to do: Mend it.\n\n"
+
+
+def test_the_code_page_is_read_strictly() -> None:
+    page = f"# Codes\n\nProse.\n\n{SECTION}# Group\n\n{SECTION.replace('a.b', 'a.c')}"
+    code = Code("wrong", Exit.BAD_INPUT, "Because of this.", "Mend it.")
+    assert read_codes(page) == {"a.b": code, "a.c": code}
+    for good, bad in (("a.b", "ab"), ("3", "x"), ("3", "5"), (" (exit status 3)", ""), ("What to do: ", ""),
+                      ("\n\n", "\n"), ("Because", "Because\n\n"), ("Mend it.", "")):
+        with pytest.raises(ValueError, match="section"):
+            read_codes(SECTION.replace(good, bad))
+    with pytest.raises(ValueError, match="twice"):
+        read_codes(SECTION * 2)
 
 
 def test_every_code_in_the_source_is_in_the_table() -> None:
