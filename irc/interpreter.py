@@ -11,7 +11,7 @@ are evaluated through them. A value is freed after its last use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -23,7 +23,6 @@ from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.ops.extern import run_extern
 from irc.ops.numerics import Array, narrow
-from irc.types import TensorType
 
 Precision = Literal["declared", "f64"]
 Observe = Callable[[Operation, Sequence[Array]], None]
@@ -46,41 +45,27 @@ class Step(NamedTuple):
         return [array for array in self.arrays if array is not None]
 
 
-def run(
-    module: Module,
-    inputs: Mapping[str, Any],
-    *,
-    function: str | None = None,
-    precision: Precision = "declared",
-    observe: Observe | None = None,
-) -> dict[str, Array]:
-    """Run a function (the entry unless one is named) on arrays keyed by argument; results are keyed by output name.
+def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "declared",
+        observe: Observe | None = None) -> dict[str, Array]:
+    """Run a module's entry on arrays keyed by argument; results are keyed by output name.
 
     With precision "f64" floats of every width are f64 throughout, so that casts between them do nothing, and the
     results keep f64. `observe` is called with each operation of the module, those in regions too, after it ran.
     Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
     """
-    if function is not None and function not in module.functions:
-        raise fail("text.undefined_name", f"the module has no function @{function}")
-    entry = module.main if function is None else module.functions[function]
-    interpreter = Interpreter(module, precision, observe)
-    arrays = _checked_inputs(entry, inputs, precision)
-    results = interpreter.call(entry, arrays)
-    return dict(zip(entry.output_names, results, strict=True))
+    arrays = _checked_inputs(module.main, inputs, precision)
+    results = Interpreter(module, precision, observe).call(module.main, arrays)
+    return dict(zip(module.main.output_names, results, strict=True))
 
 
 def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
     """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`."""
-    arrays = _checked_inputs(function, inputs, "declared")
-    _bind_arguments(function, arrays, {})
+    _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
 
 
-def evaluate_operation(
-    operation: Operation,
-    arrays: Sequence[Array | None],
-    environment: Mapping[Symbol, int] | None = None,
-    precision: Precision = "declared",
-) -> Results:
+def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
+                       environment: Mapping[Symbol, int] | None = None,
+                       precision: Precision = "declared") -> Results:
     """The results of one operation for arrays in operand order (None for an absent operand).
 
     `environment` has the symbols that its attributes mention. The operation must not be a call, nor have a region
@@ -107,13 +92,12 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
     return arrays
 
 
-def _bind_arguments(function: Function, arrays: Sequence[Array], environment: Environment) -> None:
-    """Bind the symbols of a signature to the extents of arrays."""
-    entries = []
-    for argument, array in zip(function.arguments, arrays, strict=True):
-        label = f"input `{argument.name}` of @{function.name}"
-        entries += _extents(argument.type, array.shape, label, "run.input_shape")
-    _bind(entries, environment, "run.input_shape", "run.dim_conflict")
+def _bind_arguments(function: Function, arrays: Sequence[Array]) -> Environment:
+    """The symbols of a signature with the values that the extents of arrays give them."""
+    environment: Environment = {}
+    labels = [f"input `{argument.name}` of @{function.name}" for argument in function.arguments]
+    _bind(function.arguments, arrays, labels, environment, "run.input_shape", "run.dim_conflict")
+    return environment
 
 
 def _dtype_at(dtype: DType, precision: Precision) -> DType:
@@ -142,16 +126,15 @@ class Interpreter:
 
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
         """The results of a function, its symbols bound anew from the arrays."""
-        environment: Environment = {}
-        _bind_arguments(function, arrays, environment)
-        return self.block(function.block, arrays, {}, environment)
+        return self.block(function.block, arrays, {}, _bind_arguments(function, arrays))
 
     def block(self, block: Block, arrays: Sequence[Array], values: Values, environment: Environment) -> list[Array]:
         """What a block returns or yields. `values` holds what is visible from outside."""
         values.update(zip(block.arguments, arrays, strict=True))
+        ending = block.terminator
         for operation, dying in self._schedule(block):
-            if operation.definition.is_terminator:
-                return [values[value] for value in operation.inputs]
+            if operation is ending:
+                break
             operands = [None if operand is None else values[operand] for operand in operation.operands]
             try:
                 results = self.execute(Step(operation, operands, values, environment))
@@ -162,7 +145,7 @@ class Interpreter:
             values.update(zip(operation.results, results, strict=True))
             for value in dying:
                 del values[value]
-        raise fail("verify.region", "a block must end with `return` or `yield`")
+        return [values[value] for value in ending.inputs]
 
     def _schedule(self, block: Block) -> list[tuple[Operation, list[Value]]]:
         """The operations of a block, each with the values of this block that nothing uses after it."""
@@ -181,20 +164,20 @@ class Interpreter:
     # -- operations --------------------------------------------------------------------------------------------
 
     def execute(self, step: Step) -> Results:
-        """The results of one operation."""
+        """The results of one operation: by the method `run_NAME` where there is one, a body, or a reference."""
         operation, arrays, _, environment = step
         definition = operation.definition
-        structural = _STRUCTURAL.get(operation.name)
-        if structural is not None:
-            return structural(self, step)
+        method: Callable[[Step], Results] | None = getattr(self, f"run_{operation.name}", None)
+        if method is not None:
+            return method(step)
         if definition.is_named:
             return self._named(step)
         attributes = {name: self._attribute(value, environment) for name, value in operation.attributes.items()}
-        if not definition.is_pointwise:
-            return definition.evaluate(arrays, attributes)
         try:
             return definition.evaluate(arrays, attributes)
         except ValueError:
+            if not definition.is_pointwise:
+                raise
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
 
@@ -217,16 +200,16 @@ class Interpreter:
         finally:
             self.observe = observe
 
-    def _const(self, step: Step) -> Results:
+    def run_const(self, step: Step) -> Results:
         return (_array_at(step.operation.attributes["value"].array(), self.precision),)
 
-    def _bitcast(self, step: Step) -> Results:
+    def run_bitcast(self, step: Step) -> Results:
         """Bits are those of the declared types, whatever the precision of the run."""
         bits = narrow(step.arrays[0], step.operation.inputs[0].dtype.numpy)
         (result,) = step.operation.definition.evaluate([bits], step.operation.attributes)
         return (_array_at(result, self.precision),)
 
-    def _extern(self, step: Step) -> Results:
+    def run_extern(self, step: Step) -> Results:
         declared = [
             None if array is None or operand is None else narrow(array, operand.dtype.numpy)
             for operand, array in zip(step.operation.operands, step.arrays, strict=True)
@@ -236,27 +219,24 @@ class Interpreter:
 
     # -- control flow ------------------------------------------------------------------------------------------
 
-    def _if(self, step: Step) -> Results:
+    def run_if(self, step: Step) -> Results:
         taken = step.operation.regions[0 if _truth(step.arrays[0]) else 1]
         # A copy, so that what is born in the region is not seen outside; its values die with it.
         return self._promised(step, self.block(taken.block, (), step.values, dict(step.environment)))
 
-    def _loop(self, step: Step) -> Results:
+    def run_loop(self, step: Step) -> Results:
         """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
         operation, arrays, values, environment = step
         block = operation.regions[0].block
         padded = [*arrays, None, None][: max(2, len(arrays))]
-        limit = None if padded[0] is None else int(np.asarray(padded[0]).reshape(()))
+        limit = None if padded[0] is None else _size(padded[0])
         going = padded[1] is None or _truth(padded[1])
         carried = [cast(Array, array) for array in padded[2:]]
         rounds: list[list[Array]] = []
         while going and (limit is None or len(rounds) < limit):
             inner = dict(environment)  # what is born in one round is unknown to the next
             arguments = [np.asarray(len(rounds), np.int64), np.asarray(True), *carried]
-            entries = []
-            for argument, array in zip(block.arguments, arguments, strict=True):
-                entries += _extents(argument.type, array.shape, f"%{argument.name}", "run.refine")
-            _bind(entries, inner, "run.refine", "run.refine")
+            _bind(block.arguments, arguments, [f"%{argument.name}" for argument in block.arguments], inner)
             condition, *yielded = self.block(block, arguments, values, inner)
             going = _truth(condition)
             carried, scanned = yielded[: len(carried)], yielded[len(carried) :]
@@ -271,40 +251,41 @@ class Interpreter:
                 raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
             return np.stack(rows)
         # No round tells the extents: those that the type leaves open are 0, as in ONNX Runtime.
-        known = [d if not set(dims.free_symbols(d)) - environment.keys() else 0 for d in (result.type.shape or ())[1:]]
-        shape = [_evaluate(dim, environment) for dim in known]
+        rest = (result.type.shape or ())[1:]
+        shape = [_evaluate(dim, environment) if environment.keys() >= {*dims.free_symbols(dim)} else 0 for dim in rest]
         return np.zeros((0, *shape), _dtype_at(result.dtype, self.precision).numpy)
 
-    def _call(self, step: Step) -> Results:
+    def run_call(self, step: Step) -> Results:
         callee = step.operation.attributes["callee"]
         if self.module is None or callee not in self.module.functions:
             raise fail("text.undefined_name", f"there is no function @{callee}")
         return self._promised(step, self.call(self.module.functions[callee], step.present))
 
-    def _kernel(self, step: Step) -> Results:
+    def run_kernel(self, step: Step) -> Results:
         return tuple(self.block(step.operation.regions[0].block, step.present, {}, dict(step.environment)))
 
     # -- bridges and checks ------------------------------------------------------------------------------------
 
-    def _dim(self, step: Step) -> Results:
+    def run_dim(self, step: Step) -> Results:
         return (np.asarray(self._attribute(step.operation.attributes["value"], step.environment), np.int64),)
 
-    def _bind(self, step: Step) -> Results:
-        symbol = step.operation.attributes["symbol"]
-        size = int(np.asarray(step.arrays[0]).reshape(()))
+    def run_bind(self, step: Step) -> Results:
+        symbol, size = step.operation.attributes["symbol"], _size(step.arrays[0])
         _check_range(symbol, size, f"%{step.operation.inputs[0].name}")
         step.environment[symbol] = size
         return ()
 
-    def _refine(self, step: Step) -> Results:
+    def run_refine(self, step: Step) -> Results:
         return self._promised(step, step.present)
 
-    def _assert(self, step: Step) -> Results:
+    def run_assert(self, step: Step) -> Results:
         if not all(map(np.all, step.present)):
             raise fail("run.assert", step.operation.attributes.get("message", "an assumption does not hold"))
         return ()
 
-    def _trap(self, step: Step) -> Results:
+    run_assume = run_assert
+
+    def run_trap(self, step: Step) -> Results:
         raise fail("run.trap", step.operation.attributes["message"])
 
     def _promised(self, step: Step, results: Sequence[Array]) -> Results:
@@ -312,35 +293,20 @@ class Interpreter:
         operation, _, _, environment = step
         if len(results) != len(operation.results):
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
-        entries = []
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
                 held = f"{operation.name}: %{value.name} holds {array.dtype}"
                 raise fail("run.refine", held, expected=str(value.type))
-            entries += _extents(value.type, array.shape, f"%{value.name}", "run.refine")
-        _bind(entries, environment, "run.refine", "run.refine")
+        _bind(operation.results, results, [f"%{value.name}" for value in operation.results], environment)
         return tuple(results)
-
-
-_STRUCTURAL: dict[str, Callable[[Interpreter, Step], Results]] = {
-    "const": Interpreter._const,
-    "bitcast": Interpreter._bitcast,
-    "extern": Interpreter._extern,
-    "if": Interpreter._if,
-    "loop": Interpreter._loop,
-    "call": Interpreter._call,
-    "kernel": Interpreter._kernel,
-    "dim": Interpreter._dim,
-    "bind": Interpreter._bind,
-    "refine": Interpreter._refine,
-    "assert": Interpreter._assert,
-    "assume": Interpreter._assert,
-    "trap": Interpreter._trap,
-}
 
 
 def _truth(condition: Any) -> bool:
     return bool(np.asarray(condition).reshape(()))
+
+
+def _size(scalar: Any) -> int:
+    return int(np.asarray(scalar).reshape(()))
 
 
 def _uses(operation: Operation) -> Iterator[Value]:
@@ -364,29 +330,23 @@ def _evaluate(dim: Dim, environment: Mapping[Symbol, int]) -> int:
 def _check_range(symbol: Symbol, size: int, where: str) -> None:
     if not symbol.low <= size <= symbol.high or size % symbol.multiple:
         multiple = f", a multiple of {symbol.multiple}" if symbol.multiple != 1 else ""
-        raise fail(
-            "run.dim_range",
-            f"{where}: {symbol.expr} is {size}",
-            expected=f"{symbol.low} to {symbol.high}{multiple}",
-        )
+        expected = f"{symbol.low} to {symbol.high}{multiple}"
+        raise fail("run.dim_range", f"{where}: {symbol.expr} is {size}", expected=expected)
 
 
-def _extents(type_: TensorType, shape: Sequence[int], label: str, code: str) -> list[tuple[Dim, int, str]]:
-    """Each dim of a type with the extent it must have; raises `code` when the rank differs."""
-    if type_.shape is None:
-        return []
-    if len(shape) != len(type_.shape):
-        raise fail(code, f"{label} has shape {list(shape)}", expected=str(type_))
-    return [(dim, size, f"{label}, dim {i}") for i, (dim, size) in enumerate(zip(type_.shape, shape, strict=True))]
-
-
-def _bind(entries: Iterable[tuple[Dim, int, str]], environment: Environment, static: str, symbolic: str) -> None:
-    """Give the unbound symbols the values that make each dim its extent, and check the dims that have a value.
+def _bind(values: Sequence[Value], arrays: Sequence[Array], labels: Sequence[str], environment: Environment,
+          code: str = "run.refine", conflict: str = "run.refine") -> None:
+    """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
-    left alone when nothing does. Raises `static` where an integer differs, else `symbolic`.
+    left alone when nothing does. Raises `code` where a rank or an integer differs, `conflict` where a symbol does.
     """
-    waiting = list(entries)
+    waiting: list[tuple[Dim, int, str]] = []
+    for value, array, label in zip(values, arrays, labels, strict=True):
+        if value.type.is_ranked and array.ndim != value.type.rank:
+            raise fail(code, f"{label} has shape {list(array.shape)}", expected=str(value.type))
+        extents = zip(value.type.shape or (), array.shape, strict=False)
+        waiting += [(dim, size, f"{label}, dim {axis}") for axis, (dim, size) in enumerate(extents)]
     while waiting:
         postponed = []
         for dim, size, label in waiting:
@@ -395,14 +355,14 @@ def _bind(entries: Iterable[tuple[Dim, int, str]], environment: Environment, sta
                 actual = _evaluate(dim, environment)
                 if actual != size:
                     wanted = str(dim) if isinstance(dim, int) else f"{dim}, which is {actual}"
-                    raise fail(static if isinstance(dim, int) else symbolic, f"{label} is {size}", expected=wanted)
+                    raise fail(code if isinstance(dim, int) else conflict, f"{label} is {size}", expected=wanted)
                 continue
             solution = _solve(dim, unbound[0], size, environment) if len(unbound) == 1 else None
             if solution is None:
                 postponed.append((dim, size, label))
                 continue
             if _evaluate(dim, {**environment, unbound[0]: solution}) != size:
-                raise fail(symbolic, f"{label} is {size}", expected=f"a value of {dim}")
+                raise fail(conflict, f"{label} is {size}", expected=f"a value of {dim}")
             _check_range(unbound[0], solution, label)
             environment[unbound[0]] = solution
         if len(postponed) == len(waiting):

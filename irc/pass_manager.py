@@ -84,11 +84,8 @@ class Pass:
         return cls.__module__.rpartition(".")[2].rstrip("_")
 
     def __str__(self) -> str:
-        changed = [
-            f"{option.name}={_option_text(value)}"
-            for option in dataclasses.fields(self)
-            if (value := getattr(self, option.name)) != option.default
-        ]
+        values = [(option, getattr(self, option.name)) for option in dataclasses.fields(self)]
+        changed = [f"{option.name}={_option_text(value)}" for option, value in values if value != option.default]
         return self.pipeline_name() + (f"{{{','.join(changed)}}}" if changed else "")
 
 
@@ -148,9 +145,8 @@ class Stage:
     column: int
 
 
-def parse_pipeline(
-    text: str, context: PassContext | None = None, aliases: Mapping[str, str] | None = None
-) -> list[Pass]:
+def parse_pipeline(text: str, context: PassContext | None = None,
+                   aliases: Mapping[str, str] | None = None) -> list[Pass]:
     """The passes that a pipeline names, with their options set.
 
     `aliases` maps names to pipelines; an option of an alias is meant for one of its passes:
@@ -241,21 +237,14 @@ def _convert(annotation: Any, text: str) -> Any:
     """An option's value from its text, by the type of its field; raises ValueError."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        if text == "none":
-            return None
-        return _convert(next(argument for argument in arguments if argument is not type(None)), text)
+        return None if text == "none" else _convert(next(each for each in arguments if each is not type(None)), text)
     if origin is tuple:
         inner = text[1:-1] if text.startswith("{") and text.endswith("}") else text
         return tuple(_convert(arguments[0], part.strip()) for part, _ in _split(inner, 0))
-    if origin is Literal:
-        if text not in arguments:
-            raise ValueError(text)
-        return text
-    if annotation is bool:
-        if text not in ("true", "false"):
-            raise ValueError(text)
-        return text == "true"
-    return annotation(text)
+    choices = {"true": True, "false": False} if annotation is bool else {choice: choice for choice in arguments}
+    if choices and text not in choices:
+        raise ValueError(text)
+    return choices[text] if choices else annotation(text)
 
 
 def _span(text: str, column: int, length: int, label: str = "") -> SourceSpan:

@@ -95,7 +95,6 @@ def test_inputs_are_checked_against_the_signature() -> None:
     assert code_of(lambda: run(module, {"x": x, "y": y[:2]})) == "run.dim_conflict"
     assert code_of(lambda: run(module, {"x": x[:3], "y": y[:3]})) == "run.dim_range"
     assert code_of(lambda: run(module, {"x": x[:0], "y": y[:0]})) == "run.dim_range"
-    assert code_of(lambda: run(module, {"x": x, "y": y}, function="absent")) == "text.undefined_name"
 
 
 def test_a_symbol_is_solved_from_an_expression() -> None:
