@@ -11,7 +11,8 @@ are linked lists whose order numbers have gaps, in the way of Dietz and Sleator'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from irc import dims
 from irc.diagnostics import UNKNOWN, Location, fail
@@ -442,9 +443,6 @@ class Module:
     `source` and `source_digest` name the file that holds the data of named constants, where there is one.
     """
 
-    # How `str` prints: set by `irc.printer`, which stands above this room.
-    to_text: ClassVar[Callable[[Module], str]] = object.__repr__
-
     def __init__(self, name: str = "module", functions: Iterable[Function] = ()) -> None:
         self.name = name
         self.functions: dict[str, Function] = {}
@@ -487,7 +485,8 @@ class Module:
     __hash__ = None  # type: ignore[assignment]  # mutable: equality is by structure
 
     def __str__(self) -> str:
-        return Module.to_text(self)
+        # The one look upward: the printer stands above, and its text is what `str` of a module means.
+        return str(import_module("irc.printer").print_module(self))
 
 
 def _values(owner: Operation | Block, types: Iterable[TensorType], names: Sequence[str]) -> list[Value]:

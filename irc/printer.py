@@ -231,5 +231,3 @@ def _bindings(operation: Operation) -> list[str] | None:
     pairs = zip(arguments, operation.inputs, strict=True)
     return [f"{format_name('%', argument.name)} = {format_name('%', operand.name)}" for argument, operand in pairs]
 
-
-Module.to_text = print_module

@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from irc import printer as printer  # makes `str(module)` its text
-
 _rooms = {
     "Settings": "irc.driver.models",
     "check": "irc.driver.checking",
