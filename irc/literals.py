@@ -54,7 +54,7 @@ def element_texts(array: np.ndarray[Any, Any], dtype: DType) -> list[str]:
         return [f"({real}, {imaginary})" for real, imaginary in zip(texts[::2], texts[1::2], strict=True)]
     with np.errstate(invalid="ignore"):  # signalling NaNs
         values = flat.astype(np.float64).tolist()
-    texts = [repr(value) if dtype is F64 else _shortest(value, dtype) for value in values]
+    texts = [repr(value) if dtype is F64 else _shortest(value.hex(), dtype) for value in values]
     canonical = np.full(1, np.nan).astype(dtype.numpy).tobytes()
     for index, value in enumerate(values):
         if value != value and flat[index].tobytes() != canonical:
@@ -63,8 +63,9 @@ def element_texts(array: np.ndarray[Any, Any], dtype: DType) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _shortest_of(value: str, dtype: DType) -> str:
-    number = float.fromhex(value)
+def _shortest(bits: str, dtype: DType) -> str:
+    """The shortest decimal that `dtype` rounds to a number. (Given by its bits, as 0.0 and -0.0 are equal keys.)"""
+    number = float.fromhex(bits)
     for digits in range(1, 17):
         text = repr(float(f"{number:.{digits}g}"))
         with np.errstate(over="ignore"):
@@ -72,11 +73,6 @@ def _shortest_of(value: str, dtype: DType) -> str:
         if rounded == number:
             return text
     return repr(number)
-
-
-def _shortest(value: float, dtype: DType) -> str:
-    """The shortest decimal that `dtype` rounds to `value`. (Memoized by bits, for 0.0 equals -0.0.)"""
-    return _shortest_of(value.hex(), dtype)
 
 
 def read_elements(elements: Sequence[str], dtype: DType) -> np.ndarray[Any, Any]:
