@@ -45,7 +45,7 @@ MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
 VALUE = re.compile(rf"%(?:{QUOTED}|[A-Za-z0-9_.$/-]+)|_")
 TYPE = re.compile(rf'[a-z][a-z0-9]*\[(?:[^\]"]|{QUOTED})*\]')
 FLAT_ATTRIBUTE = re.compile(rf"([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(@?{QUOTED}|\[[^\]]*\]|[^,}}]*[^,}}\s])")
-FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text ([0-9]+))?")
+FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text [0-9]+|)")
 LOCATION = re.compile(r"^[ \t]*#([0-9]+) = (loc\(.*\))", re.MULTILINE)
 PLACE = re.compile(
     rf"loc\((?:_|({QUOTED}))(?::([0-9]+)(?::([0-9]+))?)?(?:, (?:_|({QUOTED})))?(?:, (\[{QUOTED}(?:, {QUOTED})*\]))?\)"
@@ -63,13 +63,13 @@ PLAIN_RULES = ("symbols", "arguments", "argument", "named_result", "operands", "
 DTYPES = frozenset(map(str, ALL))
 
 
-def parse(text: str, path: Path | None = None) -> Module:
+def parse(text: str, path: Path | None = None, readers: Mapping[str, weights.Reader] | None = None) -> Module:
     """The module that a text describes.
 
     `path` is where it was read from: errors show it, and weights are looked up beside it (else in the working
-    folder). Raises coded errors with line and caret.
+    folder); `readers` open weights that are no safetensors file. Raises coded errors with line and caret.
     """
-    return _Reader(text, path).read()
+    return _Reader(text, path, readers or {}).read()
 
 
 @lru_cache(maxsize=1)
@@ -142,8 +142,9 @@ _at_work: ContextVar[_Reader] = ContextVar("irc_reader")
 class _Reader:
     """One text being read. Methods named after rules of the grammar are the actions."""
 
-    def __init__(self, text: str, path: Path | None) -> None:
+    def __init__(self, text: str, path: Path | None, readers: Mapping[str, weights.Reader]) -> None:
         self.text = text
+        self.readers = readers
         self.path = "<text>" if path is None else str(path)
         self.folder = Path() if path is None else path.parent
         self.result = Module()
@@ -222,11 +223,9 @@ class _Reader:
     def check_version(self) -> None:
         match = FIRST_LINE.match(self.text)
         assert match is not None  # the pattern matches nothing, too
-        if match.group(1) is None:
-            message = f"a text begins with the line `irc text {FORMAT_VERSION}`"
-            raise self.error("text.version", message, _Place(match.end(), 0))
-        if match.group(2) != str(FORMAT_VERSION):
-            message = f"this is text of version {match.group(2)}; this irc reads version {FORMAT_VERSION}"
+        wanted = f"irc text {FORMAT_VERSION}"
+        if match.group(1) != wanted:
+            message = f"a text that this irc reads begins with the line `{wanted}`"
             raise self.error("text.version", message, _Place(*match.span(1)))
 
     def read_locations(self) -> None:
@@ -271,7 +270,7 @@ class _Reader:
         self.current.result_names = result_names
         self.types_read, self.names = {}, set()
         for token, (low, high, multiple) in symbols or ():
-            self.declare(token, self.name(token), low, high, multiple, born=False)
+            self.declare(token, None, self.name(token), low, high, multiple)
         self.scopes.append(_Scope(self.current.block, {}, symbol))
         self.arguments_of(self.current.block, arguments or (), None)
 
@@ -333,9 +332,13 @@ class _Reader:
             at = _within(token, match)
             yield None if match.group() == "_" else self.name(match.group(), at), at
 
-    def declare(self, at: At, name: str, low: int, high: int, multiple: int, born: bool = True) -> Symbol:
+    def declare(self, at: At, born: list[Symbol] | None, name: str, low: int, high: int, multiple: int) -> Symbol:
+        """Make a symbol: of the signature, or one that is added to those `born` at an operation."""
         with self.blaming(at, "dim.range"):
-            return self.current.symbol(name, low, high, multiple, born=born)
+            symbol = self.current.symbol(name, low, high, multiple, born=born is not None)
+        if born is not None:
+            born.append(symbol)
+        return symbol
 
     def read_types(self, token: Token, born: list[Symbol] | None) -> list[TensorType]:
         """The types in a token; symbols born in them are added to `born`, which is None where none may be."""
@@ -345,7 +348,7 @@ class _Reader:
         read = []
         for match in TYPE.finditer(token):
             at = _within(token, match)
-            declare = None if born is None else partial(self.declare_into, born, at)
+            declare = None if born is None else partial(self.declare, at, born)
             with self.blaming(at, "dim.syntax"):
                 type_ = types.parse_type(match.group(), self.current.find_symbol, declare)
             if any(dims.bounds(dim)[1] < 0 for dim in type_.shape or ()):
@@ -355,13 +358,9 @@ class _Reader:
             self.types_read[token] = read
         return read
 
-    def declare_into(self, born: list[Symbol], at: At, name: str, low: int, high: int, multiple: int) -> Symbol:
-        born.append(self.declare(at, name, low, high, multiple))
-        return born[-1]
-
     def birth_of(self, token: Token, born: list[Symbol]) -> Symbol:
         with self.blaming(token):
-            return types.parse_birth(token, partial(self.declare_into, born, token))
+            return types.parse_birth(token, partial(self.declare, token, born))
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -589,7 +588,7 @@ class _Reader:
                        help='write `module @name {weights = "FILE"}`')
         # Whoever states a file's hash knows what is in it: only an unhashed path must be kept from leading astray.
         path = self.folder / source if digest is not None else weights.resolve_inside(self.folder, source)
-        return weights.open_weights(path, digest)
+        return weights.open_weights(path, digest, self.readers)
 
     # -- words -------------------------------------------------------------------------------------------------
 
