@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from irc import dims
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.runtime import carrier
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dims import Dim
-from irc.dtypes import F32, I32, I64
+from irc.dtypes import F32, I64
 from irc.ir import Operation, Value
 
 SAME: list[Row] = [same("depth_to_space", "DepthToSpace", "mode", blocksize="block")]
@@ -34,16 +36,18 @@ def trilu(g: Graph, x: Value, *, upper: bool, k: int) -> Operand:
 
 
 def has_one_hot(operation: Operation, target: Target) -> bool:
-    """What ONNX Runtime has: i64 or i32 indices, and a few types of values."""
+    """What ONNX Runtime has, with casts of the values where it helps."""
     indices, values = operation.inputs
-    return indices.dtype in (I64, I32) and values.dtype in (F32, I64) and indices.rank > 0
+    return carrier("OneHot", values.dtype) is not None and indices.rank > 0
 
 
 @emits("one_hot", when=has_one_hot)
 def one_hot(g: Graph, indices: Value, values: Value, *, depth: Dim, axis: int) -> Operand:
-    """The runtime has i32 indices only with f32 values."""
-    wide = indices if indices.dtype is I64 else g.cast(indices, indices.dtype, I64)
-    return g.node("OneHot", wide, g.extent(depth), values, axis=axis)
+    """With i64 indices the runtime has all the types of values that it has at all."""
+    wide = g.carrier("OneHot", values.dtype)
+    ends = g.cast(values, values.dtype, wide)
+    chosen = g.node("OneHot", g.cast(indices, indices.dtype, I64), g.extent(depth), ends, axis=axis)
+    return g.cast(chosen, wide, values.dtype)
 
 
 # -- resampling --------------------------------------------------------------------------------------------------
@@ -53,9 +57,13 @@ def resizes(operation: Operation, target: Target) -> bool:
     """What ONNX Runtime resamples: any axes by the nearest element; the last two or three, in f32, by lines; the last
     two, in f32, by cubics."""
     x, attributes = operation.inputs[0], operation.attributes
-    changed = changed_axes(operation)
-    if attributes["mode"] == "nearest" or not changed:
+    if attributes["mode"] == "nearest":
         return True
+    # An axis of which it is not known is taken for one that stays: where it does not, the runtime says so.
+    changed = [axis for axis in changed_axes(operation) if attributes["sizes"] is None
+               or dims.equal(x.shape[axis], attributes["sizes"][axis]) is False]  # fmt: skip
+    if not changed:
+        return x.dtype.is_float and x.rank == 4
     if not x.dtype.is_float:
         return False
     if attributes["mode"] == "linear":

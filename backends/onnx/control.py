@@ -44,8 +44,33 @@ def several(g: Graph, op_type: str, *operands: Operand, **attributes: Any) -> An
 @emits("bind")
 def bind(g: Graph, scalar: Value, *, symbol: Symbol) -> Sequence[Operand]:
     """No node: from here on the scalar is where the symbol's value comes from. Its range is not checked."""
-    g.hold(g.name(g.cast(scalar, scalar.dtype, I64)), symbol.expr)
+    vector, index = origin(scalar)
+    if vector.dtype is I64 and vector.type.is_static and vector.rank == 1:
+        g.contain(g.name(vector), vector.type.static_shape()[0], index, symbol.expr)
+    else:
+        g.hold(g.name(g.cast(scalar, scalar.dtype, I64)), symbol.expr)
     return []
+
+
+def origin(scalar: Value) -> tuple[Value, int]:
+    """The vector that a scalar was taken from, and where: importers take the extents of a shape one by one."""
+    value, index = scalar, 0
+    while value.operation is not None:
+        operation = value.operation
+        if operation.name not in ("reshape", "slice"):
+            break
+        (source,) = operation.inputs
+        if not source.type.is_static or source.rank != 1:
+            break
+        if operation.name == "slice":
+            (start,), (step,) = operation.attributes["starts"], operation.attributes["steps"]
+            if not isinstance(start, int):
+                break
+            index = index * step + start
+        elif source.type.elements != 1:
+            break
+        value = source
+    return value, index
 
 
 @emits("refine")

@@ -43,6 +43,8 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         producer_name="irc",
         producer_version=__version__,
     )
+    if any(not output.type.tensor_type.HasField("shape") for output in proto.graph.output) and data is None:
+        state_shapes(proto)
     helper.set_model_props(proto, {"producer": "irc", "irc_version": __version__, "irc_target": target.name})
     return proto
 
@@ -55,6 +57,14 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
     for op_type in model.operators:
         model.require(first_opset(op_type))
     return model, graph
+
+
+def state_shapes(model: onnx.ModelProto) -> None:
+    """Outputs must state a shape: where irc knows none, ONNX may infer one."""
+    inferred = {output.name: output.type for output in onnx.shape_inference.infer_shapes(model).graph.output}
+    for output in model.graph.output:
+        if not output.type.tensor_type.HasField("shape"):
+            output.type.CopyFrom(inferred[output.name])
 
 
 class Emitter:
@@ -108,7 +118,8 @@ class Emitter:
         """The types of what the nodes of a graph produce, but for its outputs, which state their own."""
         produced = [name for node in graph.nodes for name in node.output]
         known = self.model.types
-        return [value_info(name, known[name]) for name in produced if name in known and name not in outputs]
+        stated = [name for name in produced if name in known and known[name].is_ranked and name not in outputs]
+        return [value_info(name, known[name]) for name in stated]
 
     # -- blocks ------------------------------------------------------------------------------------------------
 

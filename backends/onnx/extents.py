@@ -8,6 +8,8 @@ is used again there and in the graphs inside it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +27,28 @@ if TYPE_CHECKING:
 REMEMBERED = 8  # how many values are kept as carriers of one dim
 
 
+@dataclass(frozen=True)
+class Source:
+    """A tensor that gives dims: by its shape, or, where `is_content`, by its elements, of which some may be unknown."""
+
+    name: str
+    dims: Sequence[Dim | None]
+    is_content: bool
+    has_shape: bool  # its element type is one that the operator Shape takes
+
+    @property
+    def rank(self) -> int:
+        """Which source to prefer: elements cost nothing, an odd element type a Cast."""
+        return 2 if self.is_content else int(self.has_shape)
+
+
 class Extents:
     """The part of a graph that knows where dims come from."""
 
     def __init__(self, outer: Extents | None) -> None:
         self.outer = outer
-        self.carriers: dict[Dim, list[tuple[str, int, tuple[Dim, ...]]]] = {}  # name, axis and all dims
-        self.unshaped: set[str] = set()  # of an element type that Shape does not take
+        self.sources: dict[Dim, list[tuple[Source, int]]] = {}  # and the axis, or element, in each
+        self.contents_of: dict[str, Source] = {}
         self.scalars: dict[Dim, str] = {}  # dims that a scalar of i64 holds
         self.vectors: dict[tuple[Dim, ...], str] = {}  # vectors of i64 that have been made
         self.shared: set[str] = set()  # what may be used again, and so must keep its name
@@ -42,13 +59,23 @@ class Extents:
         """From here on the tensor `name` can be asked for the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
-        if not runs("Shape", type_.dtype):
-            self.unshaped.add(name)
+        source = Source(name, type_.shape, False, runs("Shape", type_.dtype))
         for axis, dim in enumerate(type_.shape):
             if not isinstance(dim, int):
-                found = self.carriers.setdefault(dim, [])
-                if len(found) < REMEMBERED:
-                    found.append((name, axis, type_.shape))
+                self._add(source, axis, dim)
+
+    def contain(self, name: str, length: int, index: int, dim: Dim) -> None:
+        """From here on element `index` of the i64 vector `name` is known to be a dim."""
+        source = self.contents_of.setdefault(name, Source(name, [None] * length, True, True))
+        assert isinstance(source.dims, list)
+        source.dims[index] = dim
+        self._add(source, index, dim)
+        self.shared.add(name)
+
+    def _add(self, source: Source, axis: int, dim: Dim) -> None:
+        found = self.sources.setdefault(dim, [])
+        if len(found) < REMEMBERED:
+            found.append((source, axis))
 
     def hold(self, name: str, dim: Dim) -> None:
         """From here on the i64 scalar `name` holds a dim."""
@@ -100,15 +127,14 @@ class Extents:
         """Vectors that make up the wanted one: runs of constants, of one value's dims, and single dims."""
         start = 0
         while start < len(wanted):
-            best = self._run_of_a_value(wanted, start)
+            best = self._run_of_a_source(wanted, start)
             if best is not None:
-                name, axis, whole, stop = best
-                count = stop - start
-                ends: dict[str, Any] = {} if count == len(whole) else {"start": axis, "end": axis + count}
-                yield self._remembered(wanted[start:stop], lambda: self._shape_of(name, **ends))  # noqa: B023
+                source, first, stop = best
+                take = partial(self._taken, source, first, first + stop - start)
+                yield self._remembered(wanted[start:stop], take)
             elif isinstance(wanted[start], int):
                 stop = start + 1
-                while stop < len(wanted) and isinstance(wanted[stop], int) and not self._run_of_a_value(wanted, stop):
+                while stop < len(wanted) and isinstance(wanted[stop], int) and not self._run_of_a_source(wanted, stop):
                     stop += 1
                 yield self.numbers(np.asarray(wanted[start:stop], np.int64))
             else:
@@ -116,36 +142,34 @@ class Extents:
                 yield self._single(wanted[start])
             start = stop
 
-    def _shape_of(self: Graph, name: str, **ends: Any) -> str:  # type: ignore[misc]
-        if any(name in scope.unshaped for scope in self.scopes()):
-            name = self.node("Cast", name, to=I8.onnx)
-        return self.node("Shape", name, **ends)
-
-    def _run_of_a_value(self, wanted: tuple[Dim, ...], start: int) -> tuple[str, int, tuple[Dim, ...], int] | None:
-        """The value whose consecutive dims are the most of `wanted` from `start` on: name, axis, dims, end.
-
-        A run that begins with integers counts if it reaches a symbolic dim and takes all the integers on the way.
+    def _run_of_a_source(self, wanted: tuple[Dim, ...], start: int) -> tuple[Source, int, int] | None:
+        """The source whose consecutive dims are the most of `wanted` from `start` on; where they begin in it, and end
+        in `wanted`. A run that begins with integers counts if it reaches a symbolic dim and takes all on the way.
         """
         symbolic = next((i for i in range(start, len(wanted)) if not isinstance(wanted[i], int)), None)
         if symbolic is None:
             return None
-        unshaped = {name for scope in self.scopes() for name in scope.unshaped}
         best = None
         for scope in self.scopes():
-            for name, axis, whole in scope.carriers.get(wanted[symbolic], ()):
-                first = axis - (symbolic - start)
-                if first < 0 or whole[first:axis] != wanted[start:symbolic]:
+            for source, axis in scope.sources.get(wanted[symbolic], ()):
+                whole, first = source.dims, axis - (symbolic - start)
+                if first < 0 or tuple(whole[first:axis]) != wanted[start:symbolic]:
                     continue
-                stop = symbolic + 1
-                while (
-                    stop < len(wanted)
-                    and first + stop - start < len(whole)
-                    and whole[first + stop - start] == wanted[stop]
-                ):
-                    stop += 1
-                if best is None or (stop, name not in unshaped) > (best[3], best[0] not in unshaped):
-                    best = (name, first, whole, stop)
+                stop, last = symbolic + 1, axis + 1
+                while stop < len(wanted) and last < len(whole) and whole[last] == wanted[stop]:
+                    stop, last = stop + 1, last + 1
+                if best is None or (stop, source.rank) > (best[2], best[0].rank):
+                    best = (source, first, stop)
         return best
+
+    def _taken(self: Graph, source: Source, first: int, last: int) -> str:  # type: ignore[misc]
+        """A part of a source, or all of it, as a vector."""
+        is_whole = last - first == len(source.dims)
+        if source.is_content:
+            ends = (self.numbers([first]), self.numbers([last]))
+            return source.name if is_whole else self.node("Slice", source.name, *ends)
+        name = source.name if source.has_shape else self.node("Cast", source.name, to=I8.onnx)
+        return self.node("Shape", name, **({} if is_whole else {"start": first, "end": last}))
 
     def _remembered(self, wanted: tuple[Dim, ...], make: Any) -> str:
         made = self._made(wanted)
@@ -218,7 +242,7 @@ class Extents:
     def _symbol(self: Graph, symbol: Symbol) -> str:  # type: ignore[misc]
         """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""
         for scope in self.scopes():
-            for dim in scope.carriers:
+            for dim in scope.sources:
                 assert isinstance(dim, Expr)
                 rest = dims.substitute(dim, {symbol: 0})
                 slope = dims.substitute(dim, {symbol: 1}) - rest

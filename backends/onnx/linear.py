@@ -96,7 +96,7 @@ def gemm(g: Graph, a: Value, b: Value, c: Value | None = None, *, alpha: float, 
 def has_scalar_zero_point(operation: Operation, target: Target) -> bool:
     """ONNX Runtime takes one zero point for all of the left matrix, and one for each column of the right."""
     left = operation.operands[2] if len(operation.operands) > 2 else None
-    return left is None or left.rank == 0
+    return left is None or dims.equal(left.type.elements, 1) is True
 
 
 @emits("matmul_integer", when=has_scalar_zero_point)

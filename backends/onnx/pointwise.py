@@ -15,7 +15,7 @@ FLOATS = {
     "floor": "Floor", "ceil": "Ceil", "round": "Round", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "erf": "Erf",
     "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
     "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
-    "abs": "Abs", "sign": "Sign", "minimum": "Min", "maximum": "Max", "pow": "Pow",
+    "abs": "Abs", "sign": "Sign", "pow": "Pow",
 }  # fmt: skip
 WRAPPING = {"add": "Add", "sub": "Sub", "mul": "Mul", "neg": "Neg"}  # of integers only the low bits count
 BITS = {
@@ -59,6 +59,26 @@ SAME: list[Row] = [
     *(comparison(name, op_type) for name, op_type in COMPARISONS.items()),
     comparison("equal", "Equal"),
 ]
+
+
+@emits("minimum")
+def minimum(g: Graph, x: Value, y: Value) -> Operand:
+    return computed(g, "Min", *chained(g, "minimum", x, y))
+
+
+@emits("maximum")
+def maximum(g: Graph, x: Value, y: Value) -> Operand:
+    return computed(g, "Max", *chained(g, "maximum", x, y))
+
+
+def chained(g: Graph, name: str, *xs: Value) -> list[Value]:
+    """The operands of a chain of the same operation, which Min and Max take all at once."""
+    leaves: list[Value] = []
+    for x in xs:
+        inner = x.operation
+        together = inner is not None and inner.name == name and len(x.uses) == 1 and all(map(g.has, inner.inputs))
+        leaves += chained(g, name, *inner.inputs) if inner is not None and together else [x]
+    return leaves
 
 
 @emits("not_equal")

@@ -21,8 +21,9 @@ def has_plain_parameters(operation: Operation, target: Target) -> bool:
     assert scale is not None
     if zero_point is None:
         return scale.dtype in FLOATS
+    single = all(equal(parameter.type.elements, 1) for parameter in (scale, zero_point))
     alike = zero_point.rank == scale.rank and all(map(equal, zero_point.shape, scale.shape))
-    return alike and scale.dtype in FLOATS
+    return (single or alike) and scale.dtype in FLOATS
 
 
 def quantizes(operation: Operation, target: Target) -> bool:

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.runtime import carrier, runs
 from irc.backends.onnx.target import Target
+from irc.dtypes import F32
 from irc.ir import Operation, Value
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def always(operation: Operation, target: Target) -> bool:
 def on(op_type: str) -> Condition:
     """The condition that the runtime has a kernel for the first operand's element type."""
     return lambda operation, target: runs(op_type, operation.inputs[0].dtype)
+
+
+def in_wider(op_type: str) -> Condition:
+    """The condition that the runtime has a kernel for the first operand's element type, or, of a float, for f32."""
+
+    def condition(operation: Operation, target: Target) -> bool:
+        dtype = operation.inputs[0].dtype
+        return runs(op_type, dtype) or (dtype.is_float and dtype.bits < 32 and carrier(op_type, dtype) is F32)
+
+    return condition
 
 
 def alike(operation: Operation, target: Target) -> bool:
@@ -76,10 +87,15 @@ def emits(name: str, *, when: Condition = always) -> Callable[[Emit], Row]:
 
 def same(name: str, op_type: str, *attributes: str, **renamed: str) -> Row:
     """The row of a named operation that has the operands of an operator of ONNX, and `attributes` of the same name;
-    `renamed` maps the operator's attributes to ours."""
+    `renamed` maps the operator's attributes to ours. Narrow floats are computed in f32 and rounded once, as in irc."""
     sources = {**{attribute: attribute for attribute in attributes}, **renamed}
 
-    def emit(g: Graph, *operands: Operand, **values: Any) -> Any:
-        return g.node(op_type, *operands, **{theirs: values[ours] for theirs, ours in sources.items()})
+    def emit(g: Graph, *operands: Value | None, **values: Any) -> Any:
+        assert g.operation is not None
+        dtype = g.operation.inputs[0].dtype
+        wide = dtype if runs(op_type, dtype) else F32
+        widened = [None if operand is None else g.cast(operand, dtype, wide) for operand in operands]
+        done = g.node(op_type, *widened, **{theirs: values[ours] for theirs, ours in sources.items()})
+        return g.cast(done, wide, dtype)
 
-    return Row(name, emit, both(on(op_type), alike))
+    return Row(name, emit, both(in_wider(op_type), alike))
