@@ -65,7 +65,7 @@ def power(base: Value, exponent: Value, /):
     if base.dtype is exponent.dtype:
         return ops.pow_(base, exponent)
     if base.dtype.is_integer and exponent.dtype.is_float:
-        return ops.cast(ops.pow_(ops.cast(base, to=exponent.dtype), exponent), to=base.dtype)
+        return ops.cast(ops.pow_(ops.cast(base, to=exponent.dtype), exponent), to=base.dtype, saturate=False)
     return ops.pow_(base, ops.cast(exponent, to=base.dtype))
 
 

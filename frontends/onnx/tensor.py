@@ -374,9 +374,9 @@ def range_(start: Value, limit: Value, delta: Value, /):
 @reads("OneHot", since=9)
 def one_hot(indices: Value, depth: Value, values: Value, /, *, axis: int = -1):
     if not indices.dtype.is_integer:
-        indices = ops.cast(indices, to=I64)
+        indices = ops.cast(indices, to=I64, saturate=False)
     if not depth.dtype.is_integer:
-        depth = ops.cast(depth, to=I64)
+        depth = ops.cast(depth, to=I64, saturate=False)
     return ops.one_hot(indices, values, depth=extent(depth, "depth"), axis=axis)
 
 
