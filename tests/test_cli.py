@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -502,7 +503,7 @@ def test_compile_for_a_gpu_that_is_not_there(folder: Path) -> None:
 def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
     """As on a machine without them: the artefact is written, and it is said what is missing to run it."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = sys.modules['triton'] = None\n")
-    hidden = {"PYTHONPATH": str(folder)}
+    hidden = {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     out = fine(irc_process("compile", "model.onnx", "--backend", "triton", folder=folder, environment=hidden))
     assert 'not compiled: torch and triton not installed (pip install "irc-compiler[triton]")' in out
     assert (folder / "model.triton" / "kernels.py").is_file()
