@@ -15,12 +15,14 @@ from onnx_models import NO_FOLDER, check_against_runtime, check_close, imported,
 
 from irc.diagnostics import Exit, IrcError
 from irc.frontends.onnx import from_model, load
+from irc.frontends.onnx.weights import read_weights
 from irc.interpreter import run
 from irc.ir import Module
 from irc.parser import parse
 from irc.verifier import verify
 
 RANDOM = np.random.default_rng(0)
+READERS = {".onnx": read_weights}
 
 
 def floats(*shape: int) -> Any:
@@ -83,7 +85,7 @@ def test_values_are_named_by_tensors_and_operations_by_nodes(tmp_path: Path) -> 
     assert (neg.result.name, neg.location.name) == ("out", "out")
     assert module.name == "named"
     assert str(tmp_path) not in str(module)
-    assert parse(str(module), path) == module
+    assert parse(str(module), path, READERS) == module
 
 
 def test_outputs_may_be_inputs_and_constants() -> None:
@@ -280,7 +282,7 @@ def test_constants_of_functions_are_found_in_the_file_again(tmp_path: Path) -> N
                   domains={"local": 1})
     onnx.save(proto, tmp_path / "m.onnx")
     module = load(tmp_path / "m.onnx")
-    again = parse(str(module), tmp_path / "m.irc")
+    again = parse(str(module), tmp_path / "m.irc", READERS)
     x = floats(100)
     np.testing.assert_array_equal(run(again, {"x": x})["y"], run(module, {"x": x})["y"])
 

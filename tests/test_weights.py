@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from irc import dtypes, weights
 from irc.diagnostics import IrcError
 from irc.dtypes import ALL, BF16, BOOL, C64, F16, F32, F64, I4, I8, I64, STRING, U8, U64, DType
+from irc.frontends.onnx import weights as onnx_weights
 from irc.weights import Tensor
 
 STORED = [dtype for dtype in ALL if dtype is not STRING]
@@ -377,24 +378,24 @@ def test_every_dtype_is_read_raw_and_typed(dtype: DType, shape: tuple[int, ...])
     raw = numpy_helper.from_array(tensor.array(), "w")
     if dtype is BOOL and shape:
         raw.raw_data = bytes([7 * byte for byte in raw.raw_data])  # any byte but 0 is true
-    assert weights.onnx_tensor(raw) == tensor
+    assert onnx_weights.onnx_tensor(raw) == tensor
     typed = helper.make_tensor("w", dtype.onnx, shape, tensor.array().reshape(-1).tolist())
     assert not typed.HasField("raw_data")
-    again = weights.onnx_tensor(typed)
+    again = onnx_weights.onnx_tensor(typed)
     np.testing.assert_array_equal(again.array(), numpy_helper.to_array(typed))
     assert again.dtype is dtype and again.shape == shape
 
 
 def test_strings_are_read() -> None:
     proto = TensorProto(name="s", data_type=TensorProto.STRING, dims=[2], string_data=[b"a", "é".encode()])
-    assert weights.onnx_tensor(proto).array().tolist() == ["a", "é"]
+    assert onnx_weights.onnx_tensor(proto).array().tolist() == ["a", "é"]
 
 
 def test_negative_numbers_in_int32_data() -> None:
     for dtype in (I8, dtypes.I16, dtypes.I32, I64):
         proto = helper.make_tensor("w", dtype.onnx, [3], [-1, -128, 127])
-        assert weights.onnx_tensor(proto).array().tolist() == [-1, -128, 127]
-    assert weights.onnx_tensor(helper.make_tensor("w", TensorProto.INT4, [3], [-1, -8, 7])) == Tensor.of(
+        assert onnx_weights.onnx_tensor(proto).array().tolist() == [-1, -128, 127]
+    assert onnx_weights.onnx_tensor(helper.make_tensor("w", TensorProto.INT4, [3], [-1, -8, 7])) == Tensor.of(
         [-1, -8, 7], I4, "w")
 
 
@@ -420,18 +421,18 @@ def proto_of(**fields: Any) -> TensorProto:
 ])
 def test_a_malformed_tensor_is_a_coded_error(proto: TensorProto) -> None:
     with pytest.raises(IrcError) as caught:
-        weights.onnx_tensor(proto)
+        onnx_weights.onnx_tensor(proto)
     assert caught.value.code == "onnx.invalid" and caught.value.diagnostics[0].location.name == "w"
 
 
 def test_segments_and_sparse_tensors_are_unsupported(tmp_path: Path) -> None:
     proto = proto_of(raw_data=bytes(8))
     proto.segment.begin = 0
-    assert code_of(lambda: weights.onnx_tensor(proto)) == "onnx.unsupported"
+    assert code_of(lambda: onnx_weights.onnx_tensor(proto)) == "onnx.unsupported"
     model = model_of([])
     values, indices = numpy_helper.from_array(np.ones(1), "s"), numpy_helper.from_array(np.zeros(1, np.int64), "i")
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
-    assert code_of(lambda: weights.onnx_tensors(model, tmp_path)) == "onnx.unsupported"
+    assert code_of(lambda: onnx_weights.onnx_tensors(model, tmp_path)) == "onnx.unsupported"
 
 
 def constant(output: str, **attributes: Any) -> onnx.NodeProto:
@@ -443,16 +444,16 @@ def test_constants_of_every_attribute(tmp_path: Path) -> None:
              constant("b", value_float=0.1), constant("c", value_floats=[0.1, 2.0]), constant("d", value_int=-3),
              constant("e", value_ints=[1, 2**40]), constant("f", value_string="x"),
              constant("g", value_strings=["x\0", ""])]
-    found = weights.onnx_tensors(model_of([], nodes), tmp_path)
+    found = onnx_weights.onnx_tensors(model_of([], nodes), tmp_path)
     expected = {"a": Tensor.of(np.ones((2, 2), np.float16)), "b": Tensor.of(0.1, F32), "c": Tensor.of([0.1, 2], F32),
                 "d": Tensor.of(-3), "e": Tensor.of([1, 2**40]), "f": Tensor.of("x"),
                 "g": Tensor.of(["x\0", ""], STRING)}
     assert found == {name: tensor.renamed(name) for name, tensor in expected.items()}
     empty = constant("e", value_ints=[1])
     del empty.attribute[0].ints[:]
-    assert weights.onnx_tensors(model_of([], [empty]), tmp_path)["e"] == Tensor.of([], I64, "e")
+    assert onnx_weights.onnx_tensors(model_of([], [empty]), tmp_path)["e"] == Tensor.of([], I64, "e")
     for node in (constant("x"), constant("x", value_int=1, value_float=2.0), constant("x", other=1), constant("")):
-        assert code_of(partial(weights.onnx_tensors, model_of([], [node]), tmp_path)) == "onnx.invalid"
+        assert code_of(partial(onnx_weights.onnx_tensors, model_of([], [node]), tmp_path)) == "onnx.invalid"
 
 
 def test_names_are_unique_and_deterministic(tmp_path: Path) -> None:
@@ -470,17 +471,17 @@ def test_names_are_unique_and_deterministic(tmp_path: Path) -> None:
     taken.attribute.append(onnx.AttributeProto(name="value_int", ref_attr_name="p", type=onnx.AttributeProto.INT))
     function.node.append(taken)
     model.functions.append(function)
-    found = weights.onnx_constants(model, tmp_path)
+    found = onnx_weights.onnx_constants(model, tmp_path)
     assert [(c.key, c.scope, c.name, int(c.tensor.array())) for c in found] == [
         ("w", (), "w", 1), ("w.1", (), "w.1", 7), ("v", (), "v", 2),
         ("w.2", ("function 0",), "w", 8),
         ("w.3", ("0.else_branch",), "w", 4), ("w.4", ("0.then_branch",), "w", 3),
         ("v.1", ("0.then_branch", "0.else_branch"), "v", 6), ("w.5", ("0.then_branch", "0.else_branch"), "w", 5),
         ("v.2", ("0.then_branch", "0.then_branch"), "v", 6), ("w.6", ("0.then_branch", "0.then_branch"), "w", 5)]
-    assert weights.onnx_tensors(model, tmp_path) == {c.key: c.tensor for c in found}
+    assert onnx_weights.onnx_tensors(model, tmp_path) == {c.key: c.tensor for c in found}
     assert all(c.tensor.name == c.key for c in found)
     twice = model_of([weight("w", 1)], [constant("w", value_int=1)])
-    assert code_of(lambda: weights.onnx_tensors(twice, tmp_path)) == "onnx.redefined_name"
+    assert code_of(lambda: onnx_weights.onnx_tensors(twice, tmp_path)) == "onnx.redefined_name"
 
 
 def external(location: str | None = "data.bin", name: str = "w", **fields: str) -> TensorProto:
@@ -494,7 +495,7 @@ def external(location: str | None = "data.bin", name: str = "w", **fields: str) 
 def test_external_data_is_mapped(tmp_path: Path) -> None:
     data = np.arange(10, dtype=np.float32)
     data.tofile(tmp_path / "data.bin")
-    found = weights.onnx_tensors(model_of([
+    found = onnx_weights.onnx_tensors(model_of([
         external(name="a", offset="0", length="16"), external(name="b", offset="24"),
         external(name="c", offset="3", length="16"), external("./data.bin", name="d", length="16")]), tmp_path)
     assert all(mapped(tensor.array()) for tensor in found.values())
@@ -520,14 +521,14 @@ def test_external_data_is_confined_and_checked(tmp_path: Path) -> None:
     }
     for code, protos in cases.items():
         for proto in protos:
-            assert code_of(partial(weights.onnx_tensors, model_of([proto]), folder)) == code
-    assert code_of(lambda: weights.onnx_tensor(external())) == "onnx.invalid"
+            assert code_of(partial(onnx_weights.onnx_tensors, model_of([proto]), folder)) == code
+    assert code_of(lambda: onnx_weights.onnx_tensor(external())) == "onnx.invalid"
 
 
 def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
     protos = [external("a.bin", "a"), external("a.bin", "b"), external("b.bin", "c"), proto_of(), external("../x", "e")]
     with pytest.raises(IrcError) as caught:
-        weights.onnx_tensors(model_of(protos), tmp_path)
+        onnx_weights.onnx_tensors(model_of(protos), tmp_path)
     assert [d.code for d in caught.value.diagnostics] == [
         "onnx.external_missing", "onnx.external_missing", "onnx.invalid", "onnx.external_outside"]
 
@@ -539,13 +540,15 @@ def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
 def test_what_is_no_model_is_a_coded_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    assert code_of(lambda: weights.open_weights(path)) == "onnx.truncated"
-    assert code_of(lambda: weights.load_onnx(tmp_path / "none.onnx")) == "file.missing"
+    assert code_of(lambda: onnx_weights.read_weights(path)) == "onnx.truncated"
+    assert code_of(lambda: onnx_weights.load_onnx(tmp_path / "none.onnx")) == "file.missing"
 
 
 def test_a_model_file_with_external_data_opens(tmp_path: Path) -> None:
     array = np.arange(2000, dtype=np.float32)
     model = model_of([numpy_helper.from_array(array, "w")])
-    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="model.data", size_threshold=0)
-    found = weights.open_weights(tmp_path / "model.onnx", weights.file_digest(tmp_path / "model.onnx"))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    found = weights.open_weights(path, weights.file_digest(path), {".onnx": onnx_weights.read_weights})
     assert found == {"w": Tensor.of(array, name="w")} and mapped(found["w"].array())
+    assert code_of(lambda: weights.open_weights(path)) == "weights.format"  # who does not bring the reader

@@ -24,7 +24,8 @@ def load(path: Path) -> Module:
     Raises `file.*`, `onnx.*` and `type.*` errors; `onnx.unsupported` lists all that cannot be read.
     """
     from irc.frontends.onnx.importer import import_model
-    from irc.weights import file_digest, load_onnx
+    from irc.frontends.onnx.weights import load_onnx
+    from irc.weights import file_digest
 
     module = import_model(load_onnx(path), path.parent, path.name)
     module.source, module.source_digest = path.name, file_digest(path)

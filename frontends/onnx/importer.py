@@ -34,11 +34,12 @@ from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, Scope, Unsupported, normal_domain
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
+from irc.frontends.onnx.weights import OnnxConstant, onnx_constants, onnx_tensor
 from irc.ir import Block, Function, Module, Operation, Value, rename
 from irc.op import Builder, const, return_
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.types import TensorType
-from irc.weights import INLINE_LIMIT, OnnxConstant, Tensor, onnx_constants, onnx_tensor
+from irc.weights import INLINE_LIMIT, Tensor
 
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
 TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization])

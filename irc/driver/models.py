@@ -13,7 +13,7 @@ from typing import Any
 
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
-from irc.driver.text_files import decoded, leave_reproducer, load_text
+from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Module
 from irc.pass_manager import Numerics, Pass, PassContext, parse_pipeline
 from irc.user_code import blaming, is_reference, load_user_module, load_user_object
@@ -141,7 +141,7 @@ def _read(source: Source) -> Module:
     if text == "-":
         from irc.parser import parse
 
-        return parse(decoded(sys.stdin.buffer.read(), "standard input"))
+        return parse(decoded(sys.stdin.buffer.read(), "standard input"), readers=READERS)
     if is_reference(text):
         return _from_python(text)
     path = Path(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from irc import weights
@@ -11,6 +12,16 @@ from irc.dtypes import STRING
 from irc.ir import Attribute, Module
 from irc.printer import print_module
 from irc.weights import Tensor
+
+
+def read_onnx_weights(path: Path) -> Mapping[str, Tensor]:
+    """The constants of an ONNX file, on which a text may rest."""
+    from irc.frontends.onnx.weights import read_weights
+
+    return read_weights(path)
+
+
+READERS = {".onnx": read_onnx_weights}  # what opens weights for the parser, which knows no frontend
 
 
 def load_text(path: Path) -> Module:
@@ -23,7 +34,7 @@ def load_text(path: Path) -> Module:
         raise fail("file.missing", f"there is no file {path}") from None
     except OSError as error:
         raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-    return parse(decoded(content, str(path)), path)
+    return parse(decoded(content, str(path)), path, READERS)
 
 
 def decoded(content: bytes, source: str) -> str:
