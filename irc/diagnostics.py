@@ -1,9 +1,8 @@
 """Where a thing came from, what is wrong with it and what to do: locations, coded errors, the code table.
 
-A user's mistake never shows a traceback. Every error carries a code from the one table, `codes.md`; the
-code decides the exit status, and `irc explain CODE` prints its section. To raise one:
-`raise fail(code, message, at=location)`. Lines and columns count from 1; 0 says unknown. Only the standard
-library is imported: everything imports this. Layout and exit statuses: DESIGN.md, Diagnostics.
+A user's mistake never shows a traceback. Every error carries a code from the one table, `codes.md`; the code decides
+the exit status, and `irc explain CODE` prints its section. To raise one: `raise fail(code, message, at=location)`.
+Lines and columns count from 1; 0 says unknown. Only the standard library is imported: everything imports this.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SECTION = re.compile(r"## ([a-z_]+\.[a-z_]+)\n(.+) \(exit status ([0-9]+)\)\n(.+
 
 
 class Exit(IntEnum):
-    """What the process tells its caller (DESIGN.md, Diagnostics)."""
+    """What the process tells its caller."""
 
     FINE = 0
     DIFFERS = 1
@@ -142,10 +141,7 @@ class IrcError(Exception):
         return int(CODES[self.code].exit_code)
 
     def placed(self, at: Location = UNKNOWN, text: SourceSpan | None = None) -> IrcError:
-        """The same error with the place filled in where it is still missing.
-
-        A type rule knows what is wrong but not where; its caller (parser, verifier, frontend) does.
-        """
+        """The same error, placed by a caller that knows where (a type rule only knows what is wrong)."""
         return type(self)(
             replace(d, location=at if d.location == UNKNOWN else d.location, text=d.text or text)
             for d in self.diagnostics)
@@ -223,8 +219,8 @@ def _quoted(span: SourceSpan, paint: Callable[[str, str], str]) -> list[str]:
     if stop - left > CLIP:
         left = max(left, start - CLIP // 4)
         stop = min(stop, left + CLIP)
-    before, under, after = (printable(part) for part in (
-        source[left:start], source[start:stop], source[stop:left + CLIP]))
+    parts = source[left:start], source[start:stop], source[stop:left + CLIP]
+    before, under, after = map(printable, parts)
     opened = "..." if source[:left].strip() else ""
     closed = "..." if len(source) > left + CLIP else ""
     caret = paint("^" * max(_width(under), 1), "1;31") + (f" {_indented(span.label)}" if span.label else "")
