@@ -169,7 +169,8 @@ class Extents:
             ends = (self.numbers([first]), self.numbers([last]))
             return source.name if is_whole else self.node("Slice", source.name, *ends)
         name = source.name if source.has_shape else self.node("Cast", source.name, to=I8.onnx)
-        return self.node("Shape", name, **({} if is_whole else {"start": first, "end": last}))
+        part: dict[str, Any] = {} if is_whole else {"start": first, "end": last}
+        return self.node("Shape", name, **part)
 
     def _remembered(self, wanted: tuple[Dim, ...], make: Any) -> str:
         made = self._made(wanted)
