@@ -20,8 +20,9 @@ import pytest
 
 pytest.importorskip("triton")
 
+import irc
 from irc import dtypes, interpreter, ops
-from irc.backends.triton import emit
+from irc.backends.triton import PIPELINE, emit
 from irc.diagnostics import IrcError
 from irc.ir import Value
 from tests import triton_harness as harness
@@ -36,6 +37,14 @@ class Case:
     types: tuple[str, ...]
     sizes: dict[str, int] = field(default_factory=dict)
     tolerance: float = 1e-6
+
+
+def scalar_conditions(x: Value, y: Value, z: Value) -> tuple[Value, ...]:
+    first, second, third = ops.less(x, 0.0), ops.greater(y, 0.0), ops.less(z, 0.5)
+    return (
+        ops.bitwise_and(first, third), ops.bitwise_or(third, second), ops.bitwise_xor(second, third),
+        ops.bitwise_and(third, ops.bitwise_not(ops.bitwise_or(first, second))),
+    )  # fmt: skip
 
 
 def rope(x: Value, cosine: Value, sine: Value) -> Value:
@@ -83,6 +92,8 @@ STRUCTURES = [
     Case("add_bias", lambda x, b: ops.relu(ops.add(x, b)), ("f32[B, S, 65]", "f32[65]")),
     Case("add_scalar", lambda x: ops.mul(ops.add(x, 1.0), 0.5), ("f32[3, 5]",)),
     Case("scalar", lambda x: ops.add(x, 1.0), ("f32[]",)),
+    Case("scalar_conditions", scalar_conditions, ("f32[]", "f32[1]", "f32[S]")),
+    Case("scalar_powers", lambda x, y: (ops.pow_(x, y), ops.pow_(y, x)), ("f32[1]", "f32[S]")),
     Case("outer", lambda x, y: ops.mul(x, y), ("f32[B, 1]", "f32[1, 33]")),
     Case("broadcast_rows", lambda x, y: ops.add(x, y), ("f32[B, 7, 40]", "f32[B, 1, 40]")),
     Case("transpose", lambda x: ops.add(ops.transpose(x, permutation=(0, 2, 1)), 1.0), ("f32[3, 50, 70]",)),
@@ -340,6 +351,28 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env={**inherited, **environment}, check=False
     )
+
+
+NAMES = ["tl", "x_ptr", "launch", "host", "BLOCK_I", "lambda", "print", "a.b", "a_b", "net/a/b", "a/b", "v" * 200]
+
+
+@pytest.mark.parametrize("result", ["tanh", "w" * 200])
+def test_names_do_not_collide(result: str, tmp_path: Path) -> None:
+    """Every value has a name that means something in the text around it, or that shortens to that of another."""
+
+    def chain(*xs: Value) -> Value:
+        x = xs[0]
+        for name, y in zip(NAMES, xs, strict=True):
+            x = ops.softmax(ops.add(x, y), axis=0, name=f"{name}:0")
+        return ops.tanh(x, name=result)
+
+    module = irc.trace(chain, *["f32[tl]"] * len(NAMES))
+    for argument, name in zip(module.main.arguments, NAMES, strict=True):
+        argument.name = name
+    for fused in (irc.opt(module, PIPELINE), module):
+        run = harness.run(fused, folder=tmp_path / "artefact", fuse=False)
+        for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(found, expected) < 1e-6
 
 
 def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from irc import dims
 from irc.backends.triton import pointwise
+from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.source import KernelSource, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain
 from irc.diagnostics import Diagnostic, IrcError
@@ -91,7 +92,7 @@ class _ProgramWriter:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.program = Program()
-        self.kernel_names = Names({"triton", "tl"})
+        self.kernel_names = Names({"triton", "tl", *helper_sources()})  # all stand in kernels.py
         self.function_names = Names({*BUILTINS, "main"})
         self.functions = {
             name: "main" if function is module.main else self.function_names.fresh(name, "function")

@@ -428,7 +428,8 @@ def wrapped(line: str) -> Iterator[str]:
         if line[position] == "," and depth == 0:
             parts.append(line[start:position].strip())
             start = position + 1
-    parts.append(line[start:-1].strip())
+    if last := line[start:-1].strip():  # a tuple of one ends in a comma
+        parts.append(last)
     yield line[: opening + 1]
     yield from (f"{indent}    {part}," for part in parts)
     yield f"{indent})"

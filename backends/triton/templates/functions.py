@@ -89,6 +89,7 @@ def multiply(x, y):
 @triton.jit
 def power(x, y):
     """x to the power of y, as C99 defines the edges."""
+    x, y = tl.broadcast(x, y)
     size = tl.abs(x)
     whole = tl.floor(y) == y
     odd = whole & (y - 2.0 * tl.floor(y * 0.5) == 1.0)
