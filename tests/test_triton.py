@@ -112,6 +112,8 @@ STRUCTURES = [
          {"B": 2, "P": 3, "S": 6}),
     Case("split", three_way_split, ("f32[4, 23]",)),
     Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
+    Case("iota_of_one", lambda x: ops.exp(ops.add(ops.slice_(x, starts=(0,), stops=(1,), steps=(1,)), ops.iota(
+        shape=(1,), axis=0, dtype=dtypes.F32))), ("f32[6]",)),
     Case("iota", positions, ("f32[3, N]",), {"N": 37}),
     Case("gather_rows", lambda x, i: ops.add(ops.gather(x, i, axis=0), 1.0), ("f32[50, 7]", "i64[4, S]")),
     Case("gather_columns", lambda x, i: ops.exp(ops.gather(x, i, axis=1)), ("f32[3, 50]", "i32[6]")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from irc import dtypes
 from irc.backends.triton.text import (
     AND,
@@ -22,7 +24,7 @@ from irc.backends.triton.text import (
     type_name,
 )
 from irc.dtypes import BOOL, F32, F64, DType
-from irc.kernel.dag import Apply, Constant, Node
+from irc.kernel.dag import Apply, Constant, Index, Node
 
 Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
 Writer = Callable[[Apply, Sequence[Code], Helper], Code]
@@ -180,7 +182,9 @@ def _select(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    source, to = node.operands[0].dtype, node.dtype
+    operand, source, to = node.operands[0], node.operands[0].dtype, node.dtype
+    if isinstance(operand, Index) and isinstance(operand.index, int):  # a literal has no method `to`
+        return number(np.asarray(operand.index).astype(to.numpy)[()], to)
     if to is BOOL:
         return binary("!=", COMPARE, operands[0], Code("0"))
     target = type_name(to)
