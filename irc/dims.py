@@ -652,7 +652,7 @@ def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
 
 def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     """The value of `d`; a DimError names what has no value, and sizes that do not broadcast."""
-    value = substitute(d, environment)
+    value: Dim = _replace(d, environment, _CONSTRUCTORS)
     if isinstance(value, Expr):
         raise DimError(f"no value is given for {free_atoms(value)[0]}")
     return value
