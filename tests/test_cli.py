@@ -17,6 +17,7 @@ import onnx
 import pytest
 
 import irc
+from irc.driver.models import Settings
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
 from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
@@ -300,6 +301,26 @@ module @same {{
         with np.load(folder / "out.npz") as arrays:
             assert arrays["y"].dtype == stored
             np.testing.assert_array_equal(arrays["y"], bits[::-1])
+
+
+def test_types_that_numpy_lacks_reach_onnx_runtime() -> None:
+    """Inputs that are returned as they are, and those that regions capture, too."""
+    module = parse("""irc text 1
+module @m {
+  func @main<S>(%c: bool[], %x: bf16[S], %y: f32[S]) -> (bf16[S], bf16[S], f32[S]) {
+    %r = if %c : f32[S] {
+      %a = cast %x {to = f32, saturate = true} : f32[S]
+      yield %a
+    } else {
+      yield %y
+    }
+    return %x, %x, %r
+  }
+}""")
+    x = np.array([1.5, 2.0, 3.0], ml_dtypes.bfloat16)
+    given = {"c": np.array(True), "x": x, "y": np.zeros(3, np.float32)}
+    for found in irc.run(module, given, backend="onnx", settings=Settings(target="cpu")).outputs.values():
+        assert found.tolist() == x.tolist()
 
 
 def test_arrays_may_be_called_anything(folder: Path) -> None:

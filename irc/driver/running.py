@@ -58,10 +58,12 @@ def run_compiled(
 ) -> tuple[Arrays, str]:
     """Run a module that has been through a backend's pipeline; returns the outputs and a label."""
     with reproducing(settings, module, f"emit-{backend}"):
-        return (run_onnx(module, inputs), "ONNX Runtime") if backend == "onnx" else run_triton(module, inputs)
+        if backend == "onnx":
+            return run_onnx(module, inputs, settings.targets[0] if settings.targets else None), "ONNX Runtime"
+        return run_triton(module, inputs)
 
 
-def run_onnx(module: Module, inputs: Mapping[str, Any]) -> Arrays:
+def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = None) -> Arrays:
     """Emit and run with ONNX Runtime, its optimizations on as users have them.
 
     Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
@@ -69,20 +71,23 @@ def run_onnx(module: Module, inputs: Mapping[str, Any]) -> Arrays:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    main = module.main
-    feeds = {name: inputs[name].astype(carrier(inputs[name].dtype), copy=False) for name in inputs}
+    main, emitter = module.main, find_backend("onnx")
+    chosen = None if target is None else emitter.Target(target)
+    given = [inputs[argument.name] for argument in main.arguments]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, too
     with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
         path = Path(temporary) / "model.onnx"
         if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in (*main.arguments, *main.returned)):
-            find_backend("onnx").save(module, path)
+            emitter.save(module, path, target=chosen)
         else:
-            model = with_carriers(find_backend("onnx").emit(module), module)
+            model = with_carriers(emitter.emit(module, target=chosen), module)
             path.write_bytes(model.SerializeToString())
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            results = session.run(None, feeds)
+            names = [entry.name for entry in session.get_inputs()]
+            carried = [array.astype(carrier(array.dtype), copy=False) for array in given]
+            results = session.run(None, dict(zip(names, carried, strict=True)))
         except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented,
                 runtime.RuntimeException) as error:  # fmt: skip
             raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
@@ -101,32 +106,25 @@ def carrier(dtype: Any) -> Any:
 
 
 def with_carriers(model: Any, module: Module) -> Any:
-    """An ONNX model with casts behind inputs and before outputs that arrays cannot carry; it keeps their names."""
+    """An ONNX model with casts behind inputs and before outputs that arrays cannot carry. Those get names of their
+    own, so that the names inside, subgraphs included, stay as they are."""
     from onnx import helper
 
     graph, before, after = model.graph, [], []
-    taken = {name for node in graph.node for name in (*node.input, *node.output)}
-
-    def other(name: str) -> str:
-        fresh = next(f"{name}.{number}" for number in itertools.count() if f"{name}.{number}" not in taken)
-        taken.add(fresh)
-        return fresh
-
-    renamed: dict[str, str] = {}
     infos, values = [*graph.input, *graph.output], [*module.main.arguments, *module.main.returned]
+    taken = {info.name for info in infos}.union(*((*node.input, *node.output) for node in graph.node))
     for position, (info, value) in enumerate(zip(infos, values, strict=True)):
         dtype = carrier(value.dtype.numpy)
         if dtype == value.dtype.numpy:
             continue
-        inner = renamed[info.name] = other(info.name)
+        inner, to = info.name, helper.np_dtype_to_tensor_dtype(dtype)
+        info.name = next(f"{inner}.{number}" for number in itertools.count() if f"{inner}.{number}" not in taken)
+        taken.add(info.name)
+        info.type.tensor_type.elem_type = to
         if position < len(graph.input):
             before.append(helper.make_node("Cast", [info.name], [inner], to=value.dtype.onnx))
         else:
-            after.append(helper.make_node("Cast", [inner], [info.name], to=helper.np_dtype_to_tensor_dtype(dtype)))
-        info.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(dtype)
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
+            after.append(helper.make_node("Cast", [inner], [info.name], to=to))
     nodes = [*before, *graph.node, *after]
     del graph.node[:]
     graph.node.extend(nodes)
