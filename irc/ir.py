@@ -522,6 +522,22 @@ def dominates(value: Value, operation: Operation) -> bool:
     return value.operation is None or value.operation._order < operation._order
 
 
+def mentioned_symbols(operation: Operation) -> Iterator[Symbol]:
+    """The symbols that an operation's types and attributes speak of, those of its regions' arguments included."""
+    arguments = [argument for region in operation.regions for argument in region.block.arguments]
+    for value in (*operation.results, *arguments):
+        yield from value.type.symbols()
+    waiting = list(operation.attributes.values())
+    while waiting:
+        attribute = waiting.pop()
+        if isinstance(attribute, dims.Expr):
+            yield from dims.free_symbols(attribute)
+        elif isinstance(attribute, Symbol):
+            yield attribute
+        elif isinstance(attribute, (tuple, dict)):
+            waiting += attribute.values() if isinstance(attribute, dict) else attribute
+
+
 # -- cloning ---------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
-from irc.ir import Block, Function, Operation, Value
+from irc.ir import Block, Function, Operation, Value, mentioned_symbols
 from irc.kernel import Bytes, Kernel, Refusal, count, derive
 from irc.pass_manager import Numerics
 from irc.user_code import blaming
@@ -370,8 +370,7 @@ class Dependencies:
             for inner in operation.walk():
                 made_by = [value.operation for value in inner.inputs]
                 needed.update((maker, None) for maker in made_by if maker in self.number)
-                for result in inner.results:
-                    needed.update((births[symbol], None) for symbol in result.type.symbols() if symbol in births)
+                needed.update((births[symbol], None) for symbol in mentioned_symbols(inner) if symbol in births)
             needed.pop(operation, None)
             direct = {s: None for need in needed for s in (self.sources[need] if is_free(need) else [need])}
             self.sources[operation] = list(direct)
@@ -442,9 +441,9 @@ def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependen
     for operation in dependencies.between(producer, consumer):
         group = dependencies.group.get(operation)
         if group is None:
-            between = f"{operation.name} %{operation.results[0].name}"
+            between = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
             message = f"{between} needs @{producer.name} and is needed by @{consumer.name}"
-            return Refusal("fuse.depends_on_own_store", "F1", message, (operation.results[0],))
+            return Refusal("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
         groups[group] = None
     return merge_groups(groups, proposer, dependencies.number)
 

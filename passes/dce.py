@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from irc.dims import Expr, Symbol, free_symbols
-from irc.ir import Block, Function, Module, Operation
+from irc.ir import Block, Function, Module, Operation, mentioned_symbols
 from irc.pass_manager import Pass, PassContext
 
 
@@ -41,7 +39,7 @@ def eliminate(function: Function) -> int:
             continue
         live.add(operation)
         pending += [value.operation for value in operation.inputs if value.operation is not None]
-        pending += [births[symbol] for symbol in _mentioned(operation) if symbol in births]
+        pending += [births[symbol] for symbol in mentioned_symbols(operation) if symbol in births]
         for region in operation.regions:
             pending += _roots(region.block)
         if operation.parent is not None:
@@ -52,27 +50,6 @@ def eliminate(function: Function) -> int:
 def _roots(block: Block) -> Iterator[Operation]:
     """What a block does whether or not its results are read."""
     return (operation for operation in block if operation.has_effect and operation.name != "bind")
-
-
-def _mentioned(operation: Operation) -> Iterable[Symbol]:
-    """The symbols that an operation's types and attributes speak of."""
-    for result in operation.results:
-        yield from result.type.symbols()
-    for attribute in operation.attributes.values():
-        yield from _symbols_of(attribute)
-    for region in operation.regions:
-        for argument in region.block.arguments:
-            yield from argument.type.symbols()
-
-
-def _symbols_of(attribute: Any) -> Iterable[Symbol]:
-    if isinstance(attribute, Expr):
-        yield from free_symbols(attribute)
-    elif isinstance(attribute, Symbol):
-        yield attribute
-    elif isinstance(attribute, (tuple, dict)):
-        for part in attribute.values() if isinstance(attribute, dict) else attribute:
-            yield from _symbols_of(part)
 
 
 def _sweep(function: Function, block: Block, live: set[Operation]) -> int:

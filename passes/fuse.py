@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irc.diagnostics import fail
-from irc.ir import Block, Cloner, Function, Module, Operation, Region
+from irc.ir import Block, Cloner, Function, Module, Operation, Region, mentioned_symbols
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
@@ -320,8 +320,8 @@ def sort_block(block: Block) -> None:
             for value in inner.inputs:
                 if value.operation in order and value.operation is not operation:
                     needs[operation].add(value.operation)
-            mentioned = [symbol for result in inner.results for symbol in result.type.symbols()]
-            needs[operation].update(births[s] for s in mentioned if s in births and births[s] is not operation)
+            born = (births[symbol] for symbol in mentioned_symbols(inner) if symbol in births)
+            needs[operation].update(maker for maker in born if maker is not operation)
         if operation.has_effect:
             if last_effect is not None:
                 needs[operation].add(last_effect)

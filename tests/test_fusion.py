@@ -629,3 +629,26 @@ def test_plan_and_text_do_not_depend_on_the_hash_seed() -> None:
         )
         texts.add(done.stdout)
     assert len(texts) == 1 and b"irc.plan/1" in texts.pop()
+
+
+def test_a_symbol_that_only_an_attribute_mentions_keeps_its_order() -> None:
+    """`dim {value = 2*u}` reads no value of the `bind` at which u is born, and still stands behind it (F1, sorting)."""
+    text = """irc text 1
+module @m {
+  func @main(%x: f32[4], %n: i64[]) -> (f32[4], i64[]) {
+    %0 = const 1 : i64[]
+    %k = add %n, %0 : i64[]
+    bind %k {symbol = ?u in (0, 100)}
+    %d = dim {value = 2*u} : i64[]
+    %e = add %d, %k : i64[]
+    %y = exp %x : f32[4]
+    return %y, %e
+  }
+}
+"""
+    module = parse(text)
+    inputs = {"x": np.arange(4, dtype=np.float32), "n": np.array(3)}
+    before = interpreter.run(module, inputs)
+    PassManager("fuse,dce", PassContext(), verify_each=True).run(module)
+    after = interpreter.run(module, inputs)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
