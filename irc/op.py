@@ -483,7 +483,13 @@ def trace(function: Callable[..., Any], *operand_types: str | TensorType, name: 
         symbols[symbol_name] = dims.symbol(symbol_name, low, high, multiple)
         return symbols[symbol_name]
 
-    parsed = [types.parse_type(t, lookup, declare) if isinstance(t, str) else t for t in operand_types]
+    def read(text: str) -> TensorType:
+        try:
+            return types.parse_type(text, lookup, declare)
+        except dims.DimError as error:
+            raise fail("dim.syntax", f"the type {text!r}: {error}") from None
+
+    parsed = [read(type_) if isinstance(type_, str) else type_ for type_ in operand_types]
     parameters = inspect.signature(function).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     traced = trace_function(name, function, parsed, names)

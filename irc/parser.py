@@ -351,8 +351,6 @@ class _Reader:
             declare = None if born is None else partial(self.declare, at, born)
             with self.blaming(at, "dim.syntax"):
                 type_ = types.parse_type(match.group(), self.current.find_symbol, declare)
-            if any(dims.bounds(dim)[1] < 0 for dim in type_.shape or ()):
-                raise self.error("dim.range", f"{type_} has a negative dim", at)
             read.append(type_)
         if "?" not in token:
             self.types_read[token] = read

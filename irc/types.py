@@ -140,7 +140,8 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     """Read a type as `format_type` writes it.
 
     `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be.
-    Raises `irc.dims.DimError` for a malformed dim and `type.dtype` for an unknown element type.
+    Raises `irc.dims.DimError` for a malformed dim, `dim.range` for a negative one and `type.dtype` for an unknown
+    element type.
     """
     dtype_name, bracket, rest = text.strip().partition("[")
     dtype = by_name(dtype_name.strip())
@@ -159,6 +160,8 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
             shape.append(parse_birth(part, declare).expr)
         else:
             shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup))
+    if any(dims.bounds(dim)[1] < 0 for dim in shape):
+        raise fail("dim.range", f"{text.strip()} has a negative dim")
     return TensorType(dtype, shape)
 
 

@@ -16,6 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import irc
+from irc.diagnostics import IrcError
 from tests.command_line import TEXT, Result, irc_here, irc_process, model_proto
 
 OUTPUTS = ("out.onnx", "out.npz", "out.irc", "out.safetensors", "out.triton", "plan.json")
@@ -244,6 +246,16 @@ def test_mistakes_in_a_command(
     folder: Path, arguments: list[str], code: str, exit_code: int, words: list[str]
 ) -> None:
     refused(irc_here(*arguments, folder=folder), code, exit_code, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("f32[S", "dim.syntax"), ("f32[S+]", "dim.syntax"), ("f32[S//0]", "dim.syntax"), ("f32[?u]", "dim.syntax"),
+     ("f32[-3]", "dim.range"), ("float[3]", "type.dtype")],
+)  # fmt: skip
+def test_mistakes_in_a_type_to_trace(text: str, code: str) -> None:
+    with pytest.raises(IrcError, match=rf"\[{code}\]"):
+        irc.trace(lambda x: x, text)
 
 
 def test_a_plan_that_is_none(folder: Path) -> None:
