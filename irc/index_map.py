@@ -242,6 +242,8 @@ def _pull_concat(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
             index = coordinates[axis] - offset
             pieces.append(Piece(operand, _shifted(coordinates, axis, -offset), (Guard(index, size),)))
         offset = offset + size
+    if not pieces:
+        return (Piece(0, coordinates),)  # no element is ever asked for
     if len(pieces) == 1:
         return (Piece(pieces[0].operand, pieces[0].coordinates),)
     return tuple(pieces)

@@ -110,6 +110,7 @@ STRUCTURES = [
     Case("concat", lambda x, y: ops.mul(ops.concat(x, y, x, axis=1), 2.0), ("f32[B, 7]", "f32[B, 9]")),
     Case("concat_dynamic", lambda x, y: ops.exp(ops.concat(x, y, axis=1)), ("f32[B, P, 4]", "f32[B, S, 4]"),
          {"B": 2, "P": 3, "S": 6}),
+    Case("concat_of_nothing", lambda x: ops.reduce_sum(ops.exp(ops.concat(x, x, axis=1)), axes=(1,)), ("f32[3, 0]",)),
     Case("split", three_way_split, ("f32[4, 23]",)),
     Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
     Case("iota_of_one", lambda x: ops.exp(ops.add(ops.slice_(x, starts=(0,), stops=(1,), steps=(1,)), ops.iota(
