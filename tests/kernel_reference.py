@@ -32,7 +32,7 @@ def evaluate(kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Sy
 class _Evaluation:
     def __init__(self, kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Symbol, int]) -> None:
         self.kernel, self.inputs = kernel, inputs
-        self.axes = [axis.variable for axis in kernel.axes]
+        self.axes = [*kernel.parallel, *kernel.bound]
         self.sizes = dict(sizes)
         self.shape = tuple(dims.evaluate(axis.extent, sizes) for axis in self.axes)
         self.arrays: dict[Any, Any] = dict(sizes)
@@ -50,7 +50,7 @@ class _Evaluation:
         for store in self.kernel.stores:
             shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
             result = np.zeros(int(np.prod(shape)), store.buffer.dtype.numpy)
-            mask, places = self._access(store.address, store.guards, result.size)
+            mask, places = self._access(store.index, store.guards, result.size)
             space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in store.axes))
             mask, places = np.broadcast_to(mask, space), np.broadcast_to(places, space)
             written = np.bincount(places[mask], minlength=result.size)
@@ -98,13 +98,11 @@ class _Evaluation:
             body = np.broadcast_to(operands[0], space)
             return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True)
         assert isinstance(node, Apply)
-        if node.name == "round_to":
-            return operands[0].astype(node.attribute("to").numpy)
         return ops.lookup(node.name).evaluate(operands, dict(node.attributes))[0]
 
     def _load(self, load: Load) -> np.ndarray:
         buffer = np.asarray(self.inputs[load.buffer.name]).reshape(-1)
-        mask, places = self._access(load.address, load.guards, buffer.size)
+        mask, places = self._access(load.index, load.guards, buffer.size)
         held = buffer.astype(load.dtype.numpy)
         poison: Any = np.nan if load.dtype.is_float else load.dtype.name == "bool" or np.iinfo(held.dtype).min
         return np.where(mask, held[places] if held.size else poison, poison)

@@ -42,7 +42,7 @@ def analyse(kernel: Kernel) -> Masking:
     ragged = frozenset(columns.axes) if columns is not None and columns.masked and kernel.bound else frozenset()
     reductions = [node for node in nodes if isinstance(node, Reduce)] if ragged else []
     selects = [node for node in nodes if isinstance(node, Select)]
-    addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.operands)}
+    addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.reads)}
     fills: dict[Load, Any] = {node: zero(node.dtype) for node in nodes if isinstance(node, Load)}
     free = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses]
 
@@ -121,8 +121,8 @@ def applied(node: Node, operands: list[Any]) -> Any:
     """A node's value from those of its operands, by the op's own reference."""
     if isinstance(node, Constant):
         return node.value
-    if not isinstance(node, Apply) or node.name == "round_to":
-        return operands[0] if isinstance(node, Apply) else UNKNOWN
+    if not isinstance(node, Apply):
+        return UNKNOWN
     if node.name == "select" and operands[0] is not UNKNOWN and operands[0] is not FINITE:
         return operands[1] if operands[0] else operands[2]
     if node.name == "select" and all(is_finite(operand) for operand in operands[1:]):
@@ -168,7 +168,7 @@ def nan_sensitive(kernel: Kernel) -> frozenset[Reduce]:
     """The maxima and minima whose NaN would be lost: all but those of a softmax, whose sum is NaN as well."""
     users: dict[Node, list[Node]] = {}
     for node in kernel.nodes:
-        for operand in node.operands:
+        for operand in node.below:
             users.setdefault(operand, []).append(node)
     stored = {store.node for store in kernel.stores}
 

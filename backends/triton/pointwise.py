@@ -23,7 +23,7 @@ from irc.backends.triton.text import (
     number,
     type_name,
 )
-from irc.dtypes import BOOL, F32, F64, DType
+from irc.dtypes import BOOL, F64, DType
 from irc.kernel.dag import Apply, Constant, Index, Node
 
 Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
@@ -200,16 +200,12 @@ def _bitcast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     return method(operands[0], "to", type_name(node.dtype), "bitcast=True")
 
 
-def _round_to(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    return method(method(operands[0], "to", type_name(node.attribute("to"))), "to", type_name(F32))
-
-
 WRITERS: dict[str, Writer] = {
     "div": _div, "mod": _mod, "pow": _pow, "minimum": _extremum, "maximum": _extremum, "neg": _neg, "abs": _abs,
     "sign": _sign, "floor": _unless_integer("floor", True), "ceil": _unless_integer("ceil", True),
     "round": _unless_integer("round_half_even", False), "trunc": _unless_integer("truncate", False), "tan": _tan,
     "bitwise_not": _not, "shift_left": _shift("<<"), "shift_right": _shift(">>"), "is_nan": _is_nan,
-    "is_inf": _is_inf, "select": _select, "cast": _cast, "bitcast": _bitcast, "round_to": _round_to,
+    "is_inf": _is_inf, "select": _select, "cast": _cast, "bitcast": _bitcast,
 }  # fmt: skip
 
 __all__ = ["number", "writable", "write"]

@@ -202,7 +202,7 @@ class _Writer:
 
     def _contiguous(self, tile: Tile) -> bool:
         """Whether a tile axis is never multiplied, so that its indices need not be wide."""
-        addresses = [load.address for load in self.kernel.loads] + [store.address for store in self.kernel.stores]
+        addresses = [access.index for access in (*self.kernel.loads, *self.kernel.stores)]
         (axis, *others) = tile.axes
         return not others and all(unit_stride(index) is axis for index in addresses if axis in variables(index))
 
@@ -334,7 +334,7 @@ class _Writer:
         return method(code, "to", type_name(node.dtype))
 
     def _load(self, node: Load, masks: Counter[object]) -> None:
-        address = self._address(node.buffer, node.address, node.axes)
+        address = self._address(node.buffer, node.index, node.axes)
         mask = self._mask(Compute(node), node.axes, node.guards, masks)
         masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
         code = Code(f"tl.load({address}{masked})")
@@ -344,7 +344,7 @@ class _Writer:
 
     def _store(self, scope: Write, masks: Counter[object]) -> None:
         store = scope.store
-        address = self._address(store.buffer, store.address, store.axes)
+        address = self._address(store.buffer, store.index, store.axes)
         mask = self._mask(scope, store.axes, store.guards, masks)
         value = self.values[store.node].text
         self._line(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})")
@@ -450,16 +450,15 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
             for inner in scope.body:
                 count(inner, 2)
         elif isinstance(scope, Compute):
-            nodes += scope.node.operands
+            nodes += scope.node.below
             if isinstance(scope.node, Load):
-                nodes += scope.node.operands  # in the address and in its guard
+                nodes += scope.node.below  # in the address and in its guard
             if isinstance(scope.node, Apply) and scope.node.name in REPEATED:
                 nodes += scope.node.operands
         elif isinstance(scope, (Accumulate, Finish)):
             nodes += scope.reduce.operands
         else:
-            guards = [guard.index for guard in scope.store.guards]
-            nodes += [scope.store.node, *indirect_nodes((scope.store.address, *guards))]
+            nodes += scope.store.below
         for node in nodes:
             uses[node] += weight
 

@@ -1,9 +1,9 @@
 """Kernels: what one launch computes, as a scalar DAG over named axes.
 
-    kernel = derive(members)                   # raises Refusal; kernel.name is that of its last stored value
+    kernel = derive(members)                   # raises Refusal
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
     kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
-    kernel.axes                                # Axis(variable, extent, reduced)
+    kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
     kernel.symbols                             # run-time dims that it takes as arguments
     kernel.numerics                            # "exact", or "keeps_more_precision": a rounding to f16 is skipped
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
@@ -11,26 +11,25 @@
     kernel.nest                                # scopes that `count` and every emitter walk
     count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
 
-`derive(members, *, outputs=None, numerics="keeps_more_precision", recompute=False)`: `members` are operations of
-one block, in any order: pointwise, view and reduction primitives, `gather`, scalar constants, and named operations
-whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside
-the group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included, in
-order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again.
+`derive(members, *, outputs=None, recompute=False)`: `members` are operations of one block, in any order: pointwise,
+view and reduction primitives, `gather`, scalar constants, and named operations whose bodies are made of these (they
+are traced through `definition.body`). Inputs are operands defined outside the group; `outputs`, unless given, are the
+results used by an operation outside of it, a terminator included, in order of the members: so the operations of a
+`kernel` region (less its `yield`) give the same kernel again.
 
 `Refusal(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception, with a tuple of what
 its message speaks of; it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
-`refusal.error(location)` makes the IrcError for a person. A `derive` costs about a millisecond; planners may
-cache it by the structure of the group.
+`refusal.error(location)` makes the IrcError for a person. A `derive` costs about a millisecond.
 """
 
 from __future__ import annotations
 
-from irc.kernel.derivation import Axis, Kernel, derive
+from irc.kernel.derivation import Kernel, derive
 from irc.kernel.schedule import Accumulate, Compute, Finish, Loop, Schedule, Scope, Tile, Write
 from irc.kernel.steps import Refusal
 from irc.kernel.traffic import Bytes, count
 
 __all__ = [
-    "Accumulate", "Axis", "Bytes", "Compute", "Finish", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile",
+    "Accumulate", "Bytes", "Compute", "Finish", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile",
     "Write", "count", "derive",
 ]  # fmt: skip

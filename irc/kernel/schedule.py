@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, permutations
 
 from irc import dims
 from irc.dims import Dim, Expr, Variable
-from irc.kernel.dag import Load, Node, Reduce, Store, expressions, indirect_nodes, substituted, walk
+from irc.kernel.dag import Load, Node, Reduce, Store, substituted, walk
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
 WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
@@ -25,20 +26,24 @@ STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: th
 SIDE = 64  # of a tile between two contiguous axes
 NARROW = 32  # columns that are too few for a tile axis of their own
 
+Axes = tuple[Variable, ...]
+
+_CACHED = 1 << 14
+
 
 @dataclass(frozen=True)
 class Tile:
     """A tile axis: the flattened `axes`, in blocks of `block` elements, or 0 for all of them in one block."""
 
     name: str
-    axes: tuple[Variable, ...]
+    axes: Axes
     block: int
     looped: bool = False
     whole: bool = False  # one block holds the extent, rounded up to a power of two
 
     @property
     def extent(self) -> Dim:
-        return dims.product(axis.extent for axis in self.axes)
+        return size_of(self.axes)
 
     def size(self, extent: int) -> int:
         """The block for a run-time extent."""
@@ -121,37 +126,43 @@ def next_power_of_two(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
 
 
-def power_of_two_in(number: int) -> int:
-    """The largest power of two that divides a number."""
-    return number & -number
+def size_of(axes: Axes) -> Dim:
+    return dims.product(axis.extent for axis in axes)
 
 
 # -- merging axes ----------------------------------------------------------------------------------------------
 
 
-def merge_axes(
-    stores: tuple[Store, ...], parallel: tuple[Variable, ...], bound: tuple[Variable, ...]
-) -> tuple[tuple[Store, ...], tuple[Variable, ...], tuple[Variable, ...]]:
-    """Make neighbours one axis where no index needs them apart: with `j` written as `f - J*i`, `i` must vanish."""
-    changed = True
-    while changed:
-        changed = False
-        pairs = [*permutations(parallel, 2), *pairwise(bound)]
-        for outer, inner in pairs:
-            fused = Variable(inner.name, dims.product((outer.extent, inner.extent)))
-            mapping: dict[Variable, Dim] = {inner: fused.expr - outer.expr * inner.extent}
-            if any(outer in dims.free_atoms(dims.substitute(index, mapping)) for index in set(expressions(stores))):
-                continue
-            merged_bound = replace_pair(bound, outer, inner, fused)
-            stores = substituted(stores, mapping, {bound: merged_bound})
-            parallel, bound = replace_pair(parallel, outer, inner, fused), merged_bound
-            changed = True
-            break
+def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Store, ...], Axes, Axes]:
+    """Make neighbours one axis where no index needs them apart."""
+    indices = {index for node in walk(stores) for index in node.indices}
+    for outer, inner in (*permutations(parallel, 2), *pairwise(bound)):
+        if all(joinable(index, outer, inner) for index in indices):
+            merged = [joined(axes, outer, inner) for axes in (parallel, bound)]
+            stores = substituted(stores, split(outer, inner), {bound: merged[1]})
+            return merge_axes(stores, *merged)
     return stores, parallel, bound
 
 
-def replace_pair(axes: tuple[Variable, ...], outer: Variable, inner: Variable, fused: Variable) -> tuple[Variable, ...]:
-    return tuple(fused if axis is inner else axis for axis in axes if axis is not outer)
+@lru_cache(_CACHED)
+def fused(outer: Variable, inner: Variable) -> Variable:
+    """The axis that runs over both: the same one in every kernel, as in `anchored`."""
+    return Variable(inner.name, outer.extent * inner.extent)
+
+
+def split(outer: Variable, inner: Variable) -> dict[Variable, Dim]:
+    """What the inner axis is where the fused one runs over both."""
+    return {inner: fused(outer, inner).expr - outer.expr * inner.extent}
+
+
+@lru_cache(_CACHED)
+def joinable(index: Dim, outer: Variable, inner: Variable) -> bool:
+    """Whether an index does not need two axes apart: with `j` written as `f - J*i`, `i` must vanish."""
+    return outer not in dims.free_atoms(dims.substitute(index, split(outer, inner)))
+
+
+def joined(axes: Axes, outer: Variable, inner: Variable) -> Axes:
+    return tuple(fused(outer, inner) if axis is inner else axis for axis in axes if axis is not outer)
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------
@@ -159,158 +170,117 @@ def replace_pair(axes: tuple[Variable, ...], outer: Variable, inner: Variable, f
 
 def unit_stride(address: Dim) -> Variable | None:
     """The axis along which neighbouring elements are neighbours in memory."""
-    if isinstance(address, Expr):
-        for monomial, coefficient in address.terms:
-            if coefficient == 1 and len(monomial) == 1 and monomial[0][1] == 1:
-                if isinstance(monomial[0][0], Variable):
-                    return monomial[0][0]
-    return None
+    terms = address.terms if isinstance(address, Expr) else ()
+    alone = [monomial[0] for monomial, coefficient in terms if coefficient == 1 and len(monomial) == 1]
+    return next((atom for atom, power in alone if power == 1 and isinstance(atom, Variable)), None)
 
 
-def make_schedule(stores: tuple[Store, ...], parallel: tuple[Variable, ...], bound: tuple[Variable, ...]) -> Schedule:
+def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Schedule:
     """Choose the frame and its blocks, and lay out the nest."""
+    loads = [node for node in walk(stores) if isinstance(node, Load)]
     if bound:
-        rows, columns = reduction_tiles(stores, parallel, bound)
+        rows, columns = reduction_tiles(loads, parallel, bound)
         return Schedule(rows, columns, tuple(looped_nest(stores, columns) if columns.looped else flat_nest(stores)))
     nest = tuple(flat_nest(stores))
-    column = column_axis(stores, parallel)
+    column = column_axis(loads, stores, parallel)
     if column is None:
-        return Schedule(flat_tile(parallel) if parallel else None, None, nest)
-    others = sorted_last(tuple(axis for axis in parallel if axis is not column), stores, column)
-    width, height = tile_side(column.extent), tile_side(dims.product(axis.extent for axis in others))
-    if all(unit_stride(load.address) in (column, None) for load in loads(stores)):
+        flat = Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None
+        return Schedule(flat, None, nest)
+    others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
+    width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
+    if all(unit_stride(load.index) in (column, None) for load in loads):
         width = flat_block(column.extent, TILE_ELEMENTS // 2)  # long rows rather than square tiles
         height = min(height, max(1, TILE_ELEMENTS // width))
     return Schedule(Tile("m", others, height), Tile("n", (column,), width), nest)
 
 
-def loads(stores: Iterable[Store]) -> list[Load]:
-    return [node for node in walk(store.node for store in stores) if isinstance(node, Load)]
-
-
-def column_axis(stores: Sequence[Store], parallel: Sequence[Variable]) -> Variable | None:
+def column_axis(loads: Sequence[Load], stores: Sequence[Store], parallel: Axes) -> Variable | None:
     """The axis that gets tile columns of its own: contiguous in the store, where another axis is contiguous in a
     load (a transposition) or a load does not vary over both (a bias, read once for all rows of a tile)."""
-    column = unit_stride(stores[0].address)
+    column = unit_stride(stores[0].index)
     if column is None or len(parallel) < 2 or (isinstance(column.extent, int) and column.extent < NARROW):
         return None
-    for load in loads(stores):
-        stride = unit_stride(load.address)
-        if stride not in (column, None) and column in load.axes:
-            return column
-        if load.axes and (column not in load.axes or load.axes == {column}):
+    for load in loads:
+        transposed = unit_stride(load.index) not in (column, None) and column in load.axes
+        if transposed or (load.axes and (column not in load.axes or load.axes == {column})):
             return column
     return None
 
 
-def sorted_last(rows: tuple[Variable, ...], stores: Iterable[Store], column: Variable) -> tuple[Variable, ...]:
+def sorted_last(rows: Axes, loads: Sequence[Load], column: Variable) -> Axes:
     """The rows with that axis last along which some load is contiguous, so that a block of rows reads neighbours."""
-    for load in loads(stores):
-        stride = unit_stride(load.address)
-        if stride in rows and column in load.axes:
-            return (*(axis for axis in rows if axis is not stride), *(axis for axis in rows if axis is stride))
-    return rows
+    strides = [unit_stride(load.index) for load in loads if column in load.axes]
+    last = next((stride for stride in strides if stride in rows), None)
+    return tuple(sorted(rows, key=lambda axis: axis is last))
 
 
-def flat_tile(axes: tuple[Variable, ...]) -> Tile:
-    return Tile("i", axes, flat_block(dims.product(axis.extent for axis in axes), FLAT_BLOCK))
+def covering(extent: Dim, most: int) -> int:
+    """The least power of two that covers the extent, or `most`."""
+    return min(next_power_of_two(extent), most) if isinstance(extent, int) else most
 
 
 def flat_block(extent: Dim, most: int) -> int:
     """The largest power of two that divides the extent if that is no small one, else one that covers it."""
-    divisor = power_of_two_in(dims.multiple_of(extent)) if extent != 0 else 1
-    if divisor >= 64:
-        return min(divisor, most)
-    return min(next_power_of_two(extent), most) if isinstance(extent, int) else most
+    known = dims.multiple_of(extent)
+    divisor = known & -known
+    return min(divisor, most) if divisor >= 64 else covering(extent, most)
 
 
-def tile_side(extent: Dim) -> int:
-    return min(SIDE, next_power_of_two(extent)) if isinstance(extent, int) else SIDE
-
-
-def reduction_tiles(
-    stores: tuple[Store, ...], parallel: tuple[Variable, ...], bound: tuple[Variable, ...]
-) -> tuple[Tile | None, Tile]:
-    extent = dims.product(axis.extent for axis in bound)
+def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple[Tile | None, Tile]:
+    extent = size_of(bound)
     most = dims.bounds(extent)[1]
     whole = most <= (WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN)
-    strided = any(unit_stride(load.address) in parallel for load in loads(stores) if load.axes & set(bound))
+    strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:
         whole, width = whole and width * 8 <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS) if whole else SIDE // 2
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
-    if not parallel:
-        return None, columns
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
-    rows = dims.product(axis.extent for axis in parallel)
-    height = min(height, SIDE, next_power_of_two(rows) if isinstance(rows, int) else height)
-    return Tile("m", parallel, height), columns
+    return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns
 
 
 # -- the nest --------------------------------------------------------------------------------------------------
 
 
-def flat_nest(stores: Iterable[Store]) -> Iterator[Scope]:
+def flat_nest(stores: tuple[Store, ...]) -> Iterator[Scope]:
     """Everything once: each value after its operands, each store as soon as its value is there."""
-    done: set[Node] = set()
-    for store in stores:
-        yield from computed(needed((store,)), done)
-        yield Write(store)
-
-
-def needed(stores: Iterable[Store]) -> Iterator[Node]:
-    """The nodes that stores need, those in the indices of addresses and guards too, operands first."""
-    for store in stores:
-        yield from walk((*index_roots((store,)), store.node))
-
-
-def index_roots(stores: Iterable[Store]) -> list[Node]:
-    """The nodes that the stores' addresses and guards read."""
-    indices = [index for store in stores for index in (store.address, *(guard.index for guard in store.guards))]
-    return list(indirect_nodes(indices))
-
-
-def computed(nodes: Iterable[Node], done: set[Node]) -> Iterator[Scope]:
-    for node in nodes:
-        if node not in done:
-            done.add(node)
-            yield Finish(node) if isinstance(node, Reduce) else Compute(node)
+    for node in walk(stores):
+        yield Write(node) if isinstance(node, Store) else Finish(node) if isinstance(node, Reduce) else Compute(node)
 
 
 def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
     """One loop for each level of reductions: a loop computes what varies over the columns anew."""
     axes = frozenset(columns.axes)
-    nodes = list(dict.fromkeys(needed(stores)))
     level: dict[Node, int] = {}
-    for node in nodes:
-        below = max((level[operand] for operand in node.operands), default=0)
-        level[node] = below + isinstance(node, Reduce)
-    varying = [store for store in stores if (store.axes | store.node.axes) & axes]
+    for node in walk(stores):
+        level[node] = max((level[other] for other in node.below), default=0) + isinstance(node, Reduce)
     done: set[Node] = set()
+
+    def unreduced(roots: Iterable[Node]) -> Iterator[Node]:
+        return walk(roots, through=lambda node: not isinstance(node, Reduce))
+
+    def fixed(nodes: Iterable[Node]) -> Iterator[Scope]:
+        """What does not vary over the columns is computed once, before the first loop that needs it."""
+        for node in nodes:
+            if node not in done and not node.axes & axes and not isinstance(node, Reduce):
+                done.add(node)
+                yield Compute(node)
+
     for current in range(max(level.values()) + 1):
-        steps = [node for node in nodes if isinstance(node, Reduce) and level[node] == current + 1]
-        writes = [store for store in varying if level[store.node] == current]
-        if not steps and not writes:
-            continue
-        roots = [*(step.operands[0] for step in steps), *index_roots(writes), *(store.node for store in writes)]
-        wanted = set(walk(roots, through=lambda node: not isinstance(node, Reduce)))
-        ordered = [node for node in nodes if node in wanted]
-        fixed = [node for node in ordered if not node.axes & axes and not isinstance(node, Reduce)]
-        yield from computed(fixed, done)
-        body: list[Scope] = []
-        inside: set[Node] = set()
-        for node in ordered:
-            if node.axes & axes and node not in inside:
-                inside.add(node)
-                body.append(Compute(node))
-            body.extend(Accumulate(step) for step in steps if step.operands[0] is node)
-            body.extend(Write(store) for store in writes if store.node is node)
-        yield Loop(columns, tuple(body))
-        for step in steps:
-            done.add(step)
-            yield Finish(step)
+        steps = [node for node in level if isinstance(node, Reduce) and level[node] == current + 1]
+        writes = [store for store in stores if store.axes & axes and level[store] == current]
+        if steps or writes:
+            wanted = set(unreduced(below for node in (*steps, *writes) for below in node.below))
+            ordered = [node for node in level if node in wanted]
+            yield from fixed(ordered)
+            body: list[Scope] = []
+            for node in ordered:
+                body += [Compute(node)] if node.axes & axes else []
+                body += [Accumulate(step) for step in steps if step.operands[0] is node]
+                body += [Write(store) for store in writes if store.node is node]
+            yield Loop(columns, tuple(body))
+            yield from map(Finish, steps)
     for store in stores:
-        if store not in varying:
-            roots = [*index_roots((store,)), store.node]
-            yield from computed(walk(roots, through=lambda node: not isinstance(node, Reduce)), done)
+        if not store.axes & axes:
+            yield from fixed(unreduced(store.below))
             yield Write(store)

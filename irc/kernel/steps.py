@@ -12,7 +12,7 @@ from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import F32, F64, DType
-from irc.index_map import VIEWS, View
+from irc.index_map import VIEWS, Coordinates, View
 from irc.ir import Operation, Value
 from irc.op import OperationDefinition
 from irc.types import TensorType
@@ -21,6 +21,7 @@ REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "
 ARGUMENT_REDUCTIONS = {"argmax": "max", "argmin": "min"}
 SOURCES = frozenset({"const", "iota", "dim"})
 INDEXING = frozenset({"gather", "gather_elements"})
+PRIMITIVES = VIEWS | REDUCTIONS.keys() | ARGUMENT_REDUCTIONS.keys() | SOURCES | INDEXING  # and all pointwise ones
 
 
 class Refusal(Exception):
@@ -28,17 +29,11 @@ class Refusal(Exception):
 
     def __init__(self, code: str, rule: str, message: str, values: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.code = code
-        self.rule = rule
-        self.message = message
-        self.values = tuple(values)
+        self.code, self.rule, self.message, self.values = code, rule, message, tuple(values)
 
     def error(self, location: Location) -> IrcError:
         """The refusal as an error, where a person demanded the kernel."""
         return fail(self.code, f"{self.rule}: {self.message}", at=location)
-
-    def __repr__(self) -> str:
-        return f"<{self.rule}: {self.message}>"
 
 
 @dataclass(eq=False)
@@ -52,11 +47,8 @@ class Slot:
     users: list[Step] = field(default_factory=list)
 
     @property
-    def shape(self) -> tuple[Any, ...]:
+    def shape(self) -> Coordinates:
         return self.type.dims
-
-    def __repr__(self) -> str:
-        return f"%{self.name}: {self.type}"
 
 
 @dataclass(eq=False)
@@ -65,16 +57,12 @@ class Step:
 
     definition: OperationDefinition
     attributes: Mapping[str, Any]
-    operands: list[Slot | None]
+    inputs: list[Slot]
     results: list[Slot]
 
     @property
     def name(self) -> str:
         return self.definition.name
-
-    @property
-    def inputs(self) -> list[Slot]:
-        return [operand for operand in self.operands if operand is not None]
 
     @property
     def is_view(self) -> bool:
@@ -92,14 +80,12 @@ class Step:
     @property
     def axes(self) -> frozenset[int]:
         """The axes that a reduction reduces."""
-        rank = len(self.inputs[0].shape)
         chosen = self.attributes["axes"] if "axes" in self.attributes else (self.attributes["axis"],)
-        return frozenset(axis % rank for axis in chosen)
+        return frozenset(axis % len(self.inputs[0].shape) for axis in chosen)
 
     def view(self, result: Slot) -> View:
-        types = tuple(operand.type for operand in self.inputs)
-        results = tuple(slot.type for slot in self.results)
-        return View(self.name, self.attributes, types, results, self.results.index(result))
+        operands, results = (tuple(slot.type for slot in slots) for slots in (self.inputs, self.results))
+        return View(self.name, self.attributes, operands, results, self.results.index(result))
 
 
 class Steps:
@@ -121,47 +107,42 @@ class Steps:
                 self.slots[value] = slot
 
     def _outer(self, value: Value | None) -> Slot | None:
-        if value is None:
-            return None
-        slot = self.slots.get(value)
-        if slot is None:
+        if value is not None and value not in self.slots:
             check_type(value.type, value.name)
-            slot = self.slots[value] = Slot(value.type, value.name, outside=value)
+            self.slots[value] = Slot(value.type, value.name, outside=value)
             self.inputs.append(value)
-        return slot
+        return None if value is None else self.slots[value]
 
     def _add(self, operation: Operation, operands: list[Slot | None]) -> list[Slot]:
         """Add one operation, or its body; returns the slots of its results."""
         definition = operation.definition
+        present = [operand for operand in operands if operand is not None]
         if definition.is_named:
             types = [None if operand is None else operand.type for operand in operands]
             body = definition.body(types, operation.attributes)
-            present = iter([operand for operand in operands if operand is not None])
-            inner: dict[Value, Slot] = {argument: next(present) for argument in body.arguments}
+            inner = dict(zip(body.arguments, present, strict=True))
             for step in body.block:
                 if not step.definition.is_terminator:
                     given = [None if operand is None else inner[operand] for operand in step.operands]
                     inner.update(zip(step.results, self._add(step, given), strict=True))
             return [inner[value] for value in body.returned]
         check_member(operation, definition)
-        results = [Slot(result.type, result.name) for result in operation.results]
-        made = Step(definition, operation.attributes, operands, results)
-        for slot in results:
-            check_type(slot.type, slot.name)
-            slot.producer = made
-        for slot in dict.fromkeys(made.inputs):
+        made = Step(definition, operation.attributes, present, [])
+        for result in operation.results:
+            check_type(result.type, result.name)
+            made.results.append(Slot(result.type, result.name, producer=made))
+        for slot in dict.fromkeys(present):
             slot.users.append(made)
         self.steps.append(made)
-        return results
+        return made.results
 
 
 def check_member(operation: Operation, definition: OperationDefinition) -> None:
     """Rule F2: each element of the results is a function of elements of the operands, found by index arithmetic."""
     name = definition.name
-    known = name in VIEWS or name in REDUCTIONS or name in ARGUMENT_REDUCTIONS or name in SOURCES or name in INDEXING
-    if definition.has_effect or operation.regions or not (known or definition.is_pointwise):
+    if definition.has_effect or operation.regions or not (name in PRIMITIVES or definition.is_pointwise):
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
-        raise Refusal("fuse.impure_member", "F2", f"{name} {kind}", tuple(operation.results))
+        raise Refusal("fuse.impure_member", "F2", f"{name} {kind}", operation.results)
     if name == "const":
         tensor = operation.attributes["value"]
         if tensor.size != 1 and not (tensor.name is None and tensor.is_splat()):

@@ -8,8 +8,9 @@ loaded data, or would take too long to enumerate, they are upper bounds and `exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,18 @@ from irc import dims
 from irc.dims import Dim, Expr, Symbol, Variable
 from irc.index_map import Guards
 from irc.ir import Value
-from irc.kernel.dag import Apply, Load, Node, guard_variables, indirect_nodes, variables
-from irc.kernel.schedule import Accumulate, Compute, Finish, Loop, Scope, Write
+from irc.kernel.dag import Apply, Load, Reduce, Store, indirect_nodes, variables
+from irc.kernel.schedule import Compute, Finish, Loop, Scope, Tile, Write
 
 if TYPE_CHECKING:
     from irc.kernel.derivation import Kernel
 
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
-FREE = frozenset({"cast", "bitcast", "select", "round_to"})  # no arithmetic
+FREE = frozenset({"cast", "bitcast", "select"})  # no arithmetic
+
+Sizes = tuple[tuple[Symbol, int], ...]
+
+_CACHED = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -51,24 +56,18 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
 class _Count:
     def __init__(self, kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str, int]) -> None:
         self.kernel = kernel
-        self.environment = environment
+        self.sizes: Sizes = tuple(environment.items())
         self.exact = True
-        self.extents = {tile.name: self._size(tile.extent) for tile in kernel.schedule.tiles}
-        self.grid: dict[str, int] = {}
+        self.grid: dict[Tile, int] = {}
         for tile in kernel.schedule.grid:
             block = blocks.get(tile.name) or tile.block
-            self.grid[tile.name] = -(-self.extents[tile.name] // block)
-        self.tile_of = {axis: tile for tile in kernel.schedule.tiles for axis in tile.axes}
+            self.grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
         self.loaded = 0
         self.flops = 0
 
-    def _size(self, dim: Dim) -> int:
-        size: int = dims.evaluate(dim, self.environment)
-        return size
-
     def bytes(self) -> Bytes:
         programs = prod(self.grid.values())
-        if any(extent == 0 for name, extent in self.extents.items() if name in self.grid):
+        if programs == 0:
             return Bytes(0, 0, 0, 0)
         for scope in self.kernel.nest:
             self._visit(scope)
@@ -78,126 +77,110 @@ class _Count:
         if isinstance(scope, Loop):
             for inner in scope.body:
                 self._visit(inner)
-        elif isinstance(scope, Compute) and isinstance(scope.node, Load):
-            load = scope.node
-            self.loaded += self._lanes(load.axes, load.guards) * load.buffer.dtype.itemsize
-        elif isinstance(scope, Write):
-            store = scope.store
-            self.loaded += self._lanes(store.axes, store.guards) * store.buffer.dtype.itemsize
-        elif isinstance(scope, (Compute, Accumulate, Finish)):
-            self.flops += self._operations(scope)
-
-    def _operations(self, scope: Compute | Accumulate | Finish) -> int:
-        node: Node = scope.node if isinstance(scope, Compute) else scope.reduce
-        if isinstance(scope, Compute):
-            counted = isinstance(node, Apply) and node.dtype.is_float and node.name not in FREE
-            return self._lanes(node.axes, ()) if counted else 0
-        looped = self.kernel.looped
-        if not node.dtype.is_float or (isinstance(scope, Finish) and looped):
-            return 0  # the lanes of the last tile are few beside the row
-        return self._lanes(node.axes | set(self.kernel.bound), ())
+            return
+        node = scope.store if isinstance(scope, Write) else scope.node if isinstance(scope, Compute) else scope.reduce
+        if isinstance(node, (Load, Store)):
+            self.loaded += self._lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
+        elif not node.dtype.is_float or (isinstance(scope, Finish) and self.kernel.looped):
+            return  # the lanes of the last tile are few beside the row
+        elif isinstance(node, Reduce):
+            self.flops += self._lanes(node.axes.union(self.kernel.bound), ())
+        elif isinstance(node, Apply) and node.name not in FREE:
+            self.flops += self._lanes(node.axes, ())
 
     def _lanes(self, axes: frozenset[Variable], guards: Guards) -> int:
         """Lanes of all programs that an access or operation which varies over `axes` takes under its guards.
 
         A tile axis that it does not vary over costs once for each of its blocks, not for each element.
         """
-        touched = [tile for tile in self.kernel.schedule.tiles if any(axis in axes for axis in tile.axes)]
-        repeats = prod(self.grid[tile.name] for tile in self.kernel.schedule.grid if tile not in touched)
-        return repeats * self._points([axis for tile in touched for axis in tile.axes], guards)
+        touched = [tile for tile in self.kernel.schedule.tiles if not axes.isdisjoint(tile.axes)]
+        repeats = prod(blocks for tile, blocks in self.grid.items() if tile not in touched)
+        return repeats * self._points(frozenset(axis for tile in touched for axis in tile.axes), guards)
 
-    def _points(self, axes: Sequence[Variable], guards: Guards) -> int:
-        """Points of the axes at which the guards hold."""
-        guarded = guard_variables(guards) & set(axes)
-        free: int = prod(self._size(axis.extent) for axis in axes if axis not in guarded)
-        inside = [axis for axis in axes if axis in guarded]
-        total: int = prod(self._size(axis.extent) for axis in inside)
-        if not guards:
-            return free * total
-        if total > ENUMERATED or any(indirect_nodes((guard.index,)) for guard in guards):
-            self.exact = False
-            return free * total
-        return free * int(np.count_nonzero(self._mask(self._grids(inside), guards, inside)))
-
-    def _grids(self, axes: Sequence[Variable]) -> dict[Any, Any]:
-        """An index array for each axis, shaped to broadcast against the others."""
-        arrays: dict[Any, Any] = dict(self.environment)
-        for position, axis in enumerate(axes):
-            shape = [1] * len(axes)
-            shape[position] = -1
-            arrays[axis] = np.arange(self._size(axis.extent), dtype=np.int64).reshape(shape)
-        return arrays
-
-    def _mask(self, arrays: Mapping[Any, Any], guards: Guards, axes: Sequence[Variable]) -> Any:
-        mask = np.ones([self._size(axis.extent) for axis in axes], dtype=bool)
-        for guard in guards:
-            index = dims.evaluate_array(guard.index, arrays)
-            mask &= (0 <= index) & (index < self._size(guard.extent))
-        return mask
-
-    # -- distinct elements -------------------------------------------------------------------------------------
+    def _points(self, axes: frozenset[Variable], guards: Guards) -> int:
+        number, exact = points(axes, guards, self.sizes)
+        self.exact &= exact
+        return number
 
     def _distinct(self) -> int:
-        accesses: dict[Value, list[tuple[Dim, Guards]]] = {}
+        accesses: dict[Value, dict[tuple[Dim, Guards], None]] = {}
         for load in self.kernel.loads:
-            accesses.setdefault(load.buffer, []).append((load.address, load.guards))
-        read: int = sum(
-            self._distinct_elements(buffer, found) * buffer.dtype.itemsize for buffer, found in accesses.items()
-        )
-        written: int = sum(self._size(output.type.elements) * output.dtype.itemsize for output in self.kernel.outputs)
-        return read + written
+            accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
+        total = 0
+        for buffer in (*accesses, *self.kernel.outputs):
+            number = dims.evaluate(buffer.type.elements, dict(self.sizes))
+            if buffer in accesses:
+                number, exact = distinct(number, tuple(accesses[buffer]), self.sizes)
+                self.exact &= exact
+            total += number * buffer.dtype.itemsize
+        return total
 
-    def _distinct_elements(self, buffer: Value, accesses: Iterable[tuple[Dim, Guards]]) -> int:
-        size = self._size(buffer.type.elements)
-        sizes = []
-        for address, guards in dict.fromkeys(accesses):
-            points = self._points(by_age(variables(address)), ())
-            if not guards and self._injective(address) and points >= size:
-                return size
-            sizes.append((address, guards, points))
-        if len(sizes) == 1 and self._injective(sizes[0][0]):
-            address, guards, _ = sizes[0]
-            if guard_variables(guards) <= variables(address):
-                return min(size, self._points(by_age(variables(address)), guards))
-        enumerable = size <= 8 * ENUMERATED and all(
-            points <= ENUMERATED and not indirect_nodes((address, *(guard.index for guard in guards)))
-            for address, guards, points in sizes
-        )
-        if not enumerable:
-            self.exact = False
-            return min(size, sum(points for _, _, points in sizes))
-        seen = np.zeros(size, dtype=bool)
-        for address, guards, _ in sizes:
-            axes = by_age(variables(address) | guard_variables(guards))
-            arrays = self._grids(axes)
-            mask = self._mask(arrays, guards, axes)
-            places = np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)
-            seen[places[mask]] = True
-        return int(np.count_nonzero(seen))
 
-    def _injective(self, address: Dim) -> bool:
-        """Whether different points have different addresses: a mixed-radix number in the axes."""
-        if not isinstance(address, Expr):
-            return True
-        places: list[tuple[int, int]] = []
-        for monomial, coefficient in address.terms:
-            axes = [atom for atom, _ in monomial if not isinstance(atom, Symbol)]
-            if not axes:
-                continue
-            if len(axes) > 1 or not isinstance(axes[0], Variable) or dict(monomial)[axes[0]] != 1:
+# What follows knows of no kernel, and is remembered: most of what a group reads it reads again as it grows. Each
+# function returns a number, and whether it is exact.
+
+
+@lru_cache(_CACHED)
+def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int, bool]:
+    """Points of the axes at which the guards hold."""
+    guarded = axes & variables(*(guard.index for guard in guards))
+    free, total = (prod(extent(axis, sizes) for axis in some) for some in (axes - guarded, guarded))
+    if total > ENUMERATED or indirect_nodes(guard.index for guard in guards):
+        return free * total, False
+    return free * int(np.count_nonzero(enumerated(guarded, guards, sizes)[1])), True
+
+
+@lru_cache(_CACHED)
+def distinct(size: int, accesses: tuple[tuple[Dim, Guards], ...], sizes: Sizes) -> tuple[int, bool]:
+    """Elements of a buffer of this size that some access reads."""
+    reached, enumerable = 0, size <= 8 * ENUMERATED
+    for address, guards in accesses:
+        number, _ = points(variables(address), (), sizes)
+        if not guards and number >= size and injective(address, sizes):
+            return size, True
+        reached += number
+        indices = (address, *(guard.index for guard in guards))
+        enumerable = enumerable and number <= ENUMERATED and not indirect_nodes(indices)
+    if len(accesses) == 1 and variables(*indices) == variables(address) and injective(address, sizes):
+        number, exact = points(variables(address), guards, sizes)
+        return min(size, number), exact
+    if not enumerable:
+        return min(size, reached), False
+    seen = np.zeros(size, dtype=bool)
+    for address, guards in accesses:
+        arrays, mask = enumerated(variables(address, *(guard.index for guard in guards)), guards, sizes)
+        seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
+    return int(np.count_nonzero(seen)), True
+
+
+def extent(axis: Variable, sizes: Sizes) -> int:
+    return dims.evaluate(axis.extent, dict(sizes))
+
+
+def enumerated(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[dict[Any, Any], Any]:
+    """An index array for each axis, shaped to broadcast against the others, and where the guards hold."""
+    extents = [extent(axis, sizes) for axis in axes]
+    arrays: dict[Any, Any] = {**dict(sizes), **dict(zip(axes, np.ix_(*map(np.arange, extents)), strict=True))}
+    mask = np.ones(extents, dtype=bool)
+    for guard in guards:
+        index = dims.evaluate_array(guard.index, arrays)
+        mask &= (0 <= index) & (index < dims.evaluate(guard.extent, dict(sizes)))
+    return arrays, mask
+
+
+def injective(address: Dim, sizes: Sizes) -> bool:
+    """Whether different points have different addresses: a mixed-radix number in the axes."""
+    places: list[tuple[int, int]] = []
+    for monomial, coefficient in address.terms if isinstance(address, Expr) else ():
+        others = [(atom, power) for atom, power in monomial if not isinstance(atom, Symbol)]
+        for atom, power in others:
+            if len(others) > 1 or power != 1 or not isinstance(atom, Variable):
                 return False
-            scale = coefficient * prod(
-                self.environment[atom] ** power for atom, power in monomial if isinstance(atom, Symbol)
-            )
-            places.append((abs(scale), self._size(axes[0].extent)))
-        reach = 1
-        for scale, extent in sorted(places):
-            if scale < reach:
-                return False
-            reach = scale * (extent - 1) + reach
-        return True
-
-
-def by_age(axes: Iterable[Variable]) -> list[Variable]:
-    """Axes in an order that does not depend on hashing."""
-    return sorted(axes, key=lambda axis: axis.serial)
+            scale = prod(dict(sizes)[atom] ** power for atom, power in monomial if isinstance(atom, Symbol))
+            places.append((abs(coefficient * scale), extent(atom, sizes)))
+    reach = 1
+    for scale, length in sorted(places):
+        if scale < reach:
+            return False
+        reach += scale * (length - 1)
+    return True
