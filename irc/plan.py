@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import CODES, IrcError, fail
 from irc.dims import Symbol
 from irc.ir import Block, Function, Operation, Value, mentioned_symbols
 from irc.kernel import Bytes, Kernel, Refusal, count, derive
@@ -32,53 +32,30 @@ FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iot
 MOST_POINTERS = 32
 DEFAULT_SIZE = 64
 
-# The legality rules, cited by number in code, messages and documents: code, room, statement. The room says where it is
-# decided: in the plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of
-# products, attention or donated buffers, which are not in kernels yet).
-RULES: dict[str, tuple[str, str, str]] = {
-    "F1": (
-        "fuse.depends_on_own_store",
-        "plan",
-        "A kernel reads nothing that depends on what it stores: groups form no cycle.",
-    ),
-    "F2": ("fuse.impure_member", "kernel", "Members are pure, computed point by point, and stand in one block."),
-    "F3": ("fuse.unstored_value", "plan", "Each value that is read outside of the kernel is stored by it."),
-    "F4": (
-        "fuse.unreached_root",
-        "kernel",
-        "The flood from the anchor reaches every root, one point for each element.",
-    ),
-    "F5": (
-        "fuse.two_contractions",
-        "later",
-        "One product; or siblings that share rows and contraction; or two joined by an online softmax.",
-    ),
-    "F6": (
-        "fuse.shared_reduction_axis",
-        "kernel",
-        "One reduced axis after flattening, over which its result does not vary.",
-    ),
-    "F7": (
-        "fuse.shared_iteration_space",
-        "construction",
-        "Each value's tile axes lie in its frame; other parallel axes are grid axes.",
-    ),
-    "F8": (
-        "fuse.tile_axes",
-        "later",
-        "One row and one column tile axis; each operand of a product varies over its side only.",
-    ),
-    "F9": ("fuse.attention_size", "later", "Attention: inner contraction and column axis are static and at most 256."),
-    "F10": ("fuse.recomputed_reduction", "kernel", "A product or reduction is computed once."),
-    "F11": ("fuse.donated_read", "later", "A donated buffer is read only at the point that is written."),
-    "F12": ("fuse.unproven_bounds", "construction", "Every index is proven in bounds, or guarded."),
-    "F13": ("fuse.numerics", "kernel", "The numerics class of every choice is one that the user allows."),
-    "F14": (
-        "fuse.resources",
-        "plan",
-        f"At most {MOST_POINTERS} pointers; launch grid and on-chip memory within limits.",
-    ),
+# The legality rules by number: the code, whose page (irc/codes.md) states the rule, and where it is decided: in the
+# plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of products,
+# attention or donated buffers, which are not in kernels yet).
+RULES: dict[str, tuple[str, str]] = {
+    "F1": ("fuse.depends_on_own_store", "plan"),
+    "F2": ("fuse.impure_member", "kernel"),
+    "F3": ("fuse.unstored_value", "plan"),
+    "F4": ("fuse.unreached_root", "kernel"),
+    "F5": ("fuse.two_contractions", "later"),
+    "F6": ("fuse.shared_reduction_axis", "kernel"),
+    "F7": ("fuse.shared_iteration_space", "construction"),
+    "F8": ("fuse.tile_axes", "later"),
+    "F9": ("fuse.attention_size", "later"),
+    "F10": ("fuse.recomputed_reduction", "kernel"),
+    "F11": ("fuse.donated_read", "later"),
+    "F12": ("fuse.unproven_bounds", "construction"),
+    "F13": ("fuse.numerics", "kernel"),
+    "F14": ("fuse.resources", "plan"),
 }
+
+
+def statement(rule: str) -> str:
+    """What a legality rule says, from the page of its code."""
+    return CODES[RULES[rule][0]].explanation.removeprefix(f"Rule {rule}: ")
 
 
 # -- groups and plans ------------------------------------------------------------------------------------------

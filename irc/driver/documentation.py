@@ -13,7 +13,7 @@ from irc.driver.explaining import explain_code
 from irc.driver.models import ALIASES, BACKENDS, find_backend
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import find_pass, pass_names
-from irc.plan import RULES
+from irc.plan import RULES, statement
 
 TOPICS = ("ops", "passes", "rules", "targets", "codes", "pipelines")
 
@@ -132,7 +132,7 @@ def list_passes() -> str:
 
 def list_rules() -> str:
     lines = ["legality of kernels (irc/plan.py, irc/kernel):"]
-    lines += [f"  {number:4} {statement}  [{code}]" for number, (code, _, statement) in RULES.items()]
+    lines += [f"  {number:4} {statement(number)}  [{code}]" for number, (code, _) in RULES.items()]
     lines += ["well-formed IR (irc/verifier.py):"]
     return "\n".join([*lines, *(f"  {number:4} {rule.statement}" for number, rule in verifier.RULES.items())])
 

@@ -23,19 +23,8 @@ from irc.plan import (
     is_free,
     legal,
     representative_sizes,
+    statement,
 )
-
-# What a person can do about each legality rule, where something can be done.
-REMEDIES = {
-    "F1": "move or fuse the operation in between, so that no path leads out of the kernel and back",
-    "F4": "put the reshape or transpose that breaks the flood after the group",
-    "F6": "reduce over neighboring axes, or flatten them with a reshape first",
-    "F7": "make the reduction the last step, or keep its result's axes",
-    "F10": "fuse the consumers of the reduction first, so that it runs once",
-    "F12": "declare a range for the symbol (func @main<N in [1, 4096]>), so that the index is proven in bounds",
-    "F13": "allow it with --numerics reassociates",
-    "F14": "split the group, or declare smaller ranges",
-}
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
@@ -58,11 +47,10 @@ def is_code(text: str) -> bool:
 
 
 def explain_code(text: str) -> str:
-    """The long text of a code; of a legality rule, its statement and its code's text."""
+    """The page of a code; of a legality rule, that of its code."""
     if text in RULES:
-        code, _, statement = RULES[text]
-        remedy = f"\ntry: {REMEDIES[text]}" if text in REMEDIES else ""
-        return f"{text}: {statement}{remedy}\n\n{diagnostics.explain(code)}"
+        code = RULES[text][0]
+        return diagnostics.explain(code).replace(f"{code}: {text}: ", f"{text}: [{code}] ", 1)
     return diagnostics.explain(text)
 
 
@@ -171,10 +159,8 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:
-        statement = RULES[refusal.rule][2] if refusal.rule in RULES else ""
-        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {statement})")
-        remedy = REMEDIES.get(refusal.rule)
-        code = refusal.code
+        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {statement(refusal.rule)})")
+        remedy, code = diagnostics.CODES[refusal.code].remedy, refusal.code
     else:
         assert isinstance(merged, Group)
         parts = list(dict.fromkeys(dependencies.group[member] for member in merged.members))
