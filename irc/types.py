@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from irc import dims
 from irc.diagnostics import fail
-from irc.dims import Dim, Symbol
+from irc.dims import Atom, Dim, Symbol
 from irc.dtypes import DType, by_name
 
 
@@ -71,7 +71,7 @@ class TensorType:
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(dtype, self.shape)
 
-    def substitute(self, mapping: Mapping[dims.Atom, Dim]) -> TensorType:
+    def substitute(self, mapping: Mapping[Atom, Dim]) -> TensorType:
         """Replace symbols in the shape."""
         if self.shape is None or self.is_static or not mapping:
             return self

@@ -235,7 +235,7 @@ def constant_to_the_right(operation: Operation) -> Value | None:
     if not _is_constant(x) or _is_constant(y):
         return None
     definition = operation.definition
-    return definition(y, x, **operation.attributes)  # type: ignore[operator]
+    return definition(y, x, **operation.attributes)
 
 
 constant_to_the_right.example(lambda x: add(1.5, x), "f32[3]")
@@ -341,7 +341,7 @@ def known_dims(operation: Operation) -> Value | None:
         return const(value=Tensor.of(found.astype(np.int64)))
     if operation.name == "dim":
         return None
-    extents: tuple[Dim, ...] = tuple(found.flat)
+    extents: tuple[Dim, ...] = tuple(found.ravel().tolist())
     return dim(value=extents if result.rank else extents[0])
 
 

@@ -24,7 +24,7 @@ class Legalize(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         expanded = 0
-        pending = [operation for operation in module.walk() if operation.definition.is_named]  # type: ignore[attr-defined]
+        pending = [operation for operation in module.walk() if operation.definition.is_named]
         pending.reverse()  # taken from the end: in program order, so that new values are numbered as they are read
         while pending:
             operation = pending.pop()
@@ -53,7 +53,7 @@ def expand(operation: Operation) -> list[Operation]:
     brought = []
     while first is not operation:
         assert first is not None
-        brought += [inner for inner in first.walk() if inner.definition.is_named]  # type: ignore[attr-defined]
+        brought += [inner for inner in first.walk() if inner.definition.is_named]
         first = first.next
     operation.replace(values)
     return brought

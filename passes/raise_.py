@@ -449,7 +449,7 @@ def raise_attention(root: Operation) -> str | None:
         if term is wanted:
             with Builder.before_operation(root, root.location.by("raise(attention)")):
                 key = transpose(k, permutation=(0, 1, 3, 2)) if product.name == "matmul" else k
-                result = attention(q, key, v, *([mask] if mask is not None else []), **attributes)
+                result = attention(q, key, v, *([mask] if mask is not None else []), **dict[str, Any](attributes))
             _put(root, result)
             return "attention"
     return None
@@ -524,11 +524,11 @@ def _leads_to_product(value: Value) -> bool:
 
 def _without_numbers(value: Value) -> Value:
     """A value before it was multiplied by numbers."""
-    while value.operation is not None and value.operation.name in ("mul", "div"):
-        x, y = value.operation.inputs
+    while (operation := value.operation) is not None and operation.name in ("mul", "div"):
+        x, y = operation.inputs
         if constant_of(y) is not None and x.type == value.type:
             value = x
-        elif constant_of(x) is not None and y.type == value.type and value.operation.name == "mul":
+        elif constant_of(x) is not None and y.type == value.type and operation.name == "mul":
             value = y
         else:
             break

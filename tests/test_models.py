@@ -15,9 +15,9 @@ from irc import interpreter
 from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_onnx, run_triton
+from irc.driver.text_files import save_text
 from irc.ir import Module, difference
 from irc.parser import parse
-from irc.driver.text_files import save_text
 from irc.verifier import verify
 from tests.models import FILES, model_inputs, model_path, reference_outputs, relative_error
 
