@@ -25,6 +25,7 @@ from irc import dtypes, interpreter, ops
 from irc.backends.triton import PIPELINE, emit
 from irc.diagnostics import IrcError
 from irc.ir import Value
+from irc.op import literal
 from tests import triton_harness as harness
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -45,6 +46,14 @@ def scalar_conditions(x: Value, y: Value, z: Value) -> tuple[Value, ...]:
         ops.bitwise_and(first, third), ops.bitwise_or(third, second), ops.bitwise_xor(second, third),
         ops.bitwise_and(third, ops.bitwise_not(ops.bitwise_or(first, second))),
     )  # fmt: skip
+
+
+def choice_of_numbers(x: Value) -> tuple[Value, ...]:
+    """Numbers as they are, whose types only the operation knows."""
+    below = ops.less(x, 0.5)
+    large = ops.select(below, literal(2**40, dtypes.I64), literal(2**31 - 1, dtypes.I64))
+    place = ops.argmax(ops.argmin(x, axis=1, keep_dims=True), axis=1)
+    return ops.select(below, literal(0.1, dtypes.F64), literal(0.3, dtypes.F64)), ops.add(large, 1), place
 
 
 def rope(x: Value, cosine: Value, sine: Value) -> Value:
@@ -111,6 +120,7 @@ STRUCTURES = [
     Case("concat_dynamic", lambda x, y: ops.exp(ops.concat(x, y, axis=1)), ("f32[B, P, 4]", "f32[B, S, 4]"),
          {"B": 2, "P": 3, "S": 6}),
     Case("concat_of_nothing", lambda x: ops.reduce_sum(ops.exp(ops.concat(x, x, axis=1)), axes=(1,)), ("f32[3, 0]",)),
+    Case("choice_of_numbers", choice_of_numbers, ("f32[S, 1]",), tolerance=1e-12),
     Case("split", three_way_split, ("f32[4, 23]",)),
     Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
     Case("iota_of_one", lambda x: ops.exp(ops.add(ops.slice_(x, starts=(0,), stops=(1,), steps=(1,)), ops.iota(

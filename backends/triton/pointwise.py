@@ -23,7 +23,7 @@ from irc.backends.triton.text import (
     number,
     type_name,
 )
-from irc.dtypes import BOOL, F64, DType
+from irc.dtypes import BOOL, F32, F64, I32, DType
 from irc.kernel.dag import Apply, Constant, Index, Node
 
 Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
@@ -105,9 +105,23 @@ def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     return call(helper("power"), filled(base, operands[0]), filled(exponent, operands[1]))
 
 
+def is_literal(node: Node) -> bool:
+    """Whether its text is a number, which has no type of its own."""
+    return isinstance(node, Constant) or (isinstance(node, Index) and isinstance(node.index, int))
+
+
 def filled(node: Node, code: Code) -> Code:
     """A literal as a tensor, where a function needs one."""
-    return call("tl.full", "()", code, type_name(node.dtype)) if isinstance(node, Constant) else code
+    return call("tl.full", "()", code, type_name(node.dtype)) if is_literal(node) else code
+
+
+def choose(condition: Code | str, nodes: Sequence[Node], operands: Sequence[Code]) -> Code:
+    """The first operand where the condition holds, else the second. Of two numbers Triton would take the type for
+    one of 32 bits, whatever is meant."""
+    first, second = operands
+    if all(map(is_literal, nodes)) and nodes[0].dtype not in (F32, I32, BOOL):
+        first = filled(nodes[0], first)
+    return call("tl.where", condition, first, second)
 
 
 def _extremum(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
@@ -178,7 +192,7 @@ def _is_inf(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _select(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    return call("tl.where", *operands)
+    return choose(operands[0], node.operands[1:], operands[1:])
 
 
 def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:

@@ -306,6 +306,9 @@ class _Writer:
         if isinstance(node, Constant):
             self.values[node] = number(node.value, node.dtype)
             return
+        if isinstance(node, Index) and isinstance(node.index, int):
+            self.values[node] = number(node.index, node.dtype)
+            return
         code, fallback = self._expression(node)
         if uses[node] == 1 and len(code.text) <= INLINE_LENGTH:
             self.values[node] = code
@@ -321,13 +324,11 @@ class _Writer:
                 return operands[0], "value"
             tests = [test for guard in node.guards for test in self._guard(guard)]
             condition = tests[0].text if len(tests) == 1 else " & ".join(test.at(AND + 1) for test in tests)
-            return call("tl.where", condition, operands[0], operands[1]), "value"
+            return pointwise.choose(condition, node.operands[:2], operands[:2]), "value"
         assert isinstance(node, Apply)
         return pointwise.write(node, operands, self._helper), node.name
 
     def _index_value(self, node: Index) -> Code:
-        if isinstance(node.index, int):
-            return number(node.index, node.dtype)
         code = self.index.code(node.index)
         if not node.axes:
             return call("tl.cast", code, type_name(node.dtype))
