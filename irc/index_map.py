@@ -221,7 +221,9 @@ def _pull_concat(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
         index = index - size
     if not pieces:
         return (Piece(0, coordinates),)  # no element is ever asked for
-    return (replace(pieces[0], guards=()),) if len(pieces) == 1 else tuple(pieces)
+    if len(pieces) == 1:
+        return (replace(pieces[0], guards=()),)
+    return tuple(pieces) or (Piece(0, coordinates),)  # of nothing but empty operands, no element is ever asked for
 
 
 # -- push: from operands on to results -------------------------------------------------------------------------
