@@ -51,7 +51,9 @@ class _Evaluation:
             shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
             result = np.zeros(int(np.prod(shape)), store.buffer.dtype.numpy)
             mask, places = self._access(store.index, store.guards, result.size)
-            space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in store.axes))
+            # Lanes: every point of the grid, and of the columns for what varies over one of them.
+            lanes = [*self.kernel.parallel, *(self.kernel.bound if store.axes & set(self.kernel.bound) else ())]
+            space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in lanes))
             mask, places = np.broadcast_to(mask, space), np.broadcast_to(places, space)
             written = np.bincount(places[mask], minlength=result.size)
             assert (written == 1).all(), f"%{store.buffer.name}: elements are written {set(written)} times"

@@ -146,6 +146,20 @@ MUTATIONS = (
         "return True",
         fusion("repeated_elements"),
     ),
+    Mutation(
+        "stores: reduced axes are forgotten",
+        DERIVATION,
+        "axes = (*parallel, *bound) if own & set(bound) else parallel",
+        "axes = parallel",
+        fusion("spread"),
+    ),
+    Mutation(
+        "flood: a point that repeats an element",
+        FLOOD,
+        "return all(used.isdisjoint(variables(coordinate)) for coordinate in lost)",
+        "return True",
+        fusion("spread"),
+    ),
     # Legality.
     Mutation(
         "F1: the hull leaves out what is between",

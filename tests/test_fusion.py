@@ -516,6 +516,21 @@ def test_repeated_elements_are_no_points_of_the_flood() -> None:
     check_kernels(module, "greedy", {"x": np.arange(-3.0, 3.0)})
 
 
+SPREAD: list[Callable[[Value], Value]] = [
+    lambda y: ops.reduce_sum(ops.expand(y, shape=(2, 4, 6)), axes=(0, 1, 2)),
+    lambda y: ops.reduce_sum(ops.reshape(ops.expand(y, shape=(2, 4, 6)), shape=(48,)), axes=(0,)),
+    lambda y: ops.neg(ops.reshape(ops.expand(y, shape=(2, 4, 6)), shape=(48,))),
+    lambda y: ops.neg(ops.expand(y, shape=(2, 4, 6))),
+]
+
+
+@pytest.mark.parametrize("use", SPREAD)
+def test_what_is_spread_is_stored_once(use: Callable[[Value], Value]) -> None:
+    """An operand that is repeated along an axis of its kernel is stored at one point of that axis."""
+    module = trace(lambda x: (y := ops.exp(x), use(y)), "f64[4, 6]")
+    check_kernels(module, "greedy", arrays(module))
+
+
 def test_fold_does_not_blow_weights_up() -> None:
     table = Tensor.of(np.ones((100, 100), np.int8), dtypes.I8).renamed("weight")
     module = trace(lambda x: ops.add(x, ops.cast(const(value=table), to=dtypes.F32)), "f32[100, 100]")

@@ -97,7 +97,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute:
         node, axis = repeated
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
-    stores = tuple(written_once(store, parallel) for store in stores)
+    stores = tuple(written_once(store, parallel, bound) for store in stores)
     read = {node.buffer for node in walk(stores) if isinstance(node, Load)}
     inputs = tuple(value for value in steps.inputs if value in read)
     level = "keeps_more_precision" if trace.skipped_rounding else "exact"
@@ -124,7 +124,12 @@ def repeated_reduction(stores: Sequence[Store], parallel: Sequence[Variable]) ->
     return None
 
 
-def written_once(store: Store, parallel: Sequence[Variable]) -> Store:
-    """The store with a guard for each axis that it does not vary over: one point writes each element."""
-    guards = tuple(Guard(axis.expr, 1) for axis in parallel if axis not in variables(store.index))
+def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:
+    """The store with a guard for each axis that it does not vary over: one point writes each element.
+
+    Of the reduced axes that matters where it varies over others of them: what varies over none is written once a row.
+    """
+    own = variables(store.index)
+    axes = (*parallel, *bound) if own & set(bound) else parallel
+    guards = tuple(Guard(axis.expr, 1) for axis in axes if axis not in own)
     return replace(store, guards=(*store.guards, *guards))

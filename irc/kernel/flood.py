@@ -132,19 +132,21 @@ class Flood:
             return None
         keep, reduced = step.attributes["keep_dims"], step.axes
         parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
+        if not apart([c for gone, c in parts if not gone], [c for gone, c in parts if gone]):
+            return None
         return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone))
 
     def _backward(self, step: Step, result: Slot) -> None:
         """Operands whose every element has a point: a view may hand on only a part of its operand."""
         point = self.points[result]
-        if step.is_view and hands_on_each_once(step):
+        if step.is_view and hands_on_each_once(step, result, point):
             for piece in pull(step.view(result), point.coordinates):
                 if piece.operand < len(step.inputs):  # a pad without a value fills in zero, which is no operand
                     guards = (*point.guards, *piece.guards)
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
         elif step.definition.is_pointwise:
             for operand in step.inputs:
-                if known_broadcast(operand, result):
+                if known_broadcast(operand, result, point):
                     moved = spread(point.coordinates, result.shape, operand.shape)
                     self._reach(operand, Point(moved, point.guards))
 
@@ -172,18 +174,33 @@ class Flood:
         return Point(tuple(found), guards)
 
 
-def known_broadcast(operand: Slot, result: Slot) -> bool:
-    """Whether it is known of each dim of an operand if it is stretched."""
-    tail = result.shape[len(result.shape) - len(operand.shape) :]
-    return all(same(own, 1) or same(own, extent) for own, extent in zip(operand.shape, tail, strict=True))
+def known_broadcast(operand: Slot, result: Slot, point: Point) -> bool:
+    """Whether it is known of each dim of an operand if it is stretched, along axes that its other dims do not use."""
+    missing = len(result.shape) - len(operand.shape)
+    kept: list[Dim] = []
+    lost = list(point.coordinates[:missing])
+    for coordinate, own, extent in zip(point.coordinates[missing:], operand.shape, result.shape[missing:], strict=True):
+        if not same(own, 1) and not same(own, extent):
+            return False
+        (lost if same(own, 1) else kept).append(coordinate)
+    return apart(kept, lost)
 
 
-def hands_on_each_once(step: Step) -> bool:
+def apart(kept: Sequence[Dim], lost: Sequence[Dim]) -> bool:
+    """Whether coordinates that are left out share no axis with those that stay.
+
+    Otherwise one element would stand at several places along that axis, and be stored at each.
+    """
+    used = frozenset[Variable]().union(*map(variables, kept))
+    return all(used.isdisjoint(variables(coordinate)) for coordinate in lost)
+
+
+def hands_on_each_once(step: Step, result: Slot, point: Point) -> bool:
     """Whether a view hands on every element of its operand, and none to two places along one axis."""
     if step.name == "pad":
         return bool(step.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
     if step.name == "expand":
-        return known_broadcast(step.inputs[0], step.results[0])
+        return known_broadcast(step.inputs[0], result, point)
     return step.name not in ("slice", "split")
 
 
@@ -256,8 +273,7 @@ class Trace:
 
     def _pointwise(self, step: Step, slot: Slot, coordinates: Coordinates, guards: Guards) -> Node:
         operands = [
-            self.node(operand, spread(coordinates, slot.shape, operand.shape), guards)
-            for operand in step.inputs
+            self.node(operand, spread(coordinates, slot.shape, operand.shape), guards) for operand in step.inputs
         ]
         register = register_type(slot.type.dtype)
         if step.name == "cast" and operands[0].dtype is register:
