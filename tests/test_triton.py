@@ -56,6 +56,17 @@ def choice_of_numbers(x: Value) -> tuple[Value, ...]:
     return ops.select(below, literal(0.1, dtypes.F64), literal(0.3, dtypes.F64)), ops.add(large, 1), place
 
 
+def tiled_softmax(x: Value) -> tuple[Value, ...]:
+    y = ops.softmax(x, axis=1)
+    return ops.reduce_sum(ops.exp(x), axes=(1,)), ops.tile(y, repeats=(2, 3)), y
+
+
+def stretched_along_a_part_of_an_axis(x: Value, y: Value) -> tuple[Value, ...]:
+    rows, columns = x.shape
+    wide = ops.add(ops.reshape(ops.softmax(x, axis=1), shape=(rows, 1, columns)), y)
+    return ops.reshape(wide, shape=(rows, 5 * columns)), ops.exp(x)
+
+
 def rope(x: Value, cosine: Value, sine: Value) -> Value:
     left, right = ops.split(x, axis=2, sizes=(32, 32))
     turned = ops.concat(ops.neg(right), left, axis=2)
@@ -121,6 +132,11 @@ STRUCTURES = [
          {"B": 2, "P": 3, "S": 6}),
     Case("concat_of_nothing", lambda x: ops.reduce_sum(ops.exp(ops.concat(x, x, axis=1)), axes=(1,)), ("f32[3, 0]",)),
     Case("choice_of_numbers", choice_of_numbers, ("f32[S, 1]",), tolerance=1e-12),
+    Case("tile", lambda x: ops.tile(ops.softmax(x, axis=1), repeats=(1, 3)), ("f32[B, S]",)),
+    Case("tiled_softmax", tiled_softmax, ("f32[B, S]",)),
+    Case("stretched", stretched_along_a_part_of_an_axis, ("f32[B, S]", "f32[B, 5, S]")),
+    Case("expand_rows", lambda x: ops.reshape(ops.expand(ops.softmax(x, axis=1), shape=(3, *x.shape)), shape=(
+        3 * x.shape[0], x.shape[1])), ("f32[B, S]",)),
     Case("split", three_way_split, ("f32[4, 23]",)),
     Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
     Case("iota_of_one", lambda x: ops.exp(ops.add(ops.slice_(x, starts=(0,), stops=(1,), steps=(1,)), ops.iota(
