@@ -132,11 +132,6 @@ STRUCTURES = [
          {"B": 2, "P": 3, "S": 6}),
     Case("concat_of_nothing", lambda x: ops.reduce_sum(ops.exp(ops.concat(x, x, axis=1)), axes=(1,)), ("f32[3, 0]",)),
     Case("choice_of_numbers", choice_of_numbers, ("f32[S, 1]",), tolerance=1e-12),
-    Case("tile", lambda x: ops.tile(ops.softmax(x, axis=1), repeats=(1, 3)), ("f32[B, S]",)),
-    Case("tiled_softmax", tiled_softmax, ("f32[B, S]",)),
-    Case("stretched", stretched_along_a_part_of_an_axis, ("f32[B, S]", "f32[B, 5, S]")),
-    Case("expand_rows", lambda x: ops.reshape(ops.expand(ops.softmax(x, axis=1), shape=(3, *x.shape)), shape=(
-        3 * x.shape[0], x.shape[1])), ("f32[B, S]",)),
     Case("split", three_way_split, ("f32[4, 23]",)),
     Case("rope", rope, ("f32[2, S, 64]", "f32[S, 64]", "f32[S, 64]")),
     Case("iota_of_one", lambda x: ops.exp(ops.add(ops.slice_(x, starts=(0,), stops=(1,), steps=(1,)), ops.iota(
@@ -380,6 +375,23 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env={**inherited, **environment}, check=False
     )
+
+
+# Elements that stand at several places of one axis; whether that is one kernel is for the legality rules to say.
+SPREAD = [
+    Case("tile", lambda x: ops.tile(ops.softmax(x, axis=1), repeats=(1, 3)), ("f32[B, S]",)),
+    Case("tiled_softmax", tiled_softmax, ("f32[B, S]",)),
+    Case("stretched", stretched_along_a_part_of_an_axis, ("f32[B, S]", "f32[B, 5, S]")),
+    Case("expand_rows", lambda x: ops.reshape(ops.expand(ops.softmax(x, axis=1), shape=(3, *x.shape)), shape=(
+        3 * x.shape[0], x.shape[1])), ("f32[B, S]",)),
+]
+
+
+@pytest.mark.parametrize("case", SPREAD, ids=lambda case: case.name)
+def test_what_is_spread_is_reduced_and_stored_once(case: Case, tmp_path: Path) -> None:
+    run = harness.run(case.function, *case.types, folder=tmp_path / "model", sizes=case.sizes)
+    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(found, expected) < case.tolerance
 
 
 NAMES = ["tl", "x_ptr", "launch", "host", "BLOCK_I", "lambda", "print", "a.b", "a_b", "net/a/b", "a/b", "v" * 200]
