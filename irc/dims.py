@@ -26,6 +26,7 @@ import json
 import math
 import operator
 import re
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, cast
@@ -46,11 +47,7 @@ _serials = itertools.count()
 
 
 class DimError(ValueError):
-    """A dim that is malformed, impossible, or without a value. `column` is a 0-based offset into parsed text."""
-
-    def __init__(self, message: str, column: int | None = None) -> None:
-        super().__init__(message)
-        self.column = column
+    """A dim that is malformed, impossible, or without a value."""
 
 
 class Expr:
@@ -109,9 +106,8 @@ class _Atom:
 
     __slots__ = ("__weakref__", "args", "divisor", "interval", "key", "kind", "serial")
 
-    def _describe(
-        self, key: tuple[Any, ...], interval: tuple[int, int], divisor: int = 1, args: tuple[Dim, ...] = ()
-    ) -> None:
+    def _describe(self, key: tuple[Any, ...], interval: tuple[int, int], divisor: int = 1,
+                  args: tuple[Dim, ...] = ()) -> None:
         self.serial = next(_serials)
         self.key = (*key, self.serial)
         self.kind = str(key[1])
@@ -196,14 +192,10 @@ Term = tuple[Monomial, int]
 
 _indirects: WeakValueDictionary[tuple[Hashable, Dim, Dim], Indirect] = WeakValueDictionary()
 _functions: WeakValueDictionary[tuple[str, tuple[Dim, ...]], Function] = WeakValueDictionary()
-
-
 symbol = Symbol  # a new one, equal to no other; its `.expr` is it as a dim
 
 
-# --- Polynomials ------------------------------------------------------------------------------------------
-
-
+# --- Polynomials ---
 def _terms(d: Dim) -> tuple[Term, ...]:
     """The terms of a dim; of NumPy's integers too, and of nothing that is not whole."""
     if isinstance(d, Expr):
@@ -223,28 +215,18 @@ def _dim_key(d: Dim) -> tuple[Any, ...]:
     return 0, tuple((_monomial_key(monomial), coefficient) for monomial, coefficient in d.terms)
 
 
-def _multiply_monomials(left: Monomial, right: Monomial) -> Monomial:
+def _multiply(left: Monomial, right: Monomial, sign: int = 1) -> Monomial:
+    """`left * right`; with the sign -1 `left / right`, in which powers may be negative."""
     if not left or not right:
-        return left or right
+        return left or tuple((atom, sign * power) for atom, power in right)
     powers = dict(left)
     for atom, power in right:
-        powers[atom] = powers.get(atom, 0) + power
-    return tuple(sorted(powers.items(), key=lambda item: item[0].key))
-
-
-def _divide_monomials(left: Monomial, right: Monomial) -> Monomial | None:
-    """`left / right`, or None where that is no monomial."""
-    powers = dict(left)
-    for atom, power in right:
-        powers[atom] = powers.get(atom, 0) - power
-        if powers[atom] < 0:
-            return None
-    return tuple((atom, power) for atom, power in powers.items() if power)
+        powers[atom] = powers.get(atom, 0) + sign * power
+    return tuple(sorted(((atom, power) for atom, power in powers.items() if power), key=lambda item: item[0].key))
 
 
 def _without(monomial: Monomial, atom: Atom) -> Monomial:
-    """A monomial divided by an atom in it."""
-    return tuple((other, power - (other is atom)) for other, power in monomial if power > 1 or other is not atom)
+    return _multiply(monomial, ((atom, 1),), sign=-1)
 
 
 def _common_term(left: Term, right: Term) -> Term:
@@ -255,7 +237,7 @@ def _common_term(left: Term, right: Term) -> Term:
 
 
 def _products(left: Iterable[Term], right: Iterable[Term]) -> list[Term]:
-    return [(_multiply_monomials(m, n), count * factor) for (m, count), (n, factor) in itertools.product(left, right)]
+    return [(_multiply(m, n), count * factor) for (m, count), (n, factor) in itertools.product(left, right)]
 
 
 def _collect(terms: Iterable[Term], start: Iterable[Term] = ()) -> dict[Monomial, int]:
@@ -328,9 +310,7 @@ def total(dims: Iterable[Dim]) -> Dim:
     return sum(dims)
 
 
-# --- Intervals, divisors and proofs -----------------------------------------------------------------------
-
-
+# --- Intervals, divisors and proofs ---
 @lru_cache(_CACHED)
 def bounds(d: Dim) -> tuple[int, int]:
     """An interval, both ends inclusive, that holds every value of `d`; atoms are bounded, hence so are dims."""
@@ -441,9 +421,7 @@ def _ends(atom: Atom, upper: bool) -> list[tuple[Dim, ...]]:
     return [(x - d * floor_divide(x, d),), (d - 1 if upper else 0,)]
 
 
-# --- Division ---------------------------------------------------------------------------------------------
-
-
+# --- Division ---
 def floor_divide(a: Dim, b: Dim) -> Dim:
     """`a // b`, towards minus infinity. `b` is assumed not to be 0, but only simplified if it cannot be."""
     return _divide(a, b)[0]
@@ -511,10 +489,10 @@ def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     their own sign. A number also divides what it is known to divide: `(S + 1)//16` where 16 divides S."""
     leading, lead = _terms(b)[0]
     for monomial, coefficient in _terms(a):
-        others, count = _divide_monomials(monomial, leading), coefficient // lead
+        others, count = _multiply(monomial, leading, sign=-1), coefficient // lead
         if monomial and count < 0:
             count = -(-coefficient // lead)
-        quotient = _build({others: count}) if others is not None else 0
+        quotient = _build({others: count}) if all(power > 0 for _, power in others) else 0
         used = quotient * b
         if quotient == 0 and isinstance(b, int) and _term_divisor(monomial, coefficient) % b == 0:
             common = math.gcd(coefficient, b)
@@ -543,9 +521,7 @@ def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     return quotient, remainder
 
 
-# --- Minimum, maximum, broadcast --------------------------------------------------------------------------
-
-
+# --- Minimum, maximum, broadcast ---
 def minimum(*dims: Dim) -> Dim:
     """The least of `dims`, without those that are never less than another."""
     return _extremum("min", dims)
@@ -603,13 +579,10 @@ def _is_one_with(d: Dim, atom: Symbol) -> bool:
 
 
 _CONSTRUCTORS: dict[str, Callable[..., Dim]] = {
-    "//": floor_divide, "%": modulo, "min": minimum, "max": maximum, "bcast": broadcast,
-}  # fmt: skip
+    "//": floor_divide, "%": modulo, "min": minimum, "max": maximum, "bcast": broadcast}
 
 
-# --- Substitution and evaluation --------------------------------------------------------------------------
-
-
+# --- Substitution and evaluation ---
 def _atoms(d: Dim) -> Iterator[Atom]:
     """All atoms of `d`, functions and those inside them included."""
     for monomial, _ in _terms(d):
@@ -681,13 +654,11 @@ _ARRAY_FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# --- Text -------------------------------------------------------------------------------------------------
-
+# --- Text ---
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|\S""")
 _OPERATORS: dict[str, tuple[int, Callable[..., Dim]]] = {  # the higher number binds tighter
-    "+": (0, operator.add), "-": (0, operator.sub), "*": (1, operator.mul), "//": (1, floor_divide), "%": (1, modulo),
-}  # fmt: skip
+    "+": (0, operator.add), "-": (0, operator.sub), "*": (1, operator.mul), "//": (1, floor_divide), "%": (1, modulo)}
 _DEEPEST = 100
 
 
@@ -724,7 +695,7 @@ def _format_operand(d: Dim) -> str:
 
 
 def parse_dim(text: str, lookup: Callable[[str], Symbol | Variable]) -> Dim:
-    """Read a dim; `lookup` gives the symbol of a name. A DimError says at which column the text is wrong."""
+    """Read a dim; `lookup` gives the symbol of a name, or a KeyError. A DimError says what is wrong with the text."""
     parser = _Parser(text, lookup)
     result = parser.expression()
     parser.take("")
@@ -732,36 +703,31 @@ def parse_dim(text: str, lookup: Callable[[str], Symbol | Variable]) -> Dim:
 
 
 class _Parser:
-    """Precedence climbing: a method reads what comes next, `token` at `column`; at the end of the text it is empty."""
+    """Precedence climbing: each method reads from the front of the tokens, of which the last one is empty."""
 
     def __init__(self, text: str, lookup: Callable[[str], Symbol | Variable]) -> None:
-        self.tokens = iter([*((match.group(), match.start()) for match in _TOKEN.finditer(text)), ("", len(text))])
-        self.token, self.column = next(self.tokens)
+        self.tokens = deque([*_TOKEN.findall(text), ""])
         self.lookup = lookup
         self.depth = 0
 
     def take(self, wanted: str) -> None:
-        """Go on behind the wanted token."""
-        if self.token != wanted:
-            found = self.token or "the end"
-            raise DimError(f"expected {wanted or 'an operator'}, found {found}", self.column)
-        self.token, self.column = next(self.tokens, ("", self.column))
+        found = self.tokens.popleft()
+        if found != wanted:
+            raise DimError(f"expected {wanted or 'an operator'}, found {found or 'the end'}")
 
     def expression(self, loosest: int = 0) -> Dim:
         """Operands joined by operators that bind no looser than this."""
         result = self.operand()
-        while self.token in _OPERATORS and _OPERATORS[self.token][0] >= loosest:
-            column, (tightness, operation) = self.column, _OPERATORS[self.token]
-            self.take(self.token)
-            result = _at(column, operation, result, self.expression(tightness + 1))
+        while self.tokens[0] in _OPERATORS and _OPERATORS[self.tokens[0]][0] >= loosest:
+            tightness, operation = _OPERATORS[self.tokens.popleft()]
+            result = operation(result, self.expression(tightness + 1))
         return result
 
     def operand(self) -> Dim:
-        token, column = self.token, self.column
-        self.take(token)
+        token = self.tokens.popleft()
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise DimError("nested too deeply", column)
+            raise DimError("nested too deeply")
         if token == "-":
             result = -self.operand()
         elif token == "(":
@@ -770,17 +736,17 @@ class _Parser:
         elif token in ("min", "max", "bcast"):
             self.take("(")
             args = [self.expression()]
-            while self.token == ",":
+            while self.tokens[0] == ",":
                 self.take(",")
                 args.append(self.expression())
             self.take(")")
-            result = _at(column, _CONSTRUCTORS[token], *args)
-        elif token[:1].isdecimal():
+            result = _CONSTRUCTORS[token](*args)
+        elif token.isdecimal():
             result = int(token)
-        elif _NAME.fullmatch(token) or (token[:1] == '"' and len(token) > 1):
-            result = _at(column, self.symbol, token)
+        elif _NAME.fullmatch(token) or token[1:].endswith('"'):
+            result = self.symbol(token)
         else:
-            raise DimError(f"expected a dim, found {token or 'the end'}", column)
+            raise DimError(f"expected a dim, found {token or 'the end'}")
         self.depth -= 1
         return result
 
@@ -789,11 +755,5 @@ class _Parser:
             return self.lookup(json.loads(token) if token[0] == '"' else token).expr
         except KeyError:
             raise DimError(f"no symbol is named {token}") from None
-
-
-def _at(column: int, make: Callable[..., Dim], *args: Any) -> Dim:
-    """What `make` gives; what is wrong with it (also a bad escape in a name) is wrong at this column."""
-    try:
-        return make(*args)
-    except ValueError as error:
-        raise DimError(str(error), column) from None
+        except ValueError as error:  # a bad escape
+            raise DimError(str(error)) from None

@@ -393,31 +393,31 @@ def test_precedence_and_spaces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "message"),
+    ("text", "message"),
     [
-        ("", 0, "expected a dim, found the end"),
-        ("S +", 3, "found the end"),
-        ("S S", 2, "expected an operator, found S"),
-        ("(S", 2, "expected )"),
-        ("S)", 1, "found )"),
-        ("S $ 2", 2, "found $"),
-        ("2*Q", 2, "no symbol is named Q"),
-        ("min(S", 5, "expected )"),
-        ("min", 3, "expected ("),
-        ("S * min()", 8, "expected a dim"),
-        ("S + 4//0", 5, "division by zero"),
-        ("S + bcast(2, 3)", 4, "broadcast"),
-        ('S + "x', 4, 'found "'),
-        ('"\\q"', 0, "escape"),
-        ("S / 2", 2, "found /"),
-        ("(" * 5000, 100, "nested"),
-        ("-" * 5000, 100, "nested"),
+        ("", "expected a dim, found the end"),
+        ("S +", "found the end"),
+        ("S S", "expected an operator, found S"),
+        ("(S", "expected )"),
+        ("S)", "found )"),
+        ("S $ 2", "found $"),
+        ("2*Q", "no symbol is named Q"),
+        ("min(S", "expected )"),
+        ("min", "expected ("),
+        ("S * min()", "expected a dim"),
+        ("S + 4//0", "division by zero"),
+        ("S + bcast(2, 3)", "broadcast"),
+        ('S + "x', 'found "'),
+        ('"\\q"', "escape"),
+        ("S / 2", "found /"),
+        ("(" * 5000, "nested"),
+        ("-" * 5000, "nested"),
     ],
 )
-def test_wrong_text_names_its_column(text: str, column: int, message: str) -> None:
+def test_wrong_text_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(DimError) as caught:
         parse_dim(text, {"S": sole(s)}.__getitem__)
-    assert caught.value.column == column and message in str(caught.value)
+    assert message in str(caught.value)
 
 
 PROGRAM = """
