@@ -531,6 +531,19 @@ def test_what_is_spread_is_stored_once(use: Callable[[Value], Value]) -> None:
     check_kernels(module, "greedy", arrays(module))
 
 
+def test_a_reduction_of_every_other_row_knows_which_rows() -> None:
+    """Its result has a point at half of the rows only, and what reads it elsewhere computes it anew or apart."""
+
+    def program(x: Value) -> tuple[Value, ...]:
+        whole = ops.exp(x)
+        rows = ops.slice_(whole, starts=(1, 0), stops=(6, 6), steps=(2, 1))
+        totals = ops.reduce_sum(rows, axes=(1,), keep_dims=True)
+        return whole, ops.neg(rows), totals, ops.sub(rows, totals)
+
+    module = trace(program, "f64[6, 6]")
+    check_kernels(module, "greedy", arrays(module))
+
+
 def test_fold_does_not_blow_weights_up() -> None:
     table = Tensor.of(np.ones((100, 100), np.int8), dtypes.I8).renamed("weight")
     module = trace(lambda x: ops.add(x, ops.cast(const(value=table), to=dtypes.F32)), "f32[100, 100]")

@@ -132,9 +132,12 @@ class Flood:
             return None
         keep, reduced = step.attributes["keep_dims"], step.axes
         parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
-        if not apart([c for gone, c in parts if not gone], [c for gone, c in parts if gone]):
+        lost = [coordinate for gone, coordinate in parts if gone]
+        if not apart([coordinate for gone, coordinate in parts if not gone], lost):
             return None
-        return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone))
+        # Guards of the reduced axes end here; the others still say for which points there is a result.
+        guards = tuple(guard for guard in point.guards if variables(guard.index).isdisjoint(variables(*lost)))
+        return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone), guards)
 
     def _backward(self, step: Step, result: Slot) -> None:
         """Operands whose every element has a point: a view may hand on only a part of its operand."""
@@ -336,12 +339,14 @@ class Trace:
         """The argument of a reduction, the axes it is reduced over, and the guards that bound them."""
         argument = step.inputs[0]
         point, reached = self.flood.points.get(argument), self.flood.points.get(slot)
-        if point is not None and reached is not None and reached.coordinates == coordinates:
+        at_hand = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
+        if point is not None and reached is not None and at_hand:
             outer = {atom for coordinate in coordinates for atom in dims.free_atoms(coordinate)}
             reduced = [atom for axis in sorted(step.axes) for atom in dims.free_atoms(point.coordinates[axis])]
             bound = tuple(dict.fromkeys(atom for atom in reduced if isinstance(atom, Variable)))
             if outer.isdisjoint(bound):
-                return self.node(argument, point.coordinates, (*guards, *point.guards)), bound, point.guards
+                ended = tuple(guard for guard in point.guards if guard not in reached.guards)
+                return self.node(argument, point.coordinates, (*guards, *ended)), bound, ended
         # The flood did not give these coordinates: axes of its own, which reductions of equal extents share.
         extents = tuple(argument.shape[axis] for axis in sorted(step.axes) if not same(argument.shape[axis], 1))
         taken = variables(*coordinates)
