@@ -252,6 +252,7 @@ def test_integers(dtype: str, tmp_path: Path) -> None:
         results = [ops.lookup(name)(x, y) for name in binary] + [each(x, y) for each in signed]
         for rounding in ("trunc", "floor"):
             results += [ops.div(x, y, rounding=rounding), ops.mod(x, y, rounding=rounding)]
+            results += [ops.div(x, 3, rounding=rounding), ops.mod(x, int(limits.max), rounding=rounding)]
         return (*results, ops.bitwise_not(x), ops.cast(x, to=dtypes.F32), ops.cast(x, to=dtypes.I8))
 
     check(run_on(tmp_path, function, left, right), 1e-6)

@@ -81,14 +81,19 @@ def _div(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if node.dtype.is_float:
         return binary("/", PRODUCT, operands[0], operands[1])
     floor = "True" if node.attribute("rounding") == "floor" and node.dtype.is_signed else "False"
-    return call(helper("divide_integers"), *operands, floor)
+    return call(helper("divide_integers"), *typed(node, operands), floor)
 
 
 def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     floor = node.attribute("rounding") == "floor" and node.dtype.is_signed
     if node.dtype.is_float:
         return call(helper("floor_mod"), *operands) if floor else binary("%", PRODUCT, operands[0], operands[1])
-    return call(helper("integer_mod"), *operands, "True" if floor else "False")
+    return call(helper("integer_mod"), *typed(node, operands), "True" if floor else "False")
+
+
+def typed(node: Apply, operands: Sequence[Code]) -> Sequence[Code]:
+    """The operands of a division. Triton takes numbers for signed, and divides only what agrees in that."""
+    return operands if node.dtype.is_signed else list(map(filled, node.operands, operands))
 
 
 def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
