@@ -1112,6 +1112,12 @@ def test_average_pool_with_ceil_mode() -> None:
     assert_close(result, F.avg_pool1d(torch.from_numpy(x), 3, 2, 1, True, True).numpy(), 1e-6)
 
 
+def test_sizes_beyond_an_integer_type_wrap_like_sums() -> None:
+    x = np.ones((2, 300), np.int8)
+    for symbolic in (False, True):
+        assert evaluate("reduce_mean", [x], {"axes": (1,)}, symbolic=symbolic)[0].tolist() == [1, 1]
+
+
 def test_large_values_do_not_overflow() -> None:
     x = np.array([[500.0, 1000.0, -1000.0]], np.float32)
     assert np.array_equal(evaluate("softmax", [x], {})[0], np.array([[0, 1, 0]], np.float32))

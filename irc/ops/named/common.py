@@ -13,11 +13,13 @@ from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import DType, accumulator_of
 from irc.ir import Value
-from irc.op import literal
+from irc.op import const
 from irc.ops.control import dim
+from irc.ops.numerics import narrow
 from irc.ops.pointwise import cast
 from irc.ops.view import expand, reshape
 from irc.types import TensorType
+from irc.weights import Tensor
 
 
 def convert(x: Value, dtype: DType) -> Value:
@@ -31,9 +33,13 @@ def widen(x: Value) -> Value:
 
 
 def number(size: Dim, dtype: DType) -> Value:
-    """A size as a scalar: a constant where it is static, otherwise taken from the shapes at run time."""
+    """A size as a scalar: a constant where it is static, otherwise taken from the shapes at run time.
+
+    Integers that are too narrow for it keep its low bits, as they do of the sums that such sizes divide.
+    """
     if isinstance(size, int):
-        return literal(size, dtype)
+        value: Value = const(value=Tensor.of(narrow(size, dtype.numpy), dtype))
+        return value
     return convert(dim(value=size), dtype)
 
 
