@@ -104,12 +104,10 @@ class Operation:
     __slots__ = ("_order", "attributes", "block", "definition", "location", "next", "operands", "previous",
                  "regions", "results", "symbols")
 
-    def __init__(
-        self, definition: OperationDefinition, operands: Iterable[Value | None] = (),
-        attributes: Mapping[str, Attribute] | None = None, result_types: Iterable[TensorType] = (),
-        regions: Iterable[Region] = (), *, names: Sequence[str] = (), symbols: Iterable[Symbol] = (),
-        location: Location = UNKNOWN,
-    ) -> None:
+    def __init__(self, definition: OperationDefinition, operands: Iterable[Value | None] = (),
+                 attributes: Mapping[str, Attribute] | None = None, result_types: Iterable[TensorType] = (),
+                 regions: Iterable[Region] = (), *, names: Sequence[str] = (), symbols: Iterable[Symbol] = (),
+                 location: Location = UNKNOWN) -> None:
         self.definition = definition
         self.operands: list[Value | None] = []
         self.attributes: dict[str, Attribute] = dict(attributes or {})
@@ -169,13 +167,12 @@ class Operation:
 
     def set_operands(self, values: Iterable[Value | None]) -> None:
         """Replace all operands; their number may change."""
-        for index, old in enumerate(self.operands):
-            if old is not None:
-                del old.uses[self, index]
-        self.operands = list(values)
-        for index, value in enumerate(self.operands):
-            if value is not None:
-                value.uses[self, index] = None
+        for index in range(len(self.operands)):
+            self.set_operand(index, None)
+        new = list(values)
+        self.operands = [None] * len(new)
+        for index, value in enumerate(new):
+            self.set_operand(index, value)
 
     def erase(self) -> None:
         """Remove it from its block; its results must be unused."""
@@ -498,7 +495,17 @@ def dims_in(attribute: Attribute) -> list[Dim]:
     """The symbolic dims in an attribute, in order."""
     if isinstance(attribute, (dims.Expr, Symbol)):
         return [attribute if isinstance(attribute, dims.Expr) else attribute.expr]
-    return [dim for part in attribute for dim in dims_in(part)] if isinstance(attribute, tuple) else []
+    parts = attribute.values() if isinstance(attribute, dict) else attribute if isinstance(attribute, tuple) else ()
+    return [dim for part in parts for dim in dims_in(part)]
+
+
+def with_dims(attribute: Attribute, change: Callable[[dims.Expr | Symbol], Attribute]) -> Attribute:
+    """An attribute with its symbolic dims changed."""
+    if isinstance(attribute, (dims.Expr, Symbol)):
+        return change(attribute)
+    if isinstance(attribute, dict):
+        return {name: with_dims(part, change) for name, part in attribute.items()}
+    return tuple(with_dims(part, change) for part in attribute) if isinstance(attribute, tuple) else attribute
 
 
 def rename(value: Value, name: str) -> None:
@@ -527,20 +534,11 @@ def mentioned_symbols(operation: Operation) -> Iterator[Symbol]:
     arguments = [argument for region in operation.regions for argument in region.block.arguments]
     for value in (*operation.results, *arguments):
         yield from value.type.symbols()
-    waiting = list(operation.attributes.values())
-    while waiting:
-        attribute = waiting.pop()
-        if isinstance(attribute, dims.Expr):
-            yield from dims.free_symbols(attribute)
-        elif isinstance(attribute, Symbol):
-            yield attribute
-        elif isinstance(attribute, (tuple, dict)):
-            waiting += attribute.values() if isinstance(attribute, dict) else attribute
+    for dim in dims_in(operation.attributes):
+        yield from dims.free_symbols(dim)
 
 
-# -- cloning ---------------------------------------------------------------------------------------------------
-
-
+# --- cloning ---
 class Cloner:
     """Copies operations, mapping values (`values`) and symbols (`symbols`) as it goes; what is not mapped is shared."""
 
@@ -549,29 +547,19 @@ class Cloner:
         self.values: dict[Value, Value] = dict(values or {})
         self.symbols: dict[dims.Atom, Dim] = dict(symbols or {})
 
-    def type(self, type_: TensorType) -> TensorType:
-        return type_.substitute(self.symbols) if self.symbols else type_
-
     def symbol(self, symbol: Symbol) -> Symbol:
         """What stands for a symbol where it is made, which must be a symbol."""
         (copy,) = dims.free_symbols(self.symbols.get(symbol, symbol.expr))
         return copy
 
-    def attribute(self, attribute: Attribute) -> Attribute:
-        if not self.symbols:
-            return attribute
-        if isinstance(attribute, dims.Expr):
-            return dims.substitute(attribute, self.symbols)
-        if isinstance(attribute, Symbol):
-            return self.symbol(attribute)
-        if isinstance(attribute, tuple):
-            return tuple(self.attribute(part) for part in attribute)
-        return attribute
+    def dim(self, dim: dims.Expr | Symbol) -> Attribute:
+        return self.symbol(dim) if isinstance(dim, Symbol) else dims.substitute(dim, self.symbols)
 
-    def block(self, block: Block) -> Block:
-        types = [self.type(argument.type) for argument in block.arguments]
-        copy = Block(types, [argument.name for argument in block.arguments])
-        self.values.update(zip(block.arguments, copy.arguments, strict=True))
+    def block(self, block: Block, copy: Block) -> Block:
+        """Fill the new block with copies of another one's arguments and operations."""
+        for argument in block.arguments:
+            type_ = argument.type.substitute(self.symbols)
+            self.values[argument] = copy.add_argument(type_, argument.name)
         for operation in block:
             copy.append(self.operation(operation))
         return copy
@@ -581,9 +569,9 @@ class Cloner:
         copy = Operation(
             operation.definition,
             [None if operand is None else self.values.get(operand, operand) for operand in operation.operands],
-            {name: self.attribute(attribute) for name, attribute in operation.attributes.items()},
-            [self.type(result.type) for result in operation.results],
-            [Region(self.block(region.block)) for region in operation.regions],
+            with_dims(operation.attributes, self.dim) if self.symbols else operation.attributes,
+            [result.type.substitute(self.symbols) for result in operation.results],
+            [Region(self.block(region.block, Block())) for region in operation.regions],
             names=[result.name for result in operation.results],
             symbols=map(self.symbol, operation.symbols),
             location=operation.location,
@@ -595,18 +583,14 @@ class Cloner:
 def _cloned(function: Function, sizes: Mapping[str, int]) -> Function:
     """A copy with symbols of its own, or with integers for those that `sizes` names."""
     copy = Function(function.name, location=function.location)
-    copies: dict[dims.Atom, Dim] = {}
-    for symbol in (*function.symbols.values(), *function.born.values()):
-        born = symbol.name in function.born
-        if not born and symbol.name in sizes:
-            copies[symbol] = sizes[symbol.name]
+    cloner = Cloner()
+    for name, symbol in (*function.symbols.items(), *function.born.items()):
+        born = name in function.born
+        if name in sizes and not born:
+            cloner.symbols[symbol] = sizes[name]
         else:
-            copies[symbol] = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=born).expr
-    cloner = Cloner(symbols=copies)
-    for argument in function.arguments:
-        cloner.values[argument] = copy.block.add_argument(cloner.type(argument.type), argument.name)
-    for operation in function.block:
-        copy.block.append(cloner.operation(operation))
+            cloner.symbols[symbol] = copy.symbol(name, symbol.low, symbol.high, symbol.multiple, born=born).expr
+    cloner.block(function.block, copy.block)
     copy.result_names = function.result_names
     return copy
 
@@ -632,9 +616,7 @@ def inline_block(block: Block, arguments: Sequence[Value], before: Operation,
     return [cloner.values.get(value, value) for value in ending.inputs]
 
 
-# -- equality --------------------------------------------------------------------------------------------------
-
-
+# --- equality ---
 def difference(a: Module, b: Module) -> str | None:
     """The first place in which two modules differ, in words, or None when they are equal.
 
@@ -663,7 +645,7 @@ def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]
             yield operation, (
                 operation.name,
                 tuple(None if operand is None else operand.name for operand in operation.operands),
-                _with_named_symbols(operation.attributes),
+                with_dims(operation.attributes, lambda dim: (type(dim), str(dim))),  # symbols are never equal
                 tuple(map(repr, operation.results)),
                 tuple((len(block), *map(repr, block.arguments)) for block in blocks),
                 _ranges(sorted(operation.symbols, key=lambda symbol: symbol.name)),
@@ -673,17 +655,6 @@ def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]
 
 def _ranges(symbols: Iterable[Symbol]) -> tuple[tuple[str, int, int, int], ...]:
     return tuple((symbol.name, symbol.low, symbol.high, symbol.multiple) for symbol in symbols)
-
-
-def _with_named_symbols(attribute: Attribute) -> Attribute:
-    """An attribute with names for symbols: those of two functions are never equal."""
-    if isinstance(attribute, (dims.Expr, Symbol)):
-        return type(attribute), str(attribute)
-    if isinstance(attribute, tuple):
-        return tuple(map(_with_named_symbols, attribute))
-    if isinstance(attribute, dict):
-        return {name: _with_named_symbols(part) for name, part in attribute.items()}
-    return attribute
 
 
 def same_attributes(a: Attribute, b: Attribute) -> bool:
