@@ -92,8 +92,10 @@ def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def typed(node: Apply, operands: Sequence[Code]) -> Sequence[Code]:
-    """The operands of a division. Triton takes numbers for signed, and divides only what agrees in that."""
-    return operands if node.dtype.is_signed else list(map(filled, node.operands, operands))
+    """The operands of a division. Triton takes a number for a signed one of 32 bits where it fits, and divides only
+    what agrees in sign."""
+    plain = node.dtype.is_signed and node.dtype.bits <= 32
+    return operands if plain else list(map(filled, node.operands, operands))
 
 
 def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:

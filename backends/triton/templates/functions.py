@@ -24,7 +24,7 @@ def floor_mod(x, y):
 @triton.jit
 def divide_integers(x, y, floor: tl.constexpr):
     """Integer division that gives 0 for a division by 0."""
-    divisor = tl.where(y == 0, y + 1, y)
+    divisor = tl.where(y == 0, 1, y)
     quotient = floor_divide(x, divisor) if floor else x // divisor
     return tl.where(y == 0, quotient * 0, quotient)
 
@@ -32,7 +32,7 @@ def divide_integers(x, y, floor: tl.constexpr):
 @triton.jit
 def integer_mod(x, y, floor: tl.constexpr):
     """Integer remainder that gives 0 for a division by 0."""
-    divisor = tl.where(y == 0, y + 1, y)
+    divisor = tl.where(y == 0, 1, y)
     remainder = floor_mod(x, divisor) if floor else x % divisor
     return tl.where(y == 0, remainder * 0, remainder)
 
