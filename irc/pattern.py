@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
 
 from irc.diagnostics import fail
-from irc.dtypes import DType
+from irc.dtypes import STRING, DType
 from irc.ir import Block, Function, Operation, Value, same_attributes
 from irc.op import Builder, OperationDefinition, const
 from irc.types import TensorType
 from irc.user_code import blaming
-from irc.weights import INLINE_LIMIT
 
 TOLERANCE = 2e-6  # constants are written with six or seven digits: 0.797885, 1.4142135
 
@@ -44,10 +45,8 @@ class Unknown:
     __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = _more
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise TypeError(
-            f"{self.words} is not known while the pattern is read: decide on it in a guard, or return the "
-            "replacement as a function without parameters"
-        )
+        raise TypeError(f"{self.words} is not known while the pattern is read: decide on it in a guard, or return the "
+                        "replacement as a function without parameters")
 
     __bool__ = __iter__ = __len__ = __index__ = __int__ = __float__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
@@ -63,16 +62,13 @@ class Wildcard(Unknown):
 
 
 _UNTYPED = DType("any", 11, 64, "float", "float64")  # numbers in a pattern are kept in full precision
+_NO_TYPE = TensorType(_UNTYPED, None)
 
 
 class PatternValue(Value):
     """A value of a pattern: a leaf, or a result of one of its operations. It has no type."""
 
     __slots__ = ()
-
-    @property
-    def dtype(self) -> Any:
-        return _UNTYPED
 
     @property
     def shape(self) -> Any:
@@ -86,9 +82,8 @@ class PatternValue(Value):
 class PatternBuilder(Builder):
     """Records operations without inferring types."""
 
-    def create(
-        self, definition: OperationDefinition, operands: Sequence[Value | None], attributes: Any = None, **_: Any
-    ) -> Operation:
+    def create(self, definition: OperationDefinition, operands: Sequence[Value | None], attributes: Any = None,
+               **_: Any) -> Operation:
         given = dict(attributes or {})
         if not given.keys() <= definition.attribute_specs.keys():
             definition.normalize(given)  # raises
@@ -101,202 +96,21 @@ class PatternBuilder(Builder):
         return self.block.append(operation)
 
 
-_NO_TYPE = TensorType(_UNTYPED, None)
-
-
 def _is_free(attribute: Any) -> bool:
     if isinstance(attribute, tuple | list):
         return any(map(_is_free, attribute))
     return isinstance(attribute, Unknown) or attribute is _UNTYPED
 
 
-def _result_count(definition: OperationDefinition, attributes: dict[str, Any]) -> int:
+def _result_count(definition: OperationDefinition, attributes: Mapping[str, Any]) -> int:
     """How many results an operation has, without its types: from what its declaration returns."""
     if definition.name == "split" and not isinstance(attributes["sizes"], Unknown):
         return len(attributes["sizes"])
     returned = typing.get_type_hints(definition.source_function).get("return")
-    parts = typing.get_args(returned) if typing.get_origin(returned) is tuple else (returned,)
-    return len(parts)
+    return len(typing.get_args(returned)) if typing.get_origin(returned) is tuple else 1
 
 
 # -- patterns --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Match:
-    """Where a pattern was found: what stands for its leaves and attributes, and the operations it covers."""
-
-    values: dict[Value, Value] = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)
-    operations: dict[Operation, Operation] = field(default_factory=dict)
-
-
-class Pattern:
-    """The structure that a function over operations describes. `exact` wants constants to the last bit."""
-
-    def __init__(self, function: Callable[..., Any], read: Callable[[Any], list[Value]], exact: bool) -> None:
-        parameters = inspect.signature(function).parameters.values()
-        self.name = function.__name__
-        self.exact = exact
-        self.leaf_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self.attribute_names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-        block = Block()
-        self.leaves = [PatternValue(_NO_TYPE, block, index, name) for index, name in enumerate(self.leaf_names)]
-        wildcards = {name: Wildcard(name) for name in self.attribute_names}
-        with blaming("rule.raised", f"`{self.name}` could not be read as a pattern"), PatternBuilder(block):
-            self.results = read(function(*self.leaves, **wildcards))
-        root = self.results[0].operation
-        if root is None:
-            raise fail("rule.raised", f"the pattern of `{self.name}` is a bare leaf", expected="an operation")
-        self.root = root
-
-    def matches(self, operation: Operation) -> Iterator[Match]:
-        """Every way in which the structure is found at `operation`."""
-        for match in self._operation(self.root, operation, Match()):
-            yield from self._further_results(self.results[1:], match)
-
-    def _value(self, pattern: Value | None, value: Value | float | None, match: Match) -> Iterator[Match]:
-        if pattern is None or value is None:
-            if pattern is value:
-                yield match
-        elif isinstance(value, float):  # a number that stands in the graph in another spelling
-            if pattern.operation is not None and self._same_number(pattern.operation, value):
-                yield match
-        elif pattern.operation is None:  # a leaf
-            bound = match.values.get(pattern)
-            if bound is None:
-                yield replace(match, values={**match.values, pattern: value})
-            elif bound is value:
-                yield match
-        elif value.operation is not None and value.index == pattern.index:
-            yield from self._operation(pattern.operation, value.operation, match)
-
-    def _operation(self, pattern: Operation, operation: Operation, match: Match) -> Iterator[Match]:
-        bound = match.operations.get(pattern)
-        if bound is not None:
-            if bound is operation:
-                yield match
-            return
-        if pattern.definition is const:
-            if operation.definition is const and self._same_number(pattern, constant_of(operation.result)):
-                yield replace(match, operations={**match.operations, pattern: operation})
-            return
-        spellings: list[tuple[str, Sequence[Value | float | None]]] = [(operation.name, operation.operands)]
-        # What this rule has written itself is taken as it stands, or x * 0.5 -> x / 2 would go on for ever.
-        is_own = operation.location.made_by[-1:] and operation.location.made_by[-1].endswith(f"({self.name})")
-        for name, operands in spellings if self.exact or is_own else spellings + _respelled(operation):
-            if pattern.name != name or len(pattern.operands) != len(operands):
-                continue
-            attributes = dict(match.attributes)
-            if name == operation.name and not self._attributes(pattern, operation, attributes):
-                continue
-            start = Match(match.values, attributes, {**match.operations, pattern: operation})
-            definition: Any = pattern.definition
-            yield from self._operands(pattern.operands, operands, start)
-            if "commutative" in definition.traits and len(operands) == 2:
-                yield from self._operands(pattern.operands, operands[::-1], start)
-
-    def _attributes(self, pattern: Operation, operation: Operation, bound: dict[str, Any]) -> bool:
-        """Whether attributes agree as far as they are known; binds the wildcards."""
-        for name, wanted in pattern.attributes.items():
-            found = operation.attributes[name]
-            if isinstance(wanted, Wildcard):
-                if not same_attributes(bound.setdefault(wanted.name, found), found):
-                    return False
-            elif not _is_free(wanted) and not _same_attribute(name, wanted, found, operation):
-                return False
-        return True
-
-    def _operands(self, patterns: _Values, values: Sequence[Value | float | None], match: Match) -> Iterator[Match]:
-        if not patterns:
-            yield match
-            return
-        for first in self._value(patterns[0], values[0], match):
-            yield from self._operands(patterns[1:], values[1:], first)
-
-    def _further_results(self, results: Sequence[Value], match: Match) -> Iterator[Match]:
-        """Find the results behind the first: at operations that use what is already bound."""
-        if not results:
-            yield match
-            return
-        root = results[0].operation
-        if root is None or root in match.operations:
-            yield from self._further_results(results[1:], match)
-            return
-        known = [bound(operand, match) for operand in root.operands if operand is not None]
-        for user in dict.fromkeys(user for value in known if value is not None for user in value.users()):
-            for found in self._operation(root, user, match):
-                yield from self._further_results(results[1:], found)
-
-    def _same_number(self, pattern: Operation, found: Any) -> bool:
-        if pattern.definition is not const or found is None:
-            return False
-        number = pattern.attributes["value"].array().item()
-        if self.exact:
-            return bool(found == np.asarray(number).astype(found.dtype))
-        return bool(np.isclose(complex(found), complex(number), rtol=TOLERANCE, atol=0, equal_nan=True))
-
-    def difference(self, typed: Sequence[Value], match: Match) -> str | None:
-        """Why the pattern, read again at the graph's types, is not what was matched; None when it is."""
-        pending = list(zip(self.results, typed, strict=True))
-        while pending:
-            first, again = pending.pop()
-            if first.operation is None or first.operation.definition is const:
-                continue
-            found = match.operations[first.operation]
-            if again.operation is None or again.operation.definition is not first.operation.definition:
-                return "the pattern reads differently at these types"
-            if again.type != found.results[again.index].type:
-                return f"%{found.results[again.index].name} is {found.results[again.index].type}, not {again.type}"
-            for name, attribute in again.operation.attributes.items() if found.name == again.operation.name else ():
-                if not _same_attribute(name, attribute, found.attributes[name], found):
-                    return f"{found.name} has {name} = {found.attributes[name]}, not {attribute}"
-            for old, new in zip(first.operation.operands, again.operation.operands, strict=True):
-                if old is not None and new is not None:
-                    pending.append((old, new))
-        return None
-
-
-_Values = Sequence["Value | None"]
-RESPELLED = (("add", "sub"), ("mul", "div", "neg", "pow"))  # names under which one function is written
-
-
-def _respelled(operation: Operation) -> list[tuple[str, Sequence[Value | float | None]]]:
-    """Other ways to write an operation on floats: a name, and operands that may be numbers."""
-    if operation.name not in ("add", "sub", "mul", "div", "neg", "pow") or not operation.results[0].dtype.is_float:
-        return []
-    x, *rest = operation.inputs
-    if operation.name == "neg":
-        return [("mul", [x, -1.0])]
-    (y,) = rest
-    if operation.name == "mul" and x is y:
-        return [("pow", [x, 2.0])]
-    result: list[tuple[str, Sequence[Value | float | None]]] = []
-    for value, other in ((x, y), (y, x)) if operation.name in ("add", "mul") else ((x, y),):
-        found = constant_of(other)
-        number = None if found is None else float(found)
-        if operation.name == "pow" and number == 2.0:
-            result.append(("mul", [value, value]))
-        elif operation.name in ("add", "sub") and number is not None:
-            result.append(("sub" if operation.name == "add" else "add", [value, -number]))
-        elif operation.name in ("mul", "div") and number:
-            result.append(("div" if operation.name == "mul" else "mul", [value, 1 / number]))
-            result += [("neg", [value])] if number == -1.0 else []
-    return result
-
-
-def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
-    """Where the pattern that a function returns is found: the operations of each place, constants left out."""
-    structure = Pattern(pattern, lambda returned: values_of(pattern.__name__, returned), exact=False)
-    found = []
-    for operation in function.walk():
-        match = next(structure.matches(operation), None)
-        if match is not None:
-            found.append([member for member in match.operations.values() if member.definition is not const])
-    return found
-
-
-# -- what is compared ------------------------------------------------------------------------------------------
 
 
 def values_of(name: str, side: Any) -> list[Value]:
@@ -308,16 +122,177 @@ def values_of(name: str, side: Any) -> list[Value]:
     return values
 
 
-def bound(pattern: Value, match: Match) -> Value | None:
-    """The value that stands for a leaf or an intermediate of the pattern."""
-    if pattern.operation is None:
-        return match.values.get(pattern)
-    found = match.operations.get(pattern.operation)
-    return None if found is None else found.results[pattern.index]
+@dataclass(frozen=True)
+class Match:
+    """Where a pattern was found: what stands for its leaves and intermediates, and for its wildcards."""
+
+    values: Mapping[Value, Value] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _same_attribute(name: str, wanted: Any, found: Any, operation: Operation) -> bool:
-    """Equality of attributes; axes counted from the end are those counted from the front."""
+class Pattern:
+    """The structure that a function over operations describes.
+
+    `exact` wants constants to the last bit. `read` picks the pattern's values from what the function returned.
+    """
+
+    def __init__(self, function: Callable[..., Any], exact: bool = False,
+                 read: Callable[[str, Any], list[Value]] = values_of) -> None:
+        parameters = inspect.signature(function).parameters.values()
+        self.name = function.__name__
+        self.exact = exact
+        self.leaf_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.attribute_names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        block = Block()
+        self.leaves = [PatternValue(_NO_TYPE, block, index, name) for index, name in enumerate(self.leaf_names)]
+        wildcards = {name: Wildcard(name) for name in self.attribute_names}
+        with blaming("rule.raised", f"`{self.name}` could not be read as a pattern"), PatternBuilder(block):
+            self.results = read(self.name, function(*self.leaves, **wildcards))
+        made = [result.operation for result in self.results if result.operation is not None]
+        if not made or len(made) < len(self.results):
+            raise fail("rule.raised", f"the pattern of `{self.name}` is a bare leaf", expected="an operation")
+        self.root = made[0]
+
+    @property
+    def root_names(self) -> list[str]:
+        """The names of the operations at which the pattern may be found."""
+        normal = None if self.exact else NORMAL.get(self.root.name)
+        return [name for name in NORMAL if NORMAL[name] == normal] or [self.root.name]
+
+    def matches(self, operation: Operation) -> Iterator[Match]:
+        """Every way in which the structure is found at `operation`."""
+        found = self._operation(self.root, operation, Match())
+        for result in self.results[1:]:
+            found = chain.from_iterable(map(partial(self._further_result, result), found))
+        return found
+
+    def _further_result(self, wanted: Value, match: Match) -> Iterator[Match]:
+        """A result behind the first is looked for at the operations that use what is bound already."""
+        if wanted.operation is None or wanted in match.values:
+            yield match
+            return
+        known = [match.values[operand] for operand in wanted.operation.inputs if operand in match.values]
+        for user in dict.fromkeys(user for value in known for user in value.users()):
+            yield from self._operation(wanted.operation, user, match)
+
+    def _value(self, wanted: Operand, found: Operand, match: Match) -> Iterator[Match]:
+        """Every way in which an operand of the pattern is one of the graph; both may be absent, or bare numbers."""
+        if wanted is None or found is None:
+            if wanted is found:
+                yield match
+        elif isinstance(wanted, float) or (wanted.operation is not None and wanted.operation.definition is const):
+            if self._same_number(constant_of(wanted), constant_of(found)):
+                yield match
+        elif isinstance(found, float):
+            return
+        elif wanted in match.values:
+            if match.values[wanted] is found:
+                yield match
+        elif wanted.operation is None:  # a leaf
+            yield replace(match, values={**match.values, wanted: found})
+        elif found.operation is not None and found.index == wanted.index:
+            yield from self._operation(wanted.operation, found.operation, match)
+
+    def _operation(self, wanted: Operation, found: Operation, match: Match) -> Iterator[Match]:
+        """Every way in which the operations agree: as they are written, or both in their normal form."""
+        spellings = [(_as_written(wanted), _as_written(found))]
+        # What this rule has written itself is taken as it stands, or x * 0.5 -> x / 2 would go on for ever.
+        is_own = found.location.made_by[-1:] and found.location.made_by[-1].endswith(f"({self.name})")
+        normal = _normal_form(wanted), _normal_form(found)
+        if not self.exact and not is_own and normal not in spellings:
+            spellings.append(normal)
+        attributes = self._attributes(wanted, found, match) if wanted.name == found.name else match.attributes
+        for (wanted_name, wanted_operands), (name, operands) in spellings:
+            if wanted_name != name or len(wanted_operands) != len(operands) or attributes is None:
+                continue
+            bound = {**match.values, **dict(zip(wanted.results, found.results, strict=False))}
+            commutes = "commutative" in wanted.definition.traits or name in NORMAL.values()
+            for order in (operands, operands[::-1])[: 2 if commutes and len(operands) == 2 else 1]:
+                matches = iter([Match(bound, attributes)])
+                for pair in zip(wanted_operands, order, strict=True):
+                    matches = chain.from_iterable(map(partial(self._value, *pair), matches))
+                yield from matches
+
+    def _attributes(self, wanted: Operation, found: Operation, match: Match) -> Mapping[str, Any] | None:
+        """The wildcards with those that are bound here, or None where attributes differ as far as they are known."""
+        bound = dict(match.attributes)
+        for name, attribute in wanted.attributes.items():
+            if isinstance(attribute, Wildcard):
+                attribute = bound.setdefault(attribute.name, found.attributes[name])
+            if not _is_free(attribute) and not _same_attribute(name, attribute, found):
+                return None
+        return bound
+
+    def _same_number(self, wanted: Any, found: Any) -> bool:
+        if wanted is None or found is None:
+            return False
+        if self.exact:
+            return bool(found == np.asarray(wanted).astype(found.dtype))
+        return bool(np.isclose(complex(found), complex(wanted), rtol=TOLERANCE, atol=0, equal_nan=True))
+
+    def difference(self, typed: Sequence[Value], match: Match) -> str | None:
+        """Why the pattern, read again at the graph's types, is not what was matched; None when it is."""
+        pending = list(zip(self.results, typed, strict=True))
+        while pending:
+            first, again = pending.pop()
+            if first.operation is None or first.operation.definition is const:
+                continue
+            value = match.values[first]
+            if again.operation is None or again.operation.definition is not first.operation.definition:
+                return "the pattern reads differently at these types"
+            if again.type != value.type:
+                return f"%{value.name} is {value.type}, not {again.type}"
+            found = value.operation
+            if found is not None and found.name == again.operation.name:
+                for name, attribute in again.operation.attributes.items():
+                    if not _same_attribute(name, attribute, found):
+                        return f"{found.name} has {name} = {found.attributes[name]}, not {attribute}"
+            operands = zip(first.operation.operands, again.operation.operands, strict=True)
+            pending += [(old, new) for old, new in operands if old is not None and new is not None]
+        return None
+
+
+def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
+    """Where the pattern that a function returns is found: the operations of each place, constants left out."""
+    structure = Pattern(pattern)
+    groups = []
+    for operation in function.walk():
+        match = next(structure.matches(operation), None)
+        if match is not None:
+            members = [found.operation for wanted, found in match.values.items() if wanted.operation is not None]
+            groups.append([member for member in dict.fromkeys(members) if member is not None])
+    return groups
+
+
+# -- what is compared ------------------------------------------------------------------------------------------
+
+Operand = Value | float | None
+NORMAL = {"add": "add", "sub": "add", "mul": "mul", "div": "mul", "neg": "mul", "pow": "mul"}
+
+
+def _as_written(operation: Operation) -> tuple[str, list[Operand]]:
+    return operation.name, list(operation.operands)
+
+
+def _normal_form(operation: Operation) -> tuple[str, list[Operand]]:
+    """One way to write what floats have several for: x + -2 for x - 2, x * 0.5 for x / 2, x * x for x ** 2."""
+    name, operands = _as_written(operation)
+    if name in NORMAL and operation.result.dtype.is_float:
+        x, number = operands[0], constant_of(operands[-1])
+        if name == "neg":
+            return "mul", [x, -1.0]
+        if name == "sub" and number is not None:
+            return "add", [x, -float(number)]
+        if name == "div" and number:
+            return "mul", [x, 1 / float(number)]
+        if name == "pow" and number == 2:
+            return "mul", [x, x]
+    return name, operands
+
+
+def _same_attribute(name: str, wanted: Any, operation: Operation) -> bool:
+    """Whether an operation has this attribute; axes counted from the end are those counted from the front."""
+    found = operation.attributes[name]
     if name not in ("axis", "axes") or not operation.inputs or not operation.inputs[0].type.is_ranked:
         return same_attributes(wanted, found)
     rank = max(operation.inputs[0].rank, 1)
@@ -328,14 +303,11 @@ def _same_attribute(name: str, wanted: Any, found: Any, operation: Operation) ->
     return same_attributes(from_the_front(wanted), from_the_front(found))
 
 
-def constant_of(value: Value) -> Any:
+def constant_of(value: Operand) -> Any:
     """The one number that a constant holds everywhere, as a NumPy scalar; None for other values."""
+    if value is None or isinstance(value, float):
+        return value if value is None else np.float64(value)
     if value.operation is None or value.operation.definition is not const:
         return None
     tensor = value.operation.attributes["value"]
-    if tensor.dtype.kind == "string" or tensor.size == 0:
-        return None
-    if tensor.size > INLINE_LIMIT and not tensor.is_splat():
-        return None
-    array = tensor.array().reshape(-1)
-    return array[0] if array.size == 1 or tensor.is_splat() else None
+    return None if tensor.dtype is STRING or not tensor.is_splat() else tensor.array().reshape(-1)[0]

@@ -26,7 +26,7 @@ sides. What `@simplify` declares is a rule for one operation, in plain Python.
 from __future__ import annotations
 
 import inspect
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,14 +36,15 @@ import numpy as np
 from irc import dims
 from irc.diagnostics import IrcError, Location, fail
 from irc.ir import Block, Function, Operation, Value, dominates, rename
-from irc.op import Builder
+from irc.op import Builder, yield_
 from irc.pass_manager import Numerics, allows
-from irc.pattern import RESPELLED, Match, Pattern, bound, values_of
+from irc.pattern import Match, Pattern, values_of
 from irc.user_code import blaming
 
 REWRITES_PER_OPERATION = 50  # more than any chain of sensible rules needs; then rules undo one another
 
 Guard = Callable[..., "bool | str"]
+Program = tuple[Callable[..., Any], tuple[str, ...]]  # as `irc.trace` takes it: a function, and types
 
 
 @dataclass
@@ -91,10 +92,8 @@ class PatternRule(Rule):
 
     def __init__(self, function: Callable[..., Any], numerics: Numerics) -> None:
         exact = numerics in ("exact", "keeps_more_precision")
-        self.pattern = Pattern(function, lambda returned: _two_sides(function.__name__, returned)[0], exact)
-        root = self.pattern.root.name
-        respelled = () if exact else next((names for names in RESPELLED if root in names), ())
-        super().__init__(function, numerics, dict.fromkeys((root, *respelled)))
+        self.pattern = Pattern(function, exact, lambda name, returned: _two_sides(name, returned)[0])
+        super().__init__(function, numerics, self.pattern.root_names)
         self.guards: dict[str, Guard] = {}
         self.samples: dict[str, Sequence[Any]] = {}
 
@@ -125,7 +124,7 @@ class PatternRule(Rule):
                 return name, verdict
             if not isinstance(verdict, bool | np.bool_):
                 raise fail("rule.guard", f"guard `{name}` of `{self.name}` returned {verdict!r}",
-                           expected='True, or the reason why not: `condition or "the reason"`')  # fmt: skip
+                           expected='True, or the reason why not: `condition or "the reason"`')
             if not verdict:
                 return name, "no reason given"
         return None
@@ -133,7 +132,8 @@ class PatternRule(Rule):
     def rewrite(self, operation: Operation, location: Location) -> Outcome:
         refused: Refused | None = None
         for match in self.pattern.matches(operation):
-            named = {leaf.name: match.values.get(leaf) for leaf in self.pattern.leaves} | match.attributes
+            leaves = {leaf.name: match.values.get(leaf) for leaf in self.pattern.leaves}
+            named = {**leaves, **match.attributes}
             verdict = self.refusal(named)
             outcome = Refused(": ".join(verdict)) if verdict else self._replacement(match, named, location)
             if not isinstance(outcome, Refused):
@@ -143,28 +143,35 @@ class PatternRule(Rule):
 
     def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> dict[Value, Value] | Refused:
         """Read the rule again on the graph's values, compare, and move the replacement into the graph."""
-        old = [value for result in self.pattern.results if (value := bound(result, match)) is not None]
+        old = [match.values[result] for result in self.pattern.results]
         places = [value.operation for value in old if value.operation is not None]
         first = min(places, key=lambda place: place._order)
+        leaves = [match.values[leaf] for leaf in self.pattern.leaves if leaf in match.values]
         same_block = all(place.block is first.block for place in places)
-        if not same_block or not all(dominates(value, first) for value in match.values.values()):
+        if not same_block or not all(dominates(leaf, first) for leaf in leaves):
             return Refused("an operand is computed after the first of the results")
         scratch = Block()
+        builder = Builder(scratch, None, location)
         try:
-            builder = Builder(scratch, None, location)
             with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
                 pattern, new = self.both_sides(named)
             difference = self.pattern.difference(pattern, match) or self._type_difference(old, new)
-            if difference is None:
-                _move(scratch, new, first)
-                return dict(zip(old, new, strict=True))
-            return Refused(difference)
+            if difference is not None:
+                return Refused(difference)
+            end = builder.create(yield_, new)
+            erase_dead(list(scratch))  # the pattern, where the replacement does not use it
+            end.erase()
+            assert first.block is not None
+            for made in list(scratch):
+                first.block.insert(scratch.remove(made), first)
+            return dict(zip(old, new, strict=True))
         except IrcError as error:
-            if not error.code.startswith(("type.", "dim.")) or error.code == "rule.type":
+            if not error.code.startswith(("type.", "dim.")):
                 raise
             return Refused(f"does not type: {error.diagnostics[0].message}")
         finally:
-            erase_dead(list(scratch))
+            for made in reversed(list(scratch)):
+                made.erase()
 
     def both_sides(self, named: dict[str, Any]) -> tuple[list[Value], list[Value]]:
         """Pattern and replacement, built at the active builder on typed leaves."""
@@ -193,21 +200,6 @@ def _two_sides(name: str, returned: Any) -> tuple[list[Value], Any]:
     return values_of(name, pattern), new if callable(new) else values_of(name, new)
 
 
-def _move(scratch: Block, values: Iterable[Value], before: Operation) -> None:
-    """Move what computes `values` from a scratch block into the graph."""
-    needed: set[Operation] = set()
-    pending = [value.operation for value in values]
-    while pending:
-        operation = pending.pop()
-        if operation is not None and operation.block is scratch and operation not in needed:
-            needed.add(operation)
-            pending += [operand.operation for operand in operation.inputs]
-    assert before.block is not None
-    for operation in scratch:
-        if operation in needed:
-            before.block.insert(scratch.remove(operation), before)
-
-
 class SimplifyRule(Rule):
     """A rule declared by `@simplify`: plain Python about one operation.
 
@@ -216,8 +208,8 @@ class SimplifyRule(Rule):
 
     def __init__(self, function: Callable[..., Any], roots: Sequence[str], numerics: Numerics) -> None:
         super().__init__(function, numerics, roots)
-        self.examples: list[tuple[Callable[..., Any], tuple[str, ...]]] = []
-        self.near_misses: list[tuple[Callable[..., Any], tuple[str, ...]]] = []
+        self.examples: list[Program] = []
+        self.near_misses: list[Program] = []
 
     def example(self, program: Callable[..., Any], *types: str) -> None:
         """A program, as `irc.trace` takes it, in which the rule applies."""
@@ -233,8 +225,7 @@ class SimplifyRule(Rule):
             found = self.function(operation)
         if found is None or isinstance(found, Refused):
             return found
-        values = [found] if isinstance(found, Value) else list(found)
-        return dict(zip(operation.results, values, strict=True))
+        return dict(zip(operation.results, values_of(self.name, found), strict=True))
 
 
 def rewrite(*, numerics: Numerics) -> Callable[[Callable[..., Any]], PatternRule]:
@@ -251,14 +242,8 @@ def simplify(*roots: str, numerics: Numerics = "exact") -> Callable[[Callable[..
 # -- applying --------------------------------------------------------------------------------------------------
 
 
-def apply_rules(
-    function: Function,
-    rules: Iterable[Rule],
-    *,
-    numerics: Numerics = "keeps_more_precision",
-    statistics: dict[str, RuleStatistics] | None = None,
-    maker: str = "rewrite",
-) -> bool:
+def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics = "keeps_more_precision",
+                statistics: dict[str, RuleStatistics] | None = None, maker: str = "rewrite") -> bool:
     """Apply rules until none applies, in time linear in operations and rewrites; returns whether any did.
 
     Rules are tried in the order given. New operations note `maker(rule)` in their location; operations that
@@ -270,16 +255,13 @@ def apply_rules(
         statistics.setdefault(rule.name, RuleStatistics())
         for root in rule.roots:
             by_root.setdefault(root, []).append(rule)
-    queue = deque(operation for operation in function.walk() if operation.name in by_root)
-    waiting = set(queue)
-    budget = REWRITES_PER_OPERATION * (sum(1 for _ in function.walk()) + 1)
+    operations = list(function.walk())
+    waiting = OrderedDict.fromkeys(operation for operation in operations if operation.name in by_root)
+    budget = REWRITES_PER_OPERATION * (len(operations) + 1)
     changed = False
-    while queue:
-        operation = queue.popleft()
-        waiting.discard(operation)
-        if operation.block is None:
-            continue
-        for rule in by_root[operation.name]:
+    while waiting:
+        operation, _ = waiting.popitem(last=False)
+        for rule in by_root[operation.name] if operation.block is not None else ():
             record = statistics[rule.name]
             if not allows(numerics, rule.numerics):
                 record.refused[f"--numerics {numerics} does not allow {rule.numerics}"] += 1
@@ -289,40 +271,38 @@ def apply_rules(
             outcome = rule.rewrite(operation, location)
             if isinstance(outcome, Refused):
                 record.refused[outcome.reason] += 1
-            if outcome is None or isinstance(outcome, Refused):
-                continue
-            record.matched += 1
-            changed, budget = True, budget - 1
-            if budget < 0:
-                raise fail("rule.endless", f"rules undo one another at {operation!r}; the last one was `{rule.name}`")
-            for other in _put_in(outcome, location):
-                if other.block is not None and other.name in by_root and other not in waiting:
-                    waiting.add(other)
-                    queue.append(other)
-            break
+            elif outcome is not None:
+                record.matched += 1
+                changed, budget = True, budget - 1
+                if budget < 0:
+                    raise fail("rule.endless", f"rules undo one another at {operation!r}; the last was `{rule.name}`")
+                touched = _put_in(outcome, location)
+                again = [other for other in touched if other.block is not None and other.name in by_root]
+                waiting.update(dict.fromkeys(again))
+                break
     return changed
 
 
 def _put_in(outcome: dict[Value, Value], location: Location) -> list[Operation]:
     """Replace values and erase what became dead; returns the operations that rules should look at again."""
-    touched: list[Operation] = []
+    touched: dict[Operation, None] = {}
     pending = list(outcome.values())
     while pending:
         made = pending.pop().operation
         if made is not None and made.location is location and made not in touched:
-            touched.append(made)
+            touched[made] = None
             pending += made.inputs
     names = [(old.name, value) for old, value in outcome.items() if not old.is_anonymous and value.is_anonymous]
     for old, value in outcome.items():
-        touched += old.users()
+        touched.update(dict.fromkeys(old.users()))
         old.replace_uses(value)
     roots = list(dict.fromkeys(old.operation for old in outcome if old.operation is not None))
-    touched += [value.operation for root in roots for value in root.inputs if value.operation is not None]
+    around = [value.operation for root in roots for value in root.inputs if value.operation is not None]
     erase_dead(roots)
     for name, value in names:
         if value.block is not None:
             rename(value, name)
-    return touched
+    return [*touched, *around]
 
 
 def erase_dead(operations: Iterable[Operation]) -> None:
@@ -330,10 +310,7 @@ def erase_dead(operations: Iterable[Operation]) -> None:
     pending = list(operations)
     while pending:
         operation = pending.pop()
-        if operation.block is None or operation.has_effect or operation.symbols:
-            continue
-        if any(result.uses for result in operation.results):
-            continue
-        inputs = [value.operation for value in operation.inputs if value.operation is not None]
-        operation.erase()
-        pending += inputs
+        is_used = any(result.uses for result in operation.results)
+        if operation.block is not None and not (is_used or operation.has_effect or operation.symbols):
+            pending += [value.operation for value in operation.inputs if value.operation is not None]
+            operation.erase()
