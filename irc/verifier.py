@@ -142,11 +142,10 @@ class _FunctionCheck:
 
     def operation(self, operation: Operation) -> None:
         self.operands(operation)
-        fits_declaration = self.declaration(operation)
         self.make_symbols(operation.symbols, operation)
         inside, behind = _split_births(operation)
         self.symbols |= behind
-        self.mentions(dims_in(tuple(operation.attributes.values())), "an attribute", operation)
+        self.mentions(dims_in(operation.attributes), "an attribute", operation)
         for result in operation.results:
             self.mentions(result.type.shape or (), f"the type of %{result.name}", operation)
         self.symbols -= behind
@@ -155,8 +154,7 @@ class _FunctionCheck:
             self.region(operation, region.block)
         self.symbols -= inside
         self.symbols |= behind
-        if fits_declaration:
-            self.types(operation)
+        self.declaration(operation)
         for result in operation.results:
             self.define(result, operation, operation)
 
@@ -176,8 +174,7 @@ class _FunctionCheck:
         if isolated:
             self.values = self.hidden.pop()
 
-    # -- values --------------------------------------------------------------------------------------------------
-
+    # --- values ---
     def define(self, value: Value, owner: Operation | Block, operation: Operation | None) -> None:
         siblings = owner.results if isinstance(owner, Operation) else owner.arguments
         if value.owner is not owner or siblings[value.index : value.index + 1] != [value]:
@@ -199,39 +196,29 @@ class _FunctionCheck:
                 message = "captures" if captured else "uses, before it is defined or where it is not visible,"
                 self.fail("V2" if captured else "V1", f"{operation.name} {message} %{operand.name}", operation)
 
-    # -- declarations --------------------------------------------------------------------------------------------
-
-    def declaration(self, operation: Operation) -> bool:
-        """Operands and attributes against the declaration; returns whether types can be inferred from them."""
+    # --- declarations ---
+    def declaration(self, operation: Operation) -> None:
+        """Operands, attributes and results against the declaration, up to the first that does not fit."""
+        definition, stored = operation.definition, [result.type for result in operation.results]
+        operands = [None if value is None else value.type for value in operation.operands]
+        endings = [region.block.last for region in operation.regions]
         rule = "V5"
         try:
-            operation.definition.check_operands([None if value is None else value.type for value in operation.operands])
+            definition.check_operands(operands)
             rule = "V6"
-            normal = operation.definition.normalize(operation.attributes)
+            normal = definition.normalize(operation.attributes)
+            if not same_attributes(normal, operation.attributes):
+                self.fail(rule, f"{operation.name} has {operation.attributes}, in canonical form {normal}", operation)
+            elif all(last is not None and last.name == "yield" for last in endings):
+                rule = "V7"
+                inferred = list(definition.infer(operands, operation.attributes, stored, operation.regions))
+                if inferred != stored:
+                    found = f"{operation.name} has results {list_types(stored)}"
+                    self.fail(rule, f"{found}, inferred are {list_types(inferred)}", operation)
         except IrcError as error:
-            self.fail(rule, error.diagnostics[0].message, operation)
-            return False
-        if not same_attributes(normal, operation.attributes):
-            message = f"{operation.name} has {operation.attributes}, in canonical form {normal}"
-            self.fail("V6", message, operation)
-            return False
-        endings = [region.block.last for region in operation.regions]
-        return all(last is not None and last.name == "yield" for last in endings)
+            self.fail("V9" if error.code == "type.region" else rule, error.diagnostics[0].message, operation)
 
-    def types(self, operation: Operation) -> None:
-        operands = [None if value is None else value.type for value in operation.operands]
-        stored = [result.type for result in operation.results]
-        try:
-            inferred = list(operation.definition.infer(operands, operation.attributes, stored, operation.regions))
-        except IrcError as error:
-            self.fail("V9" if error.code == "type.region" else "V7", error.diagnostics[0].message, operation)
-            return
-        if inferred != stored:
-            message = f"{operation.name} has results {list_types(stored)}, inferred are {list_types(inferred)}"
-            self.fail("V7", message, operation)
-
-    # -- symbols -------------------------------------------------------------------------------------------------
-
+    # --- symbols ---
     def make_symbols(self, symbols: Iterable[Symbol], operation: Operation | None) -> None:
         for symbol in symbols:
             if symbol.name in self.made:
@@ -257,9 +244,7 @@ def _split_births(operation: Operation) -> tuple[set[Symbol], set[Symbol]]:
     return inside, made - inside | behind
 
 
-# -- calls -----------------------------------------------------------------------------------------------------
-
-
+# --- calls ---
 def _check_calls(module: Module) -> list[Failure]:
     """V13: each call against its target's signature, then the calls together, which must not lead back."""
     failures = []
