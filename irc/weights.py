@@ -32,13 +32,11 @@ Entry = tuple[int, int, str, DType, tuple[int, ...]]  # of a header: begin, end,
 Reader = Callable[[Path], Mapping[str, "Tensor"]]
 INLINE_LIMIT = 64           # constants of at most so many elements may be unnamed, and print as literals
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header
+PLAIN = "BOOL U8 I8 U16 I16 U32 I32 U64 I64 F16 BF16 F32 F64 C64"
 SAFETENSORS = {  # what is read under each name; narrow ones are written as U8 with metadata
-    "BOOL": dtypes.BOOL, "U8": dtypes.U8, "I8": dtypes.I8, "U16": dtypes.U16, "I16": dtypes.I16,
-    "U32": dtypes.U32, "I32": dtypes.I32, "U64": dtypes.U64, "I64": dtypes.I64,
-    "F16": dtypes.F16, "BF16": dtypes.BF16, "F32": dtypes.F32, "F64": dtypes.F64, "C64": dtypes.C64,
-    "F8_E4M3": dtypes.F8E4M3FN, "F8_E4M3FNUZ": dtypes.F8E4M3FNUZ, "F8_E5M2": dtypes.F8E5M2,
-    "F8_E5M2FNUZ": dtypes.F8E5M2FNUZ, "F8_E8M0": dtypes.F8E8M0,
-    "F6_E2M3": dtypes.F6E2M3, "F6_E3M2": dtypes.F6E3M2, "F4": dtypes.F4E2M1,
+    **{name: dtypes.by_name(name.lower()) for name in PLAIN.split()},
+    "F8_E4M3": dtypes.F8E4M3FN, "F8_E4M3FNUZ": dtypes.F8E4M3FNUZ, "F8_E5M2": dtypes.F8E5M2, "F4": dtypes.F4E2M1,
+    "F8_E5M2FNUZ": dtypes.F8E5M2FNUZ, "F8_E8M0": dtypes.F8E8M0, "F6_E2M3": dtypes.F6E2M3, "F6_E3M2": dtypes.F6E3M2,
 }
 NATIVE = {dtype: name for name, dtype in SAFETENSORS.items() if not dtype.sub_byte}
 AS_BYTES = {dtype.name: dtype for dtype in dtypes.ALL if dtype not in NATIVE and dtype is not dtypes.STRING}
@@ -52,9 +50,8 @@ class Tensor:
 
     __slots__ = ("_data", "dtype", "name", "shape")
 
-    def __init__(
-        self, dtype: DType, shape: Iterable[int], source: Callable[[], Array], name: str | None = None
-    ) -> None:
+    def __init__(self, dtype: DType, shape: Iterable[int], source: Callable[[], Array],
+                 name: str | None = None) -> None:
         self.dtype, self.shape, self.name = dtype, tuple(shape), name
         self._data = _Data(source)
 
@@ -272,9 +269,8 @@ def _file_digest(path: str, size: int, changed: int) -> str:
     return f"sha256:{hashlib.sha256(map_file(Path(path)).data).hexdigest()}"
 
 
-def open_weights(
-    path: Path, expected_digest: str | None = None, readers: Mapping[str, Reader] | None = None
-) -> Mapping[str, Tensor]:
+def open_weights(path: Path, expected_digest: str | None = None,
+                 readers: Mapping[str, Reader] | None = None) -> Mapping[str, Tensor]:
     """The constants of a weights file, which must be the file that it was (what it keeps outside of it, not checked).
 
     `readers` read other formats than safetensors, by the file's suffix.
