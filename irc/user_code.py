@@ -6,6 +6,7 @@ exception in it is that person's to mend, so it becomes a coded error that names
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib.util
@@ -64,11 +65,20 @@ def load_user_object(reference: str) -> Any:
     path, _, name = reference.rpartition(":")
     module = load_user_module(path)
     if not hasattr(module, name):
-        defined = [key for key in vars(module) if not key.startswith("_")]
+        defined = [key for key in _top_level(Path(path)) if not key.startswith("_")]
         close = difflib.get_close_matches(name, defined, n=3)
         raise fail("load.missing_name", f"{path} does not define `{name}`",
                    help=f"did you mean {' or '.join(close)}?" if close else f"it defines: {', '.join(defined)}")
     return getattr(module, name)
+
+
+def _top_level(path: Path) -> Iterator[str]:
+    """The names that a file defines itself, rather than imports."""
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            yield statement.name
+        elif isinstance(statement, ast.Assign):
+            yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
 
 
 def is_user_code(thing: Any) -> bool:

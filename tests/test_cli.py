@@ -146,7 +146,7 @@ def test_print_after_a_pass(folder: Path) -> None:
 def test_print_summary(folder: Path) -> None:
     out = fine(irc_here("print", "model.onnx", "--after", "fuse", "--summary", "--dim", "B=16", folder=folder))
     first, *rest = out.splitlines()
-    assert re.fullmatch(r"@main \d+ ops -> \d+ kernels, \d+ host calls at B=16", first)
+    assert re.fullmatch(r"@main \d+ ops -> 1 kernel, 1 host call at B=16", first)
     assert "  input   x: f32[B, 64]" in rest and "  output  y: f32[B, 32]" in rest
     assert any(line.startswith("  symbol  B in [") for line in rest)
     assert any(line.split()[:2] == ["host", "matmul"] for line in rest)
@@ -381,7 +381,8 @@ def test_check_of_rules(folder: Path) -> None:
     out = fine(irc_process("check", EXAMPLES / "rules.py", f"{EXAMPLES}/block.py:scaled", SCORES, folder=folder))
     assert out.startswith("scale_into_weight: 200 programs made from the pattern, f16 bf16 f32 f64: equal ")
     assert "guard scalar: 40 near-misses made by breaking it: rejected" in out
-    assert f"idle: never matched in {SCORES}" in out and f"block.py:scaled, {SCORES}" not in out
+    assert "matched 1 time in " in out and f"idle: never matched in {SCORES}" in out
+    assert f"block.py:scaled, {SCORES}" not in out
     wrong = (EXAMPLES / "rules.py").read_text().replace("matmul(x, mul(w, s))\n", "matmul(x, mul(w, mul(s, 1.1)))\n")
     (folder / "wrong.py").write_text(wrong)
     found = report(irc_here("check", "wrong.py", "--json", folder=folder), code=1)
@@ -406,7 +407,7 @@ def test_explain_a_code_and_a_rule(folder: Path) -> None:
 def test_explain_a_value(folder: Path) -> None:
     history = fine(irc_here("explain", SCORES, "%y", folder=folder))
     assert "%y: f32[M, N]" in history and "rewritten fuse(greedy)" in history and "kernel    @y (reduction)" in history
-    assert "generated tl.store(" in history
+    assert "generated tl.store(y_ptr" in history  # as it stands in the artefact
     inside = fine(irc_here("explain", SCORES, "%scaled", folder=folder))
     assert "kernel    @y (reduction): mul, softmax, add" in inside and "generated scaled = " in inside
     assert "host call matmul" in fine(irc_here("explain", BLOCK, "%proj", folder=folder))
@@ -422,8 +423,10 @@ def test_explain_a_pair(folder: Path) -> None:
     assert fine(irc_here("explain", SCORES, "%scaled", "%y", folder=folder)).startswith("in one kernel: @y")
     out = fine(irc_here("explain", BLOCK, "%ln_1", "%out", folder=folder))
     assert "(rule F1: " in out and "%ln_1: kernel @ln_1" in out and "more: irc explain fuse." in out
+    assert fine(irc_here("explain", BLOCK, "%out", "%ln_1", folder=folder)) == out
     apart = fine(irc_here("explain", SCORES, "%scaled", "%p", "-p", "fuse{policy=none}", folder=folder))
-    assert "policy none: the policy `none` merges nothing" in apart and "costs" in apart
+    assert "policy none: the policy `none` merges nothing" in apart and "written and read again at M=64, N=64" in apart
+    assert "takes a code, or MODEL and one or two values" in irc_here("explain", SCORES, folder=folder).err
     result = irc_here("explain", SCORES, "%scaled", "%p", "%y", folder=folder)
     assert result.code == 2 and "error[usage.arguments]" in result.err
 
@@ -431,7 +434,8 @@ def test_explain_a_pair(folder: Path) -> None:
 def test_kernels_as_json(folder: Path) -> None:
     found = report(irc_process("kernels", "model.onnx", "--dim", "B=16", "--json", folder=folder))
     assert set(found) == {"schema", "launches", "extern_calls", "distinct_bytes", "loaded_bytes", "flops",
-                          "share_in_kernels", "kernels", "externs"}  # fmt: skip
+                          "share_in_kernels", "kernels", "externs", "sizes"}  # fmt: skip
+    assert found["sizes"] == {"B": 16}
     assert found["schema"] == "irc.kernels/1" and found["launches"] == len(found["kernels"]) == 1
     (kernel,) = found["kernels"]
     assert set(kernel) == {"name", "kind", "distinct_bytes", "loaded_bytes", "flops", "programs", "targets"}
@@ -446,11 +450,11 @@ def test_kernels_as_json(folder: Path) -> None:
 def test_kernels_as_a_table(folder: Path) -> None:
     out = fine(irc_here("kernels", BLOCK, "--dim", "B=1", "--dim", "S=16", folder=folder))
     assert out.splitlines()[1].split()[:2] == ["@ln_1", "reduction"]
-    assert re.search(r"^5 kernels, 8 host calls, .* at their boundaries; \d+% of", out, re.MULTILINE)
+    assert re.search(r"^5 kernels, 8 host calls, .* at their boundaries at B=1, S=16; \d+% of", out, re.MULTILINE)
     apart = fine(irc_here("kernels", BLOCK, "-p", "legalize,fuse{policy=none}", folder=folder))
     assert int(apart.splitlines()[-1].split()[0]) > 5
     fine(irc_here("opt", SCORES, "-p", "fuse", "-o", "fused.irc", folder=folder))
-    assert fine(irc_here("kernels", "fused.irc", folder=folder)).splitlines()[-1].startswith("1 kernels, 0 host calls")
+    assert fine(irc_here("kernels", "fused.irc", folder=folder)).splitlines()[-1].startswith("1 kernel, 0 host calls, ")
 
 
 def test_kernels_for_targets(folder: Path) -> None:
@@ -464,12 +468,15 @@ def test_kernels_for_targets(folder: Path) -> None:
 
 def test_doc(folder: Path) -> None:
     page = fine(irc_process("doc", "layer_norm", folder=folder))
-    assert page.startswith("layer_norm(x, scale?, bias?, *, axis = -1") and "body (ops/named/normalization.py:" in page
+    assert page.startswith("layer_norm(x, scale?, bias?, *, axis = -1")
+    assert "body (irc/ops/named/normalization.py:" in page
+    assert page.count("Normalize to mean 0") == 1 and page.rstrip().splitlines()[-1].startswith("    return ")
     page = fine(irc_here("doc", "fuse", folder=folder))
     assert "policy: str = " in page and "file: passes/fuse.py" in page and "  F7 " in page
     assert "file: passes/raise_.py" in fine(irc_here("doc", "raise", folder=folder))
     assert fine(irc_here("doc", "F7", folder=folder)).startswith("F7: ")
-    assert fine(irc_here("doc", "V1", folder=folder)).startswith("V1: ")
+    assert fine(irc_here("doc", "V1", folder=folder)).startswith("V1: [verify.dominance] ")
+    assert max(map(len, fine(irc_here("doc", "rules", folder=folder)).splitlines())) <= 100
     assert "--backend triton --target sm_80" in fine(irc_here("doc", "sm_80", folder=folder))
     assert "targets: portable, cpu" in fine(irc_here("doc", "onnx", folder=folder))
     assert "Exit status: 3" in fine(irc_here("doc", "onnx.cycle", folder=folder))
@@ -497,7 +504,7 @@ def test_compile_for_onnx_runtime(folder: Path) -> None:
 
 def test_compile_to_triton_and_run_the_folder(folder: Path) -> None:
     out = fine(irc_here("compile", "model.onnx", "--backend", "triton", folder=folder))
-    assert out.startswith("wrote model.triton/   1 kernels, 1 host calls, ")
+    assert out.startswith("wrote model.triton/   1 kernel, 1 host call, ")
     again = report(irc_here("compile", "model.onnx", "--backend", "triton", "--json", folder=folder))
     assert again["output"] == "model.triton" and again["host_calls"] == 1  # an artefact is replaced
     pytest.importorskip("triton")

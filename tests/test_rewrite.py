@@ -345,6 +345,7 @@ def test_a_rule_is_its_own_test(rules: Path):
     assert str(report).startswith(
         "scale_into_weight: 200 programs made from the pattern, f16 bf16 f32 f64: equal within the stated numerics\n"
         "  guard scalar: 40 near-misses made by breaking it: rejected, reason given\n"
+        "  matched 1 time in busy\n"
         "  idle: never matched in idle\n"
     )
     assert good.matched_in == {"idle": 0, "busy": 1} and negative.idle_in == ["idle", "busy"]

@@ -15,7 +15,7 @@ TARGETS = ("portable", "cpu")
 class Target:
     """Where a model is to run.
 
-    portable: operators of the default domain only. cpu: what ONNX Runtime's CPU provider runs fastest as well, such
+    portable: operators of the default domain only. cpu: also what ONNX Runtime's CPU provider runs fastest, such
     as Attention and operators of com.microsoft. The opset is the lowest from 21 on that has all operators used.
     """
 

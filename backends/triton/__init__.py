@@ -10,6 +10,7 @@ in Triton runs as host calls instead: erasing a kernel's braces never changes wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irc.backends.triton.artefact import emit
@@ -17,7 +18,7 @@ from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.program import HOST, TORCH_TYPES
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
-from irc.ir import Operation
+from irc.ir import Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 
@@ -42,7 +43,7 @@ def takes(operation: Operation) -> bool:
 
 @dataclass(frozen=True)
 class Target:
-    """What `legalize` asks; `name` is a GPU to compile for, and says nothing about what stays whole."""
+    """A GPU to compile kernels for, besides writing their source; what stays whole is the same for each."""
 
     name: str | None = None
 
@@ -50,9 +51,9 @@ class Target:
         return takes(operation)
 
 
-def kernel_source(kernel: Kernel, name: str) -> str:
-    """The Triton source of one kernel, for `irc explain`."""
-    return write_kernel(kernel, identifier(name) or "kernel").text
+def kernel_source(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> str:
+    """The Triton source of one kernel, for `irc explain`; `labels` name the values that it loads and stores."""
+    return write_kernel(kernel, identifier(name) or "kernel", labels).text
 
 
 __all__ = ["PIPELINE", "TARGETS", "Resources", "Target", "compile_artefact", "emit", "kernel_source", "takes"]

@@ -129,16 +129,20 @@ class _Writer:
     def _doc(self) -> Iterator[str]:
         """The docstring: what is written from what."""
         named = [f"{name.removesuffix('_ptr')} {plain(str(value.type))}" for value, name in self.buffers.items()]
-        read, written = named[: len(self.kernel.inputs)], named[len(self.kernel.inputs) :]
-        line = f'    """{", ".join(written)} from {", ".join(read) or "nothing"}."""'
+        written, read = named[len(self.kernel.inputs) :], named[: len(self.kernel.inputs)] or ["nothing"]
+        line = f'    """{", ".join(written)} from {", ".join(read)}."""'
         if len(line) <= LINE_LENGTH:
             yield line
-        else:
-            yield f'    """{written[0]}' + ("," if written[1:] else "")
-            yield from (f"    {value}," for value in written[1:])
-            yield "    from"
-            yield from (f"    {value}," for value in read)
-            yield '    """'
+            return
+        line = f'    """{written[0]}'
+        for between, value in [*((", ", value) for value in written[1:]), (" from ", read[0]),
+                               *((", ", value) for value in read[1:])]:  # fmt: skip
+            if len(f"{line}{between}{value},") > LINE_LENGTH:
+                yield f"{line}{between}".rstrip()
+                line = f"    {value}"
+            else:
+                line += f"{between}{value}"
+        yield from (f"{line}.", '    """')
 
     def _scopes(self, scopes: Sequence[Scope]) -> Iterator[str]:
         """The lines of a list of scopes; loops are rendered where they stand."""

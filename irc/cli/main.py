@@ -18,6 +18,7 @@ from irc._version import FORMAT_VERSION, __version__
 from irc.diagnostics import Exit, IrcError, fail
 
 REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
+JSON_HELP = "Print the report as JSON."
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
 
@@ -115,7 +116,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
             ),
-            click.option("--target", help="What to compile for: see irc doc targets."),
+            click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
             click.option(
                 "--numerics",
                 type=click.Choice(NUMERICS),
@@ -187,29 +188,32 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Compile MODEL for ONNX Runtime, or to Triton.")
 @click.argument("model")
-@click.option("--backend", type=click.Choice(["onnx", "triton"]), default="onnx", show_default=True)
-@click.option("-o", "--output", help="Where to write: an .onnx file, or a folder for Triton.")
-@click.option("-p", "--pipeline", help="Passes to run instead of the backend's.")
+@click.option(
+    "--backend", type=click.Choice(["onnx", "triton"]), default="onnx", show_default=True, help="What to write."
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="The .onnx file or, for Triton, the folder to write; else named as MODEL is."
+)
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run instead of the backend's.")
 @click.option("--keep-kernels", is_flag=True, help="ONNX: keep each kernel as a local function, a box in Netron.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
 def compile(model: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL for ONNX Runtime, or into a folder of Triton kernels."""
     from irc.driver import compile as compile_model
-    from irc.driver.printing import format_bytes
+    from irc.driver.printing import counted, format_bytes
 
     report = compile_model(model, options.pop("backend"), options.pop("output"), **options)
     if as_json:
         show_json(report)
     elif report.backend == "onnx":
-        click.echo(f"wrote {report.output}   {report.nodes} nodes, {format_bytes(report.weight_bytes)} weights")
+        size = format_bytes(report.weight_bytes)
+        click.echo(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
     else:
-        counted = (
-            f"{report.kernels} kernels, {report.host_calls} host calls, {format_bytes(report.weight_bytes)} weights"
-        )
-        click.echo(f"wrote {report.output}/   {counted}")
+        launches = f"{counted(report.kernels, 'kernel')}, {counted(report.host_calls, 'host call')}"
+        click.echo(f"wrote {report.output}/   {launches}, {format_bytes(report.weight_bytes)} weights")
         if report.targets:
             click.echo(f"compiled for {', '.join(report.targets)}")
         click.echo(triton_remark(report.output))
@@ -234,11 +238,11 @@ def triton_remark(folder: str) -> str:
 @cli.command()
 @click.argument("model")
 @click.option("--after", metavar="PASS", help="Print it after this pass.")
-@click.option("-p", "--pipeline", help="The pipeline that --after stops in, or that is run.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="The pipeline that --after stops in, or that is run.")
 @click.option("--summary", is_flag=True, help="A line for each kernel and host call.")
 @click.option("--around", metavar="%VALUE", help="Only what is near this value.")
 @click.option("-n", "--distance", default=4, show_default=True, help="How near, in steps.")
-@click.option("-o", "--output", help="Write FILE.irc, and its weights beside it.")
+@click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
 @common
 def print(model: str, **options: Any) -> None:
     """Print MODEL as text."""
@@ -249,8 +253,8 @@ def print(model: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("-p", "--pipeline", required=True, help="Passes, such as fold,cse,fuse{policy=greedy}.")
-@click.option("-o", "--output", help="Write FILE.irc, and its weights beside it.")
+@click.option("-p", "--pipeline", metavar="PASSES", required=True, help="Passes, such as fold,cse,fuse{policy=greedy}.")
+@click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
 @click.option(
     "--backend",
     type=click.Choice(["onnx", "triton"]),
@@ -321,17 +325,17 @@ def sample(array: Any) -> str:
     )
 
 
-@cli.command()
+@cli.command(short_help="Compare MODEL, compiled, with f64; or test a file of rules.")
 @click.argument("model")
 @click.argument("against", nargs=-1)
 @click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
 @click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Compare what this backend computes, too.")
-@click.option("-p", "--pipeline", help="Passes to check instead of the backend's.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
 @click.option(
     "--each", is_flag=True, help="Compare after every pass; name the pass and operation where values first part."
 )
-@click.option("--seed", default=0, show_default=True, help="For random inputs and programs.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
 def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Compare MODEL, compiled, with an f64 evaluation; or check a file of rules (irc check rules.py [MODEL ...])."""
@@ -378,9 +382,9 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
         sys.exit(int(Exit.DIFFERS))
 
 
-@cli.command()
+@cli.command(short_help="Explain a code, a value's history, or why two did not fuse.")
 @click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE]")
-@click.option("-p", "--pipeline", help="Passes instead of the Triton backend's.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes instead of the Triton backend's.")
 @common
 def explain(names: tuple[str, ...], **options: Any) -> None:
     """Explain a code, a value's history, or why two values are in different kernels."""
@@ -390,15 +394,15 @@ def explain(names: tuple[str, ...], **options: Any) -> None:
     click.echo(explain_names(source, *(names if source is None else names[1:]), **options))
 
 
-@cli.command()
+@cli.command(short_help="List MODEL's kernels: bytes, arithmetic, programs.")
 @click.argument("model")
-@click.option("-p", "--pipeline", help="Passes instead of the Triton backend's.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes instead of the Triton backend's.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
 def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> None:
     """List MODEL's kernels: bytes, arithmetic, programs; with --target also registers, spills, shared memory."""
     from irc.driver import kernels as list_kernels
-    from irc.driver.printing import format_bytes, shorten
+    from irc.driver.printing import at_sizes, counted, format_bytes, format_count, shorten
 
     targets = tuple(part for part in (settings.target or "").split(",") if part)
     report = list_kernels(
@@ -409,21 +413,32 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
         return
     click.echo(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
     for kernel in report.kernels:
-        sizes = (
-            f"{format_bytes(kernel.distinct_bytes):>10} {format_bytes(kernel.loaded_bytes):>10} {kernel.flops:>10.3g}"
-        )
+        figures = (kernel.distinct_bytes, kernel.loaded_bytes)
+        sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
         click.echo(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {kernel.programs:>9}")
         for target, facts in kernel.targets.items():
-            click.echo(f"    {target}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+            click.echo(f"    {target}: {target_facts(facts)}")
     for call in report.externs:
-        click.echo(f"{shorten('host ' + call.name, 30):30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
+        name = f"host {shorten('%' + call.name, 25)}"
+        click.echo(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
     click.echo(
-        f"{report.launches} kernels, {report.extern_calls} host calls, {format_bytes(report.distinct_bytes)} at their "
-        f"boundaries; {report.share_in_kernels:.0%} of the operations that are no views are in kernels"
+        f"{counted(report.launches, 'kernel')}, {counted(report.extern_calls, 'host call')}, "
+        f"{format_bytes(report.distinct_bytes)} at their boundaries{at_sizes(report.sizes)}; "
+        f"{report.share_in_kernels:.0%} of the operations are in kernels (views not counted)"
     )
 
 
-@cli.command()
+def target_facts(facts: dict[str, Any]) -> str:
+    """What a kernel takes on a target: `19 registers, 0 B spilled, 4.1 kB shared`."""
+    from irc.driver.printing import counted, format_bytes
+
+    if facts.get("error"):
+        return f"does not compile: {facts['error']}"
+    sizes = [f"{format_bytes(facts[f'{name}_bytes'])} {name}" for name in ("spilled", "local", "shared")]
+    return ", ".join([counted(facts["registers"], "register"), *sizes]) + ("" if facts["fits"] else ": does not fit")
+
+
+@cli.command(short_help="Show a page: of an operation, pass, rule, target or code.")
 @click.argument("name", default="")
 def doc(name: str) -> None:
     """Show the page of an operation, pass, rule, target or code; without NAME, what there is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,7 @@ class KernelsReport:
     share_in_kernels: float
     kernels: tuple[KernelReport, ...]
     externs: tuple[HostCall, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, for which the figures hold
     schema: str = "irc.kernels/1"
 
 
@@ -244,6 +245,7 @@ def kernels(
         share_in_kernels=inside / (inside + outside) if inside + outside else 1.0,
         kernels=tuple(reports),
         externs=calls,
+        sizes={symbol.name: size for symbol, size in sizes.items()},
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
-from pathlib import Path
+import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from irc import ops, verifier
@@ -15,13 +17,22 @@ from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import find_pass, pass_names
 from irc.plan import RULES, statement
 
-TOPICS = ("ops", "passes", "rules", "targets", "codes", "pipelines")
+WIDTH = 100
+TOPICS = {
+    "ops": "every operation, in a line each",
+    "passes": "what a pipeline is made of",
+    "pipelines": "those that have a name, and the backends'",
+    "rules": "which kernels are legal (F1 to F14), and which IR is well formed (V1 to V14)",
+    "targets": "what backends compile for",
+    "codes": "of errors, with their exit statuses",
+}
 
 
 def doc(name: str = "") -> str:
-    """The page of `name`; without a name, what there are pages of. Raises `usage.doc` for an unknown name."""
+    """The page of `name`; without a name, what there are pages of. Raises `usage.unknown_name` for what is none."""
     if not name:
-        return f"irc doc NAME: an operation, pass, rule, target or code; or one of: {', '.join(TOPICS)}"
+        head = "irc doc NAME   the page of an operation, pass, rule, backend, target or code; lists of them:"
+        return "\n".join([head, *(f"  irc doc {topic:10} {said}" for topic, said in TOPICS.items())])
     pages = {
         "ops": list_ops,
         "passes": list_passes,
@@ -37,7 +48,8 @@ def doc(name: str = "") -> str:
     if name in pass_names():
         return pass_page(name)
     if name in verifier.RULES:
-        return f"{name}: {verifier.RULES[name].statement}"
+        rule = verifier.RULES[name]
+        return wrapped(f"{name}: [{rule.code}] ", rule.statement)
     if name in CODES or name in RULES:
         return explain_code(name)
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
@@ -64,14 +76,23 @@ def signature(definition: OperationDefinition) -> str:
 
 def op_page(definition: OperationDefinition) -> str:
     """Signature, kind, element types, the docstring, and the source of the body or type rule."""
-    lines = [signature(definition), f"  {definition.kind}; {', '.join(sorted(definition.traits)) or 'no traits'}"]
+    lines = [signature(definition), f"  {'; '.join([definition.kind, *sorted(definition.traits)])}"]
     lines += [f"  {spec.name}: {spec.constraint.words}" for spec in definition.operand_specs]
     lines += ["", definition.doc, ""]
     path, line = place_of(definition.source_function)
     heading = "body" if definition.is_named else "type rule"
-    return "\n".join(
-        [*lines, f"{heading} ({path}:{line}):", "", inspect.getsource(definition.source_function).rstrip()]
-    )
+    return "\n".join([*lines, f"{heading} ({path}:{line}):", "", source_of(definition.source_function)])
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A function's source without its docstring, which a page shows by itself."""
+    lines = inspect.getsource(function).rstrip().splitlines()
+    tree = ast.parse(textwrap.dedent("\n".join(lines)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef) else []
+    first = body[0] if body else None
+    if len(body) > 1 and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        del lines[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines)
 
 
 def pass_page(name: str) -> str:
@@ -81,14 +102,16 @@ def pass_page(name: str) -> str:
     kind = find_pass(name)
     lines = [name, "", inspect.cleandoc(kind.__doc__ or ""), ""]
     lines += [f"  {option.name}: {option.type} = {option.default!r}" for option in dataclasses.fields(kind)]
+    pipelines = {f"`{alias}`": text for alias, text in ALIASES.items()}
+    pipelines |= {f"of the backend {backend}": find_backend(backend).PIPELINE for backend in BACKENDS}
     lines += [
-        f"  in pipeline `{alias}`: {text}"
-        for alias, text in ALIASES.items()
+        f"  in the pipeline {which}: {text}"
+        for which, text in pipelines.items()
         if name in text.replace("{", ",").split(",")
     ]
     lines.append(f"  file: {place_of(kind)[0]}")
     if name == "fuse":
-        lines += ["", list_rules()]
+        lines += ["", list_legality()]
     return "\n".join(lines)
 
 
@@ -101,17 +124,18 @@ def target_page(name: str) -> str:
             continue
         usage = f"--backend {backend}" + (f" --target {name}" if name != backend else "")
         lines = [f"{name}: irc compile MODEL {usage}", "", inspect.cleandoc(module.__doc__ or ""), ""]
-        lines += [inspect.cleandoc(module.Target.__doc__ or ""), "", f"  targets: {', '.join(module.TARGETS)}"]
+        lines += [f"Targets: {inspect.cleandoc(module.Target.__doc__ or '')}", ""]
+        lines.append(f"  targets: {', '.join(module.TARGETS)}")
         pages.append("\n".join([*lines, f"  pipeline: {module.PIPELINE}"]))
     return "\n\n".join(pages)
 
 
 def place_of(thing: Any) -> tuple[str, int]:
     """The file of a definition as it is called in the source tree, and the line."""
-    path = Path(inspect.getsourcefile(thing) or "")
-    return "/".join(path.parts[-3:]) if "named" in path.parts else "/".join(path.parts[-2:]), inspect.getsourcelines(
-        thing
-    )[1]
+    room = thing.__module__.removeprefix("irc.").split(".")[0]
+    root = "" if room in ("frontends", "passes", "backends") else "irc/"
+    inside = thing.__module__.removeprefix("irc.").replace(".", "/")
+    return f"{root}{inside}.py", inspect.getsourcelines(thing)[1]
 
 
 def first_line(text: str | None) -> str:
@@ -131,10 +155,24 @@ def list_passes() -> str:
 
 
 def list_rules() -> str:
-    lines = ["legality of kernels (irc/plan.py, irc/kernel):"]
-    lines += [f"  {number:4} {statement(number)}  [{code}]" for number, (code, _) in RULES.items()]
-    lines += ["well-formed IR (irc/verifier.py):"]
-    return "\n".join([*lines, *(f"  {number:4} {rule.statement}" for number, rule in verifier.RULES.items())])
+    rules = [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in verifier.RULES.items()]
+    return "\n".join([list_legality(), "well-formed IR (irc/verifier.py):", *rules])
+
+
+def list_legality() -> str:
+    """Those that are decided later speak of products, attention or donated buffers: no kernel holds these yet."""
+    rules = [
+        wrapped(f"  {number:4} ", f"{statement(number)}  [{code}{', later' if decided == 'later' else ''}]")
+        for number, (code, decided) in RULES.items()
+    ]
+    head = "legality of kernels (irc/plan.py, irc/kernel; `later`: about what no kernel holds yet):"
+    return "\n".join([head, *rules])
+
+
+def wrapped(head: str, text: str) -> str:
+    """A paragraph of at most `WIDTH` columns behind a head, under which it hangs."""
+    hanging = " " * (7 if head.startswith(" ") else 0)
+    return textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=hanging, break_on_hyphens=False)
 
 
 def list_targets() -> str:

@@ -9,7 +9,7 @@ from irc import diagnostics, dims
 from irc.diagnostics import fail
 from irc.driver.compiling import describe, has_kernels, kernel_of, opt
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
-from irc.driver.printing import format_bytes
+from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Function, Module, Operation, Value
 from irc.kernel import Refusal
 from irc.pass_manager import PassManager
@@ -25,11 +25,14 @@ from irc.plan import (
     representative_sizes,
     statement,
 )
+from irc.user_code import is_reference
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
     """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F7), one value, or a pair of values."""
     settings = settings or Settings()
+    if source is None and len(names) == 1 and (is_reference(names[0]) or names[0].endswith((".onnx", ".irc"))):
+        source, names = names[0], ()
     if source is None or (not names and isinstance(source, str) and is_code(source)):
         return explain_code(names[0] if source is None else str(source))
     if not names or len(names) > 2:
@@ -93,7 +96,11 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
 
 def generated_line(operation: Operation, value: Value) -> str:
     """The line of a kernel's Triton source that stores or names a value of it, a result or one inside."""
-    text: str = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"])
+    block = operation.regions[0].block
+    outside = [*zip(block.arguments, operation.inputs, strict=True)]
+    outside += zip(block.terminator.inputs, operation.results, strict=True)
+    labels = {inner: "" if value.is_anonymous else value.name for inner, value in outside}
+    text: str = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"], labels)
     lines = [line.strip() for line in text.splitlines()]
     stores = [line for line in lines if "tl.store(" in line]
     if value in operation.results:
@@ -142,12 +149,14 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     chosen = fuse.chosen(context)
     plan = propose(function, chosen, context, fuse.proposals(function, context))
     sides: list[Group] = []
+    asked: dict[Group, str] = {}
     for name in (first, second):
         operation = function.find(name).operation
         group = None if operation is None else plan.group_of(operation)
         if group is None:
             return not_in_a_kernel(name, operation, function)
         sides.append(group)
+        asked[group] = name
     if sides[0] is sides[1]:
         return f"in one kernel: {sides[0].label}"
     dependencies = Dependencies(function.block)
@@ -159,7 +168,8 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:
-        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {statement(refusal.rule)})")
+        rule = statement(refusal.rule).partition(". ")[0].rstrip(".")
+        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})")
         remedy, code = diagnostics.CODES[refusal.code].remedy, refusal.code
     else:
         assert isinstance(merged, Group)
@@ -169,13 +179,13 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
         lines.append(f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}")
         remedy, code = 'another policy: -p "...,fuse{policy=FILE.py:NAME}", or a plan file', ""
-    for side, name in zip(sides, (first, second) if sides[0].name != second else (second, first), strict=True):
-        lines.append(f"  %{name}: kernel {side.label}")
+    lines += [f"  %{asked[side]}: kernel {side.label}" for side in sides]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
     sizes = representative_sizes(function, settings.dims)
     cost = sum(dims.evaluate(value.type.nbytes, sizes) for value in between)
+    shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
     lines.append(
-        f"  costs {format_bytes(2 * cost)} written and read again"
+        f"  costs {format_bytes(2 * cost)} written and read again{shown}"
         if between
         else "  nothing flows between them directly"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from irc import printer
@@ -70,7 +71,7 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
 def summarize(module: Module, settings: Settings) -> str:
     """The signature, and one line a kernel and a host call: name, kind, operations, bytes, place."""
     # Imported here, since only a summary needs to know of kernels: printing starts faster without.
-    from irc.driver.compiling import host_operations, kernel_of, operation_bytes
+    from irc.driver.compiling import describe, host_operations, kernel_of, operation_bytes
     from irc.kernel import count
     from irc.plan import FREE_VIEWS, representative_sizes
 
@@ -89,11 +90,11 @@ def summarize(module: Module, settings: Settings) -> str:
             rows.append((name, kind, ", ".join(dict.fromkeys(computing)), size, operation.location))
         elif operation in host_operations(module):
             before += 1
-            name = operation.results[0].name if operation.results else ""
-            rows.append(("host", operation.name, name, operation_bytes(operation, sizes), operation.location))
-    calls = len(host_operations(module))
-    shown = f" at {', '.join(f'{s.name}={size}' for s, size in sizes.items())}" if sizes else ""
-    lines = [f"@{function.name} {before} ops -> {len(kernels)} kernels, {calls} host calls{shown}"]
+            name = f"%{operation.results[0].name}" if operation.results else ""
+            rows.append(("host", describe(operation), name, operation_bytes(operation, sizes), operation.location))
+    calls = counted(len(host_operations(module)), "host call")
+    shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
+    lines = [f"@{function.name} {counted(before, 'op')} -> {counted(len(kernels), 'kernel')}, {calls}{shown}"]
     outputs = zip(function.output_names, function.returned, strict=True)
     lines += [f"  input   {value.name}: {value.type}" for value in function.arguments]
     lines += [f"  output  {name}: {value.type}" for name, value in outputs]
@@ -112,18 +113,36 @@ def symbol_range(symbol: Symbol) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The end of a long name: paths differ there."""
-    return text if len(text) <= width else "…" + text[1 - width :]
+    """The end of a long name, since paths differ there, behind the sign that says what it names."""
+    if len(text) <= width:
+        return text
+    sign = text[0] if text[0] in "@%" else ""
+    return f"{sign}…{text[len(sign) + 1 - width :]}"
 
 
 def format_bytes(size: int) -> str:
     """1234567 as `1.2 MB`; decimal units, as in papers."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
+    return f"{format_count(size)}B"
+
+
+def format_count(number: int) -> str:
+    """1234567 as `1.2 M`."""
+    if number < 1000:
+        return f"{number} "
+    amount, units = number / 1000, "kMGTPE"
+    while amount >= 999.95 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.1f} {units[0]}"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 kernel`, `2 kernels`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def at_sizes(sizes: Mapping[str, int]) -> str:
+    """` at B=1, S=512`, behind figures that hold for these sizes; nothing where there are no symbols."""
+    return f" at {', '.join(f'{name}={size}' for name, size in sizes.items())}" if sizes else ""
 
 
 def neighborhood(function: Function, name: str, distance: int) -> str:

@@ -23,6 +23,7 @@ from irc import dims, dtypes, interpreter
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.driver.models import ALIASES
+from irc.driver.printing import counted
 from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
@@ -103,6 +104,7 @@ class RuleReport:
             result.append(f"  guard {guard}: {made}")
         if self.left_alone:
             result.append(f"  {self.left_alone} examples of what it must not match: left alone")
+        result += [f"  matched {counted(n, 'time')} in {model}" for model, n in self.matched_in.items() if n]
         if self.idle_in:
             result.append(f"  idle: never matched in {', '.join(self.idle_in)}")
         return result
