@@ -281,7 +281,8 @@ def open_weights(path: Path, expected_digest: str | None = None,
         raise fail("weights.missing", f"there is no weights file {path.name}", at=at)
     if expected_digest is not None and (digest := file_digest(path)) != expected_digest:
         message, notes = f"{path.name} is not the file it was", [f"its digest is {digest}"]
-        raise fail("weights.stale", message, at=at, expected=expected_digest, notes=notes)
+        help = "restore the file, or print the model anew"
+        raise fail("weights.stale", message, at=at, expected=expected_digest, notes=notes, help=help)
     if path.suffix not in known:
         message = f"{path.name} is not a weights file by its name"
         raise fail("weights.format", message, at=at, expected=" or ".join(known))
