@@ -156,8 +156,8 @@ MUTATIONS = (
     Mutation(
         "flood: a point that repeats an element",
         FLOOD,
-        "return all(used.isdisjoint(variables(coordinate)) for coordinate in lost)",
-        "return True",
+        "if mixed or ended & staying:",
+        "if mixed:",
         fusion("spread"),
     ),
     # Legality.

@@ -94,6 +94,22 @@ def check_kernels(module: Module, chosen: str, inputs: dict[str, np.ndarray]) ->
             assert 0 <= moved.distinct_bytes and (moved.distinct_bytes <= moved.loaded_bytes or not moved.exact)
 
 
+def check_group(module: Module, members: list[Operation]) -> None:
+    """The kernel of these operations, where there is one, against what the interpreter says of their values."""
+    group = Group(members)
+    if isinstance(group.kernel, Refusal) or not group.stored:
+        return
+    seen = dict(zip(module.main.arguments, arrays(module).values(), strict=True))
+
+    def observe(operation: Operation, results: Any) -> None:
+        seen.update(zip(operation.results, results, strict=True))
+
+    interpreter.run(module, arrays(module), observe=observe)
+    outputs = evaluate(group.kernel, {value.name: array for value, array in seen.items()}, environment(module))
+    for value in group.stored:
+        np.testing.assert_allclose(outputs[value.name], seen[value], rtol=1e-7, atol=1e-9)
+
+
 # -- the rules -------------------------------------------------------------------------------------------------
 
 
@@ -544,6 +560,24 @@ def test_a_reduction_of_every_other_row_knows_which_rows() -> None:
     check_kernels(module, "greedy", arrays(module))
 
 
+HALVES: list[Callable[..., Any]] = [
+    lambda x: ops.concat(ops.softmax(x, axis=0), x, axis=0),
+    lambda x: ops.concat(x, ops.softmax(x, axis=0), axis=0),
+    lambda x: (t := ops.reduce_sum(x, axes=(0,), keep_dims=True), ops.concat(ops.neg(x), ops.mul(x, t), axis=0)),
+    lambda x: ops.pad(ops.sub(x, ops.reduce_max(x, axes=(0,), keep_dims=True)), 0.5, low=(2, 0), high=(1, 0)),
+    lambda x: ops.div(ops.slice_(x, starts=(0, 0), stops=(2, 6), steps=(1, 1)), ops.reduce_sum(x, axes=(0,))),
+]
+
+
+@pytest.mark.parametrize("program", HALVES)
+def test_a_reduction_sees_its_axis_whole(program: Callable[..., Any]) -> None:
+    """What holds where its result is read, in a half of a concatenation, does not hold all along the reduced axis."""
+    module = trace(program, "f64[B, 6]" if program is not HALVES[4] else "f64[4, 6]")
+    check_kernels(module, "greedy", arrays(module))
+    module = trace(program, "f64[4, 6]")
+    check_group(module, body_of(module))
+
+
 def test_fold_does_not_blow_weights_up() -> None:
     table = Tensor.of(np.ones((100, 100), np.int8), dtypes.I8).renamed("weight")
     module = trace(lambda x: ops.add(x, ops.cast(const(value=table), to=dtypes.F32)), "f32[100, 100]")
@@ -593,6 +627,16 @@ def test_other_passes_change_no_more_than_they_say(module: Module, pipeline: lis
 @given(programs(), st.sampled_from(["greedy", "none"]))
 def test_kernels_compute_what_they_enclose(module: Module, name: str) -> None:
     check_kernels(module, name, arrays(module))
+
+
+@settings(QUICK, max_examples=100)
+@given(programs(), st.integers(0, 20), st.integers(2, 20), st.booleans())
+def test_any_group_that_is_a_kernel_is_right(module: Module, start: int, length: int, expanded: bool) -> None:
+    """Neighbors in a block, whether or not a policy would put them together; with bodies in place as well."""
+    PassManager("legalize,cse" if expanded else "cse").run(module)
+    members = body_of(module)
+    start = min(start, len(members) - 1)
+    check_group(module, members[start : start + length])
 
 
 @settings(QUICK, max_examples=40)

@@ -132,26 +132,23 @@ class Flood:
             return None
         keep, reduced = step.attributes["keep_dims"], step.axes
         parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
-        lost = [coordinate for gone, coordinate in parts if gone]
-        if not apart([coordinate for gone, coordinate in parts if not gone], lost):
+        kept = [coordinate for gone, coordinate in parts if not gone]
+        guards = remaining(point.guards, kept, [coordinate for gone, coordinate in parts if gone])
+        if guards is None:
             return None
-        # Guards of the reduced axes end here; the others still say for which points there is a result.
-        guards = tuple(guard for guard in point.guards if variables(guard.index).isdisjoint(variables(*lost)))
         return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone), guards)
 
     def _backward(self, step: Step, result: Slot) -> None:
         """Operands whose every element has a point: a view may hand on only a part of its operand."""
         point = self.points[result]
-        if step.is_view and hands_on_each_once(step, result, point):
+        if step.name == "expand" or step.definition.is_pointwise:
+            for operand in step.inputs:
+                self._reach(operand, narrowed(operand, result, point))
+        elif step.is_view and hands_on_all(step):
             for piece in pull(step.view(result), point.coordinates):
                 if piece.operand < len(step.inputs):  # a pad without a value fills in zero, which is no operand
                     guards = (*point.guards, *piece.guards)
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
-        elif step.definition.is_pointwise:
-            for operand in step.inputs:
-                if known_broadcast(operand, result, point):
-                    moved = spread(point.coordinates, result.shape, operand.shape)
-                    self._reach(operand, Point(moved, point.guards))
 
     def root(self, slot: Slot) -> Point:
         """The point of a stored value (rule F4); dims that the flood left open take a free axis of their extent."""
@@ -177,33 +174,36 @@ class Flood:
         return Point(tuple(found), guards)
 
 
-def known_broadcast(operand: Slot, result: Slot, point: Point) -> bool:
-    """Whether it is known of each dim of an operand if it is stretched, along axes that its other dims do not use."""
+def narrowed(operand: Slot, result: Slot, point: Point) -> Point | None:
+    """The point of an operand that is broadcast; None where a dim may or may not be stretched."""
     missing = len(result.shape) - len(operand.shape)
     kept: list[Dim] = []
     lost = list(point.coordinates[:missing])
     for coordinate, own, extent in zip(point.coordinates[missing:], operand.shape, result.shape[missing:], strict=True):
         if not same(own, 1) and not same(own, extent):
-            return False
+            return None
         (lost if same(own, 1) else kept).append(coordinate)
-    return apart(kept, lost)
+    guards = remaining(point.guards, kept, lost)
+    return None if guards is None else Point(spread(point.coordinates, result.shape, operand.shape), guards)
 
 
-def apart(kept: Sequence[Dim], lost: Sequence[Dim]) -> bool:
-    """Whether coordinates that are left out share no axis with those that stay.
+def remaining(guards: Guards, kept: Sequence[Dim], lost: Sequence[Dim]) -> Guards | None:
+    """The guards of a point of which some coordinates are left out: those of their axes end with them.
 
-    Otherwise one element would stand at several places along that axis, and be stored at each.
+    None where the coordinates that stay use these axes too: one element would stand, and be stored, at several
+    places along an axis. None also where a guard is about both: for which elements it holds is no longer said.
     """
-    used = frozenset[Variable]().union(*map(variables, kept))
-    return all(used.isdisjoint(variables(coordinate)) for coordinate in lost)
+    ended, staying = variables(*lost), variables(*kept)
+    mixed = any(ended & axes and axes - ended for axes in (variables(guard.index) for guard in guards))
+    if mixed or ended & staying:
+        return None
+    return tuple(guard for guard in guards if ended.isdisjoint(variables(guard.index)))
 
 
-def hands_on_each_once(step: Step, result: Slot, point: Point) -> bool:
-    """Whether a view hands on every element of its operand, and none to two places along one axis."""
+def hands_on_all(step: Step) -> bool:
+    """Whether a view hands on every element of its operand, and none twice."""
     if step.name == "pad":
         return bool(step.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
-    if step.name == "expand":
-        return known_broadcast(step.inputs[0], result, point)
     return step.name not in ("slice", "split")
 
 
@@ -345,8 +345,10 @@ class Trace:
             reduced = [atom for axis in sorted(step.axes) for atom in dims.free_atoms(point.coordinates[axis])]
             bound = tuple(dict.fromkeys(atom for atom in reduced if isinstance(atom, Variable)))
             if outer.isdisjoint(bound):
-                ended = tuple(guard for guard in point.guards if guard not in reached.guards)
-                return self.node(argument, point.coordinates, (*guards, *ended)), bound, ended
+                # A guard of the reduced axes that holds where the result is read does not hold all along them.
+                held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
+                ended = tuple(guard for guard in point.guards if guard not in held)
+                return self.node(argument, point.coordinates, (*held, *ended)), bound, ended
         # The flood did not give these coordinates: axes of its own, which reductions of equal extents share.
         extents = tuple(argument.shape[axis] for axis in sorted(step.axes) if not same(argument.shape[axis], 1))
         taken = variables(*coordinates)
