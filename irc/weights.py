@@ -278,7 +278,8 @@ def open_weights(path: Path, expected_digest: str | None = None,
     at = Location(file=str(path))
     known: Mapping[str, Reader] = {".safetensors": load, **(readers or {})}
     if not os.path.isfile(path):
-        raise fail("weights.missing", f"there is no weights file {path.name}", at=at)
+        help = "put it beside the text, or print the model with -o, which writes its weights too"
+        raise fail("weights.missing", f"there is no weights file {path.name}", at=at, help=help)
     if expected_digest is not None and (digest := file_digest(path)) != expected_digest:
         message, notes = f"{path.name} is not the file it was", [f"its digest is {digest}"]
         help = "restore the file, or print the model anew"
