@@ -177,7 +177,7 @@ def sliced(x: Value, first: list[Any], last: list[Any], axes: tuple[int, ...], s
             # Element i is element whole - 1 - i of the reversed axis. An end of -1 is the last element here as
             # everywhere; what lies before the first is written as something less than -whole.
             backward.append(place)
-            start, stop = clamped(start, whole, -1, whole - 1), clamped(stop, whole, -1, whole - 1)
+            start, stop = clamped(start, whole, 0, whole - 1), clamped(stop, whole, -1, whole - 1)
             start, stop = (None if end is None else whole - 1 - end for end in (start, stop))
         else:
             start, stop = clamped(start, whole, 0, whole), clamped(stop, whole, 0, whole)
