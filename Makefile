@@ -1,7 +1,9 @@
-# Each target sets up all it needs on a fresh machine (Python 3.10 or newer), then runs.
+# Each target sets up all it needs on a fresh machine (Python 3.10 or newer), in .venv, then runs.
 #   make demo    compile a trained model for both backends and run it on real files
-#   make test    lint, types, tests          make slow   the tests marked slow
-#   make lint    ruff and mypy only          make venv   only the environment, in .venv
+#   make test    lint, types and the tests that are not slow
+#   make lint    ruff and mypy only          make slow    the tests marked slow
+#   make venv    only the environment        make clean   remove it and what tools left
+# Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time.
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
@@ -19,9 +21,9 @@ help:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "irc needs Python 3.10 or newer: make PYTHON=python3.11")'
 	@echo "[1/3] creating .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "[2/3] installing torch (the largest download)"
+	@echo "[2/3] installing torch (a large download)"
 	$(INSTALL) $(shell sed -n '/^torch==/p' constraints.txt)
-	@echo "[3/3] installing irc, editable, with what the demo needs"
+	@echo "[3/3] installing irc, editable, with what the demo needs (triton: 200 MB)"
 	$(INSTALL) setuptools
 	$(INSTALL) --no-build-isolation -e ".[demo]"
 	@touch $@

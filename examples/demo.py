@@ -7,6 +7,7 @@ labels at the end come from the compiled programs, beside those of magika's own 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str]) -> int:
     step(f"import: {model.name} of magika {package.version}, {model.stat().st_size / 1e6:.1f} MB")
     module = irc.load(model)
     name = module.main.arguments[0].name
-    print(f"{len(module.main.block)} operations; input %{name}: {module.main.arguments[0].type}")
+    constants = sum(operation.name == "const" for operation in module.main.block)
+    count = len(module.main.block) - constants - 1  # `return` is the last
+    print(f"{count} operations and {constants} constants; input %{name}: {module.main.arguments[0].type}")
 
     step("before fusion: where the first gelu is (irc print MODEL --after raise --around %VALUE)")
     raised = irc.opt(module, "clean")
@@ -87,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
         source = (folder / "magika_triton" / "kernels.py").read_text()
         print(excerpt(source[source.rindex("@triton.jit") :], 45))
 
-    step("labels")
+    step("labels: of the model compiled for ONNX Runtime, compiled to Triton, and in magika's own runtime")
     from magika import Magika
 
     reference = Magika()
@@ -97,16 +100,25 @@ def main(arguments: Sequence[str]) -> int:
         truth = str(reference.identify_path(file).dl.label)
         truth = ours[0] if truth == "undefined" else truth  # magika asks its model about files of 8 bytes and more
         agreed &= ours == (truth, truth)
-        print(f"{file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {truth}")
+        print(f"  {file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {truth}")
     largest = float(np.abs(by_onnx - by_triton).max() / np.abs(by_onnx).max())
-    print(f"labels agree: {agreed}; backends differ by {largest:.1e} relative; {time.perf_counter() - start:.0f} s")
+    verdict = "all labels agree" if agreed else "LABELS DIFFER"
+    seconds = time.perf_counter() - start
+    print(f"{verdict}; the backends differ by {largest:.1e}, relative to the largest score; {seconds:.0f} s in all")
 
-    step("what to type next")
-    print(f"""irc print {shorten(model)} --after fuse | less
-irc kernels {shorten(model)}
-irc explain {shorten(model)} %{gelu.results[0].name}
-irc compile MODEL.onnx --backend triton          # and TUTORIAL.md goes on from here""")
+    step("what to type next (TUTORIAL.md goes on from here)")
+    print(f"""{activation()}model={shorten(model)}
+irc print $model --after fuse | less
+irc kernels $model
+irc explain $model %{gelu.results[0].name}
+irc compile $model --backend triton -o magika_triton""")
     return 0 if agreed and largest < 1e-4 else 1
+
+
+def activation() -> str:
+    """The line that puts `irc` on the search path, where this runs in an environment that is not activated."""
+    here = Path(sys.executable).parent
+    return "" if shutil.which("irc") == str(here / "irc") else f". {shorten(here)}/activate\n"
 
 
 def onnx_pipeline() -> str:
@@ -125,7 +137,7 @@ def shorten(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
-        return path.name
+        return str(path)
 
 
 if __name__ == "__main__":
