@@ -19,6 +19,7 @@ from examples import block
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import UNKNOWN, IrcError
 from irc.driver.compiling import kernel_of
+from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module, Operation, Value, difference
 from irc.kernel import Refusal, count, derive
 from irc.op import const, trace
@@ -48,7 +49,7 @@ def body_of(module: Module) -> list[Operation]:
 def fused(module: Module, options: str = "", context: PassContext | None = None) -> Module:
     """A copy behind `fuse`, verified."""
     copy = module.clone()
-    PassManager(f"fuse{{{options}}}" if options else "fuse", context).run(copy)
+    PassManager(parse_pipeline(f"fuse{{{options}}}" if options else "fuse"), context).run(copy)
     verify(copy)
     return copy
 
@@ -76,7 +77,7 @@ def same_results(first: Module, second: Module, inputs: dict[str, np.ndarray]) -
 
 def check_kernels(module: Module, chosen: str, inputs: dict[str, np.ndarray]) -> None:
     """The scalar DAG of each kernel, evaluated, against the operations of its region; counted bytes are sane."""
-    PassManager(f"canonicalize,fuse{{policy={chosen}}}").run(module)
+    PassManager(parse_pipeline(f"canonicalize,fuse{{policy={chosen}}}")).run(module)
     sizes, seen = environment(module), dict(zip(module.main.arguments, inputs.values(), strict=True))
 
     def observe(operation: Operation, results: Any) -> None:
@@ -581,9 +582,9 @@ def test_a_reduction_sees_its_axis_whole(program: Callable[..., Any]) -> None:
 def test_fold_does_not_blow_weights_up() -> None:
     table = Tensor.of(np.ones((100, 100), np.int8), dtypes.I8).renamed("weight")
     module = trace(lambda x: ops.add(x, ops.cast(const(value=table), to=dtypes.F32)), "f32[100, 100]")
-    PassManager("fold").run(module)
+    PassManager(parse_pipeline("fold")).run(module)
     assert [operation.name for operation in module.main.block] == ["const", "cast", "add", "return"]
-    PassManager("fold{cap=40000}").run(module)
+    PassManager(parse_pipeline("fold{cap=40000}")).run(module)
     assert [operation.name for operation in module.main.block] == ["const", "add", "return"]
 
 
@@ -605,7 +606,7 @@ def test_exact_passes_change_no_bit(module: Module, pipeline: list[str]) -> None
         for value, truth in zip(found.values(), expected.values(), strict=True):
             np.testing.assert_array_equal(value, truth, err_msg=stage)
 
-    PassManager(",".join(pipeline), PassContext(numerics="exact"), observe=compare).run(module)
+    PassManager(parse_pipeline(",".join(pipeline)), PassContext(numerics="exact"), observe=compare).run(module)
 
 
 @QUICK
@@ -620,7 +621,7 @@ def test_other_passes_change_no_more_than_they_say(module: Module, pipeline: lis
         for value, truth in zip(found.values(), expected.values(), strict=True):
             np.testing.assert_allclose(value, truth, rtol=1e-7, atol=1e-9, err_msg=stage)
 
-    PassManager(",".join(pipeline), PassContext(numerics="reassociates"), observe=compare).run(module)
+    PassManager(parse_pipeline(",".join(pipeline)), PassContext(numerics="reassociates"), observe=compare).run(module)
 
 
 @QUICK
@@ -633,7 +634,7 @@ def test_kernels_compute_what_they_enclose(module: Module, name: str) -> None:
 @given(programs(), st.integers(0, 20), st.integers(2, 20), st.booleans())
 def test_any_group_that_is_a_kernel_is_right(module: Module, start: int, length: int, expanded: bool) -> None:
     """Neighbors in a block, whether or not a policy would put them together; with bodies in place as well."""
-    PassManager("legalize,cse" if expanded else "cse").run(module)
+    PassManager(parse_pipeline("legalize,cse" if expanded else "cse")).run(module)
     members = body_of(module)
     start = min(start, len(members) - 1)
     check_group(module, members[start : start + length])
@@ -644,7 +645,7 @@ def test_any_group_that_is_a_kernel_is_right(module: Module, start: int, length:
 def test_passes_leave_odd_modules_well_formed(module: Module, pipeline: list[str]) -> None:
     verify(module)
     if pipeline:
-        PassManager(",".join(pipeline), verify_each=True).run(module)
+        PassManager(parse_pipeline(",".join(pipeline)), verify_each=True).run(module)
     assert difference(parse(str(module)), module) is None
 
 
@@ -721,6 +722,6 @@ module @m {
     module = parse(text)
     inputs = {"x": np.arange(4, dtype=np.float32), "n": np.array(3)}
     before = interpreter.run(module, inputs)
-    PassManager("fuse,dce", PassContext(), verify_each=True).run(module)
+    PassManager(parse_pipeline("fuse,dce"), PassContext(), verify_each=True).run(module)
     after = interpreter.run(module, inputs)
     assert all(np.array_equal(before[name], after[name]) for name in before)

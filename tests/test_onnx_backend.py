@@ -22,12 +22,13 @@ from irc.backends.onnx import Target, storage
 from irc.backends.onnx.runtime import KERNELS, newest_opset
 from irc.backends.onnx.table import ROWS
 from irc.diagnostics import IrcError
+from irc.driver.pipelines import parse_pipeline
 from irc.dtypes import F32, I8, U8, DType, by_name
 from irc.frontends.onnx import from_model, load
 from irc.ir import Module
 from irc.op import const, trace
 from irc.parser import parse
-from irc.pass_manager import PassContext, PassManager, parse_pipeline
+from irc.pass_manager import PassContext, PassManager
 from irc.verifier import verify
 from irc.weights import Tensor
 

@@ -10,6 +10,7 @@ import pytest
 
 from irc.diagnostics import InternalError, IrcError
 from irc.driver.models import Settings
+from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
 from irc.ir import Module, Operation
 from irc.op import Builder, trace
 from irc.ops import (
@@ -29,7 +30,7 @@ from irc.ops import (
     sub,
     transpose,
 )
-from irc.pass_manager import NUMERICS, Pass, PassContext, PassManager, allows, find_pass, parse_pipeline, pass_names
+from irc.pass_manager import NUMERICS, Pass, PassContext, PassManager, allows
 from irc.passes import canonicalize
 from irc.passes.cse import Cse
 from irc.passes.dce import Dce
@@ -40,7 +41,7 @@ from irc.user_code import load_user_module, load_user_object
 
 def run(pipeline: str, module: Module, context: PassContext | None = None) -> list[str]:
     """The names of the operations that a pipeline leaves in the main function."""
-    PassManager(pipeline, context).run(module)
+    PassManager(parse_pipeline(pipeline, context), context).run(module)
     return names(module)
 
 
@@ -107,8 +108,8 @@ def test_stages_are_observed_and_dumped_by_unique_names(capsys: pytest.CaptureFi
         seen.append(stage)
         Settings(dump_after=["cse.2"]).dump(stage, module)
 
-    assert PassManager("cse,canonicalize,cse", observe=observe).run(module)
-    assert not PassManager("cse,canonicalize,cse").run(module)
+    assert PassManager(parse_pipeline("cse,canonicalize,cse"), observe=observe).run(module)
+    assert not PassManager(parse_pipeline("cse,canonicalize,cse")).run(module)
     assert seen == ["cse", "canonicalize", "cse.2"]
     dumped = capsys.readouterr().err
     assert dumped.startswith("# after cse.2\nirc text 1") and "neg" not in dumped
@@ -340,7 +341,7 @@ def test_passes_take_linear_time():
 
         module = trace(chain, "f32[4]")
         start = time.process_time()
-        PassManager(pipeline).run(module)
+        PassManager(parse_pipeline(pipeline)).run(module)
         return time.process_time() - start
 
     for pipeline in ("canonicalize", "cse", "dce"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from irc import interpreter
+from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module
 from irc.op import trace
 from irc.ops import (
@@ -56,7 +57,8 @@ def raised(program: Any, *types: str, numerics: Any = "keeps_more_precision") ->
     """A program, and what raising makes of it."""
     module = trace(program, *types)
     before = module.clone()
-    PassManager(f"{CLEAN},raise,canonicalize,fold,dce", PassContext(numerics=numerics), verify_each=True).run(module)
+    passes = parse_pipeline(f"{CLEAN},raise,canonicalize,fold,dce")
+    PassManager(passes, PassContext(numerics=numerics), verify_each=True).run(module)
     return before, module
 
 
@@ -361,7 +363,7 @@ def test_nothing_but_exact_forms_at_exact_numerics():
 def test_the_name_and_the_makers_are_noted():
     _, module = raised(lambda x: mul(tanh(x), erf_gelu(x)), "f32[B, 8]")
     module = trace(lambda x: mul(x, mul(add(erf(div(x, math.sqrt(2))), 1), 0.5), name="h.0.act"), "f32[B, 8]")
-    PassManager("raise").run(module)
+    PassManager(parse_pipeline("raise")).run(module)
     (returned,) = module.main.returned
     assert returned.name == "h.0.act"
     assert returned.operation is not None and returned.operation.location.made_by == ("raise(gelu)",)
@@ -486,6 +488,6 @@ def test_trained_models():
     for name, counts in wanted.items():
         module = load(model_path(name))
         context = PassContext()
-        PassManager(f"{CLEAN},raise,canonicalize,fold,cse,dce", context).run(module)
+        PassManager(parse_pipeline(f"{CLEAN},raise,canonicalize,fold,cse,dce"), context).run(module)
         assert context.statistics["raise"] == counts
         verify(module)

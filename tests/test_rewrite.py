@@ -10,6 +10,7 @@ import pytest
 
 from irc import interpreter
 from irc.diagnostics import IrcError
+from irc.driver.pipelines import parse_pipeline
 from irc.driver.rule_checking import check_rule, check_rules
 from irc.ir import Module
 from irc.op import trace
@@ -369,12 +370,12 @@ def test_the_rewrite_pass_applies_a_file(rules: Path):
         return trace(lambda x, w: neg(neg(mul(matmul(x, w), 2.0))), "f32[4, 8]", "f32[8, 3]")
 
     module, context = program(), PassContext(numerics="reassociates")
-    PassManager(f"rewrite{{rules={rules}}},dce", context, verify_each=True).run(module)
+    PassManager(parse_pipeline(f"rewrite{{rules={rules}}},dce"), context, verify_each=True).run(module)
     assert [o.name for o in module.main.block] == ["const", "mul", "matmul", "return"]
     assert context.statistics["rewrite(scale_into_weight)"] == {"tried": 4, "matched": 1}
     module = program()
-    PassManager(f"rewrite{{rules={rules}:twice_negative}}", PassContext()).run(module)
+    PassManager(parse_pipeline(f"rewrite{{rules={rules}:twice_negative}}"), PassContext()).run(module)
     assert [o.name for o in module.main.block] == ["matmul", "const", "mul", "return"]
     with pytest.raises(IrcError) as caught:
-        PassManager("rewrite", PassContext()).run(module)
+        PassManager(parse_pipeline("rewrite"), PassContext()).run(module)
     assert caught.value.code == "pass.option"

@@ -363,11 +363,12 @@ MIXED = ("f32[B, 24]", "f32[24, 10]", "f32[24]", "f32[24]")
 
 def fused_mixed() -> Any:
     from irc.backends.triton import PIPELINE, Target
+    from irc.driver.pipelines import parse_pipeline
     from irc.op import trace
     from irc.pass_manager import PassContext, PassManager
 
     module = trace(mixed, *MIXED)
-    PassManager(PIPELINE, PassContext(target=Target())).run(module)
+    PassManager(parse_pipeline(PIPELINE), PassContext(target=Target())).run(module)
     return module
 
 

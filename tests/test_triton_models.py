@@ -12,6 +12,7 @@ pytest.importorskip("triton")
 pytest.importorskip("onnx")
 
 from irc.backends.triton import PIPELINE, Target, compile_artefact, emit
+from irc.driver.pipelines import parse_pipeline
 from irc.frontends.onnx import load
 from irc.ir import Module
 from irc.pass_manager import PassContext, PassManager
@@ -23,7 +24,7 @@ MODELS = sorted(models.FILES)
 
 def fused(name: str) -> Module:
     module = load(models.model_path(name))
-    PassManager(PIPELINE, PassContext(target=Target())).run(module)
+    PassManager(parse_pipeline(PIPELINE), PassContext(target=Target())).run(module)
     return module
 
 

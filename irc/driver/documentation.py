@@ -13,8 +13,8 @@ from irc import ops, verifier
 from irc.diagnostics import CODES, fail
 from irc.driver.explaining import explain_code
 from irc.driver.models import ALIASES, BACKENDS, find_backend
+from irc.driver.pipelines import find_pass, pass_names
 from irc.op import REQUIRED, OperationDefinition
-from irc.pass_manager import find_pass, pass_names
 from irc.plan import RULES, statement
 
 WIDTH = 100

@@ -13,9 +13,10 @@ from typing import Any
 
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
+from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Module
-from irc.pass_manager import Numerics, Pass, PassContext, parse_pipeline
+from irc.pass_manager import Numerics, Pass, PassContext
 from irc.user_code import blaming, is_reference, load_user_module, load_user_object
 from irc.verifier import verify
 

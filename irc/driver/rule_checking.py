@@ -23,11 +23,12 @@ from irc import dims, dtypes, interpreter
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.driver.models import ALIASES
+from irc.driver.pipelines import parse_pipeline
 from irc.driver.printing import counted
 from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
-from irc.pass_manager import Numerics, PassManager, parse_pipeline
+from irc.pass_manager import Numerics, PassManager
 from irc.pattern import Wildcard
 from irc.printer import print_module
 from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, apply_rules, erase_dead

@@ -1,0 +1,188 @@
+"""Pipelines as text: `"fold,cse,fuse{policy=greedy}"` becomes a list of passes.
+
+A pass's name in a pipeline is the name of its module in `passes/`, imported when a pipeline first names it: there is
+no registry. (A module cannot be called `raise.py`; a trailing underscore is not part of the name.) A file brought by
+`--load` gives its passes by their classes' names: `class DropCasts(Pass)` is `drop_casts`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import keyword
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
+from irc.pass_manager import Pass, PassContext
+
+STAGE = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\{(.*)\})?\s*", re.DOTALL)
+OPTION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=(.*))?", re.DOTALL)
+
+
+# -- finding passes --------------------------------------------------------------------------------------------
+
+
+def pass_names(context: PassContext | None = None) -> list[str]:
+    """Every name that a pipeline may use: the modules of `passes/`, and what loaded files bring."""
+    package = importlib.import_module("irc.passes")
+    own = [entry.name.rstrip("_") for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
+    return sorted(own) + sorted(_loaded_passes(context))
+
+
+def find_pass(name: str, context: PassContext | None = None) -> type[Pass]:
+    """The class of the pass called `name`; a loaded file's comes before ours. Raises `pass.unknown`."""
+    loaded = _loaded_passes(context)
+    if name in loaded:
+        return loaded[name]
+    names = pass_names(context)
+    if name not in names:
+        raise fail("pass.unknown", f"there is no pass `{name}`",
+                   help=did_you_mean(name, names, f"passes: {', '.join(names)}"))
+    (found,) = _passes_of(importlib.import_module(f"irc.passes.{name + '_' if keyword.iskeyword(name) else name}"))
+    return found
+
+
+def _loaded_passes(context: PassContext | None) -> dict[str, type[Pass]]:
+    modules = context.loaded if context is not None else ()
+    return {found.pipeline_name(): found for module in modules for found in _passes_of(module)}
+
+
+def _passes_of(module: types.ModuleType) -> list[type[Pass]]:
+    """The passes that a module defines, rather than imports."""
+    classes = [thing for thing in vars(module).values() if isinstance(thing, type) and issubclass(thing, Pass)]
+    return [found for found in classes if found.__module__ == module.__name__]
+
+
+# -- reading pipelines -----------------------------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """An option as text; a bare key has the value "true". Columns count from 0, for carets."""
+
+    key: str
+    value: str
+    column: int
+
+
+class Stage(NamedTuple):
+    """A name of a pipeline with its options."""
+
+    name: str
+    options: list[Option]
+    column: int
+
+
+def parse_pipeline(text: str, context: PassContext | None = None,
+                   aliases: Mapping[str, str] | None = None) -> list[Pass]:
+    """The passes that a pipeline names, with their options set.
+
+    `aliases` maps names to pipelines; an option of an alias is meant for one of its passes:
+    `default{fuse.policy=none}`. Raises `pass.syntax`, `pass.unknown` and `pass.option`, with a caret.
+    """
+    stages: list[Stage] = []
+    for stage in _read_stages(text):
+        if aliases is None or stage.name not in aliases:
+            stages.append(stage)
+            continue
+        inner = _read_stages(aliases[stage.name])
+        for option in stage.options:
+            name, dot, key = option.key.partition(".")
+            receivers = [each for each in inner if dot and each.name == name]
+            if not receivers:
+                names = ", ".join(dict.fromkeys(f"{each.name}." for each in inner))
+                raise _at("pass.option", f"`{stage.name}` has no pass for the option `{option.key}`", text,
+                          option.column, len(option.key), expected=f"an option that begins with one of {names}")
+            for receiver in receivers:
+                receiver.options.append(option._replace(key=key))
+        stages += [each._replace(column=stage.column) for each in inner]
+    return [_make_pass(stage, text, context) for stage in stages]
+
+
+def _read_stages(text: str) -> list[Stage]:
+    stages = []
+    for start, stop in _parts(text, 0, len(text)):
+        stage = _matched(STAGE, text, start, stop, "the pipeline cannot be read", "`name` or `name{option=value,...}`")
+        complaint = f"`{stage[1]}` has an option that cannot be read"
+        places = _parts(text, *stage.span(2)) if stage[2] else ()
+        found = [_matched(OPTION, text, *place, complaint, "`option=value`") for place in places]
+        options = [Option(each[1], "true" if each[2] is None else each[2].strip(), each.start(1)) for each in found]
+        stages.append(Stage(stage[1], options, stage.start(1)))
+    return stages
+
+
+def _matched(form: re.Pattern[str], text: str, start: int, stop: int, complaint: str, wanted: str) -> re.Match[str]:
+    """A part of a pipeline in the form that it must have."""
+    found = form.fullmatch(text, start, stop)
+    if found is None:
+        part = text[start:stop]
+        column = stop - len(part.lstrip())
+        raise _at("pass.syntax", complaint, text, column, max(len(part.strip()), 1), label=f"expected {wanted}")
+    return found
+
+
+def _parts(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Where the parts between commas begin and end, those inside of braces left out; none where nothing is written."""
+    opened: list[int] = []
+    begin = start
+    for mark in re.compile("[{},]").finditer(text, start, stop):
+        if mark[0] == "{":
+            opened.append(mark.start())
+        elif mark[0] == "}":
+            if not opened:
+                raise _at("pass.syntax", "a brace closes that was not opened", text, mark.start(), 1)
+            opened.pop()
+        elif not opened:
+            yield begin, mark.start()
+            begin = mark.end()
+    if opened:
+        raise _at("pass.syntax", "a brace is not closed", text, opened[-1], 1)
+    if begin > start or text[start:stop].strip():
+        yield begin, stop
+
+
+def _make_pass(stage: Stage, text: str, context: PassContext | None) -> Pass:
+    try:
+        kind = find_pass(stage.name, context)
+    except IrcError as error:
+        raise error.placed(text=_span(text, stage.column, len(stage.name))) from None
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    values: dict[str, Any] = {}
+    for key, value, column in stage.options:
+        if key not in names:
+            raise _at("pass.option", f"`{stage.name}` has no option `{key}`", text, column, len(key),
+                      expected=", ".join(names) or "no options", help=did_you_mean(key, names))
+        try:
+            values[key] = _convert(hints[key], value)
+        except ValueError:
+            wanted = hints[key].__name__ if isinstance(hints[key], type) else str(hints[key]).replace("typing.", "")
+            raise _at("pass.option", f"`{stage.name}`: option `{key}` cannot be {value!r}", text, column, len(key),
+                      expected=wanted) from None
+    return kind(**values)
+
+
+def _convert(annotation: Any, text: str) -> Any:
+    """An option's value from its text, by the type of its field; raises ValueError."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return None if text == "none" else _convert(next(each for each in arguments if each is not type(None)), text)
+    if origin is tuple:
+        inner = text[1:-1] if text.startswith("{") and text.endswith("}") else text
+        return tuple(_convert(arguments[0], inner[slice(*place)].strip()) for place in _parts(inner, 0, len(inner)))
+    choices = {"true": True, "false": False} if annotation is bool else {choice: choice for choice in arguments}
+    if choices and text not in choices:
+        raise ValueError(text)
+    return choices[text] if choices else annotation(text)
+
+
+def _span(text: str, column: int, length: int, label: str = "") -> SourceSpan:
+    return SourceSpan("pipeline", 1, text, column + 1, length, label)
+
+
+def _at(code: str, message: str, text: str, column: int, length: int, label: str = "", **more: Any) -> IrcError:
+    return fail(code, message, text=_span(text, column, length, label), **more)
