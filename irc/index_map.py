@@ -16,19 +16,16 @@ access needs to stay in its buffer, and adds those that cannot be proven.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from irc import dims
 from irc.dims import Dim, Variable
-from irc.types import TensorType
+from irc.ir import Operation, Value
 
 Coordinates = tuple[Dim, ...]
 VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "reverse", "pad", "concat"})
-
-_CACHED = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,63 +40,24 @@ Guards = tuple[Guard, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Where a result element comes from: an operand's element, under guards."""
-
-    operand: int
-    coordinates: Coordinates
-    guards: Guards = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Point:
     """An element of a value, one for each point of the kernel's axes at which the guards hold."""
 
     coordinates: Coordinates
     guards: Guards = ()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One use of a view operation, as the maps need it."""
-
-    name: str
-    attributes: Mapping[str, Any]
-    operands: tuple[TensorType, ...]
-    results: tuple[TensorType, ...]
-    result: int = 0  # which result is asked for
-
-    @property
-    def before(self) -> Coordinates:
-        return self.operands[0].dims
-
-    @property
-    def after(self) -> Coordinates:
-        return self.results[self.result].dims
-
-    @property
-    def permutation(self) -> list[int]:
-        return [axis % len(self.before) for axis in self.attributes["permutation"]]
-
-    def part(self) -> tuple[Sequence[Dim], Sequence[int]]:
-        """Starts and steps of a slice; a split is one too."""
-        if self.name == "slice":
-            return self.attributes["starts"], self.attributes["steps"]
-        starts: list[Dim] = [0] * len(self.before)
-        starts[self.attributes["axis"]] = dims.total(self.attributes["sizes"][: self.result])
-        return starts, [1] * len(starts)
+    operand: int = 0  # of what is pulled: which one the value is
 
 
 # -- linear order ----------------------------------------------------------------------------------------------
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dims are known to be equal."""
     return a == b or dims.equal(a, b) is True
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def linearize(coordinates: Coordinates, shape: Coordinates) -> Dim:
     """The place of an element in row-major order."""
     index: Dim = 0
@@ -123,7 +81,7 @@ def delinearize(index: Dim, shape: Coordinates) -> Coordinates:
     return tuple(reversed(coordinates))
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -> Coordinates:
     """The coordinates, in shape `after`, of an element of shape `before`.
 
@@ -150,48 +108,61 @@ def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -
 # -- pull: from results back to operands -----------------------------------------------------------------------
 
 
-def pull(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
-    """Where the element of the view's result comes from; pieces are tried in order, the last one always holds."""
-    if view.name == "pad":
-        return _pull_pad(view, coordinates)
+def pull(result: Value, coordinates: Coordinates) -> tuple[Point, ...]:
+    """Where the element of a view's result comes from: pieces to be tried in order, of which the last always holds."""
+    view = result.operation
+    assert view is not None
+    before, after = view.inputs[0].shape, result.shape
     if view.name == "concat":
         return _pull_concat(view, coordinates)
+    if view.name == "pad":
+        return _pull_pad(view, coordinates)
     if view.name == "reshape":
-        source = reshape(coordinates, view.after, view.before)
-    elif view.name == "transpose":
-        source = tuple(coordinates[view.permutation.index(axis)] for axis in range(len(coordinates)))
-    elif view.name == "expand":
-        source = spread(coordinates, view.after, view.before)
-    elif view.name == "reverse":
-        source = _reversed(view, coordinates)
-    else:
-        parts = zip(coordinates, *view.part(), strict=True)
-        source = tuple(start + step * coordinate for coordinate, start, step in parts)
-    return (Piece(0, source),)
+        return (Point(reshape(coordinates, after, before)),)
+    if view.name == "transpose":
+        permutation = _permutation(view)
+        return (Point(tuple(coordinates[permutation.index(axis)] for axis in range(len(before)))),)
+    if view.name == "expand":
+        return (Point(spread(coordinates, after, before)),)
+    parts = zip(coordinates, *_part(view, result.index), strict=True)
+    return (Point(tuple(start + step * coordinate for coordinate, start, step in parts)),)
+
+
+def _permutation(view: Operation) -> list[int]:
+    return [axis % view.result.rank for axis in view.attributes["permutation"]]
+
+
+def _part(view: Operation, part: int) -> tuple[Sequence[Dim], Sequence[int]]:
+    """Starts and steps of a slice; a part of a split and a reverse are slices too."""
+    attributes, shape = view.attributes, view.inputs[0].shape
+    starts: list[Dim] = [0] * len(shape)
+    steps = [1] * len(shape)
+    if view.name == "slice":
+        return attributes["starts"], attributes["steps"]
+    if view.name == "split":
+        starts[attributes["axis"]] = dims.total(attributes["sizes"][:part])
+    for axis in attributes.get("axes", ()):
+        starts[axis], steps[axis] = shape[axis] - 1, -1
+    return starts, steps
 
 
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
     """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
     first = len(shape) - len(operand)
-    return tuple(map(_broadcast, coordinates[first:], shape[first:], operand))
+    return tuple(map(_spread, coordinates[first:], shape[first:], operand))
 
 
-def _broadcast(coordinate: Dim, extent: Dim, own: Dim) -> Dim:
+def _spread(coordinate: Dim, extent: Dim, own: Dim) -> Dim:
     if same(own, 1):
         return 0
     # 1 or the extent: which one is known when it runs.
     return coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)
 
 
-def _reversed(view: View, coordinates: Coordinates) -> Coordinates:
-    axes = {axis % len(coordinates) for axis in view.attributes["axes"]}
-    return tuple(view.before[axis] - 1 - c if axis in axes else c for axis, c in enumerate(coordinates))
-
-
-def _pull_pad(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
+def _pull_pad(view: Operation, coordinates: Coordinates) -> tuple[Point, ...]:
     inside, guards = [], []
     mode, lows, highs = (view.attributes[name] for name in ("mode", "low", "high"))
-    for coordinate, low, high, extent in zip(coordinates, lows, highs, view.before, strict=True):
+    for coordinate, low, high, extent in zip(coordinates, lows, highs, view.inputs[0].shape, strict=True):
         shifted = coordinate - low
         if same(low, 0) and same(high, 0):
             inside.append(coordinate)
@@ -205,80 +176,74 @@ def _pull_pad(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
             inside.append(dims.minimum(folded, 2 * (extent - 1) - folded))
         else:  # wrap
             inside.append(dims.modulo(shifted, extent))
-    piece = Piece(0, tuple(inside), tuple(guards))
-    return (piece, Piece(1, ())) if guards else (piece,)
+    piece = Point(tuple(inside), tuple(guards))
+    return (piece, Point((), (), 1)) if guards else (piece,)
 
 
-def _pull_concat(view: View, coordinates: Coordinates) -> tuple[Piece, ...]:
+def _pull_concat(view: Operation, coordinates: Coordinates) -> tuple[Point, ...]:
     axis = view.attributes["axis"] % len(coordinates)
-    pieces: list[Piece] = []
+    pieces = []
     index = coordinates[axis]
-    for operand, type_ in enumerate(view.operands):
-        size = type_.dims[axis]
+    for operand, value in enumerate(view.inputs):
+        size = value.shape[axis]
         if not same(size, 0):
             source = (*coordinates[:axis], index, *coordinates[axis + 1 :])
-            pieces.append(Piece(operand, source, (Guard(index, size),)))
+            pieces.append(Point(source, (Guard(index, size),), operand))
         index = index - size
-    if not pieces:
-        return (Piece(0, coordinates),)  # no element is ever asked for
     if len(pieces) == 1:
         return (replace(pieces[0], guards=()),)
-    return tuple(pieces) or (Piece(0, coordinates),)  # of nothing but empty operands, no element is ever asked for
+    return tuple(pieces) or (Point(coordinates),)  # of nothing but empty operands, no element is ever asked for
 
 
 # -- push: from operands on to results -------------------------------------------------------------------------
 
 
-def push(view: View, operand: int, point: Point) -> Point | None:
-    """The point of the view's result at which an operand's point arrives; None where no one point does."""
-    coordinates, guards = point.coordinates, point.guards
+def push(result: Value, operand: int, point: Point) -> Point | None:
+    """The point of a view's result at which an operand's point arrives; None where no one point does."""
+    view = result.operation
+    assert view is not None
+    before, after = view.inputs[0].shape, result.shape
     if operand > 0 or view.name in ("pad", "concat"):
         return None  # the result has elements that come from elsewhere
     if view.name == "reshape":
-        return Point(reshape(coordinates, view.before, view.after), guards)
+        return replace(point, coordinates=reshape(point.coordinates, before, after))
     if view.name == "transpose":
-        return Point(tuple(coordinates[source] for source in view.permutation), guards)
+        return replace(point, coordinates=tuple(point.coordinates[source] for source in _permutation(view)))
     if view.name == "expand":
-        stretched = len(view.before) < len(view.after) or not all(map(same, view.before, view.after))
-        return None if stretched else point
-    if view.name == "reverse":
-        return Point(_reversed(view, coordinates), guards)
+        return point if len(before) == len(after) and all(map(same, before, after)) else None
     moved: list[Dim] = []
-    added: list[Guard] = []  # only those elements of a slice or split arrive that the guards admit
-    for coordinate, start, step, extent, before in zip(coordinates, *view.part(), view.after, view.before, strict=True):
-        if not same(extent, before):
+    guards = list(point.guards)  # only those elements of a slice arrive that the guards admit
+    parts = zip(point.coordinates, *_part(view, result.index), after, before, strict=True)
+    for coordinate, start, step, extent, whole in parts:
+        if step < 0:
+            coordinate = start - coordinate
+        elif not same(extent, whole):
             coordinate = coordinate - start
-            if not same(step, 1):
-                added.append(Guard(dims.modulo(coordinate, step), 1))
+            if step > 1:
+                guards.append(Guard(dims.modulo(coordinate, step), 1))
                 coordinate = dims.floor_divide(coordinate, step)
-            added.append(Guard(coordinate, extent))
+            guards.append(Guard(coordinate, extent))
         moved.append(coordinate)
-    return Point(tuple(moved), (*guards, *added))
+    return Point(tuple(moved), tuple(guards))
 
 
 # -- proofs ----------------------------------------------------------------------------------------------------
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def restrict(coordinates: Coordinates, shape: Coordinates, guards: Guards) -> Guards:
     """Guards under which every coordinate is in bounds: the fewest of the given ones, and new ones where unproven."""
     needed: list[Guard] = []
     for coordinate, extent in zip(coordinates, shape, strict=True):
-        if in_bounds(coordinate, extent, ()):
-            continue
         atoms = set(dims.free_atoms(coordinate))
         related = tuple(guard for guard in guards if not atoms.isdisjoint(dims.free_atoms(guard.index)))
-        single = next((guard for guard in related if in_bounds(coordinate, extent, (guard,))), None)
-        if single is not None:
-            needed.append(single)
-        elif len(related) > 1 and in_bounds(coordinate, extent, related):
-            needed.extend(related)
-        else:
-            needed.append(Guard(coordinate, extent))
+        choices = ((), *((guard,) for guard in related), related)
+        proven = (choice for choice in choices if in_bounds(coordinate, extent, choice))
+        needed.extend(next(proven, (Guard(coordinate, extent),)))
     return tuple(dict.fromkeys(needed))
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     """Whether `0 <= index < extent` is proven where the guards hold.
 
@@ -298,7 +263,7 @@ def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     return dims.less_equal(0, index) is True and dims.less(index, extent) is True
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def _guarded(number: int, extent: Dim) -> Variable:
     """The variables of `in_bounds`, made once: what is proven of them need not be proven again."""
     return Variable(f"guarded{number}", extent)

@@ -10,12 +10,11 @@ import pytest
 
 from irc import dims, dtypes, ops
 from irc.dims import Variable
-from irc.index_map import Guard, View, delinearize, in_bounds, linearize, pull, push, reshape, restrict
-from irc.index_map import Point as FloodPoint
+from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, pull, push, reshape, restrict
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, Loop, Refusal, count, derive
 from irc.op import trace
-from irc.types import TensorType, static_type
+from irc.types import static_type
 
 
 def members(function: Callable[..., Any], *types: str) -> list[Operation]:
@@ -44,11 +43,16 @@ def axes_of(shape: Sequence[int]) -> list[Variable]:
     return [Variable(f"x{position}", extent) for position, extent in enumerate(shape)]
 
 
-def moved(view: View, array: np.ndarray) -> np.ndarray:
+def view(name: str, attributes: dict[str, Any], operand: str) -> Value:
+    (result,) = trace(lambda x: ops.lookup(name)(x, **attributes), operand).main.returned
+    return result
+
+
+def moved(result_of_view: Value, array: np.ndarray) -> np.ndarray:
     """What a view does to an array, element by element through `pull`."""
-    shape = view.results[view.result].static_shape()
+    shape = result_of_view.type.static_shape()
     axes = axes_of(shape)
-    pieces = pull(view, tuple(axis.expr for axis in axes))
+    pieces = pull(result_of_view, tuple(axis.expr for axis in axes))
     result = np.full(shape, -1, array.dtype)
     for point in np.ndindex(*shape):
         environment = dict(zip(axes, map(int, point), strict=True))
@@ -81,8 +85,7 @@ VIEWS: list[tuple[str, dict[str, Any], str, Callable[[np.ndarray], np.ndarray]]]
 def test_pull(name: str, attributes: dict[str, Any], type_: str, expected: Callable[[np.ndarray], np.ndarray]) -> None:
     operand = static_type(type_)
     array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
-    result = TensorType(dtypes.F32, expected(array).shape)
-    np.testing.assert_array_equal(moved(View(name, attributes, (operand,), (result,)), array), expected(array))
+    np.testing.assert_array_equal(moved(view(name, attributes, type_), array), expected(array))
 
 
 @pytest.mark.parametrize(("name", "attributes", "type_", "expected"), VIEWS[:7], ids=lambda part: str(part)[:24])
@@ -93,8 +96,7 @@ def test_push_inverts_pull(
     axes = axes_of(operand.static_shape())
     array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
     wanted = expected(array)
-    view = View(name, attributes, (operand,), (TensorType(dtypes.F32, wanted.shape),))
-    point = push(view, 0, FloodPoint(tuple(axis.expr for axis in axes)))
+    point = push(view(name, attributes, type_), 0, Point(tuple(axis.expr for axis in axes)))
     if point is None:
         assert name == "expand"
         return
@@ -145,7 +147,7 @@ def test_softmax_loads_each_element_once() -> None:
     derived = kernel(lambda x: ops.softmax(x, axis=-1), "f32[B, 12, S, 100]")
     assert extents(derived) == [("12*B*S", False), ("100", True)]
     assert len(derived.loads) == 1
-    sizes = {symbol: 3 for symbol in derived.symbols}
+    sizes = {symbol: 3 for symbol in derived.outputs[0].type.symbols()}
     elements = 3 * 12 * 3 * 100
     assert count(derived, sizes).loaded_bytes == 2 * 4 * elements == count(derived, sizes).distinct_bytes
 
@@ -153,7 +155,7 @@ def test_softmax_loads_each_element_once() -> None:
 def test_long_rows_are_looped_over() -> None:
     derived = kernel(lambda x: ops.softmax(x, axis=-1), "f32[4, 100000]")
     assert derived.looped
-    assert sum(isinstance(scope, Loop) for scope in derived.nest) == 3
+    assert sum(isinstance(scope, Loop) for scope in derived.schedule.nest) == 3
     assert count(derived, {}).loaded_bytes == 4 * 4 * 100000 * 4  # three passes and the store
     assert count(derived, {}).distinct_bytes == 2 * 4 * 100000 * 4
 

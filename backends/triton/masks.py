@@ -16,7 +16,7 @@ import numpy as np
 from irc import dtypes, ops
 from irc.dtypes import BOOL, DType
 from irc.kernel import Kernel
-from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, indirect_nodes, walk
+from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, walk
 from irc.kernel.flood import identity
 
 UNKNOWN = None
@@ -149,7 +149,7 @@ def subtracts_maximum(node: Node) -> bool:
 def implied(select: Select, fills: dict[Load, Any]) -> bool:
     """Whether the guarded operand equals the other one in lanes where its loads are masked."""
     inside, outside = select.operands[:2]
-    if not isinstance(outside, Constant) or any(indirect_nodes((guard.index,)) for guard in select.guards):
+    if not isinstance(outside, Constant) or select.reads:
         return False
     known: dict[Node, Any] = {}
     for node in walk((inside,)):

@@ -36,7 +36,7 @@ from irc.dims import Dim, Function, Indirect, Variable
 from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
-from irc.kernel import Accumulate, Compute, Finish, Kernel, Loop, Scope, Tile, Write
+from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
 from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables
 from irc.kernel.flood import identity
 from irc.kernel.schedule import unit_stride
@@ -113,7 +113,7 @@ class _Writer:
     # -- the function ------------------------------------------------------------------------------------------
 
     def source(self) -> KernelSource:
-        body = list(self._scopes(self.kernel.nest))
+        body = list(self._scopes(self.schedule.nest))
         blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles]
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
@@ -149,16 +149,16 @@ class _Writer:
         uses = count_uses(scopes)
         masks = Counter(self._mask_key(scope) for scope in scopes)
         for scope in scopes:
-            if isinstance(scope, Compute):
-                self._compute(scope.node, uses, masks)
+            if isinstance(scope, Loop):
+                self._loop(scope)
             elif isinstance(scope, Accumulate):
                 self._accumulate(scope.reduce)
-            elif isinstance(scope, Finish):
-                self._finish(scope.reduce)
-            elif isinstance(scope, Write):
+            elif isinstance(scope, Reduce):
+                self._finish(scope)
+            elif isinstance(scope, Store):
                 self._store(scope, masks)
             else:
-                self._loop(scope)
+                self._compute(scope, uses, masks)
         yield from self.part.text()
 
     def _line(self, text: str) -> None:
@@ -235,7 +235,7 @@ class _Writer:
     def _named(self, atom: Function, code: Code) -> Code:
         """A minimum or maximum among indices gets a name: bounds and addresses both need it."""
         tiles = {self.tile_of[axis].name: self.tile_of[axis] for axis in variables(atom.expr)}
-        if indirect_nodes((atom.expr,)):
+        if indirect_nodes(atom.expr):
             return code  # what it reads is loaded later than the index lines stand
         place = self.part if any(tile.looped for tile in tiles.values()) else self.outer
         if atom not in self.function_names:
@@ -276,15 +276,14 @@ class _Writer:
             yield binary("<", COMPARE, varying, self.parameters.code(guard.extent - constant))
 
     def _mask_key(self, scope: Scope) -> object:
-        access = scope.node if isinstance(scope, Compute) else scope.store if isinstance(scope, Write) else None
-        if not isinstance(access, (Load, Store)):
+        if not isinstance(scope, (Load, Store)):
             return None
-        return tuple(tile.name for tile in self._touched(access.axes)), access.guards
+        return tuple(tile.name for tile in self._touched(scope.axes)), scope.guards
 
-    def _mask(self, scope: Scope, axes: Iterable[Variable], guards: Guards, counts: Counter[object]) -> str:
+    def _mask(self, access: Load | Store, counts: Counter[object]) -> str:
         """The mask of an access; one that several accesses share gets a name."""
-        parts = self._mask_parts(axes, guards)
-        if len(parts) > 1 and counts[self._mask_key(scope)] > 1:
+        parts = self._mask_parts(access.axes, access.guards)
+        if len(parts) > 1 and counts[self._mask_key(access)] > 1:
             if parts not in self.part.masks:
                 name = self.names.fresh("inside")
                 self._line(f"{name} = {' & '.join(parts)}")
@@ -340,17 +339,16 @@ class _Writer:
 
     def _load(self, node: Load, masks: Counter[object]) -> None:
         address = self._address(node.buffer, node.index, node.axes)
-        mask = self._mask(Compute(node), node.axes, node.guards, masks)
+        mask = self._mask(node, masks)
         masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
         code = Code(f"tl.load({address}{masked})")
         if node.dtype is F32 and node.buffer.dtype is not F32:
             code = method(code, "to", "tl.float32")
         self._assign(node, code, "x", self.labels[node.buffer])
 
-    def _store(self, scope: Write, masks: Counter[object]) -> None:
-        store = scope.store
+    def _store(self, store: Store, masks: Counter[object]) -> None:
         address = self._address(store.buffer, store.index, store.axes)
-        mask = self._mask(scope, store.axes, store.guards, masks)
+        mask = self._mask(store, masks)
         value = self.values[store.node].text
         self._line(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})")
 
@@ -454,16 +452,10 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
         if isinstance(scope, Loop):
             for inner in scope.body:
                 count(inner, 2)
-        elif isinstance(scope, Compute):
-            nodes += scope.node.below
-            if isinstance(scope.node, Load):
-                nodes += scope.node.below  # in the address and in its guard
-            if isinstance(scope.node, Apply) and scope.node.name in REPEATED:
-                nodes += scope.node.operands
-        elif isinstance(scope, (Accumulate, Finish)):
-            nodes += scope.reduce.operands
-        else:
-            nodes += scope.store.below
+            return
+        nodes += scope.reduce.operands if isinstance(scope, Accumulate) else scope.below
+        if isinstance(scope, Load) or (isinstance(scope, Apply) and scope.name in REPEATED):
+            nodes *= 2  # of a load they are in the address and in its guard
         for node in nodes:
             uses[node] += weight
 

@@ -4,11 +4,10 @@
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
     kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
-    kernel.symbols                             # run-time dims that it takes as arguments
     kernel.numerics                            # "exact", or "keeps_more_precision": a rounding to f16 is skipped
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
     kernel.looped                              # whether a row does not fit in registers, so that it is read again
-    kernel.nest                                # scopes that `count` and every emitter walk
+    kernel.schedule.nest                       # scopes that `count` and every emitter walk
     count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
 
 `derive(members, *, outputs=None, recompute=False)`: `members` are operations of one block, in any order: pointwise,
@@ -25,11 +24,8 @@ its message speaks of; it is no IrcError, since a refusal is an answer and not a
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive
-from irc.kernel.schedule import Accumulate, Compute, Finish, Loop, Schedule, Scope, Tile, Write
+from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
 from irc.kernel.steps import Refusal
 from irc.kernel.traffic import Bytes, count
 
-__all__ = [
-    "Accumulate", "Bytes", "Compute", "Finish", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile",
-    "Write", "count", "derive",
-]  # fmt: skip
+__all__ = ["Accumulate", "Bytes", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile", "count", "derive"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, cast
 
 from irc import dims
 from irc.dims import Dim, Indirect, Variable
@@ -36,7 +36,7 @@ class Node:
     @cached_property
     def reads(self) -> tuple[Node, ...]:
         """The nodes that its index and guards read through `Indirect`."""
-        return indirect_nodes(self.indices)
+        return indirect_nodes(*self.indices)
 
     @property
     def below(self) -> tuple[Node, ...]:
@@ -128,16 +128,18 @@ class Graph:
         return self._nodes.setdefault(node.content, node)
 
 
-def indirect_nodes(indices: Iterable[Dim]) -> tuple[Node, ...]:
+@lru_cache(1 << 14)
+def indirect_nodes(*indices: Dim) -> tuple[Node, ...]:
     """The nodes whose values the expressions use as indices."""
     used = [atom.node for index in indices for atom in dims.free_atoms(index) if isinstance(atom, Indirect)]
     return tuple(dict.fromkeys(node for node in used if isinstance(node, Node)))
 
 
+@lru_cache(1 << 14)
 def variables(*indices: Dim) -> frozenset[Variable]:
     """The axes that indices vary over, through loaded indices too."""
     own = [atom for index in indices for atom in dims.free_atoms(index) if isinstance(atom, Variable)]
-    return frozenset(own).union(*(node.axes for node in indirect_nodes(indices)))
+    return frozenset(own).union(*(node.axes for node in indirect_nodes(*indices)))
 
 
 def walk(roots: Iterable[Node], through: Callable[[Node], bool] = lambda node: True) -> Iterator[Node]:
@@ -159,22 +161,18 @@ def substituted(stores: Sequence[Store], mapping: Mapping[Variable, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Store, ...]:  # fmt: skip
     """The same kernel over other axes: variables replaced in every expression, `bound` in reductions."""
     graph = Graph()
-    made: dict[Node, Node] = {}
-
-    def index(expression: Dim) -> Dim:
-        atoms: dict[Any, Dim] = dict(mapping)
-        for atom in dims.free_atoms(expression):
-            if isinstance(atom, Indirect) and isinstance(atom.node, Node):
-                atoms[atom] = Indirect(made[atom.node], atom.low, atom.high).expr
-        return dims.substitute(expression, atoms)
-
+    made: dict[Node, Any] = {}
     for node in walk(stores):
+        atoms: dict[Any, Dim] = dict(mapping)
+        for atom in [atom for index in node.indices for atom in dims.free_atoms(index)]:
+            if isinstance(atom, Indirect):
+                atoms[atom] = Indirect(made[cast(Node, atom.node)], atom.low, atom.high).expr
         changes: dict[str, Any] = {
             "operands": tuple(made[operand] for operand in node.operands),
-            "index": index(node.index),
-            "guards": tuple(Guard(index(guard.index), guard.extent) for guard in node.guards),
+            "index": dims.substitute(node.index, atoms),
+            "guards": tuple(Guard(dims.substitute(guard.index, atoms), guard.extent) for guard in node.guards),
         }
         if isinstance(node, Reduce):
             changes["bound"] = bound.get(node.bound, node.bound)
         made[node] = graph(replace(node, **changes))
-    return tuple(store for store in map(made.get, stores) if isinstance(store, Store))
+    return tuple(made[store] for store in stores)

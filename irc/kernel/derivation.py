@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from irc import dims
-from irc.dims import Symbol, Variable
+from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Load, Node, Reduce, Store, variables, walk
 from irc.kernel.flood import Flood, Trace, anchors
-from irc.kernel.schedule import Schedule, Scope, make_schedule, merge_axes
+from irc.kernel.schedule import Schedule, make_schedule, merge_axes
 from irc.kernel.steps import Refusal, Steps
 
 
@@ -41,21 +40,9 @@ class Kernel:
     def loads(self) -> tuple[Load, ...]:
         return tuple(node for node in self.nodes if isinstance(node, Load))
 
-    @property
-    def symbols(self) -> tuple[Symbol, ...]:
-        """The run-time dims that it takes as arguments."""
-        indices = [index for node in (*self.nodes, *self.stores) for index in node.indices]
-        extents = [guard.extent for node in (*self.nodes, *self.stores) for guard in node.guards]
-        extents += [axis.extent for axis in (*self.parallel, *self.bound)]
-        return tuple(dict.fromkeys(symbol for dim in (*indices, *extents) for symbol in dims.free_symbols(dim)))
-
     @cached_property
     def schedule(self) -> Schedule:
         return make_schedule(self.stores, self.parallel, self.bound)
-
-    @property
-    def nest(self) -> tuple[Scope, ...]:
-        return self.schedule.nest
 
     @property
     def looped(self) -> bool:
@@ -72,7 +59,7 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
     refusals: list[Refusal] = []
     for anchor in anchors(steps, stored):
         try:
-            return _assemble(steps, stored, Flood(steps, anchor), recompute)
+            return _assemble(steps, stored, Flood(anchor), recompute)
         except Refusal as refusal:
             refusals.append(refusal)
     # That an anchor does not reach a root says less than what would be wrong if it did.
@@ -86,8 +73,8 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
 
 
 def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute: bool) -> Kernel:
-    trace = Trace(flood)
-    stores = tuple(trace.store(output, steps.slots[output]) for output in dict.fromkeys(outputs))
+    trace = Trace(flood, steps.buffers)
+    stores = tuple(trace.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
     bound = reduced_axes([node for node in walk(stores) if isinstance(node, Reduce)])
     used = variables(*(index for node in walk(stores) for index in node.indices))
     parallel = tuple(axis for axis in flood.axes if axis not in bound and axis in used)
@@ -99,7 +86,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute:
         raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
     stores = tuple(written_once(store, parallel, bound) for store in stores)
     read = {node.buffer for node in walk(stores) if isinstance(node, Load)}
-    inputs = tuple(value for value in steps.inputs if value in read)
+    inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     level = "keeps_more_precision" if trace.skipped_rounding else "exact"
     return Kernel(inputs, outputs, parallel, bound, stores, level, repeated is not None)
 

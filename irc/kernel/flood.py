@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from irc import dims, dtypes
+from irc import dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType
-from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, pull, push, restrict, same, spread
-from irc.ir import Value
+from irc.index_map import VIEWS, Coordinates, Guard, Guards, Point, in_bounds, linearize, same
+from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
-from irc.kernel.steps import ARGUMENT_REDUCTIONS, INDEXING, REDUCTIONS, Refusal, Slot, Step, Steps, register_type
+from irc.kernel.steps import HANDED_ON, INDEXING, REDUCTIONS, Refusal, Steps, reduced_dims, register_type
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
@@ -36,28 +36,26 @@ ARITHMETIC: dict[str, Callable[..., Dim]] = {
     "cast": lambda a: a, "add": operator.add, "sub": operator.sub, "mul": operator.mul,
 }  # fmt: skip
 
-_CACHED = 1 << 12
-
 
 # -- the flood -------------------------------------------------------------------------------------------------
 
 
-def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Slot]:
-    """The slots to try as anchor: arguments of reductions, results, what is cut into several; the largest first."""
-    arguments = [step.inputs[0] for step in steps.steps if step.is_reduction]
-    results = [steps.slots[output] for output in outputs]
+def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
+    """The values to try as anchor: arguments of reductions, results, what is cut into several; the largest first."""
+    arguments = [step.inputs[0] for step in steps.steps if step.name in REDUCTIONS]
+    results = [steps.inner[output] for output in outputs]
     whole = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
-    for slots in (arguments, results, whole):
-        yield from sorted(dict.fromkeys(slots), key=lambda slot: -typical_elements(slot))
+    for values in (arguments, results, whole):
+        yield from sorted(dict.fromkeys(values), key=lambda value: -typical_elements(value))
 
 
-def typical_elements(slot: Slot) -> int:
-    elements = dims.product(slot.shape)
+def typical_elements(value: Value) -> int:
+    elements = value.type.elements
     sizes = {symbol: max(symbol.low, min(symbol.high, TYPICAL_SIZE)) for symbol in dims.free_symbols(elements)}
     return dims.evaluate(elements, sizes)
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 12)
 def anchored(shape: Coordinates) -> Coordinates:
     """Coordinates over axes of their own. A shape has the same ones in every kernel: what has once been worked out
     for a group need not be for the groups that it grows into, nor for those of the next layer."""
@@ -73,7 +71,7 @@ def axis_name(extent: Dim, position: int) -> str:
     return "ijklpqrstuvw"[position % 12] if position < 12 else f"i{position}"
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 12)
 def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
     """The axes of a reduction that the flood did not reach; `number` tells such reductions apart."""
     return tuple(Variable(f"r{position}", extent) for position, extent in enumerate(extents))
@@ -82,43 +80,52 @@ def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
 class Flood:
     """Coordinates of every value that the anchor's coordinates reach."""
 
-    def __init__(self, steps: Steps, anchor: Slot) -> None:
-        self.points: dict[Slot, Point] = {anchor: Point(anchored(anchor.shape))}
+    def __init__(self, anchor: Value) -> None:
+        self.points: dict[Value, Point] = {anchor: Point(anchored(anchor.shape))}
         self.axes = [axis for c in self.points[anchor].coordinates for axis in variables(c)]
         self._waiting = deque([anchor])
         while self._waiting:
-            slot = self._waiting.popleft()
-            for user in slot.users:
-                self._forward(user)
-            if slot.producer is not None:
-                self._backward(slot.producer, slot)
+            value = self._waiting.popleft()
+            for user in value.users():
+                for result in user.results:
+                    if result not in self.points:
+                        self._reach(result, self._forward(user, result))
+            if value.operation is not None:
+                self._backward(value.operation, value)
 
-    def _reach(self, slot: Slot, point: Point | None) -> None:
-        if point is not None and slot not in self.points:
-            self.points[slot] = point
-            self._waiting.append(slot)
+    def _reach(self, value: Value, point: Point | None) -> None:
+        if point is not None and value not in self.points:
+            self.points[value] = point
+            self._waiting.append(value)
 
-    def _forward(self, step: Step) -> None:
-        for result in step.results:
-            if step.is_view:
-                for position, operand in enumerate(step.inputs):
-                    if operand in self.points:
-                        self._reach(result, push(step.view(result), position, self.points[operand]))
-            elif step.is_reduction:
-                self._reach(result, self._reduced(step))
-            elif step.definition.is_pointwise:
-                partial, guards = self.stretched(step)
-                known = tuple(coordinate for coordinate in partial if coordinate is not None)
-                self._reach(result, Point(known, guards) if len(known) == len(partial) else None)
+    def _forward(self, step: Operation, result: Value) -> Point | None:
+        if step.name in VIEWS:
+            reached = [position for position, operand in enumerate(step.inputs) if operand in self.points]
+            pushed = (index_map.push(result, position, self.points[step.inputs[position]]) for position in reached)
+            return next((point for point in pushed if point is not None), None)
+        if step.name in REDUCTIONS and step.inputs[0] in self.points:
+            keep, reduced = step.attributes["keep_dims"], reduced_dims(step)
+            point = self.points[step.inputs[0]]
+            parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
+            kept = [coordinate for gone, coordinate in parts if not gone]
+            ending = remaining(point.guards, kept, [coordinate for gone, coordinate in parts if gone])
+            if ending is None:
+                return None
+            return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone), ending)
+        if step.definition.is_pointwise:
+            partial, guards = self._stretched(result)
+            known = tuple(coordinate for coordinate in partial if coordinate is not None)
+            return Point(known, guards) if len(known) == len(partial) else None
+        return None
 
-    def stretched(self, step: Step) -> tuple[list[Dim | None], Guards]:
+    def _stretched(self, result: Value) -> tuple[list[Dim | None], Guards]:
         """The point of a pointwise result as far as its operands tell it: each dim from one that is not stretched."""
-        shape = step.results[0].shape
-        merged: list[Dim | None] = [None] * len(shape)
-        for operand in step.inputs:
+        merged: list[Dim | None] = [None] * result.rank
+        step = result.operation
+        for operand in step.inputs if step is not None and step.definition.is_pointwise else ():
             if operand in self.points:
-                point, new = self.points[operand], len(shape) - len(operand.shape)
-                parts = zip(point.coordinates, operand.shape, shape[new:], strict=True)
+                point, new = self.points[operand], result.rank - operand.rank
+                parts = zip(point.coordinates, operand.shape, result.shape[new:], strict=True)
                 own = [None] * new + [c if same(extent, whole) else None for c, extent, whole in parts]
                 if None not in own:
                     return own, point.guards
@@ -126,57 +133,42 @@ class Flood:
                     merged = [mine if old is None else old for old, mine in zip(merged, own, strict=True)]
         return merged, ()
 
-    def _reduced(self, step: Step) -> Point | None:
-        point = self.points.get(step.inputs[0])
-        if point is None:
-            return None
-        keep, reduced = step.attributes["keep_dims"], step.axes
-        parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
-        kept = [coordinate for gone, coordinate in parts if not gone]
-        guards = remaining(point.guards, kept, [coordinate for gone, coordinate in parts if gone])
-        if guards is None:
-            return None
-        return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone), guards)
-
-    def _backward(self, step: Step, result: Slot) -> None:
+    def _backward(self, step: Operation, result: Value) -> None:
         """Operands whose every element has a point: a view may hand on only a part of its operand."""
         point = self.points[result]
         if step.name == "expand" or step.definition.is_pointwise:
             for operand in step.inputs:
-                self._reach(operand, narrowed(operand, result, point))
-        elif step.is_view and hands_on_all(step):
-            for piece in pull(step.view(result), point.coordinates):
+                self._reach(operand, None if operand in self.points else narrowed(operand, result, point))
+        elif step.name in VIEWS and hands_on_all(step):
+            for piece in index_map.pull(result, point.coordinates):
                 if piece.operand < len(step.inputs):  # a pad without a value fills in zero, which is no operand
                     guards = (*point.guards, *piece.guards)
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
 
-    def root(self, slot: Slot) -> Point:
+    def root(self, value: Value) -> Point:
         """The point of a stored value (rule F4); dims that the flood left open take a free axis of their extent."""
-        if slot in self.points:
-            return self.points[slot]
-        partial: list[Dim | None] = [None] * len(slot.shape)
-        guards: Guards = ()
-        if slot.producer is not None and slot.producer.definition.is_pointwise:
-            partial, guards = self.stretched(slot.producer)
+        if value in self.points:
+            return self.points[value]
+        partial, guards = self._stretched(value)
         used = {atom for c in partial if c is not None for atom in dims.free_atoms(c)}
         found: list[Dim] = []
-        for coordinate, extent in zip(partial, slot.shape, strict=True):
+        for coordinate, extent in zip(partial, value.shape, strict=True):
             if coordinate is None and same(extent, 1):
                 coordinate = 0
             if coordinate is None:
                 axis = next((axis for axis in self.axes if axis not in used and same(axis.extent, extent)), None)
                 if axis is None:
-                    message = f"%{slot.name} has a dim {extent} that no axis of the kernel runs over"
-                    raise Refusal("fuse.unreached_root", "F4", message, (slot.name, extent))
+                    message = f"%{value.name} has a dim {extent} that no axis of the kernel runs over"
+                    raise Refusal("fuse.unreached_root", "F4", message, (value.name, extent))
                 used.add(axis)
                 coordinate = axis.expr
             found.append(coordinate)
         return Point(tuple(found), guards)
 
 
-def narrowed(operand: Slot, result: Slot, point: Point) -> Point | None:
+def narrowed(operand: Value, result: Value, point: Point) -> Point | None:
     """The point of an operand that is broadcast; None where a dim may or may not be stretched."""
-    missing = len(result.shape) - len(operand.shape)
+    missing = result.rank - operand.rank
     kept: list[Dim] = []
     lost = list(point.coordinates[:missing])
     for coordinate, own, extent in zip(point.coordinates[missing:], operand.shape, result.shape[missing:], strict=True):
@@ -184,7 +176,7 @@ def narrowed(operand: Slot, result: Slot, point: Point) -> Point | None:
             return None
         (lost if same(own, 1) else kept).append(coordinate)
     guards = remaining(point.guards, kept, lost)
-    return None if guards is None else Point(spread(point.coordinates, result.shape, operand.shape), guards)
+    return None if guards is None else Point(index_map.spread(point.coordinates, result.shape, operand.shape), guards)
 
 
 def remaining(guards: Guards, kept: Sequence[Dim], lost: Sequence[Dim]) -> Guards | None:
@@ -200,64 +192,62 @@ def remaining(guards: Guards, kept: Sequence[Dim], lost: Sequence[Dim]) -> Guard
     return tuple(guard for guard in guards if ended.isdisjoint(variables(guard.index)))
 
 
-def hands_on_all(step: Step) -> bool:
+def hands_on_all(view: Operation) -> bool:
     """Whether a view hands on every element of its operand, and none twice."""
-    if step.name == "pad":
-        return bool(step.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
-    return step.name not in ("slice", "split")
+    if view.name == "pad":
+        return bool(view.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
+    return view.name not in ("slice", "split")
 
 
 # -- the scalar DAG --------------------------------------------------------------------------------------------
 
 
 class Trace:
-    """Builds the scalar DAG: the node of a slot at coordinates, under guards."""
+    """Builds the scalar DAG: the node of a value at coordinates, under guards."""
 
-    def __init__(self, flood: Flood) -> None:
+    def __init__(self, flood: Flood, buffers: Mapping[Value, Value]) -> None:
         self.flood = flood
+        self.buffers = buffers
         self.graph = Graph()
         self.skipped_rounding = False
-        self._memo: dict[tuple[Slot, Coordinates, Guards], Node] = {}
+        self._memo: dict[tuple[Value, Coordinates, Guards], Node] = {}
 
-    def store(self, output: Value, slot: Slot) -> Store:
+    def store(self, output: Value, value: Value) -> Store:
         """What the kernel writes to an output, each element once."""
-        point = self.flood.root(slot)
-        node = self.node(slot, point.coordinates, point.guards)
-        guards = (*point.guards, *restrict(point.coordinates, slot.shape, point.guards))
+        point = self.flood.root(value)
+        node = self.node(value, point.coordinates, point.guards)
+        guards = (*point.guards, *index_map.restrict(point.coordinates, value.shape, point.guards))
         kept = tuple(guard for guard in dict.fromkeys(guards) if not in_bounds(guard.index, guard.extent, ()))
-        address = linearize(point.coordinates, slot.shape)
+        address = linearize(point.coordinates, value.shape)
         return Store(output.dtype, (node,), address, kept, buffer=output)
 
-    def node(self, slot: Slot, coordinates: Coordinates, guards: Guards = ()) -> Node:
+    def node(self, value: Value, coordinates: Coordinates, guards: Guards = ()) -> Node:
         """The value of an element; `guards` hold wherever it matters, so that its loads may be masked by them."""
-        key = (slot, coordinates, guards)
+        key = (value, coordinates, guards)
         if key not in self._memo:
-            self._memo[key] = self._node(slot, coordinates, guards)
+            self._memo[key] = self._node(value, coordinates, guards)
         return self._memo[key]
 
-    def _node(self, slot: Slot, coordinates: Coordinates, guards: Guards) -> Node:
-        step = slot.producer
+    def _node(self, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
+        step = value.operation
         if step is None:
-            assert slot.outside is not None
-            dtype, address = register_type(slot.type.dtype), linearize(coordinates, slot.shape)
-            needed = restrict(coordinates, slot.shape, guards)
-            return self.graph(Load(dtype, (), address, needed, slot.outside.name, buffer=slot.outside))
-        if step.is_view:
-            return self._view(step, slot, coordinates, guards)
-        if step.name in ARGUMENT_REDUCTIONS:
-            return self._argument_reduction(step, slot, coordinates, guards)
+            buffer = self.buffers[value]
+            dtype, address = register_type(value.dtype), linearize(coordinates, value.shape)
+            needed = index_map.restrict(coordinates, value.shape, guards)
+            return self.graph(Load(dtype, (), address, needed, buffer.name, buffer=buffer))
+        if step.name in VIEWS:
+            return self._view(step, value, coordinates, guards)
         if step.name in REDUCTIONS:
-            body, bound, body_guards = self._body(step, slot, coordinates, guards)
-            return self._kept(self._reduce(REDUCTIONS[step.name], body, bound, body_guards, slot.name), slot)
+            return self._reduction(step, value, coordinates, guards)
         if step.name in INDEXING:
             return self._gather(step, coordinates, guards)
         if step.definition.is_pointwise:
-            return self._pointwise(step, slot, coordinates, guards)
-        return self._source(step, slot, coordinates)
+            return self._pointwise(step, value, coordinates, guards)
+        return self._source(step, value, coordinates)
 
-    def _kept(self, node: Node, slot: Slot) -> Node:
+    def _kept(self, node: Node, value: Value) -> Node:
         """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring."""
-        self.skipped_rounding |= slot.type.dtype is not node.dtype and feeds_computation(slot)
+        self.skipped_rounding |= value.dtype is not node.dtype and feeds_computation(value)
         return node
 
     def _apply(self, name: str, dtype: DType, *operands: Node, attributes: Mapping[str, Any] | None = None,
@@ -266,7 +256,7 @@ class Trace:
         return self.graph(Apply(dtype, operands, hint=hint, name=name, attributes=fixed))
 
     def _constant(self, dtype: DType, value: Any) -> Node:
-        return self.graph(Constant(dtype, value=value))
+        return self.graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))
 
     def _index(self, index: Dim, dtype: DType = I64) -> Node:
         return self.graph(Index(dtype, (), index))
@@ -274,14 +264,15 @@ class Trace:
     def _select(self, guards: Guards, inside: Node, outside: Node) -> Node:
         return self.graph(Select(inside.dtype, (inside, outside), 0, guards, inside.hint))
 
-    def _pointwise(self, step: Step, slot: Slot, coordinates: Coordinates, guards: Guards) -> Node:
+    def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
         operands = [
-            self.node(operand, spread(coordinates, slot.shape, operand.shape), guards) for operand in step.inputs
+            self.node(operand, index_map.spread(coordinates, value.shape, operand.shape), guards)
+            for operand in step.inputs
         ]
-        register = register_type(slot.type.dtype)
+        register = register_type(value.dtype)
         if step.name == "cast" and operands[0].dtype is register:
-            return self._kept(operands[0], slot)
-        known = folded(step, operands, register)
+            return self._kept(operands[0], value)
+        known = folded(step, operands)
         if known is not None:
             return self._constant(register, known)
         if step.name in ("bitwise_and", "bitwise_or") and register is BOOL:
@@ -290,25 +281,24 @@ class Trace:
             if len(operands) == 1:
                 return operands[0]
         if step.name == "bitcast":
-            for end in (step.inputs[0], slot):
-                if register_type(end.type.dtype) is not end.type.dtype:
-                    message = f"the bits of {end.type.dtype} are not those it is computed in (%{end.name})"
+            for end in (step.inputs[0], value):
+                if register_type(end.dtype) is not end.dtype:
+                    message = f"the bits of {end.dtype} are not those it is computed in (%{end.name})"
                     raise Refusal("fuse.numerics", "F13", message, (end.name,))
-        made = self._apply(step.name, register, *operands, attributes=step.attributes, hint=slot.name)
-        return self._kept(made, slot)
+        made = self._apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
+        return self._kept(made, value)
 
-    def _source(self, step: Step, slot: Slot, coordinates: Coordinates) -> Node:
-        dtype = slot.type.dtype
+    def _source(self, step: Operation, value: Value, coordinates: Coordinates) -> Node:
+        dtype = value.dtype
         register = register_type(dtype)
         if step.name == "const":
-            value = np.asarray(step.attributes["value"].array()).reshape(-1)[0]
-            return self._constant(register, np.asarray(value).astype(register.numpy)[()])
+            return self._constant(register, np.asarray(step.attributes["value"].array()).reshape(-1)[0])
         if step.name == "iota":
             index = coordinates[step.attributes["axis"]]
             if dtype.is_integer:
                 return self._index(index, dtype)
             return self._apply("cast", register, self._index(index), attributes={"to": dtype, "saturate": True},
-                               hint=slot.name)  # fmt: skip
+                               hint=value.name)  # fmt: skip
         sizes = step.attributes["value"]
         if not isinstance(sizes, tuple):
             return self._index(sizes)
@@ -317,16 +307,15 @@ class Trace:
             node = self._select((Guard(coordinates[0] - position, 1),), self._index(sizes[position]), node)
         return node
 
-    def _view(self, step: Step, slot: Slot, coordinates: Coordinates, guards: Guards) -> Node:
-        pieces = pull(step.view(slot), coordinates)
+    def _view(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
+        pieces = index_map.pull(value, coordinates)
         nodes = []
         for piece in pieces:
             held = tuple(dict.fromkeys((*guards, *piece.guards)))
             if piece.operand < len(step.inputs):
                 nodes.append(self.node(step.inputs[piece.operand], piece.coordinates, held))
             else:  # a pad without a value
-                register = register_type(slot.type.dtype)
-                nodes.append(self._constant(register, np.zeros((), register.numpy)[()]))
+                nodes.append(self._constant(register_type(value.dtype), 0))
         result = nodes[-1]
         for piece, node in zip(reversed(pieces[:-1]), reversed(nodes[:-1]), strict=True):
             # Guards that always hold would only cost a comparison.
@@ -334,89 +323,86 @@ class Trace:
             result = self._select(tests, node, result)
         return result
 
-    def _body(self, step: Step, slot: Slot, coordinates: Coordinates,
+    def _body(self, step: Operation, value: Value, coordinates: Coordinates,
               guards: Guards) -> tuple[Node, tuple[Variable, ...], Guards]:  # fmt: skip
         """The argument of a reduction, the axes it is reduced over, and the guards that bound them."""
-        argument = step.inputs[0]
-        point, reached = self.flood.points.get(argument), self.flood.points.get(slot)
+        argument, reduced = step.inputs[0], sorted(reduced_dims(step))
+        point, reached = self.flood.points.get(argument), self.flood.points.get(value)
         at_hand = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
         if point is not None and reached is not None and at_hand:
             outer = {atom for coordinate in coordinates for atom in dims.free_atoms(coordinate)}
-            reduced = [atom for axis in sorted(step.axes) for atom in dims.free_atoms(point.coordinates[axis])]
-            bound = tuple(dict.fromkeys(atom for atom in reduced if isinstance(atom, Variable)))
+            inner = [atom for axis in reduced for atom in dims.free_atoms(point.coordinates[axis])]
+            bound = tuple(dict.fromkeys(atom for atom in inner if isinstance(atom, Variable)))
             if outer.isdisjoint(bound):
                 # A guard of the reduced axes that holds where the result is read does not hold all along them.
                 held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
                 ended = tuple(guard for guard in point.guards if guard not in held)
                 return self.node(argument, point.coordinates, (*held, *ended)), bound, ended
         # The flood did not give these coordinates: axes of its own, which reductions of equal extents share.
-        extents = tuple(argument.shape[axis] for axis in sorted(step.axes) if not same(argument.shape[axis], 1))
+        extents = tuple(argument.shape[axis] for axis in reduced if not same(argument.shape[axis], 1))
         taken = variables(*coordinates)
         bound = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(extents, number)))
         fresh, rest = iter(bound), iter(coordinates)
-        inner: list[Dim] = []
+        moved: list[Dim] = []
         for axis, extent in enumerate(argument.shape):
-            kept = next(rest) if step.attributes["keep_dims"] or axis not in step.axes else 0
-            if axis in step.axes:
-                kept = 0 if same(extent, 1) else next(fresh).expr
-            inner.append(kept)
-        return self.node(argument, tuple(inner), guards), bound, ()
+            kept = next(rest) if step.attributes["keep_dims"] or axis not in reduced else 0
+            moved.append(kept if axis not in reduced else 0 if same(extent, 1) else next(fresh).expr)
+        return self.node(argument, tuple(moved), guards), bound, ()
 
-    def _reduce(self, kind: str, body: Node, bound: tuple[Variable, ...], guards: Guards, hint: str) -> Node:
-        if not bound:
-            return body
-        body = self._select(guards, body, self._constant(body.dtype, identity(kind, body.dtype)))
-        return self.graph(Reduce(body.dtype, (body,), hint=hint, kind=kind, bound=bound))
+    def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
+        """A reduction, or for argmax and argmin two: the least (or last) index at which the extremum is attained. As
+        in NumPy a NaN counts as the extremum, and the first one wins."""
+        body, bound, body_guards = self._body(step, value, coordinates, guards)
 
-    def _argument_reduction(self, step: Step, slot: Slot, coordinates: Coordinates, guards: Guards) -> Node:
-        """The place of the extremum as two reductions: the least (or last) index at which it is attained. As in
-        NumPy a NaN counts as the extremum, and the first one wins."""
-        body, bound, body_guards = self._body(step, slot, coordinates, guards)
-        kind = ARGUMENT_REDUCTIONS[step.name]
-        extremum = self._reduce(kind, body, bound, body_guards, slot.name)
-        attained = self._apply("equal", BOOL, body, extremum)
+        def reduced(kind: str, body: Node) -> Node:
+            if not bound:
+                return body
+            body = self._select(body_guards, body, self._constant(body.dtype, identity(kind, body.dtype)))
+            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=bound))
+
+        found = reduced(REDUCTIONS[step.name], body)
+        if step.name not in ("argmax", "argmin"):
+            return self._kept(found, value)
+        attained = self._apply("equal", BOOL, body, found)
         if body.dtype.is_float:
-            found_nan, any_nan = (self._apply("is_nan", BOOL, node) for node in (body, extremum))
+            found_nan, any_nan = (self._apply("is_nan", BOOL, node) for node in (body, found))
             attained = self._apply("select", BOOL, any_nan, found_nan, attained)
         place = linearize(tuple(axis.expr for axis in bound), tuple(axis.extent for axis in bound))
         kind = "max" if step.attributes["select_last"] else "min"
         worst = self._constant(I64, identity(kind, I64))
-        index = self._apply("select", I64, attained, self._index(place), worst)
-        return self._reduce(kind, index, bound, body_guards, slot.name)
+        return reduced(kind, self._apply("select", I64, attained, self._index(place), worst))
 
-    def _gather(self, step: Step, coordinates: Coordinates, guards: Guards) -> Node:
+    def _gather(self, step: Operation, coordinates: Coordinates, guards: Guards) -> Node:
         source, indices = step.inputs
-        axis = step.attributes["axis"] % len(source.shape)
-        until = axis + (len(indices.shape) if step.name == "gather" else 1)
+        axis = step.attributes["axis"] % source.rank
+        until = axis + (indices.rank if step.name == "gather" else 1)
         node = self.node(indices, coordinates[axis:until] if step.name == "gather" else coordinates, guards)
         extent = source.shape[axis]
         index = as_index(node)
         if index is not None and dims.less(index, 0) is True:
             index = index + extent
         elif index is None or dims.less_equal(0, index) is not True:
-            zero = self._constant(node.dtype, np.zeros((), node.dtype.numpy)[()])
             wrapped = self._apply("add", node.dtype, node, self._index(extent, node.dtype))
-            negative = self._apply("less", BOOL, node, zero)
+            negative = self._apply("less", BOOL, node, self._constant(node.dtype, 0))
             node = self._apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
             index = Indirect(node, -ANY_INDEX, ANY_INDEX).expr
         return self.node(source, (*coordinates[:axis], index, *coordinates[until:]), guards)
 
 
-def folded(step: Step, operands: Sequence[Node], dtype: DType) -> Any:
+def folded(step: Operation, operands: Sequence[Node]) -> Any:
     """The value of an operation on constants, or of a comparison of indices that their bounds decide; else None."""
     constants = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
     if len(constants) == len(operands):
-        (value,) = step.definition.evaluate(constants, step.attributes)
-        return np.asarray(value).astype(dtype.numpy)[()]
+        return step.definition.evaluate(constants, step.attributes)[0]
     indices = [index for index in map(as_index, operands) if index is not None]
     if step.name in COMPARISONS and len(indices) == 2:
-        answer = COMPARISONS[step.name](*indices)
-        return None if answer is None else np.bool_(answer)
+        return COMPARISONS[step.name](*indices)
     return None
 
 
-def feeds_computation(slot: Slot) -> bool:
-    return any(user.computes or any(map(feeds_computation, user.results)) for user in slot.users)
+def feeds_computation(value: Value) -> bool:
+    """Whether an operation that computes reads the value, also through those that only hand it on."""
+    return any(user.name not in HANDED_ON or any(map(feeds_computation, user.results)) for user in value.users())
 
 
 def identity(kind: str, dtype: DType) -> Any:

@@ -28,8 +28,6 @@ NARROW = 32  # columns that are too few for a tile axis of their own
 
 Axes = tuple[Variable, ...]
 
-_CACHED = 1 << 14
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -58,31 +56,10 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Compute:
-    """The value of a node, for each point of the tile axes that it varies over."""
-
-    node: Node
-
-
-@dataclass(frozen=True)
 class Accumulate:
     """One step of a reduction, in a loop over the columns."""
 
     reduce: Reduce
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The end of a reduction over the lanes of a tile; all of it where the row is whole."""
-
-    reduce: Reduce
-
-
-@dataclass(frozen=True)
-class Write:
-    """A store."""
-
-    store: Store
 
 
 @dataclass(frozen=True)
@@ -93,7 +70,9 @@ class Loop:
     body: tuple[Scope, ...]
 
 
-Scope = Compute | Accumulate | Finish | Write | Loop
+# A node stands for its value, for each point of the tile axes that it varies over: for the write if it is a store, and
+# if it is a reduction for its end over the lanes of a tile, which is all of it where the row is whole.
+Scope = Node | Accumulate | Loop
 
 
 @dataclass(frozen=True)
@@ -138,31 +117,26 @@ def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[
     indices = {index for node in walk(stores) for index in node.indices}
     for outer, inner in (*permutations(parallel, 2), *pairwise(bound)):
         if all(joinable(index, outer, inner) for index in indices):
-            merged = [joined(axes, outer, inner) for axes in (parallel, bound)]
-            stores = substituted(stores, split(outer, inner), {bound: merged[1]})
-            return merge_axes(stores, *merged)
+            fused, inside = joined(outer, inner)
+            rows, columns = (
+                tuple(fused if axis is inner else axis for axis in axes if axis is not outer)
+                for axes in (parallel, bound)
+            )
+            return merge_axes(substituted(stores, {inner: inside}, {bound: columns}), rows, columns)
     return stores, parallel, bound
 
 
-@lru_cache(_CACHED)
-def fused(outer: Variable, inner: Variable) -> Variable:
-    """The axis that runs over both: the same one in every kernel, as in `anchored`."""
-    return Variable(inner.name, outer.extent * inner.extent)
+@lru_cache(1 << 14)
+def joined(outer: Variable, inner: Variable) -> tuple[Variable, Dim]:
+    """The axis that runs over both, the same one in every kernel, and what the inner one is in it."""
+    fused = Variable(inner.name, outer.extent * inner.extent)
+    return fused, fused.expr - outer.expr * inner.extent
 
 
-def split(outer: Variable, inner: Variable) -> dict[Variable, Dim]:
-    """What the inner axis is where the fused one runs over both."""
-    return {inner: fused(outer, inner).expr - outer.expr * inner.extent}
-
-
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)
 def joinable(index: Dim, outer: Variable, inner: Variable) -> bool:
     """Whether an index does not need two axes apart: with `j` written as `f - J*i`, `i` must vanish."""
-    return outer not in dims.free_atoms(dims.substitute(index, split(outer, inner)))
-
-
-def joined(axes: Axes, outer: Variable, inner: Variable) -> Axes:
-    return tuple(fused(outer, inner) if axis is inner else axis for axis in axes if axis is not outer)
+    return outer not in dims.free_atoms(dims.substitute(index, {inner: joined(outer, inner)[1]}))
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------
@@ -180,8 +154,8 @@ def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Sch
     loads = [node for node in walk(stores) if isinstance(node, Load)]
     if bound:
         rows, columns = reduction_tiles(loads, parallel, bound)
-        return Schedule(rows, columns, tuple(looped_nest(stores, columns) if columns.looped else flat_nest(stores)))
-    nest = tuple(flat_nest(stores))
+        return Schedule(rows, columns, tuple(looped_nest(stores, columns) if columns.looped else walk(stores)))
+    nest = tuple(walk(stores))
     column = column_axis(loads, stores, parallel)
     if column is None:
         flat = Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None
@@ -242,12 +216,6 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple
 # -- the nest --------------------------------------------------------------------------------------------------
 
 
-def flat_nest(stores: tuple[Store, ...]) -> Iterator[Scope]:
-    """Everything once: each value after its operands, each store as soon as its value is there."""
-    for node in walk(stores):
-        yield Write(node) if isinstance(node, Store) else Finish(node) if isinstance(node, Reduce) else Compute(node)
-
-
 def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
     """One loop for each level of reductions: a loop computes what varies over the columns anew."""
     axes = frozenset(columns.axes)
@@ -259,12 +227,12 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
     def unreduced(roots: Iterable[Node]) -> Iterator[Node]:
         return walk(roots, through=lambda node: not isinstance(node, Reduce))
 
-    def fixed(nodes: Iterable[Node]) -> Iterator[Scope]:
+    def fixed(nodes: Iterable[Node]) -> Iterator[Node]:
         """What does not vary over the columns is computed once, before the first loop that needs it."""
         for node in nodes:
             if node not in done and not node.axes & axes and not isinstance(node, Reduce):
                 done.add(node)
-                yield Compute(node)
+                yield node
 
     for current in range(max(level.values()) + 1):
         steps = [node for node in level if isinstance(node, Reduce) and level[node] == current + 1]
@@ -275,12 +243,11 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
             yield from fixed(ordered)
             body: list[Scope] = []
             for node in ordered:
-                body += [Compute(node)] if node.axes & axes else []
+                body += [node] if node.axes & axes else []
                 body += [Accumulate(step) for step in steps if step.operands[0] is node]
-                body += [Write(store) for store in writes if store.node is node]
+                body += [store for store in writes if store.node is node]
             yield Loop(columns, tuple(body))
-            yield from map(Finish, steps)
+            yield from steps
     for store in stores:
         if not store.axes & axes:
-            yield from fixed(unreduced(store.below))
-            yield Write(store)
+            yield from fixed(unreduced((store,)))

@@ -1,27 +1,25 @@
 """The members of a kernel as a flat list of primitives: named operations give way to their bodies.
 
 A body is traced once and shared, so its values cannot stand for those of one use of it: each use gets its own
-slots. Rule F2 is judged here.
+copies. Rule F2 is judged here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import F32, F64, DType
-from irc.index_map import VIEWS, Coordinates, View
-from irc.ir import Operation, Value
+from irc.index_map import VIEWS
+from irc.ir import Block, Cloner, Operation, Value
 from irc.op import OperationDefinition
-from irc.types import TensorType
 
-REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min"}
-ARGUMENT_REDUCTIONS = {"argmax": "max", "argmin": "min"}
+REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
+              "argmax": "max", "argmin": "min"}  # fmt: skip
 SOURCES = frozenset({"const", "iota", "dim"})
 INDEXING = frozenset({"gather", "gather_elements"})
-PRIMITIVES = VIEWS | REDUCTIONS.keys() | ARGUMENT_REDUCTIONS.keys() | SOURCES | INDEXING  # and all pointwise ones
+HANDED_ON = VIEWS | SOURCES | INDEXING  # these round nothing: they only hand on what they have
 
 
 class Refusal(Exception):
@@ -36,111 +34,63 @@ class Refusal(Exception):
         return fail(self.code, f"{self.rule}: {self.message}", at=location)
 
 
-@dataclass(eq=False)
-class Slot:
-    """A value inside a kernel. `outside` is the buffer it is read from, where no member computes it."""
-
-    type: TensorType
-    name: str
-    outside: Value | None = None
-    producer: Step | None = None
-    users: list[Step] = field(default_factory=list)
-
-    @property
-    def shape(self) -> Coordinates:
-        return self.type.dims
-
-
-@dataclass(eq=False)
-class Step:
-    """One primitive of the flat list."""
-
-    definition: OperationDefinition
-    attributes: Mapping[str, Any]
-    inputs: list[Slot]
-    results: list[Slot]
-
-    @property
-    def name(self) -> str:
-        return self.definition.name
-
-    @property
-    def is_view(self) -> bool:
-        return self.name in VIEWS
-
-    @property
-    def is_reduction(self) -> bool:
-        return self.name in REDUCTIONS or self.name in ARGUMENT_REDUCTIONS
-
-    @property
-    def computes(self) -> bool:
-        """Whether its results are rounded to their dtype: views and sources only hand on what they have."""
-        return not self.is_view and self.name not in SOURCES and self.name not in INDEXING
-
-    @property
-    def axes(self) -> frozenset[int]:
-        """The axes that a reduction reduces."""
-        chosen = self.attributes["axes"] if "axes" in self.attributes else (self.attributes["axis"],)
-        return frozenset(axis % len(self.inputs[0].shape) for axis in chosen)
-
-    def view(self, result: Slot) -> View:
-        operands, results = (tuple(slot.type for slot in slots) for slots in (self.inputs, self.results))
-        return View(self.name, self.attributes, operands, results, self.results.index(result))
-
-
 class Steps:
-    """The flat list of a group, in order of dependence, and the slots of its values."""
+    """Copies of the members, named ones as the primitives of their bodies, in order of dependence.
+
+    `inner` are the values that stand for those of the members, and for those that they read from outside; these have
+    no operation, and `buffers` says what they are read from.
+    """
 
     def __init__(self, members: Sequence[Operation]) -> None:
-        if not members:
-            raise Refusal("fuse.impure_member", "F2", "a kernel has at least one member")
         if len({id(member.block) for member in members}) > 1:
             raise Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
         self.members = sorted(members, key=lambda member: member._order)
-        self.steps: list[Step] = []
-        self.slots: dict[Value, Slot] = {}
-        self.inputs: list[Value] = []
+        self.steps: list[Operation] = []
+        self.buffers: dict[Value, Value] = {}
+        cloner = Cloner()
+        self.inner = cloner.values
+        arguments = Block()
         for member in self.members:
-            results = self._add(member, [self._outer(operand) for operand in member.operands])
-            for value, slot in zip(member.results, results, strict=True):
-                slot.name = value.name
-                self.slots[value] = slot
+            for value in member.inputs:
+                if value not in self.inner:
+                    check_type(value)
+                    self.inner[value] = arguments.add_argument(value.type, value.name)
+                    self.buffers[self.inner[value]] = value
+            self._add(member, cloner)
+            for value in member.results:
+                self.inner[value].name = value.name
 
-    def _outer(self, value: Value | None) -> Slot | None:
-        if value is not None and value not in self.slots:
-            check_type(value.type, value.name)
-            self.slots[value] = Slot(value.type, value.name, outside=value)
-            self.inputs.append(value)
-        return None if value is None else self.slots[value]
-
-    def _add(self, operation: Operation, operands: list[Slot | None]) -> list[Slot]:
-        """Add one operation, or its body; returns the slots of its results."""
+    def _add(self, operation: Operation, cloner: Cloner) -> None:
+        """Add one operation, or its body."""
         definition = operation.definition
-        present = [operand for operand in operands if operand is not None]
         if definition.is_named:
-            types = [None if operand is None else operand.type for operand in operands]
+            types = [None if operand is None else operand.type for operand in operation.operands]
             body = definition.body(types, operation.attributes)
-            inner = dict(zip(body.arguments, present, strict=True))
+            given = [cloner.values[operand] for operand in operation.inputs]
+            inside = Cloner(dict(zip(body.arguments, given, strict=True)))
             for step in body.block:
                 if not step.definition.is_terminator:
-                    given = [None if operand is None else inner[operand] for operand in step.operands]
-                    inner.update(zip(step.results, self._add(step, given), strict=True))
-            return [inner[value] for value in body.returned]
+                    self._add(step, inside)
+            cloner.values.update(zip(operation.results, (inside.values[value] for value in body.returned), strict=True))
+            return
         check_member(operation, definition)
-        made = Step(definition, operation.attributes, present, [])
+        self.steps.append(cloner.operation(operation))
         for result in operation.results:
-            check_type(result.type, result.name)
-            made.results.append(Slot(result.type, result.name, producer=made))
-        for slot in dict.fromkeys(present):
-            slot.users.append(made)
-        self.steps.append(made)
-        return made.results
+            check_type(result)
+
+
+def reduced_dims(reduction: Operation) -> frozenset[int]:
+    """The axes of its operand that a reduction reduces."""
+    attributes = reduction.attributes
+    chosen = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
+    return frozenset(axis % reduction.inputs[0].rank for axis in chosen)
 
 
 def check_member(operation: Operation, definition: OperationDefinition) -> None:
     """Rule F2: each element of the results is a function of elements of the operands, found by index arithmetic."""
     name = definition.name
-    if definition.has_effect or operation.regions or not (name in PRIMITIVES or definition.is_pointwise):
+    known = name in HANDED_ON or name in REDUCTIONS or definition.is_pointwise
+    if definition.has_effect or operation.regions or not known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise Refusal("fuse.impure_member", "F2", f"{name} {kind}", operation.results)
     if name == "const":
@@ -150,13 +100,13 @@ def check_member(operation: Operation, definition: OperationDefinition) -> None:
             raise Refusal("fuse.impure_member", "F2", message, (operation.result,))
 
 
-def check_type(type_: TensorType, name: str) -> None:
+def check_type(value: Value) -> None:
     """Rule F2, of types: ranked, and of an element type that kernels compute with."""
-    if not type_.is_ranked:
-        raise Refusal("fuse.impure_member", "F2", f"the rank of %{name} is not known")
-    dtype = type_.dtype
+    if not value.type.is_ranked:
+        raise Refusal("fuse.impure_member", "F2", f"the rank of %{value.name} is not known")
+    dtype = value.dtype
     if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
-        raise Refusal("fuse.impure_member", "F2", f"kernels do not compute in {dtype} (%{name})", (name,))
+        raise Refusal("fuse.impure_member", "F2", f"kernels do not compute in {dtype} (%{value.name})", (value.name,))
 
 
 def register_type(dtype: DType) -> DType:

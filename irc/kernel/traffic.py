@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,14 @@ from irc.dims import Dim, Expr, Symbol, Variable
 from irc.index_map import Guards
 from irc.ir import Value
 from irc.kernel.dag import Apply, Load, Reduce, Store, indirect_nodes, variables
-from irc.kernel.schedule import Compute, Finish, Loop, Scope, Tile, Write
-
-if TYPE_CHECKING:
-    from irc.kernel.derivation import Kernel
+from irc.kernel.derivation import Kernel
+from irc.kernel.schedule import Accumulate, Loop
 
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
 FREE = frozenset({"cast", "bitcast", "select"})  # no arithmetic
 
 Sizes = tuple[tuple[Symbol, int], ...]
-
-_CACHED = 1 << 12
+Access = tuple[Dim, Guards]
 
 
 @dataclass(frozen=True)
@@ -50,88 +48,67 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
 
     `blocks` replaces block sizes by tile name; a kernel with fewer, larger programs reads shared rows less often.
     """
-    return _Count(kernel, environment, blocks or {}).bytes()
+    sizes, tiles = tuple(environment.items()), kernel.schedule.tiles
+    grid = {}
+    for tile in kernel.schedule.grid:
+        block = (blocks or {}).get(tile.name) or tile.block
+        grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
+    if 0 in grid.values():
+        return Bytes(0, 0, 0, 0)
+    exact = True
 
+    def certain(found: tuple[int, bool]) -> int:
+        nonlocal exact
+        exact &= found[1]
+        return found[0]
 
-class _Count:
-    def __init__(self, kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str, int]) -> None:
-        self.kernel = kernel
-        self.sizes: Sizes = tuple(environment.items())
-        self.exact = True
-        self.grid: dict[Tile, int] = {}
-        for tile in kernel.schedule.grid:
-            block = blocks.get(tile.name) or tile.block
-            self.grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
-        self.loaded = 0
-        self.flops = 0
-
-    def bytes(self) -> Bytes:
-        programs = prod(self.grid.values())
-        if programs == 0:
-            return Bytes(0, 0, 0, 0)
-        for scope in self.kernel.nest:
-            self._visit(scope)
-        return Bytes(self._distinct(), self.loaded, self.flops, programs, self.exact)
-
-    def _visit(self, scope: Scope) -> None:
-        if isinstance(scope, Loop):
-            for inner in scope.body:
-                self._visit(inner)
-            return
-        node = scope.store if isinstance(scope, Write) else scope.node if isinstance(scope, Compute) else scope.reduce
-        if isinstance(node, (Load, Store)):
-            self.loaded += self._lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
-        elif not node.dtype.is_float or (isinstance(scope, Finish) and self.kernel.looped):
-            return  # the lanes of the last tile are few beside the row
-        elif isinstance(node, Reduce):
-            self.flops += self._lanes(node.axes.union(self.kernel.bound), ())
-        elif isinstance(node, Apply) and node.name not in FREE:
-            self.flops += self._lanes(node.axes, ())
-
-    def _lanes(self, axes: frozenset[Variable], guards: Guards) -> int:
+    def lanes(axes: frozenset[Variable], guards: Guards = ()) -> int:
         """Lanes of all programs that an access or operation which varies over `axes` takes under its guards.
 
         A tile axis that it does not vary over costs once for each of its blocks, not for each element.
         """
-        touched = [tile for tile in self.kernel.schedule.tiles if not axes.isdisjoint(tile.axes)]
-        repeats = prod(blocks for tile, blocks in self.grid.items() if tile not in touched)
-        return repeats * self._points(frozenset(axis for tile in touched for axis in tile.axes), guards)
+        touched = [tile for tile in tiles if not axes.isdisjoint(tile.axes)]
+        repeats = prod(number for tile, number in grid.items() if tile not in touched)
+        return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
-    def _points(self, axes: frozenset[Variable], guards: Guards) -> int:
-        number, exact = points(axes, guards, self.sizes)
-        self.exact &= exact
-        return number
-
-    def _distinct(self) -> int:
-        accesses: dict[Value, dict[tuple[Dim, Guards], None]] = {}
-        for load in self.kernel.loads:
-            accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
-        total = 0
-        for buffer in (*accesses, *self.kernel.outputs):
-            number = dims.evaluate(buffer.type.elements, dict(self.sizes))
-            if buffer in accesses:
-                number, exact = distinct(number, tuple(accesses[buffer]), self.sizes)
-                self.exact &= exact
-            total += number * buffer.dtype.itemsize
-        return total
+    loaded = flops = distinct_bytes = 0
+    nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
+    for scope in chain(*nest):
+        node = scope.reduce if isinstance(scope, Accumulate) else scope
+        if isinstance(node, (Load, Store)):
+            loaded += lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
+        elif isinstance(node, Reduce) and node.dtype.is_float:
+            # Of a loop over a row, the lanes of the last tile are few beside the row.
+            flops += 0 if scope is node and kernel.looped else lanes(node.axes.union(kernel.bound))
+        elif isinstance(node, Apply) and node.dtype.is_float and node.name not in FREE:
+            flops += lanes(node.axes)
+    accesses: dict[Value, dict[Access, None]] = {}
+    for load in kernel.loads:
+        accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
+    for buffer in (*accesses, *kernel.outputs):
+        elements = dims.evaluate(buffer.type.elements, environment)
+        if buffer in accesses:
+            elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
+        distinct_bytes += elements * buffer.dtype.itemsize
+    return Bytes(distinct_bytes, loaded, flops, prod(grid.values()), exact)
 
 
 # What follows knows of no kernel, and is remembered: most of what a group reads it reads again as it grows. Each
 # function returns a number, and whether it is exact.
 
 
-@lru_cache(_CACHED)
+@lru_cache(1 << 12)
 def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int, bool]:
     """Points of the axes at which the guards hold."""
     guarded = axes & variables(*(guard.index for guard in guards))
     free, total = (prod(extent(axis, sizes) for axis in some) for some in (axes - guarded, guarded))
-    if total > ENUMERATED or indirect_nodes(guard.index for guard in guards):
+    if total > ENUMERATED or indirect_nodes(*(guard.index for guard in guards)):
         return free * total, False
     return free * int(np.count_nonzero(enumerated(guarded, guards, sizes)[1])), True
 
 
-@lru_cache(_CACHED)
-def distinct(size: int, accesses: tuple[tuple[Dim, Guards], ...], sizes: Sizes) -> tuple[int, bool]:
+@lru_cache(1 << 12)
+def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int, bool]:
     """Elements of a buffer of this size that some access reads."""
     reached, enumerable = 0, size <= 8 * ENUMERATED
     for address, guards in accesses:
@@ -140,7 +117,7 @@ def distinct(size: int, accesses: tuple[tuple[Dim, Guards], ...], sizes: Sizes) 
             return size, True
         reached += number
         indices = (address, *(guard.index for guard in guards))
-        enumerable = enumerable and number <= ENUMERATED and not indirect_nodes(indices)
+        enumerable = enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
     if len(accesses) == 1 and variables(*indices) == variables(address) and injective(address, sizes):
         number, exact = points(variables(address), guards, sizes)
         return min(size, number), exact
