@@ -142,7 +142,7 @@ MUTATIONS = (
     Mutation(
         "flood: repeated elements are points",
         FLOOD,
-        'return bool(step.attributes["mode"] == "constant")',
+        'return bool(view.attributes["mode"] == "constant")',
         "return True",
         fusion("repeated_elements"),
     ),
@@ -222,8 +222,8 @@ MUTATIONS = (
     Mutation(
         "bytes: what every program reads counts once",
         "irc/kernel/traffic.py",
-        "return repeats * self._points(",
-        "return self._points(",
+        "return repeats * certain(",
+        "return certain(",
         kernel("shared_operand"),
     ),
     Mutation(
