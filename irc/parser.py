@@ -18,7 +18,7 @@ from importlib.resources import files
 from math import prod
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from irc import dims, ops, types, weights
 from irc import printer as printer  # makes `str(module)` its text
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
-    At: TypeAlias = "Token | _Raw | _Place"
+    At: TypeAlias = "Token | _Part"
 
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
@@ -44,7 +44,7 @@ MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
 # Parts of tokens of text.lark.
 VALUE = re.compile(rf"%(?:{QUOTED}|[A-Za-z0-9_.$/-]+)|_")
 TYPE = re.compile(rf'[a-z][a-z0-9]*\[(?:[^\]"]|{QUOTED})*\]')
-FLAT_ATTRIBUTE = re.compile(rf"([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(@?{QUOTED}|\[[^\]]*\]|[^,}}]*[^,}}\s])")
+COMMENTS = re.compile(rf"({QUOTED})|(?<=[][{{}},=:])(?:\s*//[^\n]*)+")  # behind a word, // is a division
 FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text [0-9]+|)")
 LOCATION = re.compile(r"^[ \t]*#([0-9]+) = (loc\(.*\))", re.MULTILINE)
 PLACE = re.compile(
@@ -91,23 +91,33 @@ class _Actions:
         return lambda children: getattr(_at_work.get(), rule)(children)
 
 
-class _Place(NamedTuple):
-    """From where to where something stands in the text."""
+class _Part(str):
+    """A part of the text that knows where it stands, in the manner of Lark's tokens."""
 
+    __slots__ = ("start_pos",)
     start_pos: int
-    end_pos: int
 
+    def __new__(cls, text: str, start_pos: int) -> _Part:
+        part = super().__new__(cls, text)
+        part.start_pos = start_pos
+        return part
 
-@dataclass(slots=True)
-class _Raw:
-    """An attribute's value as written; what it means, the operation's declaration says. `depth` counts nesting."""
+    @property
+    def end_pos(self) -> int:
+        return self.start_pos + len(self)
 
-    kind: str  # expression, list, dictionary, reference, birth
-    start_pos: int
-    end_pos: int
-    content: Any
-    depth: int = 1
-    type: Token | None = None
+    def split(self, mark: str) -> list[_Part]:  # type: ignore[override]
+        """What stands between marks that are in no brackets and no quotes, without the space around it."""
+        parts, start = [], self.start_pos
+        for part in types.split_outside(self, mark):
+            parts.append(_Part(part.strip(), start + len(part) - len(part.lstrip())))
+            start += len(part) + len(mark)
+        return parts
+
+    def inside(self) -> list[_Part]:
+        """What the commas within these brackets separate."""
+        inner = _Part(self[1:-1], self.start_pos + 1)
+        return inner.split(",") if inner.strip() else []
 
 
 @dataclass(slots=True)
@@ -132,7 +142,7 @@ class _Scope:
 
     block: Block
     visible: dict[str, Value]
-    at: Token  # the latest operation, for errors at the block's end
+    at: At  # the latest operation, for errors at the block's end
     defined: list[str] = field(default_factory=list)
 
 
@@ -175,8 +185,7 @@ class _Reader:
                 raise self.undefined(f"function @{name}", name, self.result.functions, at)
         return self.result
 
-    # -- errors ------------------------------------------------------------------------------------------------
-
+    # --- errors ---
     def error(self, code: str, message: str, at: At, expected: str | None = None, help: str | None = None) -> IrcError:
         return self.placed(fail(code, message, expected=expected, help=help), at)
 
@@ -216,27 +225,27 @@ class _Reader:
         message = f"unexpected {_clipped(found)}" if found else "the text ends too early"
         words = sorted(map(_in_words, wanted))
         expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
-        return self.error("text.syntax", message, _Place(start, start + len(found)), expected)
+        return self.error("text.syntax", message, _Part(found, start), expected)
 
-    # -- the text around functions -----------------------------------------------------------------------------
-
+    # --- the text around functions ---
     def check_version(self) -> None:
         match = FIRST_LINE.match(self.text)
         assert match is not None  # the pattern matches nothing, too
         wanted = f"irc text {FORMAT_VERSION}"
         if match.group(1) != wanted:
             message = f"a text that this irc reads begins with the line `{wanted}`"
-            raise self.error("text.version", message, _Place(*match.span(1)))
+            raise self.error("text.version", message, _Part(match[1], match.start(1)))
 
     def read_locations(self) -> None:
         """The table behind the module is read first, so that operations get their locations as they are made."""
         for match in LOCATION.finditer(self.text):
             number, written = match.groups()
-            at, parts = _Place(*match.span(2)), PLACE.fullmatch(written)
+            at, parts = _Part(written, match.start(2)), PLACE.fullmatch(written)
             if parts is None:
                 raise self.error("text.syntax", "a location that cannot be read", at, PLACE_FORM)
             if number in self.locations:
-                raise self.error("text.redefined_name", f"location #{number} is defined twice", _Place(*match.span(1)))
+                at = _Part(number, match.start(1))
+                raise self.error("text.redefined_name", f"location #{number} is defined twice", at)
             read = [None if part is None else self.literal(part, at) for part in parts.groups()]
             file, line, column, name, made_by = read
             self.locations[number] = Location(file, line or 0, column or 0, name, tuple(made_by or ()))
@@ -252,15 +261,13 @@ class _Reader:
     def module_header(self, children: list[Any]) -> None:
         symbol, attributes = children
         self.result.name = self.name(symbol)
-        header = {} if attributes is None else self.interpret(attributes, Any)
+        header = self.dictionary(attributes, {})
         if header.keys() - {"weights", "sha256"} or not all(isinstance(text, str) for text in header.values()):
-            (first, *_) = attributes.content.values()
-            message = "attributes of a module that cannot be read"
+            message, (_, first) = "attributes of a module that cannot be read", attributes.inside()[0].split("=")
             raise self.error("text.syntax", message, first, '{weights = "FILE", sha256 = "sha256:..."}')
         self.result.source, self.result.source_digest = header.get("weights"), header.get("sha256")
 
-    # -- functions ---------------------------------------------------------------------------------------------
-
+    # --- functions ---
     def function_header(self, children: list[Any]) -> None:
         symbol, symbols, arguments, (self.stated, result_names), place = children
         name = self.name(symbol)
@@ -305,8 +312,7 @@ class _Reader:
             raise self.error("text.type_mismatch", message, self.stated[0] if self.stated else scope.at)
         self.result.add(self.current)
 
-    # -- names, symbols, types ---------------------------------------------------------------------------------
-
+    # --- names, symbols, types ---
     def define(self, name: str, value: Value, at: At) -> None:
         if name in self.names:
             message = f"%{name} is defined twice in @{self.current.name}"
@@ -329,8 +335,8 @@ class _Reader:
         if token is None:
             return
         for match in VALUE.finditer(token):
-            at = _within(token, match)
-            yield None if match.group() == "_" else self.name(match.group(), at), at
+            part = _within(token, match)
+            yield None if part == "_" else self.name(part), part
 
     def declare(self, at: At, born: list[Symbol] | None, name: str, low: int, high: int, multiple: int) -> Symbol:
         """Make a symbol: of the signature, or one that is added to those `born` at an operation."""
@@ -340,7 +346,7 @@ class _Reader:
             born.append(symbol)
         return symbol
 
-    def read_types(self, token: Token, born: list[Symbol] | None) -> list[TensorType]:
+    def read_types(self, token: At, born: list[Symbol] | None) -> list[TensorType]:
         """The types in a token; symbols born in them are added to `born`, which is None where none may be."""
         known = self.types_read.get(token)
         if known is not None:
@@ -356,12 +362,11 @@ class _Reader:
             self.types_read[token] = read
         return read
 
-    def birth_of(self, token: Token, born: list[Symbol]) -> Symbol:
+    def birth_of(self, token: At, born: list[Symbol]) -> Symbol:
         with self.blaming(token):
             return types.parse_birth(token, partial(self.declare, token, born))
 
-    # -- operations --------------------------------------------------------------------------------------------
-
+    # --- operations ---
     def header(self, children: list[Any]) -> None:
         results, name, (symbol, bindings, operand_list, births), attributes, types_token, place = children
         with self.blaming(name):
@@ -374,13 +379,7 @@ class _Reader:
             if operands:
                 raise self.error("text.syntax", "operands after bindings", operand_list)
             operands = [self.operand(self.name(operand), operand) for _, operand in bindings]
-        given: dict[str, Attribute] = {}
-        for key, raw in ({} if attributes is None else attributes.content).items():
-            if raw.kind == "birth":
-                given[key] = self.birth_of(raw.content, born)
-            else:  # an attribute that the declaration lacks is reported by `normalize`
-                annotation = definition.attribute_specs.get(key, AttributeSpec(key, Any)).annotation
-                given[key] = self.interpret(raw, annotation)
+        given = self.dictionary(attributes, definition.attribute_specs, born)
         if symbol is not None:
             key = "callee" if "callee" in definition.attribute_specs else "name"
             given[key] = self.name(symbol)
@@ -436,15 +435,16 @@ class _Reader:
         self.append(operation, header.results, header.name)
 
     def constant(self, children: list[Any]) -> None:
-        results, raw, place = children
-        if raw.type is None:
-            raise self.error("text.syntax", "a constant without a type", raw, "for example `const 0.5 : f32[]`")
-        tensor = self.tensor(raw)
+        results, written, place = children
+        literal, *stated = written.split(":")
+        if not stated:
+            raise self.error("text.syntax", "a constant without a type", literal, "for example `const 0.5 : f32[]`")
+        tensor = self.tensor(literal, *stated)
         type_ = TensorType(tensor.dtype, tensor.shape)
         operation = Operation(const, (), {"value": tensor}, [type_], location=self.place(place))
-        self.append(operation, results, raw.type)
+        self.append(operation, results, *stated)
 
-    def append(self, operation: Operation, results: Token | None, at: Token) -> None:
+    def append(self, operation: Operation, results: Token | None, at: At) -> None:
         """Put the operation behind what the block has, and make its results known by their names."""
         scope, names = self.scopes[-1], list(self.values(results))
         if results is not None and len(names) != len(operation.results):
@@ -456,66 +456,51 @@ class _Reader:
         scope.block.append(operation)
         scope.at = at
 
-    # -- attributes --------------------------------------------------------------------------------------------
+    # --- attributes ---
+    def span(self, children: list[At]) -> _Part:
+        """A value as written; what it means, the declaration of the operation says."""
+        start, end = children[0].start_pos or 0, children[-1].end_pos or 0
+        text = self.text[start:end]
+        return _Part(COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text, start)
 
-    def attributes(self, children: list[Any]) -> _Raw:
-        """A dictionary of raw values; the flat ones, which are nearly all, come as one token."""
-        pairs = children if isinstance(children[0], tuple) else self.flat_attributes(children[0])
-        entries: dict[str, _Raw] = {}
-        for name, value in pairs:
+    attributes = attribute = value = nested_list = expression = group = span
+
+    def dictionary(self, written: _Part | None, specs: Mapping[str, AttributeSpec], born: list[Symbol] | None = None,
+                   depth: int = 1) -> dict[str, Attribute]:
+        """Attributes by name; one that the declaration lacks is for `normalize` to report."""
+        entries: dict[str, Attribute] = {}
+        for part in () if written is None else written.inside():
+            key, value = part.split("=")
+            name = self.name(key)
             if name in entries:
                 raise self.error("text.redefined_name", f"attribute `{name}` is given twice", value)
-            entries[name] = value
-        return self.nested("dictionary", entries, list(entries.values()))
+            annotation = specs[name].annotation if name in specs else Any
+            entries[name] = self.interpret(value, annotation, born, depth)
+        return entries
 
-    def flat_attributes(self, token: Token) -> Iterator[tuple[str, _Raw]]:
-        for match in FLAT_ATTRIBUTE.finditer(token):
-            yield match.group(1), _leaf(match.group(2), _within(token, match, 2))
-
-    def attribute(self, children: list[Any]) -> tuple[str, _Raw]:
-        name, value = children
-        return self.name(name), value
-
-    def value(self, children: list[Any]) -> _Raw:
-        raw: _Raw = children[0]
-        raw.type = children[1]
-        return raw
-
-    def expression(self, children: list[Any]) -> _Raw:
-        start, end = children[0].start_pos, children[-1].end_pos
-        return _Raw("expression", start, end, self.text[start:end])
-
-    def group(self, children: list[Any]) -> _Place:
-        return _Place(children[0].start_pos, children[-1].end_pos)
-
-    def leaf(self, children: list[Token]) -> _Raw:
-        return _leaf(children[0], children[0])
-
-    def nested_list(self, children: list[_Raw]) -> _Raw:
-        return self.nested("list", children, children)
-
-    def nested(self, kind: str, content: Any, inner: list[_Raw]) -> _Raw:
-        start, end, depth = inner[0].start_pos, inner[-1].end_pos, 1 + max(raw.depth for raw in inner)
-        if depth > DEEPEST:
-            raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", _Place(start, end))
-        return _Raw(kind, start, end, content, depth)
-
-    def interpret(self, raw: _Raw, annotation: Any) -> Any:
+    def interpret(self, written: _Part, annotation: Any, born: list[Symbol] | None = None, depth: int = 1) -> Attribute:
         """What an attribute means, by its annotation in the declaration of the operation."""
-        if raw.type is not None:
-            return self.tensor(raw)
-        if raw.kind == "list":
-            return tuple(self.interpret(part, _element(annotation, index)) for index, part in enumerate(raw.content))
-        if raw.kind == "dictionary":
-            return {name: self.interpret(part, Any) for name, part in raw.content.items()}
-        if raw.kind == "reference":
-            self.references.append((self.name(raw.content, raw), raw))
+        if depth > DEEPEST:
+            raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", written)
+        literal, *stated = written.split(":")
+        mark = literal[:1]
+        if stated:
+            return self.tensor(literal, *stated)
+        if mark == "[":
+            parts = enumerate(literal.inside())
+            return tuple(self.interpret(part, _element(annotation, index), None, depth + 1) for index, part in parts)
+        if mark == "{":
+            return self.dictionary(literal, {}, None, depth + 1)
+        if mark == "@":
+            self.references.append((self.name(literal), literal))
             return FunctionName(self.references[-1][0])
-        if raw.kind == "birth":
-            raise self.error("text.syntax", "a symbol cannot be born here", raw)
-        return self.scalar(raw.content, annotation, raw)
+        if mark == "?":
+            if born is None:
+                raise self.error("text.syntax", "a symbol cannot be born here", literal)
+            return self.birth_of(literal, born)
+        return self.scalar(literal, annotation)
 
-    def scalar(self, text: str, annotation: Any, at: At) -> Attribute:
+    def scalar(self, text: _Part, annotation: Any) -> Attribute:
         """One bare word, number, dim or string. Where dims may stand, other words are symbols unless they may, too."""
         kinds = _kinds(annotation)
 
@@ -525,10 +510,10 @@ class _Reader:
         if text in KEYWORDS and may_be(type(KEYWORDS[text])):
             return KEYWORDS[text]
         if re.fullmatch("-?[0-9]+", text) or (re.fullmatch(QUOTED, text) and may_be(str, FunctionName)):
-            return self.literal(text, at)
+            return self.literal(text, text)
         if re.fullmatch(r"-?(inf|nan|[0-9]+\.?[0-9]*(e[+-]?[0-9]+)?)", text) and may_be(float):
             return float(text)
-        with self.blaming(at, "dim.syntax"):
+        with self.blaming(text, "dim.syntax"):
             if text.startswith("(") and may_be(complex):
                 real, imaginary = complex_parts(text)
                 return complex(float(real), float(imaginary))
@@ -536,34 +521,32 @@ class _Reader:
                 return by_name(text)
             return dims.parse_dim(text, self.current.find_symbol)
 
-    # -- tensors -----------------------------------------------------------------------------------------------
-
-    def tensor(self, raw: _Raw) -> Tensor:
-        assert raw.type is not None
-        (type_,) = self.read_types(raw.type, None)
-        with self.blaming(raw.type):
+    # --- tensors ---
+    def tensor(self, literal: _Part, stated: _Part) -> Tensor:
+        (type_,) = self.read_types(stated, None)
+        with self.blaming(stated):
             shape = type_.static_shape()
-        if raw.kind == "reference":
-            return self.named_tensor(self.name(raw.content, raw), type_, raw)
+        if literal[0] == "@":
+            return self.named_tensor(self.name(literal), type_, literal)
         if prod(shape) * max(type_.dtype.itemsize, 1) > LARGEST_LITERAL:
-            raise self.error("text.syntax", "a constant that is too large to be written out", raw)
-        elements = [raw.content] if raw.kind == "expression" else list(self.elements(raw, shape))
-        with self.blaming(raw, what=f"a constant whose elements are no {type_.dtype}: "):
+            raise self.error("text.syntax", "a constant that is too large to be written out", literal)
+        is_splat = not literal.startswith(("[", "{", "?"))
+        elements = [literal] if is_splat else list(self.elements(literal, shape))
+        with self.blaming(literal, what=f"a constant whose elements are no {type_.dtype}: "):
             array = read_elements(elements, type_.dtype)
-        if raw.kind == "expression":  # one for all
-            array = array.repeat(prod(shape))
-        return Tensor.of(array.reshape(shape), type_.dtype)
+        return Tensor.of((array.repeat(prod(shape)) if is_splat else array).reshape(shape), type_.dtype)
 
-    def elements(self, raw: _Raw, shape: tuple[int, ...]) -> Iterator[str]:
+    def elements(self, literal: _Part, shape: tuple[int, ...]) -> Iterator[_Part]:
         """The elements of nested lists that must have the shape."""
-        if not shape and raw.kind == "expression" and raw.type is None:
-            yield raw.content
-        elif shape and raw.kind == "list" and len(raw.content) == shape[0]:
-            for part in raw.content:
+        parts = literal.inside() if literal.startswith("[") else None
+        if not shape and parts is None and not literal.startswith(("{", "@", "?")):
+            yield literal
+        elif shape and parts is not None and len(parts) == shape[0]:
+            for part in parts:
                 yield from self.elements(part, shape[1:])
         else:
             message = "the elements do not have the shape that the type states"
-            raise self.error("type.shape", message, raw, f"[{', '.join(map(str, shape))}]")
+            raise self.error("type.shape", message, literal, f"[{', '.join(map(str, shape))}]")
 
     def named_tensor(self, name: str, type_: TensorType, at: At) -> Tensor:
         """A constant of the weights file, which is opened when the first one is met."""
@@ -588,13 +571,11 @@ class _Reader:
         path = self.folder / source if digest is not None else weights.resolve_inside(self.folder, source)
         return weights.open_weights(path, digest, self.readers)
 
-    # -- words -------------------------------------------------------------------------------------------------
-
-    def name(self, written: str, at: At | None = None) -> str:
-        """The name in `%x`, `@main`, `B` or, with any text in quotes, `%"x y"`; a token tells itself where it is."""
-        place: Any = at or written
+    # --- words ---
+    def name(self, written: At) -> str:
+        """The name in `%x`, `@main`, `B` or, with any text in quotes, `%"x y"`."""
         bare = written[1:] if written[0] in "%@" else str(written)
-        return self.literal(bare, place) if bare[0] == '"' else bare
+        return self.literal(bare, written) if bare[0] == '"' else bare
 
     def literal(self, text: str, at: At) -> Any:
         """What a string, a list of strings or an integer says."""
@@ -602,21 +583,9 @@ class _Reader:
             return int(text) if text.lstrip("-").isdecimal() else json.loads(text)
 
 
-def _within(token: Token, match: re.Match[str], group: int = 0) -> _Place:
-    """Where a match within a token lies in the text."""
-    start = token.start_pos or 0
-    return _Place(start + match.start(group), start + match.end(group))
-
-
-def _leaf(text: str, at: At) -> _Raw:
-    """The value that is one token: its first character says what it is."""
-    start, end = at.start_pos or 0, at.end_pos or 0
-    if text[0] == "[":  # of bare words; each is said to stand where the list does
-        words = text[1:-1].split(",") if text[1:-1].strip() else []
-        return _Raw("list", start, end, [_Raw("expression", start, end, word.strip()) for word in words])
-    if text[0] == "{":
-        return _Raw("dictionary", start, end, {})
-    return _Raw({"@": "reference", "?": "birth"}.get(text[0], "expression"), start, end, text)
+def _within(token: At, match: re.Match[str], group: int = 0) -> _Part:
+    """A match within a part of the text, as a part of the text."""
+    return _Part(match.group(group), (token.start_pos or 0) + match.start(group))
 
 
 def _clipped(text: str) -> str:

@@ -123,6 +123,7 @@ def format_birth(symbol: Symbol) -> str:
 
 
 QUOTED = r'"(?:[^"\\]|\\.)*"'
+BRACKET = re.compile(r'["([{]')
 BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
 Declare = Callable[[str, int, int, int], Symbol]
 
@@ -153,7 +154,7 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     if not inside:
         return TensorType(dtype, ())
     shape: list[Dim] = []
-    for part in split_commas(inside):
+    for part in split_outside(inside, ","):
         if part.lstrip().startswith("?"):
             if declare is None:
                 raise dims.DimError(f"a symbol cannot be born here: {part.strip()!r}")
@@ -165,14 +166,14 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     return TensorType(dtype, shape)
 
 
-def split_commas(text: str) -> list[str]:
-    """Split at commas that stand in no parentheses and no quotes."""
-    if "(" not in text and '"' not in text:
-        return text.split(",")
+def split_outside(text: str, mark: str) -> list[str]:
+    """Split at marks that stand in no brackets and no quotes."""
+    if not BRACKET.search(text):
+        return str.split(text, mark)
     parts, depth, start = [], 0, 0
-    for token in re.finditer(rf"{QUOTED}|[(),]", text):
-        depth += (token.group() == "(") - (token.group() == ")")
-        if token.group() == "," and depth == 0:
+    for token in re.finditer(rf"{QUOTED}|[][(){{}}{mark}]", text):
+        depth += (token.group() in "([{") - (token.group() in ")]}")
+        if token.group() == mark and depth == 0:
             parts.append(text[start : token.start()])
             start = token.end()
     parts.append(text[start:])
