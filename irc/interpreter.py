@@ -11,7 +11,7 @@ are evaluated through them. A value is freed after its last use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -64,14 +64,13 @@ def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
 
 
 def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
-                       environment: Mapping[Symbol, int] | None = None,
-                       precision: Precision = "declared") -> Results:
+                       environment: Mapping[Symbol, int] | None = None) -> Results:
     """The results of one operation for arrays in operand order (None for an absent operand).
 
     `environment` has the symbols that its attributes mention. The operation must not be a call, nor have a region
     that uses values from outside.
     """
-    return Interpreter(None, precision, None).execute(Step(operation, arrays, {}, dict(environment or {})))
+    return Interpreter(None, "declared", None).execute(Step(operation, arrays, {}, dict(environment or {})))
 
 
 def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision) -> list[Array]:
@@ -95,8 +94,8 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
 def _bind_arguments(function: Function, arrays: Sequence[Array]) -> Environment:
     """The symbols of a signature with the values that the extents of arrays give them."""
     environment: Environment = {}
-    labels = [f"input `{argument.name}` of @{function.name}" for argument in function.arguments]
-    _bind(function.arguments, arrays, labels, environment, "run.input_shape", "run.dim_conflict")
+    label = f"input `{{}}` of @{function.name}"
+    _bind(function.arguments, arrays, environment, label, "run.input_shape", "run.dim_conflict")
     return environment
 
 
@@ -121,8 +120,6 @@ class Interpreter:
         self.precision: Precision = precision
         self.observe = observe
         self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
-
-    # -- functions and blocks ----------------------------------------------------------------------------------
 
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
         """The results of a function, its symbols bound anew from the arrays."""
@@ -153,8 +150,8 @@ class Interpreter:
         if schedule is None:
             schedule, alive = [], set[Value]()
             for operation in reversed(block):
-                used = (*operation.results, *(value for value in _uses(operation) if value.block is block))
-                dying = [value for value in dict.fromkeys(used) if value not in alive]
+                used = [value for inner in operation.walk() for value in inner.inputs if value.block is block]
+                dying = [value for value in dict.fromkeys([*operation.results, *used]) if value not in alive]
                 alive.update(dying)
                 schedule.append((operation, dying))
             schedule.reverse()
@@ -210,17 +207,15 @@ class Interpreter:
         return (_array_at(result, self.precision),)
 
     def run_extern(self, step: Step) -> Results:
-        declared = [
-            None if array is None or operand is None else narrow(array, operand.dtype.numpy)
-            for operand, array in zip(step.operation.operands, step.arrays, strict=True)
-        ]
+        pairs = zip(step.operation.operands, step.arrays, strict=True)
+        declared = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
         results = run_extern(step.operation, declared)
         return self._promised(step, [_array_at(result, self.precision) for result in results])
 
     # -- control flow ------------------------------------------------------------------------------------------
 
     def run_if(self, step: Step) -> Results:
-        taken = step.operation.regions[0 if _truth(step.arrays[0]) else 1]
+        taken = step.operation.regions[0 if _scalar(step.arrays[0]) else 1]
         # A copy, so that what is born in the region is not seen outside; its values die with it.
         return self._promised(step, self.block(taken.block, (), step.values, dict(step.environment)))
 
@@ -228,19 +223,19 @@ class Interpreter:
         """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
         operation, arrays, values, environment = step
         block = operation.regions[0].block
-        padded = [*arrays, None, None][: max(2, len(arrays))]
-        limit = None if padded[0] is None else _size(padded[0])
-        going = padded[1] is None or _truth(padded[1])
-        carried = [cast(Array, array) for array in padded[2:]]
+        trip_count, condition, *_ = [*arrays, None, None]
+        limit = None if trip_count is None else _scalar(trip_count)
+        going = condition is None or _scalar(condition)
+        carried = [cast(Array, array) for array in arrays[2:]]
         rounds: list[list[Array]] = []
         while going and (limit is None or len(rounds) < limit):
             inner = dict(environment)  # what is born in one round is unknown to the next
             arguments = [np.asarray(len(rounds), np.int64), np.asarray(True), *carried]
-            _bind(block.arguments, arguments, [f"%{argument.name}" for argument in block.arguments], inner)
-            condition, *yielded = self.block(block, arguments, values, inner)
-            going = _truth(condition)
-            carried, scanned = yielded[: len(carried)], yielded[len(carried) :]
-            rounds.append(scanned)
+            _bind(block.arguments, arguments, inner)
+            again, *yielded = self.block(block, arguments, values, inner)
+            going = _scalar(again)
+            rounds.append(yielded[len(carried) :])
+            carried = yielded[: len(carried)]
         scans = operation.results[len(carried) :]
         stacked = [self._stacked(scan, [row[i] for row in rounds], environment) for i, scan in enumerate(scans)]
         return self._promised(step, [*carried, *stacked])
@@ -270,7 +265,7 @@ class Interpreter:
         return (np.asarray(self._attribute(step.operation.attributes["value"], step.environment), np.int64),)
 
     def run_bind(self, step: Step) -> Results:
-        symbol, size = step.operation.attributes["symbol"], _size(step.arrays[0])
+        symbol, size = step.operation.attributes["symbol"], _scalar(step.arrays[0])
         _check_range(symbol, size, f"%{step.operation.inputs[0].name}")
         step.environment[symbol] = size
         return ()
@@ -295,25 +290,14 @@ class Interpreter:
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
-                held = f"{operation.name}: %{value.name} holds {array.dtype}"
-                raise fail("run.refine", held, expected=str(value.type))
-        _bind(operation.results, results, [f"%{value.name}" for value in operation.results], environment)
+                raise fail("run.refine", f"{operation.name}: %{value.name} holds {array.dtype}", expected=str(value.type))
+        _bind(operation.results, results, environment)
         return tuple(results)
 
 
-def _truth(condition: Any) -> bool:
-    return bool(np.asarray(condition).reshape(()))
-
-
-def _size(scalar: Any) -> int:
-    return int(np.asarray(scalar).reshape(()))
-
-
-def _uses(operation: Operation) -> Iterator[Value]:
-    """The values that an operation or anything inside it uses."""
-    if not operation.regions:
-        return iter(operation.inputs)
-    return (value for inner in operation.walk() for value in inner.inputs)
+def _scalar(array: Any) -> Any:
+    """The one element of an array, as a Python number."""
+    return np.asarray(array).reshape(()).item()
 
 
 # -- symbols ---------------------------------------------------------------------------------------------------
@@ -334,37 +318,37 @@ def _check_range(symbol: Symbol, size: int, where: str) -> None:
         raise fail("run.dim_range", f"{where}: {symbol.expr} is {size}", expected=expected)
 
 
-def _bind(values: Sequence[Value], arrays: Sequence[Array], labels: Sequence[str], environment: Environment,
+def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment, label: str = "%{}",
           code: str = "run.refine", conflict: str = "run.refine") -> None:
     """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
-    left alone when nothing does. Raises `code` where a rank or an integer differs, `conflict` where a symbol does.
+    left alone when nothing does. Raises `code` where a rank or an integer differs, `conflict` where a symbol does;
+    `label` says how values are called.
     """
     waiting: list[tuple[Dim, int, str]] = []
-    for value, array, label in zip(values, arrays, labels, strict=True):
+    for value, array in zip(values, arrays, strict=True):
+        name = label.format(value.name)
         if value.type.is_ranked and array.ndim != value.type.rank:
-            raise fail(code, f"{label} has shape {list(array.shape)}", expected=str(value.type))
+            raise fail(code, f"{name} has shape {list(array.shape)}", expected=str(value.type))
         extents = zip(value.type.shape or (), array.shape, strict=False)
-        waiting += [(dim, size, f"{label}, dim {axis}") for axis, (dim, size) in enumerate(extents)]
+        waiting += [(dim, size, f"{name}, dim {axis}") for axis, (dim, size) in enumerate(extents)]
     while waiting:
         postponed = []
-        for dim, size, label in waiting:
+        for dim, size, name in waiting:
             unbound = [symbol for symbol in dims.free_symbols(dim) if symbol not in environment]
-            if not unbound:
-                actual = _evaluate(dim, environment)
-                if actual != size:
-                    wanted = str(dim) if isinstance(dim, int) else f"{dim}, which is {actual}"
-                    raise fail(code if isinstance(dim, int) else conflict, f"{label} is {size}", expected=wanted)
-                continue
             solution = _solve(dim, unbound[0], size, environment) if len(unbound) == 1 else None
-            if solution is None:
-                postponed.append((dim, size, label))
+            if unbound and solution is None:
+                postponed.append((dim, size, name))
                 continue
-            if _evaluate(dim, {**environment, unbound[0]: solution}) != size:
-                raise fail(conflict, f"{label} is {size}", expected=f"a value of {dim}")
-            _check_range(unbound[0], solution, label)
-            environment[unbound[0]] = solution
+            found = environment if solution is None else {**environment, unbound[0]: solution}
+            actual = _evaluate(dim, found)
+            if actual != size:
+                wanted = f"a value of {dim}" if unbound else str(dim) if isinstance(dim, int) else f"{dim}, which is {actual}"
+                raise fail(code if isinstance(dim, int) else conflict, f"{name} is {size}", expected=wanted)
+            if solution is not None:
+                _check_range(unbound[0], solution, name)
+                environment[unbound[0]] = solution
         if len(postponed) == len(waiting):
             return
         waiting = postponed
@@ -375,11 +359,9 @@ def _solve(dim: Dim, symbol: Symbol, size: int, environment: Environment) -> int
     if dim == symbol.expr:
         return size
     try:
-        slope = dims.substitute(dim, {symbol: symbol.expr + 1}) - dim
-        rest = dims.substitute(dim, {symbol: 0})
+        known = dims.substitute(dim, environment)
+        rest = dims.evaluate(known, {symbol: 0})
+        slope = dims.evaluate(known, {symbol: 1}) - rest
     except DimError:  # undefined at 0, as 64//S is
         return None
-    if symbol in dims.free_symbols(slope) or slope * symbol.expr + rest != dim:
-        return None
-    factor = _evaluate(slope, environment)
-    return None if factor == 0 else (size - _evaluate(rest, environment)) // factor
+    return (size - rest) // slope if slope and slope * symbol.expr + rest == known else None
