@@ -7,7 +7,6 @@ exception in it is that person's to mend, so it becomes a coded error that names
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib.util
 import sys
@@ -18,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from irc.diagnostics import IrcError, Location, fail
+from irc.diagnostics import IrcError, Location, did_you_mean, fail
 
-PREFIX = "irc_user_"
+PREFIX = "irc_user_"  # of the private names under which files are known: a stem, and a digest of where it lies
 
 
 def load_user_module(path: str | Path) -> ModuleType:
@@ -31,7 +30,8 @@ def load_user_module(path: str | Path) -> ModuleType:
     file = Path(path)
     if not file.is_file():
         raise fail("file.missing", f"there is no file {str(path)!r}", help="give the path of a Python file")
-    name = module_name(file)
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"{PREFIX}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, file.resolve())
@@ -48,12 +48,6 @@ def load_user_module(path: str | Path) -> ModuleType:
     return module
 
 
-def module_name(path: Path) -> str:
-    """The private name under which a file is known: its stem, and a digest of where it lies."""
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    return f"{PREFIX}{path.stem}_{digest}"
-
-
 def is_reference(text: str) -> bool:
     """Whether a text names a thing in a file: `rules.py:frugal`."""
     path, colon, name = text.rpartition(":")
@@ -66,9 +60,8 @@ def load_user_object(reference: str) -> Any:
     module = load_user_module(path)
     if not hasattr(module, name):
         defined = [key for key in _top_level(Path(path)) if not key.startswith("_")]
-        close = difflib.get_close_matches(name, defined, n=3)
         raise fail("load.missing_name", f"{path} does not define `{name}`",
-                   help=f"did you mean {' or '.join(close)}?" if close else f"it defines: {', '.join(defined)}")
+                   help=did_you_mean(name, defined, f"it defines: {', '.join(defined)}"))
     return getattr(module, name)
 
 
