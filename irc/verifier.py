@@ -6,13 +6,14 @@ leave IR for which every rule holds, or must say that it does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from irc import dims
-from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location
+from irc.diagnostics import CODES, UNKNOWN, Diagnostic, IrcError, Location
 from irc.dims import Dim, Symbol
 from irc.ir import Block, Function, Module, Operation, Value, dims_in, same_attributes
 from irc.ops.rules import fits
@@ -22,42 +23,22 @@ MOST = 20  # failures that one error reports
 
 
 class Rule(NamedTuple):
-    """The code of errors; what must hold, and why."""
+    """A rule and the code of its errors."""
 
+    number: str
     code: str
-    statement: str
+
+    @property
+    def statement(self) -> str:
+        """What must hold, and why: from the page of its code."""
+        (stated,) = re.findall(rf"Rule {self.number}: (.*?)(?= Rule V|$)", CODES[self.code].explanation)
+        return str(stated)
 
 
-RULES = {
-    "V1": Rule("verify.dominance", "An operand is defined before its use, in the same block or in one around it: "
-               "what is defined inside a region is not visible behind it."),
-    "V2": Rule("verify.kernel", "An isolated region (of a kernel) captures nothing: what a kernel loads are its "
-               "operands, and erasing its braces stays trivial."),
-    "V3": Rule("verify.uses", "Use lists, owners and parents tell the truth: passes ask a value for its users and an "
-               "operation for its block, and a stale answer breaks them far away."),
-    "V4": Rule("verify.names", "Each value has a name that no other value of the function has: plans, explanations "
-               "and text refer to values by name. A function goes by its name in the module."),
-    "V5": Rule("verify.types", "Operands have the number and the kinds of element type that the declaration says; an "
-               "absent optional one is None."),
-    "V6": Rule("verify.attributes", "Attributes are those of the declaration, all of them, in its order and in "
-               "canonical form: then equal operations have equal attributes, and text gives back the same."),
-    "V7": Rule("verify.types", "Result types are what the type rule infers; declared ones (of `if`, `loop`, `extern`, "
-               "`refine`, `call`) do not contradict it."),
-    "V8": Rule("verify.region", "A function's block ends in its only `return`, a region's block in its only `yield`: "
-               "control flow is structured, and a block has one way out."),
-    "V9": Rule("verify.region", "A region's arguments and what it yields fit the operation that holds it, whose type "
-               "rule says what it passes in and takes out."),
-    "V10": Rule("verify.kernel", "A kernel holds only operations without effect: it runs as one step, for many "
-                "elements at once, where asserts and random state have no place."),
-    "V11": Rule("verify.symbols", "Each symbol of a function is made once, and no two share a name: symbols compare "
-                "by identity, so that two of one name look equal and are not."),
-    "V12": Rule("verify.symbols", "A symbol is mentioned only behind what makes it, or, for those of a region's "
-                "arguments, inside: a dim that nothing has bound yet has no value."),
-    "V13": Rule("verify.call", "A call's target exists, takes its operands and gives its results under the symbols "
-                "that the operands' dims bind, and does not lead back to the caller."),
-    "V14": Rule("verify.return", "Names that a function gives to its results are as many as the results, and differ: "
-                "a caller finds results by name."),
-}
+RULES = {number: Rule(number, f"verify.{code}") for number, code in {
+    "V1": "dominance", "V2": "kernel", "V3": "uses", "V4": "names", "V5": "types", "V6": "attributes", "V7": "types",
+    "V8": "region", "V9": "region", "V10": "kernel", "V11": "symbols", "V12": "symbols", "V13": "call", "V14": "return",
+}.items()}
 
 
 @dataclass(frozen=True)
