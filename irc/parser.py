@@ -223,7 +223,7 @@ class _Reader:
             start, wanted = error.pos_in_stream or 0, error.allowed or set()
             found = self.text[start : start + 1]
         message = f"unexpected {_clipped(found)}" if found else "the text ends too early"
-        words = sorted(map(_in_words, wanted))
+        words = sorted(WORDS.get(token) or f"`{grammar().get_terminal(token).pattern.value}`" for token in wanted)
         expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
         return self.error("text.syntax", message, _Part(found, start), expected)
 
@@ -279,7 +279,8 @@ class _Reader:
         for token, (low, high, multiple) in symbols or ():
             self.declare(token, None, self.name(token), low, high, multiple)
         self.scopes.append(_Scope(self.current.block, {}, symbol))
-        self.arguments_of(self.current.block, arguments or (), None)
+        for token, type_token in arguments or ():
+            self.argument_of(self.current.block, token, *self.read_types(type_token, None))
 
     def symbol(self, children: list[Any]) -> tuple[Token, list[int]]:
         token, *written = children
@@ -293,11 +294,9 @@ class _Reader:
     def named_results(self, children: list[Any]) -> tuple[list[Token], tuple[str, ...]]:
         return [type_ for _, type_ in children], tuple(self.name(name) for name, _ in children)
 
-    def arguments_of(self, block: Block, arguments: Iterable[tuple[Token, Token]], born: list[Symbol] | None) -> None:
-        for token, type_token in arguments:
-            (type_,) = self.read_types(type_token, born)
-            name = self.name(token)
-            self.define(name, block.add_argument(type_, name), token)
+    def argument_of(self, block: Block, token: Token, type_: TensorType) -> None:
+        name = self.name(token)
+        self.define(name, block.add_argument(type_, name), token)
 
     def function(self, children: list[Any]) -> None:
         scope = self.scopes.pop()
@@ -401,9 +400,9 @@ class _Reader:
         self.scopes.append(_Scope(block, {} if header.definition.is_isolated else around.visible, header.name))
         for (token, _), operand in zip(header.bindings or (), header.operands, strict=False):
             assert operand is not None
-            name = self.name(token)
-            self.define(name, block.add_argument(operand.type, name), token)
-        self.arguments_of(block, children[0] or (), header.born)
+            self.argument_of(block, token, operand.type)
+        for token, type_token in children[0] or ():
+            self.argument_of(block, token, *self.read_types(type_token, header.born))
 
     def region(self, children: list[Any]) -> Region:
         scope = self.scopes.pop()
@@ -583,20 +582,12 @@ class _Reader:
             return int(text) if text.lstrip("-").isdecimal() else json.loads(text)
 
 
-def _within(token: At, match: re.Match[str], group: int = 0) -> _Part:
-    """A match within a part of the text, as a part of the text."""
-    return _Part(match.group(group), (token.start_pos or 0) + match.start(group))
+def _within(token: At, match: re.Match[str]) -> _Part:
+    return _Part(match.group(), (token.start_pos or 0) + match.start())
 
 
 def _clipped(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}...")
-
-
-def _in_words(token: str) -> str:
-    """What a reader calls a token of the grammar."""
-    if token in WORDS:
-        return WORDS[token]
-    return f"`{grammar().get_terminal(token).pattern.value}`"
 
 
 @lru_cache(maxsize=1024)
