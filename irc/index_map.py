@@ -120,16 +120,12 @@ def pull(result: Value, coordinates: Coordinates) -> tuple[Point, ...]:
     if view.name == "reshape":
         return (Point(reshape(coordinates, after, before)),)
     if view.name == "transpose":
-        permutation = _permutation(view)
+        permutation = [axis % len(before) for axis in view.attributes["permutation"]]
         return (Point(tuple(coordinates[permutation.index(axis)] for axis in range(len(before)))),)
     if view.name == "expand":
         return (Point(spread(coordinates, after, before)),)
     parts = zip(coordinates, *_part(view, result.index), strict=True)
     return (Point(tuple(start + step * coordinate for coordinate, start, step in parts)),)
-
-
-def _permutation(view: Operation) -> list[int]:
-    return [axis % view.result.rank for axis in view.attributes["permutation"]]
 
 
 def _part(view: Operation, part: int) -> tuple[Sequence[Dim], Sequence[int]]:
@@ -149,14 +145,10 @@ def _part(view: Operation, part: int) -> tuple[Sequence[Dim], Sequence[int]]:
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
     """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
     first = len(shape) - len(operand)
-    return tuple(map(_spread, coordinates[first:], shape[first:], operand))
-
-
-def _spread(coordinate: Dim, extent: Dim, own: Dim) -> Dim:
-    if same(own, 1):
-        return 0
-    # 1 or the extent: which one is known when it runs.
-    return coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)
+    return tuple(
+        0 if same(own, 1) else coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)  # 1 or the extent
+        for coordinate, extent, own in zip(coordinates[first:], shape[first:], operand, strict=True)
+    )
 
 
 def _pull_pad(view: Operation, coordinates: Coordinates) -> tuple[Point, ...]:
@@ -208,7 +200,7 @@ def push(result: Value, operand: int, point: Point) -> Point | None:
     if view.name == "reshape":
         return replace(point, coordinates=reshape(point.coordinates, before, after))
     if view.name == "transpose":
-        return replace(point, coordinates=tuple(point.coordinates[source] for source in _permutation(view)))
+        return replace(point, coordinates=tuple(point.coordinates[source] for source in view.attributes["permutation"]))
     if view.name == "expand":
         return point if len(before) == len(after) and all(map(same, before, after)) else None
     moved: list[Dim] = []

@@ -199,7 +199,7 @@ MUTATIONS = (
     Mutation(
         "F10: reductions are repeated",
         DERIVATION,
-        "if repeated is not None and not recompute:",
+        "if repeated and not recompute:",
         "if False:",
         fusion("refuses"),
     ),

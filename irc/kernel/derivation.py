@@ -75,40 +75,26 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
 def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute: bool) -> Kernel:
     trace = Trace(flood, steps.buffers)
     stores = tuple(trace.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
-    bound = reduced_axes([node for node in walk(stores) if isinstance(node, Reduce)])
+    reductions = [node for node in walk(stores) if isinstance(node, Reduce)]
+    bound = reductions[0].bound if reductions else ()
+    for node in reductions:
+        if set(node.bound) != set(bound):
+            message = f"%{reductions[0].hint} and %{node.hint} are reduced over different axes"
+            raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
     used = variables(*(index for node in walk(stores) for index in node.indices))
     parallel = tuple(axis for axis in flood.axes if axis not in bound and axis in used)
     stores, parallel, bound = merge_axes(stores, parallel, bound)
-    repeated = repeated_reduction(stores, parallel)
-    if repeated is not None and not recompute:
-        node, axis = repeated
+    reductions = [node for node in walk(stores) if isinstance(node, Reduce) and 0 not in (a.extent for a in node.bound)]
+    repeated = [(node, axis) for node in reductions for axis in parallel if axis not in node.axes]
+    if repeated and not recompute:
+        node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
     stores = tuple(written_once(store, parallel, bound) for store in stores)
     read = {node.buffer for node in walk(stores) if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     level = "keeps_more_precision" if trace.skipped_rounding else "exact"
-    return Kernel(inputs, outputs, parallel, bound, stores, level, repeated is not None)
-
-
-def reduced_axes(reductions: Sequence[Reduce]) -> tuple[Variable, ...]:
-    """The axes that all reductions share (rule F6)."""
-    bound = reductions[0].bound if reductions else ()
-    for node in reductions:
-        if set(node.bound) != set(bound):
-            message = f"%{reductions[0].hint} and %{node.hint} are reduced over different axes"
-            raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
-    return bound
-
-
-def repeated_reduction(stores: Sequence[Store], parallel: Sequence[Variable]) -> tuple[Reduce, Variable] | None:
-    """A reduction that some parallel axis has no part in (rule F10)."""
-    for node in walk(stores):
-        if isinstance(node, Reduce) and all(axis.extent != 0 for axis in node.bound):
-            for axis in parallel:
-                if axis not in node.axes:
-                    return node, axis
-    return None
+    return Kernel(inputs, outputs, parallel, bound, stores, level, bool(repeated))
 
 
 def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:
