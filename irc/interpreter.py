@@ -94,8 +94,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
 def _bind_arguments(function: Function, arrays: Sequence[Array]) -> Environment:
     """The symbols of a signature with the values that the extents of arrays give them."""
     environment: Environment = {}
-    label = f"input `{{}}` of @{function.name}"
-    _bind(function.arguments, arrays, environment, label, "run.input_shape", "run.dim_conflict")
+    _bind(function.arguments, arrays, environment, signature=function)
     return environment
 
 
@@ -290,7 +289,8 @@ class Interpreter:
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
-                raise fail("run.refine", f"{operation.name}: %{value.name} holds {array.dtype}", expected=str(value.type))
+                message = f"{operation.name}: %{value.name} holds {array.dtype}"
+                raise fail("run.refine", message, expected=str(value.type))
         _bind(operation.results, results, environment)
         return tuple(results)
 
@@ -318,17 +318,18 @@ def _check_range(symbol: Symbol, size: int, where: str) -> None:
         raise fail("run.dim_range", f"{where}: {symbol.expr} is {size}", expected=expected)
 
 
-def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment, label: str = "%{}",
-          code: str = "run.refine", conflict: str = "run.refine") -> None:
+def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment,
+          signature: Function | None = None) -> None:
     """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
-    left alone when nothing does. Raises `code` where a rank or an integer differs, `conflict` where a symbol does;
-    `label` says how values are called.
+    left alone when nothing does. What does not fit is `run.refine`; the inputs of a `signature` are a person's, and
+    tell shapes that are wrong (`run.input_shape`) from those that contradict one another (`run.dim_conflict`).
     """
+    code, conflict = ("run.input_shape", "run.dim_conflict") if signature else ("run.refine", "run.refine")
     waiting: list[tuple[Dim, int, str]] = []
     for value, array in zip(values, arrays, strict=True):
-        name = label.format(value.name)
+        name = f"input `{value.name}` of @{signature.name}" if signature else f"%{value.name}"
         if value.type.is_ranked and array.ndim != value.type.rank:
             raise fail(code, f"{name} has shape {list(array.shape)}", expected=str(value.type))
         extents = zip(value.type.shape or (), array.shape, strict=False)
@@ -341,11 +342,12 @@ def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environ
             if unbound and solution is None:
                 postponed.append((dim, size, name))
                 continue
-            found = environment if solution is None else {**environment, unbound[0]: solution}
-            actual = _evaluate(dim, found)
+            actual = _evaluate(dim, environment if solution is None else {**environment, unbound[0]: solution})
+            if isinstance(dim, int) and dim != size:
+                raise fail(code, f"{name} is {size}", expected=str(dim))
             if actual != size:
-                wanted = f"a value of {dim}" if unbound else str(dim) if isinstance(dim, int) else f"{dim}, which is {actual}"
-                raise fail(code if isinstance(dim, int) else conflict, f"{name} is {size}", expected=wanted)
+                wanted = f"{dim}, which is {actual}" if solution is None else f"a value of {dim}"
+                raise fail(conflict, f"{name} is {size}", expected=wanted)
             if solution is not None:
                 _check_range(unbound[0], solution, name)
                 environment[unbound[0]] = solution
