@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -104,14 +104,11 @@ class Flood:
             pushed = (index_map.push(result, position, self.points[step.inputs[position]]) for position in reached)
             return next((point for point in pushed if point is not None), None)
         if step.name in REDUCTIONS and step.inputs[0] in self.points:
-            keep, reduced = step.attributes["keep_dims"], reduced_dims(step)
-            point = self.points[step.inputs[0]]
+            point, reduced, keep = self.points[step.inputs[0]], reduced_dims(step), step.attributes["keep_dims"]
+            ending = remaining(point, reduced)
             parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
-            kept = [coordinate for gone, coordinate in parts if not gone]
-            ending = remaining(point.guards, kept, [coordinate for gone, coordinate in parts if gone])
-            if ending is None:
-                return None
-            return Point(tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone), ending)
+            moved = tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone)
+            return None if ending is None else Point(moved, ending)
         if step.definition.is_pointwise:
             partial, guards = self._stretched(result)
             known = tuple(coordinate for coordinate in partial if coordinate is not None)
@@ -169,27 +166,26 @@ class Flood:
 def narrowed(operand: Value, result: Value, point: Point) -> Point | None:
     """The point of an operand that is broadcast; None where a dim may or may not be stretched."""
     missing = result.rank - operand.rank
-    kept: list[Dim] = []
-    lost = list(point.coordinates[:missing])
-    for coordinate, own, extent in zip(point.coordinates[missing:], operand.shape, result.shape[missing:], strict=True):
-        if not same(own, 1) and not same(own, extent):
-            return None
-        (lost if same(own, 1) else kept).append(coordinate)
-    guards = remaining(point.guards, kept, lost)
+    pairs = zip(operand.shape, result.shape[missing:], strict=True)
+    if not all(same(own, 1) or same(own, extent) for own, extent in pairs):
+        return None
+    stretched = (missing + axis for axis, own in enumerate(operand.shape) if same(own, 1))
+    guards = remaining(point, {*range(missing), *stretched})
     return None if guards is None else Point(index_map.spread(point.coordinates, result.shape, operand.shape), guards)
 
 
-def remaining(guards: Guards, kept: Sequence[Dim], lost: Sequence[Dim]) -> Guards | None:
+def remaining(point: Point, lost: Collection[int]) -> Guards | None:
     """The guards of a point of which some coordinates are left out: those of their axes end with them.
 
     None where the coordinates that stay use these axes too: one element would stand, and be stored, at several
     places along an axis. None also where a guard is about both: for which elements it holds is no longer said.
     """
-    ended, staying = variables(*lost), variables(*kept)
-    mixed = any(ended & axes and axes - ended for axes in (variables(guard.index) for guard in guards))
+    ended = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis in lost))
+    staying = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis not in lost))
+    mixed = any(ended & axes and axes - ended for axes in (variables(guard.index) for guard in point.guards))
     if mixed or ended & staying:
         return None
-    return tuple(guard for guard in guards if ended.isdisjoint(variables(guard.index)))
+    return tuple(guard for guard in point.guards if ended.isdisjoint(variables(guard.index)))
 
 
 def hands_on_all(view: Operation) -> bool:
