@@ -55,8 +55,11 @@ def run_pipeline(
     return module, context
 
 
-def has_kernels(module: Module) -> bool:
-    return any(operation.name == "kernel" for operation in module.walk())
+def with_kernels(module: Module, pipeline: str | None, settings: Settings) -> Module:
+    """A module with kernels as it is, unless a pipeline is given; another after the Triton backend's pipeline."""
+    if pipeline is None and any(operation.name == "kernel" for operation in module.walk()):
+        return module
+    return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
 
 
 # -- compile ---------------------------------------------------------------------------------------------------
@@ -204,9 +207,7 @@ def kernels(
     ("sm_80", "gfx942") compile each kernel and add registers, spills and shared memory.
     """
     settings = settings or Settings()
-    module = load(source, specialize=settings.specialize)
-    if pipeline is not None or not has_kernels(module):
-        module = opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
+    module = with_kernels(load(source, specialize=settings.specialize), pipeline, settings)
     sizes = representative_sizes(module.main, settings.dims)
     compiled = compile_for(module, targets) if targets else {}
     reports = []

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from irc import diagnostics, dims
 from irc.diagnostics import fail
-from irc.driver.compiling import describe, has_kernels, kernel_of, opt
+from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Function, Module, Operation, Value
@@ -63,7 +62,7 @@ def explain_code(text: str) -> str:
 def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
     """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
     imported = load(source, specialize=settings.specialize)
-    compiled = compiled_module(imported, pipeline, settings)
+    compiled = with_kernels(imported, pipeline, settings)
     lines = []
     before = find_value(imported, name)
     if before is not None:
@@ -108,12 +107,6 @@ def generated_line(operation: Operation, value: Value) -> str:
     name = re.sub(r"\W", "_", value.name)
     named = [line for line in lines if re.match(rf"{re.escape(name)}(_\d+)? = ", line)]
     return named[0] if named else "has no line of its own: it is written inside the expression that uses it"
-
-
-def compiled_module(module: Module, pipeline: str | None, settings: Settings) -> Module:
-    if has_kernels(module) and pipeline is None:
-        return module
-    return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
 
 
 def find_value(module: Module, name: str) -> Value | None:
