@@ -122,6 +122,7 @@ def format_birth(symbol: Symbol) -> str:
     return f"?{dims.format_dim(symbol.expr)} in ({symbol.low}, {symbol.high}){multiple}"
 
 
+LARGEST_DIM = 2**63 - 1  # sizes and indices are i64
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 BRACKET = re.compile(r'["([{]')
 BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
@@ -141,8 +142,8 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     """Read a type as `format_type` writes it.
 
     `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be.
-    Raises `irc.dims.DimError` for a malformed dim, `dim.range` for a negative one and `type.dtype` for an unknown
-    element type.
+    Raises `irc.dims.DimError` for a malformed dim, `dim.range` for one that is negative or does not fit into an i64,
+    and `type.dtype` for an unknown element type.
     """
     dtype_name, bracket, rest = text.strip().partition("[")
     dtype = by_name(dtype_name.strip())
@@ -163,6 +164,8 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
             shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup))
     if any(dims.bounds(dim)[1] < 0 for dim in shape):
         raise fail("dim.range", f"{text.strip()} has a negative dim")
+    if any(dims.bounds(dim)[0] > LARGEST_DIM for dim in shape):
+        raise fail("dim.range", f"{text.strip()} has a dim larger than {LARGEST_DIM}")
     return TensorType(dtype, shape)
 
 

@@ -251,7 +251,7 @@ def test_mistakes_in_a_command(
 @pytest.mark.parametrize(
     ("text", "code"),
     [("f32[S", "dim.syntax"), ("f32[S+]", "dim.syntax"), ("f32[S//0]", "dim.syntax"), ("f32[?u]", "dim.syntax"),
-     ("f32[-3]", "dim.range"), ("float[3]", "type.dtype")],
+     ("f32[-3]", "dim.range"), ("f32[9223372036854775808]", "dim.range"), ("float[3]", "type.dtype")],
 )  # fmt: skip
 def test_mistakes_in_a_type_to_trace(text: str, code: str) -> None:
     with pytest.raises(IrcError, match=rf"\[{code}\]"):

@@ -316,6 +316,7 @@ def test_files_that_cannot_be_read(tmp_path):
         (body("%y = reshape %x {shape = [B]} : f32[B]"), "dim.unbound 4:31 B"),
         (body("%y = reshape %x {shape = [2*]} : f32[4]"), "dim.syntax 4:31 2*"),
         (body("%y = refine %x : f32[-1]"), "dim.range 4:22 f32[-1]"),
+        (body(f"%y = refine %x : f32[{2**63}]"), f"dim.range 4:22 f32[{2**63}]"),
         (body("%y = cast %x {to = f33} : f32[4]"), "type.dtype 4:24 f33"),
         (body("%y = cast %x {to = f16} : f33[4]"), "type.dtype 4:31 f33[4]"),
         (body("%y = const [1, 2] : i64[3]"), "type.shape 4:16 [1, 2]"),
