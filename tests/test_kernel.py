@@ -302,3 +302,14 @@ def test_a_refusal_becomes_an_error_for_a_person() -> None:
 
     error = refusal(lambda x: ops.sort(x, axis=0)[0], "f32[4]").error(UNKNOWN)
     assert error.code == "fuse.impure_member"
+
+
+def test_what_is_empty_moves_nothing() -> None:
+    """With S = 0 no guard of a concat's pieces holds, and indices that divide by S are not asked for."""
+    module = trace(lambda x: ops.concat(x, ops.softmax(ops.tile(x, repeats=(3,)), axis=0), axis=0), "f32[?S in (0, 9)]")
+    *members, _ = module.main.block
+    kernel = derive(members)
+    (symbol,) = module.main.symbols.values()
+    for size in (0, 1, 2):
+        moved = count(kernel, {symbol: size})
+        assert moved.exact and moved.distinct_bytes == 4 * 5 * size

@@ -71,11 +71,15 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
+    buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
+    empty = {buffer for buffer in buffers if dims.evaluate(buffer.type.elements, environment) == 0}
     loaded = flops = distinct_bytes = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
     for scope in chain(*nest):
         node = scope.reduce if isinstance(scope, Accumulate) else scope
         if isinstance(node, (Load, Store)):
+            if node.buffer in empty:
+                continue  # its guards never hold, and may divide by the extent that is 0
             loaded += lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
         elif isinstance(node, Reduce) and node.dtype.is_float:
             # Of a loop over a row, the lanes of the last tile are few beside the row.
@@ -85,7 +89,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     accesses: dict[Value, dict[Access, None]] = {}
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
-    for buffer in (*accesses, *kernel.outputs):
+    for buffer in (buffer for buffer in (*accesses, *kernel.outputs) if buffer not in empty):
         elements = dims.evaluate(buffer.type.elements, environment)
         if buffer in accesses:
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
