@@ -80,16 +80,16 @@ class Fuse(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
-        chosen = self.chosen(context)
+        chosen = self.chosen()
         for function in module.functions.values():
             plan = propose(function, chosen, context, self.proposals(function, context))
             context.plans[function.name] = plan.to_json()
             changed |= apply(plan)
         return changed
 
-    def chosen(self, context: PassContext) -> Policy:
+    def chosen(self) -> Policy:
         """The policy that judges merges."""
-        return find_policy(self.policy or ("none" if self.plan else "greedy"), context)
+        return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
     def proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
         found: list[tuple[str, list[Operation]]] = []
@@ -109,7 +109,7 @@ class Fuse(Pass):
         return found
 
 
-def find_policy(name: str, context: PassContext) -> Policy:
+def find_policy(name: str) -> Policy:
     """`none`, `greedy`, or a policy in a person's own file."""
     if name in POLICIES:
         return POLICIES[name]

@@ -65,7 +65,7 @@ def kernels(module: Module) -> list[list[str]]:
 
 def planned(module: Module, chosen: str = "greedy", context: PassContext | None = None) -> Plan:
     context = context or PassContext()
-    return propose(module.main, find_policy(chosen, context), context, [])
+    return propose(module.main, find_policy(chosen), context, [])
 
 
 def same_results(first: Module, second: Module, inputs: dict[str, np.ndarray]) -> None:
@@ -499,7 +499,7 @@ def test_a_refusal_of_a_policy_is_kept_as_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["greedily", "mine.py:"])
 def test_an_unknown_policy(name: str) -> None:
     with pytest.raises(IrcError) as caught:
-        find_policy(name, PassContext())
+        find_policy(name)
     assert caught.value.code == "pass.option"
 
 

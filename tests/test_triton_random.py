@@ -252,7 +252,7 @@ def compiled(graph: Graph) -> Module:
     module, context = graph.module.clone(), PassContext(target=Target(), numerics="keeps_more_precision")
     before, _, after = PIPELINE.partition("fuse,")
     PassManager(parse_pipeline(before.rstrip(",")), context).run(module)
-    apply(propose(module.main, everything if graph.merged else find_policy("greedy", context), context, []))
+    apply(propose(module.main, everything if graph.merged else find_policy("greedy"), context, []))
     PassManager(parse_pipeline(after), context).run(module)
     verify(module)
     return module

@@ -139,7 +139,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     module = load(source, specialize=settings.specialize)
     PassManager(passes[:stop], context).run(module)
     function = module.main
-    chosen = fuse.chosen(context)
+    chosen = fuse.chosen()
     plan = propose(function, chosen, context, fuse.proposals(function, context))
     sides: list[Group] = []
     asked: dict[Group, str] = {}
