@@ -623,3 +623,15 @@ def test_externs_run_as_embedded_models(tmp_path: Path) -> None:
     check(run, 1e-6)
     assert [extern.op for extern in run.program.externs] == ["Det"]
     assert [path.name for path in (tmp_path / "model" / "externs").iterdir()] == ["det_0.onnx"]
+
+
+def test_long_lines_that_end_in_brackets_are_split_without_becoming_tuples() -> None:
+    from irc.backends.triton.source import wrapped
+
+    long = "a_name_from_the_source_model" * 5
+    namespace = {long: 2.0}
+    for line, wanted in ((f"x = 0.5 * ({long} + 1.0)", 1.5), (f"x = max({long}, 3.0)", 3.0), (f"x = ({long},)", (2.0,))):
+        split = list(wrapped(line))
+        assert len(split) > 2
+        exec("\n".join(split), namespace)
+        assert namespace["x"] == wanted

@@ -416,7 +416,7 @@ class _Writer:
 
 
 def wrapped(line: str) -> Iterator[str]:
-    """The line, or several where it is a call that is too long for one: an argument a line."""
+    """The line, or several where it ends in brackets and is too long for one: a part a line."""
     opening = line.find("(")
     if len(line) <= LINE_LENGTH or opening < 0 or not line.endswith(")"):
         yield line
@@ -431,10 +431,11 @@ def wrapped(line: str) -> Iterator[str]:
         if line[position] == "," and depth == 0:
             parts.append(line[start:position].strip())
             start = position + 1
+    comma = "," if parts else ""  # which would make a tuple of what is only in parentheses
     if last := line[start:-1].strip():  # a tuple of one ends in a comma
         parts.append(last)
     yield line[: opening + 1]
-    yield from (f"{indent}    {part}," for part in parts)
+    yield from (f"{indent}    {part}{comma}" for part in parts)
     yield f"{indent})"
 
 
