@@ -30,6 +30,7 @@ _exports = {
     "check": "irc.driver",
     "compile": "irc.driver",
     "explain": "irc.driver",
+    "from_torch": "irc.driver",
     "kernels": "irc.driver",
     "load": "irc.driver",
     "opt": "irc.driver",

@@ -8,14 +8,14 @@ Symbols of the signature range over [1, 10^9]; declared shapes of outputs are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import onnx
 
-from irc import dims, ops
+from irc import ops
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim
 from irc.dtypes import I32, I64, from_onnx
@@ -35,6 +35,7 @@ from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, Scope,
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.frontends.onnx.weights import OnnxConstant, onnx_constants, onnx_tensor
+from irc.frontends.sweeping import sweep
 from irc.ir import Block, Function, Module, Operation, Value, rename
 from irc.op import Builder, const, return_
 from irc.shape_analysis import ShapeAnalysis, is_dim
@@ -285,24 +286,3 @@ def _after(block: Block, operation: Operation | None) -> Iterator[Operation]:
     while current is not None:
         yield current
         current = current.next
-
-
-def sweep(block: Block, used: set[dims.Symbol]) -> None:
-    """Erase what nothing needs, from the end: no effect, no use, and no symbol of its own in a type or attribute."""
-    for operation in reversed(block):
-        if operation.has_effect or any(x.uses for x in operation.results) or not used.isdisjoint(operation.symbols):
-            for region in operation.regions:
-                sweep(region.block, used)
-            for result in operation.results:
-                used.update(result.type.symbols())
-            used.update(_symbols(operation.attributes))
-        else:
-            operation.erase()
-
-
-def _symbols(attribute: Any) -> Iterator[dims.Symbol]:
-    if isinstance(attribute, dims.Expr):
-        yield from dims.free_symbols(attribute)
-    elif isinstance(attribute, (tuple, Mapping)):
-        for part in attribute.values() if isinstance(attribute, Mapping) else attribute:
-            yield from _symbols(part)

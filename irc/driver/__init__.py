@@ -16,6 +16,7 @@ _rooms = {
     "compile": "irc.driver.compiling",
     "doc": "irc.driver.documentation",
     "explain": "irc.driver.explaining",
+    "from_torch": "irc.driver.models",
     "kernels": "irc.driver.compiling",
     "load": "irc.driver.models",
     "opt": "irc.driver.compiling",

@@ -99,13 +99,18 @@ def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]
         raise fail("internal.error", f"{step} failed: {type(error).__name__}: {error}", help=help) from error
 
 
-def require_triton(purpose: str) -> None:
-    """Raise `install.missing_extra` where torch or triton is not installed."""
-    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+def require(packages: str, extra: str, purpose: str) -> None:
+    """Raise `install.missing_extra` where one of the packages (with spaces between) is not installed."""
+    missing = [name for name in packages.split() if importlib.util.find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise fail("install.missing_extra", f"{purpose} needs {' and '.join(missing)}, which {verb} not installed",
-                   help='pip install "irc-compiler[triton]"')  # fmt: skip
+                   help=f'pip install "irc-compiler[{extra}]"')  # fmt: skip
+
+
+def require_triton(purpose: str) -> None:
+    """Raise `install.missing_extra` where torch or triton is not installed."""
+    require("torch triton", "triton", purpose)
 
 
 def find_backend(name: str) -> Any:
@@ -169,15 +174,37 @@ def _read(source: Source) -> Module:
 def _from_python(reference: str) -> Module:
     found = load_user_object(reference)
     with blaming("load.raised", f"{reference} raised an exception"):
-        made = found() if callable(found) else found
-    if not isinstance(made, Module):
+        # A module of PyTorch is callable too, but with inputs, which only a function that returns both can give.
+        made = found() if callable(found) and not _is_torch(found) else found
+    if isinstance(made, Module):
+        return made.clone()
+    if not (_is_torch(made) or (isinstance(made, tuple) and made and _is_torch(made[0]))):
         raise fail(
             "file.format",
             f"{reference} gives a {type(made).__name__}",
-            expected="an irc module, or a function without parameters that returns one",
-            help="make one with irc.trace(...); modules of PyTorch are not read by this version",
+            expected="an irc module, a program of PyTorch with its inputs, or a function without parameters that "
+            "returns one",
+            help="irc.trace(...) makes a module; for PyTorch return (module, example_inputs) or an ExportedProgram",
         )
-    return made.clone()
+    return from_torch(*made, name=reference.rpartition(":")[2]) if isinstance(made, tuple) else from_torch(made)
+
+
+def _is_torch(made: Any) -> bool:
+    """Whether it is a program of PyTorch, without importing torch to find out."""
+    return any(each.__module__.split(".")[0] == "torch" for each in type(made).__mro__)
+
+
+def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, *, name: str | None = None) -> Module:
+    """The module of a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram.
+
+    `inputs` are example inputs: a tuple of positional ones or a dictionary of keyword ones; `dynamic_shapes` as in
+    torch.export. Raises `install.missing_extra` where torch is not installed, `torch.export` and `torch.unsupported`.
+    """
+    require("torch", "torch", "reading a program of PyTorch")
+    from irc.frontends.torch import from_torch as read
+
+    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (tuple(inputs), None)
+    return read(program, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:

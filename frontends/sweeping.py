@@ -1,0 +1,25 @@
+"""What frontends leave behind them: nothing that is not needed."""
+
+from __future__ import annotations
+
+from irc.dims import Symbol
+from irc.ir import Block, mentioned_symbols
+
+
+def sweep(block: Block, used: set[Symbol]) -> None:
+    """Erase what nothing needs, from the end: no effect, no use, and no symbol of its own in a type or attribute.
+
+    `used` collects the symbols that what is kept speaks of. A `bind` is needed as long as its symbol is.
+    """
+    for operation in reversed(block):
+        born = set(operation.symbols)
+        needed = operation.has_effect and operation.name != "bind"
+        if needed or any(result.uses for result in operation.results) or not used.isdisjoint(born):
+            for region in operation.regions:
+                sweep(region.block, used)
+            used.update(set(mentioned_symbols(operation)) - (born if operation.name == "bind" else set()))
+        else:
+            if operation.function is not None:
+                for symbol in operation.symbols:
+                    operation.function.born.pop(symbol.name, None)
+            operation.erase()

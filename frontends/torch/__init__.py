@@ -1,0 +1,32 @@
+"""The PyTorch frontend: modules, exported programs and `.pt2` files become a module with one function, `@main`.
+
+`exporting` brings a program into the form that `importer` reads, node by node, by the rows of the ATen table:
+`pointwise`, `reduction`, `view`, `indexing`, `linear`, `normalization` and `symbolic`. Adding an operation is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irc.ir import Module
+
+__all__ = ["from_torch"]
+
+
+def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *,
+               dynamic_shapes: Any = None, name: str | None = None) -> Module:
+    """Read a program of PyTorch: a torch.nn.Module, a GraphModule, a function of tensors, or an ExportedProgram.
+
+    `args`, `kwargs` and `dynamic_shapes` are those of `torch.export.export`; an ExportedProgram needs none. Constants
+    share memory with the parameters. Buffers that the program writes become inputs, and what it writes further
+    results of the same names.
+    Raises `torch.export` where PyTorch cannot export the program, and `torch.unsupported`, which lists all operations
+    that irc cannot read.
+    """
+    from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
+    from irc.frontends.torch.importer import import_program
+
+    program = exported(source, args, kwargs, dynamic_shapes)
+    names = names_of_symbols(program, dynamic_shapes)
+    return import_program(decomposed(program), names, name or type(source).__name__)

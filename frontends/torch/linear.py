@@ -1,0 +1,209 @@
+"""Rows of matrix products, attention, convolutions, pooling and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from irc import dims, ops
+from irc.dims import Dim
+from irc.dtypes import I64
+from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
+from irc.frontends.torch.table import reads
+from irc.ir import Value
+from irc.op import literal
+
+
+@reads("mm", "bmm", "matmul")
+def matmul(self, mat2):
+    return ops.matmul(self, mat2)
+
+
+@reads("addmm")
+def addmm(self, mat1, mat2, *, beta=1, alpha=1):
+    return ops.gemm(mat1, mat2, self, alpha=float(alpha), beta=float(beta))
+
+
+@reads("baddbmm")
+def baddbmm(self, batch1, batch2, *, beta=1, alpha=1):
+    product = ops.matmul(batch1, batch2)
+    product = product if alpha == 1 else ops.mul(product, float(alpha))
+    return ops.add(product, self if beta == 1 else ops.mul(self, float(beta)))
+
+
+@reads("linear")
+def linear(input, weight, bias=None):
+    """x @ weight.T + bias, over the last axis."""
+    product = ops.matmul(input, ops.transpose(weight, permutation=tuple(reversed(range(weight.rank)))))
+    return product if bias is None else ops.add(product, bias)
+
+
+@reads("dot", "mv", "vdot")
+def vector_product(self, other):
+    return ops.matmul(self, other)
+
+
+@reads("scaled_dot_product_attention")
+def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+                                 enable_gqa=False):
+    """Over the last two axes; those before them are the batch and the heads."""
+    if dropout_p:
+        refuse("its dropout is random")
+    if query.rank == 4:
+        batch, heads = query.shape[0], query.shape[1]
+        others = (key, value)
+        if any(other.rank != 4 or not known(other.shape[0], batch) for other in others):
+            refuse("its batches differ")
+        if not enable_gqa and any(not known(other.shape[1], heads) for other in others):
+            refuse("its heads differ")
+        return ops.attention(query, key, value, attn_mask, scale=scale, causal=is_causal, masked_rows="zero")
+    front = query.shape[:-2]
+    if query.rank < 2 or any(other.shape[:-2] != front for other in (key, value)) or query.rank > 4:
+        refuse(f"its query is {query.type}")
+    lead = (1,) * (4 - query.rank) + front
+
+    def four(x: Value) -> Value:
+        return ops.reshape(x, shape=(*lead, *x.shape[-2:]))
+
+    made = ops.attention(four(query), four(key), four(value), attn_mask, scale=scale, causal=is_causal,
+                         masked_rows="zero")
+    return ops.reshape(made, shape=(*front, *made.shape[-2:]))
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+
+def per_axis(given: Sequence[Any], count: int, default: Any) -> tuple[Any, ...]:
+    """One entry for each spatial axis: ATen writes one for all, or none for the default."""
+    listed = tuple(given) or (default,)
+    return listed * count if len(listed) == 1 else listed
+
+
+@reads("convolution", "_convolution")
+def convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, *others):
+    rank = weight.rank - 2
+    batched = input.rank == weight.rank
+    x = input if batched else ops.reshape(input, shape=(1, *input.shape))
+    pads = extents(per_axis(padding, rank, 0))
+    options: dict[str, Any] = {"strides": per_axis(stride, rank, 1), "dilations": per_axis(dilation, rank, 1),
+                               "low": pads, "high": pads, "groups": groups}
+    if transposed:
+        result = ops.conv_transpose(x, weight, bias, output_padding=per_axis(output_padding, rank, 0), **options)
+    else:
+        result = ops.conv(x, weight, bias, **options)
+    return result if batched else ops.reshape(result, shape=result.shape[1:])
+
+
+def spatial(x: Value, count: int) -> tuple[Value, tuple[Dim, ...]]:
+    """x with a batch axis, and what stands before its channels."""
+    if x.rank == count + 2:
+        return x, x.shape[:1]
+    return ops.reshape(x, shape=(1, *x.shape)), ()
+
+
+def pooled(definition: Any, x: Value, count: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool,
+           **attributes: Any) -> Value:
+    batched, lead = spatial(x, count)
+    window = per_axis(kernel, count, 1)
+    steps = per_axis(stride, count, 1) if stride else window
+    spread = per_axis(dilation, count, 1)
+    low = extents(per_axis(padding, count, 0))
+    high = rounded_up(batched.shape[2:], window, steps, spread, low) if ceil else low
+    if definition is ops.average_pool and attributes.get("count_include_pad") and high != low:
+        # What the padding adds counts, what rounding up adds does not: so the padding becomes elements.
+        batched = ops.pad(batched, low=(0, 0, *low), high=(0, 0, *low))
+        high = tuple(dims.maximum(more - own, 0) for more, own in zip(high, low, strict=True))
+        low, attributes = (0,) * count, {"count_include_pad": False}
+    result = definition(batched, kernel=window, strides=steps, dilations=spread, low=low, high=high, **attributes)
+    return result if lead else ops.reshape(result, shape=result.shape[1:])
+
+
+def rounded_up(sizes: Sequence[Dim], window: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
+               low: Sequence[Dim]) -> tuple[Dim, ...]:
+    """`high` for ceil_mode: one more window where one is begun, if it begins within x or the padding before it."""
+    result = []
+    for size, width, stride, dilation, before in zip(sizes, window, strides, dilations, low, strict=True):
+        reach = dilation * (width - 1) + 1
+        more = dims.minimum(dims.ceil_divide(size + 2 * before - reach, stride),
+                            dims.floor_divide(size + before - 1, stride))
+        result.append(dims.maximum(more * stride + reach - size - before, 0))
+    return tuple(result)
+
+
+@reads("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d", "max_pool3d")
+def max_pool(self, kernel_size, stride=(), padding=(0,), dilation=(1,), ceil_mode=False):
+    if not unused(1):
+        refuse("its indices are read")
+    return pooled(ops.max_pool, self, len(kernel_size), kernel_size, stride, padding, dilation, ceil_mode), None
+
+
+@reads("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def average_pool(self, kernel_size, stride=(), padding=(0,), ceil_mode=False, count_include_pad=True,
+                 divisor_override=None):
+    if divisor_override is not None:
+        refuse("its divisor is given")
+    return pooled(ops.average_pool, self, len(kernel_size), kernel_size, stride, padding, (1,), ceil_mode,
+                  count_include_pad=count_include_pad)
+
+
+@reads("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d")
+def adaptive_average_pool(self, output_size):
+    count = len(output_size)
+    batched, lead = spatial(self, count)
+    sizes = batched.shape[2:]
+    if all(size == 1 for size in output_size):
+        result = ops.global_average_pool(batched)
+    else:
+        steps = [dims.exact_divide(size, wanted) if isinstance(wanted, int) and wanted else None
+                 for size, wanted in zip(sizes, output_size, strict=True)]
+        if not all(isinstance(step, int) for step in steps):
+            refuse("its windows differ in size, or it is not known whether they do")
+        none = (0,) * count
+        result = ops.average_pool(batched, kernel=tuple(steps), strides=tuple(steps), dilations=(1,) * count,
+                                  low=none, high=none)
+    return result if lead else ops.reshape(result, shape=result.shape[1:])
+
+
+# -- resampling -------------------------------------------------------------------------------------------------------
+
+
+@reads("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
+def upsample_nearest(input, output_size, scale_factors):
+    return resampled(input, output_size, scale_factors, mode="nearest", coordinates="asymmetric", nearest="floor")
+
+
+@reads("upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
+def upsample_linear(input, output_size, align_corners, scale_factors):
+    where = "align_corners" if align_corners else "half_pixel"
+    return resampled(input, output_size, scale_factors, mode="linear", coordinates=where)
+
+
+@reads("upsample_bicubic2d.vec")
+def upsample_cubic(input, output_size, align_corners, scale_factors):
+    where = "align_corners" if align_corners else "half_pixel"
+    return resampled(input, output_size, scale_factors, mode="cubic", coordinates=where)
+
+
+def resampled(x: Value, sizes: Any, factors: Any, **options: Any) -> Value:
+    """By sizes, or by factors, which then also say where in x an element lies."""
+    if sizes is not None:
+        return ops.resize(x, sizes=(*x.shape[:2], *extents(sizes)), **options)
+    if not all(isinstance(factor, float) for factor in factors):
+        refuse("its factors are known only when it runs")
+    return ops.resize(x, scales=(1.0, 1.0, *factors), **options)
+
+
+@reads("glu")
+def gated(self, dim=-1):
+    axis = axis_of(dim, self.rank)
+    half = dims.floor_divide(self.shape[axis], 2)
+    x, gate = ops.split(self, axis=axis, sizes=(half, half))
+    return ops.mul(x, ops.sigmoid(gate))
+
+
+@reads("one_hot")
+def one_hot(self, num_classes=-1):
+    if num_classes == -1:
+        refuse("the number of classes is known only when it runs")
+    values = ops.concat(*(ops.reshape(literal(each, I64), shape=(1,)) for each in (0, 1)), axis=0)
+    return ops.one_hot(self, values, depth=num_classes)

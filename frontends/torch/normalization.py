@@ -1,0 +1,146 @@
+"""Rows of softmax and the normalizations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from irc import dims, ops
+from irc.dtypes import accumulator_of
+from irc.frontends.torch.reading import axis_of, converted, floating, refuse, result_dtype, unused
+from irc.frontends.torch.table import reads
+from irc.ir import Value
+from irc.op import literal
+
+
+def along(definition: Any, x: Value, dim: int, dtype: Any = None) -> Value:
+    value = converted(x, result_dtype())
+    if not value.rank:  # a scalar counts as a row of one
+        return ops.reshape(definition(ops.reshape(value, shape=(1,)), axis=0), shape=())
+    return definition(value, axis=axis_of(dim, value.rank))
+
+
+@reads("_softmax", "softmax.int")
+def softmax(self, dim, half_to_float=False, dtype=None):
+    return along(ops.softmax, self, dim)
+
+
+@reads("_safe_softmax")
+def safe_softmax(self, dim, dtype=None):
+    """0, where a whole row is -inf."""
+    result = along(ops.softmax, self, dim)
+    axes = (axis_of(dim, self.rank),) if self.rank else ()
+    hidden = ops.equal(ops.reduce_max(converted(self, result.dtype), axes=axes, keep_dims=True), -math.inf)
+    return ops.select(hidden, literal(0, result.dtype), result)
+
+
+@reads("_log_softmax", "log_softmax.int")
+def log_softmax(self, dim, half_to_float=False, dtype=None):
+    return along(ops.log_softmax, self, dim)
+
+
+@reads("layer_norm")
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
+    return ops.layer_norm(input, weight, bias, axis=input.rank - len(normalized_shape), epsilon=eps)
+
+
+@reads("native_layer_norm")
+def native_layer_norm(input, normalized_shape, weight, bias, eps):
+    if not unused(1) or not unused(2):
+        refuse("its statistics are read")
+    return layer_norm.function(input, normalized_shape, weight, bias, eps), None, None
+
+
+@reads("rms_norm")
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    epsilon = float(eps) if eps is not None else EPSILON[input.dtype.name]
+    return ops.rms_norm(input, weight, axis=input.rank - len(normalized_shape), epsilon=epsilon)
+
+
+EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+
+
+@reads("group_norm")
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
+    return ops.group_norm(input, weight, bias, groups=num_groups, epsilon=eps)
+
+
+@reads("native_group_norm")
+def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
+    if not unused(1) or not unused(2):
+        refuse("its statistics are read")
+    return group_norm.function(input, group, weight, bias, eps), None, None
+
+
+@reads("_native_batch_norm_legit_no_training")
+def batch_norm(input, weight, bias, running_mean, running_var, *others):
+    if not unused(1) or not unused(2):
+        refuse("its statistics are read")
+    epsilon = others[-1]
+    wide = accumulator_of(input.dtype)
+    ones = None if weight is not None else filled_like(running_var, 1)
+    zeros = None if bias is not None else filled_like(running_mean, 0)
+    x = input if running_mean.dtype is input.dtype else converted(input, wide)
+    scale, offset, mean, variance = (converted(each, x.dtype) for each in (
+        weight if ones is None else ones, bias if zeros is None else zeros, running_mean, running_var))
+    return converted(ops.batch_norm(x, scale, offset, mean, variance, epsilon=epsilon), input.dtype), None, None
+
+
+def filled_like(x: Value, number: int) -> Value:
+    return ops.expand(converted(number, x.dtype), shape=x.shape)
+
+
+@reads("_native_batch_norm_legit_functional", "_native_batch_norm_legit", "_native_batch_norm_legit.no_stats")
+def batch_norm_in_training(input, weight, bias, *others):
+    """The statistics are those of the batch; the running ones are blended with them (the variance unbiased)."""
+    *running, training, momentum, eps = others
+    mean, variance = running or (None, None)
+    if not training:
+        return *batch_norm.function(input, weight, bias, mean, variance, eps), mean, variance
+    axes = (0, *range(2, input.rank))
+    wide = converted(input, accumulator_of(input.dtype))
+    own_mean = ops.reduce_mean(wide, axes=axes, keep_dims=False)
+    centred = ops.sub(wide, per_channel(own_mean, input.rank))
+    own_variance = ops.reduce_mean(ops.square(centred), axes=axes, keep_dims=False)
+    inverse = ops.rsqrt(ops.add(own_variance, eps))
+    result = ops.mul(centred, per_channel(inverse, input.rank))
+    if weight is not None:
+        result = ops.mul(result, per_channel(converted(weight, wide.dtype), input.rank))
+    if bias is not None:
+        result = ops.add(result, per_channel(converted(bias, wide.dtype), input.rank))
+    blended: list[Any] = []
+    if mean is not None and variance is not None:
+        count = converted(dims.product(input.shape[axis] for axis in axes), wide.dtype)
+        unbiased = ops.mul(own_variance, ops.div(count, ops.sub(count, 1.0)))
+        blended = [blend(old, converted(new, old.dtype), momentum)
+                   for old, new in ((mean, own_mean), (variance, unbiased))]
+    return converted(result, input.dtype), own_mean, inverse, *blended
+
+
+def per_channel(x: Value, rank: int) -> Value:
+    return ops.reshape(x, shape=(1, x.shape[0], *(1 for _ in range(rank - 2))))
+
+
+def blend(old: Value, new: Value, momentum: float) -> Value:
+    return ops.add(ops.mul(old, 1 - momentum), ops.mul(new, momentum))
+
+
+@reads("linalg_vector_norm")
+def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
+    x = converted(self, floating(self))
+    axes = tuple(range(x.rank)) if dim is None else tuple(axis_of(each, x.rank) for each in _listed(dim))
+    if ord == 2:
+        return ops.reduce_l2(x, axes=axes, keep_dims=keepdim)
+    if ord == 1:
+        return ops.reduce_l1(x, axes=axes, keep_dims=keepdim)
+    if abs(ord) == math.inf:
+        return (ops.reduce_max if ord > 0 else ops.reduce_min)(ops.abs_(x), axes=axes, keep_dims=keepdim)
+    if ord == 0:
+        return ops.reduce_sum(converted(ops.not_equal(x, 0.0), x.dtype), axes=axes, keep_dims=keepdim)
+    total = ops.reduce_sum(ops.pow_(ops.abs_(x), float(ord)), axes=axes, keep_dims=keepdim)
+    return ops.pow_(total, 1 / ord)
+
+
+def _listed(dim: int | Sequence[int]) -> Sequence[int]:
+    return [dim] if isinstance(dim, int) else dim

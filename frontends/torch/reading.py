@@ -1,0 +1,186 @@
+"""What the rows of the ATen table may ask: the node that they read, and PyTorch's rules of type promotion.
+
+A row is called with the node's arguments, in the schema's order: values for tensors, dims for symbolic integers,
+Python's own for the rest. What the schema does not say is asked for here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NoReturn
+
+import torch
+
+from irc import dims, dtypes, ops
+from irc.dims import Dim, Expr
+from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
+from irc.ir import Function, Value
+from irc.op import literal
+
+DTYPES: dict[torch.dtype, DType] = {
+    getattr(torch, dtype.numpy_name): dtype for dtype in dtypes.ALL if hasattr(torch, dtype.numpy_name)
+}
+TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
+Scalar = bool | int | float | complex | Expr
+
+
+class Unreadable(Exception):
+    """The node cannot be read, and why."""
+
+
+@dataclass
+class Reading:
+    """The node that is being read, and the function that is being made."""
+
+    node: torch.fx.Node
+    function: Function
+    numbers: set[Value]  # values that are symbolic numbers, which promote as Python's own do
+
+
+_current: ContextVar[Reading] = ContextVar("irc_torch_reading")
+
+
+@contextmanager
+def reading(current: Reading) -> Iterator[None]:
+    token = _current.set(current)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def refuse(reason: str) -> NoReturn:
+    """Give the node up; the reason is told with all others."""
+    raise Unreadable(reason)
+
+
+def current_function() -> Function:
+    return _current.get().function
+
+
+def result_dtype(output: int = 0) -> DType:
+    """The element type of the node's result, as PyTorch promised it."""
+    made = _current.get().node.meta["val"]
+    return dtype_of((made[output] if isinstance(made, (tuple, list)) else made).dtype)
+
+
+def dtype_of(dtype: torch.dtype) -> DType:
+    """irc's name of an element type; gives the node up where it has none."""
+    return DTYPES[dtype] if dtype in DTYPES else refuse(f"irc has no {dtype}")
+
+
+def unused(output: int) -> bool:
+    """Whether nothing reads this result of the node."""
+    users = _current.get().node.users
+    return not any(user.args[1] == output for user in users if len(user.args) > 1)
+
+
+# -- type promotion ---------------------------------------------------------------------------------------------------
+
+
+def promoted(*operands: Value | Scalar) -> DType:
+    """The element type in which ATen computes with these operands: tensors before scalars, 0-d ones between.
+
+    Source: torch.result_type.
+    """
+    first, *others = [_sample(operand) for operand in operands]
+    found: torch.dtype = torch.result_type(first, others[0]) if others else torch.result_type(first, first)
+    for other in others[1:]:
+        found = torch.promote_types(found, torch.result_type(first, other))
+    return DTYPES[found]
+
+
+def _sample(operand: Value | Scalar) -> Any:
+    if isinstance(operand, Value):
+        if operand in _current.get().numbers:
+            return 1.0 if operand.dtype.is_float else True if operand.dtype is BOOL else 1
+        return _meta(TORCH_DTYPES[operand.dtype], operand.rank > 0)
+    return 1 if isinstance(operand, Expr) else operand
+
+
+@cache
+def _meta(dtype: torch.dtype, has_axes: bool) -> torch.Tensor:
+    return torch.empty((1,) if has_axes else (), dtype=dtype, device="meta")
+
+
+def floating(operand: Value | Scalar) -> DType:
+    """The type in which a function of real numbers is computed: f32 for integers and bool."""
+    dtype = promoted(operand, operand)
+    return dtype if dtype.is_float or dtype.is_complex else F32
+
+
+def converted(operand: Value | Scalar, dtype: DType) -> Value:
+    """An operand as a value of this element type."""
+    if isinstance(operand, Expr):
+        operand = ops.dim(value=operand)
+    if not isinstance(operand, Value):
+        return literal(_number(operand, dtype), dtype)
+    return operand if operand.dtype is dtype else ops.cast(operand, to=dtype, saturate=False)
+
+
+def _number(scalar: Any, dtype: DType) -> Any:
+    if dtype is BOOL:
+        return bool(scalar)
+    return int(scalar) if dtype.is_integer else scalar
+
+
+def together(definition: Any, *operands: Value | Scalar, dtype: DType | None = None, **attributes: Any) -> Value:
+    """An operation over operands promoted to one type."""
+    dtype = dtype or promoted(*operands)
+    return definition(*(converted(operand, dtype) for operand in operands), **attributes)
+
+
+def scaled(definition: Any, *operands: Value | Scalar, dtype: DType | None = None) -> Value:
+    """A product or quotient: beside a tensor of f16 or bf16 ATen keeps a Python scalar in f32 (of sums it does not;
+    tried on the CPU), so where the narrow type cannot hold it, f32 is computed in and rounded once."""
+    dtype = dtype or promoted(*operands)
+    wide = accumulator_of(dtype)
+    if wide is not dtype and any(isinstance(x, (int, float)) and not _holds(dtype, x) for x in operands):
+        return converted(together(definition, *operands, dtype=wide), dtype)
+    return together(definition, *operands, dtype=dtype)
+
+
+def _holds(dtype: DType, number: float) -> bool:
+    return float(dtype.numpy.type(number)) == float(number) or number != number
+
+
+# -- axes and extents -------------------------------------------------------------------------------------------------
+
+
+def axis_of(dim: int, rank: int) -> int:
+    """A dim of ATen as an axis; those of a scalar count as if it had one."""
+    return dim + max(rank, 1) if dim < 0 else dim
+
+
+def axes_of(dim: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Several, sorted; none given means all."""
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return tuple(range(rank))
+    listed = [dim] if isinstance(dim, int) else dim
+    return tuple(sorted(axis_of(each, rank) for each in listed)) if rank else ()
+
+
+def extents(shape: Sequence[Any]) -> tuple[Dim, ...]:
+    """A list of symbolic integers as dims; an integer that a run computes is bound to a symbol."""
+    return tuple(extent(each) for each in shape)
+
+
+def extent(size: Any) -> Dim:
+    if isinstance(size, Value):
+        from irc.frontends.torch.symbolic import bound
+
+        return bound(size)
+    return size
+
+
+def known(a: Dim, b: Dim) -> bool:
+    """Whether two dims are provably the same."""
+    return dims.equal(a, b) is True
+
+
+def index_type(value: Value) -> Value:
+    return converted(value, I64)

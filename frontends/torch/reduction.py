@@ -1,0 +1,210 @@
+"""Rows of reductions, scans and sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irc import dims, ops
+from irc.dtypes import BOOL, I64, U8, accumulator_of
+from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.reading import (
+    axes_of,
+    axis_of,
+    converted,
+    extent,
+    index_type,
+    result_dtype,
+    unused,
+)
+from irc.frontends.torch.table import reads
+from irc.ir import Value
+from irc.op import literal
+
+
+@reads("sum.dim_IntList", "sum")
+def total(self, dim=None, keepdim=False, *, dtype=None):
+    return ops.reduce_sum(converted(self, result_dtype()), axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+@reads("mean.dim", "mean")
+def mean(self, dim=None, keepdim=False, *, dtype=None):
+    return ops.reduce_mean(converted(self, result_dtype()), axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+@reads("prod", "prod.dim_int")
+def product(self, dim=None, keepdim=False, *, dtype=None):
+    return ops.reduce_prod(converted(self, result_dtype()), axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+def ordered(definition: Any, x: Value, **attributes: Any) -> Value:
+    """An extreme value; of bool by way of integers."""
+    if x.dtype is BOOL:
+        return truth(definition(converted(x, U8), **attributes))
+    return definition(x, **attributes)
+
+
+@reads("amax")
+def amax(self, dim=(), keepdim=False):
+    return ordered(ops.reduce_max, self, axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+@reads("amin")
+def amin(self, dim=(), keepdim=False):
+    return ordered(ops.reduce_min, self, axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+@reads("max")
+def max_of_all(self):
+    return ordered(ops.reduce_max, self, axes=axes_of(None, self.rank))
+
+
+@reads("min")
+def min_of_all(self):
+    return ordered(ops.reduce_min, self, axes=axes_of(None, self.rank))
+
+
+@reads("max.dim")
+def max_along(self, dim, keepdim=False):
+    return extreme_along(ops.reduce_max, ops.argmax, self, dim, keepdim)
+
+
+@reads("min.dim")
+def min_along(self, dim, keepdim=False):
+    return extreme_along(ops.reduce_min, ops.argmin, self, dim, keepdim)
+
+
+def extreme_along(reduce: Any, find: Any, x: Value, dim: int, keepdim: bool) -> tuple[Value, Value | None]:
+    if not x.rank:
+        return x, literal(0, I64)
+    axis = axis_of(dim, x.rank)
+    best = ordered(reduce, x, axes=(axis,), keep_dims=keepdim)
+    return best, None if unused(1) else found_at(find, x, axis, keepdim)
+
+
+def found_at(find: Any, x: Value, axis: int, keepdim: bool) -> Value:
+    return find(converted(x, U8) if x.dtype is BOOL else x, axis=axis, keep_dims=keepdim)
+
+
+@reads("argmax")
+def argmax(self, dim=None, keepdim=False):
+    return position(ops.argmax, self, dim, keepdim)
+
+
+@reads("argmin")
+def argmin(self, dim=None, keepdim=False):
+    return position(ops.argmin, self, dim, keepdim)
+
+
+def position(find: Any, x: Value, dim: int | None, keepdim: bool) -> Value:
+    if not x.rank:
+        return literal(0, I64)
+    if dim is not None:
+        return found_at(find, x, axis_of(dim, x.rank), keepdim)
+    flat = found_at(find, ops.reshape(x, shape=(dims.product(x.shape),)), 0, False)
+    return ops.reshape(flat, shape=(1,) * x.rank) if keepdim else flat
+
+
+@reads("any", "any.dim", "any.dims")
+def any_of(self, dim=None, keepdim=False):
+    return as_result(ops.reduce_max(counted(self), axes=axes_of(dim, self.rank), keep_dims=keepdim))
+
+
+@reads("all", "all.dim", "all.dims")
+def all_of(self, dim=None, keepdim=False):
+    return as_result(ops.reduce_min(counted(self), axes=axes_of(dim, self.rank), keep_dims=keepdim))
+
+
+def counted(x: Value) -> Value:
+    """1 where an element is not zero."""
+    return converted(truth(x), U8)
+
+
+def as_result(x: Value) -> Value:
+    """bool, or u8 where ATen gives that; an empty axis has the identity, which is 0 or 255."""
+    return converted(truth(x), result_dtype())
+
+
+@reads("var.correction")
+def variance(self, dim=None, *, correction=1, keepdim=False):
+    return variance_and_mean(self, dim, correction, keepdim)[0]
+
+
+@reads("var_mean.correction")
+def variance_mean(self, dim=None, *, correction=1, keepdim=False):
+    return variance_and_mean(self, dim, correction, keepdim)
+
+
+@reads("std.correction")
+def deviation(self, dim=None, *, correction=1, keepdim=False):
+    wide, _ = variance_and_mean(converted(self, accumulator_of(self.dtype)), dim, correction, keepdim)
+    return converted(ops.sqrt(wide), self.dtype)
+
+
+def variance_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tuple[Value, Value]:
+    """The sum of squared distances from the mean, by the count less the correction (at least 0)."""
+    axes = axes_of(dim, x.rank)
+    wide = converted(x, accumulator_of(x.dtype))
+    mean = ops.reduce_mean(wide, axes=axes, keep_dims=True)
+    total = ops.reduce_sum(ops.square(ops.sub(wide, mean)), axes=axes, keep_dims=keepdim)
+    count = dims.product(x.shape[axis] for axis in axes)
+    correction = 1 if correction is None else correction
+    if isinstance(count, int):
+        degrees: Any = literal(max(0.0, count - correction), wide.dtype)
+    else:
+        degrees = ops.maximum(ops.sub(converted(count, wide.dtype), float(correction)), 0.0)
+    kept = mean if keepdim else ops.reduce_sum(mean, axes=axes, keep_dims=False)
+    return converted(ops.div(total, degrees), x.dtype), converted(kept, x.dtype)
+
+
+@reads("logsumexp")
+def log_sum_exp(self, dim, keepdim=False):
+    return ops.log_sum_exp(converted(self, result_dtype()), axes=axes_of(dim, self.rank), keep_dims=keepdim)
+
+
+@reads("cumsum")
+def cumsum(self, dim, *, dtype=None):
+    return scanned(self, dim, "sum")
+
+
+@reads("cumprod")
+def cumprod(self, dim, *, dtype=None):
+    return scanned(self, dim, "prod")
+
+
+def scanned(x: Value, dim: int, kind: str) -> Value:
+    value = converted(x, result_dtype())
+    return ops.scan(value, kind=kind, axis=axis_of(dim, x.rank)) if x.rank else value
+
+
+@reads("sort")
+def sort(self, dim=-1, descending=False):
+    return sorted_along(self, dim, descending)
+
+
+@reads("sort.stable")
+def stable_sort(self, *, stable=None, dim=-1, descending=False):
+    return sorted_along(self, dim, descending)
+
+
+@reads("argsort")
+def argsort(self, dim=-1, descending=False):
+    return sorted_along(self, dim, descending)[1]
+
+
+@reads("argsort.stable")
+def stable_argsort(self, *, stable, dim=-1, descending=False):
+    return sorted_along(self, dim, descending)[1]
+
+
+def sorted_along(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
+    if not x.rank:
+        return x, literal(0, I64)
+    values, places = ops.sort(x, axis=axis_of(dim, x.rank), descending=descending)
+    return values, index_type(places)
+
+
+@reads("topk")
+def topk(self, k, dim=-1, largest=True, sorted=True):
+    if not self.rank:
+        return self, literal(0, I64)
+    return ops.top_k(self, k=extent(k), axis=axis_of(dim, self.rank), largest=largest)

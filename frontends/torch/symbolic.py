@@ -1,0 +1,154 @@
+"""Rows of symbolic integers and floats: sizes as data, `item()`, and the assertions that exporting leaves.
+
+A symbolic integer is a dim; what a run computes (`item()`) is bound to a symbol with a range, which is checked then.
+A symbolic float is a scalar value.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from irc import dims, ops
+from irc.dims import Dim, Expr
+from irc.dtypes import BOOL, F64, I64
+from irc.frontends.torch import pointwise
+from irc.frontends.torch.reading import axis_of, converted, current_function, refuse
+from irc.frontends.torch.table import reads
+from irc.ir import Value
+from irc.op import Builder
+
+WIDEST = (0, dims.IMPORTED_HIGH)
+
+
+def bound(scalar: Value, low: int = WIDEST[0], high: int = WIDEST[1]) -> Dim:
+    """A symbol for the integer that a scalar holds when it runs; outside the range is `run.dim_range`."""
+    symbol = current_function().fresh_symbol("u", low, high)
+    Builder.active().create(ops.bind, [converted(scalar, I64)], {"symbol": symbol}, symbols=[symbol])
+    return symbol.expr
+
+
+@reads("sym_size.int")
+def size(self, dim):
+    return self.shape[axis_of(dim, self.rank)]
+
+
+@reads("sym_numel")
+def elements(self):
+    return self.type.elements
+
+
+@reads("_assert_scalar")
+def assert_scalar(self, assert_msg):
+    if isinstance(self, Value):
+        ops.assert_(self, message=assert_msg)
+    elif self is False:
+        refuse(f"it never holds: {assert_msg}")
+
+
+@reads("_assert_async.msg")
+def assert_async(self, assert_msg):
+    ops.assert_(pointwise.truth(self), message=assert_msg)
+
+
+@reads("_assert_tensor_metadata", "sym_constrain_range_for_size", "sym_constrain_range")
+def promised_by_types(*arguments, **options):
+    """Element types and ranges stand in irc's types."""
+
+
+# -- Python's operators on symbolic numbers ---------------------------------------------------------------------------
+
+
+def comparison(of_dims: Callable[[Dim, Dim], bool | None], of_values: Any) -> Callable[[Any, Any], Any]:
+    """True or False where it is known, else a scalar that says it when it runs."""
+
+    def row(a: Any, b: Any) -> Any:
+        if all(isinstance(x, (int, Expr)) for x in (a, b)):
+            found = of_dims(a, b)
+            if found is not None:
+                return found
+        dtype = I64 if all(isinstance(x, (int, Expr)) for x in (a, b)) else F64
+        return of_values(converted(a, dtype), converted(b, dtype))
+
+    return row
+
+
+def arithmetic(of_dims: Callable[..., Any], of_values: Any) -> Callable[..., Any]:
+    def row(*operands: Any) -> Any:
+        if any(isinstance(x, (Value, float)) for x in operands) and any(isinstance(x, (Value, Expr)) for x in operands):
+            result = converted(operands[0], F64)
+            for other in operands[1:]:
+                result = of_values(result, converted(other, F64))
+            return result
+        return of_dims(*operands)
+
+    return row
+
+
+def negated(of_dims: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], bool | None]:
+    def row(a: Dim, b: Dim) -> bool | None:
+        found = of_dims(a, b)
+        return None if found is None else not found
+
+    return row
+
+
+def swapped(of_dims: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], bool | None]:
+    return lambda a, b: of_dims(b, a)
+
+
+def true_divide(a: Any, b: Any) -> Any:
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return a / b
+    return ops.div(converted(a, F64), converted(b, F64))
+
+
+def power(a: Any, b: Any) -> Any:
+    if isinstance(b, int) and b >= 0 and not isinstance(a, Value):
+        return dims.product([a] * b)
+    return ops.pow_(converted(a, F64), converted(b, F64))
+
+
+def to_float(a: Any) -> Any:
+    return float(a) if isinstance(a, (int, float)) else converted(a, F64)
+
+
+def logic(of_bools: Callable[[bool, bool], bool], of_values: Any) -> Callable[[Any, Any], Any]:
+    def row(a: Any, b: Any) -> Any:
+        if isinstance(a, bool) and isinstance(b, bool):
+            return of_bools(a, b)
+        return of_values(converted(a, BOOL), converted(b, BOOL))
+
+    return row
+
+
+def inverted(a: Any) -> Any:
+    return not a if isinstance(a, bool) else ops.bitwise_not(a)
+
+
+PYTHON: dict[Any, Callable[..., Any]] = {
+    operator.add: arithmetic(operator.add, ops.add),
+    operator.sub: arithmetic(operator.sub, ops.sub),
+    operator.mul: arithmetic(operator.mul, ops.mul),
+    operator.floordiv: arithmetic(dims.floor_divide, lambda a, b: ops.floor(ops.div(a, b))),
+    operator.mod: arithmetic(dims.modulo, ops.mod),
+    operator.truediv: true_divide,
+    operator.neg: arithmetic(operator.neg, None),
+    operator.pow: power,
+    operator.eq: comparison(dims.equal, ops.equal),
+    operator.ne: comparison(negated(dims.equal), ops.not_equal),
+    operator.lt: comparison(dims.less, ops.less),
+    operator.le: comparison(dims.less_equal, ops.less_equal),
+    operator.gt: comparison(swapped(dims.less), ops.greater),
+    operator.ge: comparison(swapped(dims.less_equal), ops.greater_equal),
+    operator.and_: logic(operator.and_, ops.bitwise_and),
+    operator.or_: logic(operator.or_, ops.bitwise_or),
+    torch.sym_max: arithmetic(dims.maximum, ops.maximum),
+    torch.sym_min: arithmetic(dims.minimum, ops.minimum),
+    torch.sym_sum: lambda terms: dims.total(terms),
+    torch.sym_float: to_float,
+    torch.sym_not: inverted,
+}

@@ -1,0 +1,270 @@
+"""Programs of PyTorch become modules: signatures, names, places, constants, symbolic sizes, and what cannot be read."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import irc
+from irc import interpreter
+from irc.diagnostics import IrcError
+from irc.driver.text_files import load_text, save_text
+from irc.frontends.torch.importer import TABLE, constant
+from irc.ir import Module
+from tests.command_line import irc_process
+from tests.models import relative_error
+
+
+def check(module: Module, inputs: dict[str, torch.Tensor], wanted: Any, backends: tuple[str | None, ...] = (None,),
+          tolerance: float = 1e-5) -> None:
+    """The module gives what PyTorch gave, in the order of its outputs."""
+    expected = [leaf for leaf in torch.utils._pytree.tree_leaves(wanted) if isinstance(leaf, torch.Tensor)]
+    for backend in backends:
+        outputs = irc.run(module, {name: x.numpy() for name, x in inputs.items()}, backend=backend).outputs
+        assert len(outputs) == len(expected)
+        for found, truth in zip(outputs.values(), expected, strict=True):
+            assert str(found.dtype) == str(truth.dtype).removeprefix("torch.")
+            assert relative_error(found, truth.detach().numpy()) <= tolerance
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(12)
+        self.up = nn.Linear(12, 20)
+        self.down = nn.Linear(20, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+def test_a_block_on_every_road(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    block = Block().eval()
+    x = torch.randn(3, 5, 12)
+    module = irc.from_torch(block, (torch.randn(2, 7, 12),), {"x": {0: Dim("B"), 1: Dim("S", min=2, max=64)}})
+    function = module.main
+    assert [(s.name, s.low, s.high) for s in function.symbols.values()] == [("B", 1, 10**9), ("S", 2, 64)]
+    assert str(function.find("x").type) == "f32[B, S, 12]"
+    assert {op.name for op in function.block} == {
+        "const", "layer_norm", "transpose", "matmul", "add", "gelu", "return"}
+    save_text(module, tmp_path / "block.irc")
+    assert load_text(tmp_path / "block.irc") == module
+    check(module, {"x": x}, block(x), (None, "onnx", "triton"))
+
+
+def test_names_and_places() -> None:
+    module = irc.from_torch(Block(), (torch.randn(2, 12),))
+    values = {value.name: value for op in module.main.block for value in op.results}
+    assert values["norm"].operation.name == "layer_norm"  # the last value of a module without modules inside
+    assert values["up.weight"].operation.attributes["value"].name == "up.weight"
+    lines = Path(__file__).read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "return x +" in text)
+    where = values["norm"].operation.location
+    assert (where.file, where.line, where.name) == ("tests/test_torch_frontend.py", line, "norm")
+    assert "/" not in str(module).replace("tests/test_torch_frontend.py", "").replace("torch/nn", "")
+
+
+def test_constants_share_memory_and_are_held_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(10, 4)
+            self.head = nn.Linear(4, 10, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.embed(ids))
+
+    model = Tied()
+    ids = torch.randint(0, 10, (2, 3))
+    module = irc.from_torch(model, (ids,))
+    (stored,) = [op.attributes["value"] for op in module.walk() if op.name == "const"]
+    check(module, {"ids": ids}, model(ids))
+    with torch.no_grad():
+        model.embed.weight.fill_(2.0)
+    assert (stored.array() == 2.0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.bool,
+                                   torch.int8, torch.uint16, torch.complex64])  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (0,), (3, 2)])
+def test_constants_of_every_type(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    data = (torch.rand(shape) * 4).to(dtype)
+    stored = constant(data, "w")
+    assert stored.shape == shape
+    wide = data.to(torch.complex64 if dtype.is_complex else torch.float32).numpy()
+    assert (stored.array().astype(wide.dtype) == wide).all()
+
+
+def test_trees_of_inputs_and_outputs() -> None:
+    def function(x: torch.Tensor, *, state: dict[str, torch.Tensor]) -> dict[str, Any]:
+        return {"sum": x + state["a"], "parts": [state["b"] * 2, (x,)]}
+
+    inputs = {"x": torch.randn(2, 3), "state": {"a": torch.randn(3), "b": torch.randn(4)}}
+    module = irc.from_torch(function, inputs)
+    assert [argument.name for argument in module.main.arguments] == ["x", "state_a", "state_b"]
+    given = {"x": inputs["x"], "state_a": inputs["state"]["a"], "state_b": inputs["state"]["b"]}
+    check(module, given, function(**inputs))
+
+
+def test_what_a_program_writes_is_an_input_and_a_further_result() -> None:
+    torch.manual_seed(1)
+    model = nn.BatchNorm1d(4).train()
+    x = torch.randn(6, 4)
+    module = irc.from_torch(model, (x,))
+    names = [argument.name for argument in module.main.arguments]
+    assert names == ["running_mean", "running_var", "num_batches_tracked", "input"]
+    assert module.main.output_names[1:] == ("running_mean", "running_var", "num_batches_tracked")
+    given = {"running_mean": torch.zeros(4), "running_var": torch.ones(4),
+             "num_batches_tracked": torch.tensor(0), "input": x}
+    wanted = model(x)
+    check(module, given, [wanted, model.running_mean, model.running_var, model.num_batches_tracked])
+
+
+def test_sizes_as_data() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = x.shape[0]
+        return x.reshape(rows // 2, 2, -1) + rows, torch.arange(rows) * 2, x[: rows // 2, 1:-1], x.mean() * (rows / 2)
+
+    half = Dim("half", min=2, max=32)
+    module = irc.from_torch(function, (torch.randn(8, 5),), {"x": {0: 2 * half}})
+    x = torch.randn(12, 5)
+    check(module, {"x": x}, function(x), (None, "onnx"))
+
+
+def test_numbers_that_a_run_computes() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        count = (x > 0).sum().item()
+        torch._check(count <= 20)
+        return torch.zeros(count, 3) + x.amax().item(), x
+
+    module = irc.from_torch(function, (torch.randn(4, 5),))
+    (symbol,) = module.main.born.values()
+    assert (symbol.low, symbol.high) == (0, 20)
+    x = torch.randn(4, 5)
+    check(module, {"x": x}, function(x), (None, "onnx"))
+
+
+def test_graph_modules_and_exported_programs() -> None:
+    block = Block().eval()
+    x = torch.randn(2, 12)
+    traced = torch.fx.symbolic_trace(block)
+    check(irc.from_torch(traced, (x,)), {"x": x}, block(x))
+    program = torch.export.export(block, (x,))
+    module = irc.from_torch(program)
+    assert module.main.find("up.weight")
+    check(module, {"x": x}, block(x))
+
+
+def test_scalars_are_as_exact_as_in_pytorch() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return (x * 0.1 + 1.1) / 0.3
+
+    x = torch.linspace(-4, 4, 64).to(torch.float16)
+    module = irc.from_torch(function, (x,))
+    found = next(iter(interpreter.run(module, {"x": x.numpy()}).values()))
+    assert (found == function(x).numpy()).mean() == 1.0
+
+
+def test_all_that_cannot_be_read_is_listed_at_once() -> None:
+    class Special(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = torch.special.bessel_j0(x) + torch.special.bessel_j0(torch.cos(x))
+            return torch.linalg.inv(y), torch.nonzero(x)
+
+    with pytest.raises(IrcError) as caught:
+        irc.from_torch(Special(), (torch.randn(3, 3),))
+    (finding,) = caught.value.diagnostics
+    assert finding.code == "torch.unsupported"
+    said = "\n".join(finding.notes)
+    assert "2 of special_bessel_j0.default (irc has no row for it): tests/test_torch_frontend.py:" in said
+    assert "1 of linalg_inv_ex.default" in said and "1 of nonzero.default (as many elements" in said
+
+
+def test_pytorch_says_why_it_cannot_export() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+    with pytest.raises(IrcError) as caught:
+        irc.from_torch(function, (torch.randn(3),))
+    assert caught.value.diagnostics[0].code == "torch.export" and caught.value.diagnostics[0].notes
+    with pytest.raises(IrcError, match=r"an int is no program|a int is no program"):
+        irc.from_torch(3, ())
+
+
+def test_torch_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else found(name, *a))
+    with pytest.raises(IrcError) as caught:
+        irc.from_torch(Block(), (torch.randn(2, 12),))
+    assert caught.value.diagnostics[0].code == "install.missing_extra"
+    assert "irc-compiler[torch]" in (caught.value.diagnostics[0].help or "")
+
+
+MODEL = '''
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.softmax(self.fc(x), -1)
+
+def net():
+    return Net(), (torch.ones(2, 4),), {"x": {0: torch.export.Dim("N")}}
+
+bare = Net()
+program = torch.export.export(Net(), (torch.ones(2, 4),))
+number = 3
+'''
+
+
+def test_a_model_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "gpt.py").write_text(MODEL)
+    done = irc_process("print", "gpt.py:net", folder=tmp_path)
+    assert done.code == 0 and "func @main<N>(%x: f32[N, 4])" in done.out and '"gpt.py":10' in done.out
+    assert "module @net" in done.out and done.err == ""
+    assert irc_process("print", "gpt.py:program", folder=tmp_path).code == 0
+    done = irc_process("print", "gpt.py:bare", folder=tmp_path)
+    assert done.code == 3 and "error[torch.export]" in done.err and "Traceback" not in done.err
+    done = irc_process("print", "gpt.py:number", folder=tmp_path)
+    assert done.code == 3 and "error[file.format]" in done.err
+    done = irc_process("run", "gpt.py:net", "--dim", "N=3", "--backend", "onnx", folder=tmp_path)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("name", sorted(TABLE.rows))
+def test_rows_take_what_their_schemas_give(name: str) -> None:
+    """Each overload exists in some version, and its row has a parameter for every argument of the schema."""
+    packet, _, overload = name.partition(".")
+    if not hasattr(torch.ops.aten, packet) or overload not in getattr(torch.ops.aten, packet).overloads():
+        pytest.fail(f"ATen has no {name}")
+    schema = getattr(getattr(torch.ops.aten, packet), overload)._schema
+    parameters = inspect.signature(TABLE.rows[name].function).parameters.values()
+    takes_any = {each.kind for each in parameters}
+    positional = [each for each in schema.arguments if not each.kwarg_only]
+    room = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    keywords = {each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY}
+    assert inspect.Parameter.VAR_POSITIONAL in takes_any or room >= len(positional)
+    for each in schema.arguments:
+        if each.kwarg_only:
+            assert each.name in keywords or inspect.Parameter.VAR_KEYWORD in takes_any, each.name
+
+
+def test_a_tensor_of_numpy_is_not_changed() -> None:
+    """Arrays that constants share stay writable for their owner."""
+    data = torch.zeros(3)
+    constant(data, "w").array()
+    data.numpy()[0] = 1.0
+    assert np.isclose(data[0].item(), 1.0)
