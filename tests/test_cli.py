@@ -434,7 +434,7 @@ def test_explain_a_pair(folder: Path) -> None:
 def test_kernels_as_json(folder: Path) -> None:
     found = report(irc_process("kernels", "model.onnx", "--dim", "B=16", "--json", folder=folder))
     assert set(found) == {"schema", "launches", "extern_calls", "distinct_bytes", "loaded_bytes", "flops",
-                          "share_in_kernels", "kernels", "externs", "sizes"}  # fmt: skip
+                          "share_in_kernels", "share_without_products", "kernels", "externs", "sizes"}  # fmt: skip
     assert found["sizes"] == {"B": 16}
     assert found["schema"] == "irc.kernels/1" and found["launches"] == len(found["kernels"]) == 1
     (kernel,) = found["kernels"]
@@ -444,7 +444,7 @@ def test_kernels_as_json(folder: Path) -> None:
     (call,) = found["externs"]
     assert call["op"] == "matmul" and call["distinct_bytes"] == 4 * (16 * 64 + 64 * 32 + 16 * 32)
     assert found["distinct_bytes"] == kernel["distinct_bytes"] + call["distinct_bytes"]
-    assert found["share_in_kernels"] == pytest.approx(4 / 5)
+    assert found["share_in_kernels"] == pytest.approx(4 / 5) and found["share_without_products"] == 1
 
 
 def test_kernels_as_a_table(folder: Path) -> None:

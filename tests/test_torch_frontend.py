@@ -268,3 +268,14 @@ def test_a_tensor_of_numpy_is_not_changed() -> None:
     constant(data, "w").array()
     data.numpy()[0] = 1.0
     assert np.isclose(data[0].item(), 1.0)
+
+
+def test_a_pooled_value_that_is_joined_with_itself() -> None:
+    """Axis 1 of a `cat` is no reading of the pooling's second result."""
+
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        pooled = nn.functional.max_pool2d(x, 3, 1, 1)
+        return torch.cat([x, pooled], 1) + pooled.sum(1, keepdim=True)
+
+    x = torch.randn(2, 3, 5, 7)
+    check(irc.from_torch(joined, (x,)), {"x": x}, joined(x))

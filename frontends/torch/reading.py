@@ -6,6 +6,7 @@ Python's own for the rest. What the schema does not say is asked for here.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -76,7 +77,7 @@ def dtype_of(dtype: torch.dtype) -> DType:
 def unused(output: int) -> bool:
     """Whether nothing reads this result of the node."""
     users = _current.get().node.users
-    return not any(user.args[1] == output for user in users if len(user.args) > 1)
+    return not any(user.target is operator.getitem and user.args[1] == output for user in users)
 
 
 # -- type promotion ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from irc.pass_manager import PassContext, PassManager
 from irc.plan import FREE_VIEWS, representative_sizes
 
 PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume"})
+# Operations that multiply and add up and do nothing else; of externs, the operator's name.
+PRODUCTS = frozenset({"dot", "matmul", "gemm", "conv", "conv_transpose", "Einsum"})
 
 
 def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
@@ -180,7 +182,11 @@ class HostCall:
 
 @dataclass(frozen=True)
 class KernelsReport:
-    """The launches of a program at given sizes. `share_in_kernels` counts operations other than views."""
+    """The launches of a program at given sizes.
+
+    `share_in_kernels` counts operations other than views, `share_without_products` neither views nor products nor
+    convolutions.
+    """
 
     launches: int
     extern_calls: int
@@ -188,6 +194,7 @@ class KernelsReport:
     loaded_bytes: int
     flops: int
     share_in_kernels: float
+    share_without_products: float
     kernels: tuple[KernelReport, ...]
     externs: tuple[HostCall, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, for which the figures hold
@@ -235,15 +242,16 @@ def kernels(
         )
         for operation in host_operations(module)
     )
-    inside = sum(1 for operation in module.walk() if operation.parent is not None and counts(operation))
-    outside = sum(1 for operation in module.main.block if operation.name != "kernel" and counts(operation))
+    inside = [operation for operation in module.walk() if operation.parent is not None and counts(operation)]
+    outside = [operation for operation in module.main.block if operation.name != "kernel" and counts(operation)]
     return KernelsReport(
         launches=len(reports),
         extern_calls=len(calls),
         distinct_bytes=sum(report.distinct_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
         loaded_bytes=sum(report.loaded_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
         flops=sum(report.flops for report in reports),
-        share_in_kernels=inside / (inside + outside) if inside + outside else 1.0,
+        share_in_kernels=share(len(inside), len(outside)),
+        share_without_products=share(*(sum(not is_product(each) for each in part) for part in (inside, outside))),
         kernels=tuple(reports),
         externs=calls,
         sizes={symbol.name: size for symbol, size in sizes.items()},
@@ -292,6 +300,17 @@ def kernel_of(operation: Operation) -> Kernel:
 def counts(operation: Operation) -> bool:
     """Whether an operation is one of those whose share in kernels is reported: no view, no plumbing."""
     return operation.name not in FREE_VIEWS and operation.name not in PLUMBING
+
+
+def is_product(operation: Operation) -> bool:
+    """Whether an operation is a product or a convolution. Attention is more than that, so it is none."""
+    name = operation.attributes["op_type"] if operation.name == "extern" else operation.name
+    return name in PRODUCTS
+
+
+def share(inside: int, outside: int) -> float:
+    """The part of all that is inside; of nothing, all is."""
+    return inside / (inside + outside) if inside + outside else 1.0
 
 
 def describe(operation: Operation) -> str:

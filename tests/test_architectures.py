@@ -1,0 +1,112 @@
+"""Common architectures, exported by PyTorch and read on both roads, compute what eager PyTorch computes.
+
+Those that are not marked slow are a choice across the families; `-m slow` runs every road, size and backend.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("onnxscript")
+pytest.importorskip("triton")
+
+import torch
+
+import irc
+from irc.diagnostics import IrcError
+from irc.frontends.onnx import from_model
+from irc.ir import Module
+from tests.architectures import ARCHITECTURES, Example, build
+from tests.models import relative_error
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ROADS, BACKENDS, TARGETS = ("torch", "onnx"), ("onnx", "triton"), ("sm_80", "sm_90", "sm_100", "gfx942")
+QUICK = {
+    ("resnet", "torch", "dynamic"), ("swin", "torch", "static"), ("bert", "onnx", "dynamic"),
+    ("llama_cached", "torch", "dynamic"), ("t5", "onnx", "static"), ("yolo", "torch", "dynamic"),
+    ("unet", "onnx", "static"), ("tagger", "torch", "static"),
+}  # fmt: skip
+# What torch.export itself refuses, and its words.
+UNEXPORTED = {("tagger", "torch", "dynamic"): "You marked length as dynamic but your code specialized it"}
+CASES = [
+    pytest.param(name, road, sizes, marks=[] if (name, road, sizes) in QUICK else [pytest.mark.slow])
+    for name in ARCHITECTURES
+    for road in ROADS
+    for sizes in ("static", "dynamic")
+    if (name, road, sizes) not in UNEXPORTED
+]
+
+
+@cache
+def example(name: str) -> Example:
+    return build(name)
+
+
+@lru_cache(maxsize=4)
+def read(name: str, road: str, sizes: str) -> Module:
+    """An architecture as a module: through torch.export, or exported to ONNX first."""
+    found = example(name)
+    dynamic = found.dynamic if sizes == "dynamic" else None
+    arguments = tuple(found.inputs.values())
+    if road == "torch":
+        return irc.from_torch(found.module, arguments, dynamic_shapes=dynamic, name=name)
+    with torch.no_grad():
+        program = torch.onnx.export(found.module, arguments, dynamo=True, verbose=False, dynamic_shapes=dynamic)
+    assert program is not None
+    return from_model(program.model_proto, Path())
+
+
+def widest(name: str) -> Module:
+    """Of the modules of an architecture through torch.export, the one of the most sizes."""
+    return read(name, "torch", "static" if (name, "torch", "dynamic") in UNEXPORTED else "dynamic")
+
+
+@pytest.mark.parametrize("name, road, sizes", UNEXPORTED)
+def test_what_torch_cannot_export(name: str, road: str, sizes: str) -> None:
+    with pytest.raises(IrcError, match=r"torch\.export") as caught:
+        read(name, road, sizes)
+    assert UNEXPORTED[name, road, sizes] in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name, road, sizes", CASES)
+def test_as_eager(name: str, road: str, sizes: str, backend: str) -> None:
+    found = example(name)
+    inputs = found.others if sizes == "dynamic" else found.inputs
+    with torch.no_grad():
+        wanted = torch.utils._pytree.tree_leaves(found.module(*inputs.values()))
+    module = read(name, road, sizes)
+    outputs = irc.run(module, {key: value.numpy() for key, value in inputs.items()}, backend=backend).outputs
+    for output, truth in zip(outputs.values(), wanted, strict=True):
+        assert relative_error(output, truth.numpy()) <= 1e-5
+
+
+NO_WINDOWS = pytest.mark.xfail(strict=True, reason="two of 16 operations are poolings, which have no kernel: 87.5%")
+
+
+QUICK_NAMES = {name for name, _, _ in QUICK}
+SHARES = [
+    pytest.param(name, marks=NO_WINDOWS if name == "unet" else [] if name in QUICK_NAMES else pytest.mark.slow)
+    for name in ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_share_in_kernels(name: str) -> None:
+    """What is neither view nor product nor convolution runs in kernels, but for one operation in twenty."""
+    assert irc.kernels(widest(name)).share_without_products >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_kernels_compile_without_spills(name: str) -> None:
+    for kernel in irc.kernels(widest(name), targets=TARGETS).kernels:
+        assert set(kernel.targets) == set(TARGETS)
+        for target, facts in kernel.targets.items():
+            assert not facts.get("error"), (kernel.name, target, facts)
+            assert facts["fits"] and not facts["spilled_bytes"], (kernel.name, target, facts)
