@@ -86,13 +86,9 @@ def test_as_eager(name: str, road: str, sizes: str, backend: str) -> None:
         assert relative_error(output, truth.numpy()) <= 1e-5
 
 
-NO_WINDOWS = pytest.mark.xfail(strict=True, reason="two of 16 operations are poolings, which have no kernel: 87.5%")
-
-
 QUICK_NAMES = {name for name, _, _ in QUICK}
 SHARES = [
-    pytest.param(name, marks=NO_WINDOWS if name == "unet" else [] if name in QUICK_NAMES else pytest.mark.slow)
-    for name in ARCHITECTURES
+    pytest.param(name, marks=[] if name in QUICK_NAMES else pytest.mark.slow) for name in ARCHITECTURES
 ]
 
 

@@ -1,4 +1,4 @@
-"""The pass manager and the plain passes: canonicalize, fold, cse, dce, legalize."""
+"""The pass manager and the plain passes: canonicalize, fold, cse, dce, legalize, windows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import dataclasses
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import irc
+from irc import dtypes
 from irc.diagnostics import InternalError, IrcError
 from irc.driver.models import Settings
 from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
@@ -29,6 +32,7 @@ from irc.ops import (
     silu,
     sub,
     transpose,
+    window_reduce,
 )
 from irc.pass_manager import NUMERICS, Pass, PassContext, PassManager, allows
 from irc.passes import canonicalize
@@ -273,6 +277,41 @@ def test_legalize_expands_what_the_target_refuses_recursively():
 
 def test_legalize_can_be_told_which():
     assert run("legalize{ops=gelu}", trace(lambda x: silu(gelu(x)), "f32[4]"))[-2:] == ["silu", "return"]
+
+
+# -- windows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64", "i32", "u8"])
+@pytest.mark.parametrize("kind", ["max", "sum"])
+@pytest.mark.parametrize(
+    "window, strides, dilations, low, high",
+    [
+        ((1, 2, 3), (1, 1, 1), (1, 1, 1), (0, 0, 0), (0, 0, 0)),
+        ((1, 3, 2), (1, 2, 3), (1, 1, 2), (0, 1, 0), (0, 1, 2)),
+        ((2, 1, 5), (1, 1, 1), (1, 1, 1), (1, 0, 4), (0, 0, 4)),
+    ],
+)
+def test_windows_are_slices_that_compute_the_same(dtype, kind, window, strides, dilations, low, high):
+    sides = {"window": window, "strides": strides, "dilations": dilations, "low": low, "high": high}
+    module = trace(lambda x: window_reduce(x, kind=kind, **sides), f"{dtype}[2, ?S in (4, 64), 7]")
+    x = np.random.default_rng(0).uniform(0, 9, (2, 5, 7)).astype(dtypes.by_name(dtype).numpy)
+    if kind == "max" and x.dtype.kind not in "iu":
+        x[0, 1, 2:5] = np.nan, np.inf, -np.inf
+    (wanted,) = irc.run(module, {"x": x}).outputs.values()
+    assert "window_reduce" not in run("windows", module)
+    (result,) = irc.run(module, {"x": x}).outputs.values()
+    np.testing.assert_allclose(result.astype("f8"), wanted.astype("f8"), rtol=1e-6 if kind == "sum" else 0)
+
+
+def test_windows_that_are_large_or_may_have_no_place_stay():
+    def pooled(side: int):
+        sides = {"window": (side, side), "strides": (1, 1), "dilations": (1, 1), "low": (0, 0), "high": (0, 0)}
+        return lambda x: window_reduce(x, kind="max", **sides)
+
+    assert "window_reduce" in run("windows", trace(pooled(6), "f32[9, 9]"))
+    assert "window_reduce" not in run("windows{limit=36}", trace(pooled(6), "f32[9, 9]"))
+    assert "window_reduce" in run("windows", trace(pooled(2), "f32[?S in (1, 9), 9]"))
 
 
 # -- canonicalize ----------------------------------------------------------------------------------------------

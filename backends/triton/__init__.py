@@ -22,7 +22,7 @@ from irc.ir import Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 
-PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,canonicalize,fold,cse,dce,fuse,dce"
+PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,windows,canonicalize,fold,cse,dce,fuse,dce"
 CONTROL = frozenset(
     {"const", "if", "loop", "call", "kernel", "bind", "refine", "assert", "assume", "trap", "return", "yield"}
 )

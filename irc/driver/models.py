@@ -25,7 +25,7 @@ Sizes = Mapping[str, int]
 BACKENDS = ("onnx", "triton")
 CLEAN = "canonicalize,fold,cse,raise,canonicalize,cse,dce"
 # Pipelines with a name: `default` goes on to where a backend takes over, with kernels.
-ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,canonicalize,fold,cse,dce,fuse,dce"}
+ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,windows,canonicalize,fold,cse,dce,fuse,dce"}
 
 
 @dataclass(frozen=True)
