@@ -623,6 +623,16 @@ def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
     return cast(Dim, _replace(d, mapping, _CONSTRUCTORS)) if any(atom in mapping for atom in _atoms(d)) else d
 
 
+def linear_in(d: Dim, symbol: Symbol) -> tuple[Dim, Dim] | None:
+    """`slope` and `rest` of d = slope*symbol + rest, neither of which mentions the symbol; None if there are none."""
+    try:
+        rest = substitute(d, {symbol: 0})
+        slope = substitute(d, {symbol: 1}) - rest
+    except DimError:  # undefined there, as 64//S is at 0
+        return None
+    return (slope, rest) if slope != 0 and slope * symbol.expr + rest == d else None
+
+
 def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     """The value of `d`; a DimError names what has no value, and sizes that do not broadcast."""
     value: Dim = _replace(d, environment, _CONSTRUCTORS)

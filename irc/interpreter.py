@@ -360,10 +360,5 @@ def _solve(dim: Dim, symbol: Symbol, size: int, environment: Environment) -> int
     """The value of `symbol` at which `dim`, linear in it, has the value `size` (rounded); None if not linear."""
     if dim == symbol.expr:
         return size
-    try:
-        known = dims.substitute(dim, environment)
-        rest = dims.evaluate(known, {symbol: 0})
-        slope = dims.evaluate(known, {symbol: 1}) - rest
-    except DimError:  # undefined at 0, as 64//S is
-        return None
-    return (size - rest) // slope if slope and slope * symbol.expr + rest == known else None
+    found = dims.linear_in(dims.substitute(dim, environment), symbol)
+    return None if found is None else dims.evaluate(dims.floor_divide(size - found[1], found[0]), {})

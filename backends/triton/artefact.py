@@ -14,7 +14,7 @@ import numpy as np
 from irc import _version, dims, dtypes, weights
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.program import Launched, Program, python_dim, torch_type, write_program
+from irc.backends.triton.program import Launched, Program, python_dim, symbol_sources, torch_type, write_program
 from irc.backends.triton.source import LARGEST_INDEX
 from irc.backends.triton.text import Names, identifier
 from irc.diagnostics import Location, fail
@@ -142,8 +142,8 @@ def argument_types(launched: Launched) -> list[dict[str, Any]]:
 
 
 def signature(function: Function) -> dict[str, Any]:
-    """Inputs and outputs with dtypes and shapes, and the range of each symbol."""
-    names = Names()
+    """Inputs and outputs with dtypes and shapes; the range of each symbol, and the extent that tells its size."""
+    names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
     born = {symbol: symbol.name for operation in function.walk() for symbol in operation.symbols}
 
@@ -154,7 +154,15 @@ def signature(function: Function) -> dict[str, Any]:
         return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
 
     return {
-        "symbols": {name: [symbol.low, symbol.high, symbol.multiple] for symbol, name in symbols.items()},
+        "symbols": {
+            symbols[symbol]: {
+                "range": [symbol.low, symbol.high, symbol.multiple],
+                "input": source.value.name,
+                "axis": source.axis,
+                "size": source.size("extent", symbols),
+            }
+            for symbol, source in symbol_sources(function).items()
+        },
         "inputs": [entry(value.name, value) for value in function.arguments],
         "outputs": [entry(n, v) for n, v in zip(function.output_names, function.returned, strict=True)],
     }

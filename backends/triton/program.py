@@ -163,12 +163,13 @@ class _FunctionWriter:
         given = [plain(f"{name} {value.type}") for name, value in outputs]
         self.out.extend(['    """Inputs and outputs:', "", *(f"    {line}" for line in taken), "    ->"])
         self.out.extend([*(f"    {line}" for line in given), '    """'])
-        for argument in self.function.arguments:
-            if argument.type.is_ranked:
-                self._bind_shape(argument)
+        for symbol, source in symbol_sources(self.function).items():
+            self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
+            size = source.size(f"{self._name(source.value)}.shape[{source.axis}]", self.symbols)
+            self._line(f"{self.symbols[symbol]} = {size}")
         for symbol in self.function.symbols.values():
             if symbol not in self.symbols:
-                self._problem(f"symbol {symbol.name} is the extent of no input", self.function.location)
+                self._problem(f"symbol {symbol.name} is told by the extents of no input", self.function.location)
         self._block(self.function.block)
         return self.out
 
@@ -183,11 +184,11 @@ class _FunctionWriter:
             self.values[value] = self.names.fresh(identifier(value.name), "value")
         return self.values[value]
 
-    def _bind_shape(self, value: Value, only: Sequence[Symbol] | None = None) -> None:
-        """Name the symbols that are extents of a value and have no name yet."""
+    def _bind_shape(self, value: Value, only: Sequence[Symbol]) -> None:
+        """Name those of these symbols that are extents of a value and have no name yet."""
         for axis, extent in enumerate(value.shape):
             symbol = sole_symbol(extent)
-            if symbol is not None and symbol not in self.symbols and (only is None or symbol in only):
+            if symbol is not None and symbol not in self.symbols and symbol in only:
                 self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
                 self._line(f"{self.symbols[symbol]} = {self._name(value)}.shape[{axis}]")
 
@@ -447,13 +448,50 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
     return found
 
 
+@dataclass(frozen=True)
+class SymbolSource:
+    """Where the size of a symbol is read: an extent of an input, which is `slope` times it and `rest`."""
+
+    value: Value
+    axis: int
+    slope: Dim
+    rest: Dim
+
+    def size(self, extent: str, symbols: Mapping[Symbol, str]) -> str:
+        """The symbol's size as Python, given the text of the extent."""
+        if self.rest != 0:
+            extent = f"({extent} - ({python_dim(self.rest, symbols)}))"
+        return extent if self.slope == 1 else f"{extent} // ({python_dim(self.slope, symbols)})"
+
+
+def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
+    """Where each symbol of the signature is read, each after those that its source mentions; the first extent that is
+    just the symbol, or else the first that is linear in it."""
+    extents = [(value, axis, extent) for value in function.arguments if value.type.is_ranked
+               for axis, extent in enumerate(value.shape)]
+    found: dict[Symbol, SymbolSource] = {}
+    for value, axis, extent in extents:
+        symbol = sole_symbol(extent)
+        if symbol is not None:
+            found.setdefault(symbol, SymbolSource(value, axis, 1, 0))
+    before = -1
+    while before < len(found):
+        before = len(found)
+        for value, axis, extent in extents:
+            unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
+            line = dims.linear_in(extent, unknown[0]) if len(unknown) == 1 else None
+            if line is not None:
+                found[unknown[0]] = SymbolSource(value, axis, *line)
+    return found
+
+
 def sole_symbol(extent: Dim) -> Symbol | None:
     """The symbol that the extent is, and nothing else."""
     symbols = dims.free_symbols(extent)
     return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
 
 
-def python_dim(dim: Dim, symbols: dict[Symbol, str]) -> str:
+def python_dim(dim: Dim, symbols: Mapping[Symbol, str]) -> str:
     """A dim as a Python expression."""
     if isinstance(dim, int):
         return str(dim)
@@ -467,7 +505,7 @@ def python_dim(dim: Dim, symbols: dict[Symbol, str]) -> str:
     return " + ".join(terms).replace("+ -", "- ")
 
 
-def _python_atom(atom: dims.Atom, symbols: dict[Symbol, str]) -> str:
+def _python_atom(atom: dims.Atom, symbols: Mapping[Symbol, str]) -> str:
     if isinstance(atom, Symbol):
         return symbols[atom]
     assert isinstance(atom, dims.Function)
@@ -478,4 +516,4 @@ def _python_atom(atom: dims.Atom, symbols: dict[Symbol, str]) -> str:
     return f"{atom.kind}({', '.join(arguments)})"
 
 
-__all__ = ["Extern", "Launched", "Program", "write_program", "unwritable"]
+__all__ = ["Extern", "Launched", "Program", "symbol_sources", "write_program", "unwritable"]

@@ -89,10 +89,12 @@ def names_of_symbols(program: ExportedProgram, dynamic_shapes: Any) -> dict[str,
             continue
         entries = shape.items() if isinstance(shape, Mapping) else enumerate(shape)
         for axis, dim in entries:
-            name = getattr(dim, "__name__", dim if isinstance(dim, str) else None)
+            root = getattr(dim, "root", dim)  # of 2*half it is half
+            name = getattr(root, "__name__", root if isinstance(root, str) else None)
             size = example.shape[axis]
-            if name and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol and name.isidentifier():
-                names.setdefault(str(size.node.expr), name)
+            if name and name.isidentifier() and isinstance(size, torch.SymInt):
+                symbols = size.node.expr.free_symbols
+                names |= {str(symbol): name for symbol in symbols if len(symbols) == 1 and str(symbol) not in names}
     return names if len(set(names.values())) == len(names) else {}
 
 

@@ -217,14 +217,13 @@ class Model:
         return tensor.to(self.device)
 
     def _check_shapes(self, tensors):
-        """Bind symbols at the dims that are one, then compare the others."""
+        """Read the size of each symbol at the extent that tells it, then compare all extents."""
         signature = self.manifest["signature"]
-        sizes = {}
-        for entry, tensor in zip(signature["inputs"], tensors, strict=True):
-            for dim, size in zip(entry["shape"], tensor.shape, strict=True):
-                if dim in signature["symbols"] and dim not in sizes:
-                    sizes[dim] = check_dim(f"{dim} (of input {entry['name']!r})", size, *signature["symbols"][dim])
-        known = {"min": min, "max": max, "bcast": bcast, **sizes}
+        known = {"min": min, "max": max, "bcast": bcast}
+        for name, symbol in signature["symbols"].items():
+            extent = tensors[self.inputs.index(symbol["input"])].shape[symbol["axis"]]
+            size = eval(symbol["size"], {"__builtins__": {}}, {**known, "extent": extent})
+            known[name] = check_dim(f"{name} (of input {symbol['input']!r})", size, *symbol["range"])
         for entry, tensor in zip(signature["inputs"], tensors, strict=True):
             for axis, (dim, size) in enumerate(zip(entry["shape"], tensor.shape, strict=True)):
                 wanted = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
