@@ -80,6 +80,23 @@ def pooled(definition: Any, names: str, **attributes: Any) -> list[Case]:
     ]  # fmt: skip
 
 
+def recurrent(definition: Any, gates: int, **attributes: Any) -> list[Case]:
+    """A layer of 5 units over T steps of B sequences: bare, and in both directions with all operands."""
+    rows, states = 5 * gates, 2 if definition is ops.lstm else 1
+    sizes = ({"T": 4, "B": 3}, {"T": 1, "B": 1})
+    whole = ("$[T, 2, 3]", f"$[2, {rows}, 3]", f"$[2, {rows}, 5]", f"$[2, {2 * rows}]", "i32[2]",
+             *["$[2, 2, 5]"] * states)
+    return [
+        Case(lambda *xs: definition(*xs, **attributes), ("$[T, B, 3]", f"$[1, {rows}, 3]", f"$[1, {rows}, 5]"),
+             "f64 f32 f16", low=-1, high=1, sizes=sizes),
+        Case(lambda *xs: definition(*xs, direction="bidirectional", **attributes), whole, "f32", low=-1, high=1,
+             sizes=({"T": 4},), given={4: [4, 2]}),
+        Case(lambda *xs: definition(*xs, direction="reverse", **attributes),
+             ("$[T, 2, 3]", f"$[1, {rows}, 3]", f"$[1, {rows}, 5]", f"$[1, {2 * rows}]", "i64[2]"),
+             "f32", low=-1, high=1, sizes=({"T": 4},), given={4: [1, 3]}),
+    ]  # fmt: skip
+
+
 def numbers(content: Any, dtype: DType = F32) -> Any:
     return const(value=Tensor.of(np.asarray(content), dtype))
 
@@ -641,4 +658,7 @@ CASES: dict[str, list[Case]] = {
             high=1,
         ),
     ],
+    "rnn": recurrent(ops.rnn, 1) + recurrent(ops.rnn, 1, activation="relu"),
+    "lstm": recurrent(ops.lstm, 4),
+    "gru": recurrent(ops.gru, 3) + recurrent(ops.gru, 3, reset_after=True),
 }

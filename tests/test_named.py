@@ -940,6 +940,61 @@ for shape in ((2, 3, 5), (2, 3, 5, 4), (0, 2, 3), (1, 1, 1)):
     )
 
 
+# -- recurrent layers ------------------------------------------------------------------------------------------
+
+GATES = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}  # where torch has each of our gates
+
+
+def _recurrent(op: str, reset_after: bool = True) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """torch's layer with our operands."""
+
+    def run(x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, *initial: Any) -> tuple[torch.Tensor, ...]:
+        def rearranged(weights: torch.Tensor) -> torch.Tensor:
+            parts = weights.chunk(len(GATES[op]))
+            return torch.cat([parts[GATES[op].index(gate)] for gate in range(len(parts))])
+
+        count, hidden = r.shape[0], r.shape[2]
+        layer = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[op](
+            x.shape[2], hidden, bias=b is not None, bidirectional=count == 2, dtype=x.dtype)
+        for index, suffix in enumerate(("", "_reverse")[:count]):
+            given = {"weight_ih": w[index], "weight_hh": r[index]}
+            given |= {} if b is None else dict(zip(("bias_ih", "bias_hh"), b[index].chunk(2), strict=True))
+            for name, weights in given.items():
+                getattr(layer, f"{name}_l0{suffix}").data = rearranged(weights)
+        packed = x if lengths is None else torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        with torch.no_grad():
+            y, last = layer(packed, (initial if op == "lstm" else initial[0]) if initial else None)
+        if lengths is not None:
+            y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, total_length=x.shape[0])
+        y = y.reshape(*y.shape[:2], count, hidden).transpose(1, 2)
+        return (y, *last) if op == "lstm" else (y, last)
+
+    return run
+
+
+for op, gates in (("rnn", 1), ("lstm", 4), ("gru", 3)):
+    for count, steps in ((1, 1), (1, 5), (2, 4)):
+        direction = {"direction": "bidirectional"} if count == 2 else {}
+        after = {"reset_after": True} if op == "gru" else {}
+        node = (op.upper(), 22, {"hidden_size": 6, **direction, **({"linear_before_reset": 1} if after else {})})
+        x, w, r = random(steps, 3, 2), random(count, gates * 6, 2, scale=0.7), random(count, gates * 6, 6, scale=0.5)
+        b, states = random(count, gates * 12, scale=0.3), [random(count, 3, 6, scale=i) for i in range(1, 3)]
+        states = states if op == "lstm" else states[:1]
+        whole = [x, w, r, b, np.array([1, steps, max(1, steps - 1)], np.int32), *states]
+        for operands in ([x, w, r], [x, w, r, b], whole):
+            add(Case(op, operands, {**direction, **after}, _recurrent(op), node, (F64, F32), (F32,), loose=10,
+                     static={index: (0, 1, 2) for index in range(1, 7)}))
+        if op == "gru":
+            plain = ("GRU", 22, {"hidden_size": 6, **direction})
+            add(Case(op, whole, direction, None, plain, (F32,), (F32,), loose=10, symbolic=False))
+        backwards = {"direction": "reverse"}
+        if count == 1:
+            back = (op.upper(), 22, {**node[2], **backwards})
+            add(Case(op, whole, {**backwards, **after}, None, back, (F32,), loose=10))
+    one = [random(4, 3, 2), random(1, 6, 2), random(1, 6, 6)]
+add(Case("rnn", one, {"activation": "relu"}, None, ("RNN", 22, {"hidden_size": 6, "activations": ["Relu"]}), (F32,)))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_case(case: Case) -> None:
     for dtype in case.dtypes:
@@ -1173,6 +1228,13 @@ def test_errors_speak_of_the_named_op() -> None:
     refused("type.attribute", "resize", f32(3, 4), scales=(1.0, -1.0))
     refused("type.dtype", "resize", TensorType(U8, (3, 4)), sizes=(6, 8), mode="linear")
     refused("type.rank", "global_max_pool", f32(3, 4))
+    cell = f32(S, B, 3), f32(1, 20, 3), f32(1, 20, 5)
+    refused("type.rank", "lstm", f32(B, S, 3, 1), *cell[1:])
+    refused("type.shape", "lstm", *cell, direction="bidirectional")
+    refused("type.shape", "lstm", *cell, f32(1, 20))
+    refused("type.shape", "gru", *cell)
+    refused("type.shape", "rnn", f32(S, B, 3), f32(1, 5, 3), f32(1, 5, 5), None, None, f32(1, B, 4))
+    refused("type.dtype", "lstm", *cell, TensorType(F16, (1, 40)))
     window = {"kernel": (3,), "strides": (1,), "low": (0,), "high": (0,), "dilations": (1,)}
     refused("type.shape", "max_pool", f32(1, 2, 2), **window)
     refused("type.attribute", "max_pool", f32(1, 2, 4, 4), **window)

@@ -246,6 +246,37 @@ def test_an_open_if_is_an_if(condition: bool) -> None:
     assert parse(str(module)) == module
 
 
+SIDES_OF_OTHER_RANKS = """(float[N, 3] x) => (y) { h = Neg(x) s = Shape(x) i = Constant<value_int = 0>()
+    n = Gather(s, i) one = Constant<value_int = 1>() c = Equal(n, one) axis = Constant<value_ints = [0]>()
+    m = If(c) <then_branch = a () => (t) { t = Squeeze(h, axis) }, else_branch = b () => (e) { e = Exp(h) }> """
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_if_of_other_ranks_has_what_follows_in_each_branch(rows: int) -> None:
+    graph = SIDES_OF_OTHER_RANKS + "r = Relu(m) y = Add(r, x) }"
+    module = check_against_runtime(graph, {"x": floats(rows, 3)})
+    assert operations(module)[-1] == "if"
+    branch = [operation.name for operation in module.walk() if operation.parent is not None]
+    assert branch.count("relu") == branch.count("add") == 2
+    verify(module)
+    assert parse(str(module)) == module
+
+
+def test_a_branch_that_nothing_can_follow_becomes_an_assertion() -> None:
+    """A product with w fits rank 2 only, so the condition must be false."""
+    graph = SIDES_OF_OTHER_RANKS + "w = Constant<value = float[3, 2] {1, 2, 3, 4, 5, 6}>() y = Gemm(m, w) }"
+    module = check_against_runtime(graph, {"x": floats(2, 3)})
+    assert "if" not in operations(module) and "assert" in operations(module)
+    with pytest.raises(IrcError, match=r"run\.assert.*\n?.*the then branch does not fit what follows"):
+        run(module, {"x": floats(1, 3)})
+
+
+def test_branches_that_nothing_can_follow_are_an_error() -> None:
+    text = failure(SIDES_OF_OTHER_RANKS + "w = Constant<value = float[5, 2] {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}>()"
+                   " y = Gemm(m, w) }", "type.rank")
+    assert "gemm" in text
+
+
 def test_a_loop() -> None:
     graph = """(float[N, 3] x, int64 n, bool go) => (y, all) {
         y, all = Loop(n, go, x) <body = b (int64 i, bool c, float[N, 3] a) => (d, s, o) {

@@ -79,6 +79,8 @@ _TYPES: dict[str, str] = {
     "Gemm": "f64 f32 f16", "GlobalAveragePool": "f32 f16", "GlobalMaxPool": "f32 f16",
     "MatMul": f"{_REDUCED} u64 u32", "MatMulInteger": "i8 u8", "MaxPool": "f64 f32 f16 i8 u8",
     "TopK": f"{_REDUCED} i16 i8 u8",
+    # Recurrent layers.
+    "GRU": "f32", "LSTM": "f32", "RNN": "f32",
     # Elements moved.
     "Shape": f"{_MOVED} {_F8}",
     **dict.fromkeys(("Concat", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Slice", "Split",

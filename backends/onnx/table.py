@@ -14,6 +14,7 @@ from irc.backends.onnx import (
     pointwise,
     pooling,
     quantization,
+    recurrent,
     reduction,
     view,
 )  # fmt: skip
@@ -21,7 +22,7 @@ from irc.backends.onnx.row import Row
 
 MODULES = (
     pointwise, reduction, view, indexing, linear, control, foreign,
-    activation, normalization, pooling, quantization, arrangement, attention,
+    activation, normalization, pooling, quantization, arrangement, attention, recurrent,
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from irc import dims, ops
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
 from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
             operands: Sequence[Any]) -> Sequence[Imported]:
-    """One branch where the condition is known; else `if`, whose branches agree in rank."""
+    """One branch where the condition is known; else `if`, or RanksDiffer."""
     graphs = {name: graph_of(importer, node, name) for name in ("then_branch", "else_branch")}
     condition = scalar(importer, node, operands, 0, BOOL)
     known = importer.analysis.elements(condition)
@@ -32,32 +32,94 @@ def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], sco
         name = "then_branch" if known.item() else "else_branch"
         return importer.import_graph(graphs[name], inside(path, name), Scope(scope))
     born_before = set(importer.function.born.values())
-    sides: list[tuple[Block, list[Value]]] = []
+    sides = []
     for name, graph in graphs.items():
-        with at_new_block(importer) as block:
-            values = importer.import_graph(graph, inside(path, name), Scope(scope))
-            present = [value for value in values if isinstance(value, Value)]
-            if len(present) < len(values):
-                return unsupported(node)
-            importer.builder.create(yield_, present)
-        sides.append((block, present))
-    (then_block, then_values), (else_block, else_values) = sides
-    if len(then_values) != len(else_values):
+        with at_block(importer, Block()) as block:
+            sides.append((block, importer.import_graph(graph, inside(path, name), Scope(scope))))
+    if len(sides[0][1]) != len(sides[1][1]):
         raise fail("onnx.invalid", f"the branches of {label(node)} differ in their number of outputs",
                    at=importer.structure.at(node), expected=f"{len(node.output)} outputs")
-    types: list[TensorType] = []
-    symbols: list[Symbol] = []
-    for one, other in zip(then_values, else_values, strict=True):
+    return joined(importer, node, condition, sides, born_before)
+
+
+Side = tuple[Block, Sequence[Imported]]  # where a branch was read, and what it gives
+
+
+class RanksDiffer(Exception):
+    """The branches of an If give values of different ranks, which have no type in common."""
+
+    def __init__(self, node: onnx.NodeProto, condition: Value, sides: Sequence[Side], born_before: set[Symbol]) -> None:
+        super().__init__(label(node))
+        self.node, self.condition, self.sides, self.born_before = node, condition, sides, born_before
+
+    def note(self, importer: Importer) -> Sequence[Imported]:
+        """Give the node up."""
+        types = [[str(value.type) for value in values if isinstance(value, Value)] for _, values in self.sides]
+        return unsupported(self.node, importer, f"the branches give {' and '.join(map(', '.join, types))}")
+
+
+def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
+           born_before: set[Symbol]) -> Sequence[Imported]:
+    """The results of an `if` over what two branches give."""
+    pairs = list(zip(*(values for _, values in sides), strict=True))
+    present = [(one, other) for one, other in pairs if isinstance(one, Value) and isinstance(other, Value)]
+    for one, other in present:
         if one.dtype is not other.dtype:
             raise fail("onnx.invalid", f"the branches of {label(node)} give {one.type} and {other.type}",
                        at=importer.structure.at(node))
         if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
-            return unsupported(node, importer, f"the branches give {one.type} and {other.type}")
+            raise RanksDiffer(node, condition, sides, born_before)
+    if len(present) < len(pairs):
+        return [UNSUPPORTED] * len(pairs)
+    types: list[TensorType] = []
+    symbols: list[Symbol] = []
+    for one, other in present:
         shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
                  for a, b in zip(one.shape, other.shape, strict=True)]
         types.append(TensorType(one.dtype, complete(importer, shape, symbols)))
+    for index, (block, _) in enumerate(sides):
+        with at_block(importer, block):
+            importer.builder.create(yield_, [pair[index] for pair in present])
     return importer.builder.create(ops.if_, [condition], types=types, symbols=symbols,
-                                   regions=[Region(then_block), Region(else_block)]).results
+                                   regions=[Region(block) for block, _ in sides]).results
+
+
+def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
+                     rest: Callable[[Scope], list[Imported]]) -> list[Imported]:
+    """What a graph gives whose nodes after an If are read by `rest` into each of its branches.
+
+    A branch that the rest provably cannot follow, since it has no types there, is a path that no run takes: the other
+    one stays, after an assertion that it is meant.
+    """
+    node, sides, errors = found.node, [], []
+    for block, values in found.sides:
+        inner, noted = Scope(scope), len(importer.unsupported)
+        inner.values.update(zip(filter(None, node.output), values, strict=True))
+        try:
+            with at_block(importer, block):
+                sides.append((block, rest(inner)))
+        except IrcError as error:
+            if not error.code.startswith("type."):
+                raise
+            errors.append(error)
+            del importer.unsupported[noted:]
+            for operation in reversed(list(block)):
+                operation.erase()
+    if len(errors) == 2:
+        raise errors[0]
+    if not errors:
+        try:
+            return list(joined(importer, node, found.condition, sides, found.born_before))
+        except RanksDiffer as still:
+            still.note(importer)
+            return [UNSUPPORTED] * len(sides[0][1])
+    ((block, results),) = sides
+    is_then = block is found.sides[0][0]
+    meant = found.condition if is_then else ops.bitwise_not(found.condition)
+    ops.assert_(meant, message=f"{label(node)}: the {'else' if is_then else 'then'} branch does not fit what follows")
+    for operation in list(block):
+        importer.builder.block.append(block.remove(operation))
+    return list(results)
 
 
 def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
@@ -73,7 +135,7 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
     always = literal(True, BOOL) if len(operands) < 2 or operands[1] is None else None
     condition = always or scalar(importer, node, operands, 1, BOOL)
     born_before = set(importer.function.born.values())
-    with at_new_block(importer) as block:
+    with at_block(importer, Block()) as block:
         inner = Scope(scope)
         types = [TensorType(I64, ()), TensorType(BOOL, ()), *(value.type for value in initial)]
         for formal, type_ in zip(body.input, types, strict=True):
@@ -116,9 +178,9 @@ def inside(path: tuple[str, ...], attribute: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def at_new_block(importer: Importer) -> Iterator[Block]:
-    """Build in a detached block for a while."""
-    block, outer = Block(), importer.builder
+def at_block(importer: Importer, block: Block) -> Iterator[Block]:
+    """Build at the end of a detached block for a while."""
+    outer = importer.builder
     importer.builder = Builder(block, location=outer.location)
     try:
         with importer.builder:

@@ -9,6 +9,7 @@ Symbols of the signature range over [1, 10^9]; declared shapes of outputs are no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -27,6 +28,7 @@ from irc.frontends.onnx import (
     normalization,
     pointwise,
     quantization,
+    recurrent,
     reduction,
     tensor,
 )
@@ -43,7 +45,7 @@ from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, Tensor
 
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
-TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization])
+TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent])
 
 
 def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
@@ -181,10 +183,21 @@ class Importer:
             self.builder.location = Location(file=self.file, name=constant.name)
             value = _stored(constant.tensor, has_file=self.file is not None)
             scope.values[constant.name] = const(value=value, name=constant.name)
-        for index in order:
+        return self._import_nodes(graph, order, path, scope)
+
+    def _import_nodes(self, graph: onnx.GraphProto, order: Sequence[int], path: tuple[str, ...],
+                      scope: Scope) -> list[Imported]:
+        """Append nodes and return the graph's outputs; after an If whose branches give values of different ranks, the
+        nodes that follow it are read into each branch."""
+        for position, index in enumerate(order):
             node = graph.node[index]
-            if node.op_type != "Constant" or normal_domain(node.domain):
+            if node.op_type == "Constant" and not normal_domain(node.domain):
+                continue
+            try:
                 self.import_node(node, (*path, str(index)), scope)
+            except control.RanksDiffer as found:
+                rest = partial(self._import_nodes, graph, order[position + 1 :], path)
+                return control.continue_in_each(self, found, scope, rest)
         return [scope.find(value.name) for value in graph.output]
 
     def import_node(self, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope) -> None:
