@@ -7,6 +7,7 @@ in the accumulator of x's type; states and outputs are rounded to x's type after
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from irc.diagnostics import fail
@@ -25,9 +26,9 @@ from irc.ops.view import concat, expand, reshape, reverse, slice_
 from irc.types import TensorType
 
 Direction = Literal["forward", "reverse", "bidirectional"]
-# From a step's inputs to all gates [B, G*H], its states [B, H], and the recurrent weights [G*H, H] and bias [G*H] or
-# None, to its next states; the first is the step's output.
-Step = Callable[[Value, list[Value], Value, Value | None], list[Value]]
+# From the recurrent weights [G*H, H], their bias [G*H] or None, a step's inputs to all gates [B, G*H] and its states
+# [B, H] to its next states; the first is the step's output.
+Step = Callable[[Value, Value | None, Value, list[Value]], list[Value]]
 
 
 @op
@@ -45,7 +46,7 @@ def rnn(
     """
     function = tanh if activation == "tanh" else relu
 
-    def step(inputs: Value, states: list[Value], weights: Value, bias: Value | None) -> list[Value]:
+    def step(weights: Value, bias: Value | None, inputs: Value, states: list[Value]) -> list[Value]:
         return [function(add(inputs, _product(states[0], weights, bias)))]
 
     outputs, last = _layers(x, w, r, b, lengths, [initial], direction, step)
@@ -69,7 +70,7 @@ def lstm(
     Edge cases: steps at or beyond a sequence's length give 0 and leave its states; states begin at 0.
     """
 
-    def step(inputs: Value, states: list[Value], weights: Value, bias: Value | None) -> list[Value]:
+    def step(weights: Value, bias: Value | None, inputs: Value, states: list[Value]) -> list[Value]:
         i, o, f, g = _parts(add(inputs, _product(states[0], weights, bias)), 4, r.shape[2])
         c = add(mul(sigmoid(f), states[1]), mul(sigmoid(i), tanh(g)))
         return [mul(sigmoid(o), tanh(c)), c]
@@ -96,7 +97,7 @@ def gru(
     Edge cases: steps at or beyond a sequence's length give 0 and leave its state; states begin at 0.
     """
 
-    def step(inputs: Value, states: list[Value], weights: Value, bias: Value | None) -> list[Value]:
+    def step(weights: Value, bias: Value | None, inputs: Value, states: list[Value]) -> list[Value]:
         (h,), hidden = states, r.shape[2]
         gates, new = (0, 2 * hidden), (2 * hidden, 3 * hidden)
         both = _product(h, _between(weights, *gates), bias and _between(bias, *gates))
@@ -127,7 +128,7 @@ def _layers(x: Value, w: Value, r: Value, b: Value | None, lengths: Value | None
         zero = expand(literal(0, x.dtype), shape=(batch, hidden))
         states = [zero if each is None else fitted(_at(each, index), (batch, hidden)) for each in initial]
         backwards = direction == "reverse" or index == 1
-        found.append(_scan(inputs, states, lengths, backwards, lambda x, s, r=recurrent, b=again: step(x, s, r, b)))
+        found.append(_scan(inputs, states, lengths, backwards, partial(step, recurrent, again)))
     outputs = [reshape(each[0], shape=(steps, 1, batch, hidden)) for each in found]
     last = [[reshape(state, shape=(1, batch, hidden)) for state in each[1:]] for each in found]
     if count == 1:
@@ -170,7 +171,8 @@ def _at(x: Value, index: int) -> Value:
 
 def _between(x: Value, start: Dim, stop: Dim, axis: int = 0) -> Value:
     """x[start:stop] along an axis."""
-    starts, stops = [0] * x.rank, list(x.shape)
+    starts: list[Dim] = [0] * x.rank
+    stops = list(x.shape)
     starts[axis], stops[axis] = start, stop
     return slice_(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank)
 
