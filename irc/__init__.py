@@ -30,11 +30,13 @@ _exports = {
     "check": "irc.driver",
     "compile": "irc.driver",
     "explain": "irc.driver",
+    "extract": "irc.driver",
     "from_torch": "irc.driver",
     "kernels": "irc.driver",
     "load": "irc.driver",
     "opt": "irc.driver",
     "print": "irc.driver",
+    "reduce": "irc.driver",
     "run": "irc.driver",
     "trace": "irc.driver",
 }

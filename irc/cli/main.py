@@ -366,6 +366,58 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
         sys.exit(int(Exit.DIFFERS))
 
 
+@cli.command(short_help="Write what lies between values of MODEL as a program.")
+@click.argument("model")
+@click.option("--from", "start", multiple=True, metavar="%VALUE", help="Where it starts; at the inputs without.")
+@click.option("--to", "stop", multiple=True, metavar="%VALUE", help="Where it stops.")
+@click.option("-o", "--output", metavar="FILE.irc", default="extract.irc", show_default=True, help="What to write.")
+@click.option("--input", "inputs", metavar="IN.npz", help="Arrays for the model's inputs; random ones without.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run before.")
+@click.option("--after", metavar="PASS", help="Extract from the program after this pass.")
+@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@common
+def extract(
+    model: str, start: tuple[str, ...], stop: tuple[str, ...], output: str, inputs: str | None, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Write the operations between values of MODEL as a program, with the inputs that they had in a run."""
+    from irc.driver import extract as extract_part
+    from irc.driver.printing import counted
+
+    report = extract_part(model, start, stop, output, inputs, **options)
+    if as_json:
+        show_json(report)
+        return
+    click.echo(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
+    click.echo(f"run it: irc run {shlex.quote(report.program)} --input {shlex.quote(report.arrays)}")
+
+
+@cli.command(short_help="Find the smallest part of MODEL that fails a check.")
+@click.argument("model")
+@click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True, help="The folder to write.")
+@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
+@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Check what this backend computes, too.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
+@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@click.option("--seconds", default=600.0, show_default=True, help="Then the smallest part so far is taken.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@common
+def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options: Any) -> None:
+    """Find the smallest part of MODEL on which `irc check --each` fails as it does on the whole."""
+    from irc.driver import reduce as reduce_model
+    from irc.driver.printing import counted
+
+    report = reduce_model(model, output, inputs, progress=lambda text: click.echo(text, err=True), **options)
+    if as_json:
+        show_json(report)
+        return
+    stopped = "" if report.finished else ", stopped by --seconds"
+    sizes = f"{counted(report.before, 'op')} -> {counted(report.after, 'op')}"
+    click.echo(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
+    click.echo("  ".join(report.files))
+
+
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     from irc.driver import load
     from irc.driver.rule_checking import check_rules

@@ -16,11 +16,13 @@ _rooms = {
     "compile": "irc.driver.compiling",
     "doc": "irc.driver.documentation",
     "explain": "irc.driver.explaining",
+    "extract": "irc.driver.extracting",
     "from_torch": "irc.driver.models",
     "kernels": "irc.driver.compiling",
     "load": "irc.driver.models",
     "opt": "irc.driver.compiling",
     "print": "irc.driver.printing",
+    "reduce": "irc.driver.reducing",
     "run": "irc.driver.running",
     "trace": "irc.op",
 }
