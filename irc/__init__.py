@@ -27,8 +27,10 @@ if (_root / "pyproject.toml").is_file() and (_root / "frontends").is_dir():
 
 # Public name -> the module that defines it. No name here may equal a submodule's.
 _exports = {
+    "bench": "irc.driver",
     "check": "irc.driver",
     "compile": "irc.driver",
+    "experiment": "irc.driver",
     "explain": "irc.driver",
     "extract": "irc.driver",
     "from_torch": "irc.driver",

@@ -480,6 +480,118 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
     )
 
 
+@cli.command(short_help="Compare pipelines on MODELS, by what can be counted.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME=PASSES", required=True,
+              callback=lambda context, parameter, values: read_pipelines(values),
+              help='Such as base="default"; the first is what others are compared with.')  # fmt: skip
+@click.option("--device", default="sm_90", show_default=True, help="Whose roofline the estimates are of.")
+@click.option("--html", metavar="FILE.html", help="Write a page with plots.")
+@click.option("--seed", default=0, show_default=True, help="For the random inputs of which the error is told.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@common
+def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | None, as_json: bool,
+               **options: Any) -> None:  # fmt: skip
+    """Compare pipelines on MODELS: launches, bytes, arithmetic, programs, a roofline, compile time, error, plans."""
+    from irc.driver import experiment as run_experiment
+
+    report = run_experiment(models, pipelines, **options)
+    if html is not None:
+        from irc.driver.experiment_page import page
+        from irc.weights import replacing
+
+        with replacing(Path(html)) as file:
+            file.write(page(report).encode())
+    if as_json:
+        show_json(report)
+    else:
+        show_experiment(report)
+        if html is not None:
+            click.echo(f"wrote {html}")
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
+def read_pipelines(values: tuple[str, ...]) -> dict[str, str]:
+    """`base="default"` and others as a dictionary."""
+    found: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name.replace("-", "_").isidentifier() or not text:
+            raise fail("usage.arguments", f"-p {value}", expected='NAME=PASSES, such as base="default"')
+        if found.setdefault(name, text) is not text:
+            raise fail("usage.arguments", f"two pipelines are called {name}")
+    return found
+
+
+def show_experiment(report: Any) -> None:
+    """A line for each model: figures of the pipelines in turn, one where they agree."""
+    from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
+
+    columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
+        ("kernels", lambda each: str(each.kernels)),
+        ("calls", lambda each: str(each.host_calls)),
+        ("bytes", lambda each: format_bytes(each.distinct_bytes)),
+        ("flops", lambda each: format_count(each.flops).strip()),
+        ("programs min", lambda each: str(each.programs)),
+        (f"est. us {report.device}", lambda each: f"{each.estimated_microseconds:.3g}"),
+        ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
+        ("error vs f64", lambda each: f"{each.error:.0e}"),
+    )
+    rows = []
+    for model, by_pipeline in report.models.items():
+        found = [each for each in by_pipeline.values() if not each.failure]
+        rows.append([shorten(model, 28), *(in_turn([text(each) for each in found]) for _, text in columns)])
+    heads = ["", *(head for head, _ in columns)]
+    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
+    for row in [heads, *rows]:
+        figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        click.echo("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
+    for model, by_pipeline in report.models.items():
+        for name, each in by_pipeline.items():
+            if each.failure:
+                click.echo(f"{model}: {name} fails: {each.failure}")
+        for name, lines in report.plans[model].items():
+            for line in lines:
+                click.echo(f"plan of {shorten(model, 28)}, {name}: {line}")
+        if report.sizes[model]:
+            click.echo(f"{shorten(model, 28)}{at_sizes(report.sizes[model])}")
+    click.echo(report.label)
+
+
+def in_turn(texts: list[str]) -> str:
+    """`31 -> 27`, or one text where all are the same."""
+    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
+
+
+@cli.command(short_help="Time MODEL, compiled, beside the original.")
+@click.argument("model")
+@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
+@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run instead of the backend's.")
+@click.option("--rounds", type=click.IntRange(min=2), default=30, show_default=True, help="Each runs once in a round.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="For each of them.")
+@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@common
+def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None:
+    """Time MODEL on this machine: irc's ONNX, the original in ONNX Runtime, eager PyTorch; interleaved."""
+    from irc.driver import bench as run_bench
+
+    report = run_bench(model, inputs, **options)
+    if as_json:
+        show_json(report)
+        return
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())
+    click.echo(f"{report.rounds} rounds, {report.threads} thread(s), {shapes}")
+    for name, each in report.contenders.items():
+        low, high = each.quartiles
+        spread = "" if name == "irc" else f"   irc / {name} {each.ratio:.2f} (quartiles {low:.2f} to {high:.2f})"
+        error = "" if name == "irc" else f", outputs differ by {each.error:.0e}"
+        click.echo(f"  {name:9} {each.seconds * 1e3:10.3f} ms{spread}{error}")
+    click.echo(f"{report.machine}; {', '.join(f'{name} {version}' for name, version in report.versions.items())}")
+    click.echo(report.label)
+
+
 def target_facts(facts: dict[str, Any]) -> str:
     """What a kernel takes on a target: `19 registers, 0 B spilled, 4.1 kB shared`."""
     from irc.driver.printing import counted, format_bytes

@@ -12,9 +12,11 @@ from typing import Any
 
 _rooms = {
     "Settings": "irc.driver.models",
+    "bench": "irc.driver.benchmarking",
     "check": "irc.driver.checking",
     "compile": "irc.driver.compiling",
     "doc": "irc.driver.documentation",
+    "experiment": "irc.driver.experimenting",
     "explain": "irc.driver.explaining",
     "extract": "irc.driver.extracting",
     "from_torch": "irc.driver.models",

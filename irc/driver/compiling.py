@@ -216,7 +216,11 @@ def kernels(
     settings = settings or Settings()
     module = with_kernels(load(source, specialize=settings.specialize), pipeline, settings)
     sizes = representative_sizes(module.main, settings.dims)
-    compiled = compile_for(module, targets) if targets else {}
+    return report_on(module, sizes, compile_for(module, targets) if targets else {})
+
+
+def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any]) -> KernelsReport:
+    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names."""
     reports = []
     for operation in module.main.block:
         if operation.name == "kernel":

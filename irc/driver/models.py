@@ -149,7 +149,7 @@ def _read(source: Source) -> Module:
 
         return parse(decoded(sys.stdin.buffer.read(), "standard input"), readers=READERS)
     if is_reference(text):
-        return _from_python(text)
+        return module_of(program_of(text), text)
     path = Path(text)
     expected = "an .onnx or .irc file, FILE.py:NAME, or -"
     if path.suffix == ".py":
@@ -171,14 +171,13 @@ def _read(source: Source) -> Module:
     return module
 
 
-def _from_python(reference: str) -> Module:
+def program_of(reference: str) -> Any:
+    """What FILE.py:NAME gives: a module of irc, or a program of PyTorch, perhaps with inputs and dynamic shapes."""
     found = load_user_object(reference)
     with blaming("load.raised", f"{reference} raised an exception"):
         # A module of PyTorch is callable too, but with inputs, which only a function that returns both can give.
-        made = found() if callable(found) and not _is_torch(found) else found
-    if isinstance(made, Module):
-        return made.clone()
-    if not (_is_torch(made) or (isinstance(made, tuple) and made and _is_torch(made[0]))):
+        made = found() if callable(found) and not is_torch(found) else found
+    if not (isinstance(made, Module) or is_torch(made) or (isinstance(made, tuple) and made and is_torch(made[0]))):
         raise fail(
             "file.format",
             f"{reference} gives a {type(made).__name__}",
@@ -186,10 +185,17 @@ def _from_python(reference: str) -> Module:
             "returns one",
             help="irc.trace(...) makes a module; for PyTorch return (module, example_inputs) or an ExportedProgram",
         )
+    return made
+
+
+def module_of(made: Any, reference: str) -> Module:
+    """What `program_of` gave, as a module."""
+    if isinstance(made, Module):
+        return made.clone()
     return from_torch(*made, name=reference.rpartition(":")[2]) if isinstance(made, tuple) else from_torch(made)
 
 
-def _is_torch(made: Any) -> bool:
+def is_torch(made: Any) -> bool:
     """Whether it is a program of PyTorch, without importing torch to find out."""
     return any(each.__module__.split(".")[0] == "torch" for each in type(made).__mro__)
 

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,6 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = Non
     Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
     main, emitter = module.main, find_backend("onnx")
     chosen = None if target is None else emitter.Target(target)
@@ -83,16 +83,25 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = Non
         else:
             model = with_carriers(emitter.emit(module, target=chosen), module)
             path.write_bytes(model.SerializeToString())
-        try:
+        with refusals_told():
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             names = [entry.name for entry in session.get_inputs()]
             carried = [array.astype(carrier(array.dtype), copy=False) for array in given]
             results = session.run(None, dict(zip(names, carried, strict=True)))
-        except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented,
-                runtime.RuntimeException) as error:  # fmt: skip
-            raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
     outputs = zip(main.output_names, main.returned, results, strict=True)
     return {name: array.astype(value.dtype.numpy, copy=False) for name, value, array in outputs}
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Turn what ONNX Runtime raises into `backend.failed`."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    try:
+        yield
+    except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented,
+            runtime.RuntimeException) as error:  # fmt: skip
+        raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
 
 
 def carrier(dtype: Any) -> Any:

@@ -1,0 +1,171 @@
+"""experiment: pipelines side by side on models, by what can be counted without a GPU."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irc import interpreter
+from irc.diagnostics import IrcError, fail
+from irc.driver.arrays import given_inputs
+from irc.driver.checking import relative_error
+from irc.driver.compiling import host_operations, report_on, run_pipeline
+from irc.driver.models import Settings, Source, find_backend, load
+from irc.driver.printing import format_bytes
+from irc.driver.roofline import DEVICES, Device, estimate, product_flops
+from irc.ir import Module, Operation
+from irc.plan import FREE_VIEWS, representative_sizes
+
+COMPILATIONS = 3  # of which the median time is told
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one pipeline makes of one model; or the coded error with which it fails, and zeros.
+
+    Bytes: distinct ones at the boundaries of launches and calls, and loaded and stored by all programs. `programs` is
+    the least number of any kernel. Seconds are of wall time: import, passes and emission. `error` is max|a - b| /
+    max|b| against an evaluation in f64, the largest of all outputs.
+    """
+
+    kernels: int = 0
+    host_calls: int = 0
+    distinct_bytes: int = 0
+    loaded_bytes: int = 0
+    flops: int = 0
+    programs: int = 0
+    estimated_microseconds: float = 0.0
+    compile_seconds: float = 0.0
+    error: float = 0.0
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # kernels by name: what they compute
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class ExperimentReport:
+    """Measurements by model and pipeline; `plans` says what changes from the first pipeline to each other one."""
+
+    pipelines: Mapping[str, str]
+    models: Mapping[str, Mapping[str, Measurement]]
+    plans: Mapping[str, Mapping[str, tuple[str, ...]]]
+    device: str
+    sizes: Mapping[str, Mapping[str, int]]
+    label: str = "counted; times on the device are estimated: its peaks for bytes and arithmetic, launches free"
+    schema: str = "irc.experiment/1"
+
+    @property
+    def passed(self) -> bool:
+        return not any(each.failure for row in self.models.values() for each in row.values())
+
+
+def experiment(
+    sources: Mapping[str, Source] | Sequence[str],
+    pipelines: Mapping[str, str],
+    *,
+    device: str = "sm_90",
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> ExperimentReport:
+    """Take each model through each pipeline and count: launches, bytes, arithmetic, programs, and more.
+
+    `pipelines` are texts by name; the first is what others are compared with. Sizes are those of `settings.dims`, as
+    far as a model has such symbols; other symbols count 64, or their bound. Nothing runs on a device: `device` names
+    the one whose roofline (Williams, Waterman, Patterson, 2009) the estimates are of.
+    """
+    settings = settings or Settings()
+    if device not in DEVICES:
+        raise fail("usage.arguments", f"no peaks are known of {device}", expected=" or ".join(DEVICES))
+    named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
+    rows, plans, sizes = {}, {}, {}
+    for name, source in named.items():
+        module = load(source, specialize=settings.specialize)
+        known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
+        own = Settings(**{**vars(settings), "dims": known})
+        sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}
+        rows[name] = {title: _measured(source, module, text, DEVICES[device], seed, own)
+                      for title, text in pipelines.items()}  # fmt: skip
+        base, *others = pipelines
+        plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
+    unknown = sorted(set(settings.dims) - {symbol for found in sizes.values() for symbol in found})
+    if unknown:
+        raise fail("dim.unbound", f"none of the models has a symbol `{unknown[0]}`")
+    return ExperimentReport(dict(pipelines), rows, plans, device, sizes)
+
+
+def _measured(source: Source, imported: Module, pipeline: str, device: Device, seed: int,
+              settings: Settings) -> Measurement:
+    try:
+        return _measure(source, imported, pipeline, device, seed, settings)
+    except IrcError as error:  # told in its cell: the other pipelines and models still have theirs
+        return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+
+
+def _measure(source: Source, imported: Module, pipeline: str, device: Device, seed: int,
+             settings: Settings) -> Measurement:
+    seconds = []
+    for _ in range(COMPILATIONS):
+        start = time.perf_counter()
+        module, _context = run_pipeline(source, pipeline, "triton", settings)
+        with tempfile.TemporaryDirectory(prefix="irc-experiment-") as folder:
+            find_backend("triton").emit(module, Path(folder) / "artefact")
+        seconds.append(time.perf_counter() - start)
+    sizes = representative_sizes(module.main, settings.dims)
+    report = report_on(module, sizes, {})
+    imported.main.result_names = tuple(imported.main.output_names)
+    given = given_inputs(imported.main, None, settings.dims, seed)
+    truth = interpreter.run(imported, given, precision="f64")
+    found = interpreter.run(module, given)
+    return Measurement(
+        kernels=report.launches,
+        host_calls=report.extern_calls,
+        distinct_bytes=report.distinct_bytes,
+        loaded_bytes=report.loaded_bytes,
+        flops=report.flops + sum(product_flops(operation, sizes) for operation in host_operations(module)),
+        programs=min((kernel.programs for kernel in report.kernels), default=0),
+        estimated_microseconds=1e6 * estimate(module, report, sizes, device),
+        compile_seconds=statistics.median(seconds),
+        error=max((relative_error(array, truth[name]) for name, array in found.items()), default=0.0),
+        groups={operation.attributes["name"]: _computed(operation) for operation in module.main.block
+                if operation.name == "kernel"},
+    )  # fmt: skip
+
+
+def _computed(kernel: Operation) -> tuple[str, ...]:
+    """The values that a kernel computes, by name, without views and constants, which are read through."""
+    block = kernel.regions[0].block
+    outside = {inner: result.name for inner, result in zip(block.terminator.inputs, kernel.results, strict=True)}
+    inside = [inner for inner in block if not inner.definition.is_terminator]
+    computing = [inner.results[0] for inner in inside if inner.name not in FREE_VIEWS and inner.name != "const"]
+    return tuple(outside.get(value, value.name) for value in computing)
+
+
+def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
+    """What other kernels compute: a line for each kernel whose values no kernel of the base has just so."""
+    lines = []
+    sets = {frozenset(values): name for name, values in base.groups.items()}
+    for name, values in other.groups.items():
+        own = frozenset(values)
+        if own in sets:
+            continue
+        nearest = max(sets, key=lambda group: (len(group & own), -len(group)), default=frozenset())
+        if not nearest & own:
+            lines.append(f"@{name} is new: {_listed(values)}")
+            continue
+        taken = [value for value in values if value not in nearest]
+        given = [value for value in base.groups[sets[nearest]] if value not in own]
+        parts = [f"takes {_listed(taken)}"] if taken else []
+        parts += [f"gives up {_listed(given)}"] if given else []
+        lines.append(f"@{name} {' and '.join(parts)}")
+    if other.distinct_bytes != base.distinct_bytes and not (base.failure or other.failure):
+        saved = base.distinct_bytes - other.distinct_bytes
+        lines.append(f"{'saves' if saved > 0 else 'costs'} {format_bytes(abs(saved))} at the boundaries")
+    return tuple(lines)
+
+
+def _listed(values: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(f"%{value}" for value in values[:most])
+    return f"{shown} and {len(values) - most} more" if len(values) > most else shown
