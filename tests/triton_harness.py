@@ -247,7 +247,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
     known = {launched.source.name: launched for launched in program.kernels}
     original = runtime.launch
 
-    def launch(kernel: Any, *arguments: Any, warps: int, **tiles: Any) -> None:
+    def launch(kernel: Any, *arguments: Any, warps: int | None = None, **tiles: Any) -> None:
         launched = known[kernel.fn.__name__]
         record = Launch(launched.source.name)
         launches.append(record)

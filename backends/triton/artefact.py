@@ -25,7 +25,6 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {"__init__.py": "init.py", "__main__.py": "main.py", "runtime.py": "runtime.py", "host.py": "host.py"}
 FORMAT = 1
 MARK = "manifest.json"
-TYPICAL_ROW = 1024  # for whole rows whose length is not known, where a kernel is compiled without being run
 POINTERS = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
     "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
@@ -111,11 +110,9 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "looped": launched.kernel.looped,
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
                 "warps": launched.source.warps,
+                "accesses": [[access.line, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),
-                "constants": {
-                    f"BLOCK_{tile.name.upper()}": tile.size(min(dims.bounds(tile.extent)[1], TYPICAL_ROW))
-                    for tile in launched.source.tiles
-                },
+                "constants": {f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles},
             }
             for launched in program.kernels
         ],

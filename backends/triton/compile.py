@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from irc.diagnostics import fail
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+SECONDS = 60.0  # for one kernel and target
+STARTING_SECONDS = 60.0
 WORKER = Path(__file__).resolve().parent / "worker.py"
 
 
@@ -26,7 +31,12 @@ def check_targets(targets: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes on one target. `error` is set where it does not compile."""
+    """What one kernel takes on one target. `error` is set where it does not compile.
+
+    Registers are a thread's; bytes of spills and of the stack (local) too, shared memory is a program's, and fits into
+    the target's limit. Loads and stores of global memory are instructions by the bits that a thread moves at once; of
+    the accesses that are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions.
+    """
 
     kernel: str
     target: str
@@ -34,25 +44,63 @@ class Resources:
     spilled_bytes: int = 0
     local_bytes: int = 0
     shared_bytes: int = 0
+    shared_limit: int = 0
     fits: bool = True
+    loads: Mapping[str, int] = field(default_factory=dict)
+    stores: Mapping[str, int] = field(default_factory=dict)
+    aligned_accesses: int = 0
+    wide_accesses: int = 0
+    matrix_instructions: int = 0
     error: str = ""
 
 
-def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: float = 600) -> list[Resources]:
+def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: float = SECONDS) -> list[Resources]:
     """Compile every kernel of a folder for every target, in a process of its own.
 
-    Raises `usage.backend`, `install.missing_extra` without triton, and `backend.failed` when the compiler crashes or
-    takes too long.
+    A kernel that takes longer than `seconds`, or at which the compiler crashes, has an error that says so, and the
+    others go on. Raises `usage.backend`, and `install.missing_extra` without triton.
     """
     check_targets(targets)
     if find_spec("triton") is None:
         raise fail("install.missing_extra", "compiling kernels needs triton", help='pip install "irc-compiler[triton]"')
+    manifest = json.loads((Path(folder) / "manifest.json").read_text("utf-8"))
+    waiting = [f"{entry['name']}:{target}" for entry in manifest["kernels"] for target in targets]
+    found: list[Resources] = []
+    while waiting:
+        done, ending = _compile(Path(folder), waiting, seconds)
+        found += done
+        waiting = waiting[len(done) :]
+        if waiting:  # the process ended at the first of them
+            name, _, target = waiting.pop(0).partition(":")
+            found.append(Resources(name, target, fits=False, error=ending))
+    return found
+
+
+def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[Resources], str]:
+    """What a worker tells of the first of `wanted`, and how it ended if it did not get through them."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(WORKER), str(folder), *targets]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise fail("backend.failed", f"compiling the kernels took more than {seconds:g} seconds") from None
-    if done.returncode != 0:
-        raise fail("backend.failed", "the compiler of the kernels crashed", notes=[done.stderr[-2000:]])
-    return [Resources(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
+    command = [sys.executable, str(WORKER), str(folder), *wanted]
+    lines: queue.Queue[str | None] = queue.Queue()
+    with tempfile.TemporaryFile("w+") as errors:
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+
+        def read() -> None:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        found: list[Resources] = []
+        try:
+            # The first also waits for Triton to be imported.
+            while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not found else 0))) is not None:
+                if line.startswith("{"):
+                    found.append(Resources(**json.loads(line)))
+        except queue.Empty:
+            return found, f"compiling took more than {seconds:g} seconds"
+        finally:
+            worker.kill()
+            worker.wait()
+        errors.seek(0)
+        return found, f"the compiler crashed: {errors.read()[-500:].strip()}"

@@ -308,7 +308,8 @@ class _FunctionWriter:
             exact = "" if tile.masked else ", exact=True"
             kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
             arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")
-        arguments.append(f"warps={source.warps}")
+        if all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles):
+            arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
         self._line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
 
     def _extern(self, operation: Operation) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from irc import dims
 from irc.backends.triton import pointwise
+from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import (
@@ -60,6 +61,7 @@ class KernelSource:
     tiles: tuple[Tile, ...]
     warps: int
     helpers: tuple[str, ...]
+    accesses: tuple[Access, ...]
 
 
 @dataclass
@@ -73,7 +75,9 @@ class Part:
 
     def text(self) -> Iterator[str]:
         for line in (*self.prelude.values(), *self.lines):
-            yield from wrapped(f"{self.indent}{line}")
+            first, *rest = wrapped(f"{self.indent}{line}")
+            yield marked(first, line)
+            yield from rest
 
 
 def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
@@ -109,7 +113,6 @@ class _Writer:
             )
         )
         self.outer = self.part = Part("    ")
-
     # -- the function ------------------------------------------------------------------------------------------
 
     def source(self) -> KernelSource:
@@ -119,11 +122,14 @@ class _Writer:
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
             head = "\n".join([f"def {self.name}(", *(f"    {argument}," for argument in arguments), "):"])
-        text = "\n".join(["@triton.jit", head, *self._doc(), *body])
+        before = "\n".join(["@triton.jit", head, *self._doc()])
+        text = "\n".join([before, *body])
         parameters = (*self.buffers.values(), *self.parameters.by_dim.values())
         return KernelSource(
             self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), parameters,
             self.schedule.tiles, self.schedule.warps, tuple(self.helpers),
+            tuple(Access(number, is_wide(line.access, self.schedule))
+                  for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
         )  # fmt: skip
 
     def _doc(self) -> Iterator[str]:
@@ -166,7 +172,8 @@ class _Writer:
 
     def _assign(self, node: Node, code: Code, fallback: str, hint: str | None = None) -> None:
         name = self.names.fresh(node.hint if hint is None else hint, fallback)
-        self._line(f"{name} = {code.text}")
+        line = f"{name} = {code.text}"
+        self._line(marked(line, node) if isinstance(node, Load) else line)
         self.values[node] = Code(name)
 
     def _helper(self, name: str) -> str:
@@ -350,7 +357,7 @@ class _Writer:
         address = self._address(store.buffer, store.index, store.axes)
         mask = self._mask(store, masks)
         value = self.values[store.node].text
-        self._line(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})")
+        self._line(marked(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})", store))
 
     # -- reductions --------------------------------------------------------------------------------------------
 
@@ -384,7 +391,7 @@ class _Writer:
         self.names.taken = taken.union(*kept)  # names made inside are free again
         extent = self.parameters.code(loop.tile.extent).text
         self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
-        self.part.lines.extend(line.removeprefix(outside.indent) for line in lines)
+        self.part.lines.extend(marked(line.removeprefix(outside.indent), line) for line in lines)
 
     def _accumulate(self, node: Reduce) -> None:
         total, body = self.values[node].text, self._body(node)

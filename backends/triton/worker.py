@@ -1,6 +1,6 @@
 """Compiles the kernels of an artefact for GPU targets that need not be present. Run as a program of its own:
 
-    python worker.py FOLDER TARGET...
+    python worker.py FOLDER KERNEL:TARGET...
 
 It prints a line of JSON for each kernel and target as soon as it is done, so that a reader with a time limit loses
 only the last. It imports triton but not irc, and is started without TRITON_INTERPRET.
@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }  # fmt: skip
+WARP = 32  # threads in a warp of those that irc counts
 SHARED_LIMITS = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
 
 
@@ -37,11 +40,57 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
         (position,): [["tt.divisibility", 16]] for position, argument in enumerate(arguments) if argument["aligned"]
     }
     source = ASTSource(fn=function, signature=signature, constexprs=entry["constants"], attrs=attributes)
-    options = {"num_warps": entry["warps"], "enable_fp_fusion": True}
-    compiled = triton.compile(source, target=TARGETS[target], options=options)
+    warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
+    compiled = triton.compile(source, target=TARGETS[target], options={"num_warps": warps, "enable_fp_fusion": True})
     shared = int(compiled.metadata.shared)
-    found = nvidia_resources(compiled.asm) if "ptx" in compiled.asm else amd_resources(compiled.asm["amdgcn"])
-    return {**found, "shared_bytes": shared, "fits": shared <= SHARED_LIMITS[target]}
+    is_nvidia = "ptx" in compiled.asm
+    found = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])
+    assembly = compiled.asm["ptx" if is_nvidia else "amdgcn"]
+    accesses = memory_accesses(assembly, PTX_ACCESS if is_nvidia else AMD_ACCESS)
+    wide = {function.fn.__code__.co_firstlineno + line for line, is_wide in entry["accesses"] if is_wide}
+    return {
+        **found,
+        "shared_bytes": shared,
+        "shared_limit": SHARED_LIMITS[target],
+        "fits": shared <= SHARED_LIMITS[target],
+        "loads": histogram(bits for _, kind, bits in accesses if kind == "load"),
+        "stores": histogram(bits for _, kind, bits in accesses if kind == "store"),
+        "aligned_accesses": len(wide),
+        "wide_accesses": len(wide - {line for line, _, bits in accesses if bits < 128}),
+        "matrix_instructions": len((PTX_MATRIX if is_nvidia else AMD_MATRIX).findall(assembly)),
+    }
+
+
+# Loads and stores of global memory, and instructions that multiply matrices, in PTX and in AMD's assembly.
+PTX_ACCESS = re.compile(r"\b(ld|st)\.global[.\w:]*?(?:\.v(\d))?\.[bfus](\d+)\b")
+AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(\w+)")
+AMD_BITS = {"dwordx4": 128, "dwordx3": 96, "dwordx2": 64, "dword": 32, "b128": 128, "b96": 96, "b64": 64, "b32": 32}
+PTX_MATRIX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b")
+AMD_MATRIX = re.compile(r"\bv_s?mfmac?_")
+LOCATION = re.compile(r"\s*\.loc\s+\d+\s+(\d+)")
+
+
+def memory_accesses(assembly: str, pattern: re.Pattern[str]) -> list[tuple[int, str, int]]:
+    """Each access of global memory: the line of kernels.py that it belongs to, "load" or "store", bits a thread."""
+    found, line = [], 0
+    for text in assembly.splitlines():
+        location, access = LOCATION.match(text), pattern.search(text)
+        if location and location[1] != "0":  # 0 is code of no line; what follows belongs to the last one known
+            line = int(location[1])
+        if access and pattern is PTX_ACCESS:
+            kind, vector, bits = access.groups()
+            found.append((line, "load" if kind == "ld" else "store", int(vector or 1) * int(bits)))
+        elif access:
+            kind, width = access.groups()
+            bits = AMD_BITS.get(width, 8 if "byte" in width or width.endswith("8") else 16)
+            found.append((line, kind, bits))
+    return found
+
+
+def histogram(widths: Iterable[int]) -> dict[str, int]:
+    """How many accesses have each width, the widest first."""
+    counts = Counter(widths)
+    return {str(bits): counts[bits] for bits in sorted(counts, reverse=True)}
 
 
 def nvidia_resources(assembly: dict[str, Any]) -> dict[str, int]:
@@ -90,20 +139,20 @@ def amd_resources(assembly: str) -> dict[str, int]:
 
 
 def main() -> int:
-    folder, targets = Path(sys.argv[1]), sys.argv[2:]
+    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
     specification = importlib.util.spec_from_file_location("kernels", folder / "kernels.py")
     assert specification is not None and specification.loader is not None
     kernels = importlib.util.module_from_spec(specification)
     sys.modules["kernels"] = kernels  # Triton reads the source of functions by their module
     specification.loader.exec_module(kernels)
-    for entry in json.loads((folder / "manifest.json").read_text("utf-8"))["kernels"]:
-        for target in targets:
-            found: dict[str, Any] = {"kernel": entry["name"], "target": target}
-            try:
-                found.update(compile_kernel(getattr(kernels, entry["name"]), entry, target))
-            except (triton.CompilationError, RuntimeError, ValueError, TypeError, AssertionError) as error:
-                found["error"] = str(error)[-2000:]
-            print(json.dumps(found), flush=True)
+    entries = {entry["name"]: entry for entry in json.loads((folder / "manifest.json").read_text("utf-8"))["kernels"]}
+    for name, _, target in (each.partition(":") for each in wanted):
+        found: dict[str, Any] = {"kernel": name, "target": target}
+        try:
+            found.update(compile_kernel(getattr(kernels, name), entries[name], target))
+        except (triton.CompilationError, RuntimeError, ValueError, TypeError, AssertionError) as error:
+            found["error"] = str(error)[-2000:]
+        print(json.dumps(found), flush=True)
     return 0
 
 

@@ -593,13 +593,19 @@ def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None
 
 
 def target_facts(facts: dict[str, Any]) -> str:
-    """What a kernel takes on a target: `19 registers, 0 B spilled, 4.1 kB shared`."""
+    """What a kernel takes on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
     from irc.driver.printing import counted, format_bytes
 
     if facts.get("error"):
         return f"does not compile: {facts['error']}"
-    sizes = [f"{format_bytes(facts[f'{name}_bytes'])} {name}" for name in ("spilled", "local", "shared")]
-    return ", ".join([counted(facts["registers"], "register"), *sizes]) + ("" if facts["fits"] else ": does not fit")
+    parts = [counted(facts["registers"], "register")]
+    parts += [f"{format_bytes(facts[f'{name}_bytes'])} {name}" for name in ("spilled", "local", "shared")]
+    for kind in ("loads", "stores"):
+        widths = " ".join(f"{number}x{bits}" for bits, number in facts[kind].items())
+        parts.append(f"{kind} {widths or 'none'}")
+    if facts["matrix_instructions"]:
+        parts.append(counted(facts["matrix_instructions"], "matrix instruction"))
+    return ", ".join(parts) + ("" if facts["fits"] else f": {format_bytes(facts['shared_limit'])} shared is the limit")
 
 
 @cli.command(short_help="Show a page: of an operation, pass, rule, target or code.")

@@ -8,6 +8,7 @@ reductions (looped). The nest says what is computed where; the byte model and th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +20,14 @@ from irc.kernel.dag import Load, Node, Reduce, Store, substituted, walk
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
 WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
+TYPICAL_ROW = 1_024  # for such a row where a kernel is looked at without being run
 LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
 STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: the more rows the better
 SIDE = 64  # of a tile between two contiguous axes
+WARP = 32  # threads; where a target's have 64, half as many do
+LEAST_EXACT = 1_024  # of a block that has no ragged end: narrow floats in smaller ones are less than 128 bits a thread
 NARROW = 32  # columns that are too few for a tile axis of their own
 
 Axes = tuple[Variable, ...]
@@ -46,6 +50,11 @@ class Tile:
     def size(self, extent: int) -> int:
         """The block for a run-time extent."""
         return next_power_of_two(extent) if self.whole else self.block
+
+    @property
+    def typical(self) -> int:
+        """The block: of a row of unknown size, that of a typical one."""
+        return self.size(self.extent if isinstance(self.extent, int) else min(dims.bounds(self.extent)[1], TYPICAL_ROW))
 
     @property
     def masked(self) -> bool:
@@ -94,11 +103,13 @@ class Schedule:
 
     @property
     def warps(self) -> int:
-        elements = 1
-        for tile in self.tiles:
-            extent = tile.extent if isinstance(tile.extent, int) else WHOLE_ROW_UNKNOWN
-            elements *= tile.size(extent)
-        return min(16, max(4, next_power_of_two(elements // 512)))
+        """How many compute a tile: of rows of unknown size, a typical one."""
+        return warps_for(math.prod(tile.typical for tile in self.tiles))
+
+
+def warps_for(elements: int) -> int:
+    """Four for a tile of so many elements, more for large ones, fewer where a thread would have less than four."""
+    return min(16, max(1, min(4, elements // (4 * WARP)), next_power_of_two(elements // 512)))
 
 
 def next_power_of_two(number: int) -> int:
@@ -197,7 +208,7 @@ def flat_block(extent: Dim, most: int) -> int:
     """The largest power of two that divides the extent if that is no small one, else one that covers it."""
     known = dims.multiple_of(extent)
     divisor = known & -known
-    return min(divisor, most) if divisor >= 64 else covering(extent, most)
+    return min(divisor, most) if divisor >= LEAST_EXACT else covering(extent, most)
 
 
 def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple[Tile | None, Tile]:

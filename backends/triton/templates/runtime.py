@@ -7,6 +7,7 @@ Triton's interpreter, which is slow but exact enough to check results by.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import sys
@@ -26,6 +27,7 @@ FORMAT = 1
 # Interpreting costs milliseconds a program, so that tiles grow until they hold so many elements. On a GPU they keep
 # the sizes that they were given.
 INTERPRETED_ELEMENTS = 1 << 17
+WARPS_OF_32 = 2 if torch.version.hip else 1  # threads in a warp, in those of 32 that launches count
 STORED = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16,
     "U32": torch.uint32, "I32": torch.int32, "U64": torch.uint64, "I64": torch.int64, "F16": torch.float16,
@@ -92,7 +94,13 @@ def power_of_two(extent):
     return 1 << max(0, extent - 1).bit_length()
 
 
-def launch(kernel, *arguments, warps, **tiles):
+def warps_for(blocks):
+    """Warps for a tile: a thread has at least four elements, or 16 where there are many."""
+    elements = math.prod(blocks.values())
+    return min(16, max(1, min(4, elements // 128), power_of_two(elements // 512)))
+
+
+def launch(kernel, *arguments, warps=None, **tiles):
     """Start the programs of a kernel; tensors are made contiguous, and an empty grid starts none."""
     blocks = choose_blocks(tiles)
     programs = 1
@@ -103,6 +111,7 @@ def launch(kernel, *arguments, warps, **tiles):
         return
     arguments = [argument.contiguous() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
     sizes = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
+    warps = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
     with quiet():
         kernel[(programs,)](*arguments, **sizes, num_warps=warps, enable_fp_fusion=True)
 

@@ -1,0 +1,58 @@
+"""Loads and stores in the text of a kernel: where they stand, and which should take 128 bits a thread."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from irc import dims
+from irc.kernel.dag import Load, Store, indirect_nodes, variables
+from irc.kernel.schedule import WARP, Schedule, unit_stride
+
+WIDEST = 128  # bits that a thread loads or stores at once
+
+
+@dataclass(frozen=True)
+class Access:
+    """A load or store: its line, counted from the kernel's first, and whether it should take 128 bits a thread."""
+
+    line: int
+    wide: bool
+
+
+class AccessLine(str):
+    """A line in which a load or store begins."""
+
+    __slots__ = ("access",)
+    access: Load | Store
+
+
+def marked(text: str, source: str | Load | Store) -> str:
+    """The text as a line of an access: of this one, or of that of the line that it was made of, if it has one."""
+    access = source if isinstance(source, (Load, Store)) else getattr(source, "access", None)
+    if access is None:
+        return text
+    line = AccessLine(text)
+    line.access = access
+    return line
+
+
+def is_wide(access: Load | Store, schedule: Schedule) -> bool:
+    """Whether an access is aligned and contiguous in runs of 128 bits, and its tile has as many for each thread.
+
+    Along the innermost axis neighbours are neighbours in memory; all else in the address, the extent of that axis and
+    what guards say of it are multiples of 128 bits.
+    """
+    inner, bits = schedule.columns or schedule.rows, access.buffer.dtype.bits
+    axis = unit_stride(access.index)
+    if inner is None or axis is None or axis is not inner.axes[-1] or WIDEST % bits:
+        return False
+    run = WIDEST // bits
+    edges = [access.index, *(edge for guard in access.guards for edge in (guard.index, guard.extent))]
+    rests = [edge - axis.expr if axis in variables(edge) else edge for edge in edges]
+    if any(axis in variables(rest) for rest in rests) or indirect_nodes(*rests):
+        return False
+    if any(dims.multiple_of(rest) % run for rest in (axis.extent, *rests)):
+        return False
+    elements = math.prod(tile.typical for tile in schedule.tiles if access.axes & set(tile.axes))
+    return elements >= run * WARP * schedule.warps
