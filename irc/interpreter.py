@@ -338,7 +338,8 @@ def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environ
         postponed = []
         for dim, size, name in waiting:
             unbound = [symbol for symbol in dims.free_symbols(dim) if symbol not in environment]
-            solution = _solve(dim, unbound[0], size, environment) if len(unbound) == 1 else None
+            line = dims.linear_in(dims.substitute(dim, environment), unbound[0]) if len(unbound) == 1 else None
+            solution = None if line is None else dims.evaluate(dims.floor_divide(size - line[1], line[0]), {})
             if unbound and solution is None:
                 postponed.append((dim, size, name))
                 continue
@@ -354,11 +355,3 @@ def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environ
         if len(postponed) == len(waiting):
             return
         waiting = postponed
-
-
-def _solve(dim: Dim, symbol: Symbol, size: int, environment: Environment) -> int | None:
-    """The value of `symbol` at which `dim`, linear in it, has the value `size` (rounded); None if not linear."""
-    if dim == symbol.expr:
-        return size
-    found = dims.linear_in(dims.substitute(dim, environment), symbol)
-    return None if found is None else dims.evaluate(dims.floor_divide(size - found[1], found[0]), {})

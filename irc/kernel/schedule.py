@@ -27,7 +27,6 @@ TILE_ELEMENTS = 2_048  # of a tile of several rows
 STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: the more rows the better
 SIDE = 64  # of a tile between two contiguous axes
 WARP = 32  # threads; where a target's have 64, half as many do
-LEAST_EXACT = 1_024  # of a block that has no ragged end: narrow floats in smaller ones are less than 128 bits a thread
 NARROW = 32  # columns that are too few for a tile axis of their own
 
 Axes = tuple[Variable, ...]
@@ -205,10 +204,11 @@ def covering(extent: Dim, most: int) -> int:
 
 
 def flat_block(extent: Dim, most: int) -> int:
-    """The largest power of two that divides the extent if that is no small one, else one that covers it."""
+    """The largest power of two that divides the extent if that is large, else one that covers it: narrow floats in
+    blocks of less than FLAT_BLOCK elements would be less than 128 bits a thread."""
     known = dims.multiple_of(extent)
     divisor = known & -known
-    return min(divisor, most) if divisor >= LEAST_EXACT else covering(extent, most)
+    return min(divisor, most) if divisor >= FLAT_BLOCK else covering(extent, most)
 
 
 def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple[Tile | None, Tile]:
