@@ -1,4 +1,4 @@
-"""irc reduce and irc extract: parts of programs that run, and fail, by themselves."""
+"""irc reduce: from a model that fails a check to the least of it that fails in the same way."""
 
 from __future__ import annotations
 
@@ -8,118 +8,249 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import irc
 from irc.diagnostics import IrcError
+from irc.driver import reducing
 from irc.driver.models import Settings
+from irc.driver.reducing import Failure
+from irc.driver.slicing import Part
 from irc.ir import Module
 from irc.verifier import verify
+from tests import planted
 from tests.command_line import EXAMPLES, irc_here, irc_process
+from tests.onnx_models import imported
 
 BLOCK = f"{EXAMPLES / 'block.py'}:block"
 SIZES = Settings(dims={"B": 2, "S": 3})
-WRONG_RULE = '''
-from irc.ops import add, matmul
-from irc.rewrite import rewrite
-
-@rewrite(numerics="exact")
-def distribute(x, y, w):
-    """(x + y) @ w  ->  x @ w + y: forgets a product."""
-    return matmul(add(x, y), w), add(matmul(x, w), y)
-
-@distribute.when
-def square(w):
-    return w.shape[0] == w.shape[1] or "the weight must be square"
-'''
-CRASH = """
-from dataclasses import dataclass
-from irc.pass_manager import Pass
-
-@dataclass
-class Careless(Pass):
-    \"\"\"Fails at a gelu that a product reads.\"\"\"
-    def run(self, module, context):
-        for operation in module.walk():
-            if operation.name == "matmul" and operation.inputs[0].operation is not None:
-                assert operation.inputs[0].operation.name != "gelu"
-        return False
-"""
 
 
-def part_of(folder: Path) -> Module:
+def plant(folder: Path, text: str, name: str = "planted.py") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def operations(folder: Path) -> list[str]:
+    """What the reduced program computes with, after verifying it."""
     module = irc.load(folder / "program.irc")
     verify(module)
-    return module
+    return [op.name for op in module.walk() if op.name != "const" and not op.definition.is_terminator]
 
 
-def computing(module: Module) -> list[str]:
-    return [op.name for op in module.main.block if op.name != "const" and not op.definition.is_terminator]
+def check_again(folder: Path, **options: Any) -> tuple[str, str | None]:
+    """The stage and the kind of operation at which the reduced program fails."""
+    report = irc.check(folder / "program.irc", folder / "inputs.npz", each=True, **options)
+    failed = next(stage for stage in report.stages if not stage.passed)
+    return failed.stage, failed.first_kind
 
 
-def long_model() -> Module:
-    """Forty-two operations, among them one (x + y) @ w with a square w."""
-
-    def main(x: Any, y: Any, w: Any, v: Any) -> Any:
-        from irc import ops
-
-        for index in range(6):
-            x = ops.tanh(ops.add(ops.mul(x, 0.5), ops.sigmoid(y)))
-            y = ops.layer_norm(ops.add(y, x)) if index % 2 else ops.gelu(ops.sub(y, x))
-        z = ops.matmul(ops.add(x, y, name="sum"), w, name="product")
-        return ops.softmax(ops.matmul(ops.relu(z), v)), ops.reduce_mean(z, axes=(1,))
-
-    return irc.trace(main, "f32[N, 8]", "f32[N, 8]", "f32[8, 8]", "f32[8, 5]")
+# -- planted miscompiles ---------------------------------------------------------------------------------------
 
 
 def test_a_pass_with_a_mistake(tmp_path: Path) -> None:
     """The example's planted bug, in a transformer block: a softmax inside attention is what it changes."""
     settings = Settings(dims=SIZES.dims, loads=[str(EXAMPLES / "planted_bug.py")])
     report = irc.reduce(BLOCK, tmp_path / "small", pipeline="legalize,sharpen,fuse", settings=settings)
-    assert report.before == 21 and report.after <= 3 and report.finished
-    assert report.failure == "values part at sharpen"
-    again = irc.check(tmp_path / "small" / "program.irc", tmp_path / "small" / "inputs.npz", each=True,
-                      pipeline="legalize,sharpen,fuse", settings=Settings(loads=settings.loads))
-    assert next(stage.stage for stage in again.stages if not stage.passed) == "sharpen"
-    assert computing(part_of(tmp_path / "small")) == ["attention"]
+    assert report.before == 21 and report.after == 1 and report.finished
+    assert report.failure == "values part at sharpen, first at attention"
+    again = check_again(tmp_path / "small", pipeline="legalize,sharpen,fuse", settings=Settings(loads=settings.loads))
+    assert again == ("sharpen", "attention")
+    assert operations(tmp_path / "small") == ["attention"]
 
 
 def test_a_rule_with_a_mistake(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.py"
-    rules.write_text(WRONG_RULE)
-    settings = Settings(loads=[str(rules)], dims={"N": 4})
-    report = irc.reduce(long_model(), tmp_path / "small", pipeline="canonicalize,rewrite,cse", settings=settings)
-    assert report.before > 35 and report.failure == "values part at rewrite"
-    assert computing(part_of(tmp_path / "small")) == ["add", "matmul"] and report.after == 2
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
+    pipeline = "canonicalize,rewrite,cse"
+    report = irc.reduce(planted.long_model(), tmp_path / "small", pipeline=pipeline, settings=settings)
+    assert report.before == 42 and report.failure == "values part at rewrite, first at matmul"
+    assert operations(tmp_path / "small") == ["add", "matmul"] and report.after == 2
 
 
-def test_a_backend_with_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """tanh is emitted as sinh, so that values part only where ONNX Runtime runs the model."""
-    from irc.backends.onnx import table
-    from irc.backends.onnx.row import Row
-
-    row = table.ROWS["tanh"]
-    monkeypatch.setitem(table.ROWS, "tanh", Row("tanh", lambda g, x: g.node("Sinh", x), row.takes))
-    report = irc.reduce(long_model(), tmp_path / "small", backend="onnx", settings=Settings(dims={"N": 4}))
-    assert report.failure == "values part at onnx"
-    assert computing(part_of(tmp_path / "small")) == ["tanh"]
+@pytest.mark.parametrize(
+    "text, options, kept, failure",
+    [
+        (planted.WRONG_GUARD, ["-p", "canonicalize,rewrite,cse", "--specialize", "B=1", "--dim", "S=5"],
+         ["transpose"], "values part at rewrite, first at transpose"),
+        (planted.WRONG_VALUES, ["-p", "clean,rewrite", "--dim", "S=5"], ["mul", "sqrt"],
+         "values part at rewrite, first at sqrt"),
+        (planted.WRONG_BACKEND, ["--backend", "onnx", "--dim", "S=5"], ["tanh"], "values part at onnx"),
+        pytest.param(planted.WRONG_KERNELS, ["--backend", "triton", "--dim", "S=5"], ["reduce_mean"],
+                     "values part at triton", marks=pytest.mark.slow),
+    ],
+    ids=["shapes", "values", "onnx", "triton"],
+)  # fmt: skip
+def test_mistakes_in_an_onnx_model(
+    text: str, options: list[str], kept: list[str], failure: str, tmp_path: Path
+) -> None:
+    """Two layers of a transformer from an ONNX file; mistakes that show for some shapes or values, or when it runs."""
+    onnx.save(planted.encoder(), tmp_path / "encoder.onnx")
+    plant(tmp_path, text)
+    done = irc_process("reduce", "encoder.onnx", *options, "--load", "planted.py", "-o", "small", folder=tmp_path)
+    assert done.code == 0, done.err
+    first, files = done.out.splitlines()
+    assert first.startswith("48 ops -> ") and failure in first
+    assert files == "small/program.irc  small/inputs.npz  small/command"
+    assert len(operations(tmp_path / "small")) <= 3
+    if failure != "values part at triton":  # where the kernel of several kinds of operation would do
+        assert operations(tmp_path / "small") == kept
+    again = irc_process("check", *shlex.split((tmp_path / "small" / "command").read_text())[5:], folder=tmp_path)
+    assert again.code == 1 and f"FAIL  {failure.split()[3].strip(',')}" in again.out
 
 
 def test_a_pass_that_crashes(tmp_path: Path) -> None:
-    careless = tmp_path / "careless.py"
-    careless.write_text(CRASH)
-    done = irc_here("reduce", BLOCK, "--dim", "B=2", "--dim", "S=3", "--load", careless, "-p", "careless", "-o", "out",
-                    "--json", folder=tmp_path)
+    plant(tmp_path, planted.CRASH, "careless.py")
+    done = irc_here("reduce", BLOCK, "--dim", "B=2", "--dim", "S=3", "--load", "careless.py", "-p", "careless",
+                    "-o", "out", "--json", folder=tmp_path)  # fmt: skip
     report = json.loads(done.out)
     assert report["schema"] == "irc.reduce/1" and report["after"] == 2
-    assert computing(part_of(tmp_path / "out")) == ["gelu", "matmul"]
+    assert report["failure"] == "the check raises pass.raised: AssertionError in careless"
+    assert operations(tmp_path / "out") == ["gelu", "matmul"]
+
+
+FAR = """
+from dataclasses import dataclass
+from irc.pass_manager import Pass
+
+@dataclass
+class Far(Pass):
+    \"\"\"Fails at a softmax that depends on a tanh.\"\"\"
+    def run(self, module, context):
+        below = set()
+        for operation in module.main.block:
+            if operation.name == "tanh" or below.intersection(operation.inputs):
+                below.update(operation.results)
+                if operation.name == "softmax":
+                    raise ValueError(operation)
+        return False
+"""
+
+
+def test_what_stands_between_gives_way(tmp_path: Path) -> None:
+    plant(tmp_path, FAR)
+    settings = Settings(loads=[str(tmp_path / "planted.py")], dims={"N": 4})
+    model = irc.trace(lambda x, w: softmax_behind(x, w), "f32[N, 8]", "f32[8, 8]")
+    report = irc.reduce(model, tmp_path / "small", pipeline="far", settings=settings)
+    assert operations(tmp_path / "small") == ["tanh", "softmax"] and report.after == 2
+
+
+def softmax_behind(x: Any, w: Any) -> Any:
+    from irc import ops
+
+    y = ops.tanh(x)
+    for _ in range(4):
+        y = ops.add(ops.mul(y, 0.5), ops.sigmoid(y))
+    return ops.softmax(ops.relu(y)), ops.matmul(x, w)
+
+
+# -- regions and functions -------------------------------------------------------------------------------------
+
+
+LOOP = """(float[N, 3] x, int64 n, bool go) => (y) {
+    h = Neg (x)
+    y = Loop (n, go, h) <body = b (int64 i, bool c, float[N, 3] a) => (d, o) {
+        d = Identity (c)
+        e = Tanh (a)
+        f = Mul (e, e)
+        g = Sqrt (f)
+        o = Add (g, a)
+    }>
+}"""
+IF = """(float[N, 3] x, bool go) => (y) {
+    h = Neg (x)
+    y = If (go) <then_branch = t () => (o) { f = Mul (h, h) g = Sqrt (f) o = Add (g, h) },
+                 else_branch = e () => (p) { p = Exp (h) }>
+}"""
+CALL = """irc text 1
+module @m {
+  func @main<N in [1, 9]>(%x: f32[N, 3]) -> (z: f32[N, 3]) {
+    %h = neg %x : f32[N, 3]
+    %y = call @roots %h : f32[N, 3]
+    %z = exp %y : f32[N, 3]
+    return %z
+  }
+  func @roots<M in [1, 99]>(%a: f32[M, 3]) -> f32[M, 3] {
+    %f = mul %a, %a : f32[M, 3]
+    %g = sqrt %f : f32[M, 3]
+    %o = add %g, %a : f32[M, 3]
+    return %o
+  }
+}
+"""
+
+
+def regions() -> dict[str, Module]:
+    from irc.parser import parse
+
+    call = parse(CALL)
+    return {"loop": imported(LOOP), "if": imported(IF), "call": call}
+
+
+@pytest.mark.parametrize("name", ["loop", "if", "call"])
+def test_what_is_inside_is_taken_out(name: str, tmp_path: Path) -> None:
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_VALUES))])
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    given = {"x": x, "n": np.int64(3), "go": np.bool_(True)}
+    module = regions()[name]
+    inputs = {argument.name: given[argument.name] for argument in module.main.arguments}
+    report = irc.reduce(module, tmp_path / "small", inputs, pipeline="rewrite", settings=settings)
+    assert operations(tmp_path / "small") == ["mul", "sqrt"] and report.after == 2
+    assert report.failure == "values part at rewrite, first at sqrt"
+    assert check_again(tmp_path / "small", pipeline="rewrite", settings=settings) == ("rewrite", "sqrt")
+
+
+# -- the same failure ------------------------------------------------------------------------------------------
+
+
+def test_failures_that_are_alike() -> None:
+    wrong = Failure("fuse", "softmax")
+    assert wrong.is_like(Failure("fuse", "softmax")) and wrong.is_like(Failure("fuse"))
+    assert not any(map(wrong.is_like, (None, Failure("fuse", "add"), Failure("fold", "softmax"))))
+    raised = Failure(error="internal.pass: ValueError in fold")
+    assert not raised.is_like(Failure(error="internal.pass: KeyError in fold"))
+
+
+def test_another_failure_does_not_lead_astray(tmp_path: Path) -> None:
+    """A second mistake, of another kind of operation in the same pass, would be smaller."""
+    plant(tmp_path, planted.WRONG_VALUES + '''
+@rewrite(numerics="exact")
+def wrong_tanh(x):
+    """tanh(x)  ->  x"""
+    from irc.ops import tanh
+    return tanh(x), mul(x, 1.0)
+''')
+    model = irc.trace(lambda x: root_and_tanh(x), "f32[N, 8]")
+    settings = Settings(loads=[str(tmp_path / "planted.py")], dims={"N": 4})
+    report = irc.reduce(model, tmp_path / "small", pipeline="rewrite", settings=settings)
+    assert report.failure == "values part at rewrite, first at sqrt"
+    assert operations(tmp_path / "small") == ["mul", "sqrt"]
+
+
+def root_and_tanh(x: Any) -> Any:
+    """In halves: the first has no mistake, and the second only that of tanh."""
+    from irc import ops
+
+    square, below = ops.mul(x, x), ops.neg(x)
+    return ops.sqrt(square, name="root"), ops.tanh(below, name="t")
+
+
+def test_a_run_that_fails_is_reduced_to_what_fails(tmp_path: Path) -> None:
+    """An index out of range: what ran before it is recorded."""
+    module = imported("(float[4, 3] x, int64[2] i) => (y) { a = Exp (x) b = Neg (a) c = Gather (b, i) y = Tanh (c) }")
+    inputs = {"x": np.ones((4, 3), np.float32), "i": np.array([0, 7])}
+    report = irc.reduce(module, tmp_path / "small", inputs)
+    assert report.failure == "the check raises run.index" and operations(tmp_path / "small") == ["gather"]
+
+
+# -- the command -----------------------------------------------------------------------------------------------
 
 
 def test_the_command_line(tmp_path: Path) -> None:
     """The same bytes under every hash seed, and a command that shows the failure from anywhere."""
-    rules = tmp_path / "rules.py"
-    rules.write_text(WRONG_RULE)
-    (tmp_path / "model.irc").write_text(str(long_model()))
+    rules = plant(tmp_path, planted.WRONG_RULE)
+    (tmp_path / "model.irc").write_text(str(planted.long_model()))
     written = []
     for seed in ("0", "1"):
         arguments = "reduce", "model.irc", "-p", "rewrite", "--load", rules, "--dim", "N=4", "-o", f"small{seed}"
@@ -130,8 +261,15 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert written[0] == written[1]
     folder, command = (tmp_path / "small0" / "command").read_text().strip().split(" && ")
     assert folder == f"cd {tmp_path}"
-    again = irc_process(*shlex.split(command)[1:], folder=tmp_path)
+    again = irc_process(*shlex.split(command)[1:], folder=Path("/"))
     assert again.code == 1 and "FAIL  rewrite" in again.out
+
+
+def test_extents_become_small(tmp_path: Path) -> None:
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
+    irc.reduce(planted.long_model(), tmp_path / "small", pipeline="rewrite", settings=settings)
+    arguments = irc.load(tmp_path / "small" / "program.irc").main.arguments
+    assert [value.shape for value in arguments] == [(2, 2)] * 3
 
 
 def test_what_does_not_fail_is_not_reduced(tmp_path: Path) -> None:
@@ -140,86 +278,54 @@ def test_what_does_not_fail_is_not_reduced(tmp_path: Path) -> None:
 
 
 def test_the_smallest_so_far_is_taken(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.py"
-    rules.write_text(WRONG_RULE)
-    settings = Settings(loads=[str(rules)], dims={"N": 4})
-    report = irc.reduce(long_model(), tmp_path / "small", pipeline="rewrite", seconds=0.0, settings=settings)
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
+    report = irc.reduce(planted.long_model(), tmp_path / "small", pipeline="rewrite", seconds=0.0, settings=settings)
     assert not report.finished and report.after == report.before
-
-
-# -- extract ---------------------------------------------------------------------------------------------------
-
-
-WAYS = [(["%up"], ["%down"]), (["%q", "k"], ["%proj"]), ([], ["%hidden", "%attended"])]
-
-
-@pytest.mark.parametrize("start, stop", WAYS)
-def test_extracted_parts_compute_what_they_computed(start: list[str], stop: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "part.irc"
-    report = irc.extract(BLOCK, start, stop, path, settings=SIZES)
-    assert report.outputs == tuple(name.removeprefix("%") for name in stop)
-    assert all(name.removeprefix("%") in report.inputs for name in start)
-    found = irc.run(path, path.with_suffix(".npz")).outputs
-    whole = irc.load(BLOCK)
-    watched = {}
-
-    def keep(operation: Any, results: Any) -> None:
-        watched.update(zip((value.name for value in operation.results), results, strict=True))
-
-    from irc import interpreter
-    from irc.driver.arrays import given_inputs
-
-    interpreter.run(whole, given_inputs(whole.main, None, SIZES.dims, 0), observe=keep)
-    for name in report.outputs:
-        np.testing.assert_array_equal(found[name], watched[name])
-
-
-def test_sizes_that_no_input_tells_become_numbers(tmp_path: Path) -> None:
-    """%n has the size of x, which the part does not read; symbols born inside stay."""
-    text = """irc text 1
-module @m {
-  func @main<S in [1, 64]>(%x: f32[S, 4], %n: i64[]) -> (z: f32[4]) {
-    %h = reduce_sum %x {axes = [0], keep_dims = false} : f32[4]
-    %size = dim {value = S} : i64[]
-    %scale = cast %size {to = f32} : f32[]
-    %y = mul %h, %scale : f32[4]
-    %z = exp %y : f32[4]
-    return %z
-  }
-}
-"""
-    (tmp_path / "m.irc").write_text(text)
-    done = irc_here("extract", "m.irc", "--from", "%h", "--to", "%z", "--dim", "S=3", folder=tmp_path)
-    assert done.code == 0, done.err
-    assert "wrote extract.irc   2 ops" in done.out
-    module = irc.load(tmp_path / "extract.irc")
-    assert [argument.name for argument in module.main.arguments] == ["h", "scale"]
-    done = irc_here("extract", "m.irc", "--from", "%x", "--to", "%z", "--dim", "S=3", folder=tmp_path)
-    assert done.code == 0 and [a.name for a in irc.load(tmp_path / "extract.irc").main.arguments] == ["x", "scale"]
-
-
-def test_after_a_pass_kernels_are_taken_whole(tmp_path: Path) -> None:
-    done = irc_here("extract", f"{EXAMPLES / 'block.py'}:scores", "--after", "fuse", "--to", "%p", folder=tmp_path)
-    assert done.code == 2 and "inside a region" in done.err
-    done = irc_here("extract", f"{EXAMPLES / 'block.py'}:scores", "--after", "fuse", "--to", "%y", folder=tmp_path)
-    assert done.code == 0, done.err
-    assert computing(irc.load(tmp_path / "extract.irc")) == ["kernel"]
+    # Its symbol is still there, and so is the size for it.
+    assert (tmp_path / "small" / "command").read_text().endswith(" --dim N=4\n")
+    assert check_again(tmp_path / "small", pipeline="rewrite", settings=settings)[0] == "rewrite"
 
 
 @pytest.mark.parametrize(
     "arguments, code",
     [
-        (["--from", "%nothing", "--to", "%out"], "text.undefined_name"),
-        (["--from", "%out", "--to", "%up"], "usage.arguments"),
-        (["--from", "%up"], "usage.arguments"),
-        (["--to", "%up", "-o", "part.onnx"], "usage.arguments"),
+        (["missing.onnx"], "file.missing"),
+        ([BLOCK, "-p", "nonsense"], "pass.unknown"),
+        ([BLOCK, "--load", "missing.py"], "file.missing"),
+        ([BLOCK, "--backend", "onnx", "--target", "sm_90"], "usage.backend"),
+        ([BLOCK, "--dim", "X=1"], "dim.unbound"),
+        ([BLOCK, "--input", "missing.npz"], "file.missing"),
+        ([BLOCK, "--seconds", "soon"], "usage.arguments"),
     ],
 )
 def test_mistakes(arguments: list[str], code: str, tmp_path: Path) -> None:
-    done = irc_here("extract", BLOCK, *arguments, "--dim", "B=2", "--dim", "S=3", folder=tmp_path)
+    done = irc_here("reduce", *arguments, folder=tmp_path)
     assert done.code in (2, 3) and code in done.err and not list(tmp_path.iterdir())
 
 
-def test_reducing_needs_a_known_model(tmp_path: Path) -> None:
-    with pytest.raises(IrcError, match=r"file\.missing"):
-        irc.reduce(tmp_path / "none.onnx", tmp_path / "small")
+def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+    plant(tmp_path, planted.WRONG_RULE)
+    (tmp_path / "model.irc").write_text(str(planted.long_model()))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("keep")
+    command = ("reduce", "model.irc", "-p", "rewrite", "--load", "planted.py", "--dim", "N=4", "-o")
+    done = irc_here(*command, "mine", folder=tmp_path)
+    assert done.code == 2 and "file.exists" in done.err and (tmp_path / "mine" / "notes").read_text() == "keep"
+    for _ in range(2):  # what reduce wrote itself, it writes again
+        assert irc_here(*command, "small", folder=tmp_path).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model.irc", "planted.py", "small"]
+
+
+def test_nothing_is_left_of_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, arrays: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reducing, "write_arrays", full)
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
+    with pytest.raises(IrcError, match=r"file\.unreadable"):
+        irc.reduce(planted.long_model(), tmp_path / "small", pipeline="rewrite", settings=settings)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["planted.py"]
+
+
+def test_operations_in_regions_count() -> None:
+    assert Part(imported(LOOP), {}).size == 6  # neg, loop, and four inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,15 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The outputs of one stage; `first_part` names the first operation whose value parts from f64."""
+    """The outputs of one stage; `first_part` names the first operation whose value parts from f64.
+
+    `first_kind` is what that operation was as it was imported, such as "softmax".
+    """
 
     stage: str
     outputs: tuple[OutputError, ...]
     first_part: str | None = None
+    first_kind: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -93,8 +98,8 @@ def check(
             values = observe_values(current, given, "declared")
             stages.append(compare(stage, values[1], yardstick[1], allowed))
             if not stages[-1].passed:
-                part = first_part(values[0], yardstick[0], imported[0])
-                stages[-1] = StageResult(stage, stages[-1].outputs, part)
+                part, kind = first_part(values[0], yardstick[0], imported[0])
+                stages[-1] = StageResult(stage, stages[-1].outputs, part, kind)
 
     compiler = backend or "triton"
     text = pipeline or (find_backend(compiler).PIPELINE if backend or each else CLEAN)
@@ -108,19 +113,22 @@ def check(
     return CheckReport(tuple(stages), label)
 
 
-# The values of a run, by function and name, in order of execution; in loops and repeated calls the last ones stay.
-Values = dict[tuple[str, str], tuple[Operation, Any]]
+# The values of a run, in order of execution, by function, name, and how often that was computed before.
+Values = dict[tuple[str, str, int], tuple[Operation, Any]]
 Observed = tuple[Values, dict[str, Any]]
 
 
 def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) -> Observed:
     """Run a module; returns each value with the operation that made it, and the outputs."""
     values: Values = {}
+    times: Counter[tuple[str, str]] = Counter()
 
     def keep(operation: Operation, results: Sequence[Any]) -> None:
         function = operation.function
         for result, array in zip(operation.results, results, strict=True):
-            values[function.name if function is not None else "", result.name] = (operation, array)
+            where = function.name if function is not None else ""
+            values[where, result.name, times[where, result.name]] = (operation, array)
+            times[where, result.name] += 1
 
     outputs = interpreter.run(module, inputs, precision=precision, observe=keep)
     return values, outputs
@@ -173,8 +181,9 @@ def allowance(declared: Any, own: Any, truth: Any) -> float:
     return max(ALLOWANCE * relative_error(own, truth), units * unit)
 
 
-def first_part(values: Values, truth: Values, imported: Values) -> str | None:
-    """The first operation, in order of execution, whose value is further from f64 than its type explains.
+def first_part(values: Values, truth: Values, imported: Values) -> tuple[str | None, str | None]:
+    """The first operation, in order of execution, whose value is further from f64 than its type explains; in words,
+    and what it was as imported.
 
     Values correspond by name: names are stable through passes. A value that only the later stage has, or that has
     another type there, is passed over.
@@ -186,16 +195,16 @@ def first_part(values: Values, truth: Values, imported: Values) -> str | None:
         if (value.shape, value.dtype) != (own.shape, own.dtype):
             continue
         if relative_error(value, truth[key][1]) > allowance(value, own, truth[key][1]):
-            function, name = key
-            called = f"@{function}, " if len({function for function, _ in values}) > 1 else ""
+            function, name, _ = key
+            called = f"@{function}, " if len({function for function, *_ in values}) > 1 else ""
             inside = operation.parent
             kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
             made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
-            new = [operand.operation for operand in operation.inputs if (function, operand.name) not in truth]
+            new = [operand.operation for operand in operation.inputs if (function, operand.name, 0) not in truth]
             reads = "".join(
                 f", which reads %{other.results[0].name} = {other.name}, made by {other.location.made_by[-1]}"
                 for other in new
                 if other is not None and other.location.made_by
             )
-            return f"{called}{kernel}%{name} = {operation.name}{made}{reads}"
-    return None
+            return f"{called}{kernel}%{name} = {operation.name}{made}{reads}", imported[key][0].name
+    return None, None

@@ -11,9 +11,9 @@ from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.models import Settings, Source, load
 from irc.driver.printing import module_after
-from irc.driver.slicing import constants_of, part, record
+from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
-from irc.ir import Function, Operation, Value
+from irc.ir import Operation, Value
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ def extract(
 ) -> ExtractReport:
     """Write what leads from the values `start` to the values `stop` as a program, with the inputs that it had in a run.
 
-    Both name values (`%scores`) of the entry's own block. The program takes the start values, and what else the
-    operations between read; without a start it takes the model's inputs. `output` is FILE.irc; beside it go its
-    weights and FILE.npz with the arrays, from a run on `inputs` (random where none are given).
+    Both name values (`%scores`) of one block: the entry's own, or a region's (of a block that runs several times, the
+    last time counts). The program takes the start values, and what else the operations between read; without a start
+    it goes back to where the block begins. `output` is FILE.irc; beside it go its weights and FILE.npz with the
+    arrays, from a run on `inputs` (random where none are given).
     """
     settings = settings or Settings()
     path = Path(output)
@@ -57,13 +58,15 @@ def extract(
         module = load(source, specialize=settings.specialize)
     else:
         module = module_after(source, pipeline or "default", after, backend, settings)
-    ends = [_find(module.main, name) for name in stop]
-    begins = [_find(module.main, name) for name in start]
+    ends = [module.main.find(name.removeprefix("%")) for name in dict.fromkeys(stop)]
+    begins = [module.main.find(name.removeprefix("%")) for name in dict.fromkeys(start)]
+    for value in begins + ends:
+        if value.block is not ends[0].block:
+            raise fail("usage.arguments", f"%{value.name} and %{ends[0].name} are in different regions",
+                       expected="values of one block", help="irc print shows which region a value is in")  # fmt: skip
     members = between(begins, ends)
-    if not members:
-        raise fail("usage.arguments", f"nothing leads from {', '.join(start)} to {', '.join(stop)}")
     recording = record(module, given_inputs(module.main, inputs, settings.dims, seed))
-    found = part(recording, members | constants_of(members), ends)
+    found = part(recording, members | constants_of(members), ends, begins)
     save_text(found.module, path)
     arrays = path.with_suffix(".npz")
     write_arrays(arrays, found.inputs)
@@ -71,48 +74,34 @@ def extract(
 
 
 def between(begins: Sequence[Value], ends: Sequence[Value]) -> set[Operation]:
-    """The operations on ways from one of the first values to one of the others; all that lead to those without any."""
-    leading = _reached([value.operation for value in ends if value not in begins], _makers)
-    if begins:
-        leading &= _reached([user for value in begins for user in _users(value)], _followers)
-    return {operation for operation in leading if operation.name != "const"}
+    """The operations on ways from one of the first values to one of the others; all that lead to those without any.
 
-
-def _reached(start: Sequence[Operation | None], neighbors: Any) -> set[Operation]:
-    found: set[Operation] = set()
-    waiting = [operation for operation in start if operation is not None]
+    Raises `usage.arguments` for a first value from which no way leads, and another to which none does.
+    """
+    leading: dict[Operation, None] = {}
+    waiting = [value for value in ends if value not in begins]
     while waiting:
-        operation = waiting.pop()
-        if operation not in found:
-            found.add(operation)
-            waiting += neighbors(operation)
-    return found
+        operation = waiting.pop().operation
+        if operation is not None and operation.block is ends[0].block and operation not in leading:
+            leading[operation] = None
+            waiting += [value for value in captured_by(operation) if value not in begins]
+    following: dict[Value, set[Value]] = {}  # what values lead to, of the first values themselves
+    reached: set[Operation] = set()
+    for operation in ends[0].block or ():
+        sources = {begin for value in captured_by(operation) for begin in following.get(value, ())}
+        sources |= {value for value in captured_by(operation) if value in begins}
+        if operation in leading and (sources or not begins):
+            reached.add(operation)
+            following.update((result, sources) for result in operation.results if result not in begins)
+    for begin in begins:
+        if not any(begin in following.get(value, ()) for value in ends):
+            raise fail("usage.arguments", f"nothing leads from %{begin.name} to {_listed(ends)}",
+                       help="ways end at other values of --from")  # fmt: skip
+    for end in ends:
+        if end.operation not in reached or end in begins:
+            raise fail("usage.arguments", f"nothing leads from {_listed(begins) or 'the inputs'} to %{end.name}")
+    return {operation for operation in reached if operation.name != "const"}
 
 
-def _makers(operation: Operation) -> list[Operation]:
-    """What computes what an operation reads, in its own block."""
-    read = [value.operation for inner in operation.walk() for value in inner.inputs]
-    return [maker for maker in read if maker is not None and maker.block is operation.block]
-
-
-def _users(value: Value) -> list[Operation]:
-    """The operations of a value's own block that read it, perhaps in their regions."""
-    found = []
-    for user in value.users():
-        while user.block is not value.block and user.parent is not None:
-            user = user.parent
-        if not user.definition.is_terminator:
-            found.append(user)
-    return found
-
-
-def _followers(operation: Operation) -> list[Operation]:
-    return [user for result in operation.results for user in _users(result)]
-
-
-def _find(function: Function, name: str) -> Value:
-    value = function.find(name.removeprefix("%"))
-    if value.block is not function.block:
-        raise fail("usage.arguments", f"{name} is inside a region", expected=f"a value of @{function.name}'s own block",
-                   help="for a value in a kernel, name one of the kernel's results")  # fmt: skip
-    return value
+def _listed(values: Sequence[Value]) -> str:
+    return ", ".join(f"%{value.name}" for value in values)

@@ -1,42 +1,59 @@
 """reduce: from a model on which a check fails to the smallest part of it that fails in the same way.
 
-Parts are sets of operations of the entry: what they read from others becomes an input, with the array that it had in
-a run of the whole. Sets are made smaller by delta debugging (Zeller and Hildebrandt, 2002, algorithm ddmin).
+Parts are sets of operations of one block: what they read from others becomes an input, with the array that it had in
+a run of the whole. Sets are made smaller by delta debugging (Zeller and Hildebrandt, 2002, algorithm ddmin). Then
+regions are left behind for what is inside, operations give way to their operands, and extents become small.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import Exit, IrcError, Location, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check
 from irc.driver.models import Settings, Source, load
-from irc.driver.slicing import Part, Recording, constants_of, part, record
-from irc.driver.text_files import save_text
-from irc.ir import Operation
-from irc.weights import replacing
+from irc.driver.printing import counted, format_count
+from irc.driver.resizing import resized
+from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
+from irc.driver.text_files import replacing_folder, save_text
+from irc.ir import Block, Module, Operation
+
+FILES = ("program.irc", "inputs.npz", "command")
+# What a person got wrong about the command rather than what fails in the model.
+MISTAKES = ("usage", "load", "file", "install")
+NAMES_A_STAGE = ("internal.pass", "pass.raised")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a check fails: at which stage (`fuse`, or the backend), and by which error where it was one."""
+    """How a check fails: at which stage (`fuse`, or the backend) and kind of operation, or by which error."""
 
-    stage: str
+    stage: str = ""
+    kind: str | None = None  # of operation, as imported; None where no value tells
     error: str = ""
 
+    def is_like(self, other: Failure | None) -> bool:
+        """Whether it is the same failure, as far as is known of both."""
+        if other is None or (self.stage, self.error) != (other.stage, other.error):
+            return False
+        return self.kind == other.kind or None in (self.kind, other.kind)
+
     def __str__(self) -> str:
-        return f"{self.stage} raises {self.error}" if self.error else f"values part at {self.stage}"
+        if self.error:
+            return f"the check raises {self.error}"
+        return f"values part at {self.stage}" + (f", first at {self.kind}" if self.kind else "")
 
 
 @dataclass(frozen=True)
 class ReduceReport:
-    """Operations without constants before and after, how both fail, and the files written."""
+    """Operations before and after (those in regions too, constants aside), how both fail, and the files written."""
 
     before: int
     after: int
@@ -61,115 +78,231 @@ def reduce(
 ) -> ReduceReport:
     """Find the smallest part of a model on which `check` fails as it does on the whole, and write it.
 
-    The folder `output` gets program.irc with its weights, inputs.npz, and a file `command` with the check that fails.
-    After `seconds` the smallest part found so far is taken. Raises `check.passes` where nothing fails.
+    The folder `output` gets program.irc with its weights, inputs.npz, and a file `command` with the check that fails;
+    it is written as a whole, in the place of what `reduce` left there before. After `seconds` the smallest part found
+    so far is taken. Raises `check.passes` where nothing fails, and `file.exists` for a folder of something else.
     """
-    settings = replace(settings or Settings(), reproducers=None)
+    settings = replace(settings or Settings(), reproducers=None, dump_after=())
+    folder = Path(output)
+    known = {*FILES, "program.safetensors"}
+    if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= known):
+        raise fail("file.exists", f"{folder.name} exists and holds other things", at=Location(file=str(folder)),
+                   help="choose another folder with -o, or remove it yourself")  # fmt: skip
     module = load(source, specialize=settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
-    checking = replace(settings, specialize={}, dims={})
 
-    def failure(found: Part) -> Failure | None:
-        return _failure(found.module, found.inputs, backend, pipeline, checking)
+    def failure(program: Module | Path, arrays: Mapping[str, Any] | Path) -> Failure | None:
+        return _failure(program, arrays, backend, pipeline, settings)
 
-    wanted = failure(Part(module, given))
+    whole = Part(module, given)
+    wanted = failure(module, given)
     if wanted is None:
         raise fail("check.passes", "the check does not fail, so that there is nothing to reduce",
-                   help="irc check takes the same options; try other inputs with --seed or --input")
+                   help="irc check takes the same options; try other inputs with --seed or --input")  # fmt: skip
     progress(f"the whole fails: {wanted}")
-    search = _Search(record(module, given), wanted, failure, time.monotonic() + seconds, progress)
-    everything = [operation for operation in module.main.block if not operation.definition.is_terminator]
-    computing = [operation for operation in everything if operation.name != "const"]
-    kept = search.smallest(computing)
-    constants = search.smallest([operation for operation in everything if operation in constants_of(kept)], beside=kept)
-    found = part(search.recording, {*kept, *constants})
-    found = search.in_numbers(found)
-    files = _write(Path(output), found, backend, pipeline, settings)
-    again = _failure(files[0], str(files[1]), backend, pipeline, checking)
-    if again != wanted:  # what is written must show what was found
-        raise fail("internal.error", f"the program written fails otherwise: {again}, not {wanted}")
-    return ReduceReport(len(computing), len(kept), str(wanted), search.checks, tuple(map(str, files)),
-                        time.monotonic() < search.deadline)  # fmt: skip
+    search = _Search(wanted, lambda found: failure(found.module, found.inputs), time.monotonic() + seconds, progress)
+    found = search.smallest(whole)
+    with replacing_folder(folder) as beside:
+        program, arrays, command = (beside / name for name in FILES)
+        save_text(found.module, program)
+        write_arrays(arrays, found.inputs)
+        again = failure(program, arrays)
+        if not wanted.is_like(again):  # what is written must show what was found
+            raise fail("internal.error", f"the program written fails otherwise: {again}, not {wanted}")
+        command.write_text(_command(folder.absolute(), found.module, backend, pipeline, settings), "utf-8")
+    return ReduceReport(whole.size, found.size, str(wanted), search.checks,
+                        tuple(str(folder / name) for name in FILES), not search.is_late)  # fmt: skip
 
 
 def _failure(source: Source, inputs: Any, backend: str | None, pipeline: str | None,
              settings: Settings) -> Failure | None:
-    """How the check of a program fails, if it does."""
+    """How the check of a program fails, if it does; raises what the command itself has wrong."""
+    program = source if isinstance(source, Module) else load(source)
+    checking = replace(settings, specialize={}, dims=_known(settings, program))
     try:
-        report = check(source, inputs, backend=backend, pipeline=pipeline, each=True, settings=settings)
+        report = check(program, inputs, backend=backend, pipeline=pipeline, each=True, settings=checking)
     except IrcError as error:
-        return Failure("the check", error.code)
+        if error.exit_code == Exit.USAGE or error.code.split(".")[0] in MISTAKES:
+            raise
+        return Failure(error=_described(error))
     except Exception as error:  # a crash is a failure to look for again, by its kind
-        return Failure("the check", type(error).__name__)
-    failed = [stage.stage for stage in report.stages if not stage.passed]
-    return Failure(failed[0].split(".")[0]) if failed else None
+        return Failure(error=type(error).__name__)
+    failed = [stage for stage in report.stages if not stage.passed]
+    return Failure(failed[0].stage.split(".")[0], failed[0].first_kind) if failed else None
+
+
+def _described(error: IrcError) -> str:
+    """What is the same of an error in a smaller program: the code; of a pass that failed also which, and by what."""
+    if error.code not in NAMES_A_STAGE:
+        return error.code
+    cause = error.__cause__
+    kind = cause.code if isinstance(cause, IrcError) else type(cause).__name__
+    stages = re.findall(r"`(\w+)", error.diagnostics[0].message)
+    return f"{error.code}: {kind} in {', '.join(stages)}"
+
+
+def _known(settings: Settings, module: Module) -> dict[str, int]:
+    """The sizes of the settings for symbols that a program still has."""
+    return {name: size for name, size in settings.dims.items() if name in module.main.symbols}
+
+
+def _command(folder: Path, module: Module, backend: str | None, pipeline: str | None, settings: Settings) -> str:
+    """The line for a shell that shows the failure; paths in the pipeline are seen from here."""
+    words = ["irc", "check", str(folder / FILES[0]), "--input", str(folder / FILES[1]), "--each"]
+    words += ["--backend", backend] if backend else []
+    words += ["-p", pipeline] if pipeline else []
+    words += ["--target", settings.target] if settings.target else []
+    words += ["--numerics", settings.numerics] if settings.numerics != Settings.numerics else []
+    words += ["--verify-each"] if settings.verify_each else []
+    words += [word for path in settings.loads for word in ("--load", str(Path(path).absolute()))]
+    words += [word for name, size in _known(settings, module).items() for word in ("--dim", f"{name}={size}")]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)}\n"
+
+
+Make = Callable[[], Part]
 
 
 @dataclass
 class _Search:
-    recording: Recording
     wanted: Failure
     failure: Callable[[Part], Failure | None]
     deadline: float
     progress: Callable[[str], None]
     checks: int = 0
 
-    def fails(self, found: Part) -> bool:
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def attempt(self, make: Make) -> Part | None:
+        """The part that `make` makes, if it fails as wanted; None where it cannot stand by itself."""
+        if self.is_late:
+            return None
+        try:
+            found = make()
+        except IrcError:  # a size or a value that it needs is not known, or types do not fit
+            return None
         self.checks += 1
-        return self.failure(found) == self.wanted
+        if not self.wanted.is_like(self.failure(found)):
+            return None
+        elements = sum(array.size for array in found.inputs.values())
+        self.progress(f"fails in the same way: {counted(found.size, 'op')}, inputs of {format_count(elements)}elements")
+        return found
 
-    def smallest(self, items: Sequence[Operation], beside: Sequence[Operation] | None = None) -> list[Operation]:
-        """A subset of `items` that still fails and of which no single one can be left out.
+    def first(self, tries: Iterator[Make]) -> Part | None:
+        """The first that fails as wanted."""
+        return next((found for found in map(self.attempt, tries) if found is not None), None)
 
-        Tried are the items together with `beside`; without it, together with the constants that they read.
-        """
+    def smallest(self, found: Part) -> Part:
+        """A part of which nothing can be left out, bypassed or made smaller, as far as time allows."""
+        before = None
+        while found is not before:
+            before = found
+            found = self.fewer(found)
+            found = self.first(_insides(found)) or found
+            found = self.bypassed(found)
+        found = self.first(_in_numbers(found)) or found
+        smaller: Part | None = found
+        while smaller is not None:
+            found = smaller
+            smaller = self.first(_smaller_extents(found))
+        return found
 
-        def still_fails(subset: Sequence[Operation]) -> bool:
-            members = {*subset, *(constants_of(subset) if beside is None else beside)}
-            if not members:
-                return False
-            return self.fails(part(self.recording, members))
+    def fewer(self, found: Part) -> Part:
+        """A part with a subset of the operations, then of the constants, of which no single one can be left out."""
+        recording = record(found.module, found.inputs, until_failure=True)
+        everything = computing(recording.module.main.block)
+        kept, smaller = self.subset(everything, lambda some: part(recording, {*some, *constants_of(some)}), least=1)
+        constants = [operation for operation in recording.module.main.block if operation in constants_of(kept)]
+        _, smallest = self.subset(constants, lambda some: part(recording, {*kept, *some}), least=0)
+        return smallest or smaller or found
 
-        kept, pieces = list(items), 2
-        while kept and time.monotonic() < self.deadline:
+    def subset(self, items: Sequence[Operation], make: Callable[[Sequence[Operation]], Part],
+               least: int) -> tuple[list[Operation], Part | None]:
+        """ddmin: a subset whose part fails and of which no single item can be left out, and that part if it is new."""
+        kept, pieces, found = list(items), 2, None
+        while len(kept) > least:
             size = -(-len(kept) // pieces)
             chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
-            tries = [chunk for chunk in chunks if len(chunk) < len(kept)]
-            tries += [[item for item in kept if item not in chunk] for chunk in chunks if len(chunks) > 2 or beside]
-            smaller = next((each for each in tries if time.monotonic() < self.deadline and still_fails(each)), None)
-            if smaller is not None:
-                pieces = 2 if smaller in chunks else max(pieces - 1, 2)
-                kept = smaller
-                self.progress(f"{len(kept)} of {len(items)} operations fail in the same way")
-            elif size == 1:
-                break
+            tries: list[list[Operation]] = [[]] if least == 0 and found is None else []
+            tries += [chunk for chunk in chunks if len(chunk) < len(kept)]
+            tries += [[item for item in kept if item not in chunk] for chunk in chunks] if len(chunks) > 2 else []
+            for smaller in tries:
+                next_found = self.attempt(lambda smaller=smaller: make(smaller))  # type: ignore[misc]
+                if next_found is not None:
+                    pieces = 2 if smaller in chunks else max(pieces - 1, 2)
+                    kept, found = smaller, next_found
+                    break
             else:
+                if size == 1 or self.is_late:
+                    break
                 pieces = min(2 * pieces, len(kept))
-        return kept
+        return kept, found
 
-    def in_numbers(self, found: Part) -> Part:
-        """The part with numbers for its symbols, if it fails so too."""
-        if not found.module.main.symbols:
-            return found
-        plain = record(found.module, found.inputs)
-        sizes = {symbol.name: plain.sizes[symbol] for symbol in found.module.main.symbols.values()}
-        static = Part(found.module.clone(sizes), found.inputs)
-        return static if self.fails(static) else found
+    def bypassed(self, found: Part) -> Part:
+        """A part in which no operation can give way to one of its operands."""
+        position = 0
+        while position < sum(1 for _ in found.module.walk()):
+            smaller = self.first(_bypasses(found, position))
+            found, position = (smaller, position) if smaller is not None else (found, position + 1)
+        return found
 
 
-def _write(folder: Path, found: Part, backend: str | None, pipeline: str | None,
-           settings: Settings) -> tuple[Path, Path, Path]:
-    """The program, its inputs and the command, as files of a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    program, arrays, command = folder / "program.irc", folder / "inputs.npz", folder / "command"
-    save_text(found.module, program)
-    write_arrays(arrays, found.inputs)
-    words = ["irc", "check", program.absolute(), "--input", arrays.absolute(), "--each"]
-    words += ["--backend", backend] if backend else []
-    words += ["-p", pipeline] if pipeline else []
-    words += ["--target", settings.target] if settings.target else []
-    words += ["--numerics", settings.numerics] if settings.numerics != Settings.numerics else []
-    words += [word for path in settings.loads for word in ("--load", Path(path).absolute())]
-    with replacing(command) as file:
-        file.write(f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(map(str, words))}\n".encode())
-    return program, arrays, command
+def _insides(found: Part) -> Iterator[Make]:
+    """What is inside the regions and functions that the entry's operations have, each block by itself.
+
+    Of what runs several times both the last and the first time are tried.
+    """
+
+    def make(recording: Recording, block: Block) -> Part:
+        items = computing(block)
+        return part(recording, {*items, *constants_of(items)})
+
+    entry = found.module.main
+    blocks = [region.block for operation in entry.block for region in operation.regions]
+    blocks += [function.block for function in callees(found.module, entry.block)]
+    for first in (False, True) if blocks else ():
+        recording = record(found.module, found.inputs, until_failure=True, first=first)
+        for block in blocks:
+            if computing(block):
+                yield lambda recording=recording, block=block: make(recording, block)  # type: ignore[misc]
+
+
+def _bypasses(found: Part, position: int) -> Iterator[Make]:
+    """The operation at a position gives way to each operand that has its type."""
+
+    def make(index: int) -> Part:
+        module = found.module.clone()
+        operation = list(module.walk())[position]
+        operand = operation.operands[index]
+        assert operand is not None
+        operation.result.replace_uses(operand)
+        operation.erase()
+        for other in reversed(list(module.walk())):
+            if not other.has_effect and not any(result.uses for result in other.results):
+                other.erase()
+        everything = [operation for operation in module.main.block if not operation.definition.is_terminator]
+        return part(record(module, found.inputs, until_failure=True), everything)
+
+    operation = list(found.module.walk())[position]
+    if len(operation.results) == 1 and operation.result.uses:
+        for index, operand in enumerate(operation.operands):
+            if operand is not None and operand.type == operation.result.type:
+                yield lambda index=index: make(index)  # type: ignore[misc]
+
+
+def _in_numbers(found: Part) -> Iterator[Make]:
+    """Numbers for all symbols of the signature."""
+    symbols = found.module.main.symbols
+    sizes = record(found.module, found.inputs, until_failure=True).sizes if symbols else {}
+    if symbols and all(symbol in sizes for symbol in symbols.values()):
+        yield lambda: Part(found.module.clone({name: sizes[symbol] for name, symbol in symbols.items()}), found.inputs)
+
+
+def _smaller_extents(found: Part) -> Iterator[Make]:
+    """Small numbers in the place of each extent of an input, the largest extent first."""
+    extents = {dim for value in found.module.main.arguments for dim in value.type.shape or () if isinstance(dim, int)}
+    for old in sorted(extents, reverse=True):
+        for new in dict.fromkeys((2, 4, old // 2)):
+            if 1 < new < old:
+                yield lambda old=old, new=new: resized(found, old, new)  # type: ignore[misc]

@@ -1,21 +1,25 @@
-"""Parts of a program as programs: some operations of its entry, with the values that they read as inputs."""
+"""Parts of a program as programs: some operations of one block, with the values that they read as inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from irc import dims, interpreter
-from irc.diagnostics import fail
+from irc import dims, dtypes
+from irc.diagnostics import UNKNOWN, fail
 from irc.dims import Symbol
-from irc.ir import Cloner, Function, Module, Operation, Value, mentioned_symbols
+from irc.interpreter import Interpreter, check_inputs
+from irc.ir import Block, Cloner, Function, Module, Operation, Value, mentioned_symbols
 from irc.op import return_
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One run of a module: the arrays of the values in its entry's own block, and the sizes of symbols."""
+    """One run of a module: the arrays of its values and the sizes of its symbols.
+
+    Of a block that ran several times (a loop's, a function's), they are those of the last time, or of the first.
+    """
 
     module: Module
     arrays: Mapping[Value, Any]
@@ -29,45 +33,94 @@ class Part:
     module: Module
     inputs: dict[str, Any] = field(repr=False)
 
-
-def record(module: Module, inputs: Mapping[str, Any]) -> Recording:
-    """Run a module under the interpreter and keep what its entry computes."""
-    entry = module.main
-    arrays: dict[Value, Any] = {argument: inputs[argument.name] for argument in entry.arguments}
-
-    def keep(operation: Operation, results: Sequence[Any]) -> None:
-        if operation.block is entry.block:
-            arrays.update(zip(operation.results, results, strict=True))
-
-    interpreter.run(module, inputs, observe=keep)
-    sizes: dict[Symbol, int] = {}
-    _solve(arrays, arrays, sizes)
-    return Recording(module, arrays, sizes)
+    @property
+    def size(self) -> int:
+        """How many operations there are, those in regions too, constants and the ends of blocks aside."""
+        return sum(operation.name != "const" and not operation.definition.is_terminator
+                   for operation in self.module.walk())  # fmt: skip
 
 
-def part(recording: Recording, members: Collection[Operation], outputs: Sequence[Value] = ()) -> Part:
-    """The `members`, operations of the entry's block, as a module that gives `outputs`; without any, what others or
-    nobody read.
+class _Recorder(Interpreter):
+    """An interpreter that keeps what it computes, named operations as single steps."""
 
-    Values that members read and none of them makes become inputs, with the arrays of the run. So do symbols where an
-    extent of an input tells them; others become the sizes that they had.
+    def __init__(self, module: Module, first: bool) -> None:
+        super().__init__(module, "declared", lambda operation, results: self.keep(operation.results, results))
+        self.arrays: dict[Value, Any] = {}
+        self.sizes: dict[Symbol, int] = {}
+        self.first = first
+
+    def keep(self, values: Sequence[Value], arrays: Sequence[Any]) -> None:
+        for value, array in zip(values, arrays, strict=True):
+            if not (self.first and value in self.arrays):
+                self.arrays[value] = array
+
+    def block(self, block: Block, arrays: Sequence[Any], values: Any, environment: dict[Symbol, int]) -> list[Any]:
+        if self.observe is None:  # inside a body
+            return super().block(block, arrays, values, environment)
+        self.keep(block.arguments, arrays)
+        try:
+            return super().block(block, arrays, values, environment)
+        finally:
+            self.sizes = {**self.sizes, **environment} if not self.first else {**environment, **self.sizes}
+
+
+def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = False,
+           first: bool = False) -> Recording:
+    """Run a module under the interpreter and keep what it computes.
+
+    With `until_failure` a run that fails is kept as far as it came, whatever it failed with. With `first` the first
+    round of a loop counts, and not the last.
     """
-    entry = recording.module.main
-    ordered = [operation for operation in entry.block if operation in members]
-    inside = {result for operation in ordered for result in operation.results}
-    read = dict.fromkeys(value for operation in ordered for value in _captured(operation))
-    captured = [value for value in read if value not in inside]
+    import numpy as np
+
+    check_inputs(module.main, inputs)
+    given = [np.asarray(inputs[argument.name]) for argument in module.main.arguments]
+    recorder = _Recorder(module, first)
+    try:
+        recorder.call(module.main, [array.astype(dtypes.from_numpy(array.dtype).numpy, copy=False) for array in given])
+    except Exception:
+        if not until_failure:
+            raise
+    return Recording(module, recorder.arrays, recorder.sizes)
+
+
+def part(recording: Recording, members: Collection[Operation], outputs: Sequence[Value] = (),
+         starts: Sequence[Value] = ()) -> Part:
+    """The `members`, operations of one block, as a module that gives `outputs`; without any, what others or nobody
+    read. Constants of the blocks around may be members, too.
+
+    Values that members read and none of them makes become inputs, as do `starts`, with the arrays of the run. So do
+    symbols where an extent of an input tells them; others become the sizes that they had. Raises
+    `extract.not_computed` where the run did not come by.
+    """
+    function = next(iter(members)).function
+    assert function is not None
+    ordered = [operation for operation in function.walk() if operation in members]
+    made = {result for operation in ordered for result in operation.results} - {*starts}
+    read = dict.fromkeys([*starts, *(value for operation in ordered for value in captured_by(operation)), *outputs])
+    captured = [value for value in read if value not in made]
+    for value in captured:
+        if value not in recording.arrays:
+            raise fail("extract.not_computed", f"the run did not compute %{value.name}",
+                       at=value.operation.location if value.operation is not None else UNKNOWN)  # fmt: skip
     results = list(outputs)
     if not results:
-        results = [value for operation in ordered for value in operation.results if _leaves(value, members)]
-    copy = Function(entry.name, location=entry.location)
-    cloner = Cloner(symbols=_symbols(recording, ordered, captured, copy))
+        results = [value for operation in ordered if operation.name != "const"
+                   for value in operation.results if _leaves(value, members)]  # fmt: skip
+    copy = Function(recording.module.main.name, location=function.location)
+    symbols, told = _symbols(recording, function, ordered, captured, copy)
+    cloner = Cloner(symbols=symbols)
     for value in captured:
-        type_ = value.type.substitute(cloner.symbols)
-        cloner.values[value] = copy.block.add_argument(type_, value.name)
+        cloner.values[value] = copy.block.add_argument(value.type.substitute(symbols), value.name)
+    arguments = dict(cloner.values)
     for operation in ordered:
-        copy.block.append(cloner.operation(operation))
-    copy.block.append(_ending([cloner.values[value] for value in results]))
+        if operation.name == "bind" and operation.attributes["symbol"] in told:
+            continue
+        new = copy.block.append(cloner.operation(operation))
+        for inner in new.walk():  # what an input tells is made nowhere else
+            inner.symbols = tuple(symbol for symbol in inner.symbols if symbol.name in copy.born)
+        cloner.values.update(arguments)  # a start that a member makes as well stays an input
+    copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
     module = Module(recording.module.name, [copy, *_callees(recording.module, ordered)])
     return Part(module, {cloner.values[value].name: recording.arrays[value] for value in captured})
@@ -75,63 +128,75 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
 
 def constants_of(operations: Iterable[Operation]) -> set[Operation]:
     """The constants that operations read."""
-    makers = {value.operation for operation in operations for value in _captured(operation)}
+    makers = {value.operation for operation in operations for value in captured_by(operation)}
     return {maker for maker in makers if maker is not None and maker.name == "const"}
 
 
-def _ending(values: Sequence[Value]) -> Operation:
-    return Operation(return_, values, {}, [])
+def computing(block: Block) -> list[Operation]:
+    """The operations of a block without its constants and its end."""
+    return [operation for operation in block if operation.name != "const" and not operation.definition.is_terminator]
 
 
-def _leaves(value: Value, members: Collection[Operation]) -> bool:
-    users = list(value.users())
-    return not users or any(_outermost(user) not in members for user in users)
-
-
-def _outermost(operation: Operation) -> Operation:
-    """The operation of the function's own block that holds an operation."""
-    while operation.parent is not None:
-        operation = operation.parent
-    return operation
-
-
-def _captured(operation: Operation) -> list[Value]:
+def captured_by(operation: Operation) -> list[Value]:
     """What an operation reads from outside, its regions included."""
     own = {value for inner in operation.walk() for value in inner.defined()}
     return [value for inner in operation.walk() for value in inner.inputs if value not in own]
 
 
+def around(operation: Operation) -> Iterator[Operation]:
+    """An operation, the one whose region holds it, and so on outward."""
+    current: Operation | None = operation
+    while current is not None:
+        yield current
+        current = current.parent
+
+
+def callees(module: Module, operations: Iterable[Operation]) -> list[Function]:
+    """The functions that operations call, directly and through others."""
+    found: dict[str, Function] = {}
+    waiting = [inner for operation in operations for inner in operation.walk()]
+    while waiting:
+        operation = waiting.pop()
+        name = operation.attributes["callee"] if operation.name == "call" else None
+        if name in module.functions and name not in found:
+            found[name] = module.functions[name]
+            waiting += module.functions[name].walk()
+    return [function for name, function in module.functions.items() if name in found]
+
+
 def _callees(module: Module, operations: Iterable[Operation]) -> list[Function]:
-    """Copies of all functions beside the entry where an operation calls one."""
-    if not any(inner.name == "call" for operation in operations for inner in operation.walk()):
-        return []
-    return list(module.clone().functions.values())[1:]
+    """Copies of the functions that operations call."""
+    called = callees(module, operations)
+    return list(Module(module.name, called).clone().functions.values()) if called else []
 
 
-def _symbols(recording: Recording, members: Sequence[Operation], captured: Sequence[Value],
-             copy: Function) -> dict[dims.Atom, Any]:
-    """What stands in the copy for each symbol that the part mentions."""
-    entry = recording.module.main
-    makers: dict[Symbol, Operation] = {}
-    for operation in entry.block:
-        for inner in operation.walk():
-            for symbol in mentioned_symbols(inner):
-                makers.setdefault(symbol, operation)
-    mentioned = [symbol for value in captured for symbol in value.type.symbols()]
-    mentioned += [symbol for operation in members for inner in operation.walk() for symbol in mentioned_symbols(inner)]
+def _leaves(value: Value, members: Collection[Operation]) -> bool:
+    """Whether something outside the members reads a value, or nothing at all."""
+    users = list(value.users())
+    return not users or not all(any(holder in members for holder in around(user)) for user in users)
+
+
+def _symbols(recording: Recording, function: Function, members: Sequence[Operation], captured: Sequence[Value],
+             copy: Function) -> tuple[dict[dims.Atom, Any], set[Symbol]]:
+    """What stands in the copy for each symbol that the part mentions, and the symbols that inputs tell."""
+    makers = {symbol: operation for operation in function.walk() for symbol in operation.symbols}
+    seen = dict.fromkeys(symbol for value in captured for symbol in value.type.symbols())
+    mentioned = dict.fromkeys([*seen, *(symbol for operation in members for inner in operation.walk()
+                                        for symbol in mentioned_symbols(inner))])  # fmt: skip
     told: dict[Symbol, int] = {}
     _solve(captured, recording.arrays, told)
     found: dict[dims.Atom, Any] = {}
-    for symbol in dict.fromkeys(mentioned):
-        made_here = symbol.name in entry.born and makers[symbol] in members
-        if made_here or symbol in told:
-            made = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=made_here)
-            found[symbol] = made.expr
-        elif symbol in recording.sizes:
+    for symbol in mentioned:
+        maker = makers.get(symbol)
+        born = maker is not None and any(holder in members for holder in around(maker))
+        if symbol in told or (born and symbol not in seen):
+            new = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=symbol not in told)
+            found[symbol] = new.expr
+        elif symbol in recording.sizes and not born:
             found[symbol] = recording.sizes[symbol]
         else:
             raise fail("dim.unbound", f"the size of {symbol.name} is not known from any value of the run")
-    return found
+    return found, {*told}
 
 
 def _solve(values: Iterable[Value], arrays: Mapping[Value, Any], sizes: dict[Symbol, int]) -> None:

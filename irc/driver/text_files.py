@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from irc import weights
@@ -85,6 +87,22 @@ def _distinct_names(module: Module) -> dict[str, Tensor]:
         for name, attribute in operation.attributes.items():
             operation.attributes[name] = distinct(attribute)
     return found
+
+
+@contextmanager
+def replacing_folder(place: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `place` when the block ends well: no partial output is ever seen."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            yield new
+            if place.exists():
+                place.rename(Path(temporary) / "old")
+            new.rename(place)
+    except OSError as error:
+        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(place))) from None
 
 
 def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:

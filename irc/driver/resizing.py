@@ -1,0 +1,67 @@
+"""Programs of smaller extents: the same operations over corners of the same arrays."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.driver.slicing import Part
+from irc.ir import Function, Module, Operation, Value
+from irc.op import OperationDefinition
+from irc.types import TensorType
+from irc.weights import Tensor
+
+
+def resized(found: Part, old: int, new: int) -> Part:
+    """The program with `new` for each extent that is `old`, in inputs, constants and the dims of attributes.
+
+    Arrays are cut to their first elements. Types are inferred anew, so that coded errors tell of a program that does
+    not allow it; neither regions nor stated types do (`type.operands`).
+    """
+    main = found.module.main
+    copy = Function(main.name, location=main.location)
+    values: dict[Value, Value] = {}
+    inputs: dict[str, Any] = {}
+    for argument in main.arguments:
+        shape = tuple(new if dim == old else dim for dim in argument.shape)
+        values[argument] = copy.block.add_argument(TensorType(argument.dtype, shape), argument.name)
+        inputs[argument.name] = _corner(found.inputs[argument.name], old, new)
+    for operation in main.block:
+        definition = operation.definition
+        if operation.regions or definition.is_declared:
+            raise fail("type.operands", f"{operation.name} states the types of its results")
+        operands = [None if operand is None else values[operand] for operand in operation.operands]
+        attributes = _attributes(definition, operation.attributes, old, new)
+        types = definition.infer([None if value is None else value.type for value in operands], attributes)
+        names = [result.name for result in operation.results]
+        made = Operation(definition, operands, attributes, types, names=names, location=operation.location)
+        copy.block.append(made)
+        values.update(zip(operation.results, made.results, strict=True))
+    copy.result_names = main.result_names
+    return Part(Module(found.module.name, [copy]), inputs)
+
+
+def _attributes(definition: OperationDefinition, attributes: dict[str, Any], old: int, new: int) -> dict[str, Any]:
+    """Attributes with the dims in them replaced; a declaration says which those are."""
+    changed: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, Tensor):
+            array = _corner(value.array(), old, new)
+            changed[name] = value if array.shape == value.shape else Tensor.of(array, value.dtype, value.name)
+        elif isinstance(value, tuple) and _is_dim(definition.attribute_specs[name].annotation):
+            changed[name] = tuple(new if part == old else part for part in value)
+        else:
+            changed[name] = value
+    return changed
+
+
+def _is_dim(annotation: Any) -> bool:
+    return annotation == dims.Dim or any(map(_is_dim, typing.get_args(annotation)))
+
+
+def _corner(array: Any, old: int, new: int) -> Any:
+    import numpy as np
+
+    return np.ascontiguousarray(array[tuple(slice(new if size == old else None) for size in array.shape)])
