@@ -73,12 +73,12 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="irc-demo-") as temporary:
         folder = Path(temporary)
         step("compile for ONNX Runtime, and run")
-        onnx_report = irc.compile(module, "onnx", folder / "magika.irc.onnx")
+        onnx_report = irc.compile(module, output=folder / "magika.irc.onnx")
         print(f"{onnx_report.nodes} nodes, where the original has {original_nodes(model)}")
         by_onnx = next(iter(run_onnx(irc.opt(module, onnx_pipeline(), backend="onnx"), {name: batch}).values()))
 
         step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
-        report = irc.compile(module, "triton", folder / "magika_triton")
+        report = irc.compile(module, backend="triton", output=folder / "magika_triton")
         print(f"{report.kernels} kernels, {report.host_calls} host calls")
         np.savez(folder / "in.npz", **{name: batch})
         command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]

@@ -568,7 +568,7 @@ def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str
     assert irc.print(module, after="fuse", pipeline="fuse") == str(fused)
     small = irc.load(folder / "small.irc")
     assert irc.check(small, each=True).passed
-    assert irc.compile(small, "onnx", folder / "small.onnx").nodes == 3
+    assert irc.compile(small, output=folder / "small.onnx").nodes == 3
     assert irc.explain(small, "scaled", "y").startswith("in one kernel")
     arrays = {"x": np.ones((2, 8), np.float32), "b": np.zeros(8, np.float32)}
     np.testing.assert_allclose(irc.run(small, arrays).outputs["y"], np.full((2, 8), 0.125), rtol=1e-6)

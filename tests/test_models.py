@@ -78,14 +78,14 @@ def test_onnx_backend(name: str, imported: Module) -> None:
 
 def test_onnx_node_count_does_not_grow(name: str, tmp_path: Path) -> None:
     original = len(onnx.load(model_path(name), load_external_data=False).graph.node)
-    report = irc.compile(model_path(name), "onnx", tmp_path / "model.onnx")
-    plain = irc.compile(model_path(name), "onnx", tmp_path / "plain.onnx", pipeline="dce")
+    report = irc.compile(model_path(name), output=tmp_path / "model.onnx")
+    plain = irc.compile(model_path(name), output=tmp_path / "plain.onnx", pipeline="dce")
     assert report.nodes <= original and plain.nodes <= original
 
 
 def test_onnx_with_kernels_kept_as_functions(name: str, tmp_path: Path) -> None:
     path = tmp_path / "view.onnx"
-    irc.compile(model_path(name), "onnx", path, keep_kernels=True)
+    irc.compile(model_path(name), output=path, keep_kernels=True)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert model.functions
@@ -158,8 +158,8 @@ def test_artefacts_and_text_do_not_depend_on_the_hash_seed(tmp_path: Path) -> No
 
     script = (
         "import sys, irc\n"
-        "irc.compile(sys.argv[1], 'triton', sys.argv[2] + '/t')\n"
-        "irc.compile(sys.argv[1], 'onnx', sys.argv[2] + '/m.onnx')\n"
+        "irc.compile(sys.argv[1], backend='triton', output=sys.argv[2] + '/t')\n"
+        "irc.compile(sys.argv[1], output=sys.argv[2] + '/m.onnx')\n"
         "irc.print(sys.argv[1], after='fuse', output=sys.argv[2] + '/m.irc')\n"
     )
     contents = []

@@ -20,7 +20,7 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
 
     `args`, `kwargs` and `dynamic_shapes` are those of `torch.export.export`; an ExportedProgram needs none. Constants
     share memory with the parameters. Buffers that the program writes become inputs, and what it writes further
-    results of the same names.
+    results, called NAME.updated.
     Raises `torch.export` where PyTorch cannot export the program, and `torch.unsupported`, which lists all operations
     that irc cannot read.
     """

@@ -162,7 +162,7 @@ class _Importer:
             if not isinstance(spec.arg, TensorArgument):
                 continue
             value = self.values[self.nodes[spec.arg.name]]
-            name = str(spec.target) if spec.kind is not OutputKind.USER_OUTPUT else value.name
+            name = value.name if spec.kind is OutputKind.USER_OUTPUT else f"{spec.target}.updated"
             taken[name] += 1
             names.append(name if taken[name] == 1 else f"{name}_{taken[name] - 1}")
             results.append(value)

@@ -205,7 +205,7 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
     from irc.driver import compile as compile_model
     from irc.driver.printing import counted, format_bytes
 
-    report = compile_model(model, options.pop("backend"), options.pop("output"), **options)
+    report = compile_model(model, **options)
     if as_json:
         show_json(report)
     elif report.backend == "onnx":

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import tempfile
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.driver.models import CLEAN, Settings, Source, find_backend, load, read_pipeline, reproducing, require_triton
+from irc.driver.models import (
+    CLEAN,
+    Settings,
+    Source,
+    find_backend,
+    is_torch,
+    load,
+    read_pipeline,
+    reproducing,
+    require_triton,
+)
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
 from irc.plan import FREE_VIEWS, representative_sizes
+
+if TYPE_CHECKING:
+    from irc.driver.callables import CompiledProgram
 
 PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume"})
 # Operations that multiply and add up and do nothing else; of externs, the operator's name.
@@ -83,21 +97,43 @@ class CompileReport:
     schema: str = "irc.compile/1"
 
 
+@typing.overload
+def compile(source: Source, *, backend: str = "onnx", output: str | Path | None = None, pipeline: str | None = None,
+            keep_kernels: bool = False, settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
+@typing.overload
+def compile(source: Any, inputs: Any = None, *, backend: str = "onnx", dynamic_shapes: Any = None,
+            pipeline: str | None = None, settings: Settings | None = None) -> CompiledProgram: ...  # fmt: skip
 def compile(
-    source: Source,
+    source: Any,
+    inputs: Any = None,
+    *,
     backend: str = "onnx",
     output: str | Path | None = None,
-    *,
+    dynamic_shapes: Any = None,
     pipeline: str | None = None,
     keep_kernels: bool = False,
     settings: Settings | None = None,
-) -> CompileReport:
+) -> Any:
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
 
     Without `output` the result lies beside the working directory's other files: `NAME.irc.onnx` or
     `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc. Kernels are compiled for GPU
     targets only where `settings` asks for some; those for which one does not compile are left out, with a note.
+
+    A program of PyTorch with example `inputs` is compiled into a function instead, which takes what the program takes:
+    see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
     """
+    if is_torch(source) or (callable(source) and not isinstance(source, Module)):
+        if output is not None or keep_kernels:
+            raise fail("usage.arguments", "a program of PyTorch is compiled into a function, and not written",
+                       help="write irc.compile(irc.from_torch(program, inputs), output=...)")
+        from irc.driver.callables import compile_program
+
+        return compile_program(source, inputs, backend, dynamic_shapes=dynamic_shapes, pipeline=pipeline,
+                               settings=settings)  # fmt: skip
+    if inputs is not None or dynamic_shapes is not None:
+        raise fail("usage.arguments", "only programs of PyTorch are compiled with example inputs",
+                   help="a model that is written takes a keyword: irc.compile(model, backend=..., output=...)")
     settings = settings or Settings()
     emitter = find_backend(backend)
     if keep_kernels and backend != "onnx":

@@ -65,31 +65,41 @@ def run_compiled(
 
 
 def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = None) -> Arrays:
-    """Emit and run with ONNX Runtime, its optimizations on as users have them.
+    """Emit and run with ONNX Runtime."""
+    return OnnxProgram(module, target)(inputs)
+
+
+class OnnxProgram:
+    """A module in ONNX Runtime, its optimizations on as users have them: from arrays by name to arrays by name.
 
     Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
     """
-    import onnxruntime
 
-    main, emitter = module.main, find_backend("onnx")
-    chosen = None if target is None else emitter.Target(target)
-    given = [inputs[argument.name] for argument in main.arguments]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, too
-    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
-        path = Path(temporary) / "model.onnx"
-        if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in (*main.arguments, *main.returned)):
-            emitter.save(module, path, target=chosen)
-        else:
-            model = with_carriers(emitter.emit(module, target=chosen), module)
-            path.write_bytes(model.SerializeToString())
+    def __init__(self, module: Module, target: str | None = None) -> None:
+        import onnxruntime
+
+        self.main, emitter = module.main, find_backend("onnx")
+        chosen = None if target is None else emitter.Target(target)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised, too
+        values = (*self.main.arguments, *self.main.returned)
+        with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
+            path = Path(temporary) / "model.onnx"
+            if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in values):
+                emitter.save(module, path, target=chosen)
+            else:
+                path.write_bytes(with_carriers(emitter.emit(module, target=chosen), module).SerializeToString())
+            with refusals_told():
+                self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.names = [entry.name for entry in self.session.get_inputs()]
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
+        given = [inputs[argument.name] for argument in self.main.arguments]
+        carried = [array.astype(carrier(array.dtype), copy=False) for array in given]
         with refusals_told():
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            names = [entry.name for entry in session.get_inputs()]
-            carried = [array.astype(carrier(array.dtype), copy=False) for array in given]
-            results = session.run(None, dict(zip(names, carried, strict=True)))
-    outputs = zip(main.output_names, main.returned, results, strict=True)
-    return {name: array.astype(value.dtype.numpy, copy=False) for name, value, array in outputs}
+            results = self.session.run(None, dict(zip(self.names, carried, strict=True)))
+        outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
+        return {name: array.astype(value.dtype.numpy, copy=False) for name, value, array in outputs}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,19 +166,24 @@ def check(condition, message):
 
 
 class Model:
-    """The compiled program. Call it with tensors or NumPy arrays by input name; it returns tensors by output name."""
+    """The compiled program. Call it with tensors or NumPy arrays by input name; it returns tensors by output name.
+
+    It runs on `device`; without one on that of the inputs, or on the current GPU where none of them is on any. Launches
+    go to PyTorch's current stream of the device; weights are copied to a device once.
+    """
 
     def __init__(self, folder: Path, device: str | torch.device | None = None) -> None:
         self.manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         if self.manifest["format"] != FORMAT:
             raise ArtefactError(f"the folder has format {self.manifest['format']}, this runtime reads {FORMAT}")
-        self.device = torch.device(device or ("cpu" if INTERPRETED else "cuda"))
+        self.device = None if device is None else torch.device(device)
         if INTERPRETED:
             print("interpreted: no GPU", file=sys.stderr)
         from . import program
 
         self.program = program
-        self.weights = {name: tensor.to(self.device) for name, tensor in read_weights(folder).items()}
+        self.stored = read_weights(folder)
+        self.weights = {}  # by device
         self.externs = {}
         if self.manifest["externs"]:
             import onnxruntime
@@ -202,15 +207,32 @@ class Model:
 
     def run(self, inputs):
         """Outputs by name for inputs by name."""
-        tensors = [self._checked(entry, inputs) for entry in self.manifest["signature"]["inputs"]]
+        device = self._device(inputs)
+        tensors = [self._checked(entry, inputs, device) for entry in self.manifest["signature"]["inputs"]]
         unknown = sorted(set(inputs) - set(self.inputs))
         if unknown:
             raise ArtefactError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(self.inputs)}")
         self._check_shapes(tensors)
-        results = self.program.main(self.weights, self.externs, self.device, *tensors)
+        with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
+            results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
         return dict(zip(self.outputs, results, strict=True))
 
-    def _checked(self, entry, inputs):
+    def _device(self, inputs):
+        if self.device is not None:
+            return self.device
+        if INTERPRETED:
+            return torch.device("cpu")
+        found = {value.device for value in inputs.values() if isinstance(value, torch.Tensor) and value.is_cuda}
+        if len(found) > 1:
+            raise ArtefactError(f"the inputs are on several devices: {', '.join(sorted(map(str, found)))}")
+        return found.pop() if found else torch.device("cuda", torch.cuda.current_device())
+
+    def _weights_on(self, device):
+        if device not in self.weights:
+            self.weights[device] = {name: tensor.to(device) for name, tensor in self.stored.items()}
+        return self.weights[device]
+
+    def _checked(self, entry, inputs, device):
         name, dtype = entry["name"], getattr(torch, entry["dtype"])
         if name not in inputs:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
@@ -223,7 +245,7 @@ class Model:
                 raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
         if tensor.ndim != len(entry["shape"]):
             raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
-        return tensor.to(self.device)
+        return tensor.to(device)
 
     def _check_shapes(self, tensors):
         """Read the size of each symbol at the extent that tells it, then compare all extents."""

@@ -1,0 +1,133 @@
+"""Programs of PyTorch, compiled, as functions: they take what the module takes and give what it gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irc.diagnostics import fail
+from irc.driver.compiling import run_pipeline
+from irc.driver.models import Settings, find_backend, require, require_triton
+from irc.driver.running import OnnxProgram
+from irc.interpreter import check_inputs
+from irc.ir import Module
+from irc.verifier import verify
+
+
+class CompiledProgram:
+    """A program of PyTorch that a backend runs. Call it as the program; results are tensors in its own structure.
+
+    `module` is what was compiled, after all passes; `label` says how it runs. Buffers that the program writes are
+    written by each call, those of the program itself. Gradients do not flow through it.
+    """
+
+    def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
+        self.module = module
+        self.backend = backend
+        self.label = label
+        self._convention = convention
+        self._run = run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._convention.result(self._run(self._convention.arguments(args, kwargs)))
+
+    def __repr__(self) -> str:
+        return f"<{self.module.name} compiled for {self.backend}: {self.label}>"
+
+
+def compile_program(
+    program: Any,
+    inputs: Any,
+    backend: str,
+    *,
+    dynamic_shapes: Any = None,
+    pipeline: str | None = None,
+    settings: Settings | None = None,
+) -> CompiledProgram:
+    """Compile a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram into a function.
+
+    `inputs` are example inputs: a tuple of positional ones or a dictionary of keyword ones; `dynamic_shapes` as in
+    torch.export. With "onnx" ONNX Runtime runs it on the processor; with "triton" kernels run on the inputs' GPU, or
+    interpreted where there is none. Raises what `from_torch` raises, and `backend.failed`.
+    """
+    settings = settings or Settings()
+    require("torch", "torch", "compiling a program of PyTorch")
+    if backend == "triton":
+        require_triton("running Triton kernels")
+        _interpret_without_gpu()
+    from irc.frontends.torch.calling import Convention
+    from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
+    from irc.frontends.torch.importer import import_program
+
+    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (tuple(inputs or ()), None)
+    source = exported(program, args, kwargs, dynamic_shapes)
+    names = names_of_symbols(source, dynamic_shapes)
+    source = decomposed(source)  # in which buffers are written by results
+    imported = import_program(source, names, type(program).__name__)
+    verify(imported)
+    module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
+    make = _in_onnx_runtime if backend == "onnx" else _in_triton
+    run, label = make(module, settings)
+    return CompiledProgram(module, backend, Convention(source), run, label)
+
+
+def _in_onnx_runtime(module: Module, settings: Settings) -> tuple[Any, str]:
+    from irc.frontends.torch.calling import to_array, to_tensor
+
+    program = OnnxProgram(module, settings.targets[0] if settings.targets else None)
+    names = [argument.name for argument in module.main.arguments]
+
+    def run(tensors: Sequence[Any]) -> list[Any]:
+        arrays = dict(zip(names, map(to_array, tensors), strict=True))
+        check_inputs(module.main, arrays)
+        found = program(arrays)
+        return [to_tensor(array, value.dtype)
+                for array, value in zip(found.values(), module.main.returned, strict=True)]
+
+    return run, "ONNX Runtime"
+
+
+def _in_triton(module: Module, settings: Settings) -> tuple[Any, str]:
+    kept = tempfile.TemporaryDirectory(prefix="irc-compiled-")
+    folder = Path(kept.name) / "artefact"
+    find_backend("triton").emit(module, folder)
+    package = _imported(folder)
+    model = package.load()
+
+    def run(tensors: Sequence[Any], kept: Any = kept) -> list[Any]:  # the folder lives as long as the function
+        try:
+            return list(model(*tensors).values())
+        except package.runtime.ArtefactError as error:
+            raise fail("backend.failed", "the compiled program refuses its inputs", notes=[str(error)]) from None
+
+    return run, "interpreted" if package.runtime.INTERPRETED else "device"
+
+
+def _imported(folder: Path) -> Any:
+    """The package in a folder, under a name that no other has."""
+    name = f"irc_compiled_{uuid.uuid4().hex}"
+    start = folder / "__init__.py"
+    spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    try:
+        spec.loader.exec_module(package)
+        importlib.import_module(f"{name}.runtime")
+    except ValueError as error:  # Triton was imported before, as on a GPU
+        raise fail("backend.failed", "the kernels cannot be interpreted in this process", notes=[str(error)]) from None
+    return package
+
+
+def _interpret_without_gpu() -> None:
+    """Triton reads this when it is imported, which PyTorch may do while it exports."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -1,0 +1,159 @@
+"""irc.compile of programs of PyTorch: functions that take and give what the programs do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+import torch
+from torch import nn
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+import irc
+from irc.diagnostics import IrcError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+BACKENDS = ("onnx", "triton")
+
+
+class Structured(nn.Module):
+    """Dictionaries, tuples and keywords in; a dictionary with a tuple, a number and None out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, pair: tuple[torch.Tensor, torch.Tensor], *, more: dict[str, torch.Tensor], flag: bool) -> Any:
+        x, y = pair
+        z = self.linear(x) * (2 if flag else 3)
+        return {"z": z.relu(), "others": (y + more["b"], None, 7), "same": more["a"]}
+
+
+class Counting(nn.Module):
+    """Writes two of its buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+        return x - self.mean
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(10, 6), nn.Linear(6, 10, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embedding(tokens))
+
+
+def check(compiled: Any, program: Any, *args: Any, tolerance: float = 1e-5, **kwargs: Any) -> None:
+    with torch.no_grad():
+        wanted, structure = pytree.tree_flatten(program(*args, **kwargs))
+    found, own = pytree.tree_flatten(compiled(*args, **kwargs))
+    assert own == structure
+    for result, truth in zip(found, wanted, strict=True):
+        if isinstance(truth, torch.Tensor):
+            assert result.dtype == truth.dtype
+            torch.testing.assert_close(result, truth, rtol=tolerance, atol=tolerance)
+        else:
+            assert result == truth
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_structures_come_back_as_they_are(backend: str) -> None:
+    torch.manual_seed(0)
+    module = Structured().eval()
+
+    def inputs() -> dict[str, Any]:
+        return {"pair": (torch.randn(2, 4), torch.randn(5)), "flag": True,
+                "more": {"a": torch.arange(3), "b": torch.randn(5)}}
+
+    compiled = irc.compile(module, inputs(), backend=backend)
+    for _ in range(2):
+        check(compiled, module, **inputs())
+    with pytest.raises(IrcError, match=r"run\.input_shape"):
+        compiled(pair=(torch.randn(2, 4),), flag=True, more={})
+    with pytest.raises(IrcError, match=r"run\.input_shape.*\n.*True"):
+        compiled(**{**inputs(), "flag": False})
+    with pytest.raises(IrcError, match=r"run\.input|backend\.failed"):
+        compiled(**{**inputs(), "pair": (torch.randn(2, 5), torch.randn(5))})
+    with pytest.raises(IrcError, match=r"run\.input|backend\.failed"):
+        compiled(**{**inputs(), "pair": (torch.randn(2, 4).double(), torch.randn(5))})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sizes_vary_as_the_program_allows(backend: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16)).eval()
+    batch = Dim("batch", min=1, max=32)
+    compiled = irc.compile(module, (torch.randn(3, 8),), backend=backend, dynamic_shapes=({0: batch},))
+    for rows in (1, 3, 17):
+        check(compiled, module, torch.randn(rows, 8))
+    check(compiled, module, torch.randn(8, 5).t())  # not contiguous
+    with pytest.raises(IrcError, match=r"run\.dim_range|backend\.failed"):
+        compiled(torch.randn(33, 8))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_buffers_that_are_written_are_written(backend: str) -> None:
+    torch.manual_seed(0)
+    eager, module = Counting(), Counting()
+    compiled = irc.compile(module, (torch.randn(4, 3),), backend=backend)
+    for calls in (1, 2, 3):
+        x = torch.randn(4, 3)
+        torch.testing.assert_close(compiled(x), eager(x))
+        assert int(module.calls) == calls
+        torch.testing.assert_close(module.mean, eager.mean)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_floats(backend: str, dtype: Any) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 3)).to(dtype).eval()
+    x = torch.randn(5, 8, dtype=dtype)
+    compiled = irc.compile(module, (x,), backend=backend)
+    check(compiled, module, x, tolerance=2e-2)
+
+
+def test_tied_weights_are_kept_once() -> None:
+    module = Tied().eval()
+    compiled = irc.compile(module, (torch.tensor([[1, 2]]),))
+    constants = [op for op in compiled.module.main.block if op.name == "const" and op.result.type.is_ranked]
+    assert sum(op.result.shape == (10, 6) for op in constants) == 1
+    check(compiled, module, torch.tensor([[3, 9]]))
+
+
+def test_other_programs() -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.exp(x) @ y
+
+    args = torch.randn(2, 3), torch.randn(3, 2)
+    check(irc.compile(function, args), function, *args)
+    exported = torch.export.export(Tied().eval(), (torch.tensor([[1, 2]]),))
+    check(irc.compile(exported), exported.module(), torch.tensor([[4, 5]]))
+    traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval())
+    check(irc.compile(traced, (torch.randn(2, 4),)), traced, torch.randn(2, 4))
+
+
+def test_mistakes(tmp_path: Any) -> None:
+    module = nn.Linear(4, 4)
+    with pytest.raises(IrcError, match=r"usage\.arguments"):
+        irc.compile(module, (torch.randn(2, 4),), output=tmp_path / "model.onnx")
+    with pytest.raises(IrcError, match=r"usage\.arguments"):
+        irc.compile(tmp_path / "model.onnx", (torch.randn(2, 4),))
+    with pytest.raises(IrcError, match=r"usage\.backend"):
+        irc.compile(module, (torch.randn(2, 4),), backend="cuda")
+    assert not list(tmp_path.iterdir())
