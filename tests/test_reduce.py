@@ -16,6 +16,7 @@ from irc.diagnostics import IrcError
 from irc.driver import reducing
 from irc.driver.models import Settings
 from irc.driver.reducing import Failure
+from irc.driver.resizing import resized
 from irc.driver.slicing import Part
 from irc.ir import Module
 from irc.verifier import verify
@@ -270,6 +271,28 @@ def test_extents_become_small(tmp_path: Path) -> None:
     irc.reduce(planted.long_model(), tmp_path / "small", pipeline="rewrite", settings=settings)
     arguments = irc.load(tmp_path / "small" / "program.irc").main.arguments
     assert [value.shape for value in arguments] == [(2, 2)] * 3
+
+
+def test_inputs_without_a_rank_get_theirs(tmp_path: Path) -> None:
+    """A scalar stays one while other extents shrink."""
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_VALUES))])
+    text = """irc text 1
+module @m {
+  func @main(%x: f32[*], %s: f32[]) -> (y: f32[*]) {
+    %a = mul %x, %s : f32[*]
+    %b = mul %a, %a : f32[*]
+    %y = sqrt %b : f32[*]
+    return %y
+  }
+}
+"""
+    (tmp_path / "m.irc").write_text(text)
+    inputs = {"x": np.linspace(-9, 9, 30, dtype=np.float32).reshape(5, 6), "s": np.float32(2)}
+    irc.reduce(tmp_path / "m.irc", tmp_path / "small", inputs, pipeline="rewrite", settings=settings)
+    module = irc.load(tmp_path / "small" / "program.irc")
+    assert [value.shape for value in module.main.arguments] == [(2, 2)] and module.main.returned[0].shape == (2, 2)
+    part = Part(irc.load(tmp_path / "m.irc"), inputs)
+    assert [value.shape for value in resized(part, 6, 3).module.main.arguments] == [(5, 3), ()]
 
 
 def test_what_does_not_fail_is_not_reduced(tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ class _Search:
             found = self.first(_insides(found)) or found
             found = self.bypassed(found)
         found = self.first(_in_numbers(found)) or found
+        found = self.first(_ranked(found)) or found
         smaller: Part | None = found
         while smaller is not None:
             found = smaller
@@ -297,6 +298,12 @@ def _in_numbers(found: Part) -> Iterator[Make]:
     sizes = record(found.module, found.inputs, until_failure=True).sizes if symbols else {}
     if symbols and all(symbol in sizes for symbol in symbols.values()):
         yield lambda: Part(found.module.clone({name: sizes[symbol] for name, symbol in symbols.items()}), found.inputs)
+
+
+def _ranked(found: Part) -> Iterator[Make]:
+    """Types with a rank for all inputs."""
+    if not all(value.type.is_ranked for value in found.module.main.arguments):
+        yield lambda: resized(found, 0, 0)
 
 
 def _smaller_extents(found: Part) -> Iterator[Make]:

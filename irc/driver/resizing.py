@@ -17,17 +17,19 @@ from irc.weights import Tensor
 def resized(found: Part, old: int, new: int) -> Part:
     """The program with `new` for each extent that is `old`, in inputs, constants and the dims of attributes.
 
-    Arrays are cut to their first elements. Types are inferred anew, so that coded errors tell of a program that does
-    not allow it; neither regions nor stated types do (`type.operands`).
+    Arrays are cut to their first elements; an input without a rank takes its array's shape. Types are inferred anew,
+    so that coded errors tell of a program that does not allow it; neither regions nor stated types do
+    (`type.operands`).
     """
     main = found.module.main
     copy = Function(main.name, location=main.location)
     values: dict[Value, Value] = {}
     inputs: dict[str, Any] = {}
     for argument in main.arguments:
-        shape = tuple(new if dim == old else dim for dim in argument.shape)
+        array = found.inputs[argument.name]
+        shape = tuple(new if dim == old else dim for dim in argument.type.shape or array.shape)
         values[argument] = copy.block.add_argument(TensorType(argument.dtype, shape), argument.name)
-        inputs[argument.name] = _corner(found.inputs[argument.name], old, new)
+        inputs[argument.name] = _corner(array, old, new)
     for operation in main.block:
         definition = operation.definition
         if operation.regions or definition.is_declared:
@@ -64,4 +66,4 @@ def _is_dim(annotation: Any) -> bool:
 def _corner(array: Any, old: int, new: int) -> Any:
     import numpy as np
 
-    return np.ascontiguousarray(array[tuple(slice(new if size == old else None) for size in array.shape)])
+    return np.array(array[tuple(slice(new if size == old else None) for size in array.shape)], order="C")

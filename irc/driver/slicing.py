@@ -99,7 +99,7 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     made = {result for operation in ordered for result in operation.results} - {*starts}
     read = dict.fromkeys([*starts, *(value for operation in ordered for value in captured_by(operation)), *outputs])
     captured = [value for value in read if value not in made]
-    for value in captured:
+    for value in dict.fromkeys([*captured, *outputs]):
         if value not in recording.arrays:
             raise fail("extract.not_computed", f"the run did not compute %{value.name}",
                        at=value.operation.location if value.operation is not None else UNKNOWN)  # fmt: skip
