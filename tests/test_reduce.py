@@ -309,6 +309,24 @@ def test_the_smallest_so_far_is_taken(tmp_path: Path) -> None:
     assert check_again(tmp_path / "small", pipeline="rewrite", settings=settings)[0] == "rewrite"
 
 
+def test_an_interrupt_keeps_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, calls = reducing.check, []
+
+    def impatient(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(reducing, "check", impatient)
+    settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
+    report = irc.reduce(planted.long_model(), tmp_path / "small", pipeline="rewrite", settings=settings)
+    assert not report.finished and 2 < report.after < report.before == 42 and len(calls) == 6
+    assert len(operations(tmp_path / "small")) == report.after
+    monkeypatch.undo()
+    assert check_again(tmp_path / "small", pipeline="rewrite", settings=settings)[0] == "rewrite"
+
+
 @pytest.mark.parametrize(
     "arguments, code",
     [

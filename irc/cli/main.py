@@ -412,7 +412,7 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     if as_json:
         show_json(report)
         return
-    stopped = "" if report.finished else ", stopped by --seconds"
+    stopped = "" if report.finished else ", stopped before its end"
     sizes = f"{counted(report.before, 'op')} -> {counted(report.after, 'op')}"
     click.echo(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
     click.echo("  ".join(report.files))

@@ -79,8 +79,9 @@ def reduce(
     """Find the smallest part of a model on which `check` fails as it does on the whole, and write it.
 
     The folder `output` gets program.irc with its weights, inputs.npz, and a file `command` with the check that fails;
-    it is written as a whole, in the place of what `reduce` left there before. After `seconds` the smallest part found
-    so far is taken. Raises `check.passes` where nothing fails, and `file.exists` for a folder of something else.
+    it is written as a whole, in the place of what `reduce` left there before. After `seconds`, or an interrupt, the
+    smallest part found so far is taken. Raises `check.passes` where nothing fails, and `file.exists` for a folder of
+    something else.
     """
     settings = replace(settings or Settings(), reproducers=None, dump_after=())
     folder = Path(output)
@@ -180,10 +181,13 @@ class _Search:
             return None
         try:
             found = make()
+            self.checks += 1
+            if not self.wanted.is_like(self.failure(found)):
+                return None
         except IrcError:  # a size or a value that it needs is not known, or types do not fit
             return None
-        self.checks += 1
-        if not self.wanted.is_like(self.failure(found)):
+        except KeyboardInterrupt:  # whoever waits has waited enough: what was found by now is written
+            self.deadline = time.monotonic()
             return None
         elements = sum(array.size for array in found.inputs.values())
         self.progress(f"fails in the same way: {counted(found.size, 'op')}, inputs of {format_count(elements)}elements")
