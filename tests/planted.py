@@ -70,6 +70,25 @@ def forgetful(kernel):
 
 source.analyse = forgetful
 """
+# In a kernel of a softmax with a scale before it: where attention was found, what is wrong has lost its name.
+WRONG_FUSION = """
+from dataclasses import dataclass
+from irc.op import Builder
+from irc.ops import neg
+from irc.pass_manager import Pass
+
+@dataclass
+class Broken(Pass):
+    \"\"\"Negates what is scaled.\"\"\"
+    def run(self, module, context):
+        for kernel in [operation for operation in module.walk() if operation.name == "kernel"]:
+            members = list(kernel.regions[0].block)
+            scales = [operation for operation in members if operation.name in ("mul", "div")]
+            if scales and any(operation.name == "softmax" for operation in members):
+                with Builder.before_operation(scales[0], scales[0].location.by("broken")):
+                    scales[0].set_operand(0, neg(scales[0].operands[0]))
+        return True
+"""
 CRASH = """
 from dataclasses import dataclass
 from irc.pass_manager import Pass

@@ -77,11 +77,13 @@ def test_a_rule_with_a_mistake(tmp_path: Path) -> None:
          ["transpose"], "values part at rewrite, first at transpose"),
         (planted.WRONG_VALUES, ["-p", "clean,rewrite", "--dim", "S=5"], ["mul", "sqrt"],
          "values part at rewrite, first at sqrt"),
+        (planted.WRONG_FUSION, ["-p", "default,broken", "--dim", "S=5"], ["div", "softmax"],
+         "values part at broken, first at div"),
         (planted.WRONG_BACKEND, ["--backend", "onnx", "--dim", "S=5"], ["tanh"], "values part at onnx"),
         pytest.param(planted.WRONG_KERNELS, ["--backend", "triton", "--dim", "S=5"], ["reduce_mean"],
                      "values part at triton", marks=pytest.mark.slow),
     ],
-    ids=["shapes", "values", "onnx", "triton"],
+    ids=["shapes", "values", "fusion", "onnx", "triton"],
 )  # fmt: skip
 def test_mistakes_in_an_onnx_model(
     text: str, options: list[str], kept: list[str], failure: str, tmp_path: Path
@@ -208,6 +210,7 @@ def test_what_is_inside_is_taken_out(name: str, tmp_path: Path) -> None:
 def test_failures_that_are_alike() -> None:
     wrong = Failure("fuse", "softmax")
     assert wrong.is_like(Failure("fuse", "softmax")) and wrong.is_like(Failure("fuse"))
+    assert wrong.is_like(Failure("fuse", "div"), {"div"}) and not wrong.is_like(Failure("fuse", "div"), {"add"})
     assert not any(map(wrong.is_like, (None, Failure("fuse", "add"), Failure("fold", "softmax"))))
     raised = Failure(error="internal.pass: ValueError in fold")
     assert not raised.is_like(Failure(error="internal.pass: KeyError in fold"))

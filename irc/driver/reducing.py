@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ class Failure:
     kind: str | None = None  # of operation, as imported; None where no value tells
     error: str = ""
 
-    def is_like(self, other: Failure | None) -> bool:
-        """Whether it is the same failure, as far as is known of both."""
+    def is_like(self, other: Failure | None, kinds: Collection[str] = ()) -> bool:
+        """Whether it is the same failure, as far as is known of both; of the same kind, or one of `kinds`."""
         if other is None or (self.stage, self.error) != (other.stage, other.error):
             return False
-        return self.kind == other.kind or None in (self.kind, other.kind)
+        return None in (self.kind, other.kind) or other.kind in (self.kind, *kinds)
 
     def __str__(self) -> str:
         if self.error:
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ReduceReport:
-    """Operations before and after (those in regions too, constants aside), how both fail, and the files written."""
+    """Operations before and after (those in regions too, constants aside), how what is left fails, and the files."""
 
     before: int
     after: int
@@ -108,10 +108,10 @@ def reduce(
         save_text(found.module, program)
         write_arrays(arrays, found.inputs)
         again = failure(program, arrays)
-        if not wanted.is_like(again):  # what is written must show what was found
+        if not wanted.is_like(again, search.kinds):  # what is written must show what was found
             raise fail("internal.error", f"the program written fails otherwise: {again}, not {wanted}")
         command.write_text(_command(folder.absolute(), found.module, backend, pipeline, settings), "utf-8")
-    return ReduceReport(whole.size, found.size, str(wanted), search.checks,
+    return ReduceReport(whole.size, found.size, str(again), search.checks,
                         tuple(str(folder / name) for name in FILES), not search.is_late)  # fmt: skip
 
 
@@ -170,6 +170,7 @@ class _Search:
     deadline: float
     progress: Callable[[str], None]
     checks: int = 0
+    kinds: set[str] = field(default_factory=set)  # of operations: others that may be the first to part
 
     @property
     def is_late(self) -> bool:
@@ -182,7 +183,7 @@ class _Search:
         try:
             found = make()
             self.checks += 1
-            if not self.wanted.is_like(self.failure(found)):
+            if not self.wanted.is_like(self.failure(found), self.kinds):
                 return None
         except IrcError:  # a size or a value that it needs is not known, or types do not fit
             return None
@@ -199,18 +200,26 @@ class _Search:
 
     def smallest(self, found: Part) -> Part:
         """A part of which nothing can be left out, bypassed or made smaller, as far as time allows."""
-        before = None
-        while found is not before:
-            before = found
-            found = self.fewer(found)
-            found = self.first(_insides(found)) or found
-            found = self.bypassed(found)
+        found = self.fewest(found)
+        # Where names are lost on the way, what parts first only reads what is wrong: that may be enough by itself.
+        self.kinds.update(operation.name for operation in found.module.walk())
+        found = self.fewest(found)
         found = self.first(_in_numbers(found)) or found
         found = self.first(_ranked(found)) or found
         smaller: Part | None = found
         while smaller is not None:
             found = smaller
             smaller = self.first(_smaller_extents(found))
+        return found
+
+    def fewest(self, found: Part) -> Part:
+        """A part of which nothing can be left out or bypassed."""
+        before = None
+        while found is not before:
+            before = found
+            found = self.fewer(found)
+            found = self.first(_insides(found)) or found
+            found = self.bypassed(found)
         return found
 
     def fewer(self, found: Part) -> Part:
