@@ -114,7 +114,16 @@ def test_lines_are_those_of_the_accesses(tmp_path: Path) -> None:
     lines = (tmp_path / "a" / "kernels.py").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if f"def {entry['name']}(" in line) - 1
     found = {number - first for number, line in enumerate(lines) if "tl.load(" in line or "tl.store(" in line}
-    assert {line for line, _ in entry["accesses"]} == found and len(found) >= 6
+    assert {line for line, _, _ in entry["accesses"]} == found and len(found) >= 6
+    assert all("(" in lines[first + begin] and ")" in lines[first + end] for begin, end, _ in entry["accesses"])
+
+
+def test_edges_that_are_multiples_keep_accesses_wide() -> None:
+    """The rows of 12 are flat, and their number is not known: the edge is passed as a quarter of it."""
+    module = irc.trace(lambda x, y: ops.add(x, y), "f32[?B in (1, 1000), 12]", "f32[12]")
+    (kernel,) = irc.kernels(opt(module, PIPELINE), targets=["sm_90", "gfx942"]).kernels
+    for facts in kernel.targets.values():
+        assert facts["wide_accesses"] == facts["aligned_accesses"] == 3, facts
 
 
 def test_a_kernel_that_takes_too_long_or_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,26 +14,29 @@ WIDEST = 128  # bits that a thread loads or stores at once
 
 @dataclass(frozen=True)
 class Access:
-    """A load or store: its line, counted from the kernel's first, and whether it should take 128 bits a thread."""
+    """A load or store: its first and last line, counted from the kernel's own first, and whether it should take 128
+    bits a thread."""
 
-    line: int
+    first: int
+    last: int
     wide: bool
 
 
 class AccessLine(str):
-    """A line in which a load or store begins."""
+    """A line in which a load or store begins; it goes on for `lines` lines."""
 
-    __slots__ = ("access",)
+    __slots__ = ("access", "lines")
     access: Load | Store
+    lines: int
 
 
-def marked(text: str, source: str | Load | Store) -> str:
+def marked(text: str, source: str | Load | Store, lines: int = 1) -> str:
     """The text as a line of an access: of this one, or of that of the line that it was made of, if it has one."""
     access = source if isinstance(source, (Load, Store)) else getattr(source, "access", None)
     if access is None:
         return text
     line = AccessLine(text)
-    line.access = access
+    line.access, line.lines = access, lines
     return line
 
 

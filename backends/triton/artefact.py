@@ -15,8 +15,7 @@ from irc import _version, dims, dtypes, weights
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import Launched, Program, python_dim, symbol_sources, torch_type, write_program
-from irc.backends.triton.source import LARGEST_INDEX
-from irc.backends.triton.text import Names, identifier
+from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.ir import Function, Module
 from irc.weights import Tensor
@@ -110,7 +109,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "looped": launched.kernel.looped,
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
                 "warps": launched.source.warps,
-                "accesses": [[access.line, access.wide] for access in launched.source.accesses],
+                "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),
                 "constants": {f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles},
             }

@@ -33,15 +33,17 @@ def check_targets(targets: Sequence[str]) -> None:
 class Resources:
     """What one kernel takes on one target. `error` is set where it does not compile.
 
-    Registers are a thread's; bytes of spills and of the stack (local) too, shared memory is a program's, and fits into
-    the target's limit. Loads and stores of global memory are instructions by the bits that a thread moves at once; of
-    the accesses that are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions.
+    Registers are a thread's; bytes of spills and of the stack (local) too, shared memory is a program's, and fits
+    into the target's limit. Spilled scalars are AMD's scalar registers kept in lanes of vector registers: no memory.
+    Loads and stores of global memory are instructions by the bits that a thread moves at once; of the accesses that
+    are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions.
     """
 
     kernel: str
     target: str
     registers: int = 0
     spilled_bytes: int = 0
+    spilled_scalars: int = 0
     local_bytes: int = 0
     shared_bytes: int = 0
     shared_limit: int = 0

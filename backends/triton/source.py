@@ -19,6 +19,7 @@ from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import (
     AND,
     COMPARE,
+    LARGEST_INDEX,
     PRODUCT,
     Code,
     IndexText,
@@ -42,7 +43,6 @@ from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, S
 from irc.kernel.flood import identity
 from irc.kernel.schedule import unit_stride
 
-LARGEST_INDEX = 2**31 - 1
 INLINE_LENGTH = 60
 LINE_LENGTH = 120
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
@@ -76,7 +76,7 @@ class Part:
     def text(self) -> Iterator[str]:
         for line in (*self.prelude.values(), *self.lines):
             first, *rest = wrapped(f"{self.indent}{line}")
-            yield marked(first, line)
+            yield marked(first, line, 1 + len(rest))
             yield from rest
 
 
@@ -128,7 +128,7 @@ class _Writer:
         return KernelSource(
             self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), parameters,
             self.schedule.tiles, self.schedule.warps, tuple(self.helpers),
-            tuple(Access(number, is_wide(line.access, self.schedule))
+            tuple(Access(number, number + line.lines - 1, is_wide(line.access, self.schedule))
                   for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
         )  # fmt: skip
 

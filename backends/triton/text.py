@@ -14,6 +14,9 @@ from irc.dtypes import DType
 
 COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(9)
 
+LARGEST_INDEX = 2**31 - 1
+DIVISIBILITY = 16  # the multiples of it are what Triton compiles kernels anew for
+
 SMALLEST_NORMAL, LARGEST_SHORT = 2.0**-126, 3.4028234e38  # of f32
 
 TYPES = {
@@ -108,7 +111,11 @@ def identifier(text: str) -> str:
 
 class Parameters:
     """Run-time dims as arguments of a kernel: symbols, and whatever is made of symbols alone, which the host
-    computes, so that the kernel has no products that could overflow."""
+    computes, so that the kernel has no products that could overflow.
+
+    Triton learns of an argument only whether 16 divides it. So a size that is a multiple of 4, say, is passed as a
+    quarter of it and multiplied again in the kernel: accesses up to such an edge may be 128 bits wide too.
+    """
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -117,6 +124,16 @@ class Parameters:
     def code(self, dim: Dim) -> Code:
         if isinstance(dim, int):
             return Code(str(dim), UNARY if dim < 0 else ATOM)
+        multiple = dims.multiple_of(dim)
+        scale = multiple & -multiple
+        if 1 < scale < DIVISIBILITY:
+            part = self._argument(dims.floor_divide(dim, scale))
+            if dims.bounds(dim)[1] > LARGEST_INDEX:
+                part = call("tl.cast", part, "tl.int64")
+            return binary("*", PRODUCT, part, Code(str(scale)))
+        return self._argument(dim)
+
+    def _argument(self, dim: Dim) -> Code:
         if dim not in self.by_dim:
             text = dims.format_dim(dim)
             for sign, word in (("//", "_div_"), ("+", "_plus_"), ("-", "_minus_"), ("%", "_mod_")):

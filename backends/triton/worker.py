@@ -36,9 +36,7 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     arguments = entry["arguments"]
     signature = {argument["name"]: argument["type"] for argument in arguments}
     signature.update(dict.fromkeys(entry["constants"], "constexpr"))
-    attributes = {
-        (position,): [["tt.divisibility", 16]] for position, argument in enumerate(arguments) if argument["aligned"]
-    }
+    attributes = {(position,): facts_of(argument, target) for position, argument in enumerate(arguments)}
     source = ASTSource(fn=function, signature=signature, constexprs=entry["constants"], attrs=attributes)
     warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
     compiled = triton.compile(source, target=TARGETS[target], options={"num_warps": warps, "enable_fp_fusion": True})
@@ -47,7 +45,12 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     found = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])
     assembly = compiled.asm["ptx" if is_nvidia else "amdgcn"]
     accesses = memory_accesses(assembly, PTX_ACCESS if is_nvidia else AMD_ACCESS)
-    wide = {function.fn.__code__.co_firstlineno + line for line, is_wide in entry["accesses"] if is_wide}
+    start = function.fn.__code__.co_firstlineno
+    aligned = [
+        [bits for line, _, bits in accesses if first <= line - start <= last]
+        for first, last, is_aligned in entry["accesses"]
+        if is_aligned
+    ]
     return {
         **found,
         "shared_bytes": shared,
@@ -55,10 +58,18 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
         "fits": shared <= SHARED_LIMITS[target],
         "loads": histogram(bits for _, kind, bits in accesses if kind == "load"),
         "stores": histogram(bits for _, kind, bits in accesses if kind == "store"),
-        "aligned_accesses": len(wide),
-        "wide_accesses": len(wide - {line for line, _, bits in accesses if bits < 128}),
+        "aligned_accesses": len(aligned),
+        "wide_accesses": sum(bool(widths) and min(widths) >= 128 for widths in aligned),
         "matrix_instructions": len((PTX_MATRIX if is_nvidia else AMD_MATRIX).findall(assembly)),
     }
+
+
+def facts_of(argument: dict[str, Any], target: str) -> list[list[Any]]:
+    """What Triton learns of an argument when it launches: 16 divides it, a buffer has less than 2 GB (for AMD)."""
+    found: list[list[Any]] = [["tt.divisibility", 16]] if argument["aligned"] else []
+    if argument["type"].startswith("*") and TARGETS[target].backend == "hip":
+        found.append(["tt.pointer_range", 32])
+    return found
 
 
 # Loads and stores of global memory, and instructions that multiply matrices, in PTX and in AMD's assembly.
@@ -111,6 +122,7 @@ def nvidia_resources(assembly: dict[str, Any]) -> dict[str, int]:
     return {
         "registers": figure(r"Used (\d+) registers"),
         "spilled_bytes": figure(r"(\d+) bytes spill stores") + figure(r"(\d+) bytes spill loads"),
+        "spilled_scalars": 0,
         "local_bytes": figure(r"(\d+) bytes stack frame"),
     }
 
@@ -125,7 +137,11 @@ def ptxas(architecture: str) -> str:
 
 
 def amd_resources(assembly: str) -> dict[str, int]:
-    """The same from the metadata of the AMD assembly."""
+    """The same from the metadata of the AMD assembly.
+
+    Scalar registers that a wave has too few of go to lanes of a vector register, which is no memory: they are told
+    apart (LLVM's AMDGPU usage, "Spilling"). Were there no lanes left, the stack in `local_bytes` would show it.
+    """
 
     def figure(name: str) -> int:
         match = re.search(rf"\.{name}:\s*(\d+)", assembly)
@@ -133,7 +149,8 @@ def amd_resources(assembly: str) -> dict[str, int]:
 
     return {
         "registers": figure("vgpr_count"),
-        "spilled_bytes": 4 * (figure("vgpr_spill_count") + figure("sgpr_spill_count")),
+        "spilled_bytes": 4 * figure("vgpr_spill_count"),
+        "spilled_scalars": figure("sgpr_spill_count"),
         "local_bytes": figure("private_segment_fixed_size"),
     }
 

@@ -28,6 +28,8 @@ STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: th
 SIDE = 64  # of a tile between two contiguous axes
 WARP = 32  # threads; where a target's have 64, half as many do
 NARROW = 32  # columns that are too few for a tile axis of their own
+FEW_LOADS = 8  # where there are more, as in windows, a thread has only so many elements as
+LOADED_VALUES = 64  # so many loaded values stay in registers for, with their masks
 
 Axes = tuple[Variable, ...]
 
@@ -103,7 +105,10 @@ class Schedule:
     @property
     def warps(self) -> int:
         """How many compute a tile: of rows of unknown size, a typical one."""
-        return warps_for(math.prod(tile.typical for tile in self.tiles))
+        elements = math.prod(tile.typical for tile in self.tiles)
+        loads = sum(isinstance(scope, Load) for scope in self.nest)
+        values = elements * loads if loads > FEW_LOADS else 0
+        return max(warps_for(elements), min(16, next_power_of_two(values // (LOADED_VALUES * WARP))))
 
 
 def warps_for(elements: int) -> int:
@@ -171,7 +176,8 @@ def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Sch
         flat = Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None
         return Schedule(flat, None, nest)
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
-    width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
+    side = SIDE if len(loads) <= FEW_LOADS else SIDE // 2
+    width, height = covering(column.extent, side), covering(size_of(others), side)
     if all(unit_stride(load.index) in (column, None) for load in loads):
         width = flat_block(column.extent, TILE_ELEMENTS // 2)  # long rows rather than square tiles
         height = min(height, max(1, TILE_ELEMENTS // width))
