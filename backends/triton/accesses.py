@@ -36,7 +36,7 @@ def marked(text: str, source: str | Load | Store, lines: int = 1) -> str:
     if access is None:
         return text
     line = AccessLine(text)
-    line.access, line.lines = access, lines
+    line.access, line.lines = access, max(lines, getattr(source, "lines", 1))
     return line
 
 

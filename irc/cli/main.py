@@ -184,7 +184,7 @@ def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
 def cli() -> None:
     """A small, readable compiler for studying fusion.
 
-    MODEL is an .onnx or .irc file, FILE.py:NAME, or - for text on standard input.
+    MODEL is an .onnx, .pt2 or .irc file, FILE.py:NAME, or - for text on standard input.
     """
 
 

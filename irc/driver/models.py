@@ -151,14 +151,16 @@ def _read(source: Source) -> Module:
     if is_reference(text):
         return module_of(program_of(text), text)
     path = Path(text)
-    expected = "an .onnx or .irc file, FILE.py:NAME, or -"
+    expected = "an .onnx, .pt2 or .irc file, FILE.py:NAME, or -"
     if path.suffix == ".py":
         raise fail("usage.model", f"{text} is a file, and not a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
-    if path.suffix not in (".onnx", ".irc"):
+    if path.suffix not in (".onnx", ".pt2", ".irc"):
         raise fail("usage.model", f"irc reads no such model: {text}", expected=expected)
     if not path.is_file():
         raise fail("file.missing", f"there is no file {text}", expected=expected)
+    if path.suffix == ".pt2":
+        return from_torch(saved_program(path), name=path.stem)
     if path.suffix == ".onnx":
         from irc.frontends.onnx import load as load_onnx
 
@@ -193,6 +195,14 @@ def module_of(made: Any, reference: str) -> Module:
     if isinstance(made, Module):
         return made.clone()
     return from_torch(*made, name=reference.rpartition(":")[2]) if isinstance(made, tuple) else from_torch(made)
+
+
+def saved_program(path: Path) -> Any:
+    """The ExportedProgram of a `.pt2` file; see `irc.frontends.torch.archive`."""
+    require("torch", "torch", "reading a .pt2 file")
+    from irc.frontends.torch.archive import load as load_archive
+
+    return load_archive(path)
 
 
 def is_torch(made: Any) -> bool:

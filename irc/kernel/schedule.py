@@ -28,7 +28,7 @@ STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: th
 SIDE = 64  # of a tile between two contiguous axes
 WARP = 32  # threads; where a target's have 64, half as many do
 NARROW = 32  # columns that are too few for a tile axis of their own
-FEW_LOADS = 8  # where there are more, as in windows, a thread has only so many elements as
+FEW_LOADS = 6  # where there are more, as in windows, a thread has only so many elements as
 LOADED_VALUES = 64  # so many loaded values stay in registers for, with their masks
 
 Axes = tuple[Variable, ...]
@@ -106,9 +106,15 @@ class Schedule:
     def warps(self) -> int:
         """How many compute a tile: of rows of unknown size, a typical one."""
         elements = math.prod(tile.typical for tile in self.tiles)
-        loads = sum(isinstance(scope, Load) for scope in self.nest)
+        loads = loads_at_once(self.nest)
         values = elements * loads if loads > FEW_LOADS else 0
         return max(warps_for(elements), min(16, next_power_of_two(values // (LOADED_VALUES * WARP))))
+
+
+def loads_at_once(nest: Sequence[Scope]) -> int:
+    """How many loads there are before the loops and in the longest of them."""
+    inside = max((loads_at_once(scope.body) for scope in nest if isinstance(scope, Loop)), default=0)
+    return inside + sum(isinstance(scope, Load) for scope in nest)
 
 
 def warps_for(elements: int) -> int:

@@ -1,0 +1,224 @@
+"""`.pt2` files: read as PyTorch saved them, and nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+import irc
+from irc.diagnostics import IrcError
+from irc.frontends.torch.archive import load
+from tests.command_line import irc_process
+from tests.models import relative_error
+
+pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor")  # of PyTorch's own, about views
+
+
+class Net(nn.Module):
+    """Tied weights, a buffer, a constant tensor, a strided weight, and a size used as data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.tied = self.fc.weight
+        self.register_buffer("offset", torch.randn(4))
+        self.scale = torch.randn(4)
+        self.turned = nn.Parameter(torch.randn(3, 4).t())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.fc(x) @ self.tied + self.offset * self.scale
+        return (hidden * x.shape[0]) @ self.turned
+
+
+BATCH = {"x": {0: torch.export.Dim("batch", max=64)}}
+
+
+def saved(folder: Path, module: nn.Module | None = None) -> tuple[Path, nn.Module]:
+    torch.manual_seed(0)
+    module = module or Net()
+    program = torch.export.export(module, (torch.randn(2, 4),), dynamic_shapes=BATCH)
+    torch.export.save(program, folder / "net.pt2")
+    return folder / "net.pt2", module
+
+
+def changed(path: Path, change: Callable[[str, bytes], tuple[str, bytes] | None], to: str = "evil.pt2") -> Path:
+    """A copy of an archive in which each record is changed, or left out."""
+    found = path.parent / to
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(found, "w") as target:
+        for info in source.infolist():
+            if (record := change(info.filename, source.read(info))) is not None:
+                target.writestr(*record)
+    return found
+
+
+def with_graph(path: Path, old: str, new: str) -> Path:
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if name.endswith("model.json"):
+            assert old in data.decode()
+            data = data.decode().replace(old, new).encode()
+        return name, data
+
+    return changed(path, change)
+
+
+def refused(path: Path, code: str, *words: str) -> None:
+    with pytest.raises(IrcError) as caught:
+        irc.opt(path, "dce")
+    assert caught.value.diagnostics[0].code == code, caught.value
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_computes_what_pytorch_does(tmp_path: Path) -> None:
+    path, module = saved(tmp_path)
+    for batch in (1, 7):
+        x = torch.randn(batch, 4)
+        outputs = irc.run(path, {"x": x.numpy()}, backend="onnx").outputs
+        assert relative_error(next(iter(outputs.values())), module(x).detach().numpy()) <= 1e-6
+
+
+def test_the_same_as_the_program_itself(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path)
+    text = str(irc.opt(path, "dce"))
+    assert text == str(irc.opt(irc.from_torch(torch.export.load(path), name="net"), "dce"))
+    assert sum(" = const " in line for line in text.splitlines()) == 5  # the tied weights are one of them
+    assert '"tests/test_torch_archive.py":' in text and "module @net" in text
+
+
+def test_verbs_read_it(tmp_path: Path) -> None:
+    saved(tmp_path)
+    done = irc_process("print", "net.pt2", folder=tmp_path)
+    assert done.code == 0 and "func @main" in done.out, done.err
+    done = irc_process("compile", "net.pt2", "-o", "net.onnx", folder=tmp_path)
+    assert done.code == 0 and (tmp_path / "net.onnx").exists(), done.err
+
+
+class Touch:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, (f"{self.path}", "w")  # type: ignore[return-value]
+
+
+def test_sample_inputs_are_never_read(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path)
+    torch.save((Touch(tmp_path / "touched"),), tmp_path / "pickle")
+    evil = changed(path, lambda name, data: (
+        (name, (tmp_path / "pickle").read_bytes()) if "sample_inputs" in name else (name, data)))
+    assert str(irc.opt(evil, "dce")).count(" = matmul ") == 3
+    assert not (tmp_path / "touched").exists()
+    without = changed(path, lambda name, data: None if "sample_inputs" in name else (name, data))
+    assert str(irc.opt(without, "dce")).count(" = matmul ") == 3
+
+
+@pytest.mark.parametrize("kind", ["weights", "constants"])
+def test_pickled_tensors_are_refused(tmp_path: Path, kind: str) -> None:
+    path, _ = saved(tmp_path)
+    torch.save((Touch(tmp_path / "touched"),), tmp_path / "pickle")
+
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if name.endswith(f"{kind}_config.json"):
+            return name, data.replace(b'"use_pickle": false', b'"use_pickle": true')
+        return name, (tmp_path / "pickle").read_bytes() if f"/{kind}/" in name else data
+
+    refused(changed(path, change), "torch.pickle", kind)
+    refused(changed(path, lambda name, data: (name, data.replace(b'"weight_0"', b'"../x"'))), "torch.pickle")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_legacy_pickles_are_not_looked_at(tmp_path: Path) -> None:
+    """PyTorch reads `data/weights/NAME.pt` instead of the raw weights where it is there."""
+    path, _ = saved(tmp_path)
+    evil = tmp_path / "evil.pt2"
+    shutil.copy(path, evil)
+    torch.save((Touch(tmp_path / "touched"),), tmp_path / "pickle")
+    with zipfile.ZipFile(evil, "a") as archive:
+        archive.write(tmp_path / "pickle", "net/data/weights/model.pt")
+    assert str(irc.opt(evil, "dce")).count(" = matmul ") == 3
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("text", [
+    "open('touched','w')", "().__class__", "s0.is_positive", "[s for s in (1,)]", "lambda: 1", "exit()", "FloorDiv(s0,",
+    "Max(*[1, 2])", "__import__('os')",
+])  # fmt: skip
+def test_sizes_are_arithmetic(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, _ = saved(tmp_path)
+    graph = zipfile.ZipFile(path).read("net/models/model.json").decode()
+    (size, *_) = re.findall(r'"expr_str": ("[^"]+")', graph)
+    refused(with_graph(path, f'"expr_str": {size}', f'"expr_str": {json.dumps(text)}'), "torch.archive", "size")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("target", [
+    "torch.ops.aten.from_file.default", "torch.load", "torch.hub.load", "torch.ops.load_library", "#evil.op",
+    "_operator.add.__class__", "torch.ops.mylib.evil.default",
+])  # fmt: skip
+def test_operations_compute_from_their_arguments(tmp_path: Path, target: str) -> None:
+    path, _ = saved(tmp_path)
+    refused(with_graph(path, '"torch.ops.aten.linear.default"', f'"{target}"'), "torch.archive", target)
+
+
+def test_guards_are_never_run(tmp_path: Path) -> None:
+    path, module = saved(tmp_path)
+    graph = json.loads(zipfile.ZipFile(path).read("net/models/model.json"))
+    graph["guards_code"] = [f"open({str(tmp_path / 'touched')!r}, 'w')"]
+    evil = changed(path, lambda name, data: (name, json.dumps(graph).encode() if name.endswith("model.json") else data))
+    x = torch.randn(3, 4)
+    outputs = irc.run(evil, {"x": x.numpy()}, backend="onnx").outputs
+    assert np.allclose(next(iter(outputs.values())), module(x).detach().numpy(), atol=1e-5)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path)
+    (tmp_path / "half.pt2").write_bytes(path.read_bytes()[:4000])
+    refused(tmp_path / "half.pt2", "file.format", "half.pt2")
+    (tmp_path / "text.pt2").write_text("no archive")
+    refused(tmp_path / "text.pt2", "file.format")
+    refused(changed(path, lambda name, data: None if name.endswith("weight_0") else (name, data)),
+            "file.format", "weight_0")
+    refused(changed(path, lambda name, data: (name, b"{" if name.endswith("model.json") else data)), "file.format")
+    refused(changed(path, lambda name, data: (name, b"[1]" if name.endswith("model.json") else data)), "file.format")
+    refused(changed(path, lambda name, data: (name, b"[1]" if name.endswith("_config.json") else data)), "file.format")
+    refused(with_graph(path, '"as_tensor"', '"as_tenser"'), "torch.export")
+    short = changed(path, lambda name, data: (name, data[:-8] if name.endswith("weight_0") else data))
+    refused(short, "torch.export")
+    done = irc_process("print", "text.pt2", folder=tmp_path)
+    assert done.code == 3 and "Traceback" not in done.err and "error[file.format]" in done.err
+    done = irc_process("print", "none.pt2", folder=tmp_path)
+    assert done.code == 3 and "error[file.missing]" in done.err
+
+
+def test_programs_with_branches_of_gradients(tmp_path: Path) -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                y = self.fc(x)
+            return y + x
+
+    path, module = saved(tmp_path, Frozen())
+    x = torch.randn(5, 4)
+    program = load(path)
+    assert relative_error(program.module()(x).detach().numpy(), module(x).detach().numpy()) <= 1e-6
+    outputs = irc.run(path, {"x": x.numpy()}, backend="onnx").outputs
+    assert relative_error(next(iter(outputs.values())), module(x).detach().numpy()) <= 1e-6
