@@ -28,8 +28,7 @@ STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: th
 SIDE = 64  # of a tile between two contiguous axes
 WARP = 32  # threads; where a target's have 64, half as many do
 NARROW = 32  # columns that are too few for a tile axis of their own
-FEW_LOADS = 6  # where there are more, as in windows, a thread has only so many elements as
-LOADED_VALUES = 64  # so many loaded values stay in registers for, with their masks
+LOADED_VALUES = 64  # that a thread has registers for, with their masks
 
 Axes = tuple[Variable, ...]
 
@@ -48,14 +47,11 @@ class Tile:
     def extent(self) -> Dim:
         return size_of(self.axes)
 
-    def size(self, extent: int) -> int:
-        """The block for a run-time extent."""
-        return next_power_of_two(extent) if self.whole else self.block
-
     @property
     def typical(self) -> int:
         """The block: of a row of unknown size, that of a typical one."""
-        return self.size(self.extent if isinstance(self.extent, int) else min(dims.bounds(self.extent)[1], TYPICAL_ROW))
+        extent = self.extent if isinstance(self.extent, int) else min(dims.bounds(self.extent)[1], TYPICAL_ROW)
+        return next_power_of_two(extent) if self.whole else self.block
 
     @property
     def masked(self) -> bool:
@@ -106,15 +102,9 @@ class Schedule:
     def warps(self) -> int:
         """How many compute a tile: of rows of unknown size, a typical one."""
         elements = math.prod(tile.typical for tile in self.tiles)
-        loads = loads_at_once(self.nest)
-        values = elements * loads if loads > FEW_LOADS else 0
-        return max(warps_for(elements), min(16, next_power_of_two(values // (LOADED_VALUES * WARP))))
-
-
-def loads_at_once(nest: Sequence[Scope]) -> int:
-    """How many loads there are before the loops and in the longest of them."""
-    inside = max((loads_at_once(scope.body) for scope in nest if isinstance(scope, Loop)), default=0)
-    return inside + sum(isinstance(scope, Load) for scope in nest)
+        bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
+        loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
+        return max(warps_for(elements), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
 
 
 def warps_for(elements: int) -> int:
@@ -172,18 +162,16 @@ def unit_stride(address: Dim) -> Variable | None:
 
 def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Schedule:
     """Choose the frame and its blocks, and lay out the nest."""
-    loads = [node for node in walk(stores) if isinstance(node, Load)]
+    nest = tuple(walk(stores))
+    loads = [node for node in nest if isinstance(node, Load)]
     if bound:
         rows, columns = reduction_tiles(loads, parallel, bound)
-        return Schedule(rows, columns, tuple(looped_nest(stores, columns) if columns.looped else walk(stores)))
-    nest = tuple(walk(stores))
+        return Schedule(rows, columns, tuple(looped_nest(stores, columns)) if columns.looped else nest)
     column = column_axis(loads, stores, parallel)
     if column is None:
-        flat = Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None
-        return Schedule(flat, None, nest)
+        return Schedule(Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None, None, nest)
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
-    side = SIDE if len(loads) <= FEW_LOADS else SIDE // 2
-    width, height = covering(column.extent, side), covering(size_of(others), side)
+    width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
     if all(unit_stride(load.index) in (column, None) for load in loads):
         width = flat_block(column.extent, TILE_ELEMENTS // 2)  # long rows rather than square tiles
         height = min(height, max(1, TILE_ELEMENTS // width))
