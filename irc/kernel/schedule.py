@@ -169,7 +169,8 @@ def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Sch
         return Schedule(rows, columns, tuple(looped_nest(stores, columns)) if columns.looped else nest)
     column = column_axis(loads, stores, parallel)
     if column is None:
-        return Schedule(Tile("i", parallel, flat_block(size_of(parallel), FLAT_BLOCK)) if parallel else None, None, nest)
+        block = flat_block(size_of(parallel), FLAT_BLOCK)
+        return Schedule(Tile("i", parallel, block) if parallel else None, None, nest)
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
     width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
     if all(unit_stride(load.index) in (column, None) for load in loads):
