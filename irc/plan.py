@@ -1,8 +1,8 @@
 """Fusion plans: which operations share a kernel, who proposed it, and why others do not.
 
-A `Plan` partitions the fusable operations of one block into groups, each of which becomes one kernel. Groups
-and policies only propose: every merge is judged by the numbered rules in `RULES`, of which those about the
-inside of a kernel are decided by deriving it (`irc.kernel`), and those between kernels here.
+A `Plan` partitions the fusable operations of a function into groups within its blocks, each of which becomes one
+kernel. Groups and policies only propose: every merge is judged by the numbered rules in `RULES`, of which those about
+the inside of a kernel are decided by deriving it (`irc.kernel`), and those between kernels here.
 
 Views, small constants and widening casts are *free*: a kernel reads through them by index arithmetic, so they
 belong to no group. Each group takes along those that lead to its operands (`closure`), and several groups
@@ -76,7 +76,9 @@ class Group:
 
     @cached_property
     def closure(self) -> list[Operation]:
-        """The members and the free operations that lead to their operands, in block order."""
+        """The members and the free operations that lead to their operands, in block order; small constants of the
+        blocks around theirs come first."""
+        own = self.members[0].block if self.members else None
         found: dict[Operation, None] = dict.fromkeys(self.members)
         waiting = list(self.members)
         while waiting:
@@ -86,11 +88,11 @@ class Group:
                     producer is not None
                     and producer not in found
                     and is_free(producer)
-                    and producer.block is self.members[0].block
+                    and (producer.block is own or producer.name == "const")
                 ):
                     found[producer] = None
                     waiting.append(producer)
-        return sorted(found, key=_position)
+        return sorted(found, key=lambda operation: (operation.block is own, operation._order))
 
     @cached_property
     def kernel(self) -> Kernel | Refusal:
@@ -134,10 +136,6 @@ def _escapes(free: Operation, inside: set[Operation]) -> bool:
     return False
 
 
-def _position(operation: Operation) -> int:
-    return operation._order
-
-
 def is_free(operation: Operation) -> bool:
     """Whether a kernel reads through the operation at no cost: views, small constants, widening casts."""
     if operation.name in FREE_VIEWS:
@@ -165,9 +163,8 @@ class Decision:
 
 @dataclass
 class Plan:
-    """The groups of a block, in topological order, and the decisions that led to them."""
+    """The groups of a function, in topological order within each block, and the decisions that led to them."""
 
-    block: Block
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from irc.diagnostics import fail
+from irc.dims import Symbol
 from irc.ir import Block, Cloner, Function, Module, Operation, Region, mentioned_symbols
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
@@ -127,9 +128,27 @@ def find_policy(name: str) -> Policy:
 def propose(
     function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]]
 ) -> Plan:
-    """The plan for a function's block under a policy; proposed groups come first, if they are legal."""
-    block = function.block
+    """The plan for a function under a policy; proposed groups come first, if they are legal. No group leaves its block:
+    the bodies of `if` and `loop` have groups of their own."""
     sizes = representative_sizes(function, context.sizes)
+    plan = Plan([])
+    for block in blocks(function.block):
+        own = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
+        propose_in_block(block, chosen, context, own, sizes, plan)
+    return plan
+
+
+def blocks(block: Block) -> Iterator[Block]:
+    """The block and those inside it, but for what is inside kernels."""
+    yield block
+    for operation in block:
+        for region in operation.regions if operation.name != "kernel" else ():
+            yield from blocks(region.block)
+
+
+def propose_in_block(block: Block, chosen: Policy, context: PassContext,
+                     proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
+    """Add a block's groups and the decisions about them to a plan."""
     dependencies = Dependencies(block)
     decisions: dict[tuple[str, str], Decision] = {}
     groups = seeds(block, dependencies, context.numerics)
@@ -162,7 +181,8 @@ def propose(
             context.notes.append(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
     merge_best(groups, dependencies, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: dependencies.number[group.members[-1]])
-    return Plan(block, ordered, list(decisions.values()))
+    plan.groups += ordered
+    plan.decisions += decisions.values()
 
 
 def accept(
@@ -264,11 +284,14 @@ def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
 
 
 def apply(plan: Plan) -> bool:
-    """Turn each group into a `kernel` operation, and put the block back in order."""
+    """Turn each group into a `kernel` operation, and put the blocks back in order."""
+    changed: dict[Block, None] = {}
     for group in plan.groups:
-        make_kernel(group)
-    if plan.groups:
-        sort_block(plan.block)
+        block = make_kernel(group).block
+        assert block is not None
+        changed[block] = None
+    for block in changed:
+        sort_block(block)
     return bool(plan.groups)
 
 

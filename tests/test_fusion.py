@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import irc
 from examples import block
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import UNKNOWN, IrcError
@@ -285,7 +286,9 @@ def test_greedy_merges_what_saves_bytes() -> None:
     assert members == [["layer_norm"], ["add", "layer_norm"], ["add", "gelu"], ["add"]]
     alone = planned(block.block(), "none")
     sizes = {symbol: 64 for symbol in module.main.symbols.values()}
-    other = {symbol: 64 for symbol in alone.block.function.symbols.values()}  # type: ignore[union-attr]
+    block_of_alone = alone.groups[0].members[0].block
+    assert block_of_alone is not None and block_of_alone.function is not None
+    other = {symbol: 64 for symbol in block_of_alone.function.symbols.values()}
     assert sum(g.bytes(sizes).distinct_bytes for g in plan.groups) < sum(
         g.bytes(other).distinct_bytes for g in alone.groups
     )
@@ -354,6 +357,32 @@ def test_regions_and_effects_keep_their_order() -> None:
     result = fused(module)
     assert [operation.name for operation in result.main.block] == ["kernel", "if", "assert", "kernel", "return"]
     same_results(module, result, {"c": np.array(True), "x": np.ones(4, np.float32)})
+
+
+def test_bodies_have_kernels_of_their_own() -> None:
+    """Groups form inside `loop` and `if`, take along constants from around them, and never cross a block's edge."""
+    module = parse(
+        "irc text 1\nmodule @m {\n  func @main(%c: bool[], %n: i64[], %x: f32[4]) -> f32[4] {\n"
+        "    %half = const 0.5 : f32[]\n    %a = exp %x : f32[4]\n"
+        "    %r = loop %n, %c, %a : f32[4] { (%i: i64[], %going: bool[], %s: f32[4])\n"
+        "      %t = mul %s, %half : f32[4]\n      %u = add %t, %a : f32[4]\n"
+        "      %v = if %going : f32[4] {\n        %e = neg %u : f32[4]\n        %f = abs %e : f32[4]\n"
+        "        yield %f\n      } else {\n        yield %u\n      }\n"
+        "      yield %going, %v\n    }\n    %d = neg %r : f32[4]\n    return %d\n  }\n}\n"
+    )
+    result = fused(module)
+    kernels = [operation for operation in result.walk() if operation.name == "kernel"]
+    names = [[inner.name for inner in kernel.regions[0].block if not inner.definition.is_terminator]
+             for kernel in kernels]  # fmt: skip
+    assert names == [["exp"], ["const", "mul", "add"], ["neg", "abs"], ["neg"]]
+    report = irc.kernels(result)
+    assert (report.launches, report.extern_calls, report.share_in_kernels) == (4, 0, 1.0)
+    assert "4 kernels, 0 host calls" in irc.print(result, summary=True)
+    inputs = {"c": np.array(True), "n": np.array(3), "x": np.linspace(-1, 1, 4, dtype=np.float32)}
+    same_results(module, result, inputs)
+    plan = planned(module)
+    again = propose(module.main, find_policy("none"), PassContext(), [("mine", group.members) for group in plan.groups])
+    assert [[m.name for m in g.members] for g in again.groups] == [[m.name for m in g.members] for g in plan.groups]
 
 
 # -- plan files ------------------------------------------------------------------------------------------------

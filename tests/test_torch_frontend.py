@@ -247,10 +247,12 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(TABLE.rows))
 def test_rows_take_what_their_schemas_give(name: str) -> None:
     """Each overload exists in some version, and its row has a parameter for every argument of the schema."""
-    packet, _, overload = name.partition(".")
-    if not hasattr(torch.ops.aten, packet) or overload not in getattr(torch.ops.aten, packet).overloads():
-        pytest.fail(f"ATen has no {name}")
-    schema = getattr(getattr(torch.ops.aten, packet), overload)._schema
+    namespace, _, own = name.rpartition("::")
+    packet, _, overload = own.partition(".")
+    operations = getattr(torch.ops, namespace or "aten")
+    if not hasattr(operations, packet) or overload not in getattr(operations, packet).overloads():
+        pytest.fail(f"PyTorch has no {name}")
+    schema = getattr(getattr(operations, packet), overload)._schema
     parameters = inspect.signature(TABLE.rows[name].function).parameters.values()
     takes_any = {each.kind for each in parameters}
     positional = [each for each in schema.arguments if not each.kwarg_only]
@@ -260,6 +262,53 @@ def test_rows_take_what_their_schemas_give(name: str) -> None:
     for each in schema.arguments:
         if each.kwarg_only:
             assert each.name in keywords or inspect.Parameter.VAR_KEYWORD in takes_any, each.name
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: str, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.layer = getattr(nn, kind)(5, 4, **options)
+
+    def forward(self, x: torch.Tensor, first: Any = None) -> Any:
+        return self.layer(x, first)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True, "batch_first": True}]
+)
+def test_recurrent_layers_stay_whole(kind: str, options: dict[str, Any]) -> None:
+    """One operation a layer, whatever the length; with and without first states, which are told by name."""
+    torch.manual_seed(0)
+    if kind == "RNN" and not options:
+        options = {"nonlinearity": "relu"}
+    network = Recurrent(kind, options).eval()
+    layers, each = options.get("num_layers", 1), 2 if options.get("bidirectional") else 1
+    batch = 0 if options.get("batch_first") else 1
+    axes: dict[int, Any] = {batch: Dim("B", min=1, max=64), 1 - batch: Dim("T", min=1, max=64)}
+    module = irc.from_torch(network, (torch.randn(6, 6, 5),), dynamic_shapes={"x": axes})
+    assert [op.name for op in module.walk() if op.name in ("lstm", "gru", "rnn")] == [kind.lower()] * layers
+    for shape in ((1, 3, 5), (7, 2, 5)):
+        x = torch.randn(shape)
+        check(module, {"x": x}, network(x), (None, "onnx", "triton"))
+    first: Any = torch.randn(layers * each, 3, 4)
+    first = (first, torch.randn(layers * each, 3, 4)) if kind == "LSTM" else first
+    x = torch.randn(3, 7, 5) if batch == 0 else torch.randn(7, 3, 5)
+    module = irc.from_torch(network, (x, first))
+    given = torch.utils._pytree.tree_leaves((x, first))
+    named = {argument.name: tensor for argument, tensor in zip(module.main.arguments, given, strict=True)}
+    check(module, named, network(x, first), (None, "onnx", "triton"))
+
+
+def test_recurrent_layers_that_are_written_out() -> None:
+    """With a projection, and with dropout, PyTorch's own steps are read."""
+    torch.manual_seed(0)
+    network, x = Recurrent("LSTM", {"proj_size": 2}).eval(), torch.randn(3, 2, 5)
+    module = irc.from_torch(network, (x,))
+    assert not [op for op in module.walk() if op.name == "lstm"]
+    check(module, {"x": x}, network(x))
+    program = torch.export.export(Recurrent("GRU", {}).eval(), (x,))  # by someone else: step by step
+    assert not [op for op in irc.from_torch(program).walk() if op.name == "gru"]
 
 
 def test_a_tensor_of_numpy_is_not_changed() -> None:

@@ -1,7 +1,8 @@
 """The PyTorch frontend: modules, exported programs and `.pt2` files become a module with one function, `@main`.
 
 `exporting` brings a program into the form that `importer` reads, node by node, by the rows of the ATen table:
-`pointwise`, `reduction`, `view`, `indexing`, `linear`, `normalization` and `symbolic`. Adding an operation is one row.
+`pointwise`, `reduction`, `view`, `indexing`, `linear`, `normalization`, `recurrent` and `symbolic`. Adding an operation
+is one row.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from irc.diagnostics import fail
 from irc.frontends.torch.importer import TABLE
+from irc.frontends.torch.recurrent import KeptWhole
 
 
 def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
@@ -32,7 +33,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
         source = _as_module(source)
     try:
-        with quiet():
+        with quiet(), KeptWhole():
             return torch.export.export(source, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes,
                                        strict=False)
     except Exception as error:  # whatever it is, PyTorch refuses this program, and says why
@@ -74,6 +75,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)  # of its own RNNs
         yield
 
 

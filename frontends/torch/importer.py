@@ -25,7 +25,7 @@ from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dims import Dim, Symbol
 from irc.frontends.sweeping import sweep
-from irc.frontends.torch import indexing, linear, normalization, pointwise, reduction, symbolic, view
+from irc.frontends.torch import indexing, linear, normalization, pointwise, recurrent, reduction, symbolic, view
 from irc.frontends.torch.reading import DTYPES, Reading, Unreadable, reading
 from irc.frontends.torch.table import Table, overload_name
 from irc.ir import Function, Module, Value, rename
@@ -33,7 +33,7 @@ from irc.op import Builder, const, return_
 from irc.types import TensorType
 from irc.weights import Tensor
 
-TABLE = Table([pointwise, reduction, view, indexing, linear, normalization, symbolic])
+TABLE = Table([pointwise, reduction, view, indexing, linear, normalization, recurrent, symbolic])
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"

@@ -31,7 +31,7 @@ from irc.plan import FREE_VIEWS, representative_sizes
 if TYPE_CHECKING:
     from irc.driver.callables import CompiledProgram
 
-PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume"})
+PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume", "if", "loop"})
 # Operations that multiply and add up and do nothing else; of externs, the operator's name.
 PRODUCTS = frozenset({"dot", "matmul", "gemm", "conv", "conv_transpose", "Einsum"})
 
@@ -155,11 +155,10 @@ def compile(
             targets = tuple(target for target in targets if target not in failures)
             notes += failures.values()
             emitter.emit(module, path, targets=targets)
-    launches = [operation for operation in module.main.block if operation.name == "kernel"]
     return CompileReport(
         str(path),
         backend,
-        len(launches),
+        len(kernel_operations(module)),
         len(host_operations(module)),
         nodes,
         weight_bytes(module),
@@ -176,13 +175,24 @@ def default_output(source: Source, backend: str) -> str:
     return f"{stem if stem not in ('-', '') else 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
 
 
+def kernel_operations(module: Module) -> list[Operation]:
+    """The kernels of the entry, those in bodies of `if` and `loop` among them, once each."""
+    return [operation for operation in module.main.walk() if operation.name == "kernel"]
+
+
 def host_operations(module: Module) -> list[Operation]:
-    """Operations of the entry that are neither kernels nor views nor plumbing: each is a call of the host."""
+    """Operations of the entry and of bodies in it that are neither kernels nor views nor plumbing: each is a call of
+    the host."""
     return [
         operation
-        for operation in module.main.block
-        if operation.name != "kernel" and operation.name not in FREE_VIEWS and operation.name not in PLUMBING
+        for operation in module.main.walk()
+        if operation.name != "kernel" and counts(operation) and not in_kernel(operation)
     ]
+
+
+def in_kernel(operation: Operation) -> bool:
+    """Whether an operation stands in a kernel."""
+    return operation.parent is not None and operation.parent.name == "kernel"
 
 
 def weight_bytes(module: Module) -> int:
@@ -218,7 +228,7 @@ class HostCall:
 
 @dataclass(frozen=True)
 class KernelsReport:
-    """The launches of a program at given sizes.
+    """The launches of a program at given sizes; what a loop repeats counts once.
 
     `share_in_kernels` counts operations other than views, `share_without_products` neither views nor products nor
     convolutions.
@@ -258,22 +268,21 @@ def kernels(
 def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any]) -> KernelsReport:
     """The report of a module as it is; `compiled` is what targets make of its kernels, by their names."""
     reports = []
-    for operation in module.main.block:
-        if operation.name == "kernel":
-            kernel = kernel_of(operation)
-            size = count(kernel, sizes)
-            name = operation.attributes["name"]
-            reports.append(
-                KernelReport(
-                    name,
-                    kernel.kind,
-                    size.distinct_bytes,
-                    size.loaded_bytes,
-                    size.flops,
-                    size.programs,
-                    compiled.get(name, {}),
-                )
+    for operation in kernel_operations(module):
+        kernel = kernel_of(operation)
+        size = count(kernel, sizes)
+        name = operation.attributes["name"]
+        reports.append(
+            KernelReport(
+                name,
+                kernel.kind,
+                size.distinct_bytes,
+                size.loaded_bytes,
+                size.flops,
+                size.programs,
+                compiled.get(name, {}),
             )
+        )
     calls = tuple(
         HostCall(
             describe(operation),
@@ -282,8 +291,8 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
         )
         for operation in host_operations(module)
     )
-    inside = [operation for operation in module.walk() if operation.parent is not None and counts(operation)]
-    outside = [operation for operation in module.main.block if operation.name != "kernel" and counts(operation)]
+    inside = [operation for operation in module.main.walk() if in_kernel(operation) and counts(operation)]
+    outside = host_operations(module)
     return KernelsReport(
         launches=len(reports),
         extern_calls=len(calls),

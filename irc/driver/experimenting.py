@@ -13,7 +13,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.checking import relative_error
-from irc.driver.compiling import host_operations, report_on, run_pipeline
+from irc.driver.compiling import host_operations, kernel_operations, report_on, run_pipeline
 from irc.driver.models import Settings, Source, find_backend, load
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate, product_flops
@@ -129,8 +129,7 @@ def _measure(source: Source, imported: Module, pipeline: str, device: Device, se
         estimated_microseconds=1e6 * estimate(module, report, sizes, device),
         compile_seconds=statistics.median(seconds),
         error=max((relative_error(array, truth[name]) for name, array in found.items()), default=0.0),
-        groups={operation.attributes["name"]: _computed(operation) for operation in module.main.block
-                if operation.name == "kernel"},
+        groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
     )  # fmt: skip
 
 

@@ -152,12 +152,15 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         asked[group] = name
     if sides[0] is sides[1]:
         return f"in one kernel: {sides[0].label}"
-    dependencies = Dependencies(function.block)
+    block, other = (side.members[0].block for side in sides)
+    assert block is not None
+    dependencies = Dependencies(block)
     for group in plan.groups:
         dependencies.assign(group)
-    if dependencies.number[sides[0].members[-1]] > dependencies.number[sides[1].members[-1]]:
-        sides.reverse()
-    merged = hull(sides[0], sides[1], "explain", dependencies)
+    merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
+    if block is other:
+        sides.sort(key=lambda side: dependencies.number[side.members[-1]])
+        merged = hull(sides[0], sides[1], "explain", dependencies)
     refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:

@@ -71,15 +71,15 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
 def summarize(module: Module, settings: Settings) -> str:
     """The signature, and one line a kernel and a host call: name, kind, operations, bytes, place."""
     # Imported here, since only a summary needs to know of kernels: printing starts faster without.
-    from irc.driver.compiling import describe, host_operations, kernel_of, operation_bytes
+    from irc.driver.compiling import describe, host_operations, kernel_of, kernel_operations, operation_bytes
     from irc.kernel import count
     from irc.plan import FREE_VIEWS, representative_sizes
 
     function = module.main
     sizes = representative_sizes(function, settings.dims)
     rows, before = [], 0
-    kernels = [operation for operation in function.block if operation.name == "kernel"]
-    for operation in function.block:
+    kernels, calls = kernel_operations(module), host_operations(module)
+    for operation in function.walk():
         if operation.name == "kernel":
             block = operation.regions[0].block
             members = [inner for inner in block if not inner.definition.is_terminator]
@@ -88,13 +88,13 @@ def summarize(module: Module, settings: Settings) -> str:
             size = count(kernel_of(operation), sizes).distinct_bytes
             name, kind = f"@{operation.attributes['name']}", operation.attributes["kind"]
             rows.append((name, kind, ", ".join(dict.fromkeys(computing)), size, operation.location))
-        elif operation in host_operations(module):
+        elif operation in calls:
             before += 1
             name = f"%{operation.results[0].name}" if operation.results else ""
             rows.append(("host", describe(operation), name, operation_bytes(operation, sizes), operation.location))
-    calls = counted(len(host_operations(module)), "host call")
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
-    lines = [f"@{function.name} {counted(before, 'op')} -> {counted(len(kernels), 'kernel')}, {calls}{shown}"]
+    made = f"{counted(len(kernels), 'kernel')}, {counted(len(calls), 'host call')}"
+    lines = [f"@{function.name} {counted(before, 'op')} -> {made}{shown}"]
     outputs = zip(function.output_names, function.returned, strict=True)
     lines += [f"  input   {value.name}: {value.type}" for value in function.arguments]
     lines += [f"  output  {name}: {value.type}" for name, value in outputs]

@@ -11,8 +11,8 @@
     count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
 
 `derive(members, *, outputs=None, recompute=False)`: `members` are operations of one block, in any order: pointwise,
-view and reduction primitives, `gather`, scalar constants, and named operations whose bodies are made of these (they
-are traced through `definition.body`). Inputs are operands defined outside the group; `outputs`, unless given, are the
+view and reduction primitives, `gather`, scalar constants (those may stand in a block around it), and named operations
+whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside the group; `outputs`, unless given, are the
 results used by an operation outside of it, a terminator included, in order of the members: so the operations of a
 `kernel` region (less its `yield`) give the same kernel again.
 

@@ -42,9 +42,9 @@ class Steps:
     """
 
     def __init__(self, members: Sequence[Operation]) -> None:
-        if len({id(member.block) for member in members}) > 1:
+        if len({id(member.block) for member in members if member.name != "const"}) > 1:
             raise Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
-        self.members = sorted(members, key=lambda member: member._order)
+        self.members = sorted(members, key=lambda member: (member.name != "const", member._order))
         self.steps: list[Operation] = []
         self.buffers: dict[Value, Value] = {}
         cloner = Cloner()
