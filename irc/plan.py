@@ -4,7 +4,7 @@ A `Plan` partitions the fusable operations of a function into groups within its 
 kernel. Groups and policies only propose: every merge is judged by the numbered rules in `RULES`, of which those about
 the inside of a kernel are decided by deriving it (`irc.kernel`), and those between kernels here.
 
-Views, small constants and widening casts are *free*: a kernel reads through them by index arithmetic, so they
+Views, sizes, small constants and widening casts are *free*: a kernel reads through them by index arithmetic, so they
 belong to no group. Each group takes along those that lead to its operands (`closure`), and several groups
 may take the same one.
 """
@@ -137,8 +137,8 @@ def _escapes(free: Operation, inside: set[Operation]) -> bool:
 
 
 def is_free(operation: Operation) -> bool:
-    """Whether a kernel reads through the operation at no cost: views, small constants, widening casts."""
-    if operation.name in FREE_VIEWS:
+    """Whether a kernel reads through the operation at no cost: views, sizes, small constants, widening casts."""
+    if operation.name in FREE_VIEWS or operation.name == "dim":
         return True
     if operation.name == "const":
         tensor = operation.attributes["value"]

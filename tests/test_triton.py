@@ -22,10 +22,10 @@ pytest.importorskip("triton")
 
 import irc
 from irc import dtypes, interpreter, ops
-from irc.backends.triton import PIPELINE, emit
+from irc.backends.triton import PIPELINE, emit, peak_bytes
 from irc.diagnostics import IrcError
 from irc.ir import Value
-from irc.op import literal
+from irc.op import literal, trace
 from tests import triton_harness as harness
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -423,6 +423,66 @@ def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:
     check(run, 1e-5)
     assert [launch.name for launch in run.launches] and run.program.host_calls == ["matmul"]
     assert len(run.launches) == 2
+
+
+def test_buffers_serve_again(tmp_path: Path) -> None:
+    """A launch writes where a dead buffer was, if only launches and products read that; the peak says what is left."""
+
+    def program(x: Value, w: Value) -> Value:
+        hidden = ops.exp(x, name="hidden")
+        hidden = ops.tanh(ops.matmul(hidden, w, name="product"), name="again")
+        return ops.neg(ops.matmul(hidden, w), name="result")
+
+    module = irc.opt(trace(program, "f32[B, 8]", "f32[8, 8]"), PIPELINE)
+    check(harness.run(module, folder=tmp_path / "a", sizes={"B": 3}, fuse=False), 1e-5)
+    text = emit(module, tmp_path / "b").text
+    assert "again = hidden  # whose memory" in text and "result = again  # whose memory" in text
+    loaded = harness.load_artefact(tmp_path / "b").load()
+    inputs = {"x": np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), "w": np.eye(8, dtype=np.float32)}
+    wanted = -np.tanh(np.exp(inputs["x"]))
+    for _ in range(2):
+        np.testing.assert_allclose(loaded.run(inputs)["result"].numpy(), wanted, rtol=1e-6)
+    (symbol,) = module.main.symbols.values()
+    assert peak_bytes(module, {symbol: 5}) == 2 * 4 * 5 * 8
+    assert loaded.manifest["memory"] == {"peak_bytes": 2 * 4 * 64 * 8, "sizes": {"B": 64}}
+
+
+def test_a_buffer_that_a_call_may_return_does_not_serve_again(tmp_path: Path) -> None:
+    """`sort` is no product, and a view lives on."""
+
+    def program(x: Value) -> tuple[Value, Value]:
+        first = ops.exp(x, name="first")
+        order, _ = ops.sort(first, axis=0)
+        second = ops.neg(order, name="second")
+        return second, ops.transpose(ops.exp(second, name="third"), permutation=(1, 0))
+
+    text = emit(irc.opt(trace(program, "f32[4, 4]"), PIPELINE), tmp_path / "a").text
+    assert "whose memory" not in text
+
+
+def test_a_loop_that_counts_asks_nothing(tmp_path: Path) -> None:
+    """How often it goes round is known from sizes, so that the host does not wait for the device."""
+    from irc.parser import parse
+
+    text = """irc text 1
+module @loops {
+  func @main<N in [1, 100]>(%x: f32[N, 4]) -> (f32[4], f32[N, 4]) {
+    %zeros = const 0.0 : f32[4]
+    %n = dim {value = N} : i64[]
+    %last, %all = loop %n, _, %zeros : f32[4], f32[N, 4] {
+      (%i: i64[], %go: bool[], %sum: f32[4])
+      %row = gather %x, %i {axis = 0} : f32[4]
+      %next = add %sum, %row : f32[4]
+      yield %go, %next, %next
+    }
+    return %last, %all
+  }
+}
+"""
+    module = irc.opt(parse(text), PIPELINE)
+    check(harness.run(module, folder=tmp_path / "a", sizes={"N": 7}, fuse=False), 1e-6)
+    program = (tmp_path / "a" / "program.py").read_text()
+    assert "in torch.arange(N, device=device):" in program and "bool(" not in program and "int(" not in program
 
 
 def test_the_folder_runs_without_irc(tmp_path: Path) -> None:

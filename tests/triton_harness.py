@@ -251,7 +251,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
         launched = known[kernel.fn.__name__]
         record = Launch(launched.source.name)
         launches.append(record)
-        arguments = tuple(a.contiguous() if isinstance(a, torch.Tensor) else a for a in arguments)
+        assert all(a.is_contiguous() for a in arguments if isinstance(a, torch.Tensor)), "kernels address dense tensors"
         tensors = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
         RECORDER.launch = record
         RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]

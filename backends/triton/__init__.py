@@ -2,6 +2,7 @@
 
     emit(module, folder, targets=("sm_90",))   # kernels of the fused module as Triton, the rest as PyTorch calls
     takes(operation)                           # whether legalize leaves an operation whole
+    peak_bytes(module, sizes)                  # the most memory that its results take at a time
     compile_artefact(folder, ("sm_90",))       # registers, spills and shared memory of each kernel, without a GPU
 
 Kernels are derived anew from the `kernel` operations of the module, which are the truth. One that cannot be written
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from irc.backends.triton.artefact import emit
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
-from irc.backends.triton.program import HOST, TORCH_TYPES
+from irc.backends.triton.program import HOST, TORCH_TYPES, peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import Operation, Value
@@ -56,4 +57,5 @@ def kernel_source(kernel: Kernel, name: str, labels: Mapping[Value, str] | None 
     return write_kernel(kernel, identifier(name) or "kernel", labels).text
 
 
-__all__ = ["PIPELINE", "TARGETS", "Resources", "Target", "compile_artefact", "emit", "kernel_source", "takes"]
+__all__ = ["PIPELINE", "TARGETS", "Resources", "Target", "compile_artefact", "emit", "kernel_source", "peak_bytes",
+           "takes"]

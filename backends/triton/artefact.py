@@ -14,10 +14,19 @@ import numpy as np
 from irc import _version, dims, dtypes, weights
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.program import Launched, Program, python_dim, symbol_sources, torch_type, write_program
+from irc.backends.triton.program import (
+    Launched,
+    Program,
+    peak_bytes,
+    python_dim,
+    symbol_sources,
+    torch_type,
+    write_program,
+)
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.ir import Function, Module
+from irc.plan import representative_sizes
 from irc.weights import Tensor
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -93,7 +102,8 @@ def kernels_text(kernels: Sequence[Launched]) -> str:
 
 
 def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[str, Any]:
-    """What is inside, for people and for the runtime."""
+    """What is inside, for people and for the runtime. `memory` holds for the sizes that it names."""
+    sizes = representative_sizes(module.main, {})
     return {
         "format": FORMAT,
         "made_by": f"irc {_version.__version__}",
@@ -115,6 +125,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
             }
             for launched in program.kernels
         ],
+        "memory": {"peak_bytes": peak_bytes(module, sizes), "sizes": {s.name: size for s, size in sizes.items()}},
         "host_calls": {name: program.host_calls.count(name) for name in sorted(set(program.host_calls))},
         "not_kernels": program.refused,
         "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from irc import dims
-from irc.backends.triton import pointwise
+from irc.backends.triton import buffers, pointwise
+from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.source import KernelSource, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain
@@ -36,7 +38,6 @@ HOST = frozenset(
     reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
     scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
 )
-FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "torch", "launch", "Grid", "Loop", "Whole",
                       "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
 
@@ -80,12 +81,20 @@ def write_program(module: Module) -> Program:
     return writer.write()
 
 
-def unwritable(kernel: Kernel) -> str | None:
-    """The first operation of a kernel that its source cannot express, or None."""
+def launched(operation: Operation) -> Kernel | Refusal:
+    """The kernel of a `kernel` operation, or why it runs as host calls."""
+    block = operation.regions[0].block
+    members = [member for member in block if not member.definition.is_terminator]
+    computed = [value for value in dict.fromkeys(block.terminator.inputs) if value.operation is not None]
+    try:
+        kernel = derive(members, outputs=computed)
+    except Refusal as refusal:
+        return refusal
     for node in kernel.nodes:
         if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):
-            return f"{node.name} of {node.operands[0].dtype}"
-    return None
+            what = f"{node.name} of {node.operands[0].dtype}"
+            return Refusal("backend.unsupported", "F2", f"{what} cannot be written in Triton")
+    return kernel
 
 
 class _ProgramWriter:
@@ -151,11 +160,16 @@ class _FunctionWriter:
         self.names = Names({*BUILTINS, *owner.functions.values()})
         self.symbols: dict[Symbol, str] = {}
         self.values: dict[Value, str] = {}
+        self.dense: set[str] = set()  # variables whose tensors are known to be contiguous
+        self.kernels: dict[Operation, Kernel | Refusal] = {}
+        self.taken: dict[Value, Value] = {}  # by outputs of launches: the dead buffers that they take
         self.indent = ""
         self.out: list[str] = []
 
     def lines(self) -> list[str]:
         arguments = [self._name(argument) for argument in self.function.arguments]
+        if self.name == "main":
+            self.dense.update(arguments)  # the runtime sees to it
         self._line(f"def {self.name}({', '.join(['weights', 'externs', 'device', *arguments])}):")
         self.indent = "    "
         outputs = zip(self.function.output_names, self.function.returned, strict=True)
@@ -195,7 +209,9 @@ class _FunctionWriter:
     # -- operations --------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> None:
-        last_use = last_uses(block)
+        last_use, taken = last_uses(block), reused(block, self._writes_anew)
+        self.taken |= taken
+        kept = set(taken.values())  # until a launch takes them
         for operation in block:
             if operation.definition.is_terminator:
                 if operation.name == "return":
@@ -203,11 +219,21 @@ class _FunctionWriter:
                     self._line(f"return ({', '.join(values)}{',' if len(values) == 1 else ''})")
                 continue
             self._operation(operation)
-            dead = [self.values[value] for value in last_use.get(operation, ()) if value in self.values]
+            dying = [value for value in last_use.get(operation, ()) if value not in kept]
+            dead = [self.values[value] for value in dying if value in self.values]
             held = {self.values[result] for result in operation.results if result in self.values}  # it may be the same
             dead = [name for name in dead if name not in held and not name.startswith("weights[")]
             if dead and operation.name not in FREE:
                 self._line(f"del {', '.join(dead)}")
+
+    def _derived(self, operation: Operation) -> Kernel | Refusal:
+        if operation not in self.kernels:
+            self.kernels[operation] = launched(operation)
+        return self.kernels[operation]
+
+    def _writes_anew(self, operation: Operation) -> bool:
+        """Whether an operation is a launch each of whose results has a buffer of its own."""
+        return is_launch(operation, self._derived)
 
     def _operation(self, operation: Operation, values: dict[Value, str] | None = None) -> None:
         special = getattr(self, f"_{operation.name}", None)
@@ -219,6 +245,11 @@ class _FunctionWriter:
             for result in operation.results:
                 if result.type.is_ranked:
                     self._bind_shape(result, operation.symbols)
+
+    def _dim(self, operation: Operation) -> None:
+        """A tensor of sizes; those that only say how often loops run stay Python's."""
+        if not all(user.name == "loop" and index == 0 for user, index in operation.result.uses):
+            self._host_call(operation)
 
     def _const(self, operation: Operation) -> None:
         name = self.owner.weight(operation.attributes["value"], operation.result.name)
@@ -237,6 +268,8 @@ class _FunctionWriter:
             self._expanded(operation, definition)
             return
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
+        if operation.name == "pad" and len(arguments) == 2:
+            arguments[1] = self._number(operation.operands[1])
         arguments += [
             f"{name}={self._literal(value)}"
             for name, value in operation.attributes.items()
@@ -248,6 +281,13 @@ class _FunctionWriter:
         self._line(f"{', '.join(results)} = host.{operation.name}({', '.join(arguments)})")
         if operation.name not in FREE:
             self.owner.program.host_calls.append(operation.name)
+
+    def _number(self, value: Value | None) -> str:
+        """A scalar, as Python's own where it is a constant, so that the host need not ask the device for it."""
+        maker = None if value is None else value.operation
+        if maker is None or maker.name != "const":
+            return "None" if value is None else self._name(value)
+        return self._literal(maker.attributes["value"].array().item())
 
     def _expanded(self, operation: Operation, definition: OperationDefinition) -> None:
         """A named operation without a host function: its body, in place."""
@@ -268,24 +308,20 @@ class _FunctionWriter:
 
     def _kernel(self, operation: Operation) -> None:
         block = operation.regions[0].block
-        members = [member for member in block if not member.definition.is_terminator]
         for argument, operand in zip(block.arguments, operation.inputs, strict=True):
             self.values[argument] = self._name(operand)
-        yielded = block.terminator.inputs
-        try:
-            computed = [value for value in dict.fromkeys(yielded) if value.operation is not None]
-            kernel = derive(members, outputs=computed)
-            unable = unwritable(kernel)
-            if unable is not None:
-                raise Refusal("backend.unsupported", "F2", f"{unable} cannot be written in Triton")
-        except Refusal as refusal:
-            self.owner.program.refused[operation.attributes["name"]] = f"{refusal.rule}: {refusal.message}"
-            for member in members:
-                self._operation(member)
+        yielded, kernel = block.terminator.inputs, self._derived(operation)
+        if isinstance(kernel, Refusal):
+            self.owner.program.refused[operation.attributes["name"]] = f"{kernel.rule}: {kernel.message}"
+            for member in block:
+                if not member.definition.is_terminator:
+                    self._operation(member)
         else:
             for inner, result in zip(yielded, operation.results, strict=True):
-                if inner in computed and inner not in self.values:
+                if inner.operation is not None and inner not in self.values:
                     self.values[inner] = self._name(result)
+                    if result in self.taken:
+                        self.taken[inner] = self.taken[result]
             labels = {
                 inner: "" if outer.is_anonymous else outer.name
                 for inner, outer in zip(
@@ -298,10 +334,18 @@ class _FunctionWriter:
 
     def _launch(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> None:
         source = self.owner.kernel(kernel, hint, labels)
+        arguments = [self._contiguous(buffer) for buffer in kernel.inputs]
         for output in kernel.outputs:
-            kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
-            self._line(f"{self._name(output)} = torch.empty({self._shape(output.shape)}, {kind})")
-        arguments = [self._name(buffer) for buffer in source.buffers]
+            name, shape, dead = self._name(output), self._shape(output.shape), self.taken.get(output)
+            if dead is None:
+                kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
+                self._line(f"{name} = torch.empty({shape}, {kind})")
+            else:
+                view = "" if dead.shape == output.shape else f".view({shape})"
+                self._line(f"{name} = {self._name(dead)}{view}  # whose memory nothing needs any more")
+                self._line(f"del {self._name(dead)}")
+            self.dense.add(name)
+            arguments.append(name)
         arguments += [self.dim(size) for size in source.sizes]
         for tile in source.tiles:
             extent = self.dim(tile.extent)
@@ -311,6 +355,11 @@ class _FunctionWriter:
         if all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles):
             arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
         self._line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
+
+    def _contiguous(self, value: Value) -> str:
+        """The text of an argument of a launch: kernels address dense tensors."""
+        name = self._name(value)
+        return name if name in self.dense or name.startswith("weights[") else f"{name}.contiguous()"
 
     def _extern(self, operation: Operation) -> None:
         name = self.owner.extern(operation)
@@ -372,27 +421,47 @@ class _FunctionWriter:
         names = [self._name(result) for result in operation.results[: len(carried)]]
         stacked = [self._name(result) for result in operation.results[len(carried) :]]
         starts = [self._name(value) for value in carried if value is not None]
-        first = "True" if condition is None else self._name(condition)
-        self._line(f"{', '.join([going, *held])} = {', '.join([first, *starts])}")
         for name in stacked:
             self._line(f"{name} = []")
-        counter = self.names.fresh("round_number")
-        self._line(f"{counter} = 0")
-        limit = "" if trip is None else f" and {counter} < int({self._name(trip)})"
-        self._line(f"while bool({going}){limit}:")
-        self._inside(f"{iteration} = torch.tensor({counter}, device=device)")
+        counted = trip is not None and condition is None and goes_on(block)
+        counter = "" if counted else self.names.fresh("round_number")
+        if counted:  # nothing is asked of the device
+            assert trip is not None
+            if held:
+                self._line(f"{', '.join(held)} = {', '.join(starts)}")
+            self._line(f"for {iteration} in torch.arange({self._size(trip)}, device=device):")
+        else:
+            first = "True" if condition is None else self._name(condition)
+            self._line(f"{', '.join([going, *held])} = {', '.join([first, *starts])}")
+            self._line(f"{counter} = 0")
+            limit = "" if trip is None else f" and {counter} < {self._size(trip)}"
+            self._line(f"while bool({going}){limit}:")
+            self._inside(f"{iteration} = torch.tensor({counter}, device=device)")
         self._region(block)
         again, *rest = [self._name(value) for value in block.terminator.inputs]
         for name, value in zip(stacked, rest[len(carried) :], strict=True):
             self._inside(f"{name}.append({value})")
-        self._inside(f"{', '.join([going, *held])} = {', '.join([again, *rest[: len(carried)]])}")
-        self._inside(f"{counter} += 1")
+        before, after = ([], []) if counted else ([going], [again])
+        before, after = [*before, *held], [*after, *rest[: len(carried)]]
+        if before:
+            self._inside(f"{', '.join(before)} = {', '.join(after)}")
+        elif not stacked and not any(not each.definition.is_terminator for each in block):
+            self._inside("pass")
+        if not counted:
+            self._inside(f"{counter} += 1")
         if names:
             self._line(f"{', '.join(names)} = {', '.join(held)}")
         for name, result in zip(stacked, operation.results[len(carried) :], strict=True):
             sizes = [self.dim(d) if self._bound(d) else "0" for d in result.shape[1:]] if result.type.is_ranked else []
             empty = f"torch.empty(({', '.join(['0', *sizes])},), dtype=torch.{torch_type(result.dtype)}, device=device)"
             self._line(f"{name} = torch.stack({name}) if {name} else {empty}")
+
+    def _size(self, value: Value) -> str:
+        """An integer of one element as Python's: known by the host where it is made of sizes."""
+        maker = value.operation
+        if maker is not None and maker.name == "dim" and isinstance(maker.attributes["value"], (int, Expr)):
+            return self.dim(maker.attributes["value"])
+        return f"max(0, int({self._name(value)}))"
 
     def _region(self, block: Block) -> None:
         self.indent += "    "
@@ -427,26 +496,29 @@ class _FunctionWriter:
         return repr(value)
 
 
-SPECIAL = frozenset({"const", "kernel", "extern", "bind", "refine", "assert", "assume", "trap", "call", "if", "loop"})
+SPECIAL = frozenset(
+    "const dim kernel extern bind refine assert assume trap call if loop".split()
+)  # of which the writer has a method
 
 
-def last_uses(block: Block) -> dict[Operation, list[Value]]:
-    """For each operation of a block the tensors that nothing reads after it, so that their memory is free again."""
-    last: dict[Value, Operation] = {}
-    kept: set[Value] = set()
-    for operation in block:
-        for inner in operation.walk():
-            for value in inner.inputs:
-                if value.block is block and value.operation is not None:
-                    last[value] = operation
-        if operation.definition.is_terminator or operation.name in FREE:
-            kept.update(operation.inputs)  # returned, or viewed by what lives on
-    found: dict[Operation, list[Value]] = {}
-    for value, operation in last.items():
-        producer = value.operation
-        if value not in kept and producer is not None and producer.name not in FREE:
-            found.setdefault(operation, []).append(value)
-    return found
+def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | Refusal]) -> bool:
+    """Whether an operation is a launch each of whose results has a buffer of its own."""
+    if operation.name != "kernel" or isinstance(derived(operation), Refusal):
+        return False
+    yielded = operation.regions[0].block.terminator.inputs
+    return len(set(yielded)) == len(yielded) and all(value.operation is not None for value in yielded)
+
+
+def peak_bytes(module: Module, sizes: Mapping[Symbol, int]) -> int:
+    """The most bytes of results that live at a time while the entry of a module runs, at these sizes."""
+    derived = cache(launched)
+    return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived))
+
+
+def goes_on(block: Block) -> bool:
+    """Whether the body of a loop never looks at the condition, and hands it on as it is."""
+    condition = block.arguments[1]
+    return block.terminator.inputs[0] is condition and list(condition.uses) == [(block.terminator, 0)]
 
 
 @dataclass(frozen=True)
@@ -517,4 +589,4 @@ def _python_atom(atom: dims.Atom, symbols: Mapping[Symbol, str]) -> str:
     return f"{atom.kind}({', '.join(arguments)})"
 
 
-__all__ = ["Extern", "Launched", "Program", "symbol_sources", "write_program", "unwritable"]
+__all__ = ["Extern", "Launched", "Program", "is_launch", "launched", "peak_bytes", "symbol_sources", "write_program"]

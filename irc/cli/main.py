@@ -475,7 +475,8 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
         click.echo(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
     click.echo(
         f"{counted(report.launches, 'kernel')}, {counted(report.extern_calls, 'host call')}, "
-        f"{format_bytes(report.distinct_bytes)} at their boundaries{at_sizes(report.sizes)}; "
+        f"{format_bytes(report.distinct_bytes)} at their boundaries, "
+        f"results take at most {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
         f"{report.share_in_kernels:.0%} of the operations are in kernels (views not counted)"
     )
 

@@ -230,8 +230,9 @@ class HostCall:
 class KernelsReport:
     """The launches of a program at given sizes; what a loop repeats counts once.
 
-    `share_in_kernels` counts operations other than views, `share_without_products` neither views nor products nor
-    convolutions.
+    `peak_bytes` is the most that results take at a time in the host program that the Triton backend writes, besides
+    inputs and weights. `share_in_kernels` counts operations other than views, `share_without_products` neither views
+    nor products nor convolutions.
     """
 
     launches: int
@@ -239,6 +240,7 @@ class KernelsReport:
     distinct_bytes: int
     loaded_bytes: int
     flops: int
+    peak_bytes: int
     share_in_kernels: float
     share_without_products: float
     kernels: tuple[KernelReport, ...]
@@ -299,6 +301,7 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
         distinct_bytes=sum(report.distinct_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
         loaded_bytes=sum(report.loaded_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
         flops=sum(report.flops for report in reports),
+        peak_bytes=find_backend("triton").peak_bytes(module, sizes),
         share_in_kernels=share(len(inside), len(outside)),
         share_without_products=share(*(sum(not is_product(each) for each in part) for part in (inside, outside))),
         kernels=tuple(reports),

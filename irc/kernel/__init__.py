@@ -12,9 +12,9 @@
 
 `derive(members, *, outputs=None, recompute=False)`: `members` are operations of one block, in any order: pointwise,
 view and reduction primitives, `gather`, scalar constants (those may stand in a block around it), and named operations
-whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside the group; `outputs`, unless given, are the
-results used by an operation outside of it, a terminator included, in order of the members: so the operations of a
-`kernel` region (less its `yield`) give the same kernel again.
+whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside the
+group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included, in order of
+the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again.
 
 `Refusal(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception, with a tuple of what
 its message speaks of; it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and

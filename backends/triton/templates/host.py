@@ -200,7 +200,7 @@ def slice(x, *, starts, stops, steps):
 
 def pad(x, value=None, *, low, high, mode="constant"):
     if mode == "constant":
-        fill = 0 if value is None else value.item()
+        fill = value.item() if isinstance(value, torch.Tensor) else value or 0
         sides = [side for pair in zip(reversed(low), reversed(high), strict=True) for side in pair]
         return F.pad(x, sides, value=fill)
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):
@@ -239,6 +239,8 @@ def iota(*, shape, axis, dtype, device):
 
 
 def dim(*, value, device):
+    if isinstance(value, int):
+        return torch.full((), value, dtype=torch.int64, device=device)  # for which the host need not wait
     return torch.tensor(value, dtype=torch.int64, device=device)
 
 
@@ -248,7 +250,8 @@ def dim(*, value, device):
 def _resolved(indices, extent):
     indices = indices.to(torch.int64)
     indices = torch.where(indices < 0, indices + extent, indices)
-    if indices.numel() and not bool(((indices >= 0) & (indices < extent)).all()):
+    # A GPU checks by itself, at the access: asking it here would wait for it.
+    if not indices.is_cuda and indices.numel() and not bool(((indices >= 0) & (indices < extent)).all()):
         raise IndexError(f"an index is out of range for an axis of extent {extent}")
     return indices
 

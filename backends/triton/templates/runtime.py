@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,32 +101,41 @@ def warps_for(blocks):
 
 
 def launch(kernel, *arguments, warps=None, **tiles):
-    """Start the programs of a kernel; tensors are made contiguous, and an empty grid starts none."""
+    """Start the programs of a kernel on contiguous tensors and sizes; an empty grid starts none.
+
+    What follows from the tiles is worked out when a kernel first meets them.
+    """
+    key = (kernel.fn.__name__, *tiles.values())
+    if key not in PREPARED:
+        PREPARED[key] = prepared(kernel, warps, tiles)
+    start, options = PREPARED[key]
+    if start is not None:
+        start(*arguments, **options)
+
+
+PREPARED = {}  # by kernels and tiles
+
+
+def prepared(kernel, warps, tiles):
+    """What starts a kernel over a grid (None: nothing is to do), and its blocks and warps."""
     blocks = choose_blocks(tiles)
-    programs = 1
-    for name, tile in tiles.items():
-        if isinstance(tile, Grid):
-            programs *= -(-tile.extent // blocks[name])
-    if programs == 0:
-        return
-    arguments = [argument.contiguous() if isinstance(argument, torch.Tensor) else argument for argument in arguments]
-    sizes = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
-    warps = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
-    with quiet():
-        kernel[(programs,)](*arguments, **sizes, num_warps=warps, enable_fp_fusion=True)
+    programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
+    options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
+    options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
+    start = kernel[(programs,)] if programs else None
+    return (quietly(start) if INTERPRETED and start is not None else start), options
 
 
-@contextmanager
-def quiet():
+def quietly(start):
     """The interpreter computes masked lanes with NumPy, which would warn of what they hold."""
-    if not INTERPRETED:
-        yield
-        return
     import numpy
 
-    with warnings.catch_warnings(), numpy.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
+    def wrapped(*arguments, **options):
+        with warnings.catch_warnings(), numpy.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            start(*arguments, **options)
+
+    return wrapped
 
 
 # -- dims ------------------------------------------------------------------------------------------------------
@@ -182,6 +191,9 @@ class Model:
         from . import program
 
         self.program = program
+        self.signature = compiled(self.manifest["signature"])
+        self.inputs = [entry["name"] for entry in self.signature["inputs"]]
+        self.outputs = [entry["name"] for entry in self.signature["outputs"]]
         self.stored = read_weights(folder)
         self.weights = {}  # by device
         self.externs = {}
@@ -192,14 +204,6 @@ class Model:
                 path = str(folder / "externs" / f"{entry['name']}.onnx")
                 self.externs[entry["name"]] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    @property
-    def inputs(self):
-        return [entry["name"] for entry in self.manifest["signature"]["inputs"]]
-
-    @property
-    def outputs(self):
-        return [entry["name"] for entry in self.manifest["signature"]["outputs"]]
-
     def __call__(self, *positional, **named):
         if len(positional) > len(self.inputs):
             raise ArtefactError(f"{len(positional)} inputs given, expected {', '.join(self.inputs)}")
@@ -208,9 +212,9 @@ class Model:
     def run(self, inputs):
         """Outputs by name for inputs by name."""
         device = self._device(inputs)
-        tensors = [self._checked(entry, inputs, device) for entry in self.manifest["signature"]["inputs"]]
-        unknown = sorted(set(inputs) - set(self.inputs))
-        if unknown:
+        tensors = [self._checked(entry, inputs, device) for entry in self.signature["inputs"]]
+        if len(inputs) > len(tensors):
+            unknown = sorted(set(inputs) - set(self.inputs))
             raise ArtefactError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(self.inputs)}")
         self._check_shapes(tensors)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
@@ -245,22 +249,33 @@ class Model:
                 raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
         if tensor.ndim != len(entry["shape"]):
             raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
-        return tensor.to(device)
+        return tensor.to(device).contiguous()
 
     def _check_shapes(self, tensors):
         """Read the size of each symbol at the extent that tells it, then compare all extents."""
-        signature = self.manifest["signature"]
-        known = {"min": min, "max": max, "bcast": bcast}
+        signature, known = self.signature, {"min": min, "max": max, "bcast": bcast}
         for name, symbol in signature["symbols"].items():
             extent = tensors[self.inputs.index(symbol["input"])].shape[symbol["axis"]]
             size = eval(symbol["size"], {"__builtins__": {}}, {**known, "extent": extent})
             known[name] = check_dim(f"{name} (of input {symbol['input']!r})", size, *symbol["range"])
         for entry, tensor in zip(signature["inputs"], tensors, strict=True):
-            for axis, (dim, size) in enumerate(zip(entry["shape"], tensor.shape, strict=True)):
+            for axis, (dim, size) in enumerate(zip(entry["extents"], tensor.shape, strict=True)):
                 wanted = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
                 if size != wanted:
+                    dim = entry["shape"][axis]
                     raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {wanted}"
                                         + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
+
+
+def compiled(signature):
+    """The signature, with what is to be evaluated at each call as code."""
+
+    def code(dim):
+        return dim if isinstance(dim, int) else compile(dim, "manifest.json", "eval")
+
+    symbols = {name: {**symbol, "size": code(symbol["size"])} for name, symbol in signature["symbols"].items()}
+    inputs = [{**entry, "extents": [code(dim) for dim in entry["shape"]]} for entry in signature["inputs"]]
+    return {**signature, "symbols": symbols, "inputs": inputs}
 
 
 def _native(value):

@@ -1,0 +1,90 @@
+"""Memory of the host program: when tensors die, whose memory serves again, and the most that lives at a time.
+
+Kernels write into buffers that the program allocates, so a buffer that nothing needs any more can take the output of a
+later launch. Results of host calls belong to PyTorch, whose allocator takes them back when their names go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from irc import dims
+from irc.dims import Symbol
+from irc.ir import Block, Operation, Value
+
+FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
+# Host calls that give memory of their own, never their operand's.
+ALLOCATING = frozenset({"matmul", "gemm", "dot", "conv", "conv_transpose"})
+
+
+def last_uses(block: Block) -> dict[Operation, list[Value]]:
+    """For each operation of a block the tensors that nothing reads after it, so that their memory is free again."""
+    last: dict[Value, Operation] = {}
+    kept: set[Value] = set()
+    for operation in block:
+        for inner in operation.walk():
+            for value in inner.inputs:
+                if value.block is block and value.operation is not None:
+                    last[value] = operation
+        if operation.definition.is_terminator or operation.name in FREE:
+            kept.update(operation.inputs)  # returned, or viewed by what lives on
+    found: dict[Operation, list[Value]] = {}
+    for value, operation in last.items():
+        producer = value.operation
+        if value not in kept and producer is not None and producer.name not in FREE:
+            found.setdefault(operation, []).append(value)
+    return found
+
+
+def reused(block: Block, is_launch: Callable[[Operation], bool]) -> dict[Value, Value]:
+    """For outputs of launches the dead buffer that each takes: one of as many elements of the same type.
+
+    Only buffers that launches wrote, and that nothing but launches and products read, are given: what other calls
+    return may be a view of what they were given.
+    """
+    dying = last_uses(block)
+    taken: dict[Value, Value] = {}
+    free: dict[tuple[object, object], list[Value]] = {}
+    for operation in block:
+        launched = is_launch(operation)
+        for output in operation.results if launched else ():
+            waiting = free.get(_kind(output))
+            if waiting:
+                taken[output] = waiting.pop()
+        for value in dying.get(operation, ()):
+            maker = value.operation
+            readers = value.users()
+            if maker is not None and is_launch(maker) and all(
+                reader.block is block and (is_launch(reader) or reader.name in ALLOCATING) for reader in readers
+            ):
+                free.setdefault(_kind(value), []).append(value)
+    return taken
+
+
+def _kind(value: Value) -> tuple[object, object]:
+    return value.dtype, dims.product(value.shape)
+
+
+def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[Operation], bool]) -> int:
+    """The most bytes of results that live at a time while a block runs, besides its inputs and constants.
+
+    Views take none; of `if` the larger side counts, of `loop` one round and what it stacks. Values without a rank are
+    not counted, nor what PyTorch takes for itself inside a call.
+    """
+    dying, taken, living, most = last_uses(block), reused(block, is_launch), 0, 0
+    kept = set(taken.values())
+    for operation in block:
+        if operation.name in FREE or operation.definition.is_terminator:
+            continue
+        own = sum(_bytes(result, sizes) for result in operation.results if result not in taken)
+        regions = operation.regions if operation.name != "kernel" else ()
+        inside = max((peak_bytes(region.block, sizes, is_launch) for region in regions), default=0)
+        most = max(most, living + own + inside)
+        living += own
+        dead = [*dying.get(operation, ()), *(result for result in operation.results if not result.uses)]
+        living -= sum(_bytes(value, sizes) for value in dead if value not in kept)
+    return most
+
+
+def _bytes(value: Value, sizes: Mapping[Symbol, int]) -> int:
+    return dims.evaluate(value.type.nbytes, sizes) if value.type.is_ranked else 0
