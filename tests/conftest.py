@@ -6,8 +6,10 @@ import os
 
 import pytest
 
-# Triton reads it when its own library is defined, hence before any test imports triton.
-os.environ["TRITON_INTERPRET"] = "1"
+# Triton reads it when its own library is defined, hence before any test imports triton. With IRC_TEST_DEVICE=cuda the
+# tests of kernels run them on a GPU.
+if not os.environ.get("IRC_TEST_DEVICE"):
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
