@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -19,6 +20,7 @@ import torch
 
 import irc
 from irc.frontends.onnx import from_model
+from irc.frontends.torch.calling import to_array
 from irc.ir import Module
 from tests.architectures import ARCHITECTURES, Example, build
 from tests.models import relative_error
@@ -80,6 +82,33 @@ def test_as_eager(name: str, road: str, sizes: str, backend: str) -> None:
     outputs = irc.run(module, {key: value.numpy() for key, value in inputs.items()}, backend=backend).outputs
     for output, truth in zip(outputs.values(), wanted, strict=True):
         assert relative_error(output, truth.numpy()) <= 1e-5
+
+
+HALF = [
+    pytest.param(name, dtype, marks=[] if (name, dtype) in {("vit", torch.bfloat16), ("tagger", torch.bfloat16),
+                                                            ("llama", torch.float16)} else pytest.mark.slow)
+    for name in ARCHITECTURES for dtype in (torch.float16, torch.bfloat16)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, dtype", HALF)
+def test_in_half_precision(name: str, dtype: torch.dtype) -> None:
+    """Weights, inputs and values of 16 bits: within 1e-2 of the same weights and inputs evaluated in f64."""
+    found = build(name)
+
+    def floats(inputs: dict[str, torch.Tensor], to: torch.dtype) -> dict[str, torch.Tensor]:
+        return {key: value.to(to) if value.is_floating_point() else value for key, value in inputs.items()}
+
+    module, inputs = found.module.to(dtype), floats(found.inputs, dtype)
+    imported = irc.from_torch(module, tuple(inputs.values()), name=name)
+    with torch.no_grad():
+        eager = torch.utils._pytree.tree_leaves(module(*inputs.values()))
+        exact = torch.utils._pytree.tree_leaves(module.double()(*floats(inputs, torch.float64).values()))
+    for backend in BACKENDS:
+        outputs = irc.run(imported, {key: to_array(value) for key, value in inputs.items()}, backend=backend).outputs
+        for output, same, truth in zip(outputs.values(), eager, exact, strict=True):
+            assert str(output.dtype) == str(same.dtype).removeprefix("torch.")
+            assert relative_error(output.astype(np.float64), truth.numpy()) <= 1e-2
 
 
 QUICK_NAMES = {name for name, _, _ in QUICK}

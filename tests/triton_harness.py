@@ -6,8 +6,7 @@
     harness.launches[0].predicted          # what the byte model says
 
 Checked at each access: all unmasked addresses lie in one buffer of the launch. Checked at each launch: every element
-of every output is stored, and stored once. The interpreter truncates float32 to bfloat16 where a GPU rounds: mended
-here, and only here.
+of every output is stored, and stored once.
 
 With IRC_TEST_DEVICE=cuda artefacts run on a GPU instead, where nothing is looked at but what they compute.
 """
@@ -31,7 +30,6 @@ if not os.environ.get("IRC_TEST_DEVICE"):
 import ml_dtypes
 import numpy as np
 import torch
-import triton.language as tl
 from triton.runtime import interpreter as triton_interpreter
 
 from irc import dims, interpreter, ir, ops
@@ -100,7 +98,7 @@ class Recorder:
             return
         self.installed = True
         builder = triton_interpreter.InterpreterBuilder
-        load, store, cast = builder.create_masked_load, builder.create_masked_store, builder.cast_impl
+        load, store = builder.create_masked_load, builder.create_masked_store
         recorder = self
 
         def masked_load(self: Any, ptrs: Any, mask: Any, *arguments: Any, **named: Any) -> Any:
@@ -111,15 +109,7 @@ class Recorder:
             recorder.record(ptrs, mask.data, store=True)
             return store(self, ptrs, value, mask, *arguments, **named)
 
-        def cast_impl(self: Any, source: Any, target: Any) -> Any:
-            if source.dtype.scalar == tl.float32 and target.scalar == tl.bfloat16:
-                data = source.data.astype(ml_dtypes.bfloat16).view(np.uint16)
-                return triton_interpreter.TensorHandle(data, target.scalar)
-            return cast(self, source, target)
-
         builder.create_masked_load, builder.create_masked_store = masked_load, masked_store
-        builder.cast_impl = cast_impl
-        builder.create_fp_trunc = cast_impl
 
     def record(self, pointers: Any, mask: np.ndarray, *, store: bool) -> None:
         if self.launch is None:

@@ -20,7 +20,7 @@ from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, carrier
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
-from irc.dtypes import I64, STRING, DType
+from irc.dtypes import F32, I64, STRING, DType
 from irc.ir import Block, Operation, Value
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -238,6 +238,13 @@ class Graph(Extents):
         """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it is that."""
         if source is to:
             return x
+        maker = x.operation if isinstance(x, Value) else None
+        if maker is not None and maker.name == "transpose" and source.is_float and source.bits == 16 and to is F32:
+            # ONNX Runtime 1.31 crashes in its MatmulTransposeFusion where a cast stands between the two.
+            assert isinstance(x, Value)
+            if len(x.uses) == 1 and x in self.values:
+                self.nodes[:] = [node for node in self.nodes if self.values[x] not in node.output]
+            return self.node("Transpose", self.cast(maker.inputs[0], source, to), perm=maker.attributes["permutation"])
         self.model.require(max(DTYPE_OPSETS.get(dtype.name, 0) for dtype in (source, to)))
         name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0)
         return name

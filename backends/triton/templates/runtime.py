@@ -46,6 +46,30 @@ if INTERPRETED and "triton" in sys.modules and not hasattr(sys.modules["triton"]
     raise ArtefactError("Triton was imported before, not for interpreting: set TRITON_INTERPRET=1 first")
 
 
+def round_to_bfloat16():
+    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off."""
+    import numpy
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    cuts = InterpreterBuilder.cast_impl
+    if getattr(cuts, "rounds", False):
+        return
+
+    def cast_impl(self, source, target):
+        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
+            return cuts(self, source, target)
+        wide = torch.from_numpy(numpy.array(source.data, numpy.float32))
+        return TensorHandle(wide.to(torch.bfloat16).view(torch.int16).numpy().view(numpy.uint16), target.scalar)
+
+    cast_impl.rounds = True
+    InterpreterBuilder.cast_impl = cast_impl
+
+
+if INTERPRETED:
+    round_to_bfloat16()
+
+
 # -- launches --------------------------------------------------------------------------------------------------
 
 
