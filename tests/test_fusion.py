@@ -20,6 +20,7 @@ from examples import block
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import UNKNOWN, IrcError
 from irc.driver.compiling import kernel_of, opt
+from irc.driver.models import Settings
 from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module, Operation, Value, difference
 from irc.kernel import Refusal, count, derive
@@ -383,6 +384,25 @@ def test_bodies_have_kernels_of_their_own() -> None:
     plan = planned(module)
     again = propose(module.main, find_policy("none"), PassContext(), [("mine", group.members) for group in plan.groups])
     assert [[m.name for m in g.members] for g in again.groups] == [[m.name for m in g.members] for g in plan.groups]
+
+
+def test_a_branch_may_be_impossible_at_the_sizes_at_hand() -> None:
+    """It costs nothing where it is not taken, where its sizes are below 0."""
+    module = parse(
+        "irc text 1\nmodule @m {\n  func @main<N in [1, 1000]>(%c: bool[], %x: f32[N, 4], %w: f32[4, 5])"
+        " -> f32[N, 4] {\n"
+        "    %r = if %c : f32[N, 4] {\n"
+        "      %t = slice %x {starts = [100, 0], stops = [N, 4], steps = [1, 1]} : f32[N - 100, 4]\n"
+        "      %p = matmul %t, %w : f32[N - 100, 5]\n"
+        "      %q = reverse %p {axes = [0]} : f32[N - 100, 5]\n"
+        "      %u = add %p, %q : f32[N - 100, 5]\n      %s = reduce_sum %u {axes = [0, 1]} : f32[]\n"
+        "      %a = add %x, %s : f32[N, 4]\n      yield %a\n"
+        "    } else {\n      %b = neg %x : f32[N, 4]\n      yield %b\n    }\n    return %r\n  }\n}\n"
+    )
+    report = irc.kernels(fused(module), settings=Settings(dims={"N": 64}))
+    costs = [(kernel.programs, kernel.distinct_bytes) for kernel in report.kernels]
+    assert (0, 0) in costs and (1, 2 * 64 * 4 * 4) in costs
+    assert all(call.distinct_bytes >= 0 for call in report.externs) and report.peak_bytes > 0
 
 
 # -- plan files ------------------------------------------------------------------------------------------------

@@ -87,4 +87,5 @@ def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[O
 
 
 def _bytes(value: Value, sizes: Mapping[Symbol, int]) -> int:
-    return dims.evaluate(value.type.nbytes, sizes) if value.type.is_ranked else 0
+    """Below 0 is none: a size in a branch that is not taken."""
+    return max(0, dims.evaluate(value.type.nbytes, sizes)) if value.type.is_ranked else 0

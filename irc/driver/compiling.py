@@ -373,4 +373,5 @@ def describe(operation: Operation) -> str:
 def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
     """Distinct bytes that an operation reads and writes."""
     values = dict.fromkeys([*operation.inputs, *operation.results])
-    return sum(dims.evaluate(value.type.nbytes, sizes) for value in values if value.type.is_ranked)
+    found = (dims.evaluate(value.type.nbytes, sizes) for value in values if value.type.is_ranked)
+    return sum(max(0, number) for number in found)  # below 0: of a branch that is not taken at these sizes

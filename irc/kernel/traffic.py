@@ -53,8 +53,11 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     for tile in kernel.schedule.grid:
         block = (blocks or {}).get(tile.name) or tile.block
         grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
-    if 0 in grid.values():
-        return Bytes(0, 0, 0, 0)
+    buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
+    extents = [axis.extent for tile in tiles for axis in tile.axes]
+    extents += [dim for buffer in buffers for dim in buffer.type.shape]
+    if 0 in grid.values() or any(dims.evaluate(extent, environment) < 0 for extent in extents):
+        return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
     exact = True
 
     def certain(found: tuple[int, bool]) -> int:
@@ -71,7 +74,6 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
-    buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     empty = {buffer for buffer in buffers if dims.evaluate(buffer.type.elements, environment) == 0}
     loaded = flops = distinct_bytes = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
