@@ -55,7 +55,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
     buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     extents = [axis.extent for tile in tiles for axis in tile.axes]
-    extents += [dim for buffer in buffers for dim in buffer.type.shape]
+    extents += [dim for buffer in buffers for dim in buffer.type.dims]
     if 0 in grid.values() or any(dims.evaluate(extent, environment) < 0 for extent in extents):
         return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
     exact = True
