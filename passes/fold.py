@@ -25,6 +25,8 @@ class Fold(Pass):
     """Evaluate operations whose operands are all constants, with the reference interpreter.
 
     cap: bytes that a result may have though its operands have fewer.
+    views: also copy views of large constants, where the copies together are no larger than the constant, which
+        nothing else reads: for backends that copy each time a view is asked for.
 
     A result may be as large as its operands together, or `cap`. So int8 weights are not blown up to floats.
     Views of large constants (a transposed weight) stay views, for a copy would gain nothing (a reshape copies
@@ -36,6 +38,7 @@ class Fold(Pass):
     """
 
     cap: int = CAP
+    views: bool = False
 
     def run(self, module: Module, context: PassContext) -> bool:
         names = {
@@ -69,7 +72,16 @@ class Fold(Pass):
             return all(bounds(result.type.elements)[1] <= INLINE_LIMIT for result in operation.results)
         read = sum(bounds(value.type.nbytes)[1] for value in operation.inputs)
         moves = definition.is_view and operation.name != "reshape"
+        if moves and self.views:
+            moves = not all(map(_is_parted, operation.inputs))
         return sum(sizes) <= (self.cap if moves else max(read, self.cap))
+
+
+def _is_parted(constant: Value) -> bool:
+    """Whether the views of a constant can stand for it: all that reads it are views, together no larger than it is."""
+    readers = constant.users()
+    parts = sum(bounds(result.type.nbytes)[1] for reader in readers for result in reader.results)
+    return all(reader.definition.is_view for reader in readers) and parts <= bounds(constant.type.nbytes)[1]
 
 
 def _mentions_dims(attribute: Any) -> bool:
@@ -90,11 +102,17 @@ def _evaluate(operation: Operation) -> Sequence[Any] | None:
 
 
 def _name(result: Value, operation: Operation, names: set[str | None]) -> str:
-    """What to call a large constant: as its value, or, where that has only a number, after what it came from."""
+    """What to call a large constant: as its value, or, where that has only a number, after what it came from.
+
+    A view is called after what it views: `query.weight.transpose`.
+    """
     stem = result.name
-    if result.is_anonymous:
-        origins = [value.operation for value in operation.inputs if value.operation is not None]
-        stem = next((name for origin in origins if (name := origin.attributes["value"].name)), "folded")
+    origins = [value.operation for value in operation.inputs if value.operation is not None]
+    origin = next((name for each in origins if (name := each.attributes["value"].name)), None)
+    if operation.definition.is_view and origin is not None:
+        stem = f"{origin}.{operation.name}"
+    elif result.is_anonymous:
+        stem = origin or "folded"
     name, count = stem, 1
     while name in names:
         name, count = f"{stem}.{count}", count + 1

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -637,9 +638,32 @@ def test_fold_does_not_blow_weights_up() -> None:
     assert [operation.name for operation in module.main.block] == ["const", "add", "return"]
 
 
+def test_fold_copies_views_where_that_is_asked_for() -> None:
+    """Only where the copies take the place of the constant."""
+    values = np.arange(10_000, dtype=np.float32).reshape(100, 100)
+    table = Tensor.of(values, dtypes.F32).renamed("weight")
+
+    def program(x: Value, *, also: bool) -> tuple[Value, ...]:
+        weight = const(value=table)
+        upper = ops.lookup("slice")(weight, starts=(0, 0), stops=(50, 100), steps=(1, 1))
+        lower = ops.lookup("slice")(weight, starts=(50, 0), stops=(100, 100), steps=(1, 1))
+        turned = (ops.neg(ops.transpose(weight, permutation=(1, 0))),) if also else ()
+        return ops.matmul(x, upper), ops.matmul(x, lower), *turned
+
+    for also, pipeline in ((False, "fold"), (False, "fold{views}"), (True, "fold{views}")):
+        module = trace(partial(program, also=also), "f32[8, 50]")
+        PassManager(parse_pipeline(pipeline)).run(module)
+        names = [operation.attributes["value"].name for operation in module.main.block if operation.name == "const"]
+        assert names == (["weight.slice", "weight.slice.1"] if pipeline == "fold{views}" and not also else ["weight"])
+        x = np.ones((8, 50), np.float32)
+        first, second, *_ = interpreter.run(module, {"x": x}).values()
+        np.testing.assert_array_equal(first, x @ values[:50])
+        np.testing.assert_array_equal(second, x @ values[50:])
+
+
 # -- braces ----------------------------------------------------------------------------------------------------
 
-EXACT = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse", "fuse{policy=none}")
+EXACT = ("canonicalize", "fold", "fold{views}", "cse", "dce", "legalize", "fuse", "fuse{policy=none}")
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
