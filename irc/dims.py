@@ -617,6 +617,11 @@ def _replace(d: Dim, values: Mapping[Any, Any], functions: Mapping[str, Callable
     )
 
 
+def broadcasts(d: Dim) -> Iterator[tuple[Dim, ...]]:
+    """The sizes that `d` takes to broadcast against each other: (A, B) for each bcast(A, B) in it."""
+    return (atom.args for atom in _atoms(d) if atom.kind == "bcast")
+
+
 def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
     """`d` with atoms replaced, inside functions too, and simplified anew. The extent of a variable and the
     bounds of an indirect belong to the atom and stay: map the atom itself to change them."""
@@ -639,6 +644,11 @@ def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     if isinstance(value, Expr):
         raise DimError(f"no value is given for {free_atoms(value)[0]}")
     return value
+
+
+def estimate(d: Dim, environment: Mapping[Any, int]) -> int:
+    """The value of `d`, where sizes of axes that broadcast against each other may differ: the larger is taken."""
+    return cast(int, _replace(d, environment, {**_CONSTRUCTORS, "bcast": maximum}))
 
 
 def evaluate_array(d: Dim, environment: Mapping[Any, NDArray[Any] | int]) -> NDArray[Any] | int:

@@ -30,11 +30,6 @@ def print_module(module: Module) -> str:
     return _Printer().module(module)
 
 
-def print_function(function: Function) -> str:
-    """One function; its `loc(#n)` refer to a table that is not printed."""
-    return "\n".join(_Printer().function(function, ""))
-
-
 def print_operation(operation: Operation) -> str:
     """One operation with its regions, without locations."""
     return "\n".join(_Printer(locations=False).operation(operation, ""))

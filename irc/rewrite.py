@@ -95,7 +95,6 @@ class PatternRule(Rule):
         self.pattern = Pattern(function, exact, lambda name, returned: _two_sides(name, returned)[0])
         super().__init__(function, numerics, self.pattern.root_names)
         self.guards: dict[str, Guard] = {}
-        self.samples: dict[str, Sequence[Any]] = {}
 
     def when(self, guard: Guard) -> Guard:
         """Decorator: the rule applies only where `guard` returns True; otherwise it returns the reason.
@@ -109,11 +108,6 @@ class PatternRule(Rule):
                 raise fail("rule.guard", message, expected=", ".join(names))
         self.guards[guard.__name__] = guard
         return guard
-
-    def sampled(self, **choices: Sequence[Any]) -> PatternRule:
-        """Attribute values that `irc check` may try, where it cannot think of good ones itself."""
-        self.samples.update(choices)
-        return self
 
     def refusal(self, named: dict[str, Any]) -> tuple[str, str] | None:
         """The first guard that says no to these leaves and attributes, and its reason."""

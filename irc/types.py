@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 
 from irc import dims
 from irc.diagnostics import fail
@@ -181,13 +180,3 @@ def split_outside(text: str, mark: str) -> list[str]:
             start = token.end()
     parts.append(text[start:])
     return parts
-
-
-@lru_cache(maxsize=4096)
-def static_type(text: str) -> TensorType:
-    """The type that a text without symbols means, e.g. `static_type("f32[4, 8]")`."""
-
-    def no_symbol(name: str) -> Symbol:
-        raise dims.DimError(f"`{name}` is a symbol; only integers are allowed here")
-
-    return parse_type(text, no_symbol)

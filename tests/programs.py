@@ -16,6 +16,7 @@ from irc.dims import Dim, Symbol
 from irc.dtypes import F64, I64
 from irc.ir import Module, Value
 from irc.op import const, trace
+from irc.types import TensorType, parse_type
 from irc.weights import Tensor
 
 SIZES = {"B": 3, "S": 5}
@@ -23,6 +24,11 @@ TYPES = ("f64[?B in (2, 8), ?S in (3, 9)]", "f64[B, 6]", "f64[4, 6]", "f64[6]", 
 UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu")
 BINARY = ("add", "sub", "mul", "maximum", "minimum")
 MOST_ELEMENTS = 4000
+
+
+def static_type(text: str) -> TensorType:
+    """The type that a text without symbols means, e.g. `static_type("f32[4, 8]")`."""
+    return parse_type(text, {}.__getitem__)
 
 
 def environment(module: Module) -> dict[Symbol, int]:

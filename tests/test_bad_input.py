@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import irc
 from irc.diagnostics import IrcError
+from irc.driver.models import Settings
 from tests.command_line import TEXT, Result, irc_here, irc_process, model_proto
 
 OUTPUTS = ("out.onnx", "out.npz", "out.irc", "out.safetensors", "out.triton", "plan.json")
@@ -246,6 +247,20 @@ def test_mistakes_in_a_command(
     folder: Path, arguments: list[str], code: str, exit_code: int, words: list[str]
 ) -> None:
     refused(irc_here(*arguments, folder=folder), code, exit_code, *words)
+
+
+def test_sizes_that_do_not_broadcast(folder: Path) -> None:
+    """They are an error where both are given; a size that is not given is the one that it broadcasts against."""
+    (folder / "two.irc").write_text(
+        "irc text 1\nmodule @m {\n  func @main<A, B>(%x: f32[A, 4], %y: f32[B, 4]) -> f32[bcast(A, B), 4] {\n"
+        "    %z = add %x, %y : f32[bcast(A, B), 4]\n    %u = exp %z : f32[bcast(A, B), 4]\n    return %u\n  }\n}\n"
+    )
+    result = irc_here("kernels", "two.irc", "--dim", "A=3", "--dim", "B=4", folder=folder)
+    refused(result, "run.dim_range", 3, "A = 3", "B = 4", "broadcast")
+    for sizes in ({"A": 3}, {"B": 3}, {"A": 1, "B": 3}):
+        found = irc.kernels(folder / "two.irc", settings=Settings(dims=sizes))
+        assert found.sizes == {"A": 3, "B": 3, **sizes}
+        assert found.distinct_bytes == 4 * 4 * (found.sizes["A"] + found.sizes["B"] + 3)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,9 @@ from irc.ops import (
     transpose,
     trap,
 )
-from irc.types import TensorType, static_type
+from irc.types import TensorType
 from irc.weights import Tensor
+from tests.programs import static_type
 
 RELU = {"domain": "", "op_type": "Relu", "version": 14, "attributes": {}}
 F32, I64, BOOL = static_type("f32[]").dtype, static_type("i64[]").dtype, static_type("bool[]").dtype

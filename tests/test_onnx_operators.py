@@ -165,6 +165,12 @@ TENSOR = [
          " n = Gather(s, i) d = Constant<value_int = -2>() y = Range(a, n, d) }", (11,)),
     Case("(float[N] x) => (y) { a = Constant<value_float = 0.5>() b = Constant<value_float = 3.1>()"
          " d = Constant<value_float = 0.7>() r = Range(a, b, d) y = Mul(x, r) }", (11,), sizes=({"N": 4}, {"N": 1})),
+    Case("(float[N, S] x) => (y) { s = Shape(x) o = Constant<value_int = 1>() n = Gather(s, o)"
+         " a = Constant<value_float = 0.0>() d = Constant<value_float = 1.0>() b = Cast<to = 1>(n)"
+         " r = Range(a, b, d) y = Mul(x, r) }", (11,)),
+    Case("(float[N, S] x) => (y) { s = Shape(x) o = Constant<value_int = 1>() n = Gather(s, o)"
+         " a = Constant<value = double {9.0}>() d = Constant<value = double {-2.0}>() b = Cast<to = 11>(n)"
+         " y = Range(a, b, d) }", (11,)),
     Case("(float[N, C, 4, 5] x) => (y) { s = Constant<value_floats = [1.0, 1.0, 2.0, 2.0]>()"
          " y = Resize<coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\">(x, , s) }", (13,)),
     Case("(float[N, C, 4, 5] x) => (y) { z = Constant<value_ints = [7, 11]>()"

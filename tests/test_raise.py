@@ -208,7 +208,7 @@ def test_spellings_agree_for_other_attributes(form: Any):
     """What a spelling says must hold for every attribute with which it can be traced."""
     definition, floats = form.definition, float_attributes(form)
     from irc.diagnostics import IrcError
-    from irc.types import static_type
+    from tests.programs import static_type
 
     for value in (-0.5, 0.3, 1.7):
         attributes = definition.normalize({**dict(form.fixed), **dict.fromkeys(floats, value)})

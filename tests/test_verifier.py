@@ -14,11 +14,11 @@ from irc.dtypes import BOOL, F32, I64
 from irc.ir import Block, Function, Module, Operation, Region, Value
 from irc.op import Builder, const, return_, yield_
 from irc.parser import parse
-from irc.types import TensorType, static_type
+from irc.types import TensorType
 from irc.verifier import MOST, RULES, check, verify
 from irc.weights import Tensor
 
-VECTOR = static_type("f32[4]")
+VECTOR = TensorType(F32, (4,))
 TEXT = """irc text 1
 module @m {
   func @double(%d: f32[4]) -> f32[4] {
@@ -318,7 +318,7 @@ def test_function_under_another_name():
 
 def test_deep_regions():
     """The walk bears what the parser admits."""
-    function = Function("main", [static_type("bool[]")])
+    function = Function("main", [TensorType(BOOL, ())])
     inner = function.arguments[0]
     block = Block()
     with Builder(block) as builder:

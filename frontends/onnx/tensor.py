@@ -12,7 +12,7 @@ from typing import Any
 from irc import dims, ops
 from irc.diagnostics import fail
 from irc.dims import Dim
-from irc.dtypes import F32, I64, from_onnx
+from irc.dtypes import F32, F64, I64, from_onnx
 from irc.frontends.onnx.reading import (
     carry,
     elements,
@@ -29,6 +29,7 @@ from irc.frontends.onnx.table import Floats, Ints, reads
 from irc.ir import Value
 from irc.op import const, literal
 from irc.ops.rules import normalize_axes, normalize_axis, replaced
+from irc.shape_analysis import is_dim
 from irc.weights import Tensor
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
@@ -347,13 +348,24 @@ def constant_of_shape(target: Value, /, *, value: Tensor | None = None):
 
 @reads("Range", since=11)
 def range_(start: Value, limit: Value, delta: Value, /):
-    """Positions from 0, scaled and shifted; the count is max(ceil((limit - start) / delta), 0)."""
+    """Positions from 0, scaled and shifted; the count is max(ceil((limit - start) / delta), 0).
+
+    A limit that is a size cast to a float counts as that size, which f32 does not tell apart from its neighbors above
+    2**24 (torch.arange, exported, counts the size itself too).
+    """
     start, limit, delta = (x if x.rank == 0 else ops.reshape(x, shape=()) for x in (start, limit, delta))
     if not start.dtype.is_integer:
-        first, last, stride = number(start, "start"), number(limit, "limit"), number(delta, "delta")
+        first, stride, size = number(start, "start"), number(delta, "delta"), _cast_size(limit)
+        last = number(limit, "limit") if size is None else 0
         if not stride or not all(map(math.isfinite, (first, last, stride))):
             raise fail("onnx.invalid", f"Range: from {first} to {last} by {stride}")
-        count: Dim = max(math.ceil((last - first) / stride), 0)
+        count: Dim
+        if size is None:
+            count = max(math.ceil((last - first) / stride), 0)
+        elif first == int(first) and stride == int(stride):
+            count = dims.maximum(dims.ceil_divide(size - int(first), int(stride)), 0)
+        else:
+            carry("its steps are fractions")
         positions = ops.iota(shape=(count,), axis=0, dtype=start.dtype)
         return ops.add(ops.mul(positions, delta), start)
     step = integer(delta, "delta")
@@ -369,6 +381,15 @@ def range_(start: Value, limit: Value, delta: Value, /):
     result = ops.iota(shape=(count,), axis=0, dtype=start.dtype)
     result = result if step == 1 else ops.mul(result, delta)
     return result if elements(start) == [0] else ops.add(result, start)
+
+
+def _cast_size(x: Value) -> Dim | None:
+    """The size that a scalar of 32 or 64 bits was cast from."""
+    cast = x.operation
+    if cast is None or cast.name != "cast" or x.dtype not in (F32, F64) or not cast.inputs[0].dtype.is_integer:
+        return None
+    found = elements(cast.inputs[0])
+    return found[0] if found is not None and len(found) == 1 and is_dim(found[0]) else None
 
 
 @reads("OneHot", since=9)

@@ -270,8 +270,6 @@ class _Plans:
     def _attribute(self, name: str, base: Sequence[int]) -> Any:
         """A value for a wildcard, by the declaration of the attribute that it stands for."""
         draw = self.draw
-        if name in self.rule.samples:
-            return draw.choice(list(self.rule.samples[name]))
         attribute, annotation = self._declaration(name)
         if attribute == "permutation":
             return tuple(draw.sample(range(len(base)), len(base)))

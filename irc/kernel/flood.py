@@ -53,7 +53,7 @@ def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
 def typical_elements(value: Value) -> int:
     elements = value.type.elements
     sizes = {symbol: max(symbol.low, min(symbol.high, TYPICAL_SIZE)) for symbol in dims.free_symbols(elements)}
-    return dims.evaluate(elements, sizes)
+    return dims.estimate(elements, sizes)
 
 
 @lru_cache(1 << 12)

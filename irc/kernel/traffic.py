@@ -52,11 +52,11 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     grid = {}
     for tile in kernel.schedule.grid:
         block = (blocks or {}).get(tile.name) or tile.block
-        grid[tile] = -(-dims.evaluate(tile.extent, environment) // block)
+        grid[tile] = -(-dims.estimate(tile.extent, environment) // block)
     buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     extents = [axis.extent for tile in tiles for axis in tile.axes]
     extents += [dim for buffer in buffers for dim in buffer.type.dims]
-    if 0 in grid.values() or any(dims.evaluate(extent, environment) < 0 for extent in extents):
+    if 0 in grid.values() or any(dims.estimate(extent, environment) < 0 for extent in extents):
         return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
     exact = True
 
@@ -74,7 +74,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
-    empty = {buffer for buffer in buffers if dims.evaluate(buffer.type.elements, environment) == 0}
+    empty = {buffer for buffer in buffers if dims.estimate(buffer.type.elements, environment) == 0}
     loaded = flops = distinct_bytes = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
     for scope in chain(*nest):
@@ -92,7 +92,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
     for buffer in (buffer for buffer in (*accesses, *kernel.outputs) if buffer not in empty):
-        elements = dims.evaluate(buffer.type.elements, environment)
+        elements = dims.estimate(buffer.type.elements, environment)
         if buffer in accesses:
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
@@ -137,7 +137,7 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
 
 
 def extent(axis: Variable, sizes: Sizes) -> int:
-    return dims.evaluate(axis.extent, dict(sizes))
+    return dims.estimate(axis.extent, dict(sizes))
 
 
 def enumerated(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[dict[Any, Any], Any]:
@@ -147,7 +147,7 @@ def enumerated(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple
     mask = np.ones(extents, dtype=bool)
     for guard in guards:
         index = dims.evaluate_array(guard.index, arrays)
-        mask &= (0 <= index) & (index < dims.evaluate(guard.extent, dict(sizes)))
+        mask &= (0 <= index) & (index < dims.estimate(guard.extent, dict(sizes)))
     return arrays, mask
 
 
