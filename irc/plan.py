@@ -177,15 +177,8 @@ class Plan:
 
         To be asked for before the plan is applied, which takes the members away.
         """
-        entries = [
-            {
-                "name": group.name,
-                "members": [member.results[0].name for member in group.members],
-                "hash": structural_hash(group.members),
-                "proposer": group.proposer,
-            }
-            for group in self.groups
-        ]
+        entries = [{"name": group.name, "members": [member.results[0].name for member in group.members],
+                    "hash": structural_hash(group.members), "proposer": group.proposer} for group in self.groups]
         return json.dumps({"schema": "irc.plan/1", "groups": entries}, indent=1) + "\n"
 
 

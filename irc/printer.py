@@ -124,11 +124,8 @@ class _Printer:
         arguments = ", ".join(f"{format_name('%', value.name)}: {value.type}" for value in function.arguments)
         header = f"func {format_name('@', function.name)}{f'<{symbols}>' if symbols else ''}({arguments})"
         place = self.place(function.location)
-        return [
-            f"{indent}{header} -> {_format_results(function)}{place} {{",
-            *self.block(function.block, indent + INDENT),
-            f"{indent}}}",
-        ]
+        opening = f"{indent}{header} -> {_format_results(function)}{place} {{"
+        return [opening, *self.block(function.block, indent + INDENT), f"{indent}}}"]
 
     def block(self, block: Block, indent: str) -> list[str]:
         return [line for operation in block for line in self.operation(operation, indent)]

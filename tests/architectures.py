@@ -34,13 +34,24 @@ class Adapter(nn.Module):
 
 
 class Images(Adapter):
+    def __init__(self, model: nn.Module, call: Callable[..., torch.Tensor], **options: Any) -> None:
+        super().__init__(model, call)
+        self.options = options
+
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.call(self.model(pixel_values=pixel_values))
+        return self.call(self.model(pixel_values=pixel_values, **self.options))
 
 
 class Tokens(Adapter):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return self.call(self.model(input_ids=input_ids, attention_mask=attention_mask))
+
+
+class EncoderDecoder(Adapter):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor,
+                decoder_input_ids: torch.Tensor) -> torch.Tensor:
+        return self.call(self.model(input_ids=input_ids, attention_mask=attention_mask,
+                                    decoder_input_ids=decoder_input_ids, use_cache=False))
 
 
 class Causal(Adapter):
@@ -145,7 +156,8 @@ def vit() -> Example:
 
     config = ViTConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20, image_size=24,
                        patch_size=8, num_labels=5)
-    return images(Images(ViTForImageClassification(config), logits), (24, 24))
+    model = Images(ViTForImageClassification(config), logits, interpolate_pos_encoding=True)
+    return images(model, (24, 32), (40, 24), multiple=8)
 
 
 def swin() -> Example:
@@ -162,7 +174,7 @@ def segformer() -> Example:
     config = SegformerConfig(num_encoder_blocks=2, depths=[1, 1], sr_ratios=[4, 2], hidden_sizes=[6, 12],
                              patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
                              decoder_hidden_size=10, num_labels=5)
-    return images(Images(SegformerForSemanticSegmentation(config), logits), (32, 40))
+    return images(Images(SegformerForSemanticSegmentation(config), logits), (64, 96), (96, 64), multiple=32)
 
 
 def bert() -> Example:
@@ -218,10 +230,15 @@ def llama_cached() -> Example:
 
 
 def t5() -> Example:
-    from transformers import T5Config, T5EncoderModel
+    from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(vocab_size=50, d_model=12, d_kv=4, d_ff=20, num_layers=2, num_heads=3)
-    return tokens(Tokens(T5EncoderModel(config), last_hidden), 50)
+    found = tokens(EncoderDecoder(T5ForConditionalGeneration(config), logits), 50)
+    generator = torch.Generator().manual_seed(3)
+    for inputs, length in ((found.inputs, 4), (found.others, 9)):
+        inputs["decoder_input_ids"] = torch.randint(0, 50, (len(inputs["input_ids"]), length), generator=generator)
+    found.dynamic["decoder_input_ids"] = {0: found.dynamic["input_ids"][0], 1: Dim("written", min=2, max=64)}
+    return found
 
 
 def whisper_encoder() -> Example:
@@ -239,7 +256,23 @@ def whisper_encoder() -> Example:
 
 def yolo() -> Example:
     torch.manual_seed(0)
-    return images(Yolo(), (64, 96), name="x")
+    return images(Yolo(), (64, 96), (32, 80), name="x", multiple=16)
+
+
+def detector() -> Example:
+    """YOLO with what makes boxes of its cells; of one image, since images have different numbers of boxes."""
+    define_nms()
+    torch.manual_seed(0)
+    model = Yolo()
+    found = images(Detector(model), (64, 96), (32, 80), name="x", multiple=16)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():  # norms of these images: else scores hardly differ, and rounding errors order the boxes
+        model.train()(found.inputs["x"])
+    model.eval()
+    inputs, others = ({"x": each["x"][:1]} for each in (found.inputs, found.others))
+    return Example(found.module, inputs, others, {"x": {axis: dim for axis, dim in found.dynamic["x"].items() if axis}})
 
 
 def unet() -> Example:
@@ -331,6 +364,51 @@ class Yolo(nn.Module):
         return torch.cat(levels, 2)
 
 
+class Detector(nn.Module):
+    """The boxes (corners, score, class) of an image, f32[boxes, 6]: those of at least a score, without those that a
+    better one of their class overlaps."""
+
+    def __init__(self, model: nn.Module, score: float = 0.5, overlap: float = 0.45) -> None:
+        super().__init__()
+        self.model, self.score, self.overlap = model, score, overlap
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        center, size, scores = self.model(x)[0].t().split((2, 2, 3), 1)
+        score, kind = scores.max(1)
+        boxes = torch.cat([center - size / 2, center + size / 2], 1)
+        good = torch.nonzero(score >= self.score)[:, 0]
+        boxes, score, kind = boxes[good], score[good], kind[good].to(boxes.dtype)
+        apart = 4096 * kind[:, None]  # classes do not overlap each other
+        kept = torch.ops.torchvision.nms(boxes + apart, score, self.overlap)
+        return torch.cat([boxes[kept], score[kept, None], kind[kept, None]], 1)
+
+
+def define_nms() -> None:
+    """torchvision's operator, by its definition, where torchvision is not installed."""
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        if not hasattr(torch.ops.torchvision, "nms"):
+            torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.impl("torchvision::nms", "CPU", nms)
+            torch.library.register_fake("torchvision::nms", nms_fake)
+
+
+def nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    areas = (dets[:, 2:] - dets[:, :2]).prod(1)
+    kept: list[int] = []
+    for index in scores.argsort(descending=True, stable=True).tolist():
+        low, high = torch.maximum(dets[kept, :2], dets[index, :2]), torch.minimum(dets[kept, 2:], dets[index, 2:])
+        common = (high - low).clamp(0).prod(1)
+        if not bool((common / (areas[kept] + areas[index] - common) > iou_threshold).any()):
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def nms_fake(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    return dets.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+
+
 class UNet(nn.Module):
     """Two levels down and up with skips; group norm, and bilinear and transposed-convolution upsampling."""
 
@@ -369,7 +447,7 @@ class Tagger(nn.Module):
 ARCHITECTURES: dict[str, Callable[[], Example]] = {
     each.__name__: each
     for each in (resnet, mobilenet_v2, convnext, vit, swin, segformer, bert, distilbert, gpt2, llama, llama_cached, t5,
-                 whisper_encoder, yolo, unet, tagger)
+                 whisper_encoder, yolo, detector, unet, tagger)
 }  # fmt: skip
 
 

@@ -362,13 +362,17 @@ class _FunctionWriter:
         return name if name in self.dense or name.startswith("weights[") else f"{name}.contiguous()"
 
     def _extern(self, operation: Operation) -> None:
+        """Through ONNX Runtime, on the processor, but for what PyTorch does wherever the tensor is."""
+        self.owner.program.host_calls.append(f"extern {operation.attributes['op_type']}")
+        if (operation.attributes["domain"], operation.attributes["op_type"]) == ("", "NonZero"):
+            self._line(f"{self._name(operation.results[0])} = host.nonzero({self._name(operation.inputs[0])})")
+            return
         name = self.owner.extern(operation)
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
         types = [f"torch.{torch_type(result.dtype)}" for result in operation.results]
         arguments.append(f"dtypes=({', '.join(types)},)")
         results = ", ".join(self._name(result) for result in operation.results)
         self._line(f"{results} = host.extern(externs[{name!r}], {', '.join(arguments)})")
-        self.owner.program.host_calls.append(f"extern {operation.attributes['op_type']}")
 
     # -- bridges -----------------------------------------------------------------------------------------------
 

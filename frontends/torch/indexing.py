@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from irc import dims, ops
-from irc.dtypes import BOOL, I64
-from irc.frontends.torch.reading import axis_of, converted, extent, refuse
+from irc.dims import Dim
+from irc.dtypes import BOOL, F32, I64
+from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.reading import axis_of, converted, current_function, extent, refuse
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped, within
 from irc.ir import Value
+from irc.op import Builder, const
+from irc.types import TensorType
+from irc.weights import Tensor
 
 
 @reads("embedding")
@@ -35,9 +40,7 @@ def gather(self, dim, index, *, sparse_grad=False):
 @reads("index.Tensor")
 def index(self, indices):
     """NumPy's advanced indexing: the named axes go where they are, or to the front if they do not stand together."""
-    places = [(axis, each) for axis, each in enumerate(indices) if each is not None]
-    if any(each.dtype is BOOL for _, each in places):
-        refuse("a mask selects as many elements as are true")
+    places = [(axis, each) for axis, each in enumerate(positions(indices)) if each is not None]
     if len(places) == 1:
         axis, only = places[0]
         return ops.gather(self, only, axis=axis)
@@ -54,37 +57,38 @@ def index(self, indices):
 
 def coordinates(indices: Sequence[Value]) -> Value:
     """Index tensors, broadcast and side by side on a last axis, as ONNX's GatherND takes them."""
-    shape = indices[0].shape
-    for each in indices[1:]:
-        rank = max(len(shape), each.rank)
-        pairs = zip((1,) * (rank - len(shape)) + shape, (1,) * (rank - each.rank) + each.shape, strict=True)
-        shape = tuple(dims.broadcast(a, b) for a, b in pairs)
-    columns = []
-    for each in indices:
-        placed = converted(each, I64)
-        placed = placed if placed.shape == shape else ops.expand(
-            reshaped(placed, (1,) * (len(shape) - placed.rank) + placed.shape), shape=shape)
-        columns.append(ops.reshape(placed, shape=(*shape, 1)))
+    shape = common_shape(indices)
+    columns = [ops.reshape(expanded(converted(each, I64), shape), shape=(*shape, 1)) for each in indices]
     return columns[0] if len(columns) == 1 else ops.concat(*columns, axis=len(shape))
+
+
+def common_shape(values: Sequence[Value]) -> tuple[Dim, ...]:
+    """The shape to which values broadcast."""
+    rank = max(each.rank for each in values)
+    aligned = [(1,) * (rank - each.rank) + each.shape for each in values]
+    return tuple(dims.broadcast(*extents) for extents in zip(*aligned, strict=True))
+
+
+def expanded(x: Value, shape: Sequence[Dim]) -> Value:
+    """x broadcast to a shape."""
+    if x.shape == tuple(shape):
+        return x
+    return ops.expand(reshaped(x, (1,) * (len(shape) - x.rank) + x.shape), shape=tuple(shape))
 
 
 @reads("index_put")
 def index_put(self, indices, values, accumulate=False):
-    named = [each for each in indices if each is not None]
+    named: list[Value] = [each for each in indices if each is not None]
     if len(named) == 1 and named[0].dtype is BOOL and values.type.elements == 1 and not accumulate:
         mask = named[0]
         mask = reshaped(mask, mask.shape + (1,) * (self.rank - mask.rank)) if indices[0] is mask else refuse(
             "a mask of inner axes")
         return ops.select(mask, converted(reshaped(values, ()), self.dtype), self)
-    if any(each.dtype is BOOL for each in named):
-        refuse("a mask selects as many elements as are true")
     if list(indices[: len(named)]) != named:
         refuse("axes before the named ones are taken whole")
+    named = [each for each in positions(named) if each is not None]
     where = coordinates(named)
-    wanted = (*where.shape[:-1], *self.shape[len(named) :])
-    values = converted(values, self.dtype)
-    values = reshaped(values, (1,) * (len(wanted) - values.rank) + values.shape)
-    values = values if values.shape == wanted else ops.expand(values, shape=wanted)
+    values = expanded(converted(values, self.dtype), (*where.shape[:-1], *self.shape[len(named) :]))
     return ops.scatter(self, where, values, reduction="add" if accumulate else "none")
 
 
@@ -145,6 +149,74 @@ def spliced(x: Value, inner: Value, axis: int, start: Any, stop: Any) -> Value:
     return kept[0] if len(kept) == 1 else ops.concat(*kept, axis=axis)
 
 
-@reads("masked_scatter", "masked_select", "nonzero")
-def as_many_as_true(*arguments):
-    return refuse("as many elements as are true is known only when it runs")
+# -- as many as are true -----------------------------------------------------------------------------------------------
+
+
+def true_places(mask: Value) -> Value:
+    """Where a mask is true, i64[u, rank], in the order of its elements; u is a symbol that is born here."""
+    symbol = current_function().fresh_symbol("u", 0, dims.bounds(mask.type.elements)[1])
+    operation = Builder.active().create(
+        ops.extern, [truth(mask)], {"domain": "", "op_type": "NonZero", "version": 13, "attributes": {}},
+        types=[TensorType(I64, (mask.rank, symbol.expr))], symbols=[symbol],
+    )  # fmt: skip
+    return ops.transpose(operation.results[0], permutation=(1, 0))
+
+
+def positions(indices: Sequence[Value | None]) -> list[Value | None]:
+    """Indices with each mask replaced by the positions, axis by axis, of what is true in it."""
+    found: list[Value | None] = []
+    for each in indices:
+        if each is None or each.dtype is not BOOL:
+            found.append(each)
+        elif not each.rank:
+            refuse("the mask is a scalar")
+        else:
+            places = true_places(each)
+            found += [reshaped(cut(places, 1, axis, axis + 1), places.shape[:1]) for axis in range(each.rank)]
+    return found
+
+
+@reads("nonzero")
+def nonzero(self):
+    return true_places(self) if self.rank else refuse("it is of a scalar")
+
+
+@reads("masked_select")
+def masked_select(self, mask):
+    shape = common_shape([self, mask])
+    flat, places = (reshaped(expanded(each, shape), (dims.product(shape),)) for each in (self, mask))
+    (chosen,) = positions([places])
+    return ops.gather(flat, chosen, axis=0)
+
+
+@reads("masked_scatter")
+def masked_scatter(self, mask, source):
+    """The n-th true element takes the n-th of the source."""
+    if dims.equal(source.type.elements, 0) is not False:
+        return self if source.type.elements == 0 else refuse("the source may be empty")
+    mask = expanded(mask, self.shape)
+    flat = reshaped(converted(mask, I64), (self.type.elements,))
+    rank = ops.maximum(ops.sub(ops.scan(flat, kind="sum", axis=0), 1), 0)
+    rank = ops.minimum(rank, converted(source.type.elements - 1, I64))  # where nothing is true it may lie beyond
+    taken = ops.gather(reshaped(source, (source.type.elements,)), rank, axis=0)
+    return ops.select(mask, reshaped(taken, self.shape), self)
+
+
+@reads("torchvision::nms")
+def non_maximum_suppression(dets, scores, iou_threshold):
+    """The boxes f32[N, 4] that no box of a higher score overlaps by more than the threshold, best first: i64[u].
+
+    Source: torchvision.ops.nms; ONNX NonMaxSuppression, whose order of a box's corners is another, but any will do.
+    """
+    count = dets.shape[0]
+    boxes = ops.reshape(converted(dets, F32), shape=(1, count, 4))
+    operands = [boxes, ops.reshape(converted(scores, F32), shape=(1, 1, count)),
+                ops.reshape(converted(count, I64), shape=(1,)), const(value=Tensor.of([iou_threshold], F32))]
+    symbol = current_function().fresh_symbol("u", 0, dims.bounds(count)[1])
+    operation = Builder.active().create(
+        ops.extern, operands,
+        {"domain": "", "op_type": "NonMaxSuppression", "version": 11, "attributes": {}},
+        types=[TensorType(I64, (symbol.expr, 3))], symbols=[symbol],
+    )  # fmt: skip
+    kept = operation.results[0]
+    return reshaped(cut(kept, 1, 2, 3), (symbol.expr,))

@@ -169,14 +169,23 @@ def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Sch
         return Schedule(rows, columns, tuple(looped_nest(stores, columns)) if columns.looped else nest)
     column = column_axis(loads, stores, parallel)
     if column is None:
-        block = flat_block(size_of(parallel), FLAT_BLOCK)
+        block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
         return Schedule(Tile("i", parallel, block) if parallel else None, None, nest)
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
     width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
     if all(unit_stride(load.index) in (column, None) for load in loads):
         width = flat_block(column.extent, TILE_ELEMENTS // 2)  # long rows rather than square tiles
         height = min(height, max(1, TILE_ELEMENTS // width))
+    while width * height > affordable(len(loads)):
+        width, height = (width // 2, height) if width > height else (width, height // 2)
     return Schedule(Tile("m", others, height), Tile("n", (column,), width), nest)
+
+
+def affordable(loads: int) -> int:
+    """The elements of a tile with so many loads: of many, what eight warps hold, which have twice the registers a
+    thread that sixteen have."""
+    fitting = LOADED_VALUES * WARP * (8 if loads > 8 else 16) // max(loads, 1)
+    return max(8 * WARP, next_power_of_two(fitting + 1) // 2)
 
 
 def column_axis(loads: Sequence[Load], stores: Sequence[Store], parallel: Axes) -> Variable | None:

@@ -407,6 +407,10 @@ def sort(x, *, axis, descending=False):
 # -- externs ---------------------------------------------------------------------------------------------------
 
 
+def nonzero(x):
+    return torch.atleast_1d(x).nonzero().t()
+
+
 def extern(model, *xs, dtypes):
     """Run an embedded one-node ONNX model. `model` is its session; absent operands are None."""
     device = next((x.device for x in xs if x is not None), torch.device("cpu"))
