@@ -35,11 +35,10 @@ LEAST_COVERED = 1300  # of about 2,000; the rest of the table is by name
 
 # Why a case fails, by the code that it fails with and its name: the first line that fits both.
 REASONS = (
-    ("onnx.unsupported", "sequence|optional|_seq|_opt", "sequences and optionals are not read"),
+    ("onnx.unsupported", "sequence|optional|_seq|_opt", "sequences that come in, go out or have no known length"),
     ("onnx.unsupported", "scan|linear_attention", "Scan is not read"),
     ("onnx.unsupported", "flexattention", "operators with graphs among their attributes are not read"),
     ("onnx.unsupported", "affine_grid", "an If whose branches differ in rank is not read"),
-    ("onnx.unsupported", "loop", "a Loop whose carried shapes change is not read"),
     ("onnx.unsupported", "gradient", "training operators have no schema that infers types"),
     ("onnx.opset", "", "older than opset 7, and ONNX cannot convert it"),
     ("type.broadcast", "PReLU", "opset 6: slopes for each channel, which the conversion to opset 7 leaves as they are"),

@@ -441,7 +441,7 @@ class _FunctionWriter:
             limit = "" if trip is None else f" and {counter} < {self._size(trip)}"
             self._line(f"while bool({going}){limit}:")
             self._inside(f"{iteration} = torch.tensor({counter}, device=device)")
-        self._region(block)
+        self._region(block, operation.symbols)
         again, *rest = [self._name(value) for value in block.terminator.inputs]
         for name, value in zip(stacked, rest[len(carried) :], strict=True):
             self._inside(f"{name}.append({value})")
@@ -467,8 +467,12 @@ class _FunctionWriter:
             return self.dim(maker.attributes["value"])
         return f"max(0, int({self._name(value)}))"
 
-    def _region(self, block: Block) -> None:
+    def _region(self, block: Block, symbols: Sequence[Symbol] = ()) -> None:
+        """A block, indented; `symbols` are those that its arguments may bind."""
         self.indent += "    "
+        for argument in block.arguments if symbols else ():
+            if argument.type.is_ranked:
+                self._bind_shape(argument, symbols)
         self._block(block)
         self.indent = self.indent[:-4]
 

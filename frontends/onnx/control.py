@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from irc import dims, ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
-from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope
+from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
 from irc.op import Builder, literal, yield_
@@ -65,6 +65,8 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
         if not is_last and (one.type.shape is None or other.type.shape is None or one.rank != other.rank):
             raise RanksDiffer(node, condition, sides, born_before)
     if len(present) < len(pairs):
+        if any(isinstance(value, TensorSequence) for pair in pairs for value in pair):
+            unsupported(node, importer, "its branches give sequences")
         return [UNSUPPORTED] * len(pairs)
     types: list[TensorType] = []
     symbols: list[Symbol] = []
@@ -118,41 +120,79 @@ def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
 
 def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
               operands: Sequence[Any]) -> Sequence[Imported]:
-    """`loop`, where the types of what it carries do not change."""
+    """`loop`; extents that change from round to round are symbols, bound anew in each."""
     body = graph_of(importer, node, "body")
     initial = list(operands[2:])
     at = importer.structure.at(node)
     if len(body.input) != len(initial) + 2 or len(body.output) < len(initial) + 1 or None in initial:
         raise fail("onnx.invalid", f"the body of {label(node)} does not fit what it carries", at=at)
+    if any(isinstance(value, TensorSequence) for value in initial):
+        return unsupported(node, importer, "it carries a sequence")
     forever = literal(limits(I64).largest, I64) if len(operands) < 1 or operands[0] is None else None
     trips = forever or scalar(importer, node, operands, 0, I64)
     always = literal(True, BOOL) if len(operands) < 2 or operands[1] is None else None
     condition = always or scalar(importer, node, operands, 1, BOOL)
     born_before = set(importer.function.born.values())
-    with at_block(importer, Block()) as block:
-        inner = Scope(scope)
-        types = [TensorType(I64, ()), TensorType(BOOL, ()), *(value.type for value in initial)]
-        for formal, type_ in zip(body.input, types, strict=True):
-            inner.values[formal.name] = block.add_argument(type_, formal.name)
-        values = importer.import_graph(body, inside(path, "body"), inner)
+    changing: dict[tuple[int, int], Symbol] = {}  # by carried value and axis
+    while True:
+        noted, known = len(importer.unsupported), len(changing)
+        carried_types = [with_symbols(value.type, index, changing) for index, value in enumerate(initial)]
+        with at_block(importer, Block()) as block:
+            inner = Scope(scope)
+            types = [TensorType(I64, ()), TensorType(BOOL, ()), *carried_types]
+            for formal, type_ in zip(body.input, types, strict=True):
+                inner.values[formal.name] = block.add_argument(type_, formal.name)
+            values = importer.import_graph(body, inside(path, "body"), inner)
         present = [value for value in values if isinstance(value, Value)]
         if len(present) < len(values):
-            return unsupported(node)
+            has_sequences = any(isinstance(value, TensorSequence) for value in values)
+            return unsupported(node, importer, "its body gives a sequence") if has_sequences else unsupported(node)
+        carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
+        for index, (before, after) in enumerate(zip(carried_types, carried, strict=True)):
+            axes = changed_axes(before, after.type)
+            if axes is None:
+                return unsupported(node, importer, f"it carries {before}, which becomes {after.type}")
+            for axis in axes:
+                if (index, axis) not in changing:
+                    changing[index, axis] = importer.function.fresh_symbol("e")
+        if len(changing) == known:
+            break
+        del importer.unsupported[noted:]
+        for operation in reversed(list(block)):
+            operation.erase()
+    with at_block(importer, block):
         present[0] = scalar(importer, node, present, 0, BOOL)
         importer.builder.create(yield_, present)
-    carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
-    for before, after in zip(initial, carried, strict=True):
-        if not same_type(before.type, after.type):
-            return unsupported(node, importer, f"it carries {before.type}, which becomes {after.type}")
-    symbols: list[Symbol] = []
+    symbols: list[Symbol] = [*changing.values()]
     found = importer.analysis.elements(trips)
     steps = found.item() if found is not None and runs_through(importer, condition, present[0], block) else None
-    result_types = [value.type for value in initial]
+    result_types = []
+    for index, value in enumerate(initial):
+        kept = [None if (index, axis) in changing else dim for axis, dim in enumerate(value.type.shape or ())]
+        type_ = value.type if value.type.shape is None else TensorType(value.dtype, complete(importer, kept, symbols))
+        result_types.append(type_)
     for value in scanned:
         shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
         result_types.append(TensorType(value.dtype, complete(importer, [steps, *shape], symbols)))
     return importer.builder.create(ops.loop, [trips, condition, *initial], types=result_types, symbols=symbols,
                                    regions=[Region(block)]).results
+
+
+def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int], Symbol]) -> TensorType:
+    """The type of a carried value in the body: the extents that change are symbols."""
+    if type_.shape is None:
+        return type_
+    extents = [changing[index, axis].expr if (index, axis) in changing else dim for axis, dim in enumerate(type_.shape)]
+    return TensorType(type_.dtype, extents)
+
+
+def changed_axes(before: TensorType, after: TensorType) -> list[int] | None:
+    """The axes in which a round makes an extent another one; None where it changes more than extents."""
+    if before.shape is None or after.shape is None:
+        return [] if before == after else None
+    if before.dtype is not after.dtype or len(before.shape) != len(after.shape):
+        return None
+    return [axis for axis, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if not dims.equal(a, b)]
 
 
 def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
@@ -175,7 +215,28 @@ def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...]
     return joined(importer, node, condition, sides, set(importer.function.born.values()), is_last=True)
 
 
-READERS: dict[str, Callable[..., Sequence[Any]]] = {"If": read_if, "Loop": read_loop, "Squeeze": read_squeeze}
+def read_sequence_map(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+                      operands: Sequence[Any]) -> Sequence[Imported]:
+    """The body, once for each element of the first sequence."""
+    body = graph_of(importer, node, "body")
+    first = operands[0]
+    lengths = {len(each.values) for each in operands if isinstance(each, TensorSequence)}
+    if not isinstance(first, TensorSequence) or len(lengths) > 1 or len(body.input) != len(operands):
+        raise fail("onnx.invalid", f"the body of {label(node)} does not fit its inputs", at=importer.structure.at(node))
+    rounds: list[list[Imported]] = []
+    for index in range(len(first.values)):
+        inner = Scope(scope)
+        for formal, each in zip(body.input, operands, strict=True):
+            inner.values[formal.name] = each.values[index] if isinstance(each, TensorSequence) else each
+        rounds.append(importer.import_graph(body, inside(path, "body"), inner))
+    columns = list(zip(*rounds, strict=True)) or [()] * len(node.output)
+    if not all(isinstance(value, Value) for column in columns for value in column):
+        return unsupported(node)
+    return [TensorSequence(column) for column in columns]
+
+
+READERS: dict[str, Callable[..., Sequence[Any]]] = {
+    "If": read_if, "Loop": read_loop, "Squeeze": read_squeeze, "SequenceMap": read_sequence_map}
 
 
 def graph_of(importer: Importer, node: onnx.NodeProto, name: str) -> onnx.GraphProto:
@@ -218,13 +279,6 @@ def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], in
         raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {found}",
                    at=importer.structure.at(node), expected=f"{dtype}[]")
     return value if not value.shape else ops.reshape(value, shape=())
-
-
-def same_type(one: TensorType, other: TensorType) -> bool:
-    if one.shape is None or other.shape is None:
-        return one == other
-    return (one.dtype is other.dtype and len(one.shape) == len(other.shape)
-            and all(dims.equal(a, b) for a, b in zip(one.shape, other.shape, strict=True)))
 
 
 def born_since(importer: Importer, dim: Dim, before: set[Symbol]) -> bool:

@@ -30,10 +30,19 @@ from irc.frontends.onnx import (
     quantization,
     recurrent,
     reduction,
+    sequences,
     tensor,
 )
 from irc.frontends.onnx.reading import Carry, Reading, reading
-from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, Scope, Unsupported, normal_domain
+from irc.frontends.onnx.scope import (
+    OLDEST_OPSET,
+    UNSUPPORTED,
+    Imported,
+    Scope,
+    TensorSequence,
+    Unsupported,
+    normal_domain,
+)
 from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.frontends.onnx.weights import OnnxConstant, onnx_constants, onnx_tensor
@@ -45,7 +54,9 @@ from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, Tensor
 
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
-TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent])
+TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent,
+               sequences])
+SEQUENCES = {"Identity", *(op_type for _, op_type in Table([sequences]).rows)}  # what takes sequences
 
 
 def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
@@ -108,6 +119,9 @@ class Importer:
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
             results = self.import_graph(graph, (), scope)
+            for value, result in zip(graph.output, results, strict=True):
+                if isinstance(result, TensorSequence):
+                    self.unsupported.append(("an output of type sequence_type", value.name, "only tensors are written"))
             self._raise_unsupported()
             self.builder.location = self.function.location
             self.builder.create(return_, [value for value in results if isinstance(value, Value)])
@@ -229,6 +243,9 @@ class Importer:
         domain = normal_domain(node.domain)
         opset = self.opsets.get(domain, 1)
         attributes = {attribute.name: self.attribute(attribute, node) for attribute in node.attribute}
+        of_sequences = not domain and node.op_type in SEQUENCES
+        if any(isinstance(operand, TensorSequence) for operand in operands) and not of_sequences:
+            return control.unsupported(node, self, "it takes a sequence")
         row = TABLE.find(domain, node.op_type, opset)
         if row is None or any(name not in row.attributes for name in attributes):
             return foreign.carry(self, node, operands, attributes, ())
@@ -236,6 +253,8 @@ class Importer:
             with reading(Reading(node.op_type, opset, node.output, self.function, self.analysis)):
                 result = row.read(operands, attributes)
         except Carry as reason:
+            if of_sequences:
+                return control.unsupported(node, self, str(reason))
             return foreign.carry(self, node, operands, attributes, reason.shapes)
         except IrcError as error:
             if foreign.takes(error, node, operands, opset):

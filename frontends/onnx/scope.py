@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from irc.ir import Value
 
 OLDEST_OPSET = 7  # of the default domain
@@ -11,8 +13,15 @@ class Unsupported:
     """Stands for a value that cannot be imported, so that the rest is still looked at and all is reported at once."""
 
 
+@dataclass(frozen=True)
+class TensorSequence:
+    """A sequence whose length is known: several values under one name."""
+
+    values: tuple[Value, ...]
+
+
 UNSUPPORTED = Unsupported()
-Imported = Value | Unsupported | None  # None: an optional input or output that is absent
+Imported = Value | TensorSequence | Unsupported | None  # None: an optional input or output that is absent
 
 
 class Scope:

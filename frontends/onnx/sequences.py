@@ -1,0 +1,109 @@
+"""Rows of sequences and optionals.
+
+Lengths are known while importing, as exporters write them: a sequence is then several values, and nothing of it is left
+in the module. What depends on a length that only a run tells is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irc import ops
+from irc.dtypes import BOOL, I64
+from irc.frontends.onnx.reading import carry, entries, integer
+from irc.frontends.onnx.scope import TensorSequence
+from irc.frontends.onnx.table import reads
+from irc.frontends.onnx.tensor import parted
+from irc.ir import Value
+from irc.op import literal
+from irc.ops.rules import normalize_axis
+
+
+def elements_of(sequence: object) -> tuple[Value, ...]:
+    return sequence.values if isinstance(sequence, TensorSequence) else carry("it is no sequence")
+
+
+def place(position: Value | None, length: int, what: str) -> int:
+    """A position from the front or, below 0, from the end."""
+    index = length if position is None else integer(position, what)
+    index = index + length if index < 0 else index
+    return index if 0 <= index <= length else carry(f"{what} {index} is not among {length} elements")
+
+
+@reads("SequenceConstruct", since=11)
+def sequence_construct(*values: Value):
+    return TensorSequence(values)
+
+
+@reads("SequenceEmpty", since=11)
+def sequence_empty(*, dtype: int = 1):
+    return TensorSequence(())
+
+
+@reads("SequenceInsert", since=11)
+def sequence_insert(sequence, tensor: Value, position: Value | None = None, /):
+    values = elements_of(sequence)
+    index = place(position, len(values), "the position")
+    return TensorSequence((*values[:index], tensor, *values[index:]))
+
+
+@reads("SequenceErase", since=11)
+def sequence_erase(sequence, position: Value | None = None, /):
+    values = elements_of(sequence)
+    index = len(values) - 1 if position is None else place(position, len(values), "the position")
+    return TensorSequence((*values[:index], *values[index + 1 :]))
+
+
+@reads("SequenceAt", since=11)
+def sequence_at(sequence, position: Value, /):
+    values = elements_of(sequence)
+    index = place(position, len(values), "the position")
+    return values[index] if index < len(values) else carry(f"the sequence has {len(values)} elements")
+
+
+@reads("SequenceLength", since=11)
+def sequence_length(sequence, /):
+    return literal(len(elements_of(sequence)), I64)
+
+
+@reads("SplitToSequence", since=11)
+def split_to_sequence(x: Value, split: Value | None = None, /, *, axis: int = 0, keepdims: int = 1):
+    axis = normalize_axis(axis, x.rank)
+    whole = x.shape[axis]
+    sizes: Sequence[object] | None = None if split is None else entries(split, "the sizes")
+    if sizes is None or (split is not None and split.rank == 0):
+        (size,) = sizes or (1,)
+        if not isinstance(whole, int) or not isinstance(size, int) or size < 1:
+            carry("how many parts there are is known only when it runs")
+        sizes = [min(size, whole - start) for start in range(0, whole, size)]
+    if None in sizes:
+        carry("the sizes are not constant")
+    parts = parted(x, tuple(sizes), axis) if sizes else ()  # type: ignore[arg-type]
+    parts = parts if isinstance(parts, (tuple, list)) else (parts,)
+    if split is None and not keepdims:
+        shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+        parts = [ops.reshape(part, shape=shape) for part in parts]
+    return TensorSequence(tuple(parts))
+
+
+@reads("ConcatFromSequence", since=11)
+def concat_from_sequence(sequence, /, *, axis: int, new_axis: int = 0):
+    values = elements_of(sequence) or carry("the sequence is empty")
+    if new_axis:
+        rank = values[0].rank + 1
+        axis = normalize_axis(axis, rank)
+        values = tuple(ops.reshape(x, shape=(*x.shape[:axis], 1, *x.shape[axis:])) for x in values)
+    return ops.concat(*values, axis=normalize_axis(axis, values[0].rank))
+
+
+def present(x, /):
+    """What is there is itself."""
+    return x
+
+
+OPTIONALS = [reads(op_type, since=15)(present) for op_type in ("Optional", "OptionalGetElement")]
+
+
+@reads("OptionalHasElement", since=15)
+def optional_has_element(x=None, /):
+    return literal(x is not None, BOOL)
