@@ -14,7 +14,7 @@ from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, pull,
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, Loop, Refusal, count, derive
 from irc.op import trace
-from irc.types import static_type
+from tests.programs import static_type
 
 
 def members(function: Callable[..., Any], *types: str) -> list[Operation]:

@@ -672,7 +672,7 @@ module @control {
 def test_externs_run_as_embedded_models(tmp_path: Path) -> None:
     from irc.ir import Function, Module
     from irc.op import Builder, return_
-    from irc.types import static_type
+    from tests.programs import static_type
 
     function = Function("main", [static_type("f32[3, 4, 4]")], ["x"])
     builder = Builder(function.block)

@@ -187,7 +187,10 @@ class _Importer:
             self.problems.append((overload_name(node.target), str(reason), self.builder.location))
             result = UNSUPPORTED
         except IrcError as error:
-            raise error.placed(self.builder.location) from None
+            if not error.code.startswith("type."):
+                raise error.placed(self.builder.location) from None
+            self.problems.append((overload_name(node.target), error.diagnostics[0].message, self.builder.location))
+            result = UNSUPPORTED
         if isinstance(result, Value) and result.is_anonymous and result.operation is not None:
             rename(result, self.finals.get(node, node.name))
         if isinstance(result, Value) and not isinstance(node.meta["val"], torch.Tensor):

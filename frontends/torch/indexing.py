@@ -80,16 +80,25 @@ def expanded(x: Value, shape: Sequence[Dim]) -> Value:
 def index_put(self, indices, values, accumulate=False):
     named: list[Value] = [each for each in indices if each is not None]
     if len(named) == 1 and named[0].dtype is BOOL and values.type.elements == 1 and not accumulate:
-        mask = named[0]
-        mask = reshaped(mask, mask.shape + (1,) * (self.rank - mask.rank)) if indices[0] is mask else refuse(
-            "a mask of inner axes")
+        before = indices.index(named[0])
+        mask = reshaped(named[0], named[0].shape + (1,) * (self.rank - before - named[0].rank))
         return ops.select(mask, converted(reshaped(values, ()), self.dtype), self)
-    if list(indices[: len(named)]) != named:
-        refuse("axes before the named ones are taken whole")
-    named = [each for each in positions(named) if each is not None]
-    where = coordinates(named)
-    values = expanded(converted(values, self.dtype), (*where.shape[:-1], *self.shape[len(named) :]))
-    return ops.scatter(self, where, values, reduction="add" if accumulate else "none")
+    indices = positions(indices)
+    axes = [axis for axis, each in enumerate(indices) if each is not None]
+    rest = [axis for axis in range(self.rank) if axis not in axes]
+    where = coordinates([indices[axis] for axis in axes])
+    places = where.shape[:-1]
+    # NumPy's rule, as for reading: what the indices give stands where they do, or in front if they are apart.
+    first = axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0
+    shape = [self.shape[axis] for axis in rest]
+    values = expanded(converted(values, self.dtype), (*shape[:first], *places, *shape[first:]))
+    stop = first + len(places)
+    front = ops.transpose(values, permutation=(*range(first, stop), *range(first), *range(stop, values.rank)))
+    order = (*axes, *rest)
+    written = ops.scatter(
+        ops.transpose(self, permutation=order), where, front, reduction="add" if accumulate else "none"
+    )
+    return ops.transpose(written, permutation=tuple(order.index(axis) for axis in range(self.rank)))
 
 
 @reads("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce")
