@@ -203,7 +203,8 @@ def masked_scatter(self, mask, source):
     """The n-th true element takes the n-th of the source."""
     if dims.equal(source.type.elements, 0) is not False:
         return self if source.type.elements == 0 else refuse("the source may be empty")
-    mask = expanded(mask, self.shape)
+    shape = common_shape([self, mask])
+    self, mask = expanded(self, shape), expanded(mask, shape)
     flat = reshaped(converted(mask, I64), (self.type.elements,))
     rank = ops.maximum(ops.sub(ops.scan(flat, kind="sum", axis=0), 1), 0)
     rank = ops.minimum(rank, converted(source.type.elements - 1, I64))  # where nothing is true it may lie beyond

@@ -21,14 +21,28 @@ def matmul(self, mat2):
 
 @reads("addmm")
 def addmm(self, mat1, mat2, *, beta=1, alpha=1):
+    if self.dtype.is_integer or not beta:
+        return blended(self, ops.matmul(mat1, mat2), beta, alpha)
     return ops.gemm(mat1, mat2, self, alpha=float(alpha), beta=float(beta))
 
 
-@reads("baddbmm")
-def baddbmm(self, batch1, batch2, *, beta=1, alpha=1):
-    product = ops.matmul(batch1, batch2)
-    product = product if alpha == 1 else ops.mul(product, float(alpha))
-    return ops.add(product, self if beta == 1 else ops.mul(self, float(beta)))
+@reads("baddbmm", "addmv")
+def product_added(self, batch1, batch2, *, beta=1, alpha=1):
+    return blended(self, ops.matmul(batch1, batch2), beta, alpha)
+
+
+@reads("addbmm")
+def products_added(self, batch1, batch2, *, beta=1, alpha=1):
+    return blended(self, ops.reduce_sum(ops.matmul(batch1, batch2), axes=(0,)), beta, alpha)
+
+
+def blended(x: Value, product: Value, beta: Any, alpha: Any) -> Value:
+    """beta * x + alpha * product, of integers in integers; without x, NaNs of it too, where beta is 0."""
+    number = int if x.dtype.is_integer else float
+    product = product if alpha == 1 else ops.mul(product, literal(number(alpha), x.dtype))
+    if not beta:
+        return product
+    return ops.add(product, x if beta == 1 else ops.mul(x, literal(number(beta), x.dtype)))
 
 
 @reads("linear")

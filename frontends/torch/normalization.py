@@ -8,7 +8,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import accumulator_of
-from irc.frontends.torch.reading import axis_of, converted, floating, refuse, result_dtype, unused
+from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, refuse, result_dtype, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -47,9 +47,21 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_
 
 @reads("native_layer_norm")
 def native_layer_norm(input, normalized_shape, weight, bias, eps):
-    if not unused(1) or not unused(2):
-        refuse("its statistics are read")
-    return layer_norm.function(input, normalized_shape, weight, bias, eps), None, None
+    result = layer_norm.function(input, normalized_shape, weight, bias, eps)
+    return result, *statistics(input, range(input.rank - len(normalized_shape), input.rank), eps)
+
+
+def statistics(x: Value, axes: Sequence[int], eps: float) -> tuple[Value | None, Value | None]:
+    """The mean and 1 / sqrt(variance + eps) over axes, which stay with extent 1, where the node's results 1 and 2 are
+    read."""
+    if unused(1) and unused(2):
+        return None, None
+    wide = converted(x, accumulator_of(x.dtype))
+    mean = ops.reduce_mean(wide, axes=tuple(axes), keep_dims=True)
+    away = ops.sub(wide, mean)
+    variance = ops.reduce_mean(ops.mul(away, away), axes=tuple(axes), keep_dims=True)
+    inverse = ops.div(1.0, ops.sqrt(ops.add(variance, float(eps))))
+    return converted(mean, result_dtype(1)), converted(inverse, result_dtype(2))
 
 
 @reads("rms_norm")
@@ -68,9 +80,10 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
 
 @reads("native_group_norm")
 def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
-    if not unused(1) or not unused(2):
-        refuse("its statistics are read")
-    return group_norm.function(input, group, weight, bias, eps), None, None
+    result = group_norm.function(input, group, weight, bias, eps)
+    grouped = ops.reshape(input, shape=(N, group, dims.floor_divide(input.type.elements, N * group)))
+    found = statistics(grouped, (2,), eps)
+    return result, *(x if x is None else ops.reshape(x, shape=(N, group)) for x in found)
 
 
 @reads("_native_batch_norm_legit_no_training")
@@ -129,7 +142,7 @@ def blend(old: Value, new: Value, momentum: float) -> Value:
 @reads("linalg_vector_norm")
 def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
     x = converted(self, floating(self))
-    axes = tuple(range(x.rank)) if dim is None else tuple(axis_of(each, x.rank) for each in _listed(dim))
+    axes = axes_of(dim, x.rank)
     if ord == 2:
         return ops.reduce_l2(x, axes=axes, keep_dims=keepdim)
     if ord == 1:
@@ -140,7 +153,3 @@ def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
         return ops.reduce_sum(converted(ops.not_equal(x, 0.0), x.dtype), axes=axes, keep_dims=keepdim)
     total = ops.reduce_sum(ops.pow_(ops.abs_(x), float(ord)), axes=axes, keep_dims=keepdim)
     return ops.pow_(total, 1 / ord)
-
-
-def _listed(dim: int | Sequence[int]) -> Sequence[int]:
-    return [dim] if isinstance(dim, int) else dim
