@@ -484,6 +484,31 @@ def test_loops_whose_carried_shapes_change(rounds: int) -> None:
     assert irc.kernels(module).launches > 0
 
 
+SCANS = [
+    "s, y = Scan<num_scan_inputs = 1, body = b (float[3] a, float[3] r) => (t, o)"
+    " { t = Add(a, r) o = Mul(t, r) }>(z, x)",
+    "s, y = Scan<num_scan_inputs = 2, scan_input_axes = [1, -1], scan_input_directions = [1, 0],"
+    " scan_output_axes = [1], scan_output_directions = [1], body = b (float[N] a, float[N] p, float[N] q) => (t, o)"
+    " { t = Sub(a, p) u = Mul(t, q) o = Tanh(u) }>(m, x, x)",
+    "y, s = Scan<num_scan_inputs = 1, body = b (float[3] r) => (o, k)"
+    " { k = ReduceSum<keepdims = 0>(r) o = Exp(r) }>(x)",
+]
+
+
+@pytest.mark.parametrize("nodes", SCANS)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_scans(nodes: str, rows: int) -> None:
+    graph = f"(float[N, 3] x, float[3] z, float[N] m) => (y, s) {{ {nodes} }}"
+    random = np.random.default_rng(0)
+    inputs = {"x": random.standard_normal((rows, 3)), "z": random.standard_normal(3), "m": random.standard_normal(rows)}
+    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
+    module = check_against_runtime(graph, inputs)
+    wanted = in_runtime(model(graph), inputs)
+    for backend in ("onnx", "triton"):
+        for output, truth in zip(irc.run(module, inputs, backend=backend).outputs.values(), wanted, strict=True):
+            check_close(output, truth)
+
+
 SEQUENCES = [
     "p = Constant<value_int = -1>() s = SequenceConstruct(x, x) t = SequenceInsert(s, e, p) y = SequenceAt(t, p)",
     "s = SplitToSequence<axis = 1, keepdims = 0>(x) y = ConcatFromSequence<axis = 0, new_axis = 1>(s)",

@@ -12,6 +12,7 @@ from irc.backends.onnx.view import equal
 from irc.dims import Symbol
 from irc.dtypes import I64
 from irc.ir import Operation, Value
+from irc.weights import Tensor
 
 
 @emits("if")
@@ -58,7 +59,10 @@ def loop(g: Graph, trip_count: Value | None = None, condition: Value | None = No
         return []
     count = None if trip_count is None else g.cast(trip_count, trip_count.dtype, I64)
     body = g.region(g.operation.regions[0].block, f"{g.operation.results[0].name}_body")
-    return several(g, "Loop", count, condition, *carried, body=body)
+    going: Operand = condition
+    if condition is None and not carried:  # two inputs there must be, and the last ones cannot be left out
+        going = g.constant(Tensor.of(True), "going")
+    return several(g, "Loop", count, going, *carried, body=body)
 
 
 def several(g: Graph, op_type: str, *operands: Operand, **attributes: Any) -> Any:

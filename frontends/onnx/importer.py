@@ -30,6 +30,7 @@ from irc.frontends.onnx import (
     quantization,
     recurrent,
     reduction,
+    scanning,
     sequences,
     tensor,
 )
@@ -56,6 +57,7 @@ from irc.weights import INLINE_LIMIT, Tensor
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
 TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent,
                sequences])
+READERS = {**control.READERS, "Scan": scanning.read_scan}  # of nodes that have graphs, or make them
 SEQUENCES = {"Identity", *(op_type for _, op_type in Table([sequences]).rows)}  # what takes sequences
 
 
@@ -223,8 +225,8 @@ class Importer:
         before = self.builder.block.last
         if any(isinstance(operand, Unsupported) for operand in operands):
             results: Sequence[Imported] = [UNSUPPORTED] * len(node.output)
-        elif normal_domain(node.domain) == "" and node.op_type in control.READERS:
-            results = control.READERS[node.op_type](self, node, path, scope, operands)
+        elif normal_domain(node.domain) == "" and node.op_type in READERS:
+            results = READERS[node.op_type](self, node, path, scope, operands)
         else:
             results = self.read_row(node, operands)
         if len(results) < len(node.output):
