@@ -32,13 +32,8 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
             raise fail("torch.export", f"a {type(source).__name__} is no program of PyTorch",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
         source = _as_module(source)
-    try:
-        with quiet(), KeptWhole():
-            return torch.export.export(source, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes,
-                                       strict=False)
-    except Exception as error:  # whatever it is, PyTorch refuses this program, and says why
-        raise fail("torch.export", f"PyTorch cannot export this program: {type(error).__name__}",
-                   notes=[line for line in str(error).splitlines() if line.strip()][:12]) from error
+    with refused_by_torch("export"), quiet(), KeptWhole():
+        return torch.export.export(source, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False)
 
 
 def _as_module(function: Any) -> torch.nn.Module:
@@ -59,13 +54,23 @@ def _named(kind: Any) -> Any:
     return inspect.Parameter.POSITIONAL_OR_KEYWORD if kind is inspect.Parameter.POSITIONAL_ONLY else kind
 
 
+@contextmanager
+def refused_by_torch(step: str) -> Iterator[None]:
+    """Whatever PyTorch raises, it refuses this program, and says why."""
+    try:
+        yield
+    except Exception as error:
+        raise fail("torch.export", f"PyTorch cannot {step} this program: {type(error).__name__}",
+                   notes=[line for line in str(error).splitlines() if line.strip()][:12]) from error
+
+
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program in the operations that the importer reads, as far as PyTorch knows how."""
     table = torch.export.default_decompositions()
     for target in list(table.keys()):
         if TABLE.find(target) is not None:
             del table[target]
-    with quiet():
+    with refused_by_torch("decompose"), quiet():
         return program.run_decompositions(table)
 
 

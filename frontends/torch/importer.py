@@ -183,7 +183,7 @@ class _Importer:
         try:
             with reading(Reading(node, self.function, self.numbers)):
                 result = self._read(node, arguments, options)
-        except Unreadable as reason:
+        except (Unreadable, dims.DimError) as reason:
             self.problems.append((overload_name(node.target), str(reason), self.builder.location))
             result = UNSUPPORTED
         except IrcError as error:

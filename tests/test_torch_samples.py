@@ -1,0 +1,162 @@
+"""PyTorch's own samples of its operators (OpInfo), read and interpreted, against eager PyTorch.
+
+Every operator of `torch.testing` is tried with floats and with integers. Those that do not pass are in
+`torch_samples.txt` with the reason; a test says so too where one passes that stands there. Quick runs take every eighth
+operator, `-m slow` all. The table is written anew by
+
+    python tests/test_torch_samples.py
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("expecttest")
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils import _pytree as pytree
+
+import irc
+from irc import interpreter
+from irc.diagnostics import IrcError
+from irc.driver.checking import relative_error
+from irc.frontends.torch.calling import to_array
+
+TABLE = Path(__file__).with_name("torch_samples.txt")
+STRIDE = 8  # of the operators in a quick run
+SAMPLES = 3  # of each operator and type: spread over those that there are
+TOLERANCE = 1e-5
+DTYPES = (torch.float32, torch.int64)
+OPERATORS = {f"{each.name}{'.' if each.variant_test_name else ''}{each.variant_test_name}": each for each in op_db}
+NO_SAMPLE = "gives no tensor, or takes none"
+# Results that are not a function of the arguments.
+MEMORY = "gives what memory holds"
+# What explains an outcome that names no operator.
+WHY = {
+    "masked_select": "torch.export's program asserts fewer than there are, where the mask is the larger one",
+    "topk": "of equal elements any may come first",
+}
+UNINITIALIZED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+
+
+def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[Any, tuple[torch.Tensor, ...], Any]]:
+    """Functions of tensors alone, with the tensors, and what eager PyTorch makes of them."""
+    operator = OPERATORS[name]
+    torch.manual_seed(0)
+    found = list(operator.sample_inputs("cpu", dtype, requires_grad=False))
+    chosen = [found[index] for index in sorted({round(place) for place in np.linspace(0, len(found) - 1, SAMPLES)})]
+    for sample in chosen if found else []:
+        leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+        places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+        def function(*tensors: torch.Tensor, leaves: Any = leaves, structure: Any = structure,
+                     places: Any = places) -> Any:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            first, args, kwargs = pytree.tree_unflatten(filled, structure)
+            return operator.op(first, *args, **kwargs)
+
+        tensors = tuple(leaves[place].clone() for place in places)
+        truth = pytree.tree_leaves(function(*(tensor.clone() for tensor in tensors)))
+        if tensors and truth and all(isinstance(each, torch.Tensor) and not each.is_sparse for each in truth):
+            yield function, tensors, truth
+
+
+def outcome(name: str) -> str:
+    """ "" for an operator whose samples all pass, or why they do not: of the first that does not."""
+    warnings.simplefilter("ignore")
+    if name.startswith("jiterator"):
+        return "for GPUs alone"
+    if name.partition(".")[0] in UNINITIALIZED:
+        return MEMORY
+    compared = 0
+    for dtype in (dtype for dtype in DTYPES if dtype in OPERATORS[name].supported_dtypes("cpu")):
+        for function, tensors, truth in samples(name, dtype):
+            try:
+                module = irc.from_torch(function, tensors)
+            except IrcError as error:
+                return refusal(error)
+            arguments = [value.name for value in module.main.arguments]
+            given = dict(zip(arguments, map(to_array, tensors), strict=True))
+            try:
+                outputs = [*interpreter.run(module, given).values()][: len(truth)]  # others: arguments that it writes
+            except IrcError as error:
+                return f"{error.code}"
+            for output, wanted in zip(outputs, truth, strict=True):
+                expected = to_array(wanted.resolve_conj().resolve_neg())
+                if output.dtype != expected.dtype or not relative_error(output, expected) <= TOLERANCE:
+                    return f"differs: {dtype}".replace("torch.", "")
+            compared += 1
+    return "" if compared else NO_SAMPLE
+
+
+def explained(name: str) -> str:
+    return f"{outcome(name)}: {WHY[name]}" if name in WHY else outcome(name)
+
+
+def refusal(error: IrcError) -> str:
+    """Of what irc cannot read, the operators; of what PyTorch cannot export, that."""
+    if error.code != "torch.unsupported":
+        return error.code
+    note = re.compile(r"\d+ of (\S+?)(?:\.default)? \((.*?)\)(?::|$)")
+    found = [match.groups() for match in map(note.match, error.diagnostics[0].notes) if match is not None]
+    return "irc reads no " + ", ".join(
+        sorted({name if reason == "irc has no row for it" else f"{name} ({reason})" for name, reason in found}))
+
+
+def read_table() -> dict[str, str]:
+    reasons, reason = {}, ""
+    for line in TABLE.read_text("utf-8").splitlines():
+        if line.startswith("["):
+            reason = line[1:-1]
+        elif line and not line.startswith("#"):
+            reasons[line] = reason
+    return reasons
+
+
+def attempt(name: str) -> str:
+    try:
+        return explained(name)
+    except Exception as error:  # so that the others are still tried; the test itself fails
+        return f"raises {type(error).__name__}"
+
+
+def write_table() -> None:
+    groups: dict[str, list[str]] = {}
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        for name, found in zip(sorted(OPERATORS), pool.imap(attempt, sorted(OPERATORS), chunksize=8), strict=True):
+            if found:
+                print(f"{name}: {found}", flush=True)
+                groups.setdefault(found, []).append(name)
+    passed = len(OPERATORS) - sum(map(len, groups.values()))
+    lines = [f"# Written by test_torch_samples.py for torch {torch.__version__.partition('+')[0]}: of {len(OPERATORS)} "
+             f"operators {passed} pass, and"]  # fmt: skip
+    for reason, names in sorted(groups.items()):
+        lines += ["", f"[{reason}]", *names]
+    TABLE.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if index % STRIDE == 0 else pytest.mark.slow)
+             for index, name in enumerate(sorted(OPERATORS))])  # fmt: skip
+def test_samples(name: str) -> None:
+    assert explained(name) == read_table().get(name, "")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    write_table()
