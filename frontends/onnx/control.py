@@ -10,7 +10,7 @@ from irc import dims, ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
-from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
+from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence, has_sequence
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
 from irc.op import Builder, literal, yield_
@@ -65,7 +65,7 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
         if not is_last and (one.type.shape is None or other.type.shape is None or one.rank != other.rank):
             raise RanksDiffer(node, condition, sides, born_before)
     if len(present) < len(pairs):
-        if any(isinstance(value, TensorSequence) for pair in pairs for value in pair):
+        if any(map(has_sequence, pairs)):
             unsupported(node, importer, "its branches give sequences")
         return [UNSUPPORTED] * len(pairs)
     types: list[TensorType] = []
@@ -102,9 +102,7 @@ def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
             if not error.code.startswith("type."):
                 raise
             errors.append(error)
-            del importer.unsupported[noted:]
-            for operation in reversed(list(block)):
-                operation.erase()
+            forget(importer, block, noted)
     if len(errors) == 2:
         raise errors[0]
     if not errors:
@@ -126,7 +124,7 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
     at = importer.structure.at(node)
     if len(body.input) != len(initial) + 2 or len(body.output) < len(initial) + 1 or None in initial:
         raise fail("onnx.invalid", f"the body of {label(node)} does not fit what it carries", at=at)
-    if any(isinstance(value, TensorSequence) for value in initial):
+    if has_sequence(initial):
         return unsupported(node, importer, "it carries a sequence")
     forever = literal(limits(I64).largest, I64) if len(operands) < 1 or operands[0] is None else None
     trips = forever or scalar(importer, node, operands, 0, I64)
@@ -145,8 +143,7 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
             values = importer.import_graph(body, inside(path, "body"), inner)
         present = [value for value in values if isinstance(value, Value)]
         if len(present) < len(values):
-            has_sequences = any(isinstance(value, TensorSequence) for value in values)
-            return unsupported(node, importer, "its body gives a sequence") if has_sequences else unsupported(node)
+            return unsupported(node, importer if has_sequence(values) else None, "its body gives a sequence")
         carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
         for index, (before, after) in enumerate(zip(carried_types, carried, strict=True)):
             axes = changed_axes(before, after.type)
@@ -157,33 +154,40 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
                     changing[index, axis] = importer.function.fresh_symbol("e")
         if len(changing) == known:
             break
-        del importer.unsupported[noted:]
-        for operation in reversed(list(block)):
-            operation.erase()
+        forget(importer, block, noted)
     with at_block(importer, block):
         present[0] = scalar(importer, node, present, 0, BOOL)
         importer.builder.create(yield_, present)
-    symbols: list[Symbol] = [*changing.values()]
+    behind = {place: importer.function.fresh_symbol("e") for place in changing}
+    symbols = [*changing.values(), *behind.values()]
     found = importer.analysis.elements(trips)
     steps = found.item() if found is not None and runs_through(importer, condition, present[0], block) else None
-    result_types = []
-    for index, value in enumerate(initial):
-        kept = [None if (index, axis) in changing else dim for axis, dim in enumerate(value.type.shape or ())]
-        type_ = value.type if value.type.shape is None else TensorType(value.dtype, complete(importer, kept, symbols))
-        result_types.append(type_)
-    for value in scanned:
-        shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
-        result_types.append(TensorType(value.dtype, complete(importer, [steps, *shape], symbols)))
+    result_types = [with_symbols(value.type, index, behind) for index, value in enumerate(initial)]
+    result_types += [stacked_type(importer, value, steps, born_before, symbols) for value in scanned]
     return importer.builder.create(ops.loop, [trips, condition, *initial], types=result_types, symbols=symbols,
                                    regions=[Region(block)]).results
 
 
 def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int], Symbol]) -> TensorType:
-    """The type of a carried value in the body: the extents that change are symbols."""
+    """The type of a carried value in the body, or behind the loop: the extents that change are symbols."""
     if type_.shape is None:
         return type_
     extents = [changing[index, axis].expr if (index, axis) in changing else dim for axis, dim in enumerate(type_.shape)]
     return TensorType(type_.dtype, extents)
+
+
+def stacked_type(importer: Importer, value: Value, rounds: Dim | None, born_before: set[Symbol],
+                 symbols: list[Symbol]) -> TensorType:
+    """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
+    shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
+    return TensorType(value.dtype, complete(importer, [rounds, *shape], symbols))
+
+
+def forget(importer: Importer, block: Block, noted: int) -> None:
+    """Undo what was read into a block, and what was noted since there were so many notes."""
+    del importer.unsupported[noted:]
+    for operation in reversed(list(block)):
+        operation.erase()
 
 
 def changed_axes(before: TensorType, after: TensorType) -> list[int] | None:

@@ -42,6 +42,7 @@ from irc.frontends.onnx.scope import (
     Scope,
     TensorSequence,
     Unsupported,
+    has_sequence,
     normal_domain,
 )
 from irc.frontends.onnx.structure import Structure
@@ -246,7 +247,7 @@ class Importer:
         opset = self.opsets.get(domain, 1)
         attributes = {attribute.name: self.attribute(attribute, node) for attribute in node.attribute}
         of_sequences = not domain and node.op_type in SEQUENCES
-        if any(isinstance(operand, TensorSequence) for operand in operands) and not of_sequences:
+        if has_sequence(operands) and not of_sequences:
             return control.unsupported(node, self, "it takes a sequence")
         row = TABLE.find(domain, node.op_type, opset)
         if row is None or any(name not in row.attributes for name in attributes):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from irc import ops
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, I64
-from irc.frontends.onnx.control import at_block, born_since, changed_axes, complete, graph_of, inside, unsupported
+from irc.frontends.onnx.control import at_block, changed_axes, graph_of, inside, stacked_type, unsupported
 from irc.frontends.onnx.scope import Imported, Scope
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
@@ -62,9 +62,7 @@ def read_scan(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
             return unsupported(node, importer, f"its state {before.type} becomes {after.type}")
     symbols: list[Symbol] = []
     types = [value.type for value in states]
-    for value in present[len(states) :]:
-        shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
-        types.append(TensorType(value.dtype, complete(importer, [rounds, *shape], symbols)))
+    types += [stacked_type(importer, value, rounds, born_before, symbols) for value in present[len(states) :]]
     found = importer.builder.create(ops.loop, [ops.dim(value=rounds), None, *states], types=types, symbols=symbols,
                                     regions=[Region(block)]).results
     stacked = []

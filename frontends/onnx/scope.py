@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from irc.ir import Value
@@ -18,6 +19,10 @@ class TensorSequence:
     """A sequence whose length is known: several values under one name."""
 
     values: tuple[Value, ...]
+
+
+def has_sequence(values: Iterable[object]) -> bool:
+    return any(isinstance(value, TensorSequence) for value in values)
 
 
 UNSUPPORTED = Unsupported()
