@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from irc import dims, ops
@@ -40,19 +40,25 @@ def gather(self, dim, index, *, sparse_grad=False):
 @reads("index.Tensor")
 def index(self, indices):
     """NumPy's advanced indexing: the named axes go where they are, or to the front if they do not stand together."""
-    places = [(axis, each) for axis, each in enumerate(positions(indices)) if each is not None]
-    if len(places) == 1:
-        axis, only = places[0]
-        return ops.gather(self, only, axis=axis)
-    axes = [axis for axis, _ in places]
-    front = ops.transpose(self, permutation=(*axes, *(a for a in range(self.rank) if a not in axes)))
-    found = ops.gather_nd(front, coordinates([each for _, each in places]))
-    together = axes == list(range(axes[0], axes[0] + len(axes)))
-    if not together or axes[0] == 0:
+    indices = positions(indices)
+    axes, rest, first = named_axes(indices, self.rank)
+    if len(axes) == 1:
+        return ops.gather(self, indices[axes[0]], axis=axes[0])
+    front = ops.transpose(self, permutation=(*axes, *rest))
+    found = ops.gather_nd(front, coordinates([indices[axis] for axis in axes]))
+    if not first:
         return found
-    count = found.rank - (self.rank - len(axes))  # axes of the indices, now in front
-    order = [*range(count, count + axes[0]), *range(count), *range(count + axes[0], found.rank)]
-    return ops.transpose(found, permutation=tuple(order))
+    count = found.rank - len(rest)  # axes of the indices, now in front
+    order = (*range(count, count + first), *range(count), *range(count + first, found.rank))
+    return ops.transpose(found, permutation=order)
+
+
+def named_axes(indices: Sequence[Value | None], rank: int) -> tuple[list[int], list[int], int]:
+    """The axes that indices name, the others, and before how many of those NumPy puts what the indices give: it stands
+    where they do, or in front if they do not stand together."""
+    axes = [axis for axis, each in enumerate(indices) if each is not None]
+    together = axes == [*range(axes[0], axes[0] + len(axes))]
+    return axes, [axis for axis in range(rank) if axis not in axes], axes[0] if together else 0
 
 
 def coordinates(indices: Sequence[Value]) -> Value:
@@ -84,12 +90,9 @@ def index_put(self, indices, values, accumulate=False):
         mask = reshaped(named[0], named[0].shape + (1,) * (self.rank - before - named[0].rank))
         return ops.select(mask, converted(reshaped(values, ()), self.dtype), self)
     indices = positions(indices)
-    axes = [axis for axis, each in enumerate(indices) if each is not None]
-    rest = [axis for axis in range(self.rank) if axis not in axes]
+    axes, rest, first = named_axes(indices, self.rank)
     where = coordinates([indices[axis] for axis in axes])
     places = where.shape[:-1]
-    # NumPy's rule, as for reading: what the indices give stands where they do, or in front if they are apart.
-    first = axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0
     shape = [self.shape[axis] for axis in rest]
     values = expanded(converted(values, self.dtype), (*shape[:first], *places, *shape[first:]))
     stop = first + len(places)
@@ -163,12 +166,17 @@ def spliced(x: Value, inner: Value, axis: int, start: Any, stop: Any) -> Value:
 
 def true_places(mask: Value) -> Value:
     """Where a mask is true, i64[u, rank], in the order of its elements; u is a symbol that is born here."""
-    symbol = current_function().fresh_symbol("u", 0, dims.bounds(mask.type.elements)[1])
-    operation = Builder.active().create(
-        ops.extern, [truth(mask)], {"domain": "", "op_type": "NonZero", "version": 13, "attributes": {}},
-        types=[TensorType(I64, (mask.rank, symbol.expr))], symbols=[symbol],
-    )  # fmt: skip
-    return ops.transpose(operation.results[0], permutation=(1, 0))
+    found = as_many("NonZero", 13, [truth(mask)], mask.type.elements, lambda count: (mask.rank, count))
+    return ops.transpose(found, permutation=(1, 0))
+
+
+def as_many(op_type: str, version: int, operands: Sequence[Value], most: Dim,
+            shape: Callable[[Dim], tuple[Dim, ...]]) -> Value:
+    """An operator of ONNX, carried whole, that gives as many places as its operands say, `most` at the most."""
+    symbol = current_function().fresh_symbol("u", 0, dims.bounds(most)[1])
+    attributes = {"domain": "", "op_type": op_type, "version": version, "attributes": {}}
+    types = [TensorType(I64, shape(symbol.expr))]
+    return Builder.active().create(ops.extern, operands, attributes, types=types, symbols=[symbol]).results[0]
 
 
 def positions(indices: Sequence[Value | None]) -> list[Value | None]:
@@ -222,11 +230,5 @@ def non_maximum_suppression(dets, scores, iou_threshold):
     boxes = ops.reshape(converted(dets, F32), shape=(1, count, 4))
     operands = [boxes, ops.reshape(converted(scores, F32), shape=(1, 1, count)),
                 ops.reshape(converted(count, I64), shape=(1,)), const(value=Tensor.of([iou_threshold], F32))]
-    symbol = current_function().fresh_symbol("u", 0, dims.bounds(count)[1])
-    operation = Builder.active().create(
-        ops.extern, operands,
-        {"domain": "", "op_type": "NonMaxSuppression", "version": 11, "attributes": {}},
-        types=[TensorType(I64, (symbol.expr, 3))], symbols=[symbol],
-    )  # fmt: skip
-    kept = operation.results[0]
-    return reshaped(cut(kept, 1, 2, 3), (symbol.expr,))
+    kept = as_many("NonMaxSuppression", 11, operands, count, lambda number: (number, 3))
+    return reshaped(cut(kept, 1, 2, 3), kept.shape[:1])
