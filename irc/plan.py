@@ -116,12 +116,8 @@ class Group:
         """Results of members that something other than this group's closure reads (rule F3)."""
         inside = set(self.closure)
         own = set(self.members)
-        return [
-            result
-            for member in self.members
-            for result in member.results
-            if any(user not in inside or (user not in own and _escapes(user, inside)) for user in result.users())
-        ]
+        return [result for member in self.members for result in member.results
+                if any(user not in inside or (user not in own and _escapes(user, inside)) for user in result.users())]
 
     @property
     def label(self) -> str:
@@ -461,3 +457,8 @@ def _make_agree(extents: tuple[Dim, ...], sizes: dict[Symbol, int], given: set[S
     if len(fitting) > 1 and given.issuperset(symbol for extent in extents for symbol in dims.free_symbols(extent)):
         text = " and ".join(f"{extent} = {values[extent]}" for extent in extents)
         raise fail("run.dim_range", f"{text} do not broadcast", expected="equal sizes, or 1")
+
+
+def bytes_at(value: Value, sizes: Mapping[Symbol, int]) -> int:
+    """Of a value at these sizes; none without a rank, or where a size is below 0: in a branch that is not taken."""
+    return max(0, dims.estimate(value.type.nbytes, sizes)) if value.type.is_ranked else 0

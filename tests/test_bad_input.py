@@ -263,6 +263,19 @@ def test_sizes_that_do_not_broadcast(folder: Path) -> None:
         assert found.distinct_bytes == 4 * 4 * (found.sizes["A"] + found.sizes["B"] + 3)
 
 
+def test_sizes_that_nothing_makes_agree(folder: Path) -> None:
+    """Where neither side is a symbol alone the larger one counts, in kernels and host calls alike."""
+    extent = "f32[bcast(A//2, B//3), 4]"
+    (folder / "two.irc").write_text(
+        "irc text 1\nmodule @m {\n  func @main<A in [2, 99], B in [3, 99]>(%x: f32[A//2, 4], %y: f32[B//3, 4],"
+        f" %w: f32[4, 4]) -> {extent} {{\n    %z = add %x, %y : {extent}\n    %u = matmul %z, %w : {extent}\n"
+        f"    %v = exp %u : {extent}\n    return %v\n  }}\n}}\n"
+    )
+    found = irc.kernels(folder / "two.irc")
+    assert [call.distinct_bytes for call in found.externs] == [4 * 4 * (64 // 2 + 4 + 64 // 2)]
+    assert found.peak_bytes == 2 * 4 * 4 * (64 // 2)
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [("f32[S", "dim.syntax"), ("f32[S+]", "dim.syntax"), ("f32[S//0]", "dim.syntax"), ("f32[?u]", "dim.syntax"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from irc import dims
 from irc.dims import Symbol
 from irc.ir import Block, Operation, Value
+from irc.plan import bytes_at
 
 FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
 # Host calls that give memory of their own, never their operand's.
@@ -76,16 +77,11 @@ def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[O
     for operation in block:
         if operation.name in FREE or operation.definition.is_terminator:
             continue
-        own = sum(_bytes(result, sizes) for result in operation.results if result not in taken)
+        own = sum(bytes_at(result, sizes) for result in operation.results if result not in taken)
         regions = operation.regions if operation.name != "kernel" else ()
         inside = max((peak_bytes(region.block, sizes, is_launch) for region in regions), default=0)
         most = max(most, living + own + inside)
         living += own
         dead = [*dying.get(operation, ()), *(result for result in operation.results if not result.uses)]
-        living -= sum(_bytes(value, sizes) for value in dead if value not in kept)
+        living -= sum(bytes_at(value, sizes) for value in dead if value not in kept)
     return most
-
-
-def _bytes(value: Value, sizes: Mapping[Symbol, int]) -> int:
-    """Below 0 is none: a size in a branch that is not taken."""
-    return max(0, dims.evaluate(value.type.nbytes, sizes)) if value.type.is_ranked else 0

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.driver.models import (
@@ -26,7 +25,7 @@ from irc.driver.models import (
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
-from irc.plan import FREE_VIEWS, representative_sizes
+from irc.plan import FREE_VIEWS, bytes_at, representative_sizes
 
 if TYPE_CHECKING:
     from irc.driver.callables import CompiledProgram
@@ -373,5 +372,4 @@ def describe(operation: Operation) -> str:
 def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
     """Distinct bytes that an operation reads and writes."""
     values = dict.fromkeys([*operation.inputs, *operation.results])
-    found = (dims.evaluate(value.type.nbytes, sizes) for value in values if value.type.is_ranked)
-    return sum(max(0, number) for number in found)  # below 0: of a branch that is not taken at these sizes
+    return sum(bytes_at(value, sizes) for value in values)

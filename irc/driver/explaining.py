@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from irc import diagnostics, dims
+from irc import diagnostics
 from irc.diagnostics import fail
 from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
@@ -18,6 +18,7 @@ from irc.plan import (
     Group,
     Merge,
     Refused,
+    bytes_at,
     hull,
     is_free,
     legal,
@@ -178,7 +179,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     lines += [f"  %{asked[side]}: kernel {side.label}" for side in sides]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
     sizes = representative_sizes(function, settings.dims)
-    cost = sum(dims.evaluate(value.type.nbytes, sizes) for value in between)
+    cost = sum(bytes_at(value, sizes) for value in between)
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
     lines.append(
         f"  costs {format_bytes(2 * cost)} written and read again{shown}"

@@ -56,7 +56,7 @@ def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
     """Multiplications and additions of a product or convolution; 0 of other operations."""
     if operation.name not in _MULTIPLICATIONS or not all(value.type.is_ranked for value in operation.inputs):
         return 0
-    return 2 * dims.evaluate(_MULTIPLICATIONS[operation.name](operation), sizes)
+    return 2 * dims.estimate(_MULTIPLICATIONS[operation.name](operation), sizes)
 
 
 def _elements(value: Value, first: int = 0) -> dims.Dim:
