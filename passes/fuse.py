@@ -20,6 +20,7 @@ from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
+from irc.passes._plan_file import read_plan, write_plan
 from irc.pattern import find_groups
 from irc.plan import (
     Decision,
@@ -35,7 +36,6 @@ from irc.plan import (
     legal,
     merge_groups,
     policy,
-    read_plan,
     refuse,
     representative_sizes,
 )
@@ -84,7 +84,7 @@ class Fuse(Pass):
         chosen = self.chosen()
         for function in module.functions.values():
             plan = propose(function, chosen, context, self.proposals(function, context))
-            context.plans[function.name] = plan.to_json()
+            context.plans[function.name] = write_plan(plan)
             changed |= apply(plan)
         return changed
 

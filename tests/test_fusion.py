@@ -452,7 +452,7 @@ def test_stale_entries_are_refused_one_by_one(tmp_path: Path) -> None:
 
 
 def test_a_plan_cannot_make_an_illegal_group(tmp_path: Path) -> None:
-    from irc.plan import structural_hash
+    from irc.passes._plan_file import structural_hash
 
     module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
     rows = [[module.main.find(name).operation for name in names] for names in (("grown", "y"), ("grown", "product"))]
