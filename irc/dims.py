@@ -327,6 +327,7 @@ def bounds(d: Dim) -> tuple[int, int]:
     return least, most
 
 
+@lru_cache(_CACHED)
 def multiple_of(d: Dim) -> int:
     """The largest integer known to divide `d`. Of 0, which everything divides, it is 0."""
     return reduce(math.gcd, itertools.starmap(_term_divisor, _terms(d)), 0)
@@ -580,20 +581,23 @@ def _is_one_with(d: Dim, atom: Symbol) -> bool:
 
 _CONSTRUCTORS: dict[str, Callable[..., Dim]] = {
     "//": floor_divide, "%": modulo, "min": minimum, "max": maximum, "bcast": broadcast}
+_ESTIMATORS = {**_CONSTRUCTORS, "bcast": maximum}
 
 
 # --- Substitution and evaluation ---
-def _atoms(d: Dim) -> Iterator[Atom]:
-    """All atoms of `d`, functions and those inside them included."""
-    for monomial, _ in _terms(d):
+def _atoms(terms: Iterable[Term]) -> Iterator[Atom]:
+    """All atoms, functions and those inside them included."""
+    for monomial, _ in terms:
         for atom, _ in monomial:
             yield atom
-            yield from itertools.chain(*map(_atoms, atom.args))
+            for arg in atom.args:
+                yield from _atoms(_terms(arg))
 
 
+@lru_cache(_CACHED)
 def free_atoms(d: Dim) -> tuple[Atom, ...]:
     """The symbols, variables and indirects of `d`, inside functions too (not within extents), in order."""
-    return tuple(sorted({atom for atom in _atoms(d) if not atom.args}, key=lambda atom: atom.key))
+    return tuple(sorted({atom for atom in _atoms(_terms(d)) if not atom.args}, key=lambda atom: atom.key))
 
 
 def free_symbols(d: Dim) -> tuple[Symbol, ...]:
@@ -603,7 +607,11 @@ def free_symbols(d: Dim) -> tuple[Symbol, ...]:
 
 def _replace(d: Dim, values: Mapping[Any, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
     """The polynomial over other values than its atoms; an atom without one stays."""
+    return sum(_replaced_terms(_terms(d), values, functions))
 
+
+def _replaced_terms(terms: Iterable[Term], values: Mapping[Any, Any],
+                    functions: Mapping[str, Callable[..., Any]]) -> Iterator[Any]:  # fmt: skip
     def value(atom: Atom) -> Any:
         if atom in values:
             return values[atom]
@@ -611,21 +619,25 @@ def _replace(d: Dim, values: Mapping[Any, Any], functions: Mapping[str, Callable
             return functions[atom.kind](*(_replace(arg, values, functions) for arg in atom.args))
         return atom.expr
 
-    return sum(
-        coefficient * math.prod(value(atom) for atom, power in monomial for _ in range(power))
-        for monomial, coefficient in _terms(d)
-    )
+    for monomial, coefficient in terms:
+        factors = [value(atom) for atom, power in monomial for _ in range(power)]
+        yield reduce(operator.mul, factors if coefficient == 1 and factors else [*factors, coefficient])
 
 
 def broadcasts(d: Dim) -> Iterator[tuple[Dim, ...]]:
     """The sizes that `d` takes to broadcast against each other: (A, B) for each bcast(A, B) in it."""
-    return (atom.args for atom in _atoms(d) if atom.kind == "bcast")
+    return (atom.args for atom in _atoms(_terms(d)) if atom.kind == "bcast")
 
 
 def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
     """`d` with atoms replaced, inside functions too, and simplified anew. The extent of a variable and the
     bounds of an indirect belong to the atom and stay: map the atom itself to change them."""
-    return cast(Dim, _replace(d, mapping, _CONSTRUCTORS)) if any(atom in mapping for atom in _atoms(d)) else d
+    touched = [term for term in _terms(d) if any(atom in mapping for atom in _atoms([term]))]
+    if not touched:
+        return d
+    kept = [term for term in _terms(d) if term not in touched]
+    moved = map(_terms, _replaced_terms(touched, mapping, _CONSTRUCTORS))
+    return _build(_collect(itertools.chain(*moved), kept))
 
 
 def linear_in(d: Dim, symbol: Symbol) -> tuple[Dim, Dim] | None:
@@ -646,9 +658,14 @@ def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     return value
 
 
+def at_sizes(d: Dim, environment: Mapping[Any, int]) -> Dim:
+    """`d` where atoms have values. Sizes of axes that broadcast against each other may differ: the larger is taken."""
+    return cast(Dim, _replace(d, environment, _ESTIMATORS))
+
+
 def estimate(d: Dim, environment: Mapping[Any, int]) -> int:
-    """The value of `d`, where sizes of axes that broadcast against each other may differ: the larger is taken."""
-    return cast(int, _replace(d, environment, {**_CONSTRUCTORS, "bcast": maximum}))
+    """The value of `d` where all its atoms have one, as `at_sizes` has it."""
+    return cast(int, at_sizes(d, environment))
 
 
 def evaluate_array(d: Dim, environment: Mapping[Any, NDArray[Any] | int]) -> NDArray[Any] | int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 
 from irc import dims, dtypes, ops
-from irc.dims import Variable
+from irc.dims import Dim, Variable
 from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, pull, push, reshape, restrict
 from irc.ir import Operation, Value
-from irc.kernel import Kernel, Loop, Refusal, count, derive
+from irc.kernel import Kernel, Loop, Refusal, count, derive, traffic
 from irc.op import trace
 from tests.programs import static_type
 
@@ -200,6 +201,38 @@ def test_distinct_bytes_count_an_element_once() -> None:
     assert count(kernel(halves, "f32[12, 10]"), {}).distinct_bytes == 4 * (120 + 60)
     part = kernel(lambda x: ops.exp(ops.slice_(x, starts=(2,), stops=(8,), steps=(2,))), "f32[10]")
     assert count(part, {}).distinct_bytes == 4 * (3 + 3)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_accesses_are_counted_as_if_one_by_one(seed: int) -> None:
+    """Affine accesses under guards on one axis are counted by arithmetic, others by looking at each point."""
+    random = np.random.default_rng(seed)
+    symbol = dims.symbol("S")
+    extents = [int(each) for each in random.integers(0, 6, 3)]
+    axes = [Variable(name, extent) for name, extent in zip("ijk", extents, strict=True)]
+    i, j, k = (axis.expr for axis in axes)
+
+    def affine(*parts: Dim) -> Dim:
+        return dims.total(int(random.integers(-3, 4)) * part for part in parts)
+
+    accesses = []
+    for _ in range(int(random.integers(1, 4))):
+        strides = random.permutation([[1, 5, 25], [1, 1, 6], [2, 4, 12], [0, 1, 5]][int(random.integers(4))])
+        address = dims.total(int(s) * axis for s, axis in zip(strides, (i, j, k), strict=True)) + symbol.expr + 20
+        tests = [affine(i, 1), affine(j, symbol.expr), affine(k, 1, 1), affine(i, k, 1), dims.floor_divide(j, 2) - 1]
+        chosen = random.permutation(len(tests))[: int(random.integers(0, 4))]
+        accesses.append((address, tuple(Guard(tests[each], int(random.integers(1, 5))) for each in chosen)))
+    values = {symbol: 3}
+    seen: set[int] = set()
+    for address, guards in accesses:
+        count = 0
+        for point in itertools.product(*map(range, extents)):
+            here = {**values, **dict(zip(axes, point, strict=True))}
+            if all(0 <= dims.evaluate(guard.index, here) < guard.extent for guard in guards):
+                count += 1
+                seen.add(dims.evaluate(address, here))
+        assert traffic.points(frozenset(axes), guards, tuple(values.items())) == (count, True)
+    assert traffic.distinct(500, tuple(accesses), tuple(values.items())) == (len(seen), True)
 
 
 def test_indirect_accesses_are_bounded() -> None:

@@ -125,7 +125,10 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
             }
             for launched in program.kernels
         ],
-        "memory": {"peak_bytes": peak_bytes(module, sizes), "sizes": {s.name: size for s, size in sizes.items()}},
+        "memory": {
+            "peak_bytes": peak_bytes(module, sizes, program),
+            "sizes": {symbol.name: size for symbol, size in sizes.items()},
+        },
         "host_calls": {name: program.host_calls.count(name) for name in sorted(set(program.host_calls))},
         "not_kernels": program.refused,
         "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],

@@ -73,6 +73,7 @@ class Program:
     externs: list[Extern] = field(default_factory=list)
     host_calls: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
+    derived: dict[Operation, Kernel | Refusal] = field(default_factory=dict)  # what was found of each `kernel`
 
 
 def write_program(module: Module) -> Program:
@@ -161,7 +162,6 @@ class _FunctionWriter:
         self.symbols: dict[Symbol, str] = {}
         self.values: dict[Value, str] = {}
         self.dense: set[str] = set()  # variables whose tensors are known to be contiguous
-        self.kernels: dict[Operation, Kernel | Refusal] = {}
         self.taken: dict[Value, Value] = {}  # by outputs of launches: the dead buffers that they take
         self.indent = ""
         self.out: list[str] = []
@@ -227,9 +227,10 @@ class _FunctionWriter:
                 self._line(f"del {', '.join(dead)}")
 
     def _derived(self, operation: Operation) -> Kernel | Refusal:
-        if operation not in self.kernels:
-            self.kernels[operation] = launched(operation)
-        return self.kernels[operation]
+        derived = self.owner.program.derived
+        if operation not in derived:
+            derived[operation] = launched(operation)
+        return derived[operation]
 
     def _writes_anew(self, operation: Operation) -> bool:
         """Whether an operation is a launch each of whose results has a buffer of its own."""
@@ -517,9 +518,10 @@ def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | Refu
     return len(set(yielded)) == len(yielded) and all(value.operation is not None for value in yielded)
 
 
-def peak_bytes(module: Module, sizes: Mapping[Symbol, int]) -> int:
-    """The most bytes of results that live at a time while the entry of a module runs, at these sizes."""
-    derived = cache(launched)
+def peak_bytes(module: Module, sizes: Mapping[Symbol, int], program: Program | None = None) -> int:
+    """The most bytes of results that live at a time while the entry of a module runs, at these sizes. What a program
+    written for it found need not be found again."""
+    derived = cache(launched) if program is None else program.derived.__getitem__
     return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived))
 
 

@@ -157,20 +157,22 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] = lambda node: T
                 stack.extend((other, False) for other in reversed(node.below) if other not in seen)
 
 
-def substituted(stores: Sequence[Store], mapping: Mapping[Variable, Dim],
+def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Store, ...]:  # fmt: skip
-    """The same kernel over other axes: variables replaced in every expression, `bound` in reductions."""
+    """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions."""
     graph = Graph()
     made: dict[Node, Any] = {}
+
+    def moved(index: Dim) -> Dim:
+        reads = [atom for atom in dims.free_atoms(index) if isinstance(atom, Indirect)]
+        atoms = {atom: Indirect(made[cast(Node, atom.node)], atom.low, atom.high).expr for atom in reads}
+        return dims.substitute(indices[index], atoms)
+
     for node in walk(stores):
-        atoms: dict[Any, Dim] = dict(mapping)
-        for atom in [atom for index in node.indices for atom in dims.free_atoms(index)]:
-            if isinstance(atom, Indirect):
-                atoms[atom] = Indirect(made[cast(Node, atom.node)], atom.low, atom.high).expr
         changes: dict[str, Any] = {
             "operands": tuple(made[operand] for operand in node.operands),
-            "index": dims.substitute(node.index, atoms),
-            "guards": tuple(Guard(dims.substitute(guard.index, atoms), guard.extent) for guard in node.guards),
+            "index": moved(node.index),
+            "guards": tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards),
         }
         if isinstance(node, Reduce):
             changes["bound"] = bound.get(node.bound, node.bound)

@@ -47,11 +47,11 @@ def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
     results = [steps.inner[output] for output in outputs]
     whole = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
     for values in (arguments, results, whole):
-        yield from sorted(dict.fromkeys(values), key=lambda value: -typical_elements(value))
+        yield from sorted(dict.fromkeys(values), key=lambda value: -typical(value.type.elements))
 
 
-def typical_elements(value: Value) -> int:
-    elements = value.type.elements
+@lru_cache(1 << 12)
+def typical(elements: Dim) -> int:
     sizes = {symbol: max(symbol.low, min(symbol.high, TYPICAL_SIZE)) for symbol in dims.free_symbols(elements)}
     return dims.estimate(elements, sizes)
 

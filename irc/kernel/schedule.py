@@ -125,29 +125,34 @@ def size_of(axes: Axes) -> Dim:
 
 def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Store, ...], Axes, Axes]:
     """Make neighbours one axis where no index needs them apart."""
-    indices = {index for node in walk(stores) for index in node.indices}
-    for outer, inner in (*permutations(parallel, 2), *pairwise(bound)):
-        if all(joinable(index, outer, inner) for index in indices):
-            fused, inside = joined(outer, inner)
-            rows, columns = (
-                tuple(fused if axis is inner else axis for axis in axes if axis is not outer)
-                for axes in (parallel, bound)
-            )
-            return merge_axes(substituted(stores, {inner: inside}, {bound: columns}), rows, columns)
-    return stores, parallel, bound
+    indices = {index: index for node in walk(stores) for index in node.indices}
+    rows, columns = parallel, bound
+
+    def mergeable(outer: Variable, inner: Variable) -> bool:
+        return not any(outer in dims.free_atoms(over_joined(index, outer, inner)) for index in indices.values())
+
+    while pair := next((pair for pair in (*permutations(rows, 2), *pairwise(columns)) if mergeable(*pair)), None):
+        outer, inner = pair
+        indices = {old: over_joined(index, outer, inner) for old, index in indices.items()}
+        rows, columns = (
+            tuple(joined(outer, inner) if axis is inner else axis for axis in axes if axis is not outer)
+            for axes in (rows, columns)
+        )
+    if rows + columns == parallel + bound:
+        return stores, parallel, bound
+    return substituted(stores, indices, {bound: columns}), rows, columns
 
 
 @lru_cache(1 << 14)
-def joined(outer: Variable, inner: Variable) -> tuple[Variable, Dim]:
-    """The axis that runs over both, the same one in every kernel, and what the inner one is in it."""
-    fused = Variable(inner.name, outer.extent * inner.extent)
-    return fused, fused.expr - outer.expr * inner.extent
+def joined(outer: Variable, inner: Variable) -> Variable:
+    """The axis that runs over both, the same one in every kernel."""
+    return Variable(inner.name, outer.extent * inner.extent)
 
 
 @lru_cache(1 << 14)
-def joinable(index: Dim, outer: Variable, inner: Variable) -> bool:
-    """Whether an index does not need two axes apart: with `j` written as `f - J*i`, `i` must vanish."""
-    return outer not in dims.free_atoms(dims.substitute(index, {inner: joined(outer, inner)[1]}))
+def over_joined(index: Dim, outer: Variable, inner: Variable) -> Dim:
+    """An index with `j` written as `f - J*i`: where it does not need the two apart, `i` vanishes."""
+    return dims.substitute(index, {inner: joined(outer, inner).expr - outer.expr * inner.extent})
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from irc.ir import Value
 from irc.kernel.dag import Apply, Load, Reduce, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
 from irc.kernel.schedule import Accumulate, Loop
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
 FREE = frozenset({"cast", "bitcast", "select"})  # no arithmetic
@@ -52,11 +55,11 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     grid = {}
     for tile in kernel.schedule.grid:
         block = (blocks or {}).get(tile.name) or tile.block
-        grid[tile] = -(-dims.estimate(tile.extent, environment) // block)
+        grid[tile] = -(-size_at(tile.extent, sizes) // block)
     buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     extents = [axis.extent for tile in tiles for axis in tile.axes]
     extents += [dim for buffer in buffers for dim in buffer.type.dims]
-    if 0 in grid.values() or any(dims.estimate(extent, environment) < 0 for extent in extents):
+    if 0 in grid.values() or any(size_at(extent, sizes) < 0 for extent in extents):
         return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
     exact = True
 
@@ -74,7 +77,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
-    empty = {buffer for buffer in buffers if dims.estimate(buffer.type.elements, environment) == 0}
+    empty = {buffer for buffer in buffers if size_at(buffer.type.elements, sizes) == 0}
     loaded = flops = distinct_bytes = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
     for scope in chain(*nest):
@@ -92,7 +95,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
     for buffer in (buffer for buffer in (*accesses, *kernel.outputs) if buffer not in empty):
-        elements = dims.estimate(buffer.type.elements, environment)
+        elements = size_at(buffer.type.elements, sizes)
         if buffer in accesses:
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
@@ -106,8 +109,11 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
 @lru_cache(1 << 12)
 def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int, bool]:
     """Points of the axes at which the guards hold."""
+    found = box(0, axes, guards, sizes)
+    if found is not None:
+        return found.points, True
     guarded = axes & variables(*(guard.index for guard in guards))
-    free, total = (prod(extent(axis, sizes) for axis in some) for some in (axes - guarded, guarded))
+    free, total = (prod(size_at(axis.extent, sizes) for axis in some) for some in (axes - guarded, guarded))
     if total > ENUMERATED or indirect_nodes(*(guard.index for guard in guards)):
         return free * total, False
     return free * int(np.count_nonzero(enumerated(guarded, guards, sizes)[1])), True
@@ -116,54 +122,107 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
 @lru_cache(1 << 12)
 def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int, bool]:
     """Elements of a buffer of this size that some access reads."""
-    reached, enumerable = 0, size <= 8 * ENUMERATED
+    reached, enumerable, boxes = 0, size <= 8 * ENUMERATED, []
     for address, guards in accesses:
-        number, _ = points(variables(address), (), sizes)
-        if not guards and number >= size and injective(address, sizes):
-            return size, True
-        reached += number
         indices = (address, *(guard.index for guard in guards))
-        enumerable = enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
-    if len(accesses) == 1 and variables(*indices) == variables(address) and injective(address, sizes):
-        number, exact = points(variables(address), guards, sizes)
-        return min(size, number), exact
+        axes, whole = variables(*indices), box(address, variables(*indices), (), sizes)
+        found = box(address, axes, guards, sizes)
+        number, exact = points(axes, guards, sizes)
+        apart = any(each is not None and each.is_injective for each in (found, whole))
+        if apart and (len(accesses) == 1 or (exact and number >= size)):
+            return min(size, number), exact
+        reached, enumerable = reached + number, enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
+        boxes.append(found)
     if not enumerable:
         return min(size, reached), False
     seen = np.zeros(size, dtype=bool)
-    for address, guards in accesses:
-        arrays, mask = enumerated(variables(address, *(guard.index for guard in guards)), guards, sizes)
-        seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
+    for (address, guards), found in zip(accesses, boxes, strict=True):
+        if found is not None:
+            found.elements(seen)[...] = True
+        else:
+            arrays, mask = enumerated(variables(address, *(guard.index for guard in guards)), guards, sizes)
+            seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
     return int(np.count_nonzero(seen)), True
 
 
-def extent(axis: Variable, sizes: Sizes) -> int:
-    return dims.estimate(axis.extent, dict(sizes))
+@lru_cache(1 << 14)
+def size_at(extent: Dim, sizes: Sizes) -> int:
+    return dims.estimate(extent, dict(sizes))
 
 
 def enumerated(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[dict[Any, Any], Any]:
     """An index array for each axis, shaped to broadcast against the others, and where the guards hold."""
-    extents = [extent(axis, sizes) for axis in axes]
+    extents = [size_at(axis.extent, sizes) for axis in axes]
     arrays: dict[Any, Any] = {**dict(sizes), **dict(zip(axes, np.ix_(*map(np.arange, extents)), strict=True))}
     mask = np.ones(extents, dtype=bool)
     for guard in guards:
         index = dims.evaluate_array(guard.index, arrays)
-        mask &= (0 <= index) & (index < dims.estimate(guard.extent, dict(sizes)))
+        mask &= (0 <= index) & (index < size_at(guard.extent, sizes))
     return arrays, mask
 
 
-def injective(address: Dim, sizes: Sizes) -> bool:
-    """Whether different points have different addresses: a mixed-radix number in the axes."""
-    places: list[tuple[int, int]] = []
-    for monomial, coefficient in address.terms if isinstance(address, Expr) else ():
-        others = [(atom, power) for atom, power in monomial if not isinstance(atom, Symbol)]
-        for atom, power in others:
-            if len(others) > 1 or power != 1 or not isinstance(atom, Variable):
+@dataclass(frozen=True)
+class Box:
+    """An affine access at the points of a box: the elements `first + sum(stride * index)`."""
+
+    first: int
+    places: tuple[tuple[int, int], ...]  # the stride and the length of each axis
+
+    @property
+    def points(self) -> int:
+        return prod(length for _, length in self.places)
+
+    @property
+    def is_injective(self) -> bool:
+        """Whether different points have different elements: mixed-radix numbers."""
+        reach = 1
+        for stride, length in sorted((abs(stride), length) for stride, length in self.places if length > 1):
+            if stride < reach:
                 return False
-            scale = prod(dict(sizes)[atom] ** power for atom, power in monomial if isinstance(atom, Symbol))
-            places.append((abs(coefficient * scale), extent(atom, sizes)))
-    reach = 1
-    for scale, length in sorted(places):
-        if scale < reach:
-            return False
-        reach += scale * (length - 1)
-    return True
+            reach += stride * (length - 1)
+        return True
+
+    def elements(self, buffer: NDArray[Any]) -> NDArray[Any]:
+        """The elements in a buffer, which must hold them all."""
+        if not self.points:
+            return buffer[:0]
+        ends = [stride * (length - 1) for stride, length in self.places]
+        assert 0 <= self.first + sum(min(0, end) for end in ends)
+        assert self.first + sum(max(0, end) for end in ends) < len(buffer)
+        strides, lengths = zip(*self.places, strict=True) if self.places else ((), ())
+        return np.lib.stride_tricks.as_strided(buffer[self.first :], lengths, strides)
+
+
+@lru_cache(1 << 12)
+def box(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> Box | None:
+    """An access at the points of the axes at which the guards hold, if it is affine and each guard bounds one axis."""
+    found = affine(address, sizes)
+    ranges = {axis: range(size_at(axis.extent, sizes)) for axis in axes}
+    for guard in guards:
+        bounded, end = affine(guard.index, sizes), size_at(guard.extent, sizes)
+        if bounded is None or len(bounded[1]) != 1:
+            return None
+        offset, ((axis, step),) = bounded[0], bounded[1].items()
+        if step < 0:
+            offset, step = end - 1 - offset, -step  # the same condition, counted from the other end
+        inside = ranges[axis]
+        ranges[axis] = range(max(inside.start, -(offset // step)), min(inside.stop, (end - 1 - offset) // step + 1))
+    if found is None:
+        return None
+    constant, strides = found
+    places = tuple((strides.get(axis, 0), len(ranges[axis])) for axis in axes)
+    return Box(constant + sum(stride * ranges[axis].start for axis, stride in strides.items()), places)
+
+
+@lru_cache(1 << 12)
+def affine(index: Dim, sizes: Sizes) -> tuple[int, dict[Variable, int]] | None:
+    """The constant and the coefficients of `constant + sum(coefficient * axis)`, if an index is of this form."""
+    index = dims.at_sizes(index, dict(sizes))
+    terms = dict(index.terms) if isinstance(index, Expr) else {(): index}
+    constant, strides = terms.pop((), 0), {}
+    for monomial, coefficient in terms.items():
+        atom, power = monomial[0]
+        if len(monomial) > 1 or power > 1 or not isinstance(atom, Variable):
+            return None
+        strides[atom] = coefficient
+    return constant, strides
