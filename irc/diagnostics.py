@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -165,17 +164,6 @@ def fail(code: str, message: str, *, at: Location = UNKNOWN, text: SourceSpan | 
     """The error to raise for one finding; codes under `internal.` make an InternalError."""
     kind = InternalError if code.startswith("internal.") else IrcError
     return kind([Diagnostic(code, message, at, text, origin, expected, help, tuple(notes))])
-
-
-def explain(code: str) -> str:
-    """The long text behind `irc explain CODE`: what the code means, what to do, how the process ends."""
-    if code not in CODES:
-        raise fail("usage.unknown_code", f"there is no diagnostic code {code!r}",
-                   help=did_you_mean(code, CODES, "irc doc codes lists them"))
-    entry = CODES[code]
-    explanation, remedy = (textwrap.fill(text, CLIP) for text in (entry.explanation, f"What to do: {entry.remedy}"))
-    status = f"Exit status: {int(entry.exit_code)} ({entry.exit_code.meaning})"
-    return f"{code}: {entry.summary}\n\n{explanation}\n\n{remedy}\n{status}"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from irc.diagnostics import fail
 from irc.dtypes import STRING, DType
-from irc.ir import Block, Function, Operation, Value, same_attributes
+from irc.ir import Block, Operation, Value, same_attributes
 from irc.op import Builder, OperationDefinition, const
 from irc.types import TensorType
 from irc.user_code import blaming
@@ -250,18 +250,6 @@ class Pattern:
             operands = zip(first.operation.operands, again.operation.operands, strict=True)
             pending += [(old, new) for old, new in operands if old is not None and new is not None]
         return None
-
-
-def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
-    """Where the pattern that a function returns is found: the operations of each place, constants left out."""
-    structure = Pattern(pattern)
-    groups = []
-    for operation in function.walk():
-        match = next(structure.matches(operation), None)
-        if match is not None:
-            members = [found.operation for wanted, found in match.values.items() if wanted.operation is not None]
-            groups.append([member for member in dict.fromkeys(members) if member is not None])
-    return groups
 
 
 # -- what is compared ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from irc.diagnostics import fail
 from irc.dims import Symbol
@@ -21,7 +22,8 @@ from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
 from irc.passes._plan_file import read_plan, write_plan
-from irc.pattern import find_groups
+from irc.passes._user_files import is_reference, load_user_object
+from irc.pattern import Pattern
 from irc.plan import (
     Decision,
     Dependencies,
@@ -39,7 +41,6 @@ from irc.plan import (
     refuse,
     representative_sizes,
 )
-from irc.user_code import is_reference, load_user_object
 
 
 @policy
@@ -108,6 +109,18 @@ class Fuse(Pass):
                 raise fail("pass.option", f"{self.groups} is {pattern!r}", expected="a function with @group")
             found += [(pattern.name, members) for members in find_groups(function, pattern.function)]
         return found
+
+
+def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
+    """Where the pattern that a function returns is found: the operations of each place, constants left out."""
+    structure = Pattern(pattern)
+    groups = []
+    for operation in function.walk():
+        match = next(structure.matches(operation), None)
+        if match is not None:
+            members = [found.operation for wanted, found in match.values.items() if wanted.operation is not None]
+            groups.append([member for member in dict.fromkeys(members) if member is not None])
+    return groups
 
 
 def find_policy(name: str) -> Policy:

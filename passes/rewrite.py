@@ -8,8 +8,8 @@ from types import ModuleType
 from irc.diagnostics import fail
 from irc.ir import Module
 from irc.pass_manager import Pass, PassContext
+from irc.passes._user_files import is_reference, load_user_module, load_user_object
 from irc.rewrite import Rule, RuleStatistics, apply_rules
-from irc.user_code import is_reference, load_user_module, load_user_object
 
 
 @dataclass

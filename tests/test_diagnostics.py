@@ -20,11 +20,11 @@ from irc.diagnostics import (
     IrcError,
     Location,
     SourceSpan,
-    explain,
     fail,
     printable,
     read_codes,
 )
+from irc.driver.explaining import explain_code
 
 LINE = "    %y = add %x, %o : f16[B, S, 768]"
 SPAN = SourceSpan("block.irc", 12, LINE, 14, 6, "dim 2: 768 vs 770")
@@ -146,7 +146,7 @@ def test_every_code_is_explained() -> None:
         assert area.isidentifier() and what.isidentifier() and code == code.lower()
         assert entry.exit_code in set(Exit) - {Exit.FINE}
         assert (entry.exit_code == Exit.INTERNAL) == (area == "internal")
-        text = explain(code)
+        text = explain_code(code)
         assert text.startswith(f"{code}: {entry.summary}\n") and max(map(len, text.split("\n"))) <= 120
         for sentence in (entry.explanation, entry.remedy):
             assert sentence.strip() == sentence and "  " not in sentence and sentence
@@ -179,7 +179,7 @@ def test_every_code_in_the_source_is_in_the_table() -> None:
 
 def test_explaining_an_unknown_code_suggests() -> None:
     with pytest.raises(IrcError, match=r"type\.broadcast") as caught:
-        explain("type.brodcast")
+        explain_code("type.brodcast")
     assert (caught.value.code, caught.value.exit_code) == ("usage.unknown_code", 2)
 
 

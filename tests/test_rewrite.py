@@ -32,7 +32,8 @@ from irc.ops import (
     transpose,
 )
 from irc.pass_manager import PassContext, PassManager
-from irc.pattern import constant_of, find_groups
+from irc.passes.fuse import find_groups
+from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite, simplify
 from irc.verifier import verify
 from irc.weights import Tensor

@@ -19,7 +19,7 @@ from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, Source, find_backend, is_torch, load, module_of, program_of
 from irc.driver.running import carrier, refusals_told
 from irc.ir import Module
-from irc.user_code import is_reference
+from irc.passes._user_files import is_reference
 
 WARM_UP = 3
 LEAST_SECONDS = 5e-3  # of one timing, which repeats calls that are faster

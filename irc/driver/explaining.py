@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
-from irc import diagnostics
-from irc.diagnostics import fail
+from irc.diagnostics import CODES, IrcError, did_you_mean, fail
 from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Function, Module, Operation, Value
 from irc.kernel import Refusal
 from irc.pass_manager import PassManager
+from irc.passes._user_files import is_reference
 from irc.plan import (
     RULES,
     Dependencies,
@@ -25,7 +26,8 @@ from irc.plan import (
     representative_sizes,
     statement,
 )
-from irc.user_code import is_reference
+
+PAGE_WIDTH = 100  # columns
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
@@ -46,15 +48,23 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
 
 
 def is_code(text: str) -> bool:
-    return text in diagnostics.CODES or text in RULES
+    return text in CODES or text in RULES
 
 
 def explain_code(text: str) -> str:
-    """The page of a code; of a legality rule, that of its code."""
+    """What a code means, what to do, and how the process ends; of a legality rule, what its code means."""
     if text in RULES:
         code = RULES[text][0]
-        return diagnostics.explain(code).replace(f"{code}: {text}: ", f"{text}: [{code}] ", 1)
-    return diagnostics.explain(text)
+        return explain_code(code).replace(f"{code}: {text}: ", f"{text}: [{code}] ", 1)
+    if text not in CODES:
+        raise fail("usage.unknown_code", f"there is no diagnostic code {text!r}",
+                   help=did_you_mean(text, CODES, "irc doc codes lists them"))  # fmt: skip
+    entry = CODES[text]
+    explanation, remedy = (
+        textwrap.fill(part, PAGE_WIDTH) for part in (entry.explanation, f"What to do: {entry.remedy}")
+    )
+    status = f"Exit status: {int(entry.exit_code)} ({entry.exit_code.meaning})"
+    return f"{text}: {entry.summary}\n\n{explanation}\n\n{remedy}\n{status}"
 
 
 # -- one value -------------------------------------------------------------------------------------------------
@@ -114,7 +124,7 @@ def find_value(module: Module, name: str) -> Value | None:
     """A value of the entry by name, or None."""
     try:
         return module.main.find(name)
-    except diagnostics.IrcError:
+    except IrcError:
         return None
 
 
@@ -167,7 +177,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     if refusal is not None:
         rule = statement(refusal.rule).partition(". ")[0].rstrip(".")
         lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})")
-        remedy, code = diagnostics.CODES[refusal.code].remedy, refusal.code
+        remedy, code = CODES[refusal.code].remedy, refusal.code
     else:
         assert isinstance(merged, Group)
         parts = list(dict.fromkeys(dependencies.group[member] for member in merged.members))

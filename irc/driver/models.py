@@ -17,7 +17,8 @@ from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Module
 from irc.pass_manager import Numerics, Pass, PassContext
-from irc.user_code import blaming, is_reference, load_user_module, load_user_object
+from irc.passes._user_files import is_reference, load_user_module, load_user_object
+from irc.user_code import blaming
 from irc.verifier import verify
 
 Source = str | Path | Module
