@@ -347,6 +347,7 @@ class Function:
         self.born: dict[str, Symbol] = {}
         self.location = location
         self.result_names: tuple[str, ...] | None = None  # None: each result is called as the value returned
+        self.updates: dict[int, Value] = {}  # by a result's position, the argument whose new contents it is
         self._names: dict[str, Value] = {}
         self._suffixes: dict[str, int] = {}
         self.block = Block(argument_types, argument_names)
@@ -592,6 +593,7 @@ def _cloned(function: Function, sizes: Mapping[str, int]) -> Function:
             cloner.symbols[symbol] = copy.symbol(name, symbol.low, symbol.high, symbol.multiple, born=born).expr
     cloner.block(function.block, copy.block)
     copy.result_names = function.result_names
+    copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}
     return copy
 
 
@@ -639,7 +641,8 @@ def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]
     for function in module.functions.values():
         arguments = tuple(map(repr, function.arguments))
         symbols = _ranges(function.symbols.values())
-        yield function, (symbols, arguments, function.output_names, len(function.block), function.location)
+        updates = tuple((position, argument.name) for position, argument in function.updates.items())
+        yield function, (symbols, arguments, function.output_names, updates, len(function.block), function.location)
         for operation in function.walk():
             blocks = [region.block for region in operation.regions]
             yield operation, (

@@ -269,7 +269,7 @@ class _Reader:
 
     # --- functions ---
     def function_header(self, children: list[Any]) -> None:
-        symbol, symbols, arguments, (self.stated, result_names), place = children
+        symbol, symbols, arguments, (self.stated, result_names, updates), place = children
         name = self.name(symbol)
         if name in self.result.functions:
             raise self.error("text.redefined_name", f"the module already has a function @{name}", symbol)
@@ -281,6 +281,9 @@ class _Reader:
         self.scopes.append(_Scope(self.current.block, {}, symbol))
         for token, type_token in arguments or ():
             self.argument_of(self.current.block, token, *self.read_types(type_token, None))
+        for position, token in enumerate(updates):
+            if token is not None:
+                self.current.updates[position] = self.operand(self.name(token), token)
 
     def symbol(self, children: list[Any]) -> tuple[Token, list[int]]:
         token, *written = children
@@ -288,11 +291,12 @@ class _Reader:
         numbers = zip(written, defaults, strict=True)
         return token, [default if part is None else self.literal(part, part) for part, default in numbers]
 
-    def plain_results(self, children: list[Any]) -> tuple[list[Token], None]:
-        return [token for token in children if token is not None], None
+    def plain_results(self, children: list[Any]) -> tuple[list[Token], None, tuple[()]]:
+        return [token for token in children if token is not None], None, ()
 
-    def named_results(self, children: list[Any]) -> tuple[list[Token], tuple[str, ...]]:
-        return [type_ for _, type_ in children], tuple(self.name(name) for name, _ in children)
+    def named_results(self, children: list[Any]) -> tuple[list[Token], tuple[str, ...], list[Token | None]]:
+        names, types_, updates = zip(*children, strict=True)
+        return list(types_), tuple(map(self.name, names)), list(updates)
 
     def argument_of(self, block: Block, token: Token, type_: TensorType) -> None:
         name = self.name(token)

@@ -32,8 +32,8 @@ MOST_POINTERS = 32
 DEFAULT_SIZE = 64
 
 # The legality rules by number: the code, whose page (irc/codes.md) states the rule, and where it is decided: in the
-# plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of products,
-# attention or donated buffers, which are not in kernels yet).
+# plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of products or
+# attention, which are not in kernels yet).
 RULES: dict[str, tuple[str, str]] = {
     "F1": ("fuse.depends_on_own_store", "plan"),
     "F2": ("fuse.impure_member", "kernel"),
@@ -45,7 +45,7 @@ RULES: dict[str, tuple[str, str]] = {
     "F8": ("fuse.tile_axes", "later"),
     "F9": ("fuse.attention_size", "later"),
     "F10": ("fuse.recomputed_reduction", "kernel"),
-    "F11": ("fuse.donated_read", "later"),
+    "F11": ("fuse.donated_read", "construction"),
     "F12": ("fuse.unproven_bounds", "construction"),
     "F13": ("fuse.numerics", "kernel"),
     "F14": ("fuse.resources", "plan"),

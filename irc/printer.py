@@ -207,6 +207,10 @@ def _format_symbol(symbol: Symbol) -> str:
 def _format_results(function: Function) -> str:
     last, names = function.block.last, function.result_names
     types = [str(value.type) for value in last.inputs] if last is not None and last.name == "return" else []
+    if function.updates:
+        names = function.output_names
+        types = [f"{type_} updates {format_name('%', function.updates[position].name)}"
+                 if position in function.updates else type_ for position, type_ in enumerate(types)]
     if names is None or len(names) != len(types):  # a broken function prints too, for whoever has to mend it
         return types[0] if len(types) == 1 else f"({', '.join(types)})"
     quoted = [name if RESULT_WORD.fullmatch(name) else quote(name) for name in names]

@@ -38,6 +38,7 @@ class Rule(NamedTuple):
 RULES = {number: Rule(number, f"verify.{code}") for number, code in {
     "V1": "dominance", "V2": "kernel", "V3": "uses", "V4": "names", "V5": "types", "V6": "attributes", "V7": "types",
     "V8": "region", "V9": "region", "V10": "kernel", "V11": "symbols", "V12": "symbols", "V13": "call", "V14": "return",
+    "V15": "return",
 }.items()}
 
 
@@ -101,7 +102,16 @@ class _FunctionCheck:
                 self.fail("V14", f"{len(names)} names for {len(last.operands)} results", last)
             elif len(set(names)) != len(names):
                 self.fail("V14", f"two results share a name: {', '.join(names)}", last)
+        self.updates(last.operands if last is not None else [])
         return self.failures
+
+    def updates(self, returned: Sequence[Value | None]) -> None:
+        for position, argument in self.function.updates.items():
+            result = returned[position] if position < len(returned) else None
+            if argument not in self.function.arguments or result is None or result.type != argument.type:
+                self.fail("V15", f"result {position} cannot update %{argument.name}: {argument.type}")
+        if len(set(self.function.updates.values())) < len(self.function.updates):
+            self.fail("V15", "two results update one argument")
 
     def block(self, block: Block, holder: Operation | None) -> None:
         if (block.region.parent if block.region is not None else None) is not holder:

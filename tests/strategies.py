@@ -246,6 +246,10 @@ def modules(draw: st.DrawFn) -> Module:
             function.result_names = tuple(
                 draw(st.lists(names, min_size=len(results), max_size=len(results), unique=True))
             )
+        fitting = [(place, argument) for place, value in enumerate(results) for argument in function.arguments
+                   if value.type == argument.type]  # fmt: skip
+        if fitting and draw(st.booleans()):
+            function.updates = dict([draw(st.sampled_from(fitting))])
         module.add(function)
         if is_callee:
             callees.append(function)

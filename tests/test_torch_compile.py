@@ -111,11 +111,41 @@ def test_buffers_that_are_written_are_written(backend: str) -> None:
     torch.manual_seed(0)
     eager, module = Counting(), Counting()
     compiled = irc.compile(module, (torch.randn(4, 3),), backend=backend)
+    updates = {argument.name for argument in compiled.module.main.updates.values()}
+    assert updates == {"calls", "mean"} and "updates %mean" in str(compiled.module)
     for calls in (1, 2, 3):
         x = torch.randn(4, 3)
         torch.testing.assert_close(compiled(x), eager(x))
         assert int(module.calls) == calls
         torch.testing.assert_close(module.mean, eager.mean)
+
+
+class Caching(nn.Module):
+    """Writes into its arguments: a cache at a position, and one of which it returns a view."""
+
+    def forward(self, x: torch.Tensor, keys: torch.Tensor, counts: list[torch.Tensor]) -> Any:
+        keys[:, 2:3] = x
+        counts[0].add_(1)
+        old = counts[1].clone()
+        counts[1].copy_(counts[1].t().clone())
+        return (keys * x).sum(-1), old
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arguments_that_are_written_are_written(backend: str) -> None:
+    torch.manual_seed(0)
+
+    def arguments(turned: bool = False) -> Any:
+        keys = torch.randn(2, 3, 5).transpose(1, 2) if turned else torch.randn(2, 5, 3)
+        return torch.randn(2, 1, 3), keys, [torch.zeros((), dtype=torch.int64), torch.randn(3, 3)]
+
+    eager, compiled = Caching(), irc.compile(Caching(), arguments(), backend=backend)
+    assert len(compiled.module.main.updates) == 3
+    for turned in (False, False, True):
+        x, keys, counts = arguments(turned)
+        theirs = x.clone(), keys.clone(), [count.clone() for count in counts]
+        torch.testing.assert_close(compiled(x, keys, counts), eager(*theirs))
+        torch.testing.assert_close((x, keys, counts), theirs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

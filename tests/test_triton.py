@@ -20,12 +20,15 @@ import pytest
 
 pytest.importorskip("triton")
 
+import torch
+
 import irc
 from irc import dtypes, interpreter, ops
 from irc.backends.triton import PIPELINE, emit, peak_bytes
 from irc.diagnostics import IrcError
 from irc.ir import Value
 from irc.op import literal, trace
+from irc.verifier import verify
 from tests import triton_harness as harness
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -458,6 +461,89 @@ def test_a_buffer_that_a_call_may_return_does_not_serve_again(tmp_path: Path) ->
 
     text = emit(irc.opt(trace(program, "f32[4, 4]"), PIPELINE), tmp_path / "a").text
     assert "whose memory" not in text
+
+
+def updating(function: Callable[..., Any], *types: str, pipeline: str = PIPELINE) -> Any:
+    """A program whose first result updates its first argument."""
+    module = irc.opt(trace(function, *types), pipeline)
+    module.main.updates = {0: module.main.arguments[0]}
+    verify(module)
+    return module
+
+
+IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
+    # by what the program is, and whether kernels may write the argument itself
+    "pointwise": (lambda c, x: ops.add(ops.mul(c, 0.5), x), True),
+    "not read": (lambda c, x: ops.exp(x), True),
+    "read before": (lambda c, x: ops.exp(ops.matmul(c, x)), True),
+    "part": (lambda c, x: ops.concat(ops.slice_(x, starts=(0, 0), stops=(6, 3), steps=(1, 1)),
+                                     ops.slice_(c, starts=(0, 3), stops=(6, 6), steps=(1, 1)), axis=1), True),
+    "rows": (lambda c, x: ops.softmax(ops.add(c, x), axis=-1), True),
+    "columns": (lambda c, x: ops.softmax(ops.add(c, x), axis=0), True),
+    "read elsewhere": (lambda c, x: ops.add(ops.reverse(c, axes=(0,)), x), False),
+    "transposed": (lambda c, x: ops.add(ops.transpose(c, permutation=(1, 0)), x), False),
+    "shifted": (lambda c, x: ops.pad(ops.slice_(c, starts=(1, 0), stops=(6, 6), steps=(1, 1)), low=(0, 0),
+                                     high=(1, 0)), False),
+    "read later": (lambda c, x: (ops.exp(x), ops.matmul(c, ops.exp(x))), False),
+    "given back": (lambda c, x: (ops.exp(x), c), False),
+    "viewed": (lambda c, x: (ops.exp(x), ops.transpose(c, permutation=(1, 0))), False),
+    "twice a result": (lambda c, x: (y := ops.exp(x), y), False),
+    "itself turned": (lambda c, x: ops.transpose(c, permutation=(1, 0)), False),
+    "of a product": (lambda c, x: ops.matmul(c, x), False),
+    "one for all": (lambda c, x: ops.expand(ops.reduce_max(c, axes=(0, 1), keep_dims=True), shape=(6, 6)), False),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_arguments_are_updated(name: str, tmp_path: Path) -> None:
+    """The caller's tensor holds the new contents, written by the kernel itself where nothing else reads it (F11)."""
+    function, in_place = IN_PLACE[name]
+    module = updating(function, "f32[6, 6]", "f32[6, 6]")
+    text = emit(module, tmp_path / "model").text
+    assert ("# which it updates" in text) is in_place
+    model = harness.load_artefact(tmp_path / "model").load()
+    generator = np.random.default_rng(0)
+    arrays = {value.name: generator.normal(size=(6, 6)).astype(np.float32) for value in module.main.arguments}
+    expected = interpreter.run(module, arrays)
+    (updated, *_), first = arrays, module.main.output_names[0]
+    for layout in (lambda x: x.clone(), lambda x: x.t().contiguous().t()):
+        given = {key: layout(torch.from_numpy(array)) for key, array in arrays.items()}
+        outputs = model.run(given)
+        for key, array in expected.items():
+            assert harness.relative_error(outputs[key].numpy(), array) < 1e-5
+        assert harness.relative_error(given[updated].numpy(), expected[first]) < 1e-5
+        assert outputs[first] is given[updated]
+    kept = {key: array.copy() for key, array in arrays.items()}
+    model.run(arrays)
+    assert all(np.array_equal(arrays[key], kept[key]) for key in kept)  # arrays are only read
+
+
+def test_a_row_that_is_read_again_is_not_written_at_once(tmp_path: Path) -> None:
+    module = updating(lambda c: ops.softmax(c, axis=-1), "f32[3, 20000]")
+    assert "# which it updates" not in emit(module, tmp_path / "model").text
+    model = harness.load_artefact(tmp_path / "model").load()
+    cache = torch.randn(3, 20000)
+    expected = torch.softmax(cache, -1)
+    model(cache)
+    torch.testing.assert_close(cache, expected)
+
+
+def test_arguments_that_are_exchanged(tmp_path: Path) -> None:
+    module = trace(lambda a, b: (b, a), "f32[4]", "f32[4]")
+    module.main.updates = dict(enumerate(module.main.arguments))
+    module.main.result_names = ("a.updated", "b.updated")
+    emit(module, tmp_path / "model")
+    a, b = torch.arange(4.0), torch.ones(4)
+    outputs = harness.load_artefact(tmp_path / "model").load()(a, b)
+    assert a.tolist() == [1.0] * 4 and b.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert outputs["a.updated"] is a and outputs["b.updated"] is b
+
+
+def test_updates_take_no_memory(tmp_path: Path) -> None:
+    module = updating(lambda c, x: ops.add(c, x), "f32[6, 6]", "f32[6, 6]")
+    assert peak_bytes(module, {}) == 0
+    module.main.updates = {}
+    assert peak_bytes(module, {}) == 6 * 6 * 4
 
 
 def test_a_loop_that_counts_asks_nothing(tmp_path: Path) -> None:

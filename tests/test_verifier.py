@@ -281,6 +281,23 @@ def test_result_names():
     assert broken(twice) == ["V14"]
 
 
+def test_updates():
+    def of_another_type(main, by_name):
+        main.updates = {0: main.arguments[1]}
+
+    def of_nothing(main, by_name):
+        main.updates = {2: main.arguments[0]}
+
+    def of_no_argument(main, by_name):
+        main.updates = {0: by_name["e"].result}
+
+    def twice(main, by_name):
+        main.updates = {0: main.arguments[0], 1: main.arguments[0]}
+
+    for change in (of_another_type, of_nothing, of_no_argument, twice):
+        assert broken(change) == ["V15"]
+
+
 def test_every_rule_is_broken_above():
     with open(__file__) as file:
         source = file.read()

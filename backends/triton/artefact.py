@@ -174,5 +174,8 @@ def signature(function: Function) -> dict[str, Any]:
             for symbol, source in symbol_sources(function).items()
         },
         "inputs": [entry(value.name, value) for value in function.arguments],
-        "outputs": [entry(n, v) for n, v in zip(function.output_names, function.returned, strict=True)],
+        "outputs": [
+            {**entry(name, value), **({"updates": function.updates[index].name} if index in function.updates else {})}
+            for index, (name, value) in enumerate(zip(function.output_names, function.returned, strict=True))
+        ],
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from irc import dims
 from irc.dims import Symbol
-from irc.ir import Block, Operation, Value
+from irc.ir import Block, Function, Operation, Value
 from irc.plan import bytes_at
 
 FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
@@ -37,20 +37,43 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
     return found
 
 
-def reused(block: Block, is_launch: Callable[[Operation], bool]) -> dict[Value, Value]:
-    """For outputs of launches the dead buffer that each takes: one of as many elements of the same type.
+def donated(function: Function, is_launch: Callable[[Operation], bool],
+            reads_where_it_writes: Callable[[Value, Value], bool]) -> dict[Value, Value]:  # fmt: skip
+    """For outputs of launches that update an argument of the function that argument, where its memory is free to be
+    written: nothing reads it later, nor the launch itself but where it writes (rule F11), nor a view of it."""
+    block = function.block
+    order = {operation: position for position, operation in enumerate(block)}
+    found: dict[Value, Value] = {}
+    for position, argument in function.updates.items():
+        output = function.returned[position]
+        maker = output.operation
+        if maker is None or not is_launch(maker) or function.returned.count(output) > 1:
+            continue
+        readers = list(argument.users())
+        if all(
+            order.get(reader, len(order)) <= order[maker] and (is_launch(reader) or reader.name in ALLOCATING)
+            for reader in readers
+        ) and (maker not in readers or reads_where_it_writes(output, argument)):
+            found[output] = argument
+    return found
+
+
+def reused(block: Block, is_launch: Callable[[Operation], bool],
+           donated: Mapping[Value, Value] | None = None) -> dict[Value, Value]:  # fmt: skip
+    """For outputs of launches the buffer that each takes: what is `donated` to it, or a dead one of as many elements of
+    the same type.
 
     Only buffers that launches wrote, and that nothing but launches and products read, are given: what other calls
     return may be a view of what they were given.
     """
     dying = last_uses(block)
-    taken: dict[Value, Value] = {}
+    taken = dict(donated or {})
     free: dict[tuple[object, object], list[Value]] = {}
     for operation in block:
         launched = is_launch(operation)
         for output in operation.results if launched else ():
             waiting = free.get(_kind(output))
-            if waiting:
+            if waiting and output not in taken:
                 taken[output] = waiting.pop()
         for value in dying.get(operation, ()):
             maker = value.operation
@@ -66,13 +89,14 @@ def _kind(value: Value) -> tuple[object, object]:
     return value.dtype, dims.product(value.shape)
 
 
-def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[Operation], bool]) -> int:
+def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[Operation], bool],
+               donated: Mapping[Value, Value] | None = None) -> int:  # fmt: skip
     """The most bytes of results that live at a time while a block runs, besides its inputs and constants.
 
     Views take none; of `if` the larger side counts, of `loop` one round and what it stacks. Values without a rank are
     not counted, nor what PyTorch takes for itself inside a call.
     """
-    dying, taken, living, most = last_uses(block), reused(block, is_launch), 0, 0
+    dying, taken, living, most = last_uses(block), reused(block, is_launch, donated), 0, 0
     kept = set(taken.values())
     for operation in block:
         if operation.name in FREE or operation.definition.is_terminator:

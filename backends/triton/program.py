@@ -209,7 +209,9 @@ class _FunctionWriter:
     # -- operations --------------------------------------------------------------------------------------------
 
     def _block(self, block: Block) -> None:
-        last_use, taken = last_uses(block), reused(block, self._writes_anew)
+        is_entry = block is self.owner.module.main.block
+        donated = donated_arguments(self.function, self._derived) if is_entry else {}
+        last_use, taken = last_uses(block), reused(block, self._writes_anew, donated)
         self.taken |= taken
         kept = set(taken.values())  # until a launch takes them
         for operation in block:
@@ -341,6 +343,8 @@ class _FunctionWriter:
             if dead is None:
                 kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
                 self._line(f"{name} = torch.empty({shape}, {kind})")
+            elif dead in self.function.arguments:
+                self._line(f"{name} = {self._name(dead)}  # which it updates")
             else:
                 view = "" if dead.shape == output.shape else f".view({shape})"
                 self._line(f"{name} = {self._name(dead)}{view}  # whose memory nothing needs any more")
@@ -522,7 +526,28 @@ def peak_bytes(module: Module, sizes: Mapping[Symbol, int], program: Program | N
     """The most bytes of results that live at a time while the entry of a module runs, at these sizes. What a program
     written for it found need not be found again."""
     derived = cache(launched) if program is None else program.derived.__getitem__
-    return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived))
+    donated = donated_arguments(module.main, derived)
+    return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived), donated)
+
+
+def donated_arguments(function: Function, derived: Callable[[Operation], Kernel | Refusal]) -> dict[Value, Value]:
+    """The arguments that launches write their new contents to, by the results that update them."""
+
+    def reads_where_it_writes(output: Value, argument: Value) -> bool:
+        """Rule F11. Where each level of reductions reads a row again, a level before would have written it."""
+        operation = output.operation
+        assert operation is not None
+        kernel, block = derived(operation), operation.regions[0].block
+        assert isinstance(kernel, Kernel)
+        pairs = zip(block.arguments, operation.inputs, strict=True)
+        inside = {own for own, operand in pairs if operand is argument}
+        (store,) = (store for store in kernel.stores if store.buffer is block.terminator.inputs[output.index])
+        return not kernel.looped and all(
+            load.index == store.index and set(store.guards) <= set(load.guards)
+            for load in kernel.loads if load.buffer in inside
+        )  # fmt: skip
+
+    return buffers.donated(function, lambda operation: is_launch(operation, derived), reads_where_it_writes)
 
 
 def goes_on(block: Block) -> bool:

@@ -18,7 +18,7 @@ from irc.frontends.torch.reading import DTYPES
 
 
 class Convention:
-    """The structure of a program's inputs and outputs, and the buffers that it writes.
+    """The structure of a program's inputs and outputs, and what it writes of its buffers and arguments.
 
     The function that the importer makes of the program takes the tensors of `arguments` and gives those of `results`.
     """
@@ -33,7 +33,9 @@ class Convention:
             if spec.kind is InputKind.USER_INPUT or (spec.kind is InputKind.BUFFER and spec.target in mutated)
         ]  # fmt: skip
         self.given = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
-        self.updates = [spec for spec in signature.output_specs
+        order = [str(spec.target) if spec.kind is InputKind.BUFFER else spec.arg.name
+                 for spec in self.taken if isinstance(spec.arg, TensorArgument)]
+        self.updated = [order.index(str(spec.target)) for spec in signature.output_specs
                         if spec.kind is not OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument)]
         held = {**program.constants, **program.state_dict}
         self.buffers = {str(spec.target): held[str(spec.target)] for spec in self.taken
@@ -41,7 +43,7 @@ class Convention:
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors for a call with these arguments; raises `run.input_shape` for another structure."""
-        _, names = self.inputs.children_specs if hasattr(self.inputs, "children_specs") else self.inputs.children()
+        _, names = self.inputs.children() if hasattr(self.inputs, "children") else self.inputs.children_specs
         known = list(names.context or ())
         ordered = {name: kwargs[name] for name in known if name in kwargs} | dict(kwargs)
         leaves, structure = pytree.tree_flatten((tuple(args), ordered))
@@ -65,17 +67,14 @@ class Convention:
             found.append(leaf)
         return found
 
-    def result(self, tensors: Sequence[torch.Tensor]) -> Any:
-        """What the program gives, of the results of a run; buffers that it writes are written."""
+    def result(self, tensors: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]) -> Any:
+        """What the program gives, of the results of a run; the buffers and arguments that it writes are written."""
         waiting = iter(tensors)
         leaves = [next(waiting) if isinstance(spec.arg, TensorArgument) else spec.arg.value for spec in self.given]
-        for spec in self.updates:
-            target = str(spec.target)
-            own = self.buffers.get(target)
-            if own is None:
-                raise fail("torch.unsupported", f"the program writes its input {target}")
-            with torch.no_grad():
-                own.copy_(next(waiting))
+        with torch.no_grad():
+            for position, new in zip(self.updated, waiting, strict=True):
+                if new is not arguments[position]:
+                    arguments[position].copy_(new)
         return pytree.tree_unflatten(leaves, self.outputs)
 
 

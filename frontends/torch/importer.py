@@ -153,16 +153,21 @@ class _Importer:
         return self.program.constants[target] if found is None else found
 
     def _return(self) -> None:
+        signature = self.program.graph_signature
+        held = {target: name for name, target in signature.inputs_to_buffers.items()}
         results: list[Value] = []
         names: list[str] = []
         taken = Counter[str]()
-        specs = self.program.graph_signature.output_specs
         # What the caller asked for comes first, then what is written back, named after what it updates.
-        for spec in sorted(specs, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT):
+        for spec in sorted(signature.output_specs, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT):
             if not isinstance(spec.arg, TensorArgument):
                 continue
             value = self.values[self.nodes[spec.arg.name]]
-            name = value.name if spec.kind is OutputKind.USER_OUTPUT else f"{spec.target}.updated"
+            name = value.name
+            if spec.kind is not OutputKind.USER_OUTPUT:
+                updated = self.values[self.nodes[held.get(str(spec.target), str(spec.target))]]
+                self.function.updates[len(results)] = updated
+                name = f"{updated.name}.updated"
             taken[name] += 1
             names.append(name if taken[name] == 1 else f"{name}_{taken[name] - 1}")
             results.append(value)

@@ -23,8 +23,8 @@ from irc.verifier import verify
 class CompiledProgram:
     """A program of PyTorch that a backend runs. Call it as the program; results are tensors in its own structure.
 
-    `module` is what was compiled, after all passes; `label` says how it runs. Buffers that the program writes are
-    written by each call, those of the program itself. Gradients do not flow through it.
+    `module` is what was compiled, after all passes; `label` says how it runs. What the program writes,
+    buffers of its own and arguments, each call writes. Gradients do not flow through it.
     """
 
     def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
@@ -35,7 +35,8 @@ class CompiledProgram:
         self._run = run
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._convention.result(self._run(self._convention.arguments(args, kwargs)))
+        arguments = self._convention.arguments(args, kwargs)
+        return self._convention.result(self._run(arguments), arguments)
 
     def __repr__(self) -> str:
         return f"<{self.module.name} compiled for {self.backend}: {self.label}>"

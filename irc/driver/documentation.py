@@ -160,7 +160,7 @@ def list_rules() -> str:
 
 
 def list_legality() -> str:
-    """Those that are decided later speak of products, attention or donated buffers: no kernel holds these yet."""
+    """Those that are decided later speak of products or attention: no kernel holds these yet."""
     rules = [
         wrapped(f"  {number:4} ", f"{statement(number)}  [{code}{', later' if decided == 'later' else ''}]")
         for number, (code, decided) in RULES.items()

@@ -218,6 +218,7 @@ class Model:
         self.signature = compiled(self.manifest["signature"])
         self.inputs = [entry["name"] for entry in self.signature["inputs"]]
         self.outputs = [entry["name"] for entry in self.signature["outputs"]]
+        self.updates = {entry["updates"]: entry["name"] for entry in self.signature["outputs"] if "updates" in entry}
         self.stored = read_weights(folder)
         self.weights = {}  # by device
         self.externs = {}
@@ -234,7 +235,7 @@ class Model:
         return self.run({**dict(zip(self.inputs, positional, strict=False)), **named})
 
     def run(self, inputs):
-        """Outputs by name for inputs by name."""
+        """Outputs by name for inputs by name. Tensors that the program updates are written; NumPy arrays are not."""
         device = self._device(inputs)
         tensors = [self._checked(entry, inputs, device) for entry in self.signature["inputs"]]
         if len(inputs) > len(tensors):
@@ -243,7 +244,11 @@ class Model:
         self._check_shapes(tensors)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
             results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
-        return dict(zip(self.outputs, results, strict=True))
+        outputs = dict(zip(self.outputs, results, strict=True))
+        for name, output in self.updates.items():
+            if isinstance(inputs[name], torch.Tensor):
+                update(inputs[name], output, outputs)
+        return outputs
 
     def _device(self, inputs):
         if self.device is not None:
@@ -266,6 +271,7 @@ class Model:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
         value = inputs[name]
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
+        tensor = tensor.clone() if name in self.updates and tensor is not value else tensor
         if tensor.dtype != dtype:
             if tensor.dtype is CARRIERS.get(dtype):
                 tensor = tensor.view(dtype)
@@ -289,6 +295,21 @@ class Model:
                     dim = entry["shape"][axis]
                     raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {wanted}"
                                         + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
+
+
+def update(given, output, outputs):
+    """Write an output to the caller's tensor that it updates, unless a kernel has, and let that tensor stand for it.
+
+    Other outputs that are views of the tensor keep the contents from before.
+    """
+    if outputs[output] is given:
+        return
+    memory = given.untyped_storage().data_ptr()
+    for name, tensor in outputs.items():
+        if tensor.untyped_storage().data_ptr() == memory:
+            outputs[name] = tensor.clone()
+    given = given if given.dtype == outputs[output].dtype else given.view(outputs[output].dtype)
+    outputs[output] = given.copy_(outputs[output])
 
 
 def compiled(signature):
