@@ -7,6 +7,7 @@ numpy and ml_dtypes are loaded when an array is first asked for: printing a grap
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -17,7 +18,7 @@ from irc.diagnostics import fail
 if TYPE_CHECKING:
     import numpy as np
 
-Kind = Literal["float", "int", "uint", "bool", "complex", "string"]
+Kind = Literal["float", "int", "uint", "bool", "complex", "string", "opaque"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class DType:
 
     name: str
     onnx: int  # TensorProto.DataType
-    bits: int  # of one packed element; 0 where elements have no fixed size (string)
+    bits: int  # of one packed element; 0 where elements have no fixed size (string, opaque)
     kind: Kind
     numpy_name: str
 
@@ -129,8 +130,28 @@ def by_name(text: str) -> DType:
     """The dtype that text calls `text`."""
     if text in _BY_NAME:
         return _BY_NAME[text]
+    if text.endswith(")"):
+        return opaque(text)
     close = get_close_matches(text, _BY_NAME, n=3)
     raise fail("type.dtype", f"there is no dtype {text!r}", expected=", ".join(close or _BY_NAME))
+
+
+@cache
+def opaque(text: str) -> DType:
+    """The type of values that are no tensors: `sequence(f32)`, `optional(sequence(i64))`, `map(string, f32)`.
+
+    Only `extern` computes with them. Where arrays are wanted, one of no axes holds such a value as an object.
+    """
+    opaque_parts(text)
+    return DType(text, 0, 0, "opaque", "object_")
+
+
+def opaque_parts(text: str) -> tuple[str, DType | None, DType]:
+    """Of the name of an opaque type the word, the type of keys (of a map), and that of elements."""
+    match = re.fullmatch(r"(sequence|optional|map)\((?:(\w+), )?(.+)\)", text)
+    if match is None or (match[1] == "map") != (match[2] is not None):
+        raise fail("type.dtype", f"there is no type {text!r}", expected="sequence(T), optional(T) or map(KEY, T)")
+    return match[1], by_name(match[2]) if match[2] else None, by_name(match[3])
 
 
 def from_onnx(code: int) -> DType:

@@ -21,7 +21,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.ops.extern import run_extern
+from irc.ops.extern import boxed, run_extern
 from irc.ops.numerics import Array, narrow
 
 Precision = Literal["declared", "f64"]
@@ -49,13 +49,15 @@ def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "de
         observe: Observe | None = None) -> dict[str, Array]:
     """Run a module's entry on arrays keyed by argument; results are keyed by output name.
 
-    With precision "f64" floats of every width are f64 throughout, so that casts between them do nothing, and the
-    results keep f64. `observe` is called with each operation of the module, those in regions too, after it ran.
-    Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
+    Sequences are lists, maps dictionaries. With precision "f64" floats of every width are f64 throughout, so that casts
+    between them do nothing, and the results keep f64. `observe` is called with each operation of the module, those in
+    regions too, after it ran. Raises `run.*` for inputs that do not fit the signature and for checks that fail on the
+    way.
     """
     arrays = _checked_inputs(module.main, inputs, precision)
     results = Interpreter(module, precision, observe).call(module.main, arrays)
-    return dict(zip(module.main.output_names, results, strict=True))
+    named = zip(module.main.output_names, module.main.returned, results, strict=True)
+    return {name: array.item() if value.dtype.kind == "opaque" else array for name, value, array in named}
 
 
 def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
@@ -83,6 +85,9 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
     for argument in function.arguments:
         if argument.name not in inputs:
             raise fail("run.input_missing", f"input `{argument.name}` is missing", expected=str(argument.type))
+        if argument.dtype.kind == "opaque":
+            arrays.append(boxed(inputs[argument.name]))
+            continue
         array = np.asarray(inputs[argument.name])
         given = dtypes.from_numpy(array.dtype)
         if given is not argument.dtype and given is not _dtype_at(argument.dtype, precision):

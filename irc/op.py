@@ -57,6 +57,7 @@ class Constraint:
 
 
 _ANY = Constraint(frozenset({"float", "int", "uint", "bool", "complex", "string"}), "any element type")
+_ANYTHING = Constraint(_ANY.kinds | {"opaque"}, "any type")
 _FLOAT = Constraint(frozenset({"float"}), "a float type")
 _FLOAT_OR_COMPLEX = Constraint(frozenset({"float", "complex"}), "a float or complex type")
 _INTEGER = Constraint(frozenset({"int", "uint"}), "an integer type")
@@ -73,6 +74,7 @@ Number = Annotated[Value, _NUMBER]
 Real = Annotated[Value, _REAL]
 # ... and of a type rule.
 AnyType = Annotated[TensorType, _ANY]
+AnythingType = Annotated[TensorType, _ANYTHING]
 FloatType = Annotated[TensorType, _FLOAT]
 FloatOrComplexType = Annotated[TensorType, _FLOAT_OR_COMPLEX]
 IntegerType = Annotated[TensorType, _INTEGER]
@@ -425,13 +427,13 @@ def _const(*, value: Tensor) -> Any:
 
 
 @primitive(traits={"terminator"})
-def return_(*values: AnyType) -> tuple[TensorType, ...]:
+def return_(*values: AnythingType) -> tuple[TensorType, ...]:
     """End a function with its results. Declared here because every trace ends in one."""
     return ()
 
 
 @primitive(traits={"terminator"})
-def yield_(*values: AnyType) -> tuple[TensorType, ...]:
+def yield_(*values: AnythingType) -> tuple[TensorType, ...]:
     """End the block of a region with its results."""
     return ()
 

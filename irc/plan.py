@@ -117,10 +117,6 @@ class Group:
         return [result for member in self.members for result in member.results
                 if any(user not in inside or (user not in own and _escapes(user, inside)) for user in result.users())]
 
-    @property
-    def label(self) -> str:
-        return f"@{self.name} ({', '.join(member.name for member in self.members)})"
-
 
 def _escapes(free: Operation, inside: set[Operation]) -> bool:
     """Whether a free operation is also read from outside, so that it stays and reads its operand there."""
@@ -162,9 +158,6 @@ class Plan:
 
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
-
-    def group_of(self, operation: Operation) -> Group | None:
-        return next((group for group in self.groups if operation in group.members), None)
 
 
 # -- proposing -------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Shapes live in types. A dim is an integer or an expression over the symbols of the function (`irc.dims`), so
 that `f32[B, S + 1, 768]` says all that is known before a program runs. `f32[*]` is unranked: a last resort
-for results that nothing describes, until a `refine` gives a rank.
+for results that nothing describes, until a `refine` gives a rank. What is no tensor, a sequence or a map, is opaque and
+has no rank: `opaque["sequence(f32)"]`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def format_type(type_: TensorType, born: Iterable[Symbol] = ()) -> str:
     """Text of a type. Symbols in `born` are defined by the operation whose result this is, and are written
     with their range where they first appear: `f32[B, ?u in (0, 8)]`."""
     if type_.shape is None:
-        return f"{type_.dtype}[*]"
+        return f'opaque["{type_.dtype}"]' if type_.dtype.kind == "opaque" else f"{type_.dtype}[*]"
     waiting = {symbol.expr: symbol for symbol in born}
     parts = []
     for dim in type_.shape:
@@ -145,10 +146,12 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     and `type.dtype` for an unknown element type.
     """
     dtype_name, bracket, rest = text.strip().partition("[")
+    inside = rest[:-1].strip()
+    if dtype_name == "opaque" and re.fullmatch(QUOTED, inside):
+        return TensorType(by_name(json.loads(inside)), None)
     dtype = by_name(dtype_name.strip())
     if not bracket or not rest.endswith("]"):
         raise dims.DimError(f"expected a type such as f32[B, 4], not {text!r}")
-    inside = rest[:-1].strip()
     if inside == "*":
         return TensorType(dtype, None)
     if not inside:

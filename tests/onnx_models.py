@@ -43,7 +43,16 @@ def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
 
 
 def check_close(found: Any, wanted: Any, tolerance: float = 1e-5) -> None:
-    """Same type and shape; floats within max|a - b| / max|b|, NaN and infinities in the same places."""
+    """Same type and shape; floats within max|a - b| / max|b|, NaN and infinities in the same places. Of sequences and
+    maps that holds of each element."""
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted)
+        found, wanted = list(found.values()), list(wanted.values())
+    if isinstance(wanted, list):
+        assert isinstance(found, list) and len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            check_close(one, other, tolerance)
+        return
     found, wanted = np.asarray(found), np.asarray(wanted)
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
     if wanted.dtype.kind not in "fV":

@@ -161,7 +161,8 @@ def signature(function: Function) -> dict[str, Any]:
         shape = None
         if value.type.is_ranked:
             shape = [d if isinstance(d, int) else python_dim(d, {**born, **symbols}) for d in value.shape]
-        return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
+        dtype = None if value.dtype.kind == "opaque" else torch_type(value.dtype)
+        return {"name": name, "dtype": dtype, "shape": shape}
 
     return {
         "symbols": {

@@ -374,7 +374,8 @@ class _FunctionWriter:
             return
         name = self.owner.extern(operation)
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
-        types = [f"torch.{torch_type(result.dtype)}" for result in operation.results]
+        dtypes = [result.dtype for result in operation.results]
+        types = ["None" if dtype.kind == "opaque" else f"torch.{torch_type(dtype)}" for dtype in dtypes]
         arguments.append(f"dtypes=({', '.join(types)},)")
         results = ", ".join(self._name(result) for result in operation.results)
         self._line(f"{results} = host.extern(externs[{name!r}], {', '.join(arguments)})")

@@ -10,10 +10,12 @@ from irc import dims, ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64, limits
-from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence, has_sequence
+from irc.frontends.onnx import foreign
+from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
 from irc.frontends.onnx.structure import label
 from irc.ir import Block, Region, Value
 from irc.op import Builder, literal, yield_
+from irc.ops.rules import replaced
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -57,16 +59,19 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
            born_before: set[Symbol], is_last: bool = False) -> Sequence[Imported]:
     """The results of an `if` over what two branches give; with `is_last` some may differ in rank, and have none."""
     pairs = list(zip(*(values for _, values in sides), strict=True))
+    for index, (block, _) in enumerate(sides):
+        with at_block(importer, block):
+            pairs = [replaced(pair, index, foreign.whole(importer, pair[index])) for pair in pairs]
     present = [(one, other) for one, other in pairs if isinstance(one, Value) and isinstance(other, Value)]
     for one, other in present:
         if one.dtype is not other.dtype:
             raise fail("onnx.invalid", f"the branches of {label(node)} give {one.type} and {other.type}",
                        at=importer.structure.at(node))
-        if not is_last and (one.type.shape is None or other.type.shape is None or one.rank != other.rank):
+        if not is_last and one.dtype.kind != "opaque" and (
+            one.type.shape is None or other.type.shape is None or one.rank != other.rank
+        ):
             raise RanksDiffer(node, condition, sides, born_before)
     if len(present) < len(pairs):
-        if any(map(has_sequence, pairs)):
-            unsupported(node, importer, "its branches give sequences")
         return [UNSUPPORTED] * len(pairs)
     types: list[TensorType] = []
     symbols: list[Symbol] = []
@@ -120,12 +125,10 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
               operands: Sequence[Any]) -> Sequence[Imported]:
     """`loop`; extents that change from round to round are symbols, bound anew in each."""
     body = graph_of(importer, node, "body")
-    initial = list(operands[2:])
+    initial: list[Any] = [foreign.whole(importer, operand) for operand in operands[2:]]
     at = importer.structure.at(node)
     if len(body.input) != len(initial) + 2 or len(body.output) < len(initial) + 1 or None in initial:
         raise fail("onnx.invalid", f"the body of {label(node)} does not fit what it carries", at=at)
-    if has_sequence(initial):
-        return unsupported(node, importer, "it carries a sequence")
     forever = literal(limits(I64).largest, I64) if len(operands) < 1 or operands[0] is None else None
     trips = forever or scalar(importer, node, operands, 0, I64)
     always = literal(True, BOOL) if len(operands) < 2 or operands[1] is None else None
@@ -140,11 +143,14 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
             types = [TensorType(I64, ()), TensorType(BOOL, ()), *carried_types]
             for formal, type_ in zip(body.input, types, strict=True):
                 inner.values[formal.name] = block.add_argument(type_, formal.name)
-            values = importer.import_graph(body, inside(path, "body"), inner)
+            values = [foreign.whole(importer, value)
+                      for value in importer.import_graph(body, inside(path, "body"), inner)]
         present = [value for value in values if isinstance(value, Value)]
         if len(present) < len(values):
-            return unsupported(node, importer if has_sequence(values) else None, "its body gives a sequence")
+            return unsupported(node)
         carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
+        if any(value.dtype.kind == "opaque" for value in scanned):
+            return unsupported(node, importer, "it stacks sequences")
         for index, (before, after) in enumerate(zip(carried_types, carried, strict=True)):
             axes = changed_axes(before, after.type)
             if axes is None:
@@ -221,7 +227,18 @@ def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...]
 
 def read_sequence_map(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
                       operands: Sequence[Any]) -> Sequence[Imported]:
-    """The body, once for each element of the first sequence."""
+    """The body, once for each element of the first sequence; by ONNX's own definition where the length is not known."""
+    if any(isinstance(each, Value) and each.dtype.kind == "opaque" for each in operands):
+        inner = Scope(scope)
+        operands = [foreign.whole(importer, operand) for operand in operands]
+        function = foreign.definition(importer, node, operands)
+        inner.values.update(zip(function.input, operands, strict=True))
+        for step in function.node:
+            if step.op_type == "Loop":
+                step.input[1] = ""  # a condition that is always true
+            if step.op_type != "Constant":
+                importer.import_node(step, path, inner)
+        return [inner.find(name) for name in function.output]
     body = graph_of(importer, node, "body")
     first = operands[0]
     lengths = {len(each.values) for each in operands if isinstance(each, TensorSequence)}
@@ -236,7 +253,7 @@ def read_sequence_map(importer: Importer, node: onnx.NodeProto, path: tuple[str,
     columns = list(zip(*rounds, strict=True)) or [()] * len(node.output)
     if not all(isinstance(value, Value) for column in columns for value in column):
         return unsupported(node)
-    return [TensorSequence(column) for column in columns]
+    return [TensorSequence(column, column[0].dtype if column else first.dtype) for column in columns]
 
 
 READERS: dict[str, Callable[..., Sequence[Any]]] = {

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import shape_inference
 
-from irc import ops
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
-from irc.dtypes import F32, F64, STRING, DType, from_onnx
-from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, normal_domain
+from irc.dtypes import F32, F64, STRING, DType, by_name, from_onnx, opaque
+from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, TensorSequence, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
+from irc.ops.extern import extern
+from irc.ops.extern import type_proto as opaque_proto
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | N
         reason = f"{domain or 'ai.onnx'} {version} has no such operator, and the model does not state its types"
     else:
         reason = f"attribute `{refused}` is of kind {attributes[refused][0]}"
-    if described is not None and any(each.WhichOneof("value") != "tensor_type" for each in described.types):
-        reason, described = "its results are not tensors", None
+    if described is not None and any(each.WhichOneof("value") == "sparse_tensor_type" for each in described.types):
+        reason, described = "its results are sparse", None
     if described is None:
         importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
         return [UNSUPPORTED] * len(node.output)
@@ -45,12 +46,47 @@ def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | N
     if schema is not None and not domain:  # the operator's own version, in which more runtimes know it
         version = max(schema.since_version, OLDEST_OPSET)
     operation = importer.builder.create(
-        ops.extern, operands,
+        extern, operands,
         {"domain": domain, "op_type": node.op_type, "version": version,
          "attributes": {name: value for name, (_, value) in attributes.items()}},
         types=types, symbols=symbols,
     )  # fmt: skip
     return operation.results
+
+
+def whole(importer: Importer, value: Imported) -> Imported:
+    """A sequence of known length as one value, made where the builder stands; anything else as it is."""
+    if not isinstance(value, TensorSequence):
+        return value
+    known = {"domain": "", "version": 11}
+    if value.values:
+        known |= {"op_type": "SequenceConstruct", "attributes": {}}
+    else:
+        known |= {"op_type": "SequenceEmpty", "attributes": {"dtype": value.dtype.onnx}}
+    types = [TensorType(opaque(f"sequence({value.dtype})"), None)]
+    return importer.builder.create(extern, value.values, known, types=types).result
+
+
+def definition(importer: Importer, node: onnx.NodeProto, operands: Sequence[Imported]) -> onnx.FunctionProto:
+    """The function by which ONNX defines an operator, for operands of these types."""
+    version = importer.opsets.get(normal_domain(node.domain), 1)
+    names: dict[Dim, str] = {}
+    types = [_type_proto(x.type, names).SerializeToString() for x in operands if isinstance(x, Value)]
+    schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    made = schema.get_context_dependent_function(node.SerializeToString(), types)  # type: ignore[attr-defined]
+    return onnx.FunctionProto.FromString(made)
+
+
+def type_name(described: onnx.TypeProto) -> str:
+    """What we call the type of a tensor's elements, or of what is no tensor; raises `type.dtype` for other things."""
+    kind = described.WhichOneof("value")
+    if kind == "tensor_type":
+        return from_onnx(described.tensor_type.elem_type).name
+    if kind == "map_type":
+        return f"map({from_onnx(described.map_type.key_type)}, {type_name(described.map_type.value_type)})"
+    if kind not in ("sequence_type", "optional_type"):
+        raise fail("type.dtype", f"values of the kind {kind} are not read")
+    return f"{kind.removesuffix('_type')}({type_name(getattr(described, kind).elem_type)})"
 
 
 def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None], opset: int) -> bool:
@@ -103,6 +139,9 @@ class Description:
         for index, described in enumerate(self.types):
             tensor = described.tensor_type
             shape: list[Dim | None] | None = None
+            if described.WhichOneof("value") != "tensor_type":
+                types.append(TensorType(by_name(type_name(described)), None))
+                continue
             if tensor.HasField("shape"):
                 shape = [self._dim(dim) for dim in tensor.shape.dim]
             known = list(shapes[index]) if index < len(shapes) else None
@@ -128,7 +167,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
     schema = _schema(node, version)
     if schema is None:
         stated = [importer.declared.get(name) for name in node.output]
-        found = [each for each in stated if each is not None]
+        found = [each for each in stated if each is not None and each.WhichOneof("value")]
         symbols = {name: symbol.expr for name, symbol in importer.function.symbols.items()}
         return Description(found, symbols) if domain and len(found) == len(stated) else None
     alone = onnx.NodeProto()
@@ -159,6 +198,9 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
 
 def _type_proto(type_: TensorType, names: dict[Dim, str]) -> onnx.TypeProto:
     """The type in ONNX; each different expression over symbols gets a name."""
+    if type_.dtype.kind == "opaque":
+        proto: onnx.TypeProto = opaque_proto(type_.dtype)
+        return proto
     shape = None if type_.shape is None else [
         dim if isinstance(dim, int) else names.setdefault(dim, f"dim{len(names)}") for dim in type_.shape]
     return onnx.helper.make_tensor_type_proto(type_.dtype.onnx, shape)

@@ -19,7 +19,7 @@ import onnx
 from irc import ops
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim
-from irc.dtypes import I32, I64, from_onnx
+from irc.dtypes import I32, I64, by_name
 from irc.frontends.onnx import (
     attention,
     control,
@@ -42,7 +42,6 @@ from irc.frontends.onnx.scope import (
     Scope,
     TensorSequence,
     Unsupported,
-    has_sequence,
     normal_domain,
 )
 from irc.frontends.onnx.structure import Structure
@@ -122,11 +121,9 @@ class Importer:
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
             results = self.import_graph(graph, (), scope)
-            for value, result in zip(graph.output, results, strict=True):
-                if isinstance(result, TensorSequence):
-                    self.unsupported.append(("an output of type sequence_type", value.name, "only tensors are written"))
             self._raise_unsupported()
             self.builder.location = self.function.location
+            results = [foreign.whole(self, value) for value in results]
             self.builder.create(return_, [value for value in results if isinstance(value, Value)])
         self.function.result_names = tuple(value.name for value in graph.output)
         sweep(self.function.block, set())
@@ -146,20 +143,16 @@ class Importer:
         for value in inputs:
             if value.name in scope.values:
                 raise fail("onnx.redefined_name", f"two inputs are called {value.name!r}", at=Location(file=self.file))
-            kind = value.type.WhichOneof("value")
-            if kind != "tensor_type":
-                self.unsupported.append((f"an input of type {kind}", value.name, "only tensors are read"))
-                scope.values[value.name] = UNSUPPORTED
-                continue
             scope.values[value.name] = self.function.block.add_argument(self._input_type(value, inputs), value.name)
 
     def _input_type(self, value: onnx.ValueInfoProto, inputs: Sequence[onnx.ValueInfoProto]) -> TensorType:
         at = Location(file=self.file, name=value.name)
-        described = value.type.tensor_type
         try:
-            dtype = from_onnx(described.elem_type)
-        except IrcError:
-            raise fail("onnx.invalid", f"input {value.name!r} has no element type", at=at) from None
+            dtype = by_name(foreign.type_name(value.type))
+        except IrcError as error:
+            notes = [error.diagnostics[0].message]
+            raise fail("onnx.invalid", f"input {value.name!r} has no type that irc reads", at=at, notes=notes) from None
+        described = value.type.tensor_type
         if not described.HasField("shape"):
             return TensorType(dtype, None)
         taken = {dim.dim_param for each in inputs for dim in each.type.tensor_type.shape.dim}
@@ -246,9 +239,10 @@ class Importer:
         domain = normal_domain(node.domain)
         opset = self.opsets.get(domain, 1)
         attributes = {attribute.name: self.attribute(attribute, node) for attribute in node.attribute}
-        of_sequences = not domain and node.op_type in SEQUENCES
-        if has_sequence(operands) and not of_sequences:
-            return control.unsupported(node, self, "it takes a sequence")
+        if any(isinstance(operand, TensorSequence) for operand in operands) and not (
+            domain == "" and node.op_type in SEQUENCES
+        ):
+            operands = [foreign.whole(self, operand) for operand in operands]
         row = TABLE.find(domain, node.op_type, opset)
         if row is None or any(name not in row.attributes for name in attributes):
             return foreign.carry(self, node, operands, attributes, ())
@@ -256,8 +250,7 @@ class Importer:
             with reading(Reading(node.op_type, opset, node.output, self.function, self.analysis)):
                 result = row.read(operands, attributes)
         except Carry as reason:
-            if of_sequences:
-                return control.unsupported(node, self, str(reason))
+            operands = [foreign.whole(self, operand) for operand in operands]
             return foreign.carry(self, node, operands, attributes, reason.shapes)
         except IrcError as error:
             if foreign.takes(error, node, operands, opset):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from irc.dtypes import DType
 from irc.ir import Value
 
 OLDEST_OPSET = 7  # of the default domain
@@ -16,13 +16,10 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class TensorSequence:
-    """A sequence whose length is known: several values under one name."""
+    """A sequence whose length is known: several values under one name, of one element type."""
 
     values: tuple[Value, ...]
-
-
-def has_sequence(values: Iterable[object]) -> bool:
-    return any(isinstance(value, TensorSequence) for value in values)
+    dtype: DType
 
 
 UNSUPPORTED = Unsupported()

@@ -1,7 +1,7 @@
 """Rows of sequences and optionals.
 
-Lengths are known while importing, as exporters write them: a sequence is then several values, and nothing of it is left
-in the module. What depends on a length that only a run tells is not read.
+Where lengths are known while importing, as exporters write them, a sequence is several values, and nothing of it is
+left in the module. Where only a run tells, it is an opaque value, and what takes it is carried whole.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from irc import ops
-from irc.dtypes import BOOL, I64
+from irc.dtypes import BOOL, I64, from_onnx
 from irc.frontends.onnx.reading import carry, entries, integer
 from irc.frontends.onnx.scope import TensorSequence
 from irc.frontends.onnx.table import reads
@@ -19,8 +19,8 @@ from irc.op import literal
 from irc.ops.rules import normalize_axis
 
 
-def elements_of(sequence: object) -> tuple[Value, ...]:
-    return sequence.values if isinstance(sequence, TensorSequence) else carry("it is no sequence")
+def elements_of(sequence: TensorSequence | Value) -> tuple[Value, ...]:
+    return sequence.values if isinstance(sequence, TensorSequence) else carry("the length of the sequence is not known")
 
 
 def place(position: Value | None, length: int, what: str) -> int:
@@ -32,26 +32,26 @@ def place(position: Value | None, length: int, what: str) -> int:
 
 @reads("SequenceConstruct", since=11)
 def sequence_construct(*values: Value):
-    return TensorSequence(values)
+    return TensorSequence(values, values[0].dtype)
 
 
 @reads("SequenceEmpty", since=11)
 def sequence_empty(*, dtype: int = 1):
-    return TensorSequence(())
+    return TensorSequence((), from_onnx(dtype))
 
 
 @reads("SequenceInsert", since=11)
 def sequence_insert(sequence, tensor: Value, position: Value | None = None, /):
     values = elements_of(sequence)
     index = place(position, len(values), "the position")
-    return TensorSequence((*values[:index], tensor, *values[index:]))
+    return TensorSequence((*values[:index], tensor, *values[index:]), tensor.dtype)
 
 
 @reads("SequenceErase", since=11)
 def sequence_erase(sequence, position: Value | None = None, /):
     values = elements_of(sequence)
     index = len(values) - 1 if position is None else place(position, len(values), "the position")
-    return TensorSequence((*values[:index], *values[index + 1 :]))
+    return TensorSequence((*values[:index], *values[index + 1 :]), sequence.dtype)
 
 
 @reads("SequenceAt", since=11)
@@ -83,7 +83,7 @@ def split_to_sequence(x: Value, split: Value | None = None, /, *, axis: int = 0,
     if split is None and not keepdims:
         shape = (*x.shape[:axis], *x.shape[axis + 1 :])
         parts = [ops.reshape(part, shape=shape) for part in parts]
-    return TensorSequence(tuple(parts))
+    return TensorSequence(tuple(parts), x.dtype)
 
 
 @reads("ConcatFromSequence", since=11)
@@ -98,7 +98,11 @@ def concat_from_sequence(sequence, /, *, axis: int, new_axis: int = 0):
 
 def present(x, /):
     """What is there is itself."""
-    return x
+    return carry("whether it is there is not known") if is_optional(x) else x
+
+
+def is_optional(x) -> bool:
+    return isinstance(x, Value) and x.dtype.name.startswith("optional")
 
 
 OPTIONALS = [reads(op_type, since=15)(present) for op_type in ("Optional", "OptionalGetElement")]
@@ -106,4 +110,4 @@ OPTIONALS = [reads(op_type, since=15)(present) for op_type in ("Optional", "Opti
 
 @reads("OptionalHasElement", since=15)
 def optional_has_element(x=None, /):
-    return literal(x is not None, BOOL)
+    return carry("whether it is there is not known") if is_optional(x) else literal(x is not None, BOOL)

@@ -306,15 +306,16 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
     as uint16 and fp8 as uint8; int4 as the numbers, in int8. What numpy.savez writes of ml_dtypes arrays is read, too.
     """
     from irc.driver import run as run_model
-    from irc.driver.arrays import write_arrays
+    from irc.driver.arrays import flattened, write_arrays
 
     report = run_model(model, inputs, **options)
     if output is not None:
         write_arrays(output, report.outputs)
-    source = inputs or f"random inputs ({', '.join(f'{name} {list(a.shape)}' for name, a in report.inputs.items())})"
+    given = flattened(report.inputs)
+    source = inputs or f"random inputs ({', '.join(f'{name} {list(array.shape)}' for name, array in given.items())})"
     click.echo(f"{report.label}, {source}")
-    for name, array in report.outputs.items():
-        click.echo(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
+    for name, x in flattened(report.outputs).items():
+        click.echo(f"  {name}: {x.dtype}{list(x.shape)}  {sample(x)}" if hasattr(x, "dtype") else f"  {name}: {x}")
 
 
 def sample(array: Any) -> str:

@@ -7,7 +7,8 @@ A file has an array for each input or output, by its name. NumPy has no bf16, fp
     i4, i2 and u4, u2 are int8 and uint8, the numbers themselves
 
 and what `numpy.savez` makes of an ml_dtypes array (bytes without a type) is read as well. Which type is meant, the
-program's signature says. Pickled objects are never read.
+program's signature says. The elements of a sequence `x` are the arrays `x.0`, `x.1` and so on, a map is `x.keys` and
+`x.values`. Pickled objects are never read.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise fail("file.format", f"`{name}` is no array", at=at, expected="an .npz file as numpy.savez writes it")
-        if name in declared:
-            arrays[name] = _restored(array, declared[name], name, at)
+    for name, dtype in declared.items():
+        if dtype.kind == "opaque" or name in arrays:
+            arrays[name] = _gathered(arrays, name, dtype, at)
     return arrays
 
 
@@ -78,9 +80,42 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
 
     # Not numpy.savez: it takes names as its own parameters, so that no array could be called `file`.
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
+        for name, array in flattened(arrays).items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, _carried(np.asarray(array)), allow_pickle=False)
+                np.lib.format.write_array(member, _carried(array), allow_pickle=False)
+
+
+def flattened(arrays: Mapping[str, Any]) -> Arrays:
+    """The arrays alone: those of a sequence `x` are `x.0`, `x.1` and so on, a map has `x.keys` and `x.values`."""
+    import numpy as np
+
+    found: Arrays = {}
+    for name, value in arrays.items():
+        if isinstance(value, list):
+            found |= flattened({f"{name}.{index}": element for index, element in enumerate(value)})
+        elif isinstance(value, dict):
+            found |= {f"{name}.keys": np.asarray(list(value)), f"{name}.values": np.asarray(list(value.values()))}
+        elif value is not None:  # an optional one that is not there
+            found[name] = np.asarray(value)
+    return found
+
+
+def _gathered(arrays: Arrays, name: str, dtype: DType, at: Location) -> Any:
+    """What `flattened` took apart, taken out of the arrays of a file."""
+    if dtype.kind != "opaque":
+        return _restored(arrays.pop(name), dtype, name, at)
+    word, _, element = dtypes.opaque_parts(dtype.name)
+    if word == "map":
+        parts = [arrays.pop(f"{name}.{part}", None) for part in ("keys", "values")]
+        if any(part is None or part.ndim != 1 for part in parts) or len(parts[0]) != len(parts[1]):
+            raise fail("file.format", f"the map `{name}` needs two rows", at=at, expected=f"{name}.keys, {name}.values")
+        return dict(zip(*(part.tolist() for part in parts), strict=True))
+    if word == "optional":
+        return _gathered(arrays, name, element, at) if name in arrays or element.kind == "opaque" else None
+    elements: list[Any] = []
+    while any(key == f"{name}.{len(elements)}" or key.startswith(f"{name}.{len(elements)}.") for key in arrays):
+        elements.append(_gathered(arrays, f"{name}.{len(elements)}", element, at))
+    return elements
 
 
 def _restored(array: Any, dtype: DType, name: str, at: Location) -> Any:
@@ -142,7 +177,8 @@ def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
     inputs = {}
     for argument in function.arguments:
         if not argument.type.is_ranked:
-            raise fail("run.input_missing", f"input `{argument.name}` has no rank to make one by", help="give --input")
+            message = f"input `{argument.name}` is {argument.type}: none is made"
+            raise fail("run.input_missing", message, help="give --input")
         shape = tuple(dims.evaluate(dim, environment) for dim in argument.shape)
         inputs[argument.name] = _random_array(argument, shape, generator)
     return inputs

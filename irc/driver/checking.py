@@ -145,9 +145,15 @@ def compare(
 
 
 def relative_error(value: Any, truth: Any) -> float:
-    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ. 0 for empty arrays."""
+    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ. 0 for empty arrays. Of sequences
+    and maps the largest of their elements; infinite where their lengths or keys differ."""
     import numpy as np
 
+    own_parts, parts = parts_of(value), parts_of(truth)
+    if own_parts is not None and parts is not None and len(own_parts) == len(parts):
+        return max(map(relative_error, own_parts, parts), default=0.0)
+    if own_parts is not None or parts is not None:
+        return math.inf
     a, b = np.asarray(value), np.asarray(truth)
     if a.shape != b.shape:
         return math.inf
@@ -166,11 +172,25 @@ def relative_error(value: Any, truth: Any) -> float:
     return difference / largest if largest else (0.0 if difference == 0 else math.inf)
 
 
+def parts_of(value: Any) -> list[Any] | None:
+    """The elements of a sequence, or the keys and the elements of a map; None for an array."""
+    import numpy as np
+
+    if getattr(value, "shape", None) == () and value.dtype == object:
+        value = value.item()
+    if isinstance(value, dict):
+        return [np.asarray(list(value)), *value.values()]
+    return value if isinstance(value, list) else None
+
+
 def allowance(declared: Any, own: Any, truth: Any) -> float:
     """What a later stage may differ from f64: zero for integers and bools, else by the declared type's rounding."""
     import ml_dtypes
     import numpy as np
 
+    parts = parts_of(declared)
+    if parts is not None:
+        return max(map(allowance, parts, parts_of(own) or (), parts_of(truth) or ()), default=0.0)
     array = np.asarray(declared)
     dtype = dtypes.from_numpy(array.dtype)
     if not (dtype.is_float or dtype.is_complex):

@@ -138,6 +138,10 @@ def place_of(value: Value) -> str:
 # -- two values ------------------------------------------------------------------------------------------------
 
 
+def in_words(group: Group) -> str:
+    return f"@{group.name} ({', '.join(member.name for member in group.members)})"
+
+
 def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
     """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
     from irc.passes.fuse import Fuse, propose  # a pass is asked for its plan, not for its result
@@ -156,13 +160,13 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     asked: dict[Group, str] = {}
     for name in (first, second):
         operation = function.find(name).operation
-        group = None if operation is None else plan.group_of(operation)
+        group = next((group for group in plan.groups if operation in group.members), None)
         if group is None:
             return not_in_a_kernel(name, operation, function)
         sides.append(group)
         asked[group] = name
     if sides[0] is sides[1]:
-        return f"in one kernel: {sides[0].label}"
+        return f"in one kernel: {in_words(sides[0])}"
     block, other = (side.members[0].block for side in sides)
     assert block is not None
     dependencies = Dependencies(block)
@@ -186,7 +190,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
         lines.append(f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}")
         remedy, code = 'another policy: -p "...,fuse{policy=FILE.py:NAME}", or a plan file', ""
-    lines += [f"  %{asked[side]}: kernel {side.label}" for side in sides]
+    lines += [f"  %{asked[side]}: kernel {in_words(side)}" for side in sides]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
     sizes = representative_sizes(function, settings.dims)
     cost = sum(bytes_at(value, sizes) for value in between)

@@ -18,7 +18,7 @@ from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
 from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
-from irc.ir import Module
+from irc.ir import Module, Value
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,20 @@ class OnnxProgram:
         self.names = [entry.name for entry in self.session.get_inputs()]
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
+        import numpy as np
+
         given = [inputs[argument.name] for argument in self.main.arguments]
-        carried = [array.astype(carrier(array.dtype), copy=False) for array in given]
+        carried = [x if is_opaque(argument) else np.asarray(x).astype(carrier(argument.dtype.numpy), copy=False)
+                   for argument, x in zip(self.main.arguments, given, strict=True)]
         with refusals_told():
             results = self.session.run(None, dict(zip(self.names, carried, strict=True)))
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
-        return {name: array.astype(value.dtype.numpy, copy=False) for name, value, array in outputs}
+        return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
+
+
+def is_opaque(value: Value) -> bool:
+    """Whether a value is no tensor, but a list (a sequence), a dictionary (a map), or None."""
+    return bool(value.dtype.kind == "opaque")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
 from irc.ir import FunctionName, Region, Value
-from irc.op import AnyType, BooleanType, IntegerType, primitive
+from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.rules import fits
 from irc.types import TensorType
 
@@ -76,7 +76,7 @@ def loop(
     trip_count: IntegerType | None = None,
     condition: BooleanType | None = None,
     /,
-    *carried: AnyType,
+    *carried: AnythingType,
     declared: Declared = None,
     regions: Sequence[Region] = (),
 ) -> tuple[TensorType, ...]:
@@ -113,7 +113,7 @@ def loop(
 
 
 @primitive(traits={"declared", "effect"})
-def call(*xs: AnyType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
+def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
     """The results of another function of the module, applied to the operands.
 
     The callee's symbols are bound anew at each call. Calls are kept even when unused, since the callee may assert.

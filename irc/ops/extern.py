@@ -10,7 +10,7 @@ from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
 from irc.ir import Operation
-from irc.op import AnyType, OperationDefinition
+from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -18,7 +18,7 @@ DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the 
 
 
 def _extern(
-    *xs: AnyType | None,
+    *xs: AnythingType | None,
     domain: str,
     op_type: str,
     version: int,
@@ -54,7 +54,7 @@ def run_extern(operation: Operation, arrays: Sequence[Any]) -> list[Any]:
     types = [None if operand is None else operand.dtype for operand in operation.operands]
     outputs = [result.dtype for result in operation.results]
     feeds = {
-        f"i{i}": np.asarray(array, _carrier(dtype).numpy)
+        f"i{i}": array.item() if dtype.kind == "opaque" else np.asarray(array, _carrier(dtype).numpy)
         for i, (array, dtype) in enumerate(zip(arrays, types, strict=True))
         if dtype is not None
     }
@@ -64,7 +64,32 @@ def run_extern(operation: Operation, arrays: Sequence[Any]) -> list[Any]:
             runtime.NotImplemented, runtime.RuntimeException, runtime.NoSuchFile) as error:  # fmt: skip
         name = f"{operation.attributes['domain'] or 'ai.onnx'}.{operation.attributes['op_type']}"
         raise fail("run.extern", f"ONNX Runtime could not run {name}", notes=[str(error)]) from None
-    return [np.asarray(result).astype(dtype.numpy, copy=False) for result, dtype in zip(results, outputs, strict=True)]
+    return [
+        boxed(result) if dtype.kind == "opaque" else np.asarray(result).astype(dtype.numpy, copy=False)
+        for result, dtype in zip(results, outputs, strict=True)
+    ]
+
+
+def boxed(value: Any) -> Any:
+    """An array of no axes that holds a sequence, a map or what is optional as an object."""
+    import numpy as np
+
+    box = np.empty((), object)
+    box[()] = value
+    return box
+
+
+def type_proto(dtype: DType) -> Any:
+    """The type in ONNX of what an operand or result holds: of a tensor, without its shape."""
+    from onnx import helper
+
+    if dtype.kind != "opaque":
+        return helper.make_tensor_type_proto(dtype.onnx, None)
+    word, key, element = dtypes.opaque_parts(dtype.name)
+    if key is not None:
+        return helper.make_map_type_proto(key.onnx, type_proto(element))
+    make = helper.make_sequence_type_proto if word == "sequence" else helper.make_optional_type_proto
+    return make(type_proto(element))
 
 
 def _carrier(dtype: DType) -> DType:
@@ -80,8 +105,8 @@ def _model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs
 
     domain, op_type, version = attributes["domain"], attributes["op_type"], attributes["version"]
     operands = ["" if dtype is None else f"i{i}" for i, dtype in enumerate(types)]
-    inputs = [helper.make_tensor_value_info(f"i{i}", _carrier(t).onnx, None) for i, t in enumerate(types) if t]
-    results = [helper.make_tensor_value_info(f"o{i}", _carrier(t).onnx, None) for i, t in enumerate(outputs)]
+    inputs = [helper.make_value_info(f"i{i}", type_proto(_carrier(dtype))) for i, dtype in enumerate(types) if dtype]
+    results = [helper.make_value_info(f"o{i}", type_proto(_carrier(dtype))) for i, dtype in enumerate(outputs)]
     produced = [f"o{i}" for i in range(len(outputs))]
     before, after = [], []
     for i, dtype in enumerate(types):

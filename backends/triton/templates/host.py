@@ -412,16 +412,20 @@ def nonzero(x):
 
 
 def extern(model, *xs, dtypes):
-    """Run an embedded one-node ONNX model. `model` is its session; absent operands are None."""
-    device = next((x.device for x in xs if x is not None), torch.device("cpu"))
-    feeds = {f"i{index}": _plain(x).detach().cpu().contiguous().numpy() for index, x in enumerate(xs) if x is not None}
+    """Run an embedded one-node ONNX model. `model` is its session; absent operands are None. What is no tensor (a list
+    or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
+    device = next((x.device for x in xs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    feeds = {f"i{index}": _plain(x) for index, x in enumerate(xs) if x is not None}
     results = [
-        torch.from_numpy(result).to(device=device, dtype=dtype)
+        result if dtype is None else torch.from_numpy(result).to(device=device, dtype=dtype)
         for result, dtype in zip(model.run(None, feeds), dtypes, strict=True)
     ]
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def _plain(x):
-    """What NumPy has no type for travels as float32."""
-    return x if (x.dtype not in (torch.bfloat16,) and x.dtype.itemsize > 1) or not x.is_floating_point() else x.float()
+    """As an array; what NumPy has no type for travels as float32."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    narrow = x.is_floating_point() and (x.dtype == torch.bfloat16 or x.dtype.itemsize == 1)
+    return (x.float() if narrow else x).detach().cpu().contiguous().numpy()

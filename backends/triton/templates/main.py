@@ -1,10 +1,12 @@
 """Run the model on arrays of a file: `python FOLDER --input in.npz --output out.npz` (or `python -m FOLDER`).
 
-Types that NumPy lacks stand in files as their bits: bfloat16 as uint16, float8 as uint8.
+Types that NumPy lacks stand in files as their bits: bfloat16 as uint16, float8 as uint8. The elements of a sequence x
+are the arrays x.0, x.1 and so on.
 """
 
 import argparse
 import importlib.util
+import itertools
 import os
 import sys
 import zipfile
@@ -37,12 +39,37 @@ def main() -> int:
     try:
         with numpy.load(options.input) as arrays:
             inputs = {name: arrays[name] for name in arrays.files}
-        results = model_package.load(options.device).run(inputs)
-        save(options.output, {name: to_numpy(result, model_package) for name, result in results.items()})
+        model = model_package.load(options.device)
+        for entry in model.signature["inputs"]:
+            if entry["dtype"] is None:  # a sequence x, as x.0, x.1 and so on
+                names = itertools.takewhile(inputs.__contains__, map(f"{entry['name']}.{{}}".format, itertools.count()))
+                inputs[entry["name"]] = [inputs.pop(name) for name in list(names)]
+        arrays = {}
+        for name, result in model.run(inputs).items():
+            flatten(name, result, arrays, model_package)
+        save(options.output, arrays)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     return 0
+
+
+def flatten(name, result, arrays, model_package):
+    """Add a result to the arrays: the elements of a sequence, keys and values of a map by names of their own."""
+    if isinstance(result, list):
+        for index, element in enumerate(result):
+            flatten(f"{name}.{index}", element, arrays, model_package)
+    elif isinstance(result, dict):
+        flatten(f"{name}.keys", numpy_array(list(result)), arrays, model_package)
+        flatten(f"{name}.values", numpy_array(list(result.values())), arrays, model_package)
+    elif result is not None:
+        arrays[name] = to_numpy(result, model_package) if hasattr(result, "detach") else numpy_array(result)
+
+
+def numpy_array(content):
+    import numpy
+
+    return numpy.asarray(content)
 
 
 def to_numpy(tensor, model_package):

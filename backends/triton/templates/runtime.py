@@ -266,10 +266,13 @@ class Model:
         return self.weights[device]
 
     def _checked(self, entry, inputs, device):
-        name, dtype = entry["name"], getattr(torch, entry["dtype"])
+        name = entry["name"]
         if name not in inputs:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
         value = inputs[name]
+        if entry["dtype"] is None:  # no tensor: a list of NumPy arrays, or what else ONNX Runtime takes
+            return value
+        dtype = getattr(torch, entry["dtype"])
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
         tensor = tensor.clone() if name in self.updates and tensor is not value else tensor
         if tensor.dtype != dtype:
@@ -277,7 +280,7 @@ class Model:
                 tensor = tensor.view(dtype)
             else:
                 raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
-        if tensor.ndim != len(entry["shape"]):
+        if entry["shape"] is not None and tensor.ndim != len(entry["shape"]):
             raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
         return tensor.to(device).contiguous()
 
@@ -289,6 +292,8 @@ class Model:
             size = eval(symbol["size"], {"__builtins__": {}}, {**known, "extent": extent})
             known[name] = check_dim(f"{name} (of input {symbol['input']!r})", size, *symbol["range"])
         for entry, tensor in zip(signature["inputs"], tensors, strict=True):
+            if not entry["extents"]:
+                continue
             for axis, (dim, size) in enumerate(zip(entry["extents"], tensor.shape, strict=True)):
                 wanted = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
                 if size != wanted:
@@ -306,7 +311,7 @@ def update(given, output, outputs):
         return
     memory = given.untyped_storage().data_ptr()
     for name, tensor in outputs.items():
-        if tensor.untyped_storage().data_ptr() == memory:
+        if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() == memory:
             outputs[name] = tensor.clone()
     given = given if given.dtype == outputs[output].dtype else given.view(outputs[output].dtype)
     outputs[output] = given.copy_(outputs[output])
@@ -319,7 +324,7 @@ def compiled(signature):
         return dim if isinstance(dim, int) else compile(dim, "manifest.json", "eval")
 
     symbols = {name: {**symbol, "size": code(symbol["size"])} for name, symbol in signature["symbols"].items()}
-    inputs = [{**entry, "extents": [code(dim) for dim in entry["shape"]]} for entry in signature["inputs"]]
+    inputs = [{**entry, "extents": [code(dim) for dim in entry["shape"] or ()]} for entry in signature["inputs"]]
     return {**signature, "symbols": symbols, "inputs": inputs}
 
 
