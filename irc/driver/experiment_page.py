@@ -7,7 +7,7 @@ from html import escape
 
 from irc._version import __version__
 from irc.driver.experimenting import ExperimentReport, Measurement
-from irc.driver.printing import at_sizes, format_bytes, format_count
+from irc.driver.printing import at_sizes, format_bytes, format_count, format_time
 from irc.driver.roofline import DEVICES
 
 # Title, what is drawn, and how a number of it is written.
@@ -15,9 +15,9 @@ FIGURES: tuple[tuple[str, Callable[[Measurement], float], Callable[[float], str]
     ("launches and host calls", lambda each: each.kernels + each.host_calls, lambda number: f"{number:.0f}"),
     ("bytes at their boundaries", lambda each: each.distinct_bytes, lambda number: format_bytes(int(number))),
     ("bytes loaded and stored", lambda each: each.loaded_bytes, lambda number: format_bytes(int(number))),
-    ("estimated time", lambda each: each.estimated_microseconds, lambda number: f"{number:.3g} µs"),
+    ("estimated time", lambda each: each.estimated_microseconds, format_time),
 )
-BAR, GAP, LEFT, WIDTH, RIGHT = 18, 6, 150, 360, 110  # pixels
+BAR, GAP, LEFT, WIDTH, RIGHT = 18, 6, 110, 330, 80  # pixels: two plots side by side
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1e; --faint: #6b6b70; --back: #fff; --line: #d8d8dc; --base: #8a8f98;
         --other: #2f6fde; --bad: #c0362c; }
@@ -26,10 +26,11 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto;
        max-width: 76rem; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-code { font: 13px ui-monospace, monospace; } .faint { color: var(--faint); } .bad { color: var(--bad); }
-figure { display: inline-block; margin: .5rem 1rem .5rem 0; } figcaption { font-size: 13px; color: var(--faint); }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: bottom; }
+td { white-space: nowrap; } th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
+.faint { color: var(--faint); } .bad { color: var(--bad); }
+figure { display: inline-block; margin: .8rem 1rem .5rem 0; } figcaption { font-size: 13px; color: var(--faint); }
 svg text { font: 12px system-ui, sans-serif; fill: var(--text); } svg { max-width: 100%; }
 .base { fill: var(--base); } .other { fill: var(--other); }
 """
@@ -70,7 +71,7 @@ def _table(row: Mapping[str, Measurement]) -> str:
             lines.append(f'<tr><td>{escape(name)}</td><td class="bad" colspan="9">{escape(each.failure)}</td></tr>')
             continue
         cells = (each.kernels, each.host_calls, format_bytes(each.distinct_bytes), format_bytes(each.loaded_bytes),
-                 format_count(each.flops), each.programs, f"{each.estimated_microseconds:.3g} µs",
+                 format_count(each.flops), each.programs, format_time(each.estimated_microseconds),
                  f"{each.compile_seconds:.2f} s", f"{each.error:.1e}")  # fmt: skip
         lines.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join([*lines, "</table>"])
@@ -88,6 +89,6 @@ def _plot(title: str, values: Mapping[str, float], text: Callable[[float], str])
                     f'<rect class="{kind}" x="{LEFT}" y="{top}" width="{length:.1f}" height="{BAR}">'
                     f"<title>{escape(name)}: {text(value)}</title></rect>"
                     f'<text x="{LEFT + length + 6:.1f}" y="{top + BAR - 5}">{text(value)}</text>')
-    return (f'<figure><svg role="img" aria-label="{escape(title)}" width="{LEFT + WIDTH + RIGHT}" height="{height}" '
-            f'viewBox="0 0 {LEFT + WIDTH + RIGHT} {height}">{"".join(bars)}</svg>'
-            f"<figcaption>{escape(title)}</figcaption></figure>")  # fmt: skip
+    width = LEFT + WIDTH + RIGHT
+    return (f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" aria-label="{escape(title)}" '
+            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">{"".join(bars)}</svg></figure>')

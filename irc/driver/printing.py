@@ -125,6 +125,10 @@ def format_bytes(size: int) -> str:
     return f"{format_count(size)}B"
 
 
+def format_time(microseconds: float) -> str:
+    return f"{microseconds:.3g} µs" if microseconds < 1000 else f"{microseconds / 1000:.3g} ms"
+
+
 def format_count(number: int) -> str:
     """1234567 as `1.2 M`."""
     if number < 1000:
