@@ -428,6 +428,27 @@ def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:
     assert len(run.launches) == 2
 
 
+def test_equal_layers_share_their_kernels(tmp_path: Path) -> None:
+    """One source for kernels that differ in names alone; a number, a type or a shape makes another."""
+
+    def program(x: Value, w: Value, b: Value, c: Value) -> tuple[Value, ...]:
+        hidden = x
+        for layer in range(3):
+            hidden = ops.gelu(ops.add(ops.matmul(hidden, w), b if layer else c), name=f"layer.{layer}")
+        half = ops.add(ops.matmul(hidden, w), 0.5, name="half")
+        quarter = ops.add(ops.matmul(half, w), 0.25, name="quarter")
+        return quarter, ops.add(ops.matmul(quarter, w), 0.5, name="half again")
+
+    module = irc.opt(trace(program, "f32[B, 8]", "f32[8, 8]", "f32[8]", "f32[8]"), PIPELINE)
+    run = harness.run(module, folder=tmp_path / "model", sizes={"B": 5}, fuse=False)
+    check(run, 1e-5)
+    assert [launched.source.name for launched in run.program.kernels] == ["layer_0", "half", "quarter"]
+    assert list(run.program.launches.values()) == ["layer_0"] * 3 + ["half", "quarter", "half"]
+    assert len(run.launches) == 6
+    manifest = harness.load_artefact(tmp_path / "model").load().manifest
+    assert [entry["launches"] for entry in manifest["kernels"]] == [3, 2, 1]
+
+
 def test_buffers_serve_again(tmp_path: Path) -> None:
     """A launch writes where a dead buffer was, if only launches and products read that; the peak says what is left."""
 

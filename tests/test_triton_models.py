@@ -34,7 +34,7 @@ def test_every_address_and_byte(name: str, tmp_path: Path) -> None:
     program = emit(module, tmp_path / "model")
     assert program.kernels and not program.refused and not program.externs
     launches, outputs = run_watched(tmp_path / "model", module, program, inputs)
-    assert len(launches) == len(program.kernels)
+    assert len(launches) == len(program.launches) >= len(program.kernels)
     for launch in launches:
         assert launch.predicted is not None
         assert launch.counted <= launch.predicted.loaded_bytes, launch.name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from irc import dims
 from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.helpers import helper_sources
-from irc.backends.triton.source import KernelSource, wrapped, write_kernel
+from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain
 from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
@@ -69,6 +69,7 @@ class Program:
 
     text: str = ""
     kernels: list[Launched] = field(default_factory=list)
+    launches: dict[str, str] = field(default_factory=dict)  # of each `kernel` by its name that of its source
     weights: dict[str, Tensor] = field(default_factory=dict)
     externs: list[Extern] = field(default_factory=list)
     host_calls: list[str] = field(default_factory=list)
@@ -109,6 +110,7 @@ class _ProgramWriter:
             for name, function in module.functions.items()
         }
         self.problems: list[Diagnostic] = []
+        self.sources: dict[Hashable, KernelSource] = {}
 
     def write(self) -> Program:
         parts = []
@@ -137,8 +139,15 @@ class _ProgramWriter:
         return name
 
     def kernel(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> KernelSource:
-        source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"), labels)
-        self.program.kernels.append(Launched(source, kernel))
+        """The source of a kernel, called after `hint`; an equal one, of an equal layer, is written once."""
+        key = content(kernel)
+        if key in self.sources:
+            source = replace(self.sources[key], buffers=(*kernel.inputs, *kernel.outputs))
+        else:
+            source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"), labels)
+            self.sources[key] = source
+            self.program.kernels.append(Launched(source, kernel))
+        self.program.launches[hint] = source.name
         return source
 
     def extern(self, operation: Operation) -> str:

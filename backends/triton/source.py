@@ -8,8 +8,9 @@ only where something uses them, before the first use and inside the loop that th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from irc import dims
 from irc.backends.triton import pointwise
@@ -39,7 +40,7 @@ from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
-from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables
+from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables, walk
 from irc.kernel.flood import identity
 from irc.kernel.schedule import unit_stride
 
@@ -83,6 +84,20 @@ class Part:
 def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
     """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
     return _Writer(kernel, name, labels or {}).source()
+
+
+def content(kernel: Kernel) -> Hashable:
+    """What makes the source of a kernel, but for its names: equal layers have equal kernels."""
+    buffers = (*kernel.inputs, *kernel.outputs)
+    numbers: dict[Any, int] = {each: number for number, each in enumerate((*buffers, *walk(kernel.stores)))}
+
+    def told(part: Any) -> Hashable:
+        if isinstance(part, (Node, Value)):
+            return numbers[part]
+        return tuple(map(told, part)) if isinstance(part, tuple) else part
+
+    nodes = tuple(told(node.content) for node in numbers if isinstance(node, Node))
+    return nodes, tuple(value.type for value in buffers), kernel.parallel, kernel.bound, kernel.numerics
 
 
 class _Writer:

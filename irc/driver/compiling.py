@@ -318,16 +318,11 @@ def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, A
     with tempfile.TemporaryDirectory(prefix="irc-kernels-") as folder:
         program = triton.emit(module, Path(folder) / "artefact")
         found = triton.compile_artefact(Path(folder) / "artefact", targets)
-    # The artefact has its kernels in the module's order, without those that it runs as host calls.
-    operations = [op for function in module.functions.values() for op in function.walk() if op.name == "kernel"]
-    written = [op.attributes["name"] for op in operations if op.attributes["name"] not in program.refused]
-    names = {launched.source.name: name for launched, name in zip(program.kernels, written, strict=True)}
-    compiled: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for resources in found:
-        facts = {name: fact for name, fact in asdict(resources).items() if fact != ""}
-        kernel, target = names[facts.pop("kernel")], facts.pop("target")
-        compiled.setdefault(kernel, {})[target] = facts
-    return compiled
+        known = {name: fact for name, fact in asdict(resources).items() if fact != ""}
+        facts.setdefault(known.pop("kernel"), {})[known.pop("target")] = known
+    return {name: facts[source] for name, source in program.launches.items()}
 
 
 def compile_failures(compiled: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -314,7 +314,8 @@ def update(given, output, outputs):
         if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() == memory:
             outputs[name] = tensor.clone()
     given = given if given.dtype == outputs[output].dtype else given.view(outputs[output].dtype)
-    outputs[output] = given.copy_(outputs[output])
+    with torch.no_grad():
+        outputs[output] = given.copy_(outputs[output])
 
 
 def compiled(signature):
