@@ -138,10 +138,8 @@ def by_name(text: str) -> DType:
 
 @cache
 def opaque(text: str) -> DType:
-    """The type of values that are no tensors: `sequence(f32)`, `optional(sequence(i64))`, `map(string, f32)`.
-
-    Only `extern` computes with them. Where arrays are wanted, one of no axes holds such a value as an object.
-    """
+    """The type of values that are no tensors: `sequence(f32)`, `map(string, f32)`, `optional(sequence(i64))`. Only
+    `extern` computes with them. Where arrays are wanted, one of no axes holds such a value as an object."""
     opaque_parts(text)
     return DType(text, 0, 0, "opaque", "object_")
 

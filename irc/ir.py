@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
+PLAIN = (int, float, str, type(None))  # in which no dim hides: trees have lists of 100,000 numbers
 ORDER_GAP = 1 << 20
 
 
@@ -497,7 +498,7 @@ def dims_in(attribute: Attribute) -> list[Dim]:
     if isinstance(attribute, (dims.Expr, Symbol)):
         return [attribute if isinstance(attribute, dims.Expr) else attribute.expr]
     parts = attribute.values() if isinstance(attribute, dict) else attribute if isinstance(attribute, tuple) else ()
-    return [dim for part in parts for dim in dims_in(part)]
+    return [dim for part in parts if not isinstance(part, PLAIN) for dim in dims_in(part)]
 
 
 def with_dims(attribute: Attribute, change: Callable[[dims.Expr | Symbol], Attribute]) -> Attribute:
@@ -506,7 +507,9 @@ def with_dims(attribute: Attribute, change: Callable[[dims.Expr | Symbol], Attri
         return change(attribute)
     if isinstance(attribute, dict):
         return {name: with_dims(part, change) for name, part in attribute.items()}
-    return tuple(with_dims(part, change) for part in attribute) if isinstance(attribute, tuple) else attribute
+    if isinstance(attribute, tuple) and not all(isinstance(part, PLAIN) for part in attribute):
+        return tuple(with_dims(part, change) for part in attribute)
+    return attribute
 
 
 def rename(value: Value, name: str) -> None:
@@ -662,6 +665,8 @@ def _ranges(symbols: Iterable[Symbol]) -> tuple[tuple[str, int, int, int], ...]:
 
 def same_attributes(a: Attribute, b: Attribute) -> bool:
     """Equality in which 1, 1.0 and True differ, nan equals nan, and 0.0 differs from -0.0."""
+    if a is b:
+        return True
     if isinstance(a, dict) and isinstance(b, dict):
         return list(a) == list(b) and all(same_attributes(a[name], b[name]) for name in a)
     if isinstance(a, tuple) and isinstance(b, tuple):

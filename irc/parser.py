@@ -281,9 +281,8 @@ class _Reader:
         self.scopes.append(_Scope(self.current.block, {}, symbol))
         for token, type_token in arguments or ():
             self.argument_of(self.current.block, token, *self.read_types(type_token, None))
-        for position, token in enumerate(updates):
-            if token is not None:
-                self.current.updates[position] = self.operand(self.name(token), token)
+        updating = ((position, token) for position, token in enumerate(updates) if token is not None)
+        self.current.updates = {position: self.operand(self.name(token), token) for position, token in updating}
 
     def symbol(self, children: list[Any]) -> tuple[Token, list[int]]:
         token, *written = children
