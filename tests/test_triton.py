@@ -501,6 +501,8 @@ IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
                                      ops.slice_(c, starts=(0, 3), stops=(6, 6), steps=(1, 1)), axis=1), True),
     "rows": (lambda c, x: ops.softmax(ops.add(c, x), axis=-1), True),
     "columns": (lambda c, x: ops.softmax(ops.add(c, x), axis=0), True),
+    "read by another output": (lambda c, x: (y := ops.exp(x), ops.add(c, y)), False),
+    "read by both outputs": (lambda c, x: (y := ops.add(c, x), ops.mul(c, ops.tanh(y))), True),
     "read elsewhere": (lambda c, x: ops.add(ops.reverse(c, axes=(0,)), x), False),
     "transposed": (lambda c, x: ops.add(ops.transpose(c, permutation=(1, 0)), x), False),
     "shifted": (lambda c, x: ops.pad(ops.slice_(c, starts=(1, 0), stops=(6, 6), steps=(1, 1)), low=(0, 0),

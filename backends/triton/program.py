@@ -20,7 +20,7 @@ from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import DType
 from irc.ir import Block, Function, FunctionName, Module, Operation, Value
 from irc.kernel import Kernel, Refusal, derive
-from irc.kernel.dag import Apply
+from irc.kernel.dag import Apply, walk
 from irc.op import OperationDefinition
 from irc.weights import Tensor
 
@@ -544,7 +544,8 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
     """The arguments that launches write their new contents to, by the results that update them."""
 
     def reads_where_it_writes(output: Value, argument: Value) -> bool:
-        """Rule F11. Where each level of reductions reads a row again, a level before would have written it."""
+        """Rule F11. What is written depends on all that is read of the argument, so that it is read before; where each
+        level of reductions reads a row again, a level before would have written it."""
         operation = output.operation
         assert operation is not None
         kernel, block = derived(operation), operation.regions[0].block
@@ -552,8 +553,9 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
         pairs = zip(block.arguments, operation.inputs, strict=True)
         inside = {own for own, operand in pairs if operand is argument}
         (store,) = (store for store in kernel.stores if store.buffer is block.terminator.inputs[output.index])
+        before = set(walk((store,)))
         return not kernel.looped and all(
-            load.index == store.index and set(store.guards) <= set(load.guards)
+            load in before and load.index == store.index and set(store.guards) <= set(load.guards)
             for load in kernel.loads if load.buffer in inside
         )  # fmt: skip
 

@@ -42,7 +42,8 @@ def main() -> int:
         model = model_package.load(options.device)
         for entry in model.signature["inputs"]:
             if entry["dtype"] is None:  # a sequence x, as x.0, x.1 and so on
-                names = itertools.takewhile(inputs.__contains__, map(f"{entry['name']}.{{}}".format, itertools.count()))
+                numbered = (f"{entry['name']}.{number}" for number in itertools.count())
+                names = itertools.takewhile(inputs.__contains__, numbered)
                 inputs[entry["name"]] = [inputs.pop(name) for name in list(names)]
         arrays = {}
         for name, result in model.run(inputs).items():
