@@ -1,8 +1,9 @@
 """Random graphs through the Triton pipeline, under the harness that looks at every address.
 
 Hypothesis draws a graph, the sizes of its symbols (0 and 1 among them), and how it is cut into kernels: as the planner
-does it, or with all that is legal merged. Of each launch the harness checks the address of every load and store, and
-that each element of an output is stored once; here follow the bytes, and the numbers against the interpreter.
+does it, or with all that is legal merged. Some results update arguments, whose memory kernels may then write. Of each
+launch the harness checks the address of every load and store, and that each element of an output is stored once; here
+follow the bytes, and the numbers against the interpreter.
 
 Each seed is a test of its own, with the same graphs each time; those marked slow are 500 more.
 """
@@ -233,11 +234,20 @@ def graphs(draw: st.DrawFn) -> Graph:
             if made.rank <= 5 and elements(made) <= MOST_ELEMENTS:
                 pool.append(made)
         made_here = [value for value in pool if value.operation is not None] or [ops.neg(pool[0])]
-        return tuple(draw(st.lists(st.sampled_from(made_here[-5:]), min_size=1, max_size=3)))
+        results = draw(st.lists(st.sampled_from(made_here[-5:]), min_size=1, max_size=3))
+        if draw(st.booleans()):  # something that may update an argument
+            old = draw(st.sampled_from(inputs))
+            results.insert(0, ops.sub(old, draw(st.sampled_from([value for value in pool if value.type == old.type]))))
+        return tuple(results)
 
     names = "xyzw"[: len(types)]
     signature: Callable[..., Any] = eval(f"lambda {', '.join(names)}: body({', '.join(names)})", {"body": body})
     module = trace(signature, *with_ranges(types))
+    for position, value in enumerate(module.main.returned):
+        taken = module.main.updates.values()
+        fitting = [each for each in module.main.arguments if each.type == value.type and each not in taken]
+        if fitting and draw(st.booleans()):
+            module.main.updates[position] = draw(st.sampled_from(fitting))
     return Graph(module, sizes, draw(st.booleans()), draw(st.integers(0, 9)))
 
 
