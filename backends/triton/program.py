@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import DType
 from irc.ir import Block, Function, FunctionName, Module, Operation, Value
 from irc.kernel import Kernel, Refusal, derive
-from irc.kernel.dag import Apply, walk
+from irc.kernel.dag import Apply, variables, walk
+from irc.kernel.schedule import WARP
 from irc.op import OperationDefinition
 from irc.weights import Tensor
 
@@ -544,8 +546,10 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
     """The arguments that launches write their new contents to, by the results that update them."""
 
     def reads_where_it_writes(output: Value, argument: Value) -> bool:
-        """Rule F11. What is written depends on all that is read of the argument, so that it is read before; where each
-        level of reductions reads a row again, a level before would have written it."""
+        """Rule F11. What is written depends on all that is read of the argument, so that it is read before. One thread
+        reads and writes each element: what does not vary over all of a tile, and a tile smaller than its threads, is
+        held by several, of which one might write before another reads. Where each level of reductions reads a row
+        again, a level before would have written it."""
         operation = output.operation
         assert operation is not None
         kernel, block = derived(operation), operation.regions[0].block
@@ -553,8 +557,10 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
         pairs = zip(block.arguments, operation.inputs, strict=True)
         inside = {own for own, operand in pairs if operand is argument}
         (store,) = (store for store in kernel.stores if store.buffer is block.terminator.inputs[output.index])
-        before = set(walk((store,)))
-        return not kernel.looped and all(
+        before, schedule = set(walk((store,))), kernel.schedule
+        axes = {axis for tile in schedule.tiles for axis in tile.axes}
+        elements = math.prod(tile.typical for tile in schedule.tiles)
+        return not kernel.looped and axes <= variables(store.index) and elements >= WARP * schedule.warps and all(
             load in before and load.index == store.index and set(store.guards) <= set(load.guards)
             for load in kernel.loads if load.buffer in inside
         )  # fmt: skip

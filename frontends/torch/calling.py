@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.frontends.torch.importer import constant
+from irc.frontends.torch.importer import constant, taken_inputs
 from irc.frontends.torch.reading import DTYPES
 
 
@@ -27,19 +27,15 @@ class Convention:
         signature, structure = program.graph_signature, program.call_spec
         assert structure.in_spec is not None and structure.out_spec is not None
         self.inputs, self.outputs = structure.in_spec, structure.out_spec
-        mutated = set(signature.buffers_to_mutate.values())
-        self.taken = [
-            spec for spec in signature.input_specs
-            if spec.kind is InputKind.USER_INPUT or (spec.kind is InputKind.BUFFER and spec.target in mutated)
-        ]  # fmt: skip
+        self.taken = list(taken_inputs(signature))
         self.given = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
-        order = [str(spec.target) if spec.kind is InputKind.BUFFER else spec.arg.name
-                 for spec in self.taken if isinstance(spec.arg, TensorArgument)]
-        self.updated = [order.index(str(spec.target)) for spec in signature.output_specs
+        self.names = [spec.arg.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
+                      for spec in self.taken if isinstance(spec.arg, TensorArgument)]
+        self.updated = [self.names.index(str(spec.target)) for spec in signature.output_specs
                         if spec.kind is not OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument)]
         held = {**program.constants, **program.state_dict}
-        self.buffers = {str(spec.target): held[str(spec.target)] for spec in self.taken
-                        if spec.kind is InputKind.BUFFER}
+        self.held = {str(spec.target): held[str(spec.target)] for spec in self.taken
+                     if spec.kind is not InputKind.USER_INPUT}
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors for a call with these arguments; raises `run.input_shape` for another structure."""
@@ -52,8 +48,8 @@ class Convention:
                        expected=f"{self.inputs.num_leaves} leaves, as in the example inputs")
         waiting, found = iter(leaves), []
         for spec in self.taken:
-            if spec.kind is InputKind.BUFFER:
-                found.append(self.buffers[str(spec.target)])
+            if spec.kind is not InputKind.USER_INPUT:
+                found.append(self.held[str(spec.target)])
                 continue
             leaf = next(waiting)
             if isinstance(spec.arg, ConstantArgument):
@@ -65,7 +61,17 @@ class Convention:
                 raise fail("run.input_dtype", f"the argument {spec.arg.name} is a {type(leaf).__name__}",
                            expected="a tensor")
             found.append(leaf)
+        self._check_apart(found)
         return found
+
+    def _check_apart(self, tensors: Sequence[torch.Tensor]) -> None:
+        """What the program updates must be no other argument's memory: results do not tell what it read of that."""
+        for position in self.updated:
+            for other, tensor in enumerate(tensors):
+                if other != position and overlap(tensors[position], tensor):
+                    one, another = self.names[position], self.names[other]
+                    raise fail("run.input_alias", f"the arguments {one} and {another} share memory, and the program "
+                               f"updates {one}", help="pass a copy of one")  # fmt: skip
 
     def result(self, tensors: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]) -> Any:
         """What the program gives, of the results of a run; the buffers and arguments that it writes are written."""
@@ -76,6 +82,16 @@ class Convention:
                 if new is not arguments[position]:
                     arguments[position].copy_(new)
         return pytree.tree_unflatten(leaves, self.outputs)
+
+
+def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors share elements; of those with gaps only whether they are the same."""
+    if one.device != other.device or not one.numel() or not other.numel():
+        return False
+    start, begin = one.data_ptr(), other.data_ptr()
+    if one.is_contiguous() and other.is_contiguous():
+        return start < begin + other.nbytes and begin < start + one.nbytes
+    return start == begin and one.shape == other.shape and one.stride() == other.stride()
 
 
 def to_array(tensor: torch.Tensor) -> Any:

@@ -13,13 +13,13 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, OutputKind, TensorArgument
 
 from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
@@ -48,6 +48,15 @@ def import_program(program: ExportedProgram, names: dict[str, str], name: str) -
     return Module(name, [importer.function])
 
 
+def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
+    """What a program takes when it is called: its arguments, and of what it holds that which it writes."""
+    written = {spec.target for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT}
+    for spec in signature.input_specs:
+        is_held = spec.kind in (InputKind.BUFFER, InputKind.PARAMETER)
+        if spec.kind is InputKind.USER_INPUT or (is_held and spec.target in written):
+            yield spec
+
+
 class _Importer:
     """One import; `function` is what it makes."""
 
@@ -70,6 +79,8 @@ class _Importer:
             for node in self.program.graph.nodes:
                 if node.op == "call_function":
                     self._import_node(node)
+                elif node.op == "get_attr":  # a graph that control flow runs
+                    self.values[node] = UNSUPPORTED
             self._raise_problems()
             self.builder.location = self.function.location
             self._return()
@@ -78,14 +89,12 @@ class _Importer:
     # -- the signature -------------------------------------------------------------------------------------------
 
     def _add_inputs(self) -> None:
-        mutated = set(self.program.graph_signature.buffers_to_mutate.values())
-        for spec in self.program.graph_signature.input_specs:
-            if spec.kind is InputKind.USER_INPUT or (spec.kind is InputKind.BUFFER and spec.target in mutated):
-                if not isinstance(spec.arg, TensorArgument):
-                    continue  # a Python number that exporting made a constant of the program
-                node = self.nodes[spec.arg.name]
-                name = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
-                self.values[node] = self.function.block.add_argument(self._type(node.meta["val"]), name)
+        for spec in taken_inputs(self.program.graph_signature):
+            if not isinstance(spec.arg, TensorArgument):
+                continue  # a Python number that exporting made a constant of the program
+            node = self.nodes[spec.arg.name]
+            name = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
+            self.values[node] = self.function.block.add_argument(self._type(node.meta["val"]), name)
 
     def _type(self, example: torch.Tensor) -> TensorType:
         return TensorType(_dtype(example.dtype), [self.dim(size) for size in example.shape])
@@ -154,7 +163,8 @@ class _Importer:
 
     def _return(self) -> None:
         signature = self.program.graph_signature
-        held = {target: name for name, target in signature.inputs_to_buffers.items()}
+        held = {str(spec.target): spec.arg.name for spec in taken_inputs(signature)
+                if spec.kind is not InputKind.USER_INPUT}  # fmt: skip
         results: list[Value] = []
         names: list[str] = []
         taken = Counter[str]()

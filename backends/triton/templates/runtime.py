@@ -242,6 +242,8 @@ class Model:
             unknown = sorted(set(inputs) - set(self.inputs))
             raise ArtefactError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(self.inputs)}")
         self._check_shapes(tensors)
+        if self.updates:
+            self._check_apart(inputs)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
             results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
         outputs = dict(zip(self.outputs, results, strict=True))
@@ -284,6 +286,15 @@ class Model:
             raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
         return tensor.to(device).contiguous()
 
+    def _check_apart(self, inputs):
+        """What the program updates must be no other input's memory: it reads inputs after it has written others."""
+        given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        for name in given.keys() & self.updates.keys():
+            for other, tensor in given.items():
+                if other != name and overlap(given[name], tensor):
+                    both = f"inputs {name!r} and {other!r} share memory"
+                    raise ArtefactError(f"{both}, and the program updates {name!r}: pass a copy of one")
+
     def _check_shapes(self, tensors):
         """Read the size of each symbol at the extent that tells it, then compare all extents."""
         signature, known = self.signature, {"min": min, "max": max, "bcast": bcast}
@@ -302,12 +313,23 @@ class Model:
                                         + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
 
 
+def overlap(one, other):
+    """Whether two tensors share elements; of those with gaps only whether they are the same."""
+    if one.device != other.device or not one.numel() or not other.numel():
+        return False
+    start, begin = one.data_ptr(), other.data_ptr()
+    if one.is_contiguous() and other.is_contiguous():
+        return start < begin + other.nbytes and begin < start + one.nbytes
+    return start == begin and one.shape == other.shape and one.stride() == other.stride()
+
+
 def update(given, output, outputs):
     """Write an output to the caller's tensor that it updates, unless a kernel has, and let that tensor stand for it.
 
     Other outputs that are views of the tensor keep the contents from before.
     """
     if outputs[output] is given:
+        torch.autograd.graph.increment_version(given)  # a kernel has written it
         return
     memory = given.untyped_storage().data_ptr()
     for name, tensor in outputs.items():
