@@ -70,7 +70,7 @@ def delinearize(index: Dim, shape: Coordinates) -> Coordinates:
     """The coordinates of the element at a place in row-major order."""
     coordinates: list[Dim] = []
     for position in range(len(shape) - 1, -1, -1):
-        if same(shape[position], 1):
+        if same(shape[position], 1) or same(shape[position], 0):  # of nothing, no element is ever asked for
             coordinates.append(0)
         elif same(dims.product(shape[:position]), 1):
             coordinates.append(index)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Atom, Dim, Symbol
-from irc.dtypes import DType, by_name
+from irc.dtypes import DType, by_name, opaque
 
 
 class TensorType:
@@ -148,7 +148,7 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     dtype_name, bracket, rest = text.strip().partition("[")
     inside = rest[:-1].strip()
     if dtype_name == "opaque" and re.fullmatch(QUOTED, inside):
-        return TensorType(by_name(json.loads(inside)), None)
+        return TensorType(opaque(json.loads(inside)), None)
     dtype = by_name(dtype_name.strip())
     if not bracket or not rest.endswith("]"):
         raise dims.DimError(f"expected a type such as f32[B, 4], not {text!r}")

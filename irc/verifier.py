@@ -102,16 +102,17 @@ class _FunctionCheck:
                 self.fail("V14", f"{len(names)} names for {len(last.operands)} results", last)
             elif len(set(names)) != len(names):
                 self.fail("V14", f"two results share a name: {', '.join(names)}", last)
-        self.updates(last.operands if last is not None else [])
+        self.updates(last)
         return self.failures
 
-    def updates(self, returned: Sequence[Value | None]) -> None:
+    def updates(self, last: Operation | None) -> None:
+        returned = last.inputs if last is not None else []
         for position, argument in self.function.updates.items():
-            result = returned[position] if position < len(returned) else None
-            if argument not in self.function.arguments or result is None or result.type != argument.type:
-                self.fail("V15", f"result {position} cannot update %{argument.name}: {argument.type}")
+            fits = position < len(returned) and returned[position].type == argument.type
+            if argument not in self.function.arguments or not fits or argument.dtype.kind == "opaque":
+                self.fail("V15", f"result {position} cannot update %{argument.name}: {argument.type}", last)
         if len(set(self.function.updates.values())) < len(self.function.updates):
-            self.fail("V15", "two results update one argument")
+            self.fail("V15", "two results update one argument", last)
 
     def block(self, block: Block, holder: Operation | None) -> None:
         if (block.region.parent if block.region is not None else None) is not holder:

@@ -22,7 +22,7 @@ from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
 from irc.dtypes import F32, I64, STRING, DType
 from irc.ir import Block, Operation, Value
-from irc.ops.extern import type_proto as type_of
+from irc.ops.extern import plain_type
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -337,8 +337,7 @@ def tensor_proto(tensor: Tensor, name: str, data: DataFile | None = None) -> Ten
 def type_proto(type_: TensorType) -> onnx.TypeProto:
     """A type in ONNX: symbols are dim_params, other expressions unknown extents."""
     if type_.shape is None:
-        plain: onnx.TypeProto = type_of(type_.dtype)
-        return plain
+        return plain_type(type_.dtype)
     shape = [dim if isinstance(dim, int) else symbol_name(dim) for dim in type_.shape]
     return helper.make_tensor_type_proto(type_.dtype.onnx, shape)
 

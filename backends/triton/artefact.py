@@ -15,6 +15,7 @@ from irc import _version, dims, dtypes, weights
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import (
+    UNTYPED,
     Launched,
     Program,
     peak_bytes,
@@ -162,8 +163,9 @@ def signature(function: Function) -> dict[str, Any]:
         shape = None
         if value.type.is_ranked:
             shape = [d if isinstance(d, int) else python_dim(d, {**born, **symbols}) for d in value.shape]
-        dtype = None if value.dtype.kind == "opaque" else torch_type(value.dtype)
-        return {"name": name, "dtype": dtype, "shape": shape}
+        if value.dtype.kind in UNTYPED:
+            return {"name": name, "dtype": None, "type": str(value.dtype), "shape": shape}
+        return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
 
     return {
         "symbols": {
@@ -177,7 +179,7 @@ def signature(function: Function) -> dict[str, Any]:
         },
         "inputs": [entry(value.name, value) for value in function.arguments],
         "outputs": [
-            {**entry(name, value), **({"updates": function.updates[index].name} if index in function.updates else {})}
+            entry(name, value) | ({"updates": function.updates[index].name} if index in function.updates else {})
             for index, (name, value) in enumerate(zip(function.output_names, function.returned, strict=True))
         ],
     }

@@ -44,6 +44,9 @@ BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "torch"
                       "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
 
 
+UNTYPED = frozenset({"opaque", "string"})  # kinds of values that are no tensors of PyTorch: only externs take them
+
+
 def torch_type(dtype: DType) -> str:
     return TORCH_TYPES[dtype.name]
 
@@ -250,6 +253,11 @@ class _FunctionWriter:
         return is_launch(operation, self._derived)
 
     def _operation(self, operation: Operation, values: dict[Value, str] | None = None) -> None:
+        if operation.name not in CARRYING and any(
+            value.dtype.kind == "string" for value in (*operation.inputs, *operation.results)
+        ):
+            self._problem(f"{operation.name} of strings: only `extern` takes them", operation.location)
+            return
         special = getattr(self, f"_{operation.name}", None)
         if special is not None and operation.name in SPECIAL:
             special(operation)
@@ -386,7 +394,7 @@ class _FunctionWriter:
         name = self.owner.extern(operation)
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
         dtypes = [result.dtype for result in operation.results]
-        types = ["None" if dtype.kind == "opaque" else f"torch.{torch_type(dtype)}" for dtype in dtypes]
+        types = ["None" if dtype.kind in UNTYPED else f"torch.{torch_type(dtype)}" for dtype in dtypes]
         arguments.append(f"dtypes=({', '.join(types)},)")
         results = ", ".join(self._name(result) for result in operation.results)
         self._line(f"{results} = host.extern(externs[{name!r}], {', '.join(arguments)})")
@@ -521,6 +529,7 @@ class _FunctionWriter:
         return repr(value)
 
 
+CARRYING = frozenset({"extern", "if", "loop", "call", "refine"})  # hand on what they need not look into
 SPECIAL = frozenset(
     "const dim kernel extern bind refine assert assume trap call if loop".split()
 )  # of which the writer has a method

@@ -72,6 +72,8 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
         ):
             raise RanksDiffer(node, condition, sides, born_before)
     if len(present) < len(pairs):
+        if any(value is None for pair in pairs for value in pair):
+            unsupported(node, importer, "an optional is there or not as the data says")
         return [UNSUPPORTED] * len(pairs)
     types: list[TensorType] = []
     symbols: list[Symbol] = []
@@ -147,7 +149,8 @@ def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
                       for value in importer.import_graph(body, inside(path, "body"), inner)]
         present = [value for value in values if isinstance(value, Value)]
         if len(present) < len(values):
-            return unsupported(node)
+            missing = any(value is None for value in values)
+            return unsupported(node, importer if missing else None, "an optional is there or not as the data says")
         carried, scanned = present[1 : len(initial) + 1], present[len(initial) + 1 :]
         if any(value.dtype.kind == "opaque" for value in scanned):
             return unsupported(node, importer, "it stacks sequences")
@@ -185,6 +188,8 @@ def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int
 def stacked_type(importer: Importer, value: Value, rounds: Dim | None, born_before: set[Symbol],
                  symbols: list[Symbol]) -> TensorType:
     """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
+    if not value.type.is_ranked:
+        return TensorType(value.dtype, None)
     shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
     return TensorType(value.dtype, complete(importer, [rounds, *shape], symbols))
 

@@ -14,8 +14,7 @@ from irc.dtypes import F32, F64, STRING, DType, by_name, from_onnx, opaque
 from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, TensorSequence, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
-from irc.ops.extern import extern
-from irc.ops.extern import type_proto as opaque_proto
+from irc.ops.extern import extern, plain_type
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -199,8 +198,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
 def _type_proto(type_: TensorType, names: dict[Dim, str]) -> onnx.TypeProto:
     """The type in ONNX; each different expression over symbols gets a name."""
     if type_.dtype.kind == "opaque":
-        proto: onnx.TypeProto = opaque_proto(type_.dtype)
-        return proto
+        return plain_type(type_.dtype)
     shape = None if type_.shape is None else [
         dim if isinstance(dim, int) else names.setdefault(dim, f"dim{len(names)}") for dim in type_.shape]
     return onnx.helper.make_tensor_type_proto(type_.dtype.onnx, shape)

@@ -121,6 +121,9 @@ class Importer:
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
             results = self.import_graph(graph, (), scope)
+            for value, result in zip(graph.output, results, strict=True):
+                if result is None:
+                    self.unsupported.append(("an output that is not there", value.name, "no value stands for it"))
             self._raise_unsupported()
             self.builder.location = self.function.location
             results = [foreign.whole(self, value) for value in results]

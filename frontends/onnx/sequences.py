@@ -7,9 +7,11 @@ left in the module. Where only a run tells, it is an opaque value, and what take
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from irc import ops
-from irc.dtypes import BOOL, I64, from_onnx
+from irc.diagnostics import fail
+from irc.dtypes import BOOL, I64, from_onnx, opaque_parts
 from irc.frontends.onnx.reading import carry, entries, integer
 from irc.frontends.onnx.scope import TensorSequence
 from irc.frontends.onnx.table import reads
@@ -17,6 +19,9 @@ from irc.frontends.onnx.tensor import parted
 from irc.ir import Value
 from irc.op import literal
 from irc.ops.rules import normalize_axis
+
+if TYPE_CHECKING:
+    from onnx import TypeProto
 
 
 def elements_of(sequence: TensorSequence | Value) -> tuple[Value, ...]:
@@ -43,6 +48,8 @@ def sequence_empty(*, dtype: int = 1):
 @reads("SequenceInsert", since=11)
 def sequence_insert(sequence, tensor: Value, position: Value | None = None, /):
     values = elements_of(sequence)
+    if tensor.dtype is not sequence.dtype:
+        raise fail("onnx.invalid", f"{tensor.type} is put into a sequence", expected=f"elements of {sequence.dtype}")
     index = place(position, len(values), "the position")
     return TensorSequence((*values[:index], tensor, *values[index:]), tensor.dtype)
 
@@ -96,16 +103,21 @@ def concat_from_sequence(sequence, /, *, axis: int, new_axis: int = 0):
     return ops.concat(*values, axis=normalize_axis(axis, values[0].rank))
 
 
-def present(x, /):
-    """What is there is itself."""
+@reads("Optional", since=15)
+def optional(x=None, /, *, type: TypeProto | None = None):
+    """What is there is itself, and what is not is an operand that is absent."""
+    return x
+
+
+@reads("OptionalGetElement", since=15)
+def optional_get_element(x=None, /):
+    if x is None:
+        raise fail("onnx.invalid", "the element of an optional that is not there", expected="one that is")
     return carry("whether it is there is not known") if is_optional(x) else x
 
 
 def is_optional(x) -> bool:
-    return isinstance(x, Value) and x.dtype.name.startswith("optional")
-
-
-OPTIONALS = [reads(op_type, since=15)(present) for op_type in ("Optional", "OptionalGetElement")]
+    return isinstance(x, Value) and x.dtype.kind == "opaque" and opaque_parts(x.dtype.name)[0] == "optional"
 
 
 @reads("OptionalHasElement", since=15)

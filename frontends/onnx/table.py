@@ -30,7 +30,7 @@ Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 Strings = tuple[str, ...]
 KINDS = {"float": "FLOAT", "int": "INT", "str": "STRING", "Tensor": "TENSOR", "Floats": "FLOATS", "Ints": "INTS",
-         "Strings": "STRINGS"}
+         "Strings": "STRINGS", "TypeProto": "TYPE_PROTO"}
 
 
 class Row:

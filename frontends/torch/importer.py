@@ -279,7 +279,7 @@ def constant(data: torch.Tensor, name: str) -> Tensor:
 def location_of(node: torch.fx.Node) -> Location:
     """The line of the user's Python behind a node, and the path of the innermost module around it."""
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES)]
+    own = [frame for frame in frames if not frame[0].startswith((*LIBRARIES, "<"))]
     module = _path(node)
     if not own:
         return Location(name=module or node.name)

@@ -314,8 +314,9 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
     given = flattened(report.inputs)
     source = inputs or f"random inputs ({', '.join(f'{name} {list(array.shape)}' for name, array in given.items())})"
     click.echo(f"{report.label}, {source}")
-    for name, x in flattened(report.outputs).items():
-        click.echo(f"  {name}: {x.dtype}{list(x.shape)}  {sample(x)}" if hasattr(x, "dtype") else f"  {name}: {x}")
+    for output, value in report.outputs.items():
+        for name, array in flattened({output: value}).items():
+            click.echo(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
 
 
 def sample(array: Any) -> str:

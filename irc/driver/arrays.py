@@ -7,8 +7,8 @@ A file has an array for each input or output, by its name. NumPy has no bf16, fp
     i4, i2 and u4, u2 are int8 and uint8, the numbers themselves
 
 and what `numpy.savez` makes of an ml_dtypes array (bytes without a type) is read as well. Which type is meant, the
-program's signature says. The elements of a sequence `x` are the arrays `x.0`, `x.1` and so on, a map is `x.keys` and
-`x.values`. Pickled objects are never read.
+program's signature says. The elements of a sequence `x` are the arrays `x.0`, `x.1` and so on, `x.length` of them; a
+map is `x.keys` and `x.values`. Pickled objects are never read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from irc.dtypes import DType
 from irc.ir import Function, Value
 
 Arrays = dict[str, Any]
+MISSING = object()  # stands for an array that a file does not have
 
 
 def given_inputs(function: Function, inputs: Mapping[str, Any] | str | Path | None, sizes: Sizes, seed: int) -> Arrays:
@@ -66,10 +67,13 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise fail("file.format", f"`{name}` is no array", at=at, expected="an .npz file as numpy.savez writes it")
+    found: Arrays = {}
+    used: set[str] = set()
     for name, dtype in declared.items():
-        if dtype.kind == "opaque" or name in arrays:
-            arrays[name] = _gathered(arrays, name, dtype, at)
-    return arrays
+        value = _gathered(arrays, name, dtype, at, used)
+        if value is not MISSING:
+            found[name] = value
+    return {**{name: array for name, array in arrays.items() if name not in used}, **found}
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
@@ -86,36 +90,57 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
 
 
 def flattened(arrays: Mapping[str, Any]) -> Arrays:
-    """The arrays alone: those of a sequence `x` are `x.0`, `x.1` and so on, a map has `x.keys` and `x.values`."""
+    """The arrays alone: those of a sequence `x` are `x.0`, `x.1` and so on behind `x.length`, those of a map `x.keys`
+    and `x.values`; what is optional and not there has none. Raises `file.format` where two would have one name."""
     import numpy as np
 
     found: Arrays = {}
     for name, value in arrays.items():
+        parts = {name: None if value is None else np.asarray(value)} if not isinstance(value, (list, dict)) else {}
         if isinstance(value, list):
-            found |= flattened({f"{name}.{index}": element for index, element in enumerate(value)})
+            elements = flattened({f"{name}.{index}": element for index, element in enumerate(value)})
+            parts = {f"{name}.length": np.asarray(len(value)), **elements}
         elif isinstance(value, dict):
-            found |= {f"{name}.keys": np.asarray(list(value)), f"{name}.values": np.asarray(list(value.values()))}
-        elif value is not None:  # an optional one that is not there
-            found[name] = np.asarray(value)
+            parts = {f"{name}.keys": np.asarray(list(value)), f"{name}.values": np.asarray(list(value.values()))}
+        for key, array in parts.items():
+            if key in found or (key != name and key in arrays):
+                raise fail("file.format", f"two arrays would be called `{key}`", help="rename an output")
+            if array is not None:
+                found[key] = array
     return found
 
 
-def _gathered(arrays: Arrays, name: str, dtype: DType, at: Location) -> Any:
-    """What `flattened` took apart, taken out of the arrays of a file."""
+def _gathered(arrays: Mapping[str, Any], name: str, dtype: DType, at: Location, used: set[str]) -> Any:
+    """What `flattened` took apart; without `x.length` a sequence has as many elements as there are. `used` collects the
+    names of the arrays that belong to it. MISSING where there is nothing of that kind."""
     if dtype.kind != "opaque":
-        return _restored(arrays.pop(name), dtype, name, at)
+        used.add(name)
+        return _restored(arrays[name], dtype, name, at) if name in arrays else MISSING
     word, _, element = dtypes.opaque_parts(dtype.name)
-    if word == "map":
-        parts = [arrays.pop(f"{name}.{part}", None) for part in ("keys", "values")]
-        if any(part is None or part.ndim != 1 for part in parts) or len(parts[0]) != len(parts[1]):
-            raise fail("file.format", f"the map `{name}` needs two rows", at=at, expected=f"{name}.keys, {name}.values")
-        return dict(zip(*(part.tolist() for part in parts), strict=True))
     if word == "optional":
-        return _gathered(arrays, name, element, at) if name in arrays or element.kind == "opaque" else None
+        found = _gathered(arrays, name, element, at, used)
+        return None if found is MISSING else found
+    if word == "map":
+        used |= {f"{name}.keys", f"{name}.values"}
+        keys, values = (arrays.get(f"{name}.{part}") for part in ("keys", "values"))
+        if keys is None and values is None:
+            return MISSING
+        if keys is None or values is None or keys.ndim != 1 or keys.shape != values.shape:
+            raise fail("file.format", f"the map `{name}` needs two rows", at=at, expected=f"{name}.keys, {name}.values")
+        return dict(zip(keys.tolist(), values.tolist(), strict=True))
+    used.add(f"{name}.length")
+    length = arrays.get(f"{name}.length")
     elements: list[Any] = []
-    while any(key == f"{name}.{len(elements)}" or key.startswith(f"{name}.{len(elements)}.") for key in arrays):
-        elements.append(_gathered(arrays, f"{name}.{len(elements)}", element, at))
-    return elements
+    if length is not None and (length.ndim or length.dtype.kind not in "iu" or length > len(arrays)):
+        raise fail("file.format", f"`{name}.length` is no length of what the file holds", at=at)
+    while length is None or len(elements) < int(length):
+        found = _gathered(arrays, f"{name}.{len(elements)}", element, at, used)
+        if found is MISSING or (length is None and found is None):
+            break
+        elements.append(found)
+    if length is not None and len(elements) < int(length):
+        raise fail("file.format", f"the sequence `{name}` has no `{name}.{len(elements)}`", at=at)
+    return elements if elements or length is not None else MISSING
 
 
 def _restored(array: Any, dtype: DType, name: str, at: Location) -> Any:

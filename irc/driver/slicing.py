@@ -12,6 +12,7 @@ from irc.dims import Symbol
 from irc.interpreter import Interpreter, check_inputs
 from irc.ir import Block, Cloner, Function, Module, Operation, Value, mentioned_symbols
 from irc.op import return_
+from irc.ops.extern import boxed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = F
     import numpy as np
 
     check_inputs(module.main, inputs)
-    given = [np.asarray(inputs[argument.name]) for argument in module.main.arguments]
+    given = [boxed(inputs[argument.name]) if argument.dtype.kind == "opaque" else np.asarray(inputs[argument.name])
+             for argument in module.main.arguments]  # fmt: skip
     recorder = _Recorder(module, first)
     try:
         recorder.call(module.main, [array.astype(dtypes.from_numpy(array.dtype).numpy, copy=False) for array in given])
@@ -123,7 +125,9 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
     module = Module(recording.module.name, [copy, *_callees(recording.module, ordered)])
-    return Part(module, {cloner.values[value].name: recording.arrays[value] for value in captured})
+    arrays = {cloner.values[value].name: recording.arrays[value] for value in captured}
+    return Part(module, {name: array.item() if array.dtype == object and not array.ndim else array
+                         for name, array in arrays.items()})  # fmt: skip
 
 
 def constants_of(operations: Iterable[Operation]) -> set[Operation]:

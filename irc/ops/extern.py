@@ -79,17 +79,30 @@ def boxed(value: Any) -> Any:
     return box
 
 
-def type_proto(dtype: DType) -> Any:
-    """The type in ONNX of what an operand or result holds: of a tensor, without its shape."""
+def holds(value: Any, dtype: DType) -> bool:
+    """Whether a Python value is of an opaque type, or an array of an element type: lists are sequences, dictionaries
+    maps, None an optional value that is not there."""
+    if dtype.kind != "opaque":
+        return hasattr(value, "dtype") and hasattr(value, "ndim") and dtypes.from_numpy(value.dtype) is dtype
+    word, _, element = dtypes.opaque_parts(dtype.name)
+    if word == "map":
+        return isinstance(value, dict)
+    if word == "optional":
+        return value is None or holds(value, element)
+    return isinstance(value, list) and all(holds(each, element) for each in value)
+
+
+def plain_type(dtype: DType) -> Any:
+    """The type in ONNX of what is opaque, or of tensors of these elements, without a shape."""
     from onnx import helper
 
     if dtype.kind != "opaque":
         return helper.make_tensor_type_proto(dtype.onnx, None)
     word, key, element = dtypes.opaque_parts(dtype.name)
     if key is not None:
-        return helper.make_map_type_proto(key.onnx, type_proto(element))
+        return helper.make_map_type_proto(key.onnx, plain_type(element))
     make = helper.make_sequence_type_proto if word == "sequence" else helper.make_optional_type_proto
-    return make(type_proto(element))
+    return make(plain_type(element))
 
 
 def _carrier(dtype: DType) -> DType:
@@ -105,8 +118,8 @@ def _model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs
 
     domain, op_type, version = attributes["domain"], attributes["op_type"], attributes["version"]
     operands = ["" if dtype is None else f"i{i}" for i, dtype in enumerate(types)]
-    inputs = [helper.make_value_info(f"i{i}", type_proto(_carrier(dtype))) for i, dtype in enumerate(types) if dtype]
-    results = [helper.make_value_info(f"o{i}", type_proto(_carrier(dtype))) for i, dtype in enumerate(outputs)]
+    inputs = [helper.make_value_info(f"i{i}", plain_type(_carrier(dtype))) for i, dtype in enumerate(types) if dtype]
+    results = [helper.make_value_info(f"o{i}", plain_type(_carrier(dtype))) for i, dtype in enumerate(outputs)]
     produced = [f"o{i}" for i in range(len(outputs))]
     before, after = [], []
     for i, dtype in enumerate(types):

@@ -1,16 +1,17 @@
 """Run the model on arrays of a file: `python FOLDER --input in.npz --output out.npz` (or `python -m FOLDER`).
 
 Types that NumPy lacks stand in files as their bits: bfloat16 as uint16, float8 as uint8. The elements of a sequence x
-are the arrays x.0, x.1 and so on.
+are the arrays x.0, x.1 and so on, x.length of them; a map is x.keys and x.values.
 """
 
 import argparse
 import importlib.util
-import itertools
 import os
 import sys
 import zipfile
 from pathlib import Path
+
+MISSING = object()  # stands for an array that the file does not have
 
 
 def package():
@@ -41,10 +42,8 @@ def main() -> int:
             inputs = {name: arrays[name] for name in arrays.files}
         model = model_package.load(options.device)
         for entry in model.signature["inputs"]:
-            if entry["dtype"] is None:  # a sequence x, as x.0, x.1 and so on
-                numbered = (f"{entry['name']}.{number}" for number in itertools.count())
-                names = itertools.takewhile(inputs.__contains__, numbered)
-                inputs[entry["name"]] = [inputs.pop(name) for name in list(names)]
+            if entry["dtype"] is None:
+                inputs = gathered(inputs, entry["name"], entry["type"])
         arrays = {}
         for name, result in model.run(inputs).items():
             flatten(name, result, arrays, model_package)
@@ -55,16 +54,58 @@ def main() -> int:
     return 0
 
 
+def gathered(arrays, name, kind):
+    """The inputs with that of this name made of the arrays that belong to it: of a sequence x they are x.0, x.1 and so
+    on, of a map x.keys and x.values."""
+    used = set()
+    value = taken(arrays, name, kind, used)
+    rest = {key: array for key, array in arrays.items() if key not in used}
+    return rest if value is MISSING else {**rest, name: value}
+
+
+def taken(arrays, name, kind, used):
+    word, _, inside = kind.partition("(")
+    if not inside:
+        used.add(name)
+        array = arrays.get(name, MISSING)
+        return array.astype(object) if kind == "string" and array is not MISSING else array
+    element = inside[:-1]
+    if word == "optional":
+        found = taken(arrays, name, element, used)
+        return None if found is MISSING else found
+    if word == "map":
+        used |= {f"{name}.keys", f"{name}.values"}
+        if f"{name}.keys" not in arrays or f"{name}.values" not in arrays:
+            return MISSING
+        return dict(zip(arrays[f"{name}.keys"].tolist(), arrays[f"{name}.values"].tolist(), strict=True))
+    used.add(f"{name}.length")
+    length = int(arrays[f"{name}.length"]) if f"{name}.length" in arrays else None
+    elements = []
+    while length is None or len(elements) < length:
+        found = taken(arrays, f"{name}.{len(elements)}", element, used)
+        if found is MISSING or (length is None and found is None):
+            break
+        elements.append(found)
+    return elements if elements or length is not None else MISSING
+
+
 def flatten(name, result, arrays, model_package):
-    """Add a result to the arrays: the elements of a sequence, keys and values of a map by names of their own."""
+    """Add a result to the arrays, in the same way."""
     if isinstance(result, list):
+        add(f"{name}.length", numpy_array(len(result)), arrays)
         for index, element in enumerate(result):
             flatten(f"{name}.{index}", element, arrays, model_package)
     elif isinstance(result, dict):
-        flatten(f"{name}.keys", numpy_array(list(result)), arrays, model_package)
-        flatten(f"{name}.values", numpy_array(list(result.values())), arrays, model_package)
+        add(f"{name}.keys", numpy_array(list(result)), arrays)
+        add(f"{name}.values", numpy_array(list(result.values())), arrays)
     elif result is not None:
-        arrays[name] = to_numpy(result, model_package) if hasattr(result, "detach") else numpy_array(result)
+        add(name, to_numpy(result, model_package) if hasattr(result, "detach") else numpy_array(result), arrays)
+
+
+def add(name, array, arrays):
+    if name in arrays:
+        raise ValueError(f"two arrays would be called {name}")
+    arrays[name] = array.astype(str) if array.dtype == object else array
 
 
 def numpy_array(content):

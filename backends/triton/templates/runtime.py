@@ -272,8 +272,8 @@ class Model:
         if name not in inputs:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
         value = inputs[name]
-        if entry["dtype"] is None:  # no tensor: a list of NumPy arrays, or what else ONNX Runtime takes
-            return value
+        if entry["dtype"] is None:  # no tensor: text, a list of NumPy arrays, or what else ONNX Runtime takes
+            return _text(value) if entry["type"] == "string" else value
         dtype = getattr(torch, entry["dtype"])
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
         tensor = tensor.clone() if name in self.updates and tensor is not value else tensor
@@ -360,6 +360,12 @@ def _native(value):
         return array.astype(numpy.int8 if array.dtype.name.startswith("i") else numpy.uint8)
     # Other types that NumPy lacks come from ml_dtypes, or out of a file as bytes without a type.
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+
+
+def _text(value):
+    import numpy
+
+    return numpy.asarray(value, dtype=object)
 
 
 def read_weights(folder):
