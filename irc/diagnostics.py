@@ -150,12 +150,7 @@ class IrcError(Exception):
 
 
 class InternalError(IrcError):
-    """Our own bug: it ends with status 70, and the driver leaves a reproducer."""
-
-    @property
-    def exit_code(self) -> int:
-        """Always 70, whatever the code says: the user is not at fault."""
-        return int(Exit.INTERNAL)
+    """Our own bug: its codes end with status 70, and the driver leaves a reproducer."""
 
 
 def fail(code: str, message: str, *, at: Location = UNKNOWN, text: SourceSpan | None = None,

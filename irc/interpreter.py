@@ -21,7 +21,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.ops.extern import boxed, holds, run_extern
+from irc.ops.extern import opaque_input, run_extern
 from irc.ops.numerics import Array, narrow
 
 Precision = Literal["declared", "f64"]
@@ -86,9 +86,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
         if argument.name not in inputs:
             raise fail("run.input_missing", f"input `{argument.name}` is missing", expected=str(argument.type))
         if argument.dtype.kind == "opaque":
-            if not holds(inputs[argument.name], argument.dtype):
-                raise fail("run.input_dtype", f"input `{argument.name}` is something else", expected=str(argument.type))
-            arrays.append(boxed(inputs[argument.name]))
+            arrays.append(opaque_input(argument, inputs[argument.name]))
             continue
         array = np.asarray(inputs[argument.name])
         given = dtypes.from_numpy(array.dtype)

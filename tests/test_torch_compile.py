@@ -120,6 +120,50 @@ def test_buffers_that_are_written_are_written(backend: str) -> None:
         torch.testing.assert_close(module.mean, eager.mean)
 
 
+class Learning(nn.Module):
+    """Writes a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.weight.add_(x)
+        return self.weight * 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_parameters_that_are_written_are_written(backend: str) -> None:
+    eager, module = Learning(), Learning()
+    compiled = irc.compile(module, (torch.randn(3),), backend=backend)
+    for _ in range(2):
+        x = torch.randn(3)
+        torch.testing.assert_close(compiled(x), eager(x).detach())
+        torch.testing.assert_close(module.weight, eager.weight)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arguments_that_share_memory_with_what_is_written(backend: str) -> None:
+    """What a program has read of an argument its results do not tell, so that none may be written meanwhile."""
+
+    def reversing(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        c.copy_(x.flip(0))
+        return c.sum(0)
+
+    compiled = irc.compile(reversing, (torch.randn(6, 2), torch.randn(6, 2)), backend=backend)
+    both = torch.randn(13, 2)
+    for c, x in ((both[:6], both[:6]), (both[:6], both[1:7]), (both[:12:2], both[:12:2])):
+        with pytest.raises(IrcError, match=r"run\.input_alias.*the arguments c and x share memory"):
+            compiled(c, x)
+    expected = both[6:12].flip(0)
+    compiled(both[:6], both[6:12])
+    torch.testing.assert_close(both[:6], expected)
+    needy = torch.zeros(6, 2, requires_grad=True)
+    compiled(needy, both[:6])
+    torch.testing.assert_close(needy.detach(), both[:6].flip(0))
+
+
 class Caching(nn.Module):
     """Writes into its arguments: a cache at a position, and one of which it returns a view."""
 

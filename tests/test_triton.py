@@ -503,6 +503,8 @@ IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
     "columns": (lambda c, x: ops.softmax(ops.add(c, x), axis=0), True),
     "read by another output": (lambda c, x: (y := ops.exp(x), ops.add(c, y)), False),
     "read by both outputs": (lambda c, x: (y := ops.add(c, x), ops.mul(c, ops.tanh(y))), True),
+    "held by several threads": (lambda c, x: (ops.mul(ops.reduce_max(c, axes=(1,), keep_dims=True), ops.exp(c)),
+                                              ops.neg(x)), True),
     "read elsewhere": (lambda c, x: ops.add(ops.reverse(c, axes=(0,)), x), False),
     "transposed": (lambda c, x: ops.add(ops.transpose(c, permutation=(1, 0)), x), False),
     "shifted": (lambda c, x: ops.pad(ops.slice_(c, starts=(1, 0), stops=(6, 6), steps=(1, 1)), low=(0, 0),
@@ -539,6 +541,54 @@ def test_arguments_are_updated(name: str, tmp_path: Path) -> None:
     kept = {key: array.copy() for key, array in arrays.items()}
     model.run(arrays)
     assert all(np.array_equal(arrays[key], kept[key]) for key in kept)  # arrays are only read
+
+
+def test_what_several_threads_hold_is_not_written_at_once(tmp_path: Path) -> None:
+    """A value of each row beside reductions of rows: one thread might write it before another has read it."""
+    def program(c: Value, x: Value) -> tuple[Value, Value]:
+        new = ops.mul(c, 0.5)
+        return new, ops.mul(ops.softmax(x, axis=-1), ops.reshape(new, shape=(300, 1)))
+
+    module = updating(program, "f32[300]", "f32[300, 700]")
+    assert len([each for each in module.main.block if each.name == "kernel"]) == 1
+    assert "# which it updates" not in emit(module, tmp_path / "model").text
+
+
+def test_inputs_that_share_memory_with_what_is_updated(tmp_path: Path) -> None:
+    module = updating(lambda c, x: ops.add(c, ops.reverse(x, axes=(0,))), "f32[6]", "f32[6]")
+    emit(module, tmp_path / "model")
+    artefact = harness.load_artefact(tmp_path / "model")
+    both = torch.randn(12)
+    with pytest.raises(artefact.ArtefactError, match="'c' and 'x' share memory, and the program updates 'c'"):
+        artefact.load()(both[:6], both[3:9])
+    artefact.load()(both[:6], both[6:])
+
+
+def test_text_goes_to_externs_alone(tmp_path: Path) -> None:
+    text = """irc text 1
+module @m {
+  func @main(%s: string[2]) -> (length: i64[], t: string[2]) {
+    %q = extern %s {domain = "", op_type = "SplitToSequence", version = 11, attributes = {axis = 0}}
+         : opaque["sequence(string)"]
+    %n = extern %q {domain = "", op_type = "SequenceLength", version = 11, attributes = {}} : i64[]
+    return %n, %s
+  }
+}
+"""
+    from irc.parser import parse
+
+    emit(parse(text), tmp_path / "model")
+    outputs = harness.load_artefact(tmp_path / "model").load().run({"s": np.array(["a", "bc"])})
+    assert int(outputs["length"]) == 2 and outputs["t"].tolist() == ["a", "bc"]
+    with pytest.raises(IrcError, match=r"backend\.unsupported.*reshape of strings: only `extern` takes them"):
+        emit(trace(lambda s: ops.reshape(s, shape=(2, 1)), "string[2]"), tmp_path / "other")
+
+
+def test_windows_over_nothing(tmp_path: Path) -> None:
+    windows = {"kind": "sum", "window": (2,), "strides": (2,), "dilations": (2,), "low": (1,), "high": (1,)}
+    for size in (0, 1, 4):
+        module = irc.opt(trace(lambda x: ops.window_reduce(x, **windows), f"f32[{size}]"), "legalize")
+        check(harness.run(module, folder=tmp_path / str(size), fuse=False), 1e-6)
 
 
 def test_a_row_that_is_read_again_is_not_written_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.ir import Operation
+from irc.ir import Operation, Value
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -77,6 +77,13 @@ def boxed(value: Any) -> Any:
     box = np.empty((), object)
     box[()] = value
     return box
+
+
+def opaque_input(argument: Value, value: Any) -> Any:
+    """What is given for an argument of an opaque type, boxed; raises `run.input_dtype` for anything else."""
+    if not holds(value, argument.dtype):
+        raise fail("run.input_dtype", f"input `{argument.name}` is not of its type", expected=str(argument.type))
+    return boxed(value)
 
 
 def holds(value: Any, dtype: DType) -> bool:
