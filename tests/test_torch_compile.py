@@ -120,6 +120,18 @@ def test_buffers_that_are_written_are_written(backend: str) -> None:
         torch.testing.assert_close(module.mean, eager.mean)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(1, 16), (3, 16), (2, 1, 1, 16), (4, 1, 16)])
+def test_attention_masks_of_one_row(backend: str, shape: tuple[int, ...]) -> None:
+    """As with a cache of keys, of which all queries see the same."""
+    def attend(x: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(x, keys, keys, attn_mask=mask)
+
+    torch.manual_seed(0)
+    args = torch.randn(2, 4, 3, 8), torch.randn(2, 4, 16, 8), torch.rand(shape) < 0.7
+    check(irc.compile(attend, args, backend=backend), attend, *args)
+
+
 class Learning(nn.Module):
     """Writes a parameter."""
 

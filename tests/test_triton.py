@@ -527,6 +527,7 @@ def test_arguments_are_updated(name: str, tmp_path: Path) -> None:
     text = emit(module, tmp_path / "model").text
     assert ("# which it updates" in text) is in_place
     model = harness.load_artefact(tmp_path / "model").load()
+    assert [entry["in_place"] for entry in model.signature["outputs"] if "updates" in entry] == [in_place]
     generator = np.random.default_rng(0)
     arrays = {value.name: generator.normal(size=(6, 6)).astype(np.float32) for value in module.main.arguments}
     expected = interpreter.run(module, arrays)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from irc.backends.triton.program import (
     UNTYPED,
     Launched,
     Program,
+    donated_arguments,
     peak_bytes,
     python_dim,
     symbol_sources,
@@ -26,7 +27,7 @@ from irc.backends.triton.program import (
 )
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
-from irc.ir import Function, Module
+from irc.ir import Function, Module, Value
 from irc.plan import representative_sizes
 from irc.weights import Tensor
 
@@ -111,7 +112,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "name": module.name,
         "label": "compiled" if targets else "source",
         "targets": list(targets),
-        "signature": signature(module.main),
+        "signature": signature(module.main, donated_arguments(module.main, program.derived.__getitem__)),
         "kernels": [
             {
                 "name": launched.source.name,
@@ -153,8 +154,9 @@ def argument_types(launched: Launched) -> list[dict[str, Any]]:
     return [*buffers, *sizes]
 
 
-def signature(function: Function) -> dict[str, Any]:
-    """Inputs and outputs with dtypes and shapes; the range of each symbol, and the extent that tells its size."""
+def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]:
+    """Inputs and outputs with dtypes and shapes; the range of each symbol, and the extent that tells its size; which
+    argument a result updates, and whether a kernel writes it there (`in_place`) or it is copied."""
     names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
     born = {symbol: symbol.name for operation in function.walk() for symbol in operation.symbols}
@@ -166,6 +168,10 @@ def signature(function: Function) -> dict[str, Any]:
         if value.dtype.kind in UNTYPED:
             return {"name": name, "dtype": None, "type": str(value.dtype), "shape": shape}
         return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
+
+    def updating(position: int, value: Any) -> dict[str, Any]:
+        updated = function.updates.get(position)
+        return {} if updated is None else {"updates": updated.name, "in_place": value in in_place}
 
     return {
         "symbols": {
@@ -179,7 +185,7 @@ def signature(function: Function) -> dict[str, Any]:
         },
         "inputs": [entry(value.name, value) for value in function.arguments],
         "outputs": [
-            entry(name, value) | ({"updates": function.updates[index].name} if index in function.updates else {})
+            entry(name, value) | updating(index, value)
             for index, (name, value) in enumerate(zip(function.output_names, function.returned, strict=True))
         ],
     }

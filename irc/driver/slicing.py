@@ -92,8 +92,8 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     read. Constants of the blocks around may be members, too.
 
     Values that members read and none of them makes become inputs, as do `starts`, with the arrays of the run. So do
-    symbols where an extent of an input tells them; others become the sizes that they had. Raises
-    `extract.not_computed` where the run did not come by.
+    symbols where an extent of an input tells them; others become the sizes that they had. A part updates nothing.
+    Raises `extract.not_computed` where the run did not come by.
     """
     function = next(iter(members)).function
     assert function is not None
