@@ -666,6 +666,20 @@ def test_opaque_types_are_checked() -> None:
     assert "sequence(f32)" in text
 
 
+@pytest.mark.parametrize("layout", [0, 1])
+def test_the_batch_of_an_initial_state_is_that_of_the_sequence(layout: int) -> None:
+    """Where it is a number, so that what follows knows it, too."""
+    shape, state = ("B, 3, 4", "1, 1, 5") if layout else ("3, B, 4", "1, 1, 5")
+    graph = f"""(float[{shape}] x, float[1, 15, 4] w, float[1, 15, 5] r, float[{state}] h) => (y, z)
+                {{ y, z = GRU<hidden_size = 5, layout = {layout}>(x, w, r, , , h) }}"""
+    module = imported(graph, 17)
+    assert types(module) == (["f32[1, 3, 1, 5]", "f32[1, 1, 5]"] if layout else ["f32[3, 1, 1, 5]", "f32[1, 1, 5]"])
+    arrays = [floats(*value.type.substitute({symbol: 2 for symbol in value.type.symbols()}).static_shape())
+              for value in module.main.arguments]  # fmt: skip
+    with pytest.raises(IrcError, match=r"run\.refine"):
+        run(module, dict(zip("xwrh", arrays, strict=True)))
+
+
 def test_a_loop_whose_carried_rank_changes() -> None:
     text = failure("""(float[3] x, int64 n, bool go) => (y) { y = Loop(n, go, x) <
         body = b (int64 i, bool c, float[k] a) => (d, s) { z = Constant<value_ints = [0]>() d = Identity(c)

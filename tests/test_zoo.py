@@ -17,10 +17,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not all(zoo_path(name).is_file() for name in ENTRIES), reason="python -m tests.zoo has not run"),
 ]
-# What is carried whole, and where: operators that irc has no operations for, and never will have; and slices of a value
-# whose rank is known only when it runs.
+# What is carried whole, and where: operators that irc has no operations for, and never will have.
 EXTERNS = {
-    "speechmos__Run_1663829550_Stage_0": {"Slice"},
     "atspm_detector__decode_v3": {"TreeEnsemble"},
     "atspm_detector__function229_s0": {"TreeEnsemble"},
     "atspm_detector__phase_lgbm_v5_s0": {"TreeEnsemble"},

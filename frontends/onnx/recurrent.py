@@ -8,6 +8,7 @@ from irc import ops
 from irc.frontends.onnx.reading import carry
 from irc.frontends.onnx.table import Floats, Strings, reads
 from irc.ir import Value
+from irc.op import Builder
 
 
 @reads("LSTM")
@@ -62,9 +63,19 @@ def only_standard(expected: tuple[str, ...], activations: tuple[str, ...], clip:
 def batch_second(x: Value, states: Sequence[Value | None], layout: int) -> tuple[Value, list[Value | None]]:
     """Layout 1 has the batch first: x [B, T, I], states [B, D, H]."""
     if not layout:
-        return x, list(states)
+        return of_one_batch(x, states), list(states)
     swapped = [None if state is None else ops.transpose(state, permutation=(1, 0, 2)) for state in states]
-    return ops.transpose(x, permutation=(1, 0, 2)), swapped
+    return of_one_batch(ops.transpose(x, permutation=(1, 0, 2)), swapped), swapped
+
+
+def of_one_batch(x: Value, states: Sequence[Value | None]) -> Value:
+    """x [T, B, I] with the batch of initial states [D, B, H] where that is a number: others have no run in ONNX."""
+    known = [state.shape[1] for state in states if state is not None and isinstance(state.shape[1], int)]
+    if not known or isinstance(x.shape[1], int):
+        return x
+    type_ = x.type.with_shape((x.shape[0], known[0], x.shape[2]))
+    refined: Value = Builder.active().create(ops.refine, [x], types=[type_]).result
+    return refined
 
 
 def in_layout(results: Sequence[Value], layout: int) -> Sequence[Value]:
