@@ -428,6 +428,20 @@ def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:
     assert len(run.launches) == 2
 
 
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_an_axis_against_itself_is_no_diagonal(size: int, tmp_path: Path) -> None:
+    """Both dims of the result run over the axis of `x`, which is one axis of a kernel."""
+
+    def program(x: Value) -> tuple[Value, Value]:
+        scores = ops.softmax(x, axis=0)
+        square = ops.add(ops.reshape(scores, shape=(size, 1)), x)
+        return square, ops.mul(ops.reshape(ops.exp(x), shape=(1, size)), ops.reshape(x, shape=(size, 1)))
+
+    for fuse in ("fuse", "fuse{policy=none}"):
+        module = irc.opt(trace(program, f"f32[{size}]"), fuse)
+        check(harness.run(module, folder=tmp_path / fuse[4:10], fuse=False), 1e-5)
+
+
 def test_equal_layers_share_their_kernels(tmp_path: Path) -> None:
     """One source for kernels that differ in names alone; a number, a type or a shape makes another."""
 

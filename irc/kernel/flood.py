@@ -117,7 +117,8 @@ class Flood:
         return None
 
     def _stretched(self, result: Value) -> tuple[list[Dim | None], Guards]:
-        """The point of a pointwise result as far as its operands tell it: each dim from one that is not stretched."""
+        """The point of a pointwise result as far as its operands tell it: each dim from one that is not stretched. Two
+        dims over one axis would be a diagonal: in `x[:, None] + x` the second operand tells nothing."""
         merged: list[Dim | None] = [None] * result.rank
         step = result.operation
         for operand in step.inputs if step is not None and step.definition.is_pointwise else ():
@@ -127,7 +128,9 @@ class Flood:
                 own = [None] * new + [c if same(extent, whole) else None for c, extent, whole in parts]
                 if None not in own:
                     return own, point.guards
-                if not point.guards:
+                told = variables(*(c for c in merged if c is not None))
+                more = [c for c, old in zip(own, merged, strict=True) if old is None and c is not None]
+                if not point.guards and told.isdisjoint(variables(*more)):
                     merged = [mine if old is None else old for old, mine in zip(merged, own, strict=True)]
         return merged, ()
 
