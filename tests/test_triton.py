@@ -595,8 +595,12 @@ module @m {
     emit(parse(text), tmp_path / "model")
     outputs = harness.load_artefact(tmp_path / "model").load().run({"s": np.array(["a", "bc"])})
     assert int(outputs["length"]) == 2 and outputs["t"].tolist() == ["a", "bc"]
-    with pytest.raises(IrcError, match=r"backend\.unsupported.*reshape of strings: only `extern` takes them"):
+    with pytest.raises(IrcError, match=r"backend\.unsupported.*= reshape: PyTorch has no string"):
         emit(trace(lambda s: ops.reshape(s, shape=(2, 1)), "string[2]"), tmp_path / "other")
+    constant = parse('irc text 1\nmodule @m {\n  func @main() -> string[1] {\n    %c = const ["a"] : string[1]\n'
+                     "    return %c\n  }\n}\n")
+    with pytest.raises(IrcError, match=r"backend\.unsupported.*%c = const: PyTorch has no string"):
+        emit(constant, tmp_path / "other")
 
 
 def test_windows_over_nothing(tmp_path: Path) -> None:

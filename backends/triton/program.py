@@ -253,11 +253,6 @@ class _FunctionWriter:
         return is_launch(operation, self._derived)
 
     def _operation(self, operation: Operation, values: dict[Value, str] | None = None) -> None:
-        if operation.name not in CARRYING and any(
-            value.dtype.kind == "string" for value in (*operation.inputs, *operation.results)
-        ):
-            self._problem(f"{operation.name} of strings: only `extern` takes them", operation.location)
-            return
         special = getattr(self, f"_{operation.name}", None)
         if special is not None and operation.name in SPECIAL:
             special(operation)
@@ -274,6 +269,9 @@ class _FunctionWriter:
             self._host_call(operation)
 
     def _const(self, operation: Operation) -> None:
+        if operation.result.dtype.kind == "string":
+            self._problem(f"%{operation.result.name} = const: PyTorch has no string", operation.location)
+            return
         name = self.owner.weight(operation.attributes["value"], operation.result.name)
         self.values[operation.result] = f"weights[{json.dumps(name, ensure_ascii=False)}]"
 
@@ -529,7 +527,6 @@ class _FunctionWriter:
         return repr(value)
 
 
-CARRYING = frozenset({"extern", "if", "loop", "call", "refine"})  # hand on what they need not look into
 SPECIAL = frozenset(
     "const dim kernel extern bind refine assert assume trap call if loop".split()
 )  # of which the writer has a method
