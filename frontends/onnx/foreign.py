@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
 
-def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any],
           attributes: Mapping[str, tuple[str, Any]], shapes: Sequence[Sequence[Dim | None]]) -> Sequence[Imported]:
     """An `extern` for the node, or a note among the unsupported ones. `shapes` is what the node's row knows."""
+    operands = [whole(importer, operand) for operand in operands]
     domain = normal_domain(node.domain)
     version = importer.opsets.get(domain, 1)
     refused = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)
@@ -197,8 +198,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
 
 def _type_proto(type_: TensorType, names: dict[Dim, str]) -> onnx.TypeProto:
     """The type in ONNX; each different expression over symbols gets a name."""
-    if type_.dtype.kind == "opaque":
+    if type_.shape is None:
         return plain_type(type_.dtype)
-    shape = None if type_.shape is None else [
-        dim if isinstance(dim, int) else names.setdefault(dim, f"dim{len(names)}") for dim in type_.shape]
+    shape = [dim if isinstance(dim, int) else names.setdefault(dim, f"dim{len(names)}") for dim in type_.shape]
     return onnx.helper.make_tensor_type_proto(type_.dtype.onnx, shape)

@@ -40,7 +40,6 @@ from irc.frontends.onnx.scope import (
     UNSUPPORTED,
     Imported,
     Scope,
-    TensorSequence,
     Unsupported,
     normal_domain,
 )
@@ -242,9 +241,7 @@ class Importer:
         domain = normal_domain(node.domain)
         opset = self.opsets.get(domain, 1)
         attributes = {attribute.name: self.attribute(attribute, node) for attribute in node.attribute}
-        if any(isinstance(operand, TensorSequence) for operand in operands) and not (
-            domain == "" and node.op_type in SEQUENCES
-        ):
+        if domain or node.op_type not in SEQUENCES:
             operands = [foreign.whole(self, operand) for operand in operands]
         row = TABLE.find(domain, node.op_type, opset)
         if row is None or any(name not in row.attributes for name in attributes):
@@ -253,7 +250,6 @@ class Importer:
             with reading(Reading(node.op_type, opset, node.output, self.function, self.analysis)):
                 result = row.read(operands, attributes)
         except Carry as reason:
-            operands = [foreign.whole(self, operand) for operand in operands]
             return foreign.carry(self, node, operands, attributes, reason.shapes)
         except IrcError as error:
             if foreign.takes(error, node, operands, opset):

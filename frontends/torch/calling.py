@@ -85,7 +85,8 @@ class Convention:
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors share elements; of those with gaps only whether they are the same."""
+    """Whether two tensors share elements; of those with gaps only whether they are the same. The runtime of artefacts
+    has it too, which stands alone."""
     if one.device != other.device or not one.numel() or not other.numel():
         return False
     start, begin = one.data_ptr(), other.data_ptr()

@@ -67,6 +67,7 @@ class _Importer:
         self.function = Function("main")
         self.builder = Builder(self.function.block)
         self.values: dict[torch.fx.Node, Any] = {}
+        self.arguments: dict[str, Value] = {}  # by what PyTorch calls them, as its signature does
         self.numbers: set[Value] = set()
         self.symbols: dict[Any, Symbol] = {}  # by sympy's
         self.problems: list[tuple[str, str, Location]] = []  # overload, reason, where
@@ -94,7 +95,8 @@ class _Importer:
                 continue  # a Python number that exporting made a constant of the program
             node = self.nodes[spec.arg.name]
             name = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
-            self.values[node] = self.function.block.add_argument(self._type(node.meta["val"]), name)
+            self.arguments[name] = self.function.block.add_argument(self._type(node.meta["val"]), name)
+            self.values[node] = self.arguments[name]
 
     def _type(self, example: torch.Tensor) -> TensorType:
         return TensorType(_dtype(example.dtype), [self.dim(size) for size in example.shape])
@@ -162,20 +164,18 @@ class _Importer:
         return self.program.constants[target] if found is None else found
 
     def _return(self) -> None:
-        signature = self.program.graph_signature
-        held = {str(spec.target): spec.arg.name for spec in taken_inputs(signature)
-                if spec.kind is not InputKind.USER_INPUT}  # fmt: skip
+        specs = self.program.graph_signature.output_specs
         results: list[Value] = []
         names: list[str] = []
         taken = Counter[str]()
         # What the caller asked for comes first, then what is written back, named after what it updates.
-        for spec in sorted(signature.output_specs, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT):
+        for spec in sorted(specs, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT):
             if not isinstance(spec.arg, TensorArgument):
                 continue
             value = self.values[self.nodes[spec.arg.name]]
             name = value.name
             if spec.kind is not OutputKind.USER_OUTPUT:
-                updated = self.values[self.nodes[held.get(str(spec.target), str(spec.target))]]
+                updated = self.arguments[str(spec.target)]
                 self.function.updates[len(results)] = updated
                 name = f"{updated.name}.updated"
             taken[name] += 1

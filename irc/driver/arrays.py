@@ -95,18 +95,22 @@ def flattened(arrays: Mapping[str, Any]) -> Arrays:
     import numpy as np
 
     found: Arrays = {}
-    for name, value in arrays.items():
-        parts = {name: None if value is None else np.asarray(value)} if not isinstance(value, (list, dict)) else {}
+
+    def add(name: str, value: Any) -> None:
         if isinstance(value, list):
-            elements = flattened({f"{name}.{index}": element for index, element in enumerate(value)})
-            parts = {f"{name}.length": np.asarray(len(value)), **elements}
+            add(f"{name}.length", len(value))
+            for index, element in enumerate(value):
+                add(f"{name}.{index}", element)
         elif isinstance(value, dict):
-            parts = {f"{name}.keys": np.asarray(list(value)), f"{name}.values": np.asarray(list(value.values()))}
-        for key, array in parts.items():
-            if key in found or (key != name and key in arrays):
-                raise fail("file.format", f"two arrays would be called `{key}`", help="rename an output")
-            if array is not None:
-                found[key] = array
+            add(f"{name}.keys", np.asarray(list(value)))
+            add(f"{name}.values", np.asarray(list(value.values())))
+        elif name in found:
+            raise fail("file.format", f"two arrays would be called `{name}`", help="rename an output")
+        elif value is not None:
+            found[name] = np.asarray(value)
+
+    for name, value in arrays.items():
+        add(name, value)
     return found
 
 

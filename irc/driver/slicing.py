@@ -125,9 +125,9 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
     module = Module(recording.module.name, [copy, *_callees(recording.module, ordered)])
-    arrays = {cloner.values[value].name: recording.arrays[value] for value in captured}
-    return Part(module, {name: array.item() if array.dtype == object and not array.ndim else array
-                         for name, array in arrays.items()})  # fmt: skip
+    inputs = {value: recording.arrays[value] for value in captured}
+    return Part(module, {cloner.values[value].name: array.item() if value.dtype.kind == "opaque" else array
+                         for value, array in inputs.items()})  # fmt: skip
 
 
 def constants_of(operations: Iterable[Operation]) -> set[Operation]:

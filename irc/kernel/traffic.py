@@ -122,25 +122,25 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
 @lru_cache(1 << 12)
 def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int, bool]:
     """Elements of a buffer of this size that some access reads."""
-    reached, enumerable, boxes = 0, size <= 8 * ENUMERATED, []
+    reached, enumerable, reads = 0, size <= 8 * ENUMERATED, []
     for address, guards in accesses:
         indices = (address, *(guard.index for guard in guards))
-        axes, whole = variables(*indices), box(address, variables(*indices), (), sizes)
-        found = box(address, axes, guards, sizes)
+        axes = variables(*indices)
+        found, whole = (box(address, axes, some, sizes) for some in (guards, ()))
         number, exact = points(axes, guards, sizes)
         apart = any(each is not None and each.is_injective for each in (found, whole))
         if apart and (len(accesses) == 1 or (exact and number >= size)):
             return min(size, number), exact
         reached, enumerable = reached + number, enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
-        boxes.append(found)
+        reads.append((address, guards, axes, found))
     if not enumerable:
         return min(size, reached), False
     seen = np.zeros(size, dtype=bool)
-    for (address, guards), found in zip(accesses, boxes, strict=True):
+    for address, guards, axes, found in reads:
         if found is not None:
             found.elements(seen)[...] = True
         else:
-            arrays, mask = enumerated(variables(address, *(guard.index for guard in guards)), guards, sizes)
+            arrays, mask = enumerated(axes, guards, sizes)
             seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
     return int(np.count_nonzero(seen)), True
 

@@ -375,8 +375,11 @@ def window_reduce(x, *, kind="max", window, strides, dilations, low, high):
         if size == stride == 1:
             continue
         count = (wide.shape[axis] - dilation * (size - 1) - 1) // stride + 1
-        taken = None if count > 0 else wide.narrow(axis, 0, 0)
-        for offset in range(size if count > 0 else 0):
+        if count < 1:
+            wide = wide.narrow(axis, 0, 0)
+            continue
+        taken = None
+        for offset in range(size):
             part = wide.narrow(axis, offset * dilation, (count - 1) * stride + 1)
             part = part[(*[builtins.slice(None)] * axis, builtins.slice(None, None, stride))]
             combine = torch.maximum if kind == "max" else torch.add
