@@ -12,7 +12,7 @@ are evaluated through them. A value is freed after its last use.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.ops.extern import opaque_input, run_extern
+from irc.ops.extern import opaque_input
 from irc.ops.numerics import Array, narrow
 
 Precision = Literal["declared", "f64"]
@@ -34,6 +34,7 @@ Results = tuple[Array, ...]
 class Step(NamedTuple):
     """An operation about to run: its operands, the values that its regions may use, and the symbols bound so far."""
 
+    run: Interpreter
     operation: Operation
     arrays: Sequence[Array | None]
     values: Values
@@ -43,6 +44,26 @@ class Step(NamedTuple):
     def present(self) -> list[Array]:
         """The operands that are not absent."""
         return [array for array in self.arrays if array is not None]
+
+    def region(self, index: int = 0, arrays: Sequence[Array] = ()) -> list[Array]:
+        """What a region yields. What is born in it is unknown outside, and to its next round."""
+        block, environment = self.operation.regions[index].block, dict(self.environment)
+        if self.operation.definition.is_isolated:
+            return self.run.block(block, arrays, {}, environment)
+        _bind(block.arguments, arrays, environment)
+        return self.run.block(block, arrays, self.values, environment)
+
+    def call(self, callee: str) -> list[Array]:
+        """The results of another function of the module."""
+        module = self.run.module
+        if module is None or callee not in module.functions:
+            raise fail("text.undefined_name", f"there is no function @{callee}")
+        return self.run.call(module.functions[callee], self.present)
+
+    def bind(self, symbol: Symbol, size: int) -> None:
+        """Give a symbol a size from here on."""
+        _check_range(symbol, size, f"%{self.operation.inputs[0].name}")
+        self.environment[symbol] = size
 
 
 def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "declared",
@@ -72,7 +93,8 @@ def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
     `environment` has the symbols that its attributes mention. The operation must not be a call, nor have a region
     that uses values from outside.
     """
-    return Interpreter(None, "declared", None).execute(Step(operation, arrays, {}, dict(environment or {})))
+    run = Interpreter(None, "declared", None)
+    return run.execute(Step(run, operation, arrays, {}, dict(environment or {})))
 
 
 def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision) -> list[Array]:
@@ -138,7 +160,7 @@ class Interpreter:
                 break
             operands = [None if operand is None else values[operand] for operand in operation.operands]
             try:
-                results = self.execute(Step(operation, operands, values, environment))
+                results = self.execute(Step(self, operation, operands, values, environment))
             except IrcError as error:
                 raise error.placed(operation.location) from error.__cause__
             if self.observe is not None:
@@ -165,31 +187,31 @@ class Interpreter:
     # -- operations --------------------------------------------------------------------------------------------
 
     def execute(self, step: Step) -> Results:
-        """The results of one operation: by the method `run_NAME` where there is one, a body, or a reference."""
-        operation, arrays, _, environment = step
-        definition = operation.definition
-        method: Callable[[Step], Results] | None = getattr(self, f"run_{operation.name}", None)
-        if method is not None:
-            return method(step)
+        """The results of one operation: by its body, by its execution, or by its reference."""
+        operation, definition, arrays = step.operation, step.operation.definition, step.arrays
         if definition.is_named:
             return self._named(step)
-        attributes = {name: self._attribute(value, environment) for name, value in operation.attributes.items()}
+        precision = "declared" if "as_declared" in definition.traits else self.precision
+        if precision != self.precision:
+            pairs = zip(operation.operands, arrays, strict=True)
+            arrays = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
+            step = step._replace(arrays=arrays)
         try:
-            return definition.evaluate(arrays, attributes)
+            if definition.executed is not None:
+                found = definition.executed(step)
+            else:
+                attributes = operation.attributes.items()
+                known = {name: _attribute(value, step.environment, precision) for name, value in attributes}
+                found = definition.evaluate(arrays, known)
         except ValueError:
             if not definition.is_pointwise:
                 raise
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
-
-    def _attribute(self, attribute: Any, environment: Environment) -> Any:
-        if isinstance(attribute, dims.Expr):
-            return _evaluate(attribute, environment)
-        if isinstance(attribute, tuple):
-            return tuple([self._attribute(part, environment) for part in attribute])
-        if isinstance(attribute, DType):
-            return _dtype_at(attribute, self.precision)
-        return attribute
+        results = [_array_at(array, self.precision) for array in found]
+        if definition.is_declared:
+            self._check_promise(step, results)
+        return tuple(results)
 
     def _named(self, step: Step) -> Results:
         operation = step.operation
@@ -201,111 +223,28 @@ class Interpreter:
         finally:
             self.observe = observe
 
-    def run_const(self, step: Step) -> Results:
-        return (_array_at(step.operation.attributes["value"].array(), self.precision),)
-
-    def run_bitcast(self, step: Step) -> Results:
-        """Bits are those of the declared types, whatever the precision of the run."""
-        bits = narrow(step.arrays[0], step.operation.inputs[0].dtype.numpy)
-        (result,) = step.operation.definition.evaluate([bits], step.operation.attributes)
-        return (_array_at(result, self.precision),)
-
-    def run_extern(self, step: Step) -> Results:
-        pairs = zip(step.operation.operands, step.arrays, strict=True)
-        declared = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
-        results = run_extern(step.operation, declared)
-        return self._promised(step, [_array_at(result, self.precision) for result in results])
-
-    # -- control flow ------------------------------------------------------------------------------------------
-
-    def run_if(self, step: Step) -> Results:
-        taken = step.operation.regions[0 if _scalar(step.arrays[0]) else 1]
-        # A copy, so that what is born in the region is not seen outside; its values die with it.
-        return self._promised(step, self.block(taken.block, (), step.values, dict(step.environment)))
-
-    def run_loop(self, step: Step) -> Results:
-        """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
-        operation, arrays, values, environment = step
-        block = operation.regions[0].block
-        trip_count, condition, *_ = [*arrays, None, None]
-        limit = None if trip_count is None else _scalar(trip_count)
-        going = condition is None or _scalar(condition)
-        carried = [cast(Array, array) for array in arrays[2:]]
-        rounds: list[list[Array]] = []
-        while going and (limit is None or len(rounds) < limit):
-            inner = dict(environment)  # what is born in one round is unknown to the next
-            arguments = [np.asarray(len(rounds), np.int64), np.asarray(True), *carried]
-            _bind(block.arguments, arguments, inner)
-            again, *yielded = self.block(block, arguments, values, inner)
-            going = _scalar(again)
-            rounds.append(yielded[len(carried) :])
-            carried = yielded[: len(carried)]
-        scans = operation.results[len(carried) :]
-        stacked = [self._stacked(scan, [row[i] for row in rounds], environment) for i, scan in enumerate(scans)]
-        return self._promised(step, [*carried, *stacked])
-
-    def _stacked(self, result: Value, rows: Sequence[Array], environment: Environment) -> Array:
-        if rows:
-            if len({row.shape for row in rows}) > 1:
-                raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
-            return np.stack(rows)
-        # No round tells the extents: those that the type leaves open are 0, as in ONNX Runtime.
-        rest = (result.type.shape or ())[1:]
-        shape = [_evaluate(dim, environment) if environment.keys() >= {*dims.free_symbols(dim)} else 0 for dim in rest]
-        return np.zeros((0, *shape), _dtype_at(result.dtype, self.precision).numpy)
-
-    def run_call(self, step: Step) -> Results:
-        callee = step.operation.attributes["callee"]
-        if self.module is None or callee not in self.module.functions:
-            raise fail("text.undefined_name", f"there is no function @{callee}")
-        return self._promised(step, self.call(self.module.functions[callee], step.present))
-
-    def run_kernel(self, step: Step) -> Results:
-        return tuple(self.block(step.operation.regions[0].block, step.present, {}, dict(step.environment)))
-
-    # -- bridges and checks ------------------------------------------------------------------------------------
-
-    def run_dim(self, step: Step) -> Results:
-        return (np.asarray(self._attribute(step.operation.attributes["value"], step.environment), np.int64),)
-
-    def run_bind(self, step: Step) -> Results:
-        symbol, size = step.operation.attributes["symbol"], _scalar(step.arrays[0])
-        _check_range(symbol, size, f"%{step.operation.inputs[0].name}")
-        step.environment[symbol] = size
-        return ()
-
-    def run_refine(self, step: Step) -> Results:
-        return self._promised(step, step.present)
-
-    def run_assert(self, step: Step) -> Results:
-        if not all(map(np.all, step.present)):
-            raise fail("run.assert", step.operation.attributes.get("message", "an assumption does not hold"))
-        return ()
-
-    run_assume = run_assert
-
-    def run_trap(self, step: Step) -> Results:
-        raise fail("run.trap", step.operation.attributes["message"])
-
-    def _promised(self, step: Step, results: Sequence[Array]) -> Results:
-        """The results of an operation with stated types, checked against them; binds the symbols born there."""
-        operation, _, _, environment = step
+    def _check_promise(self, step: Step, results: Sequence[Array]) -> None:
+        """Results against the types that are stated; binds the symbols born there."""
+        operation = step.operation
         if len(results) != len(operation.results):
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
                 message = f"{operation.name}: %{value.name} holds {array.dtype}"
                 raise fail("run.refine", message, expected=str(value.type))
-        _bind(operation.results, results, environment)
-        return tuple(results)
-
-
-def _scalar(array: Any) -> Any:
-    """The one element of an array, as a Python number."""
-    return np.asarray(array).reshape(()).item()
+        _bind(operation.results, results, step.environment)
 
 
 # -- symbols ---------------------------------------------------------------------------------------------------
+
+
+def _attribute(attribute: Any, environment: Environment, precision: Precision) -> Any:
+    """An attribute with its dims evaluated, and an element type as the run has it."""
+    if isinstance(attribute, dims.Expr):
+        return _evaluate(attribute, environment)
+    if isinstance(attribute, tuple):
+        return tuple([_attribute(part, environment, precision) for part in attribute])
+    return _dtype_at(attribute, precision) if isinstance(attribute, DType) else attribute
 
 
 def _evaluate(dim: Dim, environment: Mapping[Symbol, int]) -> int:

@@ -148,7 +148,8 @@ class OperationDefinition:
 
     `traits` are drawn from: `pointwise` (each result element depends on the operands' elements at the same
     broadcast position), `view` (moves elements without computing), `commutative`, `effect`, `terminator`,
-    `isolated`, `declared` (its result types are stated, not inferred), `free` (costs nothing when fused).
+    `isolated`, `declared` (its result types are stated, not inferred), `free` (costs nothing when fused),
+    `as_declared` (takes arrays of the declared types in a run of another precision, too).
     """
 
     def __init__(self, function: Callable[..., Any], kind: Literal["primitive", "named", "extern"],
@@ -169,12 +170,18 @@ class OperationDefinition:
         self.is_declared = "declared" in self.traits
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
+        self.executed: Callable[[Any], Any] | None = None
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
     def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: the NumPy meaning of a primitive; arrays in operand order, attributes by keyword."""
         self._reference = function
+        return function
+
+    def execution(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Decorator: the meaning of an operation that takes more than arrays, from an `irc.interpreter.Step`."""
+        self.executed = function
         return function
 
     def types(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,9 +21,10 @@ from irc import dims
 from irc.diagnostics import IrcError
 from irc.dims import Dim, Expr
 from irc.dtypes import DType
-from irc.ir import Operation, Value
+from irc.ir import Operation, Value, dims_in
 
 LIMIT = 64  # larger tensors are data, not shapes
+_MOVING = frozenset({"reshape", "transpose", "expand", "slice", "split", "reverse", "concat"})  # whatever the elements
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,13 @@ def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Ele
     definition: Any = operation.definition
     known = [x for x in operands if x is not None]
     if len(known) == len(operation.inputs):
-        is_concrete = all(isinstance(element, (int, float)) for array in known for element in array.flat)
+        is_fixed = not dims_in(operation.attributes)
+        is_concrete = is_fixed and all(isinstance(element, (int, float)) for array in known for element in array.flat)
         try:
             if is_concrete and (definition.is_named or definition.has_reference):
                 return _evaluate(operation, operands)
+            if is_fixed and definition.name in _MOVING:
+                return list(definition.evaluate(known, operation.attributes))
             if definition.name in _TRANSFER:
                 found = _objects(_TRANSFER[definition.name](*known, **operation.attributes))
                 return [found.reshape(operation.result.type.static_shape())]
@@ -170,12 +174,6 @@ def _cast(x: Any, to: DType) -> int | Expr | None:
 
 _TRANSFER: dict[str, Callable[..., Any]] = {
     "dim": lambda *, value: value,
-    "reshape": lambda x, *, shape: x.reshape(shape),
-    "transpose": lambda x, *, permutation: x.transpose(permutation),
-    "expand": lambda x, *, shape: np.broadcast_to(x, shape),
-    "slice": lambda x, *, starts, stops, steps: x[tuple(map(slice, starts, stops, steps))],
-    "reverse": lambda x, *, axes: np.flip(x, axes),
-    "concat": lambda *xs, axis: np.concatenate(xs, axis),
     "gather": _gather,
     "cast": lambda x, *, to, saturate=True: np.frompyfunc(lambda element: _cast(element, to), 1, 1)(x),
     "select": np.frompyfunc(_select, 3, 1),

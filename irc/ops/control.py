@@ -1,21 +1,29 @@
 """Structured control flow, kernels, and the bridges between dims and tensors.
 
-The interpreter runs these itself (irc/interpreter.py): they need regions, symbols or other functions. What is here
-are their type rules and their pages. `if`, `loop`, `call` and `refine` have declared result types: the text or
-the builder states them, and the rule checks that nothing provably contradicts them.
+What needs regions, symbols or other functions when it runs has an execution instead of a reference: it takes the
+`Step` of the interpreter. `if`, `loop`, `call` and `refine` have declared result types: the text or the builder states
+them, the rule checks that nothing provably contradicts them, and the interpreter that the arrays keep to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
 from irc.ir import FunctionName, Region, Value
 from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
+from irc.ops.numerics import Array
 from irc.ops.rules import fits
 from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.interpreter import Step
 
 Declared = Sequence[TensorType] | None
 
@@ -61,6 +69,16 @@ def if_(
     for branch, yielded in zip(("then", "else"), branches, strict=True):
         _check_yield(f"the {branch} region", yielded, declared)
     return tuple(declared)
+
+
+@if_.execution
+def _if(step: Step) -> list[Array]:
+    return step.region(0 if _scalar(step.present[0]) else 1)
+
+
+def _scalar(array: Array) -> Any:
+    """The one element of an array, as a Python number."""
+    return np.asarray(array).reshape(()).item()
 
 
 def _check_yield(what: str, yielded: Sequence[Value], promised: Sequence[TensorType]) -> None:
@@ -112,6 +130,33 @@ def loop(
     return promised
 
 
+@loop.execution
+def _loop(step: Step) -> list[Array]:
+    """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
+    trip_count, condition = [*step.arrays, None, None][:2]
+    carried = [array for array in step.arrays[2:] if array is not None]
+    limit = None if trip_count is None else _scalar(trip_count)
+    going = condition is None or _scalar(condition)
+    rounds: list[list[Array]] = []
+    while going and (limit is None or len(rounds) < limit):
+        again, *yielded = step.region(0, [np.asarray(len(rounds), np.int64), np.asarray(True), *carried])
+        going = _scalar(again)
+        rounds.append(yielded[len(carried) :])
+        carried = yielded[: len(carried)]
+    scanned = step.operation.results[len(carried) :]
+    return [*carried, *(_stacked(step, result, [row[i] for row in rounds]) for i, result in enumerate(scanned))]
+
+
+def _stacked(step: Step, result: Value, rows: Sequence[Array]) -> Array:
+    if rows:
+        if len({row.shape for row in rows}) > 1:
+            raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
+        return np.stack(rows)
+    # No round tells the extents: those that the type leaves open are 0, as in ONNX Runtime.
+    known = [dims.at_sizes(dim, step.environment) for dim in (result.type.shape or ())[1:]]
+    return np.zeros((0, *(dim if isinstance(dim, int) else 0 for dim in known)), result.dtype.numpy)
+
+
 @primitive(traits={"declared", "effect"})
 def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
     """The results of another function of the module, applied to the operands.
@@ -122,6 +167,11 @@ def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> 
     Edge cases: recursion is refused by the verifier.
     """
     return _require_declared(declared)
+
+
+@call.execution
+def _call(step: Step) -> list[Array]:
+    return step.call(step.operation.attributes["callee"])
 
 
 @primitive(traits={"isolated", "regions"})
@@ -143,6 +193,11 @@ def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -
     return tuple(value.type for value in yielded)
 
 
+@kernel.execution
+def _kernel(step: Step) -> list[Array]:
+    return step.region(0, step.present)
+
+
 @primitive()
 def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
     """The value of a dim expression as a tensor.
@@ -154,6 +209,11 @@ def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
     return TensorType(I64, (len(value),) if isinstance(value, tuple) else ())
 
 
+@dim.reference
+def _dim(*, value: int | tuple[int, ...]) -> Array:
+    return np.asarray(value, np.int64)
+
+
 @primitive(traits={"effect"})
 def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
     """Give a new symbol the value of a scalar.
@@ -163,6 +223,12 @@ def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
     Edge cases: a value outside the symbol's range, or no multiple of its divisor, is `run.dim_range`.
     """
     _check_scalar("the operand", scalar)
+    return ()
+
+
+@bind.execution
+def _bind(step: Step) -> tuple[()]:
+    step.bind(step.operation.attributes["symbol"], _scalar(step.present[0]))
     return ()
 
 
@@ -181,6 +247,11 @@ def refine(x: AnyType, /, *, declared: Declared = None) -> TensorType:
     return promised[0]
 
 
+@refine.reference
+def _refine(x: Array) -> Array:
+    return x
+
+
 @primitive(traits={"effect"})
 def assert_(condition: BooleanType, /, *, message: str) -> tuple[TensorType, ...]:
     """Stop with `message` unless the condition holds, in every element where it has several.
@@ -189,6 +260,13 @@ def assert_(condition: BooleanType, /, *, message: str) -> tuple[TensorType, ...
     Source: ATen _assert_async.
     Edge cases: failing is `run.assert`; an empty condition holds.
     """
+    return ()
+
+
+@assert_.reference
+def _assert(condition: Array, *, message: str = "an assumption does not hold") -> tuple[()]:
+    if not np.all(condition):
+        raise fail("run.assert", message)
     return ()
 
 
@@ -203,6 +281,9 @@ def assume(condition: BooleanType, /) -> tuple[TensorType, ...]:
     return ()
 
 
+assume.reference(_assert)
+
+
 @primitive(traits={"declared", "effect"})
 def trap(*, message: str, declared: Declared = None) -> tuple[TensorType, ...]:
     """Stop with `message`: the end of a path that has no meaning.
@@ -212,4 +293,9 @@ def trap(*, message: str, declared: Declared = None) -> tuple[TensorType, ...]:
     Edge cases: reaching it is `run.trap`.
     """
     return () if declared is None else tuple(declared)
+
+
+@trap.reference
+def _trap(*, message: str) -> tuple[()]:
+    raise fail("run.trap", message)
 

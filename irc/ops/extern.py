@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.ir import Operation, Value
+from irc.ir import Value
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
+
+if TYPE_CHECKING:
+    from irc.interpreter import Step
 
 DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the casts at the border
 
@@ -37,26 +40,25 @@ def _extern(
     return tuple(declared)
 
 
-extern = OperationDefinition(_extern, "extern", {"declared"})
+extern = OperationDefinition(_extern, "extern", {"as_declared", "declared"})
 
 
 # -- running one -----------------------------------------------------------------------------------------------
 
 
-def run_extern(operation: Operation, arrays: Sequence[Any]) -> list[Any]:
-    """The results of an extern operation for arrays of the declared types (None for an absent operand).
-
-    Raises `run.extern` when ONNX Runtime refuses or fails.
-    """
+@extern.execution
+def _run(step: Step) -> list[Any]:
+    """As a model of one node in ONNX Runtime."""
     import numpy as np
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
+    operation = step.operation
     types = [None if operand is None else operand.dtype for operand in operation.operands]
     outputs = [result.dtype for result in operation.results]
     feeds = {
         f"i{i}": array.item() if dtype.kind == "opaque" else np.asarray(array, _carrier(dtype).numpy)
-        for i, (array, dtype) in enumerate(zip(arrays, types, strict=True))
-        if dtype is not None
+        for i, (array, dtype) in enumerate(zip(step.arrays, types, strict=True))
+        if dtype is not None and array is not None
     }
     try:
         results = _session(_model(operation.attributes, types, outputs)).run(None, feeds)

@@ -772,7 +772,7 @@ def _cast(x: Array, *, to: DType, saturate: bool) -> Array:
     return convert(x, to, saturate)
 
 
-@primitive(traits=POINTWISE)
+@primitive(traits=POINTWISE | {"as_declared"})
 def bitcast(x: AnyType, /, *, to: DType) -> TensorType:
     """The bits of x read as another element type of the same width.
 
