@@ -1,10 +1,12 @@
 """The index algebra: how the coordinates of an operation's results and operands answer each other.
 
-A coordinate is a dim expression over the axes of a kernel. Views compute nothing: each is described here by
-two maps, and neither copies.
+A coordinate is a dim expression over the axes of a kernel. Views compute nothing: each is declared (`irc/ops/view.py`)
+with two maps, and neither copies.
 
-    pull   result element -> where it comes from, as pieces: the first piece whose guards hold gives the value
-    push   operand element -> where it goes, under guards where only a part of the operand arrives
+    pull   result element -> where it comes from, as pieces: the first piece whose guards hold gives the value, and
+           the last piece always holds
+    push   element of the first operand -> where it goes, under guards where only a part of the operand arrives; None
+           where no one point does
 
     slice   pull(c) = start + step*c                push(c) = (c - start)//step  where  0 <= c - start < ...
     pad     pull(c) = c - low  where 0 <= c - low < extent, else the fill
@@ -16,16 +18,15 @@ access needs to stay in its buffer, and adds those that cannot be proven.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from irc import dims
 from irc.dims import Dim, Variable
-from irc.ir import Operation, Value
+from irc.ir import Value
 
 Coordinates = tuple[Dim, ...]
-VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "reverse", "pad", "concat"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class Point:
     coordinates: Coordinates
     guards: Guards = ()
     operand: int = 0  # of what is pulled: which one the value is
+
+
+Pull = Callable[[Value, Coordinates], tuple[Point, ...]]
+Push = Callable[[Value, Point], Point | None]
 
 
 # -- linear order ----------------------------------------------------------------------------------------------
@@ -105,43 +110,6 @@ def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -
     return tuple(result) if before else (0,) * len(after)
 
 
-# -- pull: from results back to operands -----------------------------------------------------------------------
-
-
-def pull(result: Value, coordinates: Coordinates) -> tuple[Point, ...]:
-    """Where the element of a view's result comes from: pieces to be tried in order, of which the last always holds."""
-    view = result.operation
-    assert view is not None
-    before, after = view.inputs[0].shape, result.shape
-    if view.name == "concat":
-        return _pull_concat(view, coordinates)
-    if view.name == "pad":
-        return _pull_pad(view, coordinates)
-    if view.name == "reshape":
-        return (Point(reshape(coordinates, after, before)),)
-    if view.name == "transpose":
-        permutation = [axis % len(before) for axis in view.attributes["permutation"]]
-        return (Point(tuple(coordinates[permutation.index(axis)] for axis in range(len(before)))),)
-    if view.name == "expand":
-        return (Point(spread(coordinates, after, before)),)
-    parts = zip(coordinates, *_part(view, result.index), strict=True)
-    return (Point(tuple(start + step * coordinate for coordinate, start, step in parts)),)
-
-
-def _part(view: Operation, part: int) -> tuple[Sequence[Dim], Sequence[int]]:
-    """Starts and steps of a slice; a part of a split and a reverse are slices too."""
-    attributes, shape = view.attributes, view.inputs[0].shape
-    starts: list[Dim] = [0] * len(shape)
-    steps = [1] * len(shape)
-    if view.name == "slice":
-        return attributes["starts"], attributes["steps"]
-    if view.name == "split":
-        starts[attributes["axis"]] = dims.total(attributes["sizes"][:part])
-    for axis in attributes.get("axes", ()):
-        starts[axis], steps[axis] = shape[axis] - 1, -1
-    return starts, steps
-
-
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
     """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
     first = len(shape) - len(operand)
@@ -149,74 +117,6 @@ def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -
         0 if same(own, 1) else coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)  # 1 or the extent
         for coordinate, extent, own in zip(coordinates[first:], shape[first:], operand, strict=True)
     )
-
-
-def _pull_pad(view: Operation, coordinates: Coordinates) -> tuple[Point, ...]:
-    inside, guards = [], []
-    mode, lows, highs = (view.attributes[name] for name in ("mode", "low", "high"))
-    for coordinate, low, high, extent in zip(coordinates, lows, highs, view.inputs[0].shape, strict=True):
-        shifted = coordinate - low
-        if same(low, 0) and same(high, 0):
-            inside.append(coordinate)
-        elif mode == "constant":
-            inside.append(shifted)
-            guards.append(Guard(shifted, extent))
-        elif mode == "edge":
-            inside.append(dims.minimum(dims.maximum(shifted, 0), extent - 1))
-        elif mode == "reflect":
-            folded = dims.maximum(shifted, -shifted)
-            inside.append(dims.minimum(folded, 2 * (extent - 1) - folded))
-        else:  # wrap
-            inside.append(dims.modulo(shifted, extent))
-    piece = Point(tuple(inside), tuple(guards))
-    return (piece, Point((), (), 1)) if guards else (piece,)
-
-
-def _pull_concat(view: Operation, coordinates: Coordinates) -> tuple[Point, ...]:
-    axis = view.attributes["axis"] % len(coordinates)
-    pieces = []
-    index = coordinates[axis]
-    for operand, value in enumerate(view.inputs):
-        size = value.shape[axis]
-        if not same(size, 0):
-            source = (*coordinates[:axis], index, *coordinates[axis + 1 :])
-            pieces.append(Point(source, (Guard(index, size),), operand))
-        index = index - size
-    if len(pieces) == 1:
-        return (replace(pieces[0], guards=()),)
-    return tuple(pieces) or (Point(coordinates),)  # of nothing but empty operands, no element is ever asked for
-
-
-# -- push: from operands on to results -------------------------------------------------------------------------
-
-
-def push(result: Value, operand: int, point: Point) -> Point | None:
-    """The point of a view's result at which an operand's point arrives; None where no one point does."""
-    view = result.operation
-    assert view is not None
-    before, after = view.inputs[0].shape, result.shape
-    if operand > 0 or view.name in ("pad", "concat"):
-        return None  # the result has elements that come from elsewhere
-    if view.name == "reshape":
-        return replace(point, coordinates=reshape(point.coordinates, before, after))
-    if view.name == "transpose":
-        return replace(point, coordinates=tuple(point.coordinates[source] for source in view.attributes["permutation"]))
-    if view.name == "expand":
-        return point if len(before) == len(after) and all(map(same, before, after)) else None
-    moved: list[Dim] = []
-    guards = list(point.guards)  # only those elements of a slice arrive that the guards admit
-    parts = zip(point.coordinates, *_part(view, result.index), after, before, strict=True)
-    for coordinate, start, step, extent, whole in parts:
-        if step < 0:
-            coordinate = start - coordinate
-        elif not same(extent, whole):
-            coordinate = coordinate - start
-            if step > 1:
-                guards.append(Guard(dims.modulo(coordinate, step), 1))
-                coordinate = dims.floor_divide(coordinate, step)
-            guards.append(Guard(coordinate, extent))
-        moved.append(coordinate)
-    return Point(tuple(moved), tuple(guards))
 
 
 # -- proofs ----------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from irc import dims, types
 from irc.diagnostics import UNKNOWN, IrcError, Location, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType
+from irc.index_map import Pull, Push
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -171,6 +172,8 @@ class OperationDefinition:
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
         self.executed: Callable[[Any], Any] | None = None
+        self.pull: Pull | None = None
+        self.push: Push | None = None
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -188,6 +191,10 @@ class OperationDefinition:
         """Decorator: a type rule for a named operation, so that errors speak of it and not of its body."""
         self._rule = function
         return function
+
+    def index_maps(self, pull: Pull, push: Push | None = None) -> None:
+        """How coordinates of a view's result and of its operand answer each other: see `irc.index_map`."""
+        self.pull, self.push = pull, push
 
     @property
     def has_reference(self) -> bool:

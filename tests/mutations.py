@@ -63,6 +63,7 @@ def triton(words: str) -> Selection:
 ACTIVATION = "irc/ops/named/activation.py"
 NORMALIZATION = "irc/ops/named/normalization.py"
 INDEX_MAP = "irc/index_map.py"
+VIEW = "irc/ops/view.py"
 DERIVATION = "irc/kernel/derivation.py"
 FLOOD = "irc/kernel/flood.py"
 PLAN = "irc/plan.py"
@@ -106,14 +107,14 @@ MUTATIONS = (
     # Index maps.
     Mutation(
         "slice: off by one",
-        INDEX_MAP,
+        VIEW,
         "tuple(start + step * coordinate for",
         "tuple(start + step * coordinate + 1 for",
         kernel("pull"),
     ),
     Mutation(
         "pad: off by one",
-        INDEX_MAP,
+        VIEW,
         "        shifted = coordinate - low\n",
         "        shifted = coordinate - low + 1\n",
         kernel("pull"),
@@ -127,7 +128,7 @@ MUTATIONS = (
     ),
     Mutation(
         "concat: a piece is one too long",
-        INDEX_MAP,
+        VIEW,
         "(Guard(index, size),)",
         "(Guard(index, size + 1),)",
         fusion("joined"),

@@ -11,7 +11,7 @@ import pytest
 
 from irc import dims, dtypes, ops
 from irc.dims import Dim, Variable
-from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, pull, push, reshape, restrict
+from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, reshape, restrict
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, Loop, Refusal, count, derive, traffic
 from irc.op import trace
@@ -53,7 +53,7 @@ def moved(result_of_view: Value, array: np.ndarray) -> np.ndarray:
     """What a view does to an array, element by element through `pull`."""
     shape = result_of_view.type.static_shape()
     axes = axes_of(shape)
-    pieces = pull(result_of_view, tuple(axis.expr for axis in axes))
+    pieces = result_of_view.operation.definition.pull(result_of_view, tuple(axis.expr for axis in axes))
     result = np.full(shape, -1, array.dtype)
     for point in np.ndindex(*shape):
         environment = dict(zip(axes, map(int, point), strict=True))
@@ -97,7 +97,8 @@ def test_push_inverts_pull(
     axes = axes_of(operand.static_shape())
     array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
     wanted = expected(array)
-    point = push(view(name, attributes, type_), 0, Point(tuple(axis.expr for axis in axes)))
+    result = view(name, attributes, type_)
+    point = result.operation.definition.push(result, Point(tuple(axis.expr for axis in axes)))
     if point is None:
         assert name == "expand"
         return

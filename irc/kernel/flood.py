@@ -21,10 +21,10 @@ import numpy as np
 from irc import dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType
-from irc.index_map import VIEWS, Coordinates, Guard, Guards, Point, in_bounds, linearize, same
+from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
-from irc.kernel.steps import HANDED_ON, INDEXING, REDUCTIONS, Refusal, Steps, reduced_dims, register_type
+from irc.kernel.steps import INDEXING, REDUCTIONS, Refusal, Steps, hands_on, reduced_dims, register_type
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
@@ -100,10 +100,9 @@ class Flood:
             self._waiting.append(value)
 
     def _forward(self, step: Operation, result: Value) -> Point | None:
-        if step.name in VIEWS:
-            reached = [position for position, operand in enumerate(step.inputs) if operand in self.points]
-            pushed = (index_map.push(result, position, self.points[step.inputs[position]]) for position in reached)
-            return next((point for point in pushed if point is not None), None)
+        push = step.definition.push
+        if push is not None:
+            return push(result, self.points[step.inputs[0]])
         if step.name in REDUCTIONS and step.inputs[0] in self.points:
             point, reduced, keep = self.points[step.inputs[0]], reduced_dims(step), step.attributes["keep_dims"]
             ending = remaining(point, reduced)
@@ -140,8 +139,8 @@ class Flood:
         if step.name == "expand" or step.definition.is_pointwise:
             for operand in step.inputs:
                 self._reach(operand, None if operand in self.points else narrowed(operand, result, point))
-        elif step.name in VIEWS and hands_on_all(step):
-            for piece in index_map.pull(result, point.coordinates):
+        elif step.definition.pull is not None and hands_on_all(step):
+            for piece in step.definition.pull(result, point.coordinates):
                 if piece.operand < len(step.inputs):  # a pad without a value fills in zero, which is no operand
                     guards = (*point.guards, *piece.guards)
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
@@ -237,8 +236,8 @@ class Trace:
             dtype, address = register_type(value.dtype), linearize(coordinates, value.shape)
             needed = index_map.restrict(coordinates, value.shape, guards)
             return self.graph(Load(dtype, (), address, needed, buffer.name, buffer=buffer))
-        if step.name in VIEWS:
-            return self._view(step, value, coordinates, guards)
+        if step.definition.pull is not None:
+            return self._view(step, step.definition.pull(value, coordinates), value, guards)
         if step.name in REDUCTIONS:
             return self._reduction(step, value, coordinates, guards)
         if step.name in INDEXING:
@@ -309,8 +308,7 @@ class Trace:
             node = self._select((Guard(coordinates[0] - position, 1),), self._index(sizes[position]), node)
         return node
 
-    def _view(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
-        pieces = index_map.pull(value, coordinates)
+    def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Node:
         nodes = []
         for piece in pieces:
             held = tuple(dict.fromkeys((*guards, *piece.guards)))
@@ -404,7 +402,7 @@ def folded(step: Operation, operands: Sequence[Node]) -> Any:
 
 def feeds_computation(value: Value) -> bool:
     """Whether an operation that computes reads the value, also through those that only hand it on."""
-    return any(user.name not in HANDED_ON or any(map(feeds_computation, user.results)) for user in value.users())
+    return any(not hands_on(user.definition) or any(map(feeds_computation, user.results)) for user in value.users())
 
 
 def identity(kind: str, dtype: DType) -> Any:

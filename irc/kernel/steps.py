@@ -11,7 +11,6 @@ from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import F32, F64, DType
-from irc.index_map import VIEWS
 from irc.ir import Block, Cloner, Operation, Value
 from irc.op import OperationDefinition
 
@@ -19,7 +18,6 @@ REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "
               "argmax": "max", "argmin": "min"}  # fmt: skip
 SOURCES = frozenset({"const", "iota", "dim"})
 INDEXING = frozenset({"gather", "gather_elements"})
-HANDED_ON = VIEWS | SOURCES | INDEXING  # these round nothing: they only hand on what they have
 
 
 class Refusal(Exception):
@@ -86,10 +84,15 @@ def reduced_dims(reduction: Operation) -> frozenset[int]:
     return frozenset(axis % reduction.inputs[0].rank for axis in chosen)
 
 
+def hands_on(definition: OperationDefinition) -> bool:
+    """Whether it rounds nothing: it only hands on what it has."""
+    return definition.pull is not None or definition.name in SOURCES | INDEXING
+
+
 def check_member(operation: Operation, definition: OperationDefinition) -> None:
     """Rule F2: each element of the results is a function of elements of the operands, found by index arithmetic."""
     name = definition.name
-    known = name in HANDED_ON or name in REDUCTIONS or definition.is_pointwise
+    known = hands_on(definition) or name in REDUCTIONS or definition.is_pointwise
     if definition.has_effect or operation.regions or not known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise Refusal("fuse.impure_member", "F2", f"{name} {kind}", operation.results)

@@ -6,14 +6,17 @@ Sizes are dims. Elements keep their bits. `iota` makes elements from their posit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
-from irc import dims
+from irc import dims, index_map
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import DType
+from irc.index_map import Coordinates, Guard, Point, same, spread
+from irc.ir import Operation, Value
 from irc.op import AnyType, primitive
 from irc.ops.numerics import Array, narrow
 from irc.ops.rules import (
@@ -30,6 +33,19 @@ from irc.ops.rules import (
 from irc.types import TensorType
 
 VIEW = frozenset({"view"})
+
+
+def _source(result: Value) -> Value:
+    """The first operand of the view that gave a value."""
+    assert result.operation is not None
+    return result.operation.inputs[0]
+
+
+def _attribute(result: Value, name: str) -> Any:
+    assert result.operation is not None
+    return result.operation.attributes[name]
+
+
 PadMode = Literal["constant", "edge", "reflect", "wrap"]
 
 
@@ -59,6 +75,12 @@ def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
+reshape.index_maps(
+    lambda result, at: (Point(index_map.reshape(at, result.shape, _source(result).shape)),),
+    lambda result, at: replace(at, coordinates=index_map.reshape(at.coordinates, _source(result).shape, result.shape)),
+)
+
+
 @primitive(traits=VIEW)
 def transpose(x: AnyType, /, *, permutation: tuple[int, ...]) -> TensorType:
     """Axes in another order: axis i of the result is axis `permutation[i]` of x.
@@ -77,6 +99,18 @@ def transpose(x: AnyType, /, *, permutation: tuple[int, ...]) -> TensorType:
 @transpose.reference
 def _transpose(x: Array, *, permutation: tuple[int, ...]) -> Array:
     return x.transpose(permutation)
+
+
+def _transpose_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
+    sources = [axis % len(at) for axis in _attribute(result, "permutation")]
+    return (Point(tuple(at[sources.index(axis)] for axis in range(len(at)))),)
+
+
+def _transpose_push(result: Value, at: Point) -> Point:
+    return replace(at, coordinates=tuple(at.coordinates[axis] for axis in _attribute(result, "permutation")))
+
+
+transpose.index_maps(_transpose_pull, _transpose_push)
 
 
 @primitive(traits=VIEW)
@@ -111,6 +145,18 @@ def _expand(x: Array, *, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x, shape)
 
 
+def _expand_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
+    return (Point(spread(at, result.shape, _source(result).shape)),)
+
+
+def _expand_push(result: Value, at: Point) -> Point | None:
+    own = _source(result).shape
+    return at if len(own) == result.rank and all(map(same, own, result.shape)) else None
+
+
+expand.index_maps(_expand_pull, _expand_push)
+
+
 @primitive(traits=VIEW)
 def slice_(
     x: AnyType, /, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...], steps: tuple[int, ...]
@@ -143,6 +189,48 @@ def _slice(x: Array, *, starts: tuple[int, ...], stops: tuple[int, ...], steps: 
         if not 0 <= start <= stop <= extent:
             raise fail("run.index", f"axis {axis}: cannot slice [{start}:{stop}] out of extent {extent}")
     return np.asarray(x[tuple(map(slice, starts, stops, steps))])
+
+
+def _part(view: Operation, part: int) -> tuple[Sequence[Dim], Sequence[int]]:
+    """Starts and steps of a slice; a part of a split and a reverse are slices too."""
+    attributes, shape = view.attributes, view.inputs[0].shape
+    starts: list[Dim] = [0] * len(shape)
+    steps = [1] * len(shape)
+    if view.name == "slice":
+        return attributes["starts"], attributes["steps"]
+    if view.name == "split":
+        starts[attributes["axis"]] = dims.total(attributes["sizes"][:part])
+    for axis in attributes.get("axes", ()):
+        starts[axis], steps[axis] = shape[axis] - 1, -1
+    return starts, steps
+
+
+def _slice_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
+    assert result.operation is not None
+    parts = zip(at, *_part(result.operation, result.index), strict=True)
+    return (Point(tuple(start + step * coordinate for coordinate, start, step in parts)),)
+
+
+def _slice_push(result: Value, at: Point) -> Point:
+    assert result.operation is not None
+    moved: list[Dim] = []
+    guards = list(at.guards)  # only those elements of a slice arrive that the guards admit
+    starts, steps = _part(result.operation, result.index)
+    parts = zip(at.coordinates, starts, steps, result.shape, _source(result).shape, strict=True)
+    for coordinate, start, step, extent, whole in parts:
+        if step < 0:
+            coordinate = start - coordinate
+        elif not same(extent, whole):
+            coordinate = coordinate - start
+            if step > 1:
+                guards.append(Guard(dims.modulo(coordinate, step), 1))
+                coordinate = dims.floor_divide(coordinate, step)
+            guards.append(Guard(coordinate, extent))
+        moved.append(coordinate)
+    return Point(tuple(moved), tuple(guards))
+
+
+slice_.index_maps(_slice_pull, _slice_push)
 
 
 @primitive(traits=VIEW)
@@ -213,6 +301,30 @@ def _pad(x: Array, value: Array | None = None, *, low: tuple[int, ...], high: tu
     return x
 
 
+def _pad_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
+    inside, guards = [], []
+    mode, lows, highs = (_attribute(result, name) for name in ("mode", "low", "high"))
+    for coordinate, low, high, extent in zip(at, lows, highs, _source(result).shape, strict=True):
+        shifted = coordinate - low
+        if same(low, 0) and same(high, 0):
+            inside.append(coordinate)
+        elif mode == "constant":
+            inside.append(shifted)
+            guards.append(Guard(shifted, extent))
+        elif mode == "edge":
+            inside.append(dims.minimum(dims.maximum(shifted, 0), extent - 1))
+        elif mode == "reflect":
+            folded = dims.maximum(shifted, -shifted)
+            inside.append(dims.minimum(folded, 2 * (extent - 1) - folded))
+        else:  # wrap
+            inside.append(dims.modulo(shifted, extent))
+    piece = Point(tuple(inside), tuple(guards))
+    return (piece, Point((), (), 1)) if guards else (piece,)
+
+
+pad.index_maps(_pad_pull)
+
+
 @primitive(traits=VIEW)
 def concat(*xs: AnyType, axis: int) -> TensorType:
     """The operands one after another along `axis`.
@@ -253,6 +365,25 @@ def _concat(*xs: Array, axis: int) -> Array:
     return np.concatenate(xs, axis)
 
 
+def _concat_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
+    assert result.operation is not None
+    axis = _attribute(result, "axis") % len(at)
+    pieces = []
+    index = at[axis]
+    for operand, value in enumerate(result.operation.inputs):
+        size = value.shape[axis]
+        if not same(size, 0):
+            source = (*at[:axis], index, *at[axis + 1 :])
+            pieces.append(Point(source, (Guard(index, size),), operand))
+        index = index - size
+    if len(pieces) == 1:
+        return (replace(pieces[0], guards=()),)
+    return tuple(pieces) or (Point(at),)  # of nothing but empty operands, no element is ever asked for
+
+
+concat.index_maps(_concat_pull)
+
+
 @primitive(traits=VIEW)
 def split(x: AnyType, /, *, axis: int, sizes: tuple[Dim, ...]) -> tuple[TensorType, ...]:
     """x cut along `axis` into consecutive pieces, one result for each of `sizes`.
@@ -278,6 +409,9 @@ def _split(x: Array, *, axis: int, sizes: Sequence[int]) -> list[Array]:
     return list(np.split(x, np.cumsum(sizes)[:-1], axis)) if sizes else []
 
 
+split.index_maps(_slice_pull, _slice_push)
+
+
 @primitive(traits=VIEW)
 def reverse(x: AnyType, /, *, axes: tuple[int, ...]) -> TensorType:
     """The elements in backward order along `axes`.
@@ -294,6 +428,9 @@ def reverse(x: AnyType, /, *, axes: tuple[int, ...]) -> TensorType:
 @reverse.reference
 def _reverse(x: Array, *, axes: tuple[int, ...]) -> Array:
     return np.flip(x, axes)
+
+
+reverse.index_maps(_slice_pull, _slice_push)
 
 
 @primitive(traits=VIEW)
