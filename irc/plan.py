@@ -1,8 +1,9 @@
 """Fusion plans: which operations share a kernel, who proposed it, and why others do not.
 
 A `Plan` partitions the fusable operations of a function into groups within its blocks, each of which becomes one
-kernel. Groups and policies only propose: every merge is judged by the numbered rules in `RULES`, of which those about
-the inside of a kernel are decided by deriving it (`irc.kernel`), and those between kernels here.
+kernel. Groups and policies only propose: every merge is judged by numbered rules, of which those about
+the inside of a kernel are decided by deriving it (`irc.kernel`), those about its resources here (`legal`), and those
+between kernels where groups are merged (`irc.passes._group_graph`). `irc.diagnostics.rules("F")` states them.
 
 Views, sizes, small constants and widening casts are *free*: a kernel reads through them by index arithmetic, so they
 belong to no group. Each group takes along those that lead to its operands (`closure`), and several groups
@@ -12,15 +13,15 @@ may take the same one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from irc import dims
-from irc.diagnostics import CODES, fail
+from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
-from irc.ir import Block, Function, Operation, Value, mentioned_symbols
+from irc.ir import Function, Operation, Value
 from irc.kernel import Bytes, Kernel, Refusal, count, derive
 from irc.pass_manager import Numerics
 from irc.user_code import blaming
@@ -30,31 +31,6 @@ FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iot
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
 DEFAULT_SIZE = 64
-
-# The legality rules by number: the code, whose page (irc/codes.md) states the rule, and where it is decided: in the
-# plan, by deriving the kernel, by construction (no other kernel can be made), or later (it speaks of products or
-# attention, which are not in kernels yet).
-RULES: dict[str, tuple[str, str]] = {
-    "F1": ("fuse.depends_on_own_store", "plan"),
-    "F2": ("fuse.impure_member", "kernel"),
-    "F3": ("fuse.unstored_value", "plan"),
-    "F4": ("fuse.unreached_root", "kernel"),
-    "F5": ("fuse.two_contractions", "later"),
-    "F6": ("fuse.shared_reduction_axis", "kernel"),
-    "F7": ("fuse.shared_iteration_space", "construction"),
-    "F8": ("fuse.tile_axes", "later"),
-    "F9": ("fuse.attention_size", "later"),
-    "F10": ("fuse.recomputed_reduction", "kernel"),
-    "F11": ("fuse.donated_read", "construction"),
-    "F12": ("fuse.unproven_bounds", "construction"),
-    "F13": ("fuse.numerics", "kernel"),
-    "F14": ("fuse.resources", "plan"),
-}
-
-
-def statement(rule: str) -> str:
-    """What a legality rule says, from the page of its code."""
-    return CODES[RULES[rule][0]].explanation.removeprefix(f"Rule {rule}: ")
 
 
 # -- groups and plans ------------------------------------------------------------------------------------------
@@ -258,69 +234,6 @@ def group(function: Callable[..., Any]) -> GroupPattern:
 # -- judging ---------------------------------------------------------------------------------------------------
 
 
-class Dependencies:
-    """The graph of groups, for asking what stands between two of them.
-
-    A unit is a group, or a single operation that is in none. Free operations are no units: kernels take them
-    along, so edges lead through them. Operations are numbered in block order, so that every edge leads to a
-    higher number, and a search never goes beyond its target's highest.
-    """
-
-    def __init__(self, block: Block) -> None:
-        self.number = {operation: index for index, operation in enumerate(block)}
-        self.group: dict[Operation, Group] = {}
-        births = {symbol: operation for operation in block for symbol in operation.symbols}
-        self.readers: dict[Operation, list[Operation]] = {operation: [] for operation in block}
-        self.sources: dict[Operation, list[Operation]] = {}
-        for operation in block:
-            needed: dict[Operation, None] = {}
-            for inner in operation.walk():
-                made_by = [value.operation for value in inner.inputs]
-                needed.update((maker, None) for maker in made_by if maker in self.number)
-                needed.update((births[symbol], None) for symbol in mentioned_symbols(inner) if symbol in births)
-            needed.pop(operation, None)
-            direct = {s: None for need in needed for s in (self.sources[need] if is_free(need) else [need])}
-            self.sources[operation] = list(direct)
-            if not is_free(operation):
-                for source in direct:
-                    self.readers[source].append(operation)
-
-    def assign(self, group: Group) -> None:
-        for member in group.members:
-            self.group[member] = group
-
-    def unit(self, operation: Operation) -> list[Operation]:
-        found = self.group.get(operation)
-        return found.members if found is not None else [operation]
-
-    def between(self, start: Group, target: Group) -> list[Operation]:
-        """The operations of other units on paths from `start` to `target`, in block order."""
-        lowest, highest = self.number[start.members[0]], max(self.number[member] for member in target.members)
-        behind = self._reach(start, set(target.members), self.readers, lambda number: number <= highest)
-        before = self._reach(target, set(start.members), self.sources, lambda number: number >= lowest)
-        return sorted(behind & before, key=self.number.__getitem__)
-
-    def _reach(
-        self,
-        start: Group,
-        stop: set[Operation],
-        edges: Mapping[Operation, list[Operation]],
-        inside: Callable[[int], bool],
-    ) -> set[Operation]:
-        own = set(start.members)
-        seen: set[Operation] = set()
-        waiting = [other for member in start.members for other in edges[member]]
-        while waiting:
-            operation = waiting.pop()
-            if operation in seen or operation in own or operation in stop:
-                continue
-            for part in self.unit(operation):
-                seen.add(part)
-                if inside(self.number[part]):
-                    waiting += edges[part]
-        return seen
-
-
 def legal(group: Group, numerics: Numerics = "keeps_more_precision") -> Refusal | None:
     """Judge one group by the rules about a single kernel; None means legal. `numerics` is what the user allows."""
     if any(member.block is not group.members[0].block for member in group.members):
@@ -337,27 +250,6 @@ def legal(group: Group, numerics: Numerics = "keeps_more_precision") -> Refusal 
     if pointers > MOST_POINTERS:
         return Refusal("fuse.resources", "F14", f"{pointers} pointers, at most {MOST_POINTERS}")
     return None
-
-
-def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependencies) -> Group | Refusal:
-    """The smallest group that holds both and that no path leaves and enters again (rule F1).
-
-    Both may be one group, which is proposed as a whole: then what stands between its own members is taken in.
-    """
-    groups = {producer: None, consumer: None}
-    for operation in dependencies.between(producer, consumer):
-        group = dependencies.group.get(operation)
-        if group is None:
-            between = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
-            message = f"{between} needs @{producer.name} and is needed by @{consumer.name}"
-            return Refusal("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
-        groups[group] = None
-    return merge_groups(groups, proposer, dependencies.number)
-
-
-def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operation, int]) -> Group:
-    members = {member: None for group in groups for member in group.members}
-    return Group(sorted(members, key=lambda member: order[member]), proposer)
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------

@@ -6,40 +6,18 @@ leave IR for which every rule holds, or must say that it does not.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import NamedTuple
 
 from irc import dims
-from irc.diagnostics import CODES, UNKNOWN, Diagnostic, IrcError, Location
+from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location, rules
 from irc.dims import Dim, Symbol
 from irc.ir import Block, Function, Module, Operation, Value, dims_in, same_attributes
 from irc.ops.rules import fits
 from irc.types import list_types
 
 MOST = 20  # failures that one error reports
-
-
-class Rule(NamedTuple):
-    """A rule and the code of its errors."""
-
-    number: str
-    code: str
-
-    @property
-    def statement(self) -> str:
-        """What must hold, and why: from the page of its code."""
-        (stated,) = re.findall(rf"Rule {self.number}: (.*?)(?= Rule V|$)", CODES[self.code].explanation)
-        return str(stated)
-
-
-RULES = {number: Rule(number, f"verify.{code}") for number, code in {
-    "V1": "dominance", "V2": "kernel", "V3": "uses", "V4": "names", "V5": "types", "V6": "attributes", "V7": "types",
-    "V8": "region", "V9": "region", "V10": "kernel", "V11": "symbols", "V12": "symbols", "V13": "call", "V14": "return",
-    "V15": "return",
-}.items()}
 
 
 @dataclass(frozen=True)
@@ -52,7 +30,7 @@ class Failure:
     operation: Operation | None = None
 
     def diagnostic(self) -> Diagnostic:
-        operation, rule = self.operation, RULES[self.rule]
+        operation, rule = self.operation, rules("V")[self.rule]
         location = operation.location if operation is not None else UNKNOWN
         if not location.known and operation is not None and operation.results:
             location = Location(name=f"%{operation.results[0].name}", made_by=location.made_by)

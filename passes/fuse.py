@@ -16,27 +16,25 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.ir import Block, Cloner, Function, Module, Operation, Region, mentioned_symbols
+from irc.ir import Block, Cloner, Function, Module, Operation, Region
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
+from irc.passes._group_graph import Dependencies, hull, makers, merge_groups
 from irc.passes._plan_file import read_plan, write_plan
 from irc.passes._user_files import is_reference, load_user_object
 from irc.pattern import Pattern
 from irc.plan import (
     Decision,
-    Dependencies,
     Group,
     GroupPattern,
     Merge,
     Plan,
     Policy,
     Refused,
-    hull,
     is_free,
     legal,
-    merge_groups,
     policy,
     refuse,
     representative_sizes,
@@ -348,20 +346,9 @@ def sort_block(block: Block) -> None:
     Kernels stand where their last member stood, which may be behind a reader of an earlier result.
     """
     order = {operation: index for index, operation in enumerate(block)}
-    needs: dict[Operation, set[Operation]] = {operation: set() for operation in order}
-    births = {symbol: operation for operation in order for symbol in operation.symbols}
-    last_effect: Operation | None = None
-    for operation in order:
-        for inner in operation.walk():
-            for value in inner.inputs:
-                if value.operation in order and value.operation is not operation:
-                    needs[operation].add(value.operation)
-            born = (births[symbol] for symbol in mentioned_symbols(inner) if symbol in births)
-            needs[operation].update(maker for maker in born if maker is not operation)
-        if operation.has_effect:
-            if last_effect is not None:
-                needs[operation].add(last_effect)
-            last_effect = operation
+    needs = {operation: set(needed) for operation, needed in makers(block).items()}
+    for before, behind in itertools.pairwise(operation for operation in block if operation.has_effect):
+        needs[behind].add(before)
     readers: dict[Operation, list[Operation]] = {operation: [] for operation in order}
     for operation, required in needs.items():
         for other in required:

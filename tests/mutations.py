@@ -66,6 +66,7 @@ INDEX_MAP = "irc/index_map.py"
 VIEW = "irc/ops/view.py"
 DERIVATION = "irc/kernel/derivation.py"
 FLOOD = "irc/kernel/flood.py"
+GRAPH = "passes/_group_graph.py"
 PLAN = "irc/plan.py"
 
 MUTATIONS = (
@@ -164,14 +165,14 @@ MUTATIONS = (
     # Legality.
     Mutation(
         "F1: the hull leaves out what is between",
-        PLAN,
+        GRAPH,
         "        groups[group] = None\n",
         "        pass\n",
         fusion("stands_between"),
     ),
     Mutation(
         "F1: host calls between are passed over",
-        PLAN,
+        GRAPH,
         "        if group is None:\n            between =",
         "        if group is None:\n            continue\n            between =",
         fusion("f1"),

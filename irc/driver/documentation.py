@@ -9,13 +9,12 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from irc import ops, verifier
-from irc.diagnostics import CODES, fail
+from irc import ops
+from irc.diagnostics import CODES, fail, rules
 from irc.driver.explaining import explain_code
 from irc.driver.models import ALIASES, BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
 from irc.op import REQUIRED, OperationDefinition
-from irc.plan import RULES, statement
 
 WIDTH = 100
 TOPICS = {
@@ -47,15 +46,15 @@ def doc(name: str = "") -> str:
         return op_page(ops.TABLE[name])
     if name in pass_names():
         return pass_page(name)
-    if name in verifier.RULES:
-        rule = verifier.RULES[name]
+    if name in rules("V"):
+        rule = rules("V")[name]
         return wrapped(f"{name}: [{rule.code}] ", rule.statement)
-    if name in CODES or name in RULES:
+    if name in CODES or name in rules("F"):
         return explain_code(name)
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
     if name in BACKENDS or name in targets:
         return target_page(name)
-    known = [*ops.TABLE, *pass_names(), *verifier.RULES, *RULES, *CODES, *TOPICS, *BACKENDS, *targets]
+    known = [*ops.TABLE, *pass_names(), *rules("V"), *rules("F"), *CODES, *TOPICS, *BACKENDS, *targets]
     close = difflib.get_close_matches(name, known, n=3)
     raise fail(
         "usage.unknown_name",
@@ -155,18 +154,15 @@ def list_passes() -> str:
 
 
 def list_rules() -> str:
-    rules = [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in verifier.RULES.items()]
-    return "\n".join([list_legality(), "well-formed IR (irc/verifier.py):", *rules])
+    return "\n".join([list_legality(), "well-formed IR (irc/verifier.py):", *_listed("V")])
 
 
 def list_legality() -> str:
-    """Those that are decided later speak of products or attention: no kernel holds these yet."""
-    rules = [
-        wrapped(f"  {number:4} ", f"{statement(number)}  [{code}{', later' if decided == 'later' else ''}]")
-        for number, (code, decided) in RULES.items()
-    ]
-    head = "legality of kernels (irc/plan.py, irc/kernel; `later`: about what no kernel holds yet):"
-    return "\n".join([head, *rules])
+    return "\n".join(["legality of kernels (irc/plan.py, irc/kernel, passes/_group_graph.py):", *_listed("F")])
+
+
+def _listed(letter: str) -> list[str]:
+    return [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in rules(letter).items()]
 
 
 def wrapped(head: str, text: str) -> str:

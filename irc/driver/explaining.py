@@ -5,27 +5,16 @@ from __future__ import annotations
 import re
 import textwrap
 
-from irc.diagnostics import CODES, IrcError, did_you_mean, fail
+from irc.diagnostics import CODES, IrcError, did_you_mean, fail, rules
 from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Function, Module, Operation, Value
 from irc.kernel import Refusal
 from irc.pass_manager import PassManager
+from irc.passes._group_graph import Dependencies, hull
 from irc.passes._user_files import is_reference
-from irc.plan import (
-    RULES,
-    Dependencies,
-    Group,
-    Merge,
-    Refused,
-    bytes_at,
-    hull,
-    is_free,
-    legal,
-    representative_sizes,
-    statement,
-)
+from irc.plan import Group, Merge, Refused, bytes_at, is_free, legal, representative_sizes
 
 PAGE_WIDTH = 100  # columns
 
@@ -48,13 +37,13 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
 
 
 def is_code(text: str) -> bool:
-    return text in CODES or text in RULES
+    return text in CODES or text in rules("F")
 
 
 def explain_code(text: str) -> str:
     """What a code means, what to do, and how the process ends; of a legality rule, what its code means."""
-    if text in RULES:
-        code = RULES[text][0]
+    if text in rules("F"):
+        code = rules("F")[text].code
         return explain_code(code).replace(f"{code}: {text}: ", f"{text}: [{code}] ", 1)
     if text not in CODES:
         raise fail("usage.unknown_code", f"there is no diagnostic code {text!r}",
@@ -179,7 +168,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:
-        rule = statement(refusal.rule).partition(". ")[0].rstrip(".")
+        rule = rules("F")[refusal.rule].statement.partition(". ")[0].rstrip(".")
         lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})")
         remedy, code = CODES[refusal.code].remedy, refusal.code
     else:
