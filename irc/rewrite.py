@@ -20,7 +20,7 @@ look at the types (`if x.rank == 2`) is given as a function without parameters.
 Operands of commutative operations match in both orders. A number matches a constant of that value everywhere:
 the very number for `exact` and `keeps_more_precision`, within 2e-6 for the other classes, which also see through
 spellings: x / 2 is x * 0.5, x - 2 is x + -2, -x is x * -1, x ** 2 is x * x. Several results are a tuple on both
-sides. What `@simplify` declares is a rule for one operation, in plain Python.
+sides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from irc.user_code import blaming
 REWRITES_PER_OPERATION = 50  # more than any chain of sensible rules needs; then rules undo one another
 
 Guard = Callable[..., "bool | str"]
-Program = tuple[Callable[..., Any], tuple[str, ...]]  # as `irc.trace` takes it: a function, and types
 
 
 @dataclass
@@ -194,43 +193,9 @@ def _two_sides(name: str, returned: Any) -> tuple[list[Value], Any]:
     return values_of(name, pattern), new if callable(new) else values_of(name, new)
 
 
-class SimplifyRule(Rule):
-    """A rule declared by `@simplify`: plain Python about one operation.
-
-    `examples` are programs in which it applies, `near_misses` those in which it must not; both are tested.
-    """
-
-    def __init__(self, function: Callable[..., Any], roots: Sequence[str], numerics: Numerics) -> None:
-        super().__init__(function, numerics, roots)
-        self.examples: list[Program] = []
-        self.near_misses: list[Program] = []
-
-    def example(self, program: Callable[..., Any], *types: str) -> None:
-        """A program, as `irc.trace` takes it, in which the rule applies."""
-        self.examples.append((program, types))
-
-    def near_miss(self, program: Callable[..., Any], *types: str) -> None:
-        """A program in which the rule must not apply."""
-        self.near_misses.append((program, types))
-
-    def rewrite(self, operation: Operation, location: Location) -> Outcome:
-        builder = Builder.before_operation(operation, location)
-        with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
-            found = self.function(operation)
-        if found is None or isinstance(found, Refused):
-            return found
-        return dict(zip(operation.results, values_of(self.name, found), strict=True))
-
-
 def rewrite(*, numerics: Numerics) -> Callable[[Callable[..., Any]], PatternRule]:
     """Declare a rule by its pattern and its replacement; see the head of this module."""
     return lambda function: PatternRule(function, numerics)
-
-
-def simplify(*roots: str, numerics: Numerics = "exact") -> Callable[[Callable[..., Any]], SimplifyRule]:
-    """Declare a rule for operations of these names: `function(operation)` returns the value or values that replace
-    the results (building what it needs), a `Refused`, or None. It must build nothing where it returns None."""
-    return lambda function: SimplifyRule(function, roots, numerics)
 
 
 # -- applying --------------------------------------------------------------------------------------------------

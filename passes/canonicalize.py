@@ -9,7 +9,7 @@ import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, DType, limits
-from irc.ir import Module, Operation, Region, Value, inline_block
+from irc.ir import Module, Operation, Region, Value
 from irc.op import Builder, const, literal, yield_
 from irc.ops import (
     add,
@@ -38,9 +38,11 @@ from irc.ops import (
 )  # fmt: skip
 from irc.ops import pow_ as power
 from irc.pass_manager import Pass, PassContext
+from irc.passes._inlining import inline_block
+from irc.passes._simplify import simplify
 from irc.passes._views import chain
 from irc.pattern import constant_of
-from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite, simplify
+from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.weights import Tensor
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from irc.ir import Module, Operation, inline_block
+from irc.ir import Module, Operation
 from irc.pass_manager import Pass, PassContext
+from irc.passes._inlining import inline_block
 
 
 @dataclass

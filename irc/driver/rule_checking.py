@@ -29,10 +29,11 @@ from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics, PassManager
+from irc.passes._simplify import SimplifyRule
 from irc.passes._user_files import load_user_module
 from irc.pattern import Wildcard
 from irc.printer import print_module
-from irc.rewrite import PatternRule, Rule, RuleStatistics, SimplifyRule, apply_rules, erase_dead
+from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead
 from irc.types import TensorType
 
 PROGRAMS = 200

@@ -1,0 +1,58 @@
+"""Rules for one operation, in plain Python: what a pattern cannot say, as it asks for the types or counts operands.
+
+    @simplify("reshape")
+    def reshape_to_same(operation):
+        return operation.operands[0] if operation.operands[0].type == operation.result.type else None
+
+    reshape_to_same.example(lambda x: reshape(x, shape=(2, 3)), "f32[2, 3]")
+    reshape_to_same.near_miss(lambda x: reshape(x, shape=(3, 2)), "f32[2, 3]")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from irc.diagnostics import Location
+from irc.ir import Operation
+from irc.op import Builder
+from irc.pass_manager import Numerics
+from irc.pattern import values_of
+from irc.rewrite import Outcome, Refused, Rule
+from irc.user_code import blaming
+
+Program = tuple[Callable[..., Any], tuple[str, ...]]  # as `irc.trace` takes it: a function, and types
+
+
+class SimplifyRule(Rule):
+    """A rule declared by `@simplify`: plain Python about one operation.
+
+    `examples` are programs in which it applies, `near_misses` those in which it must not; both are tested.
+    """
+
+    def __init__(self, function: Callable[..., Any], roots: Sequence[str], numerics: Numerics) -> None:
+        super().__init__(function, numerics, roots)
+        self.examples: list[Program] = []
+        self.near_misses: list[Program] = []
+
+    def example(self, program: Callable[..., Any], *types: str) -> None:
+        """A program, as `irc.trace` takes it, in which the rule applies."""
+        self.examples.append((program, types))
+
+    def near_miss(self, program: Callable[..., Any], *types: str) -> None:
+        """A program in which the rule must not apply."""
+        self.near_misses.append((program, types))
+
+    def rewrite(self, operation: Operation, location: Location) -> Outcome:
+        builder = Builder.before_operation(operation, location)
+        with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
+            found = self.function(operation)
+        if found is None or isinstance(found, Refused):
+            return found
+        return dict(zip(operation.results, values_of(self.name, found), strict=True))
+
+
+def simplify(*roots: str, numerics: Numerics = "exact") -> Callable[[Callable[..., Any]], SimplifyRule]:
+    """Declare a rule for operations of these names: `function(operation)` returns the value or values that replace
+    the results (building what it needs), a `Refused`, or None. It must build nothing where it returns None."""
+    return lambda function: SimplifyRule(function, roots, numerics)
