@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal
 from irc import dims, types
 from irc.diagnostics import UNKNOWN, IrcError, Location, fail
 from irc.dims import Symbol
-from irc.dtypes import BOOL, F32, I64, DType
+from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
 from irc.index_map import Pull, Push
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
 from irc.types import TensorType
@@ -172,6 +172,7 @@ class OperationDefinition:
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
         self.executed: Callable[[Any], Any] | None = None
+        self.scalar: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
 
@@ -190,6 +191,12 @@ class OperationDefinition:
     def types(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: a type rule for a named operation, so that errors speak of it and not of its body."""
         self._rule = function
+        return function
+
+    def element(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: what a kernel computes for one element of what is neither a view nor pointwise: a node of
+        `irc.kernel`, from its `Trace`, the result, coordinates and the guards under which they count."""
+        self.scalar = function
         return function
 
     def index_maps(self, pull: Pull, push: Push | None = None) -> None:
@@ -438,6 +445,12 @@ def const(*, value: Tensor) -> TensorType:
 @const.reference
 def _const(*, value: Tensor) -> Any:
     return value.array()
+
+
+@const.element
+def _const_element(trace: Any, result: Value, *_: Any) -> Any:
+    assert result.operation is not None
+    return trace.constant(accumulator_of(result.dtype), result.operation.attributes["value"].array().reshape(-1)[0])
 
 
 @primitive(traits={"terminator"})

@@ -14,17 +14,17 @@ import operator
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from irc import dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
-from irc.dtypes import BOOL, I64, DType
-from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
+from irc.dtypes import BOOL, I64, DType, accumulator_of
+from irc.index_map import Coordinates, Guards, Point, in_bounds, linearize, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
-from irc.kernel.steps import INDEXING, REDUCTIONS, Refusal, Steps, hands_on, reduced_dims, register_type
+from irc.kernel.steps import REDUCTIONS, Refusal, Steps, hands_on, reduced_dims
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
@@ -233,36 +233,34 @@ class Trace:
         step = value.operation
         if step is None:
             buffer = self.buffers[value]
-            dtype, address = register_type(value.dtype), linearize(coordinates, value.shape)
+            dtype, address = accumulator_of(value.dtype), linearize(coordinates, value.shape)
             needed = index_map.restrict(coordinates, value.shape, guards)
             return self.graph(Load(dtype, (), address, needed, buffer.name, buffer=buffer))
         if step.definition.pull is not None:
             return self._view(step, step.definition.pull(value, coordinates), value, guards)
         if step.name in REDUCTIONS:
             return self._reduction(step, value, coordinates, guards)
-        if step.name in INDEXING:
-            return self._gather(step, coordinates, guards)
-        if step.definition.is_pointwise:
-            return self._pointwise(step, value, coordinates, guards)
-        return self._source(step, value, coordinates)
+        if step.definition.scalar is not None:
+            return cast(Node, step.definition.scalar(self, value, coordinates, guards))
+        return self._pointwise(step, value, coordinates, guards)
 
     def _kept(self, node: Node, value: Value) -> Node:
         """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring."""
         self.skipped_rounding |= value.dtype is not node.dtype and feeds_computation(value)
         return node
 
-    def _apply(self, name: str, dtype: DType, *operands: Node, attributes: Mapping[str, Any] | None = None,
-               hint: str = "") -> Node:  # fmt: skip
+    def apply(self, name: str, dtype: DType, *operands: Node, attributes: Mapping[str, Any] | None = None,
+              hint: str = "") -> Node:  # fmt: skip
         fixed = tuple((attributes or {}).items())
         return self.graph(Apply(dtype, operands, hint=hint, name=name, attributes=fixed))
 
-    def _constant(self, dtype: DType, value: Any) -> Node:
+    def constant(self, dtype: DType, value: Any) -> Node:
         return self.graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))
 
-    def _index(self, index: Dim, dtype: DType = I64) -> Node:
+    def index(self, index: Dim, dtype: DType = I64) -> Node:
         return self.graph(Index(dtype, (), index))
 
-    def _select(self, guards: Guards, inside: Node, outside: Node) -> Node:
+    def select(self, guards: Guards, inside: Node, outside: Node) -> Node:
         return self.graph(Select(inside.dtype, (inside, outside), 0, guards, inside.hint))
 
     def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
@@ -270,12 +268,12 @@ class Trace:
             self.node(operand, index_map.spread(coordinates, value.shape, operand.shape), guards)
             for operand in step.inputs
         ]
-        register = register_type(value.dtype)
+        register = accumulator_of(value.dtype)
         if step.name == "cast" and operands[0].dtype is register:
             return self._kept(operands[0], value)
         known = folded(step, operands)
         if known is not None:
-            return self._constant(register, known)
+            return self.constant(register, known)
         if step.name in ("bitwise_and", "bitwise_or") and register is BOOL:
             neutral = step.name == "bitwise_and"
             operands = [node for node in operands if not (isinstance(node, Constant) and node.value == neutral)]
@@ -283,30 +281,11 @@ class Trace:
                 return operands[0]
         if step.name == "bitcast":
             for end in (step.inputs[0], value):
-                if register_type(end.dtype) is not end.dtype:
+                if accumulator_of(end.dtype) is not end.dtype:
                     message = f"the bits of {end.dtype} are not those it is computed in (%{end.name})"
                     raise Refusal("fuse.numerics", "F13", message, (end.name,))
-        made = self._apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
+        made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
         return self._kept(made, value)
-
-    def _source(self, step: Operation, value: Value, coordinates: Coordinates) -> Node:
-        dtype = value.dtype
-        register = register_type(dtype)
-        if step.name == "const":
-            return self._constant(register, np.asarray(step.attributes["value"].array()).reshape(-1)[0])
-        if step.name == "iota":
-            index = coordinates[step.attributes["axis"]]
-            if dtype.is_integer:
-                return self._index(index, dtype)
-            return self._apply("cast", register, self._index(index), attributes={"to": dtype, "saturate": True},
-                               hint=value.name)  # fmt: skip
-        sizes = step.attributes["value"]
-        if not isinstance(sizes, tuple):
-            return self._index(sizes)
-        node = self._index(sizes[-1] if sizes else 0)
-        for position in range(len(sizes) - 2, -1, -1):
-            node = self._select((Guard(coordinates[0] - position, 1),), self._index(sizes[position]), node)
-        return node
 
     def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Node:
         nodes = []
@@ -315,12 +294,12 @@ class Trace:
             if piece.operand < len(step.inputs):
                 nodes.append(self.node(step.inputs[piece.operand], piece.coordinates, held))
             else:  # a pad without a value
-                nodes.append(self._constant(register_type(value.dtype), 0))
+                nodes.append(self.constant(accumulator_of(value.dtype), 0))
         result = nodes[-1]
         for piece, node in zip(reversed(pieces[:-1]), reversed(nodes[:-1]), strict=True):
             # Guards that always hold would only cost a comparison.
             tests = tuple(guard for guard in piece.guards if not in_bounds(guard.index, guard.extent, guards))
-            result = self._select(tests, node, result)
+            result = self.select(tests, node, result)
         return result
 
     def _body(self, step: Operation, value: Value, coordinates: Coordinates,
@@ -357,36 +336,32 @@ class Trace:
         def reduced(kind: str, body: Node) -> Node:
             if not bound:
                 return body
-            body = self._select(body_guards, body, self._constant(body.dtype, identity(kind, body.dtype)))
+            body = self.select(body_guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=bound))
 
         found = reduced(REDUCTIONS[step.name], body)
         if step.name not in ("argmax", "argmin"):
             return self._kept(found, value)
-        attained = self._apply("equal", BOOL, body, found)
+        attained = self.apply("equal", BOOL, body, found)
         if body.dtype.is_float:
-            found_nan, any_nan = (self._apply("is_nan", BOOL, node) for node in (body, found))
-            attained = self._apply("select", BOOL, any_nan, found_nan, attained)
+            found_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, found))
+            attained = self.apply("select", BOOL, any_nan, found_nan, attained)
         place = linearize(tuple(axis.expr for axis in bound), tuple(axis.extent for axis in bound))
         kind = "max" if step.attributes["select_last"] else "min"
-        worst = self._constant(I64, identity(kind, I64))
-        return reduced(kind, self._apply("select", I64, attained, self._index(place), worst))
+        worst = self.constant(I64, identity(kind, I64))
+        return reduced(kind, self.apply("select", I64, attained, self.index(place), worst))
 
-    def _gather(self, step: Operation, coordinates: Coordinates, guards: Guards) -> Node:
-        source, indices = step.inputs
-        axis = step.attributes["axis"] % source.rank
-        until = axis + (indices.rank if step.name == "gather" else 1)
-        node = self.node(indices, coordinates[axis:until] if step.name == "gather" else coordinates, guards)
-        extent = source.shape[axis]
+    def loaded_index(self, node: Node, extent: Dim) -> Dim:
+        """A node as an index into an axis, counted from its end where it is negative."""
         index = as_index(node)
         if index is not None and dims.less(index, 0) is True:
-            index = index + extent
-        elif index is None or dims.less_equal(0, index) is not True:
-            wrapped = self._apply("add", node.dtype, node, self._index(extent, node.dtype))
-            negative = self._apply("less", BOOL, node, self._constant(node.dtype, 0))
-            node = self._apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
-            index = Indirect(node, -ANY_INDEX, ANY_INDEX).expr
-        return self.node(source, (*coordinates[:axis], index, *coordinates[until:]), guards)
+            return index + extent
+        if index is not None and dims.less_equal(0, index) is True:
+            return index
+        wrapped = self.apply("add", node.dtype, node, self.index(extent, node.dtype))
+        negative = self.apply("less", BOOL, node, self.constant(node.dtype, 0))
+        node = self.apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
+        return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
 
 
 def folded(step: Operation, operands: Sequence[Node]) -> Any:

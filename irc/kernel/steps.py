@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
-from irc.dtypes import F32, F64, DType
 from irc.ir import Block, Cloner, Operation, Value
 from irc.op import OperationDefinition
 
 REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
               "argmax": "max", "argmin": "min"}  # fmt: skip
-SOURCES = frozenset({"const", "iota", "dim"})
-INDEXING = frozenset({"gather", "gather_elements"})
 
 
 class Refusal(Exception):
@@ -86,7 +83,7 @@ def reduced_dims(reduction: Operation) -> frozenset[int]:
 
 def hands_on(definition: OperationDefinition) -> bool:
     """Whether it rounds nothing: it only hands on what it has."""
-    return definition.pull is not None or definition.name in SOURCES | INDEXING
+    return definition.pull is not None or definition.scalar is not None
 
 
 def check_member(operation: Operation, definition: OperationDefinition) -> None:
@@ -110,8 +107,3 @@ def check_type(value: Value) -> None:
     dtype = value.dtype
     if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
         raise Refusal("fuse.impure_member", "F2", f"kernels do not compute in {dtype} (%{value.name})", (value.name,))
-
-
-def register_type(dtype: DType) -> DType:
-    """The type in which a kernel holds values of `dtype`: f32 for f16 and bf16, rounded when they are stored."""
-    return F32 if dtype.is_float and dtype is not F64 else dtype

@@ -16,6 +16,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
+from irc.index_map import Coordinates, Guard, Guards
 from irc.ir import FunctionName, Region, Value
 from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.numerics import Array
@@ -24,6 +25,8 @@ from irc.types import TensorType
 
 if TYPE_CHECKING:
     from irc.interpreter import Step
+    from irc.kernel.dag import Node
+    from irc.kernel.flood import Trace
 
 Declared = Sequence[TensorType] | None
 
@@ -212,6 +215,18 @@ def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
 @dim.reference
 def _dim(*, value: int | tuple[int, ...]) -> Array:
     return np.asarray(value, np.int64)
+
+
+@dim.element
+def _dim_element(trace: Trace, result: Value, at: Coordinates, _: Guards) -> Node:
+    assert result.operation is not None
+    sizes = result.operation.attributes["value"]
+    if not isinstance(sizes, tuple):
+        return trace.index(sizes)
+    node = trace.index(sizes[-1] if sizes else 0)
+    for position in range(len(sizes) - 2, -1, -1):
+        node = trace.select((Guard(at[0] - position, 1),), trace.index(sizes[position]), node)
+    return node
 
 
 @primitive(traits={"effect"})

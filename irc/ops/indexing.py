@@ -6,16 +6,22 @@ Negative indices count from the end. An index outside its axis is an error (`run
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from irc import dims
 from irc.diagnostics import fail
+from irc.index_map import Coordinates, Guards
+from irc.ir import Value
 from irc.op import AnyType, IntegerType, primitive
 from irc.ops.numerics import Array, narrow, widen
 from irc.ops.rules import differ, normalize_axis, same_dtype
 from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.kernel.dag import Node
+    from irc.kernel.flood import Trace
 
 Combine = Literal["none", "add", "mul", "max", "min"]
 
@@ -41,6 +47,16 @@ def _gather(x: Array, indices: Array, *, axis: int) -> Array:
     return np.asarray(np.take(x, _resolved(indices, x.shape[axis], axis), axis))
 
 
+@gather.element
+def _gather_element(trace: Trace, result: Value, at: Coordinates, guards: Guards) -> Node:
+    assert result.operation is not None
+    source, indices = result.operation.inputs
+    axis = result.operation.attributes["axis"] % source.rank
+    until = axis + indices.rank
+    index = trace.loaded_index(trace.node(indices, at[axis:until], guards), source.shape[axis])
+    return trace.node(source, (*at[:axis], index, *at[until:]), guards)
+
+
 @primitive()
 def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
     """result[i0, .., iA, ..] = x[i0, .., indices[i0, .., iA, ..], ..]: each index moves along `axis` only.
@@ -56,6 +72,15 @@ def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int) -> Tensor
 @gather_elements.reference
 def _gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
     return np.asarray(x[_places(x, indices, axis)])
+
+
+@gather_elements.element
+def _gather_elements_element(trace: Trace, result: Value, at: Coordinates, guards: Guards) -> Node:
+    assert result.operation is not None
+    source, indices = result.operation.inputs
+    axis = result.operation.attributes["axis"] % source.rank
+    index = trace.loaded_index(trace.node(indices, at, guards), source.shape[axis])
+    return trace.node(source, (*at[:axis], index, *at[axis + 1 :]), guards)
 
 
 @primitive()

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from irc import dims, index_map
 from irc.diagnostics import fail
 from irc.dims import Dim
-from irc.dtypes import DType
-from irc.index_map import Coordinates, Guard, Point, same, spread
+from irc.dtypes import DType, accumulator_of
+from irc.index_map import Coordinates, Guard, Guards, Point, same, spread
 from irc.ir import Operation, Value
 from irc.op import AnyType, primitive
 from irc.ops.numerics import Array, narrow
@@ -31,6 +31,10 @@ from irc.ops.rules import (
     same_dtype,
 )
 from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.kernel.dag import Node
+    from irc.kernel.flood import Trace
 
 VIEW = frozenset({"view"})
 
@@ -455,3 +459,12 @@ def _iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array:
     along = [1] * len(shape)
     along[position] = shape[position]
     return np.broadcast_to(counting.reshape(along), shape)
+
+
+@iota.element
+def _iota_element(trace: Trace, result: Value, at: Coordinates, _: Guards) -> Node:
+    dtype, index = result.dtype, at[_attribute(result, "axis")]
+    if dtype.is_integer:
+        return trace.index(index, dtype)
+    attributes = {"to": dtype, "saturate": True}
+    return trace.apply("cast", accumulator_of(dtype), trace.index(index), attributes=attributes, hint=result.name)
