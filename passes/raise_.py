@@ -250,12 +250,25 @@ def raise_function(root: Operation) -> str | None:
             wanted = normalizer.term(root.result)
         except DimError:
             continue
-        proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in candidates)
+        known = _named_within(part.operations)
+        worth = (form for form in candidates if not (form.definition.is_pointwise and form.definition in known))
+        proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in worth)
         best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
     if best is None:
         return None
     _put(root, _build(root, best))
     return best.definition.name
+
+
+def _named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
+    """The named operations among these, and those in their bodies. What is computed on top of a pointwise function is
+    not that function again, but for scalings that its attributes might take in: hardly worth the proofs."""
+    found: set[OperationDefinition] = set()
+    for operation in operations:
+        if operation.definition.is_named:
+            types = [None if value is None else value.type for value in operation.operands]
+            found |= {operation.definition, *_named_within(operation.definition.body(types, operation.attributes).block)}
+    return found
 
 
 def _is_shared(part: Slice) -> bool:
