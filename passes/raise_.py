@@ -267,7 +267,8 @@ def _named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
     for operation in operations:
         if operation.definition.is_named:
             types = [None if value is None else value.type for value in operation.operands]
-            found |= {operation.definition, *_named_within(operation.definition.body(types, operation.attributes).block)}
+            body = operation.definition.body(types, operation.attributes)
+            found |= {operation.definition, *_named_within(body.block)}
     return found
 
 

@@ -2,7 +2,7 @@
 
 `exporting` brings a program into the form that `importer` reads, node by node, by the rows of the ATen table:
 `pointwise`, `reduction`, `view`, `indexing`, `linear`, `normalization`, `recurrent` and `symbolic`. Adding an operation
-is one row.
+is one row. `control` reads what has graphs inside: `torch.cond`, loops and scans.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,20 @@ from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dims import Dim, Symbol
 from irc.frontends.sweeping import sweep
-from irc.frontends.torch import indexing, linear, normalization, pointwise, recurrent, reduction, symbolic, view
-from irc.frontends.torch.reading import DTYPES, Reading, Unreadable, reading
+from irc.frontends.torch import (
+    control,
+    indexing,
+    linear,
+    normalization,
+    pointwise,
+    recurrent,
+    reduction,
+    symbolic,
+    view,
+)
+from irc.frontends.torch.reading import DTYPES, UNSUPPORTED, Reading, Unreadable, reading
 from irc.frontends.torch.table import Table, overload_name
-from irc.ir import Function, Module, Value, rename
+from irc.ir import Block, Function, Module, Value, rename
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -37,13 +48,12 @@ TABLE = Table([pointwise, reduction, view, indexing, linear, normalization, recu
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"
-UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
 IDENTIFIER = re.compile(r"[^A-Za-z0-9_.]+")
 
 
 def import_program(program: ExportedProgram, names: dict[str, str], name: str) -> Module:
     """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims."""
-    importer = _Importer(program, names)
+    importer = Importer(program, names)
     importer.run()
     return Module(name, [importer.function])
 
@@ -57,7 +67,7 @@ def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
             yield spec
 
 
-class _Importer:
+class Importer:
     """One import; `function` is what it makes."""
 
     def __init__(self, program: ExportedProgram, names: dict[str, str]) -> None:
@@ -77,11 +87,7 @@ class _Importer:
         self._add_inputs()
         with self.builder:
             self._add_constants()
-            for node in self.program.graph.nodes:
-                if node.op == "call_function":
-                    self._import_node(node)
-                elif node.op == "get_attr":  # a graph that control flow runs
-                    self.values[node] = UNSUPPORTED
+            self._import_nodes(self.program.graph)
             self._raise_problems()
             self.builder.location = self.function.location
             self._return()
@@ -186,6 +192,35 @@ class _Importer:
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
+    def _import_nodes(self, graph: torch.fx.Graph) -> None:
+        for node in graph.nodes:
+            if node.op == "call_function":
+                self._import_node(node)
+            elif node.op == "get_attr":  # a graph that control flow runs
+                held = operator.attrgetter(node.target)(graph.owning_module)
+                self.values[node] = held if isinstance(held, torch.fx.GraphModule) else UNSUPPORTED
+
+    def import_graph(self, module: torch.fx.GraphModule, operands: Sequence[Any]) -> list[Any]:
+        """What a graph gives that control flow runs, read at the builder."""
+        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        for node, operand in zip(placeholders, operands, strict=True):
+            value = isinstance(operand, Value)
+            self.values[node] = self.number(node.meta["val"], operand) if value else operand
+        self._import_nodes(module.graph)
+        (given,) = module.graph.output_node().args
+        return [self._argument(each) for each in (given if isinstance(given, (list, tuple)) else [given])]
+
+    @contextmanager
+    def at_block(self, block: Block) -> Iterator[Block]:
+        """Build at the end of a detached block for a while."""
+        outer = self.builder
+        self.builder = Builder(block, location=outer.location)
+        try:
+            with self.builder:
+                yield block
+        finally:
+            self.builder = outer
+
     def _import_node(self, node: torch.fx.Node) -> None:
         arguments = [self._argument(each) for each in node.args]
         options = {name: self._argument(each) for name, each in node.kwargs.items()}
@@ -219,7 +254,11 @@ class _Importer:
         if target in symbolic.PYTHON:
             return symbolic.PYTHON[target](*arguments)
         if target is torch.ops.aten._local_scalar_dense.default:
-            return self._item(node, arguments[0])
+            scalar = arguments[0]
+            return self.number(node.meta["val"], ops.reshape(scalar, shape=()) if scalar.rank else scalar)
+        read_control = control.reader(target)
+        if read_control is not None:
+            return read_control(self, node, *arguments, **options)
         row = TABLE.find(target)
         if row is None:
             raise Unreadable(NO_ROW)
@@ -227,12 +266,11 @@ class _Importer:
         several = isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if isinstance(result, tuple) and not several else result
 
-    def _item(self, node: torch.fx.Node, scalar: Value) -> Any:
-        """A symbol for an integer that a run computes; other numbers stay scalar values."""
-        scalar = ops.reshape(scalar, shape=()) if scalar.rank else scalar
-        if not isinstance(node.meta["val"], torch.SymInt):
+    def number(self, example: Any, scalar: Value) -> Any:
+        """A symbol for an integer that a run computes; other numbers, and tensors, stay values."""
+        if not isinstance(example, torch.SymInt):
             return scalar
-        theirs = node.meta["val"].node.expr
+        theirs = example.node.expr
         low, high = _range(self.program.range_constraints.get(theirs), low=None)
         result = symbolic.bound(scalar, low, high)
         (self.symbols[theirs],) = dims.free_symbols(result)
@@ -332,7 +370,8 @@ def _dtype(dtype: torch.dtype) -> Any:
 
 def _has_reader(target: Any) -> bool:
     own = (operator.getitem, torch.ops.aten._local_scalar_dense.default)
-    return target in own or target in symbolic.PYTHON or TABLE.find(target) is not None
+    in_tables = target in symbolic.PYTHON or TABLE.find(target) is not None
+    return target in own or in_tables or control.reader(target) is not None
 
 
 def _mentions_unsupported(arguments: Sequence[Any]) -> bool:

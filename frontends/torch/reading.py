@@ -27,6 +27,7 @@ DTYPES: dict[torch.dtype, DType] = {
 }
 TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
 Scalar = bool | int | float | complex | Expr
+UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
 
 
 class Unreadable(Exception):

@@ -1,0 +1,156 @@
+"""Control flow of PyTorch: `torch.cond`, `while_loop`, `scan` and `map`, whose branches and bodies are graphs.
+
+A reader takes the importer, the node and its arguments, among them GraphModules. What a graph of theirs takes from
+outside, parameters too, it is given as operands; regions of irc simply read it. Source: torch/_higher_order_ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from irc import dims, ops
+from irc.dims import Dim, Expr, Symbol
+from irc.dtypes import BOOL, I64
+from irc.frontends.torch.reading import UNSUPPORTED, converted, refuse
+from irc.ir import Block, Region, Value
+from irc.op import yield_
+from irc.types import TensorType
+
+if TYPE_CHECKING:
+    from irc.frontends.torch.importer import Importer
+
+
+def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any, otherwise: Any,
+              operands: Sequence[Any] = ()) -> Any:
+    """`if`; extents that the branches give differently, or that only one of them knows, are new symbols."""
+    if isinstance(condition, bool):
+        return importer.import_graph(then if condition else otherwise, operands)
+    born_before = set(importer.function.born.values())
+    regions, sides = [], []
+    for graph in (then, otherwise):
+        with importer.at_block(Block()) as block:
+            given = as_values(importer.import_graph(graph, operands))
+            if given is not None:
+                importer.builder.create(yield_, given)
+        regions.append(Region(block))
+        sides.append(given)
+    if None in sides:
+        return UNSUPPORTED
+    symbols: list[Symbol] = []
+    types = []
+    for one, other in zip(*sides, strict=True):
+        known = [None if not dims.equal(a, b) or born_since(importer, a, born_before) else a
+                 for a, b in zip(one.shape, other.shape, strict=True)]
+        types.append(complete(importer, one.type, known, symbols))
+    found = importer.builder.create(ops.if_, [truth(condition)], types=types, regions=regions, symbols=symbols,
+                                    names=[node.name] * len(types)).results
+    return results(importer, node, found)
+
+
+def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, body: Any, carried: Sequence[Any],
+                    captured: Sequence[Any] = ()) -> Any:
+    """`loop`, whose condition is asked before the first round and at the end of each."""
+    initial, going = as_values(carried), importer.import_graph(condition, [*carried, *captured])[0]
+    with importer.at_block(Block()) as block:
+        _, _, *states = loop_arguments(block, initial or ())
+        given = as_values(importer.import_graph(body, [*states, *captured]))
+        if given is None or going is UNSUPPORTED:
+            return UNSUPPORTED
+        again = importer.import_graph(condition, [*given, *captured])[0]
+        importer.builder.create(yield_, [truth(again), *given])
+    return looped(importer, node, block, [None, truth(going)], states, initial or (), given, ())
+
+
+def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
+              captured: Sequence[Any] = ()) -> Any:
+    """`loop`, whose body takes one slice of each scanned operand and gives one of each stacked result."""
+    rounds, born_before = scanned[0].shape[0], set(importer.function.born.values())
+    states_before = as_values(initial)
+    with importer.at_block(Block()) as block:
+        number, going, *states = loop_arguments(block, states_before or ())
+        slices = [ops.gather(value, number, axis=0) for value in scanned]
+        given = as_values(importer.import_graph(body, [*states, *slices, *captured]))
+        if given is None:
+            return UNSUPPORTED
+        importer.builder.create(yield_, [going, *given])
+    symbols: list[Symbol] = []
+    stacked = []
+    for value in given[len(states) :]:
+        known = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
+        stacked.append(complete(importer, value.type, [rounds, *known], symbols))
+    return looped(importer, node, block, [ops.dim(value=rounds), None], states, states_before or (), given, stacked,
+                  symbols)  # fmt: skip
+
+
+def read_map(importer: Importer, node: torch.fx.Node, body: Any, mapped: Sequence[Value],
+             captured: Sequence[Any] = ()) -> Any:
+    return read_scan(importer, node, body, (), mapped, captured)
+
+
+READERS: dict[str, Callable[..., Any]] = {
+    "cond": read_cond, "while_loop": read_while_loop, "scan": read_scan, "map_impl": read_map}
+
+
+def reader(target: Any) -> Callable[..., Any] | None:
+    """The reader of a higher-order operation, or None."""
+    is_higher = isinstance(target, torch._ops.HigherOrderOperator)
+    return READERS.get(target.name()) if is_higher else None
+
+
+def loop_arguments(block: Block, initial: Sequence[Value]) -> list[Value]:
+    """The number of the round, the condition, and what is carried."""
+    number, going = block.add_argument(TensorType(I64, ()), "round"), block.add_argument(TensorType(BOOL, ()), "going")
+    return [number, going, *(block.add_argument(value.type, value.name) for value in initial)]
+
+
+def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[Value | None], states: Sequence[Value],
+           initial: Sequence[Value], given: Sequence[Value], stacked: Sequence[TensorType],
+           symbols: Sequence[Symbol] = ()) -> Any:  # fmt: skip
+    for state, after in zip(states, given, strict=False):
+        if state.type != after.type:
+            refuse(f"it carries {state.type}, which becomes {after.type}")
+    types = [*(state.type for state in states), *stacked]
+    found = importer.builder.create(ops.loop, [*bounds, *initial], types=types, regions=[Region(block)],
+                                    symbols=symbols, names=[node.name] * len(types)).results
+    return results(importer, node, found)
+
+
+def results(importer: Importer, node: torch.fx.Node, values: Sequence[Value]) -> list[Any]:
+    """What the node gives: values for tensors, dims for integers."""
+    return [importer.number(example, value) for example, value in zip(node.meta["val"], values, strict=True)]
+
+
+def as_values(given: Sequence[Any]) -> list[Value] | None:
+    """What is carried or yielded, integers as scalars; None where a part of it cannot be read."""
+    if any(each is UNSUPPORTED for each in given):
+        return None
+    for each in given:
+        if not isinstance(each, (Value, int, float, Expr)):
+            refuse("it gives more than tensors and numbers")
+    return [each if isinstance(each, Value) else converted(each, I64) for each in given]
+
+
+def truth(condition: Any) -> Value:
+    """A condition as a scalar: PyTorch takes a tensor of one element too."""
+    value = converted(condition, BOOL)
+    return ops.reshape(value, shape=()) if value.rank else value
+
+
+def born_since(importer: Importer, dim: Dim, before: set[Symbol]) -> bool:
+    """Whether a dim speaks of a symbol that was made since, in a region."""
+    made = set(importer.function.born.values()) - before
+    return not made.isdisjoint(dims.free_symbols(dim))
+
+
+def complete(importer: Importer, type_: TensorType, shape: Sequence[Dim | None], symbols: list[Symbol]) -> TensorType:
+    """A type of this shape, in which new symbols, added to those given, stand for the extents that are not known."""
+    known: list[Dim] = []
+    for dim in shape:
+        if dim is None:
+            symbols.append(importer.function.fresh_symbol("u"))
+            dim = symbols[-1].expr
+        known.append(dim)
+    return TensorType(type_.dtype, known)

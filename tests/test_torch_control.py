@@ -1,0 +1,121 @@
+"""Control flow of PyTorch: cond, while_loop, scan and map against eager PyTorch, on every road."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._higher_order_ops.map import map as over_rows
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
+from torch.export import Dim
+
+import irc
+from irc.diagnostics import IrcError
+from tests.test_torch_frontend import check
+
+ROADS = (None, "onnx", "triton")
+
+
+class Branches(nn.Module):
+    """Each branch has parameters of its own, and one uses the extent of its operand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.cond(x.sum() > 0, lambda x: self.left(x).relu(), lambda x: self.right(x) * x.shape[0], (x,))
+
+
+class Nested(nn.Module):
+    """The outer condition is about an extent, the inner one about data."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        def inside(x: torch.Tensor) -> Any:
+            return torch.cond(x.sum() > 0, lambda x: (x + 1, x.sum(0)), lambda x: (x - 1, x.amax(0)), (x,))
+
+        return torch.cond(x.shape[0] > 4, inside, lambda x: (x * 3, x[0] + 0), (x,))
+
+
+class Until(nn.Module):
+    """A loop whose number of rounds depends on the data."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        def going(i: torch.Tensor, x: torch.Tensor) -> Any:
+            return (i < 5) & (x.sum() < 40)
+
+        return while_loop(going, lambda i, x: (i + 1, x * 1.5 + i), (torch.zeros((), dtype=torch.int64), x))
+
+
+class Counted(nn.Module):
+    """A loop that carries an integer, up to an extent."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        _, found = while_loop(lambda i, x: i < x.shape[0], lambda i, x: (i + 1, x + i), (0, x))
+        return found
+
+
+class Recurrence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, first: torch.Tensor) -> Any:
+        def step(state: torch.Tensor, row: torch.Tensor) -> Any:
+            new = torch.tanh(self.cell(state) + row)
+            return new, new * 2
+
+        return scan(step, first, x, dim=0)
+
+
+class Rows(nn.Module):
+    def forward(self, x: torch.Tensor, first: torch.Tensor) -> Any:
+        return over_rows(lambda row, w: row.sin() * w, x, first)
+
+
+class Uneven(nn.Module):
+    """Branches that give another extent each."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.cond(x.sum() > 0, lambda x: x[:2] * 2, lambda x: x[:3] + 1, (x,))
+
+
+@pytest.mark.parametrize("model", [Branches(), Nested(), Until(), Counted(), Recurrence(), Rows()],
+                         ids=lambda model: type(model).__name__)
+def test_control_flow(model: nn.Module) -> None:
+    torch.manual_seed(0)
+    more = (torch.randn(4),) if isinstance(model, (Recurrence, Rows)) else ()
+    shapes: dict[str, Any] = {"x": {0: Dim("B", min=2)}, **({"first": None} if more else {})}
+    module = irc.from_torch(model, (torch.randn(3, 4), *more), dynamic_shapes=shapes)
+    for x, roads in ((torch.rand(3, 4), ROADS[:2]), (-torch.rand(7, 4), ROADS), (-torch.rand(3, 4), ROADS[:2])):
+        check(module, dict(zip(("x", "first"), (x, *more), strict=False)), model(x, *more), roads)
+
+
+def test_branches_of_different_extents() -> None:
+    module = irc.from_torch(Uneven(), (torch.randn(5, 4),))
+    assert "f32[?u in (0, 1000000000), 4]" in str(module)
+    for x, roads in ((torch.rand(5, 4), ROADS[:2]), (-torch.rand(5, 4), ROADS)):
+        check(module, {"x": x}, Uneven()(x), roads)
+
+
+def test_control_flow_in_a_file(tmp_path: Path) -> None:
+    model = Branches()
+    program = torch.export.export(model, (torch.randn(3, 4),), dynamic_shapes={"x": {0: Dim("B", min=2)}})
+    torch.export.save(program, tmp_path / "model.pt2")
+    module = irc.load(tmp_path / "model.pt2")
+    check(module, {"x": -torch.ones(5, 4)}, model(-torch.ones(5, 4)))
+
+
+def test_what_a_branch_holds_that_cannot_be_read_is_listed() -> None:
+    def function(x: torch.Tensor) -> Any:
+        return torch.cond(x.sum() > 0, torch.linalg.eigvalsh, lambda x: torch.special.bessel_j0(x)[0] * 1, (x,))
+
+    with pytest.raises(IrcError) as caught:
+        irc.from_torch(function, (torch.eye(3),))
+    notes = "\n".join(caught.value.diagnostics[0].notes)
+    assert caught.value.code == "torch.unsupported"
+    assert "eigh" in notes and "bessel_j0" in notes and "cond" not in notes, notes
