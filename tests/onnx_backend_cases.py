@@ -601,6 +601,11 @@ CASES: dict[str, list[Case]] = {
         Case(lambda x, a=a, big=big: ops.top_k(x, k=1, axis=a, largest=big), (BS,), "f64 f32 i64 i32 u32", again=False)
         for a, big in ((1, True), (0, False))
     ],
+    "grid_sample": [
+        Case(lambda x, g, m=m, p=p, a=a: ops.grid_sample(x, g, mode=m, padding=p, align_corners=a),
+             (IMAGE, "$[B, 4, 5, 2]"), "f32 f16 bf16 f64", sizes=({"B": 2, "S": 5},))
+        for m in ("linear", "nearest", "cubic") for p in ("zeros", "border", "reflection") for a in (False, True)
+    ],
     "resize": [
         Case(
             lambda x, c=c, n=n: ops.resize(x, sizes=(x.shape[0], 4, 7, x.shape[3]), coordinates=c, nearest=n),

@@ -789,6 +789,19 @@ add(
 
 # -- resampling ------------------------------------------------------------------------------------------------
 
+PLANES = [random(2, 3, 5, 7), 1.2 * random(2, 4, 6, 2)]
+SOLIDS = [random(2, 2, 4, 5, 6), 1.2 * random(2, 3, 2, 4, 3)]
+for image, places in (PLANES, SOLIDS, [random(1, 1, 1, 1), random(1, 3, 4, 2)],
+                      [random(2, 3, 5, 7), random(2, 0, 6, 2)], [random(0, 3, 5, 7), random(0, 2, 6, 2)]):  # fmt: skip
+    for mode, spelled in (("linear", "bilinear"), ("nearest", "nearest"), ("cubic", "bicubic")):
+        for padding in ("zeros", "border", "reflection") if mode != "cubic" or image.ndim == 4 else ():
+            for align in (False, True):
+                settings = {"mode": mode, "padding": padding, "align_corners": align}
+                attributes = {"mode": mode, "padding_mode": padding, "align_corners": int(align)}
+                sample = partial(F.grid_sample, mode=spelled, padding_mode=padding, align_corners=align)
+                add(Case("grid_sample", [image, places], settings, sample if image.size else None,
+                         ("GridSample", 20, attributes), (F64, F32), (F64, F32), {1: (image.ndim - 1,)}, loose=40))
+
 
 def _resize(
     shape: tuple[int, ...],

@@ -89,7 +89,7 @@ _TYPES: dict[str, str] = {
     "Expand": f"{_REALS} bool string", "Tile": f"{_REALS} bool string",
     "Pad": "f64 f32 f16 i64 i32 i8 u64 u32 u8 bool", "OneHot": "f32 i64 string",
     "DepthToSpace": "f64 f32 f16 i8 u8", "SpaceToDepth": "f64 f32 f16 i8 u8", "Trilu": "f64 f32 f16 i64 i32 bool",
-    "Range": "f64 f32 i64 i32 i16", "Resize": "f32 f16 i32 i8 u8",
+    "Range": "f64 f32 i64 i32 i16", "Resize": "f32 f16 i32 i8 u8", "GridSample": "f64 f32 f16",
     # Quantized numbers: the type of the small ones.
     "DequantizeLinear": f"{_F8} i32 i16 i8 i4 u16 u8 u4", "QuantizeLinear": f"{_F8} i16 i8 i4 u16 u8 u4",
     "DynamicQuantizeLinear": "f32",

@@ -463,6 +463,16 @@ def resize_by_scales(x: Value, scales: Value, /, *, mode: str = "nearest"):
 BY_SCALES = [reads("Resize", since=10)(resize_by_scales), reads("Upsample", since=9)(resize_by_scales)]
 
 
+@reads("GridSample", since=16)
+def grid_sample(x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"):
+    known = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    if x.dtype is not grid.dtype or not x.dtype.is_float:
+        carry("its elements are no floats, or of another type than its positions")
+    if known == "nearest" and padding_mode == "reflection":
+        carry("it rounds positions before it reflects them, and PyTorch, which the operation follows, behind")
+    return ops.grid_sample(x, grid, mode=known, padding=padding_mode, align_corners=bool(align_corners))
+
+
 @reads("Upsample")
 def upsample_by_attribute(x: Value, /, *, scales: Floats, mode: str = "nearest"):
     return ops.resize(x, scales=scales, mode=mode, coordinates="asymmetric", nearest="floor")

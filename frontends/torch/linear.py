@@ -207,6 +207,12 @@ def resampled(x: Value, sizes: Any, factors: Any, **options: Any) -> Value:
     return ops.resize(x, scales=(1.0, 1.0, *factors), **options)
 
 
+@reads("grid_sampler_2d", "grid_sampler_3d")
+def grid_sample(input, grid, interpolation_mode, padding_mode, align_corners):
+    mode, padding = ("linear", "nearest", "cubic")[interpolation_mode], ("zeros", "border", "reflection")[padding_mode]
+    return ops.grid_sample(input, grid, mode=mode, padding=padding, align_corners=align_corners)
+
+
 @reads("glu")
 def gated(self, dim=-1):
     axis = axis_of(dim, self.rank)

@@ -17,7 +17,7 @@ from irc.op import OperationDefinition, const, return_, yield_
 PRIMITIVE_MODULES = ("pointwise", "reduction", "view", "indexing", "linear", "control", "extern")
 NAMED_MODULES = (
     "named.activation", "named.normalization", "named.linear", "named.attention", "named.pooling",
-    "named.quantization", "named.shape", "named.recurrent",
+    "named.quantization", "named.shape", "named.sampling", "named.recurrent",
 )  # fmt: skip
 
 TABLE: dict[str, OperationDefinition] = {}
