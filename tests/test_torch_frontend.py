@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,27 @@ def test_scalars_are_as_exact_as_in_pytorch() -> None:
     module = irc.from_torch(function, (x,))
     found = next(iter(interpreter.run(module, {"x": x.numpy()}).values()))
     assert (found == function(x).numpy()).mean() == 1.0
+
+
+@pytest.mark.parametrize("name", ["atan2", "copysign"])
+def test_signs_and_angles_at_the_edges(name: str) -> None:
+    points = torch.tensor([0.0, -0.0, 1.0, -1.0, 3.0, -2.5, math.inf, -math.inf, math.nan, 1e-30, -1e38])
+    y, x = (part.reshape(-1).contiguous() for part in torch.meshgrid(points, points, indexing="ij"))
+    function = getattr(torch, name)
+    module = irc.from_torch(function, (y, x))
+    wanted = function(y, x).numpy()
+    for backend in (None, "onnx", "triton"):
+        (found,) = irc.run(module, {"args_0": y.numpy(), "args_1": x.numpy()}, backend=backend).outputs.values()
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        number = ~np.isnan(wanted)
+        np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(wanted)[number])
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_searching_for_nan(right: bool) -> None:
+    ordered, x = torch.tensor([-1.0, 0.0, 0.0, 2.0, 7.0]), torch.tensor([[0.0, -3.0, math.nan], [2.0, 1.0, 9.0]])
+    module = irc.from_torch(lambda ordered, x: torch.searchsorted(ordered, x, right=right), (ordered, x))
+    check(module, {"ordered": ordered, "x": x}, torch.searchsorted(ordered, x, right=right), (None, "onnx", "triton"))
 
 
 def test_all_that_cannot_be_read_is_listed_at_once() -> None:

@@ -44,6 +44,7 @@ NO_SAMPLE = "gives no tensor, or takes none"
 MEMORY = "gives what memory holds"
 # What explains an outcome that names no operator.
 WHY = {
+    "kthvalue": "of equal elements any may come first",
     "masked_select": "torch.export's program asserts fewer than there are, where the mask is the larger one",
     "topk": "of equal elements any may come first",
 }

@@ -137,6 +137,9 @@ def _extremum(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _neg(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    """Triton's unary minus is 0 - x, which gives 0 where -0 is meant; a product with -1 becomes a negation in LLVM."""
+    if node.dtype.is_float:
+        return binary("*", PRODUCT, operands[0], Code("-1.0", UNARY))
     return Code(f"-{operands[0].at(UNARY)}", UNARY)
 
 
@@ -147,7 +150,7 @@ def _abs(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 def _sign(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     x = operands[0].at(SUM)
     if node.dtype.is_float:
-        return Code(f"tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, {x}))")
+        return Code(f"tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, {x} + 0.0))")  # 0 of -0, and NaN
     target = type_name(node.dtype)
     return Code(f"({x} > 0).to({target}) - ({x} < 0).to({target})", SUM)
 

@@ -71,6 +71,9 @@ def number(value: object, dtype: DType) -> Code:
             return Code('float("nan")')
         if math.isinf(real):
             return Code('float("inf")' if real > 0 else 'float("-inf")')
+        if real == 0 and math.copysign(1, real) < 0:  # Triton makes 0 of a literal -0.0
+            bits = f"tl.full((), {-(1 << (dtype.bits - 1))}, tl.int{dtype.bits})"
+            return Code(f"{bits}.to({type_name(dtype)}, bitcast=True)")
         if dtype.name != "f64" and 0 < abs(real) < SMALLEST_NORMAL:  # Triton would take it for a float64
             return Code(f"tl.full((), {real!r}, {type_name(dtype)})")
         if dtype.name != "f64" and abs(real) > LARGEST_SHORT:  # the shortest text may lie beyond the largest f32

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irc import dims, ops
@@ -13,8 +12,9 @@ from irc.dtypes import BOOL, I64, limits
 from irc.frontends.onnx import foreign
 from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
 from irc.frontends.onnx.structure import label
+from irc.frontends.regions import at_block, born_since, complete
 from irc.ir import Block, Region, Value
-from irc.op import Builder, literal, yield_
+from irc.op import literal, yield_
 from irc.ops.rules import replaced
 from irc.types import TensorType
 
@@ -278,18 +278,6 @@ def inside(path: tuple[str, ...], attribute: str) -> tuple[str, ...]:
     return (*path[:-1], f"{path[-1]}.{attribute}")
 
 
-@contextmanager
-def at_block(importer: Importer, block: Block) -> Iterator[Block]:
-    """Build at the end of a detached block for a while."""
-    outer = importer.builder
-    importer.builder = Builder(block, location=outer.location)
-    try:
-        with importer.builder:
-            yield block
-    finally:
-        importer.builder = outer
-
-
 def unsupported(node: onnx.NodeProto, importer: Importer | None = None, reason: str = "") -> Sequence[Imported]:
     """Give the node up; without a reason, something inside it was already noted."""
     if importer is not None:
@@ -305,23 +293,6 @@ def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], in
         raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {found}",
                    at=importer.structure.at(node), expected=f"{dtype}[]")
     return value if not value.shape else ops.reshape(value, shape=())
-
-
-def born_since(importer: Importer, dim: Dim, before: set[Symbol]) -> bool:
-    """Whether a dim mentions a symbol that is known only inside the region that was just read."""
-    inner = set(importer.function.born.values()) - before
-    return not inner.isdisjoint(dims.free_symbols(dim))
-
-
-def complete(importer: Importer, shape: Sequence[Dim | None], symbols: list[Symbol]) -> list[Dim]:
-    """The shape with a symbol, born at the operation to come, for each extent that is not known."""
-    whole: list[Dim] = []
-    for dim in shape:
-        if dim is None:
-            symbols.append(importer.function.fresh_symbol("e"))
-            dim = symbols[-1].expr
-        whole.append(dim)
-    return whole
 
 
 def runs_through(importer: Importer, start: Value, again: Value, block: Block) -> bool:

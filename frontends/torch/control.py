@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from irc import dims, ops
-from irc.dims import Dim, Expr, Symbol
+from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
+from irc.frontends.regions import at_block, born_since, complete
 from irc.frontends.torch.reading import UNSUPPORTED, converted, refuse
 from irc.ir import Block, Region, Value
 from irc.op import yield_
@@ -31,7 +32,7 @@ def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any
     born_before = set(importer.function.born.values())
     regions, sides = [], []
     for graph in (then, otherwise):
-        with importer.at_block(Block()) as block:
+        with at_block(importer, Block()) as block:
             given = as_values(importer.import_graph(graph, operands))
             if given is not None:
                 importer.builder.create(yield_, given)
@@ -44,7 +45,7 @@ def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any
     for one, other in zip(*sides, strict=True):
         known = [None if not dims.equal(a, b) or born_since(importer, a, born_before) else a
                  for a, b in zip(one.shape, other.shape, strict=True)]
-        types.append(complete(importer, one.type, known, symbols))
+        types.append(one.type.with_shape(complete(importer, known, symbols)))
     found = importer.builder.create(ops.if_, [truth(condition)], types=types, regions=regions, symbols=symbols,
                                     names=[node.name] * len(types)).results
     return results(importer, node, found)
@@ -54,7 +55,7 @@ def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, bod
                     captured: Sequence[Any] = ()) -> Any:
     """`loop`, whose condition is asked before the first round and at the end of each."""
     initial, going = as_values(carried), importer.import_graph(condition, [*carried, *captured])[0]
-    with importer.at_block(Block()) as block:
+    with at_block(importer, Block()) as block:
         _, _, *states = loop_arguments(block, initial or ())
         given = as_values(importer.import_graph(body, [*states, *captured]))
         if given is None or going is UNSUPPORTED:
@@ -69,7 +70,7 @@ def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Seque
     """`loop`, whose body takes one slice of each scanned operand and gives one of each stacked result."""
     rounds, born_before = scanned[0].shape[0], set(importer.function.born.values())
     states_before = as_values(initial)
-    with importer.at_block(Block()) as block:
+    with at_block(importer, Block()) as block:
         number, going, *states = loop_arguments(block, states_before or ())
         slices = [ops.gather(value, number, axis=0) for value in scanned]
         given = as_values(importer.import_graph(body, [*states, *slices, *captured]))
@@ -80,7 +81,7 @@ def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Seque
     stacked = []
     for value in given[len(states) :]:
         known = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
-        stacked.append(complete(importer, value.type, [rounds, *known], symbols))
+        stacked.append(value.type.with_shape(complete(importer, [rounds, *known], symbols)))
     return looped(importer, node, block, [ops.dim(value=rounds), None], states, states_before or (), given, stacked,
                   symbols)  # fmt: skip
 
@@ -137,20 +138,3 @@ def truth(condition: Any) -> Value:
     """A condition as a scalar: PyTorch takes a tensor of one element too."""
     value = converted(condition, BOOL)
     return ops.reshape(value, shape=()) if value.rank else value
-
-
-def born_since(importer: Importer, dim: Dim, before: set[Symbol]) -> bool:
-    """Whether a dim speaks of a symbol that was made since, in a region."""
-    made = set(importer.function.born.values()) - before
-    return not made.isdisjoint(dims.free_symbols(dim))
-
-
-def complete(importer: Importer, type_: TensorType, shape: Sequence[Dim | None], symbols: list[Symbol]) -> TensorType:
-    """A type of this shape, in which new symbols, added to those given, stand for the extents that are not known."""
-    known: list[Dim] = []
-    for dim in shape:
-        if dim is None:
-            symbols.append(importer.function.fresh_symbol("u"))
-            dim = symbols[-1].expr
-        known.append(dim)
-    return TensorType(type_.dtype, known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -43,10 +43,11 @@ def _as_module(function: Any) -> torch.nn.Module:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    own = inspect.signature(function)
-    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    parameters = [each.replace(kind=_named(each.kind)) for each in own.parameters.values()]
-    forward.__signature__ = own.replace(parameters=[itself, *parameters])  # type: ignore[attr-defined]
+    with suppress(ValueError):  # functions of C, such as torch.add, have no signature
+        own = inspect.signature(function)
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [each.replace(kind=_named(each.kind)) for each in own.parameters.values()]
+        forward.__signature__ = own.replace(parameters=[itself, *parameters])  # type: ignore[attr-defined]
     return type(getattr(function, "__name__", "function"), (torch.nn.Module,), {"forward": forward})()
 
 

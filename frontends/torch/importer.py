@@ -14,7 +14,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from irc.frontends.torch import (
 )
 from irc.frontends.torch.reading import DTYPES, UNSUPPORTED, Reading, Unreadable, reading
 from irc.frontends.torch.table import Table, overload_name
-from irc.ir import Block, Function, Module, Value, rename
+from irc.ir import Function, Module, Value, rename
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -209,17 +208,6 @@ class Importer:
         self._import_nodes(module.graph)
         (given,) = module.graph.output_node().args
         return [self._argument(each) for each in (given if isinstance(given, (list, tuple)) else [given])]
-
-    @contextmanager
-    def at_block(self, block: Block) -> Iterator[Block]:
-        """Build at the end of a detached block for a while."""
-        outer = self.builder
-        self.builder = Builder(block, location=outer.location)
-        try:
-            with self.builder:
-                yield block
-        finally:
-            self.builder = outer
 
     def _import_node(self, node: torch.fx.Node) -> None:
         arguments = [self._argument(each) for each in node.args]

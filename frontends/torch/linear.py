@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import I64
-from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
+from irc.frontends.torch.reading import axis_of, converted, extents, known, refuse, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -155,7 +156,11 @@ def max_pool(self, kernel_size, stride=(), padding=(0,), dilation=(1,), ceil_mod
 def average_pool(self, kernel_size, stride=(), padding=(0,), ceil_mode=False, count_include_pad=True,
                  divisor_override=None):
     if divisor_override is not None:
-        refuse("its divisor is given")
+        if ceil_mode:
+            refuse("its divisor is given, and windows may reach beyond the padding")
+        mean = pooled(ops.average_pool, self, len(kernel_size), kernel_size, stride, padding, (1,), False,
+                      count_include_pad=True)
+        return ops.mul(mean, math.prod(kernel_size) / divisor_override)
     return pooled(ops.average_pool, self, len(kernel_size), kernel_size, stride, padding, (1,), ceil_mode,
                   count_include_pad=count_include_pad)
 
@@ -164,18 +169,73 @@ def average_pool(self, kernel_size, stride=(), padding=(0,), ceil_mode=False, co
 def adaptive_average_pool(self, output_size):
     count = len(output_size)
     batched, lead = spatial(self, count)
-    sizes = batched.shape[2:]
     if all(size == 1 for size in output_size):
         result = ops.global_average_pool(batched)
     else:
         steps = [dims.exact_divide(size, wanted) if isinstance(wanted, int) and wanted else None
-                 for size, wanted in zip(sizes, output_size, strict=True)]
-        if not all(isinstance(step, int) for step in steps):
-            refuse("its windows differ in size, or it is not known whether they do")
-        none = (0,) * count
-        result = ops.average_pool(batched, kernel=tuple(steps), strides=tuple(steps), dilations=(1,) * count,
-                                  low=none, high=none)
+                 for size, wanted in zip(batched.shape[2:], output_size, strict=True)]
+        if all(isinstance(step, int) for step in steps):
+            none = (0,) * count
+            result = ops.average_pool(batched, kernel=tuple(steps), strides=tuple(steps), dilations=(1,) * count,
+                                      low=none, high=none)
+        else:
+            result = over_adaptive_windows(ops.reduce_mean, batched, output_size)
     return result if lead else ops.reshape(result, shape=result.shape[1:])
+
+
+@reads("adaptive_max_pool2d", "adaptive_max_pool3d")
+def adaptive_max_pool(self, output_size):
+    if not unused(1):
+        refuse("its indices are read")
+    batched, lead = spatial(self, len(output_size))
+    result = over_adaptive_windows(ops.reduce_max, batched, output_size)
+    return (result if lead else ops.reshape(result, shape=result.shape[1:])), None
+
+
+def over_adaptive_windows(reduce: Any, x: Value, output_size: Sequence[Any]) -> Value:
+    """One axis after another: element i of n is over those from floor(i * size / n) to ceil((i + 1) * size / n)."""
+    for axis, (size, wanted) in enumerate(zip(x.shape[2:], output_size, strict=True), 2):
+        if not isinstance(size, int) or not isinstance(wanted, int):
+            refuse("its windows differ in size, or it is not known whether they do")
+        if wanted == size:
+            continue
+        parts = []
+        for index in range(wanted):
+            first, last = index * size // wanted, -(-(index + 1) * size // wanted)
+            starts, stops = [0] * x.rank, list(x.shape)
+            starts[axis], stops[axis] = first, last
+            part = ops.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank)
+            parts.append(reduce(part, axes=(axis,), keep_dims=True))
+        if not parts:
+            refuse("its result is empty")
+        x = ops.concat(*parts, axis=axis)
+    return x
+
+
+@reads("_cdist_forward")
+def distances(x1, x2, p, compute_mode):
+    """Between each row of the one and each row of the other."""
+    apart = ops.abs_(ops.sub(ops.reshape(x1, shape=(*x1.shape[:-1], 1, x1.shape[-1])),
+                             ops.reshape(x2, shape=(*x2.shape[:-2], 1, *x2.shape[-2:]))))  # fmt: skip
+    axes = (apart.rank - 1,)
+    if p == math.inf:
+        return ops.reduce_max(apart, axes=axes)
+    if p == 0:
+        return ops.reduce_sum(converted(ops.not_equal(apart, 0.0), apart.dtype), axes=axes)
+    if p == 2:
+        return ops.sqrt(ops.reduce_sum(ops.mul(apart, apart), axes=axes))
+    return ops.pow_(ops.reduce_sum(ops.pow_(apart, p), axes=axes), 1 / p)
+
+
+@reads("_trilinear")
+def trilinear(i1, i2, i3, expand1, expand2, expand3, sumdim, unroll_dim=1):
+    """The sum over some axes of a product of three, each of which gets axes of size 1 where the others have theirs."""
+    expanded = []
+    for value, new in ((i1, expand1), (i2, expand2), (i3, expand3)):
+        for axis in sorted(new):
+            value = ops.reshape(value, shape=(*value.shape[:axis], 1, *value.shape[axis:]))
+        expanded.append(value)
+    return ops.reduce_sum(ops.mul(ops.mul(expanded[0], expanded[1]), expanded[2]), axes=tuple(sumdim))
 
 
 # -- resampling -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from irc import ops
-from irc.dtypes import BOOL, F32, U8, accumulator_of
+from irc.dtypes import BOOL, F32, I16, I32, I64, U8, DType, accumulator_of, limits
 from irc.frontends.torch.reading import (
     Scalar,
     converted,
@@ -408,3 +408,65 @@ def copy(self, src, non_blocking=False):
 @reads("dropout", "native_dropout")
 def dropout(input, p, train):
     return refuse("it is random") if train and p else input
+
+
+# -- signs and angles -------------------------------------------------------------------------------------------------
+
+
+@reads("signbit")
+def signbit(self):
+    return is_negative(self)
+
+
+def is_negative(x: Value) -> Value:
+    """By the sign bit, which -0.0 and a NaN may have."""
+    if x.dtype.is_float:
+        x = ops.bitcast(x, to=bits_of(x))
+    elif not x.dtype.is_signed:
+        return ops.not_equal(x, x)
+    return ops.less(x, literal(0, x.dtype))
+
+
+def bits_of(x: Value) -> DType:
+    """The integers that have the bits of a float: of what is narrower than 16 there are none."""
+    return {16: I16, 32: I32, 64: I64}.get(x.dtype.bits) or refuse(f"it is of {x.dtype}")
+
+
+@reads("copysign.Tensor", "copysign.Scalar")
+def copysign(self, other):
+    return signed_as(converted(self, result_dtype()), converted(other, result_dtype()))
+
+
+def signed_as(x: Value, sign: Value) -> Value:
+    """x with the sign bit of another: by its bits, for ONNX Runtime's Where makes 0 of a -0 that it chooses."""
+    bits = bits_of(x)
+    low, high = limits(bits)
+    size = ops.bitwise_and(ops.bitcast(x, to=bits), literal(high, bits))
+    theirs = ops.bitwise_and(ops.bitcast(sign, to=bits), literal(low, bits))
+    return ops.bitcast(ops.bitwise_or(size, theirs), to=x.dtype)
+
+
+@reads("atan2")
+def atan2(self, other):
+    """The angle of the point (other, self): the arc tangent of the smaller by the larger, moved to its octant."""
+    wide = accumulator_of(result_dtype())
+    y, x = converted(self, wide), converted(other, wide)
+    height, width = ops.abs_(y), ops.abs_(x)
+    is_steep = ops.greater(height, width)
+    low, high = ops.select(is_steep, width, height), ops.select(is_steep, height, width)
+    of_equals = ops.select(ops.equal(high, 0.0), high, 1.0)  # infinities too
+    angle = ops.atan(ops.select(ops.equal(low, high), of_equals, ops.div(low, high)))
+    angle = ops.select(is_steep, ops.sub(math.pi / 2, angle), angle)
+    angle = ops.select(is_negative(x), ops.sub(math.pi, angle), angle)
+    is_nan = ops.bitwise_or(ops.is_nan(x), ops.is_nan(y))
+    return converted(signed_as(ops.select(is_nan, float("nan"), angle), y), result_dtype())
+
+
+@reads("angle")
+def angle(self):
+    """0 or pi, of real numbers."""
+    if self.dtype.is_complex:
+        refuse(f"it is of {self.dtype}")
+    x = converted(self, result_dtype())
+    turned = ops.select(ops.less(x, 0.0), converted(math.pi, x.dtype), converted(0.0, x.dtype))
+    return ops.select(ops.is_nan(x), x, turned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from irc import dims, ops
-from irc.dtypes import BOOL, I64, U8, accumulator_of
+from irc.dtypes import BOOL, I32, I64, U8, accumulator_of
 from irc.frontends.torch.pointwise import truth
 from irc.frontends.torch.reading import (
     axes_of,
@@ -13,6 +13,8 @@ from irc.frontends.torch.reading import (
     converted,
     extent,
     index_type,
+    promoted,
+    refuse,
     result_dtype,
     unused,
 )
@@ -208,3 +210,84 @@ def topk(self, k, dim=-1, largest=True, sorted=True):
     if not self.rank:
         return self, literal(0, I64)
     return ops.top_k(self, k=extent(k), axis=axis_of(dim, self.rank), largest=largest)
+
+
+@reads("kthvalue")
+def kth_value(self, k, dim=-1, keepdim=False):
+    return kth(self, k - 1, dim, keepdim)
+
+
+@reads("median.dim")
+def median_along(self, dim, keepdim=False):
+    """The lower one of two; NaN where there is one, which sorting puts last."""
+    if self.rank and self.dtype.is_float:
+        axis = axis_of(dim, self.rank)
+        nan = ops.is_nan(self)
+        found, place = kth(self, dims.floor_divide(self.shape[axis] - 1, 2), dim, keepdim)
+        any_nan = truth(ops.reduce_max(converted(nan, U8), axes=(axis,), keep_dims=keepdim))
+        first = ops.argmax(converted(nan, U8), axis=axis, keep_dims=keepdim)
+        return ops.select(any_nan, float("nan"), found), ops.select(any_nan, first, place)
+    return kth(self, dims.floor_divide((self.shape[axis_of(dim, self.rank)] if self.rank else 1) - 1, 2), dim, keepdim)
+
+
+@reads("median")
+def median(self):
+    return median_along.function(ops.reshape(self, shape=(self.type.elements,)), 0)[0]
+
+
+def kth(x: Value, index: Any, dim: int, keepdim: bool) -> tuple[Value, Value]:
+    """The element that sorting puts at a place, and where it was."""
+    if not x.rank:
+        return x, literal(0, I64)
+    axis = axis_of(dim, x.rank)
+    starts, stops = [0] * x.rank, list(x.shape)
+    starts[axis], stops[axis] = index, index + 1
+    shape = tuple(x.shape[:axis]) + ((1,) if keepdim else ()) + tuple(x.shape[axis + 1 :])
+    found, place = (ops.reshape(ops.slice_(each, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank),
+                                shape=shape) for each in ops.sort(x, axis=axis, descending=False))  # fmt: skip
+    return found, place
+
+
+@reads("cummax")
+def cumulative_maximum(self, dim):
+    return record(self, dim, "max")
+
+
+@reads("cummin")
+def cumulative_minimum(self, dim):
+    return record(self, dim, "min")
+
+
+def record(x: Value, dim: int, kind: str) -> tuple[Value, Value | None]:
+    """The extreme value so far, and the last place at which it was met; NaN stays from where it appears."""
+    if not x.rank:
+        return x, literal(0, I64)
+    axis = axis_of(dim, x.rank)
+    best = ops.scan(x, kind=kind, axis=axis)
+    is_record = ops.equal(x, best)
+    if x.dtype.is_float:
+        is_record = ops.bitwise_or(is_record, ops.is_nan(x))
+    places = ops.select(is_record, ops.iota(shape=x.shape, axis=axis, dtype=I64), 0)
+    return best, ops.scan(places, kind="max", axis=axis)
+
+
+@reads("bucketize.Tensor", "bucketize.Scalar")
+def bucketize(self, boundaries, *, out_int32=False, right=False):
+    return searched(boundaries, self, out_int32, right)
+
+
+@reads("searchsorted.Tensor", "searchsorted.Scalar")
+def search(sorted_sequence, self, *, out_int32=False, right=False, side=None, sorter=None):
+    if sorter is not None:
+        refuse("its sequence is in another order")
+    return searched(sorted_sequence, self, out_int32, right or side == "right")
+
+
+def searched(ordered: Value, x: Any, small: bool, right: bool) -> Value:
+    """How many of the ordered elements come before each of x; before NaN all do."""
+    dtype = promoted(ordered, x)
+    each = converted(x, dtype)
+    shape = (*ordered.shape[:-1], 1, ordered.shape[-1]) if ordered.rank > 1 else ordered.shape
+    row, column = ops.reshape(converted(ordered, dtype), shape=shape), ops.reshape(each, shape=(*each.shape, 1))
+    before = ops.bitwise_not(ops.greater(row, column) if right else ops.greater_equal(row, column))
+    return ops.reduce_sum(converted(before, I32 if small else I64), axes=(each.rank,))

@@ -17,4 +17,4 @@ def rope(x_ptr, cosine_ptr, sine_ptr, out_ptr, v64_S, S, v128_S, BLOCK_I: tl.con
     x_1 = tl.load(x_ptr + (i_1 * S + s) * 64 + k + 32, mask=i_inside & (k < 32), other=0.0)
     x_2 = tl.load(x_ptr + (i_1 * S + s) * 64 + k - 32, mask=i_inside & (k >= 32), other=0.0)
     sine = tl.load(sine_ptr + s * 64 + k, mask=i_inside, other=0.0)
-    tl.store(out_ptr + (i_1 * S + s) * 64 + k, x * cosine + tl.where(k < 32, -x_1, x_2) * sine, mask=i_inside)
+    tl.store(out_ptr + (i_1 * S + s) * 64 + k, x * cosine + tl.where(k < 32, x_1 * -1.0, x_2) * sine, mask=i_inside)

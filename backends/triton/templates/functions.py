@@ -43,7 +43,7 @@ def round_half_even(x):
     below = tl.floor(x)
     odd = below - 2.0 * tl.floor(below * 0.5) == 1.0
     up = (x - below > 0.5) | ((x - below == 0.5) & odd)
-    return tl.where(up, below + 1.0, below)
+    return tl.where(up, tl.ceil(x), below)  # of -0.3 it is -0
 
 
 @triton.jit
@@ -95,7 +95,7 @@ def power(x, y):
     odd = whole & (y - 2.0 * tl.floor(y * 0.5) == 1.0)
     result = tl.exp2(y * tl.log2(size))
     result = tl.where(size == 1.0, tl.where(y != y, y, 1.0), result)
-    result = tl.where((x < 0) & odd, -result, result)
+    result = tl.where((x < 0) & odd, result * -1.0, result)
     result = tl.where((x == 0) & odd, tl.where(y < 0, 1.0 / x, x), result)
     result = tl.where((x < 0) & (tl.abs(x) != float("inf")) & (whole == 0), float("nan"), result)
     return tl.where((y == 0) | (x == 1.0), 1.0, result)
