@@ -193,14 +193,15 @@ def test_one_extent_known_only_at_run_time_is_what_is_left() -> None:
 
 
 def test_an_unknown_operator_is_carried_and_typed_by_onnx() -> None:
-    graph = "(float[N, S, 4] x, float[N, H, W, 2] grid, float[N, C, 5, 5] image) => (y, z) {" \
-            " y = GridSample(image, grid) z = NonZero(x) }"
-    inputs = {"x": floats(2, 3, 4), "grid": np.tanh(floats(2, 3, 2, 2)), "image": floats(2, 3, 5, 5)}
+    graph = "(float[N, S, 4] x, float[R, 4] rois, int64[R] batch, float[N, C, 5, 5] image) => (y, z) {" \
+            " y = RoiAlign<output_height = 2, output_width = 3>(image, rois, batch) z = NonZero(x) }"
+    rois = np.array([[0, 0, 3, 4], [1, 1, 2, 3], [0, 2, 4, 4]], np.float32)
+    inputs = {"x": floats(2, 3, 4), "rois": rois, "batch": np.array([0, 1, 1]), "image": floats(2, 3, 5, 5)}
     module = check_against_runtime(graph, inputs)
-    assert types(module) == ["f32[N, C, H, W]", "i64[3, e]"]
+    assert types(module) == ["f32[R, C, 2, 3]", "i64[3, e]"]
     extern = next(operation for operation in module.main.block if operation.name == "extern")
     assert {name: extern.attributes[name] for name in ("domain", "op_type", "version")} == {
-        "domain": "", "op_type": "GridSample", "version": 16}
+        "domain": "", "op_type": "RoiAlign", "version": 16}
     assert parse(str(module)) == module
 
 
