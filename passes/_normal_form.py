@@ -18,6 +18,7 @@ A normalizer sees what leads to given leaves, which are opaque: `bind` them firs
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class Normalizer:
         self._terms: dict[Hashable, Term] = {}
         self._numbers: list[float] = []
         self._values: dict[Value, Term] = {}
+        self._outlines: dict[Term, Hashable] = {}
 
     # -- terms -------------------------------------------------------------------------------------------------
 
@@ -66,6 +68,28 @@ class Normalizer:
         if term is None:
             term = self._terms[key] = Term(kind, parts, shape, len(self._terms))
         return term
+
+    def outline(self, term: Term) -> Hashable:
+        """What is left of a term without its numbers, but for exponents: a function has the same one for all its
+        attributes that are not 0, so that another outline needs no trial of theirs."""
+        if term not in self._outlines:
+            if term.kind == "number":
+                found: Hashable = "number"
+            elif term.kind == "add":
+                constant, parts = term.parts
+                bases = [self.outline(base) for base, _ in parts]
+                is_scaled = not constant and len(bases) == 1
+                found = bases[0] if is_scaled else ("add", bool(constant), frozenset(Counter(bases).items()))
+            else:
+                found = term.kind, term.shape, self._outlined(term.parts)
+            self._outlines[term] = found
+        return self._outlines[term]
+
+    def _outlined(self, part: Any) -> Hashable:
+        """Without regard to order: that of terms is by age."""
+        if isinstance(part, tuple):
+            return frozenset(Counter(map(self._outlined, part)).items())
+        return self.outline(part) if isinstance(part, Term) else part
 
     def snap(self, number: float) -> float:
         """The number that stands for all within the tolerance."""

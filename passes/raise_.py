@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
@@ -326,7 +326,11 @@ def _prove(
         return None
     for arrangement in _arrangements(definition, part):
         types = arrangement.types(x)
+        rejected: set[Hashable] = set()  # attributes, but for floats, for which no floats will do
         for attributes in _attributes(form, part, arrangement):
+            plain = tuple(item for item in attributes.items() if not isinstance(item[1], float))
+            if plain in rejected:
+                continue
             try:
                 body = form.body(types, attributes)
                 terms = [leaves[x]]
@@ -340,6 +344,8 @@ def _prove(
                 continue  # these operands or attributes have no meaning here
             if found is wanted and body.returned[0].dtype is root.result.dtype:
                 return Proof(definition, part, arrangement, attributes)
+            if normalizer.outline(found) != normalizer.outline(wanted):
+                rejected.add(plain)
     return None
 
 
