@@ -197,8 +197,8 @@ class Interpreter:
             arrays = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
             step = step._replace(arrays=arrays)
         try:
-            if definition.executed is not None:
-                found = definition.executed(step)
+            if definition.execute is not None:
+                found = definition.execute(step)
             else:
                 attributes = operation.attributes.items()
                 known = {name: _attribute(value, step.environment, precision) for name, value in attributes}

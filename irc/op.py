@@ -171,8 +171,8 @@ class OperationDefinition:
         self.is_declared = "declared" in self.traits
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
-        self.executed: Callable[[Any], Any] | None = None
-        self.scalar: Callable[..., Any] | None = None
+        self.execute: Callable[[Any], Any] | None = None
+        self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
 
@@ -185,7 +185,7 @@ class OperationDefinition:
 
     def execution(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Decorator: the meaning of an operation that takes more than arrays, from an `irc.interpreter.Step`."""
-        self.executed = function
+        self.execute = function
         return function
 
     def types(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,9 +194,9 @@ class OperationDefinition:
         return function
 
     def element(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorator: what a kernel computes for one element of what is neither a view nor pointwise: a node of
-        `irc.kernel`, from its `Trace`, the result, coordinates and the guards under which they count."""
-        self.scalar = function
+        """Decorator: what a kernel computes for one element, where neither index maps nor a pointwise meaning tell it:
+        a node of `irc.kernel`, from its `Trace`, the result, coordinates and the guards under which they count."""
+        self.element_of = function
         return function
 
     def index_maps(self, pull: Pull, push: Push | None = None) -> None:

@@ -24,7 +24,6 @@ from irc.dtypes import DType
 from irc.ir import Operation, Value, dims_in
 
 LIMIT = 64  # larger tensors are data, not shapes
-_MOVING = frozenset({"reshape", "transpose", "expand", "slice", "split", "reverse", "concat"})  # whatever the elements
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Ele
         try:
             if is_concrete and (definition.is_named or definition.has_reference):
                 return _evaluate(operation, operands)
-            if is_fixed and definition.name in _MOVING:
+            if is_fixed and definition.pull is not None and definition.name != "pad":  # whatever the elements
                 return list(definition.evaluate(known, operation.attributes))
             if definition.name in _TRANSFER:
                 found = _objects(_TRANSFER[definition.name](*known, **operation.attributes))

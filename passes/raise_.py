@@ -261,8 +261,8 @@ def raise_function(root: Operation) -> str | None:
 
 
 def _named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
-    """The named operations among these, and those in their bodies. What is computed on top of a pointwise function is
-    not that function again, but for scalings that its attributes might take in: hardly worth the proofs."""
+    """The named operations among these, and those in their bodies. A slice that holds a pointwise function already is
+    not tried as that function: only its attributes could take in more, such as a scaling."""
     found: set[OperationDefinition] = set()
     for operation in operations:
         if operation.definition.is_named:

@@ -59,6 +59,16 @@ class Counted(nn.Module):
         return found
 
 
+class Large(nn.Module):
+    """A loop that carries an integer which is no extent."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        def more(s: int, i: int, x: torch.Tensor) -> Any:
+            return s * 100_000 + 1, i + 1, x + s
+
+        return while_loop(lambda s, i, x: i < 3, more, (1, 0, x))[2]
+
+
 class Recurrence(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +94,7 @@ class Uneven(nn.Module):
         return torch.cond(x.sum() > 0, lambda x: x[:2] * 2, lambda x: x[:3] + 1, (x,))
 
 
-@pytest.mark.parametrize("model", [Branches(), Nested(), Until(), Counted(), Recurrence(), Rows()],
+@pytest.mark.parametrize("model", [Branches(), Nested(), Until(), Counted(), Large(), Recurrence(), Rows()],
                          ids=lambda model: type(model).__name__)
 def test_control_flow(model: nn.Module) -> None:
     torch.manual_seed(0)

@@ -212,11 +212,26 @@ def test_signs_and_angles_at_the_edges(name: str) -> None:
         np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(wanted)[number])
 
 
-@pytest.mark.parametrize("right", [False, True])
-def test_searching_for_nan(right: bool) -> None:
-    ordered, x = torch.tensor([-1.0, 0.0, 0.0, 2.0, 7.0]), torch.tensor([[0.0, -3.0, math.nan], [2.0, 1.0, 9.0]])
-    module = irc.from_torch(lambda ordered, x: torch.searchsorted(ordered, x, right=right), (ordered, x))
-    check(module, {"ordered": ordered, "x": x}, torch.searchsorted(ordered, x, right=right), (None, "onnx", "triton"))
+NAN, NUMBERS = math.nan, torch.tensor([[0.0, -3.0, math.nan], [2.0, 1.0, 9.0]])
+EDGES = {
+    "searchsorted": (lambda row, x: torch.searchsorted(row, x), torch.tensor([-1.0, 0.0, 0.0, 2.0, NAN, NAN]), NUMBERS),
+    "right": (lambda row, x: torch.searchsorted(row, x, right=True), torch.tensor([-1.0, 0.0, 2.0, 7.0]), NUMBERS),
+    "cdist of nothing": (lambda x, y: torch.cdist(x, y, p=math.inf), torch.ones(2, 0), torch.ones(3, 0)),
+    "cdist of NaN": (lambda x, y: torch.cdist(x, y, p=0.0), torch.tensor([[NAN, 1.0]]), torch.tensor([[0.0, 1.0]])),
+    "cummax of bool": (lambda x: torch.cummax(x, 1), torch.tensor([[False, True, False], [True, False, True]])),
+    "median of NaN": (lambda x: torch.median(x, 1), torch.tensor([[3.0, NAN, 1.0, NAN], [4.0, 1.0, 3.0, 2.0]])),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_rows_at_their_edges(name: str) -> None:
+    function, *inputs = EDGES[name]
+    module = irc.from_torch(function, tuple(inputs))
+    given = dict(zip([argument.name for argument in module.main.arguments], inputs, strict=True))
+    for backend in (None, "onnx"):
+        outputs = irc.run(module, {key: x.numpy() for key, x in given.items()}, backend=backend).outputs
+        for found, wanted in zip(outputs.values(), torch.utils._pytree.tree_leaves(function(*inputs)), strict=True):
+            np.testing.assert_array_equal(found, wanted.numpy())
 
 
 def test_all_that_cannot_be_read_is_listed_at_once() -> None:

@@ -22,11 +22,12 @@ import torch
 from torch.export import ExportedProgram
 
 from irc.diagnostics import IrcError, fail
+from irc.frontends.torch.control import READERS
 
 # What calls of a graph may name: operators that compute from their arguments. `from_file` opens files.
 TARGET = re.compile(r"torch\.ops\.(aten|prims)\.(?!from_file\b)\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+")
 HIGHER_ORDER = re.compile(
-    r"torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|while_loop|scan|map_impl)"
+    rf"torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|{'|'.join(READERS)})"
 )
 SYMPY_NODES = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.keyword, ast.Name, ast.Load,

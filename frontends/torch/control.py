@@ -30,16 +30,18 @@ def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any
     if isinstance(condition, bool):
         return importer.import_graph(then if condition else otherwise, operands)
     born_before = set(importer.function.born.values())
-    regions, sides = [], []
+    regions, is_read = [], True
     for graph in (then, otherwise):
         with at_block(importer, Block()) as block:
-            given = as_values(importer.import_graph(graph, operands))
-            if given is not None:
-                importer.builder.create(yield_, given)
+            given = importer.import_graph(graph, operands)
+            if UNSUPPORTED in given:
+                is_read = False  # the other branch is read all the same, for what it has to tell
+            else:
+                importer.builder.create(yield_, as_values(given))
         regions.append(Region(block))
-        sides.append(given)
-    if None in sides:
+    if not is_read:
         return UNSUPPORTED
+    sides = [region.block.terminator.inputs for region in regions]
     symbols: list[Symbol] = []
     types = []
     for one, other in zip(*sides, strict=True):
@@ -56,34 +58,35 @@ def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, bod
     """`loop`, whose condition is asked before the first round and at the end of each."""
     initial, going = as_values(carried), importer.import_graph(condition, [*carried, *captured])[0]
     with at_block(importer, Block()) as block:
-        _, _, *states = loop_arguments(block, initial or ())
-        given = as_values(importer.import_graph(body, [*states, *captured]))
-        if given is None or going is UNSUPPORTED:
+        _, _, *states = loop_arguments(block, initial)
+        yielded = importer.import_graph(body, [*states, *captured])
+        if UNSUPPORTED in yielded or going is UNSUPPORTED:
             return UNSUPPORTED
+        given = as_values(yielded)
         again = importer.import_graph(condition, [*given, *captured])[0]
         importer.builder.create(yield_, [truth(again), *given])
-    return looped(importer, node, block, [None, truth(going)], states, initial or (), given, ())
+    return looped(importer, node, block, [None, truth(going)], initial, [], [])
 
 
 def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
               captured: Sequence[Any] = ()) -> Any:
     """`loop`, whose body takes one slice of each scanned operand and gives one of each stacked result."""
     rounds, born_before = scanned[0].shape[0], set(importer.function.born.values())
-    states_before = as_values(initial)
+    carried = as_values(initial)
     with at_block(importer, Block()) as block:
-        number, going, *states = loop_arguments(block, states_before or ())
+        number, going, *states = loop_arguments(block, carried)
         slices = [ops.gather(value, number, axis=0) for value in scanned]
-        given = as_values(importer.import_graph(body, [*states, *slices, *captured]))
-        if given is None:
+        yielded = importer.import_graph(body, [*states, *slices, *captured])
+        if UNSUPPORTED in yielded:
             return UNSUPPORTED
+        given = as_values(yielded)
         importer.builder.create(yield_, [going, *given])
     symbols: list[Symbol] = []
     stacked = []
-    for value in given[len(states) :]:
+    for value in given[len(carried) :]:
         known = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
         stacked.append(value.type.with_shape(complete(importer, [rounds, *known], symbols)))
-    return looped(importer, node, block, [ops.dim(value=rounds), None], states, states_before or (), given, stacked,
-                  symbols)  # fmt: skip
+    return looped(importer, node, block, [ops.dim(value=rounds), None], carried, stacked, symbols)
 
 
 def read_map(importer: Importer, node: torch.fx.Node, body: Any, mapped: Sequence[Value],
@@ -107,13 +110,13 @@ def loop_arguments(block: Block, initial: Sequence[Value]) -> list[Value]:
     return [number, going, *(block.add_argument(value.type, value.name) for value in initial)]
 
 
-def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[Value | None], states: Sequence[Value],
-           initial: Sequence[Value], given: Sequence[Value], stacked: Sequence[TensorType],
-           symbols: Sequence[Symbol] = ()) -> Any:  # fmt: skip
-    for state, after in zip(states, given, strict=False):
-        if state.type != after.type:
-            refuse(f"it carries {state.type}, which becomes {after.type}")
-    types = [*(state.type for state in states), *stacked]
+def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[Value | None], initial: list[Value],
+           stacked: list[TensorType], symbols: list[Symbol]) -> Any:  # fmt: skip
+    """The results of a `loop` with this body: what it carries, which keeps its types, and what it stacks."""
+    for before, after in zip(block.arguments[2:], block.terminator.inputs[1:], strict=False):  # stacked ones follow
+        if before.type != after.type:
+            refuse(f"it carries {before.type}, which becomes {after.type}")
+    types = [*(value.type for value in initial), *stacked]
     found = importer.builder.create(ops.loop, [*bounds, *initial], types=types, regions=[Region(block)],
                                     symbols=symbols, names=[node.name] * len(types)).results
     return results(importer, node, found)
@@ -121,16 +124,15 @@ def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[V
 
 def results(importer: Importer, node: torch.fx.Node, values: Sequence[Value]) -> list[Any]:
     """What the node gives: values for tensors, dims for integers."""
-    return [importer.number(example, value) for example, value in zip(node.meta["val"], values, strict=True)]
+    pairs = zip(node.meta["val"], values, strict=True)
+    return [importer.number(example, value, carried=True) for example, value in pairs]
 
 
-def as_values(given: Sequence[Any]) -> list[Value] | None:
-    """What is carried or yielded, integers as scalars; None where a part of it cannot be read."""
-    if any(each is UNSUPPORTED for each in given):
-        return None
+def as_values(given: Sequence[Any]) -> list[Value]:
+    """What is carried or yielded, integers as scalars."""
     for each in given:
-        if not isinstance(each, (Value, int, float, Expr)):
-            refuse("it gives more than tensors and numbers")
+        if not isinstance(each, (Value, int, Expr)):
+            refuse("it gives more than tensors and integers")
     return [each if isinstance(each, Value) else converted(each, I64) for each in given]
 
 

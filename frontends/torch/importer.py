@@ -24,6 +24,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, InputS
 from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dims import Dim, Symbol
+from irc.dtypes import I64, limits
 from irc.frontends.sweeping import sweep
 from irc.frontends.torch import (
     control,
@@ -203,9 +204,11 @@ class Importer:
         """What a graph gives that control flow runs, read at the builder."""
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         for node, operand in zip(placeholders, operands, strict=True):
-            value = isinstance(operand, Value)
-            self.values[node] = self.number(node.meta["val"], operand) if value else operand
+            is_value = isinstance(operand, Value)
+            self.values[node] = self.number(node.meta["val"], operand, carried=True) if is_value else operand
+        outer = self.builder.location
         self._import_nodes(module.graph)
+        self.builder.location = outer
         (given,) = module.graph.output_node().args
         return [self._argument(each) for each in (given if isinstance(given, (list, tuple)) else [given])]
 
@@ -254,12 +257,15 @@ class Importer:
         several = isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if isinstance(result, tuple) and not several else result
 
-    def number(self, example: Any, scalar: Value) -> Any:
-        """A symbol for an integer that a run computes; other numbers, and tensors, stay values."""
+    def number(self, example: Any, scalar: Value, carried: bool = False) -> Any:
+        """A symbol for an integer that a run computes; other numbers, and tensors, stay values. One that a loop carries
+        need be no extent, hence may be any."""
         if not isinstance(example, torch.SymInt):
             return scalar
         theirs = example.node.expr
         low, high = _range(self.program.range_constraints.get(theirs), low=None)
+        if carried:
+            low, high = map(int, limits(I64))
         result = symbolic.bound(scalar, low, high)
         (self.symbols[theirs],) = dims.free_symbols(result)
         return result

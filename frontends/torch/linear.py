@@ -9,7 +9,7 @@ from typing import Any
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import I64
-from irc.frontends.torch.reading import axis_of, converted, extents, known, refuse, unused
+from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -196,7 +196,7 @@ def over_adaptive_windows(reduce: Any, x: Value, output_size: Sequence[Any]) -> 
     """One axis after another: element i of n is over those from floor(i * size / n) to ceil((i + 1) * size / n)."""
     for axis, (size, wanted) in enumerate(zip(x.shape[2:], output_size, strict=True), 2):
         if not isinstance(size, int) or not isinstance(wanted, int):
-            refuse("its windows differ in size, or it is not known whether they do")
+            refuse("an extent is not known, and its windows may differ in size")
         if wanted == size:
             continue
         parts = []
@@ -219,9 +219,9 @@ def distances(x1, x2, p, compute_mode):
                              ops.reshape(x2, shape=(*x2.shape[:-2], 1, *x2.shape[-2:]))))  # fmt: skip
     axes = (apart.rank - 1,)
     if p == math.inf:
-        return ops.reduce_max(apart, axes=axes)
+        return ops.maximum(ops.reduce_max(apart, axes=axes), 0.0)  # of rows without elements it is 0
     if p == 0:
-        return ops.reduce_sum(converted(ops.not_equal(apart, 0.0), apart.dtype), axes=axes)
+        return ops.reduce_sum(ops.minimum(ops.ceil(apart), 1.0), axes=axes)
     if p == 2:
         return ops.sqrt(ops.reduce_sum(ops.mul(apart, apart), axes=axes))
     return ops.pow_(ops.reduce_sum(ops.pow_(apart, p), axes=axes), 1 / p)

@@ -423,7 +423,7 @@ def is_negative(x: Value) -> Value:
     if x.dtype.is_float:
         x = ops.bitcast(x, to=bits_of(x))
     elif not x.dtype.is_signed:
-        return ops.not_equal(x, x)
+        return ops.not_equal(x, x)  # false everywhere
     return ops.less(x, literal(0, x.dtype))
 
 

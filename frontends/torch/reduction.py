@@ -219,20 +219,27 @@ def kth_value(self, k, dim=-1, keepdim=False):
 
 @reads("median.dim")
 def median_along(self, dim, keepdim=False):
-    """The lower one of two; NaN where there is one, which sorting puts last."""
-    if self.rank and self.dtype.is_float:
-        axis = axis_of(dim, self.rank)
-        nan = ops.is_nan(self)
-        found, place = kth(self, dims.floor_divide(self.shape[axis] - 1, 2), dim, keepdim)
-        any_nan = truth(ops.reduce_max(converted(nan, U8), axes=(axis,), keep_dims=keepdim))
-        first = ops.argmax(converted(nan, U8), axis=axis, keep_dims=keepdim)
-        return ops.select(any_nan, float("nan"), found), ops.select(any_nan, first, place)
-    return kth(self, dims.floor_divide((self.shape[axis_of(dim, self.rank)] if self.rank else 1) - 1, 2), dim, keepdim)
+    return middle(self, dim, keepdim)
 
 
 @reads("median")
 def median(self):
-    return median_along.function(ops.reshape(self, shape=(self.type.elements,)), 0)[0]
+    return middle(ops.reshape(self, shape=(self.type.elements,)), 0, False)[0]
+
+
+def middle(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
+    """The lower one of two, and where it is; NaN where there is one, which sorting puts last."""
+    axis = axis_of(dim, x.rank)
+    extent = x.shape[axis] if x.rank else 1
+    if dims.equal(extent, 0):
+        refuse("it is empty")
+    found, place = kth(x, dims.floor_divide(extent - 1, 2), dim, keepdim)
+    if not x.rank or not x.dtype.is_float:
+        return found, place
+    nan = converted(ops.is_nan(x), U8)
+    any_nan = truth(ops.reduce_max(nan, axes=(axis,), keep_dims=keepdim))
+    first = ops.argmax(nan, axis=axis, keep_dims=keepdim)
+    return ops.select(any_nan, float("nan"), found), ops.select(any_nan, first, place)
 
 
 def kth(x: Value, index: Any, dim: int, keepdim: bool) -> tuple[Value, Value]:
@@ -258,10 +265,13 @@ def cumulative_minimum(self, dim):
     return record(self, dim, "min")
 
 
-def record(x: Value, dim: int, kind: str) -> tuple[Value, Value | None]:
+def record(x: Value, dim: int, kind: str) -> tuple[Value, Value]:
     """The extreme value so far, and the last place at which it was met; NaN stays from where it appears."""
     if not x.rank:
         return x, literal(0, I64)
+    if x.dtype is BOOL:
+        best, place = record(converted(x, U8), dim, kind)
+        return truth(best), place
     axis = axis_of(dim, x.rank)
     best = ops.scan(x, kind=kind, axis=axis)
     is_record = ops.equal(x, best)
@@ -284,10 +294,14 @@ def search(sorted_sequence, self, *, out_int32=False, right=False, side=None, so
 
 
 def searched(ordered: Value, x: Any, small: bool, right: bool) -> Value:
-    """How many of the ordered elements come before each of x; before NaN all do."""
+    """How many of the ordered elements come before each of x: before NaN all do, and NaN, which is ordered last, before
+    what is behind all numbers."""
     dtype = promoted(ordered, x)
     each = converted(x, dtype)
     shape = (*ordered.shape[:-1], 1, ordered.shape[-1]) if ordered.rank > 1 else ordered.shape
     row, column = ops.reshape(converted(ordered, dtype), shape=shape), ops.reshape(each, shape=(*each.shape, 1))
-    before = ops.bitwise_not(ops.greater(row, column) if right else ops.greater_equal(row, column))
-    return ops.reduce_sum(converted(before, I32 if small else I64), axes=(each.rank,))
+    counts = [ops.reduce_sum(converted(before, I64), axes=(each.rank,)) for before in (
+        ops.less_equal(row, column) if right else ops.less(row, column),
+        ops.bitwise_not(ops.greater(row, column) if right else ops.greater_equal(row, column)))]  # fmt: skip
+    whole = ops.dim(value=ordered.shape[-1])
+    return converted(ops.select(ops.equal(counts[1], whole), whole, counts[0]), I32 if small else I64)

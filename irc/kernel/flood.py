@@ -240,8 +240,8 @@ class Trace:
             return self._view(step, step.definition.pull(value, coordinates), value, guards)
         if step.name in REDUCTIONS:
             return self._reduction(step, value, coordinates, guards)
-        if step.definition.scalar is not None:
-            return cast(Node, step.definition.scalar(self, value, coordinates, guards))
+        if step.definition.element_of is not None:
+            return cast(Node, step.definition.element_of(self, value, coordinates, guards))
         return self._pointwise(step, value, coordinates, guards)
 
     def _kept(self, node: Node, value: Value) -> Node:

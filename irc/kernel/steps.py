@@ -83,7 +83,7 @@ def reduced_dims(reduction: Operation) -> frozenset[int]:
 
 def hands_on(definition: OperationDefinition) -> bool:
     """Whether it rounds nothing: it only hands on what it has."""
-    return definition.pull is not None or definition.scalar is not None
+    return definition.pull is not None or definition.element_of is not None
 
 
 def check_member(operation: Operation, definition: OperationDefinition) -> None:

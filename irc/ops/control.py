@@ -214,7 +214,10 @@ def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
 
 @dim.reference
 def _dim(*, value: int | tuple[int, ...]) -> Array:
-    return np.asarray(value, np.int64)
+    """Computed without bounds, and wrapped as 64 bits wrap."""
+    values = value if isinstance(value, tuple) else (value,)
+    wrapped = np.asarray([(each + 2**63) % 2**64 - 2**63 for each in values], np.int64)
+    return wrapped if isinstance(value, tuple) else wrapped.reshape(())
 
 
 @dim.element

@@ -50,8 +50,8 @@ def grid_sample(x: Float, grid: Float, /, *, mode: SampleMode = "linear", paddin
     Attributes: mode: how elements around a position are weighed; padding: what lies outside of x; align_corners:
     whether the ends are the centers of the outermost elements, or their far edges.
     Source: ONNX GridSample-20; torch.nn.functional.grid_sample, where linear is called bilinear.
-    Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first); where a position is
-    NaN nothing is read: 0 is weighed.
+    Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first). Of a position that is
+    NaN or infinite the result is NaN, of "nearest" 0; PyTorch and ONNX Runtime each have something else there.
     """
     wide, sizes = accumulator_of(x.dtype), x.shape[2:]
     where = [_coordinate(grid, len(sizes) - 1 - axis, size, align_corners, wide) for axis, size in enumerate(sizes)]
@@ -100,7 +100,7 @@ def _coordinate(grid: Value, place: int, size: Dim, align_corners: bool, wide: D
     at = add(convert(reshape(part, shape=grid.shape[:-1]), wide), 1.0)
     if align_corners:
         return mul(mul(at, 0.5), number(size - 1, wide))
-    return mul(sub(mul(at, number(size, wide)), 1.0), 0.5)
+    return sub(mul(mul(at, 0.5), number(size, wide)), 0.5)
 
 
 def _kept(at: Value, size: Dim, padding: str, align_corners: bool) -> Value:
