@@ -154,6 +154,16 @@ def test_long_chains_do_not_recurse() -> None:
     assert found is not None and found.item() == module.main.arguments[0].shape[0] + 5000
 
 
+def test_where_a_slice_begins_may_be_unknown() -> None:
+    def one_of_eight(x: Any) -> Any:
+        first = x.shape[0]
+        return ops.slice_(const(value=Tensor.of(np.arange(8))), starts=(first,), stops=(first + 1,), steps=(1,))
+
+    module = trace(one_of_eight, "f32[?S in (1, 6)]")
+    found = ShapeAnalysis().elements(module.main.returned[0])
+    assert found is not None and found.tolist() == [None]
+
+
 def test_decided_conditions_are_bools() -> None:
     module = trace(lambda x: ops.bitwise_not(ops.equal(shape(x), -1)), X)
     found = ShapeAnalysis().elements(module.main.returned[0])
