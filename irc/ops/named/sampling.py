@@ -51,7 +51,8 @@ def grid_sample(x: Float, grid: Float, /, *, mode: SampleMode = "linear", paddin
     whether the ends are the centers of the outermost elements, or their far edges.
     Source: ONNX GridSample-20; torch.nn.functional.grid_sample, where linear is called bilinear.
     Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first). Of a position that is
-    NaN or infinite the result is NaN, of "nearest" 0; PyTorch and ONNX Runtime each have something else there.
+    NaN, or infinite where the padding is no border, the result is NaN, of "nearest" 0; PyTorch and ONNX Runtime each
+    have something else there.
     """
     wide, sizes = accumulator_of(x.dtype), x.shape[2:]
     where = [_coordinate(grid, len(sizes) - 1 - axis, size, align_corners, wide) for axis, size in enumerate(sizes)]
