@@ -8,8 +8,9 @@ from typing import Protocol
 
 from irc import dims
 from irc.dims import Dim, Symbol
-from irc.ir import Block, Function
+from irc.ir import Block, Function, Value
 from irc.op import Builder
+from irc.types import TensorType
 
 
 class Building(Protocol):
@@ -46,3 +47,21 @@ def complete(importer: Building, shape: Sequence[Dim | None], symbols: list[Symb
             dim = symbols[-1].expr
         whole.append(dim)
     return whole
+
+
+def joined_type(importer: Building, one: Value, other: Value, born_before: set[Symbol],
+                symbols: list[Symbol]) -> TensorType:  # fmt: skip
+    """The type of what two branches give, of one rank; extents that they give differently, or that only one of them
+    knows, are new `symbols`."""
+    shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
+             for a, b in zip(one.shape, other.shape, strict=True)]  # fmt: skip
+    return TensorType(one.dtype, complete(importer, shape, symbols))
+
+
+def stacked_type(importer: Building, value: Value, rounds: Dim | None, born_before: set[Symbol],
+                 symbols: list[Symbol]) -> TensorType:  # fmt: skip
+    """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
+    if not value.type.is_ranked:
+        return TensorType(value.dtype, None)
+    shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
+    return TensorType(value.dtype, complete(importer, [rounds, *shape], symbols))

@@ -195,7 +195,7 @@ class OperationDefinition:
 
     def element(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: what a kernel computes for one element, where neither index maps nor a pointwise meaning tell it:
-        a node of `irc.kernel`, from its `Trace`, the result, coordinates and the guards under which they count."""
+        a node of `irc.kernel`, from its `Trace`, the operation, coordinates and the guards under which they count."""
         self.element_of = function
         return function
 
@@ -448,9 +448,8 @@ def _const(*, value: Tensor) -> Any:
 
 
 @const.element
-def _const_element(trace: Any, result: Value, *_: Any) -> Any:
-    assert result.operation is not None
-    return trace.constant(accumulator_of(result.dtype), result.operation.attributes["value"].array().reshape(-1)[0])
+def _const_element(trace: Any, step: Operation, *_: Any) -> Any:
+    return trace.constant(accumulator_of(step.result.dtype), step.attributes["value"].array().reshape(-1)[0])
 
 
 @primitive(traits={"terminator"})

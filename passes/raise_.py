@@ -180,6 +180,7 @@ class Slice:
     parameters: list[Value]
     numbers: list[Any]
     signature: Counter[str]
+    named: frozenset[OperationDefinition]  # those that it holds, and those in their bodies
 
 
 @dataclass
@@ -212,14 +213,14 @@ def slices(root: Operation) -> Iterator[Slice]:
     table = forms()
     frontier = Frontier(root)
     operations = [root]
-    found = signature(root)
+    found, named = signature(root), _named_within([root])
     frontier.read(root)
     while len(operations) < LARGEST_SLICE:
         if not any(found <= Counter(dict(known)) for known in table):
             return
         if len(frontier.open) == 1:
             (x,) = frontier.open
-            yield Slice(x, list(operations), list(frontier.parameters), list(frontier.numbers), found)
+            yield Slice(x, list(operations), list(frontier.parameters), list(frontier.numbers), found, frozenset(named))
         if not frontier.heap:
             return
         _, made = heapq.heappop(frontier.heap)
@@ -229,6 +230,7 @@ def slices(root: Operation) -> Iterator[Slice]:
             frontier.open.pop(result, None)
         operations.append(made)
         found = found + signature(made)
+        named |= _named_within([made])
         frontier.read(made)
 
 
@@ -250,8 +252,7 @@ def raise_function(root: Operation) -> str | None:
             wanted = normalizer.term(root.result)
         except DimError:
             continue
-        known = _named_within(part.operations)
-        worth = (form for form in candidates if not (form.definition.is_pointwise and form.definition in known))
+        worth = (form for form in candidates if not (form.definition.is_pointwise and form.definition in part.named))
         proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in worth)
         best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
     if best is None:

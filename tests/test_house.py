@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # The core should be read in a day: 6,000 lines. It has more; this is where it stands, and it may only be lowered.
-BUDGET = 7_314
+BUDGET = 7_313
 # The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
 # within the floor too (no circles is tested on its own), and from every floor below.
 FLOORS: tuple[tuple[str, ...], ...] = (

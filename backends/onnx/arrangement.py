@@ -9,15 +9,24 @@ import numpy as np
 
 from irc import dims
 from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, alike, both, emits, in_wider, on, same
-from irc.backends.onnx.runtime import carrier, runs
+from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.runtime import carrier
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dims import Dim
 from irc.dtypes import F32, I64
 from irc.ir import Operation, Value
 
-SAME: list[Row] = [same("depth_to_space", "DepthToSpace", "mode", blocksize="block")]
+
+def rounds_first(operation: Operation, target: Target) -> bool:
+    """Whether it means what ONNX does: positions to be rounded are not reflected before."""
+    return operation.attributes["mode"] != "nearest" or operation.attributes["padding"] != "reflection"
+
+
+SAME: list[Row] = [
+    same("depth_to_space", "DepthToSpace", "mode", blocksize="block"),
+    same("grid_sample", "GridSample", "mode", "align_corners", padding_mode="padding", when=rounds_first),
+]
 
 
 @emits("space_to_depth", when=both(on("SpaceToDepth"), lambda operation, target: operation.attributes["mode"] == "DCR"))
@@ -100,16 +109,3 @@ def resize(
     if mode == "cubic" and not math.isclose(cubic_coefficient, -0.75):
         options["cubic_coeff_a"] = cubic_coefficient
     return g.node("Resize", x, None, factors, targets, axes=axes, mode=mode, **options)
-
-
-def rounds_first(operation: Operation, target: Target) -> bool:
-    """Whether it means what ONNX does: positions to be rounded are not reflected before."""
-    return operation.attributes["mode"] != "nearest" or operation.attributes["padding"] != "reflection"
-
-
-@emits("grid_sample", when=both(in_wider("GridSample"), alike, rounds_first))
-def grid_sample(g: Graph, x: Value, grid: Value, *, mode: str, padding: str, align_corners: bool) -> Operand:
-    wide = x.dtype if runs("GridSample", x.dtype) else F32
-    operands = [g.cast(operand, operand.dtype, wide) for operand in (x, grid)]
-    sampled = g.node("GridSample", *operands, mode=mode, padding_mode=padding, align_corners=int(align_corners))
-    return g.cast(sampled, wide, x.dtype)

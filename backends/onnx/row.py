@@ -85,7 +85,7 @@ def emits(name: str, *, when: Condition = always) -> Callable[[Emit], Row]:
     return lambda function: Row(name, function, when)
 
 
-def same(name: str, op_type: str, *attributes: str, **renamed: str) -> Row:
+def same(name: str, op_type: str, *attributes: str, when: Condition = always, **renamed: str) -> Row:
     """The row of a named operation that has the operands of an operator of ONNX, and `attributes` of the same name;
     `renamed` maps the operator's attributes to ours. Narrow floats are computed in f32 and rounded once, as in irc."""
     sources = {**{attribute: attribute for attribute in attributes}, **renamed}
@@ -98,4 +98,4 @@ def same(name: str, op_type: str, *attributes: str, **renamed: str) -> Row:
         done = g.node(op_type, *widened, **{theirs: values[ours] for theirs, ours in sources.items()})
         return g.cast(done, wide, dtype)
 
-    return Row(name, emit, both(in_wider(op_type), alike))
+    return Row(name, emit, both(in_wider(op_type), alike, when))

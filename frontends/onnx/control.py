@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from irc import dims, ops
 from irc.diagnostics import IrcError, fail
-from irc.dims import Dim, Symbol
+from irc.dims import Symbol
 from irc.dtypes import BOOL, I64, limits
 from irc.frontends.onnx import foreign
 from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
 from irc.frontends.onnx.structure import label
-from irc.frontends.regions import at_block, born_since, complete
+from irc.frontends.regions import at_block, joined_type, stacked_type
 from irc.ir import Block, Region, Value
 from irc.op import literal, yield_
 from irc.ops.rules import replaced
@@ -80,10 +80,8 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
     for one, other in present:
         if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
             types.append(TensorType(one.dtype, None))
-            continue
-        shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
-                 for a, b in zip(one.shape, other.shape, strict=True)]
-        types.append(TensorType(one.dtype, complete(importer, shape, symbols)))
+        else:
+            types.append(joined_type(importer, one, other, born_before, symbols))
     for index, (block, _) in enumerate(sides):
         with at_block(importer, block):
             importer.builder.create(yield_, [pair[index] for pair in present])
@@ -183,15 +181,6 @@ def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int
         return type_
     extents = [changing[index, axis].expr if (index, axis) in changing else dim for axis, dim in enumerate(type_.shape)]
     return TensorType(type_.dtype, extents)
-
-
-def stacked_type(importer: Importer, value: Value, rounds: Dim | None, born_before: set[Symbol],
-                 symbols: list[Symbol]) -> TensorType:
-    """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
-    if not value.type.is_ranked:
-        return TensorType(value.dtype, None)
-    shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
-    return TensorType(value.dtype, complete(importer, [rounds, *shape], symbols))
 
 
 def forget(importer: Importer, block: Block, noted: int) -> None:

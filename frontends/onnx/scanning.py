@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from irc import ops
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, I64
-from irc.frontends.onnx.control import changed_axes, graph_of, inside, stacked_type, unsupported
+from irc.frontends.onnx.control import changed_axes, graph_of, inside, unsupported
 from irc.frontends.onnx.scope import Imported, Scope
 from irc.frontends.onnx.structure import label
-from irc.frontends.regions import at_block
+from irc.frontends.regions import at_block, stacked_type
 from irc.ir import Block, Region, Value
 from irc.op import literal, yield_
 from irc.ops.rules import normalize_axis

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from irc import dims, ops
+from irc import ops
 from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
-from irc.frontends.regions import at_block, born_since, complete
-from irc.frontends.torch.reading import UNSUPPORTED, converted, refuse
+from irc.frontends.regions import at_block, joined_type, stacked_type
+from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.reading import UNSUPPORTED, converted, refuse, scalar
 from irc.ir import Block, Region, Value
 from irc.op import yield_
 from irc.types import TensorType
@@ -43,12 +44,8 @@ def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any
         return UNSUPPORTED
     sides = [region.block.terminator.inputs for region in regions]
     symbols: list[Symbol] = []
-    types = []
-    for one, other in zip(*sides, strict=True):
-        known = [None if not dims.equal(a, b) or born_since(importer, a, born_before) else a
-                 for a, b in zip(one.shape, other.shape, strict=True)]
-        types.append(one.type.with_shape(complete(importer, known, symbols)))
-    found = importer.builder.create(ops.if_, [truth(condition)], types=types, regions=regions, symbols=symbols,
+    types = [joined_type(importer, one, other, born_before, symbols) for one, other in zip(*sides, strict=True)]
+    found = importer.builder.create(ops.if_, [scalar(truth(condition))], types=types, regions=regions, symbols=symbols,
                                     names=[node.name] * len(types)).results
     return results(importer, node, found)
 
@@ -64,8 +61,8 @@ def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, bod
             return UNSUPPORTED
         given = as_values(yielded)
         again = importer.import_graph(condition, [*given, *captured])[0]
-        importer.builder.create(yield_, [truth(again), *given])
-    return looped(importer, node, block, [None, truth(going)], initial, [], [])
+        importer.builder.create(yield_, [scalar(truth(again)), *given])
+    return looped(importer, node, block, [None, scalar(truth(going))], initial, [], [])
 
 
 def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
@@ -82,10 +79,7 @@ def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Seque
         given = as_values(yielded)
         importer.builder.create(yield_, [going, *given])
     symbols: list[Symbol] = []
-    stacked = []
-    for value in given[len(carried) :]:
-        known = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
-        stacked.append(value.type.with_shape(complete(importer, [rounds, *known], symbols)))
+    stacked = [stacked_type(importer, value, rounds, born_before, symbols) for value in given[len(carried) :]]
     return looped(importer, node, block, [ops.dim(value=rounds), None], carried, stacked, symbols)
 
 
@@ -134,9 +128,3 @@ def as_values(given: Sequence[Any]) -> list[Value]:
         if not isinstance(each, (Value, int, Expr)):
             refuse("it gives more than tensors and integers")
     return [each if isinstance(each, Value) else converted(each, I64) for each in given]
-
-
-def truth(condition: Any) -> Value:
-    """A condition as a scalar: PyTorch takes a tensor of one element too."""
-    value = converted(condition, BOOL)
-    return ops.reshape(value, shape=()) if value.rank else value

@@ -21,7 +21,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, OutputKind, TensorArgument
 
-from irc import dims, ops
+from irc import dims
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import I64, limits
@@ -37,7 +37,7 @@ from irc.frontends.torch import (
     symbolic,
     view,
 )
-from irc.frontends.torch.reading import DTYPES, UNSUPPORTED, Reading, Unreadable, reading
+from irc.frontends.torch.reading import DTYPES, UNSUPPORTED, Reading, Unreadable, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
 from irc.ir import Function, Module, Value, rename
 from irc.op import Builder, const, return_
@@ -245,8 +245,7 @@ class Importer:
         if target in symbolic.PYTHON:
             return symbolic.PYTHON[target](*arguments)
         if target is torch.ops.aten._local_scalar_dense.default:
-            scalar = arguments[0]
-            return self.number(node.meta["val"], ops.reshape(scalar, shape=()) if scalar.rank else scalar)
+            return self.number(node.meta["val"], scalar(arguments[0]))
         read_control = control.reader(target)
         if read_control is not None:
             return read_control(self, node, *arguments, **options)
@@ -257,16 +256,16 @@ class Importer:
         several = isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if isinstance(result, tuple) and not several else result
 
-    def number(self, example: Any, scalar: Value, carried: bool = False) -> Any:
+    def number(self, example: Any, value: Value, carried: bool = False) -> Any:
         """A symbol for an integer that a run computes; other numbers, and tensors, stay values. One that a loop carries
         need be no extent, hence may be any."""
         if not isinstance(example, torch.SymInt):
-            return scalar
+            return value
         theirs = example.node.expr
         low, high = _range(self.program.range_constraints.get(theirs), low=None)
         if carried:
             low, high = map(int, limits(I64))
-        result = symbolic.bound(scalar, low, high)
+        result = symbolic.bound(value, low, high)
         (self.symbols[theirs],) = dims.free_symbols(result)
         return result
 

@@ -11,6 +11,7 @@ from irc.dims import Dim
 from irc.dtypes import I64
 from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
 from irc.frontends.torch.table import reads
+from irc.frontends.torch.view import cut
 from irc.ir import Value
 from irc.op import literal
 
@@ -199,13 +200,8 @@ def over_adaptive_windows(reduce: Any, x: Value, output_size: Sequence[Any]) -> 
             refuse("an extent is not known, and its windows may differ in size")
         if wanted == size:
             continue
-        parts = []
-        for index in range(wanted):
-            first, last = index * size // wanted, -(-(index + 1) * size // wanted)
-            starts, stops = [0] * x.rank, list(x.shape)
-            starts[axis], stops[axis] = first, last
-            part = ops.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank)
-            parts.append(reduce(part, axes=(axis,), keep_dims=True))
+        ends = [(index * size // wanted, -(-(index + 1) * size // wanted)) for index in range(wanted)]
+        parts = [reduce(cut(x, axis, first, last), axes=(axis,), keep_dims=True) for first, last in ends]
         if not parts:
             refuse("its result is empty")
         x = ops.concat(*parts, axis=axis)

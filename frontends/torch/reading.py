@@ -124,6 +124,11 @@ def converted(operand: Value | Scalar, dtype: DType) -> Value:
     return operand if operand.dtype is dtype else ops.cast(operand, to=dtype, saturate=False)
 
 
+def scalar(value: Value) -> Value:
+    """A tensor of one element as a scalar."""
+    return ops.reshape(value, shape=()) if value.rank else value
+
+
 def _number(scalar: Any, dtype: DType) -> Any:
     if dtype is BOOL:
         return bool(scalar)

@@ -19,6 +19,7 @@ from irc.frontends.torch.reading import (
     unused,
 )
 from irc.frontends.torch.table import reads
+from irc.frontends.torch.view import cut
 from irc.ir import Value
 from irc.op import literal
 
@@ -247,12 +248,9 @@ def kth(x: Value, index: Any, dim: int, keepdim: bool) -> tuple[Value, Value]:
     if not x.rank:
         return x, literal(0, I64)
     axis = axis_of(dim, x.rank)
-    starts, stops = [0] * x.rank, list(x.shape)
-    starts[axis], stops[axis] = index, index + 1
-    shape = tuple(x.shape[:axis]) + ((1,) if keepdim else ()) + tuple(x.shape[axis + 1 :])
-    found, place = (ops.reshape(ops.slice_(each, starts=tuple(starts), stops=tuple(stops), steps=(1,) * x.rank),
-                                shape=shape) for each in ops.sort(x, axis=axis, descending=False))  # fmt: skip
-    return found, place
+    shape = (*x.shape[:axis], *((1,) if keepdim else ()), *x.shape[axis + 1 :])
+    values, places = (cut(each, axis, index, index + 1) for each in ops.sort(x, axis=axis, descending=False))
+    return ops.reshape(values, shape=shape), ops.reshape(places, shape=shape)
 
 
 @reads("cummax")

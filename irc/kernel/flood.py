@@ -241,7 +241,7 @@ class Trace:
         if step.name in REDUCTIONS:
             return self._reduction(step, value, coordinates, guards)
         if step.definition.element_of is not None:
-            return cast(Node, step.definition.element_of(self, value, coordinates, guards))
+            return cast(Node, step.definition.element_of(self, step, coordinates, guards))
         return self._pointwise(step, value, coordinates, guards)
 
     def _kept(self, node: Node, value: Value) -> Node:

@@ -17,7 +17,7 @@ from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
 from irc.index_map import Coordinates, Guard, Guards
-from irc.ir import FunctionName, Region, Value
+from irc.ir import FunctionName, Operation, Region, Value
 from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.numerics import Array
 from irc.ops.rules import fits
@@ -221,9 +221,8 @@ def _dim(*, value: int | tuple[int, ...]) -> Array:
 
 
 @dim.element
-def _dim_element(trace: Trace, result: Value, at: Coordinates, _: Guards) -> Node:
-    assert result.operation is not None
-    sizes = result.operation.attributes["value"]
+def _dim_element(trace: Trace, step: Operation, at: Coordinates, _: Guards) -> Node:
+    sizes = step.attributes["value"]
     if not isinstance(sizes, tuple):
         return trace.index(sizes)
     node = trace.index(sizes[-1] if sizes else 0)

@@ -13,7 +13,7 @@ import numpy as np
 from irc import dims
 from irc.diagnostics import fail
 from irc.index_map import Coordinates, Guards
-from irc.ir import Value
+from irc.ir import Operation
 from irc.op import AnyType, IntegerType, primitive
 from irc.ops.numerics import Array, narrow, widen
 from irc.ops.rules import differ, normalize_axis, same_dtype
@@ -48,10 +48,9 @@ def _gather(x: Array, indices: Array, *, axis: int) -> Array:
 
 
 @gather.element
-def _gather_element(trace: Trace, result: Value, at: Coordinates, guards: Guards) -> Node:
-    assert result.operation is not None
-    source, indices = result.operation.inputs
-    axis = result.operation.attributes["axis"] % source.rank
+def _gather_element(trace: Trace, step: Operation, at: Coordinates, guards: Guards) -> Node:
+    source, indices = step.inputs
+    axis = step.attributes["axis"] % source.rank
     until = axis + indices.rank
     index = trace.loaded_index(trace.node(indices, at[axis:until], guards), source.shape[axis])
     return trace.node(source, (*at[:axis], index, *at[until:]), guards)
@@ -75,10 +74,9 @@ def _gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
 
 
 @gather_elements.element
-def _gather_elements_element(trace: Trace, result: Value, at: Coordinates, guards: Guards) -> Node:
-    assert result.operation is not None
-    source, indices = result.operation.inputs
-    axis = result.operation.attributes["axis"] % source.rank
+def _gather_elements_element(trace: Trace, step: Operation, at: Coordinates, guards: Guards) -> Node:
+    source, indices = step.inputs
+    axis = step.attributes["axis"] % source.rank
     index = trace.loaded_index(trace.node(indices, at, guards), source.shape[axis])
     return trace.node(source, (*at[:axis], index, *at[axis + 1 :]), guards)
 

@@ -462,9 +462,9 @@ def _iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array:
 
 
 @iota.element
-def _iota_element(trace: Trace, result: Value, at: Coordinates, _: Guards) -> Node:
-    dtype, index = result.dtype, at[_attribute(result, "axis")]
+def _iota_element(trace: Trace, step: Operation, at: Coordinates, _: Guards) -> Node:
+    dtype, index = step.result.dtype, at[step.attributes["axis"]]
     if dtype.is_integer:
         return trace.index(index, dtype)
     attributes = {"to": dtype, "saturate": True}
-    return trace.apply("cast", accumulator_of(dtype), trace.index(index), attributes=attributes, hint=result.name)
+    return trace.apply("cast", accumulator_of(dtype), trace.index(index), attributes=attributes, hint=step.result.name)
