@@ -1,4 +1,4 @@
-"""The house holds: imports point down, rooms stay within their line budget, start-up stays light."""
+"""Structure: imports point down, files and functions stay short, start-up stays light."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The core should be read in a day: 6,000 lines. It has more; this is where it stands, and it may only be lowered.
-BUDGET = 7_313
+LONGEST_FILE = 600
+LONGEST_FUNCTION = 60
+# Files and functions that were longer when these limits were introduced, with their lengths then: they may only shrink.
+OVERSIZED = {
+    "backends/triton/program.py": 651, "irc/cli/main.py": 620, "irc/dims.py": 796, "irc/ir.py": 655,
+    "irc/ops/pointwise.py": 796, "irc/parser.py": 613, "passes/raise_.py": 617,
+    "irc/driver/compiling.py:compile": 63, "irc/driver/explaining.py:explain_pair": 61,
+    "irc/ops/named/attention.py:attention": 62,
+}  # fmt: skip
 # The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
 # within the floor too (no circles is tested on its own), and from every floor below.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -111,9 +118,21 @@ def core_lines() -> dict[str, int]:
     }
 
 
-def test_core_fits_its_budget() -> None:
-    lines = core_lines()
-    assert sum(lines.values()) <= BUDGET, sorted(lines.items(), key=lambda item: -item[1])
+def test_files_and_functions_are_short() -> None:
+    lengths: dict[str, tuple[int, int]] = {}
+    for path in MODULES.values():
+        name = path.relative_to(ROOT).as_posix()
+        text = path.read_text()
+        lengths[name] = len(text.splitlines()), LONGEST_FILE
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                same_name = lengths.get(f"{name}:{node.name}", (0, 0))
+                lengths[f"{name}:{node.name}"] = max(same_name, (length, LONGEST_FUNCTION))
+    long = {name: length for name, (length, most) in lengths.items() if length > OVERSIZED.get(name, most)}
+    assert not long, f"longer than {LONGEST_FILE} (files) or {LONGEST_FUNCTION} (functions) lines: {long}"
+    stale = [name for name in OVERSIZED if name not in lengths or lengths[name][0] <= lengths[name][1]]
+    assert not stale, f"no longer oversized: remove {stale} from OVERSIZED"
 
 
 READING_ORDER = re.compile(r"(<!-- reading-order[^\n]*-->\n)(.*?)(<!-- end of reading-order -->)", re.DOTALL)
