@@ -4,8 +4,8 @@ An operation has operands, results, attributes, regions and a location. Control 
 holds exactly one block, and the regions of `if` and `loop` capture values by dominance, while functions and
 `kernel` are isolated. Values know their uses and keep the names their source gave them.
 
-Every edit (append, insert before, erase, replace uses, dominance query) takes amortized constant time: blocks
-are linked lists whose order numbers have gaps, in the way of Dietz and Sleator's order maintenance.
+Blocks are linked lists with order labels (`irc.order`): an insertion takes amortized O(log n) time in a block of n
+operations, and constant time at its ends; erasing, replacing uses and a dominance query take constant time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from irc import dims
+from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Symbol
 from irc.types import TensorType
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
 PLAIN = (int, float, str, type(None))  # in which no dim hides: trees have lists of 100,000 numbers
-ORDER_GAP = 1 << 20
 
 
 class FunctionName(str):
@@ -287,12 +286,7 @@ class Block:
         operation.block = self
         self._join(previous, operation)
         self._join(operation, before)
-        low = previous._order if previous is not None else before._order - 2 * ORDER_GAP if before is not None else 0
-        high = before._order if before is not None else low + 2 * ORDER_GAP
-        operation._order = (low + high) // 2
-        if operation._order == low:
-            for position, each in enumerate(self):
-                each._order = position * ORDER_GAP
+        order.label(operation)
         self._size += 1
         function = self.function
         if function is not None:
