@@ -17,7 +17,9 @@ from irc.weights import INLINE_LIMIT, Tensor
 CAP = 4096  # bytes: a file grows by no more than this for each folded operation
 
 # Operations that repeat or unpack what they read: folding one trades a short program for a long file.
-REPEATING = ("expand", "iota", "tile", "pad", "dequantize", "one_hot")
+REPEATING = ("expand", "iota", "tile", "pad", "one_hot")
+# Weights that a model states quantized stay so: runtimes look for the dequantize, and quantize what is float again.
+QUANTIZED = "dequantize"
 
 
 @dataclass
@@ -30,7 +32,8 @@ class Fold(Pass):
 
     A result may be as large as its operands together, or `cap`. So int8 weights are not blown up to floats.
     Views of large constants (a transposed weight) stay views, for a copy would gain nothing (a reshape copies
-    nothing), and so does what merely repeats its operand, beyond a few elements. Externs and effects are never
+    nothing), and so does what merely repeats its operand, beyond a few elements. A dequantize of any size stays:
+    ONNX Runtime quantizes float weights between quantized values once more, by one scale. Externs and effects are never
     folded; an operation that fails (an index out of range) is left to fail where it runs. New constants are called
     after the value.
 
@@ -60,6 +63,8 @@ class Fold(Pass):
     def _may_fold(self, operation: Operation) -> bool:
         definition: Any = operation.definition
         if operation.block is None or definition is const or definition.kind == "extern" or operation.regions:
+            return False
+        if operation.name == QUANTIZED:
             return False
         if operation.has_effect or operation.symbols or not operation.results or operation.name in ("dim", "refine"):
             return False

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, on
-from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.runtime import carrier, runs
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
-from irc.dtypes import F16, F32, DType
+from irc.dtypes import BF16, F16, F32, DType
 from irc.ir import Operation, Value
-
-FLOATS = (F32, F16)
 
 
 def has_plain_parameters(operation: Operation, target: Target) -> bool:
@@ -20,15 +18,19 @@ def has_plain_parameters(operation: Operation, target: Target) -> bool:
     scale, zero_point = (*operation.operands, None)[1:3]
     assert scale is not None
     if zero_point is None:
-        return scale.dtype in FLOATS
+        return True
     single = all(equal(parameter.type.elements, 1) for parameter in (scale, zero_point))
-    alike = zero_point.rank == scale.rank and all(map(equal, zero_point.shape, scale.shape))
-    return (single or alike) and scale.dtype in FLOATS
+    return single or (zero_point.rank == scale.rank and all(map(equal, zero_point.shape, scale.shape)))
 
 
 def quantizes(operation: Operation, target: Target) -> bool:
     x, scale = operation.inputs[:2]
-    return x.dtype is scale.dtype and runs("QuantizeLinear", operation.attributes["to"])
+    return x.dtype is scale.dtype and scale.dtype in (F32, F16) and runs("QuantizeLinear", operation.attributes["to"])
+
+
+def dequantizes(operation: Operation, target: Target) -> bool:
+    x, scale = operation.inputs[:2]
+    return scale.dtype in (F32, F16, BF16) and carrier("DequantizeLinear", x.dtype) is not None
 
 
 @emits("quantize", when=both(quantizes, has_plain_parameters))
@@ -44,9 +46,12 @@ def has_zero_point(operation: Operation, target: Target) -> bool:
     return len(operation.inputs) == 3
 
 
-@emits("dequantize", when=both(on("DequantizeLinear"), has_plain_parameters, has_zero_point))
+@emits("dequantize", when=both(dequantizes, has_plain_parameters, has_zero_point))
 def dequantize(g: Graph, x: Value, scale: Value, zero_point: Value, *, axis: int) -> Operand:
-    return g.node("DequantizeLinear", x, scale, zero_point, axis=placed(axis, x, scale))
+    """In wider types where the runtime lacks one: the product is computed in f32 and rounded once in any case."""
+    wide, small = F32 if scale.dtype is BF16 else scale.dtype, g.carrier("DequantizeLinear", x.dtype)
+    operands = [g.cast(x, x.dtype, small), g.cast(scale, scale.dtype, wide), g.cast(zero_point, x.dtype, small)]
+    return g.cast(g.node("DequantizeLinear", *operands, axis=placed(axis, x, scale)), wide, scale.dtype)
 
 
 def placed(axis: int, x: Value, scale: Value) -> int | None:
