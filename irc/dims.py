@@ -717,7 +717,7 @@ def _format_atom(atom: Atom, brackets: bool) -> str:
         return f"indirect({atom.node})"
     if not isinstance(atom, Function):
         plain = _NAME.fullmatch(atom.name) and atom.name not in _CONSTRUCTORS
-        return atom.name if plain else json.dumps(atom.name, ensure_ascii=False)
+        return atom.name if plain else json.dumps(atom.name, ensure_ascii=not atom.name.isprintable())
     if atom.kind not in _DIVISIONS:
         return f"{atom.kind}({', '.join(map(format_dim, atom.args))})"
     left, right = map(_format_operand, atom.args)

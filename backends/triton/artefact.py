@@ -83,7 +83,7 @@ def _write(folder: Path, module: Module, program: Program, targets: Sequence[str
         (folder / "externs").mkdir()
         for extern in program.externs:
             (folder / "externs" / f"{extern.name}.onnx").write_bytes(extern.model)
-    text = json.dumps(manifest(module, program, targets), indent=2, ensure_ascii=False)
+    text = json.dumps(manifest(module, program, targets), indent=2)
     (folder / MARK).write_text(text + "\n", "utf-8")
 
 
@@ -159,7 +159,8 @@ def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]
     argument a result updates, and whether a kernel writes it there (`in_place`) or it is copied."""
     names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
-    born = {symbol: symbol.name for operation in function.walk() for symbol in operation.symbols}
+    born = {symbol: names.fresh(identifier(symbol.name), "size")
+            for operation in function.walk() for symbol in operation.symbols}  # fmt: skip
 
     def entry(name: str, value: Any) -> dict[str, Any]:
         shape = None

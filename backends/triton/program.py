@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
-from irc.backends.triton.text import Names, identifier, plain
+from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import DType
@@ -43,6 +42,8 @@ HOST = frozenset(
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "torch", "launch", "Grid", "Loop", "Whole",
                       "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
 
+
+LONGEST_HINT = 40  # characters of an operator's name in the name of a file
 
 UNTYPED = frozenset({"opaque", "string"})  # kinds of values that are no tensors of PyTorch: only externs take them
 
@@ -110,6 +111,7 @@ class _ProgramWriter:
         self.program = Program()
         self.kernel_names = Names({"triton", "tl", *helper_sources()})  # all stand in kernels.py
         self.function_names = Names({*BUILTINS, "main"})
+        self.extern_names = Names()  # files are called by them
         self.functions = {
             name: "main" if function is module.main else self.function_names.fresh(name, "function")
             for name, function in module.functions.items()
@@ -160,7 +162,8 @@ class _ProgramWriter:
 
         types = [None if operand is None else operand.dtype for operand in operation.operands]
         model = _model(operation.attributes, types, [result.dtype for result in operation.results])
-        name = f"{operation.attributes['op_type'].lower()}_{len(self.program.externs)}"
+        name = self.extern_names.fresh(f"{identifier(operation.attributes['op_type'].lower())[:LONGEST_HINT]}_"
+                                       f"{len(self.program.externs)}", "extern")
         self.program.externs.append(Extern(name, operation.attributes["op_type"], model))
         return name
 
@@ -273,7 +276,7 @@ class _FunctionWriter:
             self._problem(f"%{operation.result.name} = const: PyTorch has no string", operation.location)
             return
         name = self.owner.weight(operation.attributes["value"], operation.result.name)
-        self.values[operation.result] = f"weights[{json.dumps(name, ensure_ascii=False)}]"
+        self.values[operation.result] = f"weights[{quoted(name)}]"
 
     def _host_call(self, operation: Operation) -> None:
         definition = operation.definition
@@ -395,7 +398,7 @@ class _FunctionWriter:
         types = ["None" if dtype.kind in UNTYPED else f"torch.{torch_type(dtype)}" for dtype in dtypes]
         arguments.append(f"dtypes=({', '.join(types)},)")
         results = ", ".join(self._name(result) for result in operation.results)
-        self._line(f"{results} = host.extern(externs[{name!r}], {', '.join(arguments)})")
+        self._line(f"{results} = host.extern(externs[{quoted(name)}], {', '.join(arguments)})")
 
     # -- bridges -----------------------------------------------------------------------------------------------
 
@@ -403,7 +406,7 @@ class _FunctionWriter:
         symbol = operation.attributes["symbol"]
         name = self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
         size = f"int({self._name(operation.inputs[0])})"
-        self._line(f"{name} = check_dim({symbol.name!r}, {size}, {symbol.low}, {symbol.high}, {symbol.multiple})")
+        self._line(f"{name} = check_dim({quoted(symbol.name)}, {size}, {symbol.low}, {symbol.high}, {symbol.multiple})")
 
     def _refine(self, operation: Operation) -> None:
         result = operation.result
@@ -415,13 +418,13 @@ class _FunctionWriter:
         self._line(f"{self._name(result)} = refine({self._name(operation.inputs[0])}, {shape})")
 
     def _assert(self, operation: Operation) -> None:
-        self._line(f"check({self._name(operation.inputs[0])}, {operation.attributes['message']!r})")
+        self._line(f"check({self._name(operation.inputs[0])}, {quoted(operation.attributes['message'])})")
 
     def _assume(self, operation: Operation) -> None:
         """A promise needs no code."""
 
     def _trap(self, operation: Operation) -> None:
-        self._line(f"check(False, {operation.attributes['message']!r})")
+        self._line(f"check(False, {quoted(operation.attributes['message'])})")
         for result in operation.results:
             self._line(f"{self._name(result)} = None")
 

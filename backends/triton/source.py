@@ -7,6 +7,7 @@ only where something uses them, before the first use and inside the loop that th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from irc.kernel.schedule import unit_stride
 
 INLINE_LENGTH = 60
 LINE_LENGTH = 120
+MARKS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[][(),]""")  # of a line: strings, brackets, commas
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
@@ -439,18 +441,22 @@ class _Writer:
 
 def wrapped(line: str) -> Iterator[str]:
     """The line, or several where it ends in brackets and is too long for one: a part a line."""
-    opening = line.find("(")
+    marks = [match for match in MARKS.finditer(line) if match[0][0] not in "\"'"]  # those in strings are text
+    opening = next((match.start() for match in marks if match[0] == "("), -1)
     if len(line) <= LINE_LENGTH or opening < 0 or not line.endswith(")"):
         yield line
         return
     indent = line[: len(line) - len(line.lstrip())]
     depth, start, parts = 0, opening + 1, []
-    for position in range(opening + 1, len(line) - 1):
-        depth += (line[position] in "([") - (line[position] in ")]")
+    for match in marks:
+        mark, position = match[0], match.start()
+        if not opening < position < len(line) - 1:
+            continue
+        depth += (mark in "([") - (mark in ")]")
         if depth < 0:  # the first parenthesis closes before the end: no single call
             yield line
             return
-        if line[position] == "," and depth == 0:
+        if mark == "," and depth == 0:
             parts.append(line[start:position].strip())
             start = position + 1
     comma = "," if parts else ""  # which would make a tuple of what is only in parentheses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import math
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from irc import dims
+from irc.diagnostics import printable
 from irc.dims import Atom, Dim, Expr, Function, Indirect, Symbol, Variable
 from irc.dtypes import DType
 
@@ -237,8 +239,13 @@ class IndexText:
 
 
 def plain(text: str) -> str:
-    """Text of the source that may stand in a docstring."""
-    return text.replace("\\", "/").replace('"', "'")
+    """Text of the source that may stand in a docstring: it neither ends it nor escapes what follows."""
+    return printable(text.replace("\\", "/").replace('"', "'"))
+
+
+def quoted(text: str) -> str:
+    """The text as a Python string, on one line and printable: names come from foreign files."""
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def is_negative(scale: Dim) -> bool:

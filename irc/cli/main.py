@@ -155,7 +155,7 @@ def show_json(report: Any) -> None:
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     fields = report if isinstance(report, dict) else dataclasses.asdict(report)
-    click.echo(json.dumps(plain(fields), indent=1, ensure_ascii=False))
+    click.echo(json.dumps(plain(fields), indent=1))
 
 
 def version_text() -> str:

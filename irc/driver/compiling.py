@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -168,10 +169,15 @@ def compile(
 
 
 def default_output(source: Source, backend: str) -> str:
-    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory."""
-    stem = source.name if isinstance(source, Module) else str(source)
-    stem = stem.rpartition(":")[2] if stem.rpartition(":")[0].endswith(".py") else Path(stem).stem
-    return f"{stem if stem not in ('-', '') else 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
+    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory. The name of a module may come
+    from a foreign text: of that only letters, digits, `_`, `-` and dots inside are kept."""
+    if isinstance(source, Module):
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", source.name[:100]).strip(".-")
+    else:
+        path, colon, name = str(source).rpartition(":")
+        stem = name if colon and path.endswith(".py") else Path(str(source)).stem
+        stem = "" if stem == "-" else stem
+    return f"{stem or 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
 
 
 def kernel_operations(module: Module) -> list[Operation]:

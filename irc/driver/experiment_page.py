@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
-from html import escape
 
 from irc._version import __version__
+from irc.diagnostics import printable
 from irc.driver.experimenting import ExperimentReport, Measurement
 from irc.driver.printing import at_sizes, format_bytes, format_count, format_time
 from irc.driver.roofline import DEVICES
@@ -60,6 +61,11 @@ def page(report: ExperimentReport) -> str:
             f'<meta name="viewport" content="width=device-width"/><style>{STYLE}</style></head>\n<body>'
             f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + f'\n<p class="faint">irc {__version__}</p>'
             "\n</body>\n</html>\n")  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text from a model in HTML: no markup, no control characters, no change of direction."""
+    return html.escape(printable(text))
 
 
 def _table(row: Mapping[str, Measurement]) -> str:

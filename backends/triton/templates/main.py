@@ -49,9 +49,15 @@ def main() -> int:
             flatten(name, result, arrays, model_package)
         save(options.output, arrays)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error: " + "".join(map(printable, str(error))), file=sys.stderr)
         return 3
     return 0
+
+
+def printable(character):
+    """A character as a terminal may see it: names and messages come from the model."""
+    shown = character.isprintable() or character == "\n"
+    return character if shown else character.encode("unicode_escape").decode()
 
 
 def gathered(arrays, name, kind):
