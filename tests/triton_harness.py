@@ -34,7 +34,8 @@ from triton.runtime import interpreter as triton_interpreter
 
 from irc import dims, interpreter, ir, ops
 from irc.backends.triton import emit
-from irc.backends.triton.program import Launched, Program, sole_symbol
+from irc.backends.triton.program import Launched, Program
+from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Symbol
 from irc.ir import Block, Module, Region
 from irc.kernel import Bytes, count

@@ -20,11 +20,10 @@ from irc.backends.triton.program import (
     Program,
     donated_arguments,
     peak_bytes,
-    python_dim,
-    symbol_sources,
     torch_type,
     write_program,
 )
+from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.ir import Function, Module, Value

@@ -13,6 +13,7 @@ from irc import dims
 from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.helpers import helper_sources
+from irc.backends.triton.sizes import python_dim, sole_symbol, symbol_sources
 from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
@@ -583,72 +584,4 @@ def goes_on(block: Block) -> bool:
     return block.terminator.inputs[0] is condition and list(condition.uses) == [(block.terminator, 0)]
 
 
-@dataclass(frozen=True)
-class SymbolSource:
-    """Where the size of a symbol is read: an extent of an input, which is `slope` times it and `rest`."""
-
-    value: Value
-    axis: int
-    slope: Dim
-    rest: Dim
-
-    def size(self, extent: str, symbols: Mapping[Symbol, str]) -> str:
-        """The symbol's size as Python, given the text of the extent."""
-        if self.rest != 0:
-            extent = f"({extent} - ({python_dim(self.rest, symbols)}))"
-        return extent if self.slope == 1 else f"{extent} // ({python_dim(self.slope, symbols)})"
-
-
-def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
-    """Where each symbol of the signature is read, each after those that its source mentions; the first extent that is
-    just the symbol, or else the first that is linear in it."""
-    extents = [(value, axis, extent) for value in function.arguments if value.type.is_ranked
-               for axis, extent in enumerate(value.shape)]
-    found: dict[Symbol, SymbolSource] = {}
-    for value, axis, extent in extents:
-        symbol = sole_symbol(extent)
-        if symbol is not None:
-            found.setdefault(symbol, SymbolSource(value, axis, 1, 0))
-    before = -1
-    while before < len(found):
-        before = len(found)
-        for value, axis, extent in extents:
-            unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
-            line = dims.linear_in(extent, unknown[0]) if len(unknown) == 1 else None
-            if line is not None:
-                found[unknown[0]] = SymbolSource(value, axis, *line)
-    return found
-
-
-def sole_symbol(extent: Dim) -> Symbol | None:
-    """The symbol that the extent is, and nothing else."""
-    symbols = dims.free_symbols(extent)
-    return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
-
-
-def python_dim(dim: Dim, symbols: Mapping[Symbol, str]) -> str:
-    """A dim as a Python expression."""
-    if isinstance(dim, int):
-        return str(dim)
-    terms = []
-    for monomial, coefficient in dim.terms:
-        factors = [text for atom, power in monomial for text in [_python_atom(atom, symbols)] * power]
-        if coefficient == -1 and factors:
-            terms.append("-" + " * ".join(factors))
-        else:
-            terms.append(" * ".join([*([] if coefficient == 1 and factors else [str(coefficient)]), *factors]))
-    return " + ".join(terms).replace("+ -", "- ")
-
-
-def _python_atom(atom: dims.Atom, symbols: Mapping[Symbol, str]) -> str:
-    if isinstance(atom, Symbol):
-        return symbols[atom]
-    assert isinstance(atom, dims.Function)
-    arguments = [python_dim(argument, symbols) for argument in atom.args]
-    if atom.kind in ("//", "%"):
-        left, right = (text if text.isidentifier() or text.isdecimal() else f"({text})" for text in arguments)
-        return f"({left} {atom.kind} {right})"
-    return f"{atom.kind}({', '.join(arguments)})"
-
-
-__all__ = ["Extern", "Launched", "Program", "is_launch", "launched", "peak_bytes", "symbol_sources", "write_program"]
+__all__ = ["Extern", "Launched", "Program", "is_launch", "launched", "peak_bytes", "write_program"]
