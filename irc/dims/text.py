@@ -1,0 +1,131 @@
+"""Dims as text, and back."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections import deque
+from collections.abc import Callable
+
+from irc.dims.expression import (
+    DIVISIONS,
+    Atom,
+    Dim,
+    DimError,
+    Function,
+    Indirect,
+    Symbol,
+    Variable,
+    sole_atom,
+    terms_of,
+)
+from irc.dims.functions import CONSTRUCTORS, floor_divide, modulo
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|\S""")
+_OPERATORS: dict[str, tuple[int, Callable[..., Dim]]] = {  # the higher number binds tighter
+    "+": (0, operator.add),
+    "-": (0, operator.sub),
+    "*": (1, operator.mul),
+    "//": (1, floor_divide),
+    "%": (1, modulo),
+}
+_DEEPEST = 100
+
+
+def format_dim(d: Dim) -> str:
+    """The text of a dim, which `parse_dim` reads back (but for indirects, which only the reader sees)."""
+    text = ""
+    for monomial, coefficient in terms_of(d) or [((), 0)]:
+        sign = "-" if coefficient < 0 else "+"
+        factors = [atom for atom, power in monomial for _ in range(power)]
+        number = [str(abs(coefficient))] if abs(coefficient) != 1 or not factors else []
+        loose = len(number) + len(factors) == 1 and (text or sign == "+")  # unary minus binds tighter than //
+        term = "*".join(number + [_format_atom(atom, brackets=not loose) for atom in factors])
+        text = f"{text} {sign} {term}" if text else term if sign == "+" else f"-{term}"
+    return text
+
+
+def _format_atom(atom: Atom, brackets: bool) -> str:
+    if isinstance(atom, Indirect):
+        return f"indirect({atom.node})"
+    if not isinstance(atom, Function):
+        plain = _NAME.fullmatch(atom.name) and atom.name not in CONSTRUCTORS
+        return atom.name if plain else json.dumps(atom.name, ensure_ascii=not atom.name.isprintable())
+    if atom.kind not in DIVISIONS:
+        return f"{atom.kind}({', '.join(map(format_dim, atom.args))})"
+    left, right = map(_format_operand, atom.args)
+    text = f"{left}//{right}" if atom.kind == "//" else f"{left} % {right}"
+    return f"({text})" if brackets else text
+
+
+def _format_operand(d: Dim) -> str:
+    atom = sole_atom(d)
+    simple = d >= 0 if isinstance(d, int) else atom is not None and atom.kind not in DIVISIONS
+    return format_dim(d) if simple else f"({format_dim(d)})"
+
+
+def parse_dim(text: str, lookup: Callable[[str], Symbol | Variable]) -> Dim:
+    """Read a dim; `lookup` gives the symbol of a name, or a KeyError. A DimError says what is wrong with the text."""
+    parser = _Parser(text, lookup)
+    result = parser.expression()
+    parser.take("")
+    return result
+
+
+class _Parser:
+    """Precedence climbing: each method reads from the front of the tokens, of which the last one is empty."""
+
+    def __init__(self, text: str, lookup: Callable[[str], Symbol | Variable]) -> None:
+        self.tokens = deque([*_TOKEN.findall(text), ""])
+        self.lookup = lookup
+        self.depth = 0
+
+    def take(self, wanted: str) -> None:
+        found = self.tokens.popleft()
+        if found != wanted:
+            raise DimError(f"expected {wanted or 'an operator'}, found {found or 'the end'}")
+
+    def expression(self, loosest: int = 0) -> Dim:
+        """Operands joined by operators that bind no looser than this."""
+        result = self.operand()
+        while self.tokens[0] in _OPERATORS and _OPERATORS[self.tokens[0]][0] >= loosest:
+            tightness, operation = _OPERATORS[self.tokens.popleft()]
+            result = operation(result, self.expression(tightness + 1))
+        return result
+
+    def operand(self) -> Dim:
+        token = self.tokens.popleft()
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise DimError("nested too deeply")
+        if token == "-":
+            result = -self.operand()
+        elif token == "(":
+            result = self.expression()
+            self.take(")")
+        elif token in ("min", "max", "bcast"):
+            self.take("(")
+            args = [self.expression()]
+            while self.tokens[0] == ",":
+                self.take(",")
+                args.append(self.expression())
+            self.take(")")
+            result = CONSTRUCTORS[token](*args)
+        elif token.isdecimal():
+            result = int(token)
+        elif _NAME.fullmatch(token) or token[1:].endswith('"'):
+            result = self.symbol(token)
+        else:
+            raise DimError(f"expected a dim, found {token or 'the end'}")
+        self.depth -= 1
+        return result
+
+    def symbol(self, token: str) -> Dim:
+        try:
+            return self.lookup(json.loads(token) if token[0] == '"' else token).expr
+        except KeyError:
+            raise DimError(f"no symbol is named {token}") from None
+        except ValueError as error:  # a bad escape
+            raise DimError(str(error)) from None
