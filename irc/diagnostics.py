@@ -42,7 +42,8 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an operation came from, and the passes and rules that made it since (oldest first)."""
+    """Where an operation came from, and the passes and rules that made it since (oldest first), for its reader only: no
+    pass and no backend decides by it."""
 
     file: str | None = None
     line: int = 0

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from irc.diagnostics import IrcError, fail
 from irc.ir import Module, Operation
+from irc.op import OperationDefinition
 from irc.user_code import blaming, is_user_code
 from irc.verifier import verify
 
@@ -35,6 +36,9 @@ class Target(Protocol):
 
     def takes(self, operation: Operation) -> bool:
         """Whether the backend takes the operation whole, so that `legalize` leaves it."""
+
+    def raises(self, definition: OperationDefinition) -> bool:
+        """Whether `raise` replaces subgraphs by the operation that they spell out."""
 
 
 # (stage, module before it, command that runs what was left, what happened) -> what the user is told

@@ -196,10 +196,8 @@ class Pattern:
     def _operation(self, wanted: Operation, found: Operation, match: Match) -> Iterator[Match]:
         """Every way in which the operations agree: as they are written, or both in their normal form."""
         spellings = [(_as_written(wanted), _as_written(found))]
-        # What this rule has written itself is taken as it stands, or x * 0.5 -> x / 2 would go on for ever.
-        is_own = found.location.made_by[-1:] and found.location.made_by[-1].endswith(f"({self.name})")
         normal = _normal_form(wanted), _normal_form(found)
-        if not self.exact and not is_own and normal not in spellings:
+        if not self.exact and normal not in spellings:
             spellings.append(normal)
         attributes = self._attributes(wanted, found, match) if wanted.name == found.name else match.attributes
         for (wanted_name, wanted_operands), (name, operands) in spellings:
@@ -250,6 +248,31 @@ class Pattern:
             operands = zip(first.operation.operands, again.operation.operands, strict=True)
             pending += [(old, new) for old, new in operands if old is not None and new is not None]
         return None
+
+
+def already_computed(values: Sequence[Value], again: Sequence[Value], block: Block) -> bool:
+    """Whether `again`, as computed in `block`, are pairwise what computes `values`: the same operations, of the same
+    values from outside of the block."""
+    pending, compared = list(zip(values, again, strict=True)), set[tuple[Value, Value]]()
+    while pending:
+        one, other = pending.pop()
+        if one is other or (one, other) in compared:
+            continue
+        compared.add((one, other))
+        first, second = one.operation, other.operation
+        if first is None or second is None or second.block is not block or second.regions or second.has_effect:
+            return False
+        if first.definition is not second.definition or not same_attributes(first.attributes, second.attributes):
+            return False
+        if one.index != other.index or one.type != other.type or len(first.operands) != len(second.operands):
+            return False
+        for operand, counterpart in zip(first.operands, second.operands, strict=True):
+            if operand is None or counterpart is None:
+                if operand is not counterpart:
+                    return False
+            else:
+                pending.append((operand, counterpart))
+    return True
 
 
 # -- what is compared ------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ look at the types (`if x.rank == 2`) is given as a function without parameters.
 
 Operands of commutative operations match in both orders. A number matches a constant of that value everywhere:
 the very number for `exact` and `keeps_more_precision`, within 2e-6 for the other classes, which also see through
-spellings: x / 2 is x * 0.5, x - 2 is x + -2, -x is x * -1, x ** 2 is x * x. Several results are a tuple on both
-sides.
+spellings: x / 2 is x * 0.5, x - 2 is x + -2, -x is x * -1, x ** 2 is x * x. A replacement that is what the graph has
+there already is not put in, so x * 0.5 -> x / 2 ends. Several results are a tuple on both sides.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from irc.diagnostics import IrcError, Location, fail
 from irc.ir import Block, Function, Operation, Value, dominates, rename
 from irc.op import Builder, yield_
 from irc.pass_manager import Numerics, allows
-from irc.pattern import Match, Pattern, values_of
+from irc.pattern import Match, Pattern, already_computed, values_of
 from irc.user_code import blaming
 
 REWRITES_PER_OPERATION = 50  # more than any chain of sensible rules needs; then rules undo one another
@@ -65,7 +65,16 @@ class Refused:
     reason: str
 
 
-Outcome = dict[Value, Value] | Refused | None  # what replaces what; why not; or None: the pattern is not there
+@dataclass(frozen=True)
+class Replacement:
+    """What replaces what, and the operations that were built for it."""
+
+    values: dict[Value, Value]
+    built: frozenset[Operation]
+
+
+ALREADY_THERE = Refused("the replacement is what is there already")
+Outcome = Replacement | Refused | None  # what is put in; why nothing is; or None: the pattern is not there
 
 
 class Rule:
@@ -129,12 +138,12 @@ class PatternRule(Rule):
             named = {**leaves, **match.attributes}
             verdict = self.refusal(named)
             outcome = Refused(": ".join(verdict)) if verdict else self._replacement(match, named, location)
-            if not isinstance(outcome, Refused):
+            if not isinstance(outcome, Refused) or outcome is ALREADY_THERE:
                 return outcome
             refused = refused or outcome
         return refused
 
-    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> dict[Value, Value] | Refused:
+    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | Refused:
         """Read the rule again on the graph's values, compare, and move the replacement into the graph."""
         old = [match.values[result] for result in self.pattern.results]
         places = [value.operation for value in old if value.operation is not None]
@@ -151,13 +160,16 @@ class PatternRule(Rule):
             difference = self.pattern.difference(pattern, match) or self._type_difference(old, new)
             if difference is not None:
                 return Refused(difference)
+            if already_computed(old, new, scratch):
+                return ALREADY_THERE
             end = builder.create(yield_, new)
             erase_dead(list(scratch))  # the pattern, where the replacement does not use it
             end.erase()
             assert first.block is not None
+            built = frozenset(scratch)
             for made in list(scratch):
                 first.block.insert(scratch.remove(made), first)
-            return dict(zip(old, new, strict=True))
+            return Replacement(dict(zip(old, new, strict=True)), built)
         except IrcError as error:
             if not error.code.startswith(("type.", "dim.")):
                 raise
@@ -235,27 +247,28 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
                 changed, budget = True, budget - 1
                 if budget < 0:
                     raise fail("rule.endless", f"rules undo one another at {operation!r}; the last was `{rule.name}`")
-                touched = _put_in(outcome, location)
+                touched = _insert(outcome)
                 again = [other for other in touched if other.block is not None and other.name in by_root]
                 waiting.update(dict.fromkeys(again))
                 break
     return changed
 
 
-def _put_in(outcome: dict[Value, Value], location: Location) -> list[Operation]:
+def _insert(replacement: Replacement) -> list[Operation]:
     """Replace values and erase what became dead; returns the operations that rules should look at again."""
+    values = replacement.values
     touched: dict[Operation, None] = {}
-    pending = list(outcome.values())
+    pending = list(values.values())
     while pending:
-        made = pending.pop().operation
-        if made is not None and made.location is location and made not in touched:
-            touched[made] = None
-            pending += made.inputs
-    names = [(old.name, value) for old, value in outcome.items() if not old.is_anonymous and value.is_anonymous]
-    for old, value in outcome.items():
+        built = pending.pop().operation
+        if built is not None and built in replacement.built and built not in touched:
+            touched[built] = None
+            pending += built.inputs
+    names = [(old.name, value) for old, value in values.items() if not old.is_anonymous and value.is_anonymous]
+    for old, value in values.items():
         touched.update(dict.fromkeys(old.users()))
         old.replace_uses(value)
-    roots = list(dict.fromkeys(old.operation for old in outcome if old.operation is not None))
+    roots = list(dict.fromkeys(old.operation for old in values if old.operation is not None))
     around = [value.operation for root in roots for value in root.inputs if value.operation is not None]
     erase_dead(roots)
     for name, value in names:

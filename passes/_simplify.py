@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from irc.diagnostics import Location
@@ -18,7 +18,7 @@ from irc.ir import Operation
 from irc.op import Builder
 from irc.pass_manager import Numerics
 from irc.pattern import values_of
-from irc.rewrite import Outcome, Refused, Rule
+from irc.rewrite import Outcome, Refused, Replacement, Rule
 from irc.user_code import blaming
 
 Program = tuple[Callable[..., Any], tuple[str, ...]]  # as `irc.trace` takes it: a function, and types
@@ -44,12 +44,21 @@ class SimplifyRule(Rule):
         self.near_misses.append((program, types))
 
     def rewrite(self, operation: Operation, location: Location) -> Outcome:
-        builder = Builder.before_operation(operation, location)
+        builder, before = Builder.before_operation(operation, location), operation.previous
         with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
             found = self.function(operation)
         if found is None or isinstance(found, Refused):
             return found
-        return dict(zip(operation.results, values_of(self.name, found), strict=True))
+        values = dict(zip(operation.results, values_of(self.name, found), strict=True))
+        return Replacement(values, frozenset(_between(before, operation)))
+
+
+def _between(before: Operation | None, operation: Operation) -> Iterator[Operation]:
+    """The operations of a block after `before`, or from its beginning, up to `operation`, last first."""
+    current = operation.previous
+    while current is not None and current is not before:
+        yield current
+        current = current.previous
 
 
 def simplify(*roots: str, numerics: Numerics = "exact") -> Callable[[Callable[..., Any]], SimplifyRule]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin
 
 from irc.diagnostics import IrcError
@@ -42,7 +41,8 @@ from irc.ops import (
     transpose,
 )
 from irc.pass_manager import Pass, PassContext
-from irc.passes._normal_form import Normalizer, Term
+from irc.passes._normal_form import Normalizer, Term, close_to
+from irc.passes._raise_attention import spelled_attention
 from irc.passes.fold import Fold
 from irc.pattern import constant_of
 from irc.rewrite import erase_dead
@@ -53,6 +53,10 @@ RAISED = (
     layer_norm, rms_norm, softmax, log_softmax, log_sum_exp, gelu, silu, quick_gelu, mish, softplus, sigmoid, selu, elu,
     celu, hard_swish, hard_sigmoid, softsign, leaky_relu, relu, reduce_mean,
 )  # fmt: skip
+
+EVERY = (dequantize, *RAISED, attention)
+
+Finding = tuple[OperationDefinition, Value] | None  # what a subgraph spells, and the value that replaces its root
 
 # Operations in which spellings differ; all others are counted, and tell functions apart.
 SOFT = frozenset(
@@ -75,14 +79,19 @@ class Raise(Pass):
     What a graph spells is taken for the function that it means, so roundings may differ within the operation: at
     `--numerics exact` only int8 weights with their scale are recognised, as `dequantize`, which is exact. A
     subgraph is left alone where another operation reads one of its transcendentals or reductions, which would then
-    be computed twice.
+    be computed twice, and where the target does not raise the operation: the portable target of ONNX asks for none
+    that would need a newer opset.
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
         raised: Counter[str] = Counter()
+        target = context.target
+        chosen = frozenset(each for each in EVERY if target is None or target.raises(each))
+        if context.numerics == "exact":
+            chosen &= {dequantize}
         for function in module.functions.values():
             for block in [function.block, *(r.block for operation in function.walk() for r in operation.regions)]:
-                raised += raise_block(block, exact=context.numerics == "exact")
+                raised += raise_block(block, chosen)
         for name, count in sorted(raised.items()):
             context.count("raise", name, count)
         if raised:
@@ -90,22 +99,28 @@ class Raise(Pass):
         return bool(raised)
 
 
-def raise_block(block: Block, exact: bool = False) -> Counter[str]:
-    """Raise within a block, from its end: what contains others comes first. Returns how many of each."""
+def raise_block(block: Block, chosen: frozenset[OperationDefinition]) -> Counter[str]:
+    """Raise the chosen operations within a block, from its end: what contains others comes first. Returns how many of
+    each."""
     raised: Counter[str] = Counter()
-    finders = [raise_dequantize] if exact else [raise_dequantize, raise_function]
-    for find in [*finders, *([] if exact else [raise_attention])]:
+    finders: list[Callable[[Operation], Finding]] = [spelled_dequantize] if dequantize in chosen else []
+    if not chosen.isdisjoint(RAISED):
+        finders.append(partial(spelled_function, chosen=chosen))
+    if attention in chosen:
+        finders.append(spelled_attention)
+    for find in finders:
         for operation in list(block)[::-1]:
             if operation.block is block and len(operation.results) == 1 and operation.result.type.is_ranked:
-                name = find(operation)
-                if name is not None:
-                    raised[name] += 1
+                finding = find(operation)
+                if finding is not None:
+                    definition, value = finding
+                    raised[definition.name] += 1
+                    replace_with(operation, value)
     return raised
 
 
-def _put(root: Operation, result: Value) -> None:
-    operation = root.result.operation
-    assert operation is root
+def replace_with(root: Operation, result: Value) -> None:
+    """Replace an operation by a value, and erase what only the operation used."""
     inputs = [value.operation for value in root.inputs if value.operation is not None]
     root.replace([result])
     erase_dead(inputs)
@@ -234,8 +249,8 @@ def slices(root: Operation) -> Iterator[Slice]:
         frontier.read(made)
 
 
-def raise_function(root: Operation) -> str | None:
-    """Replace `root` if it computes a known function of one value; returns the function's name."""
+def spelled_function(root: Operation, chosen: frozenset[OperationDefinition]) -> Finding:
+    """The chosen function of one value, with constant parameters, that `root` computes; built before it."""
     if not root.result.dtype.is_float or root.name in ("const", "transpose", "expand", "return", "yield"):
         return None
     if root.definition in RAISED:
@@ -243,7 +258,8 @@ def raise_function(root: Operation) -> str | None:
     table = forms()
     best: Proof | None = None
     for part in slices(root):
-        candidates = table.get(frozenset(part.signature.items()), ())
+        known = table.get(frozenset(part.signature.items()), ())
+        candidates = [form for form in known if form.definition in chosen]
         if not candidates or not part.x.dtype.is_float or not part.x.type.is_ranked or _is_shared(part):
             continue
         normalizer = Normalizer()
@@ -255,10 +271,7 @@ def raise_function(root: Operation) -> str | None:
         worth = (form for form in candidates if not (form.definition.is_pointwise and form.definition in part.named))
         proofs = (_prove(form, root, part, normalizer, leaves, wanted) for form in worth)
         best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
-    if best is None:
-        return None
-    _put(root, _build(root, best))
-    return best.definition.name
+    return None if best is None else (best.definition, _build(root, best))
 
 
 def _named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
@@ -410,7 +423,7 @@ def _attributes(form: Form, part: Slice, arrangement: Arrangement) -> Iterator[d
         elif name == "keep_dims":
             values = [False, True]
         elif spec.annotation is float:
-            values = _close_to(float(spec.default), part.numbers)
+            values = close_to(float(spec.default), part.numbers)
         else:
             values = [spec.default]
         choices.append([(name, value) for value in dict.fromkeys(values)])
@@ -418,178 +431,10 @@ def _attributes(form: Form, part: Slice, arrangement: Arrangement) -> Iterator[d
         yield {**fixed, **dict(combination)}
 
 
-def _close_to(default: float, numbers: Iterable[Any]) -> list[float]:
-    """The default, then the numbers of the slice, the nearest in magnitude first, as a person would write them."""
-    found = {float(str(number)) for number in numbers if float(number) and math.isfinite(float(number))}
-    if not default:
-        return [default, *sorted(found)]
-    return [default, *sorted(found, key=lambda n: (abs(math.log(abs(n) / abs(default))), n))]
-
-
-# -- attention -------------------------------------------------------------------------------------------------
-
-
-def raise_attention(root: Operation) -> str | None:
-    """softmax(q @ kᵀ * scale + mask) @ v, of four axes, with scalars and views wherever they stand."""
-    if root.name not in ("matmul", "dot") or root.result.rank != 4 or not root.result.dtype.is_float:
-        return None
-    weights, v = root.inputs
-    chosen = _softmax_behind(weights)
-    if chosen is None or v.rank != 4:
-        return None
-    found = _scores_behind(chosen.inputs[0])
-    if found is None:
-        return None
-    product, mask = found
-    if product.result.rank != 4 or any(value.rank != 4 for value in product.inputs):
-        return None
-    q, k = (_without_numbers(value) for value in product.inputs)
-    if product.name == "matmul":
-        k_type = k.type.with_shape((k.shape[0], k.shape[1], k.shape[3], k.shape[2]))
-    else:
-        k_type = k.type
-    normalizer = Normalizer()
-    leaves = [normalizer.bind(value) for value in (q, k, v, *([mask] if mask is not None else []))]
-    try:
-        wanted = normalizer.term(root.result)
-        given = list(leaves)
-        if product.name == "matmul":
-            given[1] = normalizer.transposed(leaves[1], (0, 1, 3, 2))
-    except DimError:
-        return None
-    types = [q.type, k_type, v.type, *([mask.type] if mask is not None else [])]
-    numbers = [1.0, *_scales_behind(root, chosen, product)]
-    scales: list[float | None] = [None, *_close_to(1.0, numbers)]
-    for scale, rows in itertools.product(scales, ("nan", "nan_as_zero", "zero")):
-        attributes = {"scale": scale, "masked_rows": rows}
-        try:
-            body = attention.body(types, attention.normalize(attributes))
-            (term,) = normalizer.of_body(body, given)
-        except (IrcError, DimError):
-            return None
-        if term is wanted:
-            with Builder.before_operation(root, root.location.by("raise(attention)")):
-                key = transpose(k, permutation=(0, 1, 3, 2)) if product.name == "matmul" else k
-                result = attention(q, key, v, *([mask] if mask is not None else []), **dict[str, Any](attributes))
-            _put(root, result)
-            return "attention"
-    return None
-
-
-def _softmax_behind(weights: Value) -> Operation | None:
-    """The softmax from which attention weights come, through casts and what replaces NaN."""
-    for _ in range(4):
-        made = weights.operation
-        if made is None:
-            return None
-        if made.name == "softmax":
-            return made
-        if made.name == "select":
-            others = [x for x in made.operands[1:] if x is not None and constant_of(x) is None]
-            if len(others) != 1:
-                return None
-            (weights,) = others
-        elif made.name == "cast":
-            (weights,) = made.inputs
-        else:
-            return None
-    return None
-
-
-def _scores_behind(value: Value) -> tuple[Operation, Value | None] | None:
-    """The product of queries and keys, and the mask, behind the operand of a softmax."""
-    mask: Value | None = None
-    for _ in range(6):
-        made = value.operation
-        if made is None:
-            return None
-        if made.name in ("matmul", "dot"):
-            return made, mask
-        if made.name == "select":
-            condition, x, fill = made.inputs
-            if mask is not None or constant_of(fill) is None:
-                return None
-            mask, value = condition, x
-        elif made.name == "cast":
-            (value,) = made.inputs
-        elif made.name in ("add", "sub", "mul", "div"):
-            paths = [x for x in made.inputs if constant_of(x) is None]
-            inward = [x for x in paths if _leads_to_product(x)]
-            if len(inward) != 1:
-                return None
-            others = [x for x in paths if x is not inward[0]]
-            if others:
-                if mask is not None or made.name != "add":
-                    return None
-                (mask,) = others
-            (value,) = inward
-        else:
-            return None
-    return None
-
-
-def _leads_to_product(value: Value) -> bool:
-    pending, seen = [(value, 0)], 0
-    while pending and seen < 16:
-        current, depth = pending.pop()
-        seen += 1
-        made = current.operation
-        if made is None or depth > 4:
-            continue
-        if made.name in ("matmul", "dot"):
-            return True
-        if made.name in ("add", "sub", "mul", "div", "cast", "select"):
-            pending += [(x, depth + 1) for x in made.inputs]
-    return False
-
-
-def _without_numbers(value: Value) -> Value:
-    """A value before it was multiplied by numbers."""
-    while (operation := value.operation) is not None and operation.name in ("mul", "div"):
-        x, y = operation.inputs
-        if constant_of(y) is not None and x.type == value.type:
-            value = x
-        elif constant_of(x) is not None and y.type == value.type and operation.name == "mul":
-            value = y
-        else:
-            break
-    return value
-
-
-def _scales_behind(root: Operation, chosen: Operation, product: Operation) -> list[float]:
-    """The number by which queries and keys are multiplied on the way to the softmax."""
-    scale = 1.0
-
-    def along(value: Value) -> Value | None:
-        nonlocal scale
-        made = value.operation
-        if made is None or made is product or made.name not in ("mul", "div", "add", "sub", "select", "cast"):
-            return None
-        numbers = [n for x in made.inputs if (n := constant_of(x)) is not None]
-        if made.name in ("mul", "div") and len(numbers) == 1:
-            scale = scale * float(numbers[0]) if made.name == "mul" else scale / float(numbers[0])
-        paths = [x for x in made.inputs if constant_of(x) is None and (_leads_to_product(x) or len(made.inputs) == 1)]
-        if made.name in ("mul", "div") and len(paths) != 1:
-            paths = [x for x in made.inputs if constant_of(x) is None]
-        return paths[0] if len(paths) == 1 else None
-
-    value: Value | None = chosen.inputs[0]
-    while value is not None and value.operation is not product:
-        value = along(value)
-    for start in product.inputs:
-        value = start
-        while value is not None:
-            made = value.operation
-            if made is None or made.name not in ("mul", "div") or _without_numbers(value) is value:
-                break
-            value = along(value)
-    return [scale]
-
-
 # -- int8 weights ----------------------------------------------------------------------------------------------
 
 
-def raise_dequantize(root: Operation) -> str | None:
+def spelled_dequantize(root: Operation) -> Finding:
     """cast(weight) * scale, both constant -> dequantize(weight, scale): the weight stays small, the result exact."""
     if root.name != "mul" or root.result.dtype.name not in ("f32", "f64"):
         return None
@@ -608,8 +453,7 @@ def raise_dequantize(root: Operation) -> str | None:
             flat = tuple(shape[axis] for axis in large)
             vector = scale if scale.shape == flat else reshape(scale, shape=flat)
             result = dequantize(weight, vector, axis=large[0] if large else 0)
-        _put(root, result)
-        return "dequantize"
+        return dequantize, result
     return None
 
 

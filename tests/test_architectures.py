@@ -5,6 +5,7 @@ Those that are not marked slow are a choice across the families; `-m slow` runs 
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ pytest.importorskip("triton")
 import torch
 
 import irc
+from irc.driver.models import find_backend, read_pipeline
 from irc.frontends.onnx import from_model
 from irc.frontends.torch.calling import to_array
 from irc.ir import Module
+from irc.pass_manager import PassContext, PassManager
 from tests.architectures import ARCHITECTURES, Example, build
 from tests.models import relative_error
+from tests.renaming import anonymous, disguised
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROADS, BACKENDS, TARGETS = ("torch", "onnx"), ("onnx", "triton"), ("sm_80", "sm_90", "sm_100", "gfx942")
@@ -50,7 +54,7 @@ def example(name: str) -> Example:
     return build(name)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=len(QUICK))
 def read(name: str, road: str, sizes: str) -> Module:
     """An architecture as a module: through torch.export, or exported to ONNX first."""
     found = example(name)
@@ -96,6 +100,31 @@ def test_as_eager(name: str, road: str, sizes: str, backend: str) -> None:
     outputs = irc.run(module, {key: value.numpy() for key, value in inputs.items()}, backend=backend).outputs
     for output, truth in zip(outputs.values(), wanted, strict=True):
         assert relative_error(output, truth.numpy()) <= 1e-5
+
+
+def compiled(module: Module, backend: str, target: str | None, seed: int | None, halfway: bool) -> tuple[str, Any]:
+    """What passes make of a module, up to names and locations, and how many nodes of each operator ONNX has of it. With
+    a seed these are disguised first: those of the module, or halfway those after `raise`."""
+    emitter, module = find_backend(backend), module.clone()
+    context = PassContext(target=emitter.Target(target) if target is not None else emitter.Target())
+    passes = read_pipeline(emitter.PIPELINE, context)
+    split = [each.pipeline_name() for each in passes].index("raise") + 1 if halfway else 0
+    PassManager(passes[:split], context).run(module)
+    module = module if seed is None else disguised(module, seed)
+    PassManager(passes[split:], context).run(module)
+    nodes = emitter.emit(module, target=context.target).graph.node if backend == "onnx" else ()
+    return anonymous(module), Counter(node.op_type for node in nodes)
+
+
+@pytest.mark.parametrize("name, road, sizes", CASES)
+def test_names_and_locations_decide_nothing(name: str, road: str, sizes: str) -> None:
+    """Neither those of the model, nor the names that passes give and what they note of their work."""
+    module = read(name, road, sizes)
+    for backend, target in (("onnx", "portable"), ("onnx", "cpu"), ("triton", None)):
+        expected = compiled(module, backend, target, None, False)
+        for seed, halfway in ((0, False), (1, False), (0, True), (1, True)):
+            text, nodes = compiled(module, backend, target, seed, halfway)
+            assert text.splitlines() == expected[0].splitlines() and nodes == expected[1]
 
 
 HALF = [

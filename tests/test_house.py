@@ -15,8 +15,7 @@ LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 # Files and functions that were longer when these limits were introduced, with their lengths then: they may only shrink.
 OVERSIZED = {
-    "irc/cli/main.py": 620, "irc/ir.py": 649,
-    "irc/ops/pointwise.py": 796, "irc/parser.py": 613, "passes/raise_.py": 617,
+    "irc/cli/main.py": 620, "irc/ir.py": 649, "irc/ops/pointwise.py": 796, "irc/parser.py": 613,
     "irc/driver/compiling.py:compile": 63, "irc/driver/explaining.py:explain_pair": 61,
     "irc/ops/named/attention.py:attention": 62,
 }  # fmt: skip

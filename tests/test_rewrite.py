@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irc import interpreter
-from irc.diagnostics import IrcError
+from irc.diagnostics import IrcError, Location
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.rule_checking import check_rule, check_rules
 from irc.ir import Module
@@ -38,6 +38,7 @@ from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
 from irc.verifier import verify
 from irc.weights import Tensor
+from tests.renaming import anonymous, disguised, renamed
 
 
 @rewrite(numerics="reassociates")
@@ -237,6 +238,57 @@ def test_names_and_makers_are_kept():
     assert returned.name == "h.0.out"
     assert returned.operation is not None
     assert returned.operation.location.made_by == ("rewrite(scale_into_weight)",)
+
+
+@rewrite(numerics="reassociates")
+def half(x):
+    return mul(x, 0.5), div(x, 2.0)
+
+
+@rewrite(numerics="reassociates")
+def doubled_sum(x, y):
+    return add(mul(x, 2.0), mul(y, 2.0)), lambda: mul(2.0, add(x, y))
+
+
+@rewrite(numerics="reassociates")
+def shared(x, y):
+    return mul(add(x, y), 0.5), add(mul(x, 0.5), div(y, 2.0))
+
+
+@pytest.mark.parametrize("rules", [(half,), (doubled_sum,), (shared,), (half, shared)])
+def test_rules_apply_whatever_locations_and_names_say(rules):
+    """As where the graph says that a rule, or a pass on an operation that is called as one, made an operation."""
+
+    def program(x, y):
+        a = div(add(mul(x, 2.0), div(y, 0.5)), 2.0)
+        return mul(add(a, div(x, 2.0)), 0.5), mul(0.5, sub(x, mul(y, 0.5)))
+
+    def applied(module):
+        statistics = {}
+        assert apply_rules(module.main, rules, numerics="approximates", statistics=statistics)
+        counts = [(record.matched, sum(record.refused.values())) for record in statistics.values()]
+        once = anonymous(module)
+        assert not apply_rules(module.main, rules, numerics="approximates") and anonymous(module) == once
+        return counts, once
+
+    module = trace(program, "f32[4]", "f32[4]")
+    expected = applied(module.clone())
+    assert applied(disguised(module, 0)) == expected
+    for maker in ("rewrite(half)", "legalize(half)", "rewrite(doubled_sum)", "rewrite(shared)", "raise(shared)"):
+        def place(_, maker=maker):
+            return Location("a.py", 1, made_by=(maker,))
+
+        assert applied(renamed(module, lambda kind, name: f"{kind}.{name}", place)) == expected
+
+
+def test_a_replacement_that_is_there_already_is_not_put_in():
+    @rewrite(numerics="exact")
+    def maybe(x, y):
+        return add(x, y), lambda: mul(x, 2.0) if x is y else add(x, y)
+
+    kinds, record = apply(maybe, lambda x, y: add(add(x, y), add(x, x)), "f32[4]", "f32[4]")
+    assert kinds == ["add", "mul", "add"] and record.matched == 1
+    assert record.refused == {"the replacement is what is there already": 2}
 
 
 def test_groups_are_found_by_the_same_patterns():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, both, emits, newer, on, same
+from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
 from irc.ir import Operation, Value
@@ -38,17 +38,17 @@ def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None
 
 
 def has_gated_sigmoid(operation: Operation, target: Target) -> bool:
-    """QuickGelu on the processor, fused there; Swish where the model had it already."""
+    """QuickGelu on the processor, fused there; else Swish."""
     on_processor = target.name == "cpu" and runs("QuickGelu", operation.inputs[0].dtype)
-    return on_processor or (newer(24)(operation, target) and runs("Swish", operation.inputs[0].dtype))
+    return on_processor or (since(24)(operation, target) and runs("Swish", operation.inputs[0].dtype))
 
 
-@emits("silu", when=has_gated_sigmoid)
+@emits("silu", opset=24, when=has_gated_sigmoid)
 def silu(g: Graph, x: Value) -> Operand:
     return gated_sigmoid(g, x, 1.0)
 
 
-@emits("quick_gelu", when=has_gated_sigmoid)
+@emits("quick_gelu", opset=24, when=has_gated_sigmoid)
 def quick_gelu(g: Graph, x: Value, *, alpha: float) -> Operand:
     return gated_sigmoid(g, x, alpha)
 

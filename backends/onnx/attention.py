@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, both, emits, newer, on
+from irc.backends.onnx.row import Operand, both, emits, on, since
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dtypes import BOOL
@@ -23,7 +23,7 @@ def agrees(operation: Operation, target: Target) -> bool:
     return masked_rows == "zero" and fits and (equal(mask.shape[-2], q.shape[2]) or equal(mask.shape[-2], 1))
 
 
-@emits("attention", when=both(newer(23), on("Attention"), agrees))
+@emits("attention", opset=23, when=both(since(23), on("Attention"), agrees))
 def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None, *, scale: float | None, causal: bool,
               masked_rows: str) -> Operand:  # fmt: skip
     rows: Operand = mask

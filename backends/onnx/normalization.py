@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, both, emits, newer, on, same
+from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dims import Dim
@@ -55,7 +55,7 @@ def layer_norm(
     return g.node("LayerNormalization", x, weight, bias, axis=axis, epsilon=epsilon)
 
 
-@emits("rms_norm", when=both(newer(23), on("RMSNormalization"), same_types, has_trailing_parameters))
+@emits("rms_norm", opset=23, when=both(since(23), on("RMSNormalization"), same_types, has_trailing_parameters))
 def rms_norm(g: Graph, x: Value, scale: Value | None = None, *, axis: int, epsilon: float) -> Operand:
     weight = scale or filled(g, 1.0, x.shape[normalize_axis(axis, x.rank) :], x)
     return g.node("RMSNormalization", x, weight, axis=axis, epsilon=epsilon)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irc.backends.onnx.runtime import carrier, runs
+from irc.backends.onnx.runtime import LOWEST_OPSET, carrier, runs
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32
 from irc.ir import Operation, Value
@@ -33,11 +33,13 @@ Condition = Callable[[Operation, Target], bool]
 
 @dataclass(frozen=True)
 class Row:
-    """An operation's emitter, and where it applies."""
+    """An operation's emitter, and where it applies. `opset` is the one that its operator of the default domain came
+    with, where that is newer than the lowest."""
 
     name: str
     emit: Emit
     takes: Condition
+    opset: int = LOWEST_OPSET
 
 
 def always(operation: Operation, target: Target) -> bool:
@@ -68,21 +70,14 @@ def both(*conditions: Condition) -> Condition:
     return lambda operation, target: all(condition(operation, target) for condition in conditions)
 
 
-def newer(opset: int) -> Condition:
-    """The condition for operators that came with an opset beyond the lowest: the runtime has it, and either the target
-    asks for the fastest or the model had the operator already. What irc itself found (by raising) does not make a
-    portable model less so."""
-
-    def condition(operation: Operation, target: Target) -> bool:
-        raised = any(step.startswith("raise") for step in operation.location.made_by)
-        return opset <= target.newest_opset and (target.name == "cpu" or not raised)
-
-    return condition
+def since(opset: int) -> Condition:
+    """The condition for an operator that came with this opset: the runtime has it."""
+    return lambda operation, target: opset <= target.newest_opset
 
 
-def emits(name: str, *, when: Condition = always) -> Callable[[Emit], Row]:
+def emits(name: str, *, when: Condition = always, opset: int = LOWEST_OPSET) -> Callable[[Emit], Row]:
     """Declare the row of an operation."""
-    return lambda function: Row(name, function, when)
+    return lambda function: Row(name, function, when, opset)
 
 
 def same(name: str, op_type: str, *attributes: str, when: Condition = always, **renamed: str) -> Row:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.backends.onnx.runtime import newest_opset
+from irc.backends.onnx.runtime import LOWEST_OPSET, newest_opset
 from irc.diagnostics import fail
 from irc.ir import Operation
+from irc.op import OperationDefinition
 
 TARGETS = ("portable", "cpu")
 
@@ -36,3 +37,11 @@ class Target:
 
         row = ROWS.get(operation.name)
         return row is not None and row.takes(operation, self)
+
+    def raises(self, definition: OperationDefinition) -> bool:
+        """Whether a subgraph is replaced by the operation that it spells out. A portable model keeps the subgraph where
+        the operator would need a newer opset than it needs so far."""
+        from irc.backends.onnx.table import ROWS
+
+        row = ROWS.get(definition.name)
+        return self.name == "cpu" or row is None or row.opset <= LOWEST_OPSET

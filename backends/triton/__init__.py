@@ -22,6 +22,7 @@ from irc.backends.triton.text import identifier
 from irc.ir import Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
+from irc.op import OperationDefinition
 
 PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,windows,canonicalize,fold,cse,dce,fuse,dce"
 CONTROL = frozenset(
@@ -50,6 +51,10 @@ class Target:
 
     def takes(self, operation: Operation) -> bool:
         return takes(operation)
+
+    def raises(self, definition: OperationDefinition) -> bool:
+        """Every operation that a subgraph spells out: its body becomes a kernel, or PyTorch has it."""
+        return True
 
 
 def kernel_source(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> str:
