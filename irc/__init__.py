@@ -27,6 +27,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "frontends").is_dir():
 
 # Public name -> the module that defines it. No name here may equal a submodule's.
 _exports = {
+    "allow": "irc.limits",
     "bench": "irc.driver",
     "check": "irc.driver",
     "compile": "irc.driver",

@@ -569,9 +569,7 @@ class _Reader:
         if source is None:
             raise fail("weights.missing", "the module names no file that holds its constants",
                        help='write `module @name {weights = "FILE"}`')
-        # Whoever states a file's hash knows what is in it: only an unhashed path must be kept from leading astray.
-        path = self.folder / source if digest is not None else weights.resolve_inside(self.folder, source)
-        return weights.open_weights(path, digest, self.readers)
+        return weights.open_weights(self.folder, source, digest, self.readers)
 
     # --- words ---
     def name(self, written: At) -> str:

@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
-from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
 from irc import dtypes
 from irc.diagnostics import Location, fail
 from irc.dtypes import DType
+from irc.files import Bytes, MappedFile, open_file, open_inside, replacing
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Entry = tuple[int, int, str, DType, tuple[int, ...]]  # of a header: begin, end, name, dtype, shape
-Reader = Callable[[Path], Mapping[str, "Tensor"]]
+Reader = Callable[[MappedFile], Mapping[str, "Tensor"]]
 INLINE_LIMIT = 64           # constants of at most so many elements may be unnamed, and print as literals
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header
 PLAIN = "BOOL U8 I8 U16 I16 U32 I32 U64 I64 F16 BF16 F32 F64 C64"
@@ -211,83 +207,24 @@ def _pack(array: Array, dtype: DType) -> Bytes:
 
 
 # --- files ---
-def resolve_inside(folder: Path, relative: str, code: str = "weights.outside") -> Path:
-    """The path that `relative` means in `folder`; one that leads out of it is refused with `code`.
-
-    Refused are absolute paths, `..` (in the manner of any system) and links, of the file or a folder on the way,
-    whose target lies elsewhere: a downloaded model must not read the user's other files.
-    """
-    at = Location(file=str(folder))
-    parts = PureWindowsPath(relative)  # takes both / and \\ as separators
-    if parts.anchor or ".." in parts.parts or "\0" in relative:
-        raise fail(code, f"{relative!r} is not a plain path relative to the folder", at=at)
-    root = os.path.realpath(folder)
-    real = Path(os.path.realpath(os.path.join(root, relative)))
-    if not real.is_relative_to(root):
-        raise fail(code, f"{relative!r} is a link that leads out of the folder", at=at)
-    return real
-
-
-def map_file(path: Path, missing: str = "file.missing") -> Bytes:
-    """A file's bytes, mapped into memory and read-only; `missing` is the error's code where there is no file."""
-    if not os.path.isfile(path):  # a pipe or a device would block or never end
-        raise fail(missing, f"there is no file {os.path.basename(path)}", at=Location(file=str(path)))
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return np.frombuffer(b"", np.uint8)
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    except OSError as error:
-        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends well: no partial output is ever seen."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with open(beside, "wb") as file:
-                yield file
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-
-
-def file_digest(path: Path) -> str:
-    """The file's SHA-256 as `sha256:...`, computed again only when size or time of change differ."""
-    if not os.path.isfile(path):
-        raise fail("file.missing", f"there is no file {os.path.basename(path)}", at=Location(file=str(path)))
-    status = os.stat(path)
-    return _file_digest(os.path.realpath(path), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(256)
-def _file_digest(path: str, size: int, changed: int) -> str:
-    return f"sha256:{hashlib.sha256(map_file(Path(path)).data).hexdigest()}"
-
-
-def open_weights(path: Path, expected_digest: str | None = None,
+def open_weights(folder: Path, relative: str, expected_digest: str | None = None,
                  readers: Mapping[str, Reader] | None = None) -> Mapping[str, Tensor]:
-    """The constants of a weights file, which must be the file that it was (what it keeps outside of it, not checked).
+    """The constants of a weights file that a text in `folder` names; it must be the file that it was (what it keeps
+    outside of it, not checked).
 
     `readers` read other formats than safetensors, by the file's suffix.
     """
-    at = Location(file=str(path))
-    known: Mapping[str, Reader] = {".safetensors": load, **(readers or {})}
-    if not os.path.isfile(path):
-        help = "put it beside the text, or print the model with -o, which writes its weights too"
-        raise fail("weights.missing", f"there is no weights file {path.name}", at=at, help=help)
-    if expected_digest is not None and (digest := file_digest(path)) != expected_digest:
-        message, notes = f"{path.name} is not the file it was", [f"its digest is {digest}"]
-        help = "restore the file, or print the model anew"
-        raise fail("weights.stale", message, at=at, expected=expected_digest, notes=notes, help=help)
-    if path.suffix not in known:
-        message = f"{path.name} is not a weights file by its name"
-        raise fail("weights.format", message, at=at, expected=" or ".join(known))
-    return known[path.suffix](path)
+    known: Mapping[str, Reader] = {".safetensors": read, **(readers or {})}
+    suffix = PurePath(relative).suffix
+    if suffix not in known:
+        raise fail("weights.format", f"{relative} is not a weights file by its name", at=Location(file=str(folder)),
+                   expected=" or ".join(known))
+    file = open_inside(folder, relative, "weights.outside", "weights.missing")
+    if expected_digest is not None and file.digest != expected_digest:
+        help = "restore the file, or print the model again"
+        raise fail("weights.stale", f"{relative} is not the file it was", at=Location(file=str(file.path)),
+                   expected=expected_digest, help=help)
+    return known[suffix](file)
 
 
 # --- safetensors ---
@@ -325,13 +262,17 @@ def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file that the user names."""
+    return read(open_file(path, "weights.missing"))
+
+
+def read(file: MappedFile) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, sorted; the file is mapped, and its header trusted in nothing."""
-    data = map_file(path, missing="weights.missing")
     try:
-        entries, body = _read_header(data)
+        entries, body = _read_header(file.data)
     except (ValueError, RecursionError) as error:
-        message = f"{path.name} is no safetensors file: {error}"
-        raise fail("weights.format", message, at=Location(file=str(path))) from None
+        message = f"{file.path.name} is no safetensors file: {error}"
+        raise fail("weights.format", message, at=Location(file=str(file.path))) from None
     return {name: Tensor.packed(dtype, shape, body[begin:end], name)
             for begin, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[2])}
 

@@ -112,9 +112,12 @@ def test_text_points_at_weights_in_another_folder(folder: Path) -> None:
     text = fine(irc_here("print", "../model.onnx", folder=elsewhere))
     assert 'weights = "../model.onnx", sha256 = ' in text
     (elsewhere / "m.irc").write_text(text)
-    first = fine(irc_here("run", "m.irc", "--dim", "B=2", folder=elsewhere))
-    assert fine(irc_here("run", "-", "--dim", "B=2", folder=elsewhere, stdin=text.encode())) == first
-    again = fine(irc_here("opt", "elsewhere/m.irc", "-p", "dce", folder=folder))
+    assert irc_here("run", "m.irc", folder=elsewhere).code == 3  # a text names files of its own folder
+    allowed = ("--dim", "B=2", "--allow-folder", "..")
+    first = fine(irc_here("run", "m.irc", *allowed, folder=elsewhere))
+    assert fine(irc_here("run", "-", *allowed, folder=elsewhere, stdin=text.encode())) == first
+    again = fine(irc_here("opt", "elsewhere/m.irc", "-p", "dce", "--allow-folder", ".", folder=folder))
+    assert 'weights = "model.onnx"' in again
     assert fine(irc_here("run", "-", "--dim", "B=2", folder=folder, stdin=again.encode())) == first
 
 

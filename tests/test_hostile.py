@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import irc
 from irc.driver.compiling import default_output
 from irc.ir import Module
+from irc.weights import Tensor, save
 from tests.hostile import NAMES, audited, named_model
 
-ARTEFACT = {"__init__.py", "__main__.py", "host.py", "kernels.py", "manifest.json", "program.py", "runtime.py",
-            "weights.safetensors"}  # fmt: skip
+ARTEFACT = {"__init__.py", "__main__.py", "host.py", "kernels.py", "manifest.json", "partial.py", "program.py",
+            "runtime.py", "weights.safetensors"}  # fmt: skip
 
 
 @pytest.fixture
@@ -90,3 +95,79 @@ def test_text_from_a_model_is_text_in_python_and_html(folder: Path) -> None:
     page = (folder / "page.html").read_text()
     assert "<script" not in page and all(line.isprintable() for line in page.split("\n"))
     assert not list(folder.parent.rglob("pwned"))
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(folder: Path) -> Path:
+    """A weights file, and the same bytes as external data, outside of the folder."""
+    outside = folder.parent / "secret"
+    outside.mkdir()
+    save(outside / "s.safetensors", {"w": Tensor.of(np.full(8, 7.25, np.float32))})
+    (outside / "s.bin").write_bytes(np.full(8, 7.25, np.float32).tobytes())
+    return outside
+
+
+def text_with(weights: str, digest: str | None) -> str:
+    """A text whose constant lies in a file."""
+    stated = f", sha256 = {json.dumps(digest)}" if digest else ""
+    return (f"irc text 1\nmodule @m {{weights = {json.dumps(weights)}{stated}}} {{\n  func @main() -> f32[8] {{\n"
+            '    %w = const @"w" : f32[8]\n    return %w\n  }\n}\n')  # fmt: skip
+
+
+def with_external_data(location: str) -> onnx.ModelProto:
+    """A model whose initializer lies in a file."""
+    weight = numpy_helper.from_array(np.zeros(8, np.float32), "w")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=location)
+    graph = helper.make_graph([helper.make_node("Neg", ["w"], ["y"])], "g", [],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [8])], [weight])  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_weights_stay_in_their_folder(folder: Path, secret: Path) -> None:
+    """Paths and links that lead out are refused before anything there is opened, whether a hash is stated or not, and
+    no message tells what is there."""
+    (folder / "link.safetensors").symlink_to(secret / "s.safetensors")
+    (folder / "up").symlink_to("..")
+    stored = secret / "s.safetensors"
+    digest = f"sha256:{hashlib.sha256(stored.read_bytes()).hexdigest()}"
+    commands = []
+    for path in ("../secret/s.safetensors", str(stored), "link.safetensors", "up/secret/s.safetensors",
+                 "x/../../secret/s.safetensors", "..\\secret\\s.safetensors", "/etc/passwd", "../none.safetensors"):
+        for stated in (digest, "sha256:" + "0" * 64, None):
+            name = f"{len(commands)}.irc"
+            (folder / name).write_text(text_with(path, stated))
+            commands.append(["run", name])
+    for location in ("../secret/s.bin", str(secret / "s.bin"), "up/secret/s.bin", "/dev/zero"):
+        name = f"{len(commands)}.onnx"
+        (folder / name).write_bytes(with_external_data(location).SerializeToString())
+        commands += [["run", name], ["bench", name, "--rounds", "2"]]
+    for command, result in zip(commands, audited(folder, *commands), strict=True):
+        assert result.code == 3, (command, result)
+        assert re.search(r"error\[(weights\.outside|weights\.format|onnx\.external_outside)\]", result.err), result.err
+        assert digest[7:] not in result.err + result.out and "7.25" not in result.out
+
+
+def test_a_folder_that_is_allowed_may_be_named(folder: Path, secret: Path) -> None:
+    (folder / "m.irc").write_text(text_with("../secret/s.safetensors", None))
+    (folder / "m.onnx").write_bytes(with_external_data(str(secret / "s.bin")).SerializeToString())
+    found = audited(folder, *(["run", name, "--allow-folder", "../secret"] for name in ("m.irc", "m.onnx")),
+                    read=[secret])  # fmt: skip
+    assert ["7.25" in result.out for result in found] == [True, True], found
+
+
+@pytest.mark.parametrize("place", ["s.safetensors", "sub"])
+def test_a_link_that_appears_during_the_run_is_not_followed(folder: Path, secret: Path, place: str) -> None:
+    """The file, or a folder on the way, becomes a link after irc has looked and before it opens."""
+    (folder / "sub").mkdir()
+    save(folder / "sub" / "s.safetensors", {"w": Tensor.of(np.full(8, 1.5, np.float32))})
+    (folder / "m.irc").write_text(text_with("sub/s.safetensors", None))
+    attacked, target = (folder / "sub", secret) if place == "sub" else (folder / "sub" / place, secret / place)
+    before, (after,) = audited(folder, ["run", "m.irc"]), audited(folder, ["run", "m.irc"], swap={
+        place: (attacked, target)})  # fmt: skip
+    assert "1.5" in before[0].out and attacked.is_symlink()
+    assert after.code == 3 and "7.25" not in after.out, after

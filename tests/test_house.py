@@ -15,14 +15,15 @@ LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 # Files and functions that were longer when these limits were introduced, with their lengths then: they may only shrink.
 OVERSIZED = {
-    "irc/cli/main.py": 620, "irc/ir.py": 649, "irc/ops/pointwise.py": 796, "irc/parser.py": 613,
+    "irc/ir.py": 649, "irc/ops/pointwise.py": 796, "irc/parser.py": 613,
     "irc/driver/compiling.py:compile": 63, "irc/driver/explaining.py:explain_pair": 61,
     "irc/ops/named/attention.py:attention": 62,
 }  # fmt: skip
 # The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
 # within the floor too (no circles is tested on its own), and from every floor below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("irc._version", "irc.diagnostics", "irc.dims", "irc.dtypes", "irc.order"),
+    ("irc._version", "irc.diagnostics", "irc.limits", "irc.partial", "irc.files", "irc.dims", "irc.dtypes",
+     "irc.order"),
     ("irc.types", "irc.weights", "irc.ir"),
     ("irc.op", "irc.index_map"),
     ("irc.ops",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import pickle
@@ -24,7 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from irc import dtypes, weights
+import irc
+from irc import dtypes, files, weights
 from irc.diagnostics import IrcError
 from irc.dtypes import ALL, BF16, BOOL, C64, F16, F32, F64, I4, I8, I64, STRING, U8, U64, DType
 from irc.frontends.onnx import weights as onnx_weights
@@ -323,44 +325,50 @@ def test_paths_are_confined(tmp_path: Path) -> None:
     (folder / "loop").symlink_to("loop")
     (tmp_path / "model2").mkdir()
     (folder / "sibling").symlink_to(tmp_path / "model2")
-    assert weights.resolve_inside(folder, "weights") == (folder / "weights").resolve()
-    assert weights.resolve_inside(folder, "inner") == (folder / "weights").resolve()
-    assert weights.resolve_inside(folder, "data/up/weights") == (folder / "weights").resolve()
-    assert weights.resolve_inside(folder, "data/..b/...") == (folder / "data/..b/...").resolve()
+    assert files.resolve_inside(folder, "weights") == (folder / "weights").resolve()
+    assert files.resolve_inside(folder, "inner") == (folder / "weights").resolve()
+    assert files.resolve_inside(folder, "data/up/weights") == (folder / "weights").resolve()
+    assert files.resolve_inside(folder, "data/..b/...") == (folder / "data/..b/...").resolve()
     (tmp_path / "alias").symlink_to(folder)
-    assert weights.resolve_inside(tmp_path / "alias", "weights") == (folder / "weights").resolve()
+    assert files.resolve_inside(tmp_path / "alias", "weights") == (folder / "weights").resolve()
     for relative in ("../secret/key", "/etc/passwd", str(outside / "key"), "data/../../secret/key", "data/..", "..",
                      "link", "folder/key", "data/up/folder/key", "sibling/w", "C:\\key", "\\\\host\\key", "\\key",
                      "data\\..\\..\\secret", "a\0b"):
-        assert code_of(partial(weights.resolve_inside, folder, relative)) == "weights.outside"
-    assert code_of(lambda: weights.resolve_inside(folder, "link", "onnx.external_outside")) == "onnx.external_outside"
+        assert code_of(partial(files.resolve_inside, folder, relative)) == "weights.outside"
+    assert code_of(lambda: files.resolve_inside(folder, "link", "onnx.external_outside")) == "onnx.external_outside"
     for relative in ("loop", "a" * 5000, "", "data"):
-        path = weights.resolve_inside(folder, relative)
-        assert code_of(partial(weights.map_file, path)) == "file.missing"
+        assert code_of(partial(files.open_file, files.resolve_inside(folder, relative))) == "file.missing"
+        assert code_of(partial(files.open_inside, folder, relative)) == "file.missing"
 
 
 def test_only_plain_files_are_mapped(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert code_of(lambda: weights.map_file(tmp_path / "pipe")) == "file.missing"
+    assert code_of(lambda: files.open_file(tmp_path / "pipe")) == "file.missing"
     assert code_of(lambda: weights.load(tmp_path / "none.safetensors")) == "weights.missing"
     (tmp_path / "empty").touch()
-    assert weights.map_file(tmp_path / "empty").size == 0
+    assert files.open_file(tmp_path / "empty").data.size == 0
 
 
 def test_opening_checks_the_digest(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     weights.save(path, {"w": Tensor.of(1.0)})
-    digest = weights.file_digest(path)
-    assert digest.startswith("sha256:") and len(digest) == 71 and weights.file_digest(path) == digest
-    assert weights.open_weights(path, digest) == weights.open_weights(path, None) == weights.load(path)
+    digest = files.open_file(path).digest
+    assert digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    found = [weights.open_weights(tmp_path, path.name, expected) for expected in (digest, None)]
+    assert found == [weights.load(path)] * 2
     weights.save(path, {"w": Tensor.of(2.0)})
     with pytest.raises(IrcError, match=digest) as caught:
-        weights.open_weights(path, digest)
-    assert caught.value.code == "weights.stale" and weights.file_digest(path) in str(caught.value)
-    assert code_of(lambda: weights.open_weights(tmp_path / "x.onnx", digest)) == "weights.missing"
-    assert code_of(lambda: weights.file_digest(tmp_path / "x.onnx")) == "file.missing"
+        weights.open_weights(tmp_path, path.name, digest)
+    assert caught.value.code == "weights.stale" and files.open_file(path).digest[7:] not in str(caught.value)
     (tmp_path / "w.bin").touch()
-    assert code_of(lambda: weights.open_weights(tmp_path / "w.bin")) == "weights.format"
+    for name, code in {"x.safetensors": "weights.missing", "w.bin": "weights.format", "x.onnx": "weights.format",
+                       "../w.safetensors": "weights.outside"}.items():  # fmt: skip
+        for expected in (digest, None):
+            assert code_of(partial(weights.open_weights, tmp_path, name, expected)) == code
+    (tmp_path / "inner").mkdir()
+    with irc.allow(tmp_path):
+        for name in ("../w.safetensors", str(path)):
+            assert weights.open_weights(tmp_path / "inner", name) == weights.load(path)
 
 
 # --- ONNX ---
@@ -540,8 +548,8 @@ def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
 def test_what_is_no_model_is_a_coded_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    assert code_of(lambda: onnx_weights.read_weights(path)) == "onnx.truncated"
-    assert code_of(lambda: onnx_weights.load_onnx(tmp_path / "none.onnx")) == "file.missing"
+    assert code_of(lambda: onnx_weights.read_weights(files.open_file(path))) == "onnx.truncated"
+    assert code_of(lambda: files.open_file(tmp_path / "none.onnx")) == "file.missing"
 
 
 def test_a_model_file_with_external_data_opens(tmp_path: Path) -> None:
@@ -549,6 +557,7 @@ def test_a_model_file_with_external_data_opens(tmp_path: Path) -> None:
     model = model_of([numpy_helper.from_array(array, "w")])
     path = tmp_path / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
-    found = weights.open_weights(path, weights.file_digest(path), {".onnx": onnx_weights.read_weights})
+    readers = {".onnx": onnx_weights.read_weights}
+    found = weights.open_weights(tmp_path, path.name, files.open_file(path).digest, readers)
     assert found == {"w": Tensor.of(array, name="w")} and mapped(found["w"].array())
-    assert code_of(lambda: weights.open_weights(path)) == "weights.format"  # who does not bring the reader
+    assert code_of(lambda: weights.open_weights(tmp_path, path.name)) == "weights.format"  # no reader was given

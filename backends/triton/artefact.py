@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from irc import _version, dims, dtypes, weights
+from irc import _version, dims, dtypes, partial, weights
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
 from irc.backends.triton.program import (
@@ -26,14 +26,20 @@ from irc.backends.triton.program import (
 from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
+from irc.files import replacing_folder
 from irc.ir import Function, Module, Value
 from irc.plan import representative_sizes
 from irc.weights import Tensor
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-COPIED = {"__init__.py": "init.py", "__main__.py": "main.py", "runtime.py": "runtime.py", "host.py": "host.py"}
+COPIED = {
+    "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
+    "host.py": TEMPLATES / "host.py", "partial.py": Path(partial.__file__),
+}  # fmt: skip
 FORMAT = 1
 MARK = "manifest.json"
+MADE_BY = '"made_by": "irc '
+WRITTEN = ("kernels.py", "program.py", "weights.safetensors", "externs", MARK)
 POINTERS = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
     "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
@@ -48,31 +54,30 @@ def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> 
     """
     check_targets(targets)
     place = Path(folder)
-    if place.exists() and not (place.is_dir() and ((place / MARK).is_file() or not any(place.iterdir()))):
+    if os.path.lexists(place) and not is_artefact(place):
         raise fail("file.exists", f"{place.name} exists and is no artefact of irc", at=Location(file=str(place)),
                    help="choose another name, or remove it yourself")  # fmt: skip
     program = write_program(module)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    old = place.with_name(f".{place.name}.{os.getpid()}.old")
-    try:
-        beside.mkdir(parents=True)
-        _write(beside, module, program, targets)
-        if place.exists():
-            place.rename(old)
-        beside.rename(place)
-    except OSError as error:
-        if old.exists() and not place.exists():
-            old.rename(place)
-        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(place))) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(place) as new:
+        _write(new, module, program, targets)
     return program
 
 
+def is_artefact(place: Path) -> bool:
+    """Whether a folder is empty, or holds an artefact and nothing else, so that another may take its place."""
+    if not place.is_dir():
+        return False
+    names = {entry.name for entry in place.iterdir()}
+    try:
+        text = (place / MARK).read_text("utf-8") if names else MADE_BY
+    except (OSError, ValueError):
+        return False
+    return MADE_BY in text and names <= {*COPIED, *WRITTEN, "__pycache__"}
+
+
 def _write(folder: Path, module: Module, program: Program, targets: Sequence[str]) -> None:
-    for name, template in COPIED.items():
-        shutil.copyfile(TEMPLATES / template, folder / name)
+    for name, source in COPIED.items():
+        shutil.copyfile(source, folder / name)
     (folder / "kernels.py").write_text(kernels_text(program.kernels), "utf-8")
     (folder / "program.py").write_text(program.text, "utf-8")
     if program.weights:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from irc.diagnostics import fail
+from irc.files import temporary_folder
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 SECONDS = 60.0  # for one kernel and target
@@ -83,7 +84,9 @@ def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, str(WORKER), str(folder), *wanted]
     lines: queue.Queue[str | None] = queue.Queue()
-    with tempfile.TemporaryFile("w+") as errors:
+    # The process may be killed: what it leaves among the temporary files is removed here.
+    with temporary_folder() as temporary, tempfile.TemporaryFile("w+") as errors:
+        environment["TMPDIR"] = str(temporary)
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
         def read() -> None:

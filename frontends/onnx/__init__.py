@@ -23,12 +23,13 @@ def load(path: Path) -> Module:
 
     Raises `file.*`, `onnx.*` and `type.*` errors; `onnx.unsupported` lists all that cannot be read.
     """
+    from irc.files import open_file
     from irc.frontends.onnx.importer import import_model
-    from irc.frontends.onnx.weights import load_onnx
-    from irc.weights import file_digest
+    from irc.frontends.onnx.weights import read_onnx
 
-    module = import_model(load_onnx(path), path.parent, path.name)
-    module.source, module.source_digest = path.name, file_digest(path)
+    file = open_file(path)
+    module = import_model(read_onnx(file), path.parent, path.name)
+    module.source, module.source_digest = path.name, file.digest
     return module
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from irc import dtypes
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dtypes import DType
-from irc.weights import Array, Bytes, Tensor, addressable, map_file, resolve_inside
+from irc.files import Bytes, MappedFile, open_inside
+from irc.weights import Array, Tensor, addressable
 
 if TYPE_CHECKING:
     import onnx
@@ -39,19 +40,19 @@ class OnnxConstant(NamedTuple):
     tensor: Tensor
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(file: MappedFile) -> dict[str, Tensor]:
     """Every constant of a model's file: a reader for `irc.weights.open_weights`."""
-    return onnx_tensors(load_onnx(path), path.parent)
+    return onnx_tensors(read_onnx(file), file.path.parent)
 
 
-def load_onnx(path: Path) -> onnx.ModelProto:
+def read_onnx(file: MappedFile) -> onnx.ModelProto:
     """The model in a file, without its external data."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    data = map_file(path)
+    path = file.path
     try:
-        model: onnx.ModelProto = onnx.ModelProto.FromString(data.tobytes())
+        model: onnx.ModelProto = onnx.ModelProto.FromString(file.data.tobytes())
     except DecodeError as error:
         raise fail("onnx.truncated", f"{path.name} is not a whole ONNX model", at=Location(file=str(path)),
                    notes=[str(error)]) from None
@@ -139,7 +140,7 @@ class _OnnxReader:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.maps: dict[Path, Bytes] = {}
+        self.maps: dict[str, Bytes] = {}
 
     def sparse(self, proto: onnx.SparseTensorProto) -> Tensor:
         """Refused: few models hold one, and nothing here computes with it."""
@@ -190,13 +191,13 @@ class _OnnxReader:
         if self.folder is None or not location:
             raise fail("onnx.invalid", "external data without a location, or where none is allowed")
         try:
-            path = resolve_inside(self.folder, location, "onnx.external_outside")
-            if path not in self.maps:
-                self.maps[path] = map_file(path, missing="onnx.external_missing")
+            if location not in self.maps:
+                file = open_inside(self.folder, location, "onnx.external_outside", "onnx.external_missing")
+                self.maps[location] = file.data
         except IrcError as error:
             of = Location(name=f"external data of {proto.name!r}")
             raise IrcError(replace(found, origin=of) for found in error.diagnostics) from None
-        data = self.maps[path]
+        data = self.maps[location]
         if not all(re.fullmatch("[0-9]{1,19}", number) for number in (offset, length or "0")):
             raise fail("onnx.invalid", f"external data at offset {offset!r} of length {length!r}")
         begin = int(offset)

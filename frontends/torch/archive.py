@@ -12,7 +12,6 @@ import ast
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from torch.export import ExportedProgram
 
 from irc.diagnostics import IrcError, fail
+from irc.files import temporary_folder
 from irc.frontends.torch.control import READERS
 
 # What calls of a graph may name: operators that compute from their arguments. `from_file` opens files.
@@ -53,8 +53,8 @@ def load(path: Path) -> ExportedProgram:
     PyTorch cannot read it.
     """
     try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "model.pt2"
+        with zipfile.ZipFile(path) as archive, temporary_folder() as folder:
+            copy = folder / "model.pt2"
             _write_copy(_Archive(path, archive), copy)
             try:
                 return torch.export.load(copy)

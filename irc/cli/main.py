@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
+import io
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.diagnostics import Exit, IrcError, fail
+from irc.cli.output import (
+    sample,
+    show,
+    show_experiment,
+    show_json,
+    show_notes,
+    show_page,
+    target_facts,
+    triton_remark,
+)
+from irc.diagnostics import Exit, IrcError, Location, fail
 
 REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
 JSON_HELP = "Print the report as JSON."
@@ -24,6 +33,9 @@ NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
 def main() -> None:
     """Run the command line: coded errors become text and their exit code; a bug of ours exits with 70."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(standalone_mode=False, prog_name="irc")
     except IrcError as error:
@@ -36,12 +48,15 @@ def main() -> None:
         # The reader has left, as `head` does; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # the disk is full, say, to which the output goes
+        failure = fail("file.unreadable", error.strerror or str(error), at=Location(file=error.filename))
+        finish(str(failure), failure.exit_code)
     except Exception as error:  # the last boundary: whatever is left is a bug of irc, told as one
         help = f"please report it with the folder {REPRODUCERS}/"
         try:
             leave_traceback()
-        except OSError as second:
-            help = f"please report it (no reproducer could be written: {second.strerror})"
+        except (OSError, IrcError) as second:
+            help = f"please report it (no reproducer could be written: {second})"
         failure = fail("internal.error", f"{type(error).__name__}: {error}", help=help)
         finish(str(failure), failure.exit_code)
 
@@ -59,13 +74,15 @@ def leave_traceback() -> None:
     """What remains of a failure that happened outside of passes and backends: the command and the traceback."""
     import traceback
 
-    REPRODUCERS.mkdir(exist_ok=True)
-    (REPRODUCERS / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-    (REPRODUCERS / "command").write_text(command_line() + "\n", encoding="utf-8")
+    from irc.driver.text_files import reproducer_folder, write_text
+
+    folder = reproducer_folder(REPRODUCERS)
+    write_text(folder / "traceback.txt", traceback.format_exc())
+    write_text(folder / "command", command_line() + "\n")
 
 
 def finish(text: str, code: int) -> None:
-    click.echo(text, err=True)
+    show_page(text, err=True)
     sys.exit(code)
 
 
@@ -84,12 +101,60 @@ def read_sizes(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[s
     return sizes
 
 
+def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
+    """`memory=64G` and others as a dictionary."""
+    from irc.limits import read_limit
+
+    return dict(map(read_limit, values))
+
+
+COMMON = (
+    click.option(
+        "--dim",
+        multiple=True,
+        callback=read_sizes,
+        metavar="B=1",
+        help="A size for a symbol, where numbers are needed.",
+    ),
+    click.option(
+        "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
+    ),
+    click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
+    click.option(
+        "--numerics",
+        type=click.Choice(NUMERICS),
+        default="keeps_more_precision",
+        show_default=True,
+        help="What rewrites and kernels may do to rounding.",
+    ),
+    click.option(
+        "--load", multiple=True, metavar="FILE.py", help="A file with passes, rules or policies of your own."
+    ),
+    click.option(
+        "--limit", multiple=True, callback=read_limits, metavar="NAME=N",
+        help="Raise a limit on what input may ask for: see irc doc limits.",
+    ),
+    click.option(
+        "--allow-folder", multiple=True, metavar="DIR", help="A folder whose files a model may name, too."
+    ),
+    click.option("--verify-each", is_flag=True, help="Verify after each pass."),
+    click.option(
+        "--dump-after",
+        multiple=True,
+        metavar="PASS",
+        help="Print the program after a pass (all: each) to stderr.",
+    ),
+)
+
+
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every verb over a model has; the command receives them as one `settings`."""
 
     def command(**options: Any) -> Any:
         from irc.driver import Settings
+        from irc.limits import allow
 
+        folders, limits = options.pop("allow_folder"), options.pop("limit")
         settings = Settings(
             target=options.pop("target"),
             numerics=options.pop("numerics"),
@@ -101,61 +166,15 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             reproducers=REPRODUCERS,
             command=command_line(),
         )
-        return function(settings=settings, **options)
+        with allow(*folders, **limits):
+            return function(settings=settings, **options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
-    for option in reversed(
-        (
-            click.option(
-                "--dim",
-                multiple=True,
-                callback=read_sizes,
-                metavar="B=1",
-                help="A size for a symbol, where numbers are needed.",
-            ),
-            click.option(
-                "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
-            ),
-            click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
-            click.option(
-                "--numerics",
-                type=click.Choice(NUMERICS),
-                default="keeps_more_precision",
-                show_default=True,
-                help="What rewrites and kernels may do to rounding.",
-            ),
-            click.option(
-                "--load", multiple=True, metavar="FILE.py", help="A file with passes, rules or policies of your own."
-            ),
-            click.option("--verify-each", is_flag=True, help="Verify after each pass."),
-            click.option(
-                "--dump-after",
-                multiple=True,
-                metavar="PASS",
-                help="Print the program after a pass (all: each) to stderr.",
-            ),
-        )
-    ):
+    for option in reversed(COMMON):
         command = option(command)
     # The function's own parameters, which click found on it, come first in the help.
     command.__click_params__ = [*command.__click_params__, *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined]
     return command
-
-
-def show_json(report: Any) -> None:
-    """A report as JSON on stdout; JSON has no numbers such as inf, so that they are texts there."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(key): plain(part) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(part) for part in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
-        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-    fields = report if isinstance(report, dict) else dataclasses.asdict(report)
-    click.echo(json.dumps(plain(fields), indent=1))
 
 
 def version_text() -> str:
@@ -173,7 +192,7 @@ def version_text() -> str:
 
 def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        click.echo(version_text())
+        show(version_text())
         context.exit()
 
 
@@ -210,29 +229,14 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
         show_json(report)
     elif report.backend == "onnx":
         size = format_bytes(report.weight_bytes)
-        click.echo(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
+        show(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
     else:
         launches = f"{counted(report.kernels, 'kernel')}, {counted(report.host_calls, 'host call')}"
-        click.echo(f"wrote {report.output}/   {launches}, {format_bytes(report.weight_bytes)} weights")
+        show(f"wrote {report.output}/   {launches}, {format_bytes(report.weight_bytes)} weights")
         if report.targets:
-            click.echo(f"compiled for {', '.join(report.targets)}")
-        click.echo(triton_remark(report.output))
+            show(f"compiled for {', '.join(report.targets)}")
+        show(triton_remark(report.output))
     show_notes(report.notes)
-
-
-def show_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-
-
-def triton_remark(folder: str) -> str:
-    """How to run the artefact, or what is missing to do so."""
-    import importlib.util
-
-    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
-    if missing:
-        return f'not compiled: {" and ".join(missing)} not installed (pip install "irc-compiler[triton]")'
-    return f"run it: python {shlex.quote(folder)} --input in.npz --output out.npz"
 
 
 @cli.command()
@@ -248,7 +252,7 @@ def print(model: str, **options: Any) -> None:
     """Print MODEL as text."""
     from irc.driver import print as print_model
 
-    click.echo(print_model(model, **options).rstrip("\n"))
+    show_page(print_model(model, **options))
 
 
 @cli.command()
@@ -271,7 +275,7 @@ def opt(
     """Run passes over MODEL and print the result."""
     from irc.driver.compiling import run_pipeline
     from irc.driver.text_files import save_text
-    from irc.weights import replacing
+    from irc.files import replacing
 
     module, context = run_pipeline(model, pipeline, backend, settings)
     if plan is not None:
@@ -281,13 +285,13 @@ def opt(
             file.write(context.plans[module.main.name].encode())
     if output is not None:
         save_text(module, Path(output))
-        click.echo(f"wrote {output}")
+        show(f"wrote {output}")
     else:
-        click.echo(str(module).rstrip("\n"))
+        show_page(str(module))
     show_notes(context.notes)
     if statistics:
         for where, counters in context.statistics.items():
-            click.echo(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
+            show(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
 
 
 @cli.command()
@@ -313,18 +317,10 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
         write_arrays(output, report.outputs)
     given = flattened(report.inputs)
     source = inputs or f"random inputs ({', '.join(f'{name} {list(array.shape)}' for name, array in given.items())})"
-    click.echo(f"{report.label}, {source}")
+    show(f"{report.label}, {source}")
     for output, value in report.outputs.items():
         for name, array in flattened({output: value}).items():
-            click.echo(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
-
-
-def sample(array: Any) -> str:
-    """The first few numbers."""
-    flat = array.reshape(-1)[:4]
-    return " ".join(f"{number:.6g}" if array.dtype.kind == "f" else str(number) for number in flat) + (
-        " ..." if array.size > 4 else ""
-    )
+            show(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
 
 
 @cli.command(short_help="Compare MODEL, compiled, with f64; or test a file of rules.")
@@ -360,10 +356,10 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
             for output in stage.outputs:
                 mark = "ok  " if output.passed else "FAIL"
                 figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
-                click.echo(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
+                show(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
             if stage.first_part:
-                click.echo(f"      first part at: {stage.stage}, {stage.first_part}")
-        click.echo(f"{report.label}; errors against an evaluation in f64")
+                show(f"      first part at: {stage.stage}, {stage.first_part}")
+        show(f"{report.label}; errors against an evaluation in f64")
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 
@@ -391,8 +387,8 @@ def extract(
     if as_json:
         show_json(report)
         return
-    click.echo(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
-    click.echo(f"run it: irc run {shlex.quote(report.program)} --input {shlex.quote(report.arrays)}")
+    show(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
+    show(f"run it: irc run {shlex.quote(report.program)} --input {shlex.quote(report.arrays)}")
 
 
 @cli.command(short_help="Find the smallest part of MODEL that fails a check.")
@@ -410,14 +406,14 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     from irc.driver import reduce as reduce_model
     from irc.driver.printing import counted
 
-    report = reduce_model(model, output, inputs, progress=lambda text: click.echo(text, err=True), **options)
+    report = reduce_model(model, output, inputs, progress=lambda text: show(text, err=True), **options)
     if as_json:
         show_json(report)
         return
     stopped = "" if report.finished else ", stopped before its end"
     sizes = f"{counted(report.before, 'op')} -> {counted(report.after, 'op')}"
-    click.echo(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
-    click.echo("  ".join(report.files))
+    show(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
+    show("  ".join(report.files))
 
 
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
@@ -431,7 +427,7 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
     if as_json:
         show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})
     else:
-        click.echo(str(report))
+        show_page(str(report))
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 
@@ -445,7 +441,7 @@ def explain(names: tuple[str, ...], **options: Any) -> None:
     from irc.driver import explain as explain_names
 
     source = None if len(names) == 1 else names[0]
-    click.echo(explain_names(source, *(names if source is None else names[1:]), **options))
+    show_page(explain_names(source, *(names if source is None else names[1:]), **options))
 
 
 @cli.command(short_help="List MODEL's kernels: bytes, arithmetic, programs.")
@@ -465,17 +461,17 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
     if as_json:
         show_json(report)
         return
-    click.echo(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
+    show(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
     for kernel in report.kernels:
         figures = (kernel.distinct_bytes, kernel.loaded_bytes)
         sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
-        click.echo(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {kernel.programs:>9}")
+        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {kernel.programs:>9}")
         for target, facts in kernel.targets.items():
-            click.echo(f"    {target}: {target_facts(facts)}")
+            show(f"    {target}: {target_facts(facts)}")
     for call in report.externs:
         name = f"host {shorten('%' + call.name, 25)}"
-        click.echo(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
-    click.echo(
+        show(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
+    show(
         f"{counted(report.launches, 'kernel')}, {counted(report.extern_calls, 'host call')}, "
         f"{format_bytes(report.distinct_bytes)} at their boundaries, "
         f"results take at most {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
@@ -501,7 +497,7 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
     report = run_experiment(models, pipelines, **options)
     if html is not None:
         from irc.driver.experiment_page import page
-        from irc.weights import replacing
+        from irc.files import replacing
 
         with replacing(Path(html)) as file:
             file.write(page(report).encode())
@@ -510,7 +506,7 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
     else:
         show_experiment(report)
         if html is not None:
-            click.echo(f"wrote {html}")
+            show(f"wrote {html}")
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 
@@ -525,46 +521,6 @@ def read_pipelines(values: tuple[str, ...]) -> dict[str, str]:
         if found.setdefault(name, text) is not text:
             raise fail("usage.arguments", f"two pipelines are called {name}")
     return found
-
-
-def show_experiment(report: Any) -> None:
-    """A line for each model: figures of the pipelines in turn, one where they agree."""
-    from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
-
-    columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("kernels", lambda each: str(each.kernels)),
-        ("calls", lambda each: str(each.host_calls)),
-        ("bytes", lambda each: format_bytes(each.distinct_bytes)),
-        ("flops", lambda each: format_count(each.flops).strip()),
-        ("programs min", lambda each: str(each.programs)),
-        (f"est. us {report.device}", lambda each: f"{each.estimated_microseconds:.3g}"),
-        ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
-        ("error vs f64", lambda each: f"{each.error:.0e}"),
-    )
-    rows = []
-    for model, by_pipeline in report.models.items():
-        found = [each for each in by_pipeline.values() if not each.failure]
-        rows.append([shorten(model, 28), *(in_turn([text(each) for each in found]) for _, text in columns)])
-    heads = ["", *(head for head, _ in columns)]
-    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
-    for row in [heads, *rows]:
-        figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        click.echo("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
-    for model, by_pipeline in report.models.items():
-        for name, each in by_pipeline.items():
-            if each.failure:
-                click.echo(f"{model}: {name} fails: {each.failure}")
-        for name, lines in report.plans[model].items():
-            for line in lines:
-                click.echo(f"plan of {shorten(model, 28)}, {name}: {line}")
-        if report.sizes[model]:
-            click.echo(f"{shorten(model, 28)}{at_sizes(report.sizes[model])}")
-    click.echo(report.label)
-
-
-def in_turn(texts: list[str]) -> str:
-    """`31 -> 27`, or one text where all are the same."""
-    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
 
 
 @cli.command(short_help="Time MODEL, compiled, beside the original.")
@@ -585,30 +541,14 @@ def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None
         show_json(report)
         return
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())
-    click.echo(f"{report.rounds} rounds, {report.threads} thread(s), {shapes}")
+    show(f"{report.rounds} rounds, {report.threads} thread(s), {shapes}")
     for name, each in report.contenders.items():
         low, high = each.quartiles
         spread = "" if name == "irc" else f"   irc / {name} {each.ratio:.2f} (quartiles {low:.2f} to {high:.2f})"
         error = "" if name == "irc" else f", outputs differ by {each.error:.0e}"
-        click.echo(f"  {name:9} {each.seconds * 1e3:10.3f} ms{spread}{error}")
-    click.echo(f"{report.machine}; {', '.join(f'{name} {version}' for name, version in report.versions.items())}")
-    click.echo(report.label)
-
-
-def target_facts(facts: dict[str, Any]) -> str:
-    """What a kernel takes on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
-    from irc.driver.printing import counted, format_bytes
-
-    if facts.get("error"):
-        return f"does not compile: {facts['error']}"
-    parts = [counted(facts["registers"], "register")]
-    parts += [f"{format_bytes(facts[f'{name}_bytes'])} {name}" for name in ("spilled", "local", "shared")]
-    for kind in ("loads", "stores"):
-        widths = " ".join(f"{number}x{bits}" for bits, number in facts[kind].items())
-        parts.append(f"{kind} {widths or 'none'}")
-    if facts["matrix_instructions"]:
-        parts.append(counted(facts["matrix_instructions"], "matrix instruction"))
-    return ", ".join(parts) + ("" if facts["fits"] else f": {format_bytes(facts['shared_limit'])} shared is the limit")
+        show(f"  {name:9} {each.seconds * 1e3:10.3f} ms{spread}{error}")
+    show(f"{report.machine}; {', '.join(f'{name} {version}' for name, version in report.versions.items())}")
+    show(report.label)
 
 
 @cli.command(short_help="Show a page: of an operation, pass, rule, target or code.")
@@ -617,4 +557,4 @@ def doc(name: str) -> None:
     """Show the page of an operation, pass, rule, target or code; without NAME, what there is."""
     from irc.driver import doc as page
 
-    click.echo(page(name))
+    show_page(page(name))

@@ -80,7 +80,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     """Write an `.npz` file, whole or not at all; equal arrays make equal files."""
     import numpy as np
 
-    from irc.weights import replacing
+    from irc.files import replacing
 
     # Not numpy.savez: it takes names as its own parameters, so that no array could be called `file`.
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from irc.driver.checking import relative_error
 from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, Source, find_backend, is_torch, load, module_of, program_of
 from irc.driver.running import carrier, refusals_told
+from irc.files import temporary_folder
 from irc.ir import Module
 from irc.passes._user_files import is_reference
 
@@ -73,8 +73,8 @@ def bench(
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, which ONNX Runtime takes no arrays of")
-    with tempfile.TemporaryDirectory(prefix="irc-bench-") as folder, refusals_told():
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder, refusals_told():
+        path = folder / "model.onnx"
         plain = Settings(**{**vars(settings), "specialize": {}})
         compiled, context = run_pipeline(module, pipeline or find_backend("onnx").PIPELINE, "onnx", plain)
         find_backend("onnx").save(compiled, path, target=context.target)

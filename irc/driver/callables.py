@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from irc.driver.models import Settings, find_backend, require, require_triton
 from irc.driver.running import OnnxProgram
 from irc.interpreter import check_inputs
 from irc.ir import Module
+from irc.partial import TemporaryFolder
 from irc.verifier import verify
 
 
@@ -95,8 +95,8 @@ def _in_onnx_runtime(module: Module, settings: Settings) -> tuple[Any, str]:
 
 
 def _in_triton(module: Module, settings: Settings) -> tuple[Any, str]:
-    kept = tempfile.TemporaryDirectory(prefix="irc-compiled-")
-    folder = Path(kept.name) / "artefact"
+    kept = TemporaryFolder()
+    folder = kept.path / "artefact"
     find_backend("triton").emit(module, folder)
     package = _imported(folder)
     model = package.load()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +22,7 @@ from irc.driver.models import (
     reproducing,
     require_triton,
 )
+from irc.files import temporary_folder
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
@@ -321,9 +321,9 @@ def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, A
     No GPU is needed. A kernel that runs as host calls has no entry.
     """
     triton = find_backend("triton")
-    with tempfile.TemporaryDirectory(prefix="irc-kernels-") as folder:
-        program = triton.emit(module, Path(folder) / "artefact")
-        found = triton.compile_artefact(Path(folder) / "artefact", targets)
+    with temporary_folder() as folder:
+        program = triton.emit(module, folder / "artefact")
+        found = triton.compile_artefact(folder / "artefact", targets)
     facts: dict[str, dict[str, Any]] = {}
     for resources in found:
         known = {name: fact for name, fact in asdict(resources).items() if fact != ""}

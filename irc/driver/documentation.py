@@ -14,6 +14,7 @@ from irc.diagnostics import CODES, fail, rules
 from irc.driver.explaining import explain_code
 from irc.driver.models import ALIASES, BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
+from irc.limits import LIMITS
 from irc.op import REQUIRED, OperationDefinition
 
 WIDTH = 100
@@ -24,6 +25,7 @@ TOPICS = {
     "rules": "which kernels are legal (F1 to F14), and which IR is well formed (V1 to V14)",
     "targets": "what backends compile for",
     "codes": "of errors, with their exit statuses",
+    "limits": "on what input may ask for, which --limit raises",
 }
 
 
@@ -38,6 +40,7 @@ def doc(name: str = "") -> str:
         "rules": list_rules,
         "targets": list_targets,
         "codes": list_codes,
+        "limits": list_limits,
         "pipelines": list_pipelines,
     }
     if name in pages:
@@ -177,6 +180,12 @@ def list_targets() -> str:
 
 def list_codes() -> str:
     return "\n".join(f"{code:32} exit {int(entry.exit_code):<3} {entry.summary}" for code, entry in CODES.items())
+
+
+def list_limits() -> str:
+    width = max(map(len, LIMITS))
+    return "\n".join(f"{name:{width}}  {entry.value:>12} {entry.unit:9}  {entry.bounds}"
+                     for name, entry in LIMITS.items())  # fmt: skip
 
 
 def list_pipelines() -> str:

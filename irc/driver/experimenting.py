@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
@@ -17,6 +15,7 @@ from irc.driver.compiling import host_operations, kernel_operations, report_on, 
 from irc.driver.models import Settings, Source, find_backend, load
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate, product_flops
+from irc.files import temporary_folder
 from irc.ir import Module, Operation
 from irc.plan import FREE_VIEWS, representative_sizes
 
@@ -110,8 +109,8 @@ def _measure(source: Source, imported: Module, pipeline: str, device: Device, se
     for _ in range(COMPILATIONS):
         start = time.perf_counter()
         module, _context = run_pipeline(source, pipeline, "triton", settings)
-        with tempfile.TemporaryDirectory(prefix="irc-experiment-") as folder:
-            find_backend("triton").emit(module, Path(folder) / "artefact")
+        with temporary_folder() as folder:
+            find_backend("triton").emit(module, folder / "artefact")
         seconds.append(time.perf_counter() - start)
     sizes = representative_sizes(module.main, settings.dims)
     report = report_on(module, sizes, {})

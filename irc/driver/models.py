@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -170,7 +171,9 @@ def _read(source: Source) -> Module:
         module = load_text(path)
     if module.source is not None and module.source_digest is not None:
         # As seen from here rather than from the model's folder: text on standard output may land anywhere.
-        module.source = (path.parent / module.source).as_posix()
+        joined = path.parent / module.source
+        plain = Path(os.path.normpath(joined))  # `sub/../model.onnx` would be refused, as it seems to lead out
+        module.source = (plain if os.path.realpath(plain) == os.path.realpath(joined) else joined).as_posix()
     return module
 
 

@@ -22,7 +22,8 @@ from irc.driver.models import Settings, Source, load
 from irc.driver.printing import counted, format_count
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
-from irc.driver.text_files import replacing_folder, save_text
+from irc.driver.text_files import save_text
+from irc.files import replacing_folder
 from irc.ir import Block, Module, Operation
 
 FILES = ("program.irc", "inputs.npz", "command")

@@ -6,7 +6,6 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
 from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
+from irc.files import temporary_folder
 from irc.ir import Module, Value
 
 
@@ -83,8 +83,8 @@ class OnnxProgram:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, too
         values = (*self.main.arguments, *self.main.returned)
-        with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
-            path = Path(temporary) / "model.onnx"
+        with temporary_folder() as temporary:
+            path = temporary / "model.onnx"
             if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in values):
                 emitter.save(module, path, target=chosen)
             else:
@@ -165,8 +165,7 @@ def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[Arrays, str]:
     before Triton is imported. Raises `install.missing_extra`, and `backend.failed` with what the process said.
     """
     require_triton("running Triton kernels")
-    with tempfile.TemporaryDirectory(prefix="irc-run-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         find_backend("triton").emit(module, folder / "artefact")
         write_arrays(folder / "in.npz", inputs)
         command = [sys.executable, "-m", "artefact", "--input", "in.npz", "--output", "out.npz"]

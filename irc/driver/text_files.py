@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from irc import weights
 from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import STRING
+from irc.files import MappedFile, open_file, replacing
 from irc.ir import Attribute, Module
 from irc.printer import print_module
 from irc.weights import Tensor
 
 
-def read_onnx_weights(path: Path) -> Mapping[str, Tensor]:
+def read_onnx_weights(file: MappedFile) -> Mapping[str, Tensor]:
     """The constants of an ONNX file, on which a text may rest."""
     from irc.frontends.onnx.weights import read_weights
 
-    return read_weights(path)
+    return read_weights(file)
 
 
 READERS = {".onnx": read_onnx_weights}  # what opens weights for the parser, which knows no frontend
@@ -59,8 +58,8 @@ def save_text(module: Module, path: Path) -> None:
     if tensors:
         beside = path.with_suffix(".safetensors")
         weights.save(beside, tensors)
-        module.source, module.source_digest = beside.name, weights.file_digest(beside)
-    with weights.replacing(path) as file:
+        module.source, module.source_digest = beside.name, open_file(beside).digest
+    with replacing(path) as file:
         file.write(print_module(module).encode())
 
 
@@ -89,32 +88,30 @@ def _distinct_names(module: Module) -> dict[str, Tensor]:
     return found
 
 
-@contextmanager
-def replacing_folder(place: Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `place` when the block ends well: no partial output is ever seen."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as temporary:
-            new = Path(temporary) / "new"
-            new.mkdir()
-            yield new
-            if place.exists():
-                place.rename(Path(temporary) / "old")
-            new.rename(place)
-    except OSError as error:
-        raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(place))) from None
-
-
 def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:
     """Write what repeats a failure of ours into a folder: the module with its weights, the command, the traceback.
 
     Returns what the user is told about it, also where the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        reproducer_folder(folder)
         save_text(module, folder / "module.irc")
-        (folder / "command").write_text(command, encoding="utf-8")
-        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        write_text(folder / "command", command)
+        write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     except (OSError, IrcError) as second:
         return f"please report it (no reproducer could be written: {second})"
     return f"please report it with the files in {folder}"
+
+
+def reproducer_folder(folder: Path) -> Path:
+    """The folder, made where it is missing; an OSError where it is a link, which may have come with a model."""
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise OSError(f"{folder} is a link")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, whole or not at all; a link there is replaced rather than followed."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))

@@ -5,8 +5,8 @@ are the arrays x.0, x.1 and so on, x.length of them; a map is x.keys and x.value
 """
 
 import argparse
+import importlib
 import importlib.util
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -47,7 +47,7 @@ def main() -> int:
         arrays = {}
         for name, result in model.run(inputs).items():
             flatten(name, result, arrays, model_package)
-        save(options.output, arrays)
+        save(options.output, arrays, model_package)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         print("error: " + "".join(map(printable, str(error))), file=sys.stderr)
         return 3
@@ -127,20 +127,15 @@ def to_numpy(tensor, model_package):
     return (tensor if carrier is None else tensor.contiguous().view(carrier)).numpy()
 
 
-def save(path, arrays):
+def save(path, arrays, model_package):
     """Write an .npz file, whole or not at all. (numpy.savez takes no array that is called `file`.)"""
     import numpy
 
-    beside = f"{path}.{os.getpid()}.partial"
-    try:
-        with zipfile.ZipFile(beside, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    numpy.lib.format.write_array(member, array, allow_pickle=False)
-        os.replace(beside, path)
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)
+    partial = importlib.import_module(f"{model_package.__name__}.partial")
+    with partial.replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                numpy.lib.format.write_array(member, array, allow_pickle=False)
 
 
 if __name__ == "__main__":

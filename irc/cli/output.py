@@ -1,0 +1,122 @@
+"""What the command line writes: all of it goes through `show`, which lets nothing through that a terminal acts on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from irc.diagnostics import printable
+
+
+def show(*lines: str, err: bool = False) -> None:
+    """Print lines, each on one line, its control characters and changes of direction spelled out: names come from
+    foreign files."""
+    click.echo("\n".join(map(printable, lines)), err=err)
+
+
+def show_page(text: str, err: bool = False) -> None:
+    """Print text that has its lines already."""
+    show(*text.rstrip("\n").split("\n"), err=err)
+
+
+def show_json(report: Any) -> None:
+    """A report as JSON on stdout; JSON has no numbers such as inf, so that they are texts there."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(part) for part in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    fields = report if isinstance(report, dict) else dataclasses.asdict(report)
+    show_page(json.dumps(plain(fields), indent=1))
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        show(f"note: {note}", err=True)
+
+
+def triton_remark(folder: str) -> str:
+    """How to run the artefact, or what is missing to do so."""
+    import importlib.util
+
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f'not compiled: {" and ".join(missing)} not installed (pip install "irc-compiler[triton]")'
+    return f"run it: python {shlex.quote(folder)} --input in.npz --output out.npz"
+
+
+def sample(array: Any) -> str:
+    """The first few numbers."""
+    flat = array.reshape(-1)[:4]
+    return " ".join(f"{number:.6g}" if array.dtype.kind == "f" else str(number) for number in flat) + (
+        " ..." if array.size > 4 else ""
+    )
+
+
+def show_experiment(report: Any) -> None:
+    """A line for each model: figures of the pipelines in turn, one where they agree."""
+    from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
+
+    columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
+        ("kernels", lambda each: str(each.kernels)),
+        ("calls", lambda each: str(each.host_calls)),
+        ("bytes", lambda each: format_bytes(each.distinct_bytes)),
+        ("flops", lambda each: format_count(each.flops).strip()),
+        ("programs min", lambda each: str(each.programs)),
+        (f"est. us {report.device}", lambda each: f"{each.estimated_microseconds:.3g}"),
+        ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
+        ("error vs f64", lambda each: f"{each.error:.0e}"),
+    )
+    rows = []
+    for model, by_pipeline in report.models.items():
+        found = [each for each in by_pipeline.values() if not each.failure]
+        rows.append([shorten(model, 28), *(in_turn([text(each) for each in found]) for _, text in columns)])
+    heads = ["", *(head for head, _ in columns)]
+    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
+    for row in [heads, *rows]:
+        figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        show("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
+    for model, by_pipeline in report.models.items():
+        for name, each in by_pipeline.items():
+            if each.failure:
+                show(f"{model}: {name} fails: {each.failure}")
+        for name, lines in report.plans[model].items():
+            for line in lines:
+                show(f"plan of {shorten(model, 28)}, {name}: {line}")
+        if report.sizes[model]:
+            show(f"{shorten(model, 28)}{at_sizes(report.sizes[model])}")
+    show(report.label)
+
+
+def in_turn(texts: list[str]) -> str:
+    """`31 -> 27`, or one text where all are the same."""
+    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
+
+
+def target_facts(facts: dict[str, Any]) -> str:
+    """What a kernel takes on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
+    from irc.driver.printing import counted, format_bytes
+
+    if facts.get("error"):
+        return f"does not compile: {facts['error']}"
+    parts = [counted(facts["registers"], "register")]
+    parts += [f"{format_bytes(facts[f'{name}_bytes'])} {name}" for name in ("spilled", "local", "shared")]
+    for kind in ("loads", "stores"):
+        widths = " ".join(f"{number}x{bits}" for bits, number in facts[kind].items())
+        parts.append(f"{kind} {widths or 'none'}")
+    if facts["matrix_instructions"]:
+        parts.append(counted(facts["matrix_instructions"], "matrix instruction"))
+    return ", ".join(parts) + ("" if facts["fits"] else f": {format_bytes(facts['shared_limit'])} shared is the limit")
+
+

@@ -1,0 +1,166 @@
+"""Files: those that a user names, those that a model names, which must lie in its folder, and those that are written.
+
+A path that a model names is resolved, must lie in the folder, and is then opened part by part without following links,
+so that no link that is put there in between leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from irc import partial
+from irc.diagnostics import IrcError, Location, fail
+from irc.limits import allowed_folders
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+BY_PARTS = os.open in os.supports_dir_fd
+DIGESTS = 256  # that are kept
+_digests: dict[tuple[int, ...], str] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class MappedFile:
+    """A file's bytes, mapped into memory and read-only, and its SHA-256 as `sha256:...`."""
+
+    path: Path
+    data: Bytes
+    identity: tuple[int, ...] = field(repr=False)  # device, number, size, time of change
+
+    @property
+    def digest(self) -> str:
+        """Computed again only for another file, or where size or time of change differ."""
+        if self.identity not in _digests:
+            if len(_digests) == DIGESTS:
+                _digests.clear()
+            _digests[self.identity] = f"sha256:{hashlib.sha256(self.data.data).hexdigest()}"
+        return _digests[self.identity]
+
+
+def open_file(path: Path, missing: str = "file.missing") -> MappedFile:
+    """A file that the user names, links included; `missing` is the error's code where there is none."""
+    with _reporting(path, missing):
+        return _mapped(path, os.open(path, READ), missing)
+
+
+def resolve_inside(folder: Path, relative: str, code: str = "weights.outside") -> Path:
+    """The path that `relative` means in `folder`, without links; one that leads out of it is refused with `code`.
+
+    Refused are absolute paths, `..` (in the manner of any system) and links, of the file or a folder on the way,
+    whose target lies elsewhere: a downloaded model must not read the user's other files. Folders that
+    `irc.limits.allow` names may be led to in any way.
+    """
+    return Path(os.path.join(*_inside(folder, relative, code)))
+
+
+def open_inside(folder: Path, relative: str, code: str = "weights.outside",
+                missing: str = "file.missing") -> MappedFile:
+    """The file that a model names, as `resolve_inside` has it."""
+    root, below = _inside(folder, relative, code)
+    path = Path(root, below)
+    with _reporting(path, missing):
+        if not BY_PARTS:
+            return _mapped(path, os.open(path, READ), missing)
+        *folders, name = Path(below).parts or (".",)
+        handle = os.open(root, partial.FOLDER)
+        try:
+            for part in folders:
+                above, handle = handle, os.open(part, partial.FOLDER, dir_fd=handle)
+                os.close(above)
+            return _mapped(path, os.open(name, READ | NO_LINKS, dir_fd=handle), missing)
+        finally:
+            os.close(handle)
+
+
+def _inside(folder: Path, relative: str, code: str) -> tuple[str, str]:
+    """The folder that confines a path, and the path in it, both without links."""
+    at = Location(file=str(folder))
+    help = "--allow-folder FOLDER lets a model that is trusted name files of another folder"
+    parts = PureWindowsPath(relative)  # takes both / and \\ as separators
+    root = os.path.realpath(folder)
+    real = "" if "\0" in relative else os.path.realpath(os.path.join(root, relative))
+    for allowed in map(os.path.realpath, allowed_folders()):
+        if real and Path(real).is_relative_to(allowed):
+            return allowed, os.path.relpath(real, allowed)
+    if parts.anchor or ".." in parts.parts or not real:
+        raise fail(code, f"{relative!r} is not a plain path relative to the folder", at=at, help=help)
+    if not Path(real).is_relative_to(root):
+        raise fail(code, f"{relative!r} is a link that leads out of the folder", at=at, help=help)
+    return root, os.path.relpath(real, root)
+
+
+def _mapped(path: Path, handle: int, missing: str) -> MappedFile:
+    """What an open file holds; the handle is closed. A pipe or a device would block or never end."""
+    with open(handle, "rb"):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise _missing(path, missing)
+        size = status.st_size
+        data = np.frombuffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else b"", np.uint8)
+        return MappedFile(path, data, (status.st_dev, status.st_ino, size, status.st_mtime_ns))
+
+
+@contextmanager
+def _reporting(path: Path, missing: str) -> Iterator[None]:
+    """Turn what the system says into coded errors."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise _missing(path, missing) from None
+    except OSError as error:
+        names_none = error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
+        raise _missing(path, missing) if names_none else _unreadable(path, error) from None
+
+
+def _missing(path: Path, code: str) -> IrcError:
+    return fail(code, f"there is no file {path.name}", at=Location(file=str(path)))
+
+
+def _unreadable(path: Path, error: OSError) -> IrcError:
+    return fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path)))
+
+
+# -- writing ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends well: no partial output is ever seen."""
+    try:
+        with partial.replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+@contextmanager
+def replacing_folder(place: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `place` when the block ends well."""
+    try:
+        with partial.replacing_folder(place) as new:
+            yield new
+    except OSError as error:
+        raise _unreadable(place, error) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder among the system's temporary files that is removed when the block ends."""
+    try:
+        with partial.TemporaryFolder() as folder:
+            yield folder
+    except OSError as error:
+        raise _unreadable(Path(error.filename or tempfile.gettempdir()), error) from None
