@@ -67,16 +67,16 @@ class Step(NamedTuple):
 
 
 def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "declared",
-        observe: Observe | None = None) -> dict[str, Array]:
+        observe: Observe | None = None, draws: int = 0) -> dict[str, Array]:
     """Run a module's entry on arrays keyed by argument; results are keyed by output name.
 
     Sequences are lists, maps dictionaries. With precision "f64" floats of every width are f64 throughout, so that casts
     between them do nothing, and the results keep f64. `observe` is called with each operation of the module, those in
-    regions too, after it ran. Raises `run.*` for inputs that do not fit the signature and for checks that fail on the
-    way.
+    regions too, after it ran. Random operators without a seed draw numbers that follow from `draws` and their results'
+    names. Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
     """
     arrays = _checked_inputs(module.main, inputs, precision)
-    results = Interpreter(module, precision, observe).call(module.main, arrays)
+    results = Interpreter(module, precision, observe, draws).call(module.main, arrays)
     named = zip(module.main.output_names, module.main.returned, results, strict=True)
     return {name: array.item() if value.dtype.kind == "opaque" else array for name, value, array in named}
 
@@ -139,12 +139,14 @@ def _array_at(array: Array, precision: Precision) -> Array:
 
 
 class Interpreter:
-    """One run: the module, the precision, the observer, and when each value dies."""
+    """One run: the module, the precision, the observer, what draws random numbers, and when each value dies."""
 
-    def __init__(self, module: Module | None, precision: Precision, observe: Observe | None) -> None:
+    def __init__(self, module: Module | None, precision: Precision, observe: Observe | None, draws: int = 0) -> None:
         self.module = module
         self.precision: Precision = precision
         self.observe = observe
+        self.draws = draws
+        self.sessions: dict[Operation, Any] = {}  # of random externs, which go on drawing where they stopped
         self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
 
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:

@@ -12,6 +12,7 @@ import onnx
 from onnx import helper
 
 from irc._version import __version__
+from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, value_info
 from irc.backends.onnx.schemas import first_opset, schema_since
@@ -30,6 +31,7 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         if data is not None:
             data.restart()
         model, graph = _attempt(module, Model(target, keep_kernels, data, opset))
+    separate(graph, model)
     imports = {"": max(model.opset, opset), **dict(sorted(model.domains.items()))}
     opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]
     for function in model.functions.values():
@@ -74,6 +76,7 @@ class Emitter:
         self.module = module
         self.model = model
         model.emit_region = self.region
+        model.draws_in_regions = draws_in_regions(module)
 
     # -- functions ---------------------------------------------------------------------------------------------
 

@@ -12,10 +12,12 @@ from typing import Any
 import onnx
 from onnx import defs, helper, version_converter
 
+from irc.backends.onnx.drawing import bernoulli
 from irc.backends.onnx.graph import Graph, Model, attribute_proto, type_proto
 from irc.backends.onnx.row import Operand, emits
 from irc.backends.onnx.schemas import schema_since
 from irc.ir import Operation
+from irc.ops.extern import is_seeded
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -43,6 +45,8 @@ def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attr
         settled = g.model.settled
         if settled and schema_since(op_type, version) != schema_since(op_type, settled):
             return converted(g, g.operation, settled)
+        if op_type == "Bernoulli" and g.model.draws_in_regions and not is_seeded(g.operation):
+            return bernoulli(g, g.operation.inputs[0])
     return g.node(
         op_type, *xs, outputs=len(g.operation.results), domain=domain, **typed(attributes, op_type, version, domain)
     )

@@ -54,6 +54,7 @@ class Model:
         self.externs: set[tuple[str, int]] = set()  # of the default domain: operator and opset
         self.refusals: list[Diagnostic] = []
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
+        self.draws_in_regions = False
         self.node_names: set[str] = set()
         self._names: set[str] = {""}
         self._suffixes: dict[str, int] = {}

@@ -36,6 +36,7 @@ COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
     "host.py": TEMPLATES / "host.py", "partial.py": Path(partial.__file__),
 }  # fmt: skip
+MODULES = {"drawing.py": TEMPLATES / "drawing.py"}  # copied where the program uses them
 FORMAT = 1
 MARK = "manifest.json"
 MADE_BY = '"made_by": "irc '
@@ -72,11 +73,12 @@ def is_artefact(place: Path) -> bool:
         text = (place / MARK).read_text("utf-8") if names else MADE_BY
     except (OSError, ValueError):
         return False
-    return MADE_BY in text and names <= {*COPIED, *WRITTEN, "__pycache__"}
+    return MADE_BY in text and names <= {*COPIED, *MODULES, *WRITTEN, "__pycache__"}
 
 
 def _write(folder: Path, module: Module, program: Program, targets: Sequence[str]) -> None:
-    for name, source in COPIED.items():
+    more = {f"{name}.py": MODULES[f"{name}.py"] for name in program.modules}
+    for name, source in {**COPIED, **more}.items():
         shutil.copyfile(source, folder / name)
     (folder / "kernels.py").write_text(kernels_text(program.kernels), "utf-8")
     (folder / "program.py").write_text(program.text, "utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 from irc import dims
 from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
+from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.sizes import python_dim, sole_symbol, symbol_sources
 from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
@@ -40,26 +41,15 @@ HOST = frozenset(
     reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
     scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
 )
-BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "torch", "launch", "Grid", "Loop", "Whole",
-                      "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
+BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "torch", "launch", "Grid", "Loop",
+                      "Whole", "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
 
-
-LONGEST_HINT = 40  # characters of an operator's name in the name of a file
 
 UNTYPED = frozenset({"opaque", "string"})  # kinds of values that are no tensors of PyTorch: only externs take them
 
 
 def torch_type(dtype: DType) -> str:
     return TORCH_TYPES[dtype.name]
-
-
-@dataclass
-class Extern:
-    """An operation that runs as an embedded ONNX model."""
-
-    name: str
-    op: str
-    model: bytes
 
 
 @dataclass
@@ -82,6 +72,7 @@ class Program:
     host_calls: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
     derived: dict[Operation, Kernel | Refusal] = field(default_factory=dict)  # what was found of each `kernel`
+    modules: set[str] = field(default_factory=set)  # templates that it uses beside those that all have
 
 
 def write_program(module: Module) -> Program:
@@ -129,7 +120,7 @@ class _ProgramWriter:
         body = "\n\n\n".join(parts)
         runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "refine")
         wanted = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
-        imports = ["import torch", "", "from . import host, kernels"]
+        imports = ["import torch", "", f"from . import {', '.join(sorted({'host', 'kernels', *self.program.modules}))}"]
         if wanted:
             imports.append(f"from .runtime import {', '.join(wanted)}")
         head = '"""The host program: what runs, in order. Tensors are named as in the source model."""'
@@ -157,16 +148,6 @@ class _ProgramWriter:
             self.program.kernels.append(Launched(source, kernel))
         self.program.launches[hint] = source.name
         return source
-
-    def extern(self, operation: Operation) -> str:
-        from irc.ops.extern import _model
-
-        types = [None if operand is None else operand.dtype for operand in operation.operands]
-        model = _model(operation.attributes, types, [result.dtype for result in operation.results])
-        name = self.extern_names.fresh(f"{identifier(operation.attributes['op_type'].lower())[:LONGEST_HINT]}_"
-                                       f"{len(self.program.externs)}", "extern")
-        self.program.externs.append(Extern(name, operation.attributes["op_type"], model))
-        return name
 
 
 class _FunctionWriter:
@@ -390,16 +371,20 @@ class _FunctionWriter:
     def _extern(self, operation: Operation) -> None:
         """Through ONNX Runtime, on the processor, but for what PyTorch does wherever the tensor is."""
         self.owner.program.host_calls.append(f"extern {operation.attributes['op_type']}")
-        if (operation.attributes["domain"], operation.attributes["op_type"]) == ("", "NonZero"):
-            self._line(f"{self._name(operation.results[0])} = host.nonzero({self._name(operation.inputs[0])})")
-            return
-        name = self.owner.extern(operation)
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
-        dtypes = [result.dtype for result in operation.results]
-        types = ["None" if dtype.kind in UNTYPED else f"torch.{torch_type(dtype)}" for dtype in dtypes]
-        arguments.append(f"dtypes=({', '.join(types)},)")
+        function = torch_function(operation)
+        if function is None:
+            externs = self.owner.program.externs
+            externs.append(Extern.of(operation, self.owner.extern_names, len(externs)))
+            function, arguments = "host.extern", [f"externs[{quoted(externs[-1].name)}]", *arguments]
+            types = [None if value.dtype.kind in UNTYPED else value.dtype for value in operation.results]
+            arguments.append(f"dtypes={self._literal(tuple(types))}")
+        else:
+            arguments += [f"{name}={self._literal(value)}" for name, value in torch_attributes(operation).items()]
+            arguments += [] if operation.operands else ["device=device"]
+            self.owner.program.modules |= {function.partition(".")[0]} - {"host"}
         results = ", ".join(self._name(result) for result in operation.results)
-        self._line(f"{results} = host.extern(externs[{quoted(name)}], {', '.join(arguments)})")
+        self._line(f"{results} = {function}({', '.join(arguments)})")
 
     # -- bridges -----------------------------------------------------------------------------------------------
 

@@ -359,7 +359,8 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
                 show(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
             if stage.first_part:
                 show(f"      first part at: {stage.stage}, {stage.first_part}")
-        show(f"{report.label}; errors against an evaluation in f64")
+        random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
+        show(f"{report.label}; errors against an evaluation in f64{random}")
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 

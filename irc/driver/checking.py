@@ -16,6 +16,7 @@ from irc.driver.compiling import run_pipeline
 from irc.driver.models import CLEAN, Settings, Source, find_backend, load
 from irc.driver.running import run_compiled
 from irc.ir import Module, Operation
+from irc.ops.extern import is_random, is_seeded
 
 # A stage may be this many times further from f64 than the program as it was imported, which has rounding of its own.
 ALLOWANCE = 8.0
@@ -56,10 +57,14 @@ class StageResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Every stage that was compared, in order; `passed` when each output is within what is allowed."""
+    """Every stage that was compared, in order; `passed` when each output is within what is allowed.
+
+    `random` are the outputs that differ from run to run, which are compared only as the interpreter draws them.
+    """
 
     stages: tuple[StageResult, ...]
     label: str
+    random: tuple[str, ...] = ()
     schema: str = "irc.check/1"
 
     @property
@@ -107,10 +112,20 @@ def check(
     label = "interpreted by NumPy"
     if not each:
         stages.append(compare("passes", interpreter.run(final, given), yardstick[1], allowed))
+    random = random_outputs(module, given, imported[1])
     if backend is not None:
         outputs, label = run_compiled(final, given, backend, settings)
-        stages.append(compare(backend, outputs, yardstick[1], allowed))
-    return CheckReport(tuple(stages), label)
+        repeated = {name: array for name, array in yardstick[1].items() if name not in random}
+        stages.append(compare(backend, outputs, repeated, allowed))
+    return CheckReport(tuple(stages), label, random)
+
+
+def random_outputs(module: Module, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The outputs that are others when random operators without a seed draw other numbers."""
+    if not any(is_random(operation) and not is_seeded(operation) for operation in module.walk()):
+        return ()
+    others = interpreter.run(module, inputs, draws=1)
+    return tuple(name for name, array in outputs.items() if relative_error(others[name], array) > 0)
 
 
 # The values of a run, in order of execution, by function, name, and how often that was computed before.

@@ -41,14 +41,15 @@ def run(
 ) -> RunReport:
     """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
 
-    Inputs that are not given are random within the declared ranges, at `settings.dims`.
+    Inputs that are not given are random within the declared ranges, at `settings.dims`; `seed` is theirs, and that of
+    what the interpreter draws for random operators without one.
     """
     settings = settings or Settings()
     module = load(source, specialize=settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     if backend is None:
         with reproducing(settings, module, "interpret"):
-            return RunReport(interpreter.run(module, given), given, "interpreted by NumPy")
+            return RunReport(interpreter.run(module, given, draws=seed), given, "interpreted by NumPy")
     compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=replace(settings, specialize={}))
     outputs, label = run_compiled(compiled, given, backend, settings)
     return RunReport(outputs, given, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.ir import Value
+from irc.ir import Operation, Value
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from irc.interpreter import Step
 
 DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the casts at the border
+# Operators of ai.onnx that draw random numbers, with the type of their attribute `seed`. Each node draws a sequence of
+# its own: it is never merged with another, folded, or moved into or out of a loop.
+RANDOM = {"RandomNormal": float, "RandomNormalLike": float, "RandomUniform": float, "RandomUniformLike": float,
+          "Bernoulli": float, "Multinomial": float, "Dropout": int}  # fmt: skip
+SEEDS = 1 << 24  # which a float holds exactly
 
 
 def _extern(
@@ -43,12 +49,23 @@ def _extern(
 extern = OperationDefinition(_extern, "extern", {"as_declared", "declared"})
 
 
+def is_random(operation: Operation) -> bool:
+    """Whether an operation is an extern that draws random numbers."""
+    attributes = operation.attributes
+    return operation.definition is extern and attributes["domain"] == "" and attributes["op_type"] in RANDOM
+
+
+def is_seeded(operation: Operation) -> bool:
+    """Whether a random extern states where its numbers begin, so that each session draws the same."""
+    return operation.attributes["attributes"].get("seed") is not None
+
+
 # -- running one -----------------------------------------------------------------------------------------------
 
 
 @extern.execution
 def _run(step: Step) -> list[Any]:
-    """As a model of one node in ONNX Runtime."""
+    """As a model of one node in ONNX Runtime; what is random has a session of its own for the whole run."""
     import numpy as np
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
@@ -61,7 +78,14 @@ def _run(step: Step) -> list[Any]:
         if dtype is not None and array is not None
     }
     try:
-        results = _session(_model(operation.attributes, types, outputs)).run(None, feeds)
+        if is_random(operation):
+            if operation not in step.run.sessions:
+                attributes = _with_seed(operation, step.run.draws)
+                step.run.sessions[operation] = _make_session(one_node_model(attributes, types, outputs))
+            session = step.run.sessions[operation]
+        else:
+            session = _session(one_node_model(operation.attributes, types, outputs))
+        results = session.run(None, feeds)
     except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.InvalidProtobuf,
             runtime.NotImplemented, runtime.RuntimeException, runtime.NoSuchFile) as error:  # fmt: skip
         name = f"{operation.attributes['domain'] or 'ai.onnx'}.{operation.attributes['op_type']}"
@@ -70,6 +94,18 @@ def _run(step: Step) -> list[Any]:
         boxed(result) if dtype.kind == "opaque" else np.asarray(result).astype(dtype.numpy, copy=False)
         for result, dtype in zip(results, outputs, strict=True)
     ]
+
+
+def _with_seed(operation: Operation, draws: int) -> Mapping[str, Any]:
+    """The attributes of a random extern. Where it has no seed, one that follows from `draws` and the result's name:
+    sessions of equal models would all draw the same numbers."""
+    if is_seeded(operation):
+        return operation.attributes
+    function = operation.function
+    place = f"{draws} {'' if function is None else function.name} {operation.results[0].name}"
+    number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "big") % SEEDS
+    seed = RANDOM[operation.attributes["op_type"]](number)
+    return {**operation.attributes, "attributes": {**operation.attributes["attributes"], "seed": seed}}
 
 
 def boxed(value: Any) -> Any:
@@ -121,7 +157,7 @@ def _carrier(dtype: DType) -> DType:
     return dtype
 
 
-def _model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs: Sequence[DType]) -> bytes:
+def one_node_model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs: Sequence[DType]) -> bytes:
     """The operator as an ONNX model of one node, with casts at the border where arrays need a carrier."""
     from onnx import defs, helper
 
@@ -164,6 +200,10 @@ def _plain(value: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _session(model: bytes) -> Any:
+    return _make_session(model)
+
+
+def _make_session(model: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
