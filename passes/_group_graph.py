@@ -1,11 +1,12 @@
-"""The groups of a block as a graph: what stands between two of them, and the smallest group that holds both.
+"""The groups of a block as a graph without cycles: what stands between groups, and merging them.
 
 Rule F1 is judged here: a kernel reads nothing that depends on what it stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import Refusal
@@ -13,88 +14,111 @@ from irc.plan import Group, is_free
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:
-    """For each operation of a block those others that make the values and symbols which it, or one inside it, reads."""
-    births = {symbol: operation for operation in block for symbol in operation.symbols}
+    """For each operation of a block those others that must run before it: they make the values and symbols which it, or
+    one inside it, reads; of operations with an effect also the one before."""
+    defining = {symbol: operation for operation in block for symbol in operation.symbols}
     found: dict[Operation, dict[Operation, None]] = {operation: {} for operation in block}
     for operation, needed in found.items():
         for inner in operation.walk():
             made_by = [value.operation for value in inner.inputs]
             needed.update((maker, None) for maker in made_by if maker in found)
-            needed.update((births[symbol], None) for symbol in mentioned_symbols(inner) if symbol in births)
+            needed.update((defining[symbol], None) for symbol in mentioned_symbols(inner) if symbol in defining)
         needed.pop(operation, None)
+    for before, behind in itertools.pairwise(operation for operation in block if operation.has_effect):
+        found[behind][before] = None
     return {operation: list(needed) for operation, needed in found.items()}
 
 
-class Dependencies:
-    """The graph of groups, for asking what stands between two of them.
+class Unit:
+    """A node of the graph: a group, or one operation that is in none. `readers` and `sources` are the operations of
+    other units that depend on it directly, and on which it depends."""
 
-    A unit is a group, or a single operation that is in none. Free operations are no units: kernels take them
-    along, so edges lead through them. Operations are numbered in block order, so that every edge leads to a
-    higher number, and a search never goes beyond its target's highest.
+    __slots__ = ("group", "members", "place", "readers", "sources")
+
+    def __init__(self, members: list[Operation], place: int) -> None:
+        self.members = members
+        self.group: Group | None = None
+        self.place = place
+        self.readers: dict[Operation, None] = {}
+        self.sources: dict[Operation, None] = {}
+
+
+class GroupGraph:
+    """The units of a block and the order in which they can run.
+
+    Free operations are no units: kernels take them along, so edges lead through them. Every edge leads to a unit with
+    a higher `place`, so a search between two units never leaves the places between theirs. Merging restores that order
+    among the units there, as in Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs"
+    (2007).
     """
 
     def __init__(self, block: Block) -> None:
         self.number = {operation: index for index, operation in enumerate(block)}
-        self.group: dict[Operation, Group] = {}
-        self.readers: dict[Operation, list[Operation]] = {operation: [] for operation in block}
-        self.sources: dict[Operation, list[Operation]] = {}
+        free = {operation for operation in block if is_free(operation)}
+        self.units = {operation: Unit([operation], self.number[operation]) for operation in block
+                      if operation not in free}  # fmt: skip
+        sources: dict[Operation, list[Operation]] = {}
         for operation, needed in makers(block).items():
-            direct = {s: None for need in needed for s in (self.sources[need] if is_free(need) else [need])}
-            self.sources[operation] = list(direct)
-            if not is_free(operation):
+            direct = dict.fromkeys(s for need in needed for s in (sources[need] if need in free else [need]))
+            sources[operation] = list(direct)
+            if operation not in free:
+                self.units[operation].sources = direct
                 for source in direct:
-                    self.readers[source].append(operation)
+                    self.units[source].readers[operation] = None
 
-    def assign(self, group: Group) -> None:
-        for member in group.members:
-            self.group[member] = group
+    def units_of(self, operations: Iterable[Operation]) -> list[Unit]:
+        """The units that hold the operations, each once."""
+        return list(dict.fromkeys(self.units[operation] for operation in operations))
 
-    def unit(self, operation: Operation) -> list[Operation]:
-        found = self.group.get(operation)
-        return found.members if found is not None else [operation]
+    def between(self, units: Iterable[Unit]) -> list[Unit]:
+        """The other units on paths from one of these to another, in order."""
+        units = list(units)
+        after, before = self._reached(units, forward=True), self._reached(units, forward=False)
+        return sorted((unit for unit in after if unit in before), key=lambda unit: unit.place)
 
-    def between(self, start: Group, target: Group) -> list[Operation]:
-        """The operations of other units on paths from `start` to `target`, in block order."""
-        lowest, highest = self.number[start.members[0]], max(self.number[member] for member in target.members)
-        behind = self._reach(start, set(target.members), self.readers, lambda number: number <= highest)
-        before = self._reach(target, set(start.members), self.sources, lambda number: number >= lowest)
-        return sorted(behind & before, key=self.number.__getitem__)
+    def merge(self, group: Group) -> None:
+        """Make one unit of those of the group's members. No other unit may stand between them (rule F1)."""
+        units = self.units_of(group.members)
+        after, before = self._reached(units, forward=True), self._reached(units, forward=False)
+        assert after.keys().isdisjoint(before), "a merge of these would form a cycle"
+        places = sorted(unit.place for unit in (*units, *after, *before))
+        merged = Unit(group.members, places[len(before)])
+        for unit, place in zip(sorted(before, key=lambda unit: unit.place), places, strict=False):
+            unit.place = place
+        for unit, place in zip(sorted(after, key=lambda unit: -unit.place), reversed(places), strict=False):
+            unit.place = place
+        merged.group = group
+        inside = set(group.members)
+        merged.readers = {other: None for unit in units for other in unit.readers if other not in inside}
+        merged.sources = {other: None for unit in units for other in unit.sources if other not in inside}
+        self.units.update(dict.fromkeys(group.members, merged))
 
-    def _reach(
-        self,
-        start: Group,
-        stop: set[Operation],
-        edges: Mapping[Operation, list[Operation]],
-        inside: Callable[[int], bool],
-    ) -> set[Operation]:
-        own = set(start.members)
-        seen: set[Operation] = set()
-        waiting = [other for member in start.members for other in edges[member]]
+    def _reached(self, start: list[Unit], *, forward: bool) -> dict[Unit, None]:
+        """The other units that depend on these (or, backward, on which these depend), of those in between."""
+        low, high = min(unit.place for unit in start), max(unit.place for unit in start)
+        own, found, waiting = set(start), dict[Unit, None](), list(start)
         while waiting:
-            operation = waiting.pop()
-            if operation in seen or operation in own or operation in stop:
-                continue
-            for part in self.unit(operation):
-                seen.add(part)
-                if inside(self.number[part]):
-                    waiting += edges[part]
-        return seen
+            unit = waiting.pop()
+            for operation in unit.readers if forward else unit.sources:
+                other = self.units[operation]
+                if low < other.place < high and other not in found and other not in own:
+                    found[other] = None
+                    waiting.append(other)
+        return found
 
 
-def hull(producer: Group, consumer: Group, proposer: str, dependencies: Dependencies) -> Group | Refusal:
-    """The smallest group that holds both and that no path leaves and enters again (rule F1).
-
-    Both may be one group, which is proposed as a whole: then what stands between its own members is taken in.
-    """
-    groups = {producer: None, consumer: None}
-    for operation in dependencies.between(producer, consumer):
-        group = dependencies.group.get(operation)
-        if group is None:
+def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | Refusal:
+    """The smallest group that holds these and that no path leaves and enters again (rule F1)."""
+    groups = list(groups)
+    units = graph.units_of(member for group in groups for member in group.members)
+    for unit in graph.between(units):
+        if unit.group is None:
+            (operation,) = unit.members
             between = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
-            message = f"{between} needs @{producer.name} and is needed by @{consumer.name}"
+            message = f"{between} needs @{groups[0].name} and is needed by @{groups[-1].name}"
             return Refusal("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
-        groups[group] = None
-    return merge_groups(groups, proposer, dependencies.number)
+        groups.append(unit.group)
+    return merge_groups(groups, proposer, graph.number)
 
 
 def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operation, int]) -> Group:

@@ -21,7 +21,7 @@ from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
-from irc.passes._group_graph import Dependencies, hull, makers, merge_groups
+from irc.passes._group_graph import GroupGraph, hull, makers
 from irc.passes._plan_file import read_plan, write_plan
 from irc.passes._user_files import is_reference, load_user_object
 from irc.pattern import Pattern
@@ -160,14 +160,14 @@ def blocks(block: Block) -> Iterator[Block]:
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
     """Add a block's groups and the decisions about them to a plan."""
-    dependencies = Dependencies(block)
+    graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
-    groups = seeds(block, dependencies, context.numerics)
+    groups = seeds(block, graph, context.numerics)
 
     def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
         decisions[producer.name, consumer.name] = decision
-        merged = hull(producer, consumer, chosen.name, dependencies)
+        merged = hull((producer, consumer), chosen.name, graph)
         refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
         if refusal is not None:
             decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
@@ -186,12 +186,12 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         return float(verdict), merged
 
     for proposer, members in proposals:
-        refusal = accept(proposer, members, groups, dependencies, context.numerics)
+        refusal = accept(proposer, members, groups, graph, context.numerics)
         if refusal is not None:
             names = ", ".join(f"%{member.results[0].name}" for member in members)
             context.notes.append(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
-    merge_best(groups, dependencies, judge)
-    ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: dependencies.number[group.members[-1]])
+    merge_best(groups, graph, judge)
+    ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
     plan.groups += ordered
     plan.decisions += decisions.values()
 
@@ -200,7 +200,7 @@ def accept(
     proposer: str,
     members: list[Operation],
     groups: dict[Operation, Group],
-    dependencies: Dependencies,
+    graph: GroupGraph,
     numerics: Numerics,
 ) -> Refusal | None:
     """Make a proposed group, with what stands between its members; or the reason why it is no kernel."""
@@ -213,18 +213,17 @@ def accept(
             return alone if isinstance(alone, Refusal) else Refusal("fuse.impure_member", "F2", "a member is a kernel")
     if len(parts) < 2:
         return None
-    proposed = merge_groups(parts, proposer, dependencies.number)
-    merged = hull(proposed, proposed, proposer, dependencies)
+    merged = hull(parts, proposer, graph)
     refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
     if refusal is None:
         assert isinstance(merged, Group)
         for member in merged.members:
             groups[member] = merged
-        dependencies.assign(merged)
+        graph.merge(merged)
     return refusal
 
 
-def seeds(block: Block, dependencies: Dependencies, numerics: Numerics) -> dict[Operation, Group]:
+def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation, Group]:
     """A group for each operation that can be a kernel by itself."""
     groups = {}
     for operation in block:
@@ -233,11 +232,11 @@ def seeds(block: Block, dependencies: Dependencies, numerics: Numerics) -> dict[
         group = Group([operation])
         if legal(group, numerics) is None:
             groups[operation] = group
-            dependencies.assign(group)
+            graph.merge(group)
     return groups
 
 
-def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge: Judge) -> None:
+def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) -> None:
     """Merge producer into consumer, highest score first, until nothing is left that the judge wants.
 
     Judging derives a kernel, which is what costs, so a pair is judged again only when it comes to the top after one
@@ -253,7 +252,7 @@ def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge
         verdict = judge(producer, consumer)
         if verdict is not None:
             score, merged = verdict
-            place = dependencies.number[merged.members[-1]]
+            place = graph.number[merged.members[-1]]
             heapq.heappush(heap, (-score, place, next(serial), producer, consumer, merged))
 
     def refill() -> bool:
@@ -270,14 +269,14 @@ def merge_best(groups: dict[Operation, Group], dependencies: Dependencies, judge
             if producer is consumer:
                 continue
             same = producer is old_producer and consumer is old_consumer
-            current = hull(producer, consumer, merged.proposer, dependencies)
+            current = hull((producer, consumer), merged.proposer, graph)
             if isinstance(current, Refusal) or current.members != merged.members:
                 if same or (producer, consumer) not in judged:
                     push(producer, consumer)
                 continue
             for member in merged.members:
                 groups[member] = merged
-            dependencies.assign(merged)
+            graph.merge(merged)
 
 
 def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
@@ -346,9 +345,7 @@ def sort_block(block: Block) -> None:
     Kernels stand where their last member stood, which may be behind a reader of an earlier result.
     """
     order = {operation: index for index, operation in enumerate(block)}
-    needs = {operation: set(needed) for operation, needed in makers(block).items()}
-    for before, behind in itertools.pairwise(operation for operation in block if operation.has_effect):
-        needs[behind].add(before)
+    needs = makers(block)
     readers: dict[Operation, list[Operation]] = {operation: [] for operation in order}
     for operation, required in needs.items():
         for other in required:

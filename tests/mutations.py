@@ -151,14 +151,14 @@ MUTATIONS = (
     Mutation(
         "stores: reduced axes are forgotten",
         DERIVATION,
-        "axes = (*parallel, *bound) if own & set(bound) else parallel",
+        "axes = (*parallel, *bound) if mentioned & set(bound) else parallel",
         "axes = parallel",
         fusion("spread"),
     ),
     Mutation(
         "flood: a point that repeats an element",
         FLOOD,
-        "if mixed or ended & staying:",
+        "if ended & staying or any(",
         "if mixed:",
         fusion("spread"),
     ),
@@ -166,15 +166,15 @@ MUTATIONS = (
     Mutation(
         "F1: the hull leaves out what is between",
         GRAPH,
-        "        groups[group] = None\n",
+        "        groups.append(unit.group)\n",
         "        pass\n",
         fusion("stands_between"),
     ),
     Mutation(
         "F1: host calls between are passed over",
         GRAPH,
-        "        if group is None:\n            between =",
-        "        if group is None:\n            continue\n            between =",
+        "        if unit.group is None:\n            (operation,) =",
+        "        if unit.group is None:\n            continue\n            (operation,) =",
         fusion("f1"),
     ),
     Mutation(

@@ -12,7 +12,7 @@ from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Function, Module, Operation, Value
 from irc.kernel import Refusal
 from irc.pass_manager import PassManager
-from irc.passes._group_graph import Dependencies, hull
+from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
 from irc.plan import Group, Merge, Refused, bytes_at, is_free, legal, representative_sizes
 
@@ -158,13 +158,14 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         return f"in one kernel: {in_words(sides[0])}"
     block, other = (side.members[0].block for side in sides)
     assert block is not None
-    dependencies = Dependencies(block)
+    graph = GroupGraph(block)
     for group in plan.groups:
-        dependencies.assign(group)
+        if group.members[0].block is block:
+            graph.merge(group)
     merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
     if block is other:
-        sides.sort(key=lambda side: dependencies.number[side.members[-1]])
-        merged = hull(sides[0], sides[1], "explain", dependencies)
+        sides.sort(key=lambda side: graph.number[side.members[-1]])
+        merged = hull(sides, "explain", graph)
     refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
     lines = []
     if refusal is not None:
@@ -173,7 +174,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         remedy, code = CODES[refusal.code].remedy, refusal.code
     else:
         assert isinstance(merged, Group)
-        parts = list(dict.fromkeys(dependencies.group[member] for member in merged.members))
+        parts = [unit.group for unit in graph.units_of(merged.members) if unit.group is not None]
         merge = Merge(sides[0], sides[1], merged, parts, representative_sizes(function, settings.dims))
         verdict = chosen(merge)
         reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
