@@ -19,6 +19,7 @@ from irc.dims import Dim, Indirect, Symbol
 from irc.index_map import Guards
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select
+from irc.kernel.flood import identity
 
 REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -69,6 +70,9 @@ class _Evaluation:
             if isinstance(atom, Indirect):
                 assert isinstance(atom.node, Node)
                 self.arrays[atom] = self.values[atom.node].astype(np.int64)
+        points = np.broadcast_shapes(*(np.shape(self.arrays[atom]) for atom in dims.free_atoms(index)))
+        if 0 in points:  # a divisor may be 0 where there is no point to divide at
+            return np.zeros(points, np.int64)
         return np.asarray(dims.evaluate_array(index, self.arrays))
 
     def _mask(self, guards: Guards) -> np.ndarray:
@@ -98,7 +102,8 @@ class _Evaluation:
             positions = tuple(self.axes.index(axis) for axis in node.bound)
             space = np.broadcast_shapes(operands[0].shape, *(self._extent(axis) for axis in node.bound))
             body = np.broadcast_to(operands[0], space)
-            return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True)
+            nothing = identity(node.kind, node.dtype)
+            return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True, initial=nothing)
         assert isinstance(node, Apply)
         return ops.lookup(node.name).evaluate(operands, dict(node.attributes))[0]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from irc import dtypes
 from irc.backends.triton.text import (
     AND,
@@ -24,7 +22,7 @@ from irc.backends.triton.text import (
     type_name,
 )
 from irc.dtypes import BOOL, F32, F64, I32, DType
-from irc.kernel.dag import Apply, Constant, Index, Node
+from irc.kernel.dag import Apply, Constant, Node
 
 Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
 Writer = Callable[[Apply, Sequence[Code], Helper], Code]
@@ -112,21 +110,16 @@ def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     return call(helper("power"), filled(base, operands[0]), filled(exponent, operands[1]))
 
 
-def is_literal(node: Node) -> bool:
-    """Whether its text is a number, which has no type of its own."""
-    return isinstance(node, Constant) or (isinstance(node, Index) and isinstance(node.index, int))
-
-
 def filled(node: Node, code: Code) -> Code:
     """A literal as a tensor, where a function needs one."""
-    return call("tl.full", "()", code, type_name(node.dtype)) if is_literal(node) else code
+    return call("tl.full", "()", code, type_name(node.dtype)) if isinstance(node, Constant) else code
 
 
 def choose(condition: Code | str, nodes: Sequence[Node], operands: Sequence[Code]) -> Code:
     """The first operand where the condition holds, else the second. Of two numbers Triton would take the type for
     one of 32 bits, whatever is meant."""
     first, second = operands
-    if all(map(is_literal, nodes)) and nodes[0].dtype not in (F32, I32, BOOL):
+    if all(isinstance(node, Constant) for node in nodes) and nodes[0].dtype not in (F32, I32, BOOL):
         first = filled(nodes[0], first)
     return call("tl.where", condition, first, second)
 
@@ -206,9 +199,7 @@ def _select(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    operand, source, to = node.operands[0], node.operands[0].dtype, node.dtype
-    if isinstance(operand, Index) and isinstance(operand.index, int):  # a literal has no method `to`
-        return number(np.asarray(operand.index).astype(to.numpy)[()], to)
+    source, to = node.operands[0].dtype, node.dtype
     if to is BOOL:
         return binary("!=", COMPARE, operands[0], Code("0"))
     target = type_name(to)

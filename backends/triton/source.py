@@ -333,9 +333,6 @@ class _Writer:
         if isinstance(node, Constant):
             self.values[node] = number(node.value, node.dtype)
             return
-        if isinstance(node, Index) and isinstance(node.index, int):
-            self.values[node] = number(node.index, node.dtype)
-            return
         code, fallback = self._expression(node)
         if uses[node] == 1 and len(code.text) <= INLINE_LENGTH:
             self.values[node] = code

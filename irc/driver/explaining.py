@@ -9,12 +9,12 @@ from irc.diagnostics import CODES, IrcError, did_you_mean, fail, rules
 from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
-from irc.ir import Function, Module, Operation, Value
+from irc.ir import Block, Function, Module, Operation, Value
 from irc.kernel import Refusal
 from irc.pass_manager import PassManager
 from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
-from irc.plan import Group, Merge, Refused, bytes_at, is_free, legal, representative_sizes
+from irc.plan import Group, Merge, Plan, Refused, bytes_at, is_free, legal, representative_sizes
 
 PAGE_WIDTH = 100  # columns
 
@@ -131,6 +131,15 @@ def in_words(group: Group) -> str:
     return f"@{group.name} ({', '.join(member.name for member in group.members)})"
 
 
+def graph_of(block: Block, plan: Plan) -> GroupGraph:
+    """The graph of a block's groups as a plan leaves them."""
+    graph = GroupGraph(block)
+    for group in plan.groups:
+        if group.members[0].block is block:
+            graph.merge(group)
+    return graph
+
+
 def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
     """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
     from irc.passes.fuse import Fuse, propose  # a pass is asked for its plan, not for its result
@@ -158,10 +167,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         return f"in one kernel: {in_words(sides[0])}"
     block, other = (side.members[0].block for side in sides)
     assert block is not None
-    graph = GroupGraph(block)
-    for group in plan.groups:
-        if group.members[0].block is block:
-            graph.merge(group)
+    graph = graph_of(block, plan)
     merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
     if block is other:
         sides.sort(key=lambda side: graph.number[side.members[-1]])

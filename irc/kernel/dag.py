@@ -6,6 +6,7 @@ two results need is one node.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -13,9 +14,14 @@ from typing import Any, cast
 
 from irc import dims
 from irc.dims import Dim, Indirect, Variable
-from irc.dtypes import DType
+from irc.dtypes import DType, limits
 from irc.index_map import Guard, Guards
 from irc.ir import Value
+
+INDEX_ARITHMETIC: dict[str, Callable[..., Dim]] = {
+    "cast": lambda a: a, "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+}  # fmt: skip
+MOST_TERMS = 32  # of an index expression: products of sums grow fast
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +53,21 @@ class Node:
         """The kernel's axes that it varies over."""
         return variables(*self.indices).union(*(operand.axes for operand in self.operands))
 
+    @cached_property
+    def as_index(self) -> Dim | None:
+        """The value as an index expression, where it is one: such indices need no loading and are proven in bounds.
+
+        Element types wrap around and index expressions do not, so each step must stay in the range of its type.
+        """
+        return None
+
+    def exact(self, index: Dim) -> Dim | None:
+        """The index if this node, which computes it in its own type, holds that very number."""
+        low, high = dims.bounds(index)
+        least, most = limits(self.dtype)
+        few = isinstance(index, int) or len(index.terms) <= MOST_TERMS
+        return index if least <= low and high <= most and few else None
+
     @property
     def content(self) -> tuple[Any, ...]:
         """What makes nodes the same: all but the hint."""
@@ -73,9 +94,18 @@ class Constant(Node):
     def content(self) -> tuple[Any, ...]:
         return Constant, self.dtype, self.value.dtype, self.value.tobytes()  # NaN is not itself, and 0 is -0
 
+    @cached_property
+    def as_index(self) -> Dim | None:
+        return int(self.value) if self.dtype.is_integer else None
+
 
 class Index(Node):
-    """An index expression used as a value (iota)."""
+    """An index expression used as a value (iota), in an integer type that may be too narrow for it. One that does not
+    vary is a `Constant`."""
+
+    @cached_property
+    def as_index(self) -> Dim | None:
+        return self.exact(self.index)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -87,6 +117,14 @@ class Apply(Node):
 
     def attribute(self, name: str) -> Any:
         return dict(self.attributes)[name]
+
+    @cached_property
+    def as_index(self) -> Dim | None:
+        if self.name not in INDEX_ARITHMETIC or not self.dtype.is_integer:
+            return None
+        parts = [operand.as_index for operand in self.operands]
+        known = [part for part in parts if part is not None]
+        return self.exact(INDEX_ARITHMETIC[self.name](*known)) if len(known) == len(parts) else None
 
 
 class Select(Node):
@@ -125,7 +163,10 @@ class Graph:
     def __call__(self, node: Node) -> Node:
         if isinstance(node, Select) and (not node.guards or node.operands[0] is node.operands[1]):
             return node.operands[0]
-        return self._nodes.setdefault(node.content, node)
+        known = self._nodes.setdefault(node.content, node)
+        if known is node:  # worked out now, from the operands' alone: asked for later, it could recurse deeply
+            _ = node.axes, node.as_index
+        return known
 
 
 @lru_cache(1 << 14)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from irc import dims
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
@@ -100,9 +101,16 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute:
 def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:
     """The store with a guard for each axis that it does not vary over: one point writes each element.
 
+    Of the axes that its index and guards mention, one point for each element satisfies the guards (`Point`): in
+    `x[:, 1]` the index varies over the first axis alone, and a guard already says where along the second it is read.
     Of the reduced axes that matters where it varies over others of them: what varies over none is written once a row.
+    Refused (rule F4) where such an axis may be empty, for then no point of the kernel writes the element.
     """
-    own = variables(store.index)
-    axes = (*parallel, *bound) if own & set(bound) else parallel
-    guards = tuple(Guard(axis.expr, 1) for axis in axes if axis not in own)
-    return replace(store, guards=(*store.guards, *guards))
+    mentioned = variables(*store.indices)
+    axes = (*parallel, *bound) if mentioned & set(bound) else parallel
+    free = tuple(axis for axis in axes if axis not in mentioned)
+    for axis in free:
+        if dims.less(0, axis.extent) is not True and dims.equal(store.buffer.type.elements, 0) is not True:
+            message = f"%{store.buffer.name} would not be written where the extent {axis.extent} of an axis is 0"
+            raise Refusal("fuse.unreached_root", "F4", message, (store.buffer.name, axis.extent))
+    return replace(store, guards=(*store.guards, *(Guard(axis.expr, 1) for axis in free)))

@@ -10,11 +10,10 @@ Choosing the axes by the result instead would compute a reduction again for each
 from __future__ import annotations
 
 import itertools
-import operator
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -32,9 +31,6 @@ ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are g
 COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
     "less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal,
     "greater": lambda a, b: dims.less(b, a), "greater_equal": lambda a, b: dims.less_equal(b, a),
-}  # fmt: skip
-ARITHMETIC: dict[str, Callable[..., Dim]] = {
-    "cast": lambda a: a, "add": operator.add, "sub": operator.sub, "mul": operator.mul,
 }  # fmt: skip
 
 
@@ -181,12 +177,13 @@ def remaining(point: Point, lost: Collection[int]) -> Guards | None:
     """The guards of a point of which some coordinates are left out: those of their axes end with them.
 
     None where the coordinates that stay use these axes too: one element would stand, and be stored, at several
-    places along an axis. None also where a guard is about both: for which elements it holds is no longer said.
+    places along an axis. None also where it is not known which coordinates a guard is about, since it is about some of
+    both, or about no axis at all: `0 <= 0 < S` of a slice of one element.
     """
     ended = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis in lost))
     staying = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis not in lost))
-    mixed = any(ended & axes and axes - ended for axes in (variables(guard.index) for guard in point.guards))
-    if mixed or ended & staying:
+    guarded = [variables(guard.index) for guard in point.guards]
+    if ended & staying or any(not axes or (ended & axes and axes - ended) for axes in guarded):
         return None
     return tuple(guard for guard in point.guards if ended.isdisjoint(variables(guard.index)))
 
@@ -199,6 +196,16 @@ def hands_on_all(view: Operation) -> bool:
 
 
 # -- the scalar DAG --------------------------------------------------------------------------------------------
+
+
+class Argument(NamedTuple):
+    """The argument of a reduction: its node, the coordinates at which it is read, the axes that are reduced, and the
+    guards under which a point of those axes is an element of it."""
+
+    node: Node
+    at: Coordinates
+    axes: tuple[Variable, ...]
+    guards: Guards
 
 
 class Trace:
@@ -258,6 +265,10 @@ class Trace:
         return self.graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))
 
     def index(self, index: Dim, dtype: DType = I64) -> Node:
+        """An index as a value; in a type that is too narrow for it, it wraps around."""
+        if isinstance(index, int):
+            least, most = dtypes.limits(dtype)
+            return self.constant(dtype, least + (index - least) % (most - least + 1))
         return self.graph(Index(dtype, (), index))
 
     def select(self, guards: Guards, inside: Node, outside: Node) -> Node:
@@ -302,42 +313,58 @@ class Trace:
             result = self.select(tests, node, result)
         return result
 
-    def _body(self, step: Operation, value: Value, coordinates: Coordinates,
-              guards: Guards) -> tuple[Node, tuple[Variable, ...], Guards]:  # fmt: skip
-        """The argument of a reduction, the axes it is reduced over, and the guards that bound them."""
+    def _argument(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Argument:
+        """The argument of a reduction whose result is read at these coordinates.
+
+        Along the axes that the reduction keeps, the argument is read where its result is read. Along those that it
+        reduces, it is read at its own point, if that runs over them independently of what is kept.
+        """
         argument, reduced = step.inputs[0], sorted(reduced_dims(step))
+        kept = self._kept_coordinates(step, coordinates)
         point, reached = self.flood.points.get(argument), self.flood.points.get(value)
-        at_hand = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
-        if point is not None and reached is not None and at_hand:
-            outer = {atom for coordinate in coordinates for atom in dims.free_atoms(coordinate)}
-            inner = [atom for axis in reduced for atom in dims.free_atoms(point.coordinates[axis])]
-            bound = tuple(dict.fromkeys(atom for atom in inner if isinstance(atom, Variable)))
-            if outer.isdisjoint(bound):
-                # A guard of the reduced axes that holds where the result is read does not hold all along them.
-                held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
-                ended = tuple(guard for guard in point.guards if guard not in held)
-                return self.node(argument, point.coordinates, (*held, *ended)), bound, ended
+        visible = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
+        if point is not None and visible:
+            at = tuple(kept.get(axis, coordinate) for axis, coordinate in enumerate(point.coordinates))
+            inner = variables(*(at[axis] for axis in reduced))
+            own = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
+            others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
+            if inner.isdisjoint(others) and variables(*(guard.index for guard in own)) <= inner:
+                ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
+                return self._reduced_over(argument, at, [axis for axis in ordered if axis in inner], guards, own)
         # The flood did not give these coordinates: axes of its own, which reductions of equal extents share.
         extents = tuple(argument.shape[axis] for axis in reduced if not same(argument.shape[axis], 1))
         taken = variables(*coordinates)
-        bound = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(extents, number)))
-        fresh, rest = iter(bound), iter(coordinates)
-        moved: list[Dim] = []
-        for axis, extent in enumerate(argument.shape):
-            kept = next(rest) if step.attributes["keep_dims"] or axis not in reduced else 0
-            moved.append(kept if axis not in reduced else 0 if same(extent, 1) else next(fresh).expr)
-        return self.node(argument, tuple(moved), guards), bound, ()
+        axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(extents, number)))
+        fresh = iter(axes)
+        at = tuple(kept[axis] if axis in kept else 0 if same(extent, 1) else next(fresh).expr
+                   for axis, extent in enumerate(argument.shape))  # fmt: skip
+        return self._reduced_over(argument, at, axes, guards)
+
+    def _reduced_over(self, argument: Value, at: Coordinates, axes: Iterable[Any], guards: Guards,
+                      own: Guards = ()) -> Argument:  # fmt: skip
+        """The argument read at a point of the reduced axes. A guard of those that holds where the result is read does
+        not hold all along them."""
+        bound = tuple(axes)
+        held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
+        return Argument(self.node(argument, at, (*held, *own)), at, bound, own)
+
+    def _kept_coordinates(self, step: Operation, coordinates: Coordinates) -> dict[int, Dim]:
+        """The coordinates of a reduction's result, by the axes of its argument that are not reduced."""
+        gone, rank = reduced_dims(step), step.inputs[0].rank
+        axes = range(rank) if step.attributes["keep_dims"] else [axis for axis in range(rank) if axis not in gone]
+        return {axis: at for axis, at in zip(axes, coordinates, strict=True) if axis not in gone}
 
     def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Node:
         """A reduction, or for argmax and argmin two: the least (or last) index at which the extremum is attained. As
         in NumPy a NaN counts as the extremum, and the first one wins."""
-        body, bound, body_guards = self._body(step, value, coordinates, guards)
+        argument = self._argument(step, value, coordinates, guards)
+        body = argument.node
 
         def reduced(kind: str, body: Node) -> Node:
-            if not bound:
+            if not argument.axes:
                 return body
-            body = self.select(body_guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
-            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=bound))
+            body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
+            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
 
         found = reduced(REDUCTIONS[step.name], body)
         if step.name not in ("argmax", "argmin"):
@@ -346,18 +373,22 @@ class Trace:
         if body.dtype.is_float:
             found_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, found))
             attained = self.apply("select", BOOL, any_nan, found_nan, attained)
-        place = linearize(tuple(axis.expr for axis in bound), tuple(axis.extent for axis in bound))
+        (axis,) = reduced_dims(step)
         kind = "max" if step.attributes["select_last"] else "min"
         worst = self.constant(I64, identity(kind, I64))
-        return reduced(kind, self.apply("select", I64, attained, self.index(place), worst))
+        return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
     def loaded_index(self, node: Node, extent: Dim) -> Dim:
         """A node as an index into an axis, counted from its end where it is negative."""
-        index = as_index(node)
+        index = node.as_index
         if index is not None and dims.less(index, 0) is True:
             return index + extent
         if index is not None and dims.less_equal(0, index) is True:
             return index
+        if not node.dtype.is_signed:
+            return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
+        if dims.bounds(extent)[1] > dtypes.limits(node.dtype).largest:
+            node = self.apply("cast", I64, node, attributes={"to": I64, "saturate": True}, hint=node.hint)
         wrapped = self.apply("add", node.dtype, node, self.index(extent, node.dtype))
         negative = self.apply("less", BOOL, node, self.constant(node.dtype, 0))
         node = self.apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
@@ -369,7 +400,7 @@ def folded(step: Operation, operands: Sequence[Node]) -> Any:
     constants = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
     if len(constants) == len(operands):
         return step.definition.evaluate(constants, step.attributes)[0]
-    indices = [index for index in map(as_index, operands) if index is not None]
+    indices = [node.as_index for node in operands if node.as_index is not None]
     if step.name in COMPARISONS and len(indices) == 2:
         return COMPARISONS[step.name](*indices)
     return None
@@ -388,15 +419,3 @@ def identity(kind: str, dtype: DType) -> Any:
         return np.bool_(kind == "min")
     low, high = (-np.inf, np.inf) if dtype.is_float else dtypes.limits(dtype)
     return np.asarray(low if kind == "max" else high, dtype.numpy)[()]
-
-
-def as_index(node: Node) -> Dim | None:
-    """The node as an index expression, where it is one: such indices need no loading and are proven in bounds."""
-    if isinstance(node, Index):
-        return node.index
-    if isinstance(node, Constant) and node.dtype.is_integer:
-        return int(node.value)
-    if isinstance(node, Apply) and node.dtype.is_integer and node.name in ARITHMETIC:
-        parts = [part for part in map(as_index, node.operands) if part is not None]
-        return ARITHMETIC[node.name](*parts) if len(parts) == len(node.operands) else None
-    return None

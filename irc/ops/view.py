@@ -466,5 +466,7 @@ def _iota_element(trace: Trace, step: Operation, at: Coordinates, _: Guards) -> 
     dtype, index = step.result.dtype, at[step.attributes["axis"]]
     if dtype.is_integer:
         return trace.index(index, dtype)
+    if isinstance(index, int):
+        return trace.constant(accumulator_of(dtype), index)
     attributes = {"to": dtype, "saturate": True}
     return trace.apply("cast", accumulator_of(dtype), trace.index(index), attributes=attributes, hint=step.result.name)
