@@ -28,6 +28,10 @@ from irc.ir import Value
 
 Coordinates = tuple[Dim, ...]
 
+# What the places of axes begin with (`Variable`): dims of an anchor, dims of a reduction that nothing else runs over,
+# two axes as one, variables of a proof.
+ANCHOR, REDUCED, JOINED, PROOF = range(4)
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:
@@ -155,7 +159,6 @@ def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     return dims.less_equal(0, index) is True and dims.less(index, extent) is True
 
 
-@lru_cache(1 << 14)
 def _guarded(number: int, extent: Dim) -> Variable:
-    """The variables of `in_bounds`, made once: what is proven of them need not be proven again."""
-    return Variable(f"guarded{number}", extent)
+    """A variable of `in_bounds`, the same one each time: what is proven of it need not be proven again."""
+    return Variable(f"guarded{number}", extent, (PROOF, number))

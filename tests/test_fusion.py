@@ -779,6 +779,27 @@ def test_plan_and_text_do_not_depend_on_the_hash_seed() -> None:
     assert len(texts) == 1 and b"irc.plan/1" in texts.pop()
 
 
+def test_kernels_do_not_depend_on_what_caches_still_hold() -> None:
+    """Axes are equal because of what they are, not because a cache returned the same object."""
+    script = (
+        "import functools, sys\n"
+        "original, entries = functools.lru_cache, int(sys.argv[2])\n"
+        "if entries: functools.lru_cache = lambda maxsize=128, typed=False: original(entries, typed)\n"
+        "from irc.backends.triton.program import write_program\n"
+        "from irc.driver.compiling import run_pipeline\n"
+        "from irc.driver.models import Settings, find_backend\n"
+        "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"
+        "program = write_program(module)\n"
+        "sys.stdout.write(program.text + ''.join(kernel.source.text for kernel in program.kernels))\n"
+    )
+    texts = set()
+    for entries in ("0", "3"):
+        command = [sys.executable, "-c", script, str(model_path("basic_pitch")), entries]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        texts.add(done.stdout)
+    assert len(texts) == 1 and b"@triton.jit" in texts.pop()
+
+
 def test_a_symbol_that_only_an_attribute_mentions_keeps_its_order() -> None:
     """`dim {value = 2*u}` reads no value of the `bind` at which u is born, and still stands behind it (F1, sorting)."""
     text = """irc text 1

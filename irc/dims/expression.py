@@ -132,13 +132,31 @@ class Symbol(_Atom):
 
 
 class Variable(_Atom):
-    """The index of one axis of a kernel, over [0, extent)."""
+    """The index of one axis of a kernel, over [0, extent).
+
+    One with a `place` is interned: axes of one name, extent and place are one axis, whoever makes them, and axes of one
+    name are ordered by their places. One without a place equals no other.
+    """
 
     __slots__ = ("extent", "name")
+    name: str
+    extent: Dim
 
-    def __init__(self, name: str, extent: Dim) -> None:
-        self.name, self.extent = name, extent
-        self._describe((1, "variable", name), (0, max(0, bounds(extent)[1] - 1)))
+    def __new__(cls, name: str, extent: Dim, place: tuple[int, ...] = ()) -> Variable:
+        self = _variables.get((name, extent, place)) if place else None
+        if self is None:
+            self = super().__new__(cls)
+            self.name, self.extent = name, extent
+            self._describe((1, "variable", name, place), (0, max(0, bounds(extent)[1] - 1)))
+            if place:
+                _variables[name, extent, place] = self
+        return self
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Where the axis comes from, as whoever made it numbers axes; empty if it is not interned."""
+        place: tuple[int, ...] = self.key[3]
+        return place
 
 
 class Indirect(_Atom):
@@ -178,6 +196,7 @@ Atom = Symbol | Variable | Indirect | Function
 Monomial = tuple[tuple[Atom, int], ...]  # atoms and their powers, sorted
 Term = tuple[Monomial, int]
 
+_variables: WeakValueDictionary[tuple[str, Dim, tuple[int, ...]], Variable] = WeakValueDictionary()
 _indirects: WeakValueDictionary[tuple[Hashable, Dim, Dim], Indirect] = WeakValueDictionary()
 _functions: WeakValueDictionary[tuple[str, tuple[Dim, ...]], Function] = WeakValueDictionary()
 symbol = Symbol  # a new one, equal to no other; its `.expr` is it as a dim

@@ -20,7 +20,7 @@ import numpy as np
 from irc import dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType, accumulator_of
-from irc.index_map import Coordinates, Guards, Point, in_bounds, linearize, same
+from irc.index_map import ANCHOR, REDUCED, Coordinates, Guards, Point, in_bounds, linearize, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.steps import REDUCTIONS, Refusal, Steps, hands_on, reduced_dims
@@ -56,7 +56,7 @@ def typical(elements: Dim) -> int:
 def anchored(shape: Coordinates) -> Coordinates:
     """Coordinates over axes of their own. A shape has the same ones in every kernel: what has once been worked out
     for a group need not be for the groups that it grows into, nor for those of the next layer."""
-    axes = (Variable(axis_name(extent, position), extent) for position, extent in enumerate(shape))
+    axes = (Variable(axis_name(extent, position), extent, (ANCHOR, position)) for position, extent in enumerate(shape))
     return tuple(0 if same(axis.extent, 1) else axis.expr for axis in axes)
 
 
@@ -71,7 +71,8 @@ def axis_name(extent: Dim, position: int) -> str:
 @lru_cache(1 << 12)
 def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
     """The axes of a reduction that the flood did not reach; `number` tells such reductions apart."""
-    return tuple(Variable(f"r{position}", extent) for position, extent in enumerate(extents))
+    numbered = enumerate(extents)
+    return tuple(Variable(f"r{position}", extent, (REDUCED, number, position)) for position, extent in numbered)
 
 
 class Flood:

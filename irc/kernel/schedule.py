@@ -16,6 +16,7 @@ from itertools import pairwise, permutations
 
 from irc import dims
 from irc.dims import Dim, Expr, Variable
+from irc.index_map import JOINED
 from irc.kernel.dag import Load, Node, Reduce, Store, substituted, walk
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
@@ -146,7 +147,8 @@ def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[
 @lru_cache(1 << 14)
 def joined(outer: Variable, inner: Variable) -> Variable:
     """The axis that runs over both, the same one in every kernel."""
-    return Variable(inner.name, outer.extent * inner.extent)
+    place = (JOINED, len(outer.place), *outer.place, *inner.place)
+    return Variable(inner.name, outer.extent * inner.extent, place)
 
 
 @lru_cache(1 << 14)
