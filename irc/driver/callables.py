@@ -58,10 +58,16 @@ def compile_program(
     interpreted where there is none. Raises what `from_torch` raises, and `backend.failed`.
     """
     settings = settings or Settings()
-    require("torch", "torch", "compiling a program of PyTorch")
     if backend == "triton":
         require_triton("running Triton kernels")
         _interpret_without_gpu()
+    imported, convention = imported_program(program, inputs, dynamic_shapes)
+    return compiled_module(imported, convention, backend, pipeline=pipeline, settings=settings)
+
+
+def imported_program(program: Any, inputs: Any, dynamic_shapes: Any = None) -> tuple[Module, Any]:
+    """The module of a program, and the convention by which it is called; arguments are those of `compile_program`."""
+    require("torch", "torch", "compiling a program of PyTorch")
     from irc.frontends.torch.calling import Convention
     from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
     from irc.frontends.torch.importer import import_program
@@ -72,10 +78,18 @@ def compile_program(
     source = decomposed(source)  # in which buffers are written by results
     imported = import_program(source, names, type(program).__name__)
     verify(imported)
+    return imported, Convention(source)
+
+
+def compiled_module(
+    imported: Module, convention: Any, backend: str, *, pipeline: str | None = None, settings: Settings | None = None
+) -> CompiledProgram:
+    """What `imported_program` gave, through a backend's pipeline or another, as a function."""
+    settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
     make = _in_onnx_runtime if backend == "onnx" else _in_triton
     run, label = make(module, settings)
-    return CompiledProgram(module, backend, Convention(source), run, label)
+    return CompiledProgram(module, backend, convention, run, label)
 
 
 def _in_onnx_runtime(module: Module, settings: Settings) -> tuple[Any, str]:

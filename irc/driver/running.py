@@ -71,18 +71,20 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = Non
 
 
 class OnnxProgram:
-    """A module in ONNX Runtime, its optimizations on as users have them: from arrays by name to arrays by name.
+    """A module in ONNX Runtime, by default with its optimizations: from arrays by name to arrays by name.
 
     Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
     """
 
-    def __init__(self, module: Module, target: str | None = None) -> None:
+    def __init__(self, module: Module, target: str | None = None, *, optimized: bool = True) -> None:
         import onnxruntime
 
         self.main, emitter = module.main, find_backend("onnx")
         chosen = None if target is None else emitter.Target(target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, too
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         values = (*self.main.arguments, *self.main.returned)
         with temporary_folder() as temporary:
             path = temporary / "model.onnx"

@@ -1,0 +1,109 @@
+"""When two results agree: exactly, up to rounding as each program lets it grow.
+
+An oracle runs a program several times: as it is, and with a relative error of about one unit in the last place in each
+rounded result (Monte Carlo arithmetic: Parker, Pierce and Eggert, 2000). What these runs differ by bounds what another
+order of the same operations may give. An element in whose place they have different integers, or NaN in one and a
+number in the other, is decided by rounding alone: it is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+SAMPLES = 5  # perturbed runs of each program
+# Perturbed runs show typical errors, not the largest: a result may be this many times further away ...
+SPREAD = 16.0
+# ... plus this many units in the last place.
+UNITS = 8.0
+
+
+def is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
+def unit(array: Array) -> float:
+    return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def perturbed(
+    array: Array, generator: np.random.Generator, *, absolute: bool = False, whole_too: bool = False
+) -> Array:
+    """An array of floats with an error of up to two units in each element. `absolute` errors are those of elements of
+    size 1, for functions whose implementations have an absolute error. Whole numbers below 2048 are exact, and stay,
+    unless they are what an operation adds up and divides (`whole_too`)."""
+    wide, eps = array.astype(np.float64), unit(array)
+    noise = generator.uniform(-2 * eps, 2 * eps, array.shape)
+    with np.errstate(all="ignore"):
+        stays = ~np.isfinite(wide) | ((wide == np.round(wide)) & (np.abs(wide) < 2048) & (not whole_too))
+        moved = wide * (1 + noise) + (noise if absolute else 0.0)
+        return np.where(stays, wide, moved).astype(array.dtype)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An output as the oracle gives it: how far rounding may move each element, and which are not compared."""
+
+    value: Array
+    slack: Array
+    undecided: Array
+
+    @classmethod
+    def of(cls, value: Array, others: Sequence[Array]) -> Truth:
+        undecided, slack = np.zeros(value.shape, bool), np.zeros(value.shape)
+        with np.errstate(all="ignore"):
+            for other in others:
+                if other.shape != value.shape:  # a shape that a comparison of rounded numbers decides
+                    return cls(value, slack, np.ones(value.shape, bool))
+                if not is_float(value):
+                    undecided |= other != value
+                    continue
+                one, another = value.astype(np.float64), other.astype(np.float64)
+                same = (one == another) | (np.isnan(one) & np.isnan(another))
+                finite = np.isfinite(one) & np.isfinite(another)
+                undecided |= ~same & ~finite
+                np.maximum(slack, np.where(finite, np.abs(one - another), 0.0), out=slack)
+        return cls(value, slack, undecided)
+
+    def difference(self, found: Any) -> str | None:
+        """What is different in `found`, in words; None where nothing is."""
+        found = np.asarray(found)
+        if found.dtype != self.value.dtype:
+            return f"dtype {found.dtype}, expected {self.value.dtype}"
+        if found.shape != self.value.shape:
+            if self.undecided.size and self.undecided.all():
+                return None
+            return f"shape {found.shape}, expected {self.value.shape}"
+        wrong = self._wrong(found) & ~self.undecided
+        if not wrong.any():
+            return None
+        where = tuple(np.argwhere(wrong)[0].tolist())
+        place = f" at {list(where)}" if where else ""
+        return f"{int(wrong.sum())} of {wrong.size} elements differ, the first{place}: {found[where]}, " \
+               f"expected {self.value[where]}"  # fmt: skip
+
+    def _wrong(self, found: Array) -> Any:
+        if not is_float(found):
+            return found != self.value
+        with np.errstate(all="ignore"):
+            one, another = found.astype(np.float64), self.value.astype(np.float64)
+            tiny = float(ml_dtypes.finfo(found.dtype).smallest_subnormal)  # type: ignore[no-untyped-call]
+            allowed = SPREAD * self.slack + UNITS * (unit(found) * np.abs(another) + tiny)
+            near = np.abs(one - another) <= np.where(np.isfinite(another), allowed, 0.0)
+            return ~(near | (one == another) | (np.isnan(one) & np.isnan(another)))
+
+
+def first_difference(truth: Mapping[str, Truth], found: Mapping[str, Any]) -> str | None:
+    """The first output that differs, and how."""
+    if list(found) != list(truth):
+        return f"outputs {list(found)}, expected {list(truth)}"
+    for name, expected in truth.items():
+        said = expected.difference(found[name])
+        if said is not None:
+            return f"{name}: {said}"
+    return None

@@ -1,0 +1,169 @@
+"""The paths of a program through irc: the interpreter, ONNX Runtime with its optimizations off and on, and Triton.
+
+A path compiles a program once and runs it on each of its feeds. `outcomes` gives what is different on each path.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc import interpreter
+from irc.diagnostics import IrcError
+from irc.driver.compiling import run_pipeline
+from irc.driver.models import Settings, find_backend
+from irc.frontends.onnx import from_model
+from irc.ir import Module
+from tests import triton_harness as harness
+from tests.fuzz.judging import Array, Truth, first_difference
+from tests.fuzz.onnx_graph import RUNTIME_ERRORS, session
+from tests.fuzz.onnx_programs import OnnxProgram
+
+PATHS = ("import", "interpreter", "onnx off", "onnx on", "triton")
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+# Errors that say that irc lacks something, by name: counted, but not what is looked for.
+UNSUPPORTED = ("backend.unsupported", "torch.unsupported", "onnx.unsupported")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is wrong on a path: `kind` is "difference", "refused" (a coded error), "unsupported" (one of UNSUPPORTED)
+    or "crash"; `feed` is the number of the inputs."""
+
+    path: str
+    kind: str
+    text: str
+    feed: int | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        return self.kind != "unsupported"
+
+    def __str__(self) -> str:
+        where = "" if self.feed is None else f", inputs {self.feed}"
+        return f"{self.path}{where}: {self.kind}: {self.text}"
+
+
+def described(error: Exception) -> tuple[str, str]:
+    """The kind of an outcome, and what the error says."""
+    if isinstance(error, IrcError):
+        said = [f"{each.code}: {each.message}" + "".join(f" [{note}]" for note in each.notes or ())
+                for each in error.diagnostics]  # fmt: skip
+        kind = "unsupported" if error.diagnostics[0].code in UNSUPPORTED else "refused"
+        return kind, " | ".join(said)[:1000]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = " <- ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-4:]))
+    return "crash", f"{type(error).__name__}: {str(error)[:500]} ({place})"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def outcomes(program: Any) -> list[Outcome]:
+    """What is wrong with a program, path by path; empty where all agree with the oracle."""
+    if isinstance(program, OnnxProgram):
+        return _onnx_outcomes(program)
+    from tests.fuzz.torch_paths import torch_outcomes
+
+    return torch_outcomes(program)
+
+
+def _onnx_outcomes(program: OnnxProgram) -> list[Outcome]:
+    try:
+        with quiet():
+            module = from_model(program.model, Path("no such folder"))
+    except Exception as error:
+        return [Outcome("import", *described(error))]
+    makers: dict[str, Callable[[], Run]] = {
+        "interpreter": lambda: lambda feed: interpreter.run(module, feed),
+        "onnx off": lambda: in_onnx_runtime(module, optimized=False),
+        "onnx on": lambda: in_onnx_runtime(module, optimized=True),
+        "triton": lambda: in_triton(module),
+    }
+    found = []
+    for path, make in makers.items():
+        truths = program.truths if path != "onnx on" else without_runtime_faults(program)
+        found += path_outcomes(path, make, program.feeds, truths)
+    return found
+
+
+def path_outcomes(path: str, make: Callable[[], Any], feeds: Any, truths: Any) -> list[Outcome]:
+    """Compile by `make`, and compare each run with its truth; the first difference is enough."""
+    try:
+        with quiet():
+            run = make()
+    except Exception as error:
+        return [Outcome(path, *described(error))]
+    for number, (feed, truth) in enumerate(zip(feeds, truths, strict=True)):
+        try:
+            with quiet():
+                said = first_difference(truth, run(feed))
+        except Exception as error:
+            return [Outcome(path, *described(error), number)]
+        if said is not None:
+            return [Outcome(path, "difference", said, number)]
+    return []
+
+
+def passed(module: Module, backend: str) -> Module:
+    """A module after a backend's pipeline."""
+    made, _ = run_pipeline(module, find_backend(backend).PIPELINE, backend, Settings())
+    return made
+
+
+def in_onnx_runtime(module: Module, optimized: bool) -> Run:
+    """irc's ONNX output as a file's reader sees it."""
+    compiled = session(find_backend("onnx").emit(passed(module, "onnx")), optimized)
+    names = [output.name for output in compiled.get_outputs()]
+    taken = {value.name for value in compiled.get_inputs()}
+    return lambda feed: dict(zip(names, compiled.run(None, {name: array for name, array in feed.items()
+                                                            if name in taken}), strict=True))  # fmt: skip
+
+
+def in_triton(module: Module) -> Run:
+    """irc's artefact, interpreted, under the harness that looks at every address."""
+    return watched(passed(module, "triton"))
+
+
+def watched(compiled: Module) -> Run:
+    kept = tempfile.TemporaryDirectory(prefix="irc-fuzz-")
+    folder = Path(kept.name) / "artefact"
+    find_backend("triton").emit(compiled, folder)
+    artefact = harness.load_artefact(folder)
+    model = artefact.load()
+
+    def run(feed: Mapping[str, Array], kept: Any = kept) -> dict[str, Array]:
+        names = [argument.name for argument in compiled.main.arguments]
+        results = model.run({name: feed[name] for name in names})
+        return {name: harness.to_numpy(result) for name, result in results.items()}
+
+    return run
+
+
+def without_runtime_faults(program: OnnxProgram) -> list[dict[str, Truth]]:
+    """The truths without the elements that ONNX Runtime's own optimizations change in the model as it came."""
+    try:
+        original = session(program.model, optimized=True)
+        runs = [original.run(None, feed) for feed in program.feeds]
+    except RUNTIME_ERRORS:
+        return program.truths
+    judged = []
+    for truths, arrays in zip(program.truths, runs, strict=True):
+        judged.append({name: truth if truth.difference(array) is None else
+                       Truth(truth.value, truth.slack, np.ones(truth.value.shape, bool))
+                       for (name, truth), array in zip(truths.items(), arrays, strict=True)})  # fmt: skip
+    return judged

@@ -1,0 +1,237 @@
+"""A PyTorch program that is built line by line, each line run eagerly as soon as it is there.
+
+Lines are Python over tensors in named variables, so that what goes wrong prints as the program that does. Whoever adds
+lines sees the tensors of all variables, for each assignment of sizes to the dims of its inputs.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from tests.fuzz.judging import Array, is_float, perturbed
+from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
+from tests.oracles import from_torch, to_torch
+
+Kind = Literal["exact", "rounded", "accumulated", "absolute"]
+NARROW = (torch.float16, torch.bfloat16)
+EAGER_ERRORS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, ZeroDivisionError, OverflowError)
+PRELUDE = """import torch
+import torch.nn.functional as F
+
+nan, inf = float("nan"), float("inf")
+"""
+COND = '''
+
+def cond(condition, then, otherwise, operands):
+    """torch.cond where a program is exported; eager, Python's own, which needs no compiler."""
+    if torch.compiler.is_exporting():
+        return torch.cond(condition, then, otherwise, operands)
+    return (then if condition else otherwise)(*operands)
+'''
+
+
+@dataclass(frozen=True)
+class Line:
+    """A statement; `results` are the variables that it sets or changes in place."""
+
+    text: str
+    results: tuple[str, ...]
+    kind: Kind
+    in_place: bool = False
+
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        """The variables that it reads."""
+        found = dict.fromkeys(re.findall(r"\b[vx]\d+\b", self.text))
+        return tuple(name for name in found if self.in_place or name not in self.results)
+
+    @property
+    def wide(self) -> str:
+        """The statement with f16 and bf16 held as f32; a cast to them still rounds."""
+        return re.sub(r"\.to\(torch\.(float16|bfloat16)\)", r".to(torch.\1).to(torch.float32)", self.text)
+
+
+@dataclass(eq=False)
+class Variable:
+    """A variable with its tensor for each assignment of sizes."""
+
+    name: str
+    source: Source
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        return [space[self.name] for space in self.source.spaces]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensors[0].dtype
+
+    @property
+    def rank(self) -> int:
+        return self.tensors[0].ndim
+
+    @property
+    def shape(self) -> list[tuple[int, ...]]:
+        return [tuple(tensor.shape[axis] for tensor in self.tensors) for axis in range(self.rank)]
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.is_floating_point
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.dtype.is_floating_point and self.dtype != torch.bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Source:
+    """A program under construction."""
+
+    def __init__(self, assignments: int) -> None:
+        self.inputs: dict[str, list[str | int]] = {}
+        self.given: list[dict[str, torch.Tensor]] = [{} for _ in range(assignments)]
+        self.lines: list[Line] = []
+        self.globals: dict[str, Any] = {}
+        exec(PRELUDE + COND, self.globals)
+        self.spaces: list[dict[str, Any]] = [dict(self.globals) for _ in range(assignments)]
+        self.count = 0
+
+    def input(self, argument: Argument) -> Variable:
+        name = f"x{len(self.inputs)}"
+        for array, given, space in zip(argument.arrays, self.given, self.spaces, strict=True):
+            given[name] = to_torch(array)
+            space[name] = given[name].clone()
+        self.inputs[name] = argument.dims
+        return Variable(name, self)
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def line(self, expression: str, kind: Kind = "exact", outputs: int = 1) -> list[Variable]:
+        """Set new variables to an expression. Raises Reject, and adds nothing, where eager PyTorch does."""
+        names = tuple(self.fresh() for _ in range(outputs))
+        self._add(Line(f"{', '.join(names)} = {expression}", names, kind))
+        return [Variable(name, self) for name in names]
+
+    def one(self, expression: str, kind: Kind = "exact") -> Variable:
+        return self.line(expression, kind)[0]
+
+    def change(self, statement: str, target: Variable, kind: Kind = "exact") -> None:
+        """Change a variable's tensor in place."""
+        self._add(Line(statement, (target.name,), kind, in_place=True))
+
+    def _add(self, line: Line) -> None:
+        try:
+            for space in self.spaces:
+                run(line.text, space)
+                for name in line.results:
+                    self._check(space[name])
+            if len({space[line.results[0]].ndim for space in self.spaces}) > 1:
+                raise Reject("the rank differs")
+        except (*EAGER_ERRORS, Reject) as error:
+            if line.in_place:
+                self._run_again()
+            raise Reject(str(error)) from None
+        self.lines.append(line)
+
+    def _check(self, value: Any) -> None:
+        if not isinstance(value, torch.Tensor):
+            raise Reject("no tensor")
+        if value.numel() > MOST_ELEMENTS or value.ndim > MOST_AXES:
+            raise Reject("too large")
+        if value.is_complex():
+            raise Reject("complex")
+
+    def _run_again(self) -> None:
+        """Run what there is once more: a line may have failed after it changed a tensor."""
+        for given, space in zip(self.given, self.spaces, strict=True):
+            space.update({name: tensor.clone() for name, tensor in given.items()})
+            for line in self.lines:
+                run(line.text, space)
+
+    def live(self, names: Sequence[str]) -> list[Line]:
+        """The lines on which variables, and what the program does to its arguments, depend."""
+        space = self.spaces[0]
+        needed, stored = {*names}, {_storage(space[name]) for name in (*names, *self.inputs)}
+        found = []
+        for line in reversed(self.lines):
+            if needed.intersection(line.results) or (line.in_place and _storage(space[line.results[0]]) in stored):
+                found.append(line)
+                needed.update(line.operands)
+                stored.update(_storage(space[name]) for name in line.operands)
+        return found[::-1]
+
+    # -- other roundings -----------------------------------------------------------------------------------------
+
+    def samples(self, index: int, lines: Sequence[Line], names: Sequence[str], count: int) -> list[list[Array]]:
+        """What the tensors of variables could be with other roundings, and at last with f16 and bf16 held as f32."""
+        declared = [self.spaces[index][name].dtype for name in names]
+        narrow = any(self.spaces[index][name].dtype in NARROW for line in lines for name in line.results)
+        runs = []
+        for number in range(count + narrow):
+            wide, generator = number == count, np.random.default_rng(number)
+            space = dict(self.globals)
+            for name, tensor in self.given[index].items():
+                space[name] = tensor.to(torch.float32) if wide and tensor.dtype in NARROW else tensor.clone()
+            for line in lines:
+                if wide:
+                    run(line.wide, space)
+                else:
+                    _sample(line, space, generator)
+            runs.append([from_torch(space[name].to(dtype)) for name, dtype in zip(names, declared, strict=True)])
+        return runs
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def run(text: str, space: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(text, space)
+
+
+def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator) -> None:
+    """Run a line with other roundings."""
+    own = {name: space[name] for name in line.operands}
+    if line.kind == "accumulated" and not line.in_place:
+        space.update({name: _perturbed(tensor, generator, whole_too=True) for name, tensor in own.items()})
+    run(line.text, space)
+    if line.kind == "accumulated" and not line.in_place:
+        space.update(own)
+    if line.kind == "exact":
+        return
+    for name in line.results:
+        moved = _perturbed(space[name], generator, absolute=line.kind == "absolute")
+        if line.in_place:
+            space[name].copy_(moved)
+        else:
+            space[name] = moved
+
+
+def _perturbed(tensor: torch.Tensor, generator: np.random.Generator, **how: bool) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    array = from_torch(tensor)
+    assert is_float(array)
+    return to_torch(perturbed(array, generator, **how))
+
+
+def literal(tensor: torch.Tensor) -> str:
+    """A tensor as Python that makes it, bit by bit."""
+    if tensor.numel() == 0:
+        return f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
+    values = tensor.to(torch.float64) if tensor.is_floating_point() else tensor
+    return f"torch.tensor({values.tolist()}, dtype={tensor.dtype})"

@@ -1,0 +1,132 @@
+"""The fuzzer: two hundred of its programs, the same ones each time, and the fuzzer itself.
+
+On every path the programs give what the oracle gives.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+from irc import interpreter
+from tests.fuzz import __main__ as command
+from tests.fuzz.features import ALL, chosen
+from tests.fuzz.judging import Truth
+from tests.fuzz.running import KINDS, Job, Result, commands, program_of, run_all, run_job
+
+SEED = 12
+BATCH = 10
+# Programs that give wrong results as yet, and the kind of fault; they are left out.
+KNOWN: dict[str, str] = {
+    "onnx-12-13": "a result of extent 0",
+    "onnx-12-42": "a reduction's argument is read at another use's coordinates",
+    "onnx-12-78": "an f64 constant is rounded to f32 in a kernel",
+    "onnx-12-93": "a cast to f16 and back is left out",
+    "torch-12-6": "ONNX Runtime adds large i64 up in floats",
+    "torch-12-14": "a reduction's argument is read at another use's coordinates",
+    "torch-12-41": "NaN in amax on ONNX",
+    "torch-12-60": "a cast to f16 and back is left out",
+    "torch-12-78": "NaN in amax on ONNX",
+    "torch-12-89": "an input without dynamic dims beside one with them",
+    "torch-12-93": "a reduction's argument is read at another use's coordinates",
+}
+
+
+@pytest.mark.parametrize("start", range(0, 100, BATCH))
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_agree_on_every_path(kind: str, start: int) -> None:
+    failures = []
+    for index in range(start, start + BATCH):
+        job = Job(kind, SEED, index, chosen("default"))
+        if job.name not in KNOWN:
+            result = run_job(job)
+            failures += [*map(str, result.failures), *(commands(result) if result.failures else [])]
+    assert not failures, "\n".join(failures)
+
+
+# -- the fuzzer itself -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_is_the_same_each_time(kind: str) -> None:
+    first, second = (program_of(Job(kind, 5, 2, ALL)) for _ in range(2))
+    assert first.text == second.text and first.text != program_of(Job(kind, 5, 3, ALL)).text
+    assert [list(truth) for truth in first.truths] == [list(truth) for truth in second.truths]
+
+
+def test_features_are_chosen_by_name() -> None:
+    assert chosen("all") == ALL and chosen("-products") == chosen("default") - {"products"}
+    assert chosen("products, quantization") == {"products", "quantization"}
+    with pytest.raises(ValueError, match="no feature 'nonsense'"):
+        chosen("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("value", "found", "said"),
+    [
+        (np.float32([1, 2]), np.float64([1, 2]), "dtype float64, expected float32"),
+        (np.float32([1, 2]), np.float32([[1, 2]]), "shape (1, 2), expected (2,)"),
+        (np.float32([1, np.nan]), np.float32([1, 2]), "1 of 2 elements differ, the first at [1]: 2.0, expected nan"),
+        (np.float32([1, np.inf]), np.float32([1, 3e38]), "expected inf"),
+        (np.float32([1, 2]), np.float32([1, 2.00001]), "the first at [1]"),
+        (np.int64([7]), np.int64([8]), "8, expected 7"),
+    ],
+)
+def test_differences_are_seen(value: np.ndarray, found: np.ndarray, said: str) -> None:
+    assert said in str(Truth.of(value, [value, value]).difference(found))
+    assert Truth.of(value, [value]).difference(value) is None
+
+
+def test_what_rounding_decides_is_not_compared() -> None:
+    truth = Truth.of(np.float32([1, 2, 3]), [np.float32([1, 2.1, np.nan])])
+    assert truth.undecided.tolist() == [False, False, True]
+    assert truth.difference(np.float32([1, 2.5, 0])) is None
+    assert truth.difference(np.float32([1.1, 2, 3])) is not None
+    assert Truth.of(np.int64([1]), [np.int64([2])]).difference(np.int64([9])) is None
+    assert Truth.of(np.int64([1]), [np.int64([1, 1])]).difference(np.int64([])) is None  # a shape, too
+
+
+def test_a_mistake_is_found_saved_and_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = interpreter.run
+    monkeypatch.setattr(interpreter, "run", lambda *args, **named: {
+        name: array + 1 if array.dtype.kind == "f" else array for name, array in wrong(*args, **named).items()
+    })  # fmt: skip
+    for kind, source in (("onnx", "model.onnx"), ("torch", "program.py")):
+        arguments = ["--kind", kind, "--seed", "12", "--only", "1"]
+        assert command.main([*arguments, "--save", str(tmp_path), "--print"]) == 1
+        said = capsys.readouterr().out
+        assert "interpreter, inputs 0: difference: " in said and "1 programs, 1 failed" in said
+        assert f"python -m tests.fuzz --kind {kind} --seed 12 --only 1" in said
+        folder = tmp_path / f"{kind}-12-1"
+        assert (folder / source).is_file() and (folder / "inputs.0.npz").is_file()
+        assert f"irc reduce {folder}/{source}" in (folder / "report").read_text()
+    monkeypatch.undo()
+    assert command.main(arguments) == 0
+
+
+def fate(job: Job, folder: Path | None) -> Result:
+    """A job in which the process does what the kind says."""
+    if job.kind == "ends":
+        os._exit(3)
+    if job.kind == "sleeps":
+        time.sleep(60)
+    if job.kind == "raises":
+        raise KeyError("mine")
+    return Result(job, ())
+
+
+def test_what_a_process_dies_of_is_a_failure_of_its_program() -> None:
+    jobs = [Job(kind, 0, 0, ALL) for kind in ("ends", "returns", "raises", "sleeps", "returns")]
+    results = list(run_all(iter(jobs), 1, run=fate, longest=1.0))
+    assert [result.job.kind for result in results] == [job.kind for job in jobs]
+    said = [" ".join(map(str, result.failures)) for result in results]
+    assert said[0] == "process: crash: the process ended with 3" and "KeyError: 'mine'" in said[2]
+    assert said[3] == "process: crash: not finished after 1 seconds" and said[1] == said[4] == ""
