@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
+EdgeCases = Literal["defined", "onnx"]
 PLAIN = (int, float, str, type(None))  # in which no dim hides: trees have lists of 100,000 numbers
 
 
@@ -434,10 +435,15 @@ class Module:
     """Functions by name; the first is the entry unless one is called `main`.
 
     `source` and `source_digest` name the file that holds the data of named constants, where there is one.
+
+    `edge_cases` says what a backend owes at the edges of operations (NaN in a maximum, an integer divided by 0):
+    "defined", what irc/ops/edge_cases.py says; "onnx", what ONNX says, hence any result where ONNX leaves it open.
     """
 
-    def __init__(self, name: str = "module", functions: Iterable[Function] = ()) -> None:
+    def __init__(self, name: str = "module", functions: Iterable[Function] = (),
+                 edge_cases: EdgeCases = "defined") -> None:  # fmt: skip
         self.name = name
+        self.edge_cases: EdgeCases = edge_cases
         self.functions: dict[str, Function] = {}
         self.source: str | None = None
         self.source_digest: str | None = None
@@ -466,19 +472,19 @@ class Module:
 
         Symbols of the entry's signature that `sizes` names become these integers.
         """
-        copy = Module(self.name)
+        copy = Module(self.name, edge_cases=self.edge_cases)
         copy.source, copy.source_digest = self.source, self.source_digest
         for function in self.functions.values():
             copy.add(_cloned(function, sizes if sizes and function is self.main else {}))
         return copy
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Module) and difference(self, other) is None
+        return isinstance(other, Module) and import_module("irc.equality").difference(self, other) is None
 
     __hash__ = None  # type: ignore[assignment]  # mutable: equality is by structure
 
     def __str__(self) -> str:
-        # The one look upward: the printer stands above, and its text is what `str` of a module means.
+        # By name, since the printer imports this module.
         return str(import_module("irc.printer").print_module(self))
 
 
@@ -592,58 +598,3 @@ def _cloned(function: Function, sizes: Mapping[str, int]) -> Function:
     copy.result_names = function.result_names
     copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}
     return copy
-
-
-# --- equality ---
-def difference(a: Module, b: Module) -> str | None:
-    """The first place in which two modules differ, in words, or None when they are equal.
-
-    Equal means: same functions, signatures, names, operations, attributes, constants and locations; symbols
-    correspond by name.
-    """
-    for (where, ours), (_, theirs) in zip(_described(a), _described(b), strict=False):
-        for mine, other in zip(ours, theirs, strict=False):
-            if not same_attributes(mine, other):
-                return f"{where!r}: {mine} against {other}"
-    return None
-
-
-def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]:
-    """The parts of a module, each with all that makes it equal to another; operands are told by their names.
-
-    Sizes come before what they count, so that modules of different lengths differ before one ends.
-    """
-    yield module.name, (module.name, module.source, module.source_digest, tuple(module.functions))
-    for function in module.functions.values():
-        arguments = tuple(map(repr, function.arguments))
-        symbols = _ranges(function.symbols.values())
-        updates = tuple((position, argument.name) for position, argument in function.updates.items())
-        yield function, (symbols, arguments, function.output_names, updates, len(function.block), function.location)
-        for operation in function.walk():
-            blocks = [region.block for region in operation.regions]
-            yield operation, (
-                operation.name,
-                tuple(None if operand is None else operand.name for operand in operation.operands),
-                with_dims(operation.attributes, lambda dim: (type(dim), str(dim))),  # symbols are never equal
-                tuple(map(repr, operation.results)),
-                tuple((len(block), *map(repr, block.arguments)) for block in blocks),
-                _ranges(sorted(operation.symbols, key=lambda symbol: symbol.name)),
-                operation.location,
-            )
-
-
-def _ranges(symbols: Iterable[Symbol]) -> tuple[tuple[str, int, int, int], ...]:
-    return tuple((symbol.name, symbol.low, symbol.high, symbol.multiple) for symbol in symbols)
-
-
-def same_attributes(a: Attribute, b: Attribute) -> bool:
-    """Equality in which 1, 1.0 and True differ, nan equals nan, and 0.0 differs from -0.0."""
-    if a is b:
-        return True
-    if isinstance(a, dict) and isinstance(b, dict):
-        return list(a) == list(b) and all(same_attributes(a[name], b[name]) for name in a)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(same_attributes, a, b))
-    if isinstance(a, float) and isinstance(b, float):
-        return a.hex() == b.hex()
-    return type(a) is type(b) and bool(a == b)

@@ -17,16 +17,15 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from irc import dims, ops, types, weights
-from irc import printer as printer  # makes `str(module)` its text
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mean, fail
 from irc.dims import Expr, Symbol
 from irc.dtypes import ALL, DType, by_name
-from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
+from irc.ir import Attribute, Block, EdgeCases, Function, FunctionName, Module, Operation, Region, Value
 from irc.literals import complex_parts, read_elements
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
 from irc.types import QUOTED, TensorType, list_types
@@ -261,11 +260,12 @@ class _Reader:
     def module_header(self, children: list[Any]) -> None:
         symbol, attributes = children
         self.result.name = self.name(symbol)
-        header = self.dictionary(attributes, {})
-        if header.keys() - {"weights", "sha256"} or not all(isinstance(text, str) for text in header.values()):
+        header = {"edge_cases": "defined", "weights": None, "sha256": None, **self.dictionary(attributes, {})}
+        known = len(header) == 3 and header["edge_cases"] in get_args(EdgeCases)
+        if not known or {*map(type, header.values())} - {str, NoneType}:
             message, (_, first) = "attributes of a module that cannot be read", attributes.inside()[0].split("=")
-            raise self.error("text.syntax", message, first, '{weights = "FILE", sha256 = "sha256:..."}')
-        self.result.source, self.result.source_digest = header.get("weights"), header.get("sha256")
+            raise self.error("text.syntax", message, first, '{weights = "FILE", sha256 = "...", edge_cases = "onnx"}')
+        self.result.edge_cases, self.result.source, self.result.source_digest = header.values()
 
     # --- functions ---
     def function_header(self, children: list[Any]) -> None:

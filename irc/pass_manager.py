@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 from irc.diagnostics import IrcError, fail
-from irc.ir import Module, Operation
+from irc.ir import EdgeCases, Module, Operation
 from irc.op import OperationDefinition
 from irc.user_code import blaming, is_user_code
 from irc.verifier import verify
@@ -34,8 +34,9 @@ def allows(allowed: Numerics, wanted: Numerics) -> bool:
 class Target(Protocol):
     """What a pass may ask of the backend that it compiles for."""
 
-    def takes(self, operation: Operation) -> bool:
-        """Whether the backend takes the operation whole, so that `legalize` leaves it."""
+    def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
+        """Whether the backend takes the operation whole, so that `legalize` leaves it, in a module of these
+        `edge_cases`."""
 
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether `raise` replaces subgraphs by the operation that they spell out."""

@@ -20,7 +20,8 @@ import numpy as np
 
 from irc.diagnostics import fail
 from irc.dtypes import STRING, DType
-from irc.ir import Block, Operation, Value, same_attributes
+from irc.equality import same_attributes
+from irc.ir import Block, Operation, Value
 from irc.op import Builder, OperationDefinition, const
 from irc.types import TensorType
 from irc.user_code import blaming

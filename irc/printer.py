@@ -109,7 +109,8 @@ class _Printer:
         return f" loc(#{self.numbers.setdefault(location, len(self.numbers) + 1)})"
 
     def module(self, module: Module) -> str:
-        header = {"weights": module.source, "sha256": module.source_digest}
+        edge_cases = None if module.edge_cases == "defined" else module.edge_cases
+        header = {"weights": module.source, "sha256": module.source_digest, "edge_cases": edge_cases}
         header = {name: text for name, text in header.items() if text is not None}
         attributes = f" {format_dictionary(header)}" if header else ""
         lines = [f"irc text {FORMAT_VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]

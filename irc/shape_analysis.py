@@ -145,7 +145,7 @@ def _reduce(function: Callable[[Any], Dim], x: Elements, *, axes: tuple[int, ...
 
 def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
     """Truncation rounds as flooring does where nothing is negative; elsewhere it is no dim."""
-    return lambda x, y, *, rounding="floor": (
+    return lambda x, y, *, rounding="floor", by_zero=None: (
         divide(x, y) if rounding == "floor" or (dims.bounds(x)[0] >= 0 and dims.bounds(y)[0] > 0) else None)
 
 

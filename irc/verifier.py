@@ -13,7 +13,8 @@ from graphlib import CycleError, TopologicalSorter
 from irc import dims
 from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location, rules
 from irc.dims import Dim, Symbol
-from irc.ir import Block, Function, Module, Operation, Value, dims_in, same_attributes
+from irc.equality import same_attributes
+from irc.ir import Block, Function, Module, Operation, Value, dims_in
 from irc.ops.rules import fits
 from irc.types import list_types
 

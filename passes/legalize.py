@@ -29,17 +29,17 @@ class Legalize(Pass):
         pending.reverse()  # taken from the end: in program order, so that new values are numbered as they are read
         while pending:
             operation = pending.pop()
-            if self._stays(operation, context):
+            if self._stays(operation, module, context):
                 continue
             pending += reversed(expand(operation))
             expanded += 1
         context.count("legalize", "expanded", expanded)
         return expanded > 0
 
-    def _stays(self, operation: Operation, context: PassContext) -> bool:
+    def _stays(self, operation: Operation, module: Module, context: PassContext) -> bool:
         if self.ops is not None:
             return operation.name not in self.ops
-        return context.target is not None and context.target.takes(operation)
+        return context.target is not None and context.target.takes(operation, module.edge_cases)
 
 
 def expand(operation: Operation) -> list[Operation]:

@@ -23,7 +23,8 @@ from irc.diagnostics import UNKNOWN, IrcError, rules
 from irc.driver.compiling import kernel_of, opt
 from irc.driver.models import Settings
 from irc.driver.pipelines import parse_pipeline
-from irc.ir import Module, Operation, Value, difference
+from irc.equality import difference
+from irc.ir import Module, Operation, Value
 from irc.kernel import Refusal, count, derive
 from irc.op import const, trace
 from irc.parser import parse

@@ -15,8 +15,8 @@ LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 # Files and functions that were longer when these limits were introduced, with their lengths then: they may only shrink.
 OVERSIZED = {
-    "irc/ir.py": 649, "irc/ops/pointwise.py": 796, "irc/parser.py": 613,
-    "irc/driver/compiling.py:compile": 63, 
+    "irc/parser.py": 611,
+    "irc/driver/compiling.py:compile": 63,
     "irc/ops/named/attention.py:attention": 62,
 }  # fmt: skip
 # The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
@@ -24,7 +24,7 @@ OVERSIZED = {
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.limits", "irc.partial", "irc.files", "irc.dims", "irc.dtypes",
      "irc.order"),
-    ("irc.types", "irc.weights", "irc.ir"),
+    ("irc.types", "irc.weights", "irc.ir", "irc.equality"),
     ("irc.op", "irc.index_map"),
     ("irc.ops",),
     ("irc.literals", "irc.printer", "irc.parser", "irc.verifier", "irc.interpreter", "irc.shape_analysis",

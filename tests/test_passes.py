@@ -14,7 +14,7 @@ from irc import dtypes
 from irc.diagnostics import InternalError, IrcError
 from irc.driver.models import Settings
 from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
-from irc.ir import Module, Operation
+from irc.ir import EdgeCases, Module, Operation
 from irc.op import Builder, trace
 from irc.ops import (
     add,
@@ -256,12 +256,12 @@ def test_dce_and_cse_after_one_another_leave_the_first_names():
 
 
 class TakesNothing:
-    def takes(self, operation: Operation) -> bool:
+    def takes(self, operation: Operation, edge_cases: EdgeCases) -> bool:
         return False
 
 
 class TakesSigmoid:
-    def takes(self, operation: Operation) -> bool:
+    def takes(self, operation: Operation, edge_cases: EdgeCases) -> bool:
         return operation.name == "sigmoid"
 
 

@@ -17,7 +17,8 @@ from irc import dims, ops
 from irc.diagnostics import UNKNOWN, IrcError, Location
 from irc.driver.text_files import load_text, save_text
 from irc.dtypes import ALL, F16, F32, F64, I64, STRING, by_name
-from irc.ir import Function, Module, difference
+from irc.equality import difference
+from irc.ir import Function, Module
 from irc.literals import format_literal
 from irc.op import Builder, const, return_
 from irc.parser import DEEPEST, grammar, parse

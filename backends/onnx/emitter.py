@@ -7,6 +7,7 @@ kept as local functions; calls are inlined. What cannot be emitted is collected,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx
 from onnx import helper
@@ -25,6 +26,7 @@ from irc.ir import Block, Function, Module, Operation, Value
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
     """The model of a module's entry. Raises `backend.unsupported` with all that the target cannot express."""
+    target = replace(target, edge_cases=module.edge_cases)
     model, graph = _attempt(module, Model(target, keep_kernels, data))
     opset = settled_opset(model)
     if any(schema_since(*each) != schema_since(each[0], opset) for each in model.externs):

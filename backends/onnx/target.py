@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from irc.backends.onnx.runtime import LOWEST_OPSET, newest_opset
 from irc.diagnostics import fail
-from irc.ir import Operation
+from irc.ir import EdgeCases, Operation
 from irc.op import OperationDefinition
 
 TARGETS = ("portable", "cpu")
@@ -18,9 +18,12 @@ class Target:
 
     portable: operators of the default domain only. cpu: also what ONNX Runtime's CPU provider runs fastest, such
     as Attention and operators of com.microsoft. The opset is the lowest from 21 on that has all operators used.
+    edge_cases: those of the module, which the emitter sets. Where they are "defined" and ONNX Runtime does something
+    else, rows emit further nodes: docs/numerics.md lists them.
     """
 
     name: str = "portable"
+    edge_cases: EdgeCases = "defined"
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
@@ -31,12 +34,17 @@ class Target:
         """The newest opset that may be used."""
         return newest_opset()
 
-    def takes(self, operation: Operation) -> bool:
+    @property
+    def keeps_edges(self) -> bool:
+        """Whether results at the edges of operations must be those that irc defines."""
+        return self.edge_cases == "defined"
+
+    def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
         """Whether the operation is emitted whole, rather than by its body."""
         from irc.backends.onnx.table import ROWS
 
         row = ROWS.get(operation.name)
-        return row is not None and row.takes(operation, self)
+        return row is not None and row.takes(operation, replace(self, edge_cases=edge_cases))
 
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether a subgraph is replaced by the operation that it spells out. A portable model keeps the subgraph where

@@ -19,7 +19,7 @@ from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.program import HOST, TORCH_TYPES, peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
-from irc.ir import Operation, Value
+from irc.ir import EdgeCases, Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 from irc.op import OperationDefinition
@@ -49,7 +49,8 @@ class Target:
 
     name: str | None = None
 
-    def takes(self, operation: Operation) -> bool:
+    def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
+        """Whether the operation is emitted whole. Kernels do what is defined, whatever `edge_cases` allows."""
         return takes(operation)
 
     def raises(self, definition: OperationDefinition) -> bool:

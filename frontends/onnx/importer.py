@@ -68,7 +68,8 @@ def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Modu
         constants = _as_before(constants, onnx_constants(model, folder))
     importer = Importer(model, constants, folder, file)
     importer.run()
-    return Module(PurePath(file).stem if file else model.graph.name or "model", [importer.function])
+    name = PurePath(file).stem if file else model.graph.name or "model"
+    return Module(name, [importer.function], edge_cases="onnx")
 
 
 def _inlined(model: onnx.ModelProto, file: str | None) -> onnx.ModelProto:

@@ -42,7 +42,7 @@ def resized(found: Part, old: int, new: int) -> Part:
         copy.block.append(made)
         values.update(zip(operation.results, made.results, strict=True))
     copy.result_names = main.result_names
-    return Part(Module(found.module.name, [copy]), inputs)
+    return Part(Module(found.module.name, [copy], found.module.edge_cases), inputs)
 
 
 def _attributes(definition: OperationDefinition, attributes: dict[str, Any], old: int, new: int) -> dict[str, Any]:

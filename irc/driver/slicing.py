@@ -124,7 +124,8 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
         cloner.values.update(arguments)  # a start that a member makes as well stays an input
     copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
-    module = Module(recording.module.name, [copy, *_callees(recording.module, ordered)])
+    functions = [copy, *_callees(recording.module, ordered)]
+    module = Module(recording.module.name, functions, recording.module.edge_cases)
     inputs = {value: recording.arrays[value] for value in captured}
     return Part(module, {cloner.values[value].name: array.item() if value.dtype.kind == "opaque" else array
                          for value, array in inputs.items()})  # fmt: skip

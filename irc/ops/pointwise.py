@@ -7,7 +7,6 @@ says otherwise.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -19,7 +18,6 @@ from irc.op import (
     AnyType,
     BitsType,
     BooleanType,
-    FloatOrComplexType,
     FloatType,
     IntegerType,
     NumberType,
@@ -80,19 +78,22 @@ mul.reference(rounded(np.multiply))
 
 
 @primitive(traits=POINTWISE)
-def div(x: NumberType, y: NumberType, /, *, rounding: Literal["trunc", "floor"] = "trunc") -> TensorType:
+def div(x: NumberType, y: NumberType, /, *, rounding: Literal["trunc", "floor"] = "trunc",
+        by_zero: Literal["error"] | None = None) -> TensorType:  # fmt: skip
     """x / y: true division of floats; integers divide and round as `rounding` says, which floats ignore.
 
     Shapes: operands broadcast as in NumPy.
+    Attributes: rounding; by_zero, of integers: "error" stops the run (`run.zero_division`), as torch does.
     Source: ONNX Div (integers: trunc); NumPy divide, floor_divide; ATen div with rounding_mode.
-    Edge cases: floats follow IEEE 754 (x/0 is an infinity, 0/0 NaN). An integer divided by 0 is 0, and the least
-    integer divided by -1 is itself (ONNX leaves both open, torch raises at 0).
+    Edge cases: floats follow IEEE 754 (x/0 is an infinity, 0/0 NaN). An integer divided by 0 is 0 without `by_zero`,
+    and the least integer divided by -1 is itself (ONNX leaves both open).
     """
     return broadcast_types(x, y)
 
 
 @div.reference
-def _div(x: Array, y: Array, *, rounding: str) -> Array:
+def _div(x: Array, y: Array, *, rounding: str, by_zero: str | None) -> Array:
+    _check_divisor(x, y, by_zero)
     wide_x, wide_y = widen(x), widen(y)
     with np.errstate(all="ignore"):
         if wide_x.dtype.kind in "fc":
@@ -104,20 +105,28 @@ def _div(x: Array, y: Array, *, rounding: str) -> Array:
         return narrow(quotient, x.dtype)
 
 
+def _check_divisor(x: Array, y: Array, by_zero: str | None) -> None:
+    if by_zero == "error" and x.dtype.kind not in "fc" and x.size and (widen(y) == 0).any():
+        raise fail("run.zero_division", "an integer is divided by 0")
+
+
 @primitive(traits=POINTWISE)
-def mod(x: RealType, y: RealType, /, *, rounding: Literal["trunc", "floor"] = "floor") -> TensorType:
+def mod(x: RealType, y: RealType, /, *, rounding: Literal["trunc", "floor"] = "floor",
+        by_zero: Literal["error"] | None = None) -> TensorType:  # fmt: skip
     """The remainder x - y * q, where q is x / y rounded: with `floor` it has the sign of y, with `trunc` of x.
 
     Shapes: operands broadcast as in NumPy.
+    Attributes: rounding; by_zero, of integers: "error" stops the run (`run.zero_division`), as torch does.
     Source: ONNX Mod (fmod=0: floor, fmod=1: trunc); NumPy remainder, fmod; ATen remainder, fmod.
-    Edge cases: floats: mod 0 is NaN, a finite x mod an infinity of the same sign is x. An integer mod 0 is 0 (ONNX
-    leaves it open, torch raises); the least integer mod -1 is 0.
+    Edge cases: floats: mod 0 is NaN, a finite x mod an infinity of the same sign is x. An integer mod 0 is 0 without
+    `by_zero` (ONNX leaves it open); the least integer mod -1 is 0.
     """
     return broadcast_types(x, y)
 
 
 @mod.reference
-def _mod(x: Array, y: Array, *, rounding: str) -> Array:
+def _mod(x: Array, y: Array, *, rounding: str, by_zero: str | None) -> Array:
+    _check_divisor(x, y, by_zero)
     return rounded(np.remainder if rounding == "floor" else np.fmod)(x, y)
 
 
@@ -218,298 +227,6 @@ def sign(x: RealType, /) -> TensorType:
 
 
 sign.reference(rounded(np.sign))
-
-
-# -- rounding --------------------------------------------------------------------------------------------------
-
-
-@primitive(traits=POINTWISE)
-def floor(x: FloatType, /) -> TensorType:
-    """The greatest whole number that is not above x.
-
-    Shapes: the result has x's.
-    Source: ONNX Floor; NumPy floor; ATen floor.
-    Edge cases: infinities, NaN and -0.0 stay.
-    """
-    return x
-
-
-floor.reference(rounded(np.floor))
-
-
-@primitive(traits=POINTWISE)
-def ceil(x: FloatType, /) -> TensorType:
-    """The least whole number that is not below x.
-
-    Shapes: the result has x's.
-    Source: ONNX Ceil; NumPy ceil; ATen ceil.
-    Edge cases: infinities, NaN and -0.0 stay; ceil(-0.5) is -0.0.
-    """
-    return x
-
-
-ceil.reference(rounded(np.ceil))
-
-
-@primitive(traits=POINTWISE)
-def round_(x: FloatType, /) -> TensorType:
-    """The nearest whole number; halves go to the even one.
-
-    Shapes: the result has x's.
-    Source: ONNX Round; NumPy rint; ATen round.
-    Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN stay.
-    """
-    return x
-
-
-round_.reference(rounded(np.rint))
-
-
-@primitive(traits=POINTWISE)
-def trunc(x: FloatType, /) -> TensorType:
-    """x without its fraction: rounded towards zero.
-
-    Shapes: the result has x's.
-    Source: NumPy trunc; ATen trunc.
-    Edge cases: infinities, NaN and -0.0 stay; trunc(-0.5) is -0.0.
-    """
-    return x
-
-
-trunc.reference(rounded(np.trunc))
-
-
-# -- functions -------------------------------------------------------------------------------------------------
-
-
-@primitive(traits=POINTWISE)
-def sqrt(x: FloatOrComplexType, /) -> TensorType:
-    """The square root.
-
-    Shapes: the result has x's.
-    Source: ONNX Sqrt; NumPy sqrt; ATen sqrt.
-    Edge cases: NaN below 0; sqrt(-0.0) is -0.0.
-    """
-    return x
-
-
-sqrt.reference(rounded(np.sqrt))
-
-
-@primitive(traits=POINTWISE)
-def exp(x: FloatOrComplexType, /) -> TensorType:
-    """e to the power of x.
-
-    Shapes: the result has x's.
-    Source: ONNX Exp; NumPy exp; ATen exp.
-    Edge cases: exp(-inf) is 0; overflow gives inf.
-    """
-    return x
-
-
-exp.reference(rounded(np.exp))
-
-
-@primitive(traits=POINTWISE)
-def log(x: FloatOrComplexType, /) -> TensorType:
-    """The natural logarithm.
-
-    Shapes: the result has x's.
-    Source: ONNX Log; NumPy log; ATen log.
-    Edge cases: log(0) and log(-0.0) are -inf; NaN below 0.
-    """
-    return x
-
-
-log.reference(rounded(np.log))
-
-
-@primitive(traits=POINTWISE)
-def sin(x: FloatOrComplexType, /) -> TensorType:
-    """The sine of x radians.
-
-    Shapes: the result has x's.
-    Source: ONNX Sin; NumPy sin; ATen sin.
-    Edge cases: NaN for an infinity; sin(-0.0) is -0.0.
-    """
-    return x
-
-
-sin.reference(rounded(np.sin))
-
-
-@primitive(traits=POINTWISE)
-def cos(x: FloatOrComplexType, /) -> TensorType:
-    """The cosine of x radians.
-
-    Shapes: the result has x's.
-    Source: ONNX Cos; NumPy cos; ATen cos.
-    Edge cases: NaN for an infinity.
-    """
-    return x
-
-
-cos.reference(rounded(np.cos))
-
-
-@primitive(traits=POINTWISE)
-def tan(x: FloatOrComplexType, /) -> TensorType:
-    """The tangent of x radians.
-
-    Shapes: the result has x's.
-    Source: ONNX Tan; NumPy tan; ATen tan.
-    Edge cases: NaN for an infinity; tan(-0.0) is -0.0.
-    """
-    return x
-
-
-tan.reference(rounded(np.tan))
-
-
-@primitive(traits=POINTWISE)
-def asin(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse sine, in [-pi/2, pi/2].
-
-    Shapes: the result has x's.
-    Source: ONNX Asin; NumPy arcsin; ATen asin.
-    Edge cases: NaN outside [-1, 1].
-    """
-    return x
-
-
-asin.reference(rounded(np.arcsin))
-
-
-@primitive(traits=POINTWISE)
-def acos(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse cosine, in [0, pi].
-
-    Shapes: the result has x's.
-    Source: ONNX Acos; NumPy arccos; ATen acos.
-    Edge cases: NaN outside [-1, 1].
-    """
-    return x
-
-
-acos.reference(rounded(np.arccos))
-
-
-@primitive(traits=POINTWISE)
-def atan(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse tangent, in [-pi/2, pi/2].
-
-    Shapes: the result has x's.
-    Source: ONNX Atan; NumPy arctan; ATen atan.
-    Edge cases: atan(inf) is pi/2.
-    """
-    return x
-
-
-atan.reference(rounded(np.arctan))
-
-
-@primitive(traits=POINTWISE)
-def sinh(x: FloatOrComplexType, /) -> TensorType:
-    """The hyperbolic sine.
-
-    Shapes: the result has x's.
-    Source: ONNX Sinh; NumPy sinh; ATen sinh.
-    Edge cases: overflow gives an infinity of x's sign.
-    """
-    return x
-
-
-sinh.reference(rounded(np.sinh))
-
-
-@primitive(traits=POINTWISE)
-def cosh(x: FloatOrComplexType, /) -> TensorType:
-    """The hyperbolic cosine.
-
-    Shapes: the result has x's.
-    Source: ONNX Cosh; NumPy cosh; ATen cosh.
-    Edge cases: overflow gives inf.
-    """
-    return x
-
-
-cosh.reference(rounded(np.cosh))
-
-
-@primitive(traits=POINTWISE)
-def tanh(x: FloatOrComplexType, /) -> TensorType:
-    """The hyperbolic tangent.
-
-    Shapes: the result has x's.
-    Source: ONNX Tanh; NumPy tanh; ATen tanh.
-    Edge cases: tanh of an infinity is 1 with its sign.
-    """
-    return x
-
-
-tanh.reference(rounded(np.tanh))
-
-
-@primitive(traits=POINTWISE)
-def asinh(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse hyperbolic sine.
-
-    Shapes: the result has x's.
-    Source: ONNX Asinh; NumPy arcsinh; ATen asinh.
-    Edge cases: infinities and -0.0 stay.
-    """
-    return x
-
-
-asinh.reference(rounded(np.arcsinh))
-
-
-@primitive(traits=POINTWISE)
-def acosh(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse hyperbolic cosine.
-
-    Shapes: the result has x's.
-    Source: ONNX Acosh; NumPy arccosh; ATen acosh.
-    Edge cases: NaN below 1.
-    """
-    return x
-
-
-acosh.reference(rounded(np.arccosh))
-
-
-@primitive(traits=POINTWISE)
-def atanh(x: FloatOrComplexType, /) -> TensorType:
-    """The inverse hyperbolic tangent.
-
-    Shapes: the result has x's.
-    Source: ONNX Atanh; NumPy arctanh; ATen atanh.
-    Edge cases: an infinity at 1 and -1; NaN beyond.
-    """
-    return x
-
-
-atanh.reference(rounded(np.arctanh))
-
-
-@primitive(traits=POINTWISE)
-def erf(x: FloatType, /) -> TensorType:
-    """The error function: 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
-
-    Shapes: the result has x's.
-    Source: ONNX Erf; C99 erf; ATen erf.
-    Edge cases: erf of an infinity is 1 with its sign.
-    """
-    return x
-
-
-_erf_of_one = np.frompyfunc(math.erf, 1, 1)
-
-
-@erf.reference
-def _erf(x: Array) -> Array:
-    # NumPy has no erf. math.erf is exact to the last bit of f64 and takes about 0.1 s for a million elements.
-    return narrow(np.asarray(_erf_of_one(widen(x).astype(np.float64))).astype(np.float64), x.dtype)
 
 
 # -- bits ------------------------------------------------------------------------------------------------------

@@ -12,27 +12,9 @@ from typing import Literal
 from irc.diagnostics import fail
 from irc.ir import Value
 from irc.op import Float, Number, Real, op, spelling
+from irc.ops.functions import atanh, erf, exp, log, sqrt, tanh
 from irc.ops.named.common import convert, fitted, must_fit, same_type, widen
-from irc.ops.pointwise import (
-    abs_,
-    add,
-    atanh,
-    div,
-    erf,
-    exp,
-    greater,
-    less,
-    log,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow_,
-    select,
-    sqrt,
-    sub,
-    tanh,
-)
+from irc.ops.pointwise import abs_, add, div, greater, less, maximum, minimum, mul, neg, pow_, select, sub
 from irc.types import TensorType
 
 POINTWISE = {"pointwise"}

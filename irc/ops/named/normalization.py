@@ -12,6 +12,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.ir import Value
 from irc.op import Float, Real, op, spelling
+from irc.ops.functions import exp, log, sqrt
 from irc.ops.named.activation import rsqrt, square
 from irc.ops.named.common import (
     along,
@@ -23,7 +24,7 @@ from irc.ops.named.common import (
     number,
     widen,
 )
-from irc.ops.pointwise import abs_, add, div, equal, exp, is_inf, log, maximum, mul, pow_, select, sqrt, sub
+from irc.ops.pointwise import abs_, add, div, equal, is_inf, maximum, mul, pow_, select, sub
 from irc.ops.reduction import reduce_max, reduce_sum
 from irc.ops.rules import normalize_axes, normalize_axis
 from irc.ops.view import reshape

@@ -7,8 +7,9 @@ from irc.diagnostics import fail
 from irc.dtypes import F32, F64, U8, DType, accumulator_of, limits
 from irc.ir import Value
 from irc.op import AnyTensor, Float, Real, op
+from irc.ops.functions import round_
 from irc.ops.named.common import convert
-from irc.ops.pointwise import add, cast, div, equal, maximum, minimum, mul, neg, round_, select, sub
+from irc.ops.pointwise import add, cast, div, equal, maximum, minimum, mul, neg, select, sub
 from irc.ops.reduction import reduce_max, reduce_min
 from irc.ops.rules import normalize_axis, same_dtype
 from irc.ops.view import reshape

@@ -12,6 +12,7 @@ from irc.dims import Dim
 from irc.dtypes import I64, DType, accumulator_of
 from irc.ir import Value
 from irc.op import Float, op
+from irc.ops.functions import floor, round_
 from irc.ops.indexing import gather
 from irc.ops.named.common import convert, must_equal, number
 from irc.ops.pointwise import (
@@ -21,13 +22,11 @@ from irc.ops.pointwise import (
     cast,
     div,
     equal,
-    floor,
     greater_equal,
     less_equal,
     maximum,
     minimum,
     mul,
-    round_,
     select,
     sub,
 )

@@ -12,6 +12,7 @@ from irc.dims import Dim
 from irc.dtypes import F32, F64, I64, DType, accumulator_of
 from irc.ir import Value
 from irc.op import AnyTensor, Integer, Real, op
+from irc.ops.functions import ceil, floor
 from irc.ops.indexing import gather
 from irc.ops.linear import sort
 from irc.ops.named.common import at_least, convert, number
@@ -19,10 +20,8 @@ from irc.ops.pointwise import (
     abs_,
     add,
     cast,
-    ceil,
     div,
     equal,
-    floor,
     greater,
     greater_equal,
     less,

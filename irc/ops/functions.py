@@ -1,0 +1,306 @@
+"""Pointwise primitives of real numbers: rounding, roots, exponentials, angles.
+
+As in irc/ops/pointwise.py floats narrower than 32 bits are computed in f32 and rounded once; NaN in, NaN out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from irc.op import FloatOrComplexType, FloatType, primitive
+from irc.ops.numerics import Array, narrow, rounded, widen
+from irc.ops.pointwise import POINTWISE
+from irc.types import TensorType
+
+# -- rounding --------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=POINTWISE)
+def floor(x: FloatType, /) -> TensorType:
+    """The greatest whole number that is not above x.
+
+    Shapes: the result has x's.
+    Source: ONNX Floor; NumPy floor; ATen floor.
+    Edge cases: infinities, NaN and -0.0 stay.
+    """
+    return x
+
+
+floor.reference(rounded(np.floor))
+
+
+@primitive(traits=POINTWISE)
+def ceil(x: FloatType, /) -> TensorType:
+    """The least whole number that is not below x.
+
+    Shapes: the result has x's.
+    Source: ONNX Ceil; NumPy ceil; ATen ceil.
+    Edge cases: infinities, NaN and -0.0 stay; ceil(-0.5) is -0.0.
+    """
+    return x
+
+
+ceil.reference(rounded(np.ceil))
+
+
+@primitive(traits=POINTWISE)
+def round_(x: FloatType, /) -> TensorType:
+    """The nearest whole number; halves go to the even one.
+
+    Shapes: the result has x's.
+    Source: ONNX Round; NumPy rint; ATen round.
+    Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN stay.
+    """
+    return x
+
+
+round_.reference(rounded(np.rint))
+
+
+@primitive(traits=POINTWISE)
+def trunc(x: FloatType, /) -> TensorType:
+    """x without its fraction: rounded towards zero.
+
+    Shapes: the result has x's.
+    Source: NumPy trunc; ATen trunc.
+    Edge cases: infinities, NaN and -0.0 stay; trunc(-0.5) is -0.0.
+    """
+    return x
+
+
+trunc.reference(rounded(np.trunc))
+
+
+# -- functions -------------------------------------------------------------------------------------------------
+
+
+@primitive(traits=POINTWISE)
+def sqrt(x: FloatOrComplexType, /) -> TensorType:
+    """The square root.
+
+    Shapes: the result has x's.
+    Source: ONNX Sqrt; NumPy sqrt; ATen sqrt.
+    Edge cases: NaN below 0; sqrt(-0.0) is -0.0.
+    """
+    return x
+
+
+sqrt.reference(rounded(np.sqrt))
+
+
+@primitive(traits=POINTWISE)
+def exp(x: FloatOrComplexType, /) -> TensorType:
+    """e to the power of x.
+
+    Shapes: the result has x's.
+    Source: ONNX Exp; NumPy exp; ATen exp.
+    Edge cases: exp(-inf) is 0; overflow gives inf.
+    """
+    return x
+
+
+exp.reference(rounded(np.exp))
+
+
+@primitive(traits=POINTWISE)
+def log(x: FloatOrComplexType, /) -> TensorType:
+    """The natural logarithm.
+
+    Shapes: the result has x's.
+    Source: ONNX Log; NumPy log; ATen log.
+    Edge cases: log(0) and log(-0.0) are -inf; NaN below 0.
+    """
+    return x
+
+
+log.reference(rounded(np.log))
+
+
+@primitive(traits=POINTWISE)
+def sin(x: FloatOrComplexType, /) -> TensorType:
+    """The sine of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Sin; NumPy sin; ATen sin.
+    Edge cases: NaN for an infinity; sin(-0.0) is -0.0.
+    """
+    return x
+
+
+sin.reference(rounded(np.sin))
+
+
+@primitive(traits=POINTWISE)
+def cos(x: FloatOrComplexType, /) -> TensorType:
+    """The cosine of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Cos; NumPy cos; ATen cos.
+    Edge cases: NaN for an infinity.
+    """
+    return x
+
+
+cos.reference(rounded(np.cos))
+
+
+@primitive(traits=POINTWISE)
+def tan(x: FloatOrComplexType, /) -> TensorType:
+    """The tangent of x radians.
+
+    Shapes: the result has x's.
+    Source: ONNX Tan; NumPy tan; ATen tan.
+    Edge cases: NaN for an infinity; tan(-0.0) is -0.0.
+    """
+    return x
+
+
+tan.reference(rounded(np.tan))
+
+
+@primitive(traits=POINTWISE)
+def asin(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse sine, in [-pi/2, pi/2].
+
+    Shapes: the result has x's.
+    Source: ONNX Asin; NumPy arcsin; ATen asin.
+    Edge cases: NaN outside [-1, 1].
+    """
+    return x
+
+
+asin.reference(rounded(np.arcsin))
+
+
+@primitive(traits=POINTWISE)
+def acos(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse cosine, in [0, pi].
+
+    Shapes: the result has x's.
+    Source: ONNX Acos; NumPy arccos; ATen acos.
+    Edge cases: NaN outside [-1, 1].
+    """
+    return x
+
+
+acos.reference(rounded(np.arccos))
+
+
+@primitive(traits=POINTWISE)
+def atan(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse tangent, in [-pi/2, pi/2].
+
+    Shapes: the result has x's.
+    Source: ONNX Atan; NumPy arctan; ATen atan.
+    Edge cases: atan(inf) is pi/2.
+    """
+    return x
+
+
+atan.reference(rounded(np.arctan))
+
+
+@primitive(traits=POINTWISE)
+def sinh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic sine.
+
+    Shapes: the result has x's.
+    Source: ONNX Sinh; NumPy sinh; ATen sinh.
+    Edge cases: overflow gives an infinity of x's sign.
+    """
+    return x
+
+
+sinh.reference(rounded(np.sinh))
+
+
+@primitive(traits=POINTWISE)
+def cosh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic cosine.
+
+    Shapes: the result has x's.
+    Source: ONNX Cosh; NumPy cosh; ATen cosh.
+    Edge cases: overflow gives inf.
+    """
+    return x
+
+
+cosh.reference(rounded(np.cosh))
+
+
+@primitive(traits=POINTWISE)
+def tanh(x: FloatOrComplexType, /) -> TensorType:
+    """The hyperbolic tangent.
+
+    Shapes: the result has x's.
+    Source: ONNX Tanh; NumPy tanh; ATen tanh.
+    Edge cases: tanh of an infinity is 1 with its sign.
+    """
+    return x
+
+
+tanh.reference(rounded(np.tanh))
+
+
+@primitive(traits=POINTWISE)
+def asinh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic sine.
+
+    Shapes: the result has x's.
+    Source: ONNX Asinh; NumPy arcsinh; ATen asinh.
+    Edge cases: infinities and -0.0 stay.
+    """
+    return x
+
+
+asinh.reference(rounded(np.arcsinh))
+
+
+@primitive(traits=POINTWISE)
+def acosh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic cosine.
+
+    Shapes: the result has x's.
+    Source: ONNX Acosh; NumPy arccosh; ATen acosh.
+    Edge cases: NaN below 1.
+    """
+    return x
+
+
+acosh.reference(rounded(np.arccosh))
+
+
+@primitive(traits=POINTWISE)
+def atanh(x: FloatOrComplexType, /) -> TensorType:
+    """The inverse hyperbolic tangent.
+
+    Shapes: the result has x's.
+    Source: ONNX Atanh; NumPy arctanh; ATen atanh.
+    Edge cases: an infinity at 1 and -1; NaN beyond.
+    """
+    return x
+
+
+atanh.reference(rounded(np.arctanh))
+
+
+@primitive(traits=POINTWISE)
+def erf(x: FloatType, /) -> TensorType:
+    """The error function: 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
+
+    Shapes: the result has x's.
+    Source: ONNX Erf; C99 erf; ATen erf.
+    Edge cases: erf of an infinity is 1 with its sign.
+    """
+    return x
+
+
+_erf_of_one = np.frompyfunc(math.erf, 1, 1)
+
+
+@erf.reference
+def _erf(x: Array) -> Array:
+    # NumPy has no erf. math.erf is exact to the last bit of f64 and takes about 0.1 s for a million elements.
+    return narrow(np.asarray(_erf_of_one(widen(x).astype(np.float64))).astype(np.float64), x.dtype)
