@@ -66,7 +66,9 @@ def _prod(x: torch.Tensor, axes: Sequence[int], keep_dims: bool) -> torch.Tensor
     return x
 
 
-def _torch_dot(x: torch.Tensor, y: torch.Tensor, batch: Any, contract: Any, accumulate: Any) -> torch.Tensor:
+def _torch_dot(
+    x: torch.Tensor, y: torch.Tensor, batch: Any, contract: Any, accumulate: Any = None
+) -> torch.Tensor:
     """Spelled as an einsum: letters for axes."""
     left = [chr(97 + i) for i in range(x.ndim)]
     right = [chr(110 + i) for i in range(y.ndim)]
@@ -206,7 +208,19 @@ TORCH: dict[str, Callable[..., Any]] = {
     "dot": _torch_dot, "conv": _torch_conv, "conv_transpose": _torch_conv_transpose, "window_reduce": _torch_window,
     "scan": _torch_scan,
     "sort": lambda x, axis, descending: tuple(torch.sort(x, dim=axis, descending=descending, stable=True)),
+    "max_pool": lambda x, kernel, strides, low, high, dilations: torch.nn.functional.max_pool1d(
+        x, kernel, strides, low, dilations),
+    "global_max_pool": lambda x: torch.nn.functional.adaptive_max_pool1d(x, 1),
+    "top_k": lambda x, k, axis, largest: tuple(torch.topk(x, k, axis, largest)),
+    "reduce_mean": lambda x, axes, keep_dims: torch.mean(x, list(axes), keep_dims),
+    "attention": lambda q, k, v, mask=None, *, scale=None, causal, masked_rows: (
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)),
 }  # fmt: skip
+
+
+def stated(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes without those that are not given."""
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def torch_result(name: str, arrays: Sequence[Array | None], attributes: Mapping[str, Any]) -> list[Array] | None:
@@ -221,7 +235,7 @@ def torch_result(name: str, arrays: Sequence[Array | None], attributes: Mapping[
         return None
     tensors = [None if array is None else to_torch(array) for array in arrays]
     try:
-        result = TORCH[name](*tensors, **attributes)
+        result = TORCH[name](*tensors, **stated(attributes))
     except (RuntimeError, NotImplementedError, IndexError) as error:
         if any(
             words in str(error) for words in ("not implemented for", "not supported", "Promotion for", "Expected out")
@@ -339,7 +353,7 @@ def onnx_result(
 
     Raises RuntimeError where it refuses the values.
     """
-    described = ONNX[name](*arrays, **attributes) if name in ONNX else None
+    described = ONNX[name](*arrays, **stated(attributes)) if name in ONNX else None
     if described is None:
         return None
     op_type, operands, extra = described

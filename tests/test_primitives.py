@@ -91,6 +91,8 @@ def choices(name: str, dtype: DType) -> Iterator[dict[str, Any]]:
                 options[attribute.name] = [
                     to for to in ALL if to is dtype or (to.bits == dtype.bits and BOOL not in (to, dtype))
                 ]
+        elif attribute.default is None:  # what it says besides is tested with its examples
+            options[attribute.name] = [None]
         else:
             assert typing.get_origin(attribute.annotation) is Literal, attribute
             options[attribute.name] = list(typing.get_args(attribute.annotation))

@@ -6,7 +6,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, on, since
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
-from irc.dtypes import BOOL
+from irc.dtypes import BOOL, F16, limits
 from irc.ir import Operation, Value
 
 
@@ -16,9 +16,13 @@ def agrees(operation: Operation, target: Target) -> bool:
     row for them, and the type of q or bool."""
     q, k, _, mask = (*operation.operands, None)[:4]
     assert q is not None and k is not None
-    masked_rows = operation.attributes["masked_rows"]
+    masked_rows, scale = operation.attributes["masked_rows"], operation.attributes["scale"]
+    if scale is not None and scale <= 0:  # which the kernel refuses
+        return False
     if mask is None:
         return masked_rows in ("nan", "zero")
+    if target.keeps_edges and q.dtype is F16 and mask.dtype is not BOOL:
+        return False  # beside a mask of -65504 the kernel, which adds in f16, loses the scores
     fits = mask.dtype in (BOOL, q.dtype) and 2 <= mask.rank <= 4 and equal(mask.shape[-1], k.shape[2])
     return masked_rows == "zero" and fits and (equal(mask.shape[-2], q.shape[2]) or equal(mask.shape[-2], 1))
 
@@ -27,6 +31,19 @@ def agrees(operation: Operation, target: Target) -> bool:
 def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None, *, scale: float | None, causal: bool,
               masked_rows: str) -> Operand:  # fmt: skip
     rows: Operand = mask
+    if mask is not None and mask.dtype is not BOOL and g.target.keeps_edges:
+        rows = above_lowest(g, mask)
     if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime refuses
-        rows = g.node("Expand", mask, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
+        rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
     return g.node("Attention", q, k, v, rows, scale=scale, is_causal=causal or None)
+
+
+def above_lowest(g: Graph, mask: Value) -> Operand:
+    """A mask without the least finite number, which ONNX Runtime takes for -inf: a row that holds nothing else hides no
+    key, but adds the same to each."""
+    lowest = limits(mask.dtype).smallest
+    known = g.known(mask)
+    if known is not None and not (known.array() == lowest).any():
+        return mask
+    is_lowest = g.node("Equal", mask, g.numbers(lowest, mask.dtype))
+    return g.node("Where", is_lowest, g.numbers(lowest / 2, mask.dtype), mask)

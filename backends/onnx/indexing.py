@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from irc.backends.onnx.edges import guards_nan, is_nan, nan_where
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.view import moved
-from irc.dtypes import F32, I32, I64, DType
+from irc.dtypes import BOOL, F32, I32, I64, DType
 from irc.ir import Value
 
 
@@ -42,17 +45,24 @@ def combining(g: Graph, op_type: str, x: Value, reduction: str) -> DType:
 def scatter(g: Graph, x: Value, indices: Value, updates: Value, *, reduction: str) -> Operand:
     if indices.shape[-1] == 0:
         raise g.refuse("ScatterND takes no index vectors of length 0")
-    wide = combining(g, "ScatterND", x, reduction)
-    source, new = (g.cast(each, x.dtype, wide) for each in (x, updates))
-    how = None if reduction == "none" else reduction
-    return g.cast(g.node("ScatterND", source, index(g, indices), new, reduction=how), wide, x.dtype)
+    return scattered(g, "ScatterND", x, index(g, indices), updates, reduction)
 
 
 @emits("scatter_elements")
 def scatter_elements(g: Graph, x: Value, indices: Value, updates: Value, *, axis: int, reduction: str) -> Operand:
-    wide = combining(g, "ScatterElements", x, reduction)
-    source, new = (g.cast(each, x.dtype, wide) for each in (x, updates))
+    return scattered(g, "ScatterElements", x, index(g, indices, I32), updates, reduction, axis=axis)
+
+
+def scattered(
+    g: Graph, op_type: str, x: Value, places: Operand, updates: Value, reduction: str, **attributes: Any
+) -> Operand:
+    """Of max and min ONNX Runtime's kernels pass over NaN: what holds one is scattered by itself."""
+    wide = combining(g, op_type, x, reduction)
     how = None if reduction == "none" else reduction
-    return g.cast(
-        g.node("ScatterElements", source, index(g, indices, I32), new, axis=axis, reduction=how), wide, x.dtype
-    )
+    source, new = (g.cast(each, x.dtype, wide) for each in (x, updates))
+    result = g.cast(g.node(op_type, source, places, new, reduction=how, **attributes), wide, x.dtype)
+    if reduction not in ("max", "min") or not guards_nan(g, x, updates):
+        return result
+    first, second = (g.node("Cast", is_nan(g, each, x.dtype), to=I32.onnx) for each in (x, updates))
+    met = g.node(op_type, first, places, second, reduction="max", **attributes)
+    return nan_where(g, g.node("Cast", met, to=BOOL.onnx), result, x.dtype)

@@ -1,4 +1,4 @@
-"""Rows of products, convolutions, windows, scans and sorting."""
+"""Rows of products, convolutions, windows and scans."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from onnx import helper
 
 from irc import dims
+from irc.backends.onnx import edges
+from irc.backends.onnx.edges import guards_nan
 from irc.backends.onnx.graph import Graph, value_info
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.runtime import runs
@@ -177,10 +179,7 @@ def conv_transpose(
 @emits("window_reduce")
 def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], strides: tuple[int, ...],
                   dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...]) -> Operand:  # fmt: skip
-    """MaxPool, or a Conv by ones, over the axes that have a window; the others are folded into the first two.
-
-    As in ONNX, a NaN does not always win in MaxPool.
-    """
+    """MaxPool, or a Conv by ones, over the axes that have a window; the others are folded into the first two."""
     axes = [i for i, size in enumerate(window)
             if not (size == 1 and strides[i] == 1 and low[i] == 0 and high[i] == 0)]  # fmt: skip
     if not axes:
@@ -201,9 +200,12 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
     others = [i for i in range(x.rank) if i not in axes]
     order = [*others, *axes]
     source: Operand = g.cast(x, x.dtype, wide)
+    before = source
     if order != list(range(x.rank)):
         source = g.node("Transpose", source, perm=order)
     leading, spatial = ([x.shape[i] for i in group] for group in (others, axes))
+    moved = [g.result.shape[i] for i in order]
+    folded = (dims.product(leading), 1, *moved[len(others):])
     is_folded = len(leading) != 2 or (kind == "sum" and leading[1] != 1)
     if is_folded:
         source = g.node("Reshape", source, g.shape((dims.product(leading), 1, *spatial)), allowzero=1)
@@ -220,18 +222,22 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
         "pads": pads,
     }
     if kind == "max":
-        done = g.node("MaxPool", source, kernel_shape=sizes, **windows)
+        if guards_nan(g, x):
+            type_ = TensorType(wide, folded if is_folded else moved)
+            done = edges.max_pool(g, source, type_, before, kernel_shape=sizes, **windows)
+        else:
+            done = g.node("MaxPool", source, kernel_shape=sizes, **windows)
         done = done if bottom is None else g.node("Max", done, bottom)  # a window of padding only
     else:
         done = g.node("Conv", source, g.constant(Tensor.of(np.ones((1, 1, *sizes)), wide), "ones"), **windows)
     if is_folded:
-        done = g.node("Reshape", done, g.shape([g.result.shape[i] for i in order]), allowzero=1)
+        done = g.node("Reshape", done, g.shape(moved), allowzero=1)
     if order != list(range(x.rank)):
         done = g.node("Transpose", done, perm=[order.index(i) for i in range(x.rank)])
     return g.cast(done, wide, x.dtype)
 
 
-# -- scans and sorting -------------------------------------------------------------------------------------------
+# -- scans -------------------------------------------------------------------------------------------
 
 
 @emits("scan")
@@ -265,19 +271,3 @@ def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: 
                      scan_input_axes=[place], scan_output_axes=[place], scan_input_directions=direction,
                      scan_output_directions=direction)  # fmt: skip
     return g.cast(done, wide, x.dtype)
-
-
-@emits("sort")
-def sort(g: Graph, x: Value, *, axis: int, descending: bool) -> list[Operand]:
-    """TopK of all. Where ONNX Runtime puts NaN is not said."""
-    wide = g.carrier("TopK", x.dtype, compares=True)
-    count = g.shape((x.shape[axis],))
-    values, places = g.node(
-        "TopK", g.cast(x, x.dtype, wide), count, outputs=2, axis=axis, largest=None if descending else 0
-    )
-    return [g.cast(values, wide, x.dtype), places]
-
-
-@emits("top_k", when=on("TopK"))
-def top_k(g: Graph, x: Value, *, k: Dim, axis: int, largest: bool) -> Operand:
-    return g.node("TopK", x, g.shape((k,)), outputs=2, axis=axis, largest=None if largest else 0)

@@ -7,6 +7,7 @@ from typing import Any
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
+from irc.backends.onnx.zeros import chosen, keeps_zeros
 from irc.dtypes import BOOL, F64, I8, I32, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
@@ -15,7 +16,7 @@ FLOATS = {
     "floor": "Floor", "ceil": "Ceil", "round": "Round", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "erf": "Erf",
     "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
     "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
-    "abs": "Abs", "sign": "Sign", "pow": "Pow",
+    "abs": "Abs", "sign": "Sign",
 }  # fmt: skip
 WRAPPING = {"add": "Add", "sub": "Sub", "mul": "Mul", "neg": "Neg"}  # of integers only the low bits count
 BITS = {
@@ -86,42 +87,19 @@ def not_equal(g: Graph, x: Value, y: Value) -> Operand:
     return g.node("Not", compared(g, "Equal", x, y))
 
 
-# -- division ----------------------------------------------------------------------------------------------------
-
-
-@emits("div")
-def div(g: Graph, x: Value, y: Value, *, rounding: str) -> Operand:
-    """Div truncates integers. Rounded down, the quotient is one less where that leaves a remainder of another sign."""
-    if x.dtype.is_float or x.dtype.kind == "uint" or rounding == "trunc":
-        return computed(g, "Div", x, y)
-    wide = g.carrier("Div", x.dtype)
-    x_wide, y_wide = g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide)
-    down, towards_zero = (g.node("Mod", x_wide, y_wide, fmod=fmod) for fmod in (0, 1))
-    excess = g.node("Cast", g.node("Not", g.node("Equal", down, towards_zero)), to=wide.onnx)
-    return g.cast(g.node("Sub", g.node("Div", x_wide, y_wide), excess), wide, x.dtype)
-
-
-@emits("mod")
-def mod(g: Graph, x: Value, y: Value, *, rounding: str) -> Operand:
-    """Mod of ONNX rounds down for integers and, with fmod, towards zero for all."""
-    if rounding == "trunc" or not x.dtype.is_float:
-        return computed(g, "Mod", x, y, fmod=int(rounding == "trunc"))
-    wide = g.carrier("Mod", x.dtype)
-    y_wide = g.cast(y, x.dtype, wide)
-    rest = g.node("Mod", g.cast(x, x.dtype, wide), y_wide, fmod=1)
-    zero = g.numbers(0.0, wide)
-    other_sign = g.node("Xor", g.node("Less", rest, zero), g.node("Less", y_wide, zero))
-    lifts = g.node("And", other_sign, g.node("Not", g.node("Equal", rest, zero)))
-    return g.cast(g.node("Where", lifts, g.node("Add", rest, y_wide), rest), wide, x.dtype)
+# -- rounding ----------------------------------------------------------------------------------------------------
 
 
 @emits("trunc")
 def trunc(g: Graph, x: Value) -> Operand:
-    """Up for negative numbers, down for others: also right for -0.0, infinities and NaN."""
+    """Up for negative numbers, down for others: also right for infinities and NaN."""
     wide = g.carrier("Floor", x.dtype)
     whole = g.cast(x, x.dtype, wide)
     is_negative = g.node("Less", whole, g.numbers(0.0, wide))
-    return g.cast(g.node("Where", is_negative, g.node("Ceil", whole), g.node("Floor", whole)), wide, x.dtype)
+    up, down = g.node("Ceil", whole), g.node("Floor", whole)
+    if keeps_zeros(g, g.result, x):
+        return g.cast(chosen(g, is_negative, up, down, wide), wide, x.dtype)
+    return g.cast(g.node("Where", is_negative, up, down), wide, x.dtype)
 
 
 # -- shifts ------------------------------------------------------------------------------------------------------
@@ -190,6 +168,8 @@ def is_inf(g: Graph, x: Value, *, detect_positive: bool, detect_negative: bool) 
 
 @emits("select")
 def select(g: Graph, condition: Value, x: Value, y: Value) -> Operand:
+    if keeps_zeros(g, g.result, x, y):
+        return chosen(g, condition, x, y, x.dtype)
     wide = g.carrier("Where", x.dtype, wraps=True)
     return g.cast(g.node("Where", condition, g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide)), wide, x.dtype)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from irc.backends.onnx import edges
+from irc.backends.onnx.edges import guards_nan
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.linear import ones, padding
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
@@ -13,7 +15,7 @@ from irc.ir import Operation, Value
 
 SAME: list[Row] = [
     same("global_average_pool", "GlobalAveragePool"),
-    same("global_max_pool", "GlobalMaxPool"),
+    same("global_max_pool", "GlobalMaxPool", when=lambda operation, target: not target.keeps_edges),
 ]
 
 
@@ -39,6 +41,9 @@ def pooled(g: Graph, op_type: str, x: Value, options: dict[str, Any], **attribut
 @emits("max_pool", when=both(on("MaxPool"), has_plain_windows, has_known_padding))
 def max_pool(g: Graph, x: Value, *, low: tuple[Dim, ...], high: tuple[Dim, ...], **options: Any) -> Operand:
     _, pads = padding(g, x, options["kernel"], options["strides"], options["dilations"], low, high)
+    if guards_nan(g, x):
+        windows = {"strides": ones(options["strides"]), "dilations": ones(options["dilations"]), **pads}
+        return edges.max_pool(g, x, g.result.type, x, kernel_shape=list(options["kernel"]), **windows)
     return pooled(g, "MaxPool", x, options, **pads)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from irc import dims
+from irc.backends.onnx.edges import guards_nan, is_nan, nan_where
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
-from irc.dtypes import BOOL, I64
-from irc.ir import Value
+from irc.backends.onnx.target import Target
+from irc.dtypes import BOOL, I32, I64, U8
+from irc.ir import Operation, Value
 
 PRIMITIVES = {
     "reduce_sum": "ReduceSum",
@@ -22,7 +27,10 @@ NAMED = {
 
 def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
     """Without axes nothing is reduced, where ONNX would reduce all unless told not to."""
-    wide = g.carrier(op_type, x.dtype, wraps=op_type in ("ReduceSum", "ReduceProd"))
+    adds = op_type in ("ReduceSum", "ReduceProd")
+    wide = g.carrier(op_type, x.dtype, wraps=adds)
+    if adds and wide is I32 and g.target.keeps_edges:  # which saturates
+        wide = I64
     noop = None if axes else 1
     done = g.node(op_type, g.cast(x, x.dtype, wide), g.numbers(list(axes)) if axes else None, keepdims=keep_dims,
                   noop_with_empty_axes=noop)  # fmt: skip
@@ -31,7 +39,13 @@ def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: 
 
 def primitive(name: str, op_type: str) -> Row:
     def emit(g: Graph, x: Value, *, axes: tuple[int, ...], keep_dims: bool) -> Operand:
-        return x if not axes else reduced(g, op_type, x, axes, keep_dims)
+        if not axes:
+            return x
+        result = reduced(g, op_type, x, axes, keep_dims)
+        if op_type not in ("ReduceMax", "ReduceMin") or not guards_nan(g, x):
+            return result
+        any_nan = any_of(g, is_nan(g, x, x.dtype), x, axes, keep_dims)
+        return nan_where(g, any_nan, result, x.dtype)
 
     return Row(name, emit, lambda operation, target: True)
 
@@ -40,9 +54,27 @@ def named(name: str, op_type: str) -> Row:
     def emit(g: Graph, x: Value, *, axes: tuple[int, ...], keep_dims: bool) -> Operand:
         return reduced(g, op_type, x, axes, keep_dims)
 
-    # Integers of ONNX Runtime's ReduceL1 and the like pass through floats.
-    return Row(name, emit, lambda operation, target: bool(operation.attributes["axes"])
-               and operation.inputs[0].dtype.is_float and runs(op_type, operation.inputs[0].dtype))  # fmt: skip
+    def takes(operation: Operation, target: Target) -> bool:
+        """Integers of ONNX Runtime's ReduceL1 and the like pass through floats."""
+        x, axes = operation.inputs[0], operation.attributes["axes"]
+        if not axes or not x.dtype.is_float or not runs(op_type, x.dtype):
+            return False
+        return op_type != "ReduceMean" or not target.keeps_edges or not may_be_empty(x, axes)
+
+    return Row(name, emit, takes)
+
+
+def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims: bool) -> str:
+    """Whether one of some flags is true, which are of x's shape: of nothing none is, but ReduceMax of bool fails."""
+    empty = may_be_empty(x, axes)
+    held = g.node("Cast", flags, to=U8.onnx) if empty else flags
+    found: str = g.node("ReduceMax", held, g.numbers(list(axes)), keepdims=keep_dims)
+    return g.node("Cast", found, to=BOOL.onnx) if empty else found
+
+
+def may_be_empty(x: Value, axes: tuple[int, ...]) -> bool:
+    """Whether nothing may be reduced over, of which ONNX Runtime's mean is 0."""
+    return not x.type.is_ranked or any(dims.less(0, x.shape[axis]) is not True for axis in axes)
 
 
 ROWS = [
@@ -67,6 +99,10 @@ def found(g: Graph, op_type: str, x: Value, axis: int, keep_dims: bool, select_l
         _, first = g.node("TopK", x, g.numbers([1]), outputs=2, axis=axis, largest=int(op_type == "ArgMax"))
         return first if keep_dims else g.node("Squeeze", first, g.numbers([axis]))
     wide = g.carrier(op_type, x.dtype, compares=x.dtype is not BOOL)
-    return g.node(
-        op_type, g.cast(x, x.dtype, wide), axis=axis, keepdims=keep_dims, select_last_index=select_last or None
-    )
+    options: dict[str, Any] = {"axis": axis, "keepdims": keep_dims, "select_last_index": select_last or None}
+    place = g.node(op_type, g.cast(x, x.dtype, wide), **options)
+    if not guards_nan(g, x):
+        return place
+    nan = is_nan(g, x, x.dtype)
+    first = g.node("ArgMax", g.node("Cast", nan, to=U8.onnx), **options)
+    return g.node("Where", any_of(g, nan, x, (axis,), keep_dims), first, place)

@@ -7,21 +7,24 @@ from irc.backends.onnx import (
     arrangement,
     attention,
     control,
+    division,
     foreign,
     indexing,
     linear,
     normalization,
     pointwise,
     pooling,
+    powers,
     quantization,
     recurrent,
     reduction,
+    sorting,
     view,
 )  # fmt: skip
 from irc.backends.onnx.row import Row
 
 MODULES = (
-    pointwise, reduction, view, indexing, linear, control, foreign,
+    pointwise, division, powers, reduction, view, indexing, linear, sorting, control, foreign,
     activation, normalization, pooling, quantization, arrangement, attention, recurrent,
 )  # fmt: skip
 

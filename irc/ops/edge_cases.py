@@ -1,4 +1,5 @@
-"""What every primitive does at its edges: one table, tested against our references and against others.
+"""What operations do at their edges: one table, tested against our references, the backends and others. Every
+primitive has a row, and named operations of which a runtime's kernel does something else.
 
 A row has an example with its exact result, or the code of the error. `agrees` names who gives the same result:
 "torch" is eager PyTorch on the CPU, "onnx" ONNX Runtime on the CPU; `differs` says what another does instead, in words.
@@ -102,6 +103,7 @@ def _i64(*values: int) -> Sample:
 
 _BOTH = "torch onnx"
 _LEAST = -(2**31)
+_LEAST_F32 = float(np.finfo(np.float32).min)
 _EMPTY = Sample(F32, [], (0, 2))
 
 ARITHMETIC = [
@@ -390,6 +392,29 @@ LINEAR = [
          [_f32(NAN, INF, 2.0, 2.0), _i64(1, 3, 0, 2)], "torch", axis=0, descending=True),
 ]  # fmt: skip
 
+_POOL: dict[str, Any] = {"kernel": (2,), "strides": (1,), "low": (0,), "high": (0,), "dilations": (1,)}
+_ROWS, _ONES = Sample(F32, [[[[1.0], [1.0]]]]), Sample(F32, [[[[2.0], [4.0]]]])
+_ATTENTION: dict[str, Any] = {"scale": None, "causal": False, "masked_rows": "zero"}
+NAMED = [
+    _row("max_pool", "NaN", "NaN wins in its windows", [Sample(F32, [[[1.0, NAN, 2.0, 3.0]]])],
+         Sample(F32, [[[NAN, NAN, 3.0]]]), "torch", **_POOL),
+    _row("max_pool", "infinity", "a window of -inf gives -inf", [Sample(F32, [[[-INF, -INF, 1.0, INF]]])],
+         Sample(F32, [[[-INF, 1.0, INF]]]), "torch", **_POOL),
+    _row("global_max_pool", "NaN", "NaN wins", [Sample(F32, [[[1.0, NAN, 2.0]]])], Sample(F32, [[[NAN]]]), "torch"),
+    _row("top_k", "NaN", "NaN is the greatest", [_f32(1.0, NAN, INF, 3.0)], [_f32(NAN, INF), _i64(1, 2)], "torch",
+         k=2, axis=0, largest=True),
+    _row("top_k", "NaN", "and last among the smallest", [_f32(NAN, 2.0)], [_f32(2.0, NAN), _i64(1, 0)], "torch", k=2,
+         axis=0, largest=False),
+    _row("reduce_mean", "empty", "NaN of nothing", [_EMPTY], _f32(NAN, NAN), "torch", **_ALL_OF_COLUMN),
+    _row("attention", "overflow", "a mask of the least number hides nothing where all of a row has it",
+         [_ROWS, _ROWS, _ONES, Sample(F32, [[_LEAST_F32, _LEAST_F32], [_LEAST_F32, 0.0]])],
+         Sample(F32, [[[[3.0], [4.0]]]]), "torch", **_ATTENTION),
+    _row("attention", "infinity", "a row whose mask is all -inf is zero", [_ROWS, _ROWS, _ONES,
+         Sample(F32, [[-INF, -INF], [-INF, 0.0]])], Sample(F32, [[[[0.0], [4.0]]]]), "torch", **_ATTENTION),
+    _row("attention", "zero", "any scale will do", [_ROWS, _ROWS, _ONES], Sample(F32, [[[[3.0], [3.0]]]]), "torch",
+         **{**_ATTENTION, "scale": -2.0}),
+]  # fmt: skip
+
 STRUCTURE = [
     _structural("const", "elements keep their bits", "test_constants_keep_their_bits"),
     _structural("return", "ends a function", "test_functions_return_what_they_are_given"),
@@ -408,10 +433,11 @@ STRUCTURE = [
 ]  # fmt: skip
 
 TABLE: tuple[EdgeCase, ...] = (
-    *ARITHMETIC, *FUNCTIONS, *BITS, *COMPARISONS, *CASTS, *REDUCTIONS, *VIEWS, *INDEXING, *LINEAR, *STRUCTURE,
+    *ARITHMETIC, *FUNCTIONS, *BITS, *COMPARISONS, *CASTS, *REDUCTIONS, *VIEWS, *INDEXING, *LINEAR, *NAMED,
+    *STRUCTURE,
 )  # fmt: skip
 
 
 def of(op: str) -> tuple[EdgeCase, ...]:
-    """The rows of one primitive."""
+    """The rows of one operation."""
     return tuple(row for row in TABLE if row.op == op)

@@ -1,0 +1,107 @@
+"""What irc defines at the edges of operations and ONNX Runtime's kernels do not give: NaN that wins in a maximum, and
+integers that the processor refuses to divide.
+
+Rows emit these nodes where `g.target.keeps_edges`; for a model that came from ONNX they emit the operator alone.
+docs/numerics.md lists the differences with what each costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from irc.backends.onnx.graph import Graph, value_info
+from irc.backends.onnx.row import Operand
+from irc.dtypes import F64, U8, DType
+from irc.ir import Value
+from irc.types import TensorType
+
+NAN = float("nan")
+BEYOND_F32 = 1e300  # greater than every number of f32, less than inf
+
+
+# -- NaN -----------------------------------------------------------------------------------------------------------
+
+
+def guards_nan(g: Graph, *xs: Value) -> bool:
+    """Whether NaN must win and may be there."""
+    return g.target.keeps_edges and any(may_be_nan(g, x) for x in xs)
+
+
+def may_be_nan(g: Graph, x: Value) -> bool:
+    """Whether a value may hold NaN: no integers, no constant without one, nor what was an integer."""
+    if not x.dtype.is_float:
+        return False
+    known = g.known(x)
+    if known is not None:
+        return bool(np.isnan(known.array().astype(np.float64)).any())
+    maker = x.operation
+    return maker is None or maker.name != "cast" or maker.inputs[0].dtype.is_float
+
+
+def is_nan(g: Graph, x: Operand, dtype: DType) -> str:
+    """IsNaN of a tensor of `dtype`, as bool."""
+    name: str = g.node("IsNaN", g.cast(x, dtype, g.carrier("IsNaN", dtype)))
+    return name
+
+
+def nan_where(g: Graph, condition: Operand, x: Operand, dtype: DType) -> Operand:
+    """NaN where the condition holds, else x, of `dtype`."""
+    wide = g.carrier("Where", dtype)
+    return g.cast(g.node("Where", condition, g.numbers(NAN, wide), g.cast(x, dtype, wide)), wide, dtype)
+
+
+def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
+    """f64 in which the numbers of a narrower float stand in order, and NaN above inf."""
+    nan = is_nan(g, x, dtype)
+    capped = g.node("Min", g.cast(x, dtype, F64), g.numbers(BEYOND_F32, F64))
+    name: str = g.node("Where", nan, g.numbers(float("inf"), F64), capped)
+    return name
+
+
+# -- windows -------------------------------------------------------------------------------------------------------
+
+
+def max_pool(g: Graph, x: Operand, type_: TensorType, finite: Operand, **attributes: Any) -> Operand:
+    """MaxPool with a result of this type, whose dtype is x's. ONNX Runtime's passes over NaN, and is the least number
+    where a window has only -inf. Both are looked for only if `finite`, of the same elements, sums to no number."""
+    total = g.node("ReduceSum", finite, keepdims=0)
+    strange = is_nan(g, g.node("Sub", total, total), type_.dtype)
+
+    def careful(inner: Graph) -> Operand:
+        kinds = (inner.numbers(number, U8) for number in range(3))  # -inf alone, numbers, NaN
+        nothing, _, nan = kinds
+        above = inner.node("Greater", x, inner.numbers(-np.inf, type_.dtype))
+        codes = inner.node("Where", is_nan(inner, x, type_.dtype), nan, inner.node("Cast", above, to=U8.onnx))
+        best = inner.node("MaxPool", codes, **attributes)
+        plain = inner.node("MaxPool", x, **attributes)
+        lowest = inner.node("Where", inner.node("Equal", best, nothing), inner.numbers(-np.inf, type_.dtype), plain)
+        return nan_where(inner, inner.node("Equal", best, nan), lowest, type_.dtype)
+
+    branches = {"then_branch": branch(g, "careful", type_, careful),
+                "else_branch": branch(g, "plain", type_, lambda inner: inner.node("MaxPool", x, **attributes))}
+    name: str = g.node("If", strange, **branches)
+    return name
+
+
+def branch(g: Graph, name: str, type_: TensorType, build: Callable[[Graph], Operand]) -> onnx.GraphProto:
+    """A branch of an If that gives one tensor of this type."""
+    return subgraph(g, name, [], [type_], lambda inner: [build(inner)])
+
+
+def subgraph(g: Graph, name: str, inputs: Sequence[TensorType], outputs: Sequence[TensorType],
+             build: Callable[..., Sequence[Operand]]) -> onnx.GraphProto:  # fmt: skip
+    """The graph of an If or Loop: `build` gets it and the names of its inputs, and gives its outputs, each of which
+    a node of its own makes."""
+    inner = Graph(g.model, g, prefix=g.prefix)
+    inner.operation = g.operation
+    hint = f"{g.hint}/{name}"
+    names = [g.model.unique(f"{hint}/in") for _ in inputs]
+    results = list(map(inner.name, build(inner, *names)))
+    taken, given = zip(names, inputs, strict=True), zip(results, outputs, strict=True)
+    return helper.make_graph(inner.nodes, hint, [value_info(*each) for each in taken],
+                             [value_info(*each) for each in given])  # fmt: skip

@@ -1,0 +1,255 @@
+"""The edge-case table on the backends: what irc defines is what ONNX Runtime, its optimizations off and on, and Triton
+kernels give. docs/numerics.md is made from it: `pytest tests/test_edge_backends.py --update`."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_edge_cases import EXAMPLES, identical, name, operands
+
+pytest.importorskip("onnxruntime")
+
+import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, NotImplemented
+
+from irc import dtypes, interpreter, ops
+from irc.diagnostics import IrcError
+from irc.driver.compiling import opt
+from irc.driver.models import find_backend
+from irc.driver.running import carrier, with_carriers
+from irc.equality import difference
+from irc.frontends.onnx import from_model
+from irc.ir import EdgeCases, Function, Module
+from irc.op import Builder, return_, trace
+from irc.ops import edge_cases, lookup
+from irc.ops.edge_cases import EdgeCase
+from irc.parser import parse
+from irc.types import TensorType
+
+FAMILIES = {name: rows for name, rows in vars(edge_cases).items()
+            if isinstance(rows, list) and rows and isinstance(rows[0], EdgeCase) and name != "STRUCTURE"}
+# Rows that ONNX Runtime cannot be made to give, with the reason.
+NOT_IN_ONNX = {
+    ("cast", "to nearest even, once: no detour by f32"): "its Cast rounds twice, as PyTorch's does",
+    ("cast", "integers too are rounded once"): "its Cast rounds twice, as PyTorch's does",
+    ("iota", "integers wrap around"): "it has no Identity for integers narrower than a byte",
+    ("shift_left", "4-bit integers shift in 4 bits"): "it shifts no integers narrower than a byte",
+}
+
+
+def module_of(rows: Sequence[EdgeCase], edges: EdgeCases = "defined") -> tuple[Module, dict[str, Any]]:
+    """A module with the operation of each row, and its inputs."""
+    arrays = [operands(row) for row in rows]
+    present = [array for row in arrays for array in row if array is not None]
+    types = [TensorType(dtypes.from_numpy(array.dtype), array.shape) for array in present]
+    function = Function("main", types, [f"x{number}" for number in range(len(present))])
+    waiting = iter(function.arguments)
+    results = []
+    with Builder(function.block) as builder:
+        for row, given in zip(rows, arrays, strict=True):
+            values = [None if array is None else next(waiting) for array in given]
+            definition = lookup(row.op)
+            results += builder.create(definition, values, definition.normalize(row.attributes)).results
+        builder.create(return_, results)
+    function.result_names = tuple(f"y{number}" for number in range(len(results)))
+    inputs = {value.name: array for value, array in zip(function.arguments, present, strict=True)}
+    return Module("edges", [function], edges), inputs
+
+
+def run_onnx(module: Module, inputs: Mapping[str, Any], optimized: bool) -> tuple[list[Any], int]:
+    """Results in ONNX Runtime, and how many nodes there are."""
+    module = opt(module, "legalize,canonicalize", backend="onnx")
+    proto = find_backend("onnx").emit(module)
+    nodes = count(proto.graph)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    made = onnxruntime.InferenceSession(with_carriers(proto, module).SerializeToString(), options,
+                                        providers=["CPUExecutionProvider"])  # fmt: skip
+    feeds = {entry.name: inputs[value.name].astype(carrier(value.dtype.numpy), copy=False)
+             for entry, value in zip(made.get_inputs(), module.main.arguments, strict=True)}
+    found = made.run(None, feeds)
+    return [np.asarray(x).astype(value.dtype.numpy)
+            for x, value in zip(found, module.main.returned, strict=True)], nodes  # fmt: skip
+
+
+def count(graph: Any) -> int:
+    """The nodes of a graph and of the graphs in it."""
+    inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
+    return len(graph.node) + sum(map(count, inner))
+
+
+def giving(rows: Sequence[EdgeCase]) -> list[EdgeCase]:
+    return [row for row in rows if not isinstance(row.expected, str)]
+
+
+def differences(rows: Sequence[EdgeCase], found: Sequence[Any]) -> list[str]:
+    waiting = iter(found)
+    return [f"{name(row)}: {row.says}: {array}, not {wanted.values}"
+            for row in rows for wanted in row.expected for array in [next(waiting)]
+            if not identical(array, wanted.array())]  # fmt: skip
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_onnx_runtime_gives_what_is_defined(family: str, optimized: bool) -> None:
+    rows = [row for row in giving(FAMILIES[family]) if (row.op, row.says) not in NOT_IN_ONNX]
+    found, _ = run_onnx(*module_of(rows), optimized)
+    assert not differences(rows, found)
+
+
+@pytest.mark.parametrize("key", NOT_IN_ONNX)
+def test_what_onnx_runtime_cannot_give(key: tuple[str, str]) -> None:
+    (row,) = (row for row in EXAMPLES if (row.op, row.says) == key)
+    try:
+        found, _ = run_onnx(*module_of([row]), False)
+    except (IrcError, NotImplemented) as error:
+        assert isinstance(error, NotImplemented) or error.code == "backend.unsupported"
+    else:
+        assert differences([row], found), "it does: take it out of NOT_IN_ONNX"
+
+
+# -- the table of differences -----------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "numerics.md"
+MARKER = "<!-- made by tests/test_edge_backends.py --update -->"
+
+
+def shown(array: Any) -> str:
+    """Elements as text; zeros with their sign."""
+    words = [f"{number:.8g}" if isinstance(number, float) else str(number).lower() for number in array.ravel().tolist()]
+    return f"[{', '.join(words)}]"
+
+
+def line(row: EdgeCase) -> str | None:
+    """The row of the table of an edge case in which ONNX Runtime's operator gives something else."""
+    try:
+        found, few = run_onnx(*module_of([row], "onnx"), False)
+        theirs = "; ".join(map(shown, found))
+    except NotImplemented:
+        return None
+    except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
+        found, few, theirs = [], 1, "fails"
+    if found and not differences([row], found):
+        return None
+    _, many = run_onnx(*module_of([row]), False)
+    given = ", ".join(shown(array) for array in operands(row) if array is not None)
+    ours = "; ".join(shown(sample.array()) for sample in row.expected)
+    return f"| `{row.op}` | {row.says} | {given} | {ours} | {theirs} | {few} to {many} |"
+
+
+def table() -> str:
+    rows = [row for row in giving(EXAMPLES) if (row.op, row.says) not in NOT_IN_ONNX]
+    version = ".".join(onnxruntime.__version__.split(".")[:2])
+    head = [f"With ONNX Runtime {version}, its optimizations off:", "",
+            "| operation | irc | of | gives | ONNX Runtime's operator | nodes |",
+            "|---|---|---|---|---|---|"]  # fmt: skip
+    rest = ["", "What ONNX Runtime cannot be made to give:", ""]
+    rest += [f"- `{op}`: {says}; {reason}." for (op, says), reason in NOT_IN_ONNX.items()]
+    return "\n".join([*head, *filter(None, map(line, rows)), *rest])
+
+
+def test_the_table_of_differences_is_true(update: bool) -> None:
+    before, _, after = PAGE.read_text("utf-8").partition(MARKER)
+    _, _, after = after.partition(MARKER)
+    page = f"{before}{MARKER}\n{table()}\n{MARKER}{after}"
+    if update:
+        PAGE.write_text(page, "utf-8")
+    assert PAGE.read_text("utf-8") == page, "pytest tests/test_edge_backends.py --update"
+
+
+# -- modules ----------------------------------------------------------------------------------------------------------
+
+
+def test_edge_cases_stay_with_the_module() -> None:
+    (row,) = (row for row in EXAMPLES if row.op == "global_max_pool")
+    for edges in typing.get_args(EdgeCases):
+        module, _ = module_of([row], edges)
+        assert ("edge_cases" in str(module)) == (edges == "onnx")
+        assert parse(str(module)) == module and parse(str(module)).edge_cases == edges
+        assert module.clone().edge_cases == edges
+        other, _ = module_of([row], "onnx" if edges == "defined" else "defined")
+        assert difference(module, other)
+    with pytest.raises(IrcError, match=r"text\.syntax"):
+        parse(str(module).replace('"onnx"', '"any"'))
+
+
+def test_models_from_onnx_keep_their_nodes() -> None:
+    """What is read from ONNX is written as the operators that it had; an integer may be divided by what may be 0."""
+    rows = [row for row in giving(EXAMPLES) if row.op in ("reduce_max", "argmin", "max_pool", "top_k", "sort")]
+    module, _ = module_of(rows)
+    module.edge_cases = "onnx"
+    proto = find_backend("onnx").emit(module)
+    again = from_model(proto, Path())
+    assert again.edge_cases == "onnx"
+    assert count(find_backend("onnx").emit(again).graph) == count(proto.graph) == len(rows)
+
+
+INTEGERS = "i64 i32 i16 i8 u64 u32 u16 u8".split()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_no_integers_stop_the_process(dtype: str) -> None:
+    """Every pair of edge integers is divided, in both kinds of modules: what ONNX leaves open may be anything."""
+    kind = dtypes.by_name(dtype)
+    low, high = map(int, dtypes.limits(kind))
+    numbers = sorted({low, low + 1, high - 1, high, 0, 1, 2, 3, *((-1, -2) if low else ())})
+    x, y = (np.array(side, object).astype(kind.numpy)
+            for side in zip(*itertools.product(numbers, numbers), strict=True))  # fmt: skip
+
+    def every(a: Any, b: Any) -> Any:
+        return [operation(a, b, rounding=rounding) for operation in (ops.div, ops.mod)
+                for rounding in ("trunc", "floor")]  # fmt: skip
+
+    module = trace(lambda a, b: tuple(every(a, b)), f"{dtype}[{x.size}]", f"{dtype}[{x.size}]")
+    inputs = {"a": x, "b": y}
+    wanted = [*interpreter.run(module, inputs).values()]
+    for optimized in (False, True):
+        found, _ = run_onnx(module, inputs, optimized)
+        for ours, theirs in zip(wanted, found, strict=True):
+            np.testing.assert_array_equal(theirs, ours)
+    module.edge_cases = "onnx"
+    (quotient, *_), _ = run_onnx(trace(lambda a, b: ops.div(a, b), *[f"{dtype}[{x.size}]"] * 2), inputs, True)
+    np.testing.assert_array_equal(quotient[y != 0], wanted[0][y != 0])
+
+
+def test_division_by_zero_stops_the_run() -> None:
+    def divided(a: Any, b: Any) -> Any:
+        return [operation(a, b, rounding=rounding, by_zero="error") for operation in (ops.div, ops.mod)
+                for rounding in ("trunc", "floor")]  # fmt: skip
+
+    for index in range(4):
+        module = trace(lambda a, b, index=index: divided(a, b)[index], "i64[A]", "i64[B]")
+        whole = {"a": np.array([-(2**63), 7]), "b": np.array([-1, 2])}
+        (wanted,) = interpreter.run(module, whole).values()
+        np.testing.assert_array_equal(run_onnx(module, whole, False)[0][0], wanted)
+        zero = {"a": np.array([-(2**63), 7]), "b": np.array([-1, 0])}
+        with pytest.raises(IrcError, match=r"run\.zero_division"):
+            interpreter.run(module, zero)
+        with pytest.raises(InvalidArgument):
+            run_onnx(module, zero, True)
+    nothing = {"a": np.empty(0, np.int64), "b": np.array([0])}
+    module = trace(lambda a, b: ops.div(a, b, by_zero="error"), "i64[?A in (0, 9)]", "i64[1]")
+    assert run_onnx(module, nothing, False)[0][0].size == 0 == interpreter.run(module, nothing)["0"].size
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_powers_of_integers_are_exact(dtype: str) -> None:
+    kind = dtypes.by_name(dtype)
+    low, high = map(int, dtypes.limits(kind))
+    bases = sorted({low, high, 0, 1, 2, 3, 5, *((-1, -2) if low else ())})
+    exponents = sorted({0, 1, 2, 3, 5, 40, 63, 64, 65, *((-1, -2, -3, low) if low else ())})
+    x, y = (np.array(side, object).astype(kind.numpy)
+            for side in zip(*itertools.product(bases, exponents), strict=True))  # fmt: skip
+    module = trace(lambda a, b: (ops.pow_(a, b), *(ops.pow_(a, number) for number in (0, 1, 2, 7))),
+                   f"{dtype}[{x.size}]", f"{dtype}[{x.size}]")  # fmt: skip
+    inputs = {"a": x, "b": y}
+    for ours, theirs in zip(interpreter.run(module, inputs).values(), run_onnx(module, inputs, True)[0], strict=True):
+        np.testing.assert_array_equal(theirs, ours)
