@@ -22,8 +22,8 @@ from irc.ir import Module
 from irc.weights import Tensor, save
 from tests.hostile import NAMES, audited, named_model
 
-ARTEFACT = {"__init__.py", "__main__.py", "host.py", "kernels.py", "manifest.json", "partial.py", "program.py",
-            "runtime.py", "weights.safetensors"}  # fmt: skip
+ARTEFACT = {"__init__.py", "__main__.py", "drawing.py", "elements.py", "host.py", "kernels.py", "manifest.json",
+            "partial.py", "program.py", "runtime.py", "weights.safetensors"}  # fmt: skip
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from irc.weights import Tensor
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
-    "host.py": TEMPLATES / "host.py", "partial.py": Path(partial.__file__),
+    "host.py": TEMPLATES / "host.py", "elements.py": TEMPLATES / "elements.py", "partial.py": Path(partial.__file__),
 }  # fmt: skip
 MODULES = {"drawing.py": TEMPLATES / "drawing.py"}  # copied where the program uses them
 FORMAT = 1

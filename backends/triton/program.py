@@ -31,7 +31,8 @@ TORCH_TYPES = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
     "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "bool",
     "c64": "complex64", "c128": "complex128", "i4": "int8", "i2": "int8", "u4": "uint8", "u2": "uint8",
-    "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2",
+    "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2", "f8e4m3fnuz": "float8_e4m3fnuz",
+    "f8e5m2fnuz": "float8_e5m2fnuz",
 }  # fmt: skip
 # What templates/host.py has a function for. A named operation that it has not is expanded into its body.
 HOST = frozenset(
@@ -40,6 +41,11 @@ HOST = frozenset(
     bitwise_xor bitwise_not abs div mod pow shift_left shift_right is_inf cast bitcast reduce_sum reduce_prod reduce_max
     reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
     scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
+)
+# Of these the ones that compute numbers of their own, which may leave the range of integers narrower than a byte.
+WRAPPING = frozenset(
+    """add sub mul neg abs div mod pow shift_left bitwise_not bitcast reduce_sum reduce_prod reduce_max reduce_min iota
+    matmul gemm dot conv conv_transpose window_reduce scan scatter scatter_elements""".split()
 )
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "torch", "launch", "Grid", "Loop",
                       "Whole", "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
@@ -282,8 +288,11 @@ class _FunctionWriter:
         ]
         if operation.name in ("iota", "dim"):
             arguments.append("device=device")
+        if operation.name == "cast" and is_narrow(operation.result.dtype):
+            arguments.append(f"bits={operation.result.dtype.bits}")
         results = [self._name(result) for result in operation.results]
-        self._line(f"{', '.join(results)} = host.{operation.name}({', '.join(arguments)})")
+        call = _in_range(operation, f"host.{operation.name}({', '.join(arguments)})")
+        self._line(f"{', '.join(results)}{',' if operation.name == 'split' and len(results) == 1 else ''} = {call}")
         if operation.name not in FREE:
             self.owner.program.host_calls.append(operation.name)
 
@@ -519,6 +528,19 @@ class _FunctionWriter:
 SPECIAL = frozenset(
     "const dim kernel extern bind refine assert assume trap call if loop".split()
 )  # of which the writer has a method
+
+
+def is_narrow(dtype: DType) -> bool:
+    """Whether PyTorch holds elements in more bits than they have."""
+    return dtype.sub_byte and dtype.is_integer
+
+
+def _in_range(operation: Operation, call: str) -> str:
+    """The text of a host call whose integers have the bits that they should have."""
+    if operation.name not in WRAPPING or not is_narrow(operation.result.dtype):
+        return call
+    by_order = operation.name in ("reduce_max", "reduce_min") or operation.attributes.get("kind") in ("max", "min")
+    return f"host.narrowed({call}, {operation.result.dtype.bits}{', ends=True' if by_order else ''})"
 
 
 def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | Refusal]) -> bool:

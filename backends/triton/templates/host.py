@@ -6,95 +6,133 @@ Conventions are NumPy's: operands broadcast, integers wrap and divide as `roundi
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 
 import torch
 import torch.nn.functional as F
 
-UNSIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
-
+from .elements import FLOATS, LEAST, carried, divided, narrowed, to_float8, to_float32
 
 # -- pointwise -------------------------------------------------------------------------------------------------
 
-add, sub, mul, neg, floor, ceil, trunc = (
-    torch.add, torch.sub, torch.mul, torch.neg, torch.floor, torch.ceil, torch.trunc
+add, sub, mul, neg, bitwise_not = map(
+    carried("wraps"), (torch.add, torch.sub, torch.mul, torch.neg, torch.bitwise_not)
 )  # fmt: skip
-round, sqrt, exp, log, sin, cos, tan = (
-    torch.round, torch.sqrt, torch.exp, torch.log, torch.sin, torch.cos, torch.tan
-)  # fmt: skip
-asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf = (
+floor, ceil, trunc, round, sqrt, exp, log, sin, cos, tan = map(carried("whole"), (
+    torch.floor, torch.ceil, torch.trunc, torch.round, torch.sqrt, torch.exp, torch.log, torch.sin, torch.cos, torch.tan
+))  # fmt: skip
+asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf = map(carried("whole"), (
     torch.asin, torch.acos, torch.atan, torch.sinh, torch.cosh, torch.tanh, torch.asinh, torch.acosh, torch.atanh,
     torch.erf,
-)  # fmt: skip
-equal, not_equal, less, less_equal = torch.eq, torch.ne, torch.lt, torch.le
-greater, greater_equal, is_nan = torch.gt, torch.ge, torch.isnan
-minimum, maximum, select = torch.minimum, torch.maximum, torch.where
-bitwise_and, bitwise_or, bitwise_xor, bitwise_not = (
-    torch.bitwise_and, torch.bitwise_or, torch.bitwise_xor, torch.bitwise_not
-)  # fmt: skip
+))  # fmt: skip
+equal, not_equal, less, less_equal, greater, greater_equal, is_nan = map(carried("orders", values=0), (
+    torch.eq, torch.ne, torch.lt, torch.le, torch.gt, torch.ge, torch.isnan
+))  # fmt: skip
+minimum, maximum = map(carried("orders"), (torch.minimum, torch.maximum))
+bitwise_and, bitwise_or, bitwise_xor, select = torch.bitwise_and, torch.bitwise_or, torch.bitwise_xor, torch.where
 
 
+@carried("whole")
 def abs(x):
     return torch.abs(x) if x.dtype.is_signed else x
 
 
+@carried("whole")
 def sign(x):
-    return torch.where(torch.isnan(x), x, torch.sign(x)) if x.dtype.is_floating_point else torch.sign(x)
+    if x.dtype.is_floating_point:
+        return torch.where(torch.isnan(x), x, torch.sign(x))
+    return torch.sign(x) if x.dtype.is_signed else (x != 0).to(x.dtype)
 
 
-def div(x, y, *, rounding="trunc"):
+def _check_divisor(x, y, by_zero):
+    if by_zero == "error" and _is_integer(x) and x.numel() and bool((y == 0).any()):
+        raise ZeroDivisionError("an integer is divided by 0")
+
+
+@carried("whole")
+def div(x, y, *, rounding="trunc", by_zero=None):
+    _check_divisor(x, y, by_zero)
     if x.dtype.is_floating_point or x.dtype.is_complex:
         return torch.div(x, y)
+    if x.dtype is torch.uint64:
+        return divided(x, y)[0]
     quotient = torch.div(x, torch.where(y == 0, torch.ones_like(y), y), rounding_mode=rounding)
     return torch.where(y == 0, torch.zeros_like(quotient), quotient)
 
 
-def mod(x, y, *, rounding="floor"):
+@carried("whole")
+def mod(x, y, *, rounding="floor", by_zero=None):
+    _check_divisor(x, y, by_zero)
     remainder = torch.remainder if rounding == "floor" else torch.fmod
     if x.dtype.is_floating_point:
         return remainder(x, y)
+    if x.dtype is torch.uint64:
+        return divided(x, y)[1]
     result = remainder(x, torch.where(y == 0, torch.ones_like(y), y))
     return torch.where(y == 0, torch.zeros_like(result), result)
 
 
+@carried("whole")
 def pow(x, y):
     if x.dtype.is_floating_point or x.dtype.is_complex:
         return torch.pow(x, y)
+    if x.dtype is torch.uint64:  # powers of odd numbers repeat after 2**62, those of even ones are 0 from 2**64 on
+        x, y = x.view(torch.int64), y.view(torch.int64)
+        y = torch.where((x & 1) != 0, y & (2**62 - 1), torch.where((y < 0) | (y > 64), 64, y))
+        return torch.pow(x, y).view(torch.uint64)
     power = torch.pow(x, torch.clamp(y, min=0))
     odd = torch.bitwise_and(y, 1) != 0
     inverse = torch.where(x == 1, 1, torch.where(x == -1, torch.where(odd, -1, 1), 0)).to(x.dtype)
     return torch.where(y < 0, inverse, power)
 
 
+@carried("wraps")
 def shift_left(x, y):
-    bits = torch.iinfo(x.dtype).bits
-    inside = (y >= 0) & (y < bits)
+    inside = (y >= 0) & (y < 8 * x.dtype.itemsize)
     return torch.where(inside, torch.bitwise_left_shift(x, torch.where(inside, y, 0)), 0).to(x.dtype)
 
 
+@carried("whole")
 def shift_right(x, y):
-    bits = torch.iinfo(x.dtype).bits
-    inside = (y >= 0) & (y < bits)
-    return torch.bitwise_right_shift(x, torch.where(inside, y, bits - 1)).to(x.dtype) * torch.where(
-        inside | (x < 0), 1, 0
-    ).to(x.dtype)
+    if x.dtype is torch.uint64:
+        x, y = x.view(torch.int64), y.view(torch.int64)
+        inside = (y > 0) & (y < 64)
+        shifted = ((x >> 1) & ~LEAST) >> torch.where(inside, y - 1, 0)
+        return torch.where(y == 0, x, torch.where(inside, shifted, 0)).view(torch.uint64)
+    inside = (y >= 0) & (y < 8 * x.dtype.itemsize)
+    empty = torch.where(x < 0, -1, 0).to(x.dtype)
+    return torch.where(inside, torch.bitwise_right_shift(x, torch.where(inside, y, 0)), empty)
 
 
 def is_inf(x, *, detect_positive=True, detect_negative=True):
+    x = x.float() if x.dtype in FLOATS else x
     return (torch.isposinf(x) & detect_positive) | (torch.isneginf(x) & detect_negative)
 
 
-def cast(x, *, to, saturate=True):
+def cast(x, *, to, saturate=True, bits=None):
+    """`bits`: of an integer narrower than the byte that holds it."""
+    x = x.float() if x.dtype in FLOATS and to != x.dtype else x
     if to is torch.bool:
         return x != 0
+    if to is x.dtype and bits is None:
+        return x
     if not x.dtype.is_floating_point or to.is_floating_point or to.is_complex:
-        return x.to(to)
+        if to in (torch.float16, torch.bfloat16, *FLOATS) and not x.dtype.is_complex:
+            x = to_float32(x)
+        result = to_float8(x, to, saturate) if to in FLOATS else x.to(to)
+        return result if bits is None else narrowed(result, bits)
     whole = torch.trunc(x.to(torch.float64))
     if not saturate:
         fits = (whole >= -(2.0**63)) & (whole < 2.0**63)
-        least = torch.full_like(whole, -(2.0**63)).to(torch.int64)
-        return torch.where(fits, torch.where(fits, whole, 0.0).to(torch.int64), least).to(to)
+        result = torch.where(fits, torch.where(fits, whole, 0.0).to(torch.int64), LEAST).to(to)
+        if to is torch.uint64:
+            large = (whole >= 2.0**63) & (whole < 2.0**64)
+            result = torch.where(large, torch.where(large, whole, 0.0).to(to), result)
+        return result if bits is None else narrowed(result, bits)
     low, high = torch.iinfo(to).min, torch.iinfo(to).max
+    if bits is not None:
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if low else (0, (1 << bits) - 1)
     above, below = whole >= float(high + 1), whole < low
     result = torch.where(above | below | torch.isnan(whole), 0.0, whole).to(to)
     return torch.where(above, torch.tensor(high, dtype=to), torch.where(below, torch.tensor(low, dtype=to), result))
@@ -111,6 +149,7 @@ def _accumulating(x):
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+@carried("wraps")
 def reduce_sum(x, *, axes, keep_dims=False):
     if not axes:
         return x
@@ -118,6 +157,7 @@ def reduce_sum(x, *, axes, keep_dims=False):
     return torch.sum(wide, dim=list(axes), keepdim=keep_dims, dtype=wide.dtype).to(x.dtype)
 
 
+@carried("wraps")
 def reduce_prod(x, *, axes, keep_dims=False):
     result = _accumulating(x)
     for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
@@ -145,18 +185,22 @@ def _ends(dtype):
     return torch.iinfo(dtype).min, torch.iinfo(dtype).max
 
 
+@carried("orders")
 def reduce_max(x, *, axes, keep_dims=False):
     return _extremum(x, axes, keep_dims, torch.amax, _ends(x.dtype)[0])
 
 
+@carried("orders")
 def reduce_min(x, *, axes, keep_dims=False):
     return _extremum(x, axes, keep_dims, torch.amin, _ends(x.dtype)[1])
 
 
+@carried("orders", values=0)
 def argmax(x, *, axis, keep_dims=False, select_last=False):
     return _place(x, torch.amax, axis, keep_dims, select_last)
 
 
+@carried("orders", values=0)
 def argmin(x, *, axis, keep_dims=False, select_last=False):
     return _place(x, torch.amin, axis, keep_dims, select_last)
 
@@ -189,6 +233,7 @@ def expand(x, *, shape):
     return x.expand(shape)
 
 
+@carried("moves")
 def slice(x, *, starts, stops, steps):
     for axis, (start, stop, step) in enumerate(zip(starts, stops, steps, strict=True)):
         if (start, stop, step) != (0, x.shape[axis], 1):
@@ -201,11 +246,22 @@ def slice(x, *, starts, stops, steps):
 def pad(x, value=None, *, low, high, mode="constant"):
     if mode == "constant":
         fill = value.item() if isinstance(value, torch.Tensor) else value or 0
-        sides = [side for pair in zip(reversed(low), reversed(high), strict=True) for side in pair]
-        return F.pad(x, sides, value=fill)
+        shape = [before + extent + after for before, extent, after in zip(low, x.shape, high, strict=True)]
+        inner = result = x.new_empty(shape).fill_(fill)
+        for axis, (before, extent) in enumerate(zip(low, x.shape, strict=True)):
+            inner = inner.narrow(axis, before, extent)
+        inner.copy_(x)
+        return result
+    return _continued(x, low=low, high=high, mode=mode)
+
+
+@carried("moves")
+def _continued(x, *, low, high, mode):
     for axis, (before, after) in enumerate(zip(low, high, strict=True)):
         if before or after:
             extent = x.shape[axis]
+            if extent == 0 or (mode == "reflect" and extent <= max(before, after)):
+                raise IndexError(f"there are {extent} elements in axis {axis} to pad with, in mode {mode}")
             index = torch.arange(-before, extent + after, device=x.device)
             if mode == "edge":
                 index = index.clamp(0, extent - 1)
@@ -227,6 +283,7 @@ def split(x, *, axis, sizes):
     return torch.split(x, list(sizes), dim=axis)
 
 
+@carried("moves")
 def reverse(x, *, axes):
     return torch.flip(x, list(axes))
 
@@ -256,35 +313,60 @@ def _resolved(indices, extent):
     return indices
 
 
+@carried("moves")
 def gather(x, indices, *, axis):
     axis %= x.ndim
     found = x.index_select(axis, _resolved(indices, x.shape[axis]).reshape(-1))
     return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
+@carried("moves")
 def gather_elements(x, indices, *, axis):
     return torch.gather(x, axis, _resolved(indices, x.shape[axis]))
 
 
+def _combines(*, reduction="none", **_):
+    return {"none": "moves", "add": "wraps", "mul": "wraps"}.get(reduction, "orders")
+
+
 def _scattered(target, places, updates, reduction):
-    """Scatter along axis 0 of a flat target."""
+    """Rows of a target, at each place the last of its updates, or all of them combined."""
     if reduction == "none":
-        target[places] = updates
-        return target
+        order = torch.arange(places.shape[0], device=places.device)
+        last = torch.full(target.shape[:1], -1, device=places.device).scatter_reduce(0, places, order, "amax")
+        if not order.numel():
+            return target
+        taken = updates.index_select(0, last.clamp(min=0))
+        return torch.where(last.reshape(-1, 1) >= 0, taken, target)
+    if target.dtype.is_complex or target.dtype is torch.bool:
+        return _scattered_by_numpy(target, places, updates, reduction)
     names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
-    return target.scatter_reduce(0, places, updates, names[reduction], include_self=True)
+    wide, places = _accumulating(target), places.reshape(-1, 1).expand(updates.shape)
+    done = wide.scatter_reduce(0, places, updates.to(wide.dtype), names[reduction], include_self=True)
+    return done.to(target.dtype)
 
 
+def _scattered_by_numpy(target, places, updates, reduction):
+    import numpy
+
+    combine = {"add": numpy.add, "mul": numpy.multiply, "max": numpy.maximum, "min": numpy.minimum}[reduction]
+    result = target.cpu().numpy().copy()
+    combine.at(result, places.cpu().numpy(), updates.cpu().numpy())
+    return torch.from_numpy(result).to(target.device)
+
+
+@carried(_combines)
 def scatter(x, indices, updates, *, reduction="none"):
     depth = indices.shape[-1]
-    inner = math.prod(x.shape[depth:])
+    rows, inner = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
     places = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=x.device)
     for axis in range(depth):
         places = places * x.shape[axis] + _resolved(indices[..., axis], x.shape[axis])
-    places = places.reshape(-1, 1) * inner + torch.arange(inner, device=x.device)
-    return _scattered(x.reshape(-1).clone(), places.reshape(-1), updates.reshape(-1), reduction).reshape(x.shape)
+    updates = updates.reshape(places.numel(), inner)
+    return _scattered(x.reshape(rows, inner), places.reshape(-1), updates, reduction).reshape(x.shape)
 
 
+@carried(_combines)
 def scatter_elements(x, indices, updates, *, axis, reduction="none"):
     axis %= x.ndim
     grids = torch.meshgrid(*(torch.arange(extent, device=x.device) for extent in indices.shape), indexing="ij")
@@ -292,22 +374,44 @@ def scatter_elements(x, indices, updates, *, axis, reduction="none"):
     for position, extent in enumerate(x.shape):
         index = _resolved(indices, extent) if position == axis else grids[position]
         places = places * extent + index
-    return _scattered(x.reshape(-1).clone(), places.reshape(-1), updates.reshape(-1), reduction).reshape(x.shape)
+    updates = updates.reshape(-1, 1)
+    return _scattered(x.reshape(-1, 1), places.reshape(-1), updates, reduction).reshape(x.shape)
 
 
 # -- products --------------------------------------------------------------------------------------------------
 
 
+def _in_limbs(function, x, y):
+    """A product of integers by products of floats, right in its low bits: 16 bits of each operand at a time, so that
+    sums of up to 2**21 products are exact."""
+    dtype, limbs = x.dtype, max(1, x.dtype.itemsize // 2)
+    if limbs == 1:
+        return function(x.double(), y.double()).to(torch.int64).to(dtype)
+    x, y, total = x.to(torch.int64), y.to(torch.int64), 0
+    for i in range(limbs):
+        for j in range(limbs - i):
+            part = function(((x >> 16 * i) & 0xFFFF).double(), ((y >> 16 * j) & 0xFFFF).double())
+            total = total + (part.to(torch.int64) << 16 * (i + j))
+    return total.to(dtype)
+
+
+def _is_integer(x):
+    return not (x.dtype.is_floating_point or x.dtype.is_complex)
+
+
+@carried("wraps")
 def matmul(x, y):
-    return torch.matmul(x, y)
+    return _in_limbs(torch.matmul, x, y) if _is_integer(x) and x.is_cuda else torch.matmul(x, y)
 
 
+@carried("wraps")
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transpose_a=False, transpose_b=False):
-    product = torch.matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
+    product = matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
     product = product if alpha == 1 else product * alpha
     return product if c is None else product + (c if beta == 1 else c * beta)
 
 
+@carried("wraps")
 def dot(x, y, *, batch=(), contract, accumulate=None):
     dtype = x.dtype
     if accumulate is not None and accumulate != dtype:
@@ -320,75 +424,133 @@ def dot(x, y, *, batch=(), contract, accumulate=None):
     right_free = [b for b in range(y.ndim) if b not in right_taken]
     shared = [x.shape[a] for a, _ in batch]
     depth = math.prod(x.shape[a] for a, _ in contract)
-    left = x.permute(*(a for a, _ in batch), *left_free, *(a for a, _ in contract))
-    right = y.permute(*(b for _, b in batch), *(b for _, b in contract), *right_free)
+    left = x.permute([*(a for a, _ in batch), *left_free, *(a for a, _ in contract)])
+    right = y.permute([*(b for _, b in batch), *(b for _, b in contract), *right_free])
     rows, columns = [x.shape[a] for a in left_free], [y.shape[b] for b in right_free]
     left = left.reshape((*shared, math.prod(rows), depth))
     right = right.reshape((*shared, depth, math.prod(columns)))
-    return torch.matmul(left, right).reshape((*shared, *rows, *columns)).to(dtype)
+    return matmul(left, right).reshape((*shared, *rows, *columns)).to(dtype)
 
 
-def _channels(x, low, high):
-    """Padding of the spatial axes, which may differ at both ends."""
-    if not any(low) and not any(high):
-        return x
-    return F.pad(x, [side for pair in zip(reversed(low), reversed(high), strict=True) for side in pair])
+def _convolved(function, x, weight, bias):
+    """A convolution in a type in which PyTorch convolves: of 16 bits not on a CPU, and of integers nowhere."""
+    if _is_integer(x):
+        found = _in_limbs(function, x, weight)
+        return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
+    wide = x if x.is_cuda else _accumulating(x)
+    return function(wide, weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)).to(x.dtype)
 
 
-def _convolving(*tensors):
-    """The operands in a type that PyTorch convolves and sums in: on a CPU not in 16 bits, and nowhere in integers."""
-    x = tensors[0]
-    if not x.dtype.is_floating_point:
-        return [None if tensor is None else tensor.double() for tensor in tensors]
-    return [None if tensor is None else _accumulating(tensor) if not tensor.is_cuda else tensor for tensor in tensors]
+def _check_windows(extents, windows, dilations, low, high):
+    for extent, size, dilation, a, b in zip(extents, windows, dilations, low, high, strict=True):
+        if extent + a + b < dilation * (size - 1) + bool(extent):
+            raise ValueError(f"a window of {size} (dilation {dilation}) is larger than {extent} padded by {a} and {b}")
 
 
+def _by_taps(x, weight, strides, dilations, groups):
+    """A convolution over any number of axes, some perhaps empty: a product for each place of the kernel."""
+    batch, _, *extents = x.shape
+    features, inner, *kernel = weight.shape
+    spans = [dilation * (window - 1) for dilation, window in zip(dilations, kernel, strict=True)]
+    sizes = [max(0, (extent - span - 1) // stride + 1)
+             for extent, span, stride in zip(extents, spans, strides, strict=True)]  # fmt: skip
+    result = x.new_zeros((groups, features // groups, batch * math.prod(sizes)))
+    for place in itertools.product(*map(range, kernel)):
+        steps = zip(place, dilations, strides, sizes, strict=True)
+        window = [builtins.slice(k * d, k * d + (size - 1) * s + 1 if size else 0, s) for k, d, s, size in steps]
+        taken = x[(..., *window)].transpose(0, 1).reshape(groups, inner, result.shape[2])
+        tap = weight[(builtins.slice(None), builtins.slice(None), *place)].reshape(groups, features // groups, inner)
+        result = result + torch.matmul(tap, taken)
+    return result.reshape(features, batch, *sizes).transpose(0, 1)
+
+
+def _transposed_by_taps(x, weight, strides, dilations, groups):
+    """The transpose of `_by_taps`: each place of the kernel adds to the places that it reaches."""
+    batch, channels, *extents = x.shape
+    inner, *kernel = weight.shape[1:]
+    reach = [stride * (extent - 1) + 1 for stride, extent in zip(strides, extents, strict=True)]
+    whole = [span + dilation * (window - 1) for span, dilation, window in zip(reach, dilations, kernel, strict=True)]
+    result = x.new_zeros((batch, inner * groups, *whole))
+    columns = x.transpose(0, 1).reshape(groups, channels // groups, batch * math.prod(extents))
+    for place in itertools.product(*map(range, kernel)):
+        tap = weight[(..., *place)].reshape(groups, channels // groups, inner).mT
+        part = torch.matmul(tap, columns).reshape(inner * groups, batch, *extents).transpose(0, 1)
+        steps = zip(place, dilations, strides, reach, strict=True)
+        result[(..., *(builtins.slice(k * d, k * d + span, s) for k, d, s, span in steps))] += part
+    return result
+
+
+@carried("wraps")
 def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
-    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.ndim - 2]
-    dtype = x.dtype
-    x, weight, bias = _convolving(x, weight, bias)
-    if tuple(low) == tuple(high):
-        return function(x, weight, bias, strides, list(low), dilations, groups).to(dtype)
-    return function(_channels(x, low, high), weight, bias, strides, 0, dilations, groups).to(dtype)
+    _check_windows(x.shape[2:], weight.shape[2:], dilations, low, high)
+    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}.get(x.ndim - 2)
+    if not x.numel() or not weight.numel():
+        function = None
+    if any((*low, *high)) and (function is None or tuple(low) != tuple(high)):
+        x, low = pad(x, low=(0, 0, *low), high=(0, 0, *high)), (0,) * len(low)
+
+    def convolved(x, weight, bias=None):
+        if function is not None:
+            return function(x, weight, bias, strides, list(low), dilations, groups)
+        found = _by_taps(x, weight, strides, dilations, groups)
+        return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
+
+    return _convolved(convolved, x, weight, bias)
 
 
+@carried("wraps")
 def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, output_padding, groups=1):
-    function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[x.ndim - 2]
-    dtype = x.dtype
-    x, weight, bias = _convolving(x, weight, bias)
-    whole = function(x, weight, bias, strides, 0, 0, groups, dilations)
-    whole = F.pad(whole, [side for extra in reversed(output_padding) for side in (0, extra)])
-    if bias is not None and any(output_padding):
-        view = (1, -1, *([1] * (x.ndim - 2)))
-        for axis, extra in enumerate(output_padding):
-            if extra:
-                whole.narrow(axis + 2, whole.shape[axis + 2] - extra, extra).copy_(bias.reshape(view))
-    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
-        whole = whole.narrow(axis + 2, before, whole.shape[axis + 2] - before - after)
-    return whole.to(dtype)
+    if 0 in x.shape[2:]:
+        raise ValueError(f"an axis of {list(x.shape)} is empty")
+    function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}.get(x.ndim - 2)
+    none = (0,) * (x.ndim - 2)
+
+    def convolved(x, weight, bias=None):
+        if function is None or not x.numel() or not weight.numel():
+            found = _transposed_by_taps(x, weight, strides, dilations, groups)
+        else:
+            found = function(x, weight, None, strides, 0, 0, groups, dilations)
+        found = pad(found, low=(0, 0, *none), high=(0, 0, *output_padding)) if any(output_padding) else found
+        for axis, (before, after) in enumerate(zip(low, high, strict=True), 2):
+            found = found.narrow(axis, before, max(0, found.shape[axis] - before - after))
+        return found if bias is None else found + bias.reshape(1, -1, *([1] * len(none)))
+
+    return _convolved(convolved, x, weight, bias)
+
+
+def _by_kind(*, kind, **_):
+    return "wraps" if kind in ("sum", "prod") else "orders"
 
 
 def window_reduce(x, *, kind="max", window, strides, dilations, low, high):
-    sides = [side for pair in zip(reversed(low), reversed(high), strict=True) for side in pair]
-    wide = F.pad(_accumulating(x), sides, value=_ends(x.dtype)[0] if kind == "max" else 0)
+    _check_windows(x.shape, window, dilations, low, high)
+    return _windows(x, kind=kind, window=window, strides=strides, dilations=dilations, low=low, high=high)
+
+
+@carried(_by_kind)
+def _windows(x, *, kind, window, strides, dilations, low, high):
+    wide = _accumulating(x)
+    wide = pad(wide, _ends(wide.dtype)[0] if kind == "max" else 0, low=low, high=high)
+    combine = torch.maximum if kind == "max" else torch.add
     for axis, (size, stride, dilation) in enumerate(zip(window, strides, dilations, strict=True)):
         if size == stride == 1:
             continue
-        count = (wide.shape[axis] - dilation * (size - 1) - 1) // stride + 1
-        if count < 1:
-            wide = wide.narrow(axis, 0, 0)
-            continue
+        count = max(0, (wide.shape[axis] - dilation * (size - 1) - 1) // stride + 1)
         taken = None
         for offset in range(size):
-            part = wide.narrow(axis, offset * dilation, (count - 1) * stride + 1)
+            part = wide.narrow(axis, offset * dilation if count else 0, (count - 1) * stride + 1 if count else 0)
             part = part[(*[builtins.slice(None)] * axis, builtins.slice(None, None, stride))]
-            combine = torch.maximum if kind == "max" else torch.add
             taken = part if taken is None else combine(taken, part)
         wide = taken
     return wide.to(x.dtype)
 
 
 def scan(x, *, kind="sum", axis, reverse=False, exclusive=False):
+    return _scanned(x, kind=kind, axis=axis, reverse=reverse, exclusive=exclusive)
+
+
+@carried(_by_kind)
+def _scanned(x, *, kind, axis, reverse, exclusive):
     wide = torch.flip(_accumulating(x), [axis]) if reverse else _accumulating(x)
     functions = {
         "sum": lambda v: torch.cumsum(v, axis, dtype=v.dtype), "prod": lambda v: torch.cumprod(v, axis, dtype=v.dtype),
@@ -402,6 +564,7 @@ def scan(x, *, kind="sum", axis, reverse=False, exclusive=False):
     return (torch.flip(done, [axis]) if reverse else done).to(x.dtype)
 
 
+@carried("orders")
 def sort(x, *, axis, descending=False):
     values, places = torch.sort(x, dim=axis, descending=descending, stable=True)
     return values, places
@@ -410,6 +573,7 @@ def sort(x, *, axis, descending=False):
 # -- externs ---------------------------------------------------------------------------------------------------
 
 
+@carried("wraps", values=0)
 def nonzero(x):
     return torch.atleast_1d(x).nonzero().t()
 

@@ -32,10 +32,14 @@ STORED = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16,
     "U32": torch.uint32, "I32": torch.int32, "U64": torch.uint64, "I64": torch.int64, "F16": torch.float16,
     "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "C64": torch.complex64,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
 }  # fmt: skip
 # How NumPy arrays and files carry types that NumPy lacks: as their bits.
-CARRIERS = {torch.bfloat16: torch.uint16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
+CARRIERS = {
+    torch.bfloat16: torch.uint16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8,
+    torch.float8_e4m3fnuz: torch.uint8, torch.float8_e5m2fnuz: torch.uint8,
+}  # fmt: skip
 
 
 class ArtefactError(ValueError):
@@ -359,7 +363,8 @@ def _native(value):
     if array.dtype.name in ("int2", "int4", "uint2", "uint4"):
         return array.astype(numpy.int8 if array.dtype.name.startswith("i") else numpy.uint8)
     # Other types that NumPy lacks come from ml_dtypes, or out of a file as bytes without a type.
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+    foreign = array.dtype.kind == "V" or not hasattr(numpy, array.dtype.name)
+    return array.view(f"u{array.dtype.itemsize}") if foreign else array
 
 
 def _text(value):
@@ -377,11 +382,13 @@ def read_weights(folder):
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     length = int.from_bytes(data[:8], "little")
     tensors = {}
-    for name, entry in json.loads(data[8 : 8 + length]).items():
-        if name == "__metadata__":
-            continue
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    for name, entry in header.items():
         begin, end = entry["data_offsets"]
         dtype = STORED[entry["dtype"]]
+        if metadata.get(f"irc.dtype:{name}") == "c128":  # the format has no such type: its bytes
+            dtype, entry["shape"] = torch.complex128, json.loads(metadata[f"irc.shape:{name}"])
         if begin == end:
             tensors[name] = torch.empty(entry["shape"], dtype=dtype)
         else:
