@@ -14,9 +14,9 @@ With IRC_TEST_DEVICE=cuda artefacts run on a GPU instead, where nothing is looke
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +41,6 @@ from irc.ir import Block, Module, Region
 from irc.kernel import Bytes, count
 from irc.kernel.derivation import results_used_outside
 from irc.op import Builder, trace
-
-_numbers = itertools.count()
 
 
 @dataclass
@@ -160,7 +158,7 @@ def kernelize(module: Module, name: str = "fused") -> Module:
 
 def load_artefact(folder: Path) -> ModuleType:
     """The artefact as a package of a name of its own."""
-    name = f"artefact_{next(_numbers)}"
+    name = f"artefact_{uuid.uuid4().hex}"
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )

@@ -20,7 +20,7 @@ from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, carrier
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
-from irc.dtypes import F32, I64, STRING, DType
+from irc.dtypes import F8E8M0, F32, I64, STRING, DType
 from irc.ir import Block, Operation, Value
 from irc.ops.extern import plain_type
 from irc.types import TensorType
@@ -248,7 +248,8 @@ class Graph(Extents):
                 self.nodes[:] = [node for node in self.nodes if self.values[x] not in node.output]
             return self.node("Transpose", self.cast(maker.inputs[0], source, to), perm=maker.attributes["permutation"])
         self.model.require(max(DTYPE_OPSETS.get(dtype.name, 0) for dtype in (source, to)))
-        name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0)
+        rounding = "nearest" if to is F8E8M0 else None  # else it rounds up
+        name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0, round_mode=rounding)
         return name
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:

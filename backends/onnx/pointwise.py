@@ -8,7 +8,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.zeros import chosen, keeps_zeros
-from irc.dtypes import BOOL, F64, I8, I32, U8, U16, U32, U64, DType, limits
+from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
 # Operations that are an operator of ONNX, operand for operand.
@@ -23,6 +23,7 @@ BITS = {
     "bitwise_and": ("And", "BitwiseAnd"), "bitwise_or": ("Or", "BitwiseOr"), "bitwise_xor": ("Xor", "BitwiseXor"),
     "bitwise_not": ("Not", "BitwiseNot"),
 }  # fmt: skip
+ROUNDS_TO_INFINITY = 61440.0  # the least number for which e5m2 has none
 COMPARISONS = {"less": "Less", "less_equal": "LessOrEqual", "greater": "Greater", "greater_equal": "GreaterOrEqual"}
 
 
@@ -187,8 +188,19 @@ def cast(g: Graph, x: Value, *, to: DType, saturate: bool) -> Operand:
         byte = I8 if to.is_signed else U8
         return g.cast(g.cast(x, x.dtype, byte), byte, to)
     if to.is_float and to.bits <= 8:
+        if to is F8E5M2 and not saturate and g.target.keeps_edges:
+            return to_e5m2(g, x)
         return g.cast(x, x.dtype, to, saturate=saturate)
     return g.cast(x, x.dtype, to)
+
+
+def to_e5m2(g: Graph, x: Value) -> Operand:
+    """What rounds to an infinity, ONNX Runtime makes NaN: it becomes one before."""
+    wide = x.dtype if x.dtype in (F64, F32, F16) else F32
+    number = g.cast(x, x.dtype, wide)
+    beyond = g.node("GreaterOrEqual", g.node("Abs", number), g.numbers(ROUNDS_TO_INFINITY, wide))
+    infinite = g.node("Mul", number, g.numbers(float("inf"), wide))
+    return g.cast(g.node("Where", beyond, infinite, number), wide, F8E5M2, saturate=False)
 
 
 def is_inside(g: Graph, x: Value, to: DType) -> bool:

@@ -21,7 +21,7 @@ from irc.backends.triton.text import (
     number,
     type_name,
 )
-from irc.dtypes import BOOL, F32, F64, I32, DType
+from irc.dtypes import BOOL, F32, F64, I32, I64, U32, DType
 from irc.kernel.dag import Apply, Constant, Node
 
 Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
@@ -78,15 +78,16 @@ def _logic(node: Apply, operands: Sequence[Code], operator: str, level: int) -> 
 def _div(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if node.dtype.is_float:
         return binary("/", PRODUCT, operands[0], operands[1])
-    floor = "True" if node.attribute("rounding") == "floor" and node.dtype.is_signed else "False"
-    return call(helper("divide_integers"), *typed(node, operands), floor)
+    signed = node.dtype.is_signed
+    floor = node.attribute("rounding") == "floor" and signed
+    return call(helper("divide_integers"), *typed(node, operands), str(floor), str(signed))
 
 
 def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     floor = node.attribute("rounding") == "floor" and node.dtype.is_signed
     if node.dtype.is_float:
         return call(helper("floor_mod"), *operands) if floor else binary("%", PRODUCT, operands[0], operands[1])
-    return call(helper("integer_mod"), *typed(node, operands), "True" if floor else "False")
+    return call(helper("integer_mod"), *typed(node, operands), str(floor), str(node.dtype.is_signed))
 
 
 def typed(node: Apply, operands: Sequence[Code]) -> Sequence[Code]:
@@ -206,7 +207,8 @@ def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if not source.is_float or to.is_float:
         return method(operands[0], "to", target)
     if not node.attribute("saturate"):
-        return call(helper("to_low_bits"), operands[0], target)
+        wide = I64 if to.bits == 64 or to is U32 else I32
+        return call(helper("to_low_bits"), operands[0], target, type_name(wide), repr(2.0 ** (wide.bits - 1)))
     low, high = dtypes.limits(to)
     return call(helper("to_integer"), operands[0], target, str(int(low)), str(int(high)))
 

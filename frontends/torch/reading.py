@@ -18,7 +18,7 @@ import torch
 
 from irc import dims, dtypes, ops
 from irc.dims import Dim, Expr
-from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
+from irc.dtypes import BOOL, F8E4M3FN, F8E8M0, F32, F64, I64, DType, accumulator_of
 from irc.ir import Function, Value
 from irc.op import literal
 
@@ -27,6 +27,7 @@ DTYPES: dict[torch.dtype, DType] = {
 }
 TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
 Scalar = bool | int | float | complex | Expr
+LEAST_E8M0 = 2.0**-127
 UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
 
 
@@ -121,7 +122,11 @@ def converted(operand: Value | Scalar, dtype: DType) -> Value:
         operand = ops.dim(value=operand)
     if not isinstance(operand, Value):
         return literal(_number(operand, dtype), dtype)
-    return operand if operand.dtype is dtype else ops.cast(operand, to=dtype, saturate=False)
+    if operand.dtype is dtype:
+        return operand
+    if dtype is F8E8M0:  # has no sign, and no zero: PyTorch drops the one, and takes the least number for the other
+        operand = ops.maximum(ops.abs_(converted(operand, F64 if operand.dtype is F64 else F32)), LEAST_E8M0)
+    return ops.cast(operand, to=dtype, saturate=dtype is F8E4M3FN)
 
 
 def scalar(value: Value) -> Value:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from irc.dtypes import BF16, BOOL, F8E4M3FN, F8E5M2, F16, F32, F64, I4, I8, I32, I64, U4, U8, DType
+from irc.dtypes import BF16, BOOL, F8E4M3FN, F8E5M2, F8E8M0, F16, F32, F64, I4, I8, I16, I32, I64, U4, U8, U32, DType
 from irc.ops.numerics import Array
 
 INF, NAN = float("inf"), float("nan")
@@ -225,11 +225,18 @@ CASTS = [
     _row("cast", "out-of-range cast", "float to integer, saturating: the nearest end, and 0 for NaN; towards zero",
          [_f32(3e9, -3e9, NAN, -1.9, INF)], _i32(2**31 - 1, _LEAST, 0, -1, 2**31 - 1),
          differs="torch and ONNX Runtime give the least integer on x86", to=I32, saturate=True),
-    _row("cast", "out-of-range cast", "float to integer, not saturating: the low bits of it as i64",
-         [_f32(300.0, -1.9, 2.0**40 + 2.0**20)], Sample(U8, [44, 255, 0]), "", to=U8, saturate=False),
+    _row("cast", "out-of-range cast", "float to integer, not saturating: the low bits of it as i32",
+         [_f32(300.0, -1.9, 65543.0, 3e9)], Sample(U8, [44, 255, 7, 0]), "torch", to=U8, saturate=False),
+    _row("cast", "out-of-range cast", "what fits no i32, and NaN, is the least one when not saturating",
+         [_f32(3e9, NAN, -INF, 7.68e14)], _i32(*[_LEAST] * 4), "torch", "processors other than x86 saturate", to=I32,
+         saturate=False),
+    _row("cast", "out-of-range cast", "to 16 bits it goes by way of i32", [_f32(3e9, -3e9, 70000.0)],
+         Sample(I16, [0, 0, 4464]), "torch", to=I16, saturate=False),
     _row("cast", "out-of-range cast", "what fits no i64, and NaN, is the least one when not saturating",
-         [_f32(1e30, NAN, -1e30)], _i64(-(2**63), -(2**63), -(2**63)), "", "processors other than x86 saturate",
+         [_f32(1e30, NAN, -1e30)], _i64(-(2**63), -(2**63), -(2**63)), "torch", "processors other than x86 saturate",
          to=I64, saturate=False),
+    _row("cast", "out-of-range cast", "to u32 it goes by way of i64", [_f32(3e9, 2.0**32 + 512, -1.0)],
+         Sample(U32, [3000000000, 512, 2**32 - 1]), "", to=U32, saturate=False),
     _row("cast", "out-of-range cast", "the greatest integers are not exact in f32: saturating is",
          [_f32(2.0**63, 2.0**64)], _i64(2**63 - 1, 2**63 - 1), to=I64, saturate=True),
     _row("cast", "out-of-range cast", "integer to integer keeps the low bits", [_i32(200, -1, 256)],
@@ -245,6 +252,10 @@ CASTS = [
          Sample(F8E4M3FN, [NAN, NAN, 448.0]), "onnx", to=F8E4M3FN, saturate=False),
     _row("cast", "overflow", "to fp8 with infinities, not saturating: an infinity", [_f32(1e6, -INF, 57344.0)],
          Sample(F8E5M2, [INF, -INF, 57344.0]), _BOTH, to=F8E5M2, saturate=False),
+    _row("cast", "overflow", "and so is what rounds to one", [_f32(61440.0, -65535.0, 61439.0)],
+         Sample(F8E5M2, [INF, -INF, 57344.0]), "torch", to=F8E5M2, saturate=False),
+    _row("cast", "rounding", "to powers of two: the nearer one", [_f32(1e4, 3.0, 2.9)],
+         Sample(F8E8M0, [8192.0, 4.0, 2.0]), "", to=F8E8M0, saturate=False),
     _row("cast", "rounding", "to nearest even, once: no detour by f32",
          [Sample(F64, [1 + 2.0**-8, 1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8])],
          Sample(BF16, [1.0, 1 + 2.0**-7, 1 + 2.0**-6]), "", "torch and ONNX Runtime round twice, by way of f32",

@@ -147,12 +147,14 @@ def _float_to_integer(x: Array, to: DType, saturate: bool) -> Array:
         result = np.where(whole >= float(high + 1), wide(high), result)
         return np.where(whole < low, wide(low), result).astype(to.numpy)
     if to is dtypes.U64:
-        positive = np.where((whole >= 2.0**63) & (whole < 2.0**64), whole, 0.0).astype(np.uint64)
-        return np.where(positive > 0, positive, _integer_indefinite(whole).astype(np.uint64))
-    return _integer_indefinite(whole).astype(to.numpy)
+        is_large = (whole >= 2.0**63) & (whole < 2.0**64)
+        large = np.where(is_large, whole, 0.0).astype(np.uint64)
+        return np.where(whole >= 2.0**63, large, _indefinite(whole, 64).astype(np.uint64))
+    return _indefinite(whole, 64 if to.bits == 64 or to is dtypes.U32 else 32).astype(to.numpy)
 
 
-def _integer_indefinite(whole: Array) -> Array:
-    """As i64, with the least i64 for what does not fit and for NaN, as x86 converts."""
-    inside = (whole >= -(2.0**63)) & (whole < 2.0**63)
-    return np.where(inside, np.where(inside, whole, 0.0).astype(np.int64), np.int64(-(2**63)))
+def _indefinite(whole: Array, bits: int) -> Array:
+    """As an i64 of so many bits, with the least one for what does not fit and for NaN, as x86 converts."""
+    least = -(2 ** (bits - 1))
+    inside = (whole >= float(least)) & (whole < -float(least))
+    return np.where(inside, np.where(inside, whole, 0.0).astype(np.int64), np.int64(least))

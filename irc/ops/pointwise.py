@@ -473,9 +473,9 @@ def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
     `saturate` what is beyond the range, infinities included, becomes the greatest number; without, an infinity, or
     NaN where the type has none. Float to integer: rounds towards zero; with `saturate` what is out of range
     becomes the nearest end and NaN 0 (as Triton and LLVM's saturating conversion do); without, the low bits of the
-    number as i64, where what does not fit i64, and NaN, is the least i64 (ONNX leaves this open, and runtimes differ:
-    ONNX Runtime on x86 gives i32 its least number). Integer to integer keeps the low bits. To bool: whether it
-    differs from 0; NaN is true.
+    number as i32, or for i64, u64 and u32 as i64, where what does not fit, and NaN, is the least one (as PyTorch and
+    ONNX Runtime on x86; other processors saturate). Integer to integer keeps the low bits. To bool: whether it differs
+    from 0; NaN is true.
     """
     if "string" in (x.dtype.kind, to.kind) and to is not x.dtype:
         raise fail("type.dtype", f"cannot cast {x} to {to}", expected="numbers or bool on both sides")

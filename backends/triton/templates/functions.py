@@ -22,19 +22,24 @@ def floor_mod(x, y):
 
 
 @triton.jit
-def divide_integers(x, y, floor: tl.constexpr):
-    """Integer division that gives 0 for a division by 0."""
+def divide_integers(x, y, floor: tl.constexpr, signed: tl.constexpr):
+    """Integer division: by 0 it gives 0, and the least integer by -1 itself, both of which LLVM leaves open."""
     divisor = tl.where(y == 0, 1, y)
+    if signed:
+        divisor = tl.where(y == -1, 1, divisor)
     quotient = floor_divide(x, divisor) if floor else x // divisor
+    if signed:
+        quotient = tl.where(y == -1, 0 - x, quotient)
     return tl.where(y == 0, quotient * 0, quotient)
 
 
 @triton.jit
-def integer_mod(x, y, floor: tl.constexpr):
-    """Integer remainder that gives 0 for a division by 0."""
+def integer_mod(x, y, floor: tl.constexpr, signed: tl.constexpr):
+    """Integer remainder: by 0 it gives 0, and by -1 too."""
     divisor = tl.where(y == 0, 1, y)
-    remainder = floor_mod(x, divisor) if floor else x % divisor
-    return tl.where(y == 0, remainder * 0, remainder)
+    if signed:
+        divisor = tl.where(y == -1, 1, divisor)
+    return floor_mod(x, divisor) if floor else x % divisor
 
 
 @triton.jit
@@ -61,10 +66,10 @@ def to_integer(x, dtype: tl.constexpr, low: tl.constexpr, high: tl.constexpr):
 
 
 @triton.jit
-def to_low_bits(x, dtype: tl.constexpr):
-    """A float as an integer: the low bits of its whole part as int64, where what does not fit is the least."""
-    fits = (x >= -9223372036854775808.0) & (x < 9223372036854775808.0)
-    return tl.where(fits, x, -9223372036854775808.0).to(tl.int64).to(dtype)
+def to_low_bits(x, dtype: tl.constexpr, wide: tl.constexpr, limit: tl.constexpr):
+    """A float as an integer: the low bits of its whole part in a wide type, where what does not fit, from the limit on,
+    is the least."""
+    return tl.where((x >= -limit) & (x < limit), x, -limit).to(wide).to(dtype)
 
 
 @triton.jit
@@ -110,7 +115,8 @@ def tanh(x):
     small = small * square + 1.33314422036e-1
     small = small * square - 3.33332819422e-1
     large = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
-    return tl.where(size < 0.625, small * square * x + x, tl.where(x < 0, -large, large))
+    small = tl.where(x == 0, x, small * square * x + x)  # of -0 the sum is 0
+    return tl.where(size < 0.625, small, tl.where(x < 0, -large, large))
 
 
 @triton.jit

@@ -14,6 +14,11 @@ import torch.nn.functional as F
 
 from .elements import FLOATS, LEAST, carried, divided, narrowed, to_float8, to_float32
 
+
+class Stopped(ValueError):
+    """What the inputs hold cannot be computed with."""
+
+
 # -- pointwise -------------------------------------------------------------------------------------------------
 
 add, sub, mul, neg, bitwise_not = map(
@@ -45,32 +50,45 @@ def sign(x):
     return torch.sign(x) if x.dtype.is_signed else (x != 0).to(x.dtype)
 
 
-def _check_divisor(x, y, by_zero):
-    if by_zero == "error" and _is_integer(x) and x.numel() and bool((y == 0).any()):
-        raise ZeroDivisionError("an integer is divided by 0")
-
-
 @carried("whole")
 def div(x, y, *, rounding="trunc", by_zero=None):
-    _check_divisor(x, y, by_zero)
     if x.dtype.is_floating_point or x.dtype.is_complex:
         return torch.div(x, y)
+    _check_divisor(x, y, by_zero)
     if x.dtype is torch.uint64:
         return divided(x, y)[0]
-    quotient = torch.div(x, torch.where(y == 0, torch.ones_like(y), y), rounding_mode=rounding)
+    quotient = torch.div(x, _safe(y), rounding_mode=rounding)
+    if y.dtype.is_signed:
+        quotient = torch.where(y == -1, -x, quotient)
     return torch.where(y == 0, torch.zeros_like(quotient), quotient)
 
 
 @carried("whole")
 def mod(x, y, *, rounding="floor", by_zero=None):
-    _check_divisor(x, y, by_zero)
     remainder = torch.remainder if rounding == "floor" else torch.fmod
     if x.dtype.is_floating_point:
         return remainder(x, y)
-    if x.dtype is torch.uint64:
-        return divided(x, y)[1]
-    result = remainder(x, torch.where(y == 0, torch.ones_like(y), y))
-    return torch.where(y == 0, torch.zeros_like(result), result)
+    _check_divisor(x, y, by_zero)
+    return divided(x, y)[1] if x.dtype is torch.uint64 else remainder(x, _safe(y))
+
+
+def _check_divisor(x, y, by_zero):
+    if by_zero == "error" and x.numel():
+        _demand(y != 0, "an integer is divided by 0")
+
+
+def _safe(y):
+    """A divisor with 1 for 0, and for -1: of the least integer a processor would stop the process."""
+    unsafe = (y == 0) | (y == -1) if y.dtype.is_signed else y == 0
+    return torch.where(unsafe, torch.ones_like(y), y)
+
+
+def _demand(condition, message):
+    """Stop the run unless a condition holds everywhere; a GPU does so by itself, and is not waited for."""
+    if condition.is_cuda:
+        torch._assert_async(condition.all(), message)
+    elif not bool(condition.all()):
+        raise Stopped(message)
 
 
 @carried("whole")
@@ -124,11 +142,14 @@ def cast(x, *, to, saturate=True, bits=None):
         return result if bits is None else narrowed(result, bits)
     whole = torch.trunc(x.to(torch.float64))
     if not saturate:
-        fits = (whole >= -(2.0**63)) & (whole < 2.0**63)
-        result = torch.where(fits, torch.where(fits, whole, 0.0).to(torch.int64), LEAST).to(to)
+        wide = 64 if to.itemsize == 8 or to is torch.uint32 else 32
+        least = -(2 ** (wide - 1))
+        fits = (whole >= least) & (whole < -least)
+        result = torch.where(fits, torch.where(fits, whole, 0.0).to(torch.int64), least).to(to)
         if to is torch.uint64:
             large = (whole >= 2.0**63) & (whole < 2.0**64)
             result = torch.where(large, torch.where(large, whole, 0.0).to(to), result)
+            result = torch.where(whole >= 2.0**64, torch.zeros_like(result), result)
         return result if bits is None else narrowed(result, bits)
     low, high = torch.iinfo(to).min, torch.iinfo(to).max
     if bits is not None:
@@ -261,7 +282,7 @@ def _continued(x, *, low, high, mode):
         if before or after:
             extent = x.shape[axis]
             if extent == 0 or (mode == "reflect" and extent <= max(before, after)):
-                raise IndexError(f"there are {extent} elements in axis {axis} to pad with, in mode {mode}")
+                raise Stopped(f"there are {extent} elements in axis {axis} to pad with, in mode {mode}")
             index = torch.arange(-before, extent + after, device=x.device)
             if mode == "edge":
                 index = index.clamp(0, extent - 1)
@@ -307,9 +328,7 @@ def dim(*, value, device):
 def _resolved(indices, extent):
     indices = indices.to(torch.int64)
     indices = torch.where(indices < 0, indices + extent, indices)
-    # A GPU checks by itself, at the access: asking it here would wait for it.
-    if not indices.is_cuda and indices.numel() and not bool(((indices >= 0) & (indices < extent)).all()):
-        raise IndexError(f"an index is out of range for an axis of extent {extent}")
+    _demand((indices >= 0) & (indices < extent), f"an index is outside an axis of extent {extent}")
     return indices
 
 

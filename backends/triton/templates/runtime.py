@@ -70,8 +70,29 @@ def round_to_bfloat16():
     InterpreterBuilder.cast_impl = cast_impl
 
 
+def wrap_sums():
+    """Make Triton's interpreter keep the low bits of a sum of integers, as GPUs do: it fails for one that is out of
+    range."""
+    import numpy
+    from triton.runtime.interpreter import ReduceOps
+
+    strict = ReduceOps.to_tensor
+    if getattr(strict, "wraps", False):
+        return
+
+    def to_tensor(self, result, dtype):
+        if isinstance(result, numpy.integer) and dtype.is_int() and not dtype.is_int1():
+            signed = dtype.is_int_signed()
+            result = result.astype(f"{'' if signed else 'u'}int{dtype.primitive_bitwidth}")
+        return strict(self, result, dtype)
+
+    to_tensor.wraps = True
+    ReduceOps.to_tensor = to_tensor
+
+
 if INTERPRETED:
     round_to_bfloat16()
+    wrap_sums()
 
 
 # -- launches --------------------------------------------------------------------------------------------------
@@ -249,7 +270,10 @@ class Model:
         if self.updates:
             self._check_apart(inputs)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
-            results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
+            try:
+                results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
+            except self.program.host.Stopped as error:
+                raise ArtefactError(str(error)) from None
         outputs = dict(zip(self.outputs, results, strict=True))
         for name, output in self.updates.items():
             if isinstance(inputs[name], torch.Tensor):
