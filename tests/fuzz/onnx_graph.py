@@ -29,17 +29,19 @@ IR_VERSIONS = {13: 7, 17: 8, 18: 8, 21: 10, 23: 11}
 # Operators whose results are rounded; of the second kind also what they add up on the way.
 ROUNDED = frozenset(
     "Add Sub Mul Div Pow Sum Mean Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Elu "
-    "Selu Celu Mod PRelu LeakyRelu HardSwish ThresholdedRelu If Loop Scan Range DequantizeLinear".split()
+    "Selu Celu Mod PRelu LeakyRelu HardSwish ThresholdedRelu Range DequantizeLinear".split()
 )
 ACCUMULATED = frozenset(
     "ReduceSum ReduceMean ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare MatMul Gemm Conv "
     "ConvTranspose Einsum CumSum AveragePool GlobalAveragePool LpPool GlobalLpPool LayerNormalization "
     "InstanceNormalization GroupNormalization RMSNormalization BatchNormalization LpNormalization "
     "MeanVarianceNormalization LRN Resize Softmax LogSoftmax ScatterElements ScatterND "
-    "QuantizeLinear DynamicQuantizeLinear".split()
+    "QuantizeLinear DynamicQuantizeLinear If Loop Scan".split()
 )
 # Of bounded functions implementations promise an absolute error.
-ABSOLUTE = frozenset("Sigmoid Tanh Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax".split())
+ABSOLUTE = frozenset(
+    "Sigmoid Tanh Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
+)
 
 
 def session(model: onnx.ModelProto, optimized: bool = False) -> onnxruntime.InferenceSession:
