@@ -260,6 +260,19 @@ def test_negative_zero_as_a_constant(dtype: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, expected)
         assert_signs_of_zeros(found, expected)
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "mod", "minimum", "maximum", "less", "select", "pad"])
+def test_constants_of_f64_are_not_rounded(name: str, tmp_path: Path) -> None:
+    """Triton takes a number that is an argument of a function for an f32."""
+    functions: dict[str, Callable[[Value], Value]] = {
+        "select": lambda x: ops.select(ops.less(x, 0.5), x, 0.1),
+        "pad": lambda x: ops.pad(x, 0.1, low=(1,), high=(1,)),
+    }
+    function = functions.get(name, lambda x: ops.TABLE[name](x, 0.1))
+    x = np.array([0.1, 0.1 + 1e-12, 0.1 - 1e-12, 2.0])
+    run = harness.run(function, "f64[4]", folder=tmp_path / "model", inputs=[x])
+    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-15)
+
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint32"])
 def test_integers(dtype: str, tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 def filled(node: Node, code: Code) -> Code:
     """A literal as a tensor, where a function needs one."""
-    return call("tl.full", "()", code, type_name(node.dtype)) if isinstance(node, Constant) else code
+    if not isinstance(node, Constant) or code.text.startswith("tl.full("):
+        return code
+    return call("tl.full", "()", code, type_name(node.dtype))
 
 
 def choose(condition: Code | str, nodes: Sequence[Node], operands: Sequence[Code]) -> Code:
