@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +12,7 @@ from typing import Any
 from irc import dtypes, interpreter
 from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
+from irc.driver.artefact_process import ARTEFACTS
 from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
 from irc.files import temporary_folder
@@ -165,17 +163,17 @@ def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[Arrays, str]:
     """Write the artefact to a temporary folder and run it as a user would: in a process of its own.
 
     The process decides whether there is a GPU; without one the kernels are interpreted, which must be known
-    before Triton is imported. Raises `install.missing_extra`, and `backend.failed` with what the process said.
+    before Triton is imported. It is a fork of one that has PyTorch loaded, so that later runs start at once. Raises
+    `install.missing_extra`, and `backend.failed` with what the process said.
     """
     require_triton("running Triton kernels")
     with temporary_folder() as folder:
         find_backend("triton").emit(module, folder / "artefact")
         write_arrays(folder / "in.npz", inputs)
-        command = [sys.executable, "-m", "artefact", "--input", "in.npz", "--output", "out.npz"]
-        done = subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise fail("backend.failed", "the compiled program failed", notes=last_words(done.stderr))
-        label = "interpreted" if "interpreted" in done.stderr else "device"
+        status, printed = ARTEFACTS.run(folder, ["--input", "in.npz", "--output", "out.npz"])
+        if status:
+            raise fail("backend.failed", "the compiled program failed", notes=last_words(printed))
+        label = "interpreted" if "interpreted" in printed else "device"
         outputs = zip(module.main.output_names, module.main.returned, strict=True)
         return read_arrays(folder / "out.npz", {name: value.dtype for name, value in outputs}), label
 
