@@ -215,11 +215,12 @@ class Emitter:
     def name_nodes(self, graph: Graph, operation: Operation, start: int) -> None:
         """Name the node that gives the result after its source, and the others after what they produce."""
         for node in graph.nodes[start:]:
-            main = operation.results and node.output[0] == graph.values[operation.results[0]]
+            first = next(name for name in node.output if name)
+            main = operation.results and first == graph.values[operation.results[0]]
             if main and operation.location.name and not graph.prefix:
                 node.name = self.model.unique_node(operation.location.name)
             elif not node.name or node.name not in self.model.node_names:
-                node.name = self.model.unique_node(node.output[0])
+                node.name = self.model.unique_node(first)
 
     # -- regions -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from irc.backends.onnx.graph import Graph, Model, attribute_proto, type_proto
 from irc.backends.onnx.row import Operand, emits
 from irc.backends.onnx.schemas import schema_since
 from irc.ir import Operation
-from irc.ops.extern import is_seeded
+from irc.ops.extern import is_seeded, output_names
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -33,7 +33,8 @@ def settled_opset(model: Model) -> int:
 
 
 @emits("extern")
-def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any]) -> Any:
+def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any],
+           outputs: tuple[int, ...] | None = None) -> Any:  # fmt: skip
     assert g.operation is not None
     domain = "" if domain == "ai.onnx" else domain
     if domain:
@@ -47,9 +48,13 @@ def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attr
             return converted(g, g.operation, settled)
         if op_type == "Bernoulli" and g.model.draws_in_regions and not is_seeded(g.operation):
             return bernoulli(g, g.operation.inputs[0])
-    return g.node(
+    produced = g.node(
         op_type, *xs, outputs=len(g.operation.results), domain=domain, **typed(attributes, op_type, version, domain)
     )
+    node, names = g.nodes[-1], [produced] if isinstance(produced, str) else produced
+    del node.output[:]
+    node.output.extend(output_names(names, outputs))
+    return produced
 
 
 def typed(attributes: Mapping[str, Any], op_type: str, version: int, domain: str) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def converted(g: Graph, operation: Operation, opset: int) -> list[str]:
     op_type, version = operation.attributes["op_type"], operation.attributes["version"]
     names = ["" if value is None else f"i{index}" for index, value in enumerate(operation.operands)]
     outputs = [f"o{index}" for index in range(len(operation.results))]
-    node = helper.make_node(op_type, names, outputs)
+    node = helper.make_node(op_type, names, output_names(outputs, operation.attributes.get("outputs")))
     node.attribute.extend(attribute_proto(name, value) for name, value in
                           typed(operation.attributes["attributes"], op_type, version, "").items())  # fmt: skip
     alone = helper.make_graph(

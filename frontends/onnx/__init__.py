@@ -1,8 +1,9 @@
 """The ONNX frontend: a model file, or a model in memory, becomes a module with one function, `@main`.
 
 Operators that irc has are read by the rows in `pointwise`, `reduction`, `tensor`, `linear`, `attention`,
-`normalization`, `recurrent`, `quantization` and `sequences`; `control` and `scanning` read If, Loop and Scan. Every
-other operator is carried as `extern`, typed by ONNX's own inference. Adding an operator is one row (see `table`).
+`normalization`, `recurrent`, `quantization`, `sequences` and `contrib` (those of ONNX Runtime); `control` and
+`scanning` read If, Loop and Scan. Every other operator is carried as `extern`, typed by ONNX's own inference, by the
+rules in `contrib_types` or by what the model states. Adding an operator is one row (see `table`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from onnx import shape_inference
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.dtypes import F32, F64, STRING, DType, by_name, from_onnx, opaque
+from irc.frontends.onnx import contrib_types
 from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, TensorSequence, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
@@ -29,29 +30,32 @@ def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any],
     operands = [whole(importer, operand) for operand in operands]
     domain = normal_domain(node.domain)
     version = importer.opsets.get(domain, 1)
+    plain = {name: value for name, (_, value) in attributes.items()}
     refused = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)
     described = None
     if refused is None:
-        described = _describe(importer, node, operands, domain, version)
+        described = _describe(importer, node, operands, plain, domain, version)
         reason = f"{domain or 'ai.onnx'} {version} has no such operator, and the model does not state its types"
     else:
         reason = f"attribute `{refused}` is of kind {attributes[refused][0]}"
-    if described is not None and any(each.WhichOneof("value") == "sparse_tensor_type" for each in described.types):
+    wanted = [position for position, name in enumerate(node.output) if name]
+    if described is not None and any(described.types[position] is None for position in wanted):
+        described = None
+    if described is not None and any(each is not None and each.WhichOneof("value") == "sparse_tensor_type"
+                                     for each in described.types):  # fmt: skip
         reason, described = "its results are sparse", None
     if described is None:
         importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
         return [UNSUPPORTED] * len(node.output)
-    types, symbols = described.results(importer, shapes)
+    types, symbols = described.results(importer, wanted, shapes)
     schema = _schema(node, version)
     if schema is not None and not domain:  # the operator's own version, in which more runtimes know it
         version = max(schema.since_version, OLDEST_OPSET)
-    operation = importer.builder.create(
-        extern, operands,
-        {"domain": domain, "op_type": node.op_type, "version": version,
-         "attributes": {name: value for name, (_, value) in attributes.items()}},
-        types=types, symbols=symbols,
-    )  # fmt: skip
-    return operation.results
+    known = {"domain": domain, "op_type": node.op_type, "version": version, "attributes": plain}
+    if wanted != list(range(len(wanted))):
+        known["outputs"] = tuple(wanted)
+    made = iter(importer.builder.create(extern, operands, known, types=types, symbols=symbols).results)
+    return [next(made) if name else None for name in node.output]
 
 
 def whole(importer: Importer, value: Imported) -> Imported:
@@ -127,16 +131,22 @@ def _schema(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
 
 
 class Description:
-    """What ONNX says of a node's results, and how its dims' names are to be read."""
+    """What is known of a node's outputs: types, with shapes where a model or ONNX states them, how the names of dims in
+    these are to be read, and shapes by a rule of ours."""
 
-    def __init__(self, types: Sequence[onnx.TypeProto], names: Mapping[str, Dim]) -> None:
+    def __init__(self, types: Sequence[onnx.TypeProto | None], names: Mapping[str, Dim],
+                 shapes: Sequence[Sequence[Dim | None] | None] = ()) -> None:
         self.types = types
         self.names = names
+        self.shapes = shapes
 
-    def results(self, importer: Importer, shapes: Sequence[Sequence[Dim | None]]) -> tuple[list[TensorType], list[Any]]:
-        """Our types, and the symbols born for the dims that nothing names."""
+    def results(self, importer: Importer, wanted: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
+                ) -> tuple[list[TensorType], list[Any]]:
+        """Our types of the outputs at these positions, and the symbols born for the dims that nothing names."""
         types, symbols = [], []
-        for index, described in enumerate(self.types):
+        for index in wanted:
+            described = self.types[index]
+            assert described is not None
             tensor = described.tensor_type
             shape: list[Dim | None] | None = None
             if described.WhichOneof("value") != "tensor_type":
@@ -144,10 +154,11 @@ class Description:
                 continue
             if tensor.HasField("shape"):
                 shape = [self._dim(dim) for dim in tensor.shape.dim]
-            known = list(shapes[index]) if index < len(shapes) else None
-            if known is not None and (shape is None or len(shape) == len(known)):
-                shape = known if shape is None else [ours if ours is not None else theirs
-                                                     for ours, theirs in zip(known, shape, strict=True)]
+            for source in (self.shapes, shapes):
+                known = source[index] if index < len(source) else None
+                if known is not None and (shape is None or len(shape) == len(known)):
+                    shape = list(known) if shape is None else [
+                        ours if ours is not None else theirs for ours, theirs in zip(known, shape, strict=True)]
             for axis, dim in enumerate(shape or ()):
                 if dim is None and shape is not None:
                     symbols.append(importer.function.fresh_symbol("e"))
@@ -161,15 +172,12 @@ class Description:
         return self.names.get(dim.dim_param)
 
 
-def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None], domain: str,
-              version: int) -> Description | None:
-    """By ONNX's inference, or, for operators of other domains, by what the model states of their outputs."""
+def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+              attributes: Mapping[str, Any], domain: str, version: int) -> Description | None:
+    """By ONNX's inference; of operators that ONNX does not know, by a rule of ours and by what the model states."""
     schema = _schema(node, version)
     if schema is None:
-        stated = [importer.declared.get(name) for name in node.output]
-        found = [each for each in stated if each is not None and each.WhichOneof("value")]
-        symbols = {name: symbol.expr for name, symbol in importer.function.symbols.items()}
-        return Description(found, symbols) if domain and len(found) == len(stated) else None
+        return _foreign_description(importer, node, operands, attributes, domain)
     alone = onnx.NodeProto()
     alone.CopyFrom(node)
     del alone.input[:], alone.output[:]
@@ -190,10 +198,28 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
     except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),
                    notes=str(error).splitlines()[:3]) from None
-    found_types = [inferred.get(name) for name in alone.output]
-    if any(each is None or not each.WhichOneof("value") for each in found_types):
-        return None
-    return Description([each for each in found_types if each is not None], {name: dim for dim, name in names.items()})
+    found = [inferred.get(name) for name in alone.output]
+    return Description([each if each is not None and each.WhichOneof("value") else None for each in found],
+                       {name: dim for dim, name in names.items()})
+
+
+def _foreign_description(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+                         attributes: Mapping[str, Any], domain: str) -> Description | None:
+    """Types that the model states count, and of shapes what our rule says, then what the model states."""
+    seen = contrib_types.Node(node.op_type, operands, attributes, importer.analysis)
+    rule = contrib_types.described(domain, seen)
+    if rule is None and not domain:
+        return None  # rather a name that was misspelt than an operator of some runtime
+    rule = rule or ()
+    types: list[onnx.TypeProto | None] = []
+    for index, name in enumerate(node.output):
+        stated = importer.declared.get(name) if name else None
+        if stated is not None and stated.WhichOneof("value"):
+            types.append(stated)
+        else:
+            types.append(plain_type(rule[index][0]) if index < len(rule) else None)
+    symbols = {name: symbol.expr for name, symbol in importer.function.symbols.items()}
+    return Description(types, symbols, [shape for _, shape in rule])
 
 
 def _type_proto(type_: TensorType, names: dict[Dim, str]) -> onnx.TypeProto:

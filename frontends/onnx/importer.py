@@ -22,6 +22,7 @@ from irc.dims import Dim
 from irc.dtypes import I32, I64, by_name
 from irc.frontends.onnx import (
     attention,
+    contrib,
     control,
     foreign,
     linear,
@@ -54,8 +55,8 @@ from irc.types import TensorType
 from irc.weights import INLINE_LIMIT, Tensor
 
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
-TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent,
-               sequences])
+TABLE = Table([pointwise, reduction, tensor, linear, attention, normalization, quantization, recurrent, sequences,
+               contrib])
 READERS = {**control.READERS, "Scan": scanning.read_scan}  # of nodes that have graphs, or make them
 SEQUENCES = {"Identity", *(op_type for _, op_type in Table([sequences]).rows)}  # what takes sequences
 
@@ -109,7 +110,7 @@ class Importer:
         self.analysis = ShapeAnalysis()
         self.builder = Builder(self.function.block)
         self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
-        self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
+        self.declared: dict[str, onnx.TypeProto] = {}  # what the graphs that are read state of their values
         self.constants: dict[tuple[str, ...], list[OnnxConstant]] = {}
         for constant in constants:
             self.constants.setdefault(constant.scope, []).append(constant)
@@ -192,6 +193,7 @@ class Importer:
     def import_graph(self, graph: onnx.GraphProto, path: tuple[str, ...], scope: Scope) -> list[Imported]:
         """Append a graph's constants and nodes at the builder; returns its outputs. `path` as in OnnxConstant."""
         order = self.structure.ordered(graph, scope.has)
+        self.declared.update((value.name, value.type) for value in (*graph.value_info, *graph.output))
         for constant in self.constants.get(path, ()):
             self.builder.location = Location(file=self.file, name=constant.name)
             value = _stored(constant.tensor, has_file=self.file is not None)

@@ -37,7 +37,6 @@ SAME += [
         ("BitwiseOr", 18, ops.bitwise_or), ("BitwiseXor", 18, ops.bitwise_xor),
     )
 ]  # fmt: skip
-CONTRIB: list[Row] = [reads("QuickGelu", domain="com.microsoft")(ops.quick_gelu)]
 
 # -- arithmetic -----------------------------------------------------------------------------------------------------
 
@@ -121,16 +120,6 @@ def clip_by_attribute(x: Value, /, *, min: float | None = None, max: float | Non
 @reads("Gelu", since=20)
 def gelu(x: Value, /, *, approximate: str = "none"):
     return ops.gelu(x, approximate=approximate)
-
-
-@reads("Gelu", domain="com.microsoft")
-def contrib_gelu(x: Value, /):
-    return ops.gelu(x)
-
-
-@reads("FastGelu", domain="com.microsoft")
-def contrib_fast_gelu(x: Value, bias: Value | None = None, /):
-    return ops.gelu(x if bias is None else ops.add(x, bias), approximate="tanh")
 
 
 @reads("Swish", since=24)

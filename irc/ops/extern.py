@@ -32,17 +32,23 @@ def _extern(
     op_type: str,
     version: int,
     attributes: dict[str, Any],
+    outputs: tuple[int, ...] | None = None,
     declared: Sequence[TensorType] | None = None,
 ) -> tuple[TensorType, ...]:
     """An ONNX operator of `domain` in its opset `version`, with its own attributes.
 
-    Operands may be absent. Attributes hold integers, floats, strings, lists of these, and tensors.
+    Operands may be absent. `attributes` hold integers, floats, strings, lists of these, and tensors. The results are
+    the first outputs of the operator, or those at the positions in `outputs`, in order; the others are absent.
     Shapes: result types are stated; importers take them from ONNX's own inference for the node.
     Source: the ONNX operator named.
     Edge cases: those of ONNX Runtime, which runs it as a model of one node; its failing is `run.extern`.
     """
     if declared is None:
         raise fail("type.operands", f"the result types of {domain or 'ai.onnx'}.{op_type} must be stated")
+    places = range(len(declared)) if outputs is None else outputs
+    if len(places) != len(declared) or list(places) != sorted(set(places)) or min(places, default=0) < 0:
+        raise fail("type.attribute", f"outputs {list(places)} of {domain or 'ai.onnx'}.{op_type}",
+                   expected=f"{len(declared)} positions in order, those of the results")
     return tuple(declared)
 
 
@@ -58,6 +64,16 @@ def is_random(operation: Operation) -> bool:
 def is_seeded(operation: Operation) -> bool:
     """Whether a random extern states where its numbers begin, so that each session draws the same."""
     return operation.attributes["attributes"].get("seed") is not None
+
+
+def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[str]:
+    """The outputs of a node whose results have these names: empty names stand for those that are absent."""
+    if outputs is None:
+        return list(names)
+    found = [""] * (max(outputs, default=-1) + 1)
+    for name, position in zip(names, outputs, strict=True):
+        found[position] = name
+    return found
 
 
 # -- running one -----------------------------------------------------------------------------------------------
@@ -175,7 +191,7 @@ def one_node_model(attributes: Mapping[str, Any], types: Sequence[DType | None],
         if _carrier(dtype) is not dtype:
             after.append(helper.make_node("Cast", [f"r{i}"], [f"o{i}"], to=_carrier(dtype).onnx))
             produced[i] = f"r{i}"
-    node = helper.make_node(op_type, operands, produced, domain=domain)
+    node = helper.make_node(op_type, operands, output_names(produced, attributes.get("outputs")), domain=domain)
     schema = defs.get_schema(op_type, version, domain) if defs.has(op_type, domain) else None
     for name, value in attributes["attributes"].items():
         # An empty list says nothing of its type: the schema does.
