@@ -26,8 +26,10 @@ from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mea
 from irc.dims import Expr, Symbol
 from irc.dtypes import ALL, DType, by_name
 from irc.ir import Attribute, Block, EdgeCases, Function, FunctionName, Module, Operation, Region, Value
+from irc.limits import check_limit
 from irc.literals import complex_parts, read_elements
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
+from irc.text_parts import WORDS, Part, clipped, is_text, within
 from irc.types import QUOTED, TensorType, list_types
 from irc.weights import Tensor
 
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
-    At: TypeAlias = "Token | _Part"
+    At: TypeAlias = "Token | Part"
 
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
-LARGEST_LITERAL = 1 << 30  # bytes of a tensor that is written out: `0.0 : f32[1000000000000]` is a mistake
+HALF = "it holds half of a character (a lone surrogate)"
 MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
 # Parts of tokens of text.lark.
 VALUE = re.compile(rf"%(?:{QUOTED}|[A-Za-z0-9_.$/-]+)|_")
@@ -50,13 +52,6 @@ PLACE = re.compile(
     rf"loc\((?:_|({QUOTED}))(?::([0-9]+)(?::([0-9]+))?)?(?:, (?:_|({QUOTED})))?(?:, (\[{QUOTED}(?:, {QUOTED})*\]))?\)"
 )
 PLACE_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
-WORDS = {  # for "expected": what a reader calls the tokens that are more than a fixed word
-    "RESULTS": "`%name =`", "NAME": "an operation", "OPERANDS": "operands", "VALUE": "`%name`", "SYMBOL": "`@name`",
-    "TYPES": "types", "TYPE": "a type", "STRING": "a string", "BARE": "a number, dim or dtype", "TAIL": "an operator",
-    "_OPEN": "attributes", "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`",
-    "PLACE": "`loc(#1)`", "LOCATION": "`#1 = loc(...)`", "BIRTH": "`?symbol in (low, high)`", "INTEGER": "an integer",
-    "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "$END": "the end",
-}
 KEYWORDS = {"none": None, "true": True, "false": False}
 PLAIN_RULES = ("symbols", "arguments", "argument", "named_result", "operands", "bindings", "binding", "born")
 DTYPES = frozenset(map(str, ALL))
@@ -88,35 +83,6 @@ class _Actions:
         if not hasattr(_Reader, rule):
             raise AttributeError(rule)
         return lambda children: getattr(_at_work.get(), rule)(children)
-
-
-class _Part(str):
-    """A part of the text that knows where it stands, in the manner of Lark's tokens."""
-
-    __slots__ = ("start_pos",)
-    start_pos: int
-
-    def __new__(cls, text: str, start_pos: int) -> _Part:
-        part = super().__new__(cls, text)
-        part.start_pos = start_pos
-        return part
-
-    @property
-    def end_pos(self) -> int:
-        return self.start_pos + len(self)
-
-    def split(self, mark: str) -> list[_Part]:  # type: ignore[override]
-        """What stands between marks that are in no brackets and no quotes, without the space around it."""
-        parts, start = [], self.start_pos
-        for part in types.split_outside(self, mark):
-            parts.append(_Part(part.strip(), start + len(part) - len(part.lstrip())))
-            start += len(part) + len(mark)
-        return parts
-
-    def inside(self) -> list[_Part]:
-        """What the commas within these brackets separate."""
-        inner = _Part(self[1:-1], self.start_pos + 1)
-        return inner.split(",") if inner.strip() else []
 
 
 @dataclass(slots=True)
@@ -166,6 +132,7 @@ class _Reader:
         self.headers: list[_Header] = []
         self.stated: list[Token] = []  # the types of the function's results
         self.references: list[tuple[str, At]] = []
+        self.spread = 0  # bytes of constants that are written as one element for many
 
     def read(self) -> Module:
         from lark.exceptions import UnexpectedInput
@@ -221,10 +188,10 @@ class _Reader:
         elif isinstance(error, UnexpectedCharacters):
             start, wanted = error.pos_in_stream or 0, error.allowed or set()
             found = self.text[start : start + 1]
-        message = f"unexpected {_clipped(found)}" if found else "the text ends too early"
+        message = f"unexpected {clipped(found)}" if found else "the text ends too early"
         words = sorted(WORDS.get(token) or f"`{grammar().get_terminal(token).pattern.value}`" for token in wanted)
         expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
-        return self.error("text.syntax", message, _Part(found, start), expected)
+        return self.error("text.syntax", message, Part(found, start), expected)
 
     # --- the text around functions ---
     def check_version(self) -> None:
@@ -233,17 +200,17 @@ class _Reader:
         wanted = f"irc text {FORMAT_VERSION}"
         if match.group(1) != wanted:
             message = f"a text that this irc reads begins with the line `{wanted}`"
-            raise self.error("text.version", message, _Part(match[1], match.start(1)))
+            raise self.error("text.version", message, Part(match[1], match.start(1)))
 
     def read_locations(self) -> None:
         """The table behind the module is read first, so that operations get their locations as they are made."""
         for match in LOCATION.finditer(self.text):
             number, written = match.groups()
-            at, parts = _Part(written, match.start(2)), PLACE.fullmatch(written)
+            at, parts = Part(written, match.start(2)), PLACE.fullmatch(written)
             if parts is None:
                 raise self.error("text.syntax", "a location that cannot be read", at, PLACE_FORM)
             if number in self.locations:
-                at = _Part(number, match.start(1))
+                at = Part(number, match.start(1))
                 raise self.error("text.redefined_name", f"location #{number} is defined twice", at)
             read = [None if part is None else self.literal(part, at) for part in parts.groups()]
             file, line, column, name, made_by = read
@@ -337,11 +304,13 @@ class _Reader:
         if token is None:
             return
         for match in VALUE.finditer(token):
-            part = _within(token, match)
+            part = within(token, match)
             yield None if part == "_" else self.name(part), part
 
     def declare(self, at: At, born: list[Symbol] | None, name: str, low: int, high: int, multiple: int) -> Symbol:
         """Make a symbol: of the signature, or one that is added to those `born` at an operation."""
+        if not is_text(name):
+            raise self.error("text.syntax", HALF, at)
         with self.blaming(at, "dim.range"):
             symbol = self.current.symbol(name, low, high, multiple, born=born is not None)
         if born is not None:
@@ -355,7 +324,7 @@ class _Reader:
             return known
         read = []
         for match in TYPE.finditer(token):
-            at = _within(token, match)
+            at = within(token, match)
             declare = None if born is None else partial(self.declare, at, born)
             with self.blaming(at, "dim.syntax"):
                 type_ = types.parse_type(match.group(), self.current.find_symbol, declare)
@@ -459,15 +428,15 @@ class _Reader:
         scope.at = at
 
     # --- attributes ---
-    def span(self, children: list[At]) -> _Part:
+    def span(self, children: list[At]) -> Part:
         """A value as written; what it means, the declaration of the operation says."""
         start, end = children[0].start_pos or 0, children[-1].end_pos or 0
         text = self.text[start:end]
-        return _Part(COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text, start)
+        return Part(COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text, start)
 
     attributes = attribute = value = nested_list = expression = group = span
 
-    def dictionary(self, written: _Part | None, specs: Mapping[str, AttributeSpec], born: list[Symbol] | None = None,
+    def dictionary(self, written: Part | None, specs: Mapping[str, AttributeSpec], born: list[Symbol] | None = None,
                    depth: int = 1) -> dict[str, Attribute]:
         """Attributes by name; one that the declaration lacks is for `normalize` to report."""
         entries: dict[str, Attribute] = {}
@@ -480,7 +449,7 @@ class _Reader:
             entries[name] = self.interpret(value, annotation, born, depth)
         return entries
 
-    def interpret(self, written: _Part, annotation: Any, born: list[Symbol] | None = None, depth: int = 1) -> Attribute:
+    def interpret(self, written: Part, annotation: Any, born: list[Symbol] | None = None, depth: int = 1) -> Attribute:
         """What an attribute means, by its annotation in the declaration of the operation."""
         if depth > DEEPEST:
             raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", written)
@@ -502,7 +471,7 @@ class _Reader:
             return self.birth_of(literal, born)
         return self.scalar(literal, annotation)
 
-    def scalar(self, text: _Part, annotation: Any) -> Attribute:
+    def scalar(self, text: Part, annotation: Any) -> Attribute:
         """One bare word, number, dim or string. Where dims may stand, other words are symbols unless they may, too."""
         kinds = _kinds(annotation)
 
@@ -524,21 +493,23 @@ class _Reader:
             return dims.parse_dim(text, self.current.find_symbol)
 
     # --- tensors ---
-    def tensor(self, literal: _Part, stated: _Part) -> Tensor:
+    def tensor(self, literal: Part, stated: Part) -> Tensor:
         (type_,) = self.read_types(stated, None)
         with self.blaming(stated):
             shape = type_.static_shape()
         if literal[0] == "@":
             return self.named_tensor(self.name(literal), type_, literal)
-        if prod(shape) * max(type_.dtype.itemsize, 1) > LARGEST_LITERAL:
-            raise self.error("text.syntax", "a constant that is too large to be written out", literal)
         is_splat = not literal.startswith(("[", "{", "?"))
+        if is_splat:
+            self.spread += prod(shape) * max(type_.dtype.itemsize, 1)
+            with self.blaming(literal):
+                check_limit("literals", self.spread, "the text has constants of one element for many, of {}")
         elements = [literal] if is_splat else list(self.elements(literal, shape))
         with self.blaming(literal, what=f"a constant whose elements are no {type_.dtype}: "):
             array = read_elements(elements, type_.dtype)
         return Tensor.of((array.repeat(prod(shape)) if is_splat else array).reshape(shape), type_.dtype)
 
-    def elements(self, literal: _Part, shape: tuple[int, ...]) -> Iterator[_Part]:
+    def elements(self, literal: Part, shape: tuple[int, ...]) -> Iterator[Part]:
         """The elements of nested lists that must have the shape."""
         parts = literal.inside() if literal.startswith("[") else None
         if not shape and parts is None and not literal.startswith(("{", "@", "?")):
@@ -579,16 +550,11 @@ class _Reader:
 
     def literal(self, text: str, at: At) -> Any:
         """What a string, a list of strings or an integer says."""
-        with self.blaming(at, what=f"{_clipped(text)} cannot be read: "):
-            return int(text) if text.lstrip("-").isdecimal() else json.loads(text)
-
-
-def _within(token: At, match: re.Match[str]) -> _Part:
-    return _Part(match.group(), (token.start_pos or 0) + match.start())
-
-
-def _clipped(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+        with self.blaming(at, what=f"{clipped(text)} cannot be read: "):
+            found = int(text) if text.lstrip("-").isdecimal() else json.loads(text)
+            if not all(map(is_text, found if isinstance(found, list) else [found])):
+                raise ValueError(HALF)
+            return found
 
 
 @lru_cache(maxsize=1024)
