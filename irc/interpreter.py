@@ -12,6 +12,7 @@ are evaluated through them. A value is freed after its last use.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,9 +22,12 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.ir import Block, Function, Module, Operation, Value
+from irc.limits import check_limit
 from irc.ops.extern import opaque_input
 from irc.ops.numerics import Array, narrow
+from irc.types import LARGEST
 
+TOO_LARGE = ("array is too big", "Maximum allowed dimension")  # how NumPy refuses what no memory could hold
 Precision = Literal["declared", "f64"]
 Observe = Callable[[Operation, Sequence[Array]], None]
 Environment = dict[Symbol, int]
@@ -81,16 +85,20 @@ def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "de
     return {name: array.item() if value.dtype.kind == "opaque" else array for name, value, array in named}
 
 
-def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[str, str] | None = None) -> None:
-    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`.
+def check_memory(function: Function, inputs: Mapping[str, Any]) -> None:
+    """Raise `limit.exceeded` where an operation outside of kernels would need too much memory, by the sizes that these
+    inputs have; what depends on more than their sizes is not known."""
+    environment = _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
+    for operation in function.walk():
+        parent = operation.parent
+        if operation.name not in ("const", "call") and (parent is None or parent.name != "kernel"):
+            amount = predicted_bytes(operation, environment)
+            check_limit("memory", amount, f"{operation.name} gives {{}}", operation.location)
 
-    Errors name an input as `called` does, by the argument's name, where its caller knows it by another.
-    """
-    if called is None:
-        _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
-        return
-    shown = {name: f"the argument {label}" for name, label in called.items()}
-    _bind(function.arguments, _checked_inputs(function, inputs, "declared", shown), {}, shown)
+
+def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
+    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`."""
+    _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
 
 
 def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
@@ -104,29 +112,23 @@ def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
     return run.execute(Step(run, operation, arrays, {}, dict(environment or {})))
 
 
-def _shown(function: Function) -> dict[str, str]:
-    return {argument.name: f"input `{argument.name}` of @{function.name}" for argument in function.arguments}
-
-
-def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision,
-                    shown: Mapping[str, str] | None = None) -> list[Array]:
+def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision) -> list[Array]:
     """The arrays in argument order; names and element types are checked here, shapes when symbols are bound."""
     names = [argument.name for argument in function.arguments]
-    shown = {name: f"input `{name}`" for name in names} if shown is None else shown
     for name in inputs:
         if name not in names:
             raise fail("run.input_unknown", f"@{function.name} has no input `{name}`", expected=", ".join(names))
     arrays = []
     for argument in function.arguments:
         if argument.name not in inputs:
-            raise fail("run.input_missing", f"{shown[argument.name]} is missing", expected=str(argument.type))
+            raise fail("run.input_missing", f"input `{argument.name}` is missing", expected=str(argument.type))
         if argument.dtype.kind == "opaque":
             arrays.append(opaque_input(argument, inputs[argument.name]))
             continue
         array = np.asarray(inputs[argument.name])
         given = dtypes.from_numpy(array.dtype)
         if given is not argument.dtype and given is not _dtype_at(argument.dtype, precision):
-            raise fail("run.input_dtype", f"{shown[argument.name]} holds {given}", expected=str(argument.type))
+            raise fail("run.input_dtype", f"input `{argument.name}` holds {given}", expected=str(argument.type))
         arrays.append(_array_at(np.asarray(array, given.numpy), precision))  # of any byte order
     return arrays
 
@@ -134,7 +136,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
 def _bind_arguments(function: Function, arrays: Sequence[Array]) -> Environment:
     """The symbols of a signature with the values that the extents of arrays give them."""
     environment: Environment = {}
-    _bind(function.arguments, arrays, environment, _shown(function))
+    _bind(function.arguments, arrays, environment, signature=function)
     return environment
 
 
@@ -160,6 +162,7 @@ class Interpreter:
         self.observe = observe
         self.draws = draws
         self.sessions: dict[Operation, Any] = {}  # of random externs, which go on drawing where they stopped
+        self.held = 0  # bytes of the values that are alive, constants aside
         self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
 
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
@@ -169,13 +172,16 @@ class Interpreter:
     def block(self, block: Block, arrays: Sequence[Array], values: Values, environment: Environment) -> list[Array]:
         """What a block returns or yields. `values` holds what is visible from outside."""
         values.update(zip(block.arguments, arrays, strict=True))
-        ending = block.terminator
+        ending, before, sizes = block.terminator, self.held, dict[Value, int]()
         for operation, dying in self._schedule(block):
             if operation is ending:
                 break
             operands = [None if operand is None else values[operand] for operand in operation.operands]
             try:
                 results = self.execute(Step(self, operation, operands, values, environment))
+                if operation.name != "const":
+                    sizes.update(zip(operation.results, map(_bytes_of, results), strict=True))
+                    self.hold(sum(sizes[result] for result in operation.results), operation)
             except IrcError as error:
                 raise error.placed(operation.location) from error.__cause__
             if self.observe is not None:
@@ -183,7 +189,15 @@ class Interpreter:
             values.update(zip(operation.results, results, strict=True))
             for value in dying:
                 del values[value]
+                self.held -= sizes.pop(value, 0)
+        self.held = before
         return [values[value] for value in ending.inputs]
+
+    def hold(self, amount: int, operation: Operation) -> None:
+        """Count bytes that an operation's results take; raises `limit.exceeded`."""
+        name = f"%{operation.results[0].name} = {operation.name}" if operation.results else operation.name
+        check_limit("memory", self.held + amount, f"{name}: the values alive at a time take {{}}")
+        self.held += amount
 
     def _schedule(self, block: Block) -> list[tuple[Operation, list[Value]]]:
         """The operations of a block, each with the values of this block that nothing uses after it."""
@@ -206,6 +220,10 @@ class Interpreter:
         operation, definition, arrays = step.operation, step.operation.definition, step.arrays
         if definition.is_named:
             return self._named(step)
+        if not operation.regions and definition.name not in ("const", "call"):
+            before = self.held
+            self.hold(predicted_bytes(operation, step.environment, self.precision), operation)
+            self.held = before
         precision = "declared" if "as_declared" in definition.traits else self.precision
         if precision != self.precision:
             pairs = zip(operation.operands, arrays, strict=True)
@@ -218,7 +236,11 @@ class Interpreter:
                 attributes = operation.attributes.items()
                 known = {name: _attribute(value, step.environment, precision) for name, value in attributes}
                 found = definition.evaluate(arrays, known)
-        except ValueError:
+        except MemoryError:
+            raise fail("run.memory", f"{operation.name}: the system has not enough memory for its results") from None
+        except ValueError as error:
+            if str(error).startswith(TOO_LARGE):
+                raise fail("run.memory", f"{operation.name}: {error}") from None
             if not definition.is_pointwise:
                 raise
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
@@ -250,6 +272,31 @@ class Interpreter:
         _bind(operation.results, results, step.environment)
 
 
+# -- memory ----------------------------------------------------------------------------------------------------
+
+
+def _bytes_of(array: Array) -> int:
+    """Bytes that an array keeps alive: of a view, all that it is a view of; nothing of what a file holds."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.nbytes if array.flags.owndata else 0
+
+
+def predicted_bytes(operation: Operation, environment: Environment, precision: Precision = "declared") -> int:
+    """Bytes of an operation's results as far as their types tell, before it runs."""
+    total = 0
+    for result in operation.results:
+        try:
+            extents = [d if isinstance(d, int) else dims.evaluate(d, environment) for d in result.type.shape or (0,)]
+        except DimError:  # a symbol that the operation defines
+            continue
+        size = prod(extents)
+        if not size and prod(max(1, extent) for extent in extents) > LARGEST:
+            raise fail("run.shape", f"NumPy has no array of shape {extents}")
+        total += size * _dtype_at(result.dtype, precision).itemsize
+    return total
+
+
 # -- symbols ---------------------------------------------------------------------------------------------------
 
 
@@ -278,18 +325,17 @@ def _check_range(symbol: Symbol, size: int, where: str) -> None:
 
 
 def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment,
-          shown: Mapping[str, str] | None = None) -> None:
+          signature: Function | None = None) -> None:
     """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
-    left alone when nothing does. What does not fit is `run.refine`; the inputs of a function, which `shown` names, are
-    a person's: shapes that are wrong (`run.input_shape`) differ from those that contradict one another
-    (`run.dim_conflict`).
+    left alone when nothing does. What does not fit is `run.refine`; the inputs of a `signature` are a person's, and
+    tell shapes that are wrong (`run.input_shape`) from those that contradict one another (`run.dim_conflict`).
     """
-    code, conflict = ("run.refine", "run.refine") if shown is None else ("run.input_shape", "run.dim_conflict")
+    code, conflict = ("run.input_shape", "run.dim_conflict") if signature else ("run.refine", "run.refine")
     waiting: list[tuple[Dim, int, str]] = []
     for value, array in zip(values, arrays, strict=True):
-        name = f"%{value.name}" if shown is None else shown[value.name]
+        name = f"input `{value.name}` of @{signature.name}" if signature else f"%{value.name}"
         if value.type.is_ranked and array.ndim != value.type.rank:
             raise fail(code, f"{name} has shape {list(array.shape)}", expected=str(value.type))
         extents = zip(value.type.shape or (), array.shape, strict=False)

@@ -11,15 +11,17 @@ or on the command line with `--limit memory=64G` and `--allow-folder /data/weigh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from irc.diagnostics import UNKNOWN, Location, did_you_mean, fail
 
+Key = TypeVar("Key", bound=Hashable)
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -33,6 +35,12 @@ class Limit(NamedTuple):
 
 LIMITS = {
     "memory": Limit(8 * 10**9, "bytes", "the values that a run holds at a time; an .npz file, unpacked"),
+    "rank": Limit(64, "axes", "a tensor (NumPy has no more)"),
+    "literals": Limit(64 * 10**6, "bytes", "constants of one element many times, of a text together or of an operator"),
+    "inlined": Limit(100_000, "nodes", "what is read or written more than once: functions in the place of their calls"),
+    "inlined_bytes": Limit(10**9, "bytes", "the same, with the constants in functions"),
+    "size": Limit(4096, "bits", "a size in a .pt2 file: the largest number that it may come to, or its terms"),
+    "unrolled": Limit(10**4, "parts", "elements of a sequence that are told apart: longer ones stay one value"),
 }
 
 
@@ -77,17 +85,13 @@ def allowed_folders() -> tuple[Path, ...]:
     return _allowed.get().folders
 
 
-def check_limit(name: str, amount: int, what: str, at: Location = UNKNOWN) -> None:
-    """Raise `limit.exceeded` where `what` takes more than the limit."""
+def check_limit(name: str, amount: int, message: str, at: Location = UNKNOWN) -> None:
+    """Raise `limit.exceeded` where an amount is over the limit; in the message, `{}` stands for the amount."""
     if amount > limit(name):
-        unit = LIMITS[name].unit
-        raise fail("limit.exceeded", f"{what}: {shown(amount)} {unit}", at=at, expected=f"at most {limit(name)} {unit}",
-                   help=f"--limit {name}={shown(amount)} allows it, where the input is trusted")
-
-
-def shown(amount: int) -> str:
-    """A number, in digits where they are few."""
-    return str(amount) if amount.bit_length() <= 64 else f"2^{amount.bit_length() - 1}"
+        in_digits = str(amount) if amount.bit_length() <= 64 else f"over 2^{amount.bit_length() - 1}"
+        raise fail("limit.exceeded", message.replace("{}", f"{in_digits} {LIMITS[name].unit}"), at=at,
+                   expected=f"at most {limit(name)}",
+                   help=f"where you trust the input, raise the limit with --limit {name}=NUMBER")
 
 
 def read_limit(text: str) -> tuple[str, int]:
@@ -96,3 +100,14 @@ def read_limit(text: str) -> tuple[str, int]:
     if match is None:
         raise fail("usage.value", f"--limit {text}", expected="NAME=NUMBER, such as memory=64G")
     return match[1], int(match[2]) * UNITS[match[3]]
+
+
+def expanded(own: Mapping[Key, int], calls: Mapping[Key, Mapping[Key, int]]) -> dict[Key, int]:
+    """The size of each function with its calls expanded: its own, and that of each callee as often as it is called.
+
+    Raises `graphlib.CycleError` where one calls itself.
+    """
+    sizes: dict[Key, int] = {}
+    for key in TopologicalSorter({key: list(callees) for key, callees in calls.items()}).static_order():
+        sizes[key] = own[key] + sum(sizes[callee] * count for callee, count in calls[key].items())
+    return sizes

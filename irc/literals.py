@@ -83,8 +83,10 @@ def read_elements(elements: Sequence[str], dtype: DType) -> np.ndarray[Any, Any]
     if dtype is STRING:
         array = np.empty(len(elements), object)
         array[:] = [json.loads(element) for element in elements]
-        if not all(isinstance(element, str) for element in array):
-            raise ValueError
+        for element in array:
+            if not isinstance(element, str):
+                raise ValueError(f"{element!r} is no string")
+            element.encode("utf-8", "surrogateescape")  # a ValueError where it is neither text nor bytes
         return array
     words = [element.strip() for element in elements]
     if dtype is BOOL:

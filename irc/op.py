@@ -39,7 +39,7 @@ from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
 from irc.index_map import Pull, Push
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
-from irc.types import TensorType
+from irc.types import TensorType, checked_size
 from irc.weights import Tensor
 
 REQUIRED = inspect.Parameter.empty
@@ -261,12 +261,11 @@ class OperationDefinition:
                 extra["declared"] = None if declared is None else tuple(declared)
             if "regions" in self.traits:
                 extra["regions"] = tuple(regions)
-            result = self._rule(*padded, **attributes, **extra)
+            return tuple(map(checked_size, _as_tuple(self._rule(*padded, **attributes, **extra))))
         except dims.DimError as error:
             raise fail("type.broadcast", f"{self.name}: {error}") from None
         except IrcError as error:
             raise _prefixed(error, self.name) from None
-        return _as_tuple(result)
 
     def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]:
         """Run a primitive's NumPy reference; dims in attributes must already be integers."""

@@ -128,6 +128,8 @@ class PassManager:
                     any_changed |= step.run(module, self.context)
                 if self.verify_each:
                     verify(module)
+            except MemoryError:
+                raise fail("run.memory", f"the pass `{stage}` needs more memory than the system has") from None
             except Exception as error:
                 # Coded errors tell a person of their mistake; but what our own pass leaves behind is never theirs.
                 if isinstance(error, IrcError) and (is_theirs or not error.code.startswith("verify.")):

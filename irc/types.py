@@ -16,6 +16,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Atom, Dim, Symbol
 from irc.dtypes import DType, by_name, opaque
+from irc.limits import check_limit
 
 
 class TensorType:
@@ -122,7 +123,19 @@ def format_birth(symbol: Symbol) -> str:
     return f"?{dims.format_dim(symbol.expr)} in ({symbol.low}, {symbol.high}){multiple}"
 
 
-LARGEST_DIM = 2**63 - 1  # sizes and indices are i64
+LARGEST = 2**63 - 1  # sizes and indices are i64
+
+
+def checked_size(type_: TensorType) -> TensorType:
+    """The type; raises `dim.range` for an extent that no index reaches, and `limit.exceeded` for too many axes."""
+    if type_.shape is not None:
+        check_limit("rank", len(type_.shape), "a tensor type has {}")
+        for dim in type_.shape:
+            if (dim if isinstance(dim, int) else dims.bounds(dim)[0]) > LARGEST:
+                raise fail("dim.range", f"{type_} has a dim larger than {LARGEST}")
+    return type_
+
+
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 BRACKET = re.compile(r'["([{]')
 BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
@@ -166,9 +179,7 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
             shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup))
     if any(dims.bounds(dim)[1] < 0 for dim in shape):
         raise fail("dim.range", f"{text.strip()} has a negative dim")
-    if any(dims.bounds(dim)[0] > LARGEST_DIM for dim in shape):
-        raise fail("dim.range", f"{text.strip()} has a dim larger than {LARGEST_DIM}")
-    return TensorType(dtype, shape)
+    return checked_size(TensorType(dtype, shape))
 
 
 def split_outside(text: str, mark: str) -> list[str]:

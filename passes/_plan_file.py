@@ -27,7 +27,7 @@ def read_plan(text: str | bytes, function: Function) -> tuple[list[list[Operatio
     try:
         entries = json.loads(text)["groups"]
         wanted = [(entry["name"], [str(name) for name in entry["members"]], entry["hash"]) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"this is no plan file: {type(error).__name__}: {error}"
         raise fail("plan.format", message, help="write one with `irc opt --plan`") from None
     proposals, stale = [], []

@@ -325,7 +325,7 @@ def test_files_that_cannot_be_read(tmp_path):
         (body("%y = const 300 : u8[]"), "type.dtype 4:16 300"),
         (body("%y = const 1.5 : i64[]"), "text.syntax 4:16 1.5"),
         (body("%y = const 1.5"), "text.syntax 4:16 1.5"),
-        (body("%y = const 0.0 : f32[1000000000000]"), "text.syntax 4:16 0.0"),
+        (body("%y = const 0.0 : f32[1000000000000]"), "limit.exceeded 4:16 0.0"),
         (body('%y = const @"w" : f32[4]'), 'weights.missing 4:16 @"w"'),
         (body("%y = neg %x : f32[4] loc(#3)"), "text.undefined_name 4:26 loc(#3)"),
         (body("%y = call @other %x : f32[4]"), "text.undefined_name 4:15 @other"),

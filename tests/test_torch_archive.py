@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import nn
 import irc
 from irc.diagnostics import IrcError
 from irc.frontends.torch.archive import load
+from irc.frontends.torch.size_texts import is_arithmetic
 from tests.command_line import irc_process
 from tests.models import relative_error
 
@@ -163,6 +165,50 @@ def test_sizes_are_arithmetic(tmp_path: Path, text: str, monkeypatch: pytest.Mon
     (size, *_) = re.findall(r'"expr_str": ("[^"]+")', graph)
     refused(with_graph(path, f'"expr_str": {size}', f'"expr_str": {json.dumps(text)}'), "torch.archive", "size")
     assert not (tmp_path / "touched").exists()
+
+
+def test_weights_that_repeat_their_elements(tmp_path: Path) -> None:
+    """A stride of 0 makes any size of a few bytes, and the importer would write it out."""
+    path, _ = saved(tmp_path)
+
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if not name.endswith("_config.json"):
+            return name, data
+        config = json.loads(data)
+        for entry in config["config"].values():
+            for key, number in (("sizes", 10**6), ("strides", 0)):
+                entry["tensor_meta"][key] = [{"as_int": number} for _ in entry["tensor_meta"][key]]
+        return name, json.dumps(config).encode()
+
+    refused(changed(path, change), "limit.exceeded", "--limit literals=NUMBER")
+
+
+@pytest.mark.parametrize("text", [
+    "9**9**9", "Pow(10, Pow(10, 10))", "(s77 + 1)**5000", "(a + b + c + d)**64", "LShift(1, 10**12)", "1 << (1 << 40)",
+    "Mul(" + ", ".join(["10**99"] * 99) + ")", "PowByNatural(2, Symbol('s77'))", "Float('1.5', precision=10**12)",
+    "(a + b)*(a + c)*(a + d)*(a + e)*(a + f)*(a + g)*(a + h)*(a + i)*(a + j)*(a + k)*(a + l)*(a + m)*(a + n)",
+])  # fmt: skip
+def test_sizes_are_small(text: str) -> None:
+    """What SymPy would compute, or multiply out, is refused by a limit before it is read."""
+    for raised in (False, True):
+        with irc.allow(size=1 << 90 if raised else 4096), nullcontext() if raised else pytest.raises(
+                IrcError, match=r"limit\.exceeded"):  # fmt: skip
+            assert is_arithmetic(text)
+
+
+@pytest.mark.parametrize("text", [
+    "Symbol('s77', positive=True, integer=True)", "FloorDiv(Add(Symbol('s77'), Integer(31)), Integer(32))",
+    "2*s77**2 + 3*s77 - 1", "Max(1, s0 - 2)*(s1 + 2)", "Float('1.5', precision=53)", "2**62", "PythonMod(s0*s1, 8)",
+])  # fmt: skip
+def test_sizes_that_programs_have_are_small(text: str) -> None:
+    assert is_arithmetic(text)
+
+
+@pytest.mark.parametrize("text", [
+    "9" * 5000, "Float('1e999999999')", "1e999", "-" * 9999 + "1", "(" * 999, "+".join("1" * 99999),
+])  # fmt: skip
+def test_numbers_that_are_long_are_not_read(text: str) -> None:
+    assert not is_arithmetic(text)
 
 
 @pytest.mark.parametrize("target", [

@@ -6,6 +6,7 @@ kept as local functions; calls are inlined. What cannot be emitted is collected,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,11 +23,13 @@ from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.ir import Block, Function, Module, Operation, Value
+from irc.limits import check_limit, expanded
 
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
     """The model of a module's entry. Raises `backend.unsupported` with all that the target cannot express."""
     target = replace(target, edge_cases=module.edge_cases)
+    _check_calls(module)
     model, graph = _attempt(module, Model(target, keep_kernels, data))
     opset = settled_opset(model)
     if any(schema_since(*each) != schema_since(each[0], opset) for each in model.externs):
@@ -51,6 +54,16 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         state_shapes(proto)
     helper.set_model_props(proto, {"producer": "irc", "irc_version": __version__, "irc_target": target.name})
     return proto
+
+
+def _check_calls(module: Module) -> None:
+    """Calls are inlined: raise `limit.exceeded` where they would become too many operations."""
+    if len(module.functions) > 1:
+        calls = {name: Counter(str(each.attributes["callee"]) for each in function.walk() if each.name == "call")
+                 for name, function in module.functions.items()}  # fmt: skip
+        own = {name: sum(1 for _ in function.walk()) for name, function in module.functions.items()}
+        check_limit("inlined", expanded(own, calls)[module.main.name] - own[module.main.name],
+                    "the calls of the module's functions become {}", module.main.location)
 
 
 def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
@@ -86,9 +99,6 @@ class Emitter:
         """The main graph: inputs and outputs keep their names exactly."""
         arguments = [argument.name for argument in function.arguments]
         outputs = list(function.output_names)
-        if not outputs:
-            raise fail("backend.unsupported", f"@{function.name} has no results", at=function.location,
-                       expected="at least one: a model of ONNX has outputs")  # fmt: skip
         self._check_names(function, arguments, outputs)
         for name in (*arguments, *outputs):
             self.model.reserve(name)

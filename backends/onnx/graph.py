@@ -7,7 +7,8 @@ graphs share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
 from irc.dtypes import F8E8M0, F32, I64, STRING, DType
 from irc.ir import Block, Operation, Value
+from irc.limits import check_limit
 from irc.ops.extern import plain_type
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -56,6 +58,7 @@ class Model:
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
         self.draws_in_regions = False
         self.node_names: set[str] = set()
+        self.spread = 0  # bytes of constants of one number
         self._names: set[str] = {""}
         self._suffixes: dict[str, int] = {}
         self._numbers: dict[tuple[DType, tuple[int, ...], bytes], str] = {}
@@ -229,6 +232,12 @@ class Graph(Extents):
             root.nodes.insert(0, node)
             root.constants[name] = node.output[0]
         return root.constants[name]
+
+    def filled(self, number: float, shape: Sequence[int], dtype: DType, hint: str) -> str:
+        """A constant of one number."""
+        self.model.spread += 8 * prod(shape)
+        check_limit("literals", self.model.spread, "constants of one number would take {}")
+        return self.constant(Tensor.of(np.full(shape, number), dtype), hint)
 
     def numbers(self, content: Any, dtype: DType = I64) -> str:
         """A constant of plain numbers: an integer, a float or a list of them."""

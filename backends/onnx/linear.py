@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from onnx import helper
 
 from irc import dims
@@ -21,7 +20,6 @@ from irc.dtypes import F32, DType
 from irc.ir import Operation, Value
 from irc.ops.numerics import limits
 from irc.types import TensorType
-from irc.weights import Tensor
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Pairs = tuple[tuple[int, int], ...]
@@ -229,7 +227,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
             done = g.node("MaxPool", source, kernel_shape=sizes, **windows)
         done = done if bottom is None else g.node("Max", done, bottom)  # a window of padding only
     else:
-        done = g.node("Conv", source, g.constant(Tensor.of(np.ones((1, 1, *sizes)), wide), "ones"), **windows)
+        done = g.node("Conv", source, g.filled(1, (1, 1, *sizes), wide, "ones"), **windows)
     if is_folded:
         done = g.node("Reshape", done, g.shape(moved), allowzero=1)
     if order != list(range(x.rank)):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
@@ -13,7 +11,6 @@ from irc.backends.onnx.view import equal
 from irc.dims import Dim
 from irc.ir import Operation, Value
 from irc.ops.rules import normalize_axis
-from irc.weights import Tensor
 
 SAME: list[Row] = [
     same("softmax", "Softmax", "axis"),
@@ -24,8 +21,7 @@ SAME: list[Row] = [
 
 def filled(g: Graph, number: float, shape: Sequence[Dim], like: Value) -> str:
     """A constant for a scale or bias that is absent."""
-    content = np.full([dim for dim in shape if isinstance(dim, int)], number)
-    return g.constant(Tensor.of(content, like.dtype), "filled")
+    return g.filled(number, [dim for dim in shape if isinstance(dim, int)], like.dtype, "filled")
 
 
 def same_types(operation: Operation, target: Target) -> bool:

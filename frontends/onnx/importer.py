@@ -35,6 +35,8 @@ from irc.frontends.onnx import (
     sequences,
     tensor,
 )
+from irc.frontends.onnx.inlining import all_nodes, inlined, named_as_before
+from irc.frontends.onnx.messages import check_strings
 from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.scope import (
     OLDEST_OPSET,
@@ -49,9 +51,10 @@ from irc.frontends.onnx.table import Table
 from irc.frontends.onnx.weights import OnnxConstant, onnx_constants, onnx_tensor
 from irc.frontends.sweeping import sweep
 from irc.ir import Block, Function, Module, Operation, Value, rename
+from irc.limits import check_limit
 from irc.op import Builder, const, return_
 from irc.shape_analysis import ShapeAnalysis, is_dim
-from irc.types import TensorType
+from irc.types import TensorType, checked_size
 from irc.weights import INLINE_LIMIT, Tensor
 
 ANONYMOUS = ("", "_", "?")  # dim_params that name nothing: exporters give them to different dims
@@ -63,37 +66,15 @@ SEQUENCES = {"Identity", *(op_type for _, op_type in Table([sequences]).rows)}  
 
 def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
     """The module of a model; `file` is what locations call it."""
+    check_strings(model, file)
     constants = onnx_constants(model, folder)
     if model.functions:
-        model = _inlined(model, file)
-        constants = _as_before(constants, onnx_constants(model, folder))
+        model = inlined(model, file)
+        constants = named_as_before(constants, onnx_constants(model, folder))
     importer = Importer(model, constants, folder, file)
     importer.run()
     name = PurePath(file).stem if file else model.graph.name or "model"
     return Module(name, [importer.function], edge_cases="onnx")
-
-
-def _inlined(model: onnx.ModelProto, file: str | None) -> onnx.ModelProto:
-    """The model without local functions, which ONNX's own inliner expands."""
-    import onnx.inliner
-
-    try:
-        return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        raise fail("onnx.invalid", "the model's local functions cannot be inlined", at=Location(file=file),
-                   notes=str(error).splitlines()[:3]) from None
-
-
-def _as_before(before: list[OnnxConstant], after: list[OnnxConstant]) -> list[OnnxConstant]:
-    """The constants of an inlined model under the names that the file has them by: those of functions are new."""
-    kept = {constant.key for constant in before if not constant.scope}
-    moved = {constant.tensor.digest(): constant.key for constant in before if constant.scope}
-
-    def renamed(constant: OnnxConstant) -> OnnxConstant:
-        key = None if constant.key in kept else moved.get(constant.tensor.digest())
-        return constant if key is None else constant._replace(tensor=constant.tensor.renamed(key))
-
-    return list(map(renamed, after))
 
 
 class Importer:
@@ -111,6 +92,7 @@ class Importer:
         self.builder = Builder(self.function.block)
         self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
         self.declared: dict[str, onnx.TypeProto] = {}  # what the graphs that are read state of their values
+        self.more = -sum(1 for _ in all_nodes(model.graph.node))  # nodes read beyond those of the model
         self.constants: dict[tuple[str, ...], list[OnnxConstant]] = {}
         for constant in constants:
             self.constants.setdefault(constant.scope, []).append(constant)
@@ -174,7 +156,10 @@ class Importer:
                 while f"d{number}" in self.function.symbols or f"d{number}" in taken:
                     number += 1
                 shape.append(self.function.symbol(f"d{number}").expr)
-        return TensorType(dtype, shape)
+        try:
+            return checked_size(TensorType(dtype, shape))
+        except IrcError as error:
+            raise error.placed(at) from None
 
     def _raise_unsupported(self) -> None:
         if not self.unsupported:
@@ -217,6 +202,10 @@ class Importer:
 
     def import_node(self, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope) -> None:
         """Read one node and bind its outputs; `path` ends with its number."""
+        self.more += 1
+        if self.more > 0:  # what branches and loops hold may be read several times, and what that holds, as many times
+            check_limit("inlined", self.more, "what is read again for branches and loops comes to {}",
+                        self.structure.at(node))
         operands = [scope.find(name) if name else None for name in node.input]
         while operands and operands[-1] is None:
             operands.pop()

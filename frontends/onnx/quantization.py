@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from irc import ops
@@ -9,6 +11,7 @@ from irc.dtypes import U8, from_onnx
 from irc.frontends.onnx.reading import carry
 from irc.frontends.onnx.table import reads
 from irc.ir import Value
+from irc.limits import check_limit
 from irc.op import const
 from irc.weights import Tensor
 
@@ -29,7 +32,9 @@ def dequantize_linear(x: Value, scale: Value, zero_point: Value | None = None, /
         carry("it dequantizes in blocks, or to another type than the scale's")
     if zero_point is None and scale.type.is_static:
         # Said aloud: a dequantize without one is what a product with a scale was raised to, and is emitted as such.
-        zero_point = const(value=Tensor.of(np.zeros(scale.type.static_shape(), x.dtype.numpy)))
+        shape = scale.type.static_shape()
+        check_limit("literals", prod(shape), "the zero points that are not stated would take {}")
+        zero_point = const(value=Tensor.of(np.zeros(shape, x.dtype.numpy)))
     return ops.dequantize(x, scale, zero_point, axis=axis)
 
 

@@ -31,7 +31,10 @@ def read_scan(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
         return unsupported(node, importer, "before opset 9 it has a batch axis")
     body = graph_of(importer, node, "body")
     attributes = {each.name: importer.attribute(each, node)[1] for each in node.attribute if each.name != "body"}
-    scanned_count = attributes["num_scan_inputs"]
+    scanned_count = attributes.get("num_scan_inputs", 0)
+    if not 0 < scanned_count <= len(operands):
+        raise fail("onnx.invalid", f"{label(node)} scans {scanned_count} of {len(operands)} inputs",
+                   at=importer.structure.at(node))
     states, scanned = list(operands[: len(operands) - scanned_count]), list(operands[len(operands) - scanned_count :])
     results = len(body.output) - len(states)
     if not scanned or None in operands or len(body.input) != len(operands) or results < 0:

@@ -17,6 +17,7 @@ from irc.frontends.onnx.scope import TensorSequence
 from irc.frontends.onnx.table import reads
 from irc.frontends.onnx.tensor import parted
 from irc.ir import Value
+from irc.limits import limit
 from irc.op import literal
 from irc.ops.rules import normalize_axis
 
@@ -82,6 +83,8 @@ def split_to_sequence(x: Value, split: Value | None = None, /, *, axis: int = 0,
         (size,) = sizes or (1,)
         if not isinstance(whole, int) or not isinstance(size, int) or size < 1:
             carry("how many parts there are is known only when it runs")
+        if -(-whole // size) > limit("unrolled"):
+            carry("it has more parts than the limit `unrolled` allows to tell apart")
         sizes = [min(size, whole - start) for start in range(0, whole, size)]
     if None in sizes:
         carry("the sizes are not constant")

@@ -23,6 +23,7 @@ from irc import dtypes
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dtypes import DType
 from irc.files import Bytes, MappedFile, open_inside
+from irc.frontends.onnx.messages import check_strings
 from irc.weights import Array, Tensor, addressable
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class OnnxConstant(NamedTuple):
 
 def read_weights(file: MappedFile) -> dict[str, Tensor]:
     """Every constant of a model's file: a reader for `irc.weights.open_weights`."""
-    return onnx_tensors(read_onnx(file), file.path.parent)
+    model = read_onnx(file)
+    check_strings(model, file.path.name)
+    return onnx_tensors(model, file.path.parent)
 
 
 def read_onnx(file: MappedFile) -> onnx.ModelProto:

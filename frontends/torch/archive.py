@@ -8,8 +8,8 @@ Spec"; the graph: torch/_export/serde/schema.py.)
 
 from __future__ import annotations
 
-import ast
 import json
+import math
 import re
 import shutil
 import zipfile
@@ -23,23 +23,15 @@ from torch.export import ExportedProgram
 from irc.diagnostics import IrcError, fail
 from irc.files import temporary_folder
 from irc.frontends.torch.control import READERS
+from irc.frontends.torch.exporting import quiet, unlogged
+from irc.frontends.torch.size_texts import is_arithmetic
+from irc.limits import check_limit
 
 # What calls of a graph may name: operators that compute from their arguments. `from_file` opens files.
 TARGET = re.compile(r"torch\.ops\.(aten|prims)\.(?!from_file\b)\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+")
 HIGHER_ORDER = re.compile(
     rf"torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|{'|'.join(READERS)})"
 )
-SYMPY_NODES = (
-    ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.keyword, ast.Name, ast.Load,
-    ast.Constant, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
-)  # fmt: skip
-SYMPY_CALLS = frozenset(
-    "Symbol Integer Float Rational Add Mul Pow Equality Unequality StrictLessThan LessThan StrictGreaterThan "
-    "GreaterThan FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift "
-    "PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat Identity "
-    "Max Min IsNonOverlappingAndDenseIndicator Eq Ne Lt Le Gt Ge And Or Not Piecewise".split()
-)
-TEXT = re.compile(r"\w+|[-+.\de]+")  # of Symbol('s77') and Float('1.5')
 LOOKED_UP = ("default_factory_module", "__enum__")  # in the structure of inputs and outputs: names that are imported
 KEPT_METADATA = ("stack_trace", "nn_module_stack")
 COPIED = ("archive_format", "archive_version", "byteorder", ".data/version", ".data/serialization_id")
@@ -57,7 +49,8 @@ def load(path: Path) -> ExportedProgram:
             copy = folder / "model.pt2"
             _write_copy(_Archive(path, archive), copy)
             try:
-                return torch.export.load(copy)
+                with quiet(), unlogged():
+                    return torch.export.load(copy)
             except Exception as error:  # whatever it is, PyTorch refuses this program, and says why
                 notes = [line for line in str(error).splitlines() if line.strip()][:12]
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
@@ -111,7 +104,9 @@ def _write_copy(source: _Archive, copy: Path) -> None:
         for kind in ("weights", "constants"):
             config = source.json(f"data/{kind}/{stem}_{kind}_config.json")
             target.writestr(f"model/data/{kind}/model_{kind}_config.json", json.dumps(config))
-            for name in _raw_records(config, kind, source.path):
+            records = _raw_records(config, kind, source.path)
+            _check_expanded(config, {name: source.records.get(f"data/{kind}/{name}") for name in records}, source.path)
+            for name in records:
                 _copy_record(source, f"data/{kind}/{name}", target)
 
 
@@ -130,6 +125,20 @@ def _raw_records(config: Any, kind: str, path: Path) -> list[str]:
     return list(dict.fromkeys(record for record, _ in payloads.values()))
 
 
+def _check_expanded(config: Any, records: dict[str, zipfile.ZipInfo | None], path: Path) -> None:
+    """Raise `limit.exceeded` where tensors are much larger than their records: strides of 0 repeat elements, which
+    the importer writes out."""
+    more = 0
+    for each in config["config"].values():
+        try:
+            sizes = [int(size["as_int"]) for size in each["tensor_meta"]["sizes"]]
+        except (TypeError, KeyError, ValueError) as error:
+            raise _bad(path, "a tensor has sizes that are no numbers") from error
+        record = records[each["path_name"]]
+        more += max(0, math.prod(sizes) - (0 if record is None else record.file_size))  # elements have a byte or more
+    check_limit("literals", more, "tensors that repeat the elements of their records have {} more than those")
+
+
 def _copy_record(source: _Archive, name: str, target: zipfile.ZipFile) -> None:
     if name not in source.records:
         raise _bad(source.path, f"it has no {name}")
@@ -146,7 +155,7 @@ def _checked(program: Any, path: Path) -> Any:
         program["guards_code"] = []
         program["graph_module"]["module_call_graph"] = program["graph_module"]["module_call_graph"][:1]
         texts = [*program["range_constraints"], *_texts(program, "expr_str")]
-        refused += [f"the size {text!r}" for text in texts if not _is_arithmetic(text)]
+        refused += [f"the size {text!r:.200}" for text in texts if not is_arithmetic(text)]
         for kind in ("in_spec", "out_spec"):
             refused += [f"a structure with {each}" for text in _texts(program, kind) for each in LOOKED_UP
                         if each in str(text)]  # fmt: skip
@@ -183,22 +192,3 @@ def _is_name(target: Any, program: Any) -> bool:
 
 def _nodes(node: Any) -> Iterator[Any]:
     return (each for nodes in _texts(node, "nodes") for each in nodes)
-
-
-def _is_arithmetic(text: Any) -> bool:
-    """Whether a text is arithmetic of plain names and numbers: SymPy reads texts by Python's `eval`."""
-    try:
-        tree = ast.parse(str(text), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    for node in ast.walk(tree):
-        if not isinstance(node, SYMPY_NODES):
-            return False
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in SYMPY_CALLS):
-            return False
-        if isinstance(node, ast.Name) and node.id.startswith("_"):
-            return False
-        if isinstance(node, ast.Constant) and not isinstance(node.value, (int, float, bool)):
-            if not (isinstance(node.value, str) and TEXT.fullmatch(node.value)):
-                return False
-    return True

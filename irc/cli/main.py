@@ -48,6 +48,9 @@ def main() -> None:
         # The reader has left, as `head` does; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except MemoryError:
+        failure = fail("run.memory", "the command needs more memory than the system has")
+        finish(str(failure), failure.exit_code)
     except OSError as error:  # the disk is full, say, to which the output goes
         failure = fail("file.unreadable", error.strerror or str(error), at=Location(file=error.filename))
         finish(str(failure), failure.exit_code)

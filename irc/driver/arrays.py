@@ -13,6 +13,9 @@ map is `x.keys` and `x.values`. Pickled objects are never read.
 
 from __future__ import annotations
 
+import lzma
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,10 +24,10 @@ from typing import Any
 
 from irc import dims, dtypes
 from irc.diagnostics import Location, fail
-from irc.dims import Symbol
 from irc.driver.models import Sizes, known_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Value
+from irc.limits import check_limit
 
 Arrays = dict[str, Any]
 MISSING = object()  # stands for an array that a file does not have
@@ -50,24 +53,21 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
 
     Raises `file.missing` and `file.format`.
     """
-    import numpy as np
-
     at = Location(file=str(path))
     if not Path(path).is_file():
         raise fail("file.missing", f"there is no file {path}", help="write one with numpy.savez(PATH, NAME=array, ...)")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise fail("file.format", "the file holds one array without a name", at=at, expected="an .npz file")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            check_limit("memory", unpacked, f"the arrays of {Path(path).name} take {{}} when they are unpacked", at)
+            arrays = dict(_member(archive, member) for member in archive.infolist())
+            if len(arrays) < len(archive.infolist()):
+                raise ValueError("two arrays have one name")
+    except (ValueError, OSError, EOFError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+            lzma.LZMAError, tokenize.TokenError) as error:  # fmt: skip
         raise fail("file.format", f"the arrays cannot be read: {error}", at=at,
                    expected="an .npz file without pickled objects",
                    help="write one with numpy.savez(PATH, NAME=array, ...)") from None  # fmt: skip
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise fail("file.format", f"`{name}` is no array", at=at, expected="an .npz file as numpy.savez writes it")
     found: Arrays = {}
     used: set[str] = set()
     for name, dtype in declared.items():
@@ -75,6 +75,28 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
         if value is not MISSING:
             found[name] = value
     return {**{name: array for name, array in arrays.items() if name not in used}, **found}
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, Any]:
+    """The name and the array of a member; a ValueError says what is wrong. Its header must describe the bytes that
+    there are, before any memory is taken for them. Source: numpy.lib.format, "Format Version 1.0", "2.0"."""
+    from numpy.lib import format
+
+    name = member.filename.removesuffix(".npy")
+    if name == member.filename:
+        raise ValueError(f"{name!r} is no array")
+    with archive.open(member) as file:
+        version = format.read_magic(file)
+        readers = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"{name!r} has version {version}")
+        shape, _, dtype = readers[version](file)
+        if not all(type(extent) is int and extent >= 0 for extent in shape) or not (dtype.itemsize or dtype.hasobject):
+            raise ValueError(f"{name!r} has shape {shape!s:.100} of {dtype}")
+        if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"{name!r} has {member.file_size} bytes, which do not hold {dtype}{list(shape)!s:.100}")
+        file.seek(0)
+        return name, format.read_array(file, allow_pickle=False)
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
@@ -86,6 +108,9 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     # Not numpy.savez: it takes names as its own parameters, so that no array could be called `file`.
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in flattened(arrays).items():
+            if "\0" in name:
+                raise fail("file.format", f"an .npz file can hold no array called {name!r}",
+                           at=Location(file=str(path)), help="rename the input or output")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, _carried(array), allow_pickle=False)
 
@@ -201,22 +226,19 @@ def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
     environment = known_sizes(function, sizes)
     for symbol in function.symbols.values():
         if symbol not in environment:
-            environment[symbol] = least_size(symbol)
+            least = max(symbol.low, min(2, symbol.high))
+            environment[symbol] = -(-least // symbol.multiple) * symbol.multiple
     generator = np.random.default_rng(seed)
-    inputs = {}
+    inputs, taken = {}, 0
     for argument in function.arguments:
         if not argument.type.is_ranked:
             message = f"input `{argument.name}` is {argument.type}: none is made"
             raise fail("run.input_missing", message, help="give --input")
         shape = tuple(dims.evaluate(dim, environment) for dim in argument.shape)
+        taken += math.prod(shape) * max(8, argument.dtype.itemsize)  # the generator gives f64 and i64
+        check_limit("memory", taken, f"random inputs up to `{argument.name}` of shape {list(shape)} take {{}}")
         inputs[argument.name] = _random_array(argument, shape, generator)
     return inputs
-
-
-def least_size(symbol: Symbol) -> int:
-    """The smallest number of a symbol's range that is at least 2, or the range's end."""
-    least = max(symbol.low, min(2, symbol.high))
-    return -(-least // symbol.multiple) * symbol.multiple
 
 
 def _random_array(argument: Value, shape: tuple[int, ...], generator: Any) -> Any:
@@ -224,9 +246,6 @@ def _random_array(argument: Value, shape: tuple[int, ...], generator: Any) -> An
     if dtype.kind == "bool":
         return generator.integers(0, 2, shape).astype(bool)
     if dtype.is_integer:
-        bound = [user.attributes["symbol"] for user in argument.users() if user.name == "bind"]
-        if bound:  # an integer that the program takes as such
-            return generator.integers(least_size(bound[0]), least_size(bound[0]) + 1, shape).astype(dtype.numpy)
         limit = min(index_limit(argument), dtypes.limits(dtype).largest + 1)
         return generator.integers(0, limit, shape).astype(dtype.numpy)
     if dtype.kind == "complex":

@@ -13,10 +13,9 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
-from irc.driver.callables import imported_program
 from irc.driver.checking import relative_error
 from irc.driver.compiling import run_pipeline
-from irc.driver.models import Settings, Source, find_backend, load, module_of, program_of
+from irc.driver.models import Settings, Source, find_backend, is_torch, load, module_of, program_of
 from irc.driver.running import carrier, refusals_told
 from irc.files import temporary_folder
 from irc.ir import Module
@@ -69,60 +68,71 @@ def bench(
     """
     settings = settings or Settings()
     made = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
-    convention = None
-    if isinstance(made, tuple):
-        imported, convention = imported_program(*made)
-        module = load(imported, specialize=settings.specialize)
-    else:
-        module = load(source if made is None else module_of(made, str(source)), specialize=settings.specialize)
+    module = load(source if made is None else module_of(made, str(source)), specialize=settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
-    if convention is not None and inputs is None:
-        given |= convention.held_arrays()
-    given = {argument.name: given[argument.name] for argument in module.main.arguments}
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, which ONNX Runtime takes no arrays of")
-    with temporary_folder() as folder, refusals_told():
+    with temporary_folder() as folder:
         path = folder / "model.onnx"
         plain = Settings(**{**vars(settings), "specialize": {}})
         compiled, context = run_pipeline(module, pipeline or find_backend("onnx").PIPELINE, "onnx", plain)
         find_backend("onnx").save(compiled, path, target=context.target)
-        calls = {"irc": _session(path, given, threads)}
-        if str(source).endswith(".onnx") and not settings.specialize:
-            calls["original"] = _session(Path(str(source)), given, threads)
-        if isinstance(made, tuple):
-            calls["eager"] = _eager(made[0], convention, given, threads)
-        return _compared(calls, given, rounds, threads)
+        with refusals_told():
+            calls = {"irc": _call(str(path), given, threads, {})}
+            if str(source).endswith(".onnx") and not settings.specialize:
+                calls["original"] = _original(Path(str(source)), given, threads)
+            if isinstance(made, tuple) and is_torch(made[0]):
+                calls["eager"] = _eager(made, list(given.values()), threads)
+            return _compared(calls, given, rounds, threads)
 
 
 Call = Callable[[], list[Any]]
 
 
-def _session(path: Path, given: Mapping[str, Any], threads: int) -> Call:
-    """An ONNX file in ONNX Runtime, as its users have it but for the threads."""
+def _original(path: Path, given: Mapping[str, Any], threads: int) -> Call:
+    """A model's file, and the files that it names, as irc opens them: ONNX Runtime opens none itself."""
+    from irc.files import open_file, open_inside
+    from irc.frontends.onnx.messages import external_locations
+    from irc.frontends.onnx.weights import read_onnx
+
+    file = open_file(path)
+    locations = external_locations(read_onnx(file))
+    external = {location: open_inside(path.parent, location, "onnx.external_outside").data for location in locations}
+    return _call(file.data.tobytes(), given, threads, external)
+
+
+def _call(model: str | bytes, given: Mapping[str, Any], threads: int, external: Mapping[str, Any]) -> Call:
+    """A model in ONNX Runtime, as its users have it but for the threads; `external` holds the files that it names."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # errors are raised, too
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    if external:
+        contents = [data.tobytes() for data in external.values()]
+        options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
     return lambda: session.run(None, feed)
 
 
-def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int) -> Call:
-    """A program of PyTorch, in the mode in which it was exported."""
+def _eager(made: tuple[Any, ...], arrays: list[Any], threads: int) -> Call:
+    """A module of PyTorch on tensors in the structure of its example inputs."""
     import torch
+    from torch.utils import _pytree as pytree
 
     torch.set_num_threads(threads)
-    args, kwargs = convention.example(given)
-    program = program.module() if isinstance(program, torch.export.ExportedProgram) else program
+    program, inputs = made[0], made[1] if len(made) > 1 else ()
+    _, structure = pytree.tree_flatten(inputs)
+    filled = pytree.tree_unflatten([torch.from_numpy(array) for array in arrays[: structure.num_leaves]], structure)
+    if isinstance(program, torch.nn.Module):
+        program = program.eval()
 
     def call() -> list[Any]:
         with torch.no_grad():
-            result = program(*args, **kwargs)
-        computed: list[Any] = convention.computed(result)
-        return computed
+            found = program(**filled) if isinstance(filled, Mapping) else program(*filled)
+        return [leaf.numpy() for leaf in pytree.tree_leaves(found)]
 
     return call
 
@@ -130,9 +140,8 @@ def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int
 def _compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, threads: int) -> BenchReport:
     outputs, repeats = {}, {}
     for name, call in calls.items():
-        outputs[name] = call()  # the first: eager PyTorch may update its arguments
         for _ in range(WARM_UP):
-            call()
+            outputs[name] = call()
         start = time.perf_counter()
         call()
         repeats[name] = max(1, round(LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))

@@ -17,6 +17,7 @@ from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
 from irc.files import temporary_folder
 from irc.ir import Module, Value
+from irc.ops.extern import runtime_errors
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def run_compiled(
     module: Module, inputs: Mapping[str, Any], backend: str, settings: Settings
 ) -> tuple[Arrays, str]:
     """Run a module that has been through a backend's pipeline; returns the outputs and a label."""
+    interpreter.check_memory(module.main, inputs)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
             return run_onnx(module, inputs, settings.targets[0] if settings.targets else None), "ONNX Runtime"
@@ -78,8 +80,6 @@ class OnnxProgram:
         import onnxruntime
 
         self.main, emitter = module.main, find_backend("onnx")
-        if not self.main.returned:
-            return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
         chosen = None if target is None else emitter.Target(target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, too
@@ -99,8 +99,6 @@ class OnnxProgram:
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
 
-        if not self.main.returned:
-            return {}
         given = [inputs[argument.name] for argument in self.main.arguments]
         carried = [x if is_opaque(argument) else np.asarray(x).astype(carrier(argument.dtype.numpy), copy=False)
                    for argument, x in zip(self.main.arguments, given, strict=True)]
@@ -118,12 +116,9 @@ def is_opaque(value: Value) -> bool:
 @contextmanager
 def refusals_told() -> Iterator[None]:
     """Turn what ONNX Runtime raises into `backend.failed`."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-
     try:
         yield
-    except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.NotImplemented,
-            runtime.RuntimeException) as error:  # fmt: skip
+    except runtime_errors() as error:
         raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
 
 

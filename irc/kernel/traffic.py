@@ -210,7 +210,8 @@ def box(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -
     if found is None:
         return None
     constant, strides = found
-    places = tuple((strides.get(axis, 0), len(ranges[axis])) for axis in axes)
+    # Not `len`, which has no more than 63 bits.
+    places = tuple((strides.get(axis, 0), max(0, ranges[axis].stop - ranges[axis].start)) for axis in axes)
     return Box(constant + sum(stride * ranges[axis].start for axis, stride in strides.items()), places)
 
 

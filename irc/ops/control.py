@@ -140,14 +140,18 @@ def _loop(step: Step) -> list[Array]:
     carried = [array for array in step.arrays[2:] if array is not None]
     limit = None if trip_count is None else _scalar(trip_count)
     going = condition is None or _scalar(condition)
-    rounds: list[list[Array]] = []
-    while going and (limit is None or len(rounds) < limit):
-        again, *yielded = step.region(0, [np.asarray(len(rounds), np.int64), np.asarray(True), *carried])
-        going = _scalar(again)
-        rounds.append(yielded[len(carried) :])
-        carried = yielded[: len(carried)]
     scanned = step.operation.results[len(carried) :]
-    return [*carried, *(_stacked(step, result, [row[i] for row in rounds]) for i, result in enumerate(scanned))]
+    rows: list[list[Array]] = [[] for _ in scanned]
+    number, before = 0, step.run.held
+    while going and (limit is None or number < limit):
+        again, *yielded = step.region(0, [np.asarray(number, np.int64), np.asarray(True), *carried])
+        going, number = _scalar(again), number + 1
+        for row, array in zip(rows, yielded[len(carried) :], strict=True):
+            step.run.hold(array.nbytes, step.operation)
+            row.append(array)
+        carried = yielded[: len(carried)]
+    step.run.held = before
+    return [*carried, *(_stacked(step, result, row) for result, row in zip(scanned, rows, strict=True))]
 
 
 def _stacked(step: Step, result: Value, rows: Sequence[Array]) -> Array:

@@ -83,7 +83,6 @@ def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[st
 def _run(step: Step) -> list[Any]:
     """As a model of one node in ONNX Runtime; what is random has a session of its own for the whole run."""
     import numpy as np
-    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
     operation = step.operation
     types = [None if operand is None else operand.dtype for operand in operation.operands]
@@ -102,8 +101,7 @@ def _run(step: Step) -> list[Any]:
         else:
             session = _session(one_node_model(operation.attributes, types, outputs))
         results = session.run(None, feeds)
-    except (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.InvalidProtobuf,
-            runtime.NotImplemented, runtime.RuntimeException, runtime.NoSuchFile) as error:  # fmt: skip
+    except runtime_errors() as error:
         name = f"{operation.attributes['domain'] or 'ai.onnx'}.{operation.attributes['op_type']}"
         raise fail("run.extern", f"ONNX Runtime could not run {name}", notes=[str(error)]) from None
     return [
@@ -122,6 +120,15 @@ def _with_seed(operation: Operation, draws: int) -> Mapping[str, Any]:
     number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "big") % SEEDS
     seed = RANDOM[operation.attributes["op_type"]](number)
     return {**operation.attributes, "attributes": {**operation.attributes["attributes"], "seed": seed}}
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a model that it refuses or that fails: errors of its own, and Python's where a
+    result has more axes or elements than an array of NumPy can have."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
+            state.RuntimeException, state.NoSuchFile, ValueError, OverflowError, MemoryError, RuntimeError)
 
 
 def boxed(value: Any) -> Any:

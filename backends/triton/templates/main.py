@@ -40,6 +40,10 @@ def main() -> int:
     try:
         with numpy.load(options.input) as arrays:
             inputs = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # of a damaged file NumPy raises whatever the parts that read it raise
+        print(f"error: {options.input} cannot be read: {type(error).__name__}", file=sys.stderr)
+        return 3
+    try:
         model = model_package.load(options.device)
         for entry in model.signature["inputs"]:
             if entry["dtype"] is None:
@@ -48,7 +52,7 @@ def main() -> int:
         for name, result in model.run(inputs).items():
             flatten(name, result, arrays, model_package)
         save(options.output, arrays, model_package)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile) as error:
         print("error: " + "".join(map(printable, str(error))), file=sys.stderr)
         return 3
     return 0
