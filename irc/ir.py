@@ -346,6 +346,7 @@ class Function:
         self.updates: dict[int, Value] = {}  # by a result's position, the argument whose new contents it is
         self._names: dict[str, Value] = {}
         self._suffixes: dict[str, int] = {}
+        self._symbol_numbers: dict[str, int] = {}
         self.block = Block(argument_types, argument_names)
         self.block.function_ = self
         for argument in self.arguments:
@@ -385,10 +386,11 @@ class Function:
 
     def fresh_symbol(self, hint: str, low: int = 0, high: int = dims.IMPORTED_HIGH, multiple: int = 1) -> Symbol:
         """A symbol born at an operation, named `hint` or, if that is taken, `hint_1` and so on."""
-        name, count = hint, 0
+        name, count = hint, self._symbol_numbers.get(hint, 0)
         while name in self.symbols or name in self.born:
             count += 1
             name = f"{hint}_{count}"
+        self._symbol_numbers[hint] = count
         return self.symbol(name, low, high, multiple, born=True)
 
     def find_symbol(self, name: str) -> Symbol:
@@ -472,10 +474,12 @@ class Module:
 
         Symbols of the entry's signature that `sizes` names become these integers.
         """
+        from irc.cloning import cloned
+
         copy = Module(self.name, edge_cases=self.edge_cases)
         copy.source, copy.source_digest = self.source, self.source_digest
         for function in self.functions.values():
-            copy.add(_cloned(function, sizes if sizes and function is self.main else {}))
+            copy.add(cloned(function, sizes if sizes and function is self.main else {}))
         return copy
 
     def __eq__(self, other: object) -> bool:
@@ -533,68 +537,12 @@ def dominates(value: Value, operation: Operation) -> bool:
     return value.operation is None or value.operation._order < operation._order
 
 
+def mentioned_dims(operation: Operation) -> list[Dim]:
+    """The dims in an operation's types and attributes, and in the types of its regions' arguments."""
+    values = [*operation.results, *(argument for region in operation.regions for argument in region.block.arguments)]
+    return [*(dim for value in values for dim in value.type.shape or ()), *dims_in(operation.attributes)]
+
+
 def mentioned_symbols(operation: Operation) -> Iterator[Symbol]:
-    """The symbols that an operation's types and attributes speak of, those of its regions' arguments included."""
-    arguments = [argument for region in operation.regions for argument in region.block.arguments]
-    for value in (*operation.results, *arguments):
-        yield from value.type.symbols()
-    for dim in dims_in(operation.attributes):
-        yield from dims.free_symbols(dim)
-
-
-# --- cloning ---
-class Cloner:
-    """Copies operations, mapping values (`values`) and symbols (`symbols`) as it goes; what is not mapped is shared."""
-
-    def __init__(self, values: Mapping[Value, Value] | None = None,
-                 symbols: Mapping[dims.Atom, Dim] | None = None) -> None:
-        self.values: dict[Value, Value] = dict(values or {})
-        self.symbols: dict[dims.Atom, Dim] = dict(symbols or {})
-
-    def symbol(self, symbol: Symbol) -> Symbol:
-        """What stands for a symbol where it is made, which must be a symbol."""
-        (copy,) = dims.free_symbols(self.symbols.get(symbol, symbol.expr))
-        return copy
-
-    def dim(self, dim: dims.Expr | Symbol) -> Attribute:
-        return self.symbol(dim) if isinstance(dim, Symbol) else dims.substitute(dim, self.symbols)
-
-    def block(self, block: Block, copy: Block) -> Block:
-        """Fill the new block with copies of another one's arguments and operations."""
-        for argument in block.arguments:
-            type_ = argument.type.substitute(self.symbols)
-            self.values[argument] = copy.add_argument(type_, argument.name)
-        for operation in block:
-            copy.append(self.operation(operation))
-        return copy
-
-    def operation(self, operation: Operation) -> Operation:
-        """A detached copy."""
-        copy = Operation(
-            operation.definition,
-            [None if operand is None else self.values.get(operand, operand) for operand in operation.operands],
-            with_dims(operation.attributes, self.dim) if self.symbols else operation.attributes,
-            [result.type.substitute(self.symbols) for result in operation.results],
-            [Region(self.block(region.block, Block())) for region in operation.regions],
-            names=[result.name for result in operation.results],
-            symbols=map(self.symbol, operation.symbols),
-            location=operation.location,
-        )
-        self.values.update(zip(operation.results, copy.results, strict=True))
-        return copy
-
-
-def _cloned(function: Function, sizes: Mapping[str, int]) -> Function:
-    """A copy with symbols of its own, or with integers for those that `sizes` names."""
-    copy = Function(function.name, location=function.location)
-    cloner = Cloner()
-    for name, symbol in (*function.symbols.items(), *function.born.items()):
-        born = name in function.born
-        if name in sizes and not born:
-            cloner.symbols[symbol] = sizes[name]
-        else:
-            cloner.symbols[symbol] = copy.symbol(name, symbol.low, symbol.high, symbol.multiple, born=born).expr
-    cloner.block(function.block, copy.block)
-    copy.result_names = function.result_names
-    copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}
-    return copy
+    """The symbols in these dims that have no definition."""
+    return (symbol for dim in mentioned_dims(operation) for symbol in dims.free_symbols(dim))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_
 from irc import dims, ops, types, weights
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mean, fail
-from irc.dims import Expr, Symbol
+from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import ALL, DType, by_name
 from irc.ir import Attribute, Block, EdgeCases, Function, FunctionName, Module, Operation, Region, Value
 from irc.limits import check_limit
@@ -127,6 +127,7 @@ class _Reader:
         self.weights: Mapping[str, Tensor] | None = None
         self.current = Function("")
         self.types_read: dict[str, list[TensorType]] = {}  # by text; of the current function
+        self.definitions: dict[str, Dim] = {}  # derived symbols of the current function
         self.names: set[str] = set()  # all that the function has defined; `scopes` say what is visible
         self.scopes: list[_Scope] = []
         self.headers: list[_Header] = []
@@ -242,10 +243,14 @@ class _Reader:
             raise self.error("text.redefined_name", f"the module already has a function @{name}", symbol)
         self.current = Function(name, location=self.place(place))
         self.current.result_names = result_names
-        self.types_read, self.names = {}, set()
-        for token, (low, high, multiple) in symbols or ():
-            self.declare(token, None, self.name(token), low, high, multiple)
+        self.types_read, self.definitions, self.names = {}, {}, set()
         self.scopes.append(_Scope(self.current.block, {}, symbol))
+        for part in symbols or ():
+            if isinstance(part, tuple):
+                token, (low, high, multiple) = part
+                self.declare(token, None, self.name(token), low, high, multiple)
+            else:
+                self.definition([part])
         for token, type_token in arguments or ():
             self.argument_of(self.current.block, token, *self.read_types(type_token, None))
         updating = ((position, token) for position, token in enumerate(updates) if token is not None)
@@ -327,11 +332,24 @@ class _Reader:
             at = within(token, match)
             declare = None if born is None else partial(self.declare, at, born)
             with self.blaming(at, "dim.syntax"):
-                type_ = types.parse_type(match.group(), self.current.find_symbol, declare)
+                type_ = types.parse_type(match.group(), self.current.find_symbol, declare, self.definitions)
             read.append(type_)
         if "?" not in token:
             self.types_read[token] = read
         return read
+
+    def definition(self, children: list[Token]) -> Token | None:
+        """A derived symbol, known in the rest of the function; one of the signature waits for its symbols."""
+        (token,) = children
+        if not self.scopes:
+            return token
+        name, text = token[1:].split("=", 1)
+        with self.blaming(token, "dim.syntax"):
+            found = dims.parse_definition(text.strip()[1:-1], self.current.find_symbol, self.definitions)
+        if name.strip() in self.definitions:
+            raise self.error("text.redefined_name", f"${name.strip()} is defined twice", token)
+        self.definitions[name.strip()] = found
+        return None
 
     def birth_of(self, token: At, born: list[Symbol]) -> Symbol:
         with self.blaming(token):
@@ -490,7 +508,7 @@ class _Reader:
                 return complex(float(real), float(imaginary))
             if DType in kinds or (text in DTYPES and may_be(DType)):
                 return by_name(text)
-            return dims.parse_dim(text, self.current.find_symbol)
+            return dims.parse_dim(text, self.current.find_symbol, self.definitions)
 
     # --- tensors ---
     def tensor(self, literal: Part, stated: Part) -> Tensor:

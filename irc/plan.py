@@ -275,7 +275,7 @@ def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[S
         sizes[symbol] = size
     values = (value for operation in function.walk() for value in operation.results if value.type.is_ranked)
     extents_of = dict.fromkeys(dim for value in values for dim in value.shape)
-    for extents in dict.fromkeys(pair for dim in extents_of for pair in dims.broadcasts(dim)):
+    for extents in dict.fromkeys(dims.broadcasts(extents_of)):
         _make_agree(extents, sizes, {symbols[name] for name in given})
     return sizes
 

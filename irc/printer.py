@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from irc import dims
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, Location, fail
-from irc.dims import Dim, Expr, Symbol
+from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import DType
-from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value, dims_in
+from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value, dims_in, mentioned_dims
 from irc.literals import format_literal, quote
 from irc.types import TensorType, format_birth, format_type
 from irc.weights import Tensor
@@ -102,6 +102,7 @@ class _Printer:
     def __init__(self, locations: bool = True) -> None:
         self.locations = locations
         self.numbers: dict[Location, int] = {}
+        self.defined: set[Derived] = set()  # the derived symbols that the function has written
 
     def place(self, location: Location) -> str:
         if not self.locations or location == UNKNOWN:
@@ -121,7 +122,10 @@ class _Printer:
         return "\n".join(lines) + "\n"
 
     def function(self, function: Function, indent: str) -> list[str]:
-        symbols = ", ".join(_format_symbol(symbol) for symbol in function.symbols.values())
+        self.defined.clear()
+        extents = (dim for value in function.arguments for dim in value.type.shape or ())
+        signature = [*map(_format_symbol, function.symbols.values()), *self.definitions(extents)]
+        symbols = ", ".join(signature)
         arguments = ", ".join(f"{format_name('%', value.name)}: {value.type}" for value in function.arguments)
         header = f"func {format_name('@', function.name)}{f'<{symbols}>' if symbols else ''}({arguments})"
         place = self.place(function.location)
@@ -130,6 +134,12 @@ class _Printer:
 
     def block(self, block: Block, indent: str) -> list[str]:
         return [line for operation in block for line in self.operation(operation, indent)]
+
+    def definitions(self, extents: Iterable[Dim]) -> list[str]:
+        """The derived symbols that are met for the first time, each behind those that it rests on."""
+        new = dims.derived_below(extents, self.defined.__contains__)
+        self.defined.update(new)
+        return [f"{derived} = [{derived.definition}]" for derived in new]
 
     def operation(self, operation: Operation, indent: str) -> list[str]:
         value = operation.attributes.get("value")
@@ -168,7 +178,8 @@ class _Printer:
             words.append(format_dictionary(attributes, operation.symbols))
         if operation.results:
             words.append(f": {', '.join(map(type_of, operation.results))}")
-        lines = [f"{indent}{' '.join(words)}{self.place(operation.location)}"]
+        lines = [f"{indent}{line}" for line in self.definitions(mentioned_dims(operation))]
+        lines.append(f"{indent}{' '.join(words)}{self.place(operation.location)}")
         for index, region in enumerate(operation.regions):
             described = region.block.arguments if bindings is None else []
             arguments = ", ".join(f"{format_name('%', value.name)}: {type_of(value)}" for value in described)

@@ -143,10 +143,20 @@ def _reduce(function: Callable[[Any], Dim], x: Elements, *, axes: tuple[int, ...
     raise dims.DimError("only whole vectors of dims are reduced")
 
 
-def _division(divide: Callable[[Dim, Dim], Dim]) -> Callable[..., Any]:
-    """Truncation rounds as flooring does where nothing is negative; elsewhere it is no dim."""
-    return lambda x, y, *, rounding="floor", by_zero=None: (
-        divide(x, y) if rounding == "floor" or (dims.bounds(x)[0] >= 0 and dims.bounds(y)[0] > 0) else None)
+def _divide(x: Dim, y: Dim, *, rounding: str = "floor", by_zero: str | None = None) -> Dim | None:
+    """Truncation rounds towards 0: it floors the part of x that is positive and the part that is negative."""
+    if rounding == "floor":
+        return dims.floor_divide(x, y)
+    if dims.less(y, 0) is True:
+        x, y = -x, -y
+    if dims.less(0, y) is not True:
+        return None
+    return dims.floor_divide(dims.maximum(x, 0), y) - dims.floor_divide(dims.maximum(-x, 0), y)
+
+
+def _modulo(x: Dim, y: Dim, *, rounding: str = "floor", by_zero: str | None = None) -> Dim | None:
+    quotient = _divide(x, y, rounding=rounding)
+    return dims.modulo(x, y) if rounding == "floor" else None if quotient is None else x - y * quotient
 
 
 _DECIDE = {"equal": dims.equal, "less": dims.less, "less_equal": dims.less_equal}
@@ -180,8 +190,8 @@ _TRANSFER: dict[str, Callable[..., Any]] = {
     "sub": _pointwise(lambda x, y: x - y),
     "mul": _pointwise(lambda x, y: x * y),
     "neg": _pointwise(lambda x: -x),
-    "div": _pointwise(_division(dims.floor_divide)),
-    "mod": _pointwise(_division(dims.modulo)),
+    "div": _pointwise(_divide),
+    "mod": _pointwise(_modulo),
     "minimum": _pointwise(dims.minimum),
     "maximum": _pointwise(dims.maximum),
     "not_equal": _pointwise(lambda x, y: None if (same := dims.equal(x, y)) is None else not same),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from irc import dims
 from irc.diagnostics import fail
@@ -151,10 +152,12 @@ def parse_birth(text: str, declare: Declare) -> Symbol:
     return declare(json.loads(name) if name[0] == '"' else name, int(low), int(high), int(multiple or 1))
 
 
-def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | None = None) -> TensorType:
+def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | None = None,
+               definitions: Mapping[str, Dim] = MappingProxyType({})) -> TensorType:
     """Read a type as `format_type` writes it.
 
-    `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be.
+    `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be; `definitions`
+    has the derived symbols.
     Raises `irc.dims.DimError` for a malformed dim, `dim.range` for one that is negative or does not fit into an i64,
     and `type.dtype` for an unknown element type.
     """
@@ -176,7 +179,7 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
                 raise dims.DimError(f"a symbol cannot be born here: {part.strip()!r}")
             shape.append(parse_birth(part, declare).expr)
         else:
-            shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup))
+            shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup, definitions))
     if any(dims.bounds(dim)[1] < 0 for dim in shape):
         raise fail("dim.range", f"{text.strip()} has a negative dim")
     return checked_size(TensorType(dtype, shape))

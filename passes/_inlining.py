@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from irc.cloning import Cloner
 from irc.diagnostics import Location
-from irc.ir import Block, Cloner, Operation, Value
+from irc.ir import Block, Operation, Value
 
 
 def inline_block(block: Block, arguments: Sequence[Value], before: Operation,

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irc.cloning import Cloner
 from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.ir import Block, Cloner, Function, Module, Operation, Region
+from irc.ir import Block, Function, Module, Operation, Region
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op

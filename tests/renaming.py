@@ -10,8 +10,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, Location
-from irc.ir import Cloner, Function, FunctionName, Module, Operation, rename
+from irc.ir import Function, FunctionName, Module, Operation, rename
 from irc.printer import print_module
 from irc.weights import Tensor
 

@@ -23,7 +23,7 @@ OVERSIZED = {
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.limits", "irc.partial", "irc.files", "irc.dims", "irc.dtypes",
      "irc.order"),
-    ("irc.types", "irc.weights", "irc.ir", "irc.equality"),
+    ("irc.types", "irc.weights", "irc.ir", "irc.equality", "irc.cloning"),
     ("irc.op", "irc.index_map"),
     ("irc.ops",),
     ("irc.literals", "irc.text_parts", "irc.printer", "irc.parser", "irc.verifier", "irc.interpreter",

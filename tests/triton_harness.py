@@ -32,10 +32,11 @@ import numpy as np
 import torch
 from triton.runtime import interpreter as triton_interpreter
 
-from irc import dims, interpreter, ir, ops
+from irc import dims, interpreter, ops
 from irc.backends.triton import emit
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.sizes import sole_symbol
+from irc.cloning import Cloner
 from irc.dims import Symbol
 from irc.ir import Block, Module, Region
 from irc.kernel import Bytes, count
@@ -141,7 +142,7 @@ def kernelize(module: Module, name: str = "fused") -> Module:
         value for member in members for value in member.inputs if value.operation not in inside
     )
     block = Block([value.type for value in outside], [value.name for value in outside])
-    cloner = ir.Cloner(values=dict(zip(outside, block.arguments, strict=True)))
+    cloner = Cloner(values=dict(zip(outside, block.arguments, strict=True)))
     for member in members:
         block.append(cloner.operation(member))
     with Builder(block) as builder:

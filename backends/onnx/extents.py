@@ -17,7 +17,7 @@ import numpy as np
 from irc import dims
 from irc.backends.onnx.runtime import runs
 from irc.diagnostics import fail
-from irc.dims import Dim, Expr, Symbol
+from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import I8
 from irc.types import TensorType
 
@@ -185,7 +185,14 @@ class Extents:
         if scalar is not None:
             return self._remembered((wanted,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
         assert isinstance(wanted, Expr)
+        for derived in dims.derived_below([wanted], self._has):
+            self._remembered((derived.expr,), partial(self._vector, derived.definition))
         return self._remembered((wanted,), lambda: self._computed(wanted))
+
+    def _has(self, derived: Derived) -> bool:
+        """Whether a value has a derived symbol as an extent, or it has been computed."""
+        dim = derived.expr
+        return any(dim in scope.sources or dim in scope.scalars or (dim,) in scope.vectors for scope in self.scopes())
 
     def _vector(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
         return self.shape((wanted,))
@@ -244,11 +251,8 @@ class Extents:
         """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""
         for scope in self.scopes():
             for dim in scope.sources:
-                assert isinstance(dim, Expr)
-                rest = dims.substitute(dim, {symbol: 0})
-                slope = dims.substitute(dim, {symbol: 1}) - rest
-                linear = isinstance(slope, int) and slope != 0 and isinstance(rest, int)
-                if linear and symbol.expr * slope + rest == dim:
+                slope, rest = dims.linear_in(dim, symbol) or (0, 0)
+                if isinstance(slope, int) and slope and isinstance(rest, int):
                     carried = self._vector(dim)
                     shifted = self.node("Sub", carried, self.numbers([rest])) if rest else carried
                     return self.node("Div", shifted, self.numbers([slope])) if slope != 1 else shifted

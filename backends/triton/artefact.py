@@ -167,11 +167,14 @@ def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
     born = {symbol: names.fresh(identifier(symbol.name), "size")
             for operation in function.walk() for symbol in operation.symbols}  # fmt: skip
+    mentioned = [d for value in (*function.arguments, *function.returned) for d in value.type.shape or ()]
+    derived: dict[Any, str] = {each: names.fresh(f"size_{each.name}") for each in dims.derived_below(mentioned)}
+    sizes = {**born, **symbols, **derived}
 
     def entry(name: str, value: Any) -> dict[str, Any]:
         shape = None
         if value.type.is_ranked:
-            shape = [d if isinstance(d, int) else python_dim(d, {**born, **symbols}) for d in value.shape]
+            shape = [d if isinstance(d, int) else python_dim(d, sizes) for d in value.shape]
         if value.dtype.kind in UNTYPED:
             return {"name": name, "dtype": None, "type": str(value.dtype), "shape": shape}
         return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
@@ -186,10 +189,12 @@ def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]
                 "range": [symbol.low, symbol.high, symbol.multiple],
                 "input": source.value.name,
                 "axis": source.axis,
-                "size": source.size("extent", symbols),
+                "size": source.size("extent", sizes),
             }
             for symbol, source in symbol_sources(function).items()
         },
+        "derived": {name: python_dim(each.definition, sizes) for each, name in derived.items()
+                    if symbols.keys() >= {*each.symbols}},
         "inputs": [entry(value.name, value) for value in function.arguments],
         "outputs": [
             entry(name, value) | updating(index, value)

@@ -14,7 +14,7 @@ from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.helpers import helper_sources
-from irc.backends.triton.sizes import python_dim, sole_symbol, symbol_sources
+from irc.backends.triton.sizes import Sizes, sole_symbol, symbol_sources
 from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
@@ -164,7 +164,8 @@ class _FunctionWriter:
         self.function = function
         self.name = name
         self.names = Names({*BUILTINS, *owner.functions.values()})
-        self.symbols: dict[Symbol, str] = {}
+        self.sizes = Sizes(self.names, self._line)
+        self.symbols = self.sizes.variables
         self.values: dict[Value, str] = {}
         self.dense: set[str] = set()  # variables whose tensors are known to be contiguous
         self.taken: dict[Value, Value] = {}  # by outputs of launches: the dead buffers that they take
@@ -491,10 +492,11 @@ class _FunctionWriter:
     def _region(self, block: Block, symbols: Sequence[Symbol] = ()) -> None:
         """A block, indented; `symbols` are those that its arguments may bind."""
         self.indent += "    "
-        for argument in block.arguments if symbols else ():
-            if argument.type.is_ranked:
-                self._bind_shape(argument, symbols)
-        self._block(block)
+        with self.sizes.inside():
+            for argument in block.arguments if symbols else ():
+                if argument.type.is_ranked:
+                    self._bind_shape(argument, symbols)
+            self._block(block)
         self.indent = self.indent[:-4]
 
     def _inside(self, text: str) -> None:
@@ -507,7 +509,7 @@ class _FunctionWriter:
 
     def dim(self, dim: Dim) -> str:
         """A dim as Python, over the variables that hold the symbols."""
-        return python_dim(dim, self.symbols)
+        return self.sizes.text(dim)
 
     def _shape(self, shape: Iterable[Dim]) -> str:
         parts = [self.dim(extent) for extent in shape]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from irc import dims
-from irc.dims import Dim, Symbol
+from irc.backends.triton.text import Names
+from irc.dims import Derived, Dim, Symbol
 from irc.ir import Function, Value
+
+Variables = Mapping[Any, str]  # that hold sizes, by symbol or derived symbol
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,39 @@ class SymbolSource:
     slope: Dim
     rest: Dim
 
-    def size(self, extent: str, symbols: Mapping[Symbol, str]) -> str:
+    def size(self, extent: str, symbols: Variables) -> str:
         """The symbol's size as Python, given the text of the extent."""
         if self.rest != 0:
             extent = f"({extent} - ({python_dim(self.rest, symbols)}))"
         return extent if self.slope == 1 else f"{extent} // ({python_dim(self.slope, symbols)})"
+
+
+class Sizes:
+    """The variables of a function that hold sizes, by symbol; `line` writes a line of it."""
+
+    def __init__(self, names: Names, line: Callable[[str], None]) -> None:
+        self.variables: dict[Symbol | Derived, str] = {}
+        self._names = names
+        self._line = line
+        self._computed: list[Derived] = []  # in order
+
+    def text(self, dim: Dim) -> str:
+        """A dim as Python. Derived symbols are computed where they are needed first, in the lines before."""
+        for derived in dims.derived_below([dim], self.variables.__contains__):
+            size = python_dim(derived.definition, self.variables)
+            self.variables[derived] = self._names.fresh(f"size_{derived.name}")
+            self._computed.append(derived)
+            self._line(f"{self.variables[derived]} = {size}")
+        return python_dim(dim, self.variables)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """What is computed in a block that may not run is not known behind it."""
+        before = len(self._computed)
+        yield
+        for derived in self._computed[before:]:
+            del self.variables[derived]
+        del self._computed[before:]
 
 
 def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
@@ -53,7 +86,7 @@ def sole_symbol(extent: Dim) -> Symbol | None:
     return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
 
 
-def python_dim(dim: Dim, symbols: Mapping[Symbol, str]) -> str:
+def python_dim(dim: Dim, symbols: Variables) -> str:
     """A dim as a Python expression."""
     if isinstance(dim, int):
         return str(dim)
@@ -67,8 +100,8 @@ def python_dim(dim: Dim, symbols: Mapping[Symbol, str]) -> str:
     return " + ".join(terms).replace("+ -", "- ")
 
 
-def _python_atom(atom: dims.Atom, symbols: Mapping[Symbol, str]) -> str:
-    if isinstance(atom, Symbol):
+def _python_atom(atom: dims.Atom, symbols: Variables) -> str:
+    if isinstance(atom, (Symbol, Derived)):
         return symbols[atom]
     assert isinstance(atom, dims.Function)
     arguments = [python_dim(argument, symbols) for argument in atom.args]

@@ -322,15 +322,13 @@ def padded(x: Value, amounts: list[Any], axes: tuple[int, ...], value: Value | N
     stops = list(x.shape)
     for side, amount in enumerate(amounts):
         place = normalize_axis(axes[side % len(axes)], x.rank)
-        is_negative = None if amount is None else dims.less(amount, 0)
-        if is_negative is None:
-            carry("whether it pads or cuts off is known only when it runs", [None] * x.rank)
-        if is_negative and side < len(axes):
-            starts[place] = -amount
-        elif is_negative:
-            stops[place] = stops[place] + amount
+        if amount is None:
+            carry("how much it pads is known only when it runs", [None] * x.rank)
+        added, cut = dims.maximum(amount, 0), dims.maximum(-amount, 0)
+        if side < len(axes):
+            low[place], starts[place] = added, cut
         else:
-            (low if side < len(axes) else high)[place] = amount
+            high[place], stops[place] = added, stops[place] - cut
     if starts != [0] * x.rank or stops != list(x.shape):
         if mode != "constant":
             carry(f"it pads and cuts off in mode {mode}")

@@ -7,6 +7,7 @@ static?". An `Expr` is a polynomial over atoms:
     Variable    an index of a loop or kernel axis, over [0, extent)        i
     Indirect    a loaded value used as an index, with inclusive bounds     indirect(%ids)
     Function    // % min max bcast of other dims                           (H + 31)//32
+    Derived     a dim over symbols with more than LIMIT parts              $3fa9c2d1b7
 
 One class for both, because the same proofs are wanted of both: `less(i*E + j, S*E)` bounds an address,
 `equal(S, (S//16)*16)` types a reshape. `//` and `%` round towards minus infinity, as in Python.
@@ -15,8 +16,8 @@ Questions are answered True (for all values within the ranges), False (for none)
 guessed. Simplifications hold wherever the original is defined; `x//d` and `x % d` are rewritten only where the
 interval of `d` excludes 0, so that `E*B//B` is `E` only where B cannot be 0; `bcast` may drop the check of its sizes.
 
-Atoms compare by identity (functions and indirects are interned), so that no cache confuses two symbols of one
-name. They are ordered by name, then by age, so that text does not depend on hashing.
+Atoms compare by identity (functions, indirects and derived symbols are interned), so that no cache confuses two symbols
+of one name. They are ordered by name, then by age, so that text does not depend on hashing.
 
 `expression` defines atoms and polynomials, `functions` what is made of dims by division, minimum and so on, `proofs`
 answers questions, `evaluation` replaces atoms by values, and `text` writes and reads.
@@ -25,6 +26,7 @@ answers questions, `evaluation` replaces atoms by values, and `text` writes and 
 from irc.dims.evaluation import (
     at_sizes,
     broadcasts,
+    derived_below,
     estimate,
     evaluate,
     evaluate_array,
@@ -36,7 +38,9 @@ from irc.dims.evaluation import (
 from irc.dims.expression import (
     IMPORTED_HIGH,
     IMPORTED_LOW,
+    LIMIT,
     Atom,
+    Derived,
     Dim,
     DimError,
     Expr,
@@ -68,11 +72,14 @@ from irc.dims.proofs import (
 )
 from irc.dims.text import (
     format_dim,
+    parse_definition,
     parse_dim,
 )
 
 __all__ = [
+    "LIMIT",
     "Atom",
+    "Derived",
     "Dim",
     "DimError",
     "Expr",
@@ -89,6 +96,7 @@ __all__ = [
     "broadcast",
     "broadcasts",
     "ceil_divide",
+    "derived_below",
     "equal",
     "estimate",
     "evaluate",
@@ -105,6 +113,7 @@ __all__ = [
     "minimum",
     "modulo",
     "multiple_of",
+    "parse_definition",
     "parse_dim",
     "product",
     "substitute",

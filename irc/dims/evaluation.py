@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from irc.dims.expression import CACHED, Atom, Dim, DimError, Expr, Symbol, Term, build, collect, terms_of
+from irc.dims.expression import (
+    CACHED,
+    Atom,
+    Derived,
+    Dim,
+    DimError,
+    Expr,
+    Symbol,
+    Term,
+    build,
+    collect,
+    terms_of,
+)
 from irc.dims.functions import CONSTRUCTORS, broadcast, maximum
 
 if TYPE_CHECKING:
@@ -19,8 +31,11 @@ if TYPE_CHECKING:
 ESTIMATORS = {**CONSTRUCTORS, "bcast": maximum}
 
 
+MOST_KNOWN = 8  # values of one derived symbol that are remembered
+
+
 def _atoms(terms: Iterable[Term]) -> Iterator[Atom]:
-    """All atoms, functions and those inside them included."""
+    """All atoms, functions and those inside them included; not those of definitions."""
     for monomial, _ in terms:
         for atom, _ in monomial:
             yield atom
@@ -30,52 +45,132 @@ def _atoms(terms: Iterable[Term]) -> Iterator[Atom]:
 
 @lru_cache(CACHED)
 def free_atoms(d: Dim) -> tuple[Atom, ...]:
-    """The symbols, variables and indirects of `d`, inside functions too (not within extents), in order."""
-    return tuple(sorted({atom for atom in _atoms(terms_of(d)) if not atom.args}, key=lambda atom: atom.key))
+    """The symbols, variables and indirects of `d`, inside functions and definitions too (not within extents), in
+    order."""
+    found: set[Atom] = set()
+    for atom in _atoms(terms_of(d)):
+        if isinstance(atom, Derived):
+            found.update(atom.symbols)
+        elif not atom.args:
+            found.add(atom)
+    return tuple(sorted(found, key=lambda atom: atom.key))
 
 
 def free_symbols(d: Dim) -> tuple[Symbol, ...]:
-    """The symbols of `d`, ordered by name, then by age."""
+    """The symbols of `d` that have no definition, ordered by name, then by age."""
     return tuple(atom for atom in free_atoms(d) if isinstance(atom, Symbol))
 
 
-def _replace(d: Dim, values: Mapping[Any, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    """The polynomial over other values than its atoms; an atom without one stays."""
-    return sum(_replaced_terms(terms_of(d), values, functions))
+@lru_cache(CACHED)
+def derived_in(d: Dim) -> tuple[Derived, ...]:
+    """The derived symbols that `d` itself mentions, inside functions too, each once."""
+    return tuple(dict.fromkeys(atom for atom in _atoms(terms_of(d)) if isinstance(atom, Derived)))
 
 
-def _replaced_terms(terms: Iterable[Term], values: Mapping[Any, Any],
-                    functions: Mapping[str, Callable[..., Any]]) -> Iterator[Any]:  # fmt: skip
-    def value(atom: Atom) -> Any:
-        if atom in values:
-            return values[atom]
+def derived_below(dims: Iterable[Dim], is_known: Callable[[Derived], bool] = lambda _: False) -> list[Derived]:
+    """The derived symbols that dims rest on, each after those in its definition; without those that are known, and
+    what these rest on."""
+    return _below((each for d in dims for each in derived_in(d)), is_known)
+
+
+def _below(roots: Iterable[Derived], is_known: Callable[[Derived], bool]) -> list[Derived]:
+    found: dict[Derived, None] = {}
+    for root in roots:
+        pending = [root]
+        while pending:
+            last = pending[-1]
+            is_done = last in found or is_known(last)
+            inner = [] if is_done else [each for each in last.inner if each not in found and not is_known(each)]
+            if inner:
+                pending += inner
+            else:
+                pending.pop()
+                if not is_done:
+                    found[last] = None
+    return list(found)
+
+
+class _Replacement:
+    """Other values for atoms: dims, numbers or arrays. An atom without one stays; inside definitions only symbols get
+    one. What has been found for a derived symbol is remembered with it, since a deep graph has many dims over one chain
+    of definitions."""
+
+    def __init__(self, values: Mapping[Any, Any], functions: Mapping[str, Callable[..., Any]]) -> None:
+        self.values = values
+        self.functions = functions
+        self.defined: dict[Derived, Any] = {}
+        self.is_inside = False  # a definition
+
+    def dim(self, d: Dim) -> Any:
+        """The polynomial over the values."""
+        return sum(self.terms(terms_of(d)))
+
+    def terms(self, terms: Iterable[Term]) -> Iterator[Any]:
+        for derived in _below((atom for atom in _atoms(terms) if isinstance(atom, Derived)), self._is_known):
+            self.is_inside = True
+            value = sum(map(self._term, terms_of(derived.definition)))
+            self.is_inside = False
+            self.defined[derived] = value
+            if self.functions is not _ARRAY_FUNCTIONS:
+                if len(derived.known) >= MOST_KNOWN:
+                    del derived.known[next(iter(derived.known))]
+                derived.known[self._key(derived)] = value
+        return map(self._term, terms)
+
+    def touches(self, atom: Atom) -> bool:
+        """Whether the atom, or one in its definition, has a value."""
+        if atom in self.values or not isinstance(atom, Derived):
+            return atom in self.values
+        return any(symbol in self.values for symbol in atom.symbols)
+
+    def _is_known(self, derived: Derived) -> bool:
+        if derived in self.defined or not self.touches(derived):
+            return True
+        found = derived.known.get(self._key(derived)) if self.functions is not _ARRAY_FUNCTIONS else None
+        if found is not None:
+            self.defined[derived] = found
+        return found is not None
+
+    def _key(self, derived: Derived) -> Any:
+        return self.functions is ESTIMATORS, *map(self.values.get, derived.symbols)
+
+    def _term(self, term: Term) -> Any:
+        monomial, coefficient = term
+        factors = [self._value(atom) for atom, power in monomial for _ in range(power)]
+        return reduce(operator.mul, factors if coefficient == 1 and factors else [*factors, coefficient])
+
+    def _value(self, atom: Atom) -> Any:
+        if atom in self.values and (isinstance(atom, Symbol) or not self.is_inside):
+            return self.values[atom]
         if atom.args:
-            return functions[atom.kind](*(_replace(arg, values, functions) for arg in atom.args))
-        return atom.expr
-
-    for monomial, coefficient in terms:
-        factors = [value(atom) for atom, power in monomial for _ in range(power)]
-        yield reduce(operator.mul, factors if coefficient == 1 and factors else [*factors, coefficient])
+            return self.functions[atom.kind](*(sum(map(self._term, terms_of(arg))) for arg in atom.args))
+        return self.defined[atom] if atom in self.defined else atom.expr
 
 
-def broadcasts(d: Dim) -> Iterator[tuple[Dim, ...]]:
-    """The sizes that `d` takes to broadcast against each other: (A, B) for each bcast(A, B) in it."""
-    return (atom.args for atom in _atoms(terms_of(d)) if atom.kind == "bcast")
+def broadcasts(dims: Iterable[Dim]) -> Iterator[tuple[Dim, ...]]:
+    """The sizes that dims take to broadcast against each other: (A, B) for each bcast(A, B) in them, definitions
+    included."""
+    listed = tuple(dims)
+    for d in (*(each.definition for each in derived_below(listed)), *listed):
+        yield from (atom.args for atom in _atoms(terms_of(d)) if atom.kind == "bcast")
 
 
 def substitute(d: Dim, mapping: Mapping[Any, Dim]) -> Dim:
-    """`d` with atoms replaced, inside functions too, and simplified anew. The extent of a variable and the
-    bounds of an indirect belong to the atom and stay: map the atom itself to change them."""
-    touched = [term for term in terms_of(d) if any(atom in mapping for atom in _atoms([term]))]
+    """`d` with atoms replaced, inside functions too, and symbols inside definitions; then simplified again. The extent
+    of a variable and the bounds of an indirect belong to the atom and stay: map the atom itself to change them."""
+    replacement = _Replacement(mapping, CONSTRUCTORS)
+    touched = [term for term in terms_of(d) if any(map(replacement.touches, _atoms([term])))]
     if not touched:
         return d
     kept = [term for term in terms_of(d) if term not in touched]
-    moved = map(terms_of, _replaced_terms(touched, mapping, CONSTRUCTORS))
+    moved = map(terms_of, replacement.terms(touched))
     return build(collect(itertools.chain(*moved), kept))
 
 
 def linear_in(d: Dim, symbol: Symbol) -> tuple[Dim, Dim] | None:
     """`slope` and `rest` of d = slope*symbol + rest, neither of which mentions the symbol; None if there are none."""
+    if symbol not in free_symbols(d) or any(symbol in derived.symbols for derived in derived_in(d)):
+        return None
     try:
         rest = substitute(d, {symbol: 0})
         slope = substitute(d, {symbol: 1}) - rest
@@ -86,7 +181,7 @@ def linear_in(d: Dim, symbol: Symbol) -> tuple[Dim, Dim] | None:
 
 def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
     """The value of `d`; a DimError names what has no value, and sizes that do not broadcast."""
-    value: Dim = _replace(d, environment, CONSTRUCTORS)
+    value: Dim = _Replacement(environment, CONSTRUCTORS).dim(d)
     if isinstance(value, Expr):
         raise DimError(f"no value is given for {free_atoms(value)[0]}")
     return value
@@ -94,7 +189,7 @@ def evaluate(d: Dim, environment: Mapping[Any, int]) -> int:
 
 def at_sizes(d: Dim, environment: Mapping[Any, int]) -> Dim:
     """`d` where atoms have values. Sizes of axes that broadcast against each other may differ: the larger is taken."""
-    return cast(Dim, _replace(d, environment, ESTIMATORS))
+    return cast(Dim, _Replacement(environment, ESTIMATORS).dim(d))
 
 
 def estimate(d: Dim, environment: Mapping[Any, int]) -> int:
@@ -107,7 +202,7 @@ def evaluate_array(d: Dim, environment: Mapping[Any, NDArray[Any] | int]) -> NDA
     for atom in free_atoms(d):
         if atom not in environment:
             raise DimError(f"no value is given for {atom}")
-    return cast("NDArray[Any] | int", _replace(d, environment, _ARRAY_FUNCTIONS))
+    return cast("NDArray[Any] | int", _Replacement(environment, _ARRAY_FUNCTIONS).dim(d))
 
 
 def _nonzero(divisor: Any) -> Any:

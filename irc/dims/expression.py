@@ -18,6 +18,12 @@ from weakref import WeakValueDictionary
 IMPORTED_LOW = 1
 IMPORTED_HIGH = 10**9
 
+# The most symbols, functions and numbers that an expression over symbols is written with. A larger one is the
+# definition of a derived symbol, so that no step on a dim takes longer in a deep graph than in a flat one.
+LIMIT = 64
+LIMIT_VARYING = 1024  # of an expression over indices, whose coefficients then become derived symbols
+MOST_ARGUMENTS = 16  # of min, max and bcast: each is compared with each
+
 CACHED = 1 << 14
 DIVISIONS = ("//", "%")
 _serials = itertools.count()
@@ -30,12 +36,16 @@ class DimError(ValueError):
 class Expr:
     """A polynomial that is not constant: immutable, compared by structure, made by arithmetic only."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "size", "terms", "varies")
+    size: int  # how many symbols, functions and numbers it is written with
+    varies: bool  # whether indices are inside
     __array_ufunc__ = None  # a NumPy integer on the left must not swallow us into an object array
 
     def __init__(self, terms: tuple[Term, ...]) -> None:
         self.terms = terms
         self._hash = hash(terms)
+        self.size = sum([sum([atom.size * power for atom, power in monomial]) or 1 for monomial, _ in terms])
+        self.varies = any([atom.varies for monomial, _ in terms for atom, _ in monomial])
 
     def __hash__(self) -> int:
         return self._hash
@@ -56,7 +66,7 @@ class Expr:
         return Expr(tuple((monomial, -coefficient) for monomial, coefficient in self.terms))
 
     def __mul__(self, other: Dim) -> Dim:
-        return build(collect(products(self.terms, terms_of(other))))
+        return build(collect(products(*factors(self, other))))
 
     def __floordiv__(self, other: Dim) -> Dim:
         from irc.dims.functions import floor_divide
@@ -89,9 +99,11 @@ class Expr:
 
 class _Atom:
     """What all atoms share: identity and age, a sort key, an interval and a known divisor. `kind` is the function
-    or the name of the class, `args` are the function's."""
+    or the name of the class, `args` are the function's, `size` and `varies` are as of expressions."""
 
-    __slots__ = ("__weakref__", "args", "divisor", "interval", "key", "kind", "serial")
+    __slots__ = ("__weakref__", "args", "divisor", "interval", "key", "kind", "serial", "size", "varies")
+    size: int
+    varies: bool
 
     def _describe(
         self, key: tuple[Any, ...], interval: tuple[int, int], divisor: int = 1, args: tuple[Dim, ...] = ()
@@ -102,6 +114,8 @@ class _Atom:
         self.interval = interval
         self.divisor = divisor
         self.args = args
+        self.size = 1 + sum([arg.size if isinstance(arg, Expr) else 1 for arg in args])
+        self.varies = key[0] in (1, 2) or any([isinstance(arg, Expr) and arg.varies for arg in args])
 
     @property
     def expr(self) -> Expr:
@@ -191,14 +205,43 @@ class Function(_Atom):
         return self
 
 
+class Derived(_Atom):
+    """A symbol that stands for a dim over symbols, its definition. Interned: the same definition, the same symbol.
+
+    It has the value of its definition wherever that has one, so that nothing binds it. The name is a digest of the
+    definition's text, the same in every process. `symbols` are those of the definition, inside derived ones too;
+    `inner` are the derived symbols that it mentions itself; `known` is what `irc.dims.evaluation` remembers.
+    """
+
+    __slots__ = ("definition", "inner", "known", "name", "symbols")
+    definition: Dim
+    inner: tuple[Derived, ...]
+    known: dict[Any, Any]
+    name: str
+    symbols: tuple[Symbol, ...]
+
+    def __new__(cls, definition: Dim) -> Derived:
+        self = _derived.get(definition)
+        if self is None:
+            from irc.dims.evaluation import derived_in, free_symbols
+            from irc.dims.text import digest
+
+            self = _derived[definition] = super().__new__(cls)
+            self.definition, self.known, self.name = definition, {}, digest(definition)
+            self.inner, self.symbols = derived_in(definition), free_symbols(definition)
+            self._describe((4, "derived", self.name), bounds(definition), multiple_of(definition))
+        return self
+
+
 Dim = int | Expr
-Atom = Symbol | Variable | Indirect | Function
+Atom = Symbol | Variable | Indirect | Function | Derived
 Monomial = tuple[tuple[Atom, int], ...]  # atoms and their powers, sorted
 Term = tuple[Monomial, int]
 
 _variables: WeakValueDictionary[tuple[str, Dim, tuple[int, ...]], Variable] = WeakValueDictionary()
 _indirects: WeakValueDictionary[tuple[Hashable, Dim, Dim], Indirect] = WeakValueDictionary()
 _functions: WeakValueDictionary[tuple[str, tuple[Dim, ...]], Function] = WeakValueDictionary()
+_derived: WeakValueDictionary[Dim, Derived] = WeakValueDictionary()
 symbol = Symbol  # a new one, equal to no other; its `.expr` is it as a dim
 
 
@@ -256,7 +299,13 @@ def collect(terms: Iterable[Term], start: Iterable[Term] = ()) -> dict[Monomial,
 
 
 def build(terms: Mapping[Monomial, int]) -> Dim:
-    """The dim of these terms: zeros dropped, quotients and remainders recomposed, sorted, constants bare."""
+    """The dim of these terms: zeros dropped, quotients and remainders recomposed, sorted, constants bare, and in
+    bounds."""
+    return bounded(build_at_length(terms))
+
+
+def build_at_length(terms: Mapping[Monomial, int]) -> Dim:
+    """As `build`, of whatever size."""
     kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
     if any(atom.args for monomial in kept for atom, _ in monomial):
         from irc.dims.functions import recompose
@@ -267,6 +316,49 @@ def build(terms: Mapping[Monomial, int]) -> Dim:
     for monomial, coefficient in kept.items():
         return Expr(((monomial, coefficient),)) if monomial else coefficient
     return 0
+
+
+def bounded(d: Dim) -> Dim:
+    """The dim, or where it is too large, its derived symbol, or itself over derived symbols."""
+    if isinstance(d, int) or d.size <= LIMIT:
+        return d
+    if d.varies:
+        return d if d.size <= LIMIT_VARYING else over_derived(d)
+    return derived(d)
+
+
+def derived(d: Dim) -> Dim:
+    """The symbol that `d` defines, whatever the size of `d`; what is one atom or an integer stays."""
+    atom = sole_atom(d)
+    return d if isinstance(d, int) or (atom is not None and not atom.args) else Derived(d).expr
+
+
+def over_derived(d: Expr) -> Dim:
+    """An expression over indices, with derived symbols for its coefficients that are more than a single term."""
+    groups: dict[Monomial, dict[Monomial, int]] = {}
+    for monomial, coefficient in d.terms:
+        varying = tuple((atom, power) for atom, power in monomial if atom.varies)
+        groups.setdefault(varying, {})[multiply(monomial, varying, sign=-1)] = coefficient
+    found: dict[Monomial, int] = {}
+    for varying, group in groups.items():
+        scale = build_at_length(group)
+        scale = derived(scale) if len(group) > 1 else scale
+        found = collect(products(terms_of(scale), [(varying, 1)]), found.items())
+    return build_at_length(found)
+
+
+def factors(left: Dim, right: Dim) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms of two dims that are to be multiplied; the longer one is defined first where the product of their
+    sums would be too large."""
+    for _ in range(2):
+        if len(terms_of(left)) < len(terms_of(right)):
+            left, right = right, left
+        assert isinstance(left, Expr)
+        limit = LIMIT_VARYING if left.varies or (isinstance(right, Expr) and right.varies) else LIMIT
+        if len(terms_of(right)) <= 1 or left.size * len(terms_of(right)) + right.size * len(left.terms) <= limit:  # type: ignore[union-attr]
+            break
+        left = over_derived(left) if left.varies else derived(left)
+    return terms_of(left), terms_of(right)
 
 
 def sole_atom(d: Dim) -> Atom | None:
@@ -282,7 +374,8 @@ def product(dims: Iterable[Dim]) -> Dim:
 
 
 def total(dims: Iterable[Dim]) -> Dim:
-    return sum(dims)
+    """The sum, taken at once: what cancels does not count towards the size."""
+    return build(collect(itertools.chain(*map(terms_of, dims))))
 
 
 # --- Intervals and divisors ---

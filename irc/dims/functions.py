@@ -10,6 +10,7 @@ from functools import lru_cache, reduce
 from irc.dims.expression import (
     CACHED,
     DIVISIONS,
+    MOST_ARGUMENTS,
     Atom,
     Dim,
     DimError,
@@ -17,10 +18,12 @@ from irc.dims.expression import (
     Monomial,
     Symbol,
     Term,
+    bounded,
     bounds,
     build,
     collect,
     common_term,
+    derived,
     dim_key,
     multiple_of,
     multiply,
@@ -37,6 +40,14 @@ from irc.dims.proofs import equal, less_equal, non_negative
 def recompose(terms: dict[Monomial, int]) -> dict[Monomial, int]:
     """Apply the identities of `//` and `%` until none fits. Splitting an index and joining it again is how
     views meet, so this is what makes a view and its inverse cancel."""
+    found: dict[Monomial, int] | None = terms
+    while found is not None:
+        terms, found = found, _recomposed(found)
+    return terms
+
+
+def _recomposed(terms: dict[Monomial, int]) -> dict[Monomial, int] | None:
+    """The terms after the first identity that fits; None where none does."""
     for monomial, coefficient in terms.items():
         for atom, _ in monomial:
             for pattern, value in _identities(atom, terms):
@@ -46,8 +57,8 @@ def recompose(terms: dict[Monomial, int]) -> dict[Monomial, int]:
                 if not excess and all(terms.get(key) == count for key, count in matched.items()):
                     kept = [(key, count) for key, count in terms.items() if key not in matched]
                     whole = collect(products(others, terms_of(value)), kept)
-                    return recompose({key: count for key, count in whole.items() if count})
-    return terms
+                    return {key: count for key, count in whole.items() if count}
+    return None
 
 
 def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Term], Dim]]:
@@ -66,6 +77,15 @@ def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Te
     for other in [other for monomial in terms for other, _ in monomial]:
         if other.kind == "%" and other.args[0] == quotient:  # x % d + d*((x//d) % q) = x % (d*q)
             yield [(own, 1), *terms_of(d * other.expr)], modulo(x, d * other.args[1])
+
+
+def applied(kind: str, args: tuple[Dim, ...]) -> Dim:
+    """A function of dims that nothing simplifies, as a dim in bounds."""
+    atom = Function(kind, args)
+    d, (low, high) = atom.expr, atom.interval
+    if low == high and (kind not in DIVISIONS or bounds(args[1])[0] > 0):
+        return low
+    return derived(d) if len(args) > MOST_ARGUMENTS and not d.varies else bounded(d)
 
 
 # --- Division ---
@@ -100,7 +120,7 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     if isinstance(a, int) and isinstance(b, int):
         return divmod(a, b)
     if low <= 0 <= high:
-        return Function("//", (a, b)).expr, Function("%", (a, b)).expr
+        return applied("//", (a, b)), applied("%", (a, b))
     if high < 0:
         quotient, remainder = divide(-a, -b)
         return quotient, -remainder
@@ -119,9 +139,14 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
         quotient, remainder = divide(_long_divide(a, common)[0], _long_divide(b, common)[0])
         return quotient, common * remainder
 
+    # max(x, y)//b = max(x//b, y//b), where one of the two falls away
+    over = _over_arguments(a, b)
+    if over is not None:
+        return over, a - b * over
+
     # (g*x + r)//(g*d) = x//d where 0 <= r < g: a row needs no column. With g = b, the quotient is found by proof
     whole = reduce(common_term, terms_of(b))
-    for unit in (b, *(build(dict([common_term(term, whole)])) for term in terms_of(a))):
+    for unit in dict.fromkeys((b, *(build(dict([common_term(term, whole)])) for term in terms_of(a)))):
         small = _long_divide(a, unit)[1] if unit != b else a
         for turns in (0, -1, bounds(small)[0] // bounds(unit)[1]):
             rest = small - turns * unit
@@ -129,6 +154,20 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
                 quotient, remainder = divide(a - rest, b)
                 return quotient, remainder + rest
     return _divide_division(a, b)
+
+
+def _over_arguments(a: Dim, b: Dim) -> Dim | None:
+    """The quotient by a positive `b`, which grows with `a`, taken of each argument of the only minimum or maximum
+    that is a term of `a`; None where that does not give less to write."""
+    found = [(atom, count) for monomial, count in terms_of(a) for atom, power in monomial
+             if len(monomial) == power == 1 and atom.kind in ("min", "max")]  # fmt: skip
+    if len(found) != 1 or isinstance(a, int):
+        return None
+    ((atom, count),) = found
+    rest = a - count * atom.expr
+    kind = atom.kind if count > 0 else "min" if atom.kind == "max" else "max"
+    quotient = _extremum(kind, tuple(floor_divide(count * arg + rest, b) for arg in atom.args))
+    return quotient if isinstance(quotient, int) or quotient.size < a.size else None
 
 
 def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
@@ -154,8 +193,7 @@ def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
 def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     """What no other rule divides. `(x//p + c)//b = (x + c*p)//(p*b)`; where b divides n, `(x % n)//b = (x//b) % (n//b)`
     and `(x % n) % b = x % b`."""
-    quotient: Dim = Function("//", (a, b)).expr
-    remainder: Dim = Function("%", (a, b)).expr
+    quotient, remainder = applied("//", (a, b)), applied("%", (a, b))
     constant = dict(terms_of(a)).get((), 0)
     inner = sole_atom(a - constant)
     if inner is not None and inner.kind in DIVISIONS and bounds(inner.args[1])[0] >= 1:
@@ -194,14 +232,18 @@ def broadcast(*dims: Dim) -> Dim:
         atom = sole_atom(size)
         if isinstance(atom, Symbol):
             sizes = [d for d in sizes if d == size or not _is_one_with(d, atom)]
-    return Function("bcast", tuple(sizes)).expr if len(sizes) > 1 else product(sizes)
+    return applied("bcast", tuple(sizes)) if len(sizes) > 1 else product(sizes)
+
+
+def _parts(kind: str, dims: tuple[Dim, ...]) -> list[tuple[Dim, ...]]:
+    """The arguments of each nested function of this kind, and every other dim by itself."""
+    atoms = [(d, sole_atom(d)) for d in dims]
+    return [atom.args if atom is not None and atom.kind == kind else (d,) for d, atom in atoms]
 
 
 def _flatten(kind: str, dims: tuple[Dim, ...]) -> list[Dim]:
     """The distinct arguments, those of nested functions of one kind included, in order."""
-    atoms = [(d, sole_atom(d)) for d in dims]
-    nested = [atom.args if atom is not None and atom.kind == kind else (d,) for d, atom in atoms]
-    return sorted(set(itertools.chain(*nested)), key=dim_key)
+    return sorted(set(itertools.chain(*_parts(kind, dims))), key=dim_key)
 
 
 @lru_cache(CACHED)
@@ -209,13 +251,14 @@ def _extremum(kind: str, dims: tuple[Dim, ...]) -> Dim:
     def outdoes(a: Dim, b: Dim) -> bool:
         return (less_equal(a, b) if kind == "min" else less_equal(b, a)) is True
 
-    kept: list[Dim] = []
+    if not dims:
+        raise DimError(f"{kind} needs at least one argument")
+    longest = max(_parts(kind, dims), key=len)
+    kept = list(longest)  # of which none outdoes another
     for d in _flatten(kind, dims):
         if not any(outdoes(other, d) for other in kept):
             kept = [*(other for other in kept if not outdoes(d, other)), d]
-    if not kept:
-        raise DimError(f"{kind} needs at least one argument")
-    return kept[0] if len(kept) == 1 else Function(kind, tuple(kept)).expr
+    return kept[0] if len(kept) == 1 else applied(kind, tuple(sorted(kept, key=dim_key)))
 
 
 def _is_one_with(d: Dim, atom: Symbol) -> bool:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import operator
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from irc.dims.expression import (
     DIVISIONS,
+    LIMIT,
     Atom,
+    Derived,
     Dim,
     DimError,
     Function,
     Indirect,
     Symbol,
     Variable,
+    build_at_length,
+    collect,
+    derived,
     sole_atom,
     terms_of,
+    total,
 )
 from irc.dims.functions import CONSTRUCTORS, floor_divide, modulo
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|\S""")
-_OPERATORS: dict[str, tuple[int, Callable[..., Dim]]] = {  # the higher number binds tighter
-    "+": (0, operator.add),
-    "-": (0, operator.sub),
-    "*": (1, operator.mul),
-    "//": (1, floor_divide),
-    "%": (1, modulo),
-}
-_DEEPEST = 100
+_TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|\$[A-Za-z0-9_]+|"(?:[^"\\]|\\.)*"|//|\S""")
+_MULTIPLICATIVE: dict[str, Callable[..., Dim]] = {"*": operator.mul, "//": floor_divide, "%": modulo}
+_DEEPEST = 2 * LIMIT  # brackets in brackets; an expression within the limit has fewer
+_NO_DEFINITIONS: Mapping[str, Dim] = MappingProxyType({})
 
 
 def format_dim(d: Dim) -> str:
@@ -47,9 +51,17 @@ def format_dim(d: Dim) -> str:
     return text
 
 
+def digest(definition: Dim) -> str:
+    """The name of a derived symbol: of its definition's text, so that it is the same in every process."""
+    text = format_dim(definition).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=5).hexdigest()
+
+
 def _format_atom(atom: Atom, brackets: bool) -> str:
     if isinstance(atom, Indirect):
         return f"indirect({atom.node})"
+    if isinstance(atom, Derived):
+        return f"${atom.name}"
     if not isinstance(atom, Function):
         plain = _NAME.fullmatch(atom.name) and atom.name not in CONSTRUCTORS
         return atom.name if plain else json.dumps(atom.name, ensure_ascii=not atom.name.isprintable())
@@ -66,20 +78,36 @@ def _format_operand(d: Dim) -> str:
     return format_dim(d) if simple else f"({format_dim(d)})"
 
 
-def parse_dim(text: str, lookup: Callable[[str], Symbol | Variable]) -> Dim:
-    """Read a dim; `lookup` gives the symbol of a name, or a KeyError. A DimError says what is wrong with the text."""
-    parser = _Parser(text, lookup)
+def parse_dim(
+    text: str, lookup: Callable[[str], Symbol | Variable], definitions: Mapping[str, Dim] = _NO_DEFINITIONS
+) -> Dim:
+    """Read a dim; `lookup` gives the symbol of a name, or a KeyError, and `definitions` has the derived symbols. A
+    DimError says what is wrong with the text."""
+    parser = _Parser(text, lookup, definitions)
     result = parser.expression()
     parser.take("")
     return result
 
 
-class _Parser:
-    """Precedence climbing: each method reads from the front of the tokens, of which the last one is empty."""
+def parse_definition(
+    text: str, lookup: Callable[[str], Symbol | Variable], definitions: Mapping[str, Dim] = _NO_DEFINITIONS
+) -> Dim:
+    """Read what a derived symbol stands for, and give the symbol."""
+    parser = _Parser(text, lookup, definitions)
+    addends = parser.addends()
+    parser.take("")
+    return derived(build_at_length(collect(itertools.chain(*map(terms_of, addends)))))
 
-    def __init__(self, text: str, lookup: Callable[[str], Symbol | Variable]) -> None:
+
+class _Parser:
+    """Recursive descent: each method reads from the front of the tokens, of which the last one is empty."""
+
+    def __init__(
+        self, text: str, lookup: Callable[[str], Symbol | Variable], definitions: Mapping[str, Dim]
+    ) -> None:
         self.tokens = deque([*_TOKEN.findall(text), ""])
         self.lookup = lookup
+        self.definitions = definitions
         self.depth = 0
 
     def take(self, wanted: str) -> None:
@@ -87,12 +115,21 @@ class _Parser:
         if found != wanted:
             raise DimError(f"expected {wanted or 'an operator'}, found {found or 'the end'}")
 
-    def expression(self, loosest: int = 0) -> Dim:
-        """Operands joined by operators that bind no looser than this."""
+    def expression(self) -> Dim:
+        return total(self.addends())
+
+    def addends(self) -> list[Dim]:
+        """What `+` and `-` join: a sum is taken at once, so that no part of it becomes a derived symbol."""
+        found = [self.factors()]
+        while self.tokens[0] in ("+", "-"):
+            sign = 1 if self.tokens.popleft() == "+" else -1
+            found.append(sign * self.factors())
+        return found
+
+    def factors(self) -> Dim:
         result = self.operand()
-        while self.tokens[0] in _OPERATORS and _OPERATORS[self.tokens[0]][0] >= loosest:
-            tightness, operation = _OPERATORS[self.tokens.popleft()]
-            result = operation(result, self.expression(tightness + 1))
+        while self.tokens[0] in _MULTIPLICATIVE:
+            result = _MULTIPLICATIVE[self.tokens.popleft()](result, self.operand())
         return result
 
     def operand(self) -> Dim:
@@ -115,12 +152,19 @@ class _Parser:
             result = CONSTRUCTORS[token](*args)
         elif token.isdecimal():
             result = int(token)
+        elif token[0:1] == "$" and token != "$":
+            result = self.derived(token[1:])
         elif _NAME.fullmatch(token) or token[1:].endswith('"'):
             result = self.symbol(token)
         else:
             raise DimError(f"expected a dim, found {token or 'the end'}")
         self.depth -= 1
         return result
+
+    def derived(self, name: str) -> Dim:
+        if name not in self.definitions:
+            raise DimError(f"no derived symbol ${name} is defined above")
+        return self.definitions[name]
 
     def symbol(self, token: str) -> Dim:
         try:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irc import dims, dtypes
+from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, fail
 from irc.dims import Symbol
 from irc.interpreter import Interpreter, check_inputs
-from irc.ir import Block, Cloner, Function, Module, Operation, Value, mentioned_symbols
+from irc.ir import Block, Function, Module, Operation, Value, mentioned_symbols
 from irc.op import return_
 from irc.ops.extern import boxed
 

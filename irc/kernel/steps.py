@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from irc.cloning import Cloner
 from irc.diagnostics import IrcError, Location, fail
-from irc.ir import Block, Cloner, Operation, Value
+from irc.ir import Block, Operation, Value
 from irc.op import OperationDefinition
 
 REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",

@@ -330,6 +330,8 @@ class Model:
             extent = tensors[self.inputs.index(symbol["input"])].shape[symbol["axis"]]
             size = eval(symbol["size"], {"__builtins__": {}}, {**known, "extent": extent})
             known[name] = check_dim(f"{name} (of input {symbol['input']!r})", size, *symbol["range"])
+        for name, size in signature["derived"].items():
+            known[name] = eval(size, {"__builtins__": {}}, known)
         for entry, tensor in zip(signature["inputs"], tensors, strict=True):
             if not entry["extents"]:
                 continue
@@ -376,7 +378,8 @@ def compiled(signature):
 
     symbols = {name: {**symbol, "size": code(symbol["size"])} for name, symbol in signature["symbols"].items()}
     inputs = [{**entry, "extents": [code(dim) for dim in entry["shape"] or ()]} for entry in signature["inputs"]]
-    return {**signature, "symbols": symbols, "inputs": inputs}
+    derived = {name: code(size) for name, size in signature["derived"].items()}
+    return {**signature, "symbols": symbols, "derived": derived, "inputs": inputs}
 
 
 def _native(value):

@@ -1,0 +1,277 @@
+"""Large dims become derived symbols: the laws of dims hold with them, and so do text, passes and both backends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import irc
+from irc import dims, interpreter
+from irc.diagnostics import IrcError
+from irc.dims import LIMIT, Derived, Dim, Expr, Function, derived_below, equal, evaluate, expression, maximum, symbol
+from irc.driver.models import find_backend
+from irc.driver.running import run_onnx, run_triton
+from irc.equality import difference
+from irc.frontends.onnx import from_model
+from irc.ir import Module, mentioned_dims
+from irc.op import trace
+from irc.ops import add, concat, dim
+from irc.parser import parse
+from irc.verifier import verify
+from tests import chains
+from tests.onnx_models import NO_FOLDER, check_close, in_runtime
+
+b, s, t = (symbol(name).expr for name in "BST")
+
+
+def large(x: Dim, y: Dim) -> Dim:
+    """A dim whose definition is just over the limit."""
+    found = x
+    while isinstance(found, Expr) and not isinstance(sole(found), Derived):
+        found = maximum(found // 2 + y, 90 - found)
+    return found
+
+
+def sole(d: Dim) -> Any:
+    return d.terms[0][0][0][0] if isinstance(d, Expr) and len(d.terms) == 1 and d.terms[0][0] else None
+
+
+# -- dims -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_definition_is_the_same_symbol() -> None:
+    d = large(s, t)
+    assert sole(d) is sole(large(s, t)) and sole(d) is not sole(large(t, s))
+    assert sole(d).definition.size > LIMIT and d.size == 1 and str(d) == f"${sole(d).name}"
+    assert dims.free_symbols(d) == (sole(s), sole(t)) and dims.bounds(d) == dims.bounds(sole(d).definition)
+
+
+def test_values_and_questions_look_into_definitions() -> None:
+    d = large(s, t)
+    definition = sole(d).definition
+    for sizes in ({sole(s): 3, sole(t): 90}, {sole(s): 50, sole(t): 1}):
+        assert evaluate(d, sizes) == evaluate(definition, sizes)
+        assert dims.substitute(d, sizes) == evaluate(d, sizes)
+        assert dims.estimate(d + 1, sizes) == evaluate(d, sizes) + 1
+    assert dims.substitute(d, {sole(s): t, sole(t): s}) == large(t, s)
+    assert equal(2 * d, 2 * d) is True and equal(d + 1, d) is False and dims.less(d, d) is False
+    assert dims.linear_in(d + s, sole(s)) is None and dims.linear_in(d + b, sole(b)) == (1, d)
+    sizes = dims.evaluate_array(d, {sole(s): np.array([3, 50]), sole(t): np.array([90, 1])})
+    assert np.array_equal(sizes, [evaluate(d, {sole(s): x, sole(t): y}) for x, y in ((3, 90), (50, 1))])
+
+
+def test_a_chain_of_definitions_is_evaluated_once_and_without_recursion() -> None:
+    stages, d = [], s
+    for _ in range(1500):
+        d = expression.derived(d // 2 + t)
+        stages.append(d)
+    assert len(derived_below([d])) == 1500
+    start = time.process_time()
+    for size in (1, 2, 3):
+        wanted = size
+        for _ in range(1500):
+            wanted = wanted // 2 + 5
+        assert [evaluate(stage, {sole(s): size, sole(t): 5}) for stage in stages][-1] == wanted
+        assert evaluate(dims.substitute(d, {sole(t): 5}), {sole(s): size}) == wanted
+    assert time.process_time() - start < 10
+
+
+def test_no_dim_is_larger_than_the_limit() -> None:
+    parts = [symbol(f"P{index}").expr // 2 + 1 for index in range(9)]
+    found = [dims.product(parts), dims.total(part * part for part in parts), maximum(*parts, *(p * 3 for p in parts)),
+             dims.product(parts) // dims.product(parts[:4]), dims.broadcast(*parts)]  # fmt: skip
+    for d in found:
+        assert d.size <= LIMIT
+    sizes = {atom: 4 for part in parts for atom in dims.free_symbols(part)}
+    assert evaluate(found[0], sizes) == 3**9 and evaluate(found[1], sizes) == 81
+    assert evaluate(found[2], sizes) == 9 and evaluate(found[3], sizes) == 3**5 and evaluate(found[4], sizes) == 3
+    assert equal(found[0], dims.product(reversed(parts))) is not False
+
+
+@pytest.fixture(scope="class")
+def small_limit() -> Iterator[None]:
+    before = expression.LIMIT
+    expression.LIMIT = 4
+    yield
+    expression.LIMIT = before
+
+
+@pytest.mark.usefixtures("small_limit")
+class TestLawsOfDims:
+    """The laws that tests/test_dims.py compares with brute force, where almost every sum is a derived symbol."""
+
+    from tests.test_dims import (
+        test_answers_are_never_wrong,
+        test_simplification_keeps_values,
+        test_substitution_keeps_values,
+    )
+
+    test_answers_are_never_wrong = staticmethod(test_answers_are_never_wrong)
+    test_simplification_keeps_values = staticmethod(test_simplification_keeps_values)
+    test_substitution_keeps_values = staticmethod(test_substitution_keeps_values)
+
+
+# -- text -----------------------------------------------------------------------------------------------------------
+
+
+def written(extent: str, definitions: str = "", signature: str = "", use: str = "") -> str:
+    return (f"irc text 1\nmodule @m {{\n  func @main<S, T{signature}>(%x: f32[S]{use}) -> f32[{extent}] {{\n"
+            f"    {definitions}\n    %y = concat %x, %x {{axis = 0}} : f32[2*S]\n"
+            f"    %z = refine %y : f32[{extent}]\n    return %z\n  }}\n}}\n")  # fmt: skip
+
+
+def test_a_definition_is_written_once_before_its_first_mention() -> None:
+    d = large(s, t)
+    module = trace(lambda x: add(dim(value=d), concat(dim(value=(d + 1,)), x, axis=0)), "i64[3]")
+    module.main.symbols.update({name: sole(extent) for name, extent in (("S", s), ("T", t))})
+    text = str(module)
+    assert text.count(f"{d} = [") == 1 and text.index(f"{d} = [") < text.index("dim {")
+    again = parse(text)
+    assert difference(again, module) is None and str(again) == text
+    verify(again)
+
+
+def test_definitions_by_hand() -> None:
+    for text in (
+        written("$n", "$n = [min(T, 2*S)]"),
+        written("$n", signature=", $n = [max(2*S, T)]", use=", %w: f32[$n]"),
+        written("$of_both + 1", '$half = [S//2]\n    $of_both = [$half*T + "T"]'),
+    ):
+        module = parse(text)
+        verify(module)
+        again = parse(str(module))
+        assert difference(again, module) is None and str(again) == str(module)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (written("$n"), "dim.syntax", "no derived symbol $n is defined above"),
+        (written("$n", "$n = [S + Q]"), "dim.unbound", "no symbol `Q`"),
+        (written("$n", "$n = [S + ]"), "dim.syntax", "found the end"),
+        (written("$n", "$n = [S + T]\n    $n = [S]"), "text.redefined_name", "$n is defined twice"),
+        (written("$n", "$n = [$m + 1]\n    $m = [S]"), "dim.syntax", "no derived symbol $m"),
+        (written("S", signature=", $n = [Q]"), "dim.unbound", "no symbol `Q`"),
+        (written("S", "$n [S]"), "text.syntax", "unexpected"),
+    ],
+)
+def test_what_is_wrong_with_a_definition(text: str, code: str, message: str) -> None:
+    with pytest.raises(IrcError) as caught:
+        parse(text)
+    assert caught.value.code == code and message in str(caught.value)
+
+
+def test_a_definition_over_symbols_that_are_not_visible() -> None:
+    stray = large(s, t)
+    module = trace(lambda x: concat(x, x, axis=0), "f32[?S in (1, 9)]")
+    module.main.returned[0].type = module.main.returned[0].type.with_shape([stray])
+    with pytest.raises(IrcError, match="V12") as caught:
+        verify(module)
+    assert "mentions S, which is not visible here" in str(caught.value)
+
+
+# -- graphs ---------------------------------------------------------------------------------------------------------
+
+SIZES = ({"N": 1, "H": 37, "W": 50, "B": 2, "S": 5, "T": 3}, {"N": 2, "H": 8, "W": 5, "B": 1, "S": 1, "T": 4},
+         {"N": 1, "H": 1, "W": 2, "B": 3, "S": 11, "T": 1})  # fmt: skip
+
+
+def sizes_of(number: int) -> dict[str, int]:
+    return {**SIZES[number], **{f"S{index}": 1 + (7 * index + number) % 5 for index in range(24)}}
+
+
+def all_dims(module: Module) -> Iterator[Dim]:
+    for operation in module.walk():
+        yield from mentioned_dims(operation)
+
+
+@pytest.mark.parametrize("name", [*chains.SIZES])
+def test_forty_stages_are_imported_in_a_second(name: str) -> None:
+    proto = chains.SIZES[name](40)
+    from_model(chains.SIZES[name](2), NO_FOLDER)  # what is loaded once
+    start = time.process_time()
+    module = from_model(proto, NO_FOLDER)
+    seconds = time.process_time() - start
+    verify(module)
+    assert all(isinstance(d, int) or d.size <= LIMIT for d in all_dims(module))
+    assert max(map(len, str(module).splitlines())) < 6000
+    assert seconds < 3  # on a machine that has other things to do
+
+
+@pytest.mark.parametrize("name", [*chains.SIZES])
+def test_four_stages_as_in_the_runtime(name: str, tmp_path: Path) -> None:
+    proto = chains.SIZES[name](4)
+    onnx.save(proto, tmp_path / "model.onnx")
+    module = irc.load(tmp_path / "model.onnx")
+    assert difference(parse(str(module), tmp_path / "x.irc") if "conv" not in name else module, module) is None
+    emitted = irc.opt(module, find_backend("onnx").PIPELINE, backend="onnx")
+    for number in range(len(SIZES)):
+        inputs = chains.inputs(proto, sizes_of(number), number)
+        wanted = in_runtime(proto, inputs)
+        for outputs in (interpreter.run(module, inputs), run_onnx(emitted, inputs)):
+            for output, value in zip(outputs.values(), wanted, strict=True):
+                check_close(output, value)
+
+
+@pytest.mark.parametrize("name", ["minima and maxima", "reshapes"])
+def test_two_stages_on_triton(name: str) -> None:
+    proto = chains.SIZES[name](2)
+    compiled = irc.opt(from_model(proto, NO_FOLDER), find_backend("triton").PIPELINE, backend="triton")
+    for number in range(len(SIZES)):
+        inputs = chains.inputs(proto, sizes_of(number), number)
+        outputs, _ = run_triton(compiled, inputs)
+        for output, value in zip(outputs.values(), in_runtime(proto, inputs), strict=True):
+            check_close(output, value)
+
+
+def test_definitions_in_branches_and_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small limit every region has definitions, which hold there and not behind it."""
+    monkeypatch.setattr(expression, "LIMIT", 3)
+    for name in ("branches with sizes", "loops with sizes"):
+        proto = chains.SIZES[name](2)
+        module = from_model(proto, NO_FOLDER)
+        assert any(derived_below(all_dims(module)))
+        again = parse(str(module))
+        assert difference(again, module) is None
+        verify(module.clone())
+        for backend, run in (("onnx", run_onnx), ("triton", lambda m, inputs: run_triton(m, inputs)[0])):
+            compiled = irc.opt(module.clone(), find_backend(backend).PIPELINE, backend=backend)
+            inputs = chains.inputs(proto, SIZES[0])
+            for output, value in zip(run(compiled, inputs).values(), in_runtime(proto, inputs), strict=True):
+                check_close(output, value)
+
+
+def test_baked_in_sizes_leave_no_definition() -> None:
+    module = from_model(chains.SIZES["minima and maxima"](6), NO_FOLDER)
+    assert derived_below(all_dims(module))
+    baked = module.clone({"B": 2, "S": 5, "T": 3})
+    verify(baked)
+    assert not derived_below(all_dims(baked)) and not any(isinstance(d, Expr) for d in all_dims(baked))
+    assert derived_below(all_dims(module.clone({"B": 2})))
+
+
+def test_functions_and_kept_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local function takes the symbols that its definitions rest on."""
+    monkeypatch.setattr(expression, "LIMIT", 3)
+    module = from_model(chains.SIZES["reshapes"](3), NO_FOLDER)
+    compiled = irc.opt(module, irc.backends.onnx.KERNELS_PIPELINE, backend="onnx")
+    proto = irc.backends.onnx.emit(compiled, keep_kernels=True)
+    onnx.checker.check_model(proto, full_check=True)
+    original = chains.SIZES["reshapes"](3)
+    for number in range(len(SIZES)):
+        inputs = chains.inputs(original, SIZES[number])
+        for found, wanted in zip(in_runtime(proto, inputs), in_runtime(original, inputs), strict=True):
+            check_close(found, wanted)
+
+
+def test_atoms_other_than_symbols_are_not_replaced_inside_definitions() -> None:
+    d = large(s, t)
+    quotient = Function("//", (s, 2))
+    assert dims.substitute(d + s // 2, {quotient: b}) == d + b
+    assert dims.substitute(d + 1, {sole(d): b}) == b + 1
