@@ -14,6 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ import numpy as np
 
 from irc import partial
 from irc.diagnostics import IrcError, Location, fail
-from irc.limits import allowed_folders
+from irc.limits import allowed_folders, may_replace_inputs
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -30,6 +31,7 @@ NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 BY_PARTS = os.open in os.supports_dir_fd
 DIGESTS = 256  # that are kept
 _digests: dict[tuple[int, ...], str] = {}
+_inputs: ContextVar[dict[str, None] | None] = ContextVar("irc_inputs", default=None)  # real paths, in a `guarded` block
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ def _mapped(path: Path, handle: int, missing: str) -> MappedFile:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise _missing(path, missing)
+        note_input(path)
         size = status.st_size
         data = np.frombuffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else b"", np.uint8)
         return MappedFile(path, data, (status.st_dev, status.st_ino, size, status.st_mtime_ns))
@@ -137,8 +140,38 @@ def _unreadable(path: Path, error: OSError) -> IrcError:
 
 
 @contextmanager
+def guarded() -> Iterator[None]:
+    """In this block what is written does not take the place of a file that was read in it, or of a folder around one,
+    unless `irc.limits.allow` says so: `file.exists`."""
+    token = _inputs.set({}) if _inputs.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _inputs.reset(token)
+
+
+def note_input(path: str | Path) -> None:
+    """Remember a file that is read."""
+    inputs = _inputs.get()
+    if inputs is not None:
+        inputs[os.path.realpath(path)] = None
+
+
+def check_output(path: Path) -> None:
+    """Raise `file.exists` for a place that an input of the current block has, or lies in."""
+    place = os.path.realpath(path)
+    for name in [] if may_replace_inputs() else _inputs.get() or ():
+        same = name == place or (os.path.exists(place) and os.path.exists(name) and os.path.samefile(name, place))
+        if same or Path(name).is_relative_to(place):
+            raise fail("file.exists", f"{path} would take the place of an input" + ("" if same else f", {name}"),
+                       at=Location(file=str(path)), help="give another output with -o; --force replaces the input")
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well: no partial output is ever seen."""
+    check_output(path)
     try:
         with partial.replacing(path) as file:
             yield file
@@ -149,6 +182,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def replacing_folder(place: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `place` when the block ends well."""
+    check_output(place)
     try:
         with partial.replacing_folder(place) as new:
             yield new

@@ -50,6 +50,7 @@ class Allowed:
 
     folders: tuple[Path, ...] = ()
     limits: tuple[tuple[str, int], ...] = ()
+    replace_inputs: bool = False
 
 
 NOTHING = Allowed()
@@ -57,8 +58,9 @@ _allowed: ContextVar[Allowed] = ContextVar("irc_allowed", default=NOTHING)
 
 
 @contextmanager
-def allow(*folders: str | Path, **limits: int) -> Iterator[None]:
-    """In this block files that a model names may also lie in these folders, and limits have these values.
+def allow(*folders: str | Path, replace_inputs: bool = False, **limits: int) -> Iterator[None]:
+    """In this block files that a model names may also lie in these folders, limits have these values, and, with
+    `replace_inputs`, what is written may take the place of a file that was read for it.
 
     Raises `usage.value` for a limit that there is not.
     """
@@ -67,7 +69,8 @@ def allow(*folders: str | Path, **limits: int) -> Iterator[None]:
             raise fail("usage.value", f"there is no limit `{name}`", help=did_you_mean(name, LIMITS),
                        expected=", ".join(LIMITS))
     before = _allowed.get()
-    now = Allowed((*before.folders, *map(Path, folders)), (*before.limits, *limits.items()))
+    now = Allowed((*before.folders, *map(Path, folders)), (*before.limits, *limits.items()),
+                  before.replace_inputs or replace_inputs)
     token = _allowed.set(now)
     try:
         yield
@@ -78,6 +81,11 @@ def allow(*folders: str | Path, **limits: int) -> Iterator[None]:
 def limit(name: str) -> int:
     """The value of a limit here."""
     return dict(_allowed.get().limits).get(name, LIMITS[name].value)
+
+
+def may_replace_inputs() -> bool:
+    """Whether what is written may take the place of what was read for it."""
+    return _allowed.get().replace_inputs
 
 
 def allowed_folders() -> tuple[Path, ...]:

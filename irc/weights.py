@@ -22,6 +22,7 @@ from irc import dtypes
 from irc.diagnostics import Location, fail
 from irc.dtypes import DType
 from irc.files import Bytes, MappedFile, open_file, open_inside, replacing
+from irc.formats import recognized
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Entry = tuple[int, int, str, DType, tuple[int, ...]]  # of a header: begin, end, name, dtype, shape
@@ -215,7 +216,7 @@ def open_weights(folder: Path, relative: str, expected_digest: str | None = None
     `readers` read other formats than safetensors, by the file's suffix.
     """
     known: Mapping[str, Reader] = {".safetensors": read, **(readers or {})}
-    suffix = PurePath(relative).suffix
+    suffix = PurePath(relative).suffix.lower()
     if suffix not in known:
         raise fail("weights.format", f"{relative} is not a weights file by its name", at=Location(file=str(folder)),
                    expected=" or ".join(known))
@@ -271,8 +272,9 @@ def read(file: MappedFile) -> dict[str, Tensor]:
     try:
         entries, body = _read_header(file.data)
     except (ValueError, RecursionError) as error:
-        message = f"{file.path.name} is no safetensors file: {error}"
-        raise fail("weights.format", message, at=Location(file=str(file.path))) from None
+        found = recognized(file.data)
+        message = f"{file.path.name} is no safetensors file: {error if found is None else f'it is {found.name}'}"
+        raise fail("weights.format", message, at=Location(file=str(file.path)), help=found and found.help) from None
     return {name: Tensor.packed(dtype, shape, body[begin:end], name)
             for begin, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[2])}
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from irc.diagnostics import IrcError, did_you_mean, fail
+from irc.files import note_input
 from irc.user_code import PREFIX, blaming
 
 
@@ -23,6 +24,7 @@ def load_user_module(path: str | Path) -> ModuleType:
     file = Path(path)
     if not file.is_file():
         raise fail("file.missing", f"there is no file {str(path)!r}", help="give the path of a Python file")
+    note_input(file)
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     name = f"{PREFIX}{file.stem}_{digest}"
     if name in sys.modules:

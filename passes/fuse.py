@@ -17,6 +17,7 @@ from typing import Any
 from irc.cloning import Cloner
 from irc.diagnostics import fail
 from irc.dims import Symbol
+from irc.files import note_input
 from irc.ir import Block, Function, Module, Operation, Region
 from irc.kernel import Kernel, Refusal
 from irc.op import Builder, yield_
@@ -98,6 +99,7 @@ class Fuse(Pass):
             path = Path(self.plan)
             if not path.is_file():
                 raise fail("file.missing", f"there is no plan file {self.plan}")
+            note_input(path)
             proposals, stale = read_plan(path.read_bytes(), function)
             found += [("plan", members) for members in proposals]
             for message in stale:

@@ -21,7 +21,7 @@ from test_primitives import PRIMITIVES, sampled_dtypes, samples
 
 from irc import dtypes, interpreter
 from irc.backends.triton import emit
-from irc.backends.triton.program import HOST, TORCH_TYPES, torch_type
+from irc.backends.triton.calls import HOST, TORCH_TYPES, torch_type
 from irc.diagnostics import IrcError
 from irc.dtypes import DType, by_name
 from irc.ir import Module

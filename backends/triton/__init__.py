@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irc.backends.triton.artefact import emit
+from irc.backends.triton.calls import HOST, TORCH_TYPES
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
-from irc.backends.triton.program import HOST, TORCH_TYPES, peak_bytes
+from irc.backends.triton.program import peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import EdgeCases, Operation, Value

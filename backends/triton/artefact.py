@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 
 from irc import _version, dims, dtypes, partial, weights
+from irc.backends.triton.calls import UNTYPED, torch_type
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.program import (
-    UNTYPED,
-    Launched,
-    Program,
-    donated_arguments,
-    peak_bytes,
-    torch_type,
-    write_program,
-)
+from irc.backends.triton.program import Launched, Program, donated_arguments, peak_bytes, write_program
 from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
@@ -36,11 +29,12 @@ COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
     "host.py": TEMPLATES / "host.py", "elements.py": TEMPLATES / "elements.py", "partial.py": Path(partial.__file__),
 }  # fmt: skip
-MODULES = {"drawing.py": TEMPLATES / "drawing.py"}  # copied where the program uses them
+MODULES = {name: TEMPLATES / name for name in ("drawing.py", "strings.py")}  # copied where the program uses them
 FORMAT = 1
 MARK = "manifest.json"
 MADE_BY = '"made_by": "irc '
-WRITTEN = ("kernels.py", "program.py", "weights.safetensors", "externs", MARK)
+TEXTS = "texts.json"  # constants that are text
+WRITTEN = ("kernels.py", "program.py", "weights.safetensors", TEXTS, "externs", MARK)
 POINTERS = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
     "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
@@ -82,9 +76,14 @@ def _write(folder: Path, module: Module, program: Program, targets: Sequence[str
         shutil.copyfile(source, folder / name)
     (folder / "kernels.py").write_text(kernels_text(program.kernels), "utf-8")
     (folder / "program.py").write_text(program.text, "utf-8")
-    if program.weights:
-        stored = {name: carried(tensor) for name, tensor in sorted(program.weights.items())}
+    texts = {name: tensor for name, tensor in sorted(program.weights.items()) if tensor.dtype is dtypes.STRING}
+    stored = {name: carried(tensor) for name, tensor in sorted(program.weights.items()) if name not in texts}
+    if stored:
         weights.save(folder / "weights.safetensors", stored)
+    if texts:
+        content = {name: {"shape": tensor.shape, "elements": tensor.array().reshape(-1).tolist()}
+                   for name, tensor in texts.items()}  # fmt: skip
+        (folder / TEXTS).write_text(json.dumps(content) + "\n", "utf-8")
     if program.externs:
         (folder / "externs").mkdir()
         for extern in program.externs:

@@ -12,6 +12,7 @@ from typing import Any
 from irc import dims
 from irc.backends.triton import buffers, pointwise
 from irc.backends.triton.buffers import FREE, last_uses, reused
+from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, UNTYPED, in_range, is_narrow, torch_type
 from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.sizes import Sizes, sole_symbol, symbol_sources
@@ -19,7 +20,7 @@ from irc.backends.triton.source import KernelSource, content, wrapped, write_ker
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
-from irc.dtypes import DType
+from irc.dtypes import STRING, DType
 from irc.ir import Block, Function, FunctionName, Module, Operation, Value
 from irc.kernel import Kernel, Refusal, derive
 from irc.kernel.dag import Apply, variables, walk
@@ -27,35 +28,8 @@ from irc.kernel.schedule import WARP
 from irc.op import OperationDefinition
 from irc.weights import Tensor
 
-TORCH_TYPES = {
-    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
-    "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "bool",
-    "c64": "complex64", "c128": "complex128", "i4": "int8", "i2": "int8", "u4": "uint8", "u2": "uint8",
-    "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2", "f8e4m3fnuz": "float8_e4m3fnuz",
-    "f8e5m2fnuz": "float8_e5m2fnuz",
-}  # fmt: skip
-# What templates/host.py has a function for. A named operation that it has not is expanded into its body.
-HOST = frozenset(
-    """add sub mul neg sign floor ceil trunc round sqrt exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh
-    atanh erf equal not_equal less less_equal greater greater_equal is_nan minimum maximum select bitwise_and bitwise_or
-    bitwise_xor bitwise_not abs div mod pow shift_left shift_right is_inf cast bitcast reduce_sum reduce_prod reduce_max
-    reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
-    scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
-)
-# Of these the ones that compute numbers of their own, which may leave the range of integers narrower than a byte.
-WRAPPING = frozenset(
-    """add sub mul neg abs div mod pow shift_left bitwise_not bitcast reduce_sum reduce_prod reduce_max reduce_min iota
-    matmul gemm dot conv conv_transpose window_reduce scan scatter scatter_elements""".split()
-)
-BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "torch", "launch", "Grid", "Loop",
-                      "Whole", "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
-
-
-UNTYPED = frozenset({"opaque", "string"})  # kinds of values that are no tensors of PyTorch: only externs take them
-
-
-def torch_type(dtype: DType) -> str:
-    return TORCH_TYPES[dtype.name]
+BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
+                      "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
 
 
 @dataclass
@@ -141,6 +115,11 @@ class _ProgramWriter:
             count += 1
             name = f"{tensor.name or f'const.{hint}'}.{count}"
         self.program.weights[name] = tensor.renamed(name)
+        return name
+
+    def module_of(self, name: str) -> str:
+        """The name of a template, which is noted as one that the program uses."""
+        self.program.modules |= {name} - {"host"}
         return name
 
     def kernel(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> KernelSource:
@@ -261,22 +240,21 @@ class _FunctionWriter:
             self._host_call(operation)
 
     def _const(self, operation: Operation) -> None:
-        if operation.result.dtype.kind == "string":
-            self._problem(f"%{operation.result.name} = const: PyTorch has no string", operation.location)
-            return
         name = self.owner.weight(operation.attributes["value"], operation.result.name)
         self.values[operation.result] = f"weights[{quoted(name)}]"
 
     def _host_call(self, operation: Operation) -> None:
         definition = operation.definition
         dtypes = [value.dtype for value in (*operation.inputs, *operation.results)]
-        unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES]
-        if unknown or (operation.name not in HOST and not definition.is_named):
+        is_text = STRING in dtypes
+        unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES and dtype is not STRING]
+        known = STRINGS if is_text else HOST
+        if unknown or (operation.name not in known and not definition.is_named):
             reason = f"PyTorch has no {unknown[0]}" if unknown else "there is no host call for it"
             made = f"%{operation.results[0].name} = " if operation.results else ""
             self._problem(f"{made}{operation.name}: {reason}", operation.location)
             return
-        if operation.name not in HOST:
+        if operation.name not in known:
             self._expanded(operation, definition)
             return
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
@@ -287,12 +265,13 @@ class _FunctionWriter:
             for name, value in operation.attributes.items()
             if definition.attribute_specs[name].default != value or isinstance(value, Expr)
         ]
-        if operation.name in ("iota", "dim"):
+        if operation.name in ("iota", "dim") or (is_text and not any(each is STRING for each in dtypes[-1:])):
             arguments.append("device=device")
         if operation.name == "cast" and is_narrow(operation.result.dtype):
             arguments.append(f"bits={operation.result.dtype.bits}")
         results = [self._name(result) for result in operation.results]
-        call = _in_range(operation, f"host.{operation.name}({', '.join(arguments)})")
+        module = self.owner.module_of("strings" if is_text else "host")
+        call = in_range(operation, f"{module}.{operation.name}({', '.join(arguments)})")
         self._line(f"{', '.join(results)}{',' if operation.name == 'split' and len(results) == 1 else ''} = {call}")
         if operation.name not in FREE:
             self.owner.program.host_calls.append(operation.name)
@@ -388,11 +367,11 @@ class _FunctionWriter:
             externs.append(Extern.of(operation, self.owner.extern_names, len(externs)))
             function, arguments = "host.extern", [f"externs[{quoted(externs[-1].name)}]", *arguments]
             types = [None if value.dtype.kind in UNTYPED else value.dtype for value in operation.results]
-            arguments.append(f"dtypes={self._literal(tuple(types))}")
+            arguments += [f"dtypes={self._literal(tuple(types))}", "device=device"]
         else:
             arguments += [f"{name}={self._literal(value)}" for name, value in torch_attributes(operation).items()]
             arguments += [] if operation.operands else ["device=device"]
-            self.owner.program.modules |= {function.partition(".")[0]} - {"host"}
+            self.owner.module_of(function.partition(".")[0])
         results = ", ".join(self._name(result) for result in operation.results)
         self._line(f"{results} = {function}({', '.join(arguments)})")
 
@@ -479,6 +458,10 @@ class _FunctionWriter:
             self._line(f"{', '.join(names)} = {', '.join(held)}")
         for name, result in zip(stacked, operation.results[len(carried) :], strict=True):
             sizes = [self.dim(d) if self._bound(d) else "0" for d in result.shape[1:]] if result.type.is_ranked else []
+            if result.dtype is STRING:
+                module = self.owner.module_of("strings")
+                self._line(f"{name} = {module}.stacked({name}, ({', '.join(['0', *sizes])},))")
+                continue
             empty = f"torch.empty(({', '.join(['0', *sizes])},), dtype=torch.{torch_type(result.dtype)}, device=device)"
             self._line(f"{name} = torch.stack({name}) if {name} else {empty}")
 
@@ -530,19 +513,6 @@ class _FunctionWriter:
 SPECIAL = frozenset(
     "const dim kernel extern bind refine assert assume trap call if loop".split()
 )  # of which the writer has a method
-
-
-def is_narrow(dtype: DType) -> bool:
-    """Whether PyTorch holds elements in more bits than they have."""
-    return dtype.sub_byte and dtype.is_integer
-
-
-def _in_range(operation: Operation, call: str) -> str:
-    """The text of a host call whose integers have the bits that they should have."""
-    if operation.name not in WRAPPING or not is_narrow(operation.result.dtype):
-        return call
-    by_order = operation.name in ("reduce_max", "reduce_min") or operation.attributes.get("kind") in ("max", "min")
-    return f"host.narrowed({call}, {operation.result.dtype.bits}{', ends=True' if by_order else ''})"
 
 
 def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | Refusal]) -> bool:

@@ -100,7 +100,8 @@ class Importer:
     def run(self) -> None:
         graph = self.model.graph
         scope = Scope()
-        initializers = {tensor.name for tensor in graph.initializer}
+        sparse = (each.values for each in graph.sparse_initializer)
+        initializers = {tensor.name for tensor in (*graph.initializer, *sparse)}
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
             results = self.import_graph(graph, (), scope)

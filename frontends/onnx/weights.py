@@ -23,7 +23,9 @@ from irc import dtypes
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dtypes import DType
 from irc.files import Bytes, MappedFile, open_inside
+from irc.formats import EMPTY, ZEROS, recognized
 from irc.frontends.onnx.messages import check_strings
+from irc.limits import check_limit
 from irc.weights import Array, Tensor, addressable
 
 if TYPE_CHECKING:
@@ -57,11 +59,19 @@ def read_onnx(file: MappedFile) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(file.data.tobytes())
     except DecodeError as error:
-        raise fail("onnx.truncated", f"{path.name} is not a whole ONNX model", at=Location(file=str(path)),
-                   notes=[str(error)]) from None
+        raise _no_model(file, f"{path.name} is not a whole ONNX model", [str(error)]) from None
     if not model.HasField("graph"):
-        raise fail("onnx.truncated", f"{path.name} holds no graph", at=Location(file=str(path)))
+        raise _no_model(file, f"{path.name} holds no graph", [])
     return model
+
+
+def _no_model(file: MappedFile, message: str, notes: list[str]) -> IrcError:
+    """What is wrong with a file that is no model: what it is instead, where that can be seen."""
+    at, found = Location(file=str(file.path)), recognized(file.data)
+    if found is None:
+        return fail("onnx.truncated", message, at=at, notes=notes)
+    code = "onnx.truncated" if found in (EMPTY, ZEROS) else "file.format"
+    return fail(code, f"{file.path.name} is {found.name}, and no ONNX model", at=at, help=found.help)
 
 
 def onnx_tensors(model: onnx.ModelProto, folder: Path) -> dict[str, Tensor]:
@@ -146,8 +156,25 @@ class _OnnxReader:
         self.maps: dict[str, Bytes] = {}
 
     def sparse(self, proto: onnx.SparseTensorProto) -> Tensor:
-        """Refused: few models hold one, and nothing here computes with it."""
-        raise fail("onnx.unsupported", "sparse tensors are not supported")
+        """The tensor with 0 (or an empty text) where none of the values lies; they are in order, each in a place."""
+        shape, values, places = tuple(proto.dims), self.tensor(proto.values), self.tensor(proto.indices)
+        if min(shape, default=0) < 0 or not addressable(shape):
+            raise fail("onnx.invalid", f"a sparse tensor of shape {list(shape)}")
+        alike = places.shape in (values.shape, (*values.shape, len(shape)))
+        if len(values.shape) != 1 or places.dtype is not dtypes.I64 or not alike:
+            found = f"{places.dtype}{list(places.shape)} of {values.dtype}{list(values.shape)}"
+            raise fail("onnx.invalid", f"the indices of a sparse tensor are {found}",
+                       expected=f"i64[N] or i64[N, {len(shape)}] beside N values")
+        size = values.dtype.itemsize or np.dtype(object).itemsize
+        check_limit("memory", prod(shape) * size, "a sparse tensor takes {} with its zeros")
+        index = places.array()
+        inside = (index >= 0) & (index < np.array(shape if index.ndim == 2 else prod(shape)))
+        if index.ndim == 2 and inside.all():
+            index = np.ravel_multi_index(tuple(index.T), shape) if index.size else np.zeros(len(index), np.int64)
+        if not inside.all() or (np.diff(index) <= 0).any():
+            raise fail("onnx.invalid", f"the indices of a sparse tensor of shape {list(shape)}",
+                       expected="places in it, in ascending order, none of them twice")
+        return Tensor(values.dtype, shape, lambda: _dense(values, index, shape))
 
     def constant(self, node: onnx.NodeProto) -> Tensor | None:
         """A Constant node's value; None where a function takes it from its caller. Source: ONNX Constant-13."""
@@ -206,8 +233,18 @@ class _OnnxReader:
         begin = int(offset)
         end = begin + int(length) if length else data.size
         if not begin <= end <= data.size:
-            raise fail("onnx.invalid", f"bytes {begin} to {end} lie outside {location!r} of {data.size} bytes")
+            found = recognized(data)
+            message = f"bytes {begin} to {end} lie outside {location!r} of {data.size} bytes"
+            raise fail("onnx.invalid", message if found is None else f"{message}, which is {found.name}",
+                       help=found and found.help)
         return data[begin:end]
+
+
+def _dense(values: Tensor, places: Array, shape: tuple[int, ...]) -> Array:
+    """Values at places of an array whose other elements are 0."""
+    array = np.full(prod(shape), "" if values.dtype is dtypes.STRING else 0, values.dtype.numpy)
+    array[places] = values.array()
+    return array.reshape(shape)
 
 
 def _typed_field(dtype: DType, size: int) -> tuple[str, int]:

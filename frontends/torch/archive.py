@@ -21,7 +21,8 @@ import torch
 from torch.export import ExportedProgram
 
 from irc.diagnostics import IrcError, fail
-from irc.files import temporary_folder
+from irc.files import note_input, temporary_folder
+from irc.formats import LOOKED_AT, ZIP, recognized
 from irc.frontends.torch.control import READERS
 from irc.frontends.torch.exporting import quiet, unlogged
 from irc.frontends.torch.size_texts import is_arithmetic
@@ -44,6 +45,7 @@ def load(path: Path) -> ExportedProgram:
     to be unpickled, `torch.archive` for a graph that names what irc does not run or import, and `torch.export` where
     PyTorch cannot read it.
     """
+    note_input(path)
     try:
         with zipfile.ZipFile(path) as archive, temporary_folder() as folder:
             copy = folder / "model.pt2"
@@ -56,12 +58,14 @@ def load(path: Path) -> ExportedProgram:
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
                            help=f"it may come from another version than this PyTorch, {torch.__version__}") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:  # the second: a compression of another kind
-        raise _bad(path, str(error)) from error
+        found = recognized(path.read_bytes()[:LOOKED_AT])
+        found = None if found is ZIP else found
+        raise _bad(path, str(error) if found is None else f"it is {found.name}", found and found.help) from error
 
 
-def _bad(path: Path, why: str) -> IrcError:
+def _bad(path: Path, why: str, help: str | None = None) -> IrcError:
     return fail("file.format", f"{path} is no archive of torch.export.save: {why}",
-                help="torch.export.save(torch.export.export(module, inputs), FILE) writes one")
+                help=help or "torch.export.save(torch.export.export(module, inputs), FILE) writes one")
 
 
 class _Archive:

@@ -150,11 +150,32 @@ COMMON = (
 )
 
 
+def writes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of verbs that write files, given below `common`."""
+
+    def command(force: bool, **options: Any) -> Any:
+        from irc.files import check_output, note_input
+        from irc.limits import allow
+
+        with allow(replace_inputs=force):
+            for given in (options.get("model"), options.get("inputs")):
+                if given is not None and os.path.isfile(given):
+                    note_input(given)
+            if options.get("output") is not None:
+                check_output(Path(options["output"]))  # at once, rather than when the work is done
+            return function(**options)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+    return click.option("--force", is_flag=True, help="Replace a file that is read, too.")(command)
+
+
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every verb over a model has; the command receives them as one `settings`."""
 
     def command(**options: Any) -> Any:
         from irc.driver import Settings
+        from irc.files import guarded
         from irc.limits import allow
 
         folders, limits = options.pop("allow_folder"), options.pop("limit")
@@ -169,7 +190,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             reproducers=REPRODUCERS,
             command=command_line(),
         )
-        with allow(*folders, **limits):
+        with allow(*folders, **limits), guarded():
             return function(settings=settings, **options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
@@ -222,6 +243,7 @@ def cli() -> None:
 @click.option("--keep-kernels", is_flag=True, help="ONNX: keep each kernel as a local function, a box in Netron.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
+@writes
 def compile(model: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL for ONNX Runtime, or into a folder of Triton kernels."""
     from irc.driver import compile as compile_model
@@ -251,6 +273,7 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
 @click.option("-n", "--distance", default=4, show_default=True, help="How near, in steps.")
 @click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
 @common
+@writes
 def print(model: str, **options: Any) -> None:
     """Print MODEL as text."""
     from irc.driver import print as print_model
@@ -272,6 +295,7 @@ def print(model: str, **options: Any) -> None:
 @click.option("--plan", metavar="FILE", help="Write the fusion plan there.")
 @click.option("--statistics", is_flag=True, help="Show what passes and rules did, on stderr.")
 @common
+@writes
 def opt(
     model: str, pipeline: str, backend: str, output: str | None, plan: str | None, statistics: bool, settings: Any
 ) -> None:
@@ -306,6 +330,7 @@ def opt(
 @click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Run it compiled; by the interpreter without.")
 @click.option("--seed", default=0, show_default=True, help="For random inputs.")
 @common
+@writes
 def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
     """Run MODEL on arrays.
 
@@ -379,6 +404,7 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
 @click.option("--seed", default=0, show_default=True, help="For random inputs.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
+@writes
 def extract(
     model: str, start: tuple[str, ...], stop: tuple[str, ...], output: str, inputs: str | None, as_json: bool,
     **options: Any,
@@ -405,6 +431,7 @@ def extract(
 @click.option("--seconds", default=600.0, show_default=True, help="Then the smallest part so far is taken.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
+@writes
 def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options: Any) -> None:
     """Find the smallest part of MODEL on which `irc check --each` fails as it does on the whole."""
     from irc.driver import reduce as reduce_model
@@ -493,6 +520,7 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
 @click.option("--seed", default=0, show_default=True, help="For the random inputs of which the error is told.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
+@writes
 def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | None, as_json: bool,
                **options: Any) -> None:  # fmt: skip
     """Compare pipelines on MODELS: launches, bytes, arithmetic, programs, a roofline, compile time, error, plans."""

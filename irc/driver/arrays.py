@@ -53,10 +53,13 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
 
     Raises `file.missing` and `file.format`.
     """
+    from irc.files import note_input
+
     at = Location(file=str(path))
     if not Path(path).is_file():
         raise fail("file.missing", f"there is no file {path}", help="write one with numpy.savez(PATH, NAME=array, ...)")
     try:
+        note_input(path)
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             check_limit("memory", unpacked, f"the arrays of {Path(path).name} take {{}} when they are unpacked", at)

@@ -80,7 +80,7 @@ def bench(
         find_backend("onnx").save(compiled, path, target=context.target)
         with refusals_told():
             calls = {"irc": _call(str(path), given, threads, {})}
-            if str(source).endswith(".onnx") and not settings.specialize:
+            if str(source).lower().endswith(".onnx") and not settings.specialize:
                 calls["original"] = _original(Path(str(source)), given, threads)
             if isinstance(made, tuple) and is_torch(made[0]):
                 calls["eager"] = _eager(made, list(given.values()), threads)

@@ -22,7 +22,7 @@ from irc.driver.models import (
     reproducing,
     require_triton,
 )
-from irc.files import temporary_folder
+from irc.files import guarded, temporary_folder
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, count, derive
 from irc.pass_manager import PassContext, PassManager
@@ -103,6 +103,7 @@ def compile(source: Source, *, backend: str = "onnx", output: str | Path | None 
 @typing.overload
 def compile(source: Any, inputs: Any = None, *, backend: str = "onnx", dynamic_shapes: Any = None,
             pipeline: str | None = None, settings: Settings | None = None) -> CompiledProgram: ...  # fmt: skip
+@guarded()
 def compile(
     source: Any,
     inputs: Any = None,

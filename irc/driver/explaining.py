@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import textwrap
+from pathlib import Path
 
 from irc.diagnostics import CODES, IrcError, did_you_mean, fail, rules
 from irc.driver.compiling import describe, kernel_of, with_kernels
-from irc.driver.models import Settings, Source, find_backend, load, read_pipeline
+from irc.driver.models import SUFFIXES, Settings, Source, find_backend, load, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.kernel import Refusal
@@ -22,7 +23,7 @@ PAGE_WIDTH = 100  # columns
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
     """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F7), one value, or a pair of values."""
     settings = settings or Settings()
-    if source is None and len(names) == 1 and (is_reference(names[0]) or names[0].endswith((".onnx", ".irc"))):
+    if source is None and len(names) == 1 and (is_reference(names[0]) or Path(names[0]).suffix.lower() in SUFFIXES):
         source, names = names[0], ()
     if source is None or (not names and isinstance(source, str) and is_code(source)):
         return explain_code(names[0] if source is None else str(source))

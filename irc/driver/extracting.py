@@ -13,6 +13,7 @@ from irc.driver.models import Settings, Source, load
 from irc.driver.printing import module_after
 from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
+from irc.files import guarded
 from irc.ir import Operation, Value
 
 
@@ -28,6 +29,7 @@ class ExtractReport:
     schema: str = "irc.extract/1"
 
 
+@guarded()
 def extract(
     source: Source,
     start: Sequence[str],
@@ -50,7 +52,7 @@ def extract(
     """
     settings = settings or Settings()
     path = Path(output)
-    if path.suffix != ".irc":
+    if path.suffix.lower() != ".irc":
         raise fail("usage.arguments", f"extract writes a program, and {output} is none", expected="a path FILE.irc")
     if not stop:
         raise fail("usage.arguments", "extract needs to know where to stop", expected="--to %VALUE")

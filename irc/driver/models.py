@@ -25,6 +25,7 @@ from irc.verifier import verify
 Source = str | Path | Module
 Sizes = Mapping[str, int]
 BACKENDS = ("onnx", "triton")
+SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
 CLEAN = "canonicalize,fold,cse,raise,canonicalize,cse,dce"
 # Pipelines with a name: `default` goes on to where a backend takes over, with kernels.
 ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,windows,canonicalize,fold,cse,dce,fuse,dce"}
@@ -155,17 +156,18 @@ def _read(source: Source) -> Module:
     if is_reference(text):
         return module_of(program_of(text), text)
     path = Path(text)
+    suffix = path.suffix.lower()
     expected = "an .onnx, .pt2 or .irc file, FILE.py:NAME, or -"
-    if path.suffix == ".py":
+    if suffix == ".py":
         raise fail("usage.model", f"{text} is a file, and not a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
-    if path.suffix not in (".onnx", ".pt2", ".irc"):
+    if suffix not in SUFFIXES:
         raise fail("usage.model", f"irc reads no such model: {text}", expected=expected)
     if not path.is_file():
         raise fail("file.missing", f"there is no file {text}", expected=expected)
-    if path.suffix == ".pt2":
+    if suffix == ".pt2":
         return from_torch(saved_program(path), name=path.stem)
-    if path.suffix == ".onnx":
+    if suffix == ".onnx":
         from irc.frontends.onnx import load as load_onnx
 
         module = load_onnx(path)

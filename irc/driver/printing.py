@@ -11,6 +11,7 @@ from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
 from irc.driver.text_files import save_text
+from irc.files import guarded
 from irc.ir import Function, Module, Operation
 from irc.pass_manager import PassManager
 
@@ -18,6 +19,7 @@ from irc.pass_manager import PassManager
 FULL = ALIASES["default"]
 
 
+@guarded()
 def print(
     source: Source,
     *,

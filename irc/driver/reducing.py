@@ -23,7 +23,7 @@ from irc.driver.printing import counted, format_count
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
 from irc.driver.text_files import save_text
-from irc.files import replacing_folder
+from irc.files import guarded, replacing_folder
 from irc.ir import Block, Module, Operation
 
 FILES = ("program.irc", "inputs.npz", "command")
@@ -65,6 +65,7 @@ class ReduceReport:
     schema: str = "irc.reduce/1"
 
 
+@guarded()
 def reduce(
     source: Source,
     output: str | Path,

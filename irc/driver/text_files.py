@@ -9,7 +9,8 @@ from pathlib import Path
 from irc import weights
 from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import STRING
-from irc.files import MappedFile, open_file, replacing
+from irc.files import MappedFile, note_input, open_file, replacing
+from irc.formats import recognized
 from irc.ir import Attribute, Module
 from irc.printer import print_module
 from irc.weights import Tensor
@@ -31,10 +32,15 @@ def load_text(path: Path) -> Module:
 
     try:
         content = path.read_bytes()
+        note_input(path)
     except FileNotFoundError:
         raise fail("file.missing", f"there is no file {path}") from None
     except OSError as error:
         raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
+    found = None if content.lstrip().startswith(b"irc text") else recognized(content)
+    if found is not None:
+        raise fail("file.format", f"{path.name} is {found.name}, and not irc's text", at=Location(file=str(path)),
+                   help=found.help)
     return parse(decoded(content, str(path)), path, READERS)
 
 

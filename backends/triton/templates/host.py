@@ -597,10 +597,9 @@ def nonzero(x):
     return torch.atleast_1d(x).nonzero().t()
 
 
-def extern(model, *xs, dtypes):
-    """Run an embedded one-node ONNX model. `model` is its session; absent operands are None. What is no tensor (a list
-    or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
-    device = next((x.device for x in xs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+def extern(model, *xs, dtypes, device):
+    """Run an embedded one-node ONNX model. `model` is its session; absent operands are None. What is no tensor (text, a
+    list or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
     feeds = {f"i{index}": _plain(x) for index, x in enumerate(xs) if x is not None}
     results = [
         result if dtype is None else torch.from_numpy(result).to(device=device, dtype=dtype)

@@ -7,6 +7,7 @@ are the arrays x.0, x.1 and so on, x.length of them; a map is x.keys and x.value
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -33,7 +34,11 @@ def main() -> int:
     parser.add_argument("--input", required=True, help="an .npz file with an array for each input, by name")
     parser.add_argument("--output", required=True, help="the .npz file to write: an array for each output, by name")
     parser.add_argument("--device", help="a PyTorch device; a GPU where there is one")
+    parser.add_argument("--force", action="store_true", help="write to the input file, too")
     options = parser.parse_args()
+    if not options.force and os.path.exists(options.output) and os.path.samefile(options.input, options.output):
+        print(f"error: {''.join(map(printable, options.output))} is the input; --force replaces it", file=sys.stderr)
+        return 2
     import numpy
 
     model_package = package()

@@ -244,7 +244,7 @@ class Model:
         self.inputs = [entry["name"] for entry in self.signature["inputs"]]
         self.outputs = [entry["name"] for entry in self.signature["outputs"]]
         self.updates = {entry["updates"]: entry["name"] for entry in self.signature["outputs"] if "updates" in entry}
-        self.stored = read_weights(folder)
+        self.stored = {**read_weights(folder), **read_texts(folder)}
         self.weights = {}  # by device
         self.externs = {}
         if self.manifest["externs"]:
@@ -292,7 +292,8 @@ class Model:
 
     def _weights_on(self, device):
         if device not in self.weights:
-            self.weights[device] = {name: tensor.to(device) for name, tensor in self.stored.items()}
+            self.weights[device] = {name: tensor.to(device) if isinstance(tensor, torch.Tensor) else tensor
+                                    for name, tensor in self.stored.items()}  # fmt: skip
         return self.weights[device]
 
     def _checked(self, entry, inputs, device):
@@ -300,8 +301,10 @@ class Model:
         if name not in inputs:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
         value = inputs[name]
-        if entry["dtype"] is None:  # no tensor: text, a list of NumPy arrays, or what else ONNX Runtime takes
-            return _text(value) if entry["type"] == "string" else value
+        if entry["dtype"] is None and entry["type"] == "string":
+            return _checked_rank(entry, _text(value))
+        if entry["dtype"] is None:  # a list of NumPy arrays, or what else ONNX Runtime takes
+            return value
         dtype = getattr(torch, entry["dtype"])
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(_native(value))
         tensor = tensor.clone() if name in self.updates and tensor is not value else tensor
@@ -310,8 +313,7 @@ class Model:
                 tensor = tensor.view(dtype)
             else:
                 raise ArtefactError(f"input {name!r} is {str(tensor.dtype)[6:]}, expected {entry['dtype']}")
-        if entry["shape"] is not None and tensor.ndim != len(entry["shape"]):
-            raise ArtefactError(f"input {name!r} has shape {list(tensor.shape)}, expected {entry['shape']}")
+        _checked_rank(entry, tensor)
         return tensor.to(device).contiguous()
 
     def _check_apart(self, inputs):
@@ -341,6 +343,12 @@ class Model:
                     dim = entry["shape"][axis]
                     raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {wanted}"
                                         + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
+
+
+def _checked_rank(entry, value):
+    if entry["shape"] is not None and value.ndim != len(entry["shape"]):
+        raise ArtefactError(f"input {entry['name']!r} has shape {list(value.shape)}, expected {entry['shape']}")
+    return value
 
 
 def overlap(one, other):
@@ -424,6 +432,17 @@ def read_weights(folder):
                 stored = stored.clone()
             tensors[name] = stored.view(dtype).reshape(entry["shape"])
     return tensors
+
+
+def read_texts(folder):
+    """The constants that are text."""
+    import numpy
+
+    path = folder / "texts.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text("utf-8")).items()
+    return {name: numpy.array([*each["elements"], None], object)[:-1].reshape(each["shape"]) for name, each in found}
 
 
 def load(device=None):

@@ -1,0 +1,63 @@
+"""What a file is that is not what its name says, by its first bytes: often something else was downloaded."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Format(NamedTuple):
+    """A format in words, and what to do about a file in it."""
+
+    name: str
+    help: str
+
+
+DOWNLOAD = "download the file itself: this may be a page about it, or say that a login is needed"
+UNPACK = "unpack it first"
+EXPORT = "export the model to ONNX, or to a .pt2 file with torch.export.save"
+ZIP = Format("a ZIP archive", "unpack it first; a program that torch.export.save wrote is named .pt2")
+LFS = Format("a Git LFS pointer", "git lfs pull fetches the file that it stands for")
+ORT = Format("a model in ONNX Runtime's own format", "use the .onnx file that it was made from")
+ZEROS = Format("nothing but zeros", "the download did not end: fetch the file again")
+EMPTY = Format("empty", "the download did not end: fetch the file again")
+# Formats by the bytes at an offset.
+SIGNS: tuple[tuple[int, bytes, Format], ...] = (
+    (0, b"version https://git-lfs.github.com/spec/", LFS),
+    (4, b"ORTM", ORT),
+    (0, b"\x1f\x8b", Format("a gzip archive", UNPACK)),
+    (0, b"BZh", Format("a bzip2 archive", UNPACK)),
+    (0, b"\xfd7zXZ\0", Format("an xz archive", UNPACK)),
+    (0, b"\x28\xb5\x2f\xfd", Format("a Zstandard archive", UNPACK)),
+    (0, b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", UNPACK)),
+    (0, b"PK\x03\x04", ZIP),
+    (257, b"ustar", Format("a tar archive", UNPACK)),
+    (0, b"\x80\x02", Format("a pickle", EXPORT)),
+    (0, b"\x80\x04", Format("a pickle", EXPORT)),
+    (4, b"TFL3", Format("a TensorFlow Lite model", EXPORT)),
+    (0, b"\x89HDF\r\n\x1a\n", Format("an HDF5 file", EXPORT)),
+    (0, b"GGUF", Format("a GGUF file", EXPORT)),
+    (0, b"\x93NUMPY", Format("an array of NumPy", "give arrays with --input, in an .npz file")),
+    (0, b"irc text ", Format("irc's text", "name it .irc")),
+    (0, b"%PDF", Format("a PDF document", DOWNLOAD)),
+)  # fmt: skip
+# ... and of text, in lower case, behind white space.
+PAGE = Format("an HTML page", DOWNLOAD)
+TEXT_SIGNS: tuple[tuple[bytes, Format], ...] = (
+    (b"<!doctype html", PAGE), (b"<html", PAGE), (b"<head", PAGE), (b"<?xml", Format("XML", DOWNLOAD)),
+    (b"<ir_version", Format("ONNX in its text form", "onnx.parser.parse_model reads it")),
+    (b"{", Format("JSON", DOWNLOAD)),
+)  # fmt: skip
+LOOKED_AT = 4096  # bytes
+
+
+def recognized(data: Any) -> Format | None:
+    """The format of a file's bytes, or None for one that is not among those that are taken for models by mistake."""
+    head = bytes(data[:LOOKED_AT])
+    if not head:
+        return EMPTY
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    found = [format for offset, sign, format in SIGNS if head[offset:].startswith(sign)]
+    found += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
+    if head[8:9] == b"{":  # behind its length, the header
+        found.append(Format("a safetensors file", EXPORT))
+    return found[0] if found else ZEROS if not any(head) else None
