@@ -19,7 +19,7 @@ access needs to stay in its buffer, and adds those that cannot be proven.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from irc import dims
@@ -39,6 +39,13 @@ class Guard:
 
     index: Dim
     extent: Dim
+    _hash: int = field(init=False, repr=False, compare=False)  # asked for often, since guards are parts of keys
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.index, self.extent)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 Guards = tuple[Guard, ...]
@@ -116,6 +123,8 @@ def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -
 
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
     """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
+    if operand == shape and 1 not in shape:
+        return coordinates
     first = len(shape) - len(operand)
     return tuple(
         0 if same(own, 1) else coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)  # 1 or the extent

@@ -194,8 +194,9 @@ class OperationDefinition:
         return function
 
     def element(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorator: what a kernel computes for one element, where neither index maps nor a pointwise meaning tell it:
-        a node of `irc.kernel`, from its `Trace`, the operation, coordinates and the guards under which they count."""
+        """Decorator: what a kernel computes for one element, where neither index maps nor a pointwise meaning say it:
+        from the `Tracer` of `irc.kernel`, the operation, coordinates and the guards under which they count, a node, or
+        a generator that requests the nodes it needs and returns one."""
         self.element_of = function
         return function
 
@@ -447,8 +448,8 @@ def _const(*, value: Tensor) -> Any:
 
 
 @const.element
-def _const_element(trace: Any, step: Operation, *_: Any) -> Any:
-    return trace.constant(accumulator_of(step.result.dtype), step.attributes["value"].array().reshape(-1)[0])
+def _const_element(tracer: Any, step: Operation, *_: Any) -> Any:
+    return tracer.constant(accumulator_of(step.result.dtype), step.attributes["value"].array().reshape(-1)[0])
 
 
 @primitive(traits={"terminator"})

@@ -13,7 +13,7 @@ may take the same one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,19 +21,62 @@ from typing import Any
 from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
-from irc.ir import Function, Operation, Value
-from irc.kernel import Bytes, Kernel, Refusal, count, derive
+from irc.ir import Block, Function, Operation, Value
+from irc.kernel import Bytes, Expansion, Kernel, Refusal, count, derive
 from irc.pass_manager import Numerics
 from irc.user_code import blaming
-from irc.weights import INLINE_LIMIT
+from irc.weights import INLINE_LIMIT, Tensor
 
 FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
+MOST_FREE = 64  # free operations on a path that a kernel takes along
 DEFAULT_SIZE = 64
 
 
 # -- groups and plans ------------------------------------------------------------------------------------------
+
+
+class Trials:
+    """What the groups that are tried on a block share: copies of primitives, and kernels with their costs by structure,
+    so that equal layers, and a merge that is judged again, derive a kernel once."""
+
+    def __init__(self, block: Block) -> None:
+        self.expansion = Expansion(block)
+        self.kernels: dict[Hashable, Kernel | Refusal] = {}
+        self._attributes: dict[Operation, Hashable] = {}
+        self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
+
+    def structure(self, group: Group) -> Hashable:
+        """What decides a group's kernel, without names."""
+        numbers: dict[Value, int] = {}
+        parts: list[Hashable] = []
+        stored = set(group.stored)
+        for operation in group.closure:
+            for operand in operation.inputs:
+                if operand not in numbers:
+                    numbers[operand] = len(numbers)
+                    parts.append(operand.type)
+            operands = tuple(None if operand is None else numbers[operand] for operand in operation.operands)
+            parts.append((operation.definition, self._fixed(operation), operands))
+            for result in operation.results:
+                numbers[result] = len(numbers)
+                parts.append(result in stored)
+        return tuple(parts)
+
+    def _fixed(self, operation: Operation) -> Hashable:
+        if operation not in self._attributes:
+            values = operation.attributes.items()
+            fixed = ((name, (value.dtype, value.shape, value.array().tobytes()) if isinstance(value, Tensor) else value)
+                     for name, value in values)  # fmt: skip
+            self._attributes[operation] = tuple(fixed)
+        return self._attributes[operation]
+
+    def cost(self, kernel: Kernel, sizes: Mapping[Symbol, int]) -> Bytes:
+        """The byte model of a kernel at these sizes."""
+        if kernel not in self._costs or self._costs[kernel][0] is not sizes:
+            self._costs[kernel] = (sizes, count(kernel, sizes))
+        return self._costs[kernel][1]
 
 
 @dataclass(eq=False)
@@ -42,7 +85,7 @@ class Group:
 
     members: list[Operation]
     proposer: str = "seed"
-    _bytes: tuple[Mapping[Symbol, int], Bytes] | None = field(default=None, repr=False)
+    trials: Trials | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -52,55 +95,59 @@ class Group:
     @cached_property
     def closure(self) -> list[Operation]:
         """The members and the free operations that lead to their operands, in block order; small constants of the
-        blocks around theirs come first."""
+        blocks around theirs come first. Of a long chain of free operations only the end is taken along."""
         own = self.members[0].block if self.members else None
         found: dict[Operation, None] = dict.fromkeys(self.members)
-        waiting = list(self.members)
-        while waiting:
-            for operand in waiting.pop().inputs:
-                producer = operand.operation
-                if (
-                    producer is not None
-                    and producer not in found
-                    and is_free(producer)
-                    and (producer.block is own or producer.name == "const")
-                ):
-                    found[producer] = None
-                    waiting.append(producer)
+        reading = list(self.members)
+        for _ in range(MOST_FREE):
+            if not reading:
+                break
+            makers = dict.fromkeys(value.operation for operation in reading for value in operation.inputs)
+            reading = [maker for maker in makers if maker is not None and maker not in found and is_free(maker)
+                       and (maker.block is own or maker.name == "const")]  # fmt: skip
+            found.update(dict.fromkeys(reading))
         return sorted(found, key=lambda operation: (operation.block is own, operation._order))
 
     @cached_property
     def kernel(self) -> Kernel | Refusal:
         """The kernel, or the reason why there is none."""
         try:
-            return derive(self.closure, outputs=self.stored)
+            expansion = None if self.trials is None else self.trials.expansion
+            return derive(self.closure, outputs=self.stored, expansion=expansion)
         except Refusal as refusal:
             return refusal
 
+    @cached_property
+    def judged(self) -> Kernel | Refusal:
+        """The kernel or the refusal, or one that is equal but for names: of other values, but of the same legality and
+        cost. `kernel` has the names."""
+        if self.trials is None or not all(map(self.trials.expansion.has, self.members)):
+            return self.kernel
+        structure = self.trials.structure(self)
+        if structure not in self.trials.kernels:
+            self.trials.kernels[structure] = self.kernel
+        return self.trials.kernels[structure]
+
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
         """The byte model of a legal group, at these sizes of the symbols."""
-        if isinstance(self.kernel, Refusal):
-            raise self.kernel
-        if self._bytes is None or self._bytes[0] is not sizes:
-            self._bytes = (sizes, count(self.kernel, sizes))
-        return self._bytes[1]
+        if isinstance(self.judged, Refusal):
+            raise self.judged
+        return count(self.judged, sizes) if self.trials is None else self.trials.cost(self.judged, sizes)
 
     @cached_property
     def stored(self) -> list[Value]:
-        """Results of members that something other than this group's closure reads (rule F3)."""
-        inside = set(self.closure)
-        own = set(self.members)
-        return [result for member in self.members for result in member.results
-                if any(user not in inside or (user not in own and _escapes(user, inside)) for user in result.users())]
+        """Results of members that something other than this group's closure reads (rule F3), also through free
+        operations, which then stay and read their operands there."""
+        inside, own = set(self.closure), set(self.members)
+        staying: set[Operation] = set()
 
+        def is_read_outside(value: Value) -> bool:
+            return any(user not in inside or user in staying for user in value.users())
 
-def _escapes(free: Operation, inside: set[Operation]) -> bool:
-    """Whether a free operation is also read from outside, so that it stays and reads its operand there."""
-    for result in free.results:
-        for user in result.users():
-            if user not in inside or (is_free(user) and _escapes(user, inside)):
-                return True
-    return False
+        for operation in reversed(self.closure):
+            if operation not in own and any(map(is_read_outside, operation.results)):
+                staying.add(operation)
+        return [result for member in self.members for result in member.results if is_read_outside(result)]
 
 
 def is_free(operation: Operation) -> bool:
@@ -192,7 +239,7 @@ class Merge:
     @property
     def recomputes_reduction(self) -> bool:
         """Whether a reduction would run more often than now."""
-        kernel = self.merged.kernel
+        kernel = self.merged.judged
         return not isinstance(kernel, Refusal) and kernel.recomputes_reduction
 
 
@@ -234,16 +281,17 @@ def group(function: Callable[..., Any]) -> GroupPattern:
 # -- judging ---------------------------------------------------------------------------------------------------
 
 
-def legal(group: Group, numerics: Numerics = "keeps_more_precision") -> Refusal | None:
-    """Judge one group by the rules about a single kernel; None means legal. `numerics` is what the user allows."""
+def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: bool = True) -> Refusal | None:
+    """Judge one group by the rules about a single kernel; None means legal. `numerics` is what the user allows. Unless
+    it is to be `named`, the refusal may speak of the values of an equal group, which costs less."""
     if any(member.block is not group.members[0].block for member in group.members):
         return Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
-    kernel = group.kernel
+    kernel = group.judged
     if isinstance(kernel, Refusal):
-        return kernel
+        return group.kernel if named and isinstance(group.kernel, Refusal) else kernel
     if numerics == "exact" and kernel.numerics != "exact":
         message = "it keeps more precision than its types say, where the user allows `exact` only"
-        return Refusal("fuse.numerics", "F13", message, kernel.outputs)
+        return Refusal("fuse.numerics", "F13", message, group.stored)
     inside = set(group.closure)
     read = {operand for member in group.closure for operand in member.inputs if operand.operation not in inside}
     pointers = len(read) + len(group.stored)

@@ -6,11 +6,11 @@ Rule F1 is judged here: a kernel reads nothing that depends on what it stores.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import Refusal
-from irc.plan import Group, is_free
+from irc.plan import Group, Trials, is_free
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:
@@ -54,6 +54,7 @@ class GroupGraph:
 
     def __init__(self, block: Block) -> None:
         self.number = {operation: index for index, operation in enumerate(block)}
+        self.trials = Trials(block)
         free = {operation for operation in block if is_free(operation)}
         self.units = {operation: Unit([operation], self.number[operation]) for operation in block
                       if operation not in free}  # fmt: skip
@@ -65,6 +66,10 @@ class GroupGraph:
                 self.units[operation].sources = direct
                 for source in direct:
                     self.units[source].readers[operation] = None
+
+    def group(self, members: Iterable[Operation], proposer: str = "seed") -> Group:
+        """A group of these operations, which need not be a unit."""
+        return Group(sorted(members, key=self.number.__getitem__), proposer, self.trials)
 
     def units_of(self, operations: Iterable[Operation]) -> list[Unit]:
         """The units that hold the operations, each once."""
@@ -118,9 +123,4 @@ def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | R
             message = f"{between} needs @{groups[0].name} and is needed by @{groups[-1].name}"
             return Refusal("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
         groups.append(unit.group)
-    return merge_groups(groups, proposer, graph.number)
-
-
-def merge_groups(groups: Iterable[Group], proposer: str, order: Mapping[Operation, int]) -> Group:
-    members = {member: None for group in groups for member in group.members}
-    return Group(sorted(members, key=lambda member: order[member]), proposer)
+    return graph.group({member: None for group in groups for member in group.members}, proposer)

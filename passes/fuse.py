@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irc.cloning import Cloner
 from irc.diagnostics import fail
@@ -165,15 +165,19 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
     """Add a block's groups and the decisions about them to a plan."""
     graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
+    illegal: dict[tuple[str, str], Group] = {}
     groups = seeds(block, graph, context.numerics)
 
     def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
         decisions[producer.name, consumer.name] = decision
         merged = hull((producer, consumer), chosen.name, graph)
-        refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
+        illegal.pop((producer.name, consumer.name), None)
+        refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics, named=False)
         if refusal is not None:
             decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
+            if isinstance(merged, Group):
+                illegal[producer.name, consumer.name] = merged
             return None
         assert isinstance(merged, Group)
         parts = list(dict.fromkeys(groups[member] for member in merged.members))
@@ -195,6 +199,9 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             context.notes.append(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
     merge_best(groups, graph, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
+    for pair, merged in illegal.items():
+        refusal = legal(merged, context.numerics)
+        decisions[pair].reason = "" if refusal is None else refusal.message
     plan.groups += ordered
     plan.decisions += decisions.values()
 
@@ -232,31 +239,44 @@ def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation
     for operation in block:
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
             continue
-        group = Group([operation])
+        group = graph.group([operation])
         if legal(group, numerics) is None:
             groups[operation] = group
             graph.merge(group)
     return groups
 
 
+class Candidate(NamedTuple):
+    """A merge to look at: two groups and what would be made of them, as they were when it was noted."""
+
+    producer: Group
+    consumer: Group
+    merged: Group
+    is_judged: bool
+
+
 def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) -> None:
     """Merge producer into consumer, highest score first, until nothing is left that the judge wants.
 
-    Judging derives a kernel, which is what costs, so a pair is judged again only when it comes to the top after one
-    of its sides has grown: its old score says where to look next. When the heap runs dry, pairs that were refused
-    before a side grew get another chance. Ties go to the pair that stands first in the block.
+    Judging derives a kernel, which is what costs, so where a side has grown the old score says when to look again, and
+    the pair is judged only if it is then as it was noted. Ties go to the smaller group, then to the one that stands
+    first in the block: chains merge evenly, and each operation is in few of the kernels that are derived. When the
+    heap runs dry, pairs that were refused before a side grew get another chance.
     """
     judged: set[tuple[Group, Group]] = set()
     serial = itertools.count()
-    heap: list[tuple[float, int, int, Group, Group, Group]] = []
+    heap: list[tuple[float, int, int, int, Candidate]] = []
+
+    def note(score: float, candidate: Candidate) -> None:
+        members = candidate.merged.members
+        heapq.heappush(heap, (-score, len(members), graph.number[members[-1]], next(serial), candidate))
 
     def push(producer: Group, consumer: Group) -> None:
         judged.add((producer, consumer))
         verdict = judge(producer, consumer)
         if verdict is not None:
             score, merged = verdict
-            place = graph.number[merged.members[-1]]
-            heapq.heappush(heap, (-score, place, next(serial), producer, consumer, merged))
+            note(score, Candidate(producer, consumer, merged, True))
 
     def refill() -> bool:
         pairs = [(other, group) for group in dict.fromkeys(groups.values()) for other in producers(group, groups)]
@@ -267,19 +287,22 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) 
 
     while refill():
         while heap:
-            *_, old_producer, old_consumer, merged = heapq.heappop(heap)
-            producer, consumer = groups[old_producer.members[0]], groups[old_consumer.members[0]]
+            negative_score, *_, noted = heapq.heappop(heap)
+            producer, consumer = groups[noted.producer.members[0]], groups[noted.consumer.members[0]]
             if producer is consumer:
                 continue
-            same = producer is old_producer and consumer is old_consumer
-            current = hull((producer, consumer), merged.proposer, graph)
-            if isinstance(current, Refusal) or current.members != merged.members:
-                if same or (producer, consumer) not in judged:
+            current = hull((producer, consumer), noted.merged.proposer, graph)
+            if isinstance(current, Refusal):
+                if (producer, consumer) not in judged:
                     push(producer, consumer)
-                continue
-            for member in merged.members:
-                groups[member] = merged
-            graph.merge(merged)
+            elif current.members != noted.merged.members:
+                note(-negative_score, Candidate(producer, consumer, current, False))
+            elif not noted.is_judged:
+                push(producer, consumer)
+            else:
+                for member in noted.merged.members:
+                    groups[member] = noted.merged
+                graph.merge(noted.merged)
 
 
 def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
@@ -310,7 +333,7 @@ def apply(plan: Plan) -> bool:
 
 def make_kernel(group: Group) -> Operation:
     """Replace a group's members by a kernel; free operations stay where others read them."""
-    assert isinstance(group.kernel, Kernel), "an illegal group is never applied"
+    assert isinstance(group.judged, Kernel), "an illegal group is never applied"
     closure, stored, block = group.closure, group.stored, group.members[0].block
     assert block is not None
     inside = set(closure)
@@ -325,7 +348,7 @@ def make_kernel(group: Group) -> Operation:
     kernel = Operation(
         kernel_op,
         inputs,
-        kernel_op.normalize({"name": group.name, "kind": group.kernel.kind}),
+        kernel_op.normalize({"name": group.name, "kind": group.judged.kind}),
         [value.type for value in stored],
         [region],
         names=[value.name for value in stored],

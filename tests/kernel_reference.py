@@ -19,7 +19,7 @@ from irc.dims import Dim, Indirect, Symbol
 from irc.index_map import Guards
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select
-from irc.kernel.flood import identity
+from irc.kernel.tracing import identity
 
 REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 

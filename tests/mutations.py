@@ -65,7 +65,7 @@ NORMALIZATION = "irc/ops/named/normalization.py"
 INDEX_MAP = "irc/index_map.py"
 VIEW = "irc/ops/view.py"
 DERIVATION = "irc/kernel/derivation.py"
-FLOOD = "irc/kernel/flood.py"
+PROPAGATION = "irc/kernel/propagation.py"
 GRAPH = "passes/_group_graph.py"
 PLAN = "irc/plan.py"
 
@@ -142,8 +142,8 @@ MUTATIONS = (
         kernel("bounds"),
     ),
     Mutation(
-        "flood: repeated elements are points",
-        FLOOD,
+        "propagation: repeated elements are points",
+        PROPAGATION,
         'return bool(view.attributes["mode"] == "constant")',
         "return True",
         fusion("repeated_elements"),
@@ -156,10 +156,10 @@ MUTATIONS = (
         fusion("spread"),
     ),
     Mutation(
-        "flood: a point that repeats an element",
-        FLOOD,
+        "propagation: a point that repeats an element",
+        PROPAGATION,
         "if ended & staying or any(",
-        "if mixed:",
+        "if any(",
         fusion("spread"),
     ),
     # Legality.
@@ -187,8 +187,8 @@ MUTATIONS = (
     Mutation(
         "F3: values read through views are not stored",
         PLAN,
-        "user not in inside or (user not in own and _escapes(user, inside))",
-        "user not in inside",
+        "any(user not in inside or user in staying for user in value.users())",
+        "any(user not in inside for user in value.users())",
         fusion("f3"),
     ),
     Mutation(

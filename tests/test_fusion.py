@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -573,7 +573,7 @@ def test_pieces_are_joined_by_index_arithmetic(program: Callable[..., Any], type
 # -- what went wrong once ----------------------------------------------------------------------------------------
 
 
-def test_repeated_elements_are_no_points_of_the_flood() -> None:
+def test_repeated_elements_are_no_points() -> None:
     """An edge pad reads an element several times: its operand must not take the pad's axis for its own."""
 
     def program(x: Value) -> tuple[Value, ...]:
@@ -757,6 +757,47 @@ def test_the_planned_softmax_runs_right(columns: int, tmp_path: Path) -> None:
     for name, expected in run.expected.items():
         assert np.isnan(expected[1]).all() and np.isnan(expected[2]).all() and np.isfinite(expected[[0, 4, 5, 6]]).all()
         assert harness.relative_error(run.outputs[name], expected) < 1e-6
+
+
+# -- long graphs -------------------------------------------------------------------------------------------------
+
+
+def of_kinds(names: Sequence[str]) -> Callable[[Value], Value]:
+    def program(x: Value) -> Value:
+        for name in names:
+            x = ops.TABLE[name](x) if name != "center" else ops.sub(x, ops.reduce_max(x, axes=(1,), keep_dims=True))
+        return x
+
+    return program
+
+
+KINDS = ("relu", "neg", "tanh", "abs", "sin", "exp", "sigmoid", "floor", "center", "softmax")
+LONG: dict[str, Callable[[Value], Any]] = {
+    "pointwise": of_kinds(KINDS[:4] * 500),
+    "mixed": of_kinds([KINDS[index * index * 7 % 10] for index in range(1_200)]),
+    "reductions": of_kinds(["center", "softmax"] * 300),
+    "views": lambda x: (
+        views := [y := x, *(y := ops.transpose(y, permutation=(1, 0)) for _ in range(600))],
+        *(ops.tanh(view) for view in views[::60]),
+    )[1:],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_graphs_fuse_without_recursion_and_with_few_derivations(name: str, monkeypatch: Any) -> None:
+    derived: list[int] = []
+
+    def counting(members: Sequence[Operation], **options: Any) -> Any:
+        derived.append(len(members))
+        return derive(members, **options)
+
+    monkeypatch.setattr("irc.plan.derive", counting)
+    module = trace(LONG[name], "f32[5, 6]")
+    length = len(module.main.block)
+    copy = fused(module)
+    assert sum(derived) <= 25 * length, "operations in kernels that were derived"
+    inputs = arrays(module)
+    same_results(module, copy, {name: array.astype(np.float32) for name, array in inputs.items()})
 
 
 # -- determinism -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from irc import dtypes, ops
 from irc.dtypes import BOOL, DType
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, walk
-from irc.kernel.flood import identity
+from irc.kernel.tracing import identity
 
 UNKNOWN = None
 FINITE = "finite"  # a number that is neither infinite nor NaN

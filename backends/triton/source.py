@@ -42,8 +42,8 @@ from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
 from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables, walk
-from irc.kernel.flood import identity
 from irc.kernel.schedule import unit_stride
+from irc.kernel.tracing import identity
 
 INLINE_LENGTH = 60
 LINE_LENGTH = 120

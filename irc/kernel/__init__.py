@@ -10,11 +10,12 @@
     kernel.schedule.nest                       # scopes that `count` and every emitter walk
     count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
 
-`derive(members, *, outputs=None, recompute=False)`: `members` are operations of one block, in any order: pointwise,
-view and reduction primitives, `gather`, scalar constants (those may stand in a block around it), and named operations
-whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined outside the
-group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included, in order of
-the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again.
+`derive(members, *, outputs=None, recompute=False, expansion=None)`: `members` are operations of one block, in any
+order: pointwise, view and reduction primitives, `gather`, scalar constants (those may stand in a block around it), and
+named operations whose bodies are made of these (they are traced through `definition.body`). Inputs are operands defined
+outside the group; `outputs`, unless given, are the results used by an operation outside of it, a terminator included,
+in order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again. An
+`Expansion` of the block shares the copies of primitives among the groups that are tried on it.
 
 `Refusal(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception, with a tuple of what
 its message speaks of; it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
@@ -25,7 +26,8 @@ from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive
 from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
-from irc.kernel.steps import Refusal
+from irc.kernel.steps import Expansion, Refusal
 from irc.kernel.traffic import Bytes, count
 
-__all__ = ["Accumulate", "Bytes", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile", "count", "derive"]
+__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile", "count",
+           "derive"]  # fmt: skip

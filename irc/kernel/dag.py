@@ -7,8 +7,8 @@ two results need is one node.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -39,19 +39,25 @@ class Node:
     def indices(self) -> tuple[Dim, ...]:
         return self.index, *(guard.index for guard in self.guards)
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it has an index or guards that vary: of most nodes only their operands do."""
+        return bool(self.guards) or not isinstance(self.index, int)
+
     @cached_property
     def reads(self) -> tuple[Node, ...]:
         """The nodes that its index and guards read through `Indirect`."""
-        return indirect_nodes(*self.indices)
+        return indirect_nodes(*self.indices) if self.is_placed else ()
 
-    @property
+    @cached_property
     def below(self) -> tuple[Node, ...]:
         return *self.reads, *self.operands
 
     @cached_property
     def axes(self) -> frozenset[Variable]:
         """The kernel's axes that it varies over."""
-        return variables(*self.indices).union(*(operand.axes for operand in self.operands))
+        own = variables(*self.indices) if self.is_placed else frozenset[Variable]()
+        return own.union(*(operand.axes for operand in self.operands))
 
     @cached_property
     def as_index(self) -> Dim | None:
@@ -71,7 +77,12 @@ class Node:
     @property
     def content(self) -> tuple[Any, ...]:
         """What makes nodes the same: all but the hint."""
-        return type(self), *(getattr(self, field.name) for field in fields(self) if field.name != "hint")
+        return type(self), *(getattr(self, name) for name in field_names(self) if name != "hint")
+
+    def over(self, **changes: Any) -> Node:
+        """The node with other operands, indices or axes."""
+        kept = {name: getattr(self, name) for name in field_names(self) if name not in changes}
+        return type(self)(**kept, **changes)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {self.hint}: {self.dtype}>"
@@ -169,6 +180,17 @@ class Graph:
         return known
 
 
+_FIELDS: dict[str, tuple[str, ...]] = {}
+
+
+def field_names(node: Node) -> tuple[str, ...]:
+    """The names of a node's fields; `dataclasses.fields` is slow to ask for each of many nodes."""
+    kind = type(node).__name__
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(field.name for field in fields(node))
+    return _FIELDS[kind]
+
+
 @lru_cache(1 << 14)
 def indirect_nodes(*indices: Dim) -> tuple[Node, ...]:
     """The nodes whose values the expressions use as indices."""
@@ -183,19 +205,24 @@ def variables(*indices: Dim) -> frozenset[Variable]:
     return frozenset(own).union(*(node.axes for node in indirect_nodes(*indices)))
 
 
-def walk(roots: Iterable[Node], through: Callable[[Node], bool] = lambda node: True) -> Iterator[Node]:
+def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -> list[Node]:
     """Every node below the roots once, operands before users; below a node only where `through` says so."""
+    found: list[Node] = []
     seen: set[Node] = set()
-    stack = [(root, False) for root in reversed(list(roots))]
+    stack: list[Node | None] = []
+    stack.extend(reversed(list(roots)))
+    opened: list[Node] = []
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            yield node
+        node = stack.pop()
+        if node is None:  # all below the last opened one are found
+            found.append(opened.pop())
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            if through(node):
-                stack.extend((other, False) for other in reversed(node.below) if other not in seen)
+            opened.append(node)
+            stack.append(None)
+            if through is None or through(node):
+                stack.extend(node.below[::-1])
+    return found
 
 
 def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
@@ -210,12 +237,11 @@ def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
         return dims.substitute(indices[index], atoms)
 
     for node in walk(stores):
-        changes: dict[str, Any] = {
-            "operands": tuple(made[operand] for operand in node.operands),
-            "index": moved(node.index),
-            "guards": tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards),
-        }
+        changes: dict[str, Any] = {"operands": tuple([made[operand] for operand in node.operands])}
+        if node.is_placed:
+            changes["index"] = moved(node.index)
+            changes["guards"] = tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards)
         if isinstance(node, Reduce):
             changes["bound"] = bound.get(node.bound, node.bound)
-        made[node] = graph(replace(node, **changes))
+        made[node] = graph(node.over(**changes))
     return tuple(made[store] for store in stores)

@@ -11,9 +11,10 @@ from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Load, Node, Reduce, Store, variables, walk
-from irc.kernel.flood import Flood, Trace, anchors
+from irc.kernel.propagation import Propagation, anchors
 from irc.kernel.schedule import Schedule, make_schedule, merge_axes
-from irc.kernel.steps import Refusal, Steps
+from irc.kernel.steps import Expansion, Refusal, Steps
+from irc.kernel.tracing import Tracer
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +52,21 @@ class Kernel:
         return self.schedule.columns is not None and self.schedule.columns.looped
 
 
-def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False) -> Kernel:
+def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False,
+           expansion: Expansion | None = None) -> Kernel:  # fmt: skip
     """The kernel that computes the members; raises `Refusal`. See the package's docstring."""
-    steps = Steps(members)
+    steps = Steps(members, expansion)
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
     if not stored:
         raise Refusal("fuse.unstored_value", "F3", "nothing outside reads a result of the group", ())
     refusals: list[Refusal] = []
+    tried: list[Propagation] = []
     for anchor in anchors(steps, stored):
+        if any(propagation.covers(anchor) for propagation in tried):
+            continue
+        tried.append(Propagation(anchor, steps))
         try:
-            return _assemble(steps, stored, Flood(anchor), recompute)
+            return _assemble(steps, stored, tried[-1], recompute)
         except Refusal as refusal:
             refusals.append(refusal)
     # That an anchor does not reach a root says less than what would be wrong if it did.
@@ -73,28 +79,29 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
     return tuple(result for result in results if any(user not in inside for user in result.users()))
 
 
-def _assemble(steps: Steps, outputs: tuple[Value, ...], flood: Flood, recompute: bool) -> Kernel:
-    trace = Trace(flood, steps.buffers)
-    stores = tuple(trace.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
+def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation, recompute: bool) -> Kernel:
+    tracer = Tracer(propagation, steps)
+    stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
     reductions = [node for node in walk(stores) if isinstance(node, Reduce)]
     bound = reductions[0].bound if reductions else ()
     for node in reductions:
         if set(node.bound) != set(bound):
             message = f"%{reductions[0].hint} and %{node.hint} are reduced over different axes"
             raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
-    used = variables(*(index for node in walk(stores) for index in node.indices))
-    parallel = tuple(axis for axis in flood.axes if axis not in bound and axis in used)
+    used = frozenset[Variable]().union(*(store.axes for store in stores))
+    parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
     stores, parallel, bound = merge_axes(stores, parallel, bound)
-    reductions = [node for node in walk(stores) if isinstance(node, Reduce) and 0 not in (a.extent for a in node.bound)]
+    nodes = walk(stores)
+    reductions = [node for node in nodes if isinstance(node, Reduce) and 0 not in (axis.extent for axis in node.bound)]
     repeated = [(node, axis) for node in reductions for axis in parallel if axis not in node.axes]
     if repeated and not recompute:
         node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
     stores = tuple(written_once(store, parallel, bound) for store in stores)
-    read = {node.buffer for node in walk(stores) if isinstance(node, Load)}
+    read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
-    level = "keeps_more_precision" if trace.skipped_rounding else "exact"
+    level = "keeps_more_precision" if tracer.skipped_rounding else "exact"
     return Kernel(inputs, outputs, parallel, bound, stores, level, bool(repeated))
 
 

@@ -126,7 +126,7 @@ def size_of(axes: Axes) -> Dim:
 
 def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Store, ...], Axes, Axes]:
     """Make neighbours one axis where no index needs them apart."""
-    indices = {index: index for node in walk(stores) for index in node.indices}
+    indices = {index: index for node in walk(stores) if node.is_placed for index in node.indices}
     rows, columns = parallel, bound
 
     def mergeable(outer: Variable, inner: Variable) -> bool:
@@ -252,7 +252,7 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
         level[node] = max((level[other] for other in node.below), default=0) + isinstance(node, Reduce)
     done: set[Node] = set()
 
-    def unreduced(roots: Iterable[Node]) -> Iterator[Node]:
+    def unreduced(roots: Iterable[Node]) -> list[Node]:
         return walk(roots, through=lambda node: not isinstance(node, Reduce))
 
     def fixed(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -26,7 +26,7 @@ from irc.types import TensorType
 if TYPE_CHECKING:
     from irc.interpreter import Step
     from irc.kernel.dag import Node
-    from irc.kernel.flood import Trace
+    from irc.kernel.tracing import Tracer
 
 Declared = Sequence[TensorType] | None
 
@@ -225,13 +225,13 @@ def _dim(*, value: int | tuple[int, ...]) -> Array:
 
 
 @dim.element
-def _dim_element(trace: Trace, step: Operation, at: Coordinates, _: Guards) -> Node:
+def _dim_element(tracer: Tracer, step: Operation, at: Coordinates, _: Guards) -> Node:
     sizes = step.attributes["value"]
     if not isinstance(sizes, tuple):
-        return trace.index(sizes)
-    node = trace.index(sizes[-1] if sizes else 0)
+        return tracer.index(sizes)
+    node = tracer.index(sizes[-1] if sizes else 0)
     for position in range(len(sizes) - 2, -1, -1):
-        node = trace.select((Guard(at[0] - position, 1),), trace.index(sizes[position]), node)
+        node = tracer.select((Guard(at[0] - position, 1),), tracer.index(sizes[position]), node)
     return node
 
 

@@ -20,8 +20,7 @@ from irc.ops.rules import differ, normalize_axis, same_dtype
 from irc.types import TensorType
 
 if TYPE_CHECKING:
-    from irc.kernel.dag import Node
-    from irc.kernel.flood import Trace
+    from irc.kernel.tracing import Traced, Tracer
 
 Combine = Literal["none", "add", "mul", "max", "min"]
 
@@ -48,12 +47,12 @@ def _gather(x: Array, indices: Array, *, axis: int) -> Array:
 
 
 @gather.element
-def _gather_element(trace: Trace, step: Operation, at: Coordinates, guards: Guards) -> Node:
+def _gather_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Guards) -> Traced:
     source, indices = step.inputs
     axis = step.attributes["axis"] % source.rank
     until = axis + indices.rank
-    index = trace.loaded_index(trace.node(indices, at[axis:until], guards), source.shape[axis])
-    return trace.node(source, (*at[:axis], index, *at[until:]), guards)
+    index = tracer.loaded_index((yield indices, at[axis:until], guards), source.shape[axis])
+    return (yield source, (*at[:axis], index, *at[until:]), guards)
 
 
 @primitive()
@@ -74,11 +73,11 @@ def _gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
 
 
 @gather_elements.element
-def _gather_elements_element(trace: Trace, step: Operation, at: Coordinates, guards: Guards) -> Node:
+def _gather_elements_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Guards) -> Traced:
     source, indices = step.inputs
     axis = step.attributes["axis"] % source.rank
-    index = trace.loaded_index(trace.node(indices, at, guards), source.shape[axis])
-    return trace.node(source, (*at[:axis], index, *at[axis + 1 :]), guards)
+    index = tracer.loaded_index((yield indices, at, guards), source.shape[axis])
+    return (yield source, (*at[:axis], index, *at[axis + 1 :]), guards)
 
 
 @primitive()

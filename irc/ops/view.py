@@ -34,7 +34,7 @@ from irc.types import TensorType
 
 if TYPE_CHECKING:
     from irc.kernel.dag import Node
-    from irc.kernel.flood import Trace
+    from irc.kernel.tracing import Tracer
 
 VIEW = frozenset({"view"})
 
@@ -462,11 +462,11 @@ def _iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array:
 
 
 @iota.element
-def _iota_element(trace: Trace, step: Operation, at: Coordinates, _: Guards) -> Node:
+def _iota_element(tracer: Tracer, step: Operation, at: Coordinates, _: Guards) -> Node:
     dtype, index = step.result.dtype, at[step.attributes["axis"]]
     if dtype.is_integer:
-        return trace.index(index, dtype)
+        return tracer.index(index, dtype)
     if isinstance(index, int):
-        return trace.constant(accumulator_of(dtype), index)
-    attributes = {"to": dtype, "saturate": True}
-    return trace.apply("cast", accumulator_of(dtype), trace.index(index), attributes=attributes, hint=step.result.name)
+        return tracer.constant(accumulator_of(dtype), index)
+    attributes, name = {"to": dtype, "saturate": True}, step.result.name
+    return tracer.apply("cast", accumulator_of(dtype), tracer.index(index), attributes=attributes, hint=name)

@@ -1,0 +1,268 @@
+"""The scalar DAG of a group: what is computed at the point of each result.
+
+A value is traced from a result to what the group reads, each time at the coordinates at which it is read. Nothing here
+recurses, however deep the group is: what a value needs is requested from a loop (`Tracer.node`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from irc import dims, dtypes, index_map
+from irc.dims import Dim, Indirect, Variable
+from irc.dtypes import BOOL, I64, DType, accumulator_of
+from irc.index_map import Coordinates, Guards, Point, in_bounds, linearize, same
+from irc.ir import Operation, Value
+from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.propagation import Propagation, fresh_axes
+from irc.kernel.steps import REDUCTIONS, Refusal, Steps, reduced_dims
+
+MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
+MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
+ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
+COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
+    "less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal,
+    "greater": lambda a, b: dims.less(b, a), "greater_equal": lambda a, b: dims.less_equal(b, a),
+}  # fmt: skip
+
+# A value at coordinates, under guards; and what gives a node after it was given those that it requested.
+Request = tuple[Value, Coordinates, Guards]
+Traced = Generator[Request, Node, Node]
+
+
+class Argument(NamedTuple):
+    """How a reduction reads its argument: at which coordinates and under which guards, the axes that are reduced, and
+    the guards under which a point of those axes is an element of the argument."""
+
+    at: Coordinates
+    held: Guards
+    axes: tuple[Variable, ...]
+    guards: Guards
+
+
+class Tracer:
+    """Builds the scalar DAG: the node of a value at coordinates, under guards."""
+
+    def __init__(self, propagation: Propagation, steps: Steps) -> None:
+        self.propagation = propagation
+        self.steps = steps
+        self.graph = Graph()
+        self.skipped_rounding = False
+        self._memo: dict[Request, Node] = {}
+
+    def store(self, output: Value, value: Value) -> Store:
+        """What the kernel writes to an output, each element once."""
+        point = self.propagation.root(value)
+        node = self.node(value, point.coordinates, point.guards)
+        guards = (*point.guards, *index_map.restrict(point.coordinates, value.shape, point.guards))
+        kept = tuple(guard for guard in dict.fromkeys(guards) if not in_bounds(guard.index, guard.extent, ()))
+        address = linearize(point.coordinates, value.shape)
+        return Store(output.dtype, (node,), address, kept, buffer=output)
+
+    def node(self, value: Value, coordinates: Coordinates, guards: Guards = ()) -> Node:
+        """The value of an element; `guards` hold wherever it matters, so that its loads may be masked by them."""
+        wanted: Request = (value, coordinates, guards)
+        waiting: list[tuple[Request, Traced]] = []
+        while True:
+            if wanted not in self._memo:
+                if len(self._memo) > MOST_STEPS:
+                    message = f"more than {MOST_STEPS} operations for one point"
+                    raise Refusal("fuse.resources", "F14", message, (value.name,))
+                waiting.append((wanted, self._traced(*wanted)))
+            found = self._memo.get(wanted)
+            while waiting:  # give what was requested to whoever waits for it, until one requests something else
+                request, traced = waiting[-1]
+                try:
+                    wanted = traced.send(found) if found is not None else next(traced)
+                    break
+                except StopIteration as end:
+                    found = self._memo[request] = end.value
+                    waiting.pop()
+            else:
+                assert found is not None
+                return found
+
+    def _traced(self, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+        step = value.operation
+        if value in self.steps.buffers or step is None:
+            buffer = self.steps.buffers[value]
+            dtype, address = accumulator_of(value.dtype), linearize(coordinates, value.shape)
+            needed = index_map.restrict(coordinates, value.shape, guards)
+            return self.graph(Load(dtype, (), address, needed, buffer.name, buffer=buffer))
+        if step.definition.pull is not None:
+            return (yield from self._view(step, step.definition.pull(value, coordinates), value, guards))
+        if step.name in REDUCTIONS:
+            return (yield from self._reduction(step, value, coordinates, guards))
+        if step.definition.element_of is not None:
+            made: Traced | Node = step.definition.element_of(self, step, coordinates, guards)
+            return made if isinstance(made, Node) else (yield from made)
+        return (yield from self._pointwise(step, value, coordinates, guards))
+
+    def _kept(self, node: Node, value: Value) -> Node:
+        """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring."""
+        self.skipped_rounding |= value.dtype is not node.dtype and value in self.steps.computed_with
+        return node
+
+    def apply(self, name: str, dtype: DType, *operands: Node, attributes: Mapping[str, Any] | None = None,
+              hint: str = "") -> Node:  # fmt: skip
+        fixed = tuple((attributes or {}).items())
+        return self.graph(Apply(dtype, operands, hint=hint, name=name, attributes=fixed))
+
+    def constant(self, dtype: DType, value: Any) -> Node:
+        return self.graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))
+
+    def index(self, index: Dim, dtype: DType = I64) -> Node:
+        """An index as a value; in a type that is too narrow for it, it wraps around."""
+        if isinstance(index, int):
+            least, most = dtypes.limits(dtype)
+            return self.constant(dtype, least + (index - least) % (most - least + 1))
+        return self.graph(Index(dtype, (), index))
+
+    def select(self, guards: Guards, inside: Node, outside: Node) -> Node:
+        return self.graph(Select(inside.dtype, (inside, outside), 0, guards, inside.hint))
+
+    def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+        operands = []
+        for operand in step.inputs:
+            operands.append((yield operand, index_map.spread(coordinates, value.shape, operand.shape), guards))
+        register = accumulator_of(value.dtype)
+        if step.name == "cast" and operands[0].dtype is register:
+            return self._kept(operands[0], value)
+        known = folded(step, operands)
+        if known is not None:
+            return self.constant(register, known)
+        if step.name in ("bitwise_and", "bitwise_or") and register is BOOL:
+            neutral = step.name == "bitwise_and"
+            operands = [node for node in operands if not (isinstance(node, Constant) and node.value == neutral)]
+            if len(operands) == 1:
+                return operands[0]
+        if step.name == "bitcast":
+            for end in (step.inputs[0], value):
+                if accumulator_of(end.dtype) is not end.dtype:
+                    message = f"the bits of {end.dtype} are not those it is computed in (%{end.name})"
+                    raise Refusal("fuse.numerics", "F13", message, (end.name,))
+        made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
+        return self._kept(made, value)
+
+    def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Traced:
+        nodes = []
+        for piece in pieces:
+            held = tuple(dict.fromkeys((*guards, *piece.guards)))
+            if len(held) > MOST_GUARDS:
+                message = f"more than {MOST_GUARDS} conditions on one element"
+                raise Refusal("fuse.resources", "F14", message, (value.name,))
+            if piece.operand < len(step.inputs):
+                nodes.append((yield step.inputs[piece.operand], piece.coordinates, held))
+            else:  # a pad without a value
+                nodes.append(self.constant(accumulator_of(value.dtype), 0))
+        result = nodes[-1]
+        for piece, node in zip(reversed(pieces[:-1]), reversed(nodes[:-1]), strict=True):
+            # Guards that always hold would only cost a comparison.
+            tests = tuple(guard for guard in piece.guards if not in_bounds(guard.index, guard.extent, guards))
+            result = self.select(tests, node, result)
+        return result
+
+    def _argument(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Argument:
+        """The argument of a reduction whose result is read at these coordinates.
+
+        Along the axes that the reduction keeps, the argument is read where its result is read. Along those that it
+        reduces, it is read at its own point, if that runs over them independently of what is kept.
+        """
+        argument, reduced = step.inputs[0], sorted(reduced_dims(step))
+        kept = self._kept_coordinates(step, coordinates)
+        point, reached = self.propagation.points.get(argument), self.propagation.points.get(value)
+        visible = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
+        if point is not None and visible:
+            at = tuple(kept.get(axis, coordinate) for axis, coordinate in enumerate(point.coordinates))
+            inner = variables(*(at[axis] for axis in reduced))
+            own = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
+            others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
+            if inner.isdisjoint(others) and variables(*(guard.index for guard in own)) <= inner:
+                ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
+                return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, own)
+        # No point fits these coordinates: axes of its own, which reductions of equal extents share.
+        extents = tuple(argument.shape[axis] for axis in reduced if not same(argument.shape[axis], 1))
+        taken = variables(*coordinates)
+        axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(extents, number)))
+        fresh = iter(axes)
+        at = tuple(kept[axis] if axis in kept else 0 if same(extent, 1) else next(fresh).expr
+                   for axis, extent in enumerate(argument.shape))  # fmt: skip
+        return self._reduced_over(at, axes, guards)
+
+    def _reduced_over(self, at: Coordinates, axes: Iterable[Any], guards: Guards, own: Guards = ()) -> Argument:
+        """The argument read at a point of the reduced axes. A guard of those that holds where the result is read does
+        not hold all along them."""
+        bound = tuple(axes)
+        held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
+        return Argument(at, (*held, *own), bound, own)
+
+    def _kept_coordinates(self, step: Operation, coordinates: Coordinates) -> dict[int, Dim]:
+        """The coordinates of a reduction's result, by the axes of its argument that are not reduced."""
+        gone, rank = reduced_dims(step), step.inputs[0].rank
+        axes = range(rank) if step.attributes["keep_dims"] else [axis for axis in range(rank) if axis not in gone]
+        return {axis: at for axis, at in zip(axes, coordinates, strict=True) if axis not in gone}
+
+    def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+        """A reduction, or for argmax and argmin two: the least (or last) index at which the extremum is attained. As
+        in NumPy a NaN counts as the extremum, and the first one wins."""
+        argument = self._argument(step, value, coordinates, guards)
+        body = yield step.inputs[0], argument.at, argument.held
+
+        def reduced(kind: str, body: Node) -> Node:
+            if not argument.axes:
+                return body
+            body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
+            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
+
+        found = reduced(REDUCTIONS[step.name], body)
+        if step.name not in ("argmax", "argmin"):
+            return self._kept(found, value)
+        attained = self.apply("equal", BOOL, body, found)
+        if body.dtype.is_float:
+            found_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, found))
+            attained = self.apply("select", BOOL, any_nan, found_nan, attained)
+        (axis,) = reduced_dims(step)
+        kind = "max" if step.attributes["select_last"] else "min"
+        worst = self.constant(I64, identity(kind, I64))
+        return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
+
+    def loaded_index(self, node: Node, extent: Dim) -> Dim:
+        """A node as an index into an axis, counted from its end where it is negative."""
+        index = node.as_index
+        if index is not None and dims.less(index, 0) is True:
+            return index + extent
+        if index is not None and dims.less_equal(0, index) is True:
+            return index
+        if not node.dtype.is_signed:
+            return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
+        if dims.bounds(extent)[1] > dtypes.limits(node.dtype).largest:
+            node = self.apply("cast", I64, node, attributes={"to": I64, "saturate": True}, hint=node.hint)
+        wrapped = self.apply("add", node.dtype, node, self.index(extent, node.dtype))
+        negative = self.apply("less", BOOL, node, self.constant(node.dtype, 0))
+        node = self.apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
+        return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
+
+
+def folded(step: Operation, operands: Sequence[Node]) -> Any:
+    """The value of an operation on constants, or of a comparison of indices that their bounds decide; else None."""
+    constants = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
+    if len(constants) == len(operands):
+        return step.definition.evaluate(constants, step.attributes)[0]
+    indices = [node.as_index for node in operands if node.as_index is not None]
+    if step.name in COMPARISONS and len(indices) == 2:
+        return COMPARISONS[step.name](*indices)
+    return None
+
+
+def identity(kind: str, dtype: DType) -> Any:
+    """The value that a reduction ignores, as a NumPy scalar."""
+    if kind in ("sum", "prod"):
+        return np.asarray(kind == "prod", dtype.numpy)[()]
+    if dtype is BOOL:
+        return np.bool_(kind == "min")
+    low, high = (-np.inf, np.inf) if dtype.is_float else dtypes.limits(dtype)
+    return np.asarray(low if kind == "max" else high, dtype.numpy)[()]
