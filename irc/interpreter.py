@@ -96,9 +96,16 @@ def check_memory(function: Function, inputs: Mapping[str, Any]) -> None:
             check_limit("memory", amount, f"{operation.name} gives {{}}", operation.location)
 
 
-def check_inputs(function: Function, inputs: Mapping[str, Any]) -> None:
-    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`."""
-    _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
+def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[str, str] | None = None) -> None:
+    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`.
+
+    Errors name an input as `called` does, by the argument's name, where its caller knows it by another.
+    """
+    if called is None:
+        _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
+        return
+    shown = {name: f"the argument {label}" for name, label in called.items()}
+    _bind(function.arguments, _checked_inputs(function, inputs, "declared", shown), {}, shown)
 
 
 def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
@@ -112,23 +119,29 @@ def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
     return run.execute(Step(run, operation, arrays, {}, dict(environment or {})))
 
 
-def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision) -> list[Array]:
+def _shown(function: Function) -> dict[str, str]:
+    return {argument.name: f"input `{argument.name}` of @{function.name}" for argument in function.arguments}
+
+
+def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision,
+                    shown: Mapping[str, str] | None = None) -> list[Array]:
     """The arrays in argument order; names and element types are checked here, shapes when symbols are bound."""
     names = [argument.name for argument in function.arguments]
+    shown = {name: f"input `{name}`" for name in names} if shown is None else shown
     for name in inputs:
         if name not in names:
             raise fail("run.input_unknown", f"@{function.name} has no input `{name}`", expected=", ".join(names))
     arrays = []
     for argument in function.arguments:
         if argument.name not in inputs:
-            raise fail("run.input_missing", f"input `{argument.name}` is missing", expected=str(argument.type))
+            raise fail("run.input_missing", f"{shown[argument.name]} is missing", expected=str(argument.type))
         if argument.dtype.kind == "opaque":
             arrays.append(opaque_input(argument, inputs[argument.name]))
             continue
         array = np.asarray(inputs[argument.name])
         given = dtypes.from_numpy(array.dtype)
         if given is not argument.dtype and given is not _dtype_at(argument.dtype, precision):
-            raise fail("run.input_dtype", f"input `{argument.name}` holds {given}", expected=str(argument.type))
+            raise fail("run.input_dtype", f"{shown[argument.name]} holds {given}", expected=str(argument.type))
         arrays.append(_array_at(np.asarray(array, given.numpy), precision))  # of any byte order
     return arrays
 
@@ -136,7 +149,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
 def _bind_arguments(function: Function, arrays: Sequence[Array]) -> Environment:
     """The symbols of a signature with the values that the extents of arrays give them."""
     environment: Environment = {}
-    _bind(function.arguments, arrays, environment, signature=function)
+    _bind(function.arguments, arrays, environment, _shown(function))
     return environment
 
 
@@ -325,17 +338,18 @@ def _check_range(symbol: Symbol, size: int, where: str) -> None:
 
 
 def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment,
-          signature: Function | None = None) -> None:
+          shown: Mapping[str, str] | None = None) -> None:
     """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
-    left alone when nothing does. What does not fit is `run.refine`; the inputs of a `signature` are a person's, and
-    tell shapes that are wrong (`run.input_shape`) from those that contradict one another (`run.dim_conflict`).
+    left alone when nothing does. What does not fit is `run.refine`; the inputs of a function, which `shown` names, are
+    a person's: shapes that are wrong (`run.input_shape`) differ from those that contradict one another
+    (`run.dim_conflict`).
     """
-    code, conflict = ("run.input_shape", "run.dim_conflict") if signature else ("run.refine", "run.refine")
+    code, conflict = ("run.refine", "run.refine") if shown is None else ("run.input_shape", "run.dim_conflict")
     waiting: list[tuple[Dim, int, str]] = []
     for value, array in zip(values, arrays, strict=True):
-        name = f"input `{value.name}` of @{signature.name}" if signature else f"%{value.name}"
+        name = f"%{value.name}" if shown is None else shown[value.name]
         if value.type.is_ranked and array.ndim != value.type.rank:
             raise fail(code, f"{name} has shape {list(array.shape)}", expected=str(value.type))
         extents = zip(value.type.shape or (), array.shape, strict=False)

@@ -23,7 +23,7 @@ import torch
 import irc
 from irc.driver.models import find_backend, read_pipeline
 from irc.frontends.onnx import from_model
-from irc.frontends.torch.calling import to_array
+from irc.frontends.torch.tensors import to_array
 from irc.ir import Module
 from irc.pass_manager import PassContext, PassManager
 from tests.architectures import ARCHITECTURES, Example, build

@@ -15,7 +15,6 @@ LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 # Files and functions that were longer when these limits were introduced, with their lengths then: they may only shrink.
 OVERSIZED = {
-    "irc/driver/compiling.py:compile": 63,
     "irc/ops/named/attention.py:attention": 62,
 }  # fmt: skip
 # The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order

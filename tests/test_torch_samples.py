@@ -31,7 +31,7 @@ import irc
 from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver.checking import relative_error
-from irc.frontends.torch.calling import to_array
+from irc.frontends.torch.tensors import to_array
 
 TABLE = Path(__file__).with_name("torch_samples.txt")
 STRIDE = 8  # of the operators in a quick run

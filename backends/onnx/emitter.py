@@ -99,6 +99,9 @@ class Emitter:
         """The main graph: inputs and outputs keep their names exactly."""
         arguments = [argument.name for argument in function.arguments]
         outputs = list(function.output_names)
+        if not outputs:
+            raise fail("backend.unsupported", f"@{function.name} has no results", at=function.location,
+                       expected="at least one: a model of ONNX has outputs")  # fmt: skip
         self._check_names(function, arguments, outputs)
         for name in (*arguments, *outputs):
             self.model.reserve(name)

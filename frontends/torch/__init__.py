@@ -27,7 +27,8 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     """
     from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
     from irc.frontends.torch.importer import import_program
+    from irc.frontends.torch.parameters import Parameters
 
     program = exported(source, args, kwargs, dynamic_shapes)
-    names = names_of_symbols(program, dynamic_shapes)
+    names = names_of_symbols(program, Parameters.of_program(source, program), dynamic_shapes)
     return import_program(decomposed(program), names, name or type(source).__name__)

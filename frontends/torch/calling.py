@@ -2,86 +2,173 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
-from irc.dtypes import DType
-from irc.frontends.torch.importer import constant, taken_inputs
-from irc.frontends.torch.reading import DTYPES
+from irc.frontends.torch.importer import given_results, taken_inputs, updated_input
+from irc.frontends.torch.parameters import COMPILED_WITH, Parameters, described, same_constant
+from irc.frontends.torch.results import Results
+from irc.frontends.torch.tensors import to_array, to_tensor, why_not_dense
+from irc.ir import Function
+from irc.types import TensorType
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call: tensors for the function, and what stands for each placeholder of PyTorch's."""
+
+    tensors: list[torch.Tensor]
+    by_placeholder: Mapping[str, Any]
 
 
 class Convention:
-    """The structure of a program's inputs and outputs, and what it writes of its buffers and arguments.
+    """How a program is called, and what it writes of its buffers and arguments.
 
-    The function that the importer makes of the program takes the tensors of `arguments` and gives those of `results`.
+    `program` is what PyTorch exported of `source`, `functional` the same without anything done in place, and `function`
+    what the importer made of that: it takes the tensors of a call and gives those of `result`.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
-        signature, structure = program.graph_signature, program.call_spec
-        assert structure.in_spec is not None and structure.out_spec is not None
-        self.inputs, self.outputs = structure.in_spec, structure.out_spec
-        self.taken = list(taken_inputs(signature))
-        self.given = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
-        self.names = [spec.arg.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
-                      for spec in self.taken if isinstance(spec.arg, TensorArgument)]
-        self.updated = [self.names.index(str(spec.target)) for spec in signature.output_specs
-                        if spec.kind is not OutputKind.USER_OUTPUT and isinstance(spec.arg, TensorArgument)]
+    def __init__(self, source: Any, parameters: Parameters, program: ExportedProgram, functional: ExportedProgram,
+                 function: Function) -> None:  # fmt: skip
+        signature = functional.graph_signature
+        self.parameters, self.results = parameters, Results(program)
+        assert program.call_spec.in_spec is not None and program.call_spec.out_spec is not None
+        self.inputs, self.outputs = program.call_spec.in_spec, program.call_spec.out_spec
+        self.given = [spec for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
+        self.taken = [spec.arg.name for spec in taken_inputs(signature)]
+        self.returned = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
+        self.updated = [updated_input(signature, spec) for spec in given_results(signature)
+                        if spec.kind is not OutputKind.USER_OUTPUT]  # fmt: skip
         held = {**program.constants, **program.state_dict}
-        self.held = {str(spec.target): held[str(spec.target)] for spec in self.taken
-                     if spec.kind is not InputKind.USER_INPUT}
+        self.held = {spec.arg.name: held[spec.target] for spec in signature.input_specs if spec.target in held}
+        self.labels = dict(zip((spec.arg.name for spec in self.given), parameters.labels, strict=True))
+        self.types = dict(zip(self.taken, (argument.type for argument in function.arguments), strict=True))
+        # What the arguments of the function are called in errors.
+        self.names = {argument.name: self.labels.get(placeholder, argument.name)
+                      for argument, placeholder in zip(function.arguments, self.taken, strict=True)}  # fmt: skip
+        constants = {str(spec.target) for spec in signature.input_specs
+                     if spec.arg.name in self.held and spec.arg.name not in self.taken}  # fmt: skip
+        self.weights = Snapshot(source, program, constants)
 
-    def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-        """The tensors for a call with these arguments; raises `run.input_shape` for another structure."""
-        _, names = self.inputs.children() if hasattr(self.inputs, "children") else self.inputs.children_specs
-        known = list(names.context or ())
-        ordered = {name: kwargs[name] for name in known if name in kwargs} | dict(kwargs)
-        leaves, structure = pytree.tree_flatten((tuple(args), ordered))
-        if structure != self.inputs:
-            raise fail("run.input_shape", "the program is called with another structure of arguments",
-                       expected=f"{self.inputs.num_leaves} leaves, as in the example inputs")
-        waiting, found = iter(leaves), []
-        for spec in self.taken:
-            if spec.kind is not InputKind.USER_INPUT:
-                found.append(self.held[str(spec.target)])
-                continue
-            leaf = next(waiting)
-            if isinstance(spec.arg, ConstantArgument):
-                if leaf != spec.arg.value:
-                    raise fail("run.input_shape", f"the argument {spec.arg.name} is {leaf!r}",
-                               expected=f"{spec.arg.value!r}, with which the program was exported")
-                continue
-            if not isinstance(leaf, torch.Tensor):
-                raise fail("run.input_dtype", f"the argument {spec.arg.name} is a {type(leaf).__name__}",
-                           expected="a tensor")
-            found.append(leaf)
-        self._check_apart(found)
-        return found
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The tensors for a call with these arguments. Raises `run.input_missing`, `run.input_unknown`,
+        `run.input_shape`, `run.input_dtype`, `run.input_alias` and `torch.tensor`."""
+        self.weights.warn_if_changed()
+        leaves = self.parameters.leaves(args, kwargs)
+        found = dict(self.held)
+        for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
+            found[spec.arg.name] = checked(spec.arg, leaf, label, self.types.get(spec.arg.name))
+        tensors = [torch.as_tensor(found[name]).resolve_conj().resolve_neg() for name in self.taken]
+        self._check_apart(tensors)
+        return Call(tensors, found)
 
     def _check_apart(self, tensors: Sequence[torch.Tensor]) -> None:
         """What the program updates must be no other argument's memory: results do not tell what it read of that."""
-        for position in self.updated:
+        for name in self.updated:
+            position = self.taken.index(name)
             for other, tensor in enumerate(tensors):
                 if other != position and overlap(tensors[position], tensor):
-                    one, another = self.names[position], self.names[other]
+                    one, another = (self.labels.get(each, each) for each in (name, self.taken[other]))
                     raise fail("run.input_alias", f"the arguments {one} and {another} share memory, and the program "
                                f"updates {one}", help="pass a copy of one")  # fmt: skip
 
-    def result(self, tensors: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]) -> Any:
+    def result(self, tensors: Sequence[torch.Tensor], call: Call) -> Any:
         """What the program gives, of the results of a run; the buffers and arguments that it writes are written."""
+        device = next((tensor.device for tensor in call.tensors if tensor.device.type != "cpu"), torch.device("cpu"))
         waiting = iter(tensors)
-        leaves = [next(waiting) if isinstance(spec.arg, TensorArgument) else spec.arg.value for spec in self.given]
+        computed = [spec.arg.value if isinstance(spec.arg, ConstantArgument)
+                    else next(waiting).to(device) if isinstance(spec.arg, TensorArgument)
+                    else next(waiting).item() for spec in self.returned]  # fmt: skip
         with torch.no_grad():
-            for position, new in zip(self.updated, waiting, strict=True):
-                if new is not arguments[position]:
-                    arguments[position].copy_(new)
-        return pytree.tree_unflatten(leaves, self.outputs)
+            for name, new in zip(self.updated, waiting, strict=True):
+                if new is not call.by_placeholder[name]:
+                    call.by_placeholder[name].copy_(new)
+        return pytree.tree_unflatten(self.results.of(computed, call.by_placeholder), self.outputs)
+
+    def held_arrays(self) -> dict[str, Any]:
+        """What the program holds of what it writes, copied, by the names of the function's arguments."""
+        own = [(name, held) for name, held in zip(self.names, self.taken, strict=True) if held not in self.labels]
+        return {name: to_array(self.held[held]).copy() for name, held in own}
+
+    def example(self, arrays: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call with copies of these arrays, which are in the order of the function's arguments."""
+        given = dict(zip(self.taken, zip(arrays.values(), self.types.values(), strict=True), strict=True))
+        leaves = []
+        for spec in self.given:
+            if isinstance(spec.arg, ConstantArgument):
+                leaves.append(spec.arg.value)
+                continue
+            array, type_ = given[spec.arg.name]
+            leaves.append(int(array) if isinstance(spec.arg, SymIntArgument) else to_tensor(array.copy(), type_.dtype))
+        args, kwargs = pytree.tree_unflatten(leaves, self.inputs)
+        return args, kwargs
+
+    def computed(self, result: Any) -> list[Any]:
+        """The parts of what the program gives that the function computes, as arrays."""
+        leaves = pytree.tree_leaves(result)
+        found = [leaf for leaf, spec in zip(leaves, self.returned, strict=True)
+                 if not isinstance(spec.arg, ConstantArgument)]  # fmt: skip
+        return [to_array(leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)) for leaf in found]
+
+
+def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
+    """The leaf of a call that an argument of the exported program takes; raises where it takes no such thing."""
+    if isinstance(spec, ConstantArgument):
+        if not same_constant(leaf, spec.value):
+            raise fail("run.input_shape", f"the argument {label} is {described(leaf)}",
+                       expected=f"{spec.value!r}, {COMPILED_WITH}")
+    elif isinstance(spec, SymIntArgument):
+        if not isinstance(leaf, int) or isinstance(leaf, bool):
+            raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected="an int")
+    elif not isinstance(leaf, torch.Tensor):
+        is_array = type(leaf).__module__ == "numpy"
+        raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected=f"a tensor, {type_}",
+                   help="torch.from_numpy(array) makes one" if is_array else "torch.tensor(...) makes one")
+    elif (reason := why_not_dense(leaf)) is not None:
+        raise fail("torch.tensor", f"the argument {label} is {reason}", expected="a dense tensor with elements")
+    return leaf
+
+
+class Snapshot:
+    """The weights as they were when the program was compiled, which is what it computes with."""
+
+    def __init__(self, source: Any, program: ExportedProgram, targets: Collection[str]) -> None:
+        self.name, self.is_warned = type(source).__name__, False
+        own: dict[str, Any] = dict(program.state_dict)
+        self.kept = [(own, name, own[name], *state_of(own[name])) for name in sorted(targets & own.keys())]
+        if isinstance(source, torch.nn.Module):
+            self.kept = [(holder, name, each, *state_of(each)) for holder, name, each in held_by(source, targets)]
+
+    def warn_if_changed(self) -> None:
+        """Say once that the weights have changed since."""
+        if not self.is_warned and any(holder.get(name) is not tensor or state_of(tensor) != (version, address)
+                                      for holder, name, tensor, version, address in self.kept):
+            self.is_warned = True
+            warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program keeps "
+                          "those of before: compile it again", stacklevel=4)
+
+
+def held_by(module: torch.nn.Module, targets: Collection[str]) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
+    """Where a module keeps each parameter and buffer: the dictionary, the key, and the tensor."""
+    for path in sorted(targets):
+        owner, _, name = path.rpartition(".")
+        inner = module.get_submodule(owner)
+        for holder in (inner._parameters, inner._buffers):
+            if isinstance(tensor := holder.get(name), torch.Tensor):
+                yield holder, name, tensor
+
+
+def state_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """What changes when a tensor is written to, or is given other memory."""
+    return 0 if tensor.is_inference() else tensor._version, tensor.data_ptr()
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -93,17 +180,3 @@ def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.is_contiguous() and other.is_contiguous():
         return start < begin + other.nbytes and begin < start + one.nbytes
     return start == begin and one.shape == other.shape and one.stride() == other.stride()
-
-
-def to_array(tensor: torch.Tensor) -> Any:
-    """A tensor as an array that shares its memory where it can; types that NumPy lacks are those of ml_dtypes."""
-    return constant(tensor, "").array()
-
-
-def to_tensor(array: Any, dtype: DType) -> torch.Tensor:
-    """An array of such elements as a tensor."""
-    theirs = next(theirs for theirs, ours in DTYPES.items() if ours is dtype)
-    array = np.ascontiguousarray(array).reshape(np.shape(array))  # which would give a scalar an axis
-    if array.dtype.kind == "V" or dtype.name == "bf16" or (dtype.is_float and dtype.bits <= 8):
-        return torch.from_numpy(array.view(np.uint8 if dtype.bits == 8 else np.uint16).copy()).view(theirs)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -8,23 +8,29 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
 from irc.frontends.torch.importer import TABLE
+from irc.frontends.torch.parameters import DICTIONARIES, Parameters, children_of
 from irc.frontends.torch.recurrent import KeptWhole
+from irc.frontends.torch.tensors import why_not_dense
 
 
 def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
              dynamic_shapes: Any) -> ExportedProgram:
     """The program of a module, a GraphModule or a function of tensors, for inputs such as these.
 
-    Raises `torch.export` with PyTorch's own words where it cannot be exported.
+    Raises `torch.tensor` for tensors without dense elements, and `torch.export` for inputs that the program does not
+    take, and with PyTorch's own words where it cannot be exported.
     """
     if isinstance(source, ExportedProgram):
         return source
@@ -32,9 +38,38 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         if not callable(source):
             raise fail("torch.export", f"a {type(source).__name__} is no program of PyTorch",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
-        source = _as_module(source)
+    args, kwargs = _examples(source, args, kwargs or {})
+    module = source if isinstance(source, torch.nn.Module) else _as_module(source)
     with refused_by_torch("export"), quiet(), KeptWhole():
-        return torch.export.export(source, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False)
+        return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+
+
+def _examples(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example inputs, checked, and no tensor of them twice or a weight too: PyTorch would take the two for one."""
+    leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    parameters = Parameters.of(source, structure)
+    try:
+        parameters.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise fail("torch.export", f"the example inputs are not what the program takes: {error}",
+                   expected=f"arguments for {parameters.in_words}",
+                   help="give a tuple of positional arguments, or a dictionary of keyword arguments") from None
+    held = source if isinstance(source, torch.nn.Module) else torch.nn.Module()
+    known = {id(tensor) for tensor in (*held.parameters(), *held.buffers())}
+    for index, (leaf, label) in enumerate(zip(leaves, parameters.labels, strict=True)):
+        if type(leaf).__module__ == "numpy":
+            raise fail("torch.tensor", f"the example input {label} is a NumPy {type(leaf).__name__}",
+                       expected="a tensor", help="torch.from_numpy(array) makes one")  # fmt: skip
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        reason = None if leaf.is_meta else why_not_dense(leaf)
+        if reason is not None:
+            raise fail("torch.tensor", f"the example input {label} is {reason}", expected="a dense tensor")
+        if id(leaf) in known:
+            leaves[index] = leaf.detach().clone()
+        known.add(id(leaf))
+    found = pytree.tree_unflatten(leaves, structure)
+    return found[0], found[1]
 
 
 def _as_module(function: Any) -> torch.nn.Module:
@@ -97,36 +132,54 @@ def unlogged() -> Iterator[None]:
         logging.disable(before)
 
 
-def names_of_symbols(program: ExportedProgram, dynamic_shapes: Any) -> dict[str, str]:
+def names_of_symbols(program: ExportedProgram, parameters: Parameters, dynamic_shapes: Any) -> dict[str, str]:
     """What the person who gave `dynamic_shapes` calls each symbol of torch's: {"s44": "batch"}."""
-    if dynamic_shapes is None:
-        return {}
     names: dict[str, str] = {}
-    described, _ = torch.utils._pytree.tree_flatten(dynamic_shapes, is_leaf=_is_shape)
-    examples = [node.meta["val"] for node in _user_inputs(program)]
-    for shape, example in zip(described, examples, strict=False):
-        if shape is None or not isinstance(example, torch.Tensor):
+    nodes = {node.name: node for node in program.graph.nodes}
+    specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    for spec, shape in zip(specs, _shapes_of_leaves(parameters, dynamic_shapes), strict=True):
+        example = nodes[spec.arg.name].meta["val"] if spec.arg.name in nodes else None
+        if isinstance(example, torch.SymInt):
+            sizes = [(shape, example)]
+        elif isinstance(example, torch.Tensor) and isinstance(shape, (Mapping, tuple, list)):
+            entries = shape.items() if isinstance(shape, Mapping) else enumerate(shape)
+            sizes = [(dim, example.shape[axis]) for axis, dim in entries]
+        else:
             continue
-        entries = shape.items() if isinstance(shape, Mapping) else enumerate(shape)
-        for axis, dim in entries:
+        for dim, size in sizes:
             root = getattr(dim, "root", dim)  # of 2*half it is half
             name = getattr(root, "__name__", root if isinstance(root, str) else None)
-            size = example.shape[axis]
             if name and name.isidentifier() and isinstance(size, torch.SymInt):
                 symbols = size.node.expr.free_symbols
                 names |= {str(symbol): name for symbol in symbols if len(symbols) == 1 and str(symbol) not in names}
     return names if len(set(names.values())) == len(names) else {}
 
 
-def _user_inputs(program: ExportedProgram) -> list[torch.fx.Node]:
-    wanted = set(program.graph_signature.user_inputs)
-    return [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
+def _shapes_of_leaves(parameters: Parameters, dynamic_shapes: Any) -> list[Any]:
+    """What `dynamic_shapes` says of each leaf of the example inputs; None where it says nothing."""
+    order = list(dict.fromkeys(slot.parameter for slot in parameters.slots))
+    shapes: list[Any] = []
+    for slot in parameters.slots:
+        shape = _part(dynamic_shapes, slot.parameter, order.index(slot.parameter))
+        if slot.part is not None:
+            shape = _part(shape, slot.part, slot.part)
+        _collect_shapes(shape, slot.structure, shapes)
+    return shapes
 
 
-def _is_shape(node: Any) -> bool:
-    """Whether a node of `dynamic_shapes` describes one tensor: axes, not a container of inputs."""
-    if node is None:
-        return True
-    if isinstance(node, Mapping):
-        return bool(node) and all(isinstance(axis, int) for axis in node)
-    return isinstance(node, (tuple, list)) and not any(isinstance(each, (dict, tuple, list)) for each in node)
+def _collect_shapes(shape: Any, structure: pytree.TreeSpec, shapes: list[Any]) -> None:
+    if structure.is_leaf():
+        shapes.append(shape)
+        return
+    keys = structure.context[1] if structure.type is defaultdict else structure.context
+    for index, part in enumerate(children_of(structure)):
+        key = keys[index] if structure.type in DICTIONARIES else index
+        _collect_shapes(_part(shape, key, index), part, shapes)
+
+
+def _part(shapes: Any, key: Any, index: Any) -> Any:
+    """The part of a container of shapes by its key, or by its position; None where there is none."""
+    if isinstance(shapes, Mapping):
+        return shapes.get(key)
+    is_there = isinstance(shapes, (tuple, list)) and isinstance(index, int) and index < len(shapes)
+    return shapes[index] if is_there else None

@@ -8,23 +8,36 @@ the last value of a module that has no modules inside is named by the module's p
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, OutputKind, TensorArgument
+from torch.export.graph_signature import (
+    ConstantArgument,
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    SymBoolArgument,
+    SymFloatArgument,
+    SymIntArgument,
+    TensorArgument,
+    TokenArgument,
+)
+from torch.utils import _pytree as pytree
 
 from irc import dims
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dims import Dim, Symbol
-from irc.dtypes import I64, limits
+from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.sweeping import sweep
 from irc.frontends.torch import (
     control,
@@ -37,17 +50,18 @@ from irc.frontends.torch import (
     symbolic,
     view,
 )
-from irc.frontends.torch.reading import DTYPES, UNSUPPORTED, Reading, Unreadable, reading, scalar
+from irc.frontends.torch.reading import UNSUPPORTED, Reading, Unreadable, converted, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
+from irc.frontends.torch.tensors import constant, element_type
 from irc.ir import Function, Module, Value, rename
 from irc.op import Builder, const, return_
 from irc.types import TensorType
-from irc.weights import Tensor
 
 TABLE = Table([pointwise, reduction, view, indexing, linear, normalization, recurrent, symbolic])
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"
+NUMBERS = {SymIntArgument: I64, SymFloatArgument: F64, SymBoolArgument: BOOL}  # symbolic ones, and their element types
 IDENTIFIER = re.compile(r"[^A-Za-z0-9_.]+")
 
 
@@ -60,11 +74,29 @@ def import_program(program: ExportedProgram, names: dict[str, str], name: str) -
 
 def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
     """What a program takes when it is called: its arguments, and of what it holds that which it writes."""
-    written = {spec.target for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT}
+    kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
+    written = {spec.target for spec in signature.output_specs if spec.kind in kinds}
     for spec in signature.input_specs:
         is_held = spec.kind in (InputKind.BUFFER, InputKind.PARAMETER)
-        if spec.kind is InputKind.USER_INPUT or (is_held and spec.target in written):
+        is_given = spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument)
+        if is_given or (is_held and spec.target in written):
             yield spec
+
+
+def given_results(signature: ExportGraphSignature) -> list[OutputSpec]:
+    """What a program gives, in the order in which the importer's function does: what its caller asked for, tensors and
+    symbolic numbers, and then what it writes. Constants are no results."""
+    given = [spec for spec in signature.output_specs if not isinstance(spec.arg, (ConstantArgument, TokenArgument))]
+    return sorted(given, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT)
+
+
+def updated_input(signature: ExportGraphSignature, spec: OutputSpec) -> str:
+    """What PyTorch calls the placeholder of the argument, buffer or parameter that a result is written to."""
+    if spec.kind is OutputKind.USER_INPUT_MUTATION:
+        return str(spec.target)
+    held = (InputKind.BUFFER, InputKind.PARAMETER)
+    return next(str(each.arg.name) for each in signature.input_specs
+                if each.kind in held and each.target == spec.target)  # fmt: skip
 
 
 class Importer:
@@ -77,7 +109,8 @@ class Importer:
         self.function = Function("main")
         self.builder = Builder(self.function.block)
         self.values: dict[torch.fx.Node, Any] = {}
-        self.arguments: dict[str, Value] = {}  # by what PyTorch calls them, as its signature does
+        self.arguments: dict[str, Value] = {}  # by what PyTorch calls their placeholders
+        self.extents = _symbols_of_extents(program)
         self.numbers: set[Value] = set()
         self.symbols: dict[Any, Symbol] = {}  # by sympy's
         self.problems: list[tuple[str, str, Location]] = []  # overload, reason, where
@@ -86,6 +119,7 @@ class Importer:
     def run(self) -> None:
         self._add_inputs()
         with self.builder:
+            self._bind_numbers()
             self._add_constants()
             self._import_nodes(self.program.graph)
             self._raise_problems()
@@ -96,16 +130,25 @@ class Importer:
     # -- the signature -------------------------------------------------------------------------------------------
 
     def _add_inputs(self) -> None:
-        for spec in taken_inputs(self.program.graph_signature):
-            if not isinstance(spec.arg, TensorArgument):
-                continue  # a Python number that exporting made a constant of the program
+        taken = list(taken_inputs(self.program.graph_signature))
+        given = {spec.arg.name for spec in taken if spec.kind is InputKind.USER_INPUT}
+        for spec in taken:
             node = self.nodes[spec.arg.name]
-            name = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target)
-            self.arguments[name] = self.function.block.add_argument(self._type(node.meta["val"]), name)
-            self.values[node] = self.arguments[name]
+            name = node.name if spec.kind is InputKind.USER_INPUT else _unused(str(spec.target), given)
+            self.arguments[node.name] = self.function.block.add_argument(self._type(node.meta["val"]), name)
+            self.values[node] = self.arguments[node.name]
 
-    def _type(self, example: torch.Tensor) -> TensorType:
-        return TensorType(_dtype(example.dtype), [self.dim(size) for size in example.shape])
+    def _bind_numbers(self) -> None:
+        """Symbols for the arguments that are integers of Python."""
+        for name, value in self.arguments.items():
+            node = self.nodes[name]
+            with reading(Reading(node, self.function, self.numbers)):
+                self.values[node] = self.number(node.meta["val"], value)
+
+    def _type(self, example: Any) -> TensorType:
+        if isinstance(example, torch.SymInt):
+            return TensorType(I64, ())
+        return TensorType(element_type(example.dtype), [self.dim(size) for size in example.shape])
 
     def dim(self, size: Any) -> Dim:
         """A size of torch's as a dim; its symbols are made when first seen."""
@@ -139,7 +182,7 @@ class Importer:
     def _symbol(self, theirs: Any) -> Symbol:
         if theirs not in self.symbols:
             allowed = self.program.range_constraints.get(theirs)
-            low, high = _range(allowed)
+            low, high = _range(allowed, dims.IMPORTED_LOW, dims.IMPORTED_HIGH)
             name = self.names.get(str(theirs), str(theirs))
             self.symbols[theirs] = self.function.symbol(name, low, high)
         return self.symbols[theirs]
@@ -159,8 +202,7 @@ class Importer:
                 self.values[node] = UNSUPPORTED
                 continue
             data = self._data(str(spec.target), spec.kind)
-            key = (data.data_ptr(), data.dtype, tuple(data.shape), data.stride()) if data.numel() else (node,)
-            if key not in held:
+            if (key := _memory(data)) not in held:
                 self.builder.location = Location(name=str(spec.target))
                 held[key] = const(value=constant(data, str(spec.target)), name=str(spec.target))
             self.values[node] = held[key]
@@ -170,25 +212,23 @@ class Importer:
         return self.program.constants[target] if found is None else found
 
     def _return(self) -> None:
-        specs = self.program.graph_signature.output_specs
-        results: list[Value] = []
-        names: list[str] = []
-        taken = Counter[str]()
-        # What the caller asked for comes first, then what is written back, named after what it updates.
-        for spec in sorted(specs, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT):
-            if not isinstance(spec.arg, TensorArgument):
-                continue
-            value = self.values[self.nodes[spec.arg.name]]
-            name = value.name
+        signature = self.program.graph_signature
+        results, names = list[Value](), list[str]()
+        for spec in given_results(signature):
+            if not isinstance(spec.arg, (TensorArgument, SymIntArgument, SymFloatArgument, SymBoolArgument)):
+                raise fail("torch.unsupported", f"a result is a {type(spec.arg).__name__}, which irc does not read")
+            node = self.nodes[spec.arg.name]
+            value, name = self.values[node], ""
+            if not isinstance(value, Value):
+                value, name = converted(value, NUMBERS[type(spec.arg)]), node.name
             if spec.kind is not OutputKind.USER_OUTPUT:
-                updated = self.arguments[str(spec.target)]
+                updated = self.arguments[updated_input(signature, spec)]
                 self.function.updates[len(results)] = updated
                 name = f"{updated.name}.updated"
-            taken[name] += 1
-            names.append(name if taken[name] == 1 else f"{name}_{taken[name] - 1}")
             results.append(value)
+            names.append(name or value.name)
         self.builder.create(return_, results)
-        self.function.result_names = tuple(names)
+        self.function.result_names = _apart(names, {argument.name for argument in self.function.arguments}, results)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
@@ -262,9 +302,11 @@ class Importer:
         if not isinstance(example, torch.SymInt):
             return value
         theirs = example.node.expr
-        low, high = _range(self.program.range_constraints.get(theirs), low=None)
         if carried:
             low, high = map(int, limits(I64))
+        else:
+            widest = (-dims.IMPORTED_HIGH, dims.IMPORTED_HIGH) if theirs in self.extents else map(int, limits(I64))
+            low, high = _range(self.program.range_constraints.get(theirs), *widest)
         result = symbolic.bound(value, low, high)
         (self.symbols[theirs],) = dims.free_symbols(result)
         return result
@@ -292,19 +334,6 @@ class Importer:
         raise IrcError([Diagnostic(
             "torch.unsupported", f"irc cannot read {count} {'node' if count == 1 else 'nodes'} of this program",
             notes=tuple(notes))])
-
-
-def constant(data: torch.Tensor, name: str) -> Tensor:
-    """A tensor of torch's as a constant that shares its memory."""
-    dense = data.detach().cpu().contiguous()
-    dtype = _dtype(dense.dtype)
-    if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16":  # NumPy itself knows neither bf16 nor 8-bit floats
-        array = dense.view(torch.uint8 if dtype.bits == 8 else torch.uint16).numpy().view(dtype.numpy)
-    else:
-        array = dense.numpy()
-    array = array.view()
-    array.flags.writeable = False
-    return Tensor(dtype, tuple(dense.shape), lambda: array, name)
 
 
 def location_of(node: torch.fx.Node) -> Location:
@@ -342,9 +371,8 @@ def _final_nodes(nodes: Iterable[torch.fx.Node]) -> dict[torch.fx.Node, str]:
     return {last[path]: IDENTIFIER.sub("_", path) for path in leaves}
 
 
-def _range(allowed: Any, low: int | None = dims.IMPORTED_LOW) -> tuple[int, int]:
-    """The ends of a range of torch's, infinite ones replaced."""
-    least, most = (-dims.IMPORTED_HIGH if low is None else low), dims.IMPORTED_HIGH
+def _range(allowed: Any, least: int, most: int) -> tuple[int, int]:
+    """The ends of a range of torch's, within these."""
     if allowed is None:
         return max(least, 0), most
     lower, upper = allowed.lower, allowed.upper
@@ -355,10 +383,39 @@ def _range(allowed: Any, low: int | None = dims.IMPORTED_LOW) -> tuple[int, int]
     return least, most
 
 
-def _dtype(dtype: torch.dtype) -> Any:
-    if dtype not in DTYPES:
-        raise fail("type.dtype", f"irc has no element type for {dtype}")
-    return DTYPES[dtype]
+def _symbols_of_extents(program: ExportedProgram) -> set[Any]:
+    """The symbols of torch's that sizes of tensors mention, those inside of control flow too."""
+    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+    examples = (node.meta.get("val") for graph in graphs for node in graph.nodes)
+    tensors = (leaf for example in examples for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor))
+    sizes = (size for tensor in tensors for size in tensor.shape if isinstance(size, torch.SymInt))
+    return {symbol for size in sizes for symbol in size.node.expr.free_symbols}
+
+
+def _memory(data: torch.Tensor) -> tuple[Any, ...]:
+    """What is equal for tensors that are the same memory read in the same way, and for no others."""
+    if not data.numel() or data.layout is not torch.strided:
+        return (id(data),)
+    return data.data_ptr(), data.dtype, tuple(data.shape), data.stride(), data.is_conj(), data.is_neg()
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    """A name that is not taken: this one, or with a number behind it."""
+    return name if name not in taken else next(each for number in itertools.count(1)
+                                               if (each := f"{name}_{number}") not in taken)
+
+
+def _apart(names: Sequence[str], arguments: set[str], values: Sequence[Value]) -> tuple[str, ...]:
+    """Names of results, each used once. The first result of a name keeps it; another, and one that has an argument's
+    name without being that argument, gets a number behind it."""
+    own = [name for name, value in zip(names, values, strict=True) if name not in arguments or value.operation is None]
+    taken, free = set(names) | arguments, set(own)
+    found = []
+    for name in names:
+        found.append(name if name in free else _unused(name, taken))
+        free.discard(name)
+        taken.add(found[-1])
+    return tuple(found)
 
 
 def _has_reader(target: Any) -> bool:

@@ -129,6 +129,15 @@ def inverted(a: Any) -> Any:
     return not a if isinstance(a, bool) else ops.bitwise_not(a)
 
 
+def chosen(condition: Any, then: Any, otherwise: Any) -> Any:
+    if isinstance(condition, bool):
+        return then if condition else otherwise
+    kinds = [each.dtype if isinstance(each, Value) else BOOL if isinstance(each, bool) else F64
+             if isinstance(each, float) else I64 for each in (then, otherwise)]  # fmt: skip
+    dtype = kinds[0] if kinds[0] is kinds[1] else F64
+    return ops.select(converted(condition, BOOL), converted(then, dtype), converted(otherwise, dtype))
+
+
 PYTHON: dict[Any, Callable[..., Any]] = {
     operator.add: arithmetic(operator.add, ops.add),
     operator.sub: arithmetic(operator.sub, ops.sub),
@@ -151,4 +160,5 @@ PYTHON: dict[Any, Callable[..., Any]] = {
     torch.sym_sum: lambda terms: dims.total(terms),
     torch.sym_float: to_float,
     torch.sym_not: inverted,
+    torch.sym_ite: chosen,
 }

@@ -24,6 +24,7 @@ from typing import Any
 
 from irc import dims, dtypes
 from irc.diagnostics import Location, fail
+from irc.dims import Symbol
 from irc.driver.models import Sizes, known_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Value
@@ -229,8 +230,7 @@ def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
     environment = known_sizes(function, sizes)
     for symbol in function.symbols.values():
         if symbol not in environment:
-            least = max(symbol.low, min(2, symbol.high))
-            environment[symbol] = -(-least // symbol.multiple) * symbol.multiple
+            environment[symbol] = least_size(symbol)
     generator = np.random.default_rng(seed)
     inputs, taken = {}, 0
     for argument in function.arguments:
@@ -244,11 +244,20 @@ def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
     return inputs
 
 
+def least_size(symbol: Symbol) -> int:
+    """The smallest number of a symbol's range that is at least 2, or the range's end."""
+    least = max(symbol.low, min(2, symbol.high))
+    return -(-least // symbol.multiple) * symbol.multiple
+
+
 def _random_array(argument: Value, shape: tuple[int, ...], generator: Any) -> Any:
     dtype = argument.dtype
     if dtype.kind == "bool":
         return generator.integers(0, 2, shape).astype(bool)
     if dtype.is_integer:
+        bound = [user.attributes["symbol"] for user in argument.users() if user.name == "bind"]
+        if bound:  # an integer that the program takes as such
+            return generator.integers(least_size(bound[0]), least_size(bound[0]) + 1, shape).astype(dtype.numpy)
         limit = min(index_limit(argument), dtypes.limits(dtype).largest + 1)
         return generator.integers(0, limit, shape).astype(dtype.numpy)
     if dtype.kind == "complex":

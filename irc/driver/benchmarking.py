@@ -13,9 +13,10 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
+from irc.driver.callables import imported_program
 from irc.driver.checking import relative_error
 from irc.driver.compiling import run_pipeline
-from irc.driver.models import Settings, Source, find_backend, is_torch, load, module_of, program_of
+from irc.driver.models import Settings, Source, find_backend, load, module_of, program_of
 from irc.driver.running import carrier, refusals_told
 from irc.files import temporary_folder
 from irc.ir import Module
@@ -68,8 +69,16 @@ def bench(
     """
     settings = settings or Settings()
     made = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
-    module = load(source if made is None else module_of(made, str(source)), specialize=settings.specialize)
+    convention = None
+    if isinstance(made, tuple):
+        imported, convention = imported_program(*made)
+        module = load(imported, specialize=settings.specialize)
+    else:
+        module = load(source if made is None else module_of(made, str(source)), specialize=settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
+    if convention is not None and inputs is None:
+        given |= convention.held_arrays()
+    given = {argument.name: given[argument.name] for argument in module.main.arguments}
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, which ONNX Runtime takes no arrays of")
@@ -82,8 +91,8 @@ def bench(
             calls = {"irc": _call(str(path), given, threads, {})}
             if str(source).lower().endswith(".onnx") and not settings.specialize:
                 calls["original"] = _original(Path(str(source)), given, threads)
-            if isinstance(made, tuple) and is_torch(made[0]):
-                calls["eager"] = _eager(made, list(given.values()), threads)
+            if isinstance(made, tuple):
+                calls["eager"] = _eager(made[0], convention, given, threads)
             return _compared(calls, given, rounds, threads)
 
 
@@ -117,22 +126,19 @@ def _call(model: str | bytes, given: Mapping[str, Any], threads: int, external: 
     return lambda: session.run(None, feed)
 
 
-def _eager(made: tuple[Any, ...], arrays: list[Any], threads: int) -> Call:
-    """A module of PyTorch on tensors in the structure of its example inputs."""
+def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int) -> Call:
+    """A program of PyTorch, in the mode in which it was exported."""
     import torch
-    from torch.utils import _pytree as pytree
 
     torch.set_num_threads(threads)
-    program, inputs = made[0], made[1] if len(made) > 1 else ()
-    _, structure = pytree.tree_flatten(inputs)
-    filled = pytree.tree_unflatten([torch.from_numpy(array) for array in arrays[: structure.num_leaves]], structure)
-    if isinstance(program, torch.nn.Module):
-        program = program.eval()
+    args, kwargs = convention.example(given)
+    program = program.module() if isinstance(program, torch.export.ExportedProgram) else program
 
     def call() -> list[Any]:
         with torch.no_grad():
-            found = program(**filled) if isinstance(filled, Mapping) else program(*filled)
-        return [leaf.numpy() for leaf in pytree.tree_leaves(found)]
+            result = program(*args, **kwargs)
+        computed: list[Any] = convention.computed(result)
+        return computed
 
     return call
 
@@ -140,8 +146,9 @@ def _eager(made: tuple[Any, ...], arrays: list[Any], threads: int) -> Call:
 def _compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, threads: int) -> BenchReport:
     outputs, repeats = {}, {}
     for name, call in calls.items():
+        outputs[name] = call()  # the first: eager PyTorch may update its arguments
         for _ in range(WARM_UP):
-            outputs[name] = call()
+            call()
         start = time.perf_counter()
         call()
         repeats[name] = max(1, round(LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))

@@ -21,10 +21,21 @@ from irc.verifier import verify
 
 
 class CompiledProgram:
-    """A program of PyTorch that a backend runs. Call it as the program; results are tensors in its own structure.
+    """A program of PyTorch that a backend runs. Call it as the program; results are in the program's own structure.
 
-    `module` is what was compiled, after all passes; `label` says how it runs. What the program writes,
-    buffers of its own and arguments, each call writes. Gradients do not flow through it.
+    `module` is what was compiled, after all passes; `label` says how it runs. What the program writes, buffers of its
+    own and arguments, each call writes. Gradients do not flow through it.
+
+    Arguments are bound as Python binds them. Constants of Python (numbers, strings, None) must be those of the example
+    inputs, apart from integers that `dynamic_shapes` lets vary. Raises `run.input_missing`, `run.input_unknown`,
+    `run.input_shape`, `run.input_dtype`, `run.dim_range`, `run.dim_conflict`, `run.input_alias` and `torch.tensor`,
+    naming the argument: `past["k"][0]`.
+
+    A result that is an argument, a parameter or a buffer, or a view of one or of another result, is that again where
+    exporting shows it. Any other has memory of its own, without gaps, its dims in the order in memory that they had for
+    the example inputs. Results are on the device of the arguments.
+
+    Weights are those of the time of compiling. When the module's have changed since, the next call warns, once.
     """
 
     def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
@@ -35,8 +46,8 @@ class CompiledProgram:
         self._run = run
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        arguments = self._convention.arguments(args, kwargs)
-        return self._convention.result(self._run(arguments), arguments)
+        call = self._convention.call(args, kwargs)
+        return self._convention.result(self._run(call.tensors), call)
 
     def __repr__(self) -> str:
         return f"<{self.module.name} compiled for {self.backend}: {self.label}>"
@@ -47,38 +58,44 @@ def compile_program(
     inputs: Any,
     backend: str,
     *,
+    kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     pipeline: str | None = None,
     settings: Settings | None = None,
 ) -> CompiledProgram:
     """Compile a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram into a function.
 
-    `inputs` are example inputs: a tuple of positional ones or a dictionary of keyword ones; `dynamic_shapes` as in
-    torch.export. With "onnx" ONNX Runtime runs it on the processor; with "triton" kernels run on the inputs' GPU, or
-    interpreted where there is none. Raises what `from_torch` raises, and `backend.failed`.
+    `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
+    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. With "onnx" ONNX Runtime runs it on the
+    processor; with "triton" kernels run on the inputs' GPU, or interpreted where there is none. Raises what
+    `from_torch` raises, and `backend.failed`.
     """
     settings = settings or Settings()
     if backend == "triton":
         require_triton("running Triton kernels")
         _interpret_without_gpu()
-    imported, convention = imported_program(program, inputs, dynamic_shapes)
+    imported, convention = imported_program(program, inputs, dynamic_shapes, kwargs)
     return compiled_module(imported, convention, backend, pipeline=pipeline, settings=settings)
 
 
-def imported_program(program: Any, inputs: Any, dynamic_shapes: Any = None) -> tuple[Module, Any]:
+def imported_program(
+    program: Any, inputs: Any, dynamic_shapes: Any = None, kwargs: Mapping[str, Any] | None = None
+) -> tuple[Module, Any]:
     """The module of a program, and the convention by which it is called; arguments are those of `compile_program`."""
     require("torch", "torch", "compiling a program of PyTorch")
     from irc.frontends.torch.calling import Convention
     from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
     from irc.frontends.torch.importer import import_program
+    from irc.frontends.torch.parameters import Parameters, example_inputs
 
-    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (tuple(inputs or ()), None)
-    source = exported(program, args, kwargs, dynamic_shapes)
-    names = names_of_symbols(source, dynamic_shapes)
-    source = decomposed(source)  # in which buffers are written by results
-    imported = import_program(source, names, type(program).__name__)
+    args, named = example_inputs(inputs, kwargs)
+    source = exported(program, args, named, dynamic_shapes)
+    functional = decomposed(source)  # in which buffers are written by results
+    parameters = Parameters.of_program(program, source)
+    names = names_of_symbols(source, parameters, dynamic_shapes)
+    imported = import_program(functional, names, type(program).__name__)
     verify(imported)
-    return imported, Convention(source)
+    return imported, Convention(program, parameters, source, functional, imported.main)
 
 
 def compiled_module(
@@ -88,19 +105,19 @@ def compiled_module(
     settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
     make = _in_onnx_runtime if backend == "onnx" else _in_triton
-    run, label = make(module, settings)
+    run, label = make(module, convention.names, settings)
     return CompiledProgram(module, backend, convention, run, label)
 
 
-def _in_onnx_runtime(module: Module, settings: Settings) -> tuple[Any, str]:
-    from irc.frontends.torch.calling import to_array, to_tensor
+def _in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Any, str]:
+    from irc.frontends.torch.tensors import to_array, to_tensor
 
     program = OnnxProgram(module, settings.targets[0] if settings.targets else None)
     names = [argument.name for argument in module.main.arguments]
 
     def run(tensors: Sequence[Any]) -> list[Any]:
         arrays = dict(zip(names, map(to_array, tensors), strict=True))
-        check_inputs(module.main, arrays)
+        check_inputs(module.main, arrays, called)
         found = program(arrays)
         return [to_tensor(array, value.dtype)
                 for array, value in zip(found.values(), module.main.returned, strict=True)]
@@ -108,7 +125,9 @@ def _in_onnx_runtime(module: Module, settings: Settings) -> tuple[Any, str]:
     return run, "ONNX Runtime"
 
 
-def _in_triton(module: Module, settings: Settings) -> tuple[Any, str]:
+def _in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Any, str]:
+    from irc.frontends.torch.tensors import stand_in
+
     kept = TemporaryFolder()
     folder = kept.path / "artefact"
     find_backend("triton").emit(module, folder)
@@ -119,6 +138,8 @@ def _in_triton(module: Module, settings: Settings) -> tuple[Any, str]:
         try:
             return list(model(*tensors).values())
         except package.runtime.ArtefactError as error:
+            arrays = zip((argument.name for argument in module.main.arguments), map(stand_in, tensors), strict=True)
+            check_inputs(module.main, dict(arrays), called)
             raise fail("backend.failed", "the compiled program refuses its inputs", notes=[str(error)]) from None
 
     return run, "interpreted" if package.runtime.INTERPRETED else "device"

@@ -101,13 +101,15 @@ class CompileReport:
 def compile(source: Source, *, backend: str = "onnx", output: str | Path | None = None, pipeline: str | None = None,
             keep_kernels: bool = False, settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
 @typing.overload
-def compile(source: Any, inputs: Any = None, *, backend: str = "onnx", dynamic_shapes: Any = None,
-            pipeline: str | None = None, settings: Settings | None = None) -> CompiledProgram: ...  # fmt: skip
+def compile(source: Any, inputs: Any = None, *, kwargs: Mapping[str, Any] | None = None, backend: str = "onnx",
+            dynamic_shapes: Any = None, pipeline: str | None = None,
+            settings: Settings | None = None) -> CompiledProgram: ...  # fmt: skip
 @guarded()
 def compile(
     source: Any,
     inputs: Any = None,
     *,
+    kwargs: Mapping[str, Any] | None = None,
     backend: str = "onnx",
     output: str | Path | None = None,
     dynamic_shapes: Any = None,
@@ -121,8 +123,8 @@ def compile(
     `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc. Kernels are compiled for GPU
     targets only where `settings` asks for some; those for which one does not compile are left out, with a note.
 
-    A program of PyTorch with example `inputs` is compiled into a function instead, which takes what the program takes:
-    see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
+    A program of PyTorch with example `inputs` (and `kwargs`) is compiled into a function instead, which takes what the
+    program takes: see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):
         if output is not None or keep_kernels:
@@ -130,12 +132,19 @@ def compile(
                        help="write irc.compile(irc.from_torch(program, inputs), output=...)")
         from irc.driver.callables import compile_program
 
-        return compile_program(source, inputs, backend, dynamic_shapes=dynamic_shapes, pipeline=pipeline,
-                               settings=settings)  # fmt: skip
-    if inputs is not None or dynamic_shapes is not None:
+        return compile_program(source, inputs, backend, kwargs=kwargs, dynamic_shapes=dynamic_shapes,
+                               pipeline=pipeline, settings=settings)  # fmt: skip
+    if inputs is not None or kwargs is not None or dynamic_shapes is not None:
         raise fail("usage.arguments", "only programs of PyTorch are compiled with example inputs",
                    help="a model that is written takes a keyword: irc.compile(model, backend=..., output=...)")
-    settings = settings or Settings()
+    path = Path(output) if output is not None else Path(default_output(source, backend))
+    return _written(source, path, backend, pipeline, keep_kernels, settings or Settings())
+
+
+def _written(
+    source: Source, path: Path, backend: str, pipeline: str | None, keep_kernels: bool, settings: Settings
+) -> CompileReport:
+    """Compile a model into a file or folder."""
     emitter = find_backend(backend)
     if keep_kernels and backend != "onnx":
         raise fail("usage.arguments", f"only models of ONNX keep kernels as functions, not {backend}")
@@ -145,7 +154,6 @@ def compile(
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     module, context = run_pipeline(source, chosen, backend, settings)
-    path = Path(output) if output is not None else Path(default_output(source, backend))
     nodes, targets, notes = 0, settings.targets, list(context.notes)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":

@@ -182,18 +182,21 @@ def _read(source: Source) -> Module:
 
 
 def program_of(reference: str) -> Any:
-    """What FILE.py:NAME gives: a module of irc, or a program of PyTorch, perhaps with inputs and dynamic shapes."""
+    """What FILE.py:NAME gives: a module of irc, or a program of PyTorch, perhaps as a tuple with what else `from_torch`
+    takes: inputs, dynamic shapes and keyword inputs. In a tuple the program may be a function of tensors, too."""
     found = load_user_object(reference)
     with blaming("load.raised", f"{reference} raised an exception"):
         # A module of PyTorch is callable too, but with inputs, which only a function that returns both can give.
         made = found() if callable(found) and not is_torch(found) else found
-    if not (isinstance(made, Module) or is_torch(made) or (isinstance(made, tuple) and made and is_torch(made[0]))):
+    is_program = isinstance(made, tuple) and 1 <= len(made) <= 4 and (is_torch(made[0]) or callable(made[0]))
+    if not (isinstance(made, Module) or is_torch(made) or is_program):
         raise fail(
             "file.format",
             f"{reference} gives a {type(made).__name__}",
             expected="an irc module, a program of PyTorch with its inputs, or a function without parameters that "
             "returns one",
-            help="irc.trace(...) makes a module; for PyTorch return (module, example_inputs) or an ExportedProgram",
+            help="irc.trace(...) makes a module; for PyTorch return an ExportedProgram or (program, example_inputs), "
+            "and after these dynamic_shapes and keyword inputs",
         )
     return made
 
@@ -218,17 +221,20 @@ def is_torch(made: Any) -> bool:
     return any(each.__module__.split(".")[0] == "torch" for each in type(made).__mro__)
 
 
-def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, *, name: str | None = None) -> Module:
+def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwargs: Mapping[str, Any] | None = None, *,
+               name: str | None = None) -> Module:  # fmt: skip
     """The module of a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram.
 
-    `inputs` are example inputs: a tuple of positional ones or a dictionary of keyword ones; `dynamic_shapes` as in
-    torch.export. Raises `install.missing_extra` where torch is not installed, `torch.export` and `torch.unsupported`.
+    `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
+    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. Raises `install.missing_extra` where torch
+    is not installed, `torch.export` and `torch.unsupported`.
     """
     require("torch", "torch", "reading a program of PyTorch")
     from irc.frontends.torch import from_torch as read
+    from irc.frontends.torch.parameters import example_inputs
 
-    args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (tuple(inputs), None)
-    return read(program, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
+    args, named = example_inputs(inputs, kwargs)
+    return read(program, args, named, dynamic_shapes=dynamic_shapes, name=name)
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:

@@ -80,6 +80,8 @@ class OnnxProgram:
         import onnxruntime
 
         self.main, emitter = module.main, find_backend("onnx")
+        if not self.main.returned:
+            return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
         chosen = None if target is None else emitter.Target(target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, too
@@ -99,6 +101,8 @@ class OnnxProgram:
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
 
+        if not self.main.returned:
+            return {}
         given = [inputs[argument.name] for argument in self.main.arguments]
         carried = [x if is_opaque(argument) else np.asarray(x).astype(carrier(argument.dtype.numpy), copy=False)
                    for argument, x in zip(self.main.arguments, given, strict=True)]

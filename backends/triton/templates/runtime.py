@@ -270,11 +270,14 @@ class Model:
         if self.updates:
             self._check_apart(inputs)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
+            weights = self._weights_on(device)
             try:
-                results = self.program.main(self._weights_on(device), self.externs, device, *tensors)
+                results = self.program.main(weights, self.externs, device, *tensors)
             except self.program.host.Stopped as error:
                 raise ArtefactError(str(error)) from None
         outputs = dict(zip(self.outputs, results, strict=True))
+        written = {output for name, output in self.updates.items() if outputs[output] is inputs[name]}
+        separate(outputs, set(outputs) - written, [*tensors, *weights.values()])
         for name, output in self.updates.items():
             if isinstance(inputs[name], torch.Tensor):
                 update(inputs[name], output, outputs)
@@ -361,18 +364,21 @@ def overlap(one, other):
     return start == begin and one.shape == other.shape and one.stride() == other.stride()
 
 
-def update(given, output, outputs):
-    """Write an output to the caller's tensor that it updates, unless a kernel has, and let that tensor stand for it.
+def separate(outputs, names, held):
+    """Put copies in place of the outputs of these names that share memory with what is held or with one another."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in held if isinstance(tensor, torch.Tensor)}
+    for name, tensor in outputs.items():
+        if name in names and isinstance(tensor, torch.Tensor) and tensor.numel():
+            if tensor.untyped_storage().data_ptr() in taken:
+                outputs[name] = tensor = tensor.clone()
+            taken.add(tensor.untyped_storage().data_ptr())
 
-    Other outputs that are views of the tensor keep the contents from before.
-    """
+
+def update(given, output, outputs):
+    """Write an output to the caller's tensor that it updates, unless a kernel has, and let that tensor stand for it."""
     if outputs[output] is given:
         torch.autograd.graph.increment_version(given)  # a kernel has written it
         return
-    memory = given.untyped_storage().data_ptr()
-    for name, tensor in outputs.items():
-        if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() == memory:
-            outputs[name] = tensor.clone()
     given = given if given.dtype == outputs[output].dtype else given.view(outputs[output].dtype)
     with torch.no_grad():
         outputs[output] = given.copy_(outputs[output])

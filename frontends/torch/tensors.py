@@ -1,0 +1,72 @@
+"""Tensors of PyTorch as arrays and as constants, and back; and which of them hold elements that irc reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from irc.diagnostics import fail
+from irc.dtypes import DType
+from irc.frontends.torch.reading import DTYPES, TORCH_DTYPES
+from irc.weights import Tensor
+
+
+def element_type(dtype: torch.dtype) -> DType:
+    """irc's element type; raises `type.dtype` where there is none."""
+    if dtype not in DTYPES:
+        raise fail("type.dtype", f"irc has no element type for {dtype}")
+    return DTYPES[dtype]
+
+
+def why_not_dense(tensor: torch.Tensor) -> str | None:
+    """In words what a tensor is that has no elements of its own in strided memory; None for one that has."""
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return f"a {type(tensor).__name__}, which stands for other tensors"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "a tensor inside of a transformation of torch.func"
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout is not torch.strided:
+        return f"a tensor of the layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_quantized:
+        return f"a quantized tensor ({str(tensor.dtype).removeprefix('torch.')})"
+    return "a tensor on the device meta, which has no elements" if tensor.is_meta else None
+
+
+def constant(data: torch.Tensor, name: str) -> Tensor:
+    """A tensor as a constant that shares its memory where it can. Raises `torch.tensor` and `type.dtype`."""
+    reason = why_not_dense(data)
+    if reason is not None:
+        raise fail("torch.tensor", f"{name} is {reason}", expected="a dense tensor with elements")
+    dtype = element_type(data.dtype)
+    dense = data.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16":  # NumPy itself knows neither bf16 nor 8-bit floats
+        array = dense.view(torch.uint8 if dtype.bits == 8 else torch.uint16).numpy().view(dtype.numpy)
+    else:
+        array = dense.numpy()
+    array = array.view()
+    array.flags.writeable = False
+    return Tensor(dtype, tuple(dense.shape), lambda: array, name)
+
+
+def to_array(tensor: torch.Tensor) -> Any:
+    """A tensor as an array that shares its memory where it can; types that NumPy lacks are those of ml_dtypes."""
+    return constant(tensor, "it").array()
+
+
+def stand_in(tensor: torch.Tensor) -> Any:
+    """An array of the tensor's shape and element type, for checks: it has no elements of its own."""
+    return np.broadcast_to(np.empty((), element_type(tensor.dtype).numpy), tuple(tensor.shape))
+
+
+def to_tensor(array: Any, dtype: DType) -> torch.Tensor:
+    """An array of such elements as a tensor."""
+    theirs, shape = TORCH_DTYPES[dtype], np.shape(array)
+    if 0 in shape:
+        return torch.empty(shape, dtype=theirs)  # NumPy's strides of empty arrays are not PyTorch's
+    array = np.ascontiguousarray(array).reshape(shape)  # which would give a scalar an axis
+    if array.dtype.kind == "V" or dtype.name == "bf16" or (dtype.is_float and dtype.bits <= 8):
+        return torch.from_numpy(array.view(np.uint8 if dtype.bits == 8 else np.uint16).copy()).view(theirs)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,379 @@
+"""Calls of compiled programs of PyTorch: arguments as their caller gives them, in any structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+import torch
+from torch import nn
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+import irc
+from irc.diagnostics import IrcError
+from tests.torch_calls import BACKENDS, assert_like, compiled, interpret, sharing
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+Pair = namedtuple("Pair", "left right")
+
+
+@dataclasses.dataclass
+class Record:
+    first: Any
+    second: Any
+
+
+torch.export.register_dataclass(Record)
+
+
+# -- random programs -------------------------------------------------------------------------------------------
+
+
+def leaves_by_key(node: Any) -> list[Any]:
+    """The leaves, those of dictionaries in the order of their keys as text."""
+    if isinstance(node, dict):
+        return [leaf for key in sorted(node, key=str) for leaf in leaves_by_key(node[key])]
+    if isinstance(node, (tuple, list, Record)):
+        parts = (node.first, node.second) if isinstance(node, Record) else node
+        return [leaf for part in parts for leaf in leaves_by_key(part)]
+    return [node]
+
+
+class RandomProgram(nn.Module):
+    """Takes a random structure, and gives another one of what it was given, views of that, and what it computes."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.draw = random.Random(seed)
+        self.weight = nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(seed)))
+        self.register_buffer("x", torch.zeros(3))  # called as the argument
+        self.inputs = {"x": self.structure(3), "more": self.structure(3)}
+        self.steps = [self.draw.choice("new same view write buffer twice number constant none weight".split())
+                      for _ in range(self.draw.randint(2, 6))]
+        self.choices = [(self.draw.randrange(100), self.draw.randrange(100)) for _ in self.steps]
+
+    def structure(self, depth: int) -> Any:
+        kind = self.draw.choice("leaf tuple list dict ordered pair record".split() if depth else ["leaf"])
+        if kind == "leaf":
+            return ("tensor", self.draw.choice(((3,), (2, 3), (4, 1, 3), (1, 3))))
+        parts = [self.structure(depth - 1) for _ in range(2)]
+        if kind == "record":
+            return Record(*parts)
+        keys = self.draw.sample(("a", "b.c", "last", "x", 7), 2)
+        makers: dict[str, Callable[[], Any]] = {
+            "tuple": lambda: ("of", *parts, "constant"), "list": lambda: [*parts, None], "pair": lambda: Pair(*parts),
+            "dict": lambda: dict(zip(keys, parts, strict=True)),
+            "ordered": lambda: OrderedDict(zip(keys, parts, strict=True)),
+        }  # fmt: skip
+        return makers[kind]()
+
+    def arguments(self, seed: int, mixed: bool = False) -> dict[str, Any]:
+        """Arguments of the structure; mixed ones have the keys of dictionaries in another order."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def filled(node: Any) -> Any:
+            if isinstance(node, tuple) and node and node[0] == "tensor":
+                return torch.randn(node[1], generator=generator)
+            if isinstance(node, (dict, OrderedDict)):
+                found = [(key, filled(part)) for key, part in node.items()]
+                return type(node)(found[::-1] if mixed else found)
+            if isinstance(node, Pair):
+                return Pair(*map(filled, node))
+            if isinstance(node, Record):
+                return Record(filled(node.first), filled(node.second))
+            return type(node)(map(filled, node)) if isinstance(node, (tuple, list)) else node
+
+        found = {name: filled(node) for name, node in self.inputs.items()}
+        return dict(reversed(found.items())) if mixed else found
+
+    def forward(self, x: Any, more: Any, factor: float = 2.0) -> Any:
+        given = [leaf for leaf in leaves_by_key((x, more)) if isinstance(leaf, torch.Tensor)]
+        found: list[Any] = []
+        for step, (chosen, number) in zip(self.steps, self.choices, strict=True):
+            tensor = given[chosen % len(given)]
+            if step == "new":
+                found.append(tensor * self.weight + factor)
+            elif step == "same":
+                found.append(tensor)
+            elif step == "view":
+                found.append((tensor.reshape(-1), tensor.transpose(0, -1), tensor[..., 1:])[number % 3])
+            elif step == "write":
+                tensor.mul_(number)
+            elif step == "buffer":
+                self.x.add_(tensor.reshape(-1)[:3])
+                found.append(self.x)
+            elif step == "twice":
+                found += [tensor + number] * 2
+            elif step == "number":
+                found += [tensor.shape[0], (tensor.sum() * 0 + number).item(), (tensor > 1000).any().item()]
+            elif step == "weight":
+                found += [self.weight, self.weight + tensor]
+            else:
+                found.append(None if step == "none" else number)
+        half = len(found) // 2
+        return {"last": found[-1], "all": found[:half], "more": Pair(tuple(found[half:]), {})}
+
+
+@pytest.mark.parametrize("seed, backend", [
+    *((seed, "interpreter") for seed in range(16)), *((seed, "onnx") for seed in range(16, 26)),
+    *((seed, "triton") for seed in range(26, 32)),
+])  # fmt: skip
+def test_random_structures(seed: int, backend: str) -> None:
+    """In both directions, with what is written to arguments and buffers, and what shares memory with what."""
+    module, eager = RandomProgram(seed), RandomProgram(seed)
+    program = compiled(module, module.arguments(0), backend)
+    for call, mixed in ((0, False), (1, True)):
+        arguments, theirs = module.arguments(call, mixed), module.arguments(call, mixed)
+        given = {name: part for name, part in arguments.items() if name == "more"}
+        found = program(arguments["x"], **given) if mixed else program(**arguments)
+        with torch.no_grad():
+            expected = eager(**theirs)
+        assert_like(found, expected)
+        assert_like((arguments, module.x), (theirs, eager.x))
+        mine, others = ([*pytree.tree_leaves((each, weight.weight, weight.x)), *pytree.tree_leaves(result)]
+                        for each, weight, result in ((arguments, module, found), (theirs, eager, expected)))
+        assert sharing(mine) == sharing(others)
+
+
+# -- arguments -------------------------------------------------------------------------------------------------
+
+
+class Keywords(nn.Module):
+    def forward(self, x: Any, y: Any = None, *, mask: Any = None, scale: float = 2.0, mode: str = "a") -> Any:
+        return (x if y is None else x - y) * scale + (0 if mask is None else mask)
+
+
+class Stars(nn.Module):
+    def forward(self, x: Any, *others: Any, last: Any, **named: Any) -> Any:
+        return x + sum(others) * 2 + last * named["k"]
+
+
+def three() -> torch.Tensor:
+    return torch.randn(3)
+
+
+def integers() -> torch.Tensor:
+    return torch.arange(3, dtype=torch.int32)
+
+
+T = three  # stands for a new tensor in this table
+CALLS: list[tuple[Any, Any, list[Any], list[Any]]] = [
+    # A program, its example inputs; calls that it takes; and calls that it does not, with the error.
+    (
+        Keywords(), ((T, T), {}),
+        [((T, T), {}), ((T,), {"y": T}), ((), {"y": T, "x": T}), ((T, T), {"scale": 2.0, "mask": None, "mode": "a"})],
+        [(((T,), {}), r"run\.input_dtype.*argument y is None\n.*f32\[3\]"),
+         ((), r"run\.input_missing.*'x'\n.*\(x, y=None, \*, mask=None"),
+         (((T, T, T), {}), r"run\.input_unknown.*too many positional"),
+         (((T, T), {"x": T}), r"run\.input_unknown.*multiple values for argument 'x'"),
+         (((T, T), {"z": T}), r"run\.input_unknown.*keyword argument 'z'"),
+         (((T, T), {"mask": T}), r"run\.input_shape.*argument mask is a tensor\n.*None, its default"),
+         (((T, T), {"scale": 3.0}), r"run\.input_shape.*argument scale is 3\.0\n.*2\.0, its default"),
+         (((T, T), {"scale": 2}), r"run\.input_shape.*argument scale is 2\n.*2\.0"),
+         (((T, T), {"mode": "b"}), r"run\.input_shape.*argument mode is 'b'\n.*'a'")],
+    ),
+    (
+        Keywords(), ((), {"mask": T, "x": T, "scale": 3.0}),
+        [((T,), {"mask": T, "scale": 3.0}), ((), {"x": T, "scale": 3.0, "mask": T}),
+         ((T, None), {"mask": T, "scale": 3.0})],
+        [(((T,), {"mask": T}), r"run\.input_shape.*argument scale is 2\.0\n.*3\.0"),
+         (((T,), {"mask": T, "scale": True}), r"argument scale is True\n.*3\.0")],
+    ),
+    (
+        Stars(), ((T, T, T), {"last": T, "k": T}),
+        [((T, T, T), {"k": T, "last": T})],
+        [(((T, T), {"k": T, "last": T}), r"run\.input_missing.*argument others\[1\] is missing"),
+         (((T, T, T, T), {"k": T, "last": T}), r"run\.input_unknown.*no argument others\[2\]"),
+         (((T, T, T), {"last": T}), r"run\.input_missing.*argument k is missing"),
+         (((T, T, T), {"last": T, "k": T, "n": T}), r"run\.input_unknown.*no argument n"),
+         (((T, lambda: torch.randn(4), T), {"last": T, "k": T}), r"run\.input_shape.*others\[0\], dim 0 is 4\n.*3")],
+    ),
+    (
+        lambda a, b, /, c: a + b * c, ((T, T, T), {}),
+        [((T, T), {"c": T})], [(((T,), {"b": T, "c": T}), r"run\.input_\w+.*'b'")],
+    ),
+    (
+        lambda past, n: past["k"][0] * n + past["v"].left, (({"k": [T], "v": Pair(T, 1)}, 2), {}),
+        [(({"v": Pair(T, 1), "k": (T,)}, 2), {}), ((OrderedDict(v=Pair(T, 1), k=[T]), 2), {}),
+         ((), {"n": 2, "past": {"k": [T], "v": Pair(T, 1)}})],
+        [(({"k": [T]}, 2), r'run\.input_shape.*argument past has no key "v"\n.*"k", "v"'),
+         (({"k": [T], "v": Pair(T, 1), "w": T}, 2), r'run\.input_shape.*argument past has a key "w"'),
+         (({"k": [T, T], "v": Pair(T, 1)}, 2), r'run\.input_shape.*argument past\["k"\] is a list of 2\n.*list of 1'),
+         (({"k": T, "v": Pair(T, 1)}, 2), r'run\.input_shape.*argument past\["k"\] is a tensor\n.*a list of 1'),
+         (({"k": [T], "v": (T, 1)}, 2), r'run\.input_shape.*argument past\["v"\] is a tuple of 2\n.*a Pair with 2'),
+         (({"k": [3.0], "v": Pair(T, 1)}, 2), r'run\.input_dtype.*argument past\["k"\]\[0\] is 3\.0\n.*f32\[3\]'),
+         (({"k": [lambda: np.zeros(3, np.float32)], "v": Pair(T, 1)}, 2),
+          r'run\.input_dtype.*past\["k"\]\[0\] is a ndarray\n.*\n.*from_numpy'),
+         (({"k": [integers], "v": Pair(T, 1)}, 2), r'run\.input_dtype.*past\["k"\]\[0\] holds i32\n.*f32\[3\]'),
+         (({"k": [T], "v": Pair(lambda: torch.randn(3, 1), 1)}, 2),
+          r'run\.input_shape.*past\["v"\]\.left has shape \[3, 1\]'),
+         (({"k": [T], "v": Pair(T, 2)}, 2), r'run\.input_shape.*argument past\["v"\]\.right is 2\n.*1'),
+         (({"k": [T], "v": Pair(T, T)}, 2), r'run\.input_shape.*argument past\["v"\]\.right is a tensor\n.*1'),
+         (({"k": [T], "v": Pair(T, 1)}, 2.0), r"run\.input_shape.*argument n is 2\.0\n.*2")],
+    ),
+    (
+        lambda r, d: r.first[0] + d[0] + r.second["q"],
+        ((Record([T], defaultdict(list, {"q": T, "p": T})), deque([T])), {}),
+        [((Record([T], {"p": T, "q": T}), deque([T])), {})],
+        [((Record([T], {"p": T}), deque([T])), r'run\.input_shape.*argument r\.second has no key "q"'),
+         ((Record([integers], {"p": T, "q": T}), deque([T])), r"run\.input_dtype.*r\.first\[0\] holds i32"),
+         ((Record([T], {"p": T, "q": T}), deque([T, T])), r"run\.input_shape.*argument d is a deque")],
+    ),
+]  # fmt: skip
+
+
+def made(tree: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf() if callable(leaf) else leaf, tree)
+
+
+def as_call(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    is_whole = isinstance(call, tuple) and len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict)
+    args, kwargs = call if is_whole else (call, {})
+    return made(args), made(kwargs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", range(len(CALLS)))
+def test_arguments_are_bound_as_python_does(case: int, backend: str) -> None:
+    program, examples, taken, refused = CALLS[case]
+    args, kwargs = as_call(examples)
+    found = compiled(program, args, backend, kwargs=kwargs)
+    for call in (examples, *taken):
+        torch.manual_seed(1)
+        args, kwargs = as_call(call)
+        assert_like(found(*args, **kwargs), program(*args, **kwargs))
+    for call, message in refused:
+        args, kwargs = as_call(call)
+        with pytest.raises(IrcError, match=message):
+            found(*args, **kwargs)
+
+
+def test_example_inputs() -> None:
+    linear, x = nn.Linear(3, 3), torch.randn(3, 3)
+    with torch.no_grad():
+        for inputs in (x, (x,), [x], {"input": x}):
+            assert_like(interpret(linear, inputs)(x), linear(x))
+        assert_like(irc.compile(linear, x)(x), linear(x))
+        assert str(irc.from_torch(linear, x).main.arguments[0].type) == "f32[3, 3]"
+        # One tensor twice, or one that is a weight: other calls give two.
+        assert_like(interpret(lambda a, b: a - b, (x, x))(x, x * 2), x - x * 2)
+        assert_like(interpret(linear, (linear.weight,))(x), linear(x))
+    for inputs, message in (
+        (np.zeros(3), r"usage\.value.*a ndarray"), (3, r"usage\.value.*a int"), ("x", r"usage\.value.*a str"),
+        ({0: x}, r"usage\.value.*key 0"), ((x, x), r"torch\.export.*too many positional"),
+        ((), r"torch\.export.*'input'"), ({"y": x}, r"torch\.export.*'input'"),
+        ((np.zeros((3, 3)),), r"torch\.tensor.*example input input is a NumPy ndarray"),
+        ((x.to_sparse(),), r"torch\.tensor.*example input input is a tensor of the layout sparse_coo"),
+    ):  # fmt: skip
+        for read in (irc.compile, irc.from_torch):
+            with pytest.raises(IrcError, match=message):
+                read(linear, inputs)
+    with pytest.raises(IrcError, match=r"usage\.arguments"):
+        irc.compile("model.onnx", kwargs={"x": x})
+
+
+KINDS: dict[str, Callable[[], torch.Tensor]] = {
+    "a tensor of the layout sparse_coo": lambda: torch.eye(3).to_sparse(),
+    "a tensor of the layout sparse_csr": lambda: torch.eye(3).to_sparse_csr(),
+    "a quantized tensor": lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8),
+    "a nested tensor": lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]),
+    "a tensor on the device meta": lambda: torch.eye(3, device="meta"),
+    "a FakeTensor": lambda: torch._subclasses.FakeTensorMode().from_tensor(torch.eye(3)),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tensors_without_dense_elements(backend: str) -> None:
+    found = irc.compile(lambda pair: pair["x"] + 1, ({"x": torch.eye(3)},), backend=backend)
+    for kind, make in KINDS.items():
+        with pytest.raises(IrcError, match=rf'torch\.tensor.*the argument pair\["x"\] is {kind}'):
+            found({"x": make()})
+    with pytest.raises(IrcError, match=r"torch\.tensor.*transformation of torch\.func"):
+        torch.func.vmap(lambda x: found({"x": x}))(torch.randn(2, 3, 3))
+    module = nn.Module()
+    module.forward = lambda x: x @ module.w  # type: ignore[method-assign]
+    module.register_buffer("w", torch.eye(3).to_sparse())
+    with pytest.raises(IrcError, match=r"torch\.(tensor|export|unsupported)"):
+        irc.compile(module, (torch.eye(3),), backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_views_that_negate_and_conjugate(backend: str) -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            base = torch.arange(1.0, 5.0)
+            self.register_buffer("plain", base)
+            self.register_buffer("negative", torch._neg_view(base))  # the same memory, read in another way
+            self.register_buffer("turned", torch.randn(4, 4).t())
+            self.register_buffer("repeated", torch.randn(1).expand(4))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            y.add_(1)
+            return x @ self.turned + self.plain * 3 + self.negative + self.repeated
+
+    module, base = Weighted(), torch.randn(4)
+    found = irc.compile(module, (torch.randn(4), torch.randn(4)), backend=backend)
+    for x in (torch._neg_view(base), base.flip(0)[::2].repeat(2), torch.randn(1).expand(4), torch.randn(4, 2)[:, 1]):
+        y, theirs = torch._neg_view(torch.arange(4.0)), torch._neg_view(torch.arange(4.0))
+        assert_like(found(x, y), module(x, theirs))
+        assert_like(y, theirs)
+    z = torch.randn(3, dtype=torch.complex64)
+    for result in (interpret(lambda z: z * 2, (z,))(z.conj()), interpret(lambda z: z * 2, (z.conj(),))(z.conj())):
+        assert_like(result, (z.conj() * 2).resolve_conj())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers(backend: str) -> None:
+    """Integers, floats and bools that a run computes, and integers that a call gives."""
+    def sizes(x: torch.Tensor, n: int) -> Any:
+        return x.shape[0], x.shape[0] * 2 + 1, x.numel() / 2, x.shape[0] > 3, x.expand(n, *x.shape), n, n * x.shape[0]
+
+    found = irc.compile(sizes, (torch.randn(3, 4), 5), backend=backend,
+                        dynamic_shapes=({0: Dim("rows")}, Dim.DYNAMIC))
+    for rows, n in ((3, 5), (2, 7), (6, 2)):
+        x = torch.randn(rows, 4)
+        assert_like(found(x, n), sizes(x, n))
+    for wrong in (2.0, True, torch.tensor(2)):
+        with pytest.raises(IrcError, match=r"run\.input_dtype.*argument n is .*\n.*an int"):
+            found(torch.randn(3, 4), wrong)
+
+    def items(i: torch.Tensor, f: torch.Tensor, b: torch.Tensor) -> Any:
+        return {"i": i.item(), "more": i.item() + 1, "f": f.sum().item(), "b": b.all().item(), "scaled": f * i.item()}
+
+    found = irc.compile(items, (torch.tensor(3), torch.randn(2), torch.tensor([True])), backend=backend)
+    for i, b in ((0, True), (-5, False), (5_000_000_000, True)):
+        arguments = torch.tensor(i), torch.randn(2), torch.tensor([b])
+        assert_like(found(*arguments), items(*arguments))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_results(backend: str) -> None:
+    found = irc.compile(lambda x: None, (torch.randn(3),), backend=backend)
+    assert found(torch.randn(3)) is None
+    found = irc.compile(lambda x: (1, "a", []), (torch.randn(3),), backend=backend)
+    assert found(torch.randn(3)) == (1, "a", [])
+
+
+def test_sizes_have_their_own_names() -> None:
+    """Whatever the order in which `dynamic_shapes` names the arguments."""
+    def function(first: Any, second: Any, *rest: Any) -> Any:
+        return first["b"][:, None] + first["a"] + second + rest[0]
+
+    inputs = {"b": torch.randn(3), "a": torch.randn(5)}, torch.randn(5), torch.randn(1)
+    rows, columns = {0: Dim("rows")}, {0: Dim("columns")}
+    for shapes in ({"second": columns, "rest": (None,), "first": {"a": columns, "b": rows}},
+                   ({"a": columns, "b": rows}, columns, (None,))):  # fmt: skip
+        module = irc.from_torch(function, inputs, shapes)
+        types = {argument.name: str(argument.type) for argument in module.main.arguments}
+        assert (types["first_b"], types["first_a"], types["second"]) == ("f32[rows]", "f32[columns]", "f32[columns]")

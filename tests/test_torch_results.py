@@ -1,0 +1,230 @@
+"""Results of compiled programs of PyTorch: as eager PyTorch gives them, in memory too; and programs in files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import irc
+from irc.diagnostics import IrcError
+from irc.driver.checking import check
+from irc.frontends.torch.importer import _apart
+from irc.ir import Block
+from irc.types import TensorType
+from tests.torch_calls import BACKENDS, assert_like, compiled, sharing
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_given_more_than_once(backend: str) -> None:
+    """Under several names, among them some that another result has already."""
+    def function(x: torch.Tensor, add_1: torch.Tensor) -> Any:
+        a, b = x + 1, x + 2  # PyTorch calls them add and add_1
+        return {"last": a, "all": [a, b, a], "more": (b, x, x, add_1, x * 3)}
+
+    x, y = torch.randn(3), torch.randn(3)
+    found = irc.compile(function, (x, y), backend=backend)(x, y)
+    assert_like(found, function(x, y))
+    assert sharing(pytree.tree_leaves(found)) == sharing(pytree.tree_leaves(function(x, y)))
+    if backend == "onnx":
+        given = {"x": x.numpy(), "add_1": y.numpy()}
+        outputs = irc.run(irc.from_torch(function, (x, y)), given, backend=backend).outputs
+        for array, truth in zip(outputs.values(), pytree.tree_leaves(function(x, y)), strict=True):
+            np.testing.assert_allclose(array, truth.numpy(), rtol=1e-6)
+
+
+def test_names_of_results_are_apart() -> None:
+    arguments = [Block([TensorType(irc.dtypes.F32, ())], [name]).arguments[0] for name in ("x", "add_1")]
+    values: Any = [arguments[0], arguments[0], *(None,) * 4]
+    values = [each or type("Computed", (), {"operation": 1})() for each in values]
+    names = _apart(["x", "x", "add", "add", "add_1", "add_2"], {"x", "add_1"}, values)
+    assert names == ("x", "x_1", "add", "add_3", "add_1_1", "add_2")
+
+
+class Named(nn.Module):
+    """Its buffers are called as its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("x", torch.zeros(3))
+        self.register_buffer("y", torch.ones(3))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        self.x.add_(y)
+        y.mul_(2)
+        return x + self.x, self.y * y, self.x
+
+
+@pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
+def test_buffers_that_are_called_as_arguments(backend: str) -> None:
+    module, eager = Named(), Named()
+    found = compiled(module, (torch.randn(3), torch.randn(3)), backend)
+    for _ in range(3):
+        x, y = torch.randn(3), torch.randn(3)
+        theirs = y.clone()
+        assert_like((found(x, y), y, module.x), (eager(x, theirs), theirs, eager.x))
+    assert [argument.name for argument in irc.from_torch(module, (x, y)).main.arguments] == ["x_1", "x", "y"]
+
+
+LAYOUTS: dict[str, tuple[Callable[..., Any], torch.Tensor]] = {
+    "transposed": (lambda x: (x + 1).t(), torch.randn(3, 4)),
+    "permuted": (lambda x: (x * 2).permute(2, 0, 1), torch.randn(2, 3, 4)),
+    "plain": (lambda x: (x.t() + 1).contiguous(), torch.randn(3, 4)),
+    "as the argument": (lambda x: x * 2, torch.randn(4, 3).t()),
+    "channels last": (lambda x: nn.functional.max_pool2d(x + 1, 2),
+                      torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last)),
+    "made channels last": (lambda x: (x + 1).to(memory_format=torch.channels_last), torch.randn(2, 3, 4, 5)),
+    "empty": (lambda x: x + 1, torch.randn(0, 4, 2)),
+    "scalar": (lambda x: x.sum() * 2, torch.randn(3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_are_those_of_the_example(name: str, backend: str) -> None:
+    function, x = LAYOUTS[name]
+    found = irc.compile(function, (x,), backend=backend)
+    for _ in range(2):
+        result, truth = found(x), function(x)
+        assert_like(result, truth)
+        assert result.stride() == truth.stride()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_have_memory_of_their_own(backend: str) -> None:
+    """What a caller writes into a result is in no other, in no argument, and not in the next call."""
+    class Giving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kept", torch.arange(3.0))
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return x.clone(), x * 1, x + 0, x + 1, (x + 1).clone(), torch.arange(4.0), torch.ones(2), self.kept * 1
+
+    module, x = Giving(), torch.randn(3)
+    found = irc.compile(module, (x,), backend=backend)
+    truth = [result.clone() for result in module(x)]
+    for _ in range(2):
+        results = found(x)
+        assert_like(list(results), truth)
+        assert len({result.data_ptr() for result in (*results, x, module.kept)}) == len(results) + 2
+        for result in results:
+            result.fill_(7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_changed_weights_are_announced(backend: str) -> None:
+    """A compiled program keeps its weights: it says so once when the module has others."""
+    def step(module: nn.Sequential) -> None:
+        module(torch.randn(2, 3)).sum().backward()
+        torch.optim.SGD(module.parameters(), 0.1).step()
+
+    changes: dict[str, Callable[[nn.Sequential], Any]] = {
+        "load_state_dict": lambda module: module.load_state_dict(nn.Sequential(nn.Linear(3, 2)).state_dict()),
+        "assigned": lambda module: module.load_state_dict(nn.Sequential(nn.Linear(3, 2)).state_dict(), assign=True),
+        "replaced": lambda module: setattr(module[0], "weight", nn.Parameter(torch.randn(2, 3))),
+        "converted": lambda module: module.double(),
+        "trained": step,
+    }
+    for name, change in list(changes.items())[: 1 if backend == "triton" else None]:
+        module, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(2, 3)
+        found, before = irc.compile(module, (x,), backend=backend), module(x).detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert_like(found(x), before)
+        change(module)
+        with pytest.warns(UserWarning, match="weights of Sequential have changed.*compile it again") as caught:
+            assert_like(found(x), before)
+        assert len(caught) == 1 and caught[0].filename == __file__, name
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found(x)
+
+
+# -- models in files -------------------------------------------------------------------------------------------
+
+MODELS = """
+import torch
+from torch import nn
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("x", torch.ones(3))
+
+    def forward(self, x, *rest, mask=None, k=2):
+        self.x.add_(1)
+        y = (x + rest[0]) * mask + self.x
+        return {"last": y, "all": [y, y * k], "none": None, "size": x.shape[0], "i": 3, "f": y.sum().item()}
+
+
+def mixed():
+    shapes = {"rest": ({0: torch.export.Dim("b")},), "x": {0: torch.export.Dim("b")}, "mask": None, "k": None}
+    return Mixed(), (torch.randn(2, 3), torch.randn(2, 3)), shapes, {"mask": torch.randn(3), "k": 3}
+
+
+def tensor():
+    torch.manual_seed(0)
+    return nn.Linear(4, 3), torch.randn(2, 4)
+
+
+def function():
+    return lambda a, b: (a @ b, a, a.t()), {"b": torch.randn(3, 2), "a": torch.randn(2, 3)}
+
+
+def written():
+    def f(x, cache):
+        cache[0].add_(x)
+        return cache[0].t(), x
+    return f, (torch.randn(2, 3), [torch.randn(2, 3)])
+
+
+def number():
+    return (lambda x, n: x.expand(n, 3) * n), (torch.randn(3), 4), (None, torch.export.Dim.DYNAMIC)
+
+
+def wrong():
+    return nn.Linear(4, 3), (torch.randn(2, 4), torch.randn(2, 4))
+
+
+def array():
+    return nn.Linear(4, 3), torch.randn(2, 4).numpy()
+"""
+
+
+@pytest.mark.parametrize("name", ["mixed", "tensor", "function", "written", "number"])
+def test_models_in_files(name: str, tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    model = f"{tmp_path / 'models.py'}:{name}"
+    report = irc.run(model)
+    for backend in BACKENDS if name == "mixed" else ("onnx",):
+        found = irc.run(model, report.inputs, backend=backend).outputs
+        assert list(found) == list(report.outputs)
+        for result, array in report.outputs.items():
+            np.testing.assert_allclose(found[result], array, rtol=1e-5, atol=1e-5)
+    assert check(model, backend="onnx").passed
+    contenders = irc.bench(model, rounds=2).contenders
+    assert contenders["eager"].error <= 1e-5
+
+
+@pytest.mark.parametrize("name, code", [("wrong", "torch.export"), ("array", "usage.value")])
+def test_mistakes_in_files(name: str, code: str, tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    for verb in (irc.run, irc.bench):
+        with pytest.raises(IrcError) as caught:
+            verb(f"{tmp_path / 'models.py'}:{name}")
+        assert caught.value.code == code
