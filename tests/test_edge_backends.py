@@ -69,9 +69,11 @@ def module_of(rows: Sequence[EdgeCase], edges: EdgeCases = "defined") -> tuple[M
     return Module("edges", [function], edges), inputs
 
 
-def run_onnx(module: Module, inputs: Mapping[str, Any], optimized: bool) -> tuple[list[Any], int]:
+def run_onnx(
+    module: Module, inputs: Mapping[str, Any], optimized: bool, pipeline: str = "legalize,canonicalize"
+) -> tuple[list[Any], int]:
     """Results in ONNX Runtime, and how many nodes there are."""
-    module = opt(module, "legalize,canonicalize", backend="onnx")
+    module = opt(module, pipeline, backend="onnx")
     proto = find_backend("onnx").emit(module)
     nodes = count(proto.graph)
     options = onnxruntime.SessionOptions()

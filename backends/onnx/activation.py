@@ -6,6 +6,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
+from irc.dtypes import I64
 from irc.ir import Operation, Value
 
 SAME: list[Row] = [
@@ -28,7 +29,9 @@ SAME: list[Row] = [
 
 
 def has_scalar_bounds(operation: Operation, target: Target) -> bool:
-    """ONNX limits all elements alike."""
+    """ONNX limits all elements alike; of i64 by its Min and Max, which see."""
+    if target.keeps_edges and operation.inputs[0].dtype is I64:
+        return False
     return all(bound is None or bound.rank == 0 for bound in operation.operands[1:])
 
 
@@ -40,7 +43,8 @@ def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None
 def has_gated_sigmoid(operation: Operation, target: Target) -> bool:
     """QuickGelu on the processor, fused there; else Swish."""
     on_processor = target.name == "cpu" and runs("QuickGelu", operation.inputs[0].dtype)
-    return on_processor or (since(24)(operation, target) and runs("Swish", operation.inputs[0].dtype))
+    allowed = since(24)(operation, target) and "Swish" not in target.without
+    return on_processor or (allowed and runs("Swish", operation.inputs[0].dtype))
 
 
 @emits("silu", opset=24, when=has_gated_sigmoid)

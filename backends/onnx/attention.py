@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from irc import dims
+from irc.backends.onnx.edges import unless_empty
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, on, since
 from irc.backends.onnx.target import Target
@@ -17,7 +21,8 @@ def agrees(operation: Operation, target: Target) -> bool:
     q, k, _, mask = (*operation.operands, None)[:4]
     assert q is not None and k is not None
     masked_rows, scale = operation.attributes["masked_rows"], operation.attributes["scale"]
-    if scale is not None and scale <= 0:  # which the kernel refuses
+    extents = (*q.shape, *k.shape)
+    if (scale is not None and scale <= 0) or any(equal(extent, 0) for extent in extents):  # which the kernel refuses
         return False
     if mask is None:
         return masked_rows in ("nan", "zero")
@@ -35,7 +40,9 @@ def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None,
         rows = above_lowest(g, mask)
     if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime refuses
         rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
-    return g.node("Attention", q, k, v, rows, scale=scale, is_causal=causal or None)
+    options: dict[str, Any] = {"scale": scale, "is_causal": causal or None}
+    count = dims.product((*q.shape[:1], q.shape[2], k.shape[2]))
+    return unless_empty(g, count, lambda inner: inner.node("Attention", q, k, v, rows, **options))
 
 
 def above_lowest(g: Graph, mask: Value) -> Operand:

@@ -4,6 +4,7 @@ reaches ONNX Runtime's Div or Mod is 0 or -1, whichever frontend the model came 
 from __future__ import annotations
 
 from irc import dims
+from irc.backends.onnx.edges import integer_bounds
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.pointwise import compared, computed
 from irc.backends.onnx.row import Operand, emits
@@ -103,13 +104,8 @@ class Divisor:
 
 def may_be(g: Graph, x: Value, number: int) -> bool:
     """Whether an integer is not known to be another than this."""
-    if number < 0 and not x.dtype.is_signed:
-        return False
-    known, maker = g.known(x), x.operation
+    known = g.known(x)
     if known is not None:
         return bool((known.array() == number).any())
-    if maker is None or maker.name != "dim":
-        return True
-    value = maker.attributes["value"]
-    ranges = [dims.bounds(each) for each in (value if isinstance(value, tuple) else (value,))]
-    return any(low <= number <= high for low, high in ranges)
+    low, high = integer_bounds(g, x)
+    return low <= number <= high

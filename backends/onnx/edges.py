@@ -14,9 +14,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from irc import dims
 from irc.backends.onnx.graph import Graph, value_info
 from irc.backends.onnx.row import Operand
-from irc.dtypes import F64, U8, DType
+from irc.dims import Dim
+from irc.dtypes import BOOL, F64, U8, DType, limits
 from irc.ir import Value
 from irc.types import TensorType
 
@@ -61,6 +63,51 @@ def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
     capped = g.node("Min", g.cast(x, dtype, F64), g.numbers(BEYOND_F32, F64))
     name: str = g.node("Where", nan, g.numbers(float("inf"), F64), capped)
     return name
+
+
+# -- nothing -------------------------------------------------------------------------------------------------------
+
+
+def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand]) -> Operand:
+    """What `build` gives for the current operation, or zeros where `count`, the extent that it sums over, is 0: there
+    ONNX Runtime's MatMul leaves memory as it is, and its Attention fails."""
+    type_ = g.result.type
+
+    def zeros(inner: Graph) -> Operand:
+        wide = inner.carrier("Expand", type_.dtype)
+        nothing = inner.node("Expand", inner.numbers(0, wide), inner.shape(type_.dims))
+        return inner.cast(nothing, wide, type_.dtype)
+
+    is_empty = dims.equal(count, 0)
+    if is_empty is True and type_.is_ranked:
+        return zeros(g)
+    if is_empty is False or not (g.target.keeps_edges and type_.is_ranked):
+        return build(g)
+    question = g.node("Equal", g.extent(count), g.numbers(0))
+    name: str = g.node("If", question, then_branch=branch(g, "empty", type_, zeros),
+                       else_branch=branch(g, "summed", type_, build))  # fmt: skip
+    return name
+
+
+# -- integers ------------------------------------------------------------------------------------------------------
+
+
+def integer_bounds(g: Graph, x: Value) -> tuple[int, int]:
+    """The least and the greatest that an integer may be: of a constant, of dims, of what was narrower, or of any."""
+    low, high = map(int, limits(x.dtype))
+    known, maker = g.known(x), x.operation
+    if known is not None:
+        content = known.array()
+        return (int(content.min()), int(content.max())) if content.size else (low, low)
+    if maker is not None and maker.name == "cast" and not maker.inputs[0].dtype.is_float:
+        source = maker.inputs[0].dtype
+        least, most = (0, 1) if source is BOOL else map(int, limits(source))
+        return (least, most) if low <= least and most <= high else (low, high)
+    if maker is not None and maker.name == "dim":
+        value = maker.attributes["value"]
+        ranges = [dims.bounds(each) for each in (value if isinstance(value, tuple) else (value,))]
+        return min(least for least, _ in ranges), max(most for _, most in ranges)
+    return low, high
 
 
 # -- windows -------------------------------------------------------------------------------------------------------

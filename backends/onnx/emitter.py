@@ -17,6 +17,7 @@ from irc._version import __version__
 from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, value_info
+from irc.backends.onnx.runtime import LAST_OPSETS
 from irc.backends.onnx.schemas import first_opset, schema_since
 from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
@@ -36,6 +37,11 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         if data is not None:
             data.restart()
         model, graph = _attempt(module, Model(target, keep_kernels, data, opset))
+    lost = frozenset(name for name in model.operators if LAST_OPSETS.get(name, opset) < max(model.opset, opset))
+    if lost:
+        if data is not None:
+            data.restart()
+        model, graph = _attempt(module, Model(replace(target, without=lost), keep_kernels, data, model.settled))
     separate(graph, model)
     imports = {"": max(model.opset, opset), **dict(sorted(model.domains.items()))}
     opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onnx import helper
-
 from irc import dims
 from irc.backends.onnx import edges
-from irc.backends.onnx.edges import guards_nan
-from irc.backends.onnx.graph import Graph, value_info
+from irc.backends.onnx.edges import guards_nan, subgraph, unless_empty
+from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
-from irc.backends.onnx.view import is_zero, transposed, vector
+from irc.backends.onnx.view import TO_THE_END, is_zero, transposed, vector
 from irc.dims import Dim
-from irc.dtypes import F32, DType
+from irc.dtypes import F32, I64, DType
 from irc.ir import Operation, Value
 from irc.ops.numerics import limits
 from irc.types import TensorType
@@ -41,9 +39,15 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     if not fits:
         op_type = "Einsum"
     wide = g.carrier(op_type, x.dtype, wraps=True)
+    count = dims.product(x.shape[a] for a, _ in contract)
     if op_type == "Einsum":
-        operands = [g.cast(operand, operand.dtype, wide) for operand in (x, y)]
-        return g.cast(g.node("Einsum", *operands, equation=equation(x.rank, y.rank, batch, contract)), wide, x.dtype)
+        spelled = equation(x.rank, y.rank, batch, contract)
+
+        def summed(inner: Graph) -> Operand:
+            operands = (inner.cast(operand, operand.dtype, wide) for operand in (x, y))
+            return inner.cast(inner.node("Einsum", *operands, equation=spelled), wide, x.dtype)
+
+        return unless_empty(g, count, summed)
     x_order = [*(pair[0] for pair in batch), *left, contract[0][0]]
     y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
     if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and runs("Gemm", x.dtype):
@@ -51,7 +55,7 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     operands = [
         g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
     ]
-    return g.cast(g.node("MatMul", *operands), wide, x.dtype)
+    return unless_empty(g, count, lambda inner: inner.cast(inner.node("MatMul", *operands), wide, x.dtype))
 
 
 def arranged(g: Graph, x: Value, order: Sequence[int]) -> Operand:
@@ -83,7 +87,9 @@ def equation(x_rank: int, y_rank: int, batch: Pairs, contract: Pairs) -> str:
 
 @emits("matmul", when=on("MatMul"))
 def matmul(g: Graph, x: Value, y: Value) -> Operand:
-    return g.node("MatMul", x, y)
+    if not x.type.is_ranked:
+        return g.node("MatMul", x, y)
+    return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMul", x, y))
 
 
 @emits("gemm", when=on("Gemm"))
@@ -241,6 +247,8 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
 @emits("scan")
 def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: bool) -> Operand:
     """CumSum; other scans by the operator Scan, whose body combines one slice with the result so far."""
+    if dims.equal(x.type.elements, 0) is True:
+        return x
     if kind == "sum":
         wide = g.carrier("CumSum", x.dtype, wraps=True)
         done = g.node(
@@ -249,23 +257,33 @@ def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: 
         return g.cast(done, wide, x.dtype)
     op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
     wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
-    place = axis % x.rank
+    place, source = axis % x.rank, g.cast(x, x.dtype, wide)
     least, greatest = limits(wide.numpy)
     identity = {"prod": 1, "max": least, "min": greatest}[kind]
     slice_type = TensorType(wide, (*x.shape[:place], *x.shape[place + 1 :]))
     start = g.node("Expand", g.numbers(identity, wide), g.shape(slice_type.dims))
-    names = [g.model.unique(f"{g.hint}/{part}") for part in ("before", "element", "after", "passed")]
-    before, element, after, passed = names
-    nodes = [helper.make_node(op_type, [before, element], [after], name=after),
-             helper.make_node("Identity", [before if exclusive else after], [passed], name=passed)]  # fmt: skip
-    body = helper.make_graph(
-        nodes,
-        f"{g.hint}/step",
-        [value_info(before, slice_type), value_info(element, slice_type)],
-        [value_info(after, slice_type), value_info(passed, slice_type)],
-    )
+    # Scan fails over nothing: the start goes round as one more slice, which is taken off again.
+    extends = dims.less(0, x.shape[place]) is not True
+    if extends:
+        more = g.node("Unsqueeze", start, g.numbers([place]))
+        source = g.node("Concat", *((more, source) if reverse else (source, more)), axis=place)
+
+    def step(inner: Graph, before: str, element: str) -> list[Operand]:
+        after = combined(inner, op_type, wide, before, element)
+        return [after, inner.node("Identity", before if exclusive else after)]
+
     direction = [1] if reverse else None
-    _, done = g.node("Scan", start, g.cast(x, x.dtype, wide), outputs=2, body=body, num_scan_inputs=1,
-                     scan_input_axes=[place], scan_output_axes=[place], scan_input_directions=direction,
-                     scan_output_directions=direction)  # fmt: skip
+    body = subgraph(g, "step", [slice_type] * 2, [slice_type] * 2, step)
+    _, done = g.node("Scan", start, source, outputs=2, body=body, num_scan_inputs=1, scan_input_axes=[place],
+                     scan_output_axes=[place], scan_input_directions=direction, scan_output_directions=direction)
+    if extends:
+        ends = (1, TO_THE_END) if reverse else (0, -1)
+        done = g.node("Slice", done, *(g.numbers([end]) for end in ends), g.numbers([place]))
     return g.cast(done, wide, x.dtype)
+
+
+def combined(g: Graph, op_type: str, dtype: DType, x: str, y: str) -> Operand:
+    """The product or an extreme of two tensors; of i64 chosen by a comparison, since Max and Min may choose wrong."""
+    if dtype is not I64 or op_type == "Mul":
+        return g.node(op_type, x, y)
+    return g.node("Where", g.node("Greater" if op_type == "Max" else "Less", x, y), x, y)

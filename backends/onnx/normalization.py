@@ -9,12 +9,14 @@ from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dims import Dim
+from irc.dtypes import F64
 from irc.ir import Operation, Value
 from irc.ops.rules import normalize_axis
 
 SAME: list[Row] = [
     same("softmax", "Softmax", "axis"),
-    same("log_softmax", "LogSoftmax", "axis"),
+    same("log_softmax", "LogSoftmax", "axis", when=lambda operation, target: not (
+        target.keeps_edges and operation.inputs[0].dtype is F64)),  # of which it passes over NaN
     same("batch_norm", "BatchNormalization", "epsilon"),
 ]
 

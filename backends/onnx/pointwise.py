@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from irc.backends.onnx.edges import integer_bounds
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.zeros import chosen, keeps_zeros
-from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, U8, U16, U32, U64, DType, limits
+from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
 # Operations that are an operator of ONNX, operand for operand.
@@ -16,7 +17,7 @@ FLOATS = {
     "floor": "Floor", "ceil": "Ceil", "round": "Round", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "erf": "Erf",
     "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
     "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
-    "abs": "Abs", "sign": "Sign",
+    "abs": "Abs",
 }  # fmt: skip
 WRAPPING = {"add": "Add", "sub": "Sub", "mul": "Mul", "neg": "Neg"}  # of integers only the low bits count
 BITS = {
@@ -65,12 +66,23 @@ SAME: list[Row] = [
 
 @emits("minimum")
 def minimum(g: Graph, x: Value, y: Value) -> Operand:
+    if misorders(g, x, y):
+        return g.node("Where", g.node("Less", x, y), x, y)
     return computed(g, "Min", *chained(g, "minimum", x, y))
 
 
 @emits("maximum")
 def maximum(g: Graph, x: Value, y: Value) -> Operand:
+    if misorders(g, x, y):
+        return g.node("Where", g.node("Less", x, y), y, x)
     return computed(g, "Max", *chained(g, "maximum", x, y))
+
+
+def misorders(g: Graph, *xs: Value) -> bool:
+    """Whether Min and Max may give the wrong one: ONNX Runtime 1.31 compares i64 right only where they fit into i32."""
+    low, high = map(int, limits(I32))
+    ranges = [integer_bounds(g, x) for x in xs if x.dtype is I64]
+    return g.target.keeps_edges and any(least < low or most > high for least, most in ranges)
 
 
 def chained(g: Graph, name: str, *xs: Value) -> list[Value]:
@@ -81,6 +93,16 @@ def chained(g: Graph, name: str, *xs: Value) -> list[Value]:
         together = inner is not None and inner.name == name and len(x.uses) == 1 and all(map(g.has, inner.inputs))
         leaves += chained(g, name, *inner.inputs) if inner is not None and together else [x]
     return leaves
+
+
+@emits("sign")
+def sign(g: Graph, x: Value) -> Operand:
+    """ONNX Runtime 1.31 takes the sign of the low 32 bits of an i64."""
+    if x.dtype is I64 and misorders(g, x):
+        zero = g.numbers(0)
+        above, below = (g.node("Cast", g.node(op_type, x, zero), to=I64.onnx) for op_type in ("Greater", "Less"))
+        return g.node("Sub", above, below)
+    return computed(g, "Sign", x)
 
 
 @emits("not_equal")

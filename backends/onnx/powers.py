@@ -44,7 +44,8 @@ def multiplied(g: Graph, base: Operand, exponent: int) -> Operand:
 def squared(g: Graph, base: Operand, exponent: Operand) -> Operand:
     """base ** max(exponent, 0): a Loop over the bits of the exponent, the lowest first, until no element has more."""
     shape = g.shape(g.result.shape)
-    wide, rest = g.node("Expand", base, shape), g.node("Expand", g.node("Max", exponent, g.numbers(0)), shape)
+    positive = g.node("Where", g.node("Less", exponent, g.numbers(0)), g.numbers(0), exponent)
+    wide, rest = g.node("Expand", base, shape), g.node("Expand", positive, shape)
     type_ = g.result.type.with_dtype(I64)
     flag = TensorType(BOOL, ())
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from irc import dims
-from irc.backends.onnx.edges import guards_nan, is_nan, nan_where
+from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where, subgraph
 from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.linear import LETTERS
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
-from irc.dtypes import BOOL, I32, I64, U8
+from irc.dtypes import BOOL, I64, U8
 from irc.ir import Operation, Value
+from irc.types import TensorType
+
+LARGEST_SUM = 1 << 53  # up to which all integers are f64
 
 PRIMITIVES = {
     "reduce_sum": "ReduceSum",
@@ -27,10 +31,7 @@ NAMED = {
 
 def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
     """Without axes nothing is reduced, where ONNX would reduce all unless told not to."""
-    adds = op_type in ("ReduceSum", "ReduceProd")
-    wide = g.carrier(op_type, x.dtype, wraps=adds)
-    if adds and wide is I32 and g.target.keeps_edges:  # which saturates
-        wide = I64
+    wide = g.carrier(op_type, x.dtype, wraps=op_type in ("ReduceSum", "ReduceProd"))
     noop = None if axes else 1
     done = g.node(op_type, g.cast(x, x.dtype, wide), g.numbers(list(axes)) if axes else None, keepdims=keep_dims,
                   noop_with_empty_axes=noop)  # fmt: skip
@@ -41,6 +42,8 @@ def primitive(name: str, op_type: str) -> Row:
     def emit(g: Graph, x: Value, *, axes: tuple[int, ...], keep_dims: bool) -> Operand:
         if not axes:
             return x
+        if x.dtype.is_integer and g.target.keeps_edges and op_type in ("ReduceSum", "ReduceProd"):
+            return exact(g, op_type, x, axes, keep_dims)
         result = reduced(g, op_type, x, axes, keep_dims)
         if op_type not in ("ReduceMax", "ReduceMin") or not guards_nan(g, x):
             return result
@@ -50,9 +53,44 @@ def primitive(name: str, op_type: str) -> Row:
     return Row(name, emit, lambda operation, target: True)
 
 
+def exact(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
+    """A sum or product of integers, whose low bits count: ONNX Runtime computes both in f64, and limits those of i32.
+    Where the sum may be beyond 2^53 it is a product with ones; a product is carried through a Scan, axis by axis."""
+    wide = g.cast(x, x.dtype, I64)
+    axes = tuple(sorted(axis % x.rank for axis in axes))
+    count = dims.bounds(dims.product(x.shape[axis] for axis in axes))[1]
+    largest = max(map(abs, integer_bounds(g, x)))
+    if op_type == "ReduceSum" and (count == 0 or largest * count <= LARGEST_SUM):
+        done = g.node("ReduceSum", wide, g.numbers(list(axes)), keepdims=keep_dims)
+        return g.cast(done, I64, x.dtype)
+    if op_type == "ReduceSum":
+        ones = g.node("Expand", g.numbers(1), g.shape(tuple(x.shape[axis] for axis in axes)))
+        whole, summed = LETTERS[: x.rank], "".join(LETTERS[axis] for axis in axes)
+        rest = "".join(letter for letter in whole if letter not in summed)
+        done = g.node("Einsum", wide, ones, equation=f"{whole},{summed}->{rest}")
+    else:
+        done, shape = wide, list(x.shape)
+        for axis in reversed(axes):
+            del shape[axis]
+            done = multiplied(g, done, axis, TensorType(I64, shape))
+    return g.cast(g.node("Unsqueeze", done, g.numbers(list(axes))) if keep_dims else done, I64, x.dtype)
+
+
+def multiplied(g: Graph, x: Operand, axis: int, type_: TensorType) -> Operand:
+    """The product along one axis; the result has this type."""
+    body = subgraph(g, "step", [type_] * 2, [type_], lambda inner, before, each: [inner.node("Mul", before, each)])
+    start = g.node("Expand", g.numbers(1), g.shape(type_.dims))
+    product: str = g.node("Scan", start, x, body=body, num_scan_inputs=1, scan_input_axes=[axis])
+    return product
+
+
 def named(name: str, op_type: str) -> Row:
     def emit(g: Graph, x: Value, *, axes: tuple[int, ...], keep_dims: bool) -> Operand:
-        return reduced(g, op_type, x, axes, keep_dims)
+        """Beside an infinity ReduceLogSumExp passes over NaN."""
+        result = reduced(g, op_type, x, axes, keep_dims)
+        if op_type != "ReduceLogSumExp" or not guards_nan(g, x):
+            return result
+        return nan_where(g, any_of(g, is_nan(g, x, x.dtype), x, axes, keep_dims), result, x.dtype)
 
     def takes(operation: Operation, target: Target) -> bool:
         """Integers of ONNX Runtime's ReduceL1 and the like pass through floats."""

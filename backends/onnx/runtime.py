@@ -40,6 +40,8 @@ from irc.dtypes import (
 LOWEST_OPSET = 21
 # The newest opset that a version of ONNX Runtime runs, newest version first.
 OPSETS: tuple[tuple[tuple[int, int], int], ...] = (((1, 31), 26), ((1, 23), 23), ((1, 0), 21))
+# The newest opset in which the runtime runs an operator that it has no kernel for, but only ONNX's function.
+LAST_OPSETS = {"Swish": 24}
 # Element types that came into ONNX after the lowest opset.
 DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25, "f6e2m3": 28, "f6e3m2": 28}
 

@@ -19,11 +19,12 @@ class Target:
     portable: operators of the default domain only. cpu: also what ONNX Runtime's CPU provider runs fastest, such
     as Attention and operators of com.microsoft. The opset is the lowest from 21 on that has all operators used.
     edge_cases: those of the module, which the emitter sets. Where they are "defined" and ONNX Runtime does something
-    else, rows emit further nodes: docs/numerics.md lists them.
+    else, rows emit further nodes: docs/numerics.md lists them. without: operators that the opset rules out.
     """
 
     name: str = "portable"
     edge_cases: EdgeCases = "defined"
+    without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:

@@ -102,7 +102,7 @@ def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if isinstance(exponent, Constant):
         value = float(exponent.value)
         if value == 0.5:
-            return call("tl.sqrt", operands[0])
+            return call(helper("power_half"), operands[0])
         if value in (2.0, 3.0) and operands[0].text.isidentifier():
             product = binary("*", PRODUCT, operands[0], operands[0])
             return product if value == 2.0 else binary("*", PRODUCT, product, operands[0])

@@ -47,6 +47,7 @@ from irc.frontends.torch import (
     pointwise,
     recurrent,
     reduction,
+    special,
     symbolic,
     view,
 )
@@ -57,7 +58,7 @@ from irc.ir import Function, Module, Value, rename
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 
-TABLE = Table([pointwise, reduction, view, indexing, linear, normalization, recurrent, symbolic])
+TABLE = Table([pointwise, special, reduction, view, indexing, linear, normalization, recurrent, symbolic])
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"

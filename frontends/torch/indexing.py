@@ -71,8 +71,12 @@ def coordinates(indices: Sequence[Value]) -> Value:
 def common_shape(values: Sequence[Value]) -> tuple[Dim, ...]:
     """The shape to which values broadcast."""
     rank = max(each.rank for each in values)
-    aligned = [(1,) * (rank - each.rank) + each.shape for each in values]
-    return tuple(dims.broadcast(*extents) for extents in zip(*aligned, strict=True))
+    return broadcast_shape([(1,) * (rank - each.rank) + each.shape for each in values])
+
+
+def broadcast_shape(shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:
+    """The shape to which shapes of one rank broadcast."""
+    return tuple(dims.broadcast(*extents) for extents in zip(*shapes, strict=True))
 
 
 def expanded(x: Value, shape: Sequence[Dim]) -> Value:

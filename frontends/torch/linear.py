@@ -9,9 +9,10 @@ from typing import Any
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import I64
+from irc.frontends.torch.indexing import broadcast_shape, expanded
 from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
 from irc.frontends.torch.table import reads
-from irc.frontends.torch.view import cut
+from irc.frontends.torch.view import cut, reshaped
 from irc.ir import Value
 from irc.op import literal
 
@@ -62,28 +63,35 @@ def vector_product(self, other):
 @reads("scaled_dot_product_attention")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
                                  enable_gqa=False):
-    """Over the last two axes; those before them are the batch and the heads."""
+    """Over the last two axes; those before them, the last of which are the heads, broadcast. With `enable_gqa` several
+    heads of the query share one of the keys and values."""
     if dropout_p:
         refuse("its dropout is random")
-    if query.rank == 4:
-        batch, heads = query.shape[0], query.shape[1]
-        others = (key, value)
-        if any(other.rank != 4 or not known(other.shape[0], batch) for other in others):
-            refuse("its batches differ")
-        if not enable_gqa and any(not known(other.shape[1], heads) for other in others):
-            refuse("its heads differ")
-        return ops.attention(query, key, value, attn_mask, scale=scale, causal=is_causal, masked_rows="zero")
-    front = query.shape[:-2]
-    if query.rank < 2 or any(other.shape[:-2] != front for other in (key, value)) or query.rank > 4:
-        refuse(f"its query is {query.type}")
-    lead = (1,) * (4 - query.rank) + front
+    operands, lead = [query, key, value], query.shape[:-2]
+    grouped = enable_gqa and not known(query.shape[-3], key.shape[-3])
+    if query.rank != 4 or not all(same_lead(query, other, grouped) for other in operands):
+        fronts = [x.shape[: -3 if grouped else -2] for x in operands]
+        rank = max(map(len, fronts))
+        common = broadcast_shape([(1,) * (rank - len(front)) + front for front in fronts])
+        leads = [(*common, x.shape[-3]) if grouped else common for x in operands]
+        lead = leads[0]
+        if attn_mask is not None and len(lead) > 2:
+            attn_mask = in_four(attn_mask, lead)
+        operands = [in_four(x, own) for x, own in zip(operands, leads, strict=True)]
+    made = ops.attention(*operands, attn_mask, scale=scale, causal=is_causal, masked_rows="zero")
+    return reshaped(made, (*lead, *made.shape[-2:]))
 
-    def four(x: Value) -> Value:
-        return ops.reshape(x, shape=(*lead, *x.shape[-2:]))
 
-    made = ops.attention(four(query), four(key), four(value), attn_mask, scale=scale, causal=is_causal,
-                         masked_rows="zero")
-    return ops.reshape(made, shape=(*front, *made.shape[-2:]))
+def same_lead(x: Value, other: Value, grouped: bool) -> bool:
+    """Whether two operands of attention have the same axes in front, but for the heads where those are grouped."""
+    ends = -3 if grouped else -2
+    return x.rank == other.rank and all(map(known, x.shape[:ends], other.shape[:ends]))
+
+
+def in_four(x: Value, lead: Sequence[Dim]) -> Value:
+    """x, its last two axes behind these, as a batch of heads."""
+    batch, heads = dims.product(lead[:-1]), lead[-1] if lead else 1
+    return reshaped(expanded(x, (*lead, *x.shape[-2:])), (batch, heads, *x.shape[-2:]))
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------
@@ -215,7 +223,8 @@ def distances(x1, x2, p, compute_mode):
                              ops.reshape(x2, shape=(*x2.shape[:-2], 1, *x2.shape[-2:]))))  # fmt: skip
     axes = (apart.rank - 1,)
     if p == math.inf:
-        return ops.maximum(ops.reduce_max(apart, axes=axes), 0.0)  # of rows without elements it is 0
+        # ATen passes over NaN here; of rows without elements it is 0.
+        return ops.maximum(ops.reduce_max(ops.select(ops.is_nan(apart), 0.0, apart), axes=axes), 0.0)
     if p == 0:
         return ops.reduce_sum(ops.minimum(ops.ceil(apart), 1.0), axes=axes)
     if p == 2:

@@ -8,7 +8,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import accumulator_of
-from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, refuse, result_dtype, unused
+from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, refuse, result_dtype, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -143,6 +143,8 @@ def blend(old: Value, new: Value, momentum: float) -> Value:
 def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
     x = converted(self, floating(self))
     axes = axes_of(dim, x.rank)
+    if ord != 0 and known(dims.product(x.shape[axis] for axis in axes), 1):  # of one number it is its size
+        return ops.reduce_sum(ops.abs_(x), axes=axes, keep_dims=keepdim)
     if ord == 2:
         return ops.reduce_l2(x, axes=axes, keep_dims=keepdim)
     if ord == 1:

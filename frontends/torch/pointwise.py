@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from irc import ops
-from irc.dtypes import BOOL, F32, I16, I32, I64, U8, DType, accumulator_of, limits
+from irc.dtypes import BOOL, F16, U8, accumulator_of
 from irc.frontends.torch.reading import (
     Scalar,
     converted,
@@ -18,6 +17,7 @@ from irc.frontends.torch.reading import (
     scaled,
     together,
 )
+from irc.frontends.torch.special import floor_quotient, widened
 from irc.frontends.torch.table import Row, reads
 from irc.ir import Value
 from irc.op import literal
@@ -57,57 +57,12 @@ SAME: list[Row] = [
 ]  # fmt: skip
 
 
-def widened(function: Any, x: Value) -> Value:
-    """What ATen computes in f32 for narrower floats, rounded once at the end."""
-    return converted(function(converted(x, accumulator_of(x.dtype))), x.dtype)
-
-
-@reads("exp2")
-def exp2(self):
-    x = converted(self, floating(self))
-    return widened(lambda wide: ops.exp(ops.mul(wide, math.log(2))), x)
-
-
-@reads("log2")
-def log2(self):
-    x = converted(self, floating(self))
-    return widened(lambda wide: ops.div(ops.log(wide), math.log(2)), x)
-
-
-@reads("log10")
-def log10(self):
-    x = converted(self, floating(self))
-    return widened(lambda wide: ops.div(ops.log(wide), math.log(10)), x)
-
-
-@reads("erfc")
-def erfc(self):
-    x = converted(self, floating(self))
-    return widened(lambda wide: ops.sub(1.0, ops.erf(wide)), x)
-
-
-@reads("ldexp.Tensor")
-def ldexp(self, other):
-    """self * 2 ** other."""
-    return together(ops.mul, self, together(ops.pow_, 2.0, other, dtype=F32), dtype=result_dtype())
-
-
-@reads("hypot")
-def hypot(self, other):
-    x, y = converted(self, result_dtype()), converted(other, result_dtype())
-    return widened_pair(lambda a, b: ops.sqrt(ops.add(ops.mul(a, a), ops.mul(b, b))), x, y)
-
-
-def widened_pair(function: Any, x: Value, y: Value) -> Value:
-    wide = accumulator_of(x.dtype)
-    return converted(function(converted(x, wide), converted(y, wide)), x.dtype)
-
-
 @reads("sign", "sgn")
 def sign(self):
     if self.dtype is BOOL or self.dtype.is_complex:
         return self if self.dtype is BOOL else refuse("the sign of complex numbers has no operation")
-    return ops.sign(self)
+    signs = ops.sign(self)
+    return ops.select(ops.is_nan(self), 0.0, signs) if self.dtype.is_float else signs  # that of NaN is 0
 
 
 @reads("logical_not")
@@ -130,9 +85,8 @@ def round_decimals(self, *, decimals):
     if self.dtype.is_integer or decimals == 0:
         return self if self.dtype.is_integer else ops.round_(self)
     factor = 10.0 ** abs(decimals)
-    if decimals < 0:
-        return ops.mul(ops.round_(ops.div(self, factor)), factor)
-    return ops.div(ops.round_(ops.mul(self, factor)), factor)
+    before, after = (ops.div, ops.mul) if decimals < 0 else (ops.mul, ops.div)
+    return widened(lambda x: after(ops.round_(before(x, factor)), factor), self)
 
 
 def truth(x: Value | Scalar) -> Value:
@@ -189,17 +143,16 @@ def divide_rounded(self, other, *, rounding_mode=None):
         return divide.function(self, other)
     dtype = result_dtype()
     if dtype.is_integer:
-        return together(ops.div, self, other, dtype=dtype, rounding=rounding_mode)
+        return together(ops.div, self, other, dtype=dtype, rounding=rounding_mode, by_zero=by_zero(other))
     rounding = ops.floor if rounding_mode == "floor" else ops.trunc
     if rounding_mode == "floor":  # as Python's: the remainder decides, not the rounded quotient
         return together(floor_quotient, self, other, dtype=dtype)
     return rounding(together(ops.div, self, other, dtype=dtype))
 
 
-def floor_quotient(a: Value, b: Value) -> Value:
-    """a // b of floats: (a - a % b) / b, so that a quotient just below a whole number is not rounded up to it."""
-    whole = ops.round_(ops.div(ops.sub(a, ops.mod(a, b)), b))
-    return ops.select(ops.equal(b, 0), ops.div(a, b), whole)
+def by_zero(divisor: Value | Scalar) -> str | None:
+    """What an integer division by 0 does: PyTorch raises an error. A number that is not 0 needs no such check."""
+    return None if isinstance(divisor, (bool, int, float)) and divisor else "error"
 
 
 @reads("floor_divide", "floor_divide.Scalar")
@@ -209,18 +162,25 @@ def floor_divide(self, other):
 
 @reads("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(self, other):
-    return together(ops.mod, self, other, rounding="floor")
+    return remainder_of(self, other, "floor")
 
 
 @reads("fmod.Tensor", "fmod.Scalar")
 def fmod(self, other):
-    return together(ops.mod, self, other, rounding="trunc")
+    return remainder_of(self, other, "trunc")
+
+
+def remainder_of(x: Value | Scalar, y: Value | Scalar, rounding: str) -> Value:
+    check = by_zero(y) if promoted(x, y).is_integer else None
+    return together(ops.mod, x, y, rounding=rounding, by_zero=check)
 
 
 @reads("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
 def power(self, exponent):
-    if exponent == 2 and isinstance(self, Value) and not isinstance(exponent, Value):
-        return together(ops.mul, self, self) if self.dtype is not BOOL else refuse("a power of bool")
+    if not isinstance(exponent, Value) and exponent == 2:
+        return together(ops.mul, self, self, dtype=result_dtype())
+    if not isinstance(exponent, Value) and abs(exponent) == 0.5 and result_dtype() is not F16:  # of -inf no infinity
+        return (ops.sqrt if exponent > 0 else ops.rsqrt)(converted(self, result_dtype()))
     return together(ops.pow_, self, exponent, dtype=result_dtype())
 
 
@@ -310,7 +270,8 @@ LOGIC: list[Row] = [
         "and": ops.bitwise_and, "or": ops.bitwise_or, "xor": ops.bitwise_xor}.items()),
     *(reads(f"bitwise_{name}.Tensor", f"bitwise_{name}.Scalar")(on_bits(definition)) for name, definition in {
         "and": ops.bitwise_and, "or": ops.bitwise_or, "xor": ops.bitwise_xor}.items()),
-    *(reads(f"bitwise_{name}_shift.Tensor", f"bitwise_{name}_shift.Tensor_Scalar")(on_bits(definition))
+    *(reads(f"bitwise_{name}_shift.Tensor", f"bitwise_{name}_shift.Tensor_Scalar", f"__{name[0]}shift__.Tensor",
+            f"__{name[0]}shift__.Scalar")(on_bits(definition))
       for name, definition in {"left": ops.shift_left, "right": ops.shift_right}.items()),
 ]  # fmt: skip
 
@@ -408,65 +369,3 @@ def copy(self, src, non_blocking=False):
 @reads("dropout", "native_dropout")
 def dropout(input, p, train):
     return refuse("it is random") if train and p else input
-
-
-# -- signs and angles -------------------------------------------------------------------------------------------------
-
-
-@reads("signbit")
-def signbit(self):
-    return is_negative(self)
-
-
-def is_negative(x: Value) -> Value:
-    """By the sign bit, which -0.0 and a NaN may have."""
-    if x.dtype.is_float:
-        x = ops.bitcast(x, to=bits_of(x))
-    elif not x.dtype.is_signed:
-        return ops.not_equal(x, x)  # false everywhere
-    return ops.less(x, literal(0, x.dtype))
-
-
-def bits_of(x: Value) -> DType:
-    """The integers that have the bits of a float: of what is narrower than 16 there are none."""
-    return {16: I16, 32: I32, 64: I64}.get(x.dtype.bits) or refuse(f"it is of {x.dtype}")
-
-
-@reads("copysign.Tensor", "copysign.Scalar")
-def copysign(self, other):
-    return signed_as(converted(self, result_dtype()), converted(other, result_dtype()))
-
-
-def signed_as(x: Value, sign: Value) -> Value:
-    """x with the sign bit of another: by its bits, for ONNX Runtime's Where makes 0 of a -0 that it chooses."""
-    bits = bits_of(x)
-    low, high = limits(bits)
-    size = ops.bitwise_and(ops.bitcast(x, to=bits), literal(high, bits))
-    theirs = ops.bitwise_and(ops.bitcast(sign, to=bits), literal(low, bits))
-    return ops.bitcast(ops.bitwise_or(size, theirs), to=x.dtype)
-
-
-@reads("atan2")
-def atan2(self, other):
-    """The angle of the point (other, self): the arc tangent of the smaller by the larger, moved to its octant."""
-    wide = accumulator_of(result_dtype())
-    y, x = converted(self, wide), converted(other, wide)
-    height, width = ops.abs_(y), ops.abs_(x)
-    is_steep = ops.greater(height, width)
-    low, high = ops.select(is_steep, width, height), ops.select(is_steep, height, width)
-    of_equals = ops.select(ops.equal(high, 0.0), high, 1.0)  # infinities too
-    angle = ops.atan(ops.select(ops.equal(low, high), of_equals, ops.div(low, high)))
-    angle = ops.select(is_steep, ops.sub(math.pi / 2, angle), angle)
-    angle = ops.select(is_negative(x), ops.sub(math.pi, angle), angle)
-    is_nan = ops.bitwise_or(ops.is_nan(x), ops.is_nan(y))
-    return converted(signed_as(ops.select(is_nan, float("nan"), angle), y), result_dtype())
-
-
-@reads("angle")
-def angle(self):
-    """0 or pi, of real numbers."""
-    if self.dtype.is_complex:
-        refuse(f"it is of {self.dtype}")
-    x = converted(self, result_dtype())
-    turned = ops.select(ops.less(x, 0.0), converted(math.pi, x.dtype), converted(0.0, x.dtype))
-    return ops.select(ops.is_nan(x), x, turned)

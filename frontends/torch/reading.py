@@ -18,7 +18,7 @@ import torch
 
 from irc import dims, dtypes, ops
 from irc.dims import Dim, Expr
-from irc.dtypes import BOOL, F8E4M3FN, F8E8M0, F32, F64, I64, DType, accumulator_of
+from irc.dtypes import BOOL, F8E4M3FN, F8E8M0, F32, F64, I64, DType, accumulator_of, limits
 from irc.ir import Function, Value
 from irc.op import literal
 
@@ -137,7 +137,10 @@ def scalar(value: Value) -> Value:
 def _number(scalar: Any, dtype: DType) -> Any:
     if dtype is BOOL:
         return bool(scalar)
-    return int(scalar) if dtype.is_integer else scalar
+    if not dtype.is_integer:
+        return scalar
+    low, high = map(int, limits(dtype))
+    return (int(scalar) - low) % (high - low + 1) + low  # as C converts, and hence ATen
 
 
 def together(definition: Any, *operands: Value | Scalar, dtype: DType | None = None, **attributes: Any) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from irc import dims, ops
-from irc.dtypes import BOOL, I32, I64, U8, accumulator_of
+from irc.dtypes import BOOL, F32, F64, I32, I64, U8, accumulator_of
 from irc.frontends.torch.pointwise import truth
 from irc.frontends.torch.reading import (
     axes_of,
@@ -139,24 +139,60 @@ def variance_mean(self, dim=None, *, correction=1, keepdim=False):
 
 @reads("std.correction")
 def deviation(self, dim=None, *, correction=1, keepdim=False):
-    wide, _ = variance_and_mean(converted(self, accumulator_of(self.dtype)), dim, correction, keepdim)
-    return converted(ops.sqrt(wide), self.dtype)
+    return deviation_and_mean(self, dim, correction, keepdim)[0]
+
+
+@reads("std_mean.correction")
+def deviation_mean(self, dim=None, *, correction=1, keepdim=False):
+    return deviation_and_mean(self, dim, correction, keepdim)
+
+
+def deviation_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tuple[Value, Value]:
+    """Of distances as parts of the largest one, since their squares may be beyond the range where it is not."""
+    axes = axes_of(dim, x.rank)
+    mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
+    largest = ops.reduce_max(ops.abs_(away), axes=axes, keep_dims=True)
+    parts = ops.div(away, ops.select(ops.equal(largest, 0.0), 1.0, largest))
+    square = ops.div(ops.reduce_sum(ops.square(parts), axes=axes, keep_dims=True), degrees)
+    results = ops.mul(ops.sqrt(square), largest), mean
+    deviation, mean = (converted(each if keepdim else without(each, axes), x.dtype) for each in results)
+    return deviation, mean
 
 
 def variance_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tuple[Value, Value]:
     """The sum of squared distances from the mean, by the count less the correction (at least 0)."""
     axes = axes_of(dim, x.rank)
-    wide = converted(x, accumulator_of(x.dtype))
-    mean = ops.reduce_mean(wide, axes=axes, keep_dims=True)
-    total = ops.reduce_sum(ops.square(ops.sub(wide, mean)), axes=axes, keep_dims=keepdim)
+    mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
+    total = ops.reduce_sum(ops.square(away), axes=axes, keep_dims=keepdim)
+    kept = mean if keepdim else without(mean, axes)
+    return converted(ops.div(total, degrees), x.dtype), converted(kept, x.dtype)
+
+
+def distances_from_mean(x: Value, axes: tuple[int, ...], correction: Any) -> tuple[Value, Value, Value]:
+    """The mean, with its axes kept, what each element is away from it, and by how much squares of that are divided.
+
+    ATen computes the mean in f64. Here what its rounding leaves is taken off the distances once more, but for a
+    correction of 0: that is part of normalizations, which are found by their plain form.
+    """
     count = dims.product(x.shape[axis] for axis in axes)
     correction = 1 if correction is None else correction
     if isinstance(count, int):
-        degrees: Any = literal(max(0.0, count - correction), wide.dtype)
+        degrees = literal(max(0.0, count - correction), x.dtype)
     else:
-        degrees = ops.maximum(ops.sub(converted(count, wide.dtype), float(correction)), 0.0)
-    kept = mean if keepdim else ops.reduce_sum(mean, axes=axes, keep_dims=False)
-    return converted(ops.div(total, degrees), x.dtype), converted(kept, x.dtype)
+        degrees = ops.maximum(ops.sub(converted(count, x.dtype), float(correction)), 0.0)
+    if correction == 0 or count == 0:
+        mean = ops.reduce_mean(x, axes=axes, keep_dims=True)
+        return mean, ops.sub(x, mean), degrees
+    share = literal(1 / count, x.dtype) if isinstance(count, int) else ops.div(1.0, converted(count, x.dtype))
+    mean = ops.reduce_sum(ops.mul(x, share), axes=axes, keep_dims=True)  # a sum of all might overflow
+    away = ops.sub(x, mean)
+    rest = ops.reduce_sum(ops.mul(away, share), axes=axes, keep_dims=True)
+    return mean, ops.sub(away, rest), degrees
+
+
+def without(x: Value, axes: tuple[int, ...]) -> Value:
+    """x without axes of extent 1."""
+    return ops.reshape(x, shape=tuple(dim for axis, dim in enumerate(x.shape) if axis not in axes))
 
 
 @reads("logsumexp")
@@ -175,8 +211,12 @@ def cumprod(self, dim, *, dtype=None):
 
 
 def scanned(x: Value, dim: int, kind: str) -> Value:
+    """Of f32 in f64, as ATen does on a processor: a product that leaves the range of f32 may come back into it."""
     value = converted(x, result_dtype())
-    return ops.scan(value, kind=kind, axis=axis_of(dim, x.rank)) if x.rank else value
+    if not x.rank:
+        return value
+    wide = converted(value, F64) if value.dtype is F32 else value
+    return converted(ops.scan(wide, kind=kind, axis=axis_of(dim, x.rank)), value.dtype)
 
 
 @reads("sort")

@@ -148,6 +148,8 @@ def _pow(x: Array, y: Array) -> Array:
     base, exponent = widen(x), widen(y)
     with np.errstate(all="ignore"):
         if base.dtype.kind != "i":
+            if exponent.size == 1:  # of one number for all NumPy takes square roots, which differ at -inf and -0
+                exponent = np.full(np.broadcast_shapes(base.shape, exponent.shape), exponent)
             return narrow(np.power(base, exponent), x.dtype)
         power = np.power(base, np.maximum(exponent, 0))
         odd = np.bitwise_and(exponent, 1) != 0

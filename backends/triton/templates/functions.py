@@ -107,6 +107,12 @@ def power(x, y):
 
 
 @triton.jit
+def power_half(x):
+    """x to the power of 1/2: of -inf it is inf, and of -0 it is 0, unlike the square root."""
+    return tl.where(x == float("-inf"), float("inf"), tl.sqrt(x) + 0.0)
+
+
+@triton.jit
 def tanh(x):
     size = tl.abs(x)
     square = x * x
