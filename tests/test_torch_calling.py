@@ -172,7 +172,7 @@ CALLS: list[tuple[Any, Any, list[Any], list[Any]]] = [
     (
         Keywords(), ((T, T), {}),
         [((T, T), {}), ((T,), {"y": T}), ((), {"y": T, "x": T}), ((T, T), {"scale": 2.0, "mask": None, "mode": "a"})],
-        [(((T,), {}), r"run\.input_dtype.*argument y is None\n.*f32\[3\]"),
+        [(((T,), {}), r"run\.input_dtype.*argument y is missing, or None\n.*f32\[3\]"),
          ((), r"run\.input_missing.*'x'\n.*\(x, y=None, \*, mask=None"),
          (((T, T, T), {}), r"run\.input_unknown.*too many positional"),
          (((T, T), {"x": T}), r"run\.input_unknown.*multiple values for argument 'x'"),
@@ -211,6 +211,8 @@ CALLS: list[tuple[Any, Any, list[Any], list[Any]]] = [
          (({"k": [T, T], "v": Pair(T, 1)}, 2), r'run\.input_shape.*argument past\["k"\] is a list of 2\n.*list of 1'),
          (({"k": T, "v": Pair(T, 1)}, 2), r'run\.input_shape.*argument past\["k"\] is a tensor\n.*a list of 1'),
          (({"k": [T], "v": (T, 1)}, 2), r'run\.input_shape.*argument past\["v"\] is a tuple of 2\n.*a Pair with 2'),
+         (({"k": Pair(T, T), "v": Pair(T, 1)}, 2),
+          r'run\.input_shape.*argument past\["k"\] is a Pair of 2\n.*list of 1'),
          (({"k": [3.0], "v": Pair(T, 1)}, 2), r'run\.input_dtype.*argument past\["k"\]\[0\] is 3\.0\n.*f32\[3\]'),
          (({"k": [lambda: np.zeros(3, np.float32)], "v": Pair(T, 1)}, 2),
           r'run\.input_dtype.*past\["k"\]\[0\] is a ndarray\n.*\n.*from_numpy'),

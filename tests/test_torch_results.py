@@ -154,6 +154,16 @@ def test_changed_weights_are_announced(backend: str) -> None:
             found(x)
 
 
+def test_every_weight_is_looked_at() -> None:
+    module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(50)))
+    found, x = irc.compile(module, (torch.randn(1, 2),)), torch.randn(1, 2)
+    with torch.no_grad():
+        module[49].bias.zero_()
+    with pytest.warns(UserWarning, match="have changed"):
+        for _ in range(4):
+            found(x)
+
+
 # -- models in files -------------------------------------------------------------------------------------------
 
 MODELS = """

@@ -129,19 +129,25 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
         if not isinstance(leaf, int) or isinstance(leaf, bool):
             raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected="an int")
     elif not isinstance(leaf, torch.Tensor):
-        is_array = type(leaf).__module__ == "numpy"
-        raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected=f"a tensor, {type_}",
-                   help="torch.from_numpy(array) makes one" if is_array else "torch.tensor(...) makes one")
+        what = "missing, or None" if leaf is None else described(leaf)
+        maker = "torch.from_numpy" if type(leaf).__module__ == "numpy" else "torch.tensor"
+        raise fail("run.input_dtype", f"the argument {label} is {what}", expected=f"a tensor, {type_}",
+                   help=f"{maker}(...) makes one")  # fmt: skip
     elif (reason := why_not_dense(leaf)) is not None:
         raise fail("torch.tensor", f"the argument {label} is {reason}", expected="a dense tensor with elements")
     return leaf
 
 
 class Snapshot:
-    """The weights as they were when the program was compiled, which is what it computes with."""
+    """The weights as they were when the program was compiled, which is what it computes with.
+
+    Each call looks at LOOKED_AT of them, in turn: a model has thousands, and most changes are of all.
+    """
+
+    LOOKED_AT = 32
 
     def __init__(self, source: Any, program: ExportedProgram, targets: Collection[str]) -> None:
-        self.name, self.is_warned = type(source).__name__, False
+        self.name, self.is_warned, self.next = type(source).__name__, False, 0
         own: dict[str, Any] = dict(program.state_dict)
         self.kept = [(own, name, own[name], *state_of(own[name])) for name in sorted(targets & own.keys())]
         if isinstance(source, torch.nn.Module):
@@ -149,8 +155,12 @@ class Snapshot:
 
     def warn_if_changed(self) -> None:
         """Say once that the weights have changed since."""
-        if not self.is_warned and any(holder.get(name) is not tensor or state_of(tensor) != (version, address)
-                                      for holder, name, tensor, version, address in self.kept):
+        if self.is_warned:
+            return
+        looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
+        self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
+        if any(holder.get(name) is not tensor or state_of(tensor) != (version, address)
+               for holder, name, tensor, version, address in looked_at):  # fmt: skip
             self.is_warned = True
             warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program keeps "
                           "those of before: compile it again", stacklevel=4)

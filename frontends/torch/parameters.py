@@ -184,8 +184,8 @@ def collect(value: Any, structure: pytree.TreeSpec, label: str, found: list[Any]
 
 
 def _parts(value: Any, structure: pytree.TreeSpec, label: str) -> list[Any]:
-    """The parts of a value, in the order of the structure's: dictionaries may have their keys in any order, and a list
-    may stand for a tuple."""
+    """The parts of a value, in the order of the structure's: dictionaries may have their keys in any order, and lists
+    and tuples of any class stand for one another."""
     kind, context, keys = structure.type, structure.context, keys_of(structure)
     if kind in DICTIONARIES and isinstance(value, DICTIONARIES):
         names = context[1] if kind is defaultdict else context
@@ -197,13 +197,15 @@ def _parts(value: Any, structure: pytree.TreeSpec, label: str) -> list[Any]:
             if name not in names:
                 raise _unlike(f"{label} has a key {_key(name)}", known)
         return [value[name] for name in names]
-    own = pytree._get_node_type(value)
-    if own is not kind and not (own in SEQUENCES and kind in SEQUENCES):
+    if kind in SEQUENCES and isinstance(value, SEQUENCES):
+        parts, fits = list(value), True
+    else:
+        fits = pytree._get_node_type(value) is kind
+        parts, own_context = pytree.SUPPORTED_NODES[kind].flatten_fn(value) if fits else ([], context)
+        fits = fits and own_context == context
+    if not fits or len(parts) != len(keys):
         raise _unlike(f"{label} is {described(value)}", _kind(structure))
-    parts, own_context = pytree.SUPPORTED_NODES[own].flatten_fn(value)
-    if len(parts) != len(keys) or own_context != context:
-        raise _unlike(f"{label} is {described(value)}", _kind(structure))
-    return list(parts)
+    return parts
 
 
 def _unlike(what: str, expected: str) -> IrcError:

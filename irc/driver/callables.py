@@ -35,7 +35,7 @@ class CompiledProgram:
     exporting shows it. Any other has memory of its own, without gaps, its dims in the order in memory that they had for
     the example inputs. Results are on the device of the arguments.
 
-    Weights are those of the time of compiling. When the module's have changed since, the next call warns, once.
+    Weights are those of the time of compiling. When the module's have changed since, a call warns, once.
     """
 
     def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
