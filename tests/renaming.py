@@ -31,7 +31,8 @@ def renamed(module: Module, name: Namer, place: Callable[[Location], Location]) 
             names[kind, old] = name(kind, old)
         return names[kind, old]
 
-    entry, copy = module.main, Module(other("module", module.name))
+    entry, copy = module.main, module.clone()  # which keeps what else a module says
+    copy.name, copy.functions = other("module", module.name), {}
     functions = {each.name: "main" if each is entry else other("function", each.name)
                  for each in module.functions.values()}  # fmt: skip
     for function in module.functions.values():
