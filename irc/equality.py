@@ -11,7 +11,7 @@ from irc.ir import Attribute, Module, with_dims
 def difference(a: Module, b: Module) -> str | None:
     """The first place in which two modules differ, in words, or None when they are equal.
 
-    Equal means: same functions, signatures, names, operations, attributes, constants and locations; symbols
+    Equal means: same functions, signatures, names, operations, attributes, constants, locations and metadata; symbols
     correspond by name.
     """
     for (where, ours), (_, theirs) in zip(_described(a), _described(b), strict=False):
@@ -27,7 +27,7 @@ def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]
     Sizes come before what they count, so that modules of different lengths differ before one ends.
     """
     header = module.name, module.source, module.source_digest, module.edge_cases
-    yield module.name, (*header, tuple(module.functions))
+    yield module.name, (*header, tuple(module.functions), module.metadata)
     for function in module.functions.values():
         arguments = tuple(map(repr, function.arguments))
         symbols = _ranges(function.symbols.values())

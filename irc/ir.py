@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Symbol
+from irc.metadata import Metadata
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -436,7 +437,8 @@ class Function:
 class Module:
     """Functions by name; the first is the entry unless one is called `main`.
 
-    `source` and `source_digest` name the file that holds the data of named constants, where there is one.
+    `source` and `source_digest` name the file that holds the data of named constants, where there is one. `metadata` is
+    what the model that it was read from says of itself (irc/metadata.py).
 
     `edge_cases` says what a backend owes at the edges of operations (NaN in a maximum, an integer divided by 0):
     "defined", what irc/ops/edge_cases.py says; "onnx", what ONNX says, hence any result where ONNX leaves it open.
@@ -449,6 +451,7 @@ class Module:
         self.functions: dict[str, Function] = {}
         self.source: str | None = None
         self.source_digest: str | None = None
+        self.metadata: Metadata = {}
         for function in functions:
             self.add(function)
 
@@ -478,6 +481,7 @@ class Module:
 
         copy = Module(self.name, edge_cases=self.edge_cases)
         copy.source, copy.source_digest = self.source, self.source_digest
+        copy.metadata = dict(self.metadata)
         for function in self.functions.values():
             copy.add(cloned(function, sizes if sizes and function is self.main else {}))
         return copy

@@ -17,17 +17,19 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from irc import dims, ops, types, weights
 from irc._version import FORMAT_VERSION
+from irc.annotations import element_of, kinds_of
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mean, fail
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import ALL, DType, by_name
 from irc.ir import Attribute, Block, EdgeCases, Function, FunctionName, Module, Operation, Region, Value
 from irc.limits import check_limit
 from irc.literals import complex_parts, read_elements
+from irc.metadata import misfit
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
 from irc.text_parts import WORDS, Part, clipped, is_text, within
 from irc.types import QUOTED, TensorType, list_types
@@ -224,6 +226,17 @@ class _Reader:
         if number not in self.locations:
             raise self.undefined(f"location #{number}", number, self.locations, token)
         return self.locations[number]
+
+    def metadata(self, children: list[Any]) -> None:
+        kind, name, attributes = children
+        subject = (str(kind), "" if name is None else self.name(name))
+        facts = self.dictionary(attributes, {})
+        problem = misfit(subject, facts)
+        if problem is not None:
+            raise self.error("text.syntax", f"metadata that cannot be read: {problem}", kind)
+        if subject in self.result.metadata:
+            raise self.error("text.redefined_name", "this metadata is given twice", kind)
+        self.result.metadata[subject] = facts
 
     def module_header(self, children: list[Any]) -> None:
         symbol, attributes = children
@@ -477,7 +490,7 @@ class _Reader:
             return self.tensor(literal, *stated)
         if mark == "[":
             parts = enumerate(literal.inside())
-            return tuple(self.interpret(part, _element(annotation, index), None, depth + 1) for index, part in parts)
+            return tuple(self.interpret(part, element_of(annotation, index), None, depth + 1) for index, part in parts)
         if mark == "{":
             return self.dictionary(literal, {}, None, depth + 1)
         if mark == "@":
@@ -491,7 +504,7 @@ class _Reader:
 
     def scalar(self, text: Part, annotation: Any) -> Attribute:
         """One bare word, number, dim or string. Where dims may stand, other words are symbols unless they may, too."""
-        kinds = _kinds(annotation)
+        kinds = kinds_of(annotation)
 
         def may_be(*wanted: type) -> bool:
             return Expr not in kinds or not kinds.isdisjoint(wanted)
@@ -573,23 +586,3 @@ class _Reader:
             if not all(map(is_text, found if isinstance(found, list) else [found])):
                 raise ValueError(HALF)
             return found
-
-
-@lru_cache(maxsize=1024)
-def _kinds(annotation: Any) -> frozenset[Any]:
-    """The plain types that an annotation allows outside of lists: of `int | Expr`, both; of a Literal, its values'."""
-    if get_origin(annotation) is Literal:
-        return frozenset(type(value) for value in get_args(annotation))
-    if get_origin(annotation) in (Union, UnionType):
-        return frozenset().union(*map(_kinds, get_args(annotation)))
-    return frozenset([annotation])
-
-
-@lru_cache(maxsize=1024)
-def _element(annotation: Any, index: int) -> Any:
-    """The annotation of a list's element: of `tuple[int, ...]`, int."""
-    for candidate in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
-        arguments = get_args(candidate)
-        if get_origin(candidate) is tuple and arguments:
-            return arguments[0 if arguments[-1] is Ellipsis else min(index, len(arguments) - 1)]
-    return Any

@@ -26,7 +26,7 @@ WITH_NAME_IN_FRONT = {"kernel": "name", "call": "callee"}
 
 
 def print_module(module: Module) -> str:
-    """The whole text, with the format version in front and the table of locations behind."""
+    """The whole text: the format version in front, metadata and the table of locations behind."""
     return _Printer().module(module)
 
 
@@ -118,6 +118,8 @@ class _Printer:
         for function in module.functions.values():
             lines += self.function(function, INDENT)
         lines.append("}")
+        lines += [f"metadata {kind}{f' {quote(name)}' if name else ''} {format_dictionary(facts)}"
+                  for (kind, name), facts in module.metadata.items() if facts]  # fmt: skip
         lines += [f"#{number} = {format_location(location)}" for location, number in self.numbers.items()]
         return "\n".join(lines) + "\n"
 

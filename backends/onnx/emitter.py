@@ -13,10 +13,10 @@ from dataclasses import replace
 import onnx
 from onnx import helper
 
-from irc._version import __version__
 from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, value_info
+from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.runtime import LAST_OPSETS
 from irc.backends.onnx.schemas import first_opset, schema_since
 from irc.backends.onnx.storage import DataFile
@@ -53,12 +53,9 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         functions=list(model.functions.values()),
         opset_imports=opsets,
         ir_version=max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
-        producer_name="irc",
-        producer_version=__version__,
     )
-    if any(not output.type.tensor_type.HasField("shape") for output in proto.graph.output) and data is None:
-        state_shapes(proto)
-    helper.set_model_props(proto, {"producer": "irc", "irc_version": __version__, "irc_target": target.name})
+    state_shapes(proto, module.metadata)
+    describe_model(proto, module, target)
     return proto
 
 
@@ -82,12 +79,6 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
     return model, graph
 
 
-def state_shapes(model: onnx.ModelProto) -> None:
-    """Outputs must state a shape: where irc knows none, ONNX may infer one."""
-    inferred = {output.name: output.type for output in onnx.shape_inference.infer_shapes(model).graph.output}
-    for output in model.graph.output:
-        if not output.type.tensor_type.HasField("shape"):
-            output.type.CopyFrom(inferred[output.name])
 
 
 class Emitter:
@@ -127,7 +118,7 @@ class Emitter:
         used = {name for node in graph.nodes for name in names_used(node)}
         return helper.make_graph(
             graph.nodes,
-            function.name,
+            function.location.name or function.name,
             [value_info(argument.name, argument.type) for argument in function.arguments],
             [value_info(name, value.type) for value, name in zip(function.returned, outputs, strict=True)],
             [proto for name, proto in self.model.initializers.items() if name in used],
@@ -241,6 +232,8 @@ class Emitter:
             main = operation.results and first == graph.values[operation.results[0]]
             if main and operation.location.name and not graph.prefix:
                 node.name = self.model.unique_node(operation.location.name)
+                if node.name == operation.location.name:
+                    describe_node(node, self.module.metadata)
             elif not node.name or node.name not in self.model.node_names:
                 node.name = self.model.unique_node(first)
 

@@ -21,6 +21,7 @@ from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.files import replacing_folder
 from irc.ir import Function, Module, Value
+from irc.metadata import MODEL
 from irc.plan import representative_sizes
 from irc.weights import Tensor
 
@@ -115,6 +116,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "format": FORMAT,
         "made_by": f"irc {_version.__version__}",
         "name": module.name,
+        "metadata": module.metadata.get(MODEL, {}),
         "label": "compiled" if targets else "source",
         "targets": list(targets),
         "signature": signature(module.main, donated_arguments(module.main, program.derived.__getitem__)),

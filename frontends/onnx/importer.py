@@ -37,6 +37,7 @@ from irc.frontends.onnx import (
 )
 from irc.frontends.onnx.inlining import all_nodes, inlined, named_as_before
 from irc.frontends.onnx.messages import check_strings
+from irc.frontends.onnx.metadata import read_metadata, state_shape
 from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.scope import (
     OLDEST_OPSET,
@@ -68,13 +69,20 @@ def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Modu
     """The module of a model; `file` is what locations call it."""
     check_strings(model, file)
     constants = onnx_constants(model, folder)
+    metadata = read_metadata(model)
     if model.functions:
         model = inlined(model, file)
         constants = named_as_before(constants, onnx_constants(model, folder))
+        metadata = {**read_metadata(model), **metadata}  # the inliner drops properties of nodes
     importer = Importer(model, constants, folder, file)
     importer.run()
     name = PurePath(file).stem if file else model.graph.name or "model"
-    return Module(name, [importer.function], edge_cases="onnx")
+    module = Module(name, [importer.function], edge_cases="onnx")
+    module.metadata = metadata
+    for value, output in zip(importer.function.returned, model.graph.output, strict=True):
+        if not value.type.is_ranked:
+            state_shape(metadata, output)
+    return module
 
 
 class Importer:
