@@ -30,7 +30,7 @@ from torch.utils import _pytree as pytree
 import irc
 from irc import interpreter
 from irc.diagnostics import IrcError
-from irc.driver.checking import relative_error
+from irc.driver.measuring import relative_error
 from irc.frontends.torch.tensors import to_array
 
 TABLE = Path(__file__).with_name("torch_samples.txt")

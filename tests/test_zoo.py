@@ -9,7 +9,7 @@ import pytest
 
 import irc
 from irc.backends.onnx import count_nodes
-from irc.driver.checking import relative_error
+from irc.driver.measuring import relative_error
 from tests.models import reference_outputs
 from tests.zoo import ENTRIES, zoo_inputs, zoo_path
 

@@ -387,6 +387,10 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
                 show(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
             if stage.first_part:
                 show(f"      first part at: {stage.stage}, {stage.first_part}")
+        for output in report.stages[0].outputs:
+            if output.unsettled:
+                show(f"%{output.output}: as imported, elements overflow, are NaN or are other integers than in f64"
+                     f" ({output.unsettled} of them), and may be either")  # fmt: skip
         random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
         show(f"{report.label}; errors against an evaluation in f64{random}")
     if not report.passed:

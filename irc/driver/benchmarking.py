@@ -14,8 +14,8 @@ from typing import Any
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
 from irc.driver.callables import imported_program
-from irc.driver.checking import relative_error
 from irc.driver.compiling import run_pipeline
+from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, load, module_of, program_of
 from irc.driver.running import carrier, refusals_told
 from irc.files import temporary_folder

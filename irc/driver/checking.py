@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from irc import dtypes, interpreter
+from irc import interpreter
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import run_pipeline
+from irc.driver.measuring import Yardstick, relative_error
 from irc.driver.models import CLEAN, Settings, Source, find_backend, load
 from irc.driver.running import run_compiled
 from irc.ir import Module, Operation
 from irc.ops.extern import is_random, is_seeded
 
-# A stage may be this many times further from f64 than the program as it was imported, which has rounding of its own.
-ALLOWANCE = 8.0
-# ... and never has to be closer than this many units in the last place of the output's type.
-LEAST_UNITS = 64.0
-LEAST_NARROW_UNITS = 4.0  # of types whose sums are kept in f32
-
 
 @dataclass(frozen=True)
 class OutputError:
-    """How far one output is from the f64 evaluation: max |a - b| / max |b|, and what is allowed."""
+    """How far one output is from the f64 evaluation: max |a - b| / max |b|, and what is allowed.
+
+    `unsettled` elements, where the program as imported gives an infinity or NaN and f64 a number, as where f16
+    overflows, or another integer, may be either.
+    """
 
     output: str
     error: float
     allowed: float
+    unsettled: int = 0
 
     @property
     def passed(self) -> bool:
@@ -86,24 +85,24 @@ def check(
 
     With `backend` the compiled program runs too (Triton interpreted when there is no GPU). With `each` every
     pass is compared, so that the report names the pass, and the operation in it, where values first part.
-    Comparisons allow what rounding explains: `ALLOWANCE` times the error that the imported program itself has.
+    Comparisons allow what rounding explains (`Yardstick`).
     """
     settings = settings or Settings()
     module = load(source, specialize=settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     # Pinned, since they go by the names of values, which passes may replace.
     module.main.result_names = tuple(module.main.output_names)
-    yardstick = observe_values(module, given, "f64")
+    exact = observe_values(module, given, "f64")
     imported = observe_values(module, given, "declared")
-    allowed = {name: allowance(imported[1][name], value, yardstick[1][name]) for name, value in imported[1].items()}
-    stages = [compare("import", imported[1], yardstick[1], allowed)]
+    yardsticks = {name: Yardstick(value, exact[1][name]) for name, value in imported[1].items()}
+    stages = [compare("import", imported[1], yardsticks)]
 
     def compare_stage(stage: str, current: Module) -> None:
         if each:
             values = observe_values(current, given, "declared")
-            stages.append(compare(stage, values[1], yardstick[1], allowed))
+            stages.append(compare(stage, values[1], yardsticks))
             if not stages[-1].passed:
-                part, kind = first_part(values[0], yardstick[0], imported[0])
+                part, kind = first_part(values[0], exact[0], imported[0])
                 stages[-1] = StageResult(stage, stages[-1].outputs, part, kind)
 
     compiler = backend or "triton"
@@ -111,12 +110,12 @@ def check(
     final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), compare_stage)
     label = "interpreted by NumPy"
     if not each:
-        stages.append(compare("passes", interpreter.run(final, given), yardstick[1], allowed))
+        stages.append(compare("passes", interpreter.run(final, given), yardsticks))
     random = random_outputs(module, given, imported[1])
     if backend is not None:
         outputs, label = run_compiled(final, given, backend, settings)
-        repeated = {name: array for name, array in yardstick[1].items() if name not in random}
-        stages.append(compare(backend, outputs, repeated, allowed))
+        repeated = {name: each for name, each in yardsticks.items() if name not in random}
+        stages.append(compare(backend, outputs, repeated))
     return CheckReport(tuple(stages), label, random)
 
 
@@ -149,71 +148,13 @@ def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) ->
     return values, outputs
 
 
-def compare(
-    stage: str, outputs: Mapping[str, Any], truth: Mapping[str, Any], allowed: Mapping[str, float]
-) -> StageResult:
-    missing = [name for name in truth if name not in outputs]
+def compare(stage: str, outputs: Mapping[str, Any], yardsticks: Mapping[str, Yardstick]) -> StageResult:
+    missing = [name for name in yardsticks if name not in outputs]
     if missing:
-        raise fail("check.differs", f"after {stage} there is no output {missing[0]}", expected=", ".join(truth))
-    errors = tuple(OutputError(name, relative_error(outputs[name], truth[name]), allowed[name]) for name in truth)
-    return StageResult(stage, errors)
-
-
-def relative_error(value: Any, truth: Any) -> float:
-    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ. 0 for empty arrays. Of sequences
-    and maps the largest of their elements; infinite where their lengths or keys differ."""
-    import numpy as np
-
-    own_parts, parts = parts_of(value), parts_of(truth)
-    if own_parts is not None and parts is not None and len(own_parts) == len(parts):
-        return max(map(relative_error, own_parts, parts), default=0.0)
-    if own_parts is not None or parts is not None:
-        return math.inf
-    a, b = np.asarray(value), np.asarray(truth)
-    if a.shape != b.shape:
-        return math.inf
-    own, other = dtypes.from_numpy(a.dtype), dtypes.from_numpy(b.dtype)
-    if not (own.is_float or own.is_complex or other.is_float or other.is_complex) and np.array_equal(a, b):
-        return 0.0
-    if dtypes.STRING in (own, other):
-        return math.inf
-    wide = np.complex128 if own.is_complex or other.is_complex else np.float64
-    a, b = a.astype(wide), b.astype(wide)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return math.inf
-    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
-    largest = float(np.abs(b[finite]).max(initial=0.0))
-    return difference / largest if largest else (0.0 if difference == 0 else math.inf)
-
-
-def parts_of(value: Any) -> list[Any] | None:
-    """The elements of a sequence, or the keys and the elements of a map; None for an array."""
-    import numpy as np
-
-    if getattr(value, "shape", None) == () and value.dtype == object:
-        value = value.item()
-    if isinstance(value, dict):
-        return [np.asarray(list(value)), *value.values()]
-    return value if isinstance(value, list) else None
-
-
-def allowance(declared: Any, own: Any, truth: Any) -> float:
-    """What a later stage may differ from f64: zero for integers and bools, else by the declared type's rounding."""
-    import ml_dtypes
-    import numpy as np
-
-    parts = parts_of(declared)
-    if parts is not None:
-        return max(map(allowance, parts, parts_of(own) or (), parts_of(truth) or ()), default=0.0)
-    array = np.asarray(declared)
-    dtype = dtypes.from_numpy(array.dtype)
-    if not (dtype.is_float or dtype.is_complex):
-        return 0.0
-    real = np.empty(0, array.dtype).real.dtype if dtype.is_complex else array.dtype
-    units = LEAST_UNITS if real.itemsize >= 4 else LEAST_NARROW_UNITS
-    unit = float(ml_dtypes.finfo(real).eps)  # type: ignore[no-untyped-call]
-    return max(ALLOWANCE * relative_error(own, truth), units * unit)
+        raise fail("check.differs", f"after {stage} there is no output {missing[0]}", expected=", ".join(yardsticks))
+    errors = (OutputError(name, each.error(outputs[name]), each.allowed, each.unsettled)
+              for name, each in yardsticks.items())  # fmt: skip
+    return StageResult(stage, tuple(errors))
 
 
 def first_part(values: Values, truth: Values, imported: Values) -> tuple[str | None, str | None]:
@@ -229,7 +170,8 @@ def first_part(values: Values, truth: Values, imported: Values) -> tuple[str | N
         own = imported[key][1]
         if (value.shape, value.dtype) != (own.shape, own.dtype):
             continue
-        if relative_error(value, truth[key][1]) > allowance(value, own, truth[key][1]):
+        measure = Yardstick(own, truth[key][1])
+        if measure.error(value) > measure.allowed:
             function, name, _ = key
             called = f"@{function}, " if len({function for function, *_ in values}) > 1 else ""
             inside = operation.parent

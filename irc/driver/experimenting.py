@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
-from irc.driver.checking import relative_error
 from irc.driver.compiling import host_operations, kernel_operations, report_on, run_pipeline
+from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, load
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate, product_flops

@@ -424,8 +424,9 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
         error = relative_error(exact_new[index].astype(np.float64), truth)
         if error > promise.in_f64:
             return f"max relative error {error:.2g} in f64 (allowed {promise.in_f64:g} for `{numerics}`)"
-        if promise.units is None or not np.isfinite(b.astype(np.float64)[np.isfinite(truth)]).all():
-            continue  # the original overflows by itself: nothing can be said of its replacement
+        if promise.units is None:
+            continue
+        truth = np.where(np.isfinite(b.astype(np.float64)), truth, np.nan)  # where the original overflows by itself
         own, error = relative_error(b.astype(np.float64), truth), relative_error(a.astype(np.float64), truth)
         allowed = 2 * own + promise.units * float(_epsilon(b))
         if error > allowed:
