@@ -79,7 +79,7 @@ class Raise(Pass):
     What a graph spells is taken for the function that it means, so roundings may differ within the operation: at
     `--numerics exact` only int8 weights with their scale are recognised, as `dequantize`, which is exact. A
     subgraph is left alone where another operation reads one of its transcendentals or reductions, which would then
-    be computed twice, and where the target does not raise the operation: the portable target of ONNX asks for none
+    be computed twice, and where the target does not raise the operation: the portable target of ONNX raises none
     that would need a newer opset.
     """
 

@@ -242,6 +242,29 @@ MUTATIONS = (
         "return True",
         fusion("fold"),
     ),
+    # Blocks and rules.
+    Mutation(
+        "order labels: all before are relabeled", "irc/order.py",
+        "while (other := first.previous) is not None and other._order >= start:",
+        "while (other := first.previous) is not None:",
+        Selection("tests/test_order.py", "relabel"),
+    ),
+    Mutation(
+        "rules: what is there already is put in", "irc/rewrite.py",
+        "if already_computed(old, new, scratch):", "if False:",
+        Selection("tests/test_rewrite.py", "already or whatever"),
+    ),
+    # Programs of PyTorch.
+    Mutation(
+        "artefacts: outputs share memory", "backends/triton/templates/runtime.py",
+        "if tensor.untyped_storage().data_ptr() in taken:", "if False:",
+        Selection("tests/test_torch_results.py", "memory_of_their_own"),
+    ),
+    Mutation(
+        "buffers: told from arguments by name", "frontends/torch/importer.py",
+        "if spec.kind in kinds}", "if spec.kind is not OutputKind.USER_OUTPUT}",
+        Selection("tests/test_torch_results.py", "called_as_arguments"),
+    ),
 )
 
 

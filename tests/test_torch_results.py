@@ -154,6 +154,16 @@ def test_changed_weights_are_announced(backend: str) -> None:
             found(x)
 
 
+def test_changed_weights_of_a_function_are_announced() -> None:
+    linear, x = nn.Linear(3, 2), torch.randn(2, 3)
+    for program in (linear.forward, lambda x: linear(x) * 2):
+        found = irc.compile(program, x)
+        found(x)
+        linear.load_state_dict(nn.Linear(3, 2).state_dict())
+        with pytest.warns(UserWarning, match="have changed"):
+            found(x)
+
+
 def test_every_weight_is_looked_at() -> None:
     module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(50)))
     found, x = irc.compile(module, (torch.randn(1, 2),)), torch.randn(1, 2)

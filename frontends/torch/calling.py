@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +141,7 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
 
 
 class Snapshot:
-    """The weights as they were when the program was compiled, which is what it computes with.
+    """The weights as they were when the program was compiled: it computes with these.
 
     Each call looks at LOOKED_AT of them, in turn: a model has thousands, and most changes are of all.
     """
@@ -148,10 +150,12 @@ class Snapshot:
 
     def __init__(self, source: Any, program: ExportedProgram, targets: Collection[str]) -> None:
         self.name, self.is_warned, self.next = type(source).__name__, False, 0
-        own: dict[str, Any] = dict(program.state_dict)
-        self.kept = [(own, name, own[name], *state_of(own[name])) for name in sorted(targets & own.keys())]
-        if isinstance(source, torch.nn.Module):
-            self.kept = [(holder, name, each, *state_of(each)) for holder, name, each in held_by(source, targets)]
+        own: dict[str, Any] = {**program.constants, **program.state_dict}
+        used = {own[name].data_ptr() for name in targets if isinstance(own[name], torch.Tensor) and own[name].numel()}
+        inside = [inner for module in modules_of(source) for inner in module.modules()]
+        holders = [holder for inner in inside for holder in (inner._parameters, inner._buffers)] or [program.state_dict]
+        self.kept = [(holder, name, each, *state_of(each)) for holder in holders for name, each in holder.items()
+                     if each is not None and why_not_dense(each) is None and each.data_ptr() in used]  # fmt: skip
 
     def warn_if_changed(self) -> None:
         """Say once that the weights have changed since."""
@@ -166,14 +170,15 @@ class Snapshot:
                           "those of before: compile it again", stacklevel=4)
 
 
-def held_by(module: torch.nn.Module, targets: Collection[str]) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Where a module keeps each parameter and buffer: the dictionary, the key, and the tensor."""
-    for path in sorted(targets):
-        owner, _, name = path.rpartition(".")
-        inner = module.get_submodule(owner)
-        for holder in (inner._parameters, inner._buffers):
-            if isinstance(tensor := holder.get(name), torch.Tensor):
-                yield holder, name, tensor
+def modules_of(source: Any) -> list[torch.nn.Module]:
+    """The modules whose weights a program uses: itself, or those that its function is a method of or names."""
+    if isinstance(source, torch.nn.Module):
+        return [source]
+    named = [getattr(source, "__self__", None)]
+    with suppress(TypeError):  # no function of Python
+        variables = inspect.getclosurevars(source)
+        named += [*variables.nonlocals.values(), *variables.globals.values()]
+    return [each for each in named if isinstance(each, torch.nn.Module)]
 
 
 def state_of(tensor: torch.Tensor) -> tuple[int, int]:

@@ -8,6 +8,7 @@ in the order in memory that they had for the example inputs.
 from __future__ import annotations
 
 import operator
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -85,22 +86,25 @@ class Results:
             if isinstance(node, Node) and node not in values:
                 values[node] = value
                 with suppress(RuntimeError):  # PyTorch has no such view of this argument, as it lies in memory
-                    values[node] = self._viewed(node, {**values}, arguments)
+                    values[node] = self._viewed(node, values, arguments)
         return [values[node] if isinstance(node, Node) else value
                 for node, value in zip(self.nodes, computed, strict=True)]
 
     def _viewed(self, result: Node, values: dict[Node, Any], arguments: Mapping[str, Any]) -> Any:
         """A result by its path, from the arguments or the other results."""
+        on_path: dict[Node, Any] = {}
+        known = ChainMap(on_path, values)
+
         def value_of(node: Node) -> Any:
-            return arguments[self.arguments[node]] if node in self.arguments else values[node]
+            return arguments[self.arguments[node]] if node in self.arguments else known[node]
 
         with torch.no_grad():
             for node in self.paths[result] or ():
                 if writes_in_place(node):
-                    values[node] = value_of(node.all_input_nodes[0])
+                    on_path[node] = value_of(node.all_input_nodes[0])
                 else:
                     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value_of)
-                    values[node] = node.target(*args, **kwargs)
+                    on_path[node] = node.target(*args, **kwargs)
         return value_of(result)
 
 
