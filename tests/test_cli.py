@@ -339,12 +339,12 @@ def test_arrays_may_be_called_anything(folder: Path) -> None:
 def test_check_compares_with_f64(folder: Path) -> None:
     found = report(irc_here("check", "model.onnx", "--dim", "B=3", "--backend", "onnx", "--json", folder=folder))
     assert found["schema"] == "irc.check/1" and found["label"] == "ONNX Runtime"
-    assert [stage["stage"] for stage in found["stages"]] == ["import", "passes", "onnx"]
+    assert [stage["stage"] for stage in found["stages"]] == ["original", "import", "passes", "onnx"]
     for stage in found["stages"]:
         (output,) = stage["outputs"]
         assert output["output"] == "y" and 0 <= output["error"] <= output["allowed"] < 1e-4
     out = fine(irc_process("check", "model.onnx", folder=folder))
-    assert out.splitlines()[0].startswith("ok    import         %y  relative error ")
+    assert out.splitlines()[0].startswith("ok    original       %y  relative error ")
 
 
 def test_check_each_names_the_pass_and_the_operation(folder: Path) -> None:

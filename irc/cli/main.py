@@ -364,7 +364,8 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @common
 def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Compare MODEL, compiled, with an f64 evaluation; or check a file of rules (irc check rules.py [MODEL ...])."""
+    """Compare MODEL, compiled, with an f64 evaluation and with the model as it came; or check a file of rules (irc
+    check rules.py [MODEL ...])."""
     if model.endswith(".py"):
         check_rule_file(model, against, options, as_json)
         return
@@ -380,6 +381,8 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     if as_json:
         show_json(report)
     else:
+        if report.without_original:
+            show(f"      the model as it came does not run: {report.without_original}")
         for stage in report.stages:
             for output in stage.outputs:
                 mark = "ok  " if output.passed else "FAIL"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from irc import interpreter
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import Yardstick, relative_error
-from irc.driver.models import CLEAN, Settings, Source, find_backend, load
+from irc.driver.models import CLEAN, Settings, Source, find_backend
+from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
 from irc.ir import Module, Operation
 from irc.ops.extern import is_random, is_seeded
@@ -58,12 +59,14 @@ class StageResult:
 class CheckReport:
     """Every stage that was compared, in order; `passed` when each output is within what is allowed.
 
-    `random` are the outputs that differ from run to run, which are compared only as the interpreter draws them.
+    `random` are the outputs that differ from run to run, which are compared only as the interpreter draws them;
+    `without_original` says why the model as it came could not be run, where there is one.
     """
 
     stages: tuple[StageResult, ...]
     label: str
     random: tuple[str, ...] = ()
+    without_original: str = ""
     schema: str = "irc.check/1"
 
     @property
@@ -81,21 +84,30 @@ def check(
     seed: int = 0,
     settings: Settings | None = None,
 ) -> CheckReport:
-    """Compile a model and compare its results with an f64 evaluation of the program as it was imported.
+    """Compile a model and compare its results with an f64 evaluation of the program as it was imported; and what was
+    imported with the model as it came, an ONNX file in ONNX Runtime or a program of PyTorch.
 
     With `backend` the compiled program runs too (Triton interpreted when there is no GPU). With `each` every
     pass is compared, so that the report names the pass, and the operation in it, where values first part.
     Comparisons allow what rounding explains (`Yardstick`).
     """
     settings = settings or Settings()
-    module = load(source, specialize=settings.specialize)
+    module, original = load_with_original(source, settings.specialize)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     # Pinned, since they go by the names of values, which passes may replace.
     module.main.result_names = tuple(module.main.output_names)
     exact = observe_values(module, given, "f64")
     imported = observe_values(module, given, "declared")
     yardsticks = {name: Yardstick(value, exact[1][name]) for name, value in imported[1].items()}
-    stages = [compare("import", imported[1], yardsticks)]
+    random = random_outputs(module, given, imported[1])
+    stages, without = [], ""
+    if original is not None:
+        try:
+            original.give(given)
+            stages.append(compare_with_original(original.outputs(), imported[1], yardsticks, random))
+        except IrcError as error:
+            without = " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
+    stages.append(compare("import", imported[1], yardsticks))
 
     def compare_stage(stage: str, current: Module) -> None:
         if each:
@@ -111,12 +123,26 @@ def check(
     label = "interpreted by NumPy"
     if not each:
         stages.append(compare("passes", interpreter.run(final, given), yardsticks))
-    random = random_outputs(module, given, imported[1])
     if backend is not None:
         outputs, label = run_compiled(final, given, backend, settings)
         repeated = {name: each for name, each in yardsticks.items() if name not in random}
         stages.append(compare(backend, outputs, repeated))
-    return CheckReport(tuple(stages), label, random)
+    return CheckReport(tuple(stages), label, random, without)
+
+
+def compare_with_original(outputs: Sequence[Any], imported: Mapping[str, Any], yardsticks: Mapping[str, Yardstick],
+                          random: Collection[str]) -> StageResult:  # fmt: skip
+    """What irc imports against the outputs of the model as it came."""
+    errors = (OutputError(name, relative_error(array, given), yardsticks[name].allowed)
+              for (name, array), given in zip(imported.items(), outputs, strict=True) if name not in random)
+    return StageResult("original", tuple(errors))
+
+
+def compare_import(module: Module, inputs: Mapping[str, Any], outputs: Sequence[Any]) -> StageResult:
+    """`check` of a module against the outputs of the model that it is imported from, and of nothing else."""
+    exact, imported = interpreter.run(module, inputs, precision="f64"), interpreter.run(module, inputs)
+    yardsticks = {name: Yardstick(array, exact[name]) for name, array in imported.items()}
+    return compare_with_original(outputs, imported, yardsticks, random_outputs(module, inputs, imported))
 
 
 def random_outputs(module: Module, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[str, ...]:

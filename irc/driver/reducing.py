@@ -3,6 +3,9 @@
 Parts are sets of operations of one block: what they read from others becomes an input, with the array that it had in
 a run of the whole. Sets are made smaller by delta debugging (Zeller and Hildebrandt, 2002, algorithm ddmin). Then
 regions are left behind for what is inside, operations give way to their operands, and extents become small.
+
+Where what irc imports differs from the model as it came, an ONNX file or a program of PyTorch, that is what is made
+smaller, in its own operators.
 """
 
 from __future__ import annotations
@@ -12,21 +15,24 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from irc.diagnostics import Exit, IrcError, Location, fail
 from irc.driver.arrays import given_inputs, write_arrays
-from irc.driver.checking import check
+from irc.driver.checking import check, compare_import
 from irc.driver.models import Settings, Source, load
+from irc.driver.originals import Original, load_with_original, original_of
 from irc.driver.printing import counted, format_count
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
 from irc.driver.text_files import save_text
 from irc.files import guarded, replacing_folder
-from irc.ir import Block, Module, Operation
+from irc.ir import Block, Module
 
 FILES = ("program.irc", "inputs.npz", "command")
+ORIGINALS = ("program.onnx", "program.pt2")
 # What a person got wrong about the command rather than what fails in the model.
 MISTAKES = ("usage", "load", "file", "install")
 NAMES_A_STAGE = ("internal.pass", "pass.raised")
@@ -87,12 +93,17 @@ def reduce(
     """
     settings = replace(settings or Settings(), reproducers=None, dump_after=())
     folder = Path(output)
-    known = {*FILES, "program.safetensors"}
+    known = {*FILES, *ORIGINALS, "program.safetensors"}
     if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= known):
         raise fail("file.exists", f"{folder.name} exists and holds other things", at=Location(file=str(folder)),
                    help="choose another folder with -o, or remove it yourself")  # fmt: skip
-    module = load(source, specialize=settings.specialize)
-    given = given_inputs(module.main, inputs, settings.dims, seed)
+    deadline = time.monotonic() + seconds
+    original, module, given = _read(source, inputs, settings, seed)
+    wanted = None if original is None else original_failure(original)
+    if original is not None and wanted is not None:
+        progress(f"the whole fails: {wanted}")
+        return _reduce_original(original, wanted, folder, settings, deadline, progress)
+    assert module is not None
 
     def failure(program: Module | Path, arrays: Mapping[str, Any] | Path) -> Failure | None:
         return _failure(program, arrays, backend, pipeline, settings)
@@ -103,7 +114,7 @@ def reduce(
         raise fail("check.passes", "the check does not fail, so that there is nothing to reduce",
                    help="irc check takes the same options; try other inputs with --seed or --input")  # fmt: skip
     progress(f"the whole fails: {wanted}")
-    search = _Search(wanted, lambda found: failure(found.module, found.inputs), time.monotonic() + seconds, progress)
+    search = _PartSearch(wanted, lambda found: failure(found.module, found.inputs), deadline, progress)
     found = search.smallest(whole)
     with replacing_folder(folder) as beside:
         program, arrays, command = (beside / name for name in FILES)
@@ -112,9 +123,72 @@ def reduce(
         again = failure(program, arrays)
         if not wanted.is_like(again, search.kinds):  # what is written must show what was found
             raise fail("internal.error", f"the program written fails otherwise: {again}, not {wanted}")
-        command.write_text(_command(folder.absolute(), found.module, backend, pipeline, settings), "utf-8")
+        command.write_text(_command(folder.absolute() / FILES[0], found.module, backend, pipeline, settings), "utf-8")
     return ReduceReport(whole.size, found.size, str(again), search.checks,
                         tuple(str(folder / name) for name in FILES), not search.is_late)  # fmt: skip
+
+
+def _read(source: Source, inputs: Any, settings: Settings,
+          seed: int) -> tuple[Original | None, Module | None, dict[str, Any]]:  # fmt: skip
+    """The model as it came, if it is not irc's own, what irc imports of it, if it does, and its inputs."""
+    try:
+        module, original = load_with_original(source, settings.specialize)
+    except Exception as error:
+        # A model that runs elsewhere, and that irc does not import, can be taken apart too; with inputs for it.
+        if inputs is None or (isinstance(error, IrcError) and not _is_about_the_model(error)):
+            raise
+        original = original_of(source)
+        if original is None:
+            raise
+        original.give(inputs)
+        if original_failure(original) is None:
+            raise
+        return original, None, original.inputs
+    given = given_inputs(module.main, inputs, settings.dims, seed)
+    if original is not None:
+        original.give(given)
+    return original, module, given
+
+
+def _is_about_the_model(error: IrcError) -> bool:
+    """Whether an error is about what the model does, rather than about files, options, or what irc lacks."""
+    return error.exit_code != Exit.USAGE and error.code.split(".")[0] not in MISTAKES and not error.code.endswith(
+        ".unsupported")  # fmt: skip
+
+
+def original_failure(original: Original) -> Failure | None:
+    """How what irc imports is not the model as it came; None where that does not run."""
+    try:
+        outputs = original.outputs()
+    except IrcError:
+        return None
+    try:
+        stage = compare_import(original.module(), original.inputs, outputs)
+    except IrcError as error:
+        return Failure(error=_described(error))
+    except Exception as error:
+        return Failure(error=type(error).__name__)
+    return None if stage.passed else Failure(stage.stage)
+
+
+def _reduce_original(original: Original, wanted: Failure, folder: Path, settings: Settings, deadline: float,
+                     progress: Callable[[str], None]) -> ReduceReport:  # fmt: skip
+    """Take the model as it came apart: what differs is lost where irc has imported it."""
+    search: _Search[Original] = _Search(wanted, original_failure, deadline, progress)
+    found, before = original, None
+    while found is not before:
+        before = found
+        _, smaller = search.subset(found.items, found.part, least=1)
+        found = smaller or found
+        found = search.first(found.insides()) or found
+    with replacing_folder(folder) as beside:
+        name = found.save(beside)
+        write_arrays(beside / FILES[1], found.inputs)
+        command = _command(folder.absolute() / name, found.module() if not wanted.error else None, None, None, settings)
+        (beside / FILES[2]).write_text(command, "utf-8")
+    files = (name, *FILES[1:])
+    return ReduceReport(original.size, found.size, str(wanted), search.checks,
+                        tuple(str(folder / file) for file in files), not search.is_late)  # fmt: skip
 
 
 def _failure(source: Source, inputs: Any, backend: str | None, pipeline: str | None,
@@ -149,26 +223,29 @@ def _known(settings: Settings, module: Module) -> dict[str, int]:
     return {name: size for name, size in settings.dims.items() if name in module.main.symbols}
 
 
-def _command(folder: Path, module: Module, backend: str | None, pipeline: str | None, settings: Settings) -> str:
+def _command(program: Path, module: Module | None, backend: str | None, pipeline: str | None,
+             settings: Settings) -> str:  # fmt: skip
     """The line for a shell that shows the failure; paths in the pipeline are seen from here."""
-    words = ["irc", "check", str(folder / FILES[0]), "--input", str(folder / FILES[1]), "--each"]
+    words = ["irc", "check", str(program), "--input", str(program.parent / FILES[1]), "--each"]
     words += ["--backend", backend] if backend else []
     words += ["-p", pipeline] if pipeline else []
     words += ["--target", settings.target] if settings.target else []
     words += ["--numerics", settings.numerics] if settings.numerics != Settings.numerics else []
     words += ["--verify-each"] if settings.verify_each else []
     words += [word for path in settings.loads for word in ("--load", str(Path(path).absolute()))]
-    words += [word for name, size in _known(settings, module).items() for word in ("--dim", f"{name}={size}")]
+    sizes = {} if module is None else _known(settings, module)
+    words += [word for name, size in sizes.items() for word in ("--dim", f"{name}={size}")]
     return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)}\n"
 
 
 Make = Callable[[], Part]
+Reduced = TypeVar("Reduced", Part, Original)  # what is made smaller
 
 
 @dataclass
-class _Search:
+class _Search(Generic[Reduced]):
     wanted: Failure
-    failure: Callable[[Part], Failure | None]
+    failure: Callable[[Reduced], Failure | None]
     deadline: float
     progress: Callable[[str], None]
     checks: int = 0
@@ -178,7 +255,7 @@ class _Search:
     def is_late(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def attempt(self, make: Make) -> Part | None:
+    def attempt(self, make: Callable[[], Reduced]) -> Reduced | None:
         """The part that `make` makes, if it fails as wanted; None where it cannot stand by itself."""
         if self.is_late:
             return None
@@ -196,9 +273,36 @@ class _Search:
         self.progress(f"fails in the same way: {counted(found.size, 'op')}, inputs of {format_count(elements)}elements")
         return found
 
-    def first(self, tries: Iterator[Make]) -> Part | None:
+    def first(self, tries: Iterator[Callable[[], Reduced]]) -> Reduced | None:
         """The first that fails as wanted."""
         return next((found for found in map(self.attempt, tries) if found is not None), None)
+
+    def subset(self, items: Sequence[Any], make: Callable[[Sequence[Any]], Reduced],
+               least: int) -> tuple[list[Any], Reduced | None]:
+        """ddmin: a subset whose part fails and of which no single item can be left out, and that part if it is new."""
+        kept, pieces = list(items), 2
+        found: Reduced | None = None
+        while len(kept) > least:
+            size = -(-len(kept) // pieces)
+            chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
+            tries: list[list[Any]] = [[]] if least == 0 and found is None else []
+            tries += [chunk for chunk in chunks if len(chunk) < len(kept)]
+            tries += [[item for item in kept if item not in chunk] for chunk in chunks] if len(chunks) > 2 else []
+            for some in tries:
+                next_found = self.attempt(partial(make, some))
+                if next_found is not None:
+                    pieces = 2 if some in chunks else max(pieces - 1, 2)
+                    kept, found = some, next_found
+                    break
+            else:
+                if size == 1 or self.is_late:
+                    break
+                pieces = min(2 * pieces, len(kept))
+        return kept, found
+
+
+class _PartSearch(_Search[Part]):
+    """For the smallest part of a program of irc's."""
 
     def smallest(self, found: Part) -> Part:
         """A part of which nothing can be left out, bypassed or made smaller, as far as time allows."""
@@ -232,28 +336,6 @@ class _Search:
         constants = [operation for operation in recording.module.main.block if operation in constants_of(kept)]
         _, smallest = self.subset(constants, lambda some: part(recording, {*kept, *some}), least=0)
         return smallest or smaller or found
-
-    def subset(self, items: Sequence[Operation], make: Callable[[Sequence[Operation]], Part],
-               least: int) -> tuple[list[Operation], Part | None]:
-        """ddmin: a subset whose part fails and of which no single item can be left out, and that part if it is new."""
-        kept, pieces, found = list(items), 2, None
-        while len(kept) > least:
-            size = -(-len(kept) // pieces)
-            chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
-            tries: list[list[Operation]] = [[]] if least == 0 and found is None else []
-            tries += [chunk for chunk in chunks if len(chunk) < len(kept)]
-            tries += [[item for item in kept if item not in chunk] for chunk in chunks] if len(chunks) > 2 else []
-            for smaller in tries:
-                next_found = self.attempt(lambda smaller=smaller: make(smaller))  # type: ignore[misc]
-                if next_found is not None:
-                    pieces = 2 if smaller in chunks else max(pieces - 1, 2)
-                    kept, found = smaller, next_found
-                    break
-            else:
-                if size == 1 or self.is_late:
-                    break
-                pieces = min(2 * pieces, len(kept))
-        return kept, found
 
     def bypassed(self, found: Part) -> Part:
         """A part in which no operation can give way to one of its operands."""

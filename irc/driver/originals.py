@@ -1,0 +1,274 @@
+"""Models as they came, run outside of irc: ONNX files by ONNX Runtime without optimizations, programs of PyTorch by
+PyTorch. `check` compares what irc imports with them, and `reduce` takes them apart where that differs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from irc import dtypes
+from irc.diagnostics import fail
+from irc.driver.arrays import Arrays, read_arrays
+from irc.driver.models import Sizes, Source, load, program_of, saved_program
+from irc.driver.running import refusals_told
+from irc.dtypes import DType
+from irc.ir import Module
+from irc.passes._user_files import is_reference
+
+NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # the types of ONNX that NumPy lacks
+
+
+class Original(ABC):
+    """A model and arrays for its inputs, by the names that irc gives them."""
+
+    inputs: Arrays
+
+    @property
+    @abstractmethod
+    def items(self) -> list[Any]:
+        """The operations, in order; `part` takes some of them."""
+
+    @property
+    def size(self) -> int:
+        """How many operations there are, those inside of others too."""
+        return len(self.items)
+
+    @property
+    @abstractmethod
+    def declared(self) -> dict[str, DType]:
+        """The names of its inputs, and their element types, in the order of the arguments of `module`."""
+
+    def give(self, inputs: Mapping[str, Any] | str | Path) -> None:
+        """Set the inputs: those of a file, or of a mapping. Raises `run.input_missing`, and what reading does."""
+        given = inputs if isinstance(inputs, Mapping) else read_arrays(inputs, self.declared)
+        for name in self.declared:
+            if name not in given:
+                raise fail("run.input_missing", f"input `{name}` is missing")
+        self.inputs = {name: given[name] for name in self.declared}
+
+    @abstractmethod
+    def module(self) -> Module:
+        """What irc imports."""
+
+    @abstractmethod
+    def outputs(self) -> list[Any]:
+        """The results of a run, in the order of the module's. Raises `backend.failed` where there is none."""
+
+    @abstractmethod
+    def part(self, items: Collection[Any]) -> Original:
+        """Some operations, as a model of its own that gives what others or nobody read. What they read of others
+        become inputs, with what a run gives for it. Raises `extract.not_computed`."""
+
+    def insides(self) -> Iterator[Callable[[], Original]]:
+        """Functions that make models of what is inside of operations, such as the branch that is taken."""
+        return iter(())
+
+    @abstractmethod
+    def save(self, folder: Path) -> str:
+        """Write the model; returns the name of the file."""
+
+
+def original_of(source: Source) -> Original | None:
+    """The model that a source names, unless that is irc's own; it has no inputs yet."""
+    if isinstance(source, Module):
+        return None
+    text = str(source)
+    if is_reference(text):
+        made, name = program_of(text), text.rpartition(":")[2]
+        if isinstance(made, Module):
+            return None
+    elif text.endswith(".pt2"):
+        made, name = saved_program(Path(text)), Path(text).stem
+    else:
+        return OnnxOriginal.read(Path(text)) if text.endswith(".onnx") else None
+    from irc.driver.torch_originals import TorchOriginal
+
+    program, *more = made if isinstance(made, tuple) else (made,)
+    return TorchOriginal.exported(program, more, name)
+
+
+def load_with_original(source: Source, specialize: Sizes) -> tuple[Module, Original | None]:
+    """`load`, and the model as it came."""
+    if isinstance(source, Module) or not is_reference(str(source)):
+        module = load(source, specialize=specialize)  # which checks the file first
+        return module, original_of(source)
+    original = original_of(source)
+    if original is None:
+        return load(source, specialize=specialize), None
+    return load(original.module(), specialize=specialize), original
+
+
+class OnnxOriginal(Original):
+    """A model of ONNX."""
+
+    def __init__(self, model: Any, folder: Path, inputs: Arrays) -> None:
+        self.model, self.folder, self.inputs = model, folder, inputs
+
+    @classmethod
+    def read(cls, path: Path) -> OnnxOriginal:
+        import onnx
+
+        return cls(onnx.load(path, load_external_data=False), path.parent, {})
+
+    @property
+    def items(self) -> list[Any]:
+        return list(range(len(self.model.graph.node)))
+
+    @property
+    def size(self) -> int:
+        return count_of(self.model.graph)
+
+    @property
+    def declared(self) -> dict[str, DType]:
+        held = {tensor.name for tensor in self.model.graph.initializer}
+        given = [info for info in self.model.graph.input if info.name not in held]
+        return {info.name: dtypes.from_onnx(info.type.tensor_type.elem_type) for info in given}
+
+    def module(self) -> Module:
+        from irc.frontends.onnx import from_model
+        from irc.verifier import verify
+
+        module = from_model(self.model, self.folder)
+        verify(module)
+        return module
+
+    def outputs(self) -> list[Any]:
+        found = self._run(self.model)
+        narrow = [info.name for info in self.model.graph.output if info.name not in found]
+        if narrow:
+            raise fail("backend.failed", f"NumPy has no arrays of the type of {narrow[0]}")
+        return list(found.values())
+
+    def _run(self, model: Any) -> Arrays:
+        """The outputs by name, without those that NumPy cannot hold."""
+        import numpy as np
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        # Where the files of external data are: they are named by their paths from there.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.folder))
+        with refusals_told():
+            session = onnxruntime.InferenceSession(model.SerializeToString(), options,
+                                                   providers=["CPUExecutionProvider"])  # fmt: skip
+            taken = {value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())}
+            feeds = {name: array if isinstance(array, (list, dict)) else np.asarray(array)
+                     for name, array in self.inputs.items() if name in taken}  # fmt: skip
+            names = [value.name for value in session.get_outputs() if not any(map(value.type.count, NARROW))]
+            return dict(zip(names, session.run(names, feeds), strict=True))
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The values of a run at the top of the graph."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.output[:]
+        names = [name for node in model.graph.node for name in node.output if name]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        return {**self.inputs, **self._run(model)}
+
+    @cached_property
+    def types(self) -> dict[str, Any]:
+        """What is declared or inferred of values."""
+        import onnx
+
+        graph = self.model.graph
+        with suppress(onnx.shape_inference.InferenceError):
+            graph = onnx.shape_inference.infer_shapes(self.model).graph
+        return {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}
+
+    def part(self, items: Collection[Any]) -> OnnxOriginal:
+        graph = self.model.graph
+        nodes = [graph.node[index] for index in sorted(items)]
+        others = [node for index, node in enumerate(graph.node) if index not in items]
+        elsewhere = {name for node in others for name in read_by(node)} | {info.name for info in graph.output}
+        inside = {name for node in nodes for name in read_by(node)}
+        outputs = [name for node in nodes for name in node.output if name and (name in elsewhere or name not in inside)]
+        return self._of(nodes, graph.initializer, [self._info(name) for name in outputs])
+
+    def insides(self) -> Iterator[Callable[[], OnnxOriginal]]:
+        """The branch that an If takes, and the first round of a Loop, each as a model."""
+        for node in self.model.graph.node:
+            graphs = {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
+            if node.op_type == "If" and node.input[0] in self.arrays:
+                body, arguments = graphs["then_branch" if self.arrays[node.input[0]] else "else_branch"], {}
+            elif node.op_type == "Loop":
+                import numpy as np
+
+                body = graphs["body"]
+                started = {value.name: self.arrays.get(name) for value, name in zip(
+                    body.input[2:], node.input[2:], strict=True)}  # fmt: skip
+                arguments = {body.input[0].name: np.int64(0), body.input[1].name: np.bool_(True), **started}
+            else:
+                continue
+            yield lambda body=body, arguments=arguments: self._of(  # type: ignore[misc]
+                body.node, [*self.model.graph.initializer, *body.initializer], body.output, body.input, arguments
+            )
+
+    def _of(self, nodes: Sequence[Any], initializers: Iterable[Any], outputs: Sequence[Any],
+            declared: Iterable[Any] = (), arrays: Mapping[str, Any] = {}) -> OnnxOriginal:  # fmt: skip
+        """Some nodes as a model: what they read and do not make is an initializer, or an input with the array of the
+        run; `declared` and `arrays` are of inputs that the run does not have."""
+        import onnx
+
+        made = {name for node in nodes for name in node.output}
+        read = dict.fromkeys(name for node in nodes for name in read_by(node) if name not in made)
+        held = [tensor for tensor in initializers if tensor.name in read]
+        captured = [name for name in read if name not in {tensor.name for tensor in held}]
+        types = {info.name: info for info in declared}
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        model.graph.CopyFrom(onnx.helper.make_graph(
+            nodes, self.model.graph.name, [types.get(name) or self._info(name) for name in captured], outputs, held
+        ))  # fmt: skip
+        known = {**self.arrays, **arrays}
+        return OnnxOriginal(model, self.folder, {name: known[name] for name in captured})
+
+    def _info(self, name: str) -> Any:
+        """The type of a value, as declared, or of the array that it had."""
+        import onnx
+
+        if name in self.types:
+            return self.types[name]
+        if name not in self.arrays or not hasattr(self.arrays[name], "shape"):
+            raise fail("extract.not_computed", f"the run did not compute {name} as an array")
+        array = self.arrays[name]
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        return onnx.helper.make_tensor_value_info(name, dtype, [None] * array.ndim)
+
+    def save(self, folder: Path) -> str:
+        import onnx
+
+        # With its data inside: the files that it names are elsewhere.
+        onnx.load_external_data_for_model(self.model, str(self.folder))
+        onnx.save(self.model, folder / "program.onnx")
+        return "program.onnx"
+
+
+def graphs_of(node: Any) -> list[Any]:
+    """The subgraphs of a node."""
+    return [graph for attribute in node.attribute
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))]  # fmt: skip
+
+
+def count_of(graph: Any) -> int:
+    """How many nodes a graph has, with those in its subgraphs."""
+    return sum(1 + sum(map(count_of, graphs_of(node))) for node in graph.node)
+
+
+def read_by(node: Any) -> list[str]:
+    """The values that a node reads, those in its subgraphs from outside of them too."""
+    found = [name for name in node.input if name]
+    for graph in graphs_of(node):
+        own = {value.name for value in (*graph.input, *graph.initializer)}
+        own |= {name for inner in graph.node for name in inner.output}
+        found += [name for inner in graph.node for name in read_by(inner) if name not in own]
+        found += [value.name for value in graph.output if value.name not in own]
+    return list(dict.fromkeys(found))

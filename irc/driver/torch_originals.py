@@ -1,0 +1,151 @@
+"""Programs of PyTorch as they came: what torch.export makes of them, run by PyTorch operation by operation."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec
+
+from irc import dtypes
+from irc.diagnostics import fail
+from irc.driver.originals import Original
+from irc.dtypes import DType
+from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols, quiet
+from irc.frontends.torch.importer import given_results, import_program, taken_inputs
+from irc.frontends.torch.parameters import Parameters, example_inputs
+from irc.frontends.torch.tensors import element_type, to_array, to_tensor
+from irc.ir import Module
+from irc.verifier import verify
+
+
+class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
+    """Runs a graph and keeps the value of each node by its name."""
+
+    def __init__(self, module: torch.fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, node: torch.fx.Node) -> Any:
+        self.values[node.name] = super().run_node(node)
+        return self.values[node.name]
+
+
+class TorchOriginal(Original):
+    """An exported program, and the same in the operations that irc reads."""
+
+    def __init__(self, program: ExportedProgram, names: dict[str, str], name: str) -> None:
+        self.program, self.functional = program, decomposed(program)
+        self.names, self.name = names, name
+
+    @classmethod
+    def exported(cls, source: Any, more: Sequence[Any], name: str) -> TorchOriginal:
+        """Of what `from_torch` takes: a program, and perhaps inputs, dynamic shapes and keyword inputs."""
+        given: list[Any] = [*more, None, None, None]
+        args, shapes, kwargs = given[:3]
+        positional, named = example_inputs(args, kwargs)
+        program = exported(source, positional, named, shapes)
+        return cls(program, names_of_symbols(program, Parameters.of_program(source, program), shapes), name)
+
+    @cached_property
+    def imported(self) -> Module:
+        made = import_program(self.functional, self.names, self.name)
+        verify(made)
+        return made
+
+    @property
+    def declared(self) -> dict[str, DType]:
+        values = {node.name: node.meta["val"] for node in self.functional.graph.nodes if node.op == "placeholder"}
+        return {argument_name(spec): element_type(values[spec.arg.name].dtype)
+                for spec in taken_inputs(self.functional.graph_signature)}  # fmt: skip
+
+    def module(self) -> Module:
+        return self.imported
+
+    @property
+    def items(self) -> list[Any]:
+        return [node.name for node in self.functional.graph.nodes if node.op == "call_function"]
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The value of each node in a run."""
+        signature = self.functional.graph_signature
+        held = {**self.functional.constants, **self.functional.state_dict}
+        arguments = []
+        for spec in signature.input_specs:
+            if argument_name(spec) in self.inputs:
+                array = self.inputs[argument_name(spec)]
+                arguments.append(to_tensor(np.array(array), dtypes.from_numpy(np.asarray(array).dtype)))
+            else:
+                arguments.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else held[spec.target])
+        recorder = Recorder(self.functional.graph_module)
+        with torch.no_grad(), quiet(), refused():
+            recorder.run(*arguments)
+        return recorder.values
+
+    def outputs(self) -> list[Any]:
+        return [as_array(self.values[spec.arg.name]) for spec in given_results(self.functional.graph_signature)]
+
+    def part(self, items: Collection[Any]) -> TorchOriginal:
+        graph, copies = torch.fx.Graph(), {}
+        nodes = [node for node in self.functional.graph.nodes if node.name in items]
+        # An element of several results stays with what gives them.
+        chosen = {node for node in nodes if node.target is not operator.getitem or node.args[0] in nodes}
+        captured: list[torch.fx.Node] = []
+
+        def read(node: torch.fx.Node) -> Any:
+            if node not in copies:
+                value = self.values[node.name]
+                if node.op == "get_attr":
+                    copies[node] = graph.node_copy(node)
+                elif isinstance(value, torch.Tensor):
+                    captured.append(node)
+                    copies[node] = graph.placeholder(node.name)
+                elif isinstance(value, (int, float, bool)):
+                    return value
+                else:
+                    raise fail("extract.not_computed", f"{node.name} is no tensor")
+            return copies[node]
+
+        ordered = [node for node in nodes if node in chosen]
+        for outside in dict.fromkeys(each for node in ordered for each in node.all_input_nodes if each not in chosen):
+            read(outside)  # placeholders come first
+        for node in ordered:
+            copies[node] = graph.node_copy(node, read)
+        leaves = [node for node in ordered if not node.users or any(user not in chosen for user in node.users)]
+        graph.output(tuple(copies[node] for node in leaves if isinstance(self.values[node.name], torch.Tensor)))
+        module = torch.fx.GraphModule(self.functional.graph_module, graph)
+        tensors = [self.values[node.name] for node in captured]
+        made = TorchOriginal.exported(module, (tuple(tensors),), self.name)
+        made.inputs = dict(zip(made.declared, map(to_array, tensors), strict=True))
+        return made
+
+    def save(self, folder: Path) -> str:
+        torch.export.save(self.program, folder / "program.pt2")
+        return "program.pt2"
+
+
+def argument_name(spec: InputSpec) -> str:
+    """What irc calls an input: a buffer by its path, another as PyTorch does."""
+    return str(spec.target if spec.kind in (InputKind.BUFFER, InputKind.PARAMETER) else spec.arg.name)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Whatever PyTorch raises, it refuses to run the program."""
+    try:
+        yield
+    except Exception as error:
+        raise fail("backend.failed", f"PyTorch fails in the program: {type(error).__name__}",
+                   notes=[line for line in str(error).splitlines() if line.strip()][:6]) from error
+
+
+def as_array(value: Any) -> Any:
+    return to_array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
