@@ -281,3 +281,15 @@ def test_operator(case: Case, opset: int) -> None:
                 inputs[value.name] = np.asarray(random.integers(0, case.counts, shape)).astype(dtype.numpy)
         module = check_against_runtime(case.graph, inputs, opset)
         assert "extern" not in {operation.name for operation in module.walk()}
+
+
+@pytest.mark.parametrize("kind, dtype", [("float", np.float32), ("double", np.float64), ("float16", np.float16)])
+@pytest.mark.parametrize("opset, node", [
+    (13, "Clip (x)"), (13, "Clip (x, low)"), (11, "Clip (x, , low)"), (10, "Clip<min = -1.0> (x)"), (8, "Clip (x)"),
+])  # fmt: skip
+def test_absent_bounds_are_finite(opset: int, node: str, kind: str, dtype: type) -> None:
+    """ONNX: they default to numeric_limits::lowest() and max()."""
+    if opset < 12 and dtype is not np.float32:
+        pytest.skip("ONNX Runtime has it for float alone")
+    inputs = {"x": np.array([-np.inf, np.inf, 1, -2], dtype), "low": np.array(0, dtype)}
+    check_against_runtime(f"({kind}[4] x, {kind} low) => (y) {{ y = {node} }}", inputs, opset)

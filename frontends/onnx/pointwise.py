@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irc import ops
 from irc.diagnostics import fail
-from irc.dtypes import BOOL, F8E8M0, from_onnx
+from irc.dtypes import BOOL, F8E8M0, F32, from_onnx, limits
 from irc.frontends.onnx.reading import carry, elements, wants
 from irc.frontends.onnx.table import Row, reads
 from irc.ir import Value
@@ -108,13 +108,20 @@ def mean(first: Value, /, *others: Value):
 
 @reads("Clip", since=11)
 def clip(x: Value, low: Value | None = None, high: Value | None = None, /):
+    """An absent bound is the smallest or the largest finite number, which shows for infinities."""
+    if x.dtype.is_float:
+        smallest, largest = limits(x.dtype)
+        low = literal(smallest, x.dtype) if low is None else low
+        high = literal(largest, x.dtype) if high is None else high
     return x if low is None and high is None else ops.clip(x, low, high)
 
 
 @reads("Clip")
-def clip_by_attribute(x: Value, /, *, min: float | None = None, max: float | None = None):
-    low, high = (None if bound is None else literal(bound, x.dtype) for bound in (min, max))
-    return clip.function(x, low, high)
+def clip_by_attribute(x: Value, /, *, min: float = limits(F32).smallest, max: float = limits(F32).largest):
+    own = limits(x.dtype)
+    bounds = (literal(bound, x.dtype) if own.smallest <= bound <= own.largest else None for bound in (min, max))
+    low, high = bounds
+    return x if low is None and high is None else ops.clip(x, low, high)
 
 
 @reads("Gelu", since=20)
