@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from onnx_models import check_against_runtime, model
+from onnx_models import NO_FOLDER, check_against_runtime, in_runtime, model
 
 from irc.dtypes import from_onnx
+from irc.frontends.onnx import from_model
+from irc.interpreter import run
 
 SIZES = ({"N": 3, "S": 7, "C": 5}, {"N": 1, "S": 4, "C": 1})
 
@@ -293,3 +295,16 @@ def test_absent_bounds_are_finite(opset: int, node: str, kind: str, dtype: type)
         pytest.skip("ONNX Runtime has it for float alone")
     inputs = {"x": np.array([-np.inf, np.inf, 1, -2], dtype), "low": np.array(0, dtype)}
     check_against_runtime(f"({kind}[4] x, {kind} low) => (y) {{ y = {node} }}", inputs, opset)
+
+
+@pytest.mark.parametrize("opset, node", [
+    (18, "HardSigmoid (x)"), (18, "HardSwish (x)"), (17, "LayerNormalization (x, w)"), (23, "RMSNormalization (x, w)"),
+    (17, "BatchNormalization (x, w, w, w, w)"), (17, "Gemm<alpha = 0.3, beta = 0.7> (x, x, w)"),
+])  # fmt: skip
+def test_float_attributes_of_f64_are_f32(opset: int, node: str) -> None:
+    generator = np.random.default_rng(0)
+    inputs = {"x": generator.standard_normal((3, 3)), "w": generator.random(3), "f": np.ones((3, 3), np.float32)}
+    proto = model(f"(double[3, 3] x, double[3] w, float[3, 3] f) => (y) {{ y = {node} }}", opset)
+    (wanted,) = in_runtime(proto, inputs)
+    found = run(from_model(proto, NO_FOLDER), inputs)["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-13 if wanted.dtype == np.float64 else 1e-6)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from irc import ops
 from irc.diagnostics import fail
-from irc.dtypes import BOOL, F8E8M0, F32, from_onnx, limits
+from irc.dtypes import BOOL, F8E8M0, F32, F64, from_onnx, limits
 from irc.frontends.onnx.reading import carry, elements, wants
-from irc.frontends.onnx.table import Row, reads
+from irc.frontends.onnx.table import Row, reads, single
 from irc.ir import Value
 from irc.op import literal
 
@@ -26,7 +26,7 @@ SAME: list[Row] = [
         "IsNaN": ops.is_nan, "Where": ops.select,
         "Relu": ops.relu, "LeakyRelu": ops.leaky_relu, "PRelu": ops.prelu, "ThresholdedRelu": ops.thresholded_relu,
         "Elu": ops.elu, "Celu": ops.celu, "Selu": ops.selu, "Sigmoid": ops.sigmoid, "HardSigmoid": ops.hard_sigmoid,
-        "HardSwish": ops.hard_swish, "Softplus": ops.softplus, "Softsign": ops.softsign, "Mish": ops.mish,
+        "Softplus": ops.softplus, "Softsign": ops.softsign, "Mish": ops.mish,
     }.items()
 ]  # fmt: skip
 SAME += [
@@ -122,6 +122,12 @@ def clip_by_attribute(x: Value, /, *, min: float = limits(F32).smallest, max: fl
     bounds = (literal(bound, x.dtype) if own.smallest <= bound <= own.largest else None for bound in (min, max))
     low, high = bounds
     return x if low is None and high is None else ops.clip(x, low, high)
+
+
+@reads("HardSwish")
+def hard_swish(x: Value, /):
+    """x * HardSigmoid<alpha = 1/6>(x), whose alpha is an f32."""
+    return ops.mul(x, ops.hard_sigmoid(x, alpha=single(1 / 6), beta=0.5)) if x.dtype is F64 else ops.hard_swish(x)
 
 
 @reads("Gelu", since=20)

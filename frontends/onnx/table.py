@@ -16,10 +16,13 @@ Of the rows of an operator the newest that the model's opset has is used.
 from __future__ import annotations
 
 import inspect
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
+from irc.dtypes import F64
+from irc.ir import Value
 from irc.op import REQUIRED, OperationDefinition
 
 if TYPE_CHECKING:
@@ -77,14 +80,22 @@ class Row:
             if operand is None and not is_optional:
                 raise fail("onnx.invalid", f"{self.op_type}: input `{name}` is missing")
         values = {}
+        wide = any(isinstance(operand, Value) and operand.dtype is F64 for operand in operands)
         for name, (kind, default) in self.attributes.items():
             found, value = attributes.get(name, (kind, default))
             if found != kind:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is of kind {found}", expected=kind)
             if value is REQUIRED:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is missing")
-            values[name] = value
+            values[name] = single(value) if wide else value
         return self.function(*padded, **values)
+
+
+def single(value: Any) -> Any:
+    """A float attribute as the f32 that it is; only f64 tells that from the shortest number, as which it is read."""
+    if isinstance(value, tuple):
+        return tuple(map(single, value))
+    return struct.unpack("f", struct.pack("f", value))[0] if isinstance(value, float) else value
 
 
 def reads(op_type: str, *, since: int = 1, domain: str = "") -> Callable[[Callable[..., Any]], Row]:
