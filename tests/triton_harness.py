@@ -254,20 +254,27 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
             RECORDER.launch = None
         check_stores(record, launched, tensors)
         blocks = runtime.choose_blocks(tiles)
-        sizes = {**environment, **launch_symbols(launched, arguments, tiles)}
+        sizes = launch_symbols(launched, arguments, tiles, environment)
         record.predicted = count(launched.kernel, sizes, blocks)
 
     model.program.launch = launch
     return launches
 
 
-def launch_symbols(launched: Launched, arguments: Sequence[Any], tiles: Mapping[str, Any]) -> dict[Symbol, int]:
-    """Symbols born in the program, as the launch tells them."""
+def launch_symbols(
+    launched: Launched, arguments: Sequence[Any], tiles: Mapping[str, Any], known: Mapping[Symbol, int]
+) -> dict[Symbol, int]:
+    """The known symbols, and those that the program defines, by the extents of the launch."""
     sizes = [argument for argument in arguments if not isinstance(argument, torch.Tensor)]
     pairs = [*zip(launched.source.sizes, sizes, strict=True)]
     pairs += [(tile.extent, tiles[tile.name].extent) for tile in launched.source.tiles]
-    found = ((sole_symbol(extent), size) for extent, size in pairs)
-    return {symbol: size for symbol, size in found if symbol is not None}
+    found = dict(known)
+    for extent, size in sorted(pairs, key=lambda pair: len(dims.free_symbols(pair[0]))):
+        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
+        line = dims.linear_in(dims.substitute(extent, found), unknown[0]) if len(unknown) == 1 else None
+        if line is not None:
+            found[unknown[0]] = (size - dims.evaluate(line[1], {})) // dims.evaluate(line[0], {})
+    return found
 
 
 def check_stores(record: Launch, launched: Launched, tensors: Sequence[torch.Tensor]) -> None:

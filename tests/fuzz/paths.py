@@ -1,11 +1,11 @@
-"""The paths of a program through irc: the interpreter, ONNX Runtime with its optimizations off and on, and Triton.
+"""The paths of a program through irc: the interpreter, ONNX Runtime with its optimizations off and on, and Triton, with
+kernels as they are planned and with all merged that is legal.
 
 A path compiles a program once and runs it on each of its feeds. `outcomes` gives what is different on each path.
 """
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,11 @@ from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
 from irc.frontends.onnx import from_model
 from irc.ir import Module
-from tests import triton_harness as harness
 from tests.fuzz.judging import Array, Truth, first_difference
 from tests.fuzz.onnx_graph import RUNTIME_ERRORS, session
 from tests.fuzz.onnx_programs import OnnxProgram
+from tests.fuzz.triton_path import Artefact, merged
 
-PATHS = ("import", "interpreter", "onnx off", "onnx on", "triton")
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -92,7 +91,8 @@ def _onnx_outcomes(program: OnnxProgram) -> list[Outcome]:
         "interpreter": lambda: lambda feed: interpreter.run(module, feed),
         "onnx off": lambda: in_onnx_runtime(module, optimized=False),
         "onnx on": lambda: in_onnx_runtime(module, optimized=True),
-        "triton": lambda: in_triton(module),
+        "triton": lambda: Artefact(passed(module, "triton")).on_arrays,
+        "triton merged": lambda: Artefact(merged(module)).on_arrays,
     }
     found = []
     for path, make in makers.items():
@@ -132,26 +132,6 @@ def in_onnx_runtime(module: Module, optimized: bool) -> Run:
     taken = {value.name for value in compiled.get_inputs()}
     return lambda feed: dict(zip(names, compiled.run(None, {name: array for name, array in feed.items()
                                                             if name in taken}), strict=True))  # fmt: skip
-
-
-def in_triton(module: Module) -> Run:
-    """irc's artefact, interpreted, under the harness that looks at every address."""
-    return watched(passed(module, "triton"))
-
-
-def watched(compiled: Module) -> Run:
-    kept = tempfile.TemporaryDirectory(prefix="irc-fuzz-")
-    folder = Path(kept.name) / "artefact"
-    find_backend("triton").emit(compiled, folder)
-    artefact = harness.load_artefact(folder)
-    model = artefact.load()
-
-    def run(feed: Mapping[str, Array], kept: Any = kept) -> dict[str, Array]:
-        names = [argument.name for argument in compiled.main.arguments]
-        results = model.run({name: feed[name] for name in names})
-        return {name: harness.to_numpy(result) for name, result in results.items()}
-
-    return run
 
 
 def without_runtime_faults(program: OnnxProgram) -> list[dict[str, Truth]]:

@@ -16,6 +16,7 @@ from irc.frontends.torch.tensors import to_array, to_tensor
 from irc.ir import Module
 from tests.fuzz.paths import Outcome, described, passed, path_outcomes, quiet
 from tests.fuzz.torch_programs import TorchProgram, judged
+from tests.fuzz.triton_path import Artefact, merged
 
 
 def torch_outcomes(program: TorchProgram) -> list[Outcome]:
@@ -39,7 +40,8 @@ def torch_outcomes(program: TorchProgram) -> list[Outcome]:
         "interpreter": lambda: CompiledProgram(imported, "interpreter", convention, interpreted(imported), ""),
         "onnx off": lambda: CompiledProgram(imported, "onnx", convention, in_onnx_runtime(imported, False), ""),
         "onnx on": lambda: compiled_module(imported, convention, "onnx"),
-        "triton": lambda: compiled_module(imported, convention, "triton"),
+        "triton": lambda: in_triton(passed(imported, "triton"), convention),
+        "triton merged": lambda: in_triton(merged(imported), convention),
     }
     found = []
     for path, make in makers.items():
@@ -55,6 +57,10 @@ def called(compiled: CompiledProgram) -> Callable[[Sequence[torch.Tensor]], dict
         return judged(compiled(*arguments), arguments)
 
     return run
+
+
+def in_triton(compiled: Module, convention: Any) -> CompiledProgram:
+    return CompiledProgram(compiled, "triton", convention, Artefact(compiled).on_tensors, "")
 
 
 def interpreted(module: Module) -> Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]:
