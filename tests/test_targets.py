@@ -141,6 +141,29 @@ def test_a_kernel_that_takes_too_long_or_crashes_is_told(tmp_path: Path, monkeyp
     assert "crashed" in crashed.error and not crashed.fits
 
 
+def test_what_compilers_print_is_no_answer(tmp_path: Path) -> None:
+    emit(opt(irc.trace(ops.relu, "f32[B, 64]"), PIPELINE), tmp_path / "a")
+    source = tmp_path / "a" / "kernels.py"
+    source.write_text("import os\nprint('{\"kernel\": \"relu\"')\nos.write(1, b'{}\\n')\n" + source.read_text())
+    (found,) = compile_artefact(tmp_path / "a", ["sm_90"])
+    assert found.registers and found.fits and not found.error
+
+
+def test_a_refusal_by_the_assembler_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emit(opt(irc.trace(ops.relu, "f32[B, 64]"), PIPELINE), tmp_path / "a")
+    assembler = tmp_path / "ptxas"
+    assembler.write_text(
+        "#!/bin/sh\ncase $* in *--version*) echo 'Cuda compilation tools, release 12.9, V12.9.86'; exit 0;; esac\n"
+        "echo '{\"not\": an answer'\necho 'ptxas fatal: too much' >&2\nexit 255\n"
+    )
+    assembler.chmod(0o755)
+    monkeypatch.setenv("TRITON_PTXAS_PATH", str(assembler))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    refused, compiled = compile_artefact(tmp_path / "a", ["sm_90", "gfx942"])
+    assert "ptxas" in refused.error and "crashed" not in refused.error and not refused.fits
+    assert compiled.fits and not compiled.error
+
+
 def test_the_table_shows_what_targets_take(tmp_path: Path) -> None:
     done = irc_here("kernels", f"{EXAMPLES / 'block.py'}:scores", "--target", "sm_90", "--dim", "M=8", folder=tmp_path)
     assert "registers, 0 B spilled, 0 B local" in done.out and "loads " in done.out and "stores " in done.out

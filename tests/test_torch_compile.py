@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -232,6 +235,36 @@ def test_other_programs() -> None:
     check(irc.compile(exported), exported.module(), torch.tensor([[4, 5]]))
     traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval())
     check(irc.compile(traced, (torch.randn(2, 4),)), traced, torch.randn(2, 4))
+
+
+def test_kernels_are_interpreted_whatever_was_imported_before(tmp_path: Any) -> None:
+    """Triton may be there to compile kernels, and does so as before afterwards."""
+    script = """
+import torch, triton, triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+import irc
+
+module, x = torch.nn.Sequential(torch.nn.LayerNorm(16), torch.nn.Softmax(-1)).eval(), torch.randn(3, 16)
+
+def compiles():
+    source = ASTSource(fn=total, signature={"x": "*fp32", "N": "constexpr"}, constexprs={"N": 64}, attrs={})
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+
+@triton.jit
+def total(x, N: tl.constexpr):
+    tl.store(x, tl.sum(tl.load(x + tl.arange(0, N)), axis=0))
+
+before = compiles()
+for backend in ("onnx", "triton", "onnx", "triton"):
+    torch.testing.assert_close(irc.compile(module, (x,), backend=backend)(x), module(x).detach())
+assert compiles() == before
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    (tmp_path / "script.py").write_text(script)  # Triton reads the source of kernels
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
 
 
 def test_mistakes(tmp_path: Any) -> None:

@@ -28,7 +28,8 @@ from irc.weights import Tensor
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
-    "host.py": TEMPLATES / "host.py", "elements.py": TEMPLATES / "elements.py", "partial.py": Path(partial.__file__),
+    "interpreting.py": TEMPLATES / "interpreting.py", "host.py": TEMPLATES / "host.py",
+    "elements.py": TEMPLATES / "elements.py", "partial.py": Path(partial.__file__),
 }  # fmt: skip
 MODULES = {name: TEMPLATES / name for name in ("drawing.py", "strings.py")}  # copied where the program uses them
 FORMAT = 1

@@ -100,8 +100,7 @@ def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[
         try:
             # The first also waits for Triton to be imported.
             while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not found else 0))) is not None:
-                if line.startswith("{"):
-                    found.append(Resources(**json.loads(line)))
+                found.append(Resources(**json.loads(line)))
         except queue.Empty:
             return found, f"compiling took more than {seconds:g} seconds"
         finally:

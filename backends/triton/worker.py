@@ -2,14 +2,16 @@
 
     python worker.py FOLDER KERNEL:TARGET...
 
-It prints a line of JSON for each kernel and target as soon as it is done, so that a reader with a time limit loses
-only the last. It imports triton but not irc, and is started without TRITON_INTERPRET.
+It writes a line of JSON for each kernel and target to its stdout as soon as it is done, so that a reader with a time
+limit loses only the last. What else prints goes to stderr. It imports triton but not irc, and is started without
+TRITON_INTERPRET.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -113,7 +115,10 @@ def nvidia_resources(assembly: dict[str, Any]) -> dict[str, int]:
         path = Path(folder) / "kernel.ptx"
         path.write_text(ptx)
         command = [ptxas(architecture[1]), "-v", f"--gpu-name={architecture[1]}", str(path), "-o", f"{path}.cubin"]
-        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            raise RuntimeError(f"ptxas refuses it: {done.stderr.strip() or done.stdout.strip()}")
+        report = done.stderr
 
     def figure(pattern: str) -> int:
         match = re.search(pattern, report)
@@ -156,6 +161,8 @@ def amd_resources(assembly: str) -> dict[str, int]:
 
 
 def main() -> int:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # compilers print, too
     folder, wanted = Path(sys.argv[1]), sys.argv[2:]
     specification = importlib.util.spec_from_file_location("kernels", folder / "kernels.py")
     assert specification is not None and specification.loader is not None
@@ -167,9 +174,9 @@ def main() -> int:
         found: dict[str, Any] = {"kernel": name, "target": target}
         try:
             found.update(compile_kernel(getattr(kernels, name), entries[name], target))
-        except (triton.CompilationError, RuntimeError, ValueError, TypeError, AssertionError) as error:
-            found["error"] = str(error)[-2000:]
-        print(json.dumps(found), flush=True)
+        except Exception as error:  # whatever compilers raise: that is what they make of this kernel
+            found.update(fits=False, error=(str(error) or type(error).__name__)[-2000:])
+        print(json.dumps(found), file=answers, flush=True)
     return 0
 
 

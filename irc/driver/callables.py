@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -73,7 +72,6 @@ def compile_program(
     settings = settings or Settings()
     if backend == "triton":
         require_triton("running Triton kernels")
-        _interpret_without_gpu()
     imported, convention = imported_program(program, inputs, dynamic_shapes, kwargs)
     return compiled_module(imported, convention, backend, pipeline=pipeline, settings=settings)
 
@@ -153,17 +151,7 @@ def _imported(folder: Path) -> Any:
     assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
-    try:
-        spec.loader.exec_module(package)
-        importlib.import_module(f"{name}.runtime")
-    except ValueError as error:  # Triton was imported before, as on a GPU
-        raise fail("backend.failed", "the kernels cannot be interpreted in this process", notes=[str(error)]) from None
+    spec.loader.exec_module(package)
+    importlib.import_module(f"{name}.runtime")
     return package
 
-
-def _interpret_without_gpu() -> None:
-    """Triton reads this when it is imported, which PyTorch may do while it exports."""
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -19,8 +19,6 @@ from typing import NamedTuple
 import torch
 
 INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
-if INTERPRETED:
-    os.environ["TRITON_INTERPRET"] = "1"  # read by Triton when kernels are defined
 
 FOLDER = Path(__file__).resolve().parent
 FORMAT = 1
@@ -46,53 +44,16 @@ class ArtefactError(ValueError):
     """What is wrong with the inputs, or with this folder, in a sentence."""
 
 
-if INTERPRETED and "triton" in sys.modules and not hasattr(sys.modules["triton"].language.sum, "rewrite"):
-    raise ArtefactError("Triton was imported before, not for interpreting: set TRITON_INTERPRET=1 first")
-
-
-def round_to_bfloat16():
-    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off."""
-    import numpy
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    cuts = InterpreterBuilder.cast_impl
-    if getattr(cuts, "rounds", False):
-        return
-
-    def cast_impl(self, source, target):
-        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
-            return cuts(self, source, target)
-        wide = torch.from_numpy(numpy.array(source.data, numpy.float32))
-        return TensorHandle(wide.to(torch.bfloat16).view(torch.int16).numpy().view(numpy.uint16), target.scalar)
-
-    cast_impl.rounds = True
-    InterpreterBuilder.cast_impl = cast_impl
-
-
-def wrap_sums():
-    """Make Triton's interpreter keep the low bits of a sum of integers, as GPUs do: it fails for one that is out of
-    range."""
-    import numpy
-    from triton.runtime.interpreter import ReduceOps
-
-    strict = ReduceOps.to_tensor
-    if getattr(strict, "wraps", False):
-        return
-
-    def to_tensor(self, result, dtype):
-        if isinstance(result, numpy.integer) and dtype.is_int() and not dtype.is_int1():
-            signed = dtype.is_int_signed()
-            result = result.astype(f"{'' if signed else 'u'}int{dtype.primitive_bitwidth}")
-        return strict(self, result, dtype)
-
-    to_tensor.wraps = True
-    ReduceOps.to_tensor = to_tensor
+def mode():
+    """The time in which kernels are defined, and that in which they run."""
+    return interpreting.interpreted() if INTERPRETED else nullcontext()
 
 
 if INTERPRETED:
-    round_to_bfloat16()
-    wrap_sums()
+    from . import interpreting
+
+    interpreting.round_to_bfloat16()
+    interpreting.wrap_sums()
 
 
 # -- launches --------------------------------------------------------------------------------------------------
@@ -180,7 +141,7 @@ def quietly(start):
     import numpy
 
     def wrapped(*arguments, **options):
-        with warnings.catch_warnings(), numpy.errstate(all="ignore"):
+        with mode(), warnings.catch_warnings(), numpy.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)
             start(*arguments, **options)
 
@@ -237,7 +198,8 @@ class Model:
         self.device = None if device is None else torch.device(device)
         if INTERPRETED:
             print("interpreted: no GPU", file=sys.stderr)
-        from . import program
+        with mode():
+            from . import program
 
         self.program = program
         self.signature = compiled(self.manifest["signature"])

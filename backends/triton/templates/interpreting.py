@@ -1,0 +1,100 @@
+"""Kernels in Triton's interpreter, whatever Triton was imported for, and rounded and wrapped around as on GPUs.
+
+Triton decides when its functions are defined whether they are compiled or interpreted. `interpreted` is the time in
+which functions that are defined are interpreted, those of Triton's language among them; before and after it all is as
+it was, so that other code of the process may compile kernels.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+_lock = threading.RLock()
+_depth = 0
+_interpreting = {}  # interpreted functions, by what they stand for
+
+
+@contextmanager
+def interpreted():
+    """The time in which kernels are defined and run by the interpreter, in one thread."""
+    global _depth
+    with _lock:
+        _depth += 1
+        try:
+            with _replaced() if _depth == 1 else nullcontext():
+                yield
+        finally:
+            _depth -= 1
+
+
+@contextmanager
+def _replaced():
+    """Triton's language with functions that are interpreted. In the end all is undone, as is what the interpreter
+    changes and leaves so."""
+    import triton
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("triton.language")]
+    owners = [*modules, tl.tensor, tl.dtype, tl.core.tensor_descriptor_base]
+    before = [(owner, dict(vars(owner))) for owner in owners]
+    with triton.knobs.runtime.scope():
+        triton.knobs.runtime.interpret = True
+        for owner, attributes in before:
+            for name, function in attributes.items():
+                if isinstance(function, JITFunction):
+                    if id(function) not in _interpreting:
+                        _interpreting[id(function)] = InterpretedFunction(function.fn)
+                    setattr(owner, name, _interpreting[id(function)])
+        try:
+            yield
+        finally:
+            for owner, attributes in before:
+                for name, value in attributes.items():
+                    if vars(owner).get(name) is not value:
+                        setattr(owner, name, value)
+
+
+def round_to_bfloat16():
+    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off."""
+    import numpy
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    cuts = InterpreterBuilder.cast_impl
+    if getattr(cuts, "rounds", False):
+        return
+
+    def cast_impl(self, source, target):
+        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
+            return cuts(self, source, target)
+        wide = torch.from_numpy(numpy.array(source.data, numpy.float32))
+        return TensorHandle(wide.to(torch.bfloat16).view(torch.int16).numpy().view(numpy.uint16), target.scalar)
+
+    cast_impl.rounds = True
+    InterpreterBuilder.cast_impl = cast_impl
+
+
+def wrap_sums():
+    """Make Triton's interpreter keep the low bits of a sum of integers, as GPUs do: it fails for one that is out of
+    range."""
+    import numpy
+    from triton.runtime.interpreter import ReduceOps
+
+    strict = ReduceOps.to_tensor
+    if getattr(strict, "wraps", False):
+        return
+
+    def to_tensor(self, result, dtype):
+        if isinstance(result, numpy.integer) and dtype.is_int() and not dtype.is_int1():
+            signed = dtype.is_int_signed()
+            result = result.astype(f"{'' if signed else 'u'}int{dtype.primitive_bitwidth}")
+        return strict(self, result, dtype)
+
+    to_tensor.wraps = True
+    ReduceOps.to_tensor = to_tensor
