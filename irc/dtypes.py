@@ -7,6 +7,7 @@ numpy and ml_dtypes are loaded when an array is first asked for: printing a grap
 
 from __future__ import annotations
 
+import ctypes
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -188,6 +189,11 @@ def limits(dtype: DType) -> Limits:
         info: np.finfo[Any] = ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]
         return Limits(float(info.min), float(info.max))
     raise fail("type.dtype", f"{dtype} has no order, hence no smallest and largest number")
+
+
+def single(value: float) -> float:
+    """The f32 that is nearest to a number; infinite beyond the largest."""
+    return ctypes.c_float(value).value
 
 
 @cache

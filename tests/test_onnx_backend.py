@@ -581,3 +581,16 @@ def test_trained_models_with_kernels_kept(name: str) -> None:
     for optimized in (False, True):
         for output, array in run_model(model, inputs, optimized).items():
             assert relative_error(array, wanted[output]) < MODEL_TOLERANCE
+
+
+@pytest.mark.parametrize("name, attributes", [
+    ("layer_norm", {"epsilon": 1e-5}), ("rms_norm", {"epsilon": 1e-5}), ("leaky_relu", {"alpha": 0.1}),
+    ("elu", {"alpha": 0.7}), ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}), ("softmax", {}),
+])  # fmt: skip
+def test_attributes_are_as_exact_as_f64(name: str, attributes: dict[str, float]) -> None:
+    """Attributes of ONNX are f32: an epsilon of 1e-5 is another number there."""
+    module = trace(lambda x: ops.lookup(name)(x, **attributes), "f64[3, 5]")
+    inputs = {"x": np.random.default_rng(0).standard_normal((3, 5))}
+    (found,) = run_model(backend.emit(module), inputs).values()
+    (wanted,) = interpreter.run(module, inputs).values()
+    np.testing.assert_allclose(found, wanted, rtol=1e-14)

@@ -175,7 +175,7 @@ class Emitter:
             return self.local_function(graph, operation)
         if operation.name in ("kernel", "call"):
             return self.inlined(graph, operation, self.callee(operation))
-        if row is None or not row.takes(operation, self.model.target):
+        if row is None or not row.applies(operation, self.model.target):
             if not definition.is_named:
                 raise Refusal("there is no such operator")
             types = [None if value is None else value.type for value in operation.operands]

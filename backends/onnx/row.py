@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from irc.backends.onnx.runtime import LOWEST_OPSET, carrier, runs
 from irc.backends.onnx.target import Target
-from irc.dtypes import F32
+from irc.dtypes import F32, F64, single
 from irc.ir import Operation, Value
 
 if TYPE_CHECKING:
@@ -40,6 +40,19 @@ class Row:
     emit: Emit
     takes: Condition
     opset: int = LOWEST_OPSET
+
+    def applies(self, operation: Operation, target: Target) -> bool:
+        """Whether the operation is emitted by this row, rather than by its body."""
+        return self.takes(operation, target) and has_exact_attributes(operation)
+
+
+def has_exact_attributes(operation: Operation) -> bool:
+    """Whether the float attributes of a named operation are as exact in ONNX, where they are f32, as its operands: the
+    epsilon of a normalization of f64 is not."""
+    if not operation.definition.is_named or all(operand.dtype is not F64 for operand in operation.inputs):
+        return True
+    numbers = [value for value in operation.attributes.values() if isinstance(value, float)]
+    return all(single(value) == value for value in numbers)
 
 
 def always(operation: Operation, target: Target) -> bool:

@@ -45,7 +45,7 @@ class Target:
         from irc.backends.onnx.table import ROWS
 
         row = ROWS.get(operation.name)
-        return row is not None and row.takes(operation, replace(self, edge_cases=edge_cases))
+        return row is not None and row.applies(operation, replace(self, edge_cases=edge_cases))
 
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether a subgraph is replaced by the operation that it spells out. A portable model keeps the subgraph where

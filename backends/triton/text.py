@@ -9,12 +9,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from irc import dims
 from irc.diagnostics import printable
 from irc.dims import Atom, Dim, Expr, Function, Indirect, Symbol, Variable
-from irc.dtypes import DType
+from irc.dtypes import DType, single
 
 COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(9)
 
@@ -78,7 +76,7 @@ def number(value: object, dtype: DType) -> Code:
         if real == 0 and math.copysign(1, real) < 0:  # Triton makes 0 of a literal -0.0
             bits = f"tl.full((), {-(1 << (dtype.bits - 1))}, tl.int{dtype.bits})"
             return Code(f"{bits}.to({type_name(dtype)}, bitcast=True)")
-        if dtype.name == "f64" and not _is_single(real):  # as an argument of a function it would become f32
+        if dtype.name == "f64" and real != single(real):  # as an argument of a function it would become f32
             return Code(f"tl.full((), {real!r}, tl.float64)")
         if dtype.name != "f64" and 0 < abs(real) < SMALLEST_NORMAL:  # Triton would take it for a float64
             return Code(f"tl.full((), {real!r}, {type_name(dtype)})")
@@ -90,12 +88,6 @@ def number(value: object, dtype: DType) -> Code:
     else:
         text = str(int(str(value)))
     return Code(text, UNARY if text.startswith("-") else ATOM)
-
-
-def _is_single(real: float) -> bool:
-    """Whether a number is exact in f32."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(real)) == real
 
 
 class Names:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from irc import ops
 from irc.diagnostics import fail
-from irc.dtypes import BOOL, F8E8M0, F32, F64, from_onnx, limits
+from irc.dtypes import BOOL, F8E8M0, F32, F64, from_onnx, limits, single
 from irc.frontends.onnx.reading import carry, elements, wants
-from irc.frontends.onnx.table import Row, reads, single
+from irc.frontends.onnx.table import Row, reads
 from irc.ir import Value
 from irc.op import literal
 

@@ -16,12 +16,11 @@ Of the rows of an operator the newest that the model's opset has is used.
 from __future__ import annotations
 
 import inspect
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
-from irc.dtypes import F64
+from irc.dtypes import F64, single
 from irc.ir import Value
 from irc.op import REQUIRED, OperationDefinition
 
@@ -87,15 +86,15 @@ class Row:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is of kind {found}", expected=kind)
             if value is REQUIRED:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is missing")
-            values[name] = single(value) if wide else value
+            values[name] = exact(value) if wide else value
         return self.function(*padded, **values)
 
 
-def single(value: Any) -> Any:
+def exact(value: Any) -> Any:
     """A float attribute as the f32 that it is; only f64 tells that from the shortest number, as which it is read."""
     if isinstance(value, tuple):
-        return tuple(map(single, value))
-    return struct.unpack("f", struct.pack("f", value))[0] if isinstance(value, float) else value
+        return tuple(map(exact, value))
+    return single(value) if isinstance(value, float) else value
 
 
 def reads(op_type: str, *, since: int = 1, domain: str = "") -> Callable[[Callable[..., Any]], Row]:
