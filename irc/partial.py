@@ -112,7 +112,12 @@ def _new(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """What `make` makes under a random name, and a handle that has it locked."""
     for _ in range(ATTEMPTS):
         path = folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-        handle = make(path)
+        try:
+            handle = make(path)
+        except FileNotFoundError:  # a folder was taken for left over before it was opened
+            if not folder.is_dir():
+                raise
+            continue
         if fcntl is None:
             return path, handle
         with suppress(OSError):  # some network file systems have no locks

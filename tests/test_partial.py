@@ -152,3 +152,21 @@ def test_temporary_files_of_a_killed_run_are_removed_by_the_next(tmp_path: Path)
     process = irc(work, "run", "m.irc", "--backend", "onnx", env=environment)
     assert process.wait() == 0, process.communicate()
     assert not left(temporary)
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                   ) -> None:
+    """Between its making and its locking a folder looks as if a killed process had left it."""
+    make, made = os.mkdir, []
+
+    def mkdir(path: Path, mode: int) -> None:
+        make(path, mode)
+        made.append(path)
+        if len(made) < 3:
+            partial.remove_left_over(tmp_path)
+
+    monkeypatch.setattr(partial.os, "mkdir", mkdir)
+    with partial.TemporaryFolder(tmp_path) as folder:
+        assert folder == made[-1] and folder.is_dir() and len(made) == 3
+    with pytest.raises(FileNotFoundError):
+        partial.TemporaryFolder(tmp_path / "none")
