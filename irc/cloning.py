@@ -63,4 +63,5 @@ def cloned(function: Function, sizes: Mapping[str, int]) -> Function:
     cloner.block(function.block, copy.block)
     copy.result_names = function.result_names
     copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}
+    copy.defaults = {cloner.values[argument]: tensor for argument, tensor in function.defaults.items()}
     return copy

@@ -32,7 +32,9 @@ def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]
         arguments = tuple(map(repr, function.arguments))
         symbols = _ranges(function.symbols.values())
         updates = tuple((position, argument.name) for position, argument in function.updates.items())
-        yield function, (symbols, arguments, function.output_names, updates, len(function.block), function.location)
+        defaults = {argument.name: tensor for argument, tensor in function.defaults.items()}
+        signature = symbols, arguments, defaults, function.output_names, updates
+        yield function, (*signature, len(function.block), function.location)
         for operation in function.walk():
             blocks = [region.block for region in operation.regions]
             yield operation, (

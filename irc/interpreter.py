@@ -108,6 +108,12 @@ def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[
     _bind(function.arguments, _checked_inputs(function, inputs, "declared", shown), {}, shown)
 
 
+def with_defaults(function: Function, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs, and the defaults of arguments that are not among them."""
+    return {**{argument.name: tensor.array() for argument, tensor in function.defaults.items()
+               if argument.name not in inputs}, **inputs}
+
+
 def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
                        environment: Mapping[Symbol, int] | None = None) -> Results:
     """The results of one operation for arrays in operand order (None for an absent operand).
@@ -132,6 +138,7 @@ def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Pr
         if name not in names:
             raise fail("run.input_unknown", f"@{function.name} has no input `{name}`", expected=", ".join(names))
     arrays = []
+    inputs = with_defaults(function, inputs)
     for argument in function.arguments:
         if argument.name not in inputs:
             raise fail("run.input_missing", f"{shown[argument.name]} is missing", expected=str(argument.type))

@@ -22,6 +22,7 @@ from irc.types import TensorType
 
 if TYPE_CHECKING:
     from irc.op import OperationDefinition
+    from irc.weights import Tensor
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
@@ -277,6 +278,15 @@ class Block:
             function.claim(value)
         return value
 
+    def remove_argument(self, argument: Value) -> None:
+        """Remove an argument; its uses are for the caller to replace."""
+        self.arguments.remove(argument)
+        for index, each in enumerate(self.arguments):
+            each.index = index
+        function = self.function
+        if function is not None:
+            function.release(argument)
+
     def append(self, operation: Operation) -> Operation:
         return self.insert(operation, None)
 
@@ -345,6 +355,7 @@ class Function:
         self.location = location
         self.result_names: tuple[str, ...] | None = None  # None: each result is called as the value returned
         self.updates: dict[int, Value] = {}  # by a result's position, the argument whose new contents it is
+        self.defaults: dict[Value, Tensor] = {}  # what arguments are that a run of the program is not given
         self._names: dict[str, Value] = {}
         self._suffixes: dict[str, int] = {}
         self._symbol_numbers: dict[str, int] = {}
@@ -471,6 +482,13 @@ class Module:
     def walk(self) -> Iterator[Operation]:
         for function in self.functions.values():
             yield from function.walk()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the distinct constants, and of defaults."""
+        constants = {operation.attributes["value"] for operation in self.walk() if operation.name == "const"}
+        defaults = {tensor for function in self.functions.values() for tensor in function.defaults.values()}
+        return sum(tensor.nbytes for tensor in constants | defaults)
 
     def clone(self, sizes: Mapping[str, int] | None = None) -> Module:
         """A deep copy: operations and symbols are new, constant data is shared.

@@ -55,7 +55,8 @@ PLACE = re.compile(
 )
 PLACE_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
 KEYWORDS = {"none": None, "true": True, "false": False}
-PLAIN_RULES = ("symbols", "arguments", "argument", "named_result", "operands", "bindings", "binding", "born")
+PLAIN_RULES = ("symbols", "parameters", "parameter", "arguments", "argument", "named_result", "operands", "bindings",
+               "binding", "born")  # fmt: skip
 DTYPES = frozenset(map(str, ALL))
 
 
@@ -250,7 +251,7 @@ class _Reader:
 
     # --- functions ---
     def function_header(self, children: list[Any]) -> None:
-        symbol, symbols, arguments, (self.stated, result_names, updates), place = children
+        symbol, symbols, parameters, (self.stated, result_names, updates), place = children
         name = self.name(symbol)
         if name in self.result.functions:
             raise self.error("text.redefined_name", f"the module already has a function @{name}", symbol)
@@ -264,8 +265,10 @@ class _Reader:
                 self.declare(token, None, self.name(token), low, high, multiple)
             else:
                 self.definition([part])
-        for token, type_token in arguments or ():
-            self.argument_of(self.current.block, token, *self.read_types(type_token, None))
+        for token, type_token, default in parameters or ():
+            argument = self.argument_of(self.current.block, token, *self.read_types(type_token, None))
+            if default is not None:
+                self.current.defaults[argument] = self.typed_tensor(default)
         updating = ((position, token) for position, token in enumerate(updates) if token is not None)
         self.current.updates = {position: self.operand(self.name(token), token) for position, token in updating}
 
@@ -282,9 +285,11 @@ class _Reader:
         names, types_, updates = zip(*children, strict=True)
         return list(types_), tuple(map(self.name, names)), list(updates)
 
-    def argument_of(self, block: Block, token: Token, type_: TensorType) -> None:
+    def argument_of(self, block: Block, token: Token, type_: TensorType) -> Value:
         name = self.name(token)
-        self.define(name, block.add_argument(type_, name), token)
+        argument = block.add_argument(type_, name)
+        self.define(name, argument, token)
+        return argument
 
     def function(self, children: list[Any]) -> None:
         scope = self.scopes.pop()
@@ -438,13 +443,10 @@ class _Reader:
 
     def constant(self, children: list[Any]) -> None:
         results, written, place = children
-        literal, *stated = written.split(":")
-        if not stated:
-            raise self.error("text.syntax", "a constant without a type", literal, "for example `const 0.5 : f32[]`")
-        tensor = self.tensor(literal, *stated)
+        tensor = self.typed_tensor(written)
         type_ = TensorType(tensor.dtype, tensor.shape)
         operation = Operation(const, (), {"value": tensor}, [type_], location=self.place(place))
-        self.append(operation, results, *stated)
+        self.append(operation, results, written)
 
     def append(self, operation: Operation, results: Token | None, at: At) -> None:
         """Put the operation behind what the block has, and make its results known by their names."""
@@ -524,6 +526,12 @@ class _Reader:
             return dims.parse_dim(text, self.current.find_symbol, self.definitions)
 
     # --- tensors ---
+    def typed_tensor(self, written: Part) -> Tensor:
+        literal, *stated = written.split(":")
+        if not stated:
+            raise self.error("text.syntax", "a constant without a type", literal, "for example `const 0.5 : f32[]`")
+        return self.tensor(literal, *stated)
+
     def tensor(self, literal: Part, stated: Part) -> Tensor:
         (type_,) = self.read_types(stated, None)
         with self.blaming(stated):

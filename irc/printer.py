@@ -128,7 +128,10 @@ class _Printer:
         extents = (dim for value in function.arguments for dim in value.type.shape or ())
         signature = [*map(_format_symbol, function.symbols.values()), *self.definitions(extents)]
         symbols = ", ".join(signature)
-        arguments = ", ".join(f"{format_name('%', value.name)}: {value.type}" for value in function.arguments)
+        defaults = {value: f" = {format_tensor(tensor)}" for value, tensor in function.defaults.items()}
+        arguments = ", ".join(
+            f"{format_name('%', value.name)}: {value.type}{defaults.get(value, '')}" for value in function.arguments
+        )
         header = f"func {format_name('@', function.name)}{f'<{symbols}>' if symbols else ''}({arguments})"
         place = self.place(function.location)
         opening = f"{indent}{header} -> {_format_results(function)}{place} {{"

@@ -16,7 +16,7 @@ from irc.dims import Dim, Symbol
 from irc.equality import same_attributes
 from irc.ir import Block, Function, Module, Operation, Value, dims_in
 from irc.ops.rules import fits
-from irc.types import list_types
+from irc.types import TensorType, list_types
 
 MOST = 20  # failures that one error reports
 
@@ -82,6 +82,7 @@ class _FunctionCheck:
             elif len(set(names)) != len(names):
                 self.fail("V14", f"two results share a name: {', '.join(names)}", last)
         self.updates(last)
+        self.defaults()
         return self.failures
 
     def updates(self, last: Operation | None) -> None:
@@ -92,6 +93,14 @@ class _FunctionCheck:
                 self.fail("V15", f"result {position} cannot update %{argument.name}: {argument.type}", last)
         if len(set(self.function.updates.values())) < len(self.function.updates):
             self.fail("V15", "two results update one argument", last)
+
+    def defaults(self) -> None:
+        for argument, tensor in self.function.defaults.items():
+            found = TensorType(tensor.dtype, tensor.shape)
+            if argument not in self.function.arguments or not fits(found, argument.type):
+                self.fail("V16", f"{found} cannot be the default of %{argument.name}: {argument.type}")
+            if argument in self.function.updates.values():
+                self.fail("V16", f"a result updates %{argument.name}, which has a default")
 
     def block(self, block: Block, holder: Operation | None) -> None:
         if (block.region.parent if block.region is not None else None) is not holder:

@@ -106,13 +106,6 @@ def test_identity_gives_way_to_what_it_forwards() -> None:
     assert module.main.find("a").operation is not None
 
 
-def test_inputs_that_are_initializers_are_constants() -> None:
-    proto = model("(float[N] x, float[2] w) => (y) { y = Add(x, w) }")
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1, 2]), "w"))
-    module = from_model(proto, NO_FOLDER)
-    assert [argument.name for argument in module.main.arguments] == ["x"]
-
-
 def test_constants_by_name_and_inline(tmp_path: Path) -> None:
     """Scalars and shapes are literals, and so is all that is small where there is no file to find names in."""
     proto = model("(float[N, 4] x) => (y) <float[4] w = {1, 2, 3, 4}, float k = {2}, int64[2] s = {-1, 2}>"

@@ -299,10 +299,33 @@ def test_updates():
         assert broken(change) == ["V15"]
 
 
+def test_defaults():
+    four = Tensor.of([0.0, 1.0, 2.0, 3.0], F32)
+
+    def of_another_type(main, by_name):
+        main.defaults = {main.arguments[0]: Tensor.of([0, 1, 2, 3], I64)}
+
+    def of_another_extent(main, by_name):
+        main.defaults = {main.arguments[0]: Tensor.of([0.0, 1.0, 2.0], F32)}
+
+    def of_another_rank(main, by_name):
+        main.defaults = {main.arguments[1]: Tensor.of(0.5, F32)}
+
+    def of_no_argument(main, by_name):
+        main.defaults = {by_name["e"].result: four}
+
+    def of_what_is_updated(main, by_name):
+        main.defaults = {main.arguments[0]: four}
+        main.updates = {0: main.arguments[0]}
+
+    for change in (of_another_type, of_another_extent, of_another_rank, of_no_argument, of_what_is_updated):
+        assert broken(change) == ["V16"], change.__name__
+
+
 def test_every_rule_is_broken_above():
     with open(__file__) as file:
         source = file.read()
-    assert list(rules("V")) == [f"V{number}" for number in range(1, 16)]
+    assert list(rules("V")) == [f"V{number}" for number in range(1, 17)]
     assert [number for number in rules("V") if f'"{number}"' not in source] == []
 
 

@@ -15,7 +15,7 @@ from onnx import helper
 
 from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
-from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, value_info
+from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, tensor_proto, value_info
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.runtime import LAST_OPSETS
 from irc.backends.onnx.schemas import first_opset, schema_since
@@ -105,6 +105,7 @@ class Emitter:
         graph = Graph(self.model)
         for argument in function.arguments:
             self.define(graph, argument, argument.name)
+        defaults = [tensor_proto(tensor, x.name, self.model.data) for x, tensor in function.defaults.items()]
         for value, name in zip(function.returned, outputs, strict=True):
             if value.operation is not None and value not in graph.wanted:
                 graph.wanted[value] = name
@@ -121,7 +122,7 @@ class Emitter:
             function.location.name or function.name,
             [value_info(argument.name, argument.type) for argument in function.arguments],
             [value_info(name, value.type) for value, name in zip(function.returned, outputs, strict=True)],
-            [proto for name, proto in self.model.initializers.items() if name in used],
+            [*defaults, *(proto for name, proto in self.model.initializers.items() if name in used)],
             value_info=self.types(graph, outputs),
         )
 

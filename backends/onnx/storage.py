@@ -50,11 +50,6 @@ class DataFile:
             proto.external_data.add(key=key, value=str(value))
 
 
-def weight_bytes(module: Module) -> int:
-    """Bytes of the distinct constants."""
-    return sum(tensor.nbytes for tensor in {op.attributes["value"] for op in module.walk() if op.name == "const"})
-
-
 def save_model(module: Module, path: Path, target: Target, keep_kernels: bool) -> None:
     """Emit a module into a file; a failure leaves nothing behind, and what was there before as it was."""
     from irc.backends.onnx.emitter import emit_model
@@ -65,7 +60,7 @@ def save_model(module: Module, path: Path, target: Target, keep_kernels: bool) -
         # Entered first, left last: the data is in its place before the model that refers to it.
         model_file = stack.enter_context(replacing(path))
         data = None
-        if weight_bytes(module) > WHOLE_LIMIT - RESERVE:
+        if module.weight_bytes > WHOLE_LIMIT - RESERVE:
             beside = path.with_name(f"{path.name}.data")
             data = DataFile(beside.name, stack.enter_context(replacing(beside)))
         proto = emit_model(module, target, keep_kernels, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def kernels_text(kernels: Sequence[Launched]) -> str:
 def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[str, Any]:
     """What is inside, for people and for the runtime. `memory` holds for the sizes that it names."""
     sizes = representative_sizes(module.main, {})
+    in_place = donated_arguments(module.main, program.derived.__getitem__)
     return {
         "format": FORMAT,
         "made_by": f"irc {_version.__version__}",
@@ -120,7 +121,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "metadata": module.metadata.get(MODEL, {}),
         "label": "compiled" if targets else "source",
         "targets": list(targets),
-        "signature": signature(module.main, donated_arguments(module.main, program.derived.__getitem__)),
+        "signature": signature(module.main, in_place, program.defaults),
         "kernels": [
             {
                 "name": launched.source.name,
@@ -162,9 +163,10 @@ def argument_types(launched: Launched) -> list[dict[str, Any]]:
     return [*buffers, *sizes]
 
 
-def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]:
-    """Inputs and outputs with dtypes and shapes; the range of each symbol, and the extent that tells its size; which
-    argument a result updates, and whether a kernel writes it there (`in_place`) or it is copied."""
+def signature(function: Function, in_place: Collection[Value], defaults: Mapping[str, str]) -> dict[str, Any]:
+    """Inputs and outputs with dtypes and shapes; the weight that an input is by default; the range of each symbol, and
+    the extent that tells its size; which argument a result updates, and whether a kernel writes it there (`in_place`)
+    or it is copied."""
     names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
     born = {symbol: names.fresh(identifier(symbol.name), "size")
@@ -197,7 +199,8 @@ def signature(function: Function, in_place: Collection[Value]) -> dict[str, Any]
         },
         "derived": {name: python_dim(each.definition, sizes) for each, name in derived.items()
                     if symbols.keys() >= {*each.symbols}},
-        "inputs": [entry(value.name, value) for value in function.arguments],
+        "inputs": [entry(value.name, value) | ({"default": defaults[value.name]} if value.name in defaults else {})
+                   for value in function.arguments],
         "outputs": [
             entry(name, value) | updating(index, value)
             for index, (name, value) in enumerate(zip(function.output_names, function.returned, strict=True))

@@ -48,6 +48,7 @@ class Program:
     kernels: list[Launched] = field(default_factory=list)
     launches: dict[str, str] = field(default_factory=dict)  # of each `kernel` by its name that of its source
     weights: dict[str, Tensor] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)  # of inputs by name, the names among the weights
     externs: list[Extern] = field(default_factory=list)
     host_calls: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
@@ -97,6 +98,8 @@ class _ProgramWriter:
             parts.append("\n".join(_FunctionWriter(self, function, self.functions[name]).lines()))
         if self.problems:
             raise IrcError(self.problems)
+        for argument, tensor in self.module.main.defaults.items():
+            self.program.defaults[argument.name] = self.weight(tensor, argument.name)
         body = "\n\n\n".join(parts)
         runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "refine")
         wanted = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["from_model", "load"]
 
 
-def load(path: Path) -> Module:
+def load(path: Path, *, fold_defaults: bool = False) -> Module:
     """Read an ONNX file. Its constants stay in it, mapped; external data must lie in its folder.
+
+    Inputs that have an initializer have that as a default, or, with `fold_defaults`, are constants and no inputs.
 
     Raises `file.*`, `onnx.*` and `type.*` errors; `onnx.unsupported` lists all that cannot be read.
     """
@@ -29,16 +31,16 @@ def load(path: Path) -> Module:
     from irc.frontends.onnx.weights import read_onnx
 
     file = open_file(path)
-    module = import_model(read_onnx(file), path.parent, path.name)
+    module = import_model(read_onnx(file), path.parent, path.name, fold_defaults=fold_defaults)
     module.source, module.source_digest = path.name, file.digest
     return module
 
 
-def from_model(model: ModelProto, folder: Path) -> Module:
-    """Read a model in memory; `folder` is where its external data may lie. Errors as those of `load`.
+def from_model(model: ModelProto, folder: Path, *, fold_defaults: bool = False) -> Module:
+    """Read a model in memory; `folder` is where its external data may lie. Otherwise as `load`.
 
     The model must not be changed afterwards: its constants are read when they are needed.
     """
     from irc.frontends.onnx.importer import import_model
 
-    return import_model(model, folder, None)
+    return import_model(model, folder, None, fold_defaults=fold_defaults)

@@ -40,6 +40,7 @@ from irc.frontends.onnx.messages import check_strings
 from irc.frontends.onnx.metadata import read_metadata, state_shape
 from irc.frontends.onnx.reading import Carry, Reading, reading
 from irc.frontends.onnx.scope import (
+    DEFAULTS_SINCE,
     OLDEST_OPSET,
     UNSUPPORTED,
     Imported,
@@ -54,6 +55,7 @@ from irc.frontends.sweeping import sweep
 from irc.ir import Block, Function, Module, Operation, Value, rename
 from irc.limits import check_limit
 from irc.op import Builder, const, return_
+from irc.ops.rules import fits
 from irc.shape_analysis import ShapeAnalysis, is_dim
 from irc.types import TensorType, checked_size
 from irc.weights import INLINE_LIMIT, Tensor
@@ -65,8 +67,9 @@ READERS = {**control.READERS, "Scan": scanning.read_scan}  # of nodes that have 
 SEQUENCES = {"Identity", *(op_type for _, op_type in Table([sequences]).rows)}  # what takes sequences
 
 
-def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Module:
-    """The module of a model; `file` is what locations call it."""
+def import_model(model: onnx.ModelProto, folder: Path, file: str | None, *, fold_defaults: bool = False) -> Module:
+    """The module of a model; `file` is what locations call it. Initializers that are inputs as well are defaults of
+    these, unless `fold_defaults` makes them constants."""
     check_strings(model, file)
     constants = onnx_constants(model, folder)
     metadata = read_metadata(model)
@@ -75,7 +78,7 @@ def import_model(model: onnx.ModelProto, folder: Path, file: str | None) -> Modu
         constants = named_as_before(constants, onnx_constants(model, folder))
         metadata = {**read_metadata(model), **metadata}  # the inliner drops properties of nodes
     importer = Importer(model, constants, folder, file)
-    importer.run()
+    importer.run(fold_defaults)
     name = PurePath(file).stem if file else model.graph.name or "model"
     module = Module(name, [importer.function], edge_cases="onnx")
     module.metadata = metadata
@@ -101,15 +104,23 @@ class Importer:
         self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
         self.declared: dict[str, onnx.TypeProto] = {}  # what the graphs that are read state of their values
         self.more = -sum(1 for _ in all_nodes(model.graph.node))  # nodes read beyond those of the model
+        self.defaults: dict[str, Tensor] = {}  # of inputs
         self.constants: dict[tuple[str, ...], list[OnnxConstant]] = {}
         for constant in constants:
             self.constants.setdefault(constant.scope, []).append(constant)
 
-    def run(self) -> None:
+    def run(self, fold_defaults: bool) -> None:
         graph = self.model.graph
         scope = Scope()
         sparse = (each.values for each in graph.sparse_initializer)
         initializers = {tensor.name for tensor in (*graph.initializer, *sparse)}
+        inputs = {value.name for value in graph.input}
+        if not fold_defaults and self.model.ir_version >= DEFAULTS_SINCE:
+            own = self.constants.get((), [])
+            self.defaults = {constant.name: constant.tensor for constant in own
+                             if constant.name in inputs & initializers}  # fmt: skip
+            self.constants[()] = [constant for constant in own if constant.name not in self.defaults]
+        initializers -= self.defaults.keys()
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
             results = self.import_graph(graph, (), scope)
@@ -138,7 +149,18 @@ class Importer:
         for value in inputs:
             if value.name in scope.values:
                 raise fail("onnx.redefined_name", f"two inputs are called {value.name!r}", at=Location(file=self.file))
-            scope.values[value.name] = self.function.block.add_argument(self._input_type(value, inputs), value.name)
+            argument = self.function.block.add_argument(self._input_type(value, inputs), value.name)
+            scope.values[value.name] = argument
+            if value.name in self.defaults:
+                self.function.defaults[argument] = self._default(argument)
+
+    def _default(self, argument: Value) -> Tensor:
+        tensor = self.defaults[argument.name]
+        found = TensorType(tensor.dtype, tensor.shape)
+        if not fits(found, argument.type):
+            raise fail("onnx.invalid", f"input {argument.name!r} is {argument.type}, but its initializer {found}",
+                       at=Location(file=self.file, name=argument.name))
+        return _stored(tensor, has_file=self.file is not None)
 
     def _input_type(self, value: onnx.ValueInfoProto, inputs: Sequence[onnx.ValueInfoProto]) -> TensorType:
         at = Location(file=self.file, name=value.name)
@@ -149,7 +171,8 @@ class Importer:
             raise fail("onnx.invalid", f"input {value.name!r} has no type that irc reads", at=at, notes=notes) from None
         described = value.type.tensor_type
         if not described.HasField("shape"):
-            return TensorType(dtype, None)
+            default = self.defaults.get(value.name)
+            return TensorType(dtype, None if default is None else default.shape)
         taken = {dim.dim_param for each in inputs for dim in each.type.tensor_type.shape.dim}
         shape: list[Dim] = []
         for dim in described.shape.dim:
@@ -180,7 +203,8 @@ class Importer:
                  for (operator, reason), nodes in grouped.items()]
         count = len(self.unsupported)
         raise fail("onnx.unsupported", f"irc cannot read {count} {'node' if count == 1 else 'nodes'} of this model",
-                   at=Location(file=self.file), notes=notes)
+                   at=Location(file=self.file), notes=notes,
+                   help="--fold-defaults makes inputs that have an initializer constants" if self.defaults else None)
 
     # -- graphs ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from irc.dtypes import DType
 from irc.ir import Value
 
 OLDEST_OPSET = 7  # of the default domain
+DEFAULTS_SINCE = 4  # the version of ONNX's IR; before, initializers were constants, though they had to be inputs
 
 
 class Unsupported:

@@ -113,15 +113,12 @@ def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict
 
 COMMON = (
     click.option(
-        "--dim",
-        multiple=True,
-        callback=read_sizes,
-        metavar="B=1",
-        help="A size for a symbol, where numbers are needed.",
+        "--dim", multiple=True, callback=read_sizes, metavar="B=1", help="A size for a symbol where numbers are needed."
     ),
     click.option(
         "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
     ),
+    click.option("--fold-defaults", is_flag=True, help="Make inputs that have a default constants."),
     click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
     click.option(
         "--numerics",
@@ -185,6 +182,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             loads=options.pop("load"),
             dims=options.pop("dim"),
             specialize=options.pop("specialize"),
+            fold_defaults=options.pop("fold_defaults"),
             verify_each=options.pop("verify_each"),
             dump_after=options.pop("dump_after"),
             reproducers=REPRODUCERS,

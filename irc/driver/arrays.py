@@ -25,7 +25,7 @@ from typing import Any
 from irc import dims, dtypes
 from irc.diagnostics import Location, fail
 from irc.dims import Symbol
-from irc.driver.models import Sizes, known_sizes
+from irc.driver.models import Sizes, default_sizes, known_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Value
 from irc.limits import check_limit
@@ -220,20 +220,23 @@ def _is_numpys(dtype: DType) -> bool:
 
 
 def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
-    """Inputs for a function: normal floats, and integers that are valid wherever they index something.
+    """Inputs for a function, without those that have defaults: normal floats, and integers that are valid wherever they
+    index something.
 
     Symbols that `sizes` does not give become the smallest size in their range that is at least 2 (so that
     broadcasting by mistake shows), or the range's end.
     """
     import numpy as np
 
-    environment = known_sizes(function, sizes)
+    environment = {**default_sizes(function), **known_sizes(function, sizes)}
     for symbol in function.symbols.values():
         if symbol not in environment:
             environment[symbol] = least_size(symbol)
     generator = np.random.default_rng(seed)
     inputs, taken = {}, 0
     for argument in function.arguments:
+        if argument in function.defaults:
+            continue
         if not argument.type.is_ranked:
             message = f"input `{argument.name}` is {argument.type}: none is made"
             raise fail("run.input_missing", message, help="give --input")

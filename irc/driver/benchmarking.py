@@ -16,7 +16,7 @@ from irc.driver.arrays import given_inputs
 from irc.driver.callables import imported_program
 from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import relative_error
-from irc.driver.models import Settings, Source, find_backend, load, module_of, program_of
+from irc.driver.models import Settings, Source, find_backend, module_of, program_of
 from irc.driver.running import carrier, refusals_told
 from irc.files import temporary_folder
 from irc.ir import Module
@@ -72,13 +72,13 @@ def bench(
     convention = None
     if isinstance(made, tuple):
         imported, convention = imported_program(*made)
-        module = load(imported, specialize=settings.specialize)
+        module = settings.load(imported)
     else:
-        module = load(source if made is None else module_of(made, str(source)), specialize=settings.specialize)
+        module = settings.load(source if made is None else module_of(made, str(source)))
     given = given_inputs(module.main, inputs, settings.dims, seed)
     if convention is not None and inputs is None:
         given |= convention.held_arrays()
-    given = {argument.name: given[argument.name] for argument in module.main.arguments}
+    given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, which ONNX Runtime takes no arrays of")

@@ -92,7 +92,7 @@ def check(
     Comparisons allow what rounding explains (`Yardstick`).
     """
     settings = settings or Settings()
-    module, original = load_with_original(source, settings.specialize)
+    module, original = load_with_original(source, settings)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     # Pinned, since they go by the names of values, which passes may replace.
     module.main.result_names = tuple(module.main.output_names)

@@ -17,7 +17,6 @@ from irc.driver.models import (
     Source,
     find_backend,
     is_torch,
-    load,
     read_pipeline,
     reproducing,
     require_triton,
@@ -54,7 +53,7 @@ def run_pipeline(
 ) -> tuple[Module, PassContext]:
     """`opt`, and the context with the statistics, plans and notes that the passes left."""
     context = settings.context(backend)
-    module = load(source, specialize=settings.specialize)
+    module = settings.load(source)
     names = {function: tuple(function.output_names) for function in module.functions.values()}
 
     def watch(stage: str, module: Module) -> None:
@@ -154,7 +153,7 @@ def _written(
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     module, context = run_pipeline(source, chosen, backend, settings)
-    nodes, targets, notes = 0, settings.targets, list(context.notes)
+    nodes, targets, notes = 0, settings.targets, [*context.notes, *_notes_on(module)]
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
             emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
@@ -170,11 +169,19 @@ def _written(
         len(kernel_operations(module)),
         len(host_operations(module)),
         nodes,
-        weight_bytes(module),
+        module.weight_bytes,
         label="compiled" if targets and backend == "triton" else "generated",
         targets=targets,
         notes=tuple(notes),
     )
+
+
+def _notes_on(module: Module) -> list[str]:
+    count = len(module.main.defaults)
+    if not count:
+        return []
+    have = "has a default" if count == 1 else "have defaults"
+    return [f"{count} of the inputs {have}: --fold-defaults makes constants"]
 
 
 def default_output(source: Source, backend: str) -> str:
@@ -207,12 +214,6 @@ def host_operations(module: Module) -> list[Operation]:
 def in_kernel(operation: Operation) -> bool:
     """Whether an operation stands in a kernel."""
     return operation.parent is not None and operation.parent.name == "kernel"
-
-
-def weight_bytes(module: Module) -> int:
-    """Bytes of the distinct constants."""
-    tensors = {operation.attributes["value"] for operation in module.walk() if operation.name == "const"}
-    return sum(tensor.nbytes for tensor in tensors)
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ def kernels(
     ("sm_80", "gfx942") compile each kernel and add registers, spills and shared memory.
     """
     settings = settings or Settings()
-    module = with_kernels(load(source, specialize=settings.specialize), pipeline, settings)
+    module = with_kernels(settings.load(source), pipeline, settings)
     sizes = representative_sizes(module.main, settings.dims)
     return report_on(module, sizes, compile_for(module, targets) if targets else {})
 

@@ -12,7 +12,7 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import host_operations, kernel_operations, report_on, run_pipeline
 from irc.driver.measuring import relative_error
-from irc.driver.models import Settings, Source, find_backend, load
+from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate, product_flops
 from irc.files import temporary_folder
@@ -81,7 +81,7 @@ def experiment(
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
     rows, plans, sizes = {}, {}, {}
     for name, source in named.items():
-        module = load(source, specialize=settings.specialize)
+        module = settings.load(source)
         known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
         own = Settings(**{**vars(settings), "dims": known})
         sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}

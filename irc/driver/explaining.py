@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irc.diagnostics import CODES, IrcError, did_you_mean, fail, rules
 from irc.driver.compiling import describe, kernel_of, with_kernels
-from irc.driver.models import SUFFIXES, Settings, Source, find_backend, load, read_pipeline
+from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.kernel import Refusal
@@ -62,7 +62,7 @@ def explain_code(text: str) -> str:
 
 def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
     """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
-    imported = load(source, specialize=settings.specialize)
+    imported = settings.load(source)
     compiled = with_kernels(imported, pipeline, settings)
     lines = []
     before = find_value(imported, name)
@@ -150,7 +150,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
     fuse = passes[stop] if stop < len(passes) else Fuse()
     assert isinstance(fuse, Fuse)
-    module = load(source, specialize=settings.specialize)
+    module = settings.load(source)
     PassManager(passes[:stop], context).run(module)
     function = module.main
     chosen = fuse.chosen()

@@ -9,7 +9,7 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs, write_arrays
-from irc.driver.models import Settings, Source, load
+from irc.driver.models import Settings, Source
 from irc.driver.printing import module_after
 from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
@@ -57,7 +57,7 @@ def extract(
     if not stop:
         raise fail("usage.arguments", "extract needs to know where to stop", expected="--to %VALUE")
     if pipeline is None and after is None:
-        module = load(source, specialize=settings.specialize)
+        module = settings.load(source)
     else:
         module = module_after(source, pipeline or "default", after, backend, settings)
     ends = [module.main.find(name.removeprefix("%")) for name in dict.fromkeys(stop)]

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
-from irc.ir import Function, Module
+from irc.ir import Function, Module, Operation
+from irc.op import const
 from irc.pass_manager import Numerics, Pass, PassContext
 from irc.passes._user_files import is_reference, load_user_module, load_user_object
+from irc.types import TensorType
 from irc.user_code import blaming
 from irc.verifier import verify
 
@@ -35,7 +37,8 @@ ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,windows,canonicalize,fo
 class Settings:
     """The options that are the same for every verb.
 
-    `dims` gives symbols a size where numbers are needed; `specialize` bakes sizes into the program.
+    `dims` gives symbols a size where numbers are needed; `specialize` bakes sizes into the program, and `fold_defaults`
+    what inputs are by default.
     """
 
     target: str | None = None  # or several, with commas between, for a backend that compiles for several
@@ -43,6 +46,7 @@ class Settings:
     loads: Sequence[str] = ()
     dims: Sizes = field(default_factory=dict)
     specialize: Sizes = field(default_factory=dict)
+    fold_defaults: bool = False
     verify_each: bool = False
     dump_after: Sequence[str] = ()
     reproducers: Path | None = None
@@ -70,6 +74,10 @@ class Settings:
             sizes=self.dims,
             reproduce=self.reproduce if self.reproducers is not None else None,
         )
+
+    def load(self, source: Source) -> Module:
+        """The model with what is baked into it."""
+        return load(source, specialize=self.specialize, fold_defaults=self.fold_defaults)
 
     def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
         """Keep what repeats a failure of ours; returns what the user is told."""
@@ -133,19 +141,22 @@ def read_pipeline(text: str, context: PassContext) -> list[Pass]:
 # -- models ----------------------------------------------------------------------------------------------------
 
 
-def load(source: Source, *, specialize: Sizes | None = None) -> Module:
-    """Read a model and verify it; `specialize` makes symbols of the entry plain integers.
+def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool = False) -> Module:
+    """Read a model and verify it; `specialize` makes symbols of the entry plain integers, and `fold_defaults` inputs
+    that have defaults constants.
 
     Raises `file.missing`, `file.format`, and what the frontend or the parser find wrong.
     """
-    module = _read(source)
+    module = _read(source, fold_defaults)
+    if fold_defaults:
+        module = with_constant_defaults(module)
     if specialize:
         module = specialized(module, specialize)
     verify(module)
     return module
 
 
-def _read(source: Source) -> Module:
+def _read(source: Source, fold_defaults: bool) -> Module:
     if isinstance(source, Module):
         return source.clone()
     text = str(source)
@@ -170,7 +181,7 @@ def _read(source: Source) -> Module:
     if suffix == ".onnx":
         from irc.frontends.onnx import load as load_onnx
 
-        module = load_onnx(path)
+        module = load_onnx(path, fold_defaults=fold_defaults)
     else:
         module = load_text(path)
     if module.source is not None and module.source_digest is not None:
@@ -235,6 +246,38 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
 
     args, named = example_inputs(inputs, kwargs)
     return read(program, args, named, dynamic_shapes=dynamic_shapes, name=name)
+
+
+def with_constant_defaults(module: Module) -> Module:
+    """A copy in which arguments of the entry that have defaults are constants, and symbols have the sizes that follow.
+
+    Raises `type.shape` for a default whose extents do not tell the symbols in its argument's type.
+    """
+    sizes = {symbol.name: size for symbol, size in default_sizes(module.main).items()}
+    copy = specialized(module, sizes)
+    function = copy.main
+    for argument, tensor in function.defaults.items():
+        type_ = TensorType(tensor.dtype, tensor.shape)
+        if argument.type.is_ranked and argument.type != type_:
+            raise fail("type.shape", f"the default {type_} of %{argument.name} does not tell what {argument.type} is")
+        block = function.block
+        block.remove_argument(argument)
+        location = Location(file=function.location.file, name=argument.name)
+        made = Operation(const, (), {"value": tensor}, [type_], names=[argument.name], location=location)
+        argument.replace_uses(block.insert(made, block.first).result)
+    function.defaults = {}
+    return copy
+
+
+def default_sizes(function: Function) -> dict[Symbol, int]:
+    """The symbols that the extents of defaults tell."""
+    found: dict[Symbol, int] = {}
+    for argument, tensor in function.defaults.items():
+        symbols = {symbol.expr: symbol for symbol in argument.type.symbols()}
+        for dim, extent in zip(argument.type.shape or (), tensor.shape, strict=False):
+            if not isinstance(dim, int) and dim in symbols:
+                found.setdefault(symbols[dim], extent)
+    return found
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:

@@ -13,7 +13,7 @@ from typing import Any
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, read_arrays
-from irc.driver.models import Sizes, Source, load, program_of, saved_program
+from irc.driver.models import Settings, Source, program_of, saved_program
 from irc.driver.running import refusals_told
 from irc.dtypes import DType
 from irc.ir import Module
@@ -42,13 +42,18 @@ class Original(ABC):
     def declared(self) -> dict[str, DType]:
         """The names of its inputs, and their element types, in the order of the arguments of `module`."""
 
+    @property
+    def optional(self) -> Collection[str]:
+        """The names of the inputs that have defaults."""
+        return ()
+
     def give(self, inputs: Mapping[str, Any] | str | Path) -> None:
         """Set the inputs: those of a file, or of a mapping. Raises `run.input_missing`, and what reading does."""
         given = inputs if isinstance(inputs, Mapping) else read_arrays(inputs, self.declared)
         for name in self.declared:
-            if name not in given:
+            if name not in given and name not in self.optional:
                 raise fail("run.input_missing", f"input `{name}` is missing")
-        self.inputs = {name: given[name] for name in self.declared}
+        self.inputs = {name: given[name] for name in self.declared if name in given}
 
     @abstractmethod
     def module(self) -> Module:
@@ -91,15 +96,13 @@ def original_of(source: Source) -> Original | None:
     return TorchOriginal.exported(program, more, name)
 
 
-def load_with_original(source: Source, specialize: Sizes) -> tuple[Module, Original | None]:
-    """`load`, and the model as it came."""
+def load_with_original(source: Source, settings: Settings) -> tuple[Module, Original | None]:
+    """The module of a model, and the model as it came."""
     if isinstance(source, Module) or not is_reference(str(source)):
-        module = load(source, specialize=specialize)  # which checks the file first
+        module = settings.load(source)  # which checks the file first
         return module, original_of(source)
     original = original_of(source)
-    if original is None:
-        return load(source, specialize=specialize), None
-    return load(original.module(), specialize=specialize), original
+    return settings.load(source if original is None else original.module()), original
 
 
 class OnnxOriginal(Original):
@@ -124,9 +127,16 @@ class OnnxOriginal(Original):
 
     @property
     def declared(self) -> dict[str, DType]:
-        held = {tensor.name for tensor in self.model.graph.initializer}
-        given = [info for info in self.model.graph.input if info.name not in held]
+        from irc.frontends.onnx.scope import DEFAULTS_SINCE
+
+        constant = () if self.model.ir_version >= DEFAULTS_SINCE else self.optional
+        given = [info for info in self.model.graph.input if info.name not in constant]
         return {info.name: dtypes.from_onnx(info.type.tensor_type.elem_type) for info in given}
+
+    @property
+    def optional(self) -> Collection[str]:
+        graph = self.model.graph
+        return {each.name for each in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))}
 
     def module(self) -> Module:
         from irc.frontends.onnx import from_model
@@ -220,7 +230,7 @@ class OnnxOriginal(Original):
 
         made = {name for node in nodes for name in node.output}
         read = dict.fromkeys(name for node in nodes for name in read_by(node) if name not in made)
-        held = [tensor for tensor in initializers if tensor.name in read]
+        held = [tensor for tensor in initializers if tensor.name in read and tensor.name not in self.inputs]
         captured = [name for name in read if name not in {tensor.name for tensor in held}]
         types = {info.name: info for info in declared}
         model = onnx.ModelProto()

@@ -9,7 +9,7 @@ from pathlib import Path
 from irc import printer
 from irc.diagnostics import fail
 from irc.dims import Symbol
-from irc.driver.models import ALIASES, Settings, Source, load, read_pipeline
+from irc.driver.models import ALIASES, Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
 from irc.files import guarded
 from irc.ir import Function, Module, Operation
@@ -42,7 +42,7 @@ def print(
     if len(ways) > 1:
         raise fail("usage.arguments", f"print goes one way at a time, not {' and '.join(ways)}")
     if after is None and pipeline is None:
-        module = load(source, specialize=settings.specialize)
+        module = settings.load(source)
     else:
         module = module_after(source, pipeline or FULL, after, backend, settings)
     if output is not None:
@@ -65,7 +65,7 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
         if not matching:
             raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}")
         passes = passes[: matching[-1] + 1]
-    module = load(source, specialize=settings.specialize)
+    module = settings.load(source)
     PassManager(passes, context, verify_each=settings.verify_each, observe=settings.dump).run(module)
     return module
 

@@ -132,7 +132,7 @@ def _read(source: Source, inputs: Any, settings: Settings,
           seed: int) -> tuple[Original | None, Module | None, dict[str, Any]]:  # fmt: skip
     """The model as it came, if it is not irc's own, what irc imports of it, if it does, and its inputs."""
     try:
-        module, original = load_with_original(source, settings.specialize)
+        module, original = load_with_original(source, settings)
     except Exception as error:
         # A model that runs elsewhere, and that irc does not import, can be taken apart too; with inputs for it.
         if inputs is None or (isinstance(error, IrcError) and not _is_about_the_model(error)):

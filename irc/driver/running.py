@@ -14,7 +14,7 @@ from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
 from irc.driver.artefact_process import ARTEFACTS
 from irc.driver.compiling import opt
-from irc.driver.models import Settings, Source, find_backend, load, reproducing, require_triton
+from irc.driver.models import Settings, Source, find_backend, reproducing, require_triton
 from irc.files import temporary_folder
 from irc.ir import Module, Value
 from irc.ops.extern import runtime_errors
@@ -44,7 +44,7 @@ def run(
     what the interpreter draws for random operators without one.
     """
     settings = settings or Settings()
-    module = load(source, specialize=settings.specialize)
+    module = settings.load(source)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     if backend is None:
         with reproducing(settings, module, "interpret"):
@@ -88,26 +88,30 @@ class OnnxProgram:
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         values = (*self.main.arguments, *self.main.returned)
+        self.names = [argument.name for argument in self.main.arguments]
+        self.carries = any(carrier(value.dtype.numpy) != value.dtype.numpy for value in values)
         with temporary_folder() as temporary:
             path = temporary / "model.onnx"
-            if all(carrier(value.dtype.numpy) == value.dtype.numpy for value in values):
-                emitter.save(module, path, target=chosen)
+            if self.carries:
+                model = with_carriers(emitter.emit(module, target=chosen), module)
+                self.names = [entry.name for entry in model.graph.input]
+                path.write_bytes(model.SerializeToString())
             else:
-                path.write_bytes(with_carriers(emitter.emit(module, target=chosen), module).SerializeToString())
+                emitter.save(module, path, target=chosen)
             with refusals_told():
                 self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.names = [entry.name for entry in self.session.get_inputs()]
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
 
         if not self.main.returned:
             return {}
-        given = [inputs[argument.name] for argument in self.main.arguments]
-        carried = [x if is_opaque(argument) else np.asarray(x).astype(carrier(argument.dtype.numpy), copy=False)
-                   for argument, x in zip(self.main.arguments, given, strict=True)]
+        given = interpreter.with_defaults(self.main, inputs) if self.carries else inputs
+        carried = {name: given[x.name] if is_opaque(x) else
+                   np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False)
+                   for name, x in zip(self.names, self.main.arguments, strict=True) if x.name in given}  # fmt: skip
         with refusals_told():
-            results = self.session.run(None, dict(zip(self.names, carried, strict=True)))
+            results = self.session.run(None, carried)
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
         return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
 
@@ -138,10 +142,14 @@ def carrier(dtype: Any) -> Any:
 
 def with_carriers(model: Any, module: Module) -> Any:
     """An ONNX model with casts behind inputs and before outputs that arrays cannot carry. Those get names of their
-    own, so that the names inside, subgraphs included, stay as they are."""
+    own, so that the names inside, subgraphs included, stay as they are. Inputs have no defaults."""
     from onnx import helper
 
     graph, before, after = model.graph, [], []
+    inputs = {info.name for info in graph.input}
+    stored = [tensor for tensor in graph.initializer if tensor.name not in inputs]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
     infos, values = [*graph.input, *graph.output], [*module.main.arguments, *module.main.returned]
     taken = {info.name for info in infos}.union(*((*node.input, *node.output) for node in graph.node))
     for position, (info, value) in enumerate(zip(infos, values, strict=True)):

@@ -10,7 +10,7 @@ from irc import dims, dtypes
 from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, fail
 from irc.dims import Symbol
-from irc.interpreter import Interpreter, check_inputs
+from irc.interpreter import Interpreter, check_inputs, with_defaults
 from irc.ir import Block, Function, Module, Operation, Value, mentioned_symbols
 from irc.op import return_
 from irc.ops.extern import boxed
@@ -76,6 +76,7 @@ def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = F
     import numpy as np
 
     check_inputs(module.main, inputs)
+    inputs = with_defaults(module.main, inputs)
     given = [boxed(inputs[argument.name]) if argument.dtype.kind == "opaque" else np.asarray(inputs[argument.name])
              for argument in module.main.arguments]  # fmt: skip
     recorder = _Recorder(module, first)

@@ -91,6 +91,8 @@ def _distinct_names(module: Module) -> dict[str, Tensor]:
     for operation in module.walk():
         for name, attribute in operation.attributes.items():
             operation.attributes[name] = distinct(attribute)
+    for function in module.functions.values():
+        function.defaults = {argument: distinct(tensor) for argument, tensor in function.defaults.items()}
     return found
 
 

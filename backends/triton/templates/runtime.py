@@ -204,6 +204,7 @@ class Model:
         self.program = program
         self.signature = compiled(self.manifest["signature"])
         self.inputs = [entry["name"] for entry in self.signature["inputs"]]
+        self.known = frozenset(self.inputs)
         self.outputs = [entry["name"] for entry in self.signature["outputs"]]
         self.updates = {entry["updates"]: entry["name"] for entry in self.signature["outputs"] if "updates" in entry}
         self.stored = {**read_weights(folder), **read_texts(folder)}
@@ -222,17 +223,18 @@ class Model:
         return self.run({**dict(zip(self.inputs, positional, strict=False)), **named})
 
     def run(self, inputs):
-        """Outputs by name for inputs by name. Tensors that the program updates are written; NumPy arrays are not."""
+        """Outputs by name for inputs by name; those with defaults may be missing. Tensors that the program updates are
+        written; NumPy arrays are not."""
         device = self._device(inputs)
-        tensors = [self._checked(entry, inputs, device) for entry in self.signature["inputs"]]
-        if len(inputs) > len(tensors):
-            unknown = sorted(set(inputs) - set(self.inputs))
+        weights = self._weights_on(device)
+        tensors = [self._checked(entry, inputs, weights, device) for entry in self.signature["inputs"]]
+        if not inputs.keys() <= self.known:
+            unknown = sorted(inputs.keys() - self.known)
             raise ArtefactError(f"there is no input {unknown[0]!r}; the inputs are {', '.join(self.inputs)}")
         self._check_shapes(tensors)
         if self.updates:
             self._check_apart(inputs)
         with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
-            weights = self._weights_on(device)
             try:
                 results = self.program.main(weights, self.externs, device, *tensors)
             except self.program.host.Stopped as error:
@@ -261,8 +263,10 @@ class Model:
                                     for name, tensor in self.stored.items()}  # fmt: skip
         return self.weights[device]
 
-    def _checked(self, entry, inputs, device):
+    def _checked(self, entry, inputs, weights, device):
         name = entry["name"]
+        if name not in inputs and "default" in entry:
+            return weights[entry["default"]]
         if name not in inputs:
             raise ArtefactError(f"input {name!r} is missing; the inputs are {', '.join(self.inputs)}")
         value = inputs[name]
