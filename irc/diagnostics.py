@@ -176,6 +176,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(lines: Iterable[str]) -> str:
+    """Lines as a text in which each is one line, whatever it quotes."""
+    return "\n".join(map(printable, lines))
+
+
 def _indented(text: str) -> str:
     """A sentence of several lines, each printable, the later ones set in under the first."""
     return "\n    ".join(printable(line) for line in text.split("\n"))

@@ -20,6 +20,7 @@ import irc
 from irc.driver.compiling import default_output
 from irc.ir import Module
 from irc.weights import Tensor, save
+from tests.command_line import ROOT
 from tests.hostile import NAMES, audited, named_model
 
 ARTEFACT = {"__init__.py", "__main__.py", "drawing.py", "elements.py", "host.py", "kernels.py", "manifest.json",
@@ -171,3 +172,62 @@ def test_a_link_that_appears_during_the_run_is_not_followed(folder: Path, secret
         place: (attacked, target)})  # fmt: skip
     assert "1.5" in before[0].out and attacked.is_symlink()
     assert after.code == 3 and "7.25" not in after.out, after
+
+
+# -- the terminal ----------------------------------------------------------------------------------------------
+
+# What moves the cursor, sets the title, colors, reverses what follows, or begins a line that irc did not write.
+ACTING = "\x1b]0;title\x07\x1b[2J\x9b31m\u202ex\u2066\u200b\u2028\x85\x7f\r\nerror[a.b]: no"
+
+
+def acting_text() -> str:
+    """A program in which all that has a name has that one."""
+    name, quoted = json.dumps(ACTING), json.dumps(f"{ACTING}2")
+    return (
+        f"irc text 1\nmodule @{name} {{\n"
+        f"  func @{name}<{name}>(%{name}: f32[{name}, 8]) -> ({quoted}: f32[{name}, 8]) {{\n"
+        f"    %a = exp %{name} : f32[{name}, 8] loc(#1)\n    %{quoted} = neg %a : f32[{name}, 8] loc(#1)\n"
+        f"    return %{quoted}\n  }}\n}}\n#1 = loc({name}:3, {name}, [{name}])\n"
+    )  # fmt: skip
+
+
+def test_nothing_acts_on_the_terminal(folder: Path) -> None:
+    """Whatever names hold, what is printed has no control characters, and no lines but those of irc's making."""
+    (folder / "m.irc").write_text(acting_text())
+    (folder / "m.onnx").write_bytes(named_model(ACTING).SerializeToString())
+    (folder / "bad.irc").write_text(acting_text().replace("exp", f"exq{ACTING}"))
+    value = f"%{ACTING}2"
+    commands = [
+        ["print", "m.irc"], ["print", "m.irc", "--summary"], ["print", "m.irc", "--around", value], ["print", "m.onnx"],
+        ["print", "m.onnx", "--summary"], ["opt", "m.irc", "-p", "default", "--statistics", "--dump-after", "all"],
+        ["kernels", "m.irc"], ["kernels", "m.irc", "--json"], ["check", "m.irc", "--backend", "onnx"],
+        ["check", "m.irc", "--each", "--json"],
+        ["explain", "m.irc", value], ["explain", "m.irc", "%a", value], ["explain", "m.irc", f"%{ACTING}"],
+        ["explain", "m.onnx", f"%{ACTING}o"], ["run", "m.irc"], ["run", "m.irc", "--dim", f"{ACTING}=-1"],
+        ["run", "m.onnx"], ["run", "m.irc", "--output", "out.npz"], ["run", "m.irc", "--input", "out.npz"],
+        ["compile", "m.irc", "-o", "o.onnx"], ["compile", "m.onnx", "--json", "-o", "o.onnx"],
+        ["compile", "m.irc", "--backend", "triton", "-o", "o.triton"], ["print", "bad.irc"], ["print", ACTING],
+        ["experiment", "m.irc", "-p", "base=default", "-p", "o=default{fuse.policy=none}", "--json"],
+        ["experiment", "m.irc", "-p", "base=default", "-p", "o=default{fuse.policy=none}"],
+        ["extract", "m.irc", "--to", value, "-o", "part.irc"], ["extract", "m.irc", "--to", "%nope", "-o", "part.irc"],
+        ["bench", "m.irc", "--rounds", "2"], ["print", "m.irc", "-o", "again.irc"], ["print", "again.irc"],
+    ]  # fmt: skip
+    for command, result in zip(commands, audited(folder, *commands), strict=True):
+        assert result.code in (0, 2, 3, 4), (command, result)
+        for line in [*result.out.split("\n"), *result.err.split("\n")]:
+            assert line.isprintable() and not line.startswith("error[a.b]"), (command, line)
+        if "--json" in command:
+            assert result.out.isascii() and json.loads(result.out)
+    text = (folder / "again.irc").read_text()
+    assert all(line.isprintable() for line in text.split("\n")) and irc.load(folder / "again.irc").name == ACTING
+
+
+def test_all_output_goes_through_one_function() -> None:
+    """What prints otherwise: the complaint about an overwritten package, and --dump-after, which spells out by itself."""
+    others = []
+    for path in (path for folder in ("irc", "frontends", "passes") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("print", "click.echo", "click.secho") or re.fullmatch(r"sys\.std(out|err)\.write", called):
+                others.append(path.relative_to(ROOT).as_posix())
+    assert sorted(others) == ["irc/cli/entry.py", "irc/cli/output.py", "irc/driver/models.py"]

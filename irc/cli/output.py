@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from irc.diagnostics import printable
+from irc.diagnostics import printable_lines
 
 
 def show(*lines: str, err: bool = False) -> None:
     """Print lines, each on one line, its control characters and changes of direction spelled out: names come from
     foreign files."""
-    click.echo("\n".join(map(printable, lines)), err=err)
+    click.echo(printable_lines(lines), err=err)
 
 
 def show_page(text: str, err: bool = False) -> None:

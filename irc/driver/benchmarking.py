@@ -169,6 +169,6 @@ def _compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, 
         error = max((relative_error(theirs, ours) for theirs, ours in pairs), default=0.0)
         contenders[name] = Contender(statistics.median(own), middle, (low, high), error)
     packages = ("irc-compiler", "onnxruntime", *(("torch",) if "eager" in calls else ()))
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    machine = f"{platform.machine()}, Python {platform.python_version()}"
     return BenchReport(contenders, rounds, threads, {name: array.shape for name, array in given.items()}, machine,
                        {package: version(package) for package in packages})  # fmt: skip

@@ -6,7 +6,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from irc.diagnostics import CODES, IrcError, did_you_mean, fail, rules
+from irc.diagnostics import CODES, IrcError, did_you_mean, fail, printable_lines, rules
 from irc.driver.compiling import describe, kernel_of, with_kernels
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
@@ -73,12 +73,12 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
         imported.main.find(name)  # raises: no such value
     if after is None:
         lines.append("  gone      removed or absorbed by a rewrite: no value of this name is left after the pipeline")
-        return "\n".join(lines)
+        return printable_lines(lines)
     if before is None:
         lines += [f"%{name}: {after.type}", f"  made      {place_of(after)}"]
     operation = after.operation
     if operation is None:
-        return "\n".join([*lines, "  input     read by " + ", ".join(user.name for user in after.users())])
+        return printable_lines([*lines, "  input     read by " + ", ".join(user.name for user in after.users())])
     kernel = operation if operation.name == "kernel" else operation.parent
     steps = [*operation.location.made_by, *(kernel.location.made_by if kernel is not None else ())]
     lines += [f"  rewritten {step}" for step in dict.fromkeys(steps)]
@@ -91,7 +91,7 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
         lines.append(f"  view      {operation.name}: kernels read through it")
     else:
         lines.append(f"  host call {describe(operation)}")
-    return "\n".join(lines)
+    return printable_lines(lines)
 
 
 def generated_line(operation: Operation, value: Value) -> str:
@@ -161,11 +161,11 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         operation = function.find(name).operation
         group = next((group for group in plan.groups if operation in group.members), None)
         if group is None:
-            return not_in_a_kernel(name, operation, function)
+            return printable_lines([not_in_a_kernel(name, operation, function)])
         sides.append(group)
         asked[group] = name
     if sides[0] is sides[1]:
-        return f"in one kernel: {in_words(sides[0])}"
+        return printable_lines([f"in one kernel: {in_words(sides[0])}"])
     block, other = (side.members[0].block for side in sides)
     assert block is not None
     graph = graph_of(block, plan)
@@ -199,7 +199,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     )
     lines += [f"  try: {remedy}"] if remedy else []
     lines += [f"  more: irc explain {code}"] if code else []
-    return "\n".join(lines)
+    return printable_lines(lines)
 
 
 def not_in_a_kernel(name: str, operation: Operation | None, function: Function) -> str:

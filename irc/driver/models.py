@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irc.diagnostics import IrcError, Location, fail
+from irc.diagnostics import IrcError, Location, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
@@ -89,7 +89,7 @@ class Settings:
     def dump(self, stage: str, module: Module) -> None:
         """Show the module after a stage that `dump_after` names, or after each for "all", on stderr."""
         if stage in self.dump_after or "all" in self.dump_after:
-            print(f"# after {stage}\n{module}", file=sys.stderr)
+            print(printable_lines([f"# after {stage}", *str(module).split("\n")]), file=sys.stderr)
 
 
 @contextmanager

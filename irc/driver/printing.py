@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irc import printer
-from irc.diagnostics import fail
+from irc.diagnostics import fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.models import ALIASES, Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
@@ -105,7 +105,7 @@ def summarize(module: Module, settings: Settings) -> str:
         place = str(location) if location.known else ""
         row = f"  {shorten(name, 28):28} {kind:12} {shorten(content, 44):44} {format_bytes(size):>9}  {place}"
         lines.append(row.rstrip())
-    return "\n".join(lines)
+    return printable_lines(lines)
 
 
 def symbol_range(symbol: Symbol) -> str:
@@ -116,6 +116,7 @@ def symbol_range(symbol: Symbol) -> str:
 
 def shorten(text: str, width: int) -> str:
     """The end of a long name, since paths differ there, behind the sign that says what it names."""
+    text = printable(text)
     if len(text) <= width:
         return text
     sign = text[0] if text[0] in "@%" else ""
