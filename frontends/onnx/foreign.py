@@ -15,12 +15,15 @@ from irc.frontends.onnx import contrib_types
 from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, TensorSequence, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
+from irc.limits import check_limit
 from irc.ops.extern import extern, plain_type
 from irc.types import TensorType
 
 if TYPE_CHECKING:
     from irc.frontends.onnx.importer import Importer
 
+# Operands that have an element for each axis of a result.
+SHAPES = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1, "MaxUnpool": 2}
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
 
@@ -97,10 +100,12 @@ def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None
     """Whether a node that a row refused is fine in ONNX all the same: our operation has fewer element types, or needs
     a rank that is not known."""
     if error.code == "type.rank":
-        return any(operand is not None and not operand.type.is_ranked for operand in operands)
+        return any(isinstance(operand, Value) and not operand.type.is_ranked for operand in operands)
     schema = _schema(node, opset)
     if error.code != "type.dtype" or schema is None or len(operands) > schema.max_input:
         return False
+    if not all(operand is None or isinstance(operand, Value) for operand in operands):
+        return False  # a sequence
     bound: dict[str, Value] = {}
     for index, operand in enumerate(operands):
         formal = schema.inputs[min(index, len(schema.inputs) - 1)]
@@ -186,6 +191,10 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
     names: dict[Dim, str] = {}
     types = {f"in{index}": _type_proto(operand.type, names)
              for index, operand in enumerate(operands) if operand is not None}
+    described = dict(enumerate(operands)).get(SHAPES.get(node.op_type, -1))
+    length = described.shape[0] if described is not None and described.type.is_ranked and described.rank == 1 else 0
+    if isinstance(length, int):  # ONNX makes a list of so many dims
+        check_limit("rank", length, f"{node.op_type} gives {{}}", importer.structure.at(node))
     data = {}
     for index, operand in enumerate(operands):
         held = None if operand is None else importer.analysis.elements(operand)
@@ -193,7 +202,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
             data[f"in{index}"] = onnx.numpy_helper.from_array(held.astype(operand.dtype.numpy))
     try:
         inferred = shape_inference.infer_node_outputs(
-            schema, alone, types, data, opset_imports=list(importer.model.opset_import),
+            schema, alone, types, data, opset_imports=[onnx.helper.make_opsetid(*each) for each in importer.opsets.items()],
             ir_version=importer.model.ir_version)
     except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),

@@ -18,6 +18,7 @@ from irc.weights import Tensor
 if TYPE_CHECKING:
     from irc.interpreter import Step
 
+MOST_OUTPUTS = 10_000
 DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the casts at the border
 # Operators of ai.onnx that draw random numbers, with the type of their attribute `seed`. Each node draws a sequence of
 # its own: it is never merged with another, folded, or moved into or out of a loop.
@@ -45,8 +46,18 @@ def _extern(
     """
     if declared is None:
         raise fail("type.operands", f"the result types of {domain or 'ai.onnx'}.{op_type} must be stated")
+    if not 0 < version < 2**31:
+        raise fail("type.attribute", f"version {version} of {domain or 'ai.onnx'}.{op_type}", expected="1, 2, ...")
+    for name, value in attributes.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        kinds = {type(part) for part in parts}
+        fits = len(kinds) <= 1 and (kinds <= {str, float} or (kinds == {Tensor} and not isinstance(value, tuple)))
+        if not name or not (fits or (kinds == {int} and all(-(2**63) <= part < 2**63 for part in parts))):
+            raise fail("type.attribute", f"attribute {name!r} of {domain or 'ai.onnx'}.{op_type}: {value!s:.80}",
+                       expected="an integer of 64 bits, a float, a string, a list of these, or a tensor")
     places = range(len(declared)) if outputs is None else outputs
-    if len(places) != len(declared) or list(places) != sorted(set(places)) or min(places, default=0) < 0:
+    if len(places) != len(declared) or list(places) != sorted(set(places)) or not all(
+            0 <= place < MOST_OUTPUTS for place in places):  # fmt: skip
         raise fail("type.attribute", f"outputs {list(places)} of {domain or 'ai.onnx'}.{op_type}",
                    expected=f"{len(declared)} positions in order, those of the results")
     return tuple(declared)
