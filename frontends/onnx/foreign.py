@@ -200,9 +200,10 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
         held = None if operand is None else importer.analysis.elements(operand)
         if operand is not None and held is not None and all(isinstance(each, (int, float)) for each in held.flat):
             data[f"in{index}"] = onnx.numpy_helper.from_array(held.astype(operand.dtype.numpy))
+    opsets = [onnx.helper.make_opsetid(*each) for each in importer.opsets.items()]
     try:
         inferred = shape_inference.infer_node_outputs(
-            schema, alone, types, data, opset_imports=[onnx.helper.make_opsetid(*each) for each in importer.opsets.items()],
+            schema, alone, types, data, opset_imports=opsets,
             ir_version=importer.model.ir_version)
     except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),

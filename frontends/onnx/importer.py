@@ -144,7 +144,7 @@ class Importer:
             raise fail("onnx.opset", f"the model needs opset {found} of the default domain",
                        at=Location(file=self.file), expected=f"an opset from {OLDEST_OPSET} to {newest}")
         for what, version in {**{f"opset of {domain!r}": version for domain, version in opsets.items()},
-                              "version of the format": max(1, self.model.ir_version)}.items():  # fmt: skip
+                              "version of the format": self.model.ir_version or 1}.items():  # fmt: skip
             if not 0 < version < 2**31:
                 raise fail("onnx.invalid", f"there is no {what} {version}", at=Location(file=self.file))
         return opsets
