@@ -137,10 +137,15 @@ def by_name(text: str) -> DType:
     raise fail("type.dtype", f"there is no dtype {text!r}", expected=", ".join(close or _BY_NAME))
 
 
+DEEPEST = 64  # sequences in sequences
+
+
 @cache
 def opaque(text: str) -> DType:
     """The type of values that are no tensors: `sequence(f32)`, `map(string, f32)`, `optional(sequence(i64))`. Only
     `extern` computes with them. Where arrays are wanted, one of no axes holds such a value as an object."""
+    if text.count("(") > DEEPEST:
+        raise fail("type.dtype", f"a type nests deeper than {DEEPEST}: {text[:40]}...")
     opaque_parts(text)
     return DType(text, 0, 0, "opaque", "object_")
 

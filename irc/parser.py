@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     At: TypeAlias = "Token | Part"
 
+RULES = 3  # of the grammar, at most, for each bracket
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
 HALF = "it holds half of a character (a lone surrogate)"
 MOST_EXPECTED = 8  # a longer list of what could have stood there helps nobody
@@ -464,8 +465,12 @@ class _Reader:
     def span(self, children: list[At]) -> Part:
         """A value as written; what it means, the declaration of the operation says."""
         start, end = children[0].start_pos or 0, children[-1].end_pos or 0
+        depth = 1 + max(getattr(child, "depth", 0) for child in children)
+        if depth > RULES * DEEPEST:  # here rather than later, as each level is a copy of what is inside of it
+            raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", children[-1])
         text = self.text[start:end]
-        return Part(COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text, start)
+        plain = COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text
+        return Part(plain, start, depth)
 
     attributes = attribute = value = nested_list = expression = group = span
 

@@ -23,12 +23,13 @@ WORDS = {  # for "expected": what a reader calls the tokens that are more than a
 class Part(str):
     """A part of the text that knows where it stands, in the manner of Lark's tokens."""
 
-    __slots__ = ("start_pos",)
+    __slots__ = ("depth", "start_pos")
     start_pos: int
+    depth: int  # of brackets inside, where it was read as a whole
 
-    def __new__(cls, text: str, start_pos: int) -> Part:
+    def __new__(cls, text: str, start_pos: int, depth: int = 0) -> Part:
         part = super().__new__(cls, text)
-        part.start_pos = start_pos
+        part.start_pos, part.depth = start_pos, depth
         return part
 
     @property

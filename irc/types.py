@@ -137,7 +137,7 @@ def checked_size(type_: TensorType) -> TensorType:
     return type_
 
 
-QUOTED = r'"(?:[^"\\]|\\.)*"'
+QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 BRACKET = re.compile(r'["([{]')
 BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
 Declare = Callable[[str, int, int, int], Symbol]

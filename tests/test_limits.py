@@ -293,3 +293,83 @@ def test_extents_beyond_64_bits(tmp_path: Path) -> None:
     assert result.code == 3 and "error[dim.range]" in result.err, result
     result = command(tmp_path, model([node("Exp", "x", "z"), node("Neg", "z")], {"x": [2**62, 2**62]}), ["kernels"])
     assert result.code == 0 and "1 kernel" in result.out, result
+
+
+# -- texts that nest, repeat, or compute ------------------------------------------------------------------------
+
+
+def text(body: str = "", shape: str = "4", symbols: str = "") -> str:
+    """A text with one argument of this shape."""
+    return (f"irc text 1\nmodule @m {{\n  func @main{symbols}(%x: f32[{shape}]) -> f32[{shape}] {{\n{body}"
+            "    return %x\n  }\n}\n")  # fmt: skip
+
+
+def value(expression: str) -> str:
+    return text(f"    %y = dim {{value = {expression}}} : i64[]\n", "N", "<N>")
+
+
+N = 100_000
+
+
+@pytest.mark.parametrize(("code", "content"), [
+    ("text.syntax", value("(" * N + "N" + ")" * N)), ("text.syntax", value("[" * N + "1" + "]" * N)),
+    ("text.syntax", value("{a = " * N + "1" + "}" * N)), ("dim.syntax", value("-" * N + "1")),
+    ("dim.syntax", text(shape="(" * N + "4" + ")" * N)), ("dim.syntax", text(shape="min(1, " * N + "4" + ")" * N)),
+    ("dim.syntax", text(shape="*".join(["9" * 4000] * 99))), ("dim.syntax", text(shape="9" * N)),
+    ("type.dtype", text().replace("f32[4]", f'opaque["{"sequence(" * N}f32{")" * N}"]')),
+    ("text.syntax", text("    %y = if %x : f32[4] {\n" * 200)), ("text.syntax", text('    %y = "' + "a" * 10**6)),
+    ("text.syntax", text('    %y = extern %x {op_type = "' + "\\\\" * N)), ("text.undefined_name", text(
+        "".join(f"    %{'ab' * 999}{i} = neg %x : f32[4]\n" for i in range(99)) + f"    neg %{'ba' * 999}\n")),
+], ids=lambda part: part if len(part) < 20 else part[60:80])  # fmt: skip
+def test_texts_that_nest_or_compute(code: str, content: str, tmp_path: Path) -> None:
+    """They are refused, in time and memory that is linear in them."""
+    (tmp_path / "m.irc").write_text(content)
+    result = irc_here("print", "m.irc", "-o", "out.irc", folder=tmp_path)
+    assert result.code == 3 and f"error[{code}]" in result.err, result.err[:999]
+
+
+@pytest.mark.parametrize("attributes", [
+    "version = 0", "version = -1", "version = 9999999999", "outputs = [9999999999]", "attributes = {a = [1, 2.5]}",
+    'attributes = {"" = 1}', "attributes = {a = 99999999999999999999}", "attributes = {a = none}",
+    "attributes = {a = {b = 1}}", "attributes = {a = [[1]]}",
+])  # fmt: skip
+def test_externs_that_no_operator_has(attributes: str, tmp_path: Path) -> None:
+    given = {"domain": '""', "op_type": '"Exp"', "version": "13", "attributes": "{}"}
+    name, _, written = attributes.partition(" = ")
+    given[name] = written
+    listed = ", ".join(f"{name} = {written}" for name, written in given.items())
+    written = text(f"    %y = extern %x {{{listed}}} : f32[4]\n").replace("return %x", "return %y")
+    (tmp_path / "m.irc").write_text(written)
+    for arguments in (["run", "m.irc"], ["compile", "m.irc", "-o", "out.onnx"],
+                      ["compile", "m.irc", "--backend", "triton", "-o", "out.triton"]):  # fmt: skip
+        result = irc_here(*arguments, folder=tmp_path)
+        assert result.code == 3 and "error[type.attribute]" in result.err, (arguments, result)
+
+
+def test_an_extern_of_a_version_that_is_far_ahead(tmp_path: Path) -> None:
+    (tmp_path / "m.irc").write_text(text(
+        '    %y = extern %x {domain = "", op_type = "Exp", version = 2000000000, attributes = {}} : f32[4]\n'
+    ).replace("return %x", "return %y"))
+    assert irc_here("compile", "m.irc", "-o", "out.onnx", folder=tmp_path).code in (0, 3, 4)
+
+
+@pytest.mark.parametrize("change", [
+    lambda proto: proto.opset_import.add(domain="other", version=2**40),
+    lambda proto: proto.opset_import.add(domain="other", version=-1), lambda proto: setattr(proto, "ir_version", 2**40),
+    lambda proto: setattr(proto, "ir_version", -(2**63)),
+    lambda proto: setattr(proto.opset_import[0], "version", 2**62),
+])  # fmt: skip
+def test_versions_that_there_are_not(change: Callable[[onnx.ModelProto], object], tmp_path: Path) -> None:
+    proto = model([node("Shrink", "x")])
+    change(proto)
+    result = command(tmp_path, proto, ["print"])
+    assert result.code in (3, 4) and re.search(r"error\[onnx\.(invalid|opset)\]", result.err), result
+
+
+def test_a_shape_of_many_elements_is_counted_before_onnx_makes_dims_of_it(tmp_path: Path) -> None:
+    """ONNX's inference gives a result as many axes as the vector of its shape is long."""
+    for operator in ("Expand", "Reshape", "ConstantOfShape"):
+        proto = model([node(operator, "s" if operator == "ConstantOfShape" else "x s")])
+        proto.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, [2**31]))
+        result = command(tmp_path, proto, ["print"])
+        assert result.code == 3 and "--limit rank=NUMBER" in result.err, result

@@ -17,7 +17,7 @@ from irc.backends.onnx.graph import Graph, Model, attribute_proto, type_proto
 from irc.backends.onnx.row import Operand, emits
 from irc.backends.onnx.schemas import schema_since
 from irc.ir import Operation
-from irc.ops.extern import is_seeded, output_names
+from irc.ops.extern import check_attributes, is_seeded, output_names
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -25,7 +25,7 @@ from irc.weights import Tensor
 def settled_opset(model: Model) -> int:
     """The lowest opset from the one required on in which all externs of the default domain mean what they did; where
     there is none, the one required, and the others are converted."""
-    versions = [version for _, version in model.externs]
+    versions = [min(version, defs.onnx_opset_version()) for _, version in model.externs]
     for opset in range(model.opset, max([model.target.newest_opset, *versions]) + 1):
         if all(schema_since(op_type, opset) == schema_since(op_type, version) for op_type, version in model.externs):
             return opset
@@ -36,6 +36,7 @@ def settled_opset(model: Model) -> int:
 def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any],
            outputs: tuple[int, ...] | None = None) -> Any:  # fmt: skip
     assert g.operation is not None
+    check_attributes(g.operation.attributes)
     domain = "" if domain == "ai.onnx" else domain
     if domain:
         known = g.model.domains.setdefault(domain, version)

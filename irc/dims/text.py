@@ -32,10 +32,11 @@ from irc.dims.expression import (
 from irc.dims.functions import CONSTRUCTORS, floor_divide, modulo
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|\$[A-Za-z0-9_]+|"(?:[^"\\]|\\.)*"|//|\S""")
+_TOKEN = re.compile(rf"""[0-9]+|{_NAME.pattern}|\$[A-Za-z0-9_]+|"[^"\\]*(?:\\.[^"\\]*)*"|//|\S""")
 _MULTIPLICATIVE: dict[str, Callable[..., Dim]] = {"*": operator.mul, "//": floor_divide, "%": modulo}
 _DEEPEST = 2 * LIMIT  # brackets in brackets; an expression within the limit has fewer
 _NO_DEFINITIONS: Mapping[str, Dim] = MappingProxyType({})
+LONGEST_NUMBER = 4096  # bits of a product
 
 
 def format_dim(d: Dim) -> str:
@@ -129,7 +130,10 @@ class _Parser:
     def factors(self) -> Dim:
         result = self.operand()
         while self.tokens[0] in _MULTIPLICATIVE:
-            result = _MULTIPLICATIVE[self.tokens.popleft()](result, self.operand())
+            sign, right = self.tokens.popleft(), self.operand()
+            if sign == "*":
+                _check_product(result, right)
+            result = _MULTIPLICATIVE[sign](result, right)
         return result
 
     def operand(self) -> Dim:
@@ -173,3 +177,10 @@ class _Parser:
             raise DimError(f"no symbol is named {token}") from None
         except ValueError as error:  # a bad escape
             raise DimError(str(error)) from None
+
+
+def _check_product(left: Dim, right: Dim) -> None:
+    """Raise for numbers that no size is near: products of long ones take long."""
+    bits = sum(max((abs(count).bit_length() for _, count in terms_of(each)), default=0) for each in (left, right))
+    if bits > LONGEST_NUMBER:
+        raise DimError(f"a product of more than {LONGEST_NUMBER} bits")

@@ -48,13 +48,6 @@ def _extern(
         raise fail("type.operands", f"the result types of {domain or 'ai.onnx'}.{op_type} must be stated")
     if not 0 < version < 2**31:
         raise fail("type.attribute", f"version {version} of {domain or 'ai.onnx'}.{op_type}", expected="1, 2, ...")
-    for name, value in attributes.items():
-        parts = value if isinstance(value, tuple) else (value,)
-        kinds = {type(part) for part in parts}
-        fits = len(kinds) <= 1 and (kinds <= {str, float} or (kinds == {Tensor} and not isinstance(value, tuple)))
-        if not name or not (fits or (kinds == {int} and all(-(2**63) <= part < 2**63 for part in parts))):
-            raise fail("type.attribute", f"attribute {name!r} of {domain or 'ai.onnx'}.{op_type}: {value!s:.80}",
-                       expected="an integer of 64 bits, a float, a string, a list of these, or a tensor")
     places = range(len(declared)) if outputs is None else outputs
     if len(places) != len(declared) or list(places) != sorted(set(places)) or not all(
             0 <= place < MOST_OUTPUTS for place in places):  # fmt: skip
@@ -191,10 +184,23 @@ def _carrier(dtype: DType) -> DType:
     return dtype
 
 
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Raise `type.attribute` where an attribute of an operator is nothing that ONNX has."""
+    for name, value in attributes["attributes"].items():
+        parts = value if isinstance(value, tuple) else (value,)
+        kinds = {type(part) for part in parts}
+        fits = len(kinds) <= 1 and (kinds <= {str, float} or (kinds == {Tensor} and not isinstance(value, tuple)))
+        if not name or not (fits or (kinds <= {int, bool} and all(-(2**63) <= part < 2**63 for part in parts))):
+            operator = f"{attributes['domain'] or 'ai.onnx'}.{attributes['op_type']}"
+            raise fail("type.attribute", f"attribute {name!r} of {operator}: {value!s:.80}",
+                       expected="an integer of 64 bits, a float, a string, a list of these, or a tensor")
+
+
 def one_node_model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs: Sequence[DType]) -> bytes:
     """The operator as an ONNX model of one node, with casts at the border where arrays need a carrier."""
     from onnx import defs, helper
 
+    check_attributes(attributes)
     domain, op_type, version = attributes["domain"], attributes["op_type"], attributes["version"]
     operands = ["" if dtype is None else f"i{i}" for i, dtype in enumerate(types)]
     inputs = [helper.make_value_info(f"i{i}", plain_type(_carrier(dtype))) for i, dtype in enumerate(types) if dtype]
