@@ -465,10 +465,9 @@ class _Reader:
     def span(self, children: list[At]) -> Part:
         """A value as written; what it means, the declaration of the operation says."""
         start, end = children[0].start_pos or 0, children[-1].end_pos or 0
-        depth = 1 + max(getattr(child, "depth", 0) for child in children)
+        text, depth = self.text[start:end], 1 + max(getattr(child, "depth", 0) for child in children)
         if depth > RULES * DEEPEST:  # here rather than later, as each level is a copy of what is inside of it
             raise self.error("text.syntax", f"brackets nest deeper than {DEEPEST}", children[-1])
-        text = self.text[start:end]
         plain = COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text
         return Part(plain, start, depth)
 
