@@ -17,14 +17,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import irc
+from irc.backends.triton.artefact import COPIED, WRITTEN
 from irc.driver.compiling import default_output
 from irc.ir import Module
 from irc.weights import Tensor, save
 from tests.command_line import ROOT
 from tests.hostile import NAMES, audited, named_model
 
-ARTEFACT = {"__init__.py", "__main__.py", "drawing.py", "elements.py", "host.py", "kernels.py", "manifest.json",
-            "partial.py", "program.py", "runtime.py", "weights.safetensors"}  # fmt: skip
+ARTEFACT = {*COPIED, *WRITTEN}  # the names that irc gives
 
 
 @pytest.fixture
