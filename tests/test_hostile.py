@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import pickle
 import re
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from irc.backends.triton.artefact import COPIED, WRITTEN
 from irc.driver.compiling import default_output
 from irc.ir import Module
 from irc.weights import Tensor, save
-from tests.command_line import ROOT
+from tests.command_line import ROOT, TEXT
 from tests.hostile import NAMES, audited, named_model
 
 ARTEFACT = {*COPIED, *WRITTEN}  # the names that irc gives
@@ -156,9 +158,10 @@ def test_weights_stay_in_their_folder(folder: Path, secret: Path) -> None:
 def test_a_folder_that_is_allowed_may_be_named(folder: Path, secret: Path) -> None:
     (folder / "m.irc").write_text(text_with("../secret/s.safetensors", None))
     (folder / "m.onnx").write_bytes(with_external_data(str(secret / "s.bin")).SerializeToString())
-    found = audited(folder, *(["run", name, "--allow-folder", "../secret"] for name in ("m.irc", "m.onnx")),
-                    read=[secret])  # fmt: skip
+    *found, timed = audited(folder, *(["run", name, "--allow-folder", "../secret"] for name in ("m.irc", "m.onnx")),
+                            ["bench", "m.onnx", "--rounds", "2", "--allow-folder", "../secret"], read=[secret])
     assert ["7.25" in result.out for result in found] == [True, True], found
+    assert timed.code == 0 and "original" in timed.out and "outputs differ by 0e+00" in timed.out, timed
 
 
 @pytest.mark.parametrize("place", ["s.safetensors", "sub"])
@@ -233,3 +236,37 @@ def test_all_output_goes_through_one_function() -> None:
                 others.append(path.relative_to(ROOT).as_posix())
     assert sorted(others) == [f"irc/{each}.py" for each in (
         "cli/entry", "cli/output", "driver/artefact_process", "driver/models")]  # fmt: skip
+
+
+# -- nothing is run --------------------------------------------------------------------------------------------
+
+
+class Payload:
+    """What makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("pwned",)
+
+
+def test_nothing_is_unpickled_or_evaluated(folder: Path) -> None:
+    """Objects in arrays, in place of arrays, and Python where data is expected."""
+    (folder / "m.irc").write_text(TEXT)
+    np.savez(folder / "objects.npz", x=np.array([Payload()], object))
+    np.save(folder / "alone.npy", np.array([Payload()], object))
+    (folder / "pickle.npz").write_bytes(pickle.dumps(Payload()))
+    (folder / "w.safetensors").write_bytes(pickle.dumps(Payload()))
+    (folder / "w.irc").write_text(text_with("w.safetensors", None))
+    (folder / "p.onnx").write_bytes(pickle.dumps(Payload()))
+    (folder / "plan.json").write_bytes(pickle.dumps(Payload()))
+    code = "__import__('os').mkdir('pwned')"
+    (folder / "c.irc").write_text(TEXT.replace("0.5", code))
+    named = TEXT.replace("N in [1, 4096]", f"{json.dumps(code)} in [1, 4096]")
+    (folder / "d.irc").write_text(named.replace("f32[N,", f"f32[{json.dumps(code)},"))
+    commands = [["run", "m.irc", "--input", name] for name in ("objects.npz", "alone.npy", "pickle.npz")]
+    commands += [["run", "w.irc"], ["print", "p.onnx"], ["run", "c.irc"]]
+    commands.append(["opt", "m.irc", "-p", "fuse{plan=plan.json}"])
+    for command, result in zip(commands, audited(folder, *commands), strict=True):
+        assert result.code == 3, (command, result)
+    (ran,) = audited(folder, ["compile", "d.irc", "--backend", "triton", "-o", "out.triton"])
+    assert ran.code == 0, ran
+    assert not (folder / "pwned").exists()

@@ -13,11 +13,19 @@ from pathlib import Path
 import pytest
 
 from irc import partial
+from irc.backends.triton import emit
+from irc.diagnostics import IrcError
+from irc.driver.text_files import leave_reproducer
+from irc.parser import parse
 from tests.command_line import ROOT, TEXT
 
 HOLD = """
 import sys, time
 from irc import partial
+from irc.backends.triton import emit
+from irc.diagnostics import IrcError
+from irc.driver.text_files import leave_reproducer
+from irc.parser import parse
 with partial.{kind}(sys.argv[1]) as made:
     made.write(b"half") if hasattr(made, "write") else (made / "half").write_text("half")
     made.flush() if hasattr(made, "flush") else None
@@ -104,6 +112,37 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def irc(folder: Path, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([Path(sys.executable).with_name("irc"), *arguments], cwd=folder, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **options)  # type: ignore[call-overload] # fmt: skip
+
+
+def test_only_an_artefact_is_replaced(tmp_path: Path) -> None:
+    """A manifest of something else does not make a folder one, nor does one of ours beside a person's files."""
+    module = parse(TEXT)
+    for name, file, content in (("app", "manifest.json", '{"name": "app"}'), ("other", "notes", "mine")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(content)
+        with pytest.raises(IrcError, match=r"file\.exists"):
+            emit(module, tmp_path / name)
+    emit(module, tmp_path / "ours")
+    emit(module, tmp_path / "ours")
+    (tmp_path / "ours" / "notes").write_text("mine")
+    with pytest.raises(IrcError, match=r"file\.exists"):
+        emit(module, tmp_path / "ours")
+    assert (tmp_path / "ours" / "notes").read_text() == "mine" and not left(tmp_path)
+
+
+def test_a_reproducer_is_not_left_through_a_link(tmp_path: Path) -> None:
+    """The folder's name is fixed, so that a downloaded model may come with a link of that name."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "irc-reproducer").symlink_to("other")
+    said = leave_reproducer(tmp_path / "irc-reproducer" / "fuse", parse(TEXT), "irc", ValueError())
+    assert "no reproducer could be written" in said and not os.listdir(tmp_path / "other")
+    (tmp_path / "irc-reproducer").unlink()
+    (tmp_path / "irc-reproducer" / "fuse").mkdir(parents=True)
+    (tmp_path / "other" / "file").write_text("other")
+    (tmp_path / "irc-reproducer" / "fuse" / "command").symlink_to(tmp_path / "other" / "file")
+    said = leave_reproducer(tmp_path / "irc-reproducer" / "fuse", parse(TEXT), "irc", ValueError())
+    assert "with the files in" in said
+    assert (tmp_path / "other" / "file").read_text() == "other"
 
 
 def test_several_processes_write_the_same_output(tmp_path: Path) -> None:
