@@ -201,6 +201,19 @@ def single(value: float) -> float:
     return ctypes.c_float(value).value
 
 
+def holds(wide: DType, narrow: DType) -> bool:
+    """Whether `wide` has every number of `narrow`, -0, inf and NaN included, so that a cast there loses nothing."""
+    precision = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
+    exponent = {"f64": 11, "f32": 8, "f16": 5, "bf16": 8}
+    if wide.is_float and narrow.is_float:
+        known = wide.name in precision and narrow.name in precision
+        return known and precision[wide.name] >= precision[narrow.name] and exponent[wide.name] >= exponent[narrow.name]
+    if wide.is_integer and narrow.is_integer:
+        outer, inner = limits(wide), limits(narrow)
+        return outer.smallest <= inner.smallest and inner.largest <= outer.largest
+    return False
+
+
 @cache
 def _numpy_dtype(name: str) -> np.dtype[Any]:
     import numpy

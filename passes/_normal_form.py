@@ -5,7 +5,8 @@
     reductions keep their dims and run over the last axes; numbers leave sums, dots and views
     a dot is a product of transposed views
     views (reshapes, transposes) move towards the leaves; expansion moves outwards
-    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept
+    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept; but for one that
+        is asked for by itself, a cast of f32 to f16 that a cast to f32 reads
 
 Terms are interned, and numbers within 2e-6 of one another are one number, so two values compute the same
 function over the reals when their terms are one object. What would change the domain is not simplified: x*x/x is
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from irc import dims
+from irc import dims, dtypes
 from irc.dims import Dim
 from irc.ir import Operation, Value
 from irc.op import const
@@ -367,7 +368,8 @@ class Normalizer:
         terms = [self.term(operand) for operand in operation.inputs]
         is_float = all(value.dtype.is_float for value in (*operation.inputs, result))
         if name == "cast" and is_float and {operation.inputs[0].dtype.name, result.dtype.name} <= set(ROUNDED):
-            return terms[0]
+            narrow = operation.inputs[0].dtype
+            return self.pointwise("round", terms, (narrow.name,), False) if rounds(operation) else terms[0]
         if is_float:
             if name in ("add", "sub"):
                 return self.add([(1.0, terms[0]), (1.0 if name == "add" else -1.0, terms[1])])
@@ -407,6 +409,17 @@ class Normalizer:
 
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 COMMUTATIVE = ("minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "add", "mul")
+
+
+def rounds(cast: Operation) -> bool:
+    """Whether a cast to a wider float reads a cast from one, between which nothing computes."""
+    made = cast.inputs[0].operation
+    while made is not None and made.name in ("reshape", "transpose", "expand"):
+        made = made.inputs[0].operation
+    if made is None or made.name != "cast" or not made.inputs[0].dtype.is_float:
+        return False
+    wide, narrow, origin = cast.result.dtype, made.result.dtype, made.inputs[0].dtype
+    return dtypes.holds(wide, narrow) and not dtypes.holds(narrow, origin)
 
 
 def broadcast(shapes: Iterable[Shape]) -> Shape:

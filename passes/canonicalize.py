@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.dims import Dim
-from irc.dtypes import BF16, BOOL, F16, F32, I64, DType, limits
+from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
 from irc.ir import Module, Operation, Region, Value
 from irc.op import Builder, const, literal, yield_
 from irc.ops import (
@@ -203,19 +203,6 @@ def cast_to_same(operation: Operation) -> Value | None:
         return None
     origin = inner.inputs[0]
     return origin if origin.dtype is to else cast(origin, to=to, saturate=operation.attributes["saturate"])
-
-
-def holds(wide: DType, narrow: DType) -> bool:
-    """Whether `wide` has every number of `narrow`, -0, inf and NaN included, so that a cast there loses nothing."""
-    precision = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
-    exponent = {"f64": 11, "f32": 8, "f16": 5, "bf16": 8}
-    if wide.is_float and narrow.is_float:
-        known = wide.name in precision and narrow.name in precision
-        return known and precision[wide.name] >= precision[narrow.name] and exponent[wide.name] >= exponent[narrow.name]
-    if wide.is_integer and narrow.is_integer:
-        outer, inner = limits(wide), limits(narrow)
-        return outer.smallest <= inner.smallest and inner.largest <= outer.largest
-    return False
 
 
 cast_to_same.example(lambda x: cast(x, to=x.dtype), "f32[3]")

@@ -144,6 +144,10 @@ DIFFERENT = {
         lambda x: cast(cast(x, to=_dtype("i32")), to=_dtype("f32")),
         lambda x: mul(x, 1.0),
     ),
+    "a_rounding_to_f16": (
+        lambda x: cast(cast(x, to=_dtype("f16")), to=_dtype("f32")),
+        lambda x: mul(x, 1.0),
+    ),
     "an_eight_bit_rounding": (
         lambda x: cast(cast(x, to=_dtype("f8e5m2")), to=_dtype("f32")),
         lambda x: mul(x, 1.0),
@@ -237,6 +241,16 @@ def test_gelu_with_another_constant_is_no_gelu():
     assert found(erf_gelu, "f32[B, 8]") == ["gelu"]
     for wrong in ({"half": 0.499}, {"root": 1.4145}, {"one": 0.999}):
         assert "gelu" not in found(lambda x, w=wrong: erf_gelu(x, **w), "f32[B, 8]")
+
+
+@pytest.mark.parametrize("narrow", ["f16", "bf16"])
+def test_a_rounding_that_is_asked_for_stays(narrow: str):
+    def gated(x, *, view):
+        rounded = cast(view(cast(x, to=_dtype(narrow))), to=_dtype("f32"))
+        return mul(x, div(1.0, add(1.0, exp(neg(reshape(rounded, shape=x.shape))))))
+
+    for view in (lambda x: x, lambda x: reshape(x, shape=(24,))):
+        assert "silu" not in found(lambda x, view=view: gated(x, view=view), "f32[3, 8]")
 
 
 def test_gelu_of_two_values_is_no_gelu():

@@ -88,6 +88,14 @@ SIGNS = {"signbit": torch.signbit, "neg": torch.neg, "floor": torch.floor, "ceil
          "trunc": torch.trunc, "where": lambda x: torch.where(x == 0, x, x + 1), "abs": torch.abs,
          "half": lambda x: x.half(), "copysign": lambda x: torch.copysign(torch.ones(()), x),
          "clone": lambda x: x.clone()}  # fmt: skip
+ROUNDED = {
+    "lost": lambda x: x - x.bfloat16().float(), "lost_f16": lambda x: x - x.half().float(),
+    "twice": lambda x: x.half().bfloat16().float() * 3, "back": lambda x: x.bfloat16().float().half().float() + x,
+    "narrow": lambda x: (x.bfloat16() * 3).float(), "sum": lambda x: x.bfloat16().float().sum(),
+    "stored": lambda x: (x.bfloat16(), x.bfloat16().float() + 1), "of_int": lambda x: x.int().bfloat16().float() + 1,
+    "of_byte": lambda x: x.to(torch.uint8).half().float() / 3, "double": lambda x: x.double().bfloat16().float() + 1,
+    "select": lambda x: torch.where(x > 5, x.half().float(), x),
+}  # fmt: skip
 ACTIVATIONS = {
     **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardtanh elu selu celu leaky_relu softplus
        softsign logsigmoid""".split()},
@@ -248,6 +256,7 @@ CASES: dict[str, Case] = {
     "rounding": Case(ROUNDING, (FLOATS,)), "rounding f16": Case(ROUNDING, (HALVES,), 2e-3),
     "rounding bf16": Case(ROUNDING, (BRAINS,), 1.6e-2), "rounding f64": Case(ROUNDING, (WIDE,), 1e-12),
     "signs": Case(SIGNS, (FLOATS,), zeros=True), "signs f64": Case(SIGNS, (WIDE,), 1e-12, zeros=True),
+    "rounded": Case(ROUNDED, (torch.linspace(0.1, 255.9, 77),)),
     "activations": Case(ACTIVATIONS, (FLOATS,), 1e-5, 1e-37),
     "binary": Case(BINARY, each(FLOATS), 1e-5), "binary f16": Case(BINARY, each(HALVES), 2e-3),
     "binary bf16": Case(BINARY, each(BRAINS), 1.6e-2),

@@ -206,6 +206,8 @@ def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if to is BOOL:
         return binary("!=", COMPARE, operands[0], Code("0"))
     target = type_name(to)
+    if node.rounds_to is not None:
+        return method(method(operands[0], "to", type_name(node.rounds_to)), "to", target)
     if not source.is_float or to.is_float:
         return method(operands[0], "to", target)
     if not node.attribute("saturate"):

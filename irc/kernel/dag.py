@@ -129,6 +129,12 @@ class Apply(Node):
     def attribute(self, name: str) -> Any:
         return dict(self.attributes)[name]
 
+    @property
+    def rounds_to(self) -> DType | None:
+        """The type, narrower than the one that it is held in, to which a cast rounds."""
+        to = self.attribute("to") if self.name == "cast" else self.dtype
+        return None if to is self.dtype else to
+
     @cached_property
     def as_index(self) -> Dim | None:
         if self.name not in INDEX_ARITHMETIC or not self.dtype.is_integer:

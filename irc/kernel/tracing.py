@@ -58,6 +58,8 @@ class Tracer:
         """What the kernel writes to an output, each element once."""
         point = self.propagation.root(value)
         node = self.node(value, point.coordinates, point.guards)
+        if isinstance(node, Apply) and node.rounds_to is output.dtype:
+            node = node.operands[0]  # storing rounds
         guards = (*point.guards, *index_map.restrict(point.coordinates, value.shape, point.guards))
         kept = tuple(guard for guard in dict.fromkeys(guards) if not in_bounds(guard.index, guard.extent, ()))
         address = linearize(point.coordinates, value.shape)
@@ -103,7 +105,7 @@ class Tracer:
         return (yield from self._pointwise(step, value, coordinates, guards))
 
     def _kept(self, node: Node, value: Value) -> Node:
-        """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring."""
+        """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring; `cast` rounds."""
         self.skipped_rounding |= value.dtype is not node.dtype and value in self.steps.computed_with
         return node
 
@@ -130,11 +132,11 @@ class Tracer:
         for operand in step.inputs:
             operands.append((yield operand, index_map.spread(coordinates, value.shape, operand.shape), guards))
         register = accumulator_of(value.dtype)
-        if step.name == "cast" and operands[0].dtype is register:
-            return self._kept(operands[0], value)
         known = folded(step, operands)
         if known is not None:
             return self.constant(register, known)
+        if step.name == "cast":
+            return self._cast(step, value, operands[0])
         if step.name in ("bitwise_and", "bitwise_or") and register is BOOL:
             neutral = step.name == "bitwise_and"
             operands = [node for node in operands if not (isinstance(node, Constant) and node.value == neutral)]
@@ -147,6 +149,16 @@ class Tracer:
                     raise Refusal("fuse.numerics", "F13", message, (end.name,))
         made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
         return self._kept(made, value)
+
+    def _cast(self, step: Operation, value: Value, node: Node) -> Node:
+        """A cast to f16 or bf16 rounds, though what it gives is held in f32."""
+        register = accumulator_of(value.dtype)
+        if node.dtype is not register:
+            attributes = {**step.attributes, "to": register}
+            node = self.apply("cast", register, node, attributes=attributes, hint=value.name)
+        if is_of(value.dtype, node):
+            return node
+        return self.apply("cast", register, node, attributes=step.attributes, hint=value.name)
 
     def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Traced:
         nodes = []
@@ -256,6 +268,16 @@ def folded(step: Operation, operands: Sequence[Node]) -> Any:
     if step.name in COMPARISONS and len(indices) == 2:
         return COMPARISONS[step.name](*indices)
     return None
+
+
+def is_of(dtype: DType, node: Node) -> bool:
+    """Whether the number of a node, which may be held in a wider type than `dtype`, is one of `dtype`."""
+    if isinstance(node, Load) and node.buffer.dtype is dtype:
+        return True
+    if isinstance(node, Apply) and node.name == "cast":
+        source = node.operands[0].dtype
+        return dtype in (node.dtype, node.rounds_to) or (not source.is_float and source.bits <= 8)
+    return dtype is node.dtype
 
 
 def identity(kind: str, dtype: DType) -> Any:
