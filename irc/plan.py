@@ -13,6 +13,7 @@ may take the same one.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ from irc.weights import INLINE_LIMIT, Tensor
 FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
+LARGEST_EXPONENT = 1000  # of a float, as far as scores need it
 MOST_FREE = 64  # free operations on a path that a kernel takes along
 DEFAULT_SIZE = 64
 
@@ -256,6 +258,8 @@ class Policy:
         not_a_number = verdict != verdict  # as NaN is
         if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)) or not_a_number:
             raise fail("policy.result", f"policy {self.name} returned {verdict!r}", expected="a number or refuse(...)")
+        if isinstance(verdict, int) and verdict.bit_length() > LARGEST_EXPONENT:  # bytes of a model that cannot run
+            return math.inf if verdict > 0 else -math.inf
         return verdict
 
 

@@ -131,9 +131,9 @@ def checked_size(type_: TensorType) -> TensorType:
     """The type; raises `dim.range` for an extent that no index reaches, and `limit.exceeded` for too many axes."""
     if type_.shape is not None:
         check_limit("rank", len(type_.shape), "a tensor type has {}")
-        for dim in type_.shape:
+        for axis, dim in enumerate(type_.shape):
             if (dim if isinstance(dim, int) else dims.bounds(dim)[0]) > LARGEST:
-                raise fail("dim.range", f"{type_} has a dim larger than {LARGEST}")
+                raise fail("dim.range", f"axis {axis} of a tensor type is larger than {LARGEST}")
     return type_
 
 

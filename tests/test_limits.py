@@ -373,3 +373,18 @@ def test_a_shape_of_many_elements_is_counted_before_onnx_makes_dims_of_it(tmp_pa
         proto.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, [2**31]))
         result = command(tmp_path, proto, ["print"])
         assert result.code == 3 and "--limit rank=NUMBER" in result.err, result
+
+
+@pytest.mark.parametrize("shape", [", ".join([str(2**62)] * 20), "*".join("N" * 600)])
+def test_figures_past_what_floats_hold(shape: str, tmp_path: Path) -> None:
+    """Nothing can run at such sizes, but what is counted is told."""
+    content = text("    %y = exp %x : f32[S]\n    %z = neg %y : f32[S]\n", "S", "<N>").replace("return %x", "return %z")
+    (tmp_path / "m.irc").write_text(content.replace("f32[S]", f"f32[{shape}]"))
+    for arguments in (["kernels", "m.irc"], ["kernels", "m.irc", "--json"], ["print", "m.irc", "--summary"],
+                      ["explain", "m.irc", "%y", "%z"]):  # fmt: skip
+        result = irc_here(*arguments, "--dim", "N=1000000000", folder=tmp_path)
+        assert result.code == 0, (arguments, result)
+    for arguments in (["run", "m.irc"], ["compile", "m.irc", "--backend", "triton", "-o", "out.triton"],
+                      ["print", "m.irc", "--specialize", "N=1000000000"]):  # fmt: skip
+        result = irc_here(*arguments, "--dim", "N=1000000000", folder=tmp_path)
+        assert result.code in (0, 3, 4), (arguments, result)

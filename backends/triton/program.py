@@ -171,7 +171,9 @@ class _FunctionWriter:
             self._line(f"{self.symbols[symbol]} = {size}")
         for symbol in self.function.symbols.values():
             if symbol not in self.symbols:
-                self._problem(f"symbol {symbol.name} is told by the extents of no input", self.function.location)
+                self._problem(f"symbol {symbol.name} cannot be inferred from the extents of any input",
+                              self.function.location)
+                self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")  # to find other problems
         self._block(self.function.block)
         return self.out
 

@@ -7,13 +7,14 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from irc._version import FORMAT_VERSION, __version__
+from irc.cli.options import REPRODUCERS, command_line, common, read_pipelines, writes
 from irc.cli.output import (
     sample,
     show,
@@ -21,14 +22,13 @@ from irc.cli.output import (
     show_json,
     show_notes,
     show_page,
+    show_warning,
     target_facts,
     triton_remark,
 )
 from irc.diagnostics import Exit, IrcError, Location, fail
 
-REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
 JSON_HELP = "Print the report as JSON."
-NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
 
 def main() -> None:
@@ -36,6 +36,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = show_warning
     try:
         cli.main(standalone_mode=False, prog_name="irc")
     except IrcError as error:
@@ -87,116 +88,6 @@ def leave_traceback() -> None:
 def finish(text: str, code: int) -> None:
     show_page(text, err=True)
     sys.exit(code)
-
-
-def command_line() -> str:
-    return shlex.join(["irc", *sys.argv[1:]])
-
-
-def read_sizes(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
-    """`B=1` and `S=512` as a dictionary."""
-    sizes = {}
-    for value in values:
-        name, equals, size = value.partition("=")
-        if not equals or not name or not size.lstrip("-").isdecimal():
-            raise fail("usage.dim", f"--{parameter.name} {value}", expected="NAME=SIZE, such as B=1")
-        sizes[name] = int(size)
-    return sizes
-
-
-def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
-    """`memory=64G` and others as a dictionary."""
-    from irc.limits import read_limit
-
-    return dict(map(read_limit, values))
-
-
-COMMON = (
-    click.option(
-        "--dim", multiple=True, callback=read_sizes, metavar="B=1", help="A size for a symbol where numbers are needed."
-    ),
-    click.option(
-        "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
-    ),
-    click.option("--fold-defaults", is_flag=True, help="Make inputs that have a default constants."),
-    click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
-    click.option(
-        "--numerics",
-        type=click.Choice(NUMERICS),
-        default="keeps_more_precision",
-        show_default=True,
-        help="What rewrites and kernels may do to rounding.",
-    ),
-    click.option(
-        "--load", multiple=True, metavar="FILE.py", help="A file with passes, rules or policies of your own."
-    ),
-    click.option(
-        "--limit", multiple=True, callback=read_limits, metavar="NAME=N",
-        help="Raise a limit on what input may ask for: see irc doc limits.",
-    ),
-    click.option(
-        "--allow-folder", multiple=True, metavar="DIR", help="A folder whose files a model may name, too."
-    ),
-    click.option("--verify-each", is_flag=True, help="Verify after each pass."),
-    click.option(
-        "--dump-after",
-        multiple=True,
-        metavar="PASS",
-        help="Print the program after a pass (all: each) to stderr.",
-    ),
-)
-
-
-def writes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The option of verbs that write files, given below `common`."""
-
-    def command(force: bool, **options: Any) -> Any:
-        from irc.files import check_output, note_input
-        from irc.limits import allow
-
-        with allow(replace_inputs=force):
-            for given in (options.get("model"), options.get("inputs")):
-                if given is not None and os.path.isfile(given):
-                    note_input(given)
-            if options.get("output") is not None:
-                check_output(Path(options["output"]))  # at once, rather than when the work is done
-            return function(**options)
-
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
-    command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
-    return click.option("--force", is_flag=True, help="Replace a file that is read, too.")(command)
-
-
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every verb over a model has; the command receives them as one `settings`."""
-
-    def command(**options: Any) -> Any:
-        from irc.driver import Settings
-        from irc.files import guarded
-        from irc.limits import allow
-
-        folders, limits = options.pop("allow_folder"), options.pop("limit")
-        settings = Settings(
-            target=options.pop("target"),
-            numerics=options.pop("numerics"),
-            loads=options.pop("load"),
-            dims=options.pop("dim"),
-            specialize=options.pop("specialize"),
-            fold_defaults=options.pop("fold_defaults"),
-            verify_each=options.pop("verify_each"),
-            dump_after=options.pop("dump_after"),
-            reproducers=REPRODUCERS,
-            command=command_line(),
-        )
-        with allow(*folders, **limits), guarded():
-            return function(settings=settings, **options)
-
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
-    for option in reversed(COMMON):
-        command = option(command)
-    # The function's own parameters, which click found on it, come first in the help.
-    command.__click_params__ = [*command.__click_params__, *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined]
-    return command
 
 
 def version_text() -> str:
@@ -501,7 +392,8 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
     for kernel in report.kernels:
         figures = (kernel.distinct_bytes, kernel.loaded_bytes)
         sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
-        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {kernel.programs:>9}")
+        programs = kernel.programs if kernel.programs < 10**9 else format_count(kernel.programs).strip()
+        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}")
         for target, facts in kernel.targets.items():
             show(f"    {target}: {target_facts(facts)}")
     for call in report.externs:
@@ -546,18 +438,6 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
             show(f"wrote {html}")
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
-
-
-def read_pipelines(values: tuple[str, ...]) -> dict[str, str]:
-    """`base="default"` and others as a dictionary."""
-    found: dict[str, str] = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name.replace("-", "_").isidentifier() or not text:
-            raise fail("usage.arguments", f"-p {value}", expected='NAME=PASSES, such as base="default"')
-        if found.setdefault(name, text) is not text:
-            raise fail("usage.arguments", f"two pipelines are called {name}")
-    return found
 
 
 @cli.command(short_help="Time MODEL, compiled, beside the original.")

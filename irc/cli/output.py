@@ -6,12 +6,15 @@ import dataclasses
 import json
 import math
 import shlex
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
 from irc.diagnostics import printable_lines
+
+LONGEST_INTEGER = 8192  # bits: Python writes no number of much more in digits
 
 
 def show(*lines: str, err: bool = False) -> None:
@@ -25,6 +28,12 @@ def show_page(text: str, err: bool = False) -> None:
     show(*text.rstrip("\n").split("\n"), err=err)
 
 
+def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 file: Any = None, line: str | None = None) -> None:  # fmt: skip
+    """In the place of `warnings.showwarning`: libraries warn of what is in models."""
+    show_page(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
 def show_json(report: Any) -> None:
     """A report as JSON on stdout; JSON has no numbers such as inf, so that they are texts there."""
 
@@ -35,6 +44,8 @@ def show_json(report: Any) -> None:
             return [plain(part) for part in value]
         if isinstance(value, float) and not math.isfinite(value):
             return str(value)
+        if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
+            return f"2^{value.bit_length() - 1}"
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     fields = report if isinstance(report, dict) else dataclasses.asdict(report)

@@ -242,7 +242,7 @@ def random_inputs(function: Function, sizes: Sizes, seed: int = 0) -> Arrays:
             raise fail("run.input_missing", message, help="give --input")
         shape = tuple(dims.evaluate(dim, environment) for dim in argument.shape)
         taken += math.prod(shape) * max(8, argument.dtype.itemsize)  # the generator gives f64 and i64
-        check_limit("memory", taken, f"random inputs up to `{argument.name}` of shape {list(shape)} take {{}}")
+        check_limit("memory", taken, f"random inputs up to `{argument.name}`: {argument.type} take {{}}")
         inputs[argument.name] = _random_array(argument, shape, generator)
     return inputs
 

@@ -20,7 +20,7 @@ from irc.ir import Function, Module, Operation
 from irc.op import const
 from irc.pass_manager import Numerics, Pass, PassContext
 from irc.passes._user_files import is_reference, load_user_module, load_user_object
-from irc.types import TensorType
+from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.verifier import verify
 
@@ -283,7 +283,10 @@ def default_sizes(function: Function) -> dict[Symbol, int]:
 def specialized(module: Module, sizes: Sizes) -> Module:
     """A copy in which symbols of the entry's signature are plain integers; their ranges are checked."""
     known_sizes(module.main, sizes)
-    return module.clone(sizes)
+    copy = module.clone(sizes)
+    for argument in copy.main.arguments:
+        checked_size(argument.type)
+    return copy
 
 
 # -- sizes and inputs ------------------------------------------------------------------------------------------

@@ -136,6 +136,8 @@ def format_count(number: int) -> str:
     """1234567 as `1.2 M`."""
     if number < 1000:
         return f"{number} "
+    if number.bit_length() > 512:  # of shapes that no machine can hold
+        return f"2^{number.bit_length() - 1} "
     amount, units = number / 1000, "kMGTPE"
     while amount >= 999.95 and len(units) > 1:
         amount, units = amount / 1000, units[1:]

@@ -43,13 +43,19 @@ def estimate(module: Module, report: KernelsReport, sizes: Mapping[Symbol, int],
     """
     seconds = 0.0
     for kernel in report.kernels:
-        seconds += max(kernel.distinct_bytes / device.bytes_per_second, kernel.flops / device.flops_per_second)
+        seconds += max(_ratio(kernel.distinct_bytes, device.bytes_per_second),
+                       _ratio(kernel.flops, device.flops_per_second))
     for operation in host_operations(module):
         narrow = any(value.dtype.is_float and value.dtype.bits < 32 for value in operation.results)
         peak = device.narrow_product_flops_per_second if narrow else device.flops_per_second
-        seconds += max(operation_bytes(operation, sizes) / device.bytes_per_second,
-                       product_flops(operation, sizes) / peak)
+        seconds += max(_ratio(operation_bytes(operation, sizes), device.bytes_per_second),
+                       _ratio(product_flops(operation, sizes), peak))
     return seconds
+
+
+def _ratio(amount: int, rate: float) -> float:
+    """`amount / rate`, infinite where the amount is more than a float can be."""
+    return amount / rate if amount.bit_length() <= 1000 else math.inf
 
 
 def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
