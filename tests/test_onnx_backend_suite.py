@@ -181,6 +181,18 @@ def test_suite() -> None:
     assert sum(what == "covered" for what in found.values()) >= LEAST_COVERED
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_positions_that_have_defaults(number: int) -> None:
+    """Positions in sequences that are inputs with initializers can be overridden, so the operators are carried, unless
+    defaults are folded."""
+    (case,) = (each for each in load_model_tests(kind="simple") if each.name == f"test_sequence_model{number}")
+    module = from_model(model_of(case), Path("no such folder"), fold_defaults=True)
+    assert "extern" not in {operation.name for operation in module.walk()}
+    for inputs, outputs in data_of(case):
+        given = dict(zip([argument.name for argument in module.main.arguments], inputs, strict=False))
+        Runner.assert_similar_outputs(outputs, list(run(module, given).values()), case.rtol, case.atol)
+
+
 LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx"))
 
 
