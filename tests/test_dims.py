@@ -221,6 +221,13 @@ def test_ceil_division() -> None:
 # --- Minimum, maximum, broadcast --------------------------------------------------------------------------
 
 
+def test_the_order_of_arguments_does_not_decide() -> None:
+    """Which of two forms of one dim stays depends on the dims alone: 0//n is 0, unless n is, and is not rewritten."""
+    for extremum in (minimum, maximum):
+        for several in ((0, 0 // n), (0, 0 // n, extremum(s, t)), (extremum(0 // n, t), extremum(s, 0))):
+            assert len({extremum(*each) for each in itertools.permutations(several)}) == 1
+
+
 def test_minimum_and_maximum() -> None:
     assert minimum(s, 1) == 1 and maximum(s, 1) == s
     assert minimum(s, s + 1) == s and maximum(s, s + 1) == s + 1

@@ -253,8 +253,8 @@ def _extremum(kind: str, dims: tuple[Dim, ...]) -> Dim:
 
     if not dims:
         raise DimError(f"{kind} needs at least one argument")
-    longest = max(_parts(kind, dims), key=len)
-    kept = list(longest)  # of which none outdoes another
+    longest = min(_parts(kind, dims), key=lambda part: (-len(part), tuple(map(dim_key, part))))
+    kept = list(longest) if len(longest) > 1 else []  # of which none outdoes another
     for d in _flatten(kind, dims):
         if not any(outdoes(other, d) for other in kept):
             kept = [*(other for other in kept if not outdoes(d, other)), d]
