@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +175,21 @@ def test_every_weight_is_looked_at() -> None:
     with pytest.warns(UserWarning, match="have changed"):
         for _ in range(4):
             found(x)
+
+
+def test_both_backends_in_one_process() -> None:
+    """Without a GPU, where Triton has been imported by PyTorch to compile."""
+    script = """
+import irc, os, torch
+x = torch.randn(2, 3)
+for backend in ("onnx", "triton"):
+    found = irc.compile(lambda x: torch.softmax(x, 1) * 2, x, backend=backend)
+    torch.testing.assert_close(found(x), torch.softmax(x, 1) * 2)
+    assert "TRITON_INTERPRET" not in os.environ
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # -- models in files -------------------------------------------------------------------------------------------
