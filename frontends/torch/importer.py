@@ -84,6 +84,19 @@ def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
             yield spec
 
 
+def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
+    """The names of the function's arguments, in order, by what PyTorch calls their placeholders. What a caller gives has
+    the placeholder's name; what the program holds its path, with a number behind it where an argument has that name."""
+    specs = list(taken_inputs(signature))
+    taken = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
+    names: dict[str, str] = {}
+    for spec in specs:
+        is_given = spec.kind is InputKind.USER_INPUT
+        names[spec.arg.name] = spec.arg.name if is_given else _unused(str(spec.target), taken)
+        taken.add(names[spec.arg.name])
+    return names
+
+
 def given_results(signature: ExportGraphSignature) -> list[OutputSpec]:
     """What a program gives, in the order in which the importer's function does: what its caller asked for, tensors and
     symbolic numbers, and then what it writes. Constants are no results."""
@@ -131,13 +144,10 @@ class Importer:
     # -- the signature -------------------------------------------------------------------------------------------
 
     def _add_inputs(self) -> None:
-        taken = list(taken_inputs(self.program.graph_signature))
-        given = {spec.arg.name for spec in taken if spec.kind is InputKind.USER_INPUT}
-        for spec in taken:
-            node = self.nodes[spec.arg.name]
-            name = node.name if spec.kind is InputKind.USER_INPUT else _unused(str(spec.target), given)
-            self.arguments[node.name] = self.function.block.add_argument(self._type(node.meta["val"]), name)
-            self.values[node] = self.arguments[node.name]
+        for placeholder, name in argument_names(self.program.graph_signature).items():
+            node = self.nodes[placeholder]
+            self.arguments[placeholder] = self.function.block.add_argument(self._type(node.meta["val"]), name)
+            self.values[node] = self.arguments[placeholder]
 
     def _bind_numbers(self) -> None:
         """Symbols for the arguments that are integers of Python."""

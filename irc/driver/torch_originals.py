@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec
+from torch.export.graph_signature import ConstantArgument, SymIntArgument
 
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.driver.originals import Original
 from irc.dtypes import DType
 from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols, quiet
-from irc.frontends.torch.importer import given_results, import_program, taken_inputs
+from irc.frontends.torch.importer import argument_names, given_results, import_program
 from irc.frontends.torch.parameters import Parameters, example_inputs
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.ir import Module
@@ -63,8 +63,9 @@ class TorchOriginal(Original):
     @property
     def declared(self) -> dict[str, DType]:
         values = {node.name: node.meta["val"] for node in self.functional.graph.nodes if node.op == "placeholder"}
-        return {argument_name(spec): element_type(values[spec.arg.name].dtype)
-                for spec in taken_inputs(self.functional.graph_signature)}  # fmt: skip
+        return {name: dtypes.I64 if isinstance(values[placeholder], torch.SymInt)
+                else element_type(values[placeholder].dtype)
+                for placeholder, name in argument_names(self.functional.graph_signature).items()}  # fmt: skip
 
     def module(self) -> Module:
         return self.imported
@@ -78,10 +79,12 @@ class TorchOriginal(Original):
         """The value of each node in a run."""
         signature = self.functional.graph_signature
         held = {**self.functional.constants, **self.functional.state_dict}
-        arguments = []
+        names, arguments = argument_names(signature), list[Any]()
         for spec in signature.input_specs:
-            if argument_name(spec) in self.inputs:
-                array = self.inputs[argument_name(spec)]
+            array = self.inputs.get(names.get(spec.arg.name, ""))
+            if array is not None and isinstance(spec.arg, SymIntArgument):
+                arguments.append(int(array))
+            elif array is not None:
                 arguments.append(to_tensor(np.array(array), dtypes.from_numpy(np.asarray(array).dtype)))
             else:
                 arguments.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else held[spec.target])
@@ -130,11 +133,6 @@ class TorchOriginal(Original):
     def save(self, folder: Path) -> str:
         torch.export.save(self.program, folder / "program.pt2")
         return "program.pt2"
-
-
-def argument_name(spec: InputSpec) -> str:
-    """What irc calls an input: a buffer by its path, another as PyTorch does."""
-    return str(spec.target if spec.kind in (InputKind.BUFFER, InputKind.PARAMETER) else spec.arg.name)
 
 
 @contextmanager
