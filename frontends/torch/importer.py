@@ -85,8 +85,11 @@ def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
 
 
 def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
-    """The names of the function's arguments, in order, by what PyTorch calls their placeholders. What a caller gives has
-    the placeholder's name; what the program holds its path, with a number behind it where an argument has that name."""
+    """The names of the function's arguments, in order, by what PyTorch calls their placeholders.
+
+    What a caller gives has the placeholder's name. What the program holds has its path, with a number behind it where
+    an argument has that name.
+    """
     specs = list(taken_inputs(signature))
     taken = {spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT}
     names: dict[str, str] = {}
