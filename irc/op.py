@@ -27,19 +27,20 @@ import inspect
 import types as python_types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
 from irc import dims, types
-from irc.diagnostics import UNKNOWN, IrcError, Location, fail
+from irc.diagnostics import UNKNOWN, IrcError, Location, did_you_mean, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
 from irc.index_map import Pull, Push
 from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
 from irc.types import TensorType, checked_size
+from irc.user_code import blaming, is_user_code, place_of_code
 from irc.weights import Tensor
 
 REQUIRED = inspect.Parameter.empty
@@ -157,7 +158,7 @@ class OperationDefinition:
                  traits: Iterable[str] = ()) -> None:
         self.name = function.__name__.strip("_")  # `slice_` and `if_` would hide what Python calls so
         self.kind = kind
-        self.traits = frozenset(traits)
+        self.traits = _checked_traits(self.name, traits)
         self.doc = inspect.cleandoc(function.__doc__ or "")
         self.source_function = function
         self.spellings: list[Callable[..., Any]] = []
@@ -262,17 +263,39 @@ class OperationDefinition:
                 extra["declared"] = None if declared is None else tuple(declared)
             if "regions" in self.traits:
                 extra["regions"] = tuple(regions)
-            return tuple(map(checked_size, _as_tuple(self._rule(*padded, **attributes, **extra))))
-        except dims.DimError as error:
-            raise fail("type.broadcast", f"{self.name}: {error}") from None
+            return tuple(map(checked_size, self._ruled(padded, attributes, extra)))
         except IrcError as error:
             raise _prefixed(error, self.name) from None
+
+    def _ruled(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute],
+               extra: Mapping[str, Any]) -> tuple[TensorType, ...]:
+        """What the type rule returns."""
+        assert self._rule is not None
+        with self._blaming("type rule", self._rule):
+            try:
+                inferred = _as_tuple(self._rule(*operand_types, **attributes, **extra))
+            except dims.DimError as error:
+                raise fail("type.broadcast", str(error)) from None
+        if is_user_code(self._rule) and not all(isinstance(type_, TensorType) for type_ in inferred):
+            raise fail("op.declaration", f"the type rule of `{self.name}` returned {inferred!r}",
+                       at=place_of_code(self._rule), expected="a type, or a tuple of types")  # fmt: skip
+        return inferred
 
     def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]:
         """Run a primitive's NumPy reference; dims in attributes must already be integers."""
         if self._reference is None:
+            if is_user_code(self.source_function):
+                raise fail("op.declaration", f"the primitive `{self.name}` has no reference, and cannot be run",
+                           at=place_of_code(self.source_function), help=f"declare one with `@{self.name}.reference`")
             raise NotImplementedError(f"{self.name} has no NumPy reference: the interpreter runs it itself")
-        return _as_tuple(self._reference(*arrays, **attributes))
+        with self._blaming("reference", self._reference):
+            return _as_tuple(self._reference(*arrays, **attributes))
+
+    def _blaming(self, part: str, function: Callable[..., Any]) -> AbstractContextManager[None]:
+        """Around a call of a part of the declaration: what a user's own raises becomes `op.raised`."""
+        if not is_user_code(function):
+            return nullcontext()
+        return blaming("op.raised", f"the {part} of `{self.name}` raised an exception", function, places_coded=False)
 
     def body(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute],
              spelling: int | None = None) -> Function:
@@ -299,6 +322,9 @@ class OperationDefinition:
         if operand is None or isinstance(operand, Value):
             return operand
         if not isinstance(operand, (bool, int, float, complex)):
+            unknown = Builder.active().unknown_number(operand)
+            if unknown is not None:
+                return unknown
             raise fail("type.operands", f"{self.name}: operand {index} is {operand!r}", expected="a value or a number")
         spec = self.operand_specs[min(index, len(self.operand_specs) - 1)]
         if spec.constraint is _BOOLEAN:
@@ -318,6 +344,8 @@ class OperationDefinition:
 def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:
     hints = typing.get_type_hints(function, include_extras=True)
     operands, attributes = [], {}
+    if is_user_code(function):
+        _check_declaration(function, hints)
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name, Any)
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -333,6 +361,41 @@ def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict
     return tuple(operands), attributes
 
 
+TRAITS = ("pointwise", "view", "commutative", "effect", "terminator", "isolated", "declared", "free", "as_declared",
+          "regions")  # fmt: skip
+
+
+def _checked_traits(name: str, traits: Iterable[str]) -> frozenset[str]:
+    given = [traits] if isinstance(traits, str) else list(traits)
+    for trait in given:
+        if trait not in TRAITS or isinstance(traits, str):
+            raise fail("op.declaration", f"`{name}` is declared with the traits {traits!r}",
+                       expected=f"a set of: {', '.join(TRAITS)}", help=did_you_mean(str(trait), TRAITS))
+    return frozenset(given)
+
+
+def _check_declaration(function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
+    """Raise `op.declaration` for annotations of operands that say nothing, and defaults that are no such attribute."""
+    for parameter in inspect.signature(function).parameters.values():
+        hint, at = hints.get(parameter.name, Value), place_of_code(function)
+        what = f"`{function.__name__}`: the parameter `{parameter.name}`"
+        if parameter.kind is parameter.VAR_KEYWORD:
+            raise fail("op.declaration", f"{what} takes any keyword", at=at, expected="one for each attribute")
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            parts = [part for part in (hint, *typing.get_args(hint)) if part is not type(None)]
+            if not any(part in (Value, TensorType) or isinstance(part, Constraint) for part in parts):
+                raise fail("op.declaration", f"{what} is an operand, and annotated {hint}", at=at,
+                           expected="Float, Integer, Number, AnyTensor, ... of irc.op",
+                           help="attributes are keyword-only: they stand behind `*`")  # fmt: skip
+        elif parameter.default not in (REQUIRED, None):
+            try:
+                AttributeSpec(parameter.name, hint).coerce(parameter.default)
+            except IrcError as error:
+                expected = error.diagnostics[0].expected
+                message = f"{what} has the default {parameter.default!r}"
+                raise fail("op.declaration", message, at=at, expected=expected) from None
+
+
 def _as_tuple(results: Any) -> tuple[Any, ...]:
     """What a rule, reference or body gave: one thing, or several."""
     return tuple(results) if isinstance(results, (tuple, list)) else (results,)
@@ -344,7 +407,8 @@ def _traced(definition: OperationDefinition, written: Callable[..., Any], operan
     definition.check_operands(operand_types)
     specs = definition.operand_specs
     names = [specs[min(index, len(specs) - 1)].name for index in range(len(operand_types))]
-    return trace_function(definition.name, partial(written, **dict(attributes)), operand_types, names)
+    with definition._blaming("body", written):
+        return trace_function(definition.name, partial(written, **dict(attributes)), operand_types, names)
 
 
 def _prefixed(error: IrcError, name: str) -> IrcError:
@@ -406,6 +470,10 @@ class Builder:
             raise fail("usage.no_builder", "an operation was called outside of a trace",
                        help="call it inside `irc.trace(...)`, a rule, a body, or `with builder:`")
         return builder
+
+    def unknown_number(self, operand: object) -> Value | None:
+        """The value that stands for an operand that is neither a value nor a number; None where nothing does."""
+        return None
 
     def __enter__(self) -> Builder:
         self._token = _active.set(self)

@@ -61,13 +61,14 @@ PLAIN_RULES = ("symbols", "parameters", "parameter", "arguments", "argument", "n
 DTYPES = frozenset(map(str, ALL))
 
 
-def parse(text: str, path: Path | None = None, readers: Mapping[str, weights.Reader] | None = None) -> Module:
+def parse(text: str, path: Path | None = None, readers: Mapping[str, weights.Reader] | None = None,
+          own: Mapping[str, OperationDefinition] | None = None) -> Module:  # fmt: skip
     """The module that a text describes.
 
-    `path` is where it was read from: errors show it, and weights are looked up beside it (else in the working
-    folder); `readers` open weights that are no safetensors file. Raises coded errors with line and caret.
+    `path` is where it was read from: errors show it, and weights are beside it (else in the working folder); `readers`
+    open weights that are no safetensors file; `own` are operations beside the table's. Raises coded errors with place.
     """
-    return _Reader(text, path, readers or {}).read()
+    return _Reader(text, path, readers or {}, own or {}).read()
 
 
 @lru_cache(maxsize=1)
@@ -121,15 +122,14 @@ _at_work: ContextVar[_Reader] = ContextVar("irc_reader")
 class _Reader:
     """One text being read. Methods named after rules of the grammar are the actions."""
 
-    def __init__(self, text: str, path: Path | None, readers: Mapping[str, weights.Reader]) -> None:
-        self.text = text
-        self.readers = readers
+    def __init__(self, text: str, path: Path | None, readers: Mapping[str, weights.Reader],
+                 own: Mapping[str, OperationDefinition]) -> None:
+        self.text, self.readers, self.own = text, readers, own
         self.path = "<text>" if path is None else str(path)
         self.folder = Path() if path is None else path.parent
-        self.result = Module()
+        self.result, self.current = Module(), Function("")
         self.locations: dict[str, Location] = {}
         self.weights: Mapping[str, Tensor] | None = None
-        self.current = Function("")
         self.types_read: dict[str, list[TensorType]] = {}  # by text; of the current function
         self.definitions: dict[str, Dim] = {}  # derived symbols of the current function
         self.names: set[str] = set()  # all that the function has defined; `scopes` say what is visible
@@ -378,7 +378,7 @@ class _Reader:
     def header(self, children: list[Any]) -> None:
         results, name, (symbol, bindings, operand_list, births), attributes, types_token, place = children
         with self.blaming(name):
-            definition = ops.lookup(name)
+            definition = ops.lookup(name, self.own)
         born: list[Symbol] = []
         for token in births or ():
             self.birth_of(token, born)

@@ -56,6 +56,7 @@ class PassContext:
     numerics: Numerics = "keeps_more_precision"
     target: Target | None = None
     loaded: Sequence[ModuleType] = ()
+    operations: Mapping[str, OperationDefinition] = field(default_factory=dict)  # those that the loaded files declare
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
     plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
@@ -122,7 +123,8 @@ class PassManager:
         any_changed = False
         for index, (stage, step) in enumerate(zip(self.stages, self.passes, strict=True)):
             is_theirs = is_user_code(type(step))
-            blame = blaming("pass.raised", f"your pass `{stage}` raised an exception") if is_theirs else nullcontext()
+            message = f"your pass `{stage}` raised an exception"
+            blame = blaming("pass.raised", message, type(step)) if is_theirs else nullcontext()
             try:
                 with blame:
                     any_changed |= step.run(module, self.context)

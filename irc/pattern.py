@@ -24,7 +24,7 @@ from irc.equality import same_attributes
 from irc.ir import Block, Operation, Value
 from irc.op import Builder, OperationDefinition, const
 from irc.types import TensorType
-from irc.user_code import blaming
+from irc.user_code import blaming, place_of_code
 
 TOLERANCE = 2e-6  # constants are written with six or seven digits: 0.797885, 1.4142135
 
@@ -80,8 +80,21 @@ class PatternValue(Value):
         return Unknown(f"the rank of `{self.name or 'an intermediate'}`")
 
 
+class PatternNumber(PatternValue):
+    """A number of a pattern that is an attribute: it matches a constant, and binds the attribute to its number."""
+
+    __slots__ = ("wildcard",)
+
+    def __init__(self, block: Block, wildcard: Wildcard) -> None:
+        super().__init__(_NO_TYPE, block, 0, wildcard.name)
+        self.wildcard = wildcard
+
+
 class PatternBuilder(Builder):
     """Records operations without inferring types."""
+
+    def unknown_number(self, operand: object) -> Value | None:
+        return PatternNumber(self.block, operand) if isinstance(operand, Wildcard) else None
 
     def create(self, definition: OperationDefinition, operands: Sequence[Value | None], attributes: Any = None,
                **_: Any) -> Operation:
@@ -147,11 +160,12 @@ class Pattern:
         block = Block()
         self.leaves = [PatternValue(_NO_TYPE, block, index, name) for index, name in enumerate(self.leaf_names)]
         wildcards = {name: Wildcard(name) for name in self.attribute_names}
-        with blaming("rule.raised", f"`{self.name}` could not be read as a pattern"), PatternBuilder(block):
+        with blaming("rule.raised", f"`{self.name}` could not be read as a pattern", function), PatternBuilder(block):
             self.results = read(self.name, function(*self.leaves, **wildcards))
         made = [result.operation for result in self.results if result.operation is not None]
         if not made or len(made) < len(self.results):
-            raise fail("rule.raised", f"the pattern of `{self.name}` is a bare leaf", expected="an operation")
+            raise fail("rule.raised", f"the pattern of `{self.name}` is a bare leaf",
+                       at=place_of_code(function), expected="an operation")  # fmt: skip
         self.root = made[0]
 
     @property
@@ -184,6 +198,11 @@ class Pattern:
         elif isinstance(wanted, float) or (wanted.operation is not None and wanted.operation.definition is const):
             if self._same_number(constant_of(wanted), constant_of(found)):
                 yield match
+        elif isinstance(wanted, PatternNumber):
+            number = _shortest(constant_of(found))
+            attributes = {wanted.wildcard.name: number, **match.attributes}
+            if number is not None and same_attributes(number, attributes[wanted.wildcard.name]):
+                yield replace(match, attributes=attributes)
         elif isinstance(found, float):
             return
         elif wanted in match.values:
@@ -313,6 +332,14 @@ def _same_attribute(name: str, wanted: Any, operation: Operation) -> bool:
         return tuple(axis % rank for axis in axes) if isinstance(axes, tuple) else axes % rank
 
     return same_attributes(from_the_front(wanted), from_the_front(found))
+
+
+def _shortest(number: Any) -> Any:
+    """A NumPy scalar as the Python number of fewest digits that it is the nearest of its type to: 0.1 for f32's."""
+    if number is None or number.dtype.kind in "biuc":
+        return None if number is None else number.item()
+    text = str(number)
+    return float(text) if np.asarray(float(text)).astype(number.dtype) == number else float(number)
 
 
 def constant_of(value: Operand) -> Any:

@@ -25,7 +25,7 @@ from irc.dims import Dim, Symbol
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, Refusal, count, derive
 from irc.pass_manager import Numerics
-from irc.user_code import blaming
+from irc.user_code import blaming, place_of_code
 from irc.weights import INLINE_LIMIT, Tensor
 
 FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
@@ -253,11 +253,12 @@ class Policy:
     function: Callable[[Merge], float | Refused]
 
     def __call__(self, merge: Merge) -> float | Refused:
-        with blaming("policy.raised", f"the policy {self.name} failed"):
+        with blaming("policy.raised", f"the policy {self.name} failed", self.function):
             verdict = self.function(merge)
         not_a_number = verdict != verdict  # as NaN is
         if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)) or not_a_number:
-            raise fail("policy.result", f"policy {self.name} returned {verdict!r}", expected="a number or refuse(...)")
+            raise fail("policy.result", f"policy {self.name} returned {verdict!r}",
+                       at=place_of_code(self.function), expected="a number or refuse(...)")  # fmt: skip
         if isinstance(verdict, int) and verdict.bit_length() > LARGEST_EXPONENT:  # bytes of a model that cannot run
             return math.inf if verdict > 0 else -math.inf
         return verdict

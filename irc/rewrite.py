@@ -34,12 +34,12 @@ from typing import Any
 import numpy as np
 
 from irc import dims
-from irc.diagnostics import IrcError, Location, fail
+from irc.diagnostics import IrcError, Location, did_you_mean, fail
 from irc.ir import Block, Function, Operation, Value, dominates, rename
 from irc.op import Builder, yield_
-from irc.pass_manager import Numerics, allows
+from irc.pass_manager import NUMERICS, Numerics, allows
 from irc.pattern import Match, Pattern, already_computed, values_of
-from irc.user_code import blaming
+from irc.user_code import blaming, place_of_code
 
 REWRITES_PER_OPERATION = 50  # more than any chain of sensible rules needs; then rules undo one another
 
@@ -81,6 +81,9 @@ class Rule:
     """What all rules have: a name, a numerics class, and the names of the operations at which to try it."""
 
     def __init__(self, function: Callable[..., Any], numerics: Numerics, roots: Iterable[str]) -> None:
+        if numerics not in NUMERICS:
+            raise fail("rule.numerics", f"the rule `{function.__name__}` declares numerics={numerics!r}",
+                       expected=", ".join(NUMERICS), help=did_you_mean(str(numerics), NUMERICS))  # fmt: skip
         self.function = function
         self.name = function.__name__
         self.numerics: Numerics = numerics
@@ -120,12 +123,13 @@ class PatternRule(Rule):
     def refusal(self, named: dict[str, Any]) -> tuple[str, str] | None:
         """The first guard that says no to these leaves and attributes, and its reason."""
         for name, guard in self.guards.items():
-            with blaming("rule.raised", f"guard `{name}` of `{self.name}` raised an exception"):
+            with blaming("rule.raised", f"guard `{name}` of `{self.name}` raised an exception", guard):
                 verdict: Any = guard(*(named[parameter] for parameter in inspect.signature(guard).parameters))
             if isinstance(verdict, str) and verdict:
                 return name, verdict
             if not isinstance(verdict, bool | np.bool_):
-                raise fail("rule.guard", f"guard `{name}` of `{self.name}` returned {verdict!r}",
+                message = f"guard `{name}` of `{self.name}` returned {verdict!r}"
+                raise fail("rule.guard", message, at=place_of_code(guard),
                            expected='True, or the reason why not: `condition or "the reason"`')
             if not verdict:
                 return name, "no reason given"
@@ -155,7 +159,7 @@ class PatternRule(Rule):
         scratch = Block()
         builder = Builder(scratch, None, location)
         try:
-            with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
+            with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception", self.function):
                 pattern, new = self.both_sides(named)
             difference = self.pattern.difference(pattern, match) or self._type_difference(old, new)
             if difference is not None:
@@ -187,7 +191,8 @@ class PatternRule(Rule):
 
     def _type_difference(self, old: Sequence[Value], new: Sequence[Value]) -> str | None:
         if len(old) != len(new):
-            raise fail("rule.type", f"`{self.name}` replaces {len(old)} values by {len(new)}")
+            raise fail("rule.type", f"`{self.name}` replaces {len(old)} values by {len(new)}",
+                       at=place_of_code(self.function))  # fmt: skip
         for before, after in zip(old, new, strict=True):
             same = before.type == after.type
             if not same and before.dtype is after.dtype and before.type.is_ranked and after.type.is_ranked:

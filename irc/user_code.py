@@ -6,6 +6,7 @@ exception in it is that person's to mend, so it becomes a coded error that names
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -25,23 +26,37 @@ def is_user_code(thing: Any) -> bool:
     return str(getattr(thing, "__module__", "")).startswith(PREFIX)
 
 
-@contextmanager
-def blaming(code: str, message: str, at: Location | None = None) -> Iterator[None]:
-    """Run a person's code: an exception in it becomes the coded error `code`, with their line in its notes.
+def place_of_code(thing: Any) -> Location:
+    """The file and line where a function or class of a user was defined; unknown for those of irc."""
+    if not is_user_code(thing):
+        return Location()
+    try:
+        return Location(inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1])
+    except (OSError, TypeError):  # what a decorator made of it, or a file that has changed since
+        return Location(sys.modules[thing.__module__].__file__)
 
-    Coded errors pass through: they say what is wrong already. So does what irc's own code raises where no line of a
-    person led to it, as in a policy or rule of irc's.
+
+@contextmanager
+def blaming(code: str, message: str, called: Any = None, places_coded: bool = True) -> Iterator[None]:
+    """Run a user's code: an exception in it becomes the coded error `code`, with the user's line in its notes.
+
+    `called` is the function of the user that is called: an exception is the user's also where none of its lines ran, as
+    for a wrong number of parameters. Coded errors keep what they say, and gain the place (unless `places_coded` is
+    false: a caller knows a better one). What irc's own code raises where no line of a user led to it passes through.
     """
     try:
         yield
-    except IrcError:
-        raise
-    except Exception as error:  # the one boundary to code that is not ours: whatever it raises is reported
-        if _is_ours(error):
+    except IrcError as error:
+        place = _place_of(error, called)
+        if not places_coded or not place.known or error.diagnostics[0].location.known:
             raise
-        place = _place_of(error)
+        raise error.placed(place) from error.__cause__
+    except Exception as error:  # the one boundary to code that is not ours: whatever it raises is reported
+        if not is_user_code(called) and _is_ours(error):
+            raise
+        place = _place_of(error, called)
         note = f"{type(error).__name__}: {error}"
-        raise fail(code, message, at=at or place, notes=(f"{place}: {note}" if place.known else note,)) from error
+        raise fail(code, message, at=place, notes=(f"{place}: {note}" if place.known else note,)) from error
 
 
 def _is_ours(error: Exception) -> bool:
@@ -49,16 +64,23 @@ def _is_ours(error: Exception) -> bool:
     root = Path(__file__).resolve().parent.parent  # of a checkout; installed, all is in `irc`
     folders = [*(str(root / name) for name in ("irc", "frontends", "passes", "backends")), sysconfig.get_path("stdlib")]
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    return not isinstance(error, SyntaxError) and all(
+    return not isinstance(error, SyntaxError) and _user_files().isdisjoint(files) and all(
         file.startswith("<") or "site-packages" in file or file.startswith(tuple(f"{each}{os.sep}" for each in folders))
         for file in files)  # fmt: skip
 
 
-def _place_of(error: Exception) -> Location:
-    """The deepest line of a person's file in the traceback; for a syntax error, its place."""
+def _user_files() -> set[str | None]:
+    return {module.__file__ for name, module in list(sys.modules.items()) if name.startswith(PREFIX)}
+
+
+def _place_of(error: Exception, called: Any) -> Location:
+    """The deepest line of a user's file in the traceback, or where `called` begins; for a syntax error, its place."""
     if isinstance(error, SyntaxError) and error.filename:
         return Location(error.filename, error.lineno or 0, error.offset or 0)
-    files = {module.__file__ for name, module in list(sys.modules.items()) if name.startswith(PREFIX)}
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if frame.filename in files] or frames[-1:]
-    return Location(theirs[-1].filename, theirs[-1].lineno or 0) if theirs else Location()
+    files, frames = _user_files(), traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename in files]
+    if theirs:
+        return Location(theirs[-1].filename, theirs[-1].lineno or 0)
+    if is_user_code(called) or isinstance(error, IrcError):
+        return place_of_code(called)
+    return Location(frames[-1].filename, frames[-1].lineno or 0) if frames else Location()

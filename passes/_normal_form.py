@@ -34,6 +34,12 @@ from irc.pattern import TOLERANCE, constant_of
 Shape = tuple[Dim, ...]
 ROUNDED = ("f16", "bf16", "f32", "f64")
 
+# Operations in which spellings differ; all others are counted, and tell functions apart.
+SOFT = frozenset(
+    ("add", "sub", "mul", "div", "neg", "sqrt", "pow", "cast", "reshape", "transpose", "expand", "const", "dim",
+     "return", "yield")
+)  # fmt: skip
+
 
 class Term:
     """A node of the normal form; `parts` tells its kind's content. Identity is equality within a normalizer."""

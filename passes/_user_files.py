@@ -6,14 +6,17 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from irc import ops
 from irc.diagnostics import IrcError, did_you_mean, fail
 from irc.files import note_input
-from irc.user_code import PREFIX, blaming
+from irc.ir import Module
+from irc.op import OperationDefinition
+from irc.user_code import PREFIX, blaming, place_of_code
 
 
 def load_user_module(path: str | Path) -> ModuleType:
@@ -41,6 +44,49 @@ def load_user_module(path: str | Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def operations_of(modules: Iterable[ModuleType]) -> dict[str, OperationDefinition]:
+    """The operations that files declare, or import from files beside irc, by name.
+
+    Raises `op.declaration` for a name that irc's table has, or that two files declare differently.
+    """
+    own: dict[str, OperationDefinition] = {}
+    for module in modules:
+        for definition in vars(module).values():
+            if isinstance(definition, OperationDefinition) and ops.is_own(definition):
+                _check_name(definition)
+                other = own.setdefault(definition.name, definition)
+                if other is not definition:
+                    raise fail("op.declaration", f"two operations are called `{definition.name}`",
+                               at=place_of_code(definition.source_function),
+                               origin=place_of_code(other.source_function), help="rename one of them")  # fmt: skip
+    return own
+
+
+def check_operation_names(module: Module) -> None:
+    """Raise `op.declaration` where a program has a user's operation under the name of one of irc's: its text would read
+    as another program."""
+    for definition in own_definitions(module):
+        _check_name(definition)
+
+
+def own_definitions(module: Module) -> list[OperationDefinition]:
+    """The operations of a program that are not of irc's table, each once."""
+    definitions = dict.fromkeys(operation.definition for operation in module.walk())
+    return [definition for definition in definitions if ops.is_own(definition)]
+
+
+def files_of(module: Module) -> list[str]:
+    """The files that declare the operations of a program that are not irc's: what reading its text needs."""
+    places = (definition.source_function.__code__.co_filename for definition in own_definitions(module))
+    return list(dict.fromkeys(places))
+
+
+def _check_name(definition: OperationDefinition) -> None:
+    if definition.name in ops.TABLE:
+        raise fail("op.declaration", f"irc has an operation called `{definition.name}`",
+                   at=place_of_code(definition.source_function), help="give yours another name")  # fmt: skip
 
 
 def is_reference(text: str) -> bool:

@@ -41,11 +41,12 @@ from irc.ops import (
     transpose,
 )
 from irc.pass_manager import Pass, PassContext
-from irc.passes._normal_form import Normalizer, Term, close_to
+from irc.passes._normal_form import SOFT, Normalizer, Term, close_to
 from irc.passes._raise_attention import spelled_attention
+from irc.passes._raise_own import RaisingRule, raising_rules
 from irc.passes.fold import Fold
 from irc.pattern import constant_of
-from irc.rewrite import erase_dead
+from irc.rewrite import RuleStatistics, apply_rules, erase_dead
 from irc.types import TensorType
 
 # What is looked for. Of two that share a root the first one wins.
@@ -58,11 +59,6 @@ EVERY = (dequantize, *RAISED, attention)
 
 Finding = tuple[OperationDefinition, Value] | None  # what a subgraph spells, and the value that replaces its root
 
-# Operations in which spellings differ; all others are counted, and tell functions apart.
-SOFT = frozenset(
-    ("add", "sub", "mul", "div", "neg", "sqrt", "pow", "cast", "reshape", "transpose", "expand", "const", "dim",
-     "return", "yield")
-)  # fmt: skip
 LARGEST_SLICE = 40  # operations; flax's layer norm has 17
 MOVABLE = (layer_norm, rms_norm)  # may stand between transposes: their axis is the last
 
@@ -76,6 +72,9 @@ class Raise(Pass):
     must have the same normal form over the reals, with constants within 2e-6 (passes/_normal_form.py). So nothing
     is raised by its looks, nor where a constant or an axis is wrong.
 
+    Operations of files that `--load` brought are found, too, by their bodies: with any operands, and with the
+    attributes that the graph has in their place. Of two that share a root the larger body wins.
+
     What a graph spells is taken for the function that it means, so roundings may differ within the operation: at
     `--numerics exact` only int8 weights with their scale are recognised, as `dequantize`, which is exact. A
     subgraph is left alone where another operation reads one of its transcendentals or reductions, which would then
@@ -84,7 +83,10 @@ class Raise(Pass):
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        raised: Counter[str] = Counter()
+        rules, notes = raising_rules(list(context.operations.values()), context.numerics)
+        context.notes += [note for note in notes if note not in context.notes]
+        # Before irc's own, which may take a part of what a user's operation spells, and after: its body may hold them.
+        raised = raise_own(module, rules)
         target = context.target
         chosen = frozenset(each for each in EVERY if target is None or target.raises(each))
         if context.numerics == "exact":
@@ -92,11 +94,23 @@ class Raise(Pass):
         for function in module.functions.values():
             for block in [function.block, *(r.block for operation in function.walk() for r in operation.regions)]:
                 raised += raise_block(block, chosen)
+        raised += raise_own(module, rules)
         for name, count in sorted(raised.items()):
             context.count("raise", name, count)
         if raised:
             Fold().run(module, context)  # parameters that had to be reshaped
         return bool(raised)
+
+
+def raise_own(module: Module, rules: Sequence[RaisingRule]) -> Counter[str]:
+    """Raise a user's operations, those with large bodies first; returns how many of each."""
+    raised: Counter[str] = Counter()
+    for rule in rules:
+        for function in module.functions.values():
+            statistics: dict[str, RuleStatistics] = {}
+            apply_rules(function, [rule], numerics="approximates", statistics=statistics, maker="raise")
+            raised[rule.name] += statistics[rule.name].matched
+    return +raised
 
 
 def raise_block(block: Block, chosen: frozenset[OperationDefinition]) -> Counter[str]:

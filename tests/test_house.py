@@ -23,11 +23,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
      "irc.dtypes", "irc.order"),
     ("irc.types", "irc.weights", "irc.metadata", "irc.ir", "irc.equality", "irc.cloning"),
-    ("irc.op", "irc.index_map"),
+    ("irc.user_code", "irc.op", "irc.index_map"),
     ("irc.ops",),
     ("irc.literals", "irc.annotations", "irc.text_parts", "irc.printer", "irc.parser", "irc.verifier",
      "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
-    ("irc.user_code", "irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.plan"),
+    ("irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.plan"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli"),
 )  # fmt: skip

@@ -314,7 +314,8 @@ def extract(
         show_json(report)
         return
     show(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
-    show(f"run it: irc run {shlex.quote(report.program)} --input {shlex.quote(report.arrays)}")
+    words = ["irc", "run", report.program, "--input", report.arrays]
+    show(f"run it: {shlex.join([*words, *(word for path in report.loads for word in ('--load', path))])}")
 
 
 @cli.command(short_help="Find the smallest part of MODEL that fails a check.")
@@ -344,13 +345,12 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
 
 
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
-    from irc.driver import load
     from irc.driver.rule_checking import check_rules
 
     given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
     if given:
         raise fail("usage.arguments", f"{given[0]} says nothing about a file of rules", help="irc check --help")
-    report = check_rules(path, {model: load(model) for model in models})
+    report = check_rules(path, {model: options["settings"].load(model) for model in models})
     if as_json:
         show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})
     else:
@@ -470,8 +470,9 @@ def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None
 
 @cli.command(short_help="Show a page: of an operation, pass, rule, target or code.")
 @click.argument("name", default="")
-def doc(name: str) -> None:
+@click.option("--load", multiple=True, metavar="FILE.py", help="A file of your own, to have pages of what it holds.")
+def doc(name: str, load: tuple[str, ...]) -> None:
     """Show the page of an operation, pass, rule, target or code; without NAME, what there is."""
     from irc.driver import doc as page
 
-    show_page(page(name))
+    show_page(page(name, load))

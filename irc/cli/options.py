@@ -56,7 +56,7 @@ COMMON = (
         help="What rewrites and kernels may do to rounding.",
     ),
     click.option(
-        "--load", multiple=True, metavar="FILE.py", help="A file with passes, rules or policies of your own."
+        "--load", multiple=True, metavar="FILE.py", help="A file with passes, operations or rules of your own."
     ),
     click.option(
         "--limit", multiple=True, callback=read_limits, metavar="NAME=N",

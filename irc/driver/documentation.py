@@ -6,7 +6,8 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from irc import ops
@@ -16,8 +17,13 @@ from irc.driver.models import ALIASES, BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
 from irc.limits import LIMITS
 from irc.op import REQUIRED, OperationDefinition
+from irc.pass_manager import PassContext
+from irc.passes._user_files import load_user_module, operations_of
+from irc.plan import GroupPattern, Policy
+from irc.rewrite import Rule
 
 WIDTH = 100
+DECLARED = (Rule, GroupPattern, Policy)  # what a file declares by a decorator, besides operations
 TOPICS = {
     "ops": "every operation, in a line each",
     "passes": "what a pipeline is made of",
@@ -29,14 +35,17 @@ TOPICS = {
 }
 
 
-def doc(name: str = "") -> str:
-    """The page of `name`; without a name, what there are pages of. Raises `usage.unknown_name` for what is none."""
+def doc(name: str = "", loads: Sequence[str] = ()) -> str:
+    """The page of `name`; without a name, what there are pages of. `loads` are Python files with a user's own passes,
+    operations, rules, groups and policies. Raises `usage.unknown_name` for what has no page."""
+    modules = [load_user_module(path) for path in loads]
+    context = PassContext(loaded=modules, operations=operations_of(modules))
     if not name:
         head = "irc doc NAME   the page of an operation, pass, rule, backend, target or code; lists of them:"
         return "\n".join([head, *(f"  irc doc {topic:10} {said}" for topic, said in TOPICS.items())])
-    pages = {
-        "ops": list_ops,
-        "passes": list_passes,
+    pages: dict[str, Callable[[], str]] = {
+        "ops": partial(list_ops, context),
+        "passes": partial(list_passes, context),
         "rules": list_rules,
         "targets": list_targets,
         "codes": list_codes,
@@ -45,10 +54,14 @@ def doc(name: str = "") -> str:
     }
     if name in pages:
         return pages[name]()
-    if name in ops.TABLE:
-        return op_page(ops.TABLE[name])
-    if name in pass_names():
-        return pass_page(name)
+    table = {**context.operations, **ops.TABLE}
+    if name in table:
+        return op_page(table[name])
+    if name in pass_names(context):
+        return pass_page(name, context)
+    own = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, DECLARED)}
+    if name in own:
+        return declared_page(own[name])
     if name in rules("V"):
         rule = rules("V")[name]
         return wrapped(f"{name}: [{rule.code}] ", rule.statement)
@@ -57,7 +70,7 @@ def doc(name: str = "") -> str:
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
     if name in BACKENDS or name in targets:
         return target_page(name)
-    known = [*ops.TABLE, *pass_names(), *rules("V"), *rules("F"), *CODES, *TOPICS, *BACKENDS, *targets]
+    known = [*table, *pass_names(context), *own, *rules("V"), *rules("F"), *CODES, *TOPICS, *BACKENDS, *targets]
     close = difflib.get_close_matches(name, known, n=3)
     raise fail(
         "usage.unknown_name",
@@ -86,6 +99,16 @@ def op_page(definition: OperationDefinition) -> str:
     return "\n".join([*lines, f"{heading} ({path}:{line}):", "", source_of(definition.source_function)])
 
 
+def declared_page(declared: Rule | GroupPattern | Policy) -> str:
+    """What a user's rule, group or policy says of itself, and its source."""
+    kind = {GroupPattern: "group", Policy: "policy"}.get(type(declared), "rule")
+    numerics = f", {declared.numerics}" if isinstance(declared, Rule) else ""
+    path, line = place_of(declared.function)
+    said = inspect.cleandoc(declared.function.__doc__ or "")
+    source = source_of(declared.function)
+    return "\n".join([f"{declared.name}: a {kind}{numerics} ({path}:{line})", "", said, "", source])
+
+
 def source_of(function: Callable[..., Any]) -> str:
     """A function's source without its docstring, which a page shows by itself."""
     lines = inspect.getsource(function).rstrip().splitlines()
@@ -97,11 +120,11 @@ def source_of(function: Callable[..., Any]) -> str:
     return "\n".join(lines)
 
 
-def pass_page(name: str) -> str:
+def pass_page(name: str, context: PassContext | None = None) -> str:
     """The docstring of a pass, its options, its file and where it stands in irc's pipelines."""
     import dataclasses
 
-    kind = find_pass(name)
+    kind = find_pass(name, context)
     lines = [name, "", inspect.cleandoc(kind.__doc__ or ""), ""]
     lines += [f"  {option.name}: {option.type} = {option.default!r}" for option in dataclasses.fields(kind)]
     pipelines = {f"`{alias}`": text for alias, text in ALIASES.items()}
@@ -133,7 +156,9 @@ def target_page(name: str) -> str:
 
 
 def place_of(thing: Any) -> tuple[str, int]:
-    """The file of a definition as it is called in the source tree, and the line."""
+    """The file of a definition as it is called in the source tree, and the line; a user's own file as it is called."""
+    if not thing.__module__.startswith("irc."):
+        return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
     room = thing.__module__.removeprefix("irc.").split(".")[0]
     root = "" if room in ("frontends", "passes", "backends") else "irc/"
     inside = thing.__module__.removeprefix("irc.").replace(".", "/")
@@ -144,16 +169,17 @@ def first_line(text: str | None) -> str:
     return inspect.cleandoc(text or "").split("\n")[0]
 
 
-def list_ops() -> str:
-    width = max(map(len, ops.TABLE))
+def list_ops(context: PassContext) -> str:
+    table = {**context.operations, **ops.TABLE}
+    width = max(map(len, table))
     return "\n".join(
         f"{name:{width}}  {definition.kind:9}  {first_line(definition.doc)}"
-        for name, definition in sorted(ops.TABLE.items())
+        for name, definition in sorted(table.items())
     )
 
 
-def list_passes() -> str:
-    return "\n".join(f"{name:14} {first_line(find_pass(name).__doc__)}" for name in pass_names())
+def list_passes(context: PassContext) -> str:
+    return "\n".join(f"{name:14} {first_line(find_pass(name, context).__doc__)}" for name in pass_names(context))
 
 
 def list_rules() -> str:

@@ -15,6 +15,7 @@ from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
 from irc.files import guarded
 from irc.ir import Operation, Value
+from irc.passes._user_files import files_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ExtractReport:
     outputs: tuple[str, ...]
     program: str
     arrays: str
+    loads: tuple[str, ...] = ()  # files with a user's operations that the program holds, which reading it needs
     schema: str = "irc.extract/1"
 
 
@@ -72,7 +74,9 @@ def extract(
     save_text(found.module, path)
     arrays = path.with_suffix(".npz")
     write_arrays(arrays, found.inputs)
-    return ExtractReport(len(members), tuple(found.inputs), tuple(value.name for value in ends), str(path), str(arrays))
+    names = tuple(value.name for value in ends)
+    loads = tuple(files_of(found.module))
+    return ExtractReport(len(members), tuple(found.inputs), names, str(path), str(arrays), loads)
 
 
 def between(begins: Sequence[Value], ends: Sequence[Value]) -> set[Operation]:

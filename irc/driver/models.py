@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail, printable_lines
@@ -17,9 +19,16 @@ from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Module, Operation
-from irc.op import const
+from irc.op import OperationDefinition, const
 from irc.pass_manager import Numerics, Pass, PassContext
-from irc.passes._user_files import is_reference, load_user_module, load_user_object
+from irc.passes._user_files import (
+    check_operation_names,
+    files_of,
+    is_reference,
+    load_user_module,
+    load_user_object,
+    operations_of,
+)
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.verifier import verify
@@ -43,7 +52,7 @@ class Settings:
 
     target: str | None = None  # or several, with commas between, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
-    loads: Sequence[str] = ()
+    loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
     dims: Sizes = field(default_factory=dict)
     specialize: Sizes = field(default_factory=dict)
     fold_defaults: bool = False
@@ -70,20 +79,39 @@ class Settings:
         return PassContext(
             numerics=self.numerics,
             target=backend.Target(self.targets[0]) if self.targets else backend.Target(),
-            loaded=[load_user_module(path) for path in self.loads],
+            loaded=self.loaded(),
+            operations=self.operations(),
             sizes=self.dims,
             reproduce=self.reproduce if self.reproducers is not None else None,
         )
 
+    def loaded(self) -> list[ModuleType]:
+        """The files of `loads` as modules; raises what loading a file raises."""
+        return [load_user_module(path) for path in self.loads]
+
+    def operations(self) -> dict[str, OperationDefinition]:
+        """The operations that the files of `loads` declare or import, by name."""
+        return operations_of(self.loaded())
+
+    def knowing(self, module: Module) -> Settings:
+        """These settings, loading also the files whose operations the module holds: what its text needs to be read."""
+        known = {os.path.realpath(path) for path in self.loads}
+        return replace(self, loads=(*self.loads, *(path for path in files_of(module) if path not in known)))
+
+    def load_options(self) -> list[str]:
+        """The options of a command that loads what these settings load, from any folder."""
+        return [word for path in self.loads for word in ("--load", os.path.abspath(path))]
+
     def load(self, source: Source) -> Module:
         """The model with what is baked into it."""
-        return load(source, specialize=self.specialize, fold_defaults=self.fold_defaults)
+        return load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
 
     def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
         """Keep what repeats a failure of ours; returns what the user is told."""
         if self.reproducers is None:
             return "please report it"
-        came_from = f"{command}\n# came from: {self.command}\n"
+        options = "".join(f" {shlex.quote(word)}" for word in self.knowing(module).load_options())
+        came_from = f"{command}{options}\n# came from: {self.command}\n"
         return leave_reproducer(self.reproducers / f"reproducer-{step}", module, came_from, error)
 
     def dump(self, stage: str, module: Module) -> None:
@@ -141,13 +169,14 @@ def read_pipeline(text: str, context: PassContext) -> list[Pass]:
 # -- models ----------------------------------------------------------------------------------------------------
 
 
-def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool = False) -> Module:
+def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool = False,
+         loads: Sequence[str] = ()) -> Module:  # fmt: skip
     """Read a model and verify it; `specialize` makes symbols of the entry plain integers, and `fold_defaults` inputs
-    that have defaults constants.
+    that have defaults constants. `loads` are Python files with a user's own operations, which a text may hold.
 
     Raises `file.missing`, `file.format`, and what the frontend or the parser find wrong.
     """
-    module = _read(source, fold_defaults)
+    module = _read(source, fold_defaults, operations_of(map(load_user_module, loads)))
     if fold_defaults:
         module = with_constant_defaults(module)
     if specialize:
@@ -156,14 +185,14 @@ def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool
     return module
 
 
-def _read(source: Source, fold_defaults: bool) -> Module:
+def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefinition]) -> Module:
     if isinstance(source, Module):
         return source.clone()
     text = str(source)
     if text == "-":
         from irc.parser import parse
 
-        return parse(decoded(sys.stdin.buffer.read(), "standard input"), readers=READERS)
+        return parse(decoded(sys.stdin.buffer.read(), "standard input"), None, READERS, own)
     if is_reference(text):
         return module_of(program_of(text), text)
     path = Path(text)
@@ -183,7 +212,7 @@ def _read(source: Source, fold_defaults: bool) -> Module:
 
         module = load_onnx(path, fold_defaults=fold_defaults)
     else:
-        module = load_text(path)
+        module = load_text(path, own)
     if module.source is not None and module.source_digest is not None:
         # As seen from here rather than from the model's folder: text on standard output may land anywhere.
         joined = path.parent / module.source
@@ -196,7 +225,7 @@ def program_of(reference: str) -> Any:
     """What FILE.py:NAME gives: a module of irc, or a program of PyTorch, perhaps as a tuple with what else `from_torch`
     takes: inputs, dynamic shapes and keyword inputs. In a tuple the program may be a function of tensors, too."""
     found = load_user_object(reference)
-    with blaming("load.raised", f"{reference} raised an exception"):
+    with blaming("load.raised", f"{reference} raised an exception", found):
         # A module of PyTorch is callable too, but with inputs, which only a function that returns both can give.
         made = found() if callable(found) and not is_torch(found) else found
     is_program = isinstance(made, tuple) and 1 <= len(made) <= 4 and (is_torch(made[0]) or callable(made[0]))
@@ -215,6 +244,7 @@ def program_of(reference: str) -> Any:
 def module_of(made: Any, reference: str) -> Module:
     """What `program_of` gave, as a module."""
     if isinstance(made, Module):
+        check_operation_names(made)
         return made.clone()
     return from_torch(*made, name=reference.rpartition(":")[2]) if isinstance(made, tuple) else from_torch(made)
 

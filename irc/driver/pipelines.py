@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
 from irc.pass_manager import Pass, PassContext
+from irc.user_code import is_user_code
 
 STAGE = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\{(.*)\})?\s*", re.DOTALL)
 OPTION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=(.*))?", re.DOTALL)
@@ -155,8 +156,11 @@ def _make_pass(stage: Stage, text: str, context: PassContext | None) -> Pass:
     values: dict[str, Any] = {}
     for key, value, column in stage.options:
         if key not in names:
+            help = did_you_mean(key, names)
+            if key in vars(kind).get("__annotations__", ()) and is_user_code(kind):
+                help = f"declare {kind.__name__} with @dataclass"
             raise _at("pass.option", f"`{stage.name}` has no option `{key}`", text, column, len(key),
-                      expected=", ".join(names) or "no options", help=did_you_mean(key, names))
+                      expected=", ".join(names) or "no options", help=help)
         try:
             values[key] = _convert(hints[key], value)
         except ValueError:

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from irc.diagnostics import Exit, IrcError, Location, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check, compare_import
-from irc.driver.models import Settings, Source, load
+from irc.driver.models import Settings, Source
 from irc.driver.originals import Original, load_with_original, original_of
 from irc.driver.printing import counted, format_count
 from irc.driver.resizing import resized
@@ -104,6 +104,7 @@ def reduce(
         progress(f"the whole fails: {wanted}")
         return _reduce_original(original, wanted, folder, settings, deadline, progress)
     assert module is not None
+    settings = settings.knowing(module)
 
     def failure(program: Module | Path, arrays: Mapping[str, Any] | Path) -> Failure | None:
         return _failure(program, arrays, backend, pipeline, settings)
@@ -194,8 +195,9 @@ def _reduce_original(original: Original, wanted: Failure, folder: Path, settings
 def _failure(source: Source, inputs: Any, backend: str | None, pipeline: str | None,
              settings: Settings) -> Failure | None:
     """How the check of a program fails, if it does; raises what the command itself has wrong."""
-    program = source if isinstance(source, Module) else load(source)
-    checking = replace(settings, specialize={}, dims=_known(settings, program))
+    plain = replace(settings, specialize={}, fold_defaults=False)  # what they ask for is in the program already
+    program = source if isinstance(source, Module) else plain.load(source)
+    checking = replace(plain, dims=_known(settings, program))
     try:
         report = check(program, inputs, backend=backend, pipeline=pipeline, each=True, settings=checking)
     except IrcError as error:
@@ -232,7 +234,7 @@ def _command(program: Path, module: Module | None, backend: str | None, pipeline
     words += ["--target", settings.target] if settings.target else []
     words += ["--numerics", settings.numerics] if settings.numerics != Settings.numerics else []
     words += ["--verify-each"] if settings.verify_each else []
-    words += [word for path in settings.loads for word in ("--load", str(Path(path).absolute()))]
+    words += settings.load_options()
     sizes = {} if module is None else _known(settings, module)
     words += [word for name, size in sizes.items() for word in ("--dim", f"{name}={size}")]
     return f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)}\n"

@@ -12,6 +12,7 @@ from irc.dtypes import STRING
 from irc.files import MappedFile, note_input, open_file, replacing
 from irc.formats import recognized
 from irc.ir import Attribute, Module
+from irc.op import OperationDefinition
 from irc.printer import print_module
 from irc.weights import Tensor
 
@@ -26,8 +27,11 @@ def read_onnx_weights(file: MappedFile) -> Mapping[str, Tensor]:
 READERS = {".onnx": read_onnx_weights}  # what opens weights for the parser, which knows no frontend
 
 
-def load_text(path: Path) -> Module:
-    """The module in a file; raises `file.missing`, `file.unreadable`, `text.syntax` and what the parser finds wrong."""
+def load_text(path: Path, own: Mapping[str, OperationDefinition] | None = None) -> Module:
+    """The module in a file, which may hold a user's `own` operations, given by name.
+
+    Raises `file.missing`, `file.unreadable`, `text.syntax` and what the parser finds wrong.
+    """
     from irc.parser import parse
 
     try:
@@ -41,7 +45,7 @@ def load_text(path: Path) -> Module:
     if found is not None:
         raise fail("file.format", f"{path.name} is {found.name}, and not irc's text", at=Location(file=str(path)),
                    help=found.help)
-    return parse(decoded(content, str(path)), path, READERS)
+    return parse(decoded(content, str(path)), path, READERS, own)
 
 
 def decoded(content: bytes, source: str) -> str:

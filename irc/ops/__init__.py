@@ -7,7 +7,7 @@ To add one, declare it in one of these modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -23,12 +23,21 @@ NAMED_MODULES = (
 TABLE: dict[str, OperationDefinition] = {}
 
 
-def lookup(name: str) -> OperationDefinition:
-    """The operation called `name`; raises `text.unknown_op`."""
-    definition = TABLE.get(name)
+def lookup(name: str, own: Mapping[str, OperationDefinition] | None = None) -> OperationDefinition:
+    """The operation called `name`, of irc's or of a user's `own` files; raises `text.unknown_op`."""
+    known = {**(own or {}), **TABLE} if own else TABLE
+    definition = known.get(name)
     if definition is None:
-        raise fail("text.unknown_op", f"there is no operation `{name}`", help=did_you_mean(name, TABLE))
+        load = "give the file that declares an operation of your own: --load FILE.py"
+        close = did_you_mean(name, known)
+        help = f"{close} Or {load}" if close else load
+        raise fail("text.unknown_op", f"there is no operation `{name}`", help=help)
     return definition
+
+
+def is_own(definition: OperationDefinition) -> bool:
+    """Whether an operation is a user's own, rather than one of the table."""
+    return TABLE.get(definition.name) is not definition
 
 
 if TYPE_CHECKING:
