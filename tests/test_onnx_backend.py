@@ -76,12 +76,13 @@ def check(
     tolerance: float = 2e-5,
     targets: tuple[str, ...] = ("portable",),
     again: bool = True,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Emit, check, run with optimizations off and on, import again, and compare with the interpreter."""
     verify(module)
     wanted = interpreter.run(module, inputs)
     for name in targets:
-        model = backend.emit(module, target=Target(name))
+        model = backend.emit(module, target=Target(name, opset=opset))
         onnx.checker.check_model(model, full_check=True)
         for optimized in (False, True):
             found = run_model(model, inputs, optimized)
@@ -116,7 +117,7 @@ def rounded(content: Any, dtype: DType) -> Any:
         return np.asarray(content).astype(dtype.numpy)
 
 
-def run_case(case: Case, dtype_name: str, targets: tuple[str, ...] = ("portable",)) -> None:
+def run_case(case: Case, dtype_name: str, targets: tuple[str, ...] = ("portable",), opset: int | None = None) -> None:
     dtype = by_name(dtype_name)
     texts = [text.replace("$", dtype.name) for text in case.types]
     true_types = [by_name(text.partition("[")[0]) for text in texts]
@@ -139,7 +140,7 @@ def run_case(case: Case, dtype_name: str, targets: tuple[str, ...] = ("portable"
             shape = tuple(dim if isinstance(dim, int) else sizes[symbol_name(dim)] for dim in argument.shape)
             array = random_array(true_types[index], shape, generator, case.low, case.high)
             inputs[argument.name] = array.astype(argument.dtype.numpy)
-        check(module, inputs, TOLERANCE.get(dtype_name, 2e-5), targets, case.again)
+        check(module, inputs, TOLERANCE.get(dtype_name, 2e-5), targets, case.again and opset is None, opset)
 
 
 def symbol_name(dim: Any) -> str:

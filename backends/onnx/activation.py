@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
-from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
 from irc.dtypes import I64
 from irc.ir import Operation, Value
@@ -42,9 +41,9 @@ def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None
 
 def has_gated_sigmoid(operation: Operation, target: Target) -> bool:
     """QuickGelu on the processor, fused there; else Swish."""
-    on_processor = target.name == "cpu" and runs("QuickGelu", operation.inputs[0].dtype)
+    on_processor = target.name == "cpu" and target.runs("QuickGelu", operation.inputs[0].dtype)
     allowed = since(24)(operation, target) and "Swish" not in target.without
-    return on_processor or (allowed and runs("Swish", operation.inputs[0].dtype))
+    return on_processor or (allowed and target.runs("Swish", operation.inputs[0].dtype))
 
 
 @emits("silu", opset=24, when=has_gated_sigmoid)

@@ -10,7 +10,6 @@ import numpy as np
 from irc import dims
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
-from irc.backends.onnx.runtime import carrier
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dims import Dim
@@ -47,7 +46,7 @@ def trilu(g: Graph, x: Value, *, upper: bool, k: int) -> Operand:
 def has_one_hot(operation: Operation, target: Target) -> bool:
     """What ONNX Runtime has, with casts of the values where it helps."""
     indices, values = operation.inputs
-    return carrier("OneHot", values.dtype) is not None and indices.rank > 0
+    return target.carrier("OneHot", values.dtype) is not None and indices.rank > 0
 
 
 @emits("one_hot", when=has_one_hot)

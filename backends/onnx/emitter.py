@@ -15,8 +15,9 @@ from onnx import helper
 
 from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
-from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, Refusal, names_used, tensor_proto, value_info
+from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
+from irc.backends.onnx.opsets import NeedsOpset, Refusal, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
 from irc.backends.onnx.schemas import first_opset, schema_since
 from irc.backends.onnx.storage import DataFile
@@ -31,6 +32,34 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
     """The model of a module's entry. Raises `backend.unsupported` with all that the target cannot express."""
     target = replace(target, edge_cases=module.edge_cases)
     _check_calls(module)
+    model, graph = _settled(module, target, keep_kernels, data)
+    separate(graph, model)
+    imports = {"": model.opset, **dict(sorted(model.domains.items()))}
+    opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]
+    for function in model.functions.values():
+        used = {node.domain for node in function.node}
+        function.opset_import.extend(each for each in opsets if each.domain in used | {""})
+    proto = helper.make_model(
+        graph,
+        functions=list(model.functions.values()),
+        opset_imports=opsets,
+        ir_version=max(8 if model.functions or target.opset is None else 7,
+                       helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
+    )
+    if target.opset is not None:
+        check_types(proto, target.opset)
+    state_shapes(proto, module.metadata)
+    describe_model(proto, module, target)
+    return proto
+
+
+def _settled(module: Module, target: Target, keep_kernels: bool, data: DataFile | None
+             ) -> tuple[Model, onnx.GraphProto]:  # fmt: skip
+    """The main graph, in the opset that is asked for, or in the lowest that suits all of it, which is known only when
+    all is emitted: then again where that was another."""
+    if target.opset is not None:
+        lost = frozenset(name for name, last in LAST_OPSETS.items() if last < target.opset)
+        return _attempt(module, Model(replace(target, without=lost), keep_kernels, data, target.opset))
     model, graph = _attempt(module, Model(target, keep_kernels, data))
     opset = settled_opset(model)
     if any(schema_since(*each) != schema_since(each[0], opset) for each in model.externs):
@@ -42,21 +71,8 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         if data is not None:
             data.restart()
         model, graph = _attempt(module, Model(replace(target, without=lost), keep_kernels, data, model.settled))
-    separate(graph, model)
-    imports = {"": max(model.opset, opset), **dict(sorted(model.domains.items()))}
-    opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]
-    for function in model.functions.values():
-        used = {node.domain for node in function.node}
-        function.opset_import.extend(each for each in opsets if each.domain in used | {""})
-    proto = helper.make_model(
-        graph,
-        functions=list(model.functions.values()),
-        opset_imports=opsets,
-        ir_version=max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
-    )
-    state_shapes(proto, module.metadata)
-    describe_model(proto, module, target)
-    return proto
+    model.opset = max(model.opset, opset)
+    return model, graph
 
 
 def _check_calls(module: Module) -> None:
@@ -74,8 +90,9 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
     graph = Emitter(module, model).main(module.main)
     if model.refusals:
         raise IrcError(model.refusals)
-    for op_type in model.operators:
-        model.require(first_opset(op_type))
+    if model.target.opset is None:
+        for op_type in model.operators:
+            model.require(first_opset(op_type))
     return model, graph
 
 
@@ -156,9 +173,8 @@ class Emitter:
             produced = self.produce(graph, operation)
         except Refusal as refusal:
             types = ", ".join(str(value.type) for value in operation.inputs)
-            self.model.refusals.append(
-                Diagnostic("backend.unsupported", f"{operation.name} {types}: {refusal}", operation.location)
-            )
+            message = f"{operation.name} {types}: {refusal}"
+            self.model.refusals.append(Diagnostic(refusal.code, message, operation.location))
             produced = [self.model.unique(result.name) for result in operation.results]
         settled: dict[str, str] = {}
         for result, name in zip(operation.results, produced, strict=True):
@@ -172,21 +188,25 @@ class Emitter:
         """The names of an operation's results."""
         row = ROWS.get(operation.name)
         definition = operation.definition
+        self.model.hold(*(value.dtype for value in (*operation.inputs, *operation.results)))
         if operation.name == "kernel" and self.model.keep_kernels and not graph.root.is_function:
             return self.local_function(graph, operation)
         if operation.name in ("kernel", "call"):
             return self.inlined(graph, operation, self.callee(operation))
-        if row is None or not row.applies(operation, self.model.target):
-            if not definition.is_named:
-                raise Refusal("there is no such operator")
-            types = [None if value is None else value.type for value in operation.operands]
-            body = definition.body(types, operation.attributes)
-            return self.inlined(graph, operation, body.block, prefix=f"{graph.hint}/")
-        produced = row.emit(graph, *operation.operands, **operation.attributes)
-        if produced is None:
-            return []
-        names = produced if isinstance(produced, (list, tuple)) else [produced]
-        return [graph.name(name) for name in names]
+        if row is not None and row.applies(operation, self.model.target):
+            try:
+                produced = row.emit(graph, *operation.operands, **operation.attributes)
+            except NeedsOpset:  # what was emitted on the way is swept
+                if not definition.is_named:
+                    raise
+            else:
+                names = produced if isinstance(produced, (list, tuple)) else [] if produced is None else [produced]
+                return [graph.name(name) for name in names]
+        if not definition.is_named:
+            raise Refusal("there is no such operator")
+        types = [None if value is None else value.type for value in operation.operands]
+        body = definition.body(types, operation.attributes)
+        return self.inlined(graph, operation, body.block, prefix=f"{graph.hint}/")
 
     def callee(self, operation: Operation) -> Block:
         if operation.name == "kernel":
@@ -210,6 +230,7 @@ class Emitter:
         """From here on `value` is the tensor `name`."""
         graph.values[value] = name
         graph.carry(name, value.type)
+        self.model.types.setdefault(name, value.type)
 
     def settle_name(self, graph: Graph, result: Value, name: str, start: int) -> str:
         """Give a tensor that was made for a result the result's own name; one that was there before keeps its."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irc import dims
-from irc.backends.onnx.runtime import runs
 from irc.diagnostics import fail
 from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import I8
@@ -55,11 +54,11 @@ class Extents:
 
     # -- what is known -----------------------------------------------------------------------------------------
 
-    def carry(self, name: str, type_: TensorType) -> None:
+    def carry(self: Graph, name: str, type_: TensorType) -> None:  # type: ignore[misc]
         """From here on the tensor `name` can be asked for the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
-        source = Source(name, type_.shape, False, runs("Shape", type_.dtype))
+        source = Source(name, type_.shape, False, self.target.runs("Shape", type_.dtype))
         for axis, dim in enumerate(type_.shape):
             if not isinstance(dim, int):
                 self._add(source, axis, dim)

@@ -45,13 +45,14 @@ def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attr
     else:
         g.model.externs.add((op_type, version))
         settled = g.model.settled
-        if settled and schema_since(op_type, version) != schema_since(op_type, settled):
+        if version < settled and schema_since(op_type, version) != schema_since(op_type, settled):
             return converted(g, g.operation, settled)
         if op_type == "Bernoulli" and g.model.draws_in_regions and not is_seeded(g.operation):
             return bernoulli(g, g.operation.inputs[0])
     produced = g.node(
-        op_type, *xs, outputs=len(g.operation.results), domain=domain, **typed(attributes, op_type, version, domain)
-    )
+        op_type, *xs, outputs=len(g.operation.results), domain=domain, written=version,
+        **typed(attributes, op_type, version, domain),
+    )  # fmt: skip
     node, names = g.nodes[-1], [produced] if isinstance(produced, str) else produced
     del node.output[:]
     node.output.extend(output_names(names, outputs))
@@ -98,8 +99,9 @@ def converted(g: Graph, operation: Operation, opset: int) -> list[str]:
             known[each.output[0]] = g.constant(_content(attributes["value"].t), each.output[0])
             continue
         produced = g.node(
-            each.op_type, *(known.get(name, "") for name in each.input), outputs=len(each.output), **attributes
-        )
+            each.op_type, *(known.get(name, "") for name in each.input), outputs=len(each.output), written=opset,
+            **attributes,
+        )  # fmt: skip
         known.update(zip(each.output, [produced] if len(each.output) == 1 else produced, strict=True))
     return [known[name] for name in outputs]
 

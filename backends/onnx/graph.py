@@ -16,8 +16,9 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from irc.backends.onnx.extents import Extents
+from irc.backends.onnx.opsets import NeedsOpset, Refusal, adapt
 from irc.backends.onnx.row import Operand
-from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, carrier
+from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 KERNEL_DOMAIN = "irc.kernels"
 
 
-class Refusal(Exception):
-    """An operation that the target cannot express, with the reason; the emitter collects them."""
-
-
 class Model:
     """What the graphs of a model share: the names in use, initializers, local functions, opsets, refusals."""
 
@@ -49,7 +46,7 @@ class Model:
         self.initializers: dict[str, TensorProto] = {}
         self.functions: dict[str, onnx.FunctionProto] = {}
         self.types: dict[str, TensorType] = {}
-        self.opset = max(settled, LOWEST_OPSET)
+        self.opset = target.opset or max(settled, LOWEST_OPSET)
         self.settled = settled  # the opset, where it is known already; else 0
         self.domains: dict[str, int] = {}
         self.operators: set[str] = set()  # of the default domain
@@ -89,6 +86,14 @@ class Model:
     def require(self, opset: int) -> None:
         """The model needs at least this opset."""
         self.opset = max(self.opset, opset)
+
+    def hold(self, *dtypes: DType) -> None:
+        """The model needs an opset that has these element types; raises `NeedsOpset` where it must be older."""
+        for dtype in dtypes:
+            needed = DTYPE_OPSETS.get(dtype.name, 0)
+            if self.target.is_before(needed):
+                raise NeedsOpset(f"{dtype} needs opset {needed}")
+            self.require(needed)
 
     def initializer(self, tensor: Tensor, hint: str) -> str:
         """The name of an initializer with this content; those that irc makes up itself are shared."""
@@ -146,9 +151,12 @@ class Graph(Extents):
 
     # -- nodes -------------------------------------------------------------------------------------------------
 
-    def node(self, op_type: str, *operands: Operand, outputs: int = 1, domain: str = "", since: int = 0,
-             **attributes: Any) -> Any:  # fmt: skip
-        """Append a node; returns the name of its output, or a list of several. Attributes of None are left out."""
+    def node(self, op_type: str, *operands: Operand, outputs: int = 1, domain: str = "",
+             written: int = LOWEST_OPSET, **attributes: Any) -> Any:  # fmt: skip
+        """Append a node; returns the name of its output, or a list of several. Attributes of None are left out.
+
+        The node is written as opset `written` has it; what another that is asked for has, `adapt` sees to.
+        """
         names = [self.name(operand) for operand in operands]
         while names and not names[-1]:
             names.pop()
@@ -159,8 +167,9 @@ class Graph(Extents):
         for key in sorted(attributes):
             if attributes[key] is not None:
                 node.attribute.append(attribute_proto(key, attributes[key]))
+        if self.target.opset is not None and not domain:
+            adapt(self, node, written)
         self.nodes.append(node)
-        self.model.require(since)
         if domain:
             self.model.domains.setdefault(domain, 1)
         else:
@@ -221,7 +230,7 @@ class Graph(Extents):
         """The name of a constant: an initializer of the model, or in a function, which has none, a node."""
         named = tensor.name is not None
         name = self.model.initializer(tensor, tensor.name or hint) if named else self.model.number(tensor)
-        self.model.require(DTYPE_OPSETS.get(tensor.dtype.name, 0))
+        self.model.hold(tensor.dtype)
         root = self.root
         if not root.is_function:
             return name
@@ -243,6 +252,14 @@ class Graph(Extents):
         """A constant of plain numbers: an integer, a float or a list of them."""
         return self.constant(Tensor.of(np.asarray(content, None if dtype is not STRING else object), dtype), "")
 
+    def content(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The content of a small initializer, or of the node that has it in a function; None of what is computed."""
+        stored = {node: initializer for initializer, node in self.root.constants.items()}.get(name, name)
+        tensor = self.model.initializers.get(stored)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        return onnx.numpy_helper.to_array(tensor)
+
     # -- element types -----------------------------------------------------------------------------------------
 
     def cast(self, x: Operand, source: DType, to: DType, saturate: bool = True) -> Operand:
@@ -256,15 +273,18 @@ class Graph(Extents):
             if len(x.uses) == 1 and x in self.values:
                 self.nodes[:] = [node for node in self.nodes if self.values[x] not in node.output]
             return self.node("Transpose", self.cast(maker.inputs[0], source, to), perm=maker.attributes["permutation"])
-        self.model.require(max(DTYPE_OPSETS.get(dtype.name, 0) for dtype in (source, to)))
+        self.model.hold(source, to)
         rounding = "nearest" if to is F8E8M0 else None  # else it rounds up
         name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0, round_mode=rounding)
         return name
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
         """The type in which the runtime computes the operator on `dtype` exactly; refuses where it has none."""
-        found = carrier(op_type, dtype, wraps=wraps, compares=compares)
+        found = self.target.carrier(op_type, dtype, wraps=wraps, compares=compares)
         if found is None:
+            needed = self.target.newer_opset(op_type, dtype, wraps=wraps, compares=compares)
+            if needed is not None:
+                raise NeedsOpset(f"{op_type} of {dtype} needs opset {needed}")
             raise self.refuse(
                 f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in"
             )

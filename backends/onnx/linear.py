@@ -10,9 +10,8 @@ from irc.backends.onnx import edges
 from irc.backends.onnx.edges import guards_nan, subgraph, unless_empty
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
-from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
-from irc.backends.onnx.view import TO_THE_END, is_zero, transposed, vector
+from irc.backends.onnx.view import TO_THE_END, is_zero, reshaped_exactly, transposed, vector
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
 from irc.ir import Operation, Value
@@ -50,7 +49,7 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
         return unless_empty(g, count, summed)
     x_order = [*(pair[0] for pair in batch), *left, contract[0][0]]
     y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
-    if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and runs("Gemm", x.dtype):
+    if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and g.target.runs("Gemm", x.dtype):
         return g.node("Gemm", x, y, transB=1)
     operands = [
         g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
@@ -212,7 +211,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
     folded = (dims.product(leading), 1, *moved[len(others):])
     is_folded = len(leading) != 2 or (kind == "sum" and leading[1] != 1)
     if is_folded:
-        source = g.node("Reshape", source, g.shape((dims.product(leading), 1, *spatial)), allowzero=1)
+        source = reshaped_exactly(g, source, wide, (dims.product(leading), 1, *spatial))
     pads = None if is_zero((*lower, *upper)) else [*lower, *upper]
     if pads and not (is_small or (kind == "sum" and known)):
         filling = limits(wide.numpy)[0] if kind == "max" else 0
@@ -235,7 +234,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
     else:
         done = g.node("Conv", source, g.filled(1, (1, 1, *sizes), wide, "ones"), **windows)
     if is_folded:
-        done = g.node("Reshape", done, g.shape(moved), allowzero=1)
+        done = reshaped_exactly(g, done, wide, moved)
     if order != list(range(x.rank)):
         done = g.node("Transpose", done, perm=[order.index(i) for i in range(x.rank)])
     return g.cast(done, wide, x.dtype)

@@ -6,8 +6,8 @@ from typing import Any
 
 from irc.backends.onnx.edges import integer_bounds
 from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.opsets import NeedsOpset
 from irc.backends.onnx.row import Operand, Row, emits
-from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.zeros import chosen, keeps_zeros
 from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
@@ -149,7 +149,7 @@ def shifted(g: Graph, x: Value, y: Value, direction: str) -> Operand:
     if dtype.sub_byte:
         raise g.refuse("integers narrower than a byte cannot be shifted")
     unsigned = UNSIGNED[dtype.bits]
-    wide = unsigned if runs("BitShift", unsigned) else U32
+    wide = unsigned if g.target.runs("BitShift", unsigned) else U32
     known = g.known(y)
     inside = known is not None and bool(((known.array() >= 0) & (known.array() < dtype.bits)).all())
     mask: Operand = None
@@ -287,6 +287,9 @@ def bitcast(g: Graph, x: Value, *, to: DType) -> Operand:
         return x
     if x.dtype.is_integer and to.is_integer:
         return g.cast(x, x.dtype, to)  # of the same width, so all bits stay
-    if not (runs("BitCast", x.dtype) and runs("BitCast", to)):
+    if not (g.target.runs("BitCast", x.dtype) and g.target.runs("BitCast", to)):
+        needed = g.target.newer_opset("BitCast", x.dtype, to)
+        if needed is not None:
+            raise NeedsOpset(f"BitCast from {x.dtype} to {to} needs opset {needed}")
         raise g.refuse(f"ONNX Runtime's CPU provider has no BitCast from {x.dtype} to {to}")
     return g.node("BitCast", x, to=to.onnx)

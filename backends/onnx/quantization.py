@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, on
-from irc.backends.onnx.runtime import carrier, runs
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dtypes import BF16, F16, F32, DType
@@ -25,19 +24,24 @@ def has_plain_parameters(operation: Operation, target: Target) -> bool:
 
 def quantizes(operation: Operation, target: Target) -> bool:
     x, scale = operation.inputs[:2]
-    return x.dtype is scale.dtype and scale.dtype in (F32, F16) and runs("QuantizeLinear", operation.attributes["to"])
+    can = target.runs("QuantizeLinear", operation.attributes["to"])
+    return can and x.dtype is scale.dtype and x.dtype in (F32, F16) and target.allows("QuantizeLinear", x.dtype)
 
 
 def dequantizes(operation: Operation, target: Target) -> bool:
     x, scale = operation.inputs[:2]
-    return scale.dtype in (F32, F16, BF16) and carrier("DequantizeLinear", x.dtype) is not None
+    return scale.dtype in (F32, F16, BF16) and target.carrier("DequantizeLinear", x.dtype) is not None
 
 
 @emits("quantize", when=both(quantizes, has_plain_parameters))
 def quantize(g: Graph, x: Value, scale: Value, zero_point: Value | None = None, *, axis: int, to: DType) -> Operand:
-    """Without a zero point the type of the result is an attribute."""
+    """Without a zero point the type of the result is an attribute, or one of zeros says it before there was one."""
     output_type = to.onnx if zero_point is None else None
-    return g.node("QuantizeLinear", x, scale, zero_point, axis=placed(axis, x, scale), output_dtype=output_type)
+    zeros: Operand = zero_point
+    if zero_point is None and g.target.is_before(21):
+        output_type = None
+        zeros = g.node("Expand", g.numbers(0, to), g.shape(scale.shape)) if scale.rank else g.numbers(0, to)
+    return g.node("QuantizeLinear", x, scale, zeros, axis=placed(axis, x, scale), output_dtype=output_type)
 
 
 def has_zero_point(operation: Operation, target: Target) -> bool:
@@ -49,7 +53,8 @@ def has_zero_point(operation: Operation, target: Target) -> bool:
 @emits("dequantize", when=both(dequantizes, has_plain_parameters, has_zero_point))
 def dequantize(g: Graph, x: Value, scale: Value, zero_point: Value, *, axis: int) -> Operand:
     """In wider types where the runtime lacks one: the product is computed in f32 and rounded once in any case."""
-    wide, small = F32 if scale.dtype is BF16 else scale.dtype, g.carrier("DequantizeLinear", x.dtype)
+    wide = scale.dtype if scale.dtype is not BF16 and g.target.allows("DequantizeLinear", scale.dtype, 1) else F32
+    small = g.carrier("DequantizeLinear", x.dtype)
     operands = [g.cast(x, x.dtype, small), g.cast(scale, scale.dtype, wide), g.cast(zero_point, x.dtype, small)]
     return g.cast(g.node("DequantizeLinear", *operands, axis=placed(axis, x, scale)), wide, scale.dtype)
 

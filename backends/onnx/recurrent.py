@@ -8,7 +8,6 @@ from typing import Any
 
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, in_wider
-from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32, I32
 from irc.ir import Operation, Value
@@ -24,7 +23,7 @@ def node(g: Graph, op_type: str, outputs: int, operands: Sequence[Value | None],
     given: list[Operand] = [*operands]
     assert operands[0] is not None
     dtype = operands[0].dtype
-    wide = dtype if runs(op_type, dtype) else F32
+    wide = dtype if g.target.runs(op_type, dtype) else F32
     for index, operand in enumerate(operands):
         if operand is not None and index != 4:
             given[index] = g.cast(operand, dtype, wide)

@@ -9,7 +9,6 @@ from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_wher
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.linear import LETTERS
 from irc.backends.onnx.row import Operand, Row, emits
-from irc.backends.onnx.runtime import runs
 from irc.backends.onnx.target import Target
 from irc.dtypes import BOOL, I64, U8
 from irc.ir import Operation, Value
@@ -95,7 +94,7 @@ def named(name: str, op_type: str) -> Row:
     def takes(operation: Operation, target: Target) -> bool:
         """Integers of ONNX Runtime's ReduceL1 and the like pass through floats."""
         x, axes = operation.inputs[0], operation.attributes["axes"]
-        if not axes or not x.dtype.is_float or not runs(op_type, x.dtype):
+        if not axes or not x.dtype.is_float or not target.runs(op_type, x.dtype):
             return False
         return op_type != "ReduceMean" or not target.keeps_edges or not may_be_empty(x, axes)
 
@@ -104,10 +103,10 @@ def named(name: str, op_type: str) -> Row:
 
 def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims: bool) -> str:
     """Whether one of some flags is true, which are of x's shape: of nothing none is, but ReduceMax of bool fails."""
-    empty = may_be_empty(x, axes)
-    held = g.node("Cast", flags, to=U8.onnx) if empty else flags
+    as_numbers = may_be_empty(x, axes) or not g.target.runs("ReduceMax", BOOL)
+    held = g.node("Cast", flags, to=U8.onnx) if as_numbers else flags
     found: str = g.node("ReduceMax", held, g.numbers(list(axes)), keepdims=keep_dims)
-    return g.node("Cast", found, to=BOOL.onnx) if empty else found
+    return g.node("Cast", found, to=BOOL.onnx) if as_numbers else found
 
 
 def may_be_empty(x: Value, axes: tuple[int, ...]) -> bool:

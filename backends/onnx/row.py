@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irc.backends.onnx.runtime import LOWEST_OPSET, carrier, runs
+from irc.backends.onnx.runtime import LOWEST_OPSET
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32, F64, single
 from irc.ir import Operation, Value
@@ -61,7 +61,7 @@ def always(operation: Operation, target: Target) -> bool:
 
 def on(op_type: str) -> Condition:
     """The condition that the runtime has a kernel for the first operand's element type."""
-    return lambda operation, target: runs(op_type, operation.inputs[0].dtype)
+    return lambda operation, target: target.runs(op_type, operation.inputs[0].dtype)
 
 
 def in_wider(op_type: str) -> Condition:
@@ -69,7 +69,8 @@ def in_wider(op_type: str) -> Condition:
 
     def condition(operation: Operation, target: Target) -> bool:
         dtype = operation.inputs[0].dtype
-        return runs(op_type, dtype) or (dtype.is_float and dtype.bits < 32 and carrier(op_type, dtype) is F32)
+        wide = target.carrier(op_type, dtype)
+        return wide is dtype or (dtype.is_float and dtype.bits < 32 and wide is F32)
 
     return condition
 
@@ -101,7 +102,7 @@ def same(name: str, op_type: str, *attributes: str, when: Condition = always, **
     def emit(g: Graph, *operands: Value | None, **values: Any) -> Any:
         assert g.operation is not None
         dtype = g.operation.inputs[0].dtype
-        wide = dtype if runs(op_type, dtype) else F32
+        wide = dtype if g.target.runs(op_type, dtype) else F32
         widened = [None if operand is None else g.cast(operand, dtype, wide) for operand in operands]
         done = g.node(op_type, *widened, **{theirs: values[ours] for theirs, ours in sources.items()})
         return g.cast(done, wide, dtype)

@@ -37,13 +37,19 @@ from irc.dtypes import (
     DType,
 )  # fmt: skip
 
-LOWEST_OPSET = 21
+LOWEST_OPSET = 21  # that is chosen
+OLDEST_OPSET = 13  # that may be asked for
+CONTRIB = frozenset({"QuickGelu"})  # operators of the tables that are ONNX Runtime's own
 # The newest opset that a version of ONNX Runtime runs, newest version first.
 OPSETS: tuple[tuple[tuple[int, int], int], ...] = (((1, 31), 26), ((1, 23), 23), ((1, 0), 21))
 # The newest opset in which the runtime runs an operator that it has no kernel for, but only ONNX's function.
 LAST_OPSETS = {"Swish": 24}
-# Element types that came into ONNX after the lowest opset.
-DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25, "f6e2m3": 28, "f6e3m2": 28}
+# The opset since which the runtime has a kernel for a type that the operator took before.
+KERNELS_SINCE = {("GridSample", "f64"): 20, ("IsNaN", "bf16"): 20, ("Reshape", "f8e4m3fn"): 21,
+                 ("Reshape", "f8e4m3fnuz"): 21, ("Reshape", "f8e5m2"): 21, ("Reshape", "f8e5m2fnuz"): 21}  # fmt: skip
+# Element types that came into ONNX after the oldest opset.
+DTYPE_OPSETS = {"f8e4m3fn": 19, "f8e4m3fnuz": 19, "f8e5m2": 19, "f8e5m2fnuz": 19, "i4": 21, "u4": 21, "f4e2m1": 23,
+                "f8e8m0": 24, "i2": 25, "u2": 25, "f6e2m3": 28, "f6e3m2": 28}
 
 _INTEGERS = "i64 i32 i16 i8 u64 u32 u16 u8"
 _REALS = f"f64 f32 f16 {_INTEGERS}"
@@ -116,8 +122,8 @@ def runs(op_type: str, dtype: DType) -> bool:
     return dtype.name in KERNELS[op_type]
 
 
-def carrier(op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType | None:
-    """The type in which to compute the operator exactly: `dtype`, or a wider one; None where there is none.
+def carriers(dtype: DType, *, wraps: bool = False, compares: bool = False) -> list[DType]:
+    """The types in which to compute on `dtype` exactly: itself, and wider ones.
 
     With `wraps` u64 may be computed as i64, since only the low bits of sums, products and moved bits count. With
     `compares` integers may be compared as f64.
@@ -127,7 +133,7 @@ def carrier(op_type: str, dtype: DType, *, wraps: bool = False, compares: bool =
         candidates.append(I64)
     if compares:
         candidates += COMPARED.get(dtype, ())
-    return next((candidate for candidate in candidates if runs(op_type, candidate)), None)
+    return candidates
 
 
 @cache

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from onnx import defs
+from functools import cache
 
-from irc.backends.onnx.runtime import LOWEST_OPSET
+from onnx import TensorProto, defs
+
+from irc.backends.onnx.runtime import CONTRIB, LOWEST_OPSET
+from irc.dtypes import DType
+
+# The input by whose element type the runtime's kernels are listed, where that is not the first.
+TYPED_BY = {"Where": 1, "OneHot": 2}
 
 
-def schema_since(op_type: str, opset: int, domain: str = "") -> int | None:
-    """The opset since which an operator has the schema that it has at `opset`; None where it has none."""
+def find_schema(op_type: str, opset: int, domain: str = "") -> defs.OpSchema | None:
+    """The schema of an operator at an opset; None where it has none."""
     try:
         schema = defs.get_schema(op_type, opset, domain)
     except defs.SchemaError:
         return None
-    return None if schema.deprecated else schema.since_version
+    return None if schema.deprecated else schema
+
+
+def schema_since(op_type: str, opset: int, domain: str = "") -> int | None:
+    """The opset since which an operator has the schema that it has at `opset`; None where it has none."""
+    schema = find_schema(op_type, opset, domain)
+    return None if schema is None else schema.since_version
+
+
+@cache
+def takes_type(op_type: str, dtype: DType, opset: int, position: int | None = None) -> bool:
+    """Whether an operator of the default domain exists at an opset, and takes elements of this type there: at one of
+    its inputs, or at that by which the runtime's kernels are listed (of QuantizeLinear that is its output)."""
+    if op_type in CONTRIB:
+        return True
+    schema = find_schema(op_type, opset)
+    if schema is None:
+        return False
+    if position is None and op_type == "QuantizeLinear":
+        return type_text(dtype) in schema.outputs[0].types
+    position = TYPED_BY.get(op_type, 0) if position is None else position
+    return type_text(dtype) in schema.inputs[position].types
+
+
+def type_text(dtype: DType) -> str:
+    """What schemas call a tensor of a type."""
+    return f"tensor({TensorProto.DataType.Name(dtype.onnx).lower()})"
 
 
 def first_opset(op_type: str) -> int:

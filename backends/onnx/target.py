@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.backends.onnx.runtime import LOWEST_OPSET, newest_opset
+from irc.backends.onnx.runtime import KERNELS_SINCE, LOWEST_OPSET, OLDEST_OPSET, carriers, newest_opset, runs
 from irc.diagnostics import fail
+from irc.dtypes import DType
 from irc.ir import EdgeCases, Operation
 from irc.op import OperationDefinition
 
@@ -17,23 +18,57 @@ class Target:
     """Where a model is to run.
 
     portable: operators of the default domain only. cpu: also what ONNX Runtime's CPU provider runs fastest, such
-    as Attention and operators of com.microsoft. The opset is the lowest from 21 on that has all operators used.
-    edge_cases: those of the module, which the emitter sets. Where they are "defined" and ONNX Runtime does something
-    else, rows emit further nodes: docs/numerics.md lists them. without: operators that the opset rules out.
+    as Attention and operators of com.microsoft. The opset, where none is given, is the lowest from 21 on that has all
+    operators used. edge_cases: those of the module, which the emitter sets. Where they are "defined" and ONNX Runtime
+    does something else, rows emit further nodes: docs/numerics.md lists them. without: operators that the opset rules
+    out.
     """
 
     name: str = "portable"
     edge_cases: EdgeCases = "defined"
     without: frozenset[str] = frozenset()
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
             raise fail("usage.backend", f"the onnx backend has no target `{self.name}`", expected=" or ".join(TARGETS))
+        if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest_opset():
+            raise fail("usage.backend", f"the onnx backend writes no models of opset {self.opset}",
+                       expected=f"{OLDEST_OPSET} to {newest_opset()}")
 
     @property
     def newest_opset(self) -> int:
         """The newest opset that may be used."""
-        return newest_opset()
+        return newest_opset() if self.opset is None else self.opset
+
+    def runs(self, op_type: str, dtype: DType) -> bool:
+        """Whether ONNX Runtime runs the operator on elements of this type, in the opset that is asked for."""
+        from irc.backends.onnx.schemas import takes_type
+
+        if self.opset is None or not runs(op_type, dtype):
+            return runs(op_type, dtype)
+        return self.opset >= KERNELS_SINCE.get((op_type, dtype.name), 0) and takes_type(op_type, dtype, self.opset)
+
+    def allows(self, op_type: str, dtype: DType, position: int = 0) -> bool:
+        """Whether an input of the operator may have elements of this type in the opset that is asked for."""
+        from irc.backends.onnx.schemas import takes_type
+
+        return self.opset is None or takes_type(op_type, dtype, self.opset, position)
+
+    def is_before(self, opset: int) -> bool:
+        """Whether an older opset than this one is asked for."""
+        return self.opset is not None and self.opset < opset
+
+    def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType | None:
+        """The type in which to compute the operator exactly (see `carriers`); None where there is none."""
+        found = carriers(dtype, wraps=wraps, compares=compares)
+        return next((candidate for candidate in found if self.runs(op_type, candidate)), None)
+
+    def newer_opset(self, op_type: str, *dtypes: DType, **allowed: bool) -> int | None:
+        """The first opset, newer than the one asked for, in which the operator can be computed on all these types."""
+        later = range(self.newest_opset + 1, newest_opset() + 1)
+        return next((opset for opset in later
+                     if all(replace(self, opset=opset).carrier(op_type, dtype, **allowed) for dtype in dtypes)), None)
 
     @property
     def keeps_edges(self) -> bool:
@@ -53,4 +88,4 @@ class Target:
         from irc.backends.onnx.table import ROWS
 
         row = ROWS.get(definition.name)
-        return self.name == "cpu" or row is None or row.opset <= LOWEST_OPSET
+        return self.name == "cpu" or row is None or row.opset <= (self.opset or LOWEST_OPSET)

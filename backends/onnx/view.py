@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from irc import dims
+from irc.backends.onnx.edges import branch
 from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.opsets import NeedsOpset
 from irc.backends.onnx.row import Operand, emits
-from irc.backends.onnx.runtime import runs
 from irc.dims import Dim
-from irc.dtypes import I64, DType
+from irc.dtypes import I64, STRING, DType
 from irc.ir import Value
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -52,7 +53,7 @@ def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
             return x
         for op_type, fewer, more in (("Unsqueeze", x.shape, shape), ("Squeeze", shape, x.shape)):
             axes = added_axes(fewer, more)
-            if axes is not None and runs(op_type, x.dtype):
+            if axes is not None and g.target.runs(op_type, x.dtype):
                 return g.node(op_type, x, g.numbers(axes))
     wide, whole = moved(g, "Reshape", x)
     return g.cast(reshaped(g, whole, x.type, shape), wide, x.dtype)
@@ -68,11 +69,26 @@ def reshaped(g: Graph, x: Operand, type_: TensorType, shape: Sequence[Dim]) -> O
     if entries.count(None) == 1 and all(dims.equal(dim, 0) is False for dim in rest):
         entries = [-1 if entry is None else entry for entry in entries]
     has_zero = any(equal(dim, 0) for dim in shape)
-    copies = any(entry == 0 and not isinstance(dim, int) for entry, dim in zip(entries, shape, strict=True))
-    if None in entries or (has_zero and copies):
-        # Computed: then a 0 is an extent of 0.
-        return g.node("Reshape", x, g.shape(shape), allowzero=1)
-    return g.node("Reshape", x, g.numbers(np.asarray(entries, np.int64)), allowzero=1 if has_zero else None)
+    if None in entries or has_zero:
+        return reshaped_exactly(g, x, type_.dtype, shape)
+    return g.node("Reshape", x, g.numbers(np.asarray(entries, np.int64)))
+
+
+def reshaped_exactly(g: Graph, x: Operand, dtype: DType, shape: Sequence[Dim]) -> Operand:
+    """Reshape in which a 0 is an extent of 0. Before opset 14 it was always one to be copied: what is empty is made
+    there rather than reshaped."""
+    target = g.shape(shape)
+    if not g.target.is_before(14):
+        return g.node("Reshape", x, target, allowzero=1)
+    if all(dims.equal(dim, 0) is False for dim in shape):
+        return g.node("Reshape", x, target)
+    if not g.target.runs("Expand", dtype):
+        raise NeedsOpset(f"Reshape of {dtype} to extents that may be 0 needs opset 14")
+    zero, type_ = g.numbers("" if dtype is STRING else 0, dtype), TensorType(dtype, shape)
+    is_empty = g.node("Equal", g.node("ReduceProd", target, g.numbers([0]), keepdims=0), g.numbers(0))
+    empty = branch(g, "empty", type_, lambda inner: inner.node("Expand", zero, target))
+    whole = branch(g, "whole", type_, lambda inner: inner.node("Reshape", x, target))
+    return g.node("If", is_empty, then_branch=empty, else_branch=whole)
 
 
 def added_axes(fewer: Sequence[Dim], more: Sequence[Dim]) -> list[int] | None:
@@ -197,7 +213,7 @@ def iota(g: Graph, *, shape: tuple[Dim, ...], axis: int, dtype: DType) -> Operan
 
         (content,) = definition.evaluate([], {"shape": shape, "axis": axis, "dtype": dtype})
         return g.constant(Tensor.of(np.ascontiguousarray(content), dtype), g.result.name)
-    counted = dtype if runs("Range", dtype) and dtype.is_integer and dtype.bits >= 32 else I64
+    counted = dtype if g.target.runs("Range", dtype) and dtype.is_integer and dtype.bits >= 32 else I64
     ends = (g.numbers(0, counted), g.cast(g.extent(count), I64, counted), g.numbers(1, counted))
     numbers: Operand = g.cast(g.node("Range", *ends), counted, dtype)
     others = [i for i in range(len(shape)) if i != place]

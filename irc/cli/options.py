@@ -47,6 +47,7 @@ COMMON = (
         "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
     ),
     click.option("--fold-defaults", is_flag=True, help="Make inputs that have a default constants."),
+    click.option("--opset", type=int, metavar="N", help="The opset of a model of ONNX, from 13 on; else as needed."),
     click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
     click.option(
         "--numerics",
@@ -105,6 +106,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
         folders, limits = options.pop("allow_folder"), options.pop("limit")
         settings = Settings(
+            opset=options.pop("opset"),
             target=options.pop("target"),
             numerics=options.pop("numerics"),
             loads=options.pop("load"),

@@ -110,7 +110,7 @@ def compiled_module(
 def _in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Any, str]:
     from irc.frontends.torch.tensors import to_array, to_tensor
 
-    program = OnnxProgram(module, settings.targets[0] if settings.targets else None)
+    program = OnnxProgram(module, settings.target_of("onnx"))
     names = [argument.name for argument in module.main.arguments]
 
     def run(tensors: Sequence[Any]) -> list[Any]:

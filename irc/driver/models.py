@@ -47,9 +47,10 @@ class Settings:
     """The options that are the same for every verb.
 
     `dims` gives symbols a size where numbers are needed; `specialize` bakes sizes into the program, and `fold_defaults`
-    what inputs are by default.
+    what inputs are by default. `opset` is that of the models of ONNX that are written.
     """
 
+    opset: int | None = None
     target: str | None = None  # or several, with commas between, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
     loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
@@ -71,19 +72,29 @@ class Settings:
 
         Raises `usage.backend` for a target that the backend has not, and what loading a file raises.
         """
-        backend = find_backend(backend_name)
-        for name in self.targets:
-            if name not in backend.TARGETS:
-                raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
-                           expected=", ".join(backend.TARGETS))  # fmt: skip
         return PassContext(
             numerics=self.numerics,
-            target=backend.Target(self.targets[0]) if self.targets else backend.Target(),
+            target=self.target_of(backend_name),
             loaded=self.loaded(),
             operations=self.operations(),
             sizes=self.dims,
             reproduce=self.reproduce if self.reproducers is not None else None,
         )
+
+    def target_of(self, backend_name: str) -> Any:
+        """The backend's target; raises `usage.backend` for one that it has not, and `usage.arguments`."""
+        backend = find_backend(backend_name)
+        for name in self.targets:
+            if name not in backend.TARGETS:
+                raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
+                           expected=", ".join(backend.TARGETS))  # fmt: skip
+        chosen = backend.Target(self.targets[0]) if self.targets else backend.Target()
+        if self.opset is None:
+            return chosen
+        if backend_name != "onnx":
+            raise fail("usage.arguments", f"only models of ONNX have an opset, not what {backend_name} writes",
+                       help="give --backend onnx, or leave out --opset")  # fmt: skip
+        return replace(chosen, opset=self.opset)
 
     def loaded(self) -> list[ModuleType]:
         """The files of `loads` as modules; raises what loading a file raises."""

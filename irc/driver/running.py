@@ -61,11 +61,11 @@ def run_compiled(
     interpreter.check_memory(module.main, inputs)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
-            return run_onnx(module, inputs, settings.targets[0] if settings.targets else None), "ONNX Runtime"
+            return run_onnx(module, inputs, settings.target_of("onnx")), "ONNX Runtime"
         return run_triton(module, inputs)
 
 
-def run_onnx(module: Module, inputs: Mapping[str, Any], target: str | None = None) -> Arrays:
+def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None) -> Arrays:
     """Emit and run with ONNX Runtime."""
     return OnnxProgram(module, target)(inputs)
 
@@ -76,13 +76,12 @@ class OnnxProgram:
     Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
     """
 
-    def __init__(self, module: Module, target: str | None = None, *, optimized: bool = True) -> None:
+    def __init__(self, module: Module, target: Any = None, *, optimized: bool = True) -> None:
         import onnxruntime
 
         self.main, emitter = module.main, find_backend("onnx")
         if not self.main.returned:
             return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
-        chosen = None if target is None else emitter.Target(target)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, too
         if not optimized:
@@ -93,11 +92,11 @@ class OnnxProgram:
         with temporary_folder() as temporary:
             path = temporary / "model.onnx"
             if self.carries:
-                model = with_carriers(emitter.emit(module, target=chosen), module)
+                model = with_carriers(emitter.emit(module, target=target), module)
                 self.names = [entry.name for entry in model.graph.input]
                 path.write_bytes(model.SerializeToString())
             else:
-                emitter.save(module, path, target=chosen)
+                emitter.save(module, path, target=target)
             with refusals_told():
                 self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
