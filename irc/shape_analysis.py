@@ -121,8 +121,9 @@ def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Ele
 # -- transfer functions of the primitives, for elements that are not all numbers ----------------------------------
 
 
-def _gather(x: Elements, indices: Elements, *, axis: int) -> Elements:
-    if all(isinstance(i, int) and -x.shape[axis] <= i < x.shape[axis] for i in indices.flat):
+def _gather(x: Elements, indices: Elements, *, axis: int, bounds: str | None = None) -> Elements:
+    least = -x.shape[axis] if bounds is None else 0
+    if all(isinstance(i, int) and least <= i < x.shape[axis] for i in indices.flat):
         return _objects(np.take(x, indices.astype(np.int64), axis))
     return np.full_like(x, None, shape=(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 

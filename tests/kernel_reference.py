@@ -47,6 +47,11 @@ class _Evaluation:
         for node in self.kernel.nodes:
             value = np.asarray(self._value(node)).astype(node.dtype.numpy, copy=False)
             self.values[node] = np.broadcast_to(value, np.broadcast_shapes(value.shape, (1,) * len(self.axes)))
+        for check in self.kernel.checks:
+            mask, holds = np.broadcast_arrays(self._mask(check.guards), self.values[check.node])
+            space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in check.axes))
+            if not (np.broadcast_to(holds, space) | ~np.broadcast_to(mask, space)).all():
+                raise ValueError(check.message)
         found = {}
         for store in self.kernel.stores:
             shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]

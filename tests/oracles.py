@@ -159,10 +159,21 @@ def _torch_find(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     return find
 
 
+def _counted(indices: torch.Tensor, extent: int, bounds: str | None) -> torch.Tensor:
+    """Indices of which negative ones count from the end; PyTorch refuses those."""
+    indices = indices.to(torch.int64)
+    return torch.where(indices < 0, indices + extent, indices) if bounds is None else indices
+
+
+def _torch_gather(x: torch.Tensor, indices: torch.Tensor, axis: int, bounds: str | None = None) -> torch.Tensor:
+    found = torch.index_select(x, axis, _counted(indices, x.shape[axis], bounds).reshape(-1))
+    return found.reshape((*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :]))
+
+
 def _torch_scatter_elements(
-    x: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, axis: int, reduction: str
+    x: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, axis: int, reduction: str, bounds: str | None = None
 ) -> torch.Tensor:
-    indices = torch.where(indices < 0, indices + x.shape[axis], indices).to(torch.int64)
+    indices = _counted(indices, x.shape[axis], bounds)
     if reduction == "none":
         return x.scatter(axis, indices, updates)
     names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -175,8 +186,8 @@ def _torch_slice(x: torch.Tensor, starts: Any, stops: Any, steps: Any) -> torch.
 
 TORCH: dict[str, Callable[..., Any]] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "pow": torch.pow,
-    "div": lambda x, y, rounding: torch.div(x, y, rounding_mode=rounding if _is_integer(x) else None),
-    "mod": lambda x, y, rounding: torch.remainder(x, y) if rounding == "floor" else torch.fmod(x, y),
+    "div": lambda x, y, rounding, by_zero=None: torch.div(x, y, rounding_mode=rounding if _is_integer(x) else None),
+    "mod": lambda x, y, rounding, by_zero=None: (torch.remainder if rounding == "floor" else torch.fmod)(x, y),
     "minimum": torch.minimum, "maximum": torch.maximum, "neg": torch.neg, "abs": torch.abs, "sign": torch.sign,
     "floor": torch.floor, "ceil": torch.ceil, "round": torch.round, "trunc": torch.trunc, "sqrt": torch.sqrt,
     "exp": torch.exp, "log": torch.log, "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": torch.asin,
@@ -199,11 +210,9 @@ TORCH: dict[str, Callable[..., Any]] = {
     "expand": lambda x, shape: x.expand(shape), "slice": _torch_slice, "pad": _torch_pad,
     "concat": lambda *xs, axis: torch.cat(xs, axis), "split": lambda x, axis, sizes: torch.split(x, list(sizes), axis),
     "reverse": lambda x, axes: torch.flip(x, axes),
-    "gather": lambda x, indices, axis: torch.index_select(
-        x, axis, torch.where(indices < 0, indices + x.shape[axis], indices).reshape(-1)).reshape(
-        (*x.shape[:axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1:])),
-    "gather_elements": lambda x, indices, axis: torch.gather(
-        x, axis, torch.where(indices < 0, indices + x.shape[axis], indices)),
+    "gather": _torch_gather,
+    "gather_elements": lambda x, indices, axis, bounds=None: torch.gather(
+        x, axis, _counted(indices, x.shape[axis], bounds)),
     "scatter_elements": _torch_scatter_elements,
     "dot": _torch_dot, "conv": _torch_conv, "conv_transpose": _torch_conv_transpose, "window_reduce": _torch_window,
     "scan": _torch_scan,
@@ -328,8 +337,8 @@ ONNX: dict[str, Callable[..., Node | None]] = {
     "pad": lambda x, value=None, *, low, high, mode: ("Pad", [x, _list((*low, *high)), value], {"mode": mode}),
     "concat": lambda *xs, axis: ("Concat", list(xs), {"axis": axis}),
     "split": lambda x, axis, sizes: ("Split", [x, _list(sizes)], {"axis": axis}),
-    "gather": lambda x, indices, axis: ("Gather", [x, indices], {"axis": axis}),
-    "gather_elements": lambda x, indices, axis: ("GatherElements", [x, indices], {"axis": axis}),
+    "gather": lambda x, indices, axis, bounds=None: ("Gather", [x, indices], {"axis": axis}),
+    "gather_elements": lambda x, indices, axis, bounds=None: ("GatherElements", [x, indices], {"axis": axis}),
     "scatter": lambda x, indices, updates, reduction: ("ScatterND", [x, indices, updates], {"reduction": reduction}),
     "scatter_elements": lambda x, indices, updates, axis, reduction: (
         "ScatterElements", [x, indices, updates], {"axis": axis, "reduction": reduction}),

@@ -17,7 +17,7 @@ from test_edge_cases import EXAMPLES, identical, name, operands
 pytest.importorskip("onnxruntime")
 
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, NotImplemented
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented
 
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import IrcError
@@ -114,6 +114,20 @@ def test_onnx_runtime_gives_what_is_defined(family: str, optimized: bool) -> Non
     assert not differences(rows, found)
 
 
+FAILING = [row for row in EXAMPLES if row.expected in ("run.index", "run.zero_division") and row.op != "slice"]
+
+
+@pytest.mark.parametrize("row", FAILING, ids=name)
+def test_errors_stop_the_run(row: EdgeCase, tmp_path: Path) -> None:
+    """What has no result is an error on each backend: of ONNX Runtime's operator, or of a check in a kernel."""
+    module, inputs = module_of([row])
+    with pytest.raises((InvalidArgument, Fail), match="while running"):
+        run_onnx(module, inputs, False)
+    with pytest.raises(Exception, match="an index is out|is divided by 0") as caught:
+        run_triton(module, inputs, tmp_path / "artefact")
+    assert type(caught.value).__name__ == "ArtefactError"
+
+
 @pytest.mark.parametrize("key", NOT_IN_ONNX)
 def test_what_onnx_runtime_cannot_give(key: tuple[str, str]) -> None:
     (row,) = (row for row in EXAMPLES if (row.op, row.says) == key)
@@ -144,7 +158,7 @@ def line(row: EdgeCase) -> str | None:
         theirs = "; ".join(map(shown, found))
     except NotImplemented:
         return None
-    except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
+    except Fail:
         found, few, theirs = [], 1, "fails"
     if found and not differences([row], found):
         return None

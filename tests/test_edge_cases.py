@@ -92,6 +92,10 @@ def test_our_reference(row: EdgeCase) -> None:
 
 @pytest.mark.parametrize("row", [row for row in EXAMPLES if "torch" in row.agrees], ids=name)
 def test_torch_agrees(row: EdgeCase) -> None:
+    if isinstance(row.expected, str):
+        with pytest.raises((RuntimeError, IndexError)):
+            torch_result(row.op, operands(row), row.attributes)
+        return
     results = torch_result(row.op, operands(row), row.attributes)
     assert results is not None, "PyTorch does not have it"
     for result, wanted in zip(results, row.expected, strict=True):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from irc.backends.onnx.edges import guards_nan, is_nan, nan_where
+from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.view import moved
+from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I32, I64, DType
 from irc.ir import Value
 
@@ -17,16 +18,26 @@ def index(g: Graph, indices: Value, *narrower: DType) -> Operand:
     return indices if indices.dtype in narrower else g.cast(indices, indices.dtype, I64)
 
 
+def bounded(g: Graph, indices: Value, extent: Dim, bounds: str | None) -> Operand:
+    """Indices of which a negative one is out of range, if `bounds` say so: it becomes the extent."""
+    if bounds != "positive" or integer_bounds(g, indices)[0] >= 0:
+        return index(g, indices, I32)
+    wide = index(g, indices)
+    return g.node("Where", g.node("Less", wide, g.numbers(0)), g.extent(extent), wide)
+
+
 @emits("gather")
-def gather(g: Graph, x: Value, indices: Value, *, axis: int) -> Operand:
+def gather(g: Graph, x: Value, indices: Value, *, axis: int, bounds: str | None) -> Operand:
     wide, source = moved(g, "Gather", x)
-    return g.cast(g.node("Gather", source, index(g, indices, I32), axis=axis), wide, x.dtype)
+    places = bounded(g, indices, x.shape[axis], bounds)
+    return g.cast(g.node("Gather", source, places, axis=axis), wide, x.dtype)
 
 
 @emits("gather_elements")
-def gather_elements(g: Graph, x: Value, indices: Value, *, axis: int) -> Operand:
+def gather_elements(g: Graph, x: Value, indices: Value, *, axis: int, bounds: str | None) -> Operand:
     wide, source = moved(g, "GatherElements", x)
-    return g.cast(g.node("GatherElements", source, index(g, indices, I32), axis=axis), wide, x.dtype)
+    places = bounded(g, indices, x.shape[axis], bounds)
+    return g.cast(g.node("GatherElements", source, places, axis=axis), wide, x.dtype)
 
 
 @emits("gather_nd", when=on("GatherND"))
@@ -49,8 +60,11 @@ def scatter(g: Graph, x: Value, indices: Value, updates: Value, *, reduction: st
 
 
 @emits("scatter_elements")
-def scatter_elements(g: Graph, x: Value, indices: Value, updates: Value, *, axis: int, reduction: str) -> Operand:
-    return scattered(g, "ScatterElements", x, index(g, indices, I32), updates, reduction, axis=axis)
+def scatter_elements(
+    g: Graph, x: Value, indices: Value, updates: Value, *, axis: int, reduction: str, bounds: str | None
+) -> Operand:
+    places = bounded(g, indices, x.shape[axis], bounds)
+    return scattered(g, "ScatterElements", x, places, updates, reduction, axis=axis)
 
 
 def scattered(

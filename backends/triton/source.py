@@ -41,7 +41,20 @@ from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
-from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select, Store, indirect_nodes, variables, walk
+from irc.kernel.dag import (
+    Apply,
+    Check,
+    Constant,
+    Index,
+    Load,
+    Node,
+    Reduce,
+    Select,
+    Store,
+    indirect_nodes,
+    variables,
+    walk,
+)
 from irc.kernel.schedule import unit_stride
 from irc.kernel.tracing import identity
 
@@ -91,7 +104,7 @@ def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None =
 def content(kernel: Kernel) -> Hashable:
     """What makes the source of a kernel, but for its names: equal layers have equal kernels."""
     buffers = (*kernel.inputs, *kernel.outputs)
-    numbers: dict[Any, int] = {each: number for number, each in enumerate((*buffers, *walk(kernel.stores)))}
+    numbers: dict[Any, int] = {each: number for number, each in enumerate((*buffers, *walk(kernel.roots)))}
 
     def told(part: Any) -> Hashable:
         if isinstance(part, (Node, Value)):
@@ -139,7 +152,8 @@ class _Writer:
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
             head = "\n".join([f"def {self.name}(", *(f"    {argument}," for argument in arguments), "):"])
-        before = "\n".join(["@triton.jit", head, *self._doc()])
+        decorator = "@triton.jit(debug=True)" if self.kernel.checks else "@triton.jit"  # or they would be left out
+        before = "\n".join([decorator, head, *self._doc()])
         text = "\n".join([before, *body])
         parameters = (*self.buffers.values(), *self.parameters.by_dim.values())
         return KernelSource(
@@ -180,6 +194,8 @@ class _Writer:
                 self._finish(scope)
             elif isinstance(scope, Store):
                 self._store(scope, masks)
+            elif isinstance(scope, Check):
+                self._check(scope, masks)
             else:
                 self._compute(scope, uses, masks)
         yield from self.part.text()
@@ -300,12 +316,12 @@ class _Writer:
             yield binary("<", COMPARE, varying, self.parameters.code(guard.extent - constant))
 
     def _mask_key(self, scope: Scope) -> object:
-        if not isinstance(scope, (Load, Store)):
+        if not isinstance(scope, (Load, Store, Check)):
             return None
         return tuple(tile.name for tile in self._touched(scope.axes)), scope.guards
 
-    def _mask(self, access: Load | Store, counts: Counter[object]) -> str:
-        """The mask of an access; one that several accesses share gets a name."""
+    def _mask(self, access: Load | Store | Check, counts: Counter[object]) -> str:
+        """The mask of an access or a check; one that several accesses share gets a name."""
         parts = self._mask_parts(access.axes, access.guards)
         if len(parts) > 1 and counts[self._mask_key(access)] > 1:
             if parts not in self.part.masks:
@@ -372,6 +388,11 @@ class _Writer:
         mask = self._mask(store, masks)
         value = self.values[store.node].text
         self._line(marked(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})", store))
+
+    def _check(self, check: Check, masks: Counter[object]) -> None:
+        mask = self._mask(check, masks)
+        condition = self.values[check.node].text
+        self._line(f'tl.device_assert({condition}, "{check.message}"{f", mask={mask}" if mask else ""})')
 
     # -- reductions --------------------------------------------------------------------------------------------
 

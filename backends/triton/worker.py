@@ -41,7 +41,8 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     attributes = {(position,): facts_of(argument, target) for position, argument in enumerate(arguments)}
     source = ASTSource(fn=function, signature=signature, constexprs=entry["constants"], attrs=attributes)
     warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
-    compiled = triton.compile(source, target=TARGETS[target], options={"num_warps": warps, "enable_fp_fusion": True})
+    options = {"num_warps": warps, "enable_fp_fusion": True, "debug": bool(function.debug), "sanitize_overflow": False}
+    compiled = triton.compile(source, target=TARGETS[target], options=options)
     shared = int(compiled.metadata.shared)
     is_nvidia = "ptx" in compiled.asm
     found = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])

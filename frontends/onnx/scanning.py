@@ -55,7 +55,7 @@ def read_scan(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], s
         backwards = listed(attributes, "scan_input_directions", scanned_count)
         for formal, value, axis, reverse in zip(body.input[len(states) :], scanned, axes, backwards, strict=True):
             place = ops.sub(last, number) if reverse else number
-            inner.values[formal.name] = ops.gather(value, place, axis=axis)
+            inner.values[formal.name] = ops.gather(value, place, axis=axis, bounds="promised")
         values = importer.import_graph(body, inside(path, "body"), inner)
         present = [value for value in values if isinstance(value, Value)]
         if len(present) < len(values):

@@ -72,7 +72,7 @@ def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Seque
     carried = as_values(initial)
     with at_block(importer, Block()) as block:
         number, going, *states = loop_arguments(block, carried)
-        slices = [ops.gather(value, number, axis=0) for value in scanned]
+        slices = [ops.gather(value, number, axis=0, bounds="promised") for value in scanned]
         yielded = importer.import_graph(body, [*states, *slices, *captured])
         if UNSUPPORTED in yielded:
             return UNSUPPORTED

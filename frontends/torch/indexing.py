@@ -20,21 +20,22 @@ from irc.weights import Tensor
 
 @reads("embedding")
 def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
-    return ops.gather(weight, indices, axis=0)
+    return ops.gather(weight, indices, axis=0, bounds="positive")
 
 
 @reads("index_select")
 def index_select(self, dim, index):
     if not self.rank:
         return self
-    return ops.gather(self, reshaped(index, (index.type.elements,)), axis=axis_of(dim, self.rank))
+    return ops.gather(self, reshaped(index, (index.type.elements,)), axis=axis_of(dim, self.rank), bounds="positive")
 
 
 @reads("gather")
 def gather(self, dim, index, *, sparse_grad=False):
     if not self.rank or not index.rank:
-        return reshaped(ops.gather(reshaped(self, (1,)), reshaped(index, (index.type.elements,)), axis=0), index.shape)
-    return ops.gather_elements(self, index, axis=axis_of(dim, self.rank))
+        flat = reshaped(index, (index.type.elements,))
+        return reshaped(ops.gather(reshaped(self, (1,)), flat, axis=0, bounds="positive"), index.shape)
+    return ops.gather_elements(self, index, axis=axis_of(dim, self.rank), bounds="positive")
 
 
 @reads("index.Tensor")
@@ -135,7 +136,8 @@ def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | No
         values = ops.expand(values, shape=index.shape)
     elif values.shape != index.shape:  # what lies beyond the index is not read
         values = ops.slice_(values, starts=(0,) * values.rank, stops=index.shape, steps=(1,) * values.rank)
-    return ops.scatter_elements(x, index, values, axis=axis_of(dim, x.rank), reduction=reduction)
+    axis = axis_of(dim, x.rank)
+    return ops.scatter_elements(x, index, values, axis=axis, reduction=reduction, bounds="positive")
 
 
 @reads("select_scatter")
@@ -207,7 +209,7 @@ def masked_select(self, mask):
     shape = common_shape([self, mask])
     flat, places = (reshaped(expanded(each, shape), (dims.product(shape),)) for each in (self, mask))
     (chosen,) = positions([places])
-    return ops.gather(flat, chosen, axis=0)
+    return ops.gather(flat, chosen, axis=0, bounds="promised")
 
 
 @reads("masked_scatter")
@@ -220,7 +222,7 @@ def masked_scatter(self, mask, source):
     flat = reshaped(converted(mask, I64), (self.type.elements,))
     rank = ops.maximum(ops.sub(ops.scan(flat, kind="sum", axis=0), 1), 0)
     rank = ops.minimum(rank, converted(source.type.elements - 1, I64))  # where nothing is true it may lie beyond
-    taken = ops.gather(reshaped(source, (source.type.elements,)), rank, axis=0)
+    taken = ops.gather(reshaped(source, (source.type.elements,)), rank, axis=0, bounds="promised")
     return ops.select(mask, reshaped(taken, self.shape), self)
 
 

@@ -291,4 +291,5 @@ def one_hot(self, num_classes=-1):
     if num_classes == -1:
         refuse("the number of classes is known only when it runs")
     values = ops.concat(*(ops.reshape(literal(each, I64), shape=(1,)) for each in (0, 1)), axis=0)
-    return ops.one_hot(self, values, depth=num_classes)
+    classes = ops.iota(shape=(num_classes,), axis=0, dtype=I64)
+    return ops.one_hot(ops.gather(classes, self, axis=0, bounds="positive"), values, depth=num_classes)

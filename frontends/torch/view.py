@@ -387,7 +387,7 @@ def diagonal(self, offset=0, dim1=0, dim2=1):
     flat = reshaped(x, (*x.shape[:-2], rows * columns))
     places = ops.add(ops.mul(ops.iota(shape=(count,), axis=0, dtype=I64), converted(columns + 1, I64)),
                      converted(start, I64))
-    return ops.gather(flat, places, axis=flat.rank - 1)
+    return ops.gather(flat, places, axis=flat.rank - 1, bounds="promised")
 
 
 @reads("unfold", "unfold_copy")
@@ -399,6 +399,6 @@ def unfold(self, dimension, size, step):
     count = dims.floor_divide(self.shape[axis] - size, step) + 1
     starts = ops.mul(ops.iota(shape=(count, 1), axis=0, dtype=I64), converted(step, I64))
     places = ops.add(starts, ops.iota(shape=(1, size), axis=1, dtype=I64))
-    windows = ops.gather(self, places, axis=axis)
+    windows = ops.gather(self, places, axis=axis, bounds="promised")
     order = [each for each in range(windows.rank) if each != axis + 1]
     return ops.transpose(windows, permutation=(*order, axis + 1))

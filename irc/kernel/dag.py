@@ -171,6 +171,20 @@ class Store(Node):
         return self.operands[0]
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Check(Node):
+    """That the operand holds wherever the guards do; where it does not, the run stops with the message."""
+
+    message: str
+
+    @property
+    def node(self) -> Node:
+        return self.operands[0]
+
+
+Root = Store | Check  # what a kernel does, rather than a value
+
+
 class Graph:
     """Gives each content one node."""
 
@@ -231,8 +245,8 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -
     return found
 
 
-def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
-                bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Store, ...]:  # fmt: skip
+def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
+                bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Root, ...]:  # fmt: skip
     """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions."""
     graph = Graph()
     made: dict[Node, Any] = {}
@@ -242,7 +256,7 @@ def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
         atoms = {atom: Indirect(made[cast(Node, atom.node)], atom.low, atom.high).expr for atom in reads}
         return dims.substitute(indices[index], atoms)
 
-    for node in walk(stores):
+    for node in walk(roots):
         changes: dict[str, Any] = {"operands": tuple([made[operand] for operand in node.operands])}
         if node.is_placed:
             changes["index"] = moved(node.index)
@@ -250,4 +264,4 @@ def substituted(stores: Sequence[Store], indices: Mapping[Dim, Dim],
         if isinstance(node, Reduce):
             changes["bound"] = bound.get(node.bound, node.bound)
         made[node] = graph(node.over(**changes))
-    return tuple(made[store] for store in stores)
+    return tuple(made[root] for root in roots)

@@ -10,7 +10,7 @@ from irc import dims
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
-from irc.kernel.dag import Load, Node, Reduce, Store, variables, walk
+from irc.kernel.dag import Check, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.propagation import Propagation, anchors
 from irc.kernel.schedule import Schedule, make_schedule, merge_axes
 from irc.kernel.steps import Expansion, Refusal, Steps
@@ -26,6 +26,7 @@ class Kernel:
     parallel: tuple[Variable, ...]
     bound: tuple[Variable, ...]
     stores: tuple[Store, ...]
+    checks: tuple[Check, ...]
     numerics: str
     recomputes_reduction: bool
 
@@ -33,10 +34,14 @@ class Kernel:
     def kind(self) -> str:
         return "reduction" if self.bound else "pointwise"
 
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        return (*self.checks, *self.stores)
+
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """Every node but the stores once, operands first."""
-        return tuple(node for node in walk(self.stores) if not isinstance(node, Store))
+        """Every node but the roots once, operands first."""
+        return tuple(node for node in walk(self.roots) if not isinstance(node, Root))
 
     @property
     def loads(self) -> tuple[Load, ...]:
@@ -44,7 +49,7 @@ class Kernel:
 
     @cached_property
     def schedule(self) -> Schedule:
-        return make_schedule(self.stores, self.parallel, self.bound)
+        return make_schedule(self.roots, self.parallel, self.bound)
 
     @property
     def looped(self) -> bool:
@@ -82,27 +87,29 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
 def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation, recompute: bool) -> Kernel:
     tracer = Tracer(propagation, steps)
     stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
-    reductions = [node for node in walk(stores) if isinstance(node, Reduce)]
+    roots: tuple[Root, ...] = (*tracer.checks, *stores)
+    reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     bound = reductions[0].bound if reductions else ()
     for node in reductions:
         if set(node.bound) != set(bound):
             message = f"%{reductions[0].hint} and %{node.hint} are reduced over different axes"
             raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
-    used = frozenset[Variable]().union(*(store.axes for store in stores))
+    used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
-    stores, parallel, bound = merge_axes(stores, parallel, bound)
-    nodes = walk(stores)
+    roots, parallel, bound = merge_axes(roots, parallel, bound)
+    nodes = walk(roots)
     reductions = [node for node in nodes if isinstance(node, Reduce) and 0 not in (axis.extent for axis in node.bound)]
     repeated = [(node, axis) for node in reductions for axis in parallel if axis not in node.axes]
     if repeated and not recompute:
         node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
-    stores = tuple(written_once(store, parallel, bound) for store in stores)
+    stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
+    checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     level = "keeps_more_precision" if tracer.skipped_rounding else "exact"
-    return Kernel(inputs, outputs, parallel, bound, stores, level, bool(repeated))
+    return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated))
 
 
 def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:

@@ -17,7 +17,7 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Load, Node, Reduce, Store, substituted, walk
+from irc.kernel.dag import Load, Node, Reduce, Root, Store, substituted, walk
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
 WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
@@ -77,8 +77,8 @@ class Loop:
     body: tuple[Scope, ...]
 
 
-# A node stands for its value, for each point of the tile axes that it varies over: for the write if it is a store, and
-# if it is a reduction for its end over the lanes of a tile, which is all of it where the row is whole.
+# A node stands for its value, for each point of the tile axes that it varies over; a root for what it does, a reduction
+# for its end over the lanes of a tile, which is all of it where the row is whole.
 Scope = Node | Accumulate | Loop
 
 
@@ -124,9 +124,9 @@ def size_of(axes: Axes) -> Dim:
 # -- merging axes ----------------------------------------------------------------------------------------------
 
 
-def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Store, ...], Axes, Axes]:
+def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Root, ...], Axes, Axes]:
     """Make neighbours one axis where no index needs them apart."""
-    indices = {index: index for node in walk(stores) if node.is_placed for index in node.indices}
+    indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
     rows, columns = parallel, bound
 
     def mergeable(outer: Variable, inner: Variable) -> bool:
@@ -140,8 +140,8 @@ def merge_axes(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> tuple[
             for axes in (rows, columns)
         )
     if rows + columns == parallel + bound:
-        return stores, parallel, bound
-    return substituted(stores, indices, {bound: columns}), rows, columns
+        return roots, parallel, bound
+    return substituted(roots, indices, {bound: columns}), rows, columns
 
 
 @lru_cache(1 << 14)
@@ -167,13 +167,13 @@ def unit_stride(address: Dim) -> Variable | None:
     return next((atom for atom, power in alone if power == 1 and isinstance(atom, Variable)), None)
 
 
-def make_schedule(stores: tuple[Store, ...], parallel: Axes, bound: Axes) -> Schedule:
+def make_schedule(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> Schedule:
     """Choose the frame and its blocks, and lay out the nest."""
-    nest = tuple(walk(stores))
+    nest, stores = tuple(walk(roots)), [root for root in roots if isinstance(root, Store)]
     loads = [node for node in nest if isinstance(node, Load)]
     if bound:
         rows, columns = reduction_tiles(loads, parallel, bound)
-        return Schedule(rows, columns, tuple(looped_nest(stores, columns)) if columns.looped else nest)
+        return Schedule(rows, columns, tuple(looped_nest(roots, columns)) if columns.looped else nest)
     column = column_axis(loads, stores, parallel)
     if column is None:
         block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
@@ -244,11 +244,11 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple
 # -- the nest --------------------------------------------------------------------------------------------------
 
 
-def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
+def looped_nest(roots: tuple[Root, ...], columns: Tile) -> Iterator[Scope]:
     """One loop for each level of reductions: a loop computes what varies over the columns anew."""
     axes = frozenset(columns.axes)
     level: dict[Node, int] = {}
-    for node in walk(stores):
+    for node in walk(roots):
         level[node] = max((level[other] for other in node.below), default=0) + isinstance(node, Reduce)
     done: set[Node] = set()
 
@@ -264,18 +264,18 @@ def looped_nest(stores: tuple[Store, ...], columns: Tile) -> Iterator[Scope]:
 
     for current in range(max(level.values()) + 1):
         steps = [node for node in level if isinstance(node, Reduce) and level[node] == current + 1]
-        writes = [store for store in stores if store.axes & axes and level[store] == current]
-        if steps or writes:
-            wanted = set(unreduced(below for node in (*steps, *writes) for below in node.below))
+        done_here = [root for root in roots if root.axes & axes and level[root] == current]
+        if steps or done_here:
+            wanted = set(unreduced(below for node in (*steps, *done_here) for below in node.below))
+            wanted.update(done_here)
             ordered = [node for node in level if node in wanted]
             yield from fixed(ordered)
             body: list[Scope] = []
             for node in ordered:
                 body += [node] if node.axes & axes else []
                 body += [Accumulate(step) for step in steps if step.operands[0] is node]
-                body += [store for store in writes if store.node is node]
             yield Loop(columns, tuple(body))
             yield from steps
-    for store in stores:
-        if not store.axes & axes:
-            yield from fixed(unreduced((store,)))
+    for root in roots:
+        if not root.axes & axes:
+            yield from fixed(unreduced((root,)))

@@ -13,16 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irc import dims, dtypes, index_map
+from irc.diagnostics import IrcError
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType, accumulator_of
-from irc.index_map import Coordinates, Guards, Point, in_bounds, linearize, same
+from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
 from irc.ir import Operation, Value
-from irc.kernel.dag import Apply, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
 from irc.kernel.steps import REDUCTIONS, Refusal, Steps, reduced_dims
 
 MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
 MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
+OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divided by 0"
+MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
 COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
     "less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal,
@@ -52,6 +55,7 @@ class Tracer:
         self.steps = steps
         self.graph = Graph()
         self.skipped_rounding = False
+        self.checks: dict[Check, None] = {}
         self._memo: dict[Request, Node] = {}
 
     def store(self, output: Value, value: Value) -> Store:
@@ -117,6 +121,19 @@ class Tracer:
     def constant(self, dtype: DType, value: Any) -> Node:
         return self.graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))
 
+    def check(self, condition: Node, guards: Guards, message: str, *, unless_empty: Dim = 1) -> None:
+        """Stop the run unless the condition holds, at the points of its axes at which the guards do."""
+        if isinstance(condition, Constant) and condition.value:
+            return
+        own = [(guard, variables(guard.index)) for guard in (*guards, Guard(0, unless_empty))]
+        related = [guard for guard, axes in own if not axes or not axes.isdisjoint(condition.axes)]
+        if any(dims.less(guard.index, guard.extent) is False for guard in related):
+            return
+        kept = tuple(guard for guard in related if not in_bounds(guard.index, guard.extent, ()))
+        found = self.graph(Check(BOOL, (condition,), 0, kept, message=message))
+        assert isinstance(found, Check)
+        self.checks[found] = None
+
     def index(self, index: Dim, dtype: DType = I64) -> Node:
         """An index as a value; in a type that is too narrow for it, it wraps around."""
         if isinstance(index, int):
@@ -132,6 +149,8 @@ class Tracer:
         for operand in step.inputs:
             operands.append((yield operand, index_map.spread(coordinates, value.shape, operand.shape), guards))
         register = accumulator_of(value.dtype)
+        if step.name in ("div", "mod") and step.attributes["by_zero"] == "error" and value.dtype.is_integer:
+            self._check_divisor(operands[1], value, guards)
         known = folded(step, operands)
         if known is not None:
             return self.constant(register, known)
@@ -149,6 +168,12 @@ class Tracer:
                     raise Refusal("fuse.numerics", "F13", message, (end.name,))
         made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
         return self._kept(made, value)
+
+    def _check_divisor(self, divisor: Node, value: Value, guards: Guards) -> None:
+        condition = self.apply("not_equal", BOOL, divisor, self.constant(divisor.dtype, 0))
+        if isinstance(divisor, Constant):
+            condition = self.constant(BOOL, divisor.value != 0)
+        self.check(condition, guards, DIVIDED_BY_ZERO, unless_empty=value.type.elements)
 
     def _cast(self, step: Operation, value: Value, node: Node) -> Node:
         """A cast to f16 or bf16 rounds, though what it gives is held in f32."""
@@ -242,32 +267,58 @@ class Tracer:
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
-    def loaded_index(self, node: Node, extent: Dim) -> Dim:
-        """A node as an index into an axis, counted from its end where it is negative."""
-        index = node.as_index
-        if index is not None and dims.less(index, 0) is True:
-            return index + extent
-        if index is not None and dims.less_equal(0, index) is True:
-            return index
-        if not node.dtype.is_signed:
-            return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
+    def loaded_index(self, node: Node, extent: Dim, guards: Guards, bounds: str | None) -> Dim:
+        """A node as an index into an axis, whose `bounds` are those of `gather`: checked at the points at which the
+        guards hold, unless it is proven or promised to be in range."""
         if dims.bounds(extent)[1] > dtypes.limits(node.dtype).largest:
             node = self.apply("cast", I64, node, attributes={"to": I64, "saturate": True}, hint=node.hint)
-        wrapped = self.apply("add", node.dtype, node, self.index(extent, node.dtype))
-        negative = self.apply("less", BOOL, node, self.constant(node.dtype, 0))
-        node = self.apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
-        return Indirect(node, -ANY_INDEX, ANY_INDEX).expr
+        index, (low, high) = node.as_index, content_range(node)
+        if bounds is None and index is not None and dims.less(index, 0) is True:
+            index = index + extent
+        elif bounds is None and low < 0 and (index is None or dims.less_equal(0, index) is not True):
+            wrapped = self.apply("add", node.dtype, node, self.index(extent, node.dtype))
+            negative = self.apply("less", BOOL, node, self.constant(node.dtype, 0))
+            node = self.apply("select", node.dtype, negative, wrapped, node, hint=node.hint)
+            index = None
+        place = Indirect(node, -ANY_INDEX, ANY_INDEX).expr if index is None else index
+        is_known = low >= 0 and dims.less(high, extent) is True
+        if bounds != "promised" and not is_known and not in_bounds(place, extent, guards):
+            self._check_index(node if index is None else self.index(index), extent, guards)
+        return place
+
+    def _check_index(self, node: Node, extent: Dim, guards: Guards) -> None:
+        index, tests = node.as_index, []
+        if node.dtype.is_signed and (index is None or dims.less_equal(0, index) is not True):
+            tests.append(self.apply("greater_equal", BOOL, node, self.constant(node.dtype, 0)))
+        if index is None or dims.less(index, extent) is not True:
+            tests.append(self.apply("less", BOOL, node, self.index(extent, node.dtype)))
+        both = tests[0] if len(tests) == 1 else self.apply("bitwise_and", BOOL, *tests)
+        self.check(both, guards, OUT_OF_RANGE)
 
 
 def folded(step: Operation, operands: Sequence[Node]) -> Any:
     """The value of an operation on constants, or of a comparison of indices that their bounds decide; else None."""
     constants = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
     if len(constants) == len(operands):
-        return step.definition.evaluate(constants, step.attributes)[0]
+        try:
+            return step.definition.evaluate(constants, step.attributes)[0]
+        except IrcError:  # a division by zero, which is an error when it runs
+            return None
     indices = [node.as_index for node in operands if node.as_index is not None]
     if step.name in COMPARISONS and len(indices) == 2:
         return COMPARISONS[step.name](*indices)
     return None
+
+
+def content_range(node: Node) -> tuple[int, int]:
+    """The least and the greatest that an integer may be, as far as it is loaded from a constant or its type tells."""
+    if isinstance(node, Load) and node.buffer.operation is not None and node.buffer.operation.name == "const":
+        tensor = node.buffer.operation.attributes["value"]
+        if 0 < tensor.size <= MOST_LOOKED_AT:
+            content = tensor.array()
+            return int(content.min()), int(content.max())
+    low, high = dtypes.limits(node.dtype)
+    return int(low), int(high)
 
 
 def is_of(dtype: DType, node: Node) -> bool:

@@ -1,6 +1,8 @@
 """Gathers and scatters: elements found or placed by indices that are computed when the program runs.
 
-Negative indices count from the end. An index outside its axis is an error (`run.index`).
+`bounds` says which indices are in range of an axis of extent D: by default those of [-D, D), of which negative ones
+count from the end; "positive" those of [0, D); "promised" those as well, and the program promises that there are no
+others, so that backends need not check. An index that is out of range is an error (`run.index`).
 """
 
 from __future__ import annotations
@@ -23,15 +25,16 @@ if TYPE_CHECKING:
     from irc.kernel.tracing import Traced, Tracer
 
 Combine = Literal["none", "add", "mul", "max", "min"]
+Bounds = Literal["positive", "promised"] | None
 
 
 @primitive()
-def gather(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
+def gather(x: AnyType, indices: IntegerType, /, *, axis: int, bounds: Bounds = None) -> TensorType:
     """The elements of x at `indices` along `axis`.
 
     Shapes: x [*A, D, *B], indices [*I] -> [*A, *I, *B], with D at `axis`.
-    Source: ONNX Gather; NumPy take; ATen index_select, embedding.
-    Edge cases: negative indices count from the end (as ONNX); out of range is `run.index`.
+    Source: ONNX Gather; NumPy take; ATen index_select, embedding, which refuse negative indices.
+    Edge cases: negative indices count from the end, unless `bounds` say otherwise; out of range is `run.index`.
     """
     if x.shape is None or indices.shape is None:
         if x.shape is not None:
@@ -42,8 +45,8 @@ def gather(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
 
 
 @gather.reference
-def _gather(x: Array, indices: Array, *, axis: int) -> Array:
-    return np.asarray(np.take(x, _resolved(indices, x.shape[axis], axis), axis))
+def _gather(x: Array, indices: Array, *, axis: int, bounds: Bounds) -> Array:
+    return np.asarray(np.take(x, _resolved(indices, x.shape[axis], axis, bounds), axis))
 
 
 @gather.element
@@ -51,32 +54,35 @@ def _gather_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Gu
     source, indices = step.inputs
     axis = step.attributes["axis"] % source.rank
     until = axis + indices.rank
-    index = tracer.loaded_index((yield indices, at[axis:until], guards), source.shape[axis])
+    loaded = yield indices, at[axis:until], guards
+    index = tracer.loaded_index(loaded, source.shape[axis], guards, step.attributes["bounds"])
     return (yield source, (*at[:axis], index, *at[until:]), guards)
 
 
 @primitive()
-def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int) -> TensorType:
+def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int, bounds: Bounds = None) -> TensorType:
     """result[i0, .., iA, ..] = x[i0, .., indices[i0, .., iA, ..], ..]: each index moves along `axis` only.
 
     Shapes: indices has x's rank and, beside `axis`, extents of at most x's; the result has the shape of indices.
     Source: ONNX GatherElements; NumPy take_along_axis; ATen gather.
-    Edge cases: negative indices count from the end (as ONNX; torch refuses them); out of range is `run.index`.
+    Edge cases: negative indices count from the end (as ONNX), unless `bounds` say otherwise (as for ATen); out of range
+    is `run.index`.
     """
     _check_elementwise(x, indices, axis)
     return x.with_shape(indices.shape)
 
 
 @gather_elements.reference
-def _gather_elements(x: Array, indices: Array, *, axis: int) -> Array:
-    return np.asarray(x[_places(x, indices, axis)])
+def _gather_elements(x: Array, indices: Array, *, axis: int, bounds: Bounds) -> Array:
+    return np.asarray(x[_places(x, indices, axis, bounds)])
 
 
 @gather_elements.element
 def _gather_elements_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Guards) -> Traced:
     source, indices = step.inputs
     axis = step.attributes["axis"] % source.rank
-    index = tracer.loaded_index((yield indices, at, guards), source.shape[axis])
+    loaded = yield indices, at, guards
+    index = tracer.loaded_index(loaded, source.shape[axis], guards, step.attributes["bounds"])
     return (yield source, (*at[:axis], index, *at[axis + 1 :]), guards)
 
 
@@ -122,7 +128,8 @@ def _scatter(x: Array, indices: Array, updates: Array, *, reduction: Combine) ->
 
 @primitive()
 def scatter_elements(
-    x: AnyType, indices: IntegerType, updates: AnyType, /, *, axis: int, reduction: Combine = "none"
+    x: AnyType, indices: IntegerType, updates: AnyType, /, *, axis: int, reduction: Combine = "none",
+    bounds: Bounds = None,
 ) -> TensorType:
     """A copy of x in which x[i0, .., indices[i0, .., iA, ..], ..] is replaced by, or combined with, each update.
 
@@ -130,7 +137,8 @@ def scatter_elements(
     has x's shape.
     Source: ONNX ScatterElements; NumPy put_along_axis; ATen scatter, scatter_reduce (include_self).
     Edge cases: of updates to one place the last in row-major order wins, or all are combined in that order (narrow
-    floats in f32, rounded once). Negative indices count from the end; out of range is `run.index`.
+    floats in f32, rounded once). Negative indices count from the end, unless `bounds` say otherwise; out of range is
+    `run.index`.
     """
     same_dtype(x, updates)
     _check_elementwise(x, indices, axis)
@@ -141,10 +149,12 @@ def scatter_elements(
 
 
 @scatter_elements.reference
-def _scatter_elements(x: Array, indices: Array, updates: Array, *, axis: int, reduction: Combine) -> Array:
+def _scatter_elements(
+    x: Array, indices: Array, updates: Array, *, axis: int, reduction: Combine, bounds: Bounds
+) -> Array:
     if updates.shape != indices.shape:
         raise fail("run.shape", f"updates of shape {list(updates.shape)} for indices of shape {list(indices.shape)}")
-    return _combined(x, _places(x, indices, axis), updates, reduction)
+    return _combined(x, _places(x, indices, axis, bounds), updates, reduction)
 
 
 def _check_elementwise(x: TensorType, indices: TensorType, axis: int) -> None:
@@ -158,24 +168,25 @@ def _check_elementwise(x: TensorType, indices: TensorType, axis: int) -> None:
             raise fail("type.shape", f"the indices {indices} reach beyond {x}: dim {i}: {count} vs {extent}")
 
 
-def _resolved(indices: Array, extent: int, axis: int) -> Array:
+def _resolved(indices: Array, extent: int, axis: int, bounds: Bounds = None) -> Array:
     """Non-negative i64 indices; raises `run.index`."""
     wide = widen(indices).astype(np.int64)
-    resolved = np.where(wide < 0, wide + extent, wide)
+    counted = bounds is None and indices.dtype.kind != "u"
+    resolved = np.where(wide < 0, wide + extent, wide) if counted else wide
     bad = (resolved < 0) | (resolved >= extent)
     if bad.any():
         raise fail("run.index", f"index {wide[bad].flat[0]} is outside axis {axis} of extent {extent}")
     return resolved
 
 
-def _places(x: Array, indices: Array, axis: int) -> tuple[Any, ...]:
+def _places(x: Array, indices: Array, axis: int, bounds: Bounds) -> tuple[Any, ...]:
     """An index expression for x that has, along `axis`, the indices, and along the others the position."""
     position = axis % x.ndim
     for i, (extent, count) in enumerate(zip(x.shape, indices.shape, strict=True)):
         if i != position and count > extent:
             raise fail("run.shape", f"indices of shape {list(indices.shape)} reach beyond {list(x.shape)} at dim {i}")
     grid: list[Any] = list(np.ogrid[tuple(slice(count) for count in indices.shape)])
-    grid[position] = _resolved(indices, x.shape[position], axis)
+    grid[position] = _resolved(indices, x.shape[position], axis, bounds)
     return tuple(grid)
 
 

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(debug=True)
 def embed_norm(table_ptr, ids_ptr, scale_ptr, bias_ptr, out_ptr, B_S, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """out f32[B, S, 24] from table f32[30, 24], ids i64[B, S], scale f32[24], bias f32[24]."""
     m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
@@ -13,6 +13,7 @@ def embed_norm(table_ptr, ids_ptr, scale_ptr, bias_ptr, out_ptr, B_S, BLOCK_M: t
     n_inside = n < 24
     ids = tl.load(ids_ptr + m, mask=m_inside, other=0)
     ids_1 = tl.where(ids < 0, ids + 30, ids)
+    tl.device_assert((ids_1 >= 0) & (ids_1 < 30), "an index is out of range", mask=m_inside)
     table = tl.load(table_ptr + ids_1 * 24 + n, mask=m_inside & n_inside & (ids_1 >= 0) & (ids_1 < 30), other=0.0)
     total = tl.sum(table, axis=1, keep_dims=True)
     sub = table - total / 24.0

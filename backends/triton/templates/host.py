@@ -325,23 +325,25 @@ def dim(*, value, device):
 # -- indexing --------------------------------------------------------------------------------------------------
 
 
-def _resolved(indices, extent):
-    indices = indices.to(torch.int64)
-    indices = torch.where(indices < 0, indices + extent, indices)
+def _resolved(indices, extent, bounds=None):
+    counted, indices = indices.dtype.is_signed and bounds is None, indices.to(torch.int64)
+    if bounds == "promised":
+        return indices
+    indices = torch.where(indices < 0, indices + extent, indices) if counted else indices
     _demand((indices >= 0) & (indices < extent), f"an index is outside an axis of extent {extent}")
     return indices
 
 
 @carried("moves")
-def gather(x, indices, *, axis):
+def gather(x, indices, *, axis, bounds=None):
     axis %= x.ndim
-    found = x.index_select(axis, _resolved(indices, x.shape[axis]).reshape(-1))
+    found = x.index_select(axis, _resolved(indices, x.shape[axis], bounds).reshape(-1))
     return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @carried("moves")
-def gather_elements(x, indices, *, axis):
-    return torch.gather(x, axis, _resolved(indices, x.shape[axis]))
+def gather_elements(x, indices, *, axis, bounds=None):
+    return torch.gather(x, axis, _resolved(indices, x.shape[axis], bounds))
 
 
 def _combines(*, reduction="none", **_):
@@ -386,12 +388,12 @@ def scatter(x, indices, updates, *, reduction="none"):
 
 
 @carried(_combines)
-def scatter_elements(x, indices, updates, *, axis, reduction="none"):
+def scatter_elements(x, indices, updates, *, axis, reduction="none", bounds=None):
     axis %= x.ndim
     grids = torch.meshgrid(*(torch.arange(extent, device=x.device) for extent in indices.shape), indexing="ij")
     places = torch.zeros(indices.shape, dtype=torch.int64, device=x.device)
     for position, extent in enumerate(x.shape):
-        index = _resolved(indices, extent) if position == axis else grids[position]
+        index = _resolved(indices, extent, bounds) if position == axis else grids[position]
         places = places * extent + index
     updates = updates.reshape(-1, 1)
     return _scattered(x.reshape(-1, 1), places.reshape(-1), updates, reduction).reshape(x.shape)

@@ -7,6 +7,7 @@ it was, so that other code of the process may compile kernels.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
@@ -33,16 +34,17 @@ def interpreted():
 
 @contextmanager
 def _replaced():
-    """Triton's language with functions that are interpreted. In the end all is undone, as is what the interpreter
-    changes and leaves so."""
+    """Triton's language with functions that are interpreted, and that check what they assert, but not whether integers
+    stay in range. In the end all is undone, as is what the interpreter changes and leaves so."""
     import triton
     import triton.language as tl
-    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.interpreter import InterpretedFunction, interpreter_builder
     from triton.runtime.jit import JITFunction
 
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("triton.language")]
     owners = [*modules, tl.tensor, tl.dtype, tl.core.tensor_descriptor_base]
     before = [(owner, dict(vars(owner))) for owner in owners]
+    options = interpreter_builder.options
     with triton.knobs.runtime.scope():
         triton.knobs.runtime.interpret = True
         for owner, attributes in before:
@@ -51,9 +53,11 @@ def _replaced():
                     if id(function) not in _interpreting:
                         _interpreting[id(function)] = InterpretedFunction(function.fn)
                     setattr(owner, name, _interpreting[id(function)])
+        interpreter_builder.options = dataclasses.replace(options, debug=True, sanitize_overflow=False)
         try:
             yield
         finally:
+            interpreter_builder.options = options
             for owner, attributes in before:
                 for name, value in attributes.items():
                     if vars(owner).get(name) is not value:

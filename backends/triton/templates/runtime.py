@@ -132,18 +132,27 @@ def prepared(kernel, warps, tiles):
     programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
     options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
     options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
+    if not INTERPRETED and kernel.debug:  # it stops at what it checks; integers wrap around as ever
+        options["sanitize_overflow"] = False
     start = kernel[(programs,)] if programs else None
     return (quietly(start) if INTERPRETED and start is not None else start), options
 
 
 def quietly(start):
-    """The interpreter computes masked lanes with NumPy, which would warn of what they hold."""
+    """The interpreter computes masked lanes with NumPy, which would warn of what they hold. Where a check of a kernel
+    fails, the inputs are wrong."""
     import numpy
+    from triton.runtime.errors import InterpreterError
 
     def wrapped(*arguments, **options):
-        with mode(), warnings.catch_warnings(), numpy.errstate(all="ignore"):
-            warnings.simplefilter("ignore", RuntimeWarning)
-            start(*arguments, **options)
+        try:
+            with mode(), warnings.catch_warnings(), numpy.errstate(all="ignore"):
+                warnings.simplefilter("ignore", RuntimeWarning)
+                start(*arguments, **options)
+        except InterpreterError as error:
+            if not isinstance(error.__cause__, AssertionError):
+                raise
+            raise ArtefactError(str(error.__cause__)) from None
 
     return wrapped
 

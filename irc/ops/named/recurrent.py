@@ -145,7 +145,7 @@ def _scan(inputs: Value, states: list[Value], lengths: Value | None, backwards: 
     with Builder(block, location=Builder.active().location):
         iteration, going, *before = block.arguments
         time = sub(dim(value=steps - 1), iteration) if backwards else iteration
-        after = step(gather(inputs, time, axis=0), [widen(state) for state in before])
+        after = step(gather(inputs, time, axis=0, bounds="promised"), [widen(state) for state in before])
         after = [convert(state, dtype) for state in after]
         output = after[0]
         if lengths is not None:

@@ -144,7 +144,7 @@ def _elements(image: Value, where: list[Value], grid: Value) -> Value:
         place = cast(select(inside, at, 0.0), to=I64)
         index = add(mul(index, number(size, I64)), _beside_channels(place))
     flat = reshape(image, shape=(dims.product(image.shape),))
-    return select(_beside_channels(inside), gather(flat, index, axis=0), 0.0)
+    return select(_beside_channels(inside), gather(flat, index, axis=0, bounds="promised"), 0.0)
 
 
 def _is_inside(at: Value, size: Dim) -> Value:

@@ -191,8 +191,7 @@ def gather_nd(x: AnyTensor, indices: Integer, /, *, batch_dims: int = 0) -> Valu
     [*B, *I, *E].
     Attributes: batch_dims, how many leading axes x and indices share.
     Source: ONNX GatherND-13; in PyTorch, x[i0, i1, ...].
-    Edge cases: negative indices count from the end. An index that is out of range in its axis is only noticed
-    where it leaves x as a whole; otherwise it finds another element.
+    Edge cases: negative indices count from the end; an index that is out of range of its axis is `run.index`.
     """
     depth = indices.shape[-1]
     assert isinstance(depth, int)  # the type rule has checked it
@@ -206,14 +205,15 @@ def gather_nd(x: AnyTensor, indices: Integer, /, *, batch_dims: int = 0) -> Valu
         column = slice_(indices, starts=starts, stops=(*found, k + 1), steps=(1,) * indices.rank)
         index = reshape(convert(column, I64), shape=found)
         if depth + batch_dims > 1:
-            index = select(less(index, 0), add(index, number(size, I64)), index)
+            index = gather(iota(shape=(size,), axis=0, dtype=I64), index, axis=0)
         position = index if position is None else add(mul(position, number(size, I64)), index)
     inner = dims.product(indexed)
     for axis in reversed(range(batch_dims)):
         shape = tuple(batch[axis] if i == axis else 1 for i in range(columns))
         stride = dims.product((*batch[axis + 1 :], inner))
         position = add(position, mul(iota(shape=shape, axis=axis, dtype=I64), number(stride, I64)))
-    return gather(reshape(x, shape=(dims.product((*batch, inner)), *rest)), position, axis=0)
+    bounds = None if depth + batch_dims == 1 else "promised"
+    return gather(reshape(x, shape=(dims.product((*batch, inner)), *rest)), position, axis=0, bounds=bounds)
 
 
 @gather_nd.types
@@ -293,11 +293,11 @@ def resize(
             continue
         position = _source_positions(old, new, scale, coordinates, F64 if x.dtype is F64 else F32)
         if mode == "nearest":
-            result = gather(result, _within(_nearest(position, nearest), old), axis=axis)
+            result = _nearby(result, _nearest(position, nearest), axis)
         elif mode == "linear":
             result = _linear(result, axis, position, old)
         else:
-            result = _cubic(result, axis, position, old, cubic_coefficient)
+            result = _cubic(result, axis, position, cubic_coefficient)
     return convert(result, x.dtype)
 
 
@@ -374,9 +374,10 @@ def _nearest(position: Value, nearest: str) -> Value:
     return select(up, add(below, 1), below)
 
 
-def _within(whole: Value, size: Dim) -> Value:
-    """Whole numbers as indices into an axis, the outermost for those outside."""
-    return minimum(maximum(cast(whole, to=I64), 0), number(size - 1, I64))
+def _nearby(x: Value, whole: Value, axis: int) -> Value:
+    """The elements of an axis at whole numbers, the outermost for those outside."""
+    index = minimum(maximum(cast(whole, to=I64), 0), number(x.shape[axis] - 1, I64))
+    return gather(x, index, axis=axis, bounds="promised")
 
 
 def _weight(weight: Value, axis: int, x: Value) -> Value:
@@ -389,12 +390,12 @@ def _linear(x: Value, axis: int, position: Value, size: Dim) -> Value:
     inside = minimum(maximum(position, 0), number(size - 1, position.dtype))
     before = floor(inside)
     share = sub(inside, before)
-    left = gather(x, _within(before, size), axis=axis)
-    right = gather(x, _within(add(before, 1), size), axis=axis)
+    left = _nearby(x, before, axis)
+    right = _nearby(x, add(before, 1), axis)
     return add(mul(left, _weight(sub(1, share), axis, x)), mul(right, _weight(share, axis, x)))
 
 
-def _cubic(x: Value, axis: int, position: Value, size: Dim, a: float) -> Value:
+def _cubic(x: Value, axis: int, position: Value, a: float) -> Value:
     """Keys' convolution over the four nearest elements: "Cubic convolution interpolation" (1981), equation 4."""
     before = floor(position)
     share = sub(position, before)
@@ -405,6 +406,6 @@ def _cubic(x: Value, axis: int, position: Value, size: Dim, a: float) -> Value:
             weight = add(mul(mul(sub(mul(distance, a + 2), a + 3), distance), distance), 1)
         else:  # between 1 and 2 away: a(d³ - 5d² + 8d - 4)
             weight = mul(sub(mul(add(mul(sub(distance, 5), distance), 8), distance), 4), a)
-        part = gather(x, _within(add(before, offset), size), axis=axis)
+        part = _nearby(x, add(before, offset), axis)
         terms.append(mul(part, _weight(weight, axis, x)))
     return add(add(terms[0], terms[1]), add(terms[2], terms[3]))
