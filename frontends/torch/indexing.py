@@ -8,7 +8,7 @@ from typing import Any
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I64
-from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.pointwise import times, truth
 from irc.frontends.torch.reading import axis_of, converted, current_function, extent, refuse
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped, within
@@ -138,6 +138,48 @@ def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | No
         values = ops.slice_(values, starts=(0,) * values.rank, stops=index.shape, steps=(1,) * values.rank)
     axis = axis_of(dim, x.rank)
     return ops.scatter_elements(x, index, values, axis=axis, reduction=reduction, bounds="positive")
+
+
+@reads("index_add")
+def index_add(self, dim, index, source, *, alpha=1):
+    return with_slices(self, dim, valid(index, length_of(self, dim)), times(source, alpha), "add")
+
+
+@reads("index_copy")
+def index_copy(self, dim, index, source):
+    return with_slices(self, dim, valid(index, length_of(self, dim)), source, "none")
+
+
+@reads("index_fill.int_Scalar", "index_fill.int_Tensor")
+def index_fill(self, dim, index, value):
+    """Here negative indices count from the end."""
+    return with_slices(self, dim, index, value, "none")
+
+
+def length_of(x: Value, dim: int) -> Dim:
+    return x.shape[axis_of(dim, x.rank)] if x.rank else 1
+
+
+def with_slices(x: Value, dim: int, index: Value, source: Any, reduction: str) -> Value:
+    """x with slices along an axis replaced by, or combined with, those of a source, or one element for all."""
+    axis = axis_of(dim, x.rank)
+    flat, index = reshaped(x, x.shape or (1,)), reshaped(index, (index.type.elements,))
+    shape = (*flat.shape[:axis], *index.shape, *flat.shape[axis + 1 :])
+    values = converted(source, x.dtype)
+    values = expanded(reshaped(values, values.shape or (1,)), shape)
+    order = (axis, *(each for each in range(flat.rank) if each != axis))
+    written = ops.scatter(
+        ops.transpose(flat, permutation=order),
+        ops.reshape(index, shape=(*index.shape, 1)),
+        ops.transpose(values, permutation=order),
+        reduction=reduction,
+    )
+    return reshaped(ops.transpose(written, permutation=tuple(map(order.index, range(flat.rank)))), x.shape)
+
+
+def valid(index: Value, size: Dim) -> Value:
+    """Indices that are neither negative nor beyond an axis, or an error."""
+    return ops.gather(ops.iota(shape=(size,), axis=0, dtype=I64), index, axis=0, bounds="positive")
 
 
 @reads("select_scatter")

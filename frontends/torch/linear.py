@@ -9,7 +9,7 @@ from typing import Any
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import I64
-from irc.frontends.torch.indexing import broadcast_shape, expanded
+from irc.frontends.torch.indexing import broadcast_shape, expanded, valid
 from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped
@@ -291,5 +291,4 @@ def one_hot(self, num_classes=-1):
     if num_classes == -1:
         refuse("the number of classes is known only when it runs")
     values = ops.concat(*(ops.reshape(literal(each, I64), shape=(1,)) for each in (0, 1)), axis=0)
-    classes = ops.iota(shape=(num_classes,), axis=0, dtype=I64)
-    return ops.one_hot(ops.gather(classes, self, axis=0, bounds="positive"), values, depth=num_classes)
+    return ops.one_hot(valid(self, num_classes), values, depth=num_classes)
