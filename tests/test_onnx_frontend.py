@@ -715,3 +715,17 @@ def test_importing_loads_neither_onnxruntime_nor_torch_and_is_deterministic() ->
         for seed in ("0", "1")
     }
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("start, end, step", [
+    (2**63 - 1, -(2**63), -1), (0, 2**63 - 1, 1), (-(2**63), 2**63 - 1, 2), (-(2**63), -(2**63), -1),
+    (-1, -(2**63), -2),
+])  # fmt: skip
+def test_ends_beyond_every_tensor(start: int, end: int, step: int) -> None:
+    """They leave no numbers in extents, however large those may be."""
+    values = "".join(f"{name} = Constant<value_ints = [{number}]>() " for name, number in {
+        "m": -1, "a": 0, "s": start, "e": end, "t": step}.items())
+    graph = f"(float[A, B, C] x) => (y) {{ {values} r = Reshape(x, m) z = Concat<axis = 0>(r, r, r, r, r, r, r)"
+    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    module = check_against_runtime(f"{graph} y = Slice(z, s, e, a, t) }}", {"x": x}, 18)
+    assert "9223372036854775" not in str(module.main.returned[0].type)

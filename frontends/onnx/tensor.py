@@ -193,10 +193,15 @@ def sliced(x: Value, first: list[Any], last: list[Any], axes: tuple[int, ...], s
     return ops.slice_(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
 
 
+FAR = 2**63 - 1  # an end that is beyond every tensor, in either direction
+
+
 def clamped(end: Dim | None, whole: Dim, low: Dim, high: Dim) -> Dim | None:
     """An end of a slice as a position in [low, high]; None where even its sign is not known."""
     if end is None:
         return None
+    if isinstance(end, int) and abs(end) >= FAR:
+        return high if end > 0 else low
     is_negative = dims.less(end, 0)
     if is_negative is None:
         return None
