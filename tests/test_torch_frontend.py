@@ -388,3 +388,13 @@ def test_a_pooled_value_that_is_joined_with_itself() -> None:
 
     x = torch.randn(2, 3, 5, 7)
     check(irc.from_torch(joined, (x,)), {"x": x}, joined(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_rms_norm_adds_the_epsilon_of_the_type_that_it_computes_in(dtype: torch.dtype) -> None:
+    def normalized(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.rms_norm(x, [2])
+
+    x = torch.tensor([[1e-3, 2e-3], [1e-2, 0]], dtype=dtype)
+    tolerance = 2e-3 if dtype is torch.float16 else 1e-6
+    check(irc.from_torch(normalized, (x,)), {"x": x}, normalized(x), tolerance=tolerance)

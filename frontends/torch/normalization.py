@@ -70,7 +70,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     return ops.rms_norm(input, weight, axis=input.rank - len(normalized_shape), epsilon=epsilon)
 
 
-EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-23, "bf16": 2.0**-23}  # of the type that is computed in
 
 
 @reads("group_norm")
