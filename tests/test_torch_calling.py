@@ -360,6 +360,16 @@ def test_numbers(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_integers_of_every_type(backend: str) -> None:
+    """Also where the backend computes in NumPy, which has two types of 64-bit integers."""
+    for dtype in (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int64):
+        x = torch.tensor([[1, 2, 3], [0, 5, torch.iinfo(dtype).max]], dtype=torch.uint64).to(dtype)
+        found = irc.compile(lambda x: (x.t(), x.reshape(3, 2)), (x,), backend=backend)
+        for result, expected in zip(found(x), (x.t(), x.reshape(3, 2)), strict=True):
+            assert result.dtype is dtype and result.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_results(backend: str) -> None:
     found = irc.compile(lambda x: None, (torch.randn(3),), backend=backend)
     assert found(torch.randn(3)) is None

@@ -244,3 +244,21 @@ def test_constants_and_inputs_of_every_type(name: str) -> None:
     for found, array in zip(run_program(module, {"x": content}), (content, content[0, 0], content), strict=True):
         assert str(found.dtype) == f"torch.{torch_type(dtype)}"
         np.testing.assert_array_equal(from_torch(found), array.astype(from_torch(found).dtype))
+
+
+@pytest.mark.parametrize("code", ["Q", "q", ">u8", ">i2", ">f4"])
+def test_arrays_of_numpy_that_torch_does_not_take(code: str) -> None:
+    """The second type of 64-bit integers, and the other byte order."""
+    array = np.arange(6, dtype=code).reshape(2, 3)
+    name = dtypes.from_numpy(array.dtype).name
+    found, = run_program(trace(lambda x: x, f"{name}[2, 3]"), {"x": array})  # fmt: skip
+    assert found.tolist() == array.tolist()
+
+
+def test_externs_give_integers_of_64_bits() -> None:
+    class Session:
+        def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return [feeds["i0"].astype(np.ulonglong)]
+
+    found = HOST_MODULE.extern(Session(), torch.tensor([1, 2]), dtypes=[torch.uint64], device="cpu")
+    assert found.dtype is torch.uint64 and found.tolist() == [1, 2]

@@ -69,4 +69,6 @@ def to_tensor(array: Any, dtype: DType) -> torch.Tensor:
     array = np.ascontiguousarray(array).reshape(shape)  # which would give a scalar an axis
     if array.dtype.kind == "V" or dtype.name == "bf16" or (dtype.is_float and dtype.bits <= 8):
         return torch.from_numpy(array.view(np.uint8 if dtype.bits == 8 else np.uint16).copy()).view(theirs)
+    # Of NumPy's two types of 64-bit integers PyTorch takes one; ONNX Runtime gives the other.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False).view(array.dtype.name)
     return torch.from_numpy(array if array.flags.writeable else array.copy())

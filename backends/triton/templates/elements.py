@@ -128,3 +128,8 @@ def divided(x, y):
     quotient = torch.where(zero, 0, quotient + over.to(torch.int64))
     rest = torch.where(zero, 0, torch.where(over, rest - b, rest))
     return quotient.view(torch.uint64), rest.view(torch.uint64)
+
+
+def as_torch_knows(array):
+    """An array in the machine's byte order, and of the one of NumPy's two types of 64-bit integers that torch takes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False).view(array.dtype.name)

@@ -12,7 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .elements import FLOATS, LEAST, carried, divided, narrowed, to_float8, to_float32
+from .elements import FLOATS, LEAST, as_torch_knows, carried, divided, narrowed, to_float8, to_float32
 
 
 class Stopped(ValueError):
@@ -604,7 +604,7 @@ def extern(model, *xs, dtypes, device):
     list or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
     feeds = {f"i{index}": _plain(x) for index, x in enumerate(xs) if x is not None}
     results = [
-        result if dtype is None else torch.from_numpy(result).to(device=device, dtype=dtype)
+        result if dtype is None else torch.from_numpy(as_torch_knows(result)).to(device=device, dtype=dtype)
         for result, dtype in zip(model.run(None, feeds), dtypes, strict=True)
     ]
     return results[0] if len(results) == 1 else tuple(results)

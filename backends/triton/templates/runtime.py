@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import torch
 
+from .elements import as_torch_knows
+
 INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
 FOLDER = Path(__file__).resolve().parent
@@ -380,7 +382,7 @@ def _native(value):
         return array.astype(numpy.int8 if array.dtype.name.startswith("i") else numpy.uint8)
     # Other types that NumPy lacks come from ml_dtypes, or out of a file as bytes without a type.
     foreign = array.dtype.kind == "V" or not hasattr(numpy, array.dtype.name)
-    return array.view(f"u{array.dtype.itemsize}") if foreign else array
+    return array.view(f"u{array.dtype.itemsize}") if foreign else as_torch_knows(array)
 
 
 def _text(value):
