@@ -21,25 +21,15 @@ from tests.fuzz.judging import Truth
 from tests.fuzz.running import KINDS, Job, Result, commands, program_of, run_all, run_job
 
 SEED = 12
+PROGRAMS = {"onnx": 160, "torch": 40}  # PyTorch's export takes most of the time
 BATCH = 10
 # Programs that give wrong results as yet, and the kind of fault; they are left out.
-KNOWN: dict[str, str] = {
-    "onnx-12-13": "a result of extent 0",
-    "onnx-12-42": "a reduction's argument is read at another use's coordinates",
-    "onnx-12-78": "an f64 constant is rounded to f32 in a kernel",
-    "onnx-12-93": "a cast to f16 and back is left out",
-    "torch-12-6": "ONNX Runtime adds large i64 up in floats",
-    "torch-12-14": "a reduction's argument is read at another use's coordinates",
-    "torch-12-41": "NaN in amax on ONNX",
-    "torch-12-60": "a cast to f16 and back is left out",
-    "torch-12-78": "NaN in amax on ONNX",
-    "torch-12-89": "an input without dynamic dims beside one with them",
-    "torch-12-93": "a reduction's argument is read at another use's coordinates",
-}
+KNOWN: dict[str, str] = {}
 
 
-@pytest.mark.parametrize("start", range(0, 100, BATCH))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "start"), [(kind, start) for kind, count in PROGRAMS.items() for start in range(0, count, BATCH)]
+)
 def test_programs_agree_on_every_path(kind: str, start: int) -> None:
     failures = []
     for index in range(start, start + BATCH):
@@ -124,9 +114,9 @@ def fate(job: Job, folder: Path | None) -> Result:
 
 
 def test_what_a_process_dies_of_is_a_failure_of_its_program() -> None:
-    jobs = [Job(kind, 0, 0, ALL) for kind in ("ends", "returns", "raises", "sleeps", "returns")]
-    results = list(run_all(iter(jobs), 1, run=fate, longest=1.0))
+    jobs = [Job(kind, 0, 0, ALL) for kind in ("ends", "returns", "raises", "sleeps")]
+    results = list(run_all(iter(jobs), 1, run=fate, longest=3.0))
     assert [result.job.kind for result in results] == [job.kind for job in jobs]
     said = [" ".join(map(str, result.failures)) for result in results]
     assert said[0] == "process: crash: the process ended with 3" and "KeyError: 'mine'" in said[2]
-    assert said[3] == "process: crash: not finished after 1 seconds" and said[1] == said[4] == ""
+    assert said[3] == "process: crash: not finished after 3 seconds" and said[1] == ""

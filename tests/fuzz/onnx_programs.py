@@ -59,7 +59,7 @@ def _attempt(rng: random.Random, features: frozenset[str], name: str) -> OnnxPro
     graph = Graph(rng.choice(list(IR_VERSIONS)), len(sizes))
     inputs = [graph.input(given) for given in arguments(rng, features, sizes, FLOATS, INTEGERS, 4)]
     steps = OnnxSteps(graph, rng, list(inputs), features)
-    steps.take(rng.randint(3, 14))
+    steps.take(rng.randint(4, 16))
     outputs = _outputs(graph, rng, steps.pool, inputs, features)
     model = graph.model(outputs)
     onnx.checker.check_model(model)

@@ -30,8 +30,8 @@ from tests.fuzz.triton_path import Artefact, merged
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
-# Errors that say that irc lacks something, by name: counted, but not what is looked for.
-UNSUPPORTED = ("backend.unsupported", "torch.unsupported", "onnx.unsupported")
+# Errors that say that irc, or PyTorch, lacks something, by name: counted, but not what is looked for.
+UNSUPPORTED = ("backend.unsupported", "torch.unsupported", "onnx.unsupported", "torch.export")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,13 @@ def _onnx_outcomes(program: OnnxProgram) -> list[Outcome]:
     return found
 
 
-def path_outcomes(path: str, make: Callable[[], Any], feeds: Any, truths: Any) -> list[Outcome]:
+def path_outcomes(
+    path: str,
+    make: Callable[[], Any],
+    feeds: Any,
+    truths: Any,
+    call: Callable[[Any, Any], Any] = lambda run, feed: run(feed),
+) -> list[Outcome]:
     """Compile by `make`, and compare each run with its truth; the first difference is enough."""
     try:
         with quiet():
@@ -111,7 +117,7 @@ def path_outcomes(path: str, make: Callable[[], Any], feeds: Any, truths: Any) -
     for number, (feed, truth) in enumerate(zip(feeds, truths, strict=True)):
         try:
             with quiet():
-                said = first_difference(truth, run(feed))
+                said = first_difference(truth, call(run, feed))
         except Exception as error:
             return [Outcome(path, *described(error), number)]
         if said is not None:

@@ -7,6 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -146,6 +147,7 @@ class _Worker:
                 found: Result = self.connection.recv()
                 return found
             said = f"not finished after {self.longest:.0f} seconds"
+            self.process.kill()
         except (EOFError, ConnectionResetError):
             self.process.join()
             said = f"the process ended with {self.process.exitcode}"
@@ -153,7 +155,11 @@ class _Worker:
         return Result(job, (Outcome("process", "crash", said),))
 
     def close(self) -> None:
+        """End the process, by itself where it waits for a job."""
         if self.process is not None:
+            with suppress(BrokenPipeError):
+                self.connection.send(None)
+            self.process.join(timeout=0.0 if self.job is not None else 5.0)
             self.process.kill()
             self.process.join()
             self.connection.close()

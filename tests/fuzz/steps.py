@@ -71,7 +71,7 @@ class Steps:
 
     def __init__(self, rng: random.Random, pool: list[Any], features: frozenset[str]) -> None:
         self.rng, self.pool, self.features = rng, pool, features
-        declared = {name: method for name in dir(self) if hasattr(method := getattr(self, name), "weight")}
+        declared = {name: method for name in dir(self) if hasattr(method := getattr(self, name), "feature")}
         self.methods = [method for method in declared.values() if not method.feature or method.feature in features]
 
     def take(self, count: int) -> None:
@@ -126,11 +126,11 @@ class Steps:
 
 def environments(rng: random.Random, features: frozenset[str]) -> Environments:
     """Sizes of the named dims; several where dims are dynamic."""
-    zero = "zero sizes" in features
+    zero, empty = "zero sizes" in features, "empty named dims" in features
     if "dynamic sizes" not in features or rng.random() < 0.3:
         return [{name: rng.choice([*SIZES, *SIZES, 1, *([0] if zero else [])]) for name in "BS"}]
     found = [dict(zip("BS", rng.sample(SIZES, 2), strict=True))]
-    small = [1, 0] if zero and rng.random() < 0.6 else [1]
+    small = [1, 0] if empty and rng.random() < 0.6 else [1]
     return found + [{name: size if name == chosen else rng.choice(SIZES) for name in "BS"}
                     for size in small for chosen in [rng.choice("BS")]]  # fmt: skip
 

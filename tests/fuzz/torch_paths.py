@@ -20,23 +20,12 @@ from tests.fuzz.triton_path import Artefact, merged
 
 
 def torch_outcomes(program: TorchProgram) -> list[Outcome]:
-    arguments = tuple(tensor.clone() for tensor in program.feeds[0])
     try:
         with quiet():
-            imported, convention = imported_program(program.module, arguments, program.dynamic_shapes)
-    except IrcError as error:
-        if program.dynamic_shapes is None or error.diagnostics[0].code != "torch.export":
-            return [Outcome("import", *described(error))]
-        # PyTorch needs a size that was to be dynamic: the program is one of its first sizes.
-        program.become_static()
-        try:
-            with quiet():
-                imported, convention = imported_program(program.module, arguments)
-        except Exception as other:
-            return [Outcome("import", *described(other))]
+            imported, convention = imported_as_exported(program)
     except Exception as error:
         return [Outcome("import", *described(error))]
-    makers: dict[str, Callable[[], Any]] = {
+    makers: dict[str, Callable[[], CompiledProgram]] = {
         "interpreter": lambda: CompiledProgram(imported, "interpreter", convention, interpreted(imported), ""),
         "onnx off": lambda: CompiledProgram(imported, "onnx", convention, in_onnx_runtime(imported, False), ""),
         "onnx on": lambda: compiled_module(imported, convention, "onnx"),
@@ -45,18 +34,27 @@ def torch_outcomes(program: TorchProgram) -> list[Outcome]:
     }
     found = []
     for path, make in makers.items():
-        found += path_outcomes(path, lambda make=make: called(make()), program.feeds, program.truths)  # type: ignore[misc]
+        found += path_outcomes(path, make, program.feeds, program.truths, called)
     return found
 
 
-def called(compiled: CompiledProgram) -> Callable[[Sequence[torch.Tensor]], dict[str, Any]]:
-    """A compiled program on copies of its arguments, which are judged too."""
+def imported_as_exported(program: TorchProgram) -> tuple[Module, Any]:
+    """The program with dynamic dims, or, where PyTorch needs one of their sizes, at its first sizes."""
+    arguments = tuple(tensor.clone() for tensor in program.feeds[0])
+    if program.dynamic_shapes is not None:
+        try:
+            return imported_program(program.module, arguments, program.dynamic_shapes)
+        except IrcError as error:
+            if error.diagnostics[0].code != "torch.export":
+                raise
+            program.become_static()
+    return imported_program(program.module, arguments)
 
-    def run(feed: Sequence[torch.Tensor]) -> dict[str, Any]:
-        arguments = [tensor.clone() for tensor in feed]
-        return judged(compiled(*arguments), arguments)
 
-    return run
+def called(compiled: CompiledProgram, feed: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """What a compiled program makes of copies of its arguments, which are judged too."""
+    arguments = [tensor.clone() for tensor in feed]
+    return judged(compiled(*arguments), arguments)
 
 
 def in_triton(compiled: Module, convention: Any) -> CompiledProgram:

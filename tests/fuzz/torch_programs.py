@@ -107,9 +107,10 @@ def generate(seed: int, index: int, features: frozenset[str]) -> TorchProgram:
 def _attempt(rng: random.Random, features: frozenset[str], name: str) -> TorchProgram:
     sizes = environments(rng, features)
     source = Source(len(sizes))
-    inputs = [source.input(given) for given in arguments(rng, features, sizes, FLOATS, INTEGERS, 3)]
+    given_arguments = arguments(rng, features, sizes, FLOATS, INTEGERS, 3)
+    inputs = [source.input(given, rng.random() < 0.15) for given in given_arguments]
     steps = TorchSteps(source, rng, list(inputs), features)
-    steps.take(rng.randint(3, 12))
+    steps.take(rng.randint(4, 16))
     read = {name for line in source.lines for name in line.operands if name not in line.results}
     made = [value for value in steps.pool if value not in inputs] or inputs
     given = results(rng, made, inputs, read, features)
@@ -136,6 +137,7 @@ def _dims(source: Source) -> list[dict[int, str]]:
 def _definition(source: Source, lines: Sequence[Line], names: Sequence[str], rng: random.Random) -> str:
     """The module as text; it returns a tuple, a list, a dictionary, or one tensor alone."""
     kind = rng.random()
+    names = [*names, *([f"{names[0]}.shape"] if rng.random() < 0.05 else [])]
     returned = ", ".join(names) + ("," if len(names) == 1 else "")
     if kind < 0.1 and len(names) == 1:
         returned = names[0]

@@ -87,6 +87,14 @@ class Variable:
         return self.dtype.is_floating_point
 
     @property
+    def has_nan(self) -> bool:
+        return any(bool(torch.isnan(tensor).any()) for tensor in self.tensors)
+
+    @property
+    def is_finite(self) -> bool:
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors)
+
+    @property
     def is_integer(self) -> bool:
         return not self.dtype.is_floating_point and self.dtype != torch.bool
 
@@ -106,10 +114,12 @@ class Source:
         self.spaces: list[dict[str, Any]] = [dict(self.globals) for _ in range(assignments)]
         self.count = 0
 
-    def input(self, argument: Argument) -> Variable:
+    def input(self, argument: Argument, transposed: bool) -> Variable:
+        """Add an input, perhaps one whose last two axes lie in memory the other way round."""
         name = f"x{len(self.inputs)}"
         for array, given, space in zip(argument.arrays, self.given, self.spaces, strict=True):
-            given[name] = to_torch(array)
+            tensor = to_torch(array)
+            given[name] = tensor.mT.contiguous().mT if transposed and tensor.ndim >= 2 else tensor
             space[name] = given[name].clone()
         self.inputs[name] = argument.dims
         return Variable(name, self)
@@ -234,4 +244,6 @@ def literal(tensor: torch.Tensor) -> str:
     if tensor.numel() == 0:
         return f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
     values = tensor.to(torch.float64) if tensor.is_floating_point() else tensor
+    if not tensor.is_contiguous():
+        return f"torch.tensor({values.mT.tolist()}, dtype={tensor.dtype}).mT"
     return f"torch.tensor({values.tolist()}, dtype={tensor.dtype})"

@@ -6,6 +6,7 @@ made; LEFT_OPEN says where.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -19,6 +20,10 @@ LEFT_OPEN = {
     "casts": "floats that are NaN, infinite or out of the range of an integer type",
     "division": "the smallest integer by -1, truncating (eager PyTorch is killed)",
     "index_put_, scatter_": "equal indices, which assign in no order",
+    "view(dtype), signbit, copysign": "the bits of NaN",
+    "var_mean": "the mean beside an infinity, NaN by Welford's algorithm",
+    "attention": "NaN and infinities, also of keys and values that are masked (eager PyTorch differs by its kernel)",
+    "median, topk, kthvalue": "which of equal elements it is",
 }
 FLOATS = ("torch.float32", "torch.float32", "torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
 INTEGERS = ("torch.int64", "torch.int64", "torch.int32", "torch.int16", "torch.int8", "torch.uint8")
@@ -32,7 +37,7 @@ UNARY: dict[str, Kind] = {
     "{x}.tanh()": "absolute", "{x}.sigmoid()": "absolute", "{x}.erf()": "absolute", "{x}.erfc()": "absolute",
     "F.gelu({x})": "absolute", "F.gelu({x}, approximate='tanh')": "absolute", "F.silu({x})": "absolute",
     "F.softplus({x})": "absolute", "F.elu({x})": "absolute", "F.leaky_relu({x})": "rounded", "F.mish({x})": "absolute",
-    "F.hardswish({x})": "rounded", "F.hardsigmoid({x})": "absolute", "F.logsigmoid({x})": "absolute",
+    "F.hardswish({x})": "absolute", "F.hardsigmoid({x})": "absolute", "F.logsigmoid({x})": "absolute",
     "{x}.square()": "rounded", "torch.logit({x}, eps=1e-3)": "absolute", "F.softsign({x})": "rounded",
     "F.celu({x})": "absolute", "F.selu({x})": "absolute", "{x}.asinh()": "rounded", "{x}.sinh()": "rounded",
     "{x}.clamp(min=0)": "exact", "{x}.clamp(-1, 1.5)": "exact", "{x}.clamp_max(0.5)": "exact",
@@ -119,6 +124,8 @@ class TorchSteps(Steps):
             return [self.s.one(self.rng.choice(INTEGER_BINARY).format(x=x, y=y))]
         often = list(BINARY)[:4]
         text = self.rng.choice(often if self.rng.random() < 0.5 else list(BINARY))
+        if "copysign" in text and y.has_nan:
+            raise Reject("open")
         return [self.s.one(text.format(x=x, y=y), kind=BINARY[text])]
 
     @step(2)
@@ -134,7 +141,8 @@ class TorchSteps(Steps):
     @step(0.5)
     def classify(self) -> Sequence[Variable]:
         x = self.float()
-        text = self.rng.choice(["torch.isnan({x})", "torch.isinf({x})", "torch.isfinite({x})", "torch.signbit({x})"])
+        texts = ["torch.isnan({x})", "torch.isinf({x})", "torch.isfinite({x})"]
+        text = self.rng.choice([*texts, *([] if x.has_nan else ["torch.signbit({x})"])])
         return [self.s.one(text.format(x=x))]
 
     @step(0.7)
@@ -172,7 +180,7 @@ class TorchSteps(Steps):
 
     @step(0.3)
     def bits(self) -> Sequence[Variable]:
-        x = self.any(lambda value: value.dtype in (torch.float32, torch.int32))
+        x = self.any(lambda value: value.dtype in (torch.float32, torch.int32) and not value.has_nan)
         return [self.s.one(f"{x}.view({'torch.int32' if x.is_float else 'torch.float32'})")]
 
     # -- views -------------------------------------------------------------------------------------------------------
@@ -465,6 +473,8 @@ class TorchSteps(Steps):
             )[:1]
         if name == "aminmax":
             return self.s.line(f"{x}.aminmax(dim={axis}, keepdim={keep})", outputs=2)
+        if name == "var_mean" and not x.is_finite:
+            raise Reject("open")
         if name == "var_mean":
             return self.s.line(f"torch.var_mean({x}, {axis}, keepdim={keep})", kind="accumulated", outputs=2)
         found = self.s.line(f"{x}.{name}({axis}, keepdim={keep})", outputs=2)
@@ -558,6 +568,11 @@ class TorchSteps(Steps):
 
     # -- products ------------------------------------------------------------------------------------------------------
 
+    def numbers(self, x: Variable, shape: Sequence[int]) -> Variable:
+        """Numbers between -1 and 1, in x's type, exact in each."""
+        numbers = f"(torch.arange({math.prod(shape)}) * 5 % 9 - 4).reshape({list(shape)})"
+        return self.s.one(f"{numbers}.to({x.dtype}) / 4")
+
     @step(1, "products")
     def product(self) -> Sequence[Variable]:
         x = self.float(1)
@@ -566,7 +581,7 @@ class TorchSteps(Steps):
         if not is_static(x, x.rank - 1):
             raise Reject("dynamic")
         columns = self.rng.choice([1, 2, 5])
-        weight = f"torch.linspace(-1, 1, {x.shape[-1][0] * columns}).reshape({columns}, {x.shape[-1][0]}).to({x.dtype})"
+        weight = self.numbers(x, [columns, x.shape[-1][0]])
         return [self.s.one(self.rng.choice([f"F.linear({x}, {weight})", f"{x} @ {weight}.T"]), kind="accumulated")]
 
     @step(0.3, "products")
@@ -587,8 +602,7 @@ class TorchSteps(Steps):
         channels, spatial = x.shape[1][0], x.rank - 2
         if channels == 0:
             raise Reject("no channels")
-        numbers = f"torch.linspace(-1, 1, {channels * 2 ** (1 + spatial)})"
-        weight = f"{numbers}.reshape(2, {channels}{', 2' * spatial}).to({x.dtype})"
+        weight = self.numbers(x, [2, channels, *[2] * spatial])
         named = f"stride={self.rng.choice([1, 2])}, padding={self.rng.choice([0, 1])}"
         return [self.s.one(f"F.conv{spatial}d({x}, {weight}, {named})", kind="accumulated")]
 
@@ -604,7 +618,8 @@ class TorchSteps(Steps):
 
     @step(0.3, "products")
     def attention(self) -> Sequence[Variable]:
-        x = self.any(lambda value: value.is_float and value.dtype not in NARROW and value.rank in (3, 4))
+        x = self.any(lambda value: value.is_finite and value.is_float and value.dtype not in NARROW
+                     and value.rank in (3, 4))  # fmt: skip
         return [
             self.s.one(
                 f"F.scaled_dot_product_attention({x}, {x}, {x}, is_causal={self.rng.random() < 0.5})",
@@ -635,7 +650,7 @@ class TorchSteps(Steps):
     def sized(self) -> Sequence[Variable]:
         x = self.tensor()
         axis = self.axis(x)
-        texts = [f"{x} * {x}.shape[{axis}]", f"{x} + {x}.numel()", f"torch.ones_like({x})",
+        texts = [f"{x} * {x}.shape[{axis}]", f"torch.tensor({x}.shape)", f"{x} + {x}.numel()", f"torch.ones_like({x})",
                  f"torch.zeros_like({x}).cumsum(0)", f"torch.full({x}.shape, 2.5)",
                  f"{x}.new_ones({x}.shape[{axis}], 2)", f"torch.arange({x}.numel()).reshape({x}.shape)"]  # fmt: skip
         return [self.s.one(self.rng.choice(texts), kind="rounded")]
