@@ -79,7 +79,7 @@ def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "de
     regions too, after it ran. Random operators without a seed draw numbers that follow from `draws` and their results'
     names. Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
     """
-    arrays = _checked_inputs(module.main, inputs, precision)
+    arrays = checked_inputs(module.main, inputs, precision)
     results = Interpreter(module, precision, observe, draws).call(module.main, arrays)
     named = zip(module.main.output_names, module.main.returned, results, strict=True)
     return {name: array.item() if value.dtype.kind == "opaque" else array for name, value, array in named}
@@ -88,7 +88,7 @@ def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "de
 def check_memory(function: Function, inputs: Mapping[str, Any]) -> None:
     """Raise `limit.exceeded` where an operation outside of kernels would need too much memory, by the sizes that these
     inputs have; what depends on more than their sizes is not known."""
-    environment = _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
+    environment = _bind_arguments(function, checked_inputs(function, inputs, "declared"))
     for operation in function.walk():
         parent = operation.parent
         if operation.name not in ("const", "call") and (parent is None or parent.name != "kernel"):
@@ -102,10 +102,10 @@ def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[
     Errors name an input as `called` does, by the argument's name, where its caller knows it by another.
     """
     if called is None:
-        _bind_arguments(function, _checked_inputs(function, inputs, "declared"))
+        _bind_arguments(function, checked_inputs(function, inputs, "declared"))
         return
     shown = {name: f"the argument {label}" for name, label in called.items()}
-    _bind(function.arguments, _checked_inputs(function, inputs, "declared", shown), {}, shown)
+    _bind(function.arguments, checked_inputs(function, inputs, "declared", shown), {}, shown)
 
 
 def with_defaults(function: Function, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _shown(function: Function) -> dict[str, str]:
     return {argument.name: f"input `{argument.name}` of @{function.name}" for argument in function.arguments}
 
 
-def _checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision,
+def checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision,
                     shown: Mapping[str, str] | None = None) -> list[Array]:
     """The arrays in argument order; names and element types are checked here, shapes when symbols are bound."""
     names = [argument.name for argument in function.arguments]

@@ -60,8 +60,16 @@ class PassContext:
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
     plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
-    notes: list[str] = field(default_factory=list)  # what a person should be told, though nothing failed
+    notes: list[str] = field(default_factory=list)  # what a user should know, though nothing failed
+    show_note: Callable[[str], None] | None = None  # called with each note as it is made
     reproduce: Reproduce | None = None  # what an internal failure is handed to, to be repeated
+
+    def note(self, text: str) -> None:
+        """Say something that a user should know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            if self.show_note is not None:
+                self.show_note(text)
 
     def count(self, where: str, what: str, number: int = 1) -> None:
         counters = self.statistics.setdefault(where, {})
@@ -147,7 +155,7 @@ class PassManager:
         notes = [what, "".join(traceback.format_exception(error)[-2:]).rstrip()]
         help = "please report it"
         if before is not None and self.context.reproduce is not None:
-            repeated = dataclasses.replace(self.context, reproduce=None, statistics={})
+            repeated = dataclasses.replace(self.context, reproduce=None, statistics={}, show_note=None)
             PassManager(self.passes[:index], repeated).run(before)
             rest = ",".join(map(str, self.passes[index:]))
             help = self.context.reproduce(stage, before, f'irc opt module.irc -p "{rest}"', error)

@@ -240,7 +240,7 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
         for rule in by_root[operation.name] if operation.block is not None else ():
             record = statistics[rule.name]
             if not allows(numerics, rule.numerics):
-                record.refused[f"--numerics {numerics} does not allow {rule.numerics}"] += 1
+                record.refused[not_allowed(rule.numerics, numerics)] += 1
                 continue
             record.tried += 1
             location = operation.location.by(f"{maker}({rule.name})")
@@ -257,6 +257,11 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
                 waiting.update(dict.fromkeys(again))
                 break
     return changed
+
+
+def not_allowed(wanted: Numerics, allowed: Numerics) -> str:
+    """Why a rule of the class `wanted` is not tried."""
+    return f"--numerics {allowed} does not allow {wanted}"
 
 
 def _insert(replacement: Replacement) -> list[Operation]:

@@ -103,7 +103,7 @@ class Fuse(Pass):
             proposals, stale = read_plan(path.read_bytes(), function)
             found += [("plan", members) for members in proposals]
             for message in stale:
-                context.notes.append(f"fuse: plan entry {message}")
+                context.note(f"fuse: plan entry {message}")
         if self.groups:
             pattern = load_user_object(self.groups)
             if not isinstance(pattern, GroupPattern):
@@ -196,7 +196,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         refusal = accept(proposer, members, groups, graph, context.numerics)
         if refusal is not None:
             names = ", ".join(f"%{member.results[0].name}" for member in members)
-            context.notes.append(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
+            context.note(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
     merge_best(groups, graph, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
     for pair, merged in illegal.items():

@@ -84,7 +84,8 @@ class Raise(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         rules, notes = raising_rules(list(context.operations.values()), context.numerics)
-        context.notes += [note for note in notes if note not in context.notes]
+        for note in notes:
+            context.note(note)
         # Before irc's own, which may take a part of what a user's operation spells, and after: its body may hold them.
         raised = raise_own(module, rules)
         target = context.target

@@ -7,9 +7,9 @@ from types import ModuleType
 
 from irc.diagnostics import fail
 from irc.ir import Module
-from irc.pass_manager import Pass, PassContext
+from irc.pass_manager import Pass, PassContext, allows
 from irc.passes._user_files import is_reference, load_user_module, load_user_object
-from irc.rewrite import Rule, RuleStatistics, apply_rules
+from irc.rewrite import Rule, RuleStatistics, apply_rules, not_allowed
 
 
 @dataclass
@@ -19,14 +19,17 @@ class Rewrite(Pass):
     rules: a file (`rules.py`: all rules in it, in order) or one rule of it (`rules.py:NAME`); without it, the rules
            of the files that --load brought.
 
-    Rules of a class that --numerics does not allow are not tried. For each rule the statistics tell how often its
-    root was seen, how often it matched, and why it was refused. `irc check rules.py` tests the rules themselves.
+    Rules of a class that --numerics does not allow are not tried, which a note says. For each rule the statistics say
+    how often its root was seen, how often it matched, and why it was refused. `irc check rules.py` tests the rules.
     """
 
     rules: str | None = None
 
     def run(self, module: Module, context: PassContext) -> bool:
         rules = self._chosen(context)
+        for rule in rules:
+            if not allows(context.numerics, rule.numerics):
+                context.note(f"rewrite: `{rule.name}` is not tried: {not_allowed(rule.numerics, context.numerics)}")
         statistics: dict[str, RuleStatistics] = {}
         changed = False
         for function in module.functions.values():

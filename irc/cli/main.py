@@ -20,7 +20,6 @@ from irc.cli.output import (
     show,
     show_experiment,
     show_json,
-    show_notes,
     show_page,
     show_warning,
     target_facts,
@@ -150,7 +149,8 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
         if report.targets:
             show(f"compiled for {', '.join(report.targets)}")
         show(triton_remark(report.output))
-    show_notes(report.notes)
+    for note in report.notes:
+        options["settings"].show_note(note)
 
 
 @cli.command()
@@ -204,7 +204,6 @@ def opt(
         show(f"wrote {output}")
     else:
         show_page(str(module))
-    show_notes(context.notes)
     if statistics:
         for where, counters in context.statistics.items():
             show(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
@@ -350,7 +349,9 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
     given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
     if given:
         raise fail("usage.arguments", f"{given[0]} says nothing about a file of rules", help="irc check --help")
-    report = check_rules(path, {model: options["settings"].load(model) for model in models})
+    settings, seed = options["settings"], options["seed"]
+    loaded = {model: settings.load(model) for model in models}
+    report = check_rules(path, loaded, seed=seed, numerics=settings.numerics)
     if as_json:
         show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})
     else:

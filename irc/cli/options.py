@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from irc.cli.output import note_shower
 from irc.diagnostics import fail
 
 REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
@@ -115,6 +116,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             fold_defaults=options.pop("fold_defaults"),
             verify_each=options.pop("verify_each"),
             dump_after=options.pop("dump_after"),
+            show_note=note_shower(),
             reproducers=REPRODUCERS,
             command=command_line(),
         )

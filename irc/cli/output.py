@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -52,9 +52,16 @@ def show_json(report: Any) -> None:
     show_page(json.dumps(plain(fields), indent=1))
 
 
-def show_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        show(f"note: {note}", err=True)
+def note_shower() -> Callable[[str], None]:
+    """A function that shows a note, each once in a command: models and pipelines may have the same ones."""
+    shown: set[str] = set()
+
+    def show_note(note: str) -> None:
+        if note not in shown:
+            shown.add(note)
+            show(f"note: {note}", err=True)
+
+    return show_note
 
 
 def triton_remark(folder: str) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +59,7 @@ class Settings:
     fold_defaults: bool = False
     verify_each: bool = False
     dump_after: Sequence[str] = ()
+    show_note: Callable[[str], None] | None = None  # called with what a user should know, though nothing failed
     reproducers: Path | None = None
     command: str = ""
 
@@ -78,6 +79,7 @@ class Settings:
             loaded=self.loaded(),
             operations=self.operations(),
             sizes=self.dims,
+            show_note=self.show_note,
             reproduce=self.reproduce if self.reproducers is not None else None,
         )
 
