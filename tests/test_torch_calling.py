@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import random
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
@@ -389,3 +390,53 @@ def test_sizes_have_their_own_names() -> None:
         module = irc.from_torch(function, inputs, shapes)
         types = {argument.name: str(argument.type) for argument in module.main.arguments}
         assert (types["first_b"], types["first_a"], types["second"]) == ("f32[rows]", "f32[columns]", "f32[columns]")
+
+
+def test_sizes_beside_shapes_that_say_nothing() -> None:
+    """Whatever says that no dim of an argument varies, the names are those of the other argument's dims."""
+    def function(x: Any, y: Any, n: int = 2) -> Any:
+        return x + y[0] * n, y
+
+    inputs = (torch.randn(3), (torch.randn(4, 3), torch.randn(5)))
+    rows = ({0: Dim("rows")}, {0: Dim("count")})
+    says_nothing: list[Any] = [({}, rows), (None, rows), [(None,), rows], [{0: Dim.STATIC}, rows], {"x": {}, "y": rows},
+                               {"y": rows, "x": None}]  # fmt: skip
+    for shapes in says_nothing:
+        types = [str(argument.type) for argument in irc.from_torch(function, inputs, shapes).main.arguments]
+        assert types == ["f32[3]", "f32[rows, 3]", "f32[count]"], shapes
+    module = irc.from_torch(function, (*inputs, 3), ({}, ({}, rows[1]), None))
+    types = [str(argument.type) for argument in module.main.arguments]
+    assert types == ["f32[3]", "f32[4, 3]", "f32[count]"]
+    found = irc.compile(lambda x, y: x + y, (torch.randn(3), torch.randn(4, 3)), dynamic_shapes=({}, {0: Dim("B")}))
+    x, y = torch.randn(3), torch.randn(7, 3)
+    assert_like(found(x, y), x + y)
+
+
+class Mode(enum.Enum):
+    FIRST = 1
+
+
+def test_example_inputs_that_are_no_constants(capfd: pytest.CaptureFixture[str]) -> None:
+    x = torch.randn(3)
+    for constant in (Mode.FIRST, torch.Generator()):
+        with pytest.raises(IrcError, match=rf"torch\.unsupported.*argument y_0 is a {type(constant).__name__}"):
+            interpret(lambda x, y: x + 1, (x, [constant]))
+    for constant in (torch.float32, object(), 1j, slice(2)):
+        with pytest.raises(IrcError, match=r"torch\.export"):
+            interpret(lambda x, y: x + 1, (x, constant))
+    with pytest.raises(IrcError, match=r"torch\.export.*\n.*same reduction dim"):
+        interpret(nn.Linear(3, 2), torch.randn(2, 4))
+    assert capfd.readouterr() == ("", "")  # PyTorch logs tracebacks
+
+
+def test_programs_where_models_are_expected() -> None:
+    for verb in (irc.run, irc.print, irc.kernels, irc.load):
+        for program in (nn.Linear(3, 2), lambda x: x, torch.randn(100)):
+            with pytest.raises(IrcError, match=r"usage\.model.*of the type \w+\n.*\n.*irc\.from_torch") as caught:
+                verb(program)
+            assert len(str(caught.value)) < 300
+        for other in (None, 5, [1] * 1000, b"model.onnx"):
+            with pytest.raises(IrcError, match=r"usage\.model.*of the type \w+\n"):
+                verb(other)
+        with pytest.raises(IrcError, match=r"usage\.model.*x\.\.\.\n"):
+            verb("x" * 5000)

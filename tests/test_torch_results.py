@@ -26,7 +26,7 @@ from irc.driver.checking import check
 from irc.frontends.torch.importer import _apart
 from irc.ir import Block
 from irc.types import TensorType
-from tests.torch_calls import BACKENDS, assert_like, compiled, sharing
+from tests.torch_calls import BACKENDS, assert_like, compiled, interpret, sharing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -104,6 +104,64 @@ def test_layouts_are_those_of_the_example(name: str, backend: str) -> None:
         result, truth = found(x), function(x)
         assert_like(result, truth)
         assert result.stride() == truth.stride()
+
+
+def written_through(x: torch.Tensor, y: torch.Tensor) -> Any:
+    flat, whole = x.reshape(-1), y.contiguous()
+    flat[0] = 5
+    whole.add_(1)
+    return flat, whole, flat.view(2, 3), x
+
+
+GIVEN_BACK: dict[str, Callable[..., Any]] = {
+    # What gives its argument, or a view of it, whether or not the schema of the operator says so.
+    "the same": lambda x, y: (x.contiguous(), x.to(torch.float32), x.float(), x.type_as(y), y.cpu(), y.positive()),
+    "reshaped": lambda x, y: (x.reshape(3, 2), x.flatten(), x.ravel(), x.view_as(y), y.mT, y.T.reshape(-1)),
+    "einsum": lambda x, y: (torch.einsum("ij->ji", x), torch.einsum("ij->i", y), torch.einsum("ij,ij->i", x, y)),
+    "split": lambda x, y: (*x.split(1), *torch.hsplit(y, 3), *torch.tensor_split(x, 2), *y.unbind(1), x[:, 1:]),
+    "several": lambda x, y: (*torch.meshgrid(x[0], y[0], indexing="ij"), *torch.broadcast_tensors(x, y[:1])),
+    "at least": lambda x, y: (torch.atleast_1d(x), torch.atleast_3d(y), torch.atleast_2d(x, y), x.expand_as(y)),
+    "copies": lambda x, y: (x.clone(), x.repeat(1, 1), torch.cat([x]), y.clamp(-9, 9), y.to(torch.float32, copy=True)),
+    "views of results": lambda x, y: (lambda z: (z[0], z, z.t(), (z * 1).type_as(x)))(x + y),
+    "written": written_through,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
+@pytest.mark.parametrize("name", GIVEN_BACK)
+def test_what_gives_its_argument_back(name: str, backend: str) -> None:
+    function = GIVEN_BACK[name]
+    found = compiled(function, (torch.randn(2, 3), torch.randn(2, 3)), backend)
+    for _ in range(2):
+        arguments = torch.randn(2, 3), torch.randn(2, 3)
+        theirs = tuple(each.clone() for each in arguments)
+        result, truth = found(*arguments), function(*theirs)
+        assert_like((arguments, result), (theirs, truth))
+        mine, others = ([*given, *pytree.tree_leaves(results)] for given, results in
+                        ((arguments, result), (theirs, truth)))  # fmt: skip
+        assert sharing(mine) == sharing(others)
+        assert [each.stride() for each in mine] == [each.stride() for each in others]
+
+
+def test_an_argument_that_must_be_copied() -> None:
+    """The example is contiguous, what a call gives is not: then eager PyTorch gives a copy."""
+    found = interpret(lambda x: x.reshape(-1), torch.randn(2, 3))
+    for x in (torch.randn(2, 3), torch.randn(3, 2).t()):
+        assert_like(found(x), x.reshape(-1))
+        assert sharing([x, found(x)]) == sharing([x, x.reshape(-1)])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_layouts_of_recurrent_layers(kind: Any, batch_first: bool) -> None:
+    module = kind(4, 3, batch_first=batch_first, bidirectional=True).eval()
+    for shape in ((2, 5, 4), (5, 4)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            result, truth = interpret(module, x)(x), module(x)
+        assert_like(result, truth)
+        assert [each.stride() for each in pytree.tree_leaves(result)] == [
+            each.stride() for each in pytree.tree_leaves(truth)]  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

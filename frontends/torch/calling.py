@@ -132,9 +132,10 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
             raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected="an int")
     elif not isinstance(leaf, torch.Tensor):
         what = "missing, or None" if leaf is None else described(leaf)
+        is_tree = not pytree.tree_is_leaf(leaf) and any(map(torch.is_tensor, pytree.tree_leaves(leaf)))
         maker = "torch.from_numpy" if type(leaf).__module__ == "numpy" else "torch.tensor"
         raise fail("run.input_dtype", f"the argument {label} is {what}", expected=f"a tensor, {type_}",
-                   help=f"{maker}(...) makes one")  # fmt: skip
+                   help="give the tensor in it" if is_tree else f"{maker}(...) makes one")  # fmt: skip
     elif (reason := why_not_dense(leaf)) is not None:
         raise fail("torch.tensor", f"the argument {label} is {reason}", expected="a dense tensor with elements")
     return leaf

@@ -40,7 +40,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
     args, kwargs = _examples(source, args, kwargs or {})
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
-    with refused_by_torch("export"), quiet(), KeptWhole():
+    with refused_by_torch("export"), quiet(), unlogged(), KeptWhole():
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
 
 
@@ -123,7 +123,8 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """PyTorch also logs what it raises, with names from the program as they are: a terminal must not see them."""
+    """PyTorch also logs what it raises, with tracebacks, and with names from the program as they are: a terminal must
+    not see them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -147,8 +147,13 @@ class Importer:
     # -- the signature -------------------------------------------------------------------------------------------
 
     def _add_inputs(self) -> None:
-        for placeholder, name in argument_names(self.program.graph_signature).items():
+        signature = self.program.graph_signature
+        for spec, (placeholder, name) in zip(taken_inputs(signature), argument_names(signature).items(), strict=True):
             node = self.nodes[placeholder]
+            if not isinstance(spec.arg, (TensorArgument, SymIntArgument)):
+                raise fail("torch.unsupported", f"the argument {name} is a {type(node.meta['val']).__name__}",
+                           expected="tensors, numbers, strings or None",
+                           help="let the program have it otherwise: lambda x: program(x, constant)")
             self.arguments[placeholder] = self.function.block.add_argument(self._type(node.meta["val"]), name)
             self.values[node] = self.arguments[placeholder]
 

@@ -37,7 +37,9 @@ def recurrent_layers(kind: str, input: Tensor, states: list[Tensor], parameters:
 def _(kind: str, input: Tensor, states: list[Tensor], parameters: list[Tensor], has_biases: bool, layers: int,
       bidirectional: bool, batch_first: bool) -> list[Tensor]:  # fmt: skip
     width = states[0].shape[2] * (2 if bidirectional else 1)
-    return [input.new_empty((*input.shape[:2], width)), *(torch.empty_like(state) for state in states)]
+    steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
+    outputs = input.new_empty((steps, batch, width))
+    return [outputs.transpose(0, 1) if batch_first else outputs, *(torch.empty_like(state) for state in states)]
 
 
 class KeptWhole(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not followed for types

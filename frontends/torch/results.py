@@ -17,6 +17,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.fx import Node
+from torch.utils import _pytree as pytree
 
 from irc.frontends.torch.importer import updated_input
 
@@ -52,7 +53,8 @@ class Results:
             if (node in self.arguments or node in given) and (memory := memory_of(node)) is not None:
                 bases.setdefault(memory, node)
         self.position = {node: index for index, node in enumerate(nodes.values())}
-        self.paths = {node: self._path(node, bases.get(memory_of(node))) for node in given}
+        self.bases = {node: bases.get(memory_of(node)) for node in given}
+        self.paths = {node: self._path(node, self.bases[node]) for node in given}
         self.orders = {node: order_in_memory(node.meta.get("val")) for node in given}
 
     def _path(self, result: Node, base: Node | None) -> list[Node] | None:
@@ -84,28 +86,35 @@ class Results:
                 values.setdefault(node, laid_out(value, self.orders[node]))
         for node, value in zip(self.nodes, computed, strict=True):
             if isinstance(node, Node) and node not in values:
-                values[node] = value
-                with suppress(RuntimeError):  # PyTorch has no such view of this argument, as it lies in memory
-                    values[node] = self._viewed(node, values, arguments)
+                viewed = self._viewed(node, values, arguments)
+                values[node] = value if viewed is None else viewed
         return [values[node] if isinstance(node, Node) else value
                 for node, value in zip(self.nodes, computed, strict=True)]
 
     def _viewed(self, result: Node, values: dict[Node, Any], arguments: Mapping[str, Any]) -> Any:
-        """A result by its path, from the arguments or the other results."""
+        """A result by its path, from the arguments or the other results; None where PyTorch has no such view of this
+        argument, as it lies in memory, or copies it."""
         on_path: dict[Node, Any] = {}
         known = ChainMap(on_path, values)
 
         def value_of(node: Node) -> Any:
             return arguments[self.arguments[node]] if node in self.arguments else known[node]
 
-        with torch.no_grad():
+        with torch.no_grad(), suppress(RuntimeError):
             for node in self.paths[result] or ():
                 if writes_in_place(node):
                     on_path[node] = value_of(node.all_input_nodes[0])
                 else:
                     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value_of)
                     on_path[node] = node.target(*args, **kwargs)
-        return value_of(result)
+            viewed, base = value_of(result), self.bases[result]
+            is_same = result in self.arguments or base is None or share_memory(viewed, value_of(base))
+            return viewed if is_same else None
+        return None
+
+
+def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def memory_of(node: Node) -> Any:
@@ -114,9 +123,22 @@ def memory_of(node: Node) -> Any:
     return example.untyped_storage()._cdata if isinstance(example, torch.Tensor) else None
 
 
+def memories_of(node: Node) -> set[Any]:
+    """What stands for the memory of each tensor of a node that has several."""
+    leaves = pytree.tree_leaves(node.meta.get("val"))
+    return {leaf.untyped_storage()._cdata for leaf in leaves if isinstance(leaf, torch.Tensor)}
+
+
 def is_view(node: Node) -> bool:
-    """Whether a node computes no elements: its tensor is a view, or it computes sizes for views."""
-    return node.op == "call_function" and (node.target in OF_SIZES or getattr(node.target, "is_view", False))
+    """Whether a node computes no elements: its tensor is a view, or it computes sizes for views. The schemas of
+    dropout, einsum and others do not say that they may give an argument, or a view of one: memory shows it."""
+    if node.op != "call_function":
+        return False
+    if node.target in OF_SIZES or getattr(node.target, "is_view", False):
+        return True
+    schema = getattr(node.target, "_schema", None)
+    is_pure = schema is not None and not schema.is_mutable
+    return is_pure and any(memories_of(each) & memories_of(node) for each in node.all_input_nodes)
 
 
 def writes_in_place(node: Node) -> bool:

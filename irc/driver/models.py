@@ -198,9 +198,18 @@ def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool
     return module
 
 
+def shortened(text: str, length: int = 300) -> str:
+    return text if len(text) <= length else text[:length] + "..."
+
+
 def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefinition]) -> Module:
     if isinstance(source, Module):
         return source.clone()
+    if not isinstance(source, (str, os.PathLike)):
+        raise fail("usage.model", f"irc reads no model of the type {type(source).__name__}",
+                   expected="an irc module, or the name of a file",
+                   help="irc.from_torch(program, example_inputs) makes a module of a program of PyTorch"
+                   if is_torch(source) or callable(source) else None)  # fmt: skip
     text = str(source)
     if text == "-":
         from irc.parser import parse
@@ -215,7 +224,7 @@ def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefini
         raise fail("usage.model", f"{text} is a file, and not a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
     if suffix not in SUFFIXES:
-        raise fail("usage.model", f"irc reads no such model: {text}", expected=expected)
+        raise fail("usage.model", f"irc reads no such model: {shortened(text)}", expected=expected)
     if not path.is_file():
         raise fail("file.missing", f"there is no file {text}", expected=expected)
     if suffix == ".pt2":
