@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper
 from onnx_models import NO_FOLDER, check_close, in_runtime, model
-from test_onnx_backend import pairs, run_case
+from test_onnx_backend import pairs, run_case, run_model
 
 from irc import ops
 from irc.backends import onnx as backend
@@ -133,6 +133,34 @@ def test_all_that_an_opset_lacks_is_said_at_once() -> None:
         emitted(model(graph, 21), 13)
     text = [diagnostic.message for diagnostic in caught.value.diagnostics]
     assert len(text) == 3 and [NEEDS.findall(each) for each in text] == [["19"], ["18"], ["18"]]
+
+
+@pytest.mark.parametrize(("graph", "opset"), [
+    ("(float[2, S] x) => (y) { y = Relu(x) }", 18),
+    ("(float[2, S] x) => (y) { y = Gelu(x) }", 20),
+    ("(float[2, S] x) => (y) <float s = {0.25}, int8 z = {3}> { q = QuantizeLinear(x, s, z)"
+     " y = DequantizeLinear(q, s, z) }", 18),
+    ("(float[2, S] x) => (y) <float s = {0.25}> { q = QuantizeLinear<output_dtype = 3>(x, s)"
+     " y = DequantizeLinear(q, s) }", 18),
+    ("(float[2, S] x) => (y) <float s = {0.25}, int16 z = {3}> { q = QuantizeLinear(x, s, z)"
+     " y = DequantizeLinear(q, s, z) }", 21),
+    ("(float16[2, S] x) => (y) { y = IsInf(x) }", 20),
+    ("(float[2, S] x) => (y) { h = Cast<to = 17>(x) y = Cast<to = 1>(h) }", 19),
+    ("(float[2, S] x) => (y) { y = RMSNormalization<axis = 0>(x, x) }", 23),
+    ("(float[2, S] x) => (y) <int64[4] p = {0, 1, 0, 2}> { y = Pad<mode = \"wrap\">(x, p) }", 19),
+    ("(float[2, 4, S] x) => (y) <float[4] w = {1, 2, 3, 4}> { y = GroupNormalization<num_groups = 2>(x, w, w) }", 21),
+])  # fmt: skip
+def test_the_lowest_opset_is_chosen(graph: str, opset: int) -> None:
+    assert emitted(model(graph, max(opset, 23)), None).opset_import[0].version == opset
+
+
+def test_quantized_integers_load_with_optimizations() -> None:
+    """At opset 21 ONNX Runtime 1.31 moves int8 QuantizeLinear behind what follows, and then refuses it."""
+    graph = ("(float[1] x) => (y) <float s = {0.25}, int8 p = {3}, int64[2] k = {-1, 1}>"
+             " { q = QuantizeLinear(x, s, p) d = DequantizeLinear(q, s, p) y = Reshape(d, k) }")  # fmt: skip
+    for opset in (17, 21):
+        made = emitted(model(graph, opset), None)
+        assert run_model(made, {"x": np.array([1.1], np.float32)}, optimized=True)["y"].tolist() == [[1.0]]
 
 
 def test_kernels_kept_as_functions() -> None:

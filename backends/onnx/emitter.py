@@ -19,7 +19,7 @@ from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, ten
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.opsets import NeedsOpset, Refusal, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
-from irc.backends.onnx.schemas import first_opset, schema_since
+from irc.backends.onnx.schemas import first_opset, schema_since, typed_since
 from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
@@ -92,7 +92,7 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
         raise IrcError(model.refusals)
     if model.target.opset is None:
         for op_type in model.operators:
-            model.require(first_opset(op_type))
+            model.require(max(first_opset(op_type), *(typed_since(op_type, dtype) for dtype in model.dtypes)))
     return model, graph
 
 

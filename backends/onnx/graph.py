@@ -16,9 +16,9 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from irc.backends.onnx.extents import Extents
-from irc.backends.onnx.opsets import NeedsOpset, Refusal, adapt
+from irc.backends.onnx.opsets import NeedsOpset, Refusal, adapt, least_opset
 from irc.backends.onnx.row import Operand
-from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET
+from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, WRITTEN_OPSET
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic
 from irc.dims import Symbol
@@ -50,6 +50,7 @@ class Model:
         self.settled = settled  # the opset, where it is known already; else 0
         self.domains: dict[str, int] = {}
         self.operators: set[str] = set()  # of the default domain
+        self.dtypes: set[DType] = set()  # of what nodes take and give
         self.externs: set[tuple[str, int]] = set()  # of the default domain: operator and opset
         self.refusals: list[Diagnostic] = []
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
@@ -89,6 +90,7 @@ class Model:
 
     def hold(self, *dtypes: DType) -> None:
         """The model needs an opset that has these element types; raises `NeedsOpset` where it must be older."""
+        self.dtypes.update(dtypes)
         for dtype in dtypes:
             needed = DTYPE_OPSETS.get(dtype.name, 0)
             if self.target.is_before(needed):
@@ -152,10 +154,11 @@ class Graph(Extents):
     # -- nodes -------------------------------------------------------------------------------------------------
 
     def node(self, op_type: str, *operands: Operand, outputs: int = 1, domain: str = "",
-             written: int = LOWEST_OPSET, **attributes: Any) -> Any:  # fmt: skip
+             written: int | None = None, **attributes: Any) -> Any:  # fmt: skip
         """Append a node; returns the name of its output, or a list of several. Attributes of None are left out.
 
-        The node is written as opset `written` has it; what another that is asked for has, `adapt` sees to.
+        The node of an extern is written as opset `written` has it, others as rows write them; what another opset that
+        is asked for has, `adapt` sees to.
         """
         names = [self.name(operand) for operand in operands]
         while names and not names[-1]:
@@ -168,7 +171,9 @@ class Graph(Extents):
             if attributes[key] is not None:
                 node.attribute.append(attribute_proto(key, attributes[key]))
         if self.target.opset is not None and not domain:
-            adapt(self, node, written)
+            adapt(self, node, written or WRITTEN_OPSET)
+        elif not domain and written is None:
+            self.model.require(least_opset(node))
         self.nodes.append(node)
         if domain:
             self.model.domains.setdefault(domain, 1)

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, defs, helper, inliner, shape_inference
 
-from irc.backends.onnx.schemas import find_schema, type_text
+from irc.backends.onnx.runtime import LOWEST_OPSET, WRITTEN_OPSET
+from irc.backends.onnx.schemas import find_schema, first_opset, type_text
 from irc.diagnostics import Diagnostic, IrcError, Location
 from irc.dtypes import I64, from_onnx
 
@@ -94,6 +95,38 @@ def adapt(g: Graph, node: NodeProto, written: int) -> None:
         raise NeedsOpset(f"{node.op_type} with {inputs} inputs and {outputs} outputs needs {wanted}")
 
 
+def least_opset(node: NodeProto) -> int:
+    """The lowest opset, from the lowest that is chosen on, that has a node as rows write it."""
+    written = find_schema(node.op_type, WRITTEN_OPSET)
+    if written is None:
+        return first_opset(node.op_type)
+    for opset in range(LOWEST_OPSET, WRITTEN_OPSET):
+        older = find_schema(node.op_type, opset)
+        if older is not None and (older.since_version == written.since_version or _has(older, written, node, opset)):
+            return opset
+    return WRITTEN_OPSET
+
+
+def _has(older: defs.OpSchema, written: defs.OpSchema, node: NodeProto, opset: int) -> bool:
+    """Whether a node means the same by an older schema, element types apart."""
+    defaults = {name: attribute.default_value for name, attribute in written.attributes.items()}
+    added = {name: default for name, default in defaults.items() if name not in older.attributes}
+    return (
+        all(defaults.get(name) == attribute.default_value for name, attribute in older.attributes.items())
+        and all(attribute.name not in added for attribute in node.attribute)
+        and all(VALUES.get((node.op_type, attribute.name, attribute.s), 0) <= opset for attribute in node.attribute)
+        and all(_is_neutral(node.op_type, name, helper.get_attribute_value(default) if default.name else None)
+                for name, default in added.items())
+        and len(node.input) <= older.max_input and len(node.output) <= older.max_output
+    )  # fmt: skip
+
+
+def _is_neutral(op_type: str, name: str, value: Any) -> bool:
+    """Whether this value of an attribute, None for none, says what an operator does that lacks the attribute."""
+    neutral, values = NEUTRAL.get((op_type, name)), value if isinstance(value, list) else [value]
+    return value is None or neutral is ANY or all(each == neutral for each in values)
+
+
 def _first(op_type: str, after: int, fits: Callable[[defs.OpSchema], bool] = lambda schema: True) -> str:
     """The first opset behind another that has such an operator, in words."""
     later = ((opset, find_schema(op_type, opset)) for opset in range(after + 1, defs.onnx_opset_version() + 1))
@@ -106,9 +139,7 @@ def _leave_out(node: NodeProto, name: str, declared: defs.OpSchema.Attribute, op
     given = next((attribute for attribute in node.attribute if attribute.name == name), None)
     value = helper.get_attribute_value(declared.default_value if given is None else given) \
         if given is not None or declared.default_value.name else None  # fmt: skip
-    neutral = NEUTRAL.get((node.op_type, name))
-    values = value if isinstance(value, list) else [value]
-    if value is not None and neutral is not ANY and any(each != neutral for each in values):
+    if not _is_neutral(node.op_type, name, value):
         text = value.decode() if isinstance(value, bytes) else value
         needed = _first(node.op_type, opset, lambda schema: name in schema.attributes)
         raise NeedsOpset(f"{node.op_type} with {name} = {text} needs {needed}")

@@ -8,7 +8,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, both, emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
-from irc.dtypes import BF16, F16, F32, DType
+from irc.dtypes import BF16, F16, F32, U8, DType
 from irc.ir import Operation, Value
 
 
@@ -35,11 +35,11 @@ def dequantizes(operation: Operation, target: Target) -> bool:
 
 @emits("quantize", when=both(quantizes, has_plain_parameters))
 def quantize(g: Graph, x: Value, scale: Value, zero_point: Value | None = None, *, axis: int, to: DType) -> Operand:
-    """Without a zero point the type of the result is an attribute, or one of zeros says it before there was one."""
-    output_type = to.onnx if zero_point is None else None
+    """Without a zero point the type of the result is an attribute, which came with opset 21, as did types of other than
+    8 bits; for these a zero point of zeros says it, or nothing: u8 is the default."""
+    output_type = to.onnx if zero_point is None and to.bits != 8 else None
     zeros: Operand = zero_point
-    if zero_point is None and g.target.is_before(21):
-        output_type = None
+    if zero_point is None and to.bits == 8 and to is not U8:
         zeros = g.node("Expand", g.numbers(0, to), g.shape(scale.shape)) if scale.rank else g.numbers(0, to)
     return g.node("QuantizeLinear", x, scale, zeros, axis=placed(axis, x, scale), output_dtype=output_type)
 

@@ -104,6 +104,8 @@ def named(name: str, op_type: str) -> Row:
 def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims: bool) -> str:
     """Whether one of some flags is true, which are of x's shape: of nothing none is, but ReduceMax of bool fails."""
     as_numbers = may_be_empty(x, axes) or not g.target.runs("ReduceMax", BOOL)
+    if not as_numbers:
+        g.model.hold(BOOL)  # so that the opset is one that has ReduceMax of it
     held = g.node("Cast", flags, to=U8.onnx) if as_numbers else flags
     found: str = g.node("ReduceMax", held, g.numbers(list(axes)), keepdims=keep_dims)
     return g.node("Cast", found, to=BOOL.onnx) if as_numbers else found

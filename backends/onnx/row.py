@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irc.backends.onnx.runtime import LOWEST_OPSET
+from irc.backends.onnx.runtime import WRITTEN_OPSET
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32, F64, single
 from irc.ir import Operation, Value
@@ -34,12 +34,12 @@ Condition = Callable[[Operation, Target], bool]
 @dataclass(frozen=True)
 class Row:
     """An operation's emitter, and where it applies. `opset` is the one that its operator of the default domain came
-    with, where that is newer than the lowest."""
+    with, where that is newer than the one in which rows write nodes."""
 
     name: str
     emit: Emit
     takes: Condition
-    opset: int = LOWEST_OPSET
+    opset: int = WRITTEN_OPSET
 
     def applies(self, operation: Operation, target: Target) -> bool:
         """Whether the operation is emitted by this row, rather than by its body."""
@@ -89,7 +89,7 @@ def since(opset: int) -> Condition:
     return lambda operation, target: opset <= target.newest_opset
 
 
-def emits(name: str, *, when: Condition = always, opset: int = LOWEST_OPSET) -> Callable[[Emit], Row]:
+def emits(name: str, *, when: Condition = always, opset: int = WRITTEN_OPSET) -> Callable[[Emit], Row]:
     """Declare the row of an operation."""
     return lambda function: Row(name, function, when, opset)
 

@@ -37,8 +37,9 @@ from irc.dtypes import (
     DType,
 )  # fmt: skip
 
-LOWEST_OPSET = 21  # that is chosen
 OLDEST_OPSET = 13  # that may be asked for
+LOWEST_OPSET = 18  # that is chosen where none is asked for
+WRITTEN_OPSET = 21  # as which rows write nodes whose operators it has
 CONTRIB = frozenset({"QuickGelu"})  # operators of the tables that are ONNX Runtime's own
 # The newest opset that a version of ONNX Runtime runs, newest version first.
 OPSETS: tuple[tuple[tuple[int, int], int], ...] = (((1, 31), 26), ((1, 23), 23), ((1, 0), 21))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.backends.onnx.runtime import KERNELS_SINCE, LOWEST_OPSET, OLDEST_OPSET, carriers, newest_opset, runs
+from irc.backends.onnx.runtime import KERNELS_SINCE, OLDEST_OPSET, WRITTEN_OPSET, carriers, newest_opset, runs
 from irc.diagnostics import fail
 from irc.dtypes import DType
 from irc.ir import EdgeCases, Operation
@@ -18,10 +18,10 @@ class Target:
     """Where a model is to run.
 
     portable: operators of the default domain only. cpu: also what ONNX Runtime's CPU provider runs fastest, such
-    as Attention and operators of com.microsoft. The opset, where none is given, is the lowest from 21 on that has all
-    operators used. edge_cases: those of the module, which the emitter sets. Where they are "defined" and ONNX Runtime
-    does something else, rows emit further nodes: docs/numerics.md lists them. without: operators that the opset rules
-    out.
+    as Attention and operators of com.microsoft. The opset, where none is given, is the lowest from 18 on that has all
+    operators used, on all element types used. edge_cases: those of the module, which the emitter sets. Where they are
+    "defined" and ONNX Runtime does something else, rows emit further nodes: docs/numerics.md lists them. without:
+    operators that the opset rules out.
     """
 
     name: str = "portable"
@@ -88,4 +88,4 @@ class Target:
         from irc.backends.onnx.table import ROWS
 
         row = ROWS.get(definition.name)
-        return self.name == "cpu" or row is None or row.opset <= (self.opset or LOWEST_OPSET)
+        return self.name == "cpu" or row is None or row.opset <= (self.opset or WRITTEN_OPSET)
