@@ -42,15 +42,17 @@ AS_BYTES = {dtype.name: dtype for dtype in dtypes.ALL if dtype not in NATIVE and
 class Tensor:
     """The data of a constant: immutable, read once and on demand, equal when dtype, shape, name and bytes are.
 
-    `name` is None for an inline literal. `source` gives the array when it is first needed.
+    `name` is None for an inline literal. `source` gives the array when it is first needed. For an array that shares
+    memory with another library's, `is_changed` says whether that has been written to since: then reading raises
+    `weights.changed`.
     """
 
     __slots__ = ("_data", "dtype", "name", "shape")
 
-    def __init__(self, dtype: DType, shape: Iterable[int], source: Callable[[], Array],
-                 name: str | None = None) -> None:
+    def __init__(self, dtype: DType, shape: Iterable[int], source: Callable[[], Array], name: str | None = None,
+                 is_changed: Callable[[], bool] | None = None) -> None:
         self.dtype, self.shape, self.name = dtype, tuple(shape), name
-        self._data = _Data(source)
+        self._data = _Data(source, is_changed=is_changed)
 
     @classmethod
     def of(cls, value: Any, dtype: DType | None = None, name: str | None = None) -> Tensor:
@@ -83,6 +85,10 @@ class Tensor:
 
     def array(self) -> Array:
         """The elements, read-only; narrow types take one byte each, strings are Python's."""
+        if self._data.is_changed is not None and self._data.is_changed():
+            raise fail("weights.changed", f"the weight {self.name} has changed since the model was read",
+                       expected="the elements that it had then",
+                       help="read the model again: irc.from_torch(program, inputs)")  # fmt: skip
         if self._data.array is None:
             assert self._data.source is not None
             array = self._data.source()
@@ -145,6 +151,7 @@ class _Data:
     source: Callable[[], Array] | None
     array: Array | None = None
     digest: str | None = None
+    is_changed: Callable[[], bool] | None = None
 
 
 # --- arrays and bytes ---

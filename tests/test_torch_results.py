@@ -235,6 +235,57 @@ def test_every_weight_is_looked_at() -> None:
             found(x)
 
 
+class Scaled(nn.Module):
+    """Large weights, which modules share; small ones, and one that is turned, which passes compute with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.small = nn.Linear(20, 20), nn.Parameter(torch.ones(20))
+        self.turned = nn.Parameter(torch.randn(20, 20).t())
+        self.negative = nn.Parameter(torch._neg_view(torch.randn(20)))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.large(x) * (self.small * 2 + 1) @ self.turned + self.negative
+
+
+def test_modules_never_mix_weights_of_two_times() -> None:
+    """A module shares memory with the program's weights, and its passes have computed with some of them."""
+    def add_to_all(program: nn.Module) -> None:
+        with torch.no_grad():
+            for parameter in program.parameters():
+                parameter.add_(1)
+
+    def add_to_turned(program: Any) -> None:
+        with torch.no_grad():
+            program.turned.add_(1)
+
+    changes: dict[str, tuple[Callable[[Any], Any], bool]] = {
+        "added to": (add_to_all, True),
+        "load_state_dict": (lambda program: program.load_state_dict(Scaled().state_dict()), True),
+        "copied by the module": (add_to_turned, False),
+        "assigned": (lambda program: program.load_state_dict(Scaled().state_dict(), assign=True), False),
+        "converted": (lambda program: program.double(), False),
+        "converted to what it is": (lambda program: program.float().to("cpu").requires_grad_(False), False),
+    }
+    x = torch.randn(3, 20)
+    for name, (change, is_refused) in changes.items():
+        program = Scaled()
+        before, module = program(x).detach().numpy(), irc.from_torch(program, x)
+        optimized = irc.opt(module, backend="onnx")
+        change(program)
+        for each, backend in ((module, "onnx"), (optimized, None)):
+            if is_refused:
+                with pytest.raises(IrcError, match=r"weights\.changed.*weight (large|small)") as caught:
+                    irc.run(each, {"x": x.numpy()}, backend=backend)
+                assert "irc.from_torch" in str(caught.value)
+            else:
+                (found,) = irc.run(each, {"x": x.numpy()}, backend=backend).outputs.values()
+                np.testing.assert_allclose(found, before, rtol=1e-4, atol=1e-4, err_msg=name)
+        program = program.float()
+        (found,) = irc.run(irc.from_torch(program, x), {"x": x.numpy()}).outputs.values()
+        np.testing.assert_allclose(found, program(x).detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_both_backends_in_one_process() -> None:
     """Without a GPU, where Triton has been imported by PyTorch to compile."""
     script = """

@@ -20,8 +20,8 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     """Read a program of PyTorch: a torch.nn.Module, a GraphModule, a function of tensors, or an ExportedProgram.
 
     `args`, `kwargs` and `dynamic_shapes` are those of `torch.export.export`; an ExportedProgram needs none. Constants
-    share memory with the parameters. Buffers that the program writes become inputs, and what it writes further
-    results, called NAME.updated.
+    share memory with the parameters, and are not read once these are written to (`weights.changed`). Buffers that the
+    program writes become inputs, and what it writes further results, called NAME.updated.
     Raises `torch.export` where PyTorch cannot export the program, and `torch.unsupported`, which lists all operations
     that irc cannot read.
     """

@@ -18,7 +18,7 @@ from irc.diagnostics import fail
 from irc.frontends.torch.importer import given_results, taken_inputs, updated_input
 from irc.frontends.torch.parameters import COMPILED_WITH, Parameters, described, same_constant
 from irc.frontends.torch.results import Results
-from irc.frontends.torch.tensors import to_array, to_tensor, why_not_dense
+from irc.frontends.torch.tensors import state_of, to_array, to_tensor, why_not_dense
 from irc.ir import Function
 from irc.types import TensorType
 
@@ -155,7 +155,7 @@ class Snapshot:
         used = {own[name].data_ptr() for name in targets if isinstance(own[name], torch.Tensor) and own[name].numel()}
         inside = [inner for module in modules_of(source) for inner in module.modules()]
         holders = [holder for inner in inside for holder in (inner._parameters, inner._buffers)] or [program.state_dict]
-        self.kept = [(holder, name, each, *state_of(each)) for holder in holders for name, each in holder.items()
+        self.kept = [(holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()
                      if each is not None and why_not_dense(each) is None and each.data_ptr() in used]  # fmt: skip
 
     def warn_if_changed(self) -> None:
@@ -164,8 +164,8 @@ class Snapshot:
             return
         looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
         self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
-        if any(holder.get(name) is not tensor or state_of(tensor) != (version, address)
-               for holder, name, tensor, version, address in looked_at):  # fmt: skip
+        if any(holder.get(name) is not tensor or state_of(tensor) != state
+               for holder, name, tensor, state in looked_at):  # fmt: skip
             self.is_warned = True
             warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program keeps "
                           "those of before: compile it again", stacklevel=4)
@@ -180,11 +180,6 @@ def modules_of(source: Any) -> list[torch.nn.Module]:
         variables = inspect.getclosurevars(source)
         named += [*variables.nonlocals.values(), *variables.globals.values()]
     return [each for each in named if isinstance(each, torch.nn.Module)]
-
-
-def state_of(tensor: torch.Tensor) -> tuple[int, int]:
-    """What changes when a tensor is written to, or is given other memory."""
-    return 0 if tensor.is_inference() else tensor._version, tensor.data_ptr()
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -36,24 +36,39 @@ def why_not_dense(tensor: torch.Tensor) -> str | None:
 
 
 def constant(data: torch.Tensor, name: str) -> Tensor:
-    """A tensor as a constant that shares its memory where it can. Raises `torch.tensor` and `type.dtype`."""
-    reason = why_not_dense(data)
+    """A tensor as a constant that shares its memory where it can; reading it raises `weights.changed` after a write to
+    the tensor. Raises `torch.tensor` and `type.dtype`."""
+    array = to_array(data, name)
+    address, version = state_of(data)
+
+    def is_changed() -> bool:
+        # A parameter that has been given other memory leaves this to the constant.
+        return data.data_ptr() == address and state_of(data) != (address, version)
+
+    is_shared = data.is_cpu and array.ctypes.data == address
+    return Tensor(element_type(data.dtype), array.shape, lambda: array, name, is_changed if is_shared else None)
+
+
+def state_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """What changes when a tensor is given other memory, or is written to."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def to_array(tensor: torch.Tensor, name: str = "it") -> Any:
+    """A tensor as a read-only array that shares its memory where it can; types that NumPy lacks are those of ml_dtypes.
+    Raises `torch.tensor` and `type.dtype`."""
+    reason = why_not_dense(tensor)
     if reason is not None:
         raise fail("torch.tensor", f"{name} is {reason}", expected="a dense tensor with elements")
-    dtype = element_type(data.dtype)
-    dense = data.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    dtype = element_type(tensor.dtype)
+    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16":  # NumPy itself knows neither bf16 nor 8-bit floats
         array = dense.view(torch.uint8 if dtype.bits == 8 else torch.uint16).numpy().view(dtype.numpy)
     else:
         array = dense.numpy()
     array = array.view()
     array.flags.writeable = False
-    return Tensor(dtype, tuple(dense.shape), lambda: array, name)
-
-
-def to_array(tensor: torch.Tensor) -> Any:
-    """A tensor as an array that shares its memory where it can; types that NumPy lacks are those of ml_dtypes."""
-    return constant(tensor, "it").array()
+    return array
 
 
 def stand_in(tensor: torch.Tensor) -> Any:

@@ -289,8 +289,9 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
     """The module of a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram.
 
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
-    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. Raises `install.missing_extra` where torch
-    is not installed, `torch.export` and `torch.unsupported`.
+    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. Constants share memory with the program's
+    weights: once these are written to, reading the module's raises `weights.changed`. Raises `install.missing_extra`
+    where torch is not installed, `torch.export` and `torch.unsupported`.
     """
     require("torch", "torch", "reading a program of PyTorch")
     from irc.frontends.torch import from_torch as read
