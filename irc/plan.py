@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from irc import dims
-from irc.diagnostics import fail
+from irc.diagnostics import Diagnostic, fail
 from irc.dims import Dim, Symbol
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, Refusal, count, derive
@@ -183,6 +183,7 @@ class Plan:
 
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
+    refused: list[Diagnostic] = field(default_factory=list)  # entries of a plan file that cannot be followed
 
 
 # -- proposing -------------------------------------------------------------------------------------------------

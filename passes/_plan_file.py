@@ -1,48 +1,155 @@
 """A plan as a file: what `fuse` writes, and reads with its option `plan`.
 
-Groups are keyed by the names of their values, and by a hash of what they compute, so that a plan outlives the process
-but not a change of what it groups.
+    {"schema": "irc.plan/1", "groups": [{"members": ["11", "12"]}, ...]}
+
+An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (where it is not the main
+one) and `hash` may be left out. A hash has two halves: what the operations compute, and which members it was made for.
+So a plan of another program differs from a plan that was edited: where the members have changed, the hash is not used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from json import JSONDecoder
+from typing import Any
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import Diagnostic, IrcError, Location, did_you_mean, fail
 from irc.ir import Function, Operation, Value
-from irc.plan import Plan
+from irc.kernel import Refusal
+from irc.plan import Group, Plan
+
+SCHEMA = "irc.plan/1"
+KEYS = ("name", "members", "hash", "proposer", "function")
+SPACE = re.compile(r"[\s,:]*")
 
 
-def write_plan(plan: Plan) -> str:
-    """The text of a plan file. To be asked for before the plan is applied, which takes the members away."""
-    entries = [{"name": group.name, "members": [member.results[0].name for member in group.members],
-                "hash": structural_hash(group.members), "proposer": group.proposer} for group in plan.groups]
-    return json.dumps({"schema": "irc.plan/1", "groups": entries}, indent=1) + "\n"
+@dataclass(frozen=True)
+class Entry:
+    """A group of a plan file: the values that name its members, and where it stands."""
+
+    name: str
+    members: tuple[str, ...]
+    hash: str | None
+    function: str | None
+    place: Location
+
+    def refused(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
+                help: str | None = None) -> Diagnostic:  # fmt: skip
+        """The finding that this entry cannot be followed; `values` are those of the graph that the reason is about."""
+        cited = f"rule {rule}: " if rule else ""
+        places = [f"%{value.name}: {value.operation.location}" for value in values
+                  if value.operation is not None and value.operation.location.known]  # fmt: skip
+        return Diagnostic(code, f"plan entry @{self.name}: {cited}{reason}", self.place, notes=tuple(places),
+                          help=help or (f"irc explain {rule}" if rule else None))  # fmt: skip
+
+    def refused_by(self, refusal: Refusal) -> Diagnostic:
+        values = [value for value in refusal.values if isinstance(value, Value)]
+        return self.refused(refusal.message, rule=refusal.rule, values=values)
+
+    def find(self, function: Function) -> list[Operation]:
+        """The members' operations, each once; raises `plan.stale` and `plan.refused`."""
+        found: dict[Operation, None] = {}
+        for member in self.members:
+            try:
+                value = function.find(member)
+            except IrcError as error:
+                help = did_you_mean(member, function._names, "irc print MODEL --after PASS shows the names")
+                raise IrcError([self.refused(error.diagnostics[0].message, "plan.stale", help=help)]) from None
+            if value.operation is None:
+                raise IrcError([self.refused(f"%{member} is an argument, which no kernel computes")])
+            found[value.operation] = None
+        structure, _, members = (self.hash or "").partition(":")
+        if structure and members in ("", _digest(self.members)) and structure != structural_hash(list(found)):
+            raise IrcError([self.refused("its operations have changed since the plan was written", "plan.stale",
+                                         help="leave its hash out to plan what is there now")])  # fmt: skip
+        return list(found)
 
 
-def read_plan(text: str | bytes, function: Function) -> tuple[list[list[Operation]], list[str]]:
-    """The groups that a plan file proposes for a function, and a message for each that no longer matches."""
+# -- writing ---------------------------------------------------------------------------------------------------
+
+
+def write_plan(plan: Plan, function: str | None = None) -> str:
+    """The text of a plan file, of a `function` other than the entry. To be called before the plan is applied, which
+    takes the members away."""
+    other = {} if function is None else {"function": function}
+    return _written([{"name": group.name, **other, **_members(group), "proposer": group.proposer}
+                     for group in plan.groups])  # fmt: skip
+
+
+def joined_plans(texts: Iterable[str]) -> str:
+    """The plans of the functions of a module as one file."""
+    return _written([entry for text in texts for entry in json.loads(text)["groups"]])
+
+
+def _written(entries: Sequence[dict[str, Any]]) -> str:
+    return json.dumps({"schema": SCHEMA, "groups": entries}, indent=1) + "\n"
+
+
+def _members(group: Group) -> dict[str, Any]:
+    names = [member.results[0].name for member in group.members]
+    return {"members": names, "hash": f"{structural_hash(group.members)}:{_digest(names)}"}
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+
+def read_plan(content: bytes, path: str) -> list[Entry]:
+    """The entries of a plan file; raises `plan.format`."""
     try:
-        entries = json.loads(text)["groups"]
-        wanted = [(entry["name"], [str(name) for name in entry["members"]], entry["hash"]) for entry in entries]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"this is no plan file: {type(error).__name__}: {error}"
-        raise fail("plan.format", message, help="write one with `irc opt --plan`") from None
-    proposals, stale = [], []
-    for name, members, digest in wanted:
-        try:
-            operations = [function.find(member).operation for member in members]
-        except IrcError as error:
-            stale.append(f"@{name}: {error.diagnostics[0].message}")
+        text = content.decode("utf-8")
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _misread(f"{type(error).__name__}: {error}", Location(path)) from None
+    if not isinstance(whole, dict) or not isinstance(whole.get("groups"), list):
+        raise _misread("it has no list `groups`", Location(path))
+    if whole.get("schema", SCHEMA) != SCHEMA:
+        raise _misread(f"its schema is {whole['schema']!r}, not {SCHEMA!r}", Location(path))
+    places = _places(text)
+    return [_entry(entry, Location(path, line)) for entry, line in zip(whole["groups"], places, strict=True)]
+
+
+def _entry(entry: Any, place: Location) -> Entry:
+    if not isinstance(entry, dict):
+        raise _misread(f"an entry is {json.dumps(entry)}", place)
+    for key in entry:
+        if key not in KEYS:
+            raise _misread(f"an entry has the key `{key}`", place, did_you_mean(key, KEYS))
+    members = entry.get("members")
+    if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
+        raise _misread("an entry has no list `members` of names", place)
+    for key in ("name", "hash", "function", "proposer"):
+        if not isinstance(entry.get(key), str | None):
+            raise _misread(f"`{key}` of an entry is {json.dumps(entry[key])}", place)
+    names = tuple(name.removeprefix("%") for name in members)
+    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place)
+
+
+def _misread(what: str, place: Location, help: str | None = None) -> IrcError:
+    return fail("plan.format", f"this is no plan file: {what}", at=place,
+                expected='{"groups": [{"members": ["NAME", ...]}, ...]}',
+                help=help or "irc opt MODEL -p default --plan FILE writes one")  # fmt: skip
+
+
+def _places(text: str) -> Iterator[int]:
+    """The line of each entry of the last key `groups`, in a text that `json` reads."""
+    decoder, at = JSONDecoder(), text.index("{") + 1
+    found: list[int] = []
+    while text[at := SPACE.match(text, at).end()] != "}":  # type: ignore[union-attr]
+        key, at = decoder.raw_decode(text, at)
+        at = SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if key != "groups" or text[at] != "[":
+            _, at = decoder.raw_decode(text, at)
             continue
-        present = [operation for operation in operations if operation is not None]
-        if len(present) < len(operations) or structural_hash(present) != digest:
-            stale.append(f"@{name}: its operations have changed")
-        else:
-            proposals.append(present)
-    return proposals, stale
+        found, at = [], at + 1
+        while text[at := SPACE.match(text, at).end()] != "]":  # type: ignore[union-attr]
+            found.append(text.count("\n", 0, at) + 1)
+            _, at = decoder.raw_decode(text, at)
+        at += 1
+    return iter(found)
 
 
 def structural_hash(members: Sequence[Operation]) -> str:
@@ -59,3 +166,7 @@ def structural_hash(members: Sequence[Operation]) -> str:
             numbers[result] = f"v{len(numbers)}"
         lines.append(f"{operation.name} {operands} {sorted(map(str, operation.attributes.items()))}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:8]

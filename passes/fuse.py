@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from irc.cloning import Cloner
-from irc.diagnostics import fail
+from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
 from irc.ir import Block, Function, Module, Operation, Region
@@ -24,7 +24,7 @@ from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
 from irc.passes._group_graph import GroupGraph, hull, makers
-from irc.passes._plan_file import read_plan, write_plan
+from irc.passes._plan_file import Entry, read_plan, write_plan
 from irc.passes._user_files import is_reference, load_user_object
 from irc.pattern import Pattern
 from irc.plan import (
@@ -71,9 +71,9 @@ class Fuse(Pass):
     """Group operations into kernels.
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern
-    that is proposed first; `plan` is a plan file to follow; a plan's entries that no longer match are refused
-    one by one, with a note in the statistics. Without `policy`, a plan is followed and nothing else merged; where
-    there is no plan either, the policy is `greedy`.
+    that is proposed first; `plan` is a plan file to follow, which may be edited by hand: an entry is a list of members,
+    and each becomes one kernel of just these, or is refused with the rule that it breaks (`plan.refused`). Without
+    `policy`, a plan is followed and nothing else merged; where there is no plan either, the policy is `greedy`.
     """
 
     policy: str = ""
@@ -82,34 +82,48 @@ class Fuse(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
-        chosen = self.chosen()
-        for function in module.functions.values():
-            plan = propose(function, chosen, context, self.proposals(function, context))
-            context.plans[function.name] = write_plan(plan)
+        for function, plan in zip(module.functions.values(), self.plans(module, context), strict=True):
+            context.plans[function.name] = write_plan(plan, None if function is module.main else function.name)
             changed |= apply(plan)
         return changed
+
+    def plans(self, module: Module, context: PassContext) -> list[Plan]:
+        """The plan of each function; raises `plan.refused` and `plan.stale`, with a finding for each entry of a plan
+        file that cannot be followed."""
+        entries, chosen = self.entries(), self.chosen()
+        refused = [entry.refused(f"there is no function @{entry.function}", "plan.stale") for entry in entries
+                   if entry.function not in (None, *module.functions)]  # fmt: skip
+        plans = []
+        for function in module.functions.values():
+            own = [entry for entry in entries if (entry.function or module.main.name) == function.name]
+            plans.append(propose(function, chosen, context, self.proposals(function), own))
+            refused += plans[-1].refused
+        if refused:
+            raise IrcError(sorted(refused, key=lambda each: each.location.line))
+        return plans
 
     def chosen(self) -> Policy:
         """The policy that judges merges."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
-    def proposals(self, function: Function, context: PassContext) -> list[tuple[str, list[Operation]]]:
-        found: list[tuple[str, list[Operation]]] = []
-        if self.plan:
-            path = Path(self.plan)
-            if not path.is_file():
-                raise fail("file.missing", f"there is no plan file {self.plan}")
-            note_input(path)
-            proposals, stale = read_plan(path.read_bytes(), function)
-            found += [("plan", members) for members in proposals]
-            for message in stale:
-                context.note(f"fuse: plan entry {message}")
-        if self.groups:
-            pattern = load_user_object(self.groups)
-            if not isinstance(pattern, GroupPattern):
-                raise fail("pass.option", f"{self.groups} is {pattern!r}", expected="a function with @group")
-            found += [(pattern.name, members) for members in find_groups(function, pattern.function)]
-        return found
+    def entries(self) -> list[Entry]:
+        """What the plan file says, where there is one."""
+        if not self.plan:
+            return []
+        path = Path(self.plan)
+        if not path.is_file():
+            raise fail("file.missing", f"there is no plan file {self.plan}")
+        note_input(path)
+        return read_plan(path.read_bytes(), self.plan)
+
+    def proposals(self, function: Function) -> list[tuple[str, list[Operation]]]:
+        """Where the group that a user declared is found."""
+        if not self.groups:
+            return []
+        pattern = load_user_object(self.groups)
+        if not isinstance(pattern, GroupPattern):
+            raise fail("pass.option", f"{self.groups} is {pattern!r}", expected="a function with @group")
+        return [(pattern.name, members) for members in find_groups(function, pattern.function)]
 
 
 def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
@@ -139,17 +153,44 @@ def find_policy(name: str) -> Policy:
 # -- propose ---------------------------------------------------------------------------------------------------
 
 
-def propose(
-    function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]]
-) -> Plan:
-    """The plan for a function under a policy; proposed groups come first, if they are legal. No group leaves its block:
-    the bodies of `if` and `loop` have groups of their own."""
+def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
+            entries: Sequence[Entry] = ()) -> Plan:  # fmt: skip
+    """The plan for a function under a policy; the entries of a plan file come first, then proposed groups, if they are
+    legal. No group leaves its block: the bodies of `if` and `loop` have groups of their own."""
     sizes = representative_sizes(function, context.sizes)
     plan = Plan([])
+    planned = find_entries(function, entries, plan.refused)
     for block in blocks(function.block):
         own = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
-        propose_in_block(block, chosen, context, own, sizes, plan)
+        demanded = [(entry, members) for entry, members in planned if members[0].block is block]
+        propose_in_block(block, chosen, context, demanded, own, sizes, plan)
     return plan
+
+
+def find_entries(function: Function, entries: Sequence[Entry],
+                 refused: list[Diagnostic]) -> list[tuple[Entry, list[Operation]]]:  # fmt: skip
+    """Entries with their members, of one block each; what cannot be found is added to `refused`."""
+    found = []
+    plannable = set(blocks(function.block)) if entries else set()
+    for entry in entries:
+        try:
+            members = entry.find(function)
+            # Kernels take small constants along, of the blocks around theirs too.
+            members = [member for member in members if not (member.name == "const" and is_free(member))] or members
+        except IrcError as error:
+            refused += error.diagnostics
+            continue
+        outside = [member for member in members if member.block not in plannable]
+        apart = [member for member in members if member.block is not members[0].block]
+        if outside:
+            message = f"%{outside[0].results[0].name} is in a kernel already"
+            refused.append(entry.refused(message, rule="F2", values=outside[0].results))
+        elif apart:
+            message = f"%{members[0].results[0].name} and %{apart[0].results[0].name} are in different blocks"
+            refused.append(entry.refused(message, rule="F2", values=apart[0].results))
+        else:
+            found.append((entry, members))
+    return found
 
 
 def blocks(block: Block) -> Iterator[Block]:
@@ -161,6 +202,7 @@ def blocks(block: Block) -> Iterator[Block]:
 
 
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
+                     demanded: list[tuple[Entry, list[Operation]]],
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
     """Add a block's groups and the decisions about them to a plan."""
     graph = GroupGraph(block)
@@ -192,6 +234,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             return None
         return float(verdict), merged
 
+    follow(demanded, groups, graph, context.numerics, plan.refused)
     for proposer, members in proposals:
         refusal = accept(proposer, members, groups, graph, context.numerics)
         if refusal is not None:
@@ -206,25 +249,56 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
     plan.decisions += decisions.values()
 
 
+def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,
+           numerics: Numerics, refused: list[Diagnostic]) -> None:  # fmt: skip
+    """Make the groups that a plan file demands, of just their members; what cannot be is added to `refused`."""
+    claimed: dict[Operation, Entry] = {}
+    for entry, members in demanded:
+        computing = [member for member in members if not is_free(member)]
+        twice = [member for member in computing if member in claimed]
+        if twice:
+            other = claimed[twice[0]]
+            message = f"%{twice[0].results[0].name} is a member of @{other.name}, too ({other.place})"
+            refused.append(entry.refused(message, help="name each value in one entry"))
+            continue
+        claimed.update(dict.fromkeys(computing, entry))
+        refusal: Refusal | None = None
+        if not computing:
+            message = f"kernels read through %{members[0].results[0].name}, a {members[0].name}, at no cost"
+            refusal = Refusal("fuse.impure_member", "F2", f"{message}: it belongs to no group", members[0].results)
+        refusal = refusal or accept("plan", members, groups, graph, numerics, exactly=True)
+        if refusal is not None:
+            refused.append(entry.refused_by(refusal))
+
+
 def accept(
     proposer: str,
     members: list[Operation],
     groups: dict[Operation, Group],
     graph: GroupGraph,
     numerics: Numerics,
+    *,
+    exactly: bool = False,
 ) -> Refusal | None:
-    """Make a proposed group, with what stands between its members; or the reason why it is no kernel."""
+    """Make a proposed group, with what stands between its members, unless it is wanted `exactly`; or the reason why it
+    is no kernel."""
     parts: dict[Group, None] = {}
     for member in members:
         if member in groups:
             parts[groups[member]] = None
+        elif member.name == "kernel":
+            return Refusal("fuse.impure_member", "F2", f"%{member.results[0].name} is a kernel", member.results)
         elif not is_free(member):
-            alone = Group([member]).kernel
-            return alone if isinstance(alone, Refusal) else Refusal("fuse.impure_member", "F2", "a member is a kernel")
+            alone = legal(Group([member]), numerics)
+            return alone or Refusal("fuse.impure_member", "F2", f"{member.name} is no part of a kernel", member.results)
     if len(parts) < 2:
         return None
     merged = hull(parts, proposer, graph)
     refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
+    between = [] if isinstance(merged, Refusal) else [each for each in merged.members if each not in members]
+    if exactly and between:
+        message = f"%{between[0].results[0].name} stands between its members: it needs one and is needed by another"
+        return Refusal("fuse.depends_on_own_store", "F1", message, between[0].results)
     if refusal is None:
         assert isinstance(merged, Group)
         for member in merged.members:

@@ -445,29 +445,21 @@ def test_stale_entries_are_refused_one_by_one(tmp_path: Path) -> None:
     content["groups"][1]["hash"] = "0" * 16
     content["groups"][2]["members"][0] = "nobody"
     plan.write_text(json.dumps(content))
-    context = PassContext()
-    result = fused(module, f"plan={plan}", context)
-    assert len(context.notes) == 2
-    assert f"@{content['groups'][1]['name']}: its operations have changed" in context.notes[0]
-    assert "nobody" in context.notes[1]
-    assert len(kernels(result)) == 6
+    with pytest.raises(IrcError) as caught:
+        fused(module, f"plan={plan}")
+    changed, missing = caught.value.diagnostics
+    assert {changed.code, missing.code} == {"plan.stale"} and caught.value.exit_code == 1
+    assert f"@{content['groups'][1]['name']}: its operations have changed" in changed.message
+    assert "nobody" in missing.message
 
 
 def test_a_plan_cannot_make_an_illegal_group(tmp_path: Path) -> None:
-    from irc.passes._plan_file import structural_hash
-
     module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
-    rows = [[module.main.find(name).operation for name in names] for names in (("grown", "y"), ("grown", "product"))]
-    entries = []
-    for row in rows:
-        members = [operation for operation in row if operation is not None]
-        names = [operation.results[0].name for operation in members]
-        entries.append({"name": "bad", "members": names, "hash": structural_hash(members)})
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps({"groups": entries}))
-    context = PassContext()
-    assert kernels(fused(module, f"plan={path}", context)) == [["exp"], ["add"]]
-    assert ["rule F1" in context.notes[0], "rule F2" in context.notes[1]] == [True, True]
+    path.write_text(json.dumps({"groups": [{"members": ["grown", "y"]}, {"members": ["grown", "product"]}]}))
+    with pytest.raises(IrcError) as caught:
+        fused(module, f"plan={path}")
+    assert "rule F1" in str(caught.value) and caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"groups": [{"name": "x"}]}', '{"groups": 3}', "\xff"])

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli.options import REPRODUCERS, command_line, common, read_pipelines, writes
+from irc.cli.options import REPRODUCERS, Commands, command_line, common, read_pipelines, writes
 from irc.cli.output import (
     sample,
     show,
@@ -108,7 +108,7 @@ def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--version", is_flag=True, callback=show_version, expose_value=False, is_eager=True, help="Show versions and exit."
 )
@@ -192,13 +192,14 @@ def opt(
     from irc.driver.compiling import run_pipeline
     from irc.driver.text_files import save_text
     from irc.files import replacing
+    from irc.passes._plan_file import joined_plans
 
     module, context = run_pipeline(model, pipeline, backend, settings)
     if plan is not None:
         if module.main.name not in context.plans:
             raise fail("usage.arguments", "--plan needs a pipeline with fuse")
         with replacing(Path(plan)) as file:
-            file.write(context.plans[module.main.name].encode())
+            file.write(joined_plans(context.plans.values()).encode())
     if output is not None:
         save_text(module, Path(output))
         show(f"wrote {output}")
@@ -350,7 +351,7 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
     if given:
         raise fail("usage.arguments", f"{given[0]} says nothing about a file of rules", help="irc check --help")
     settings, seed = options["settings"], options["seed"]
-    loaded = {model: settings.load(model) for model in models}
+    loaded = {model: dataclasses.replace(settings, dims={}).load(model) for model in models}
     report = check_rules(path, loaded, seed=seed, numerics=settings.numerics)
     if as_json:
         show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ def command_line() -> str:
 
 def read_sizes(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
     """`B=1` and `S=512` as a dictionary."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for value in values:
         name, equals, size = value.partition("=")
         if not equals or not name or not size.lstrip("-").isdecimal():
             raise fail("usage.dim", f"--{parameter.name} {value}", expected="NAME=SIZE, such as B=1")
-        sizes[name] = int(size)
+        if sizes.setdefault(name, int(size)) != int(size):
+            raise fail("usage.dim", f"--{parameter.name} {name}={sizes[name]} and {name}={size}",
+                       expected=f"one size for {name}")  # fmt: skip
     return sizes
 
 
@@ -37,7 +40,30 @@ def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict
     """`memory=64G` and others as a dictionary."""
     from irc.limits import read_limit
 
-    return dict(map(read_limit, values))
+    limits: dict[str, int] = {}
+    for name, limit in map(read_limit, values):
+        if limits.setdefault(name, limit) != limit:
+            raise fail("usage.arguments", f"--limit {name} is given twice, with different limits")
+    return limits
+
+
+class Command(click.Command):
+    """A command whose options are all used: one that takes one value is not given twice, the last silently winning."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        if not context.resilient_parsing:
+            _, _, given = self.make_parser(context).parse_args(args=list(arguments))
+            for option, number in Counter(given).items():
+                if isinstance(option, click.Option) and number > 1 and not (option.multiple or option.is_flag):
+                    raise fail("usage.arguments", f"{option.opts[0]} is given {number} times", expected="once",
+                               help=f"{context.command_path} --help")  # fmt: skip
+        return super().parse_args(context, arguments)
+
+
+class Commands(click.Group):
+    """The group of all commands."""
+
+    command_class = Command
 
 
 COMMON = (
@@ -49,7 +75,7 @@ COMMON = (
     ),
     click.option("--fold-defaults", is_flag=True, help="Make inputs that have a default constants."),
     click.option("--opset", type=int, metavar="N", help="The opset of a model of ONNX, from 13 on; else as needed."),
-    click.option("--target", metavar="NAME", help="What to compile for: see irc doc targets."),
+    click.option("--target", multiple=True, metavar="NAME", help="What to compile for: see irc doc targets."),
     click.option(
         "--numerics",
         type=click.Choice(NUMERICS),
@@ -108,7 +134,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         folders, limits = options.pop("allow_folder"), options.pop("limit")
         settings = Settings(
             opset=options.pop("opset"),
-            target=options.pop("target"),
+            target=",".join(options.pop("target")) or None,
             numerics=options.pop("numerics"),
             loads=options.pop("load"),
             dims=options.pop("dim"),

@@ -152,7 +152,9 @@ def _written(
     if settings.targets and backend == "triton":
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
-    module, context = run_pipeline(source, chosen, backend, settings)
+    settings.check_targets(backend)
+    first = replace(settings, target=settings.targets[0]) if settings.targets else settings
+    module, context = run_pipeline(source, chosen, backend, first)
     nodes, targets, notes = 0, settings.targets, [*context.notes, *_notes_on(module)]
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":

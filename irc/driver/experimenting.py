@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
@@ -81,7 +81,7 @@ def experiment(
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
     rows, plans, sizes = {}, {}, {}
     for name, source in named.items():
-        module = settings.load(source)
+        module = replace(settings, dims={}).load(source)
         known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
         own = Settings(**{**vars(settings), "dims": known})
         sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}

@@ -154,7 +154,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     PassManager(passes[:stop], context).run(module)
     function = module.main
     chosen = fuse.chosen()
-    plan = propose(function, chosen, context, fuse.proposals(function, context))
+    plan = propose(function, chosen, context, fuse.proposals(function), fuse.entries())
     sides: list[Group] = []
     asked: dict[Group, str] = {}
     for name in (first, second):

@@ -65,8 +65,8 @@ class Settings:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the targets."""
-        return tuple(name.strip() for name in (self.target or "").split(",") if name.strip())
+        """The names of the targets, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in (self.target or "").split(",") if name.strip()))
 
     def context(self, backend_name: str) -> PassContext:
         """What passes are told: the target is the backend's, so that `legalize` knows what stays whole.
@@ -84,12 +84,12 @@ class Settings:
         )
 
     def target_of(self, backend_name: str) -> Any:
-        """The backend's target; raises `usage.backend` for one that it has not, and `usage.arguments`."""
+        """The backend's one target; raises `usage.backend` for one that it has not, and `usage.arguments`."""
         backend = find_backend(backend_name)
-        for name in self.targets:
-            if name not in backend.TARGETS:
-                raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
-                           expected=", ".join(backend.TARGETS))  # fmt: skip
+        self.check_targets(backend_name)
+        if len(self.targets) > 1:
+            raise fail("usage.arguments", f"this is done for one target, and not for {' and '.join(self.targets)}",
+                       help="irc compile --backend triton and irc kernels take several")  # fmt: skip
         chosen = backend.Target(self.targets[0]) if self.targets else backend.Target()
         if self.opset is None:
             return chosen
@@ -97,6 +97,14 @@ class Settings:
             raise fail("usage.arguments", f"only models of ONNX have an opset, not what {backend_name} writes",
                        help="give --backend onnx, or leave out --opset")  # fmt: skip
         return replace(chosen, opset=self.opset)
+
+    def check_targets(self, backend_name: str) -> None:
+        """Raise `usage.backend` for a target that the backend has not."""
+        backend = find_backend(backend_name)
+        for name in self.targets:
+            if name not in backend.TARGETS:
+                raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
+                           expected=", ".join(backend.TARGETS))  # fmt: skip
 
     def loaded(self) -> list[ModuleType]:
         """The files of `loads` as modules; raises what loading a file raises."""
@@ -116,8 +124,10 @@ class Settings:
         return [word for path in self.loads for word in ("--load", os.path.abspath(path))]
 
     def load(self, source: Source) -> Module:
-        """The model with what is baked into it."""
-        return load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
+        """The model with what is baked into it; raises `dim.unbound` for a size of a symbol that it does not have."""
+        module = load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
+        check_symbols(module.main, self.dims)
+        return module
 
     def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
         """Keep what repeats a failure of ours; returns what the user is told."""
@@ -331,6 +341,15 @@ def default_sizes(function: Function) -> dict[Symbol, int]:
             if not isinstance(dim, int) and dim in symbols:
                 found.setdefault(symbols[dim], extent)
     return found
+
+
+def check_symbols(function: Function, sizes: Sizes) -> None:
+    """Raise `dim.unbound` for a name that neither the signature nor an operation defines."""
+    known = {*function.symbols, *(symbol.name for operation in function.walk() for symbol in operation.symbols)}
+    for name in sizes:
+        if name not in known:
+            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`",
+                       expected=f"one of: {', '.join(sorted(known)) or 'none'}")  # fmt: skip
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:

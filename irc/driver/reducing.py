@@ -196,7 +196,7 @@ def _failure(source: Source, inputs: Any, backend: str | None, pipeline: str | N
              settings: Settings) -> Failure | None:
     """How the check of a program fails, if it does; raises what the command itself has wrong."""
     plain = replace(settings, specialize={}, fold_defaults=False)  # what they ask for is in the program already
-    program = source if isinstance(source, Module) else plain.load(source)
+    program = source if isinstance(source, Module) else replace(plain, dims={}).load(source)
     checking = replace(plain, dims=_known(settings, program))
     try:
         report = check(program, inputs, backend=backend, pipeline=pipeline, each=True, settings=checking)

@@ -111,10 +111,10 @@ class RuleReport:
         if self.left_alone:
             result.append(f"  {self.left_alone} examples of what it must not match: left alone")
         result += [f"  matched {counted(n, 'time')} in {model}" for model, n in self.matched_in.items() if n]
-        if self.matched_in and not allows(self.allowed, self.numerics):
-            result.append(f"  {not_allowed(self.numerics, self.allowed)}")
         if self.idle_in:
             result.append(f"  idle: never matched in {', '.join(self.idle_in)}")
+        if self.matched_in and not allows(self.allowed, self.numerics):
+            result.append(f"  not tried by a pipeline: {not_allowed(self.numerics, self.allowed)}")
         return result
 
 
