@@ -137,6 +137,45 @@ OF_INTEGERS = {
     "cummax": lambda x: x.cummax(0)[0], "cummin": lambda x: x.cummin(0)[0], "topk": lambda x: x.topk(3)[0],
     "masked": lambda x: x.masked_fill(x == 1, 7), "bucket": lambda x: torch.bucketize(x, torch.tensor([-5, 0, 5])),
 }  # fmt: skip
+# Integers that leave their type and are looked at before they are stored.
+WRAPPING = {
+    "add": lambda x: (x + 100) * 3 > 20, "rsub": lambda x: (3 - x) * 100 > 20, "neg": lambda x: (-x) * 100 > 20,
+    "abs": lambda x: x.abs() * 100 > 20, "relu": lambda x: x.relu() * 100 > 20, "sign": lambda x: x.sign() * 300 > 20,
+    "floor": lambda x: (x // 3) * 100 > 20, "remainder": lambda x: (x % 3) * 100 > 20, "pow": lambda x: x**3 > 50,
+    "fmod": lambda x: torch.fmod(x, 7) * 100 > 20, "divided": lambda x: (100 // x.clamp(min=2)) * 3 > 50,
+    "by_clamped": lambda x: x // x.clamp(min=2), "mod_clamped": lambda x: x % x.clamp(min=2),
+    "and": lambda x: (x & 3) * 100 > 50, "not": lambda x: (~x) * 100 > 20, "left": lambda x: (x << 2) * 100 > 50,
+    "right": lambda x: (x >> 2) * 100 > 50, "left_of": lambda x: (3 << (x & 3)) * 100 > 50,
+    "left_far": lambda x: (x << 70) + 3 > 4, "right_far": lambda x: (x >> 70) * 100 > 4,
+    "clamp": lambda x: x.clamp(1, 100) * 100 > 50, "clamp_min": lambda x: x.clamp(min=5) * 100 > 50,
+    "maximum": lambda x: torch.maximum(x, torch.full_like(x, 3)) * 100 > 50,
+    "where": lambda x: torch.where(x > 2, x, 3) * 100 > 50,
+    "where_numbers": lambda x: torch.where(x > 2, torch.full_like(x, 50), torch.full_like(x, 60)) * 5 > 50,
+    "cast": lambda x: x.long().to(x.dtype) * 100 > 50, "bool": lambda x: (x > 3).to(x.dtype) * 300 > 50,
+    "amax": lambda x: x.view(2, -1).amax(1) * 100 > 50, "sum": lambda x: x.view(2, -1).sum(1, dtype=x.dtype) * 3 > 50,
+    "prod": lambda x: x.view(2, -1).prod(1, dtype=x.dtype) > 50, "masked": lambda x: x.masked_fill(x > 3, 7) * 100 > 50,
+    "pad": lambda x: F.pad(x, (1, 1), value=100) * 3 > 50, "iota": lambda x: torch.arange(8).to(x.dtype) * 100 > 50,
+    "total": lambda x: x.sum(), "sum_of_own": lambda x: x.sum(0, keepdim=True, dtype=x.dtype),
+}  # fmt: skip
+ALPHAS = {
+    **{name: lambda a, b, c, f=f: f(a, b, alpha=3) for name, f in {
+        "add": torch.add, "sub": torch.sub, "rsub": torch.rsub}.items()},
+    "of_number": lambda a, b, c: torch.sub(b, 3, alpha=200), "of_0d": lambda a, b, c: torch.add(a[0], b, alpha=3),
+    "rsub_0d": lambda a, b, c: torch.rsub(b, a[0], alpha=3), "fraction": lambda a, b, c: torch.sub(a, b, alpha=2.5),
+    "to_long": lambda a, b, c: torch.add(c, b, alpha=2), "half": lambda a, b, c: torch.sub(a, c.half(), alpha=2.5),
+    "bool": lambda a, b, c: torch.add(b > 3, b < 9, alpha=False), "zero": lambda a, b, c: torch.add(a, a / 0, alpha=0),
+    "addcmul": lambda a, b, c: torch.addcmul(a, c, a, value=0.5), "bytes": lambda a, b, c: torch.addcmul(a, b, b),
+    "addcdiv": lambda a, b, c: torch.addcdiv(a, c, a, value=0.5),
+    "index_add": lambda a, b, c: b.index_add(0, torch.tensor([1, 1]), b[:2], alpha=200),
+}  # fmt: skip
+HALF = torch.full((len(FLOATS),), 0.5)
+POWERS = {
+    **{str(number): lambda x, y, n=number: x**n for number in (0.5, -0.5, 3, 3.0, -2.0, -1, 0, nan, inf, 1.0, 1 / 3)},
+    **{f"of {number}": lambda x, y, n=number: torch.pow(n, x) for number in (1.0, 0.0, -1.0, 0.5, -inf)},
+    "tensor": lambda x, y: torch.pow(x, y), "minus": lambda x, y: torch.pow(x, -y), "0d": lambda x, y: x ** y[0],
+    "constant": lambda x, y: torch.pow(x, HALF), "one": lambda x, y: torch.pow(x, torch.tensor(0.5)),
+    "both_0d": lambda x, y: torch.pow(x[2], y[0]),
+}  # fmt: skip
 
 # -- along axes -------------------------------------------------------------------------------------------------------
 
@@ -226,6 +265,23 @@ IMAGES = {
     "scatter_min": lambda x: torch.zeros_like(x).scatter_reduce(3, LAST, x, "amin"),
     "index_put": lambda x: x.index_put((torch.tensor([0, 0]),), x[:1].expand(2, 4, 5, 6), accumulate=True),
 }  # fmt: skip
+REDUCED = {
+    f"{reduce} {own}": lambda x, i, y, reduce=reduce, own=own: x.scatter_reduce(1, i, y, reduce, include_self=own)
+    for reduce in ("sum", "mean", "prod", "amax", "amin") for own in (True, False)
+}  # fmt: skip
+SLICES = {
+    f"{reduce} {own}": lambda x, i, y, reduce=reduce, own=own: x.index_reduce(1, i[0], y, reduce, include_self=own)
+    for reduce in ("mean", "prod", "amax", "amin") for own in (True, False)
+}  # fmt: skip
+FIVE, SIX = torch.tensor([[nan, inf, -inf, 0.0, 5.0]]), torch.tensor([[1.0, nan, 2.0, 3.0, -inf, inf]])
+TO_FIVE = torch.tensor([[0, 1, 1, 2, 3, 3]])
+SORTED = {
+    "sort": lambda x: (x > 0).sort(dim=1, stable=True),
+    "down": lambda x: torch.sort(x > 0, stable=True, dim=1, descending=True),
+    "argsort": lambda x: (x > 0).argsort(dim=0, stable=True), "logcumsumexp": lambda x: x.logcumsumexp(1),
+    "logcumsumexp_0": lambda x: x.logcumsumexp(0), "0d": lambda x: x[0, 0].logcumsumexp(0),
+    "none": lambda x: x[:, :0].logcumsumexp(1),
+}  # fmt: skip
 
 
 def attention(*, masked: bool = False, **options: Any) -> Callable[..., Any]:
@@ -268,6 +324,17 @@ CASES: dict[str, Case] = {
     **{f"of {x.dtype}": Case(OF_INTEGERS, (x,)) for x in (LONGS, INTS, SMALL, BYTES)},
     **{f"divisions of {x.dtype}": Case(DIVISIONS, each(x, x[(x != 0) & (x != -1) if x.dtype.is_signed else x != 0]))
        for x in (LONGS, INTS, SMALL, BYTES)},
+    "wrapping bytes": Case(WRAPPING, (BYTES,)), "wrapping signed bytes": Case(WRAPPING, (SMALL,)),
+    "wrapping shorts": Case(WRAPPING, (torch.tensor([0, 1, -1, 32767, -32768, 300, 2, 7], dtype=torch.int16),)),
+    "wrapping int32": Case(WRAPPING, (INTS[-8:],)), "wrapping long": Case(WRAPPING, (LONGS[-8:],)),
+    "alphas": Case(ALPHAS, (torch.tensor([1.5, -2.0, nan, inf]), torch.tensor([255, 1, 0, 128], dtype=torch.uint8),
+                            torch.tensor([2**63 - 1, 5, -(2**63), -7]))),
+    "powers": Case(POWERS, (FLOATS, HALF), 1e-5, zeros=True),
+    "reduced": Case(REDUCED, (FIVE, TO_FIVE, SIX)), "reduced f16": Case(REDUCED, (FIVE.half(), TO_FIVE, SIX.half())),
+    "reduced long": Case(REDUCED, (torch.tensor([[-7, 5, -1, 2**62, 3]]), TO_FIVE,
+                                   torch.tensor([[0, -1, 7, 2, 2**62, -9]]))),
+    "reduced bytes": Case(REDUCED, (BYTES[None, :5], TO_FIVE, BYTES[None, 2:])),
+    "reduced slices": Case(SLICES, (FIVE, TO_FIVE, SIX)), "sorted": Case(SORTED, (ROWS,), 1e-5),
     "rows": Case({**REDUCTIONS, **WITHIN, **QUANTILES}, (ROWS,), 1e-5),
     "rows f16": Case({**REDUCTIONS, **WITHIN}, (ROWS.half(),), 3e-3),
     "rows f64": Case({**REDUCTIONS, **WITHIN, **QUANTILES}, (ROWS.double(),), 1e-12),

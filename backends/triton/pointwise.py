@@ -91,10 +91,9 @@ def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def typed(node: Apply, operands: Sequence[Code]) -> Sequence[Code]:
-    """The operands of a division. Triton takes a number for a signed one of 32 bits where it fits, and divides only
-    what agrees in sign."""
-    plain = node.dtype.is_signed and node.dtype.bits <= 32
-    return operands if plain else list(map(filled, node.operands, operands))
+    """The operands of what takes a number for a signed one of 32 bits where it fits, and would give that of narrower
+    integers: functions, tl.maximum, tl.where of two numbers."""
+    return operands if node.dtype in (F32, I32) else list(map(filled, node.operands, operands))
 
 
 def _pow(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
@@ -129,7 +128,7 @@ def choose(condition: Code | str, nodes: Sequence[Node], operands: Sequence[Code
 
 def _extremum(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     keep_nan = ("propagate_nan=tl.PropagateNan.ALL",) if node.dtype.is_float else ()
-    return call(f"tl.{node.name}", *operands, *keep_nan)
+    return call(f"tl.{node.name}", *typed(node, operands), *keep_nan)
 
 
 def _neg(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
@@ -172,7 +171,7 @@ def _not(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 def _shift(operator: str) -> Writer:
     def writer(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-        x, by = operands
+        x, by = typed(node, operands)
         bits = node.dtype.bits
         emptied: Code = Code("0")
         if operator == ">>" and node.dtype.is_signed:

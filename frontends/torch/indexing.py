@@ -7,13 +7,13 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim
-from irc.dtypes import BOOL, F32, I64
+from irc.dtypes import BOOL, F32, I64, limits
 from irc.frontends.torch.pointwise import times, truth
 from irc.frontends.torch.reading import axis_of, converted, current_function, extent, refuse
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped, within
 from irc.ir import Value
-from irc.op import Builder, const
+from irc.op import Builder, const, literal
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -122,10 +122,29 @@ def scatter_add(self, dim, index, src):
 
 @reads("scatter_reduce.two")
 def scatter_reduce(self, dim, index, src, reduce, *, include_self=True):
-    how = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(reduce)
-    if how is None or not include_self:
-        refuse(f"its reduction is {reduce}" if how is None else "it leaves out what was there")
-    return scattered(self, dim, index, src, how)
+    return combined(lambda x, source, how: scattered(x, dim, index, source, how), self, src, reduce, include_self)
+
+
+@reads("index_reduce")
+def index_reduce(self, dim, index, source, reduce, *, include_self=True):
+    places = valid(index, length_of(self, dim))
+    return combined(lambda x, each, how: with_slices(x, dim, places, each, how), self, source, reduce, include_self)
+
+
+def combined(write: Callable[[Value, Any, str], Value], x: Value, source: Value, reduce: str, with_own: bool) -> Value:
+    """x with the elements that `write` writes of a source reduced, together with those of x or without. A mean is the
+    sum by the count, rounded down where it is of integers."""
+    low, high = limits(x.dtype)
+    how, identity = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("max", low),
+                     "amin": ("min", high)}[reduce]  # fmt: skip
+    start = x if with_own else write(x, literal(identity, x.dtype), "none")
+    result = write(start, source, how)
+    if reduce != "mean":
+        return result
+    ones, one = (ops.expand(literal(1, x.dtype), shape=each.shape) for each in (x, source))
+    counts = write(ones if with_own else ops.sub(ones, 1), one, "add")
+    counts = ops.maximum(counts, literal(1, x.dtype))
+    return ops.div(result, counts, rounding="floor")
 
 
 def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | None) -> Value:
@@ -142,7 +161,7 @@ def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | No
 
 @reads("index_add")
 def index_add(self, dim, index, source, *, alpha=1):
-    return with_slices(self, dim, valid(index, length_of(self, dim)), times(source, alpha), "add")
+    return with_slices(self, dim, valid(index, length_of(self, dim)), times(source, alpha, self.dtype), "add")
 
 
 @reads("index_copy")

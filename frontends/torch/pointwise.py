@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from irc import ops
-from irc.dtypes import BOOL, F16, U8, accumulator_of
+from irc.dtypes import BOOL, F16, U8, DType, accumulator_of
 from irc.frontends.torch.reading import (
     Scalar,
     converted,
@@ -99,29 +99,33 @@ def truth(x: Value | Scalar) -> Value:
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-def times(x: Value | Scalar, factor: Value | Scalar) -> Value | Scalar:
+def times(x: Value | Scalar, factor: Value | Scalar, dtype: DType) -> Value | Scalar:
+    """x times the `alpha` of a sum, in the type of the sum."""
     if not isinstance(factor, Value) and factor == 1:
         return x
     if isinstance(x, (int, float)) and isinstance(factor, (int, float)):
         return x * factor
-    return scaled(ops.mul, x, factor)
+    return scaled(ops.mul, converted(x, dtype), factor)
 
 
 @reads("add.Tensor", "add.Scalar")
 def add(self, other, alpha=1):
-    if promoted(self, other) is BOOL:
-        return ops.bitwise_or(truth(self), truth(other))
-    return together(ops.add, self, times(other, alpha), dtype=promoted(self, other))
+    dtype = promoted(self, other)
+    if dtype is BOOL:
+        return ops.bitwise_or(truth(self), truth(other)) if alpha else truth(self)
+    return together(ops.add, self, times(other, alpha, dtype), dtype=dtype)
 
 
 @reads("sub.Tensor", "sub.Scalar")
 def subtract(self, other, alpha=1):
-    return together(ops.sub, self, times(other, alpha), dtype=promoted(self, other))
+    dtype = promoted(self, other)
+    return together(ops.sub, self, times(other, alpha, dtype), dtype=dtype)
 
 
 @reads("rsub.Tensor", "rsub.Scalar")
 def reverse_subtract(self, other, alpha=1):
-    return together(ops.sub, other, times(self, alpha), dtype=promoted(self, other))
+    dtype = promoted(self, other)
+    return together(ops.sub, other, times(self, alpha, dtype), dtype=dtype)
 
 
 @reads("mul.Tensor", "mul.Scalar")
@@ -268,10 +272,10 @@ def on_bits(definition: Any):
 LOGIC: list[Row] = [
     *(reads(f"logical_{name}")(on_truth(definition)) for name, definition in {
         "and": ops.bitwise_and, "or": ops.bitwise_or, "xor": ops.bitwise_xor}.items()),
-    *(reads(f"bitwise_{name}.Tensor", f"bitwise_{name}.Scalar")(on_bits(definition)) for name, definition in {
-        "and": ops.bitwise_and, "or": ops.bitwise_or, "xor": ops.bitwise_xor}.items()),
-    *(reads(f"bitwise_{name}_shift.Tensor", f"bitwise_{name}_shift.Tensor_Scalar", f"__{name[0]}shift__.Tensor",
-            f"__{name[0]}shift__.Scalar")(on_bits(definition))
+    *(reads(*(f"bitwise_{name}.{kinds}" for kinds in ("Tensor", "Scalar", "Scalar_Tensor")))(on_bits(definition))
+      for name, definition in {"and": ops.bitwise_and, "or": ops.bitwise_or, "xor": ops.bitwise_xor}.items()),
+    *(reads(*(f"bitwise_{name}_shift.{kinds}" for kinds in ("Tensor", "Tensor_Scalar", "Scalar_Tensor")),
+            f"__{name[0]}shift__.Tensor", f"__{name[0]}shift__.Scalar")(on_bits(definition))
       for name, definition in {"left": ops.shift_left, "right": ops.shift_right}.items()),
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from irc import dims, ops
@@ -210,6 +211,20 @@ def cumprod(self, dim, *, dtype=None):
     return scanned(self, dim, "prod")
 
 
+@reads("logcumsumexp")
+def log_cumulative_sum_exp(self, dim):
+    """Row i of a triangle holds the elements up to i: its memory is the square of the axis."""
+    if not self.rank:
+        return self
+    axis = axis_of(dim, self.rank)
+    count = self.shape[axis]
+    rows = ops.expand(ops.reshape(self, shape=(*self.shape[:axis], 1, *self.shape[axis:])),
+                      shape=(*self.shape[:axis], count, *self.shape[axis:]))  # fmt: skip
+    until, place = (ops.iota(shape=rows.shape, axis=each, dtype=I64) for each in (axis, axis + 1))
+    rows = ops.select(ops.less_equal(place, until), rows, literal(-math.inf, self.dtype))
+    return ops.log_sum_exp(rows, axes=(axis + 1,))
+
+
 def scanned(x: Value, dim: int, kind: str) -> Value:
     """Of f32 in f64, as ATen does on a processor: a product that leaves the range of f32 may come back into it."""
     value = converted(x, result_dtype())
@@ -242,6 +257,9 @@ def stable_argsort(self, *, stable, dim=-1, descending=False):
 def sorted_along(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
     if not x.rank:
         return x, literal(0, I64)
+    if x.dtype is BOOL:
+        values, places = sorted_along(converted(x, U8), dim, descending)
+        return truth(values), places
     values, places = ops.sort(x, axis=axis_of(dim, x.rank), descending=descending)
     return values, index_type(places)
 

@@ -148,9 +148,10 @@ def _pow(x: Array, y: Array) -> Array:
     base, exponent = widen(x), widen(y)
     with np.errstate(all="ignore"):
         if base.dtype.kind != "i":
-            if exponent.size == 1:  # of one number for all NumPy takes square roots, which differ at -inf and -0
-                exponent = np.full(np.broadcast_shapes(base.shape, exponent.shape), exponent)
-            return narrow(np.power(base, exponent), x.dtype)
+            shape = np.broadcast_shapes(base.shape, exponent.shape)
+            # Of one number for all NumPy takes square roots, which differ at -inf and -0: it gets one for each.
+            each = np.array(np.broadcast_to(exponent, shape or (1,)))
+            return narrow(np.reshape(np.power(base, each), shape), x.dtype)
         power = np.power(base, np.maximum(exponent, 0))
         odd = np.bitwise_and(exponent, 1) != 0
         inverse = np.where(base == 1, 1, np.where(base == -1, np.where(odd, -1, 1), 0))
