@@ -256,8 +256,13 @@ MUTATIONS = (
     ),
     # Programs of PyTorch.
     Mutation(
-        "artefacts: outputs share memory", "backends/triton/templates/runtime.py",
-        "if tensor.untyped_storage().data_ptr() in taken:", "if False:",
+        "figures: views count", "backends/triton/dispatches.py",
+        "if name not in ALLOCATIONS and (not is_view or not written):", "if name not in ALLOCATIONS:",
+        Selection("tests/test_dispatched.py", "segformer"),
+    ),
+    Mutation(
+        "artefacts: outputs share memory", "backends/triton/templates/outputs.py",
+        "if memory(tensor) in taken:", "if False:",
         Selection("tests/test_torch_results.py", "memory_of_their_own"),
     ),
     Mutation(

@@ -15,11 +15,12 @@ import pytest
 
 import irc
 from irc import ops
+from irc.backends.triton.description import product_flops
 from irc.driver.compiling import kernels
 from irc.driver.experiment_page import page
 from irc.driver.experimenting import Measurement, plan_difference
 from irc.driver.models import Settings
-from irc.driver.roofline import DEVICES, product_flops
+from irc.driver.roofline import DEVICES
 from tests.command_line import EXAMPLES, irc_here
 
 BLOCK, SCORES = f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'block.py'}:scores"
@@ -32,7 +33,7 @@ def test_figures_are_those_of_kernels() -> None:
     report = irc.experiment([SCORES], {"base": "default", "mine": FRUGAL}, settings=settings)
     for name, pipeline in (("base", "default"), ("mine", FRUGAL)):
         found, truth = report.models[SCORES][name], kernels(SCORES, pipeline=pipeline, settings=settings)
-        assert (found.kernels, found.host_calls) == (truth.launches, truth.extern_calls)
+        assert (found.kernels, found.library_calls, found.host_operations) == (truth.launches, 0, 0)
         assert (found.distinct_bytes, found.loaded_bytes) == (truth.distinct_bytes, truth.loaded_bytes)
         assert found.flops == truth.flops  # no products here
         assert found.programs == min(kernel.programs for kernel in truth.kernels)
@@ -41,14 +42,14 @@ def test_figures_are_those_of_kernels() -> None:
         assert 0 < found.error < 1e-6 and found.compile_seconds > 0
     assert report.passed and report.sizes == {SCORES: {"M": 100, "N": 1000}}
     lines = report.plans[SCORES]["mine"]
-    assert "@y gives up %scaled, %p" in lines and lines[-1] == "costs 800.0 kB at the boundaries"
+    assert "@y gives up %scaled, %p" in lines and lines[-1] == "costs 800.0 kB of global memory traffic"
 
 
 def test_plans_are_compared_by_what_kernels_compute() -> None:
     base = Measurement(groups={"a": ("x", "y"), "b": ("z",)}, distinct_bytes=3000)
     other = Measurement(groups={"b": ("y", "z"), "a": ("x",), "c": ("w",)}, distinct_bytes=1000)
     assert plan_difference(base, other) == (
-        "@b takes %y", "@a gives up %y", "@c is new: %w", "saves 2.0 kB at the boundaries")
+        "@b takes %y", "@a gives up %y", "@c is new: %w", "saves 2.0 kB of global memory traffic")
     assert plan_difference(base, base) == ()
 
 

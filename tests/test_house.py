@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("irc.ops",),
     ("irc.literals", "irc.annotations", "irc.text_parts", "irc.printer", "irc.parser", "irc.verifier",
      "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
-    ("irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.plan"),
+    ("irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.named_pipelines", "irc.plan"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli"),
 )  # fmt: skip

@@ -490,6 +490,9 @@ for ta, tb, alpha, beta in (
     for c in (None, random(5), random(3, 1), random(3, 5), np.array(0.5)):
         add(Case("gemm", [a, b, c], settings, _gemm, node, onnx_dtypes=(F64, F32), loose=3))
 add(Case("gemm", [random(3, 0), random(0, 5), random(5)], {}, lambda a, b, c: torch.addmm(c, a, b)))
+for shape in ((4,), (3, 4), (2, 0, 4), (2, 3, 4), (2, 3, 0)):
+    operands = [random(*shape), random(shape[-1], 5), random(5)]
+    add(Case("linear", operands, {}, lambda x, w, b: F.linear(x, w.mT, b), loose=3))
 
 MATMUL_INTEGER = ("MatMulInteger", 10, {})
 for x, y, x_zero, y_zero in (
@@ -1221,6 +1224,9 @@ def test_errors_speak_of_the_named_op() -> None:
     refused("type.attribute", "group_norm", f32(2, 6, 4), groups=0)
     refused("type.rank", "gemm", f32(2, 3, 4), f32(4, 5))
     refused("type.broadcast", "gemm", f32(3, 4), f32(4, 5), f32(2, 3, 5))
+    refused("type.rank", "linear", f32(3, 4), f32(4, 5), f32(1, 5))
+    refused("type.shape", "linear", f32(3, 4), f32(5, 4), f32(4))
+    refused("type.shape", "linear", f32(3, 4), f32(4, 5), f32(4))
     refused("type.attribute", "gemm", TensorType(I32, (3, 4)), TensorType(I32, (4, 5)), alpha=0.5)
     refused("type.dtype", "matmul_integer", TensorType(I16, (3, 4)), TensorType(I8, (4, 5)))
     refused("type.shape", "matmul_integer", TensorType(I8, (3, 4)), TensorType(I8, (4, 5)), None, TensorType(I8, (3,)))

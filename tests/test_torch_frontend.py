@@ -57,7 +57,7 @@ def test_a_block_on_every_road(tmp_path: Path) -> None:
     assert [(s.name, s.low, s.high) for s in function.symbols.values()] == [("B", 1, 10**9), ("S", 2, 64)]
     assert str(function.find("x").type) == "f32[B, S, 12]"
     assert {op.name for op in function.block} == {
-        "const", "layer_norm", "transpose", "matmul", "add", "gelu", "return"}
+        "const", "layer_norm", "transpose", "linear", "add", "gelu", "return"}
     save_text(module, tmp_path / "block.irc")
     assert load_text(tmp_path / "block.irc") == module
     check(module, {"x": x}, block(x), (None, "onnx", "triton"))

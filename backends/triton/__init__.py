@@ -3,6 +3,7 @@
     emit(module, folder, targets=("sm_90",))   # kernels of the fused module as Triton, the rest as PyTorch calls
     takes(operation)                           # whether legalize leaves an operation whole
     peak_bytes(module, sizes)                  # the most memory that its results take at a time
+    is_artefact(folder)                        # whether a folder holds what emit has written, and nothing else
     compile_artefact(folder, ("sm_90",))       # registers, spills and shared memory of each kernel, without a GPU
 
 Kernels are derived anew from the `kernel` operations of the module, which are the truth. One that cannot be written
@@ -14,18 +15,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from irc.backends.triton.artefact import emit
+from irc.backends.triton.artefact import emit, is_artefact
 from irc.backends.triton.calls import HOST, TORCH_TYPES
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
+from irc.backends.triton.description import DeviceOperation, device_operations
 from irc.backends.triton.program import peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import EdgeCases, Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
+from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
 
-PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,windows,canonicalize,fold,cse,dce,fuse,dce"
+PIPELINE = DEFAULT
 CONTROL = frozenset(
     {"const", "if", "loop", "call", "kernel", "bind", "refine", "assert", "assume", "trap", "return", "yield"}
 )
@@ -33,6 +36,8 @@ CONTROL = frozenset(
 
 def takes(operation: Operation) -> bool:
     """Whether an operation stays whole: PyTorch or a control structure has it, or its body can be one kernel."""
+    if operation.name == "attention" and not is_fused_attention(operation):
+        return False
     if operation.name in HOST or operation.name in CONTROL:
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
     if not operation.definition.is_named:
@@ -42,6 +47,15 @@ def takes(operation: Operation) -> bool:
     except Refusal:
         return False
     return True
+
+
+def is_fused_attention(operation: Operation) -> bool:
+    """Whether PyTorch's scaled_dot_product_attention computes it: it has no causal mask beside another, and gives 0 for
+    a row that is masked."""
+    attributes, has_mask = operation.attributes, len(operation.inputs) > 3
+    if not has_mask:
+        return True  # the first key is visible to each query
+    return attributes["masked_rows"] == "zero" and not attributes["causal"]
 
 
 @dataclass(frozen=True)
@@ -64,5 +78,5 @@ def kernel_source(kernel: Kernel, name: str, labels: Mapping[Value, str] | None 
     return write_kernel(kernel, identifier(name) or "kernel", labels).text
 
 
-__all__ = ["PIPELINE", "TARGETS", "Resources", "Target", "compile_artefact", "emit", "kernel_source", "peak_bytes",
-           "takes"]
+__all__ = ["PIPELINE", "TARGETS", "DeviceOperation", "Resources", "Target", "compile_artefact", "device_operations",
+           "emit", "is_artefact", "kernel_source", "peak_bytes", "takes"]  # fmt: skip

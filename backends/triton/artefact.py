@@ -22,14 +22,18 @@ from irc.diagnostics import Location, fail
 from irc.files import replacing_folder
 from irc.ir import Function, Module, Value
 from irc.metadata import MODEL
+from irc.op import trace_function
 from irc.plan import representative_sizes
+from irc.printer import print_module
 from irc.weights import Tensor
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
     "interpreting.py": TEMPLATES / "interpreting.py", "host.py": TEMPLATES / "host.py",
-    "elements.py": TEMPLATES / "elements.py", "partial.py": Path(partial.__file__),
+    "elements.py": TEMPLATES / "elements.py", "outputs.py": TEMPLATES / "outputs.py",
+    "windows.py": TEMPLATES / "windows.py",
+    "partial.py": Path(partial.__file__),
 }  # fmt: skip
 MODULES = {name: TEMPLATES / name for name in ("drawing.py", "strings.py")}  # copied where the program uses them
 FORMAT = 1
@@ -147,6 +151,14 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
     }
 
 
+def interface(function: Function) -> str:
+    """The arguments of a function, as a program that returns nothing, in irc's text."""
+    types, names = ([getattr(value, each) for value in function.arguments] for each in ("type", "name"))
+    header = trace_function("main", lambda *_: (), types, names)
+    header.symbols = dict(function.symbols)
+    return print_module(Module("interface", [header]))
+
+
 def argument_types(launched: Launched) -> list[dict[str, Any]]:
     """The arguments of a kernel before its block sizes, as Triton's compiler wants them. Memory that PyTorch
     allocates is aligned; a size is if all its values are."""
@@ -181,13 +193,14 @@ def signature(function: Function, in_place: Collection[Value], defaults: Mapping
             shape = [d if isinstance(d, int) else python_dim(d, sizes) for d in value.shape]
         if value.dtype.kind in UNTYPED:
             return {"name": name, "dtype": None, "type": str(value.dtype), "shape": shape}
-        return {"name": name, "dtype": torch_type(value.dtype), "shape": shape}
+        return {"name": name, "dtype": torch_type(value.dtype), "type": str(value.dtype), "shape": shape}
 
     def updating(position: int, value: Any) -> dict[str, Any]:
         updated = function.updates.get(position)
         return {} if updated is None else {"updates": updated.name, "in_place": value in in_place}
 
     return {
+        "interface": interface(function),
         "symbols": {
             symbols[symbol]: {
                 "range": [symbol.low, symbol.high, symbol.multiple],

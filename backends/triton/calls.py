@@ -18,7 +18,8 @@ HOST = frozenset(
     atanh erf equal not_equal less less_equal greater greater_equal is_nan minimum maximum select bitwise_and bitwise_or
     bitwise_xor bitwise_not abs div mod pow shift_left shift_right is_inf cast bitcast reduce_sum reduce_prod reduce_max
     reduce_min argmax argmin reshape transpose expand slice pad concat split reverse iota dim gather gather_elements
-    scatter scatter_elements matmul gemm dot conv conv_transpose window_reduce scan sort extern""".split()
+    scatter scatter_elements matmul linear gemm dot attention conv conv_transpose window_reduce scan sort
+    extern""".split()
 )
 # Of these the ones that compute numbers of their own, which may leave the range of integers narrower than a byte.
 WRAPPING = frozenset(

@@ -54,6 +54,7 @@ class Program:
     refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
     derived: dict[Operation, Kernel | Refusal] = field(default_factory=dict)  # what was found of each `kernel`
     modules: set[str] = field(default_factory=set)  # templates that it uses beside those that all have
+    lines: dict[int, Operation] = field(default_factory=dict)  # by numbers of lines of the text, what they compute
 
 
 def write_program(module: Module) -> Program:
@@ -93,9 +94,9 @@ class _ProgramWriter:
         self.sources: dict[Hashable, KernelSource] = {}
 
     def write(self) -> Program:
-        parts = []
-        for name, function in self.module.functions.items():
-            parts.append("\n".join(_FunctionWriter(self, function, self.functions[name]).lines()))
+        writers = [_FunctionWriter(self, function, self.functions[name])
+                   for name, function in self.module.functions.items()]  # fmt: skip
+        parts = ["\n".join(writer.lines()) for writer in writers]
         if self.problems:
             raise IrcError(self.problems)
         for argument, tensor in self.module.main.defaults.items():
@@ -108,6 +109,10 @@ class _ProgramWriter:
             imports.append(f"from .runtime import {', '.join(wanted)}")
         head = '"""The host program: what runs, in order. Tensors are named as in the source model."""'
         self.program.text = "\n".join([head, "", *imports, "", "", body, ""])
+        start = len(imports) + 5
+        for writer, part in zip(writers, parts, strict=True):
+            self.program.lines |= {start + line: operation for line, operation in writer.computing.items()}
+            start += part.count("\n") + 3
         return self.program
 
     def weight(self, tensor: Tensor, hint: str) -> str:
@@ -153,6 +158,8 @@ class _FunctionWriter:
         self.taken: dict[Value, Value] = {}  # by outputs of launches: the dead buffers that they take
         self.indent = ""
         self.out: list[str] = []
+        self.computing: dict[int, Operation] = {}  # by positions in `out`, what a line computes
+        self.current: Operation | None = None
 
     def lines(self) -> list[str]:
         arguments = [self._name(argument) for argument in self.function.arguments]
@@ -178,7 +185,10 @@ class _FunctionWriter:
         return self.out
 
     def _line(self, text: str) -> None:
+        first = len(self.out)
         self.out.extend(wrapped(f"{self.indent}{text}"))
+        if self.current is not None:
+            self.computing |= dict.fromkeys(range(first, len(self.out)), self.current)
 
     def _problem(self, message: str, location: Any) -> None:
         self.owner.problems.append(Diagnostic("backend.unsupported", f"triton: {message}", location))
@@ -210,7 +220,9 @@ class _FunctionWriter:
                     values = [self._name(value) for value in operation.inputs]
                     self._line(f"return ({', '.join(values)}{',' if len(values) == 1 else ''})")
                 continue
+            outer, self.current = self.current, operation
             self._operation(operation)
+            self.current = outer
             dying = [value for value in last_use.get(operation, ()) if value not in kept]
             dead = [self.values[value] for value in dying if value in self.values]
             held = {self.values[result] for result in operation.results if result in self.values}  # it may be the same

@@ -26,6 +26,8 @@ def matmul(self, mat2):
 def addmm(self, mat1, mat2, *, beta=1, alpha=1):
     if self.dtype.is_integer or not beta:
         return blended(self, ops.matmul(mat1, mat2), beta, alpha)
+    if alpha == beta == 1 and self.rank == 1 and known(self.shape[0], mat2.shape[1]):
+        return ops.linear(mat1, mat2, self)
     return ops.gemm(mat1, mat2, self, alpha=float(alpha), beta=float(beta))
 
 
@@ -51,7 +53,10 @@ def blended(x: Value, product: Value, beta: Any, alpha: Any) -> Value:
 @reads("linear")
 def linear(input, weight, bias=None):
     """x @ weight.T + bias, over the last axis."""
-    product = ops.matmul(input, ops.transpose(weight, permutation=tuple(reversed(range(weight.rank)))))
+    weight = ops.transpose(weight, permutation=tuple(reversed(range(weight.rank))))
+    if bias is not None and bias.dtype.is_float and bias.rank == 1 and weight.rank == 2:
+        return ops.linear(input, weight, bias)
+    product = ops.matmul(input, weight)
     return product if bias is None else ops.add(product, bias)
 
 

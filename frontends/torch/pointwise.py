@@ -224,8 +224,11 @@ def over_nan(row: Any, x: Value, y: Value) -> Value:
 def clamp(self, min=None, max=None):
     dtype = result_dtype()
     x = converted(self, dtype)
-    x = x if min is None else ops.maximum(x, converted(min, dtype))
-    return x if max is None else ops.minimum(x, converted(max, dtype))
+    low, high = (None if bound is None else converted(bound, dtype) for bound in (min, max))
+    if all(bound is None or bound.rank == 0 for bound in (low, high)):
+        return x if low is high is None else ops.clip(x, low, high)
+    x = x if low is None else ops.maximum(x, low)
+    return x if high is None else ops.minimum(x, high)
 
 
 @reads("clamp_min", "clamp_min.Tensor")

@@ -42,7 +42,7 @@ def _(kind: str, input: Tensor, states: list[Tensor], parameters: list[Tensor], 
     return [outputs.transpose(0, 1) if batch_first else outputs, *(torch.empty_like(state) for state in states)]
 
 
-class KeptWhole(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not followed for types
+class KeptWhole(TorchFunctionMode):
     """Calls of recurrent layers become `irc::recurrent`, but for those with dropout, projections or packed inputs."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -144,8 +144,9 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
         size = format_bytes(report.weight_bytes)
         show(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
     else:
-        launches = f"{counted(report.kernels, 'kernel')}, {counted(report.host_calls, 'host call')}"
-        show(f"wrote {report.output}/   {launches}, {format_bytes(report.weight_bytes)} weights")
+        parts = [counted(report.kernels, "kernel"), counted(report.library_calls, "library call")]
+        parts += [counted(report.host_operations, "host operation")] if report.host_operations else []
+        show(f"wrote {report.output}/   {', '.join(parts)}, {format_bytes(report.weight_bytes)} weights")
         if report.targets:
             show(f"compiled for {', '.join(report.targets)}")
         show(triton_remark(report.output))
@@ -221,7 +222,7 @@ def opt(
 @common
 @writes
 def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
-    """Run MODEL on arrays.
+    """Run MODEL on arrays; MODEL may be a folder that `compile --backend triton` has written.
 
     In .npz files arrays go by the names of inputs and outputs. Types that NumPy lacks stand there as their bits, bf16
     as uint16 and fp8 as uint8; int4 as the numbers, in int8. What numpy.savez writes of ml_dtypes arrays is read, too.
@@ -398,15 +399,19 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
         show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}")
         for target, facts in kernel.targets.items():
             show(f"    {target}: {target_facts(facts)}")
-    for call in report.externs:
-        name = f"host {shorten('%' + call.name, 25)}"
-        show(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}")
+    for call in report.calls:
+        head = "library" if call.kind == "library" else "host"
+        name = f"{head} {shorten('%' + call.name, 29 - len(head))}"
+        show(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}  {', '.join(call.dispatched)}".rstrip())
     show(
-        f"{counted(report.launches, 'kernel')}, {counted(report.extern_calls, 'host call')}, "
-        f"{format_bytes(report.distinct_bytes)} at their boundaries, "
-        f"results take at most {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
+        f"{counted(report.launches, 'launch', 'launches')}, {counted(report.library_calls, 'library call')}, "
+        f"{counted(report.host_operations, 'host operation')}, "
+        f"{format_bytes(report.distinct_bytes)} of global memory traffic, "
+        f"peak live memory {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
         f"{report.share_in_kernels:.0%} of the operations are in kernels (views not counted)"
     )
+    if report.label == "estimated":
+        show(f"estimated: {report.not_counted}")
 
 
 @cli.command(short_help="Compare pipelines on MODELS, by what can be counted.")

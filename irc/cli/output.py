@@ -83,43 +83,36 @@ def sample(array: Any) -> str:
 
 
 def show_experiment(report: Any) -> None:
-    """A line for each model: figures of the pipelines in turn, one where they agree."""
+    """A row for each pipeline of each model, and what changes in the plans."""
     from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
 
     columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("kernels", lambda each: str(each.kernels)),
-        ("calls", lambda each: str(each.host_calls)),
-        ("bytes", lambda each: format_bytes(each.distinct_bytes)),
+        ("launches", lambda each: str(each.kernels)),
+        ("library", lambda each: str(each.library_calls)),
+        ("host", lambda each: str(each.host_operations)),
+        ("traffic", lambda each: format_bytes(each.distinct_bytes)),
         ("flops", lambda each: format_count(each.flops).strip()),
         ("programs min", lambda each: str(each.programs)),
         (f"est. us {report.device}", lambda each: f"{each.estimated_microseconds:.3g}"),
         ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
         ("error vs f64", lambda each: f"{each.error:.0e}"),
     )
-    rows = []
-    for model, by_pipeline in report.models.items():
-        found = [each for each in by_pipeline.values() if not each.failure]
-        rows.append([shorten(model, 28), *(in_turn([text(each) for each in found]) for _, text in columns)])
     heads = ["", *(head for head, _ in columns)]
-    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
-    for row in [heads, *rows]:
-        figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        show("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
     for model, by_pipeline in report.models.items():
+        show(f"{shorten(model, 60)}{at_sizes(report.sizes[model])}")
+        rows = [[f"  {name}", *(text(each) for _, text in columns)]
+                for name, each in by_pipeline.items() if not each.failure]  # fmt: skip
+        widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
+        for row in [heads, *rows]:
+            figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            show("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
         for name, each in by_pipeline.items():
             if each.failure:
-                show(f"{model}: {name} fails: {each.failure}")
+                show(f"  {name} fails: {each.failure}")
         for name, lines in report.plans[model].items():
             for line in lines:
-                show(f"plan of {shorten(model, 28)}, {name}: {line}")
-        if report.sizes[model]:
-            show(f"{shorten(model, 28)}{at_sizes(report.sizes[model])}")
+                show(f"  plan of {name}: {line}")
     show(report.label)
-
-
-def in_turn(texts: list[str]) -> str:
-    """`31 -> 27`, or one text where all are the same."""
-    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
 
 
 def target_facts(facts: dict[str, Any]) -> str:

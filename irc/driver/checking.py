@@ -13,10 +13,11 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import Yardstick, relative_error
-from irc.driver.models import CLEAN, Settings, Source, find_backend
+from irc.driver.models import Settings, Source, find_backend
 from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
 from irc.ir import Module, Operation
+from irc.named_pipelines import CLEAN
 from irc.ops.extern import is_random, is_seeded
 
 

@@ -1,18 +1,18 @@
-"""opt, compile and kernels: programs through pipelines into backends."""
+"""opt, compile and kernels: programs through pipelines into backends, and what they come to."""
 
 from __future__ import annotations
 
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
-from irc.dims import Symbol
+from irc.driver.counting import kernel_operations
+from irc.driver.figures import KernelsReport, report_on
 from irc.driver.models import (
-    CLEAN,
     Settings,
     Source,
     find_backend,
@@ -22,23 +22,19 @@ from irc.driver.models import (
     require_triton,
 )
 from irc.files import guarded, temporary_folder
-from irc.ir import Module, Operation
-from irc.kernel import Kernel, count, derive
+from irc.ir import Module
+from irc.named_pipelines import CLEAN
 from irc.pass_manager import PassContext, PassManager
-from irc.plan import FREE_VIEWS, bytes_at, representative_sizes
+from irc.plan import representative_sizes
 
 if TYPE_CHECKING:
     from irc.driver.callables import CompiledProgram
-
-PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume", "if", "loop"})
-# Operations that multiply and add up and do nothing else; of externs, the operator's name.
-PRODUCTS = frozenset({"dot", "matmul", "gemm", "conv", "conv_transpose", "Einsum"})
 
 
 def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
     """Run a pipeline such as "fold,cse,fuse{policy=greedy}" over a copy of a model.
 
-    `backend` says which operations `legalize` leaves whole. `default` and `clean` name pipelines of irc.
+    `backend` says which operations `legalize` leaves whole. `clean`, `default` and `eager` name pipelines of irc.
     """
     module, _ = run_pipeline(source, pipeline, backend, settings or Settings())
     return module
@@ -70,30 +66,27 @@ def run_pipeline(
     return module, context
 
 
-def with_kernels(module: Module, pipeline: str | None, settings: Settings) -> Module:
-    """A module with kernels as it is, unless a pipeline is given; another after the Triton backend's pipeline."""
-    if pipeline is None and any(operation.name == "kernel" for operation in module.walk()):
-        return module
-    return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
-
-
 # -- compile ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What `compile` wrote. `nodes` is the size of an ONNX graph; `kernels` and `host_calls` count launches."""
+    """What `compile` wrote: nodes of an ONNX graph; kernels, and what one run of the program makes a device do (see
+    `KernelsReport`), at the sizes of `Settings.dims`."""
 
     output: str
     backend: str
-    kernels: int
-    host_calls: int
-    nodes: int
     weight_bytes: int
+    nodes: int = 0
+    kernels: int = 0
+    launches: int = 0
+    library_calls: int = 0
+    host_operations: int = 0
+    distinct_bytes: int = 0
     label: str = "generated"
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    schema: str = "irc.compile/1"
+    schema: str = "irc.compile/2"
 
 
 @typing.overload
@@ -155,26 +148,29 @@ def _written(
     settings.check_targets(backend)
     first = replace(settings, target=settings.targets[0]) if settings.targets else settings
     module, context = run_pipeline(source, chosen, backend, first)
-    nodes, targets, notes = 0, settings.targets, [*context.notes, *_notes_on(module)]
+    notes = [*context.notes, *_notes_on(module)]
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
             emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
             nodes = emitter.count_nodes(path)
-        else:
-            failures = compile_failures(compile_for(module, targets)) if targets else {}
-            targets = tuple(target for target in targets if target not in failures)
-            notes += failures.values()
-            emitter.emit(module, path, targets=targets)
+            kernels = len(kernel_operations(module))
+            return CompileReport(str(path), backend, module.weight_bytes, nodes, kernels, notes=tuple(notes))
+        failures = compile_failures(compile_for(module, settings.targets)) if settings.targets else {}
+        targets = tuple(target for target in settings.targets if target not in failures)
+        emitter.emit(module, path, targets=targets)
+    figures = report_on(module, representative_sizes(module.main, settings.dims), {})
     return CompileReport(
         str(path),
         backend,
-        len(kernel_operations(module)),
-        len(host_operations(module)),
-        nodes,
         module.weight_bytes,
-        label="compiled" if targets and backend == "triton" else "generated",
+        kernels=len(kernel_operations(module)),
+        launches=figures.launches,
+        library_calls=figures.library_calls,
+        host_operations=figures.host_operations,
+        distinct_bytes=figures.distinct_bytes,
+        label="compiled" if targets else "generated",
         targets=targets,
-        notes=tuple(notes),
+        notes=(*notes, *failures.values()),
     )
 
 
@@ -198,72 +194,7 @@ def default_output(source: Source, backend: str) -> str:
     return f"{stem or 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
 
 
-def kernel_operations(module: Module) -> list[Operation]:
-    """The kernels of the entry, those in bodies of `if` and `loop` among them, once each."""
-    return [operation for operation in module.main.walk() if operation.name == "kernel"]
-
-
-def host_operations(module: Module) -> list[Operation]:
-    """Operations of the entry and of bodies in it that are neither kernels nor views nor plumbing: each is a call of
-    the host."""
-    return [
-        operation
-        for operation in module.main.walk()
-        if operation.name != "kernel" and counts(operation) and not in_kernel(operation)
-    ]
-
-
-def in_kernel(operation: Operation) -> bool:
-    """Whether an operation stands in a kernel."""
-    return operation.parent is not None and operation.parent.name == "kernel"
-
-
-# -- kernels ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class KernelReport:
-    """One kernel: bytes at its boundary, bytes of all its programs, arithmetic, and what targets make of it."""
-
-    name: str
-    kind: str
-    distinct_bytes: int
-    loaded_bytes: int
-    flops: int
-    programs: int
-    targets: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class HostCall:
-    """An operation that is not in a kernel: its distinct input bytes and output bytes."""
-
-    op: str
-    distinct_bytes: int
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class KernelsReport:
-    """The launches of a program at given sizes; what a loop repeats counts once.
-
-    `peak_bytes` is the most that results take at a time in the host program that the Triton backend writes, besides
-    inputs and weights. `share_in_kernels` counts operations other than views, `share_without_products` neither views
-    nor products nor convolutions.
-    """
-
-    launches: int
-    extern_calls: int
-    distinct_bytes: int
-    loaded_bytes: int
-    flops: int
-    peak_bytes: int
-    share_in_kernels: float
-    share_without_products: float
-    kernels: tuple[KernelReport, ...]
-    externs: tuple[HostCall, ...]
-    sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, for which the figures hold
-    schema: str = "irc.kernels/1"
+# -- kernels -----------------------------------------------------------------------------------------------------
 
 
 def kernels(
@@ -273,7 +204,7 @@ def kernels(
     targets: tuple[str, ...] = (),
     settings: Settings | None = None,
 ) -> KernelsReport:
-    """What each kernel moves and computes, for the sizes in `settings.dims` (others count 64, or their bound).
+    """What a program moves and computes, for the sizes in `settings.dims` (others count 64, or their bound).
 
     A module without kernels is first taken through the Triton backend's pipeline. `targets` such as
     ("sm_80", "gfx942") compile each kernel and add registers, spills and shared memory.
@@ -284,47 +215,14 @@ def kernels(
     return report_on(module, sizes, compile_for(module, targets) if targets else {})
 
 
-def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any]) -> KernelsReport:
-    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names."""
-    reports = []
-    for operation in kernel_operations(module):
-        kernel = kernel_of(operation)
-        size = count(kernel, sizes)
-        name = operation.attributes["name"]
-        reports.append(
-            KernelReport(
-                name,
-                kernel.kind,
-                size.distinct_bytes,
-                size.loaded_bytes,
-                size.flops,
-                size.programs,
-                compiled.get(name, {}),
-            )
-        )
-    calls = tuple(
-        HostCall(
-            describe(operation),
-            operation_bytes(operation, sizes),
-            operation.results[0].name if operation.results else "",
-        )
-        for operation in host_operations(module)
-    )
-    inside = [operation for operation in module.main.walk() if in_kernel(operation) and counts(operation)]
-    outside = host_operations(module)
-    return KernelsReport(
-        launches=len(reports),
-        extern_calls=len(calls),
-        distinct_bytes=sum(report.distinct_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
-        loaded_bytes=sum(report.loaded_bytes for report in reports) + sum(call.distinct_bytes for call in calls),
-        flops=sum(report.flops for report in reports),
-        peak_bytes=find_backend("triton").peak_bytes(module, sizes),
-        share_in_kernels=share(len(inside), len(outside)),
-        share_without_products=share(*(sum(not is_product(each) for each in part) for part in (inside, outside))),
-        kernels=tuple(reports),
-        externs=calls,
-        sizes={symbol.name: size for symbol, size in sizes.items()},
-    )
+def with_kernels(module: Module, pipeline: str | None, settings: Settings) -> Module:
+    """A module with kernels as it is, unless a pipeline is given; another after the Triton backend's pipeline."""
+    if pipeline is None and any(operation.name == "kernel" for operation in module.walk()):
+        return module
+    return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))
+
+
+# -- targets -------------------------------------------------------------------------------------------------
 
 
 def compile_for(module: Module, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -352,37 +250,3 @@ def compile_failures(compiled: Mapping[str, Mapping[str, Any]]) -> dict[str, str
                 reason = facts.get("error") or "it needs more shared memory than there is"
                 failures.setdefault(target, f"not compiled for {target}: @{kernel}: {reason}")
     return failures
-
-
-def kernel_of(operation: Operation) -> Kernel:
-    """The kernel of a `kernel` operation, derived from its region, which is the truth."""
-    block = operation.regions[0].block
-    members = [inner for inner in block if not inner.definition.is_terminator]
-    return derive(members, outputs=block.terminator.inputs)
-
-
-def counts(operation: Operation) -> bool:
-    """Whether an operation is one of those whose share in kernels is reported: no view, no plumbing."""
-    return operation.name not in FREE_VIEWS and operation.name not in PLUMBING
-
-
-def is_product(operation: Operation) -> bool:
-    """Whether an operation is a product or a convolution. Attention is more than that, so it is none."""
-    name = operation.attributes["op_type"] if operation.name == "extern" else operation.name
-    return name in PRODUCTS
-
-
-def share(inside: int, outside: int) -> float:
-    """The part of all that is inside; of nothing, all is."""
-    return inside / (inside + outside) if inside + outside else 1.0
-
-
-def describe(operation: Operation) -> str:
-    """The name of an operation; of an extern, that of the ONNX operator."""
-    return f"extern {operation.attributes['op_type']}" if operation.name == "extern" else operation.name
-
-
-def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
-    """Distinct bytes that an operation reads and writes."""
-    values = dict.fromkeys([*operation.inputs, *operation.results])
-    return sum(bytes_at(value, sizes) for value in values)

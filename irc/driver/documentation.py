@@ -13,9 +13,10 @@ from typing import Any
 from irc import ops
 from irc.diagnostics import CODES, fail, rules
 from irc.driver.explaining import explain_code
-from irc.driver.models import ALIASES, BACKENDS, find_backend
+from irc.driver.models import BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
 from irc.limits import LIMITS
+from irc.named_pipelines import ALIASES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.passes._user_files import load_user_module, operations_of

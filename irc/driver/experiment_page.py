@@ -13,8 +13,8 @@ from irc.driver.roofline import DEVICES
 
 # Title, what is drawn, and how a number of it is written.
 FIGURES: tuple[tuple[str, Callable[[Measurement], float], Callable[[float], str]], ...] = (
-    ("launches and host calls", lambda each: each.kernels + each.host_calls, lambda number: f"{number:.0f}"),
-    ("bytes at their boundaries", lambda each: each.distinct_bytes, lambda number: format_bytes(int(number))),
+    ("all that the device runs", lambda each: each.device_operations, lambda number: f"{number:.0f}"),
+    ("global memory traffic", lambda each: each.distinct_bytes, lambda number: format_bytes(int(number))),
     ("bytes loaded and stored", lambda each: each.loaded_bytes, lambda number: format_bytes(int(number))),
     ("estimated time", lambda each: each.estimated_microseconds, format_time),
 )
@@ -69,16 +69,17 @@ def escape(text: str) -> str:
 
 
 def _table(row: Mapping[str, Measurement]) -> str:
-    heads = ("", "kernels", "host calls", "bytes at boundaries", "bytes loaded", "flops", "programs, least",
-             "estimated", "compiled in", "error against f64")  # fmt: skip
+    heads = ("", "launches", "library calls", "host operations", "global memory traffic", "loaded and stored", "flops",
+             "programs, least", "estimated", "compiled in", "error against f64")  # fmt: skip
     lines = ["<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for name, each in row.items():
         if each.failure:
-            lines.append(f'<tr><td>{escape(name)}</td><td class="bad" colspan="9">{escape(each.failure)}</td></tr>')
+            lines.append(f'<tr><td>{escape(name)}</td><td class="bad" colspan="10">{escape(each.failure)}</td></tr>')
             continue
-        cells = (each.kernels, each.host_calls, format_bytes(each.distinct_bytes), format_bytes(each.loaded_bytes),
-                 format_count(each.flops), each.programs, format_time(each.estimated_microseconds),
-                 f"{each.compile_seconds:.2f} s", f"{each.error:.1e}")  # fmt: skip
+        cells = (each.kernels, each.library_calls, each.host_operations, format_bytes(each.distinct_bytes),
+                 format_bytes(each.loaded_bytes), format_count(each.flops), each.programs,
+                 format_time(each.estimated_microseconds), f"{each.compile_seconds:.2f} s",
+                 f"{each.error:.1e}")  # fmt: skip
         lines.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join([*lines, "</table>"])
 

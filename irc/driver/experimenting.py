@@ -10,29 +10,34 @@ from dataclasses import dataclass, field, replace
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
-from irc.driver.compiling import host_operations, kernel_operations, report_on, run_pipeline
+from irc.driver.compiling import run_pipeline
+from irc.driver.counting import kernel_operations
+from irc.driver.figures import report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
-from irc.driver.roofline import DEVICES, Device, estimate, product_flops
+from irc.driver.roofline import DEVICES, Device, estimate
 from irc.files import temporary_folder
 from irc.ir import Module, Operation
 from irc.plan import FREE_VIEWS, representative_sizes
 
-COMPILATIONS = 3  # of which the median time is told
+COMPILATIONS = 3  # of which the median time is reported
+BASELINE = "eager"  # the row that every experiment has
 
 
 @dataclass(frozen=True)
 class Measurement:
     """What one pipeline makes of one model; or the coded error with which it fails, and zeros.
 
-    Bytes: distinct ones at the boundaries of launches and calls, and loaded and stored by all programs. `programs` is
-    the least number of any kernel. Seconds are of wall time: import, passes and emission. `error` is max|a - b| /
-    max|b| against an evaluation in f64, the largest of all outputs.
+    Counts are of one run: launches of kernels, operations of PyTorch that are products, convolutions or attention, and
+    others. Bytes: of distinct elements that each of them reads and writes, and loaded and stored by all programs.
+    `programs` is the smallest grid of any kernel. Seconds are of wall time: import, passes and emission. `error` is
+    max|a - b| / max|b| against an evaluation in f64, the largest of all outputs.
     """
 
     kernels: int = 0
-    host_calls: int = 0
+    library_calls: int = 0
+    host_operations: int = 0
     distinct_bytes: int = 0
     loaded_bytes: int = 0
     flops: int = 0
@@ -43,10 +48,16 @@ class Measurement:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # kernels by name: what they compute
     failure: str = ""
 
+    @property
+    def device_operations(self) -> int:
+        """All that the device runs."""
+        return self.kernels + self.library_calls + self.host_operations
+
 
 @dataclass(frozen=True)
 class ExperimentReport:
-    """Measurements by model and pipeline; `plans` says what changes from the first pipeline to each other one."""
+    """Measurements by model and pipeline; `plans` says what changes from the first pipeline to each other one, but for
+    `eager`."""
 
     pipelines: Mapping[str, str]
     models: Mapping[str, Mapping[str, Measurement]]
@@ -54,7 +65,7 @@ class ExperimentReport:
     device: str
     sizes: Mapping[str, Mapping[str, int]]
     label: str = "counted; times on the device are estimated: its peaks for bytes and arithmetic, launches free"
-    schema: str = "irc.experiment/1"
+    schema: str = "irc.experiment/2"
 
     @property
     def passed(self) -> bool:
@@ -71,7 +82,8 @@ def experiment(
 ) -> ExperimentReport:
     """Take each model through each pipeline and count: launches, bytes, arithmetic, programs, and more.
 
-    `pipelines` are texts by name; the first is what others are compared with. Sizes are those of `settings.dims`, as
+    `pipelines` are texts by name; the first is what others are compared with. `eager`, a kernel or a library call for
+    each operation, is added if no pipeline goes by that name. Sizes are those of `settings.dims`, as
     far as a model has such symbols; other symbols count 64, or their bound. Nothing runs on a device: `device` names
     the one whose roofline (Williams, Waterman, Patterson, 2009) the estimates are of.
     """
@@ -79,6 +91,8 @@ def experiment(
     if device not in DEVICES:
         raise fail("usage.arguments", f"no peaks are known of {device}", expected=" or ".join(DEVICES))
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
+    base, *others = pipelines
+    pipelines = {**pipelines, BASELINE: pipelines.get(BASELINE, BASELINE)}
     rows, plans, sizes = {}, {}, {}
     for name, source in named.items():
         module = replace(settings, dims={}).load(source)
@@ -87,7 +101,6 @@ def experiment(
         sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}
         rows[name] = {title: _measured(source, module, text, DEVICES[device], seed, own)
                       for title, text in pipelines.items()}  # fmt: skip
-        base, *others = pipelines
         plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
     unknown = sorted(set(settings.dims) - {symbol for found in sizes.values() for symbol in found})
     if unknown:
@@ -99,18 +112,18 @@ def _measured(source: Source, imported: Module, pipeline: str, device: Device, s
               settings: Settings) -> Measurement:
     try:
         return _measure(source, imported, pipeline, device, seed, settings)
-    except IrcError as error:  # told in its cell: the other pipelines and models still have theirs
+    except IrcError as error:  # reported in its row: the other pipelines and models still have theirs
         return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
 
 
 def _measure(source: Source, imported: Module, pipeline: str, device: Device, seed: int,
              settings: Settings) -> Measurement:
-    seconds = []
+    seconds, triton = [], find_backend("triton")
     for _ in range(COMPILATIONS):
         start = time.perf_counter()
         module, _context = run_pipeline(source, pipeline, "triton", settings)
         with temporary_folder() as folder:
-            find_backend("triton").emit(module, folder / "artefact")
+            triton.emit(module, folder / "artefact")
         seconds.append(time.perf_counter() - start)
     sizes = representative_sizes(module.main, settings.dims)
     report = report_on(module, sizes, {})
@@ -120,12 +133,13 @@ def _measure(source: Source, imported: Module, pipeline: str, device: Device, se
     found = interpreter.run(module, given)
     return Measurement(
         kernels=report.launches,
-        host_calls=report.extern_calls,
+        library_calls=report.library_calls,
+        host_operations=report.host_operations,
         distinct_bytes=report.distinct_bytes,
         loaded_bytes=report.loaded_bytes,
-        flops=report.flops + sum(product_flops(operation, sizes) for operation in host_operations(module)),
+        flops=report.flops,
         programs=min((kernel.programs for kernel in report.kernels), default=0),
-        estimated_microseconds=1e6 * estimate(module, report, sizes, device),
+        estimated_microseconds=1e6 * estimate(triton.device_operations(module, sizes)[0], device),
         compile_seconds=statistics.median(seconds),
         error=max((relative_error(array, truth[name]) for name, array in found.items()), default=0.0),
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
@@ -160,7 +174,7 @@ def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
         lines.append(f"@{name} {' and '.join(parts)}")
     if other.distinct_bytes != base.distinct_bytes and not (base.failure or other.failure):
         saved = base.distinct_bytes - other.distinct_bytes
-        lines.append(f"{'saves' if saved > 0 else 'costs'} {format_bytes(abs(saved))} at the boundaries")
+        lines.append(f"{'saves' if saved > 0 else 'costs'} {format_bytes(abs(saved))} of global memory traffic")
     return tuple(lines)
 
 

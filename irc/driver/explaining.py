@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 from irc.diagnostics import CODES, IrcError, did_you_mean, fail, printable_lines, rules
-from irc.driver.compiling import describe, kernel_of, with_kernels
+from irc.driver.compiling import with_kernels
+from irc.driver.counting import describe, kernel_of
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes
 from irc.ir import Block, Function, Module, Operation, Value

@@ -19,6 +19,7 @@ from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Module, Operation
+from irc.named_pipelines import ALIASES
 from irc.op import OperationDefinition, const
 from irc.pass_manager import Numerics, Pass, PassContext
 from irc.passes._user_files import (
@@ -37,9 +38,6 @@ Source = str | Path | Module
 Sizes = Mapping[str, int]
 BACKENDS = ("onnx", "triton")
 SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
-CLEAN = "canonicalize,fold,cse,raise,canonicalize,cse,dce"
-# Pipelines with a name: `default` goes on to where a backend takes over, with kernels.
-ALIASES = {"clean": CLEAN, "default": f"{CLEAN},legalize,windows,canonicalize,fold,cse,dce,fuse,dce"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def find_backend(name: str) -> Any:
 
 
 def read_pipeline(text: str, context: PassContext) -> list[Pass]:
-    """The passes of a pipeline in which `default` and `clean` may stand for theirs."""
+    """The passes of a pipeline in which those with a name may stand for theirs."""
     return parse_pipeline(text, context, ALIASES)
 
 

@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irc import printer
-from irc.diagnostics import fail, printable, printable_lines
+from irc.diagnostics import UNKNOWN, fail, printable, printable_lines
 from irc.dims import Symbol
-from irc.driver.models import ALIASES, Settings, Source, read_pipeline
+from irc.driver.models import Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
 from irc.files import guarded
 from irc.ir import Function, Module, Operation
+from irc.named_pipelines import DEFAULT
 from irc.pass_manager import PassManager
 
 # What `--after PASS` runs when no pipeline is given: everything, so that every pass is somewhere in it.
-FULL = ALIASES["default"]
+FULL = DEFAULT
 
 
 @guarded()
@@ -71,31 +72,35 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
 
 
 def summarize(module: Module, settings: Settings) -> str:
-    """The signature, and one line a kernel and a host call: name, kind, operations, bytes, place."""
+    """The signature, and one line a kernel and a call: name, kind, operations, bytes, place."""
     # Imported here, since only a summary needs to know of kernels: printing starts faster without.
-    from irc.driver.compiling import describe, host_operations, kernel_of, kernel_operations, operation_bytes
-    from irc.kernel import count
+    from irc.driver.counting import counts, describe, is_library
+    from irc.driver.figures import by_operation, is_launched
     from irc.plan import FREE_VIEWS, representative_sizes
 
     function = module.main
     sizes = representative_sizes(function, settings.dims)
-    rows, before = [], 0
-    kernels, calls = kernel_operations(module), host_operations(module)
-    for operation in function.walk():
-        if operation.name == "kernel":
-            block = operation.regions[0].block
-            members = [inner for inner in block if not inner.definition.is_terminator]
+    rows, before, kernels, library, host = [], 0, 0, 0, 0
+    for operation, parts in by_operation(module, sizes)[0].items():
+        moved = sum(each.distinct_bytes for each in parts)
+        if operation is None:
+            rows.append(("copies", "", "of results", moved, UNKNOWN))
+            host += len(parts)
+        elif is_launched(operation, parts):
+            members = [inner for inner in operation.regions[0].block if not inner.definition.is_terminator]
             computing = [inner.name for inner in members if inner.name not in FREE_VIEWS and inner.name != "const"]
-            before += len(computing)
-            size = count(kernel_of(operation), sizes).distinct_bytes
+            before, kernels = before + len(computing), kernels + 1
             name, kind = f"@{operation.attributes['name']}", operation.attributes["kind"]
-            rows.append((name, kind, ", ".join(dict.fromkeys(computing)), size, operation.location))
-        elif operation in calls:
-            before += 1
+            rows.append((name, kind, ", ".join(dict.fromkeys(computing)), moved, operation.location))
+        else:
+            before += counts(operation)
+            called = sum(each.kind == "library" for each in parts)
+            library, host = library + called, host + len(parts) - called
             name = f"%{operation.results[0].name}" if operation.results else ""
-            rows.append(("host", describe(operation), name, operation_bytes(operation, sizes), operation.location))
+            head = "library" if is_library(operation) else "host"
+            rows.append((head, describe(operation), name, moved, operation.location))
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
-    made = f"{counted(len(kernels), 'kernel')}, {counted(len(calls), 'host call')}"
+    made = f"{counted(kernels, 'kernel')}, {counted(library, 'library call')}, {counted(host, 'host operation')}"
     lines = [f"@{function.name} {counted(before, 'op')} -> {made}{shown}"]
     outputs = zip(function.output_names, function.returned, strict=True)
     lines += [f"  input   {value.name}: {value.type}" for value in function.arguments]
@@ -144,9 +149,9 @@ def format_count(number: int) -> str:
     return f"{amount:.1f} {units[0]}"
 
 
-def counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str, things: str = "") -> str:
     """`1 kernel`, `2 kernels`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"
 
 
 def at_sizes(sizes: Mapping[str, int]) -> str:

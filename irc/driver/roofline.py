@@ -6,13 +6,11 @@ Williams, Waterman, Patterson: Roofline, 2009. An estimate from counts, and no m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from irc import dims
-from irc.dims import Symbol
-from irc.driver.compiling import KernelsReport, host_operations, operation_bytes
-from irc.ir import Module, Operation, Value
+from irc.ir import Value
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,15 @@ DEVICES = {
 }
 
 
-def estimate(module: Module, report: KernelsReport, sizes: Mapping[Symbol, int], device: Device) -> float:
-    """Seconds: for each kernel and host call the longer of its distinct bytes and its arithmetic at the peaks.
-
-    Launches cost nothing in it, and host calls other than products no arithmetic.
+def estimate(operations: Sequence[Any], device: Device) -> float:
+    """Seconds: for each of a program's device operations the longer of its distinct bytes and its arithmetic at the
+    peaks. Launches cost nothing in it, and operations other than kernels and library calls no arithmetic.
     """
     seconds = 0.0
-    for kernel in report.kernels:
-        seconds += max(_ratio(kernel.distinct_bytes, device.bytes_per_second),
-                       _ratio(kernel.flops, device.flops_per_second))
-    for operation in host_operations(module):
-        narrow = any(value.dtype.is_float and value.dtype.bits < 32 for value in operation.results)
+    for each in operations:
+        narrow = each.kind == "library" and any(is_narrow(value) for value in each.operation.results)
         peak = device.narrow_product_flops_per_second if narrow else device.flops_per_second
-        seconds += max(_ratio(operation_bytes(operation, sizes), device.bytes_per_second),
-                       _ratio(product_flops(operation, sizes), peak))
+        seconds += max(_ratio(each.distinct_bytes, device.bytes_per_second), _ratio(each.flops, peak))
     return seconds
 
 
@@ -58,33 +51,6 @@ def _ratio(amount: int, rate: float) -> float:
     return amount / rate if amount.bit_length() <= 1000 else math.inf
 
 
-def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
-    """Multiplications and additions of a product or convolution; 0 of other operations."""
-    if operation.name not in _MULTIPLICATIONS or not all(value.type.is_ranked for value in operation.inputs):
-        return 0
-    return 2 * dims.estimate(_MULTIPLICATIONS[operation.name](operation), sizes)
-
-
-def _elements(value: Value, first: int = 0) -> dims.Dim:
-    return math.prod(value.shape[first:], start=1)
-
-
-def _of_dot(operation: Operation) -> dims.Dim:
-    contracted = (operation.inputs[0].shape[axis] for axis, _ in operation.attributes["contract"])
-    return math.prod(contracted, start=_elements(operation.result))
-
-
-def _of_gemm(operation: Operation) -> dims.Dim:
-    shape = operation.inputs[0].shape
-    return _elements(operation.result) * (shape[0] if operation.attributes["transpose_a"] else shape[1])
-
-
-_MULTIPLICATIONS: dict[str, Callable[[Operation], dims.Dim]] = {
-    "dot": _of_dot,
-    "matmul": lambda operation: _elements(operation.result) * operation.inputs[0].shape[-1],
-    "gemm": _of_gemm,
-    # Each element of the result is a sum over weights [out, in/groups, *window] ...
-    "conv": lambda operation: _elements(operation.result) * _elements(operation.inputs[1], 1),
-    # ... or each of the operand is spread by weights [in, out/groups, *window].
-    "conv_transpose": lambda operation: _elements(operation.inputs[0]) * _elements(operation.inputs[1], 1),
-}
+def is_narrow(value: Value) -> bool:
+    """Whether products of its type run on matrix units at their full rate."""
+    return bool(value.dtype.is_float and value.dtype.bits < 32)

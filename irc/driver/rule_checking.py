@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from irc import dims, dtypes, interpreter
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
-from irc.driver.models import ALIASES
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.printing import counted
 from irc.driver.term_sizes import term_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Module, Operation, Value
+from irc.named_pipelines import ALIASES
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics, PassManager, allows
 from irc.passes._simplify import SimplifyRule

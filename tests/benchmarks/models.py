@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.models [MODEL ...]          # of: magika basic_pitch minilm_int8
 
-Seconds are CPU time of this process. Bytes are those of the byte model at the sizes of the inputs that are timed:
-each launch's and each host call's distinct inputs and outputs, before fusion (policy `none`) and after (`greedy`).
+Seconds are CPU time of this process. Bytes are those of `irc kernels` at the sizes of the inputs that are timed,
+before fusion (policy `none`) and after (`greedy`).
 Errors are max|a - b| / max|b| against the original model in ONNX Runtime with its optimizations off, the largest of
 all outputs; the Triton backend's kernels are interpreted. ONNX Runtime's times are of one thread with its
 optimizations on, original and irc's in turn, as the median of the ratios of CPU times: above 1, irc's is faster.
@@ -25,7 +25,7 @@ import numpy as np
 import onnxruntime
 
 import irc
-from irc.driver.compiling import PLUMBING, host_operations
+from irc.driver.counting import PLUMBING
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_triton
 from irc.ir import Module
@@ -44,7 +44,7 @@ class Row:
     model: str
     operations: int
     kernels: int
-    host_calls: int
+    calls: tuple[int, int]  # library calls, host operations
     share: float
     megabytes: tuple[float, float]
     nodes: tuple[int, int]
@@ -121,7 +121,7 @@ def measure(name: str, folder: Path) -> Row:
         model=f"{FILES[name][0]} {version(FILES[name][0])}",
         operations=sum(operation.name not in PLUMBING for operation in imported.main.block),
         kernels=after.launches,
-        host_calls=len(host_operations(fused)),
+        calls=(after.library_calls, after.host_operations),
         share=after.share_in_kernels,
         megabytes=(before.distinct_bytes / 1e6, after.distinct_bytes / 1e6),
         nodes=(onnx_backend.count_nodes(path), onnx_backend.count_nodes(ours)),
@@ -141,15 +141,16 @@ def report(rows: Sequence[Row]) -> str:
     label = rows[0].label
     results = [
         [
-            row.model, str(row.operations), str(row.kernels), str(row.host_calls), f"{row.share:.0%}",
+            row.model, str(row.operations), str(row.kernels), " + ".join(map(str, row.calls)), f"{row.share:.0%}",
             f"{row.megabytes[0]:.1f} → {row.megabytes[1]:.1f}", f"{row.nodes[0]} → {row.nodes[1]}",
             f"{row.ratio:.2f}", " / ".join(f"{error:.0e}" if error else "0" for error in row.errors),
         ]
         for row in rows
     ]  # fmt: skip
     header = [
-        "model", "ops", "kernels", "host calls", "share in kernels", "MB moved, `none` → `greedy`",
-        "ONNX nodes, original → irc", "ORT time, original / irc", f"error, onnx / triton ({label})",
+        "model", "ops", "launches", "library calls + host operations", "share in kernels",
+        "MB moved, `none` → `greedy`", "ONNX nodes, original → irc", "ORT time, original / irc",
+        f"error, onnx / triton ({label})",
     ]  # fmt: skip
     steps = list(rows[0].seconds)
     spent = [[row.model, *(f"{row.seconds[step]:.1f}" for step in steps)] for row in rows]

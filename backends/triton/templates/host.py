@@ -6,13 +6,13 @@ Conventions are NumPy's: operands broadcast, integers wrap and divide as `roundi
 from __future__ import annotations
 
 import builtins
-import itertools
 import math
 
 import torch
 import torch.nn.functional as F
 
 from .elements import FLOATS, LEAST, as_torch_knows, carried, divided, narrowed, to_float8, to_float32
+from .windows import by_taps, check_windows, pooled, transposed_by_taps
 
 
 class Stopped(ValueError):
@@ -85,7 +85,7 @@ def _safe(y):
 
 def _demand(condition, message):
     """Stop the run unless a condition holds everywhere; a GPU does so by itself, and is not waited for."""
-    if condition.is_cuda:
+    if condition.device.type != "cpu":
         torch._assert_async(condition.all(), message)
     elif not bool(condition.all()):
         raise Stopped(message)
@@ -422,12 +422,31 @@ def _is_integer(x):
 
 @carried("wraps")
 def matmul(x, y):
-    return _in_limbs(torch.matmul, x, y) if _is_integer(x) and x.is_cuda else torch.matmul(x, y)
+    return _in_limbs(torch.matmul, x, y) if _is_integer(x) and x.device.type != "cpu" else torch.matmul(x, y)
+
+
+@carried("wraps")
+def linear(x, weight, bias=None):
+    if bias is None or _is_integer(x):
+        product = matmul(x, weight)
+        return product if bias is None else product + bias
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return torch.addmm(bias, rows, weight).view(*x.shape[:-1], weight.shape[1])
+
+
+def attention(q, k, v, mask=None, *, scale=None, causal=False, masked_rows="nan"):
+    """`masked_rows` is "zero", or no row is masked."""
+    shared = {"enable_gqa": True} if q.shape[1] != k.shape[1] else {}
+    mask = mask.reshape(1, -1) if mask is not None and mask.ndim == 1 else mask
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale, **shared)
 
 
 @carried("wraps")
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transpose_a=False, transpose_b=False):
-    product = matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
+    a, b = a.mT if transpose_a else a, b.mT if transpose_b else b
+    if c is not None and beta and not _is_integer(a):
+        return torch.addmm(c, a, b, beta=beta, alpha=alpha)
+    product = matmul(a, b)
     product = product if alpha == 1 else product * alpha
     return product if c is None else product + (c if beta == 1 else c * beta)
 
@@ -435,8 +454,8 @@ def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transpose_a=False, transpose_b=Fa
 @carried("wraps")
 def dot(x, y, *, batch=(), contract, accumulate=None):
     dtype = x.dtype
-    if accumulate is not None and accumulate != dtype:
-        x, y = x.to(accumulate), y.to(accumulate)
+    if accumulate is not None and accumulate != dtype and dtype not in (torch.float16, torch.bfloat16):
+        x, y = x.to(accumulate), y.to(accumulate)  # of 16 bits, products are summed in f32 in any case
     batch = [(a % x.ndim, b % y.ndim) for a, b in batch]
     contract = [(a % x.ndim, b % y.ndim) for a, b in contract]
     left_taken = {a for a, _ in (*batch, *contract)}
@@ -458,52 +477,13 @@ def _convolved(function, x, weight, bias):
     if _is_integer(x):
         found = _in_limbs(function, x, weight)
         return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
-    wide = x if x.is_cuda else _accumulating(x)
+    wide = _accumulating(x) if x.device.type == "cpu" else x
     return function(wide, weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)).to(x.dtype)
-
-
-def _check_windows(extents, windows, dilations, low, high):
-    for extent, size, dilation, a, b in zip(extents, windows, dilations, low, high, strict=True):
-        if extent + a + b < dilation * (size - 1) + bool(extent):
-            raise ValueError(f"a window of {size} (dilation {dilation}) is larger than {extent} padded by {a} and {b}")
-
-
-def _by_taps(x, weight, strides, dilations, groups):
-    """A convolution over any number of axes, some perhaps empty: a product for each place of the kernel."""
-    batch, _, *extents = x.shape
-    features, inner, *kernel = weight.shape
-    spans = [dilation * (window - 1) for dilation, window in zip(dilations, kernel, strict=True)]
-    sizes = [max(0, (extent - span - 1) // stride + 1)
-             for extent, span, stride in zip(extents, spans, strides, strict=True)]  # fmt: skip
-    result = x.new_zeros((groups, features // groups, batch * math.prod(sizes)))
-    for place in itertools.product(*map(range, kernel)):
-        steps = zip(place, dilations, strides, sizes, strict=True)
-        window = [builtins.slice(k * d, k * d + (size - 1) * s + 1 if size else 0, s) for k, d, s, size in steps]
-        taken = x[(..., *window)].transpose(0, 1).reshape(groups, inner, result.shape[2])
-        tap = weight[(builtins.slice(None), builtins.slice(None), *place)].reshape(groups, features // groups, inner)
-        result = result + torch.matmul(tap, taken)
-    return result.reshape(features, batch, *sizes).transpose(0, 1)
-
-
-def _transposed_by_taps(x, weight, strides, dilations, groups):
-    """The transpose of `_by_taps`: each place of the kernel adds to the places that it reaches."""
-    batch, channels, *extents = x.shape
-    inner, *kernel = weight.shape[1:]
-    reach = [stride * (extent - 1) + 1 for stride, extent in zip(strides, extents, strict=True)]
-    whole = [span + dilation * (window - 1) for span, dilation, window in zip(reach, dilations, kernel, strict=True)]
-    result = x.new_zeros((batch, inner * groups, *whole))
-    columns = x.transpose(0, 1).reshape(groups, channels // groups, batch * math.prod(extents))
-    for place in itertools.product(*map(range, kernel)):
-        tap = weight[(..., *place)].reshape(groups, channels // groups, inner).mT
-        part = torch.matmul(tap, columns).reshape(inner * groups, batch, *extents).transpose(0, 1)
-        steps = zip(place, dilations, strides, reach, strict=True)
-        result[(..., *(builtins.slice(k * d, k * d + span, s) for k, d, s, span in steps))] += part
-    return result
 
 
 @carried("wraps")
 def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
-    _check_windows(x.shape[2:], weight.shape[2:], dilations, low, high)
+    check_windows(x.shape[2:], weight.shape[2:], dilations, low, high)
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}.get(x.ndim - 2)
     if not x.numel() or not weight.numel():
         function = None
@@ -513,7 +493,7 @@ def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
     def convolved(x, weight, bias=None):
         if function is not None:
             return function(x, weight, bias, strides, list(low), dilations, groups)
-        found = _by_taps(x, weight, strides, dilations, groups)
+        found = by_taps(x, weight, strides, dilations, groups)
         return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
 
     return _convolved(convolved, x, weight, bias)
@@ -528,7 +508,7 @@ def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, outpu
 
     def convolved(x, weight, bias=None):
         if function is None or not x.numel() or not weight.numel():
-            found = _transposed_by_taps(x, weight, strides, dilations, groups)
+            found = transposed_by_taps(x, weight, strides, dilations, groups)
         else:
             found = function(x, weight, None, strides, 0, 0, groups, dilations)
         found = pad(found, low=(0, 0, *none), high=(0, 0, *output_padding)) if any(output_padding) else found
@@ -544,12 +524,15 @@ def _by_kind(*, kind, **_):
 
 
 def window_reduce(x, *, kind="max", window, strides, dilations, low, high):
-    _check_windows(x.shape, window, dilations, low, high)
+    check_windows(x.shape, window, dilations, low, high)
     return _windows(x, kind=kind, window=window, strides=strides, dilations=dilations, low=low, high=high)
 
 
 @carried(_by_kind)
 def _windows(x, *, kind, window, strides, dilations, low, high):
+    found = pooled(x, kind, window, strides, dilations, low, high)
+    if found is not None:
+        return found
     wide = _accumulating(x)
     wide = pad(wide, _ends(wide.dtype)[0] if kind == "max" else 0, low=low, high=high)
     combine = torch.maximum if kind == "max" else torch.add

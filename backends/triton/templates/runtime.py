@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 
 from .elements import as_torch_knows
+from .outputs import finish, overlap
 
 INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -245,17 +246,13 @@ class Model:
         self._check_shapes(tensors)
         if self.updates:
             self._check_apart(inputs)
-        with nullcontext() if device.type == "cpu" else torch.cuda.device(device):
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             try:
                 results = self.program.main(weights, self.externs, device, *tensors)
             except self.program.host.Stopped as error:
                 raise ArtefactError(str(error)) from None
         outputs = dict(zip(self.outputs, results, strict=True))
-        written = {output for name, output in self.updates.items() if outputs[output] is inputs[name]}
-        separate(outputs, set(outputs) - written, [*tensors, *weights.values()])
-        for name, output in self.updates.items():
-            if isinstance(inputs[name], torch.Tensor):
-                update(inputs[name], output, outputs)
+        finish(outputs, inputs, self.updates, [*tensors, *weights.values()])
         return outputs
 
     def _device(self, inputs):
@@ -329,36 +326,6 @@ def _checked_rank(entry, value):
     if entry["shape"] is not None and value.ndim != len(entry["shape"]):
         raise ArtefactError(f"input {entry['name']!r} has shape {list(value.shape)}, expected {entry['shape']}")
     return value
-
-
-def overlap(one, other):
-    """Whether two tensors share elements; of those with gaps only whether they are the same."""
-    if one.device != other.device or not one.numel() or not other.numel():
-        return False
-    start, begin = one.data_ptr(), other.data_ptr()
-    if one.is_contiguous() and other.is_contiguous():
-        return start < begin + other.nbytes and begin < start + one.nbytes
-    return start == begin and one.shape == other.shape and one.stride() == other.stride()
-
-
-def separate(outputs, names, held):
-    """Put copies in place of the outputs of these names that share memory with what is held or with one another."""
-    taken = {tensor.untyped_storage().data_ptr() for tensor in held if isinstance(tensor, torch.Tensor)}
-    for name, tensor in outputs.items():
-        if name in names and isinstance(tensor, torch.Tensor) and tensor.numel():
-            if tensor.untyped_storage().data_ptr() in taken:
-                outputs[name] = tensor = tensor.clone()
-            taken.add(tensor.untyped_storage().data_ptr())
-
-
-def update(given, output, outputs):
-    """Write an output to the caller's tensor that it updates, unless a kernel has, and let that tensor stand for it."""
-    if outputs[output] is given:
-        torch.autograd.graph.increment_version(given)  # a kernel has written it
-        return
-    given = given if given.dtype == outputs[output].dtype else given.view(outputs[output].dtype)
-    with torch.no_grad():
-        outputs[output] = given.copy_(outputs[output])
 
 
 def compiled(signature):

@@ -10,9 +10,9 @@ from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import I32, accumulator_of
 from irc.ir import Value
-from irc.op import Integer, Number, op
+from irc.op import Float, Integer, Number, op
 from irc.ops.linear import dot
-from irc.ops.named.common import convert, fitted, must_fit, widen
+from irc.ops.named.common import convert, fitted, must_equal, must_fit, widen
 from irc.ops.pointwise import add, mul, sub
 from irc.ops.rules import broadcast_shapes, same_dtype
 from irc.ops.view import expand, reshape, transpose
@@ -91,6 +91,28 @@ def _(x: TensorType, y: TensorType) -> TensorType:
     columns = y.dims[-1:] if y.rank > 1 else ()
     leading = broadcast_shapes(x.with_shape(x.dims[:-2]), y.with_shape(y.dims[:-2]))
     return x.with_shape((*(leading or ()), *rows, *columns))
+
+
+@op
+def linear(x: Float, weight: Float, bias: Float, /) -> Value:
+    """x @ weight + bias.
+
+    Shapes: x [..., K], weight [K, N], bias [N]. Result: [..., N].
+    Source: torch.addmm; torch.nn.functional.linear, whose weight is transposed.
+    Edge cases: K of 0 gives the bias; in f16 and bf16 libraries may round the sum alone, not the product too.
+    """
+    return add(matmul(x, weight), bias)
+
+
+@linear.types
+def _(x: TensorType, weight: TensorType, bias: TensorType) -> TensorType:
+    same_dtype(x, weight, bias)
+    if x.rank == 0 or weight.rank != 2 or bias.rank != 1:
+        raise fail("type.rank", f"x is {x}, weight {weight} and bias {bias}", expected="[..., K], [K, N] and [N]")
+    if dims.equal(x.dims[-1], weight.dims[0]) is False:
+        raise fail("type.shape", f"cannot multiply {x} by {weight}: the inner dims differ")
+    must_equal("the bias", bias.dims[0], weight.dims[1])
+    return x.with_shape((*x.dims[:-1], weight.dims[1]))
 
 
 @op

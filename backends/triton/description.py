@@ -1,0 +1,130 @@
+"""What the host program of a module makes a device do: kernels, calls of libraries, other operations of PyTorch.
+
+Whoever states launches, bytes or flops of a program reads them here (`device_operations`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from irc import dims
+from irc.backends.triton.program import Program, launched
+from irc.dims import Symbol
+from irc.ir import Block, Module, Operation, Value
+from irc.kernel import Bytes, Kernel, count
+from irc.plan import FREE_VIEWS, bytes_at
+
+# Products, convolutions and attention, which PyTorch leaves to libraries.
+LIBRARY = frozenset({"dot", "matmul", "linear", "gemm", "attention", "conv", "conv_transpose"})
+# What structures the program and runs on no device.
+STRUCTURE = frozenset({"const", "return", "yield", "dim", "bind", "assume", "assert", "refine", "if", "loop", "call"})
+
+
+@dataclass(frozen=True)
+class DeviceOperation:
+    """One thing that the device runs.
+
+    `kind` is "kernel" for a launch of a kernel of irc's, "library" for a product, a convolution or attention,
+    "operation" for another operation of PyTorch, and "extern" for one that ONNX Runtime runs on the processor. Bytes
+    are those of the distinct elements that it reads, and of those that it writes; flops are counted of kernels and
+    library calls. `operation` is what it is part of in the module; nothing for copies of results.
+    """
+
+    name: str
+    kind: str
+    distinct_bytes: int
+    flops: int = 0
+    kernel: Bytes | None = None
+    operation: Operation | None = None
+
+
+def device_operations(
+    module: Module, sizes: Mapping[Symbol, int], program: Program | None = None
+) -> tuple[list[DeviceOperation], str]:
+    """What one run of the entry does where symbols have these sizes, in order, and why that is not counted, if so.
+
+    The program runs without data on PyTorch's meta device: see `irc.backends.triton.dispatches`. Where it cannot,
+    figures are estimated, unless all is kernels: each other operation but views counts once, and copies do not count.
+    """
+    outside = [each for each in _outside_kernels(module.main.block) if each.name not in STRUCTURE]
+    only_kernels = all(each.name == "kernel" and isinstance(launched(each), Kernel) for each in outside)
+    alone = [_alone(each, sizes) for each in outside if each.name not in FREE_VIEWS]
+    if only_kernels:
+        return alone, ""
+    if importlib.util.find_spec("torch") is None:
+        return alone, "PyTorch, on which the program is run to count, is not installed"
+    from irc.backends.triton.dispatches import NotCounted, dispatches
+
+    try:
+        return dispatches(module, sizes, program), ""
+    except NotCounted as error:
+        return alone, str(error)
+
+
+def _outside_kernels(block: Block) -> Iterator[Operation]:
+    for operation in block:
+        yield operation
+        for region in operation.regions if operation.name != "kernel" else ():
+            yield from _outside_kernels(region.block)
+
+
+def _alone(operation: Operation, sizes: Mapping[Symbol, int]) -> DeviceOperation:
+    """An operation as one of the device."""
+    kernel = launched(operation) if operation.name == "kernel" else None
+    if isinstance(kernel, Kernel):
+        cost = count(kernel, sizes)
+        return DeviceOperation(operation.attributes["name"], "kernel", cost.distinct_bytes, cost.flops, cost, operation)
+    kind = operation.name if operation.name == "extern" else "library" if operation.name in LIBRARY else "operation"
+    moved = operation_bytes(operation, sizes)
+    return DeviceOperation(operation.name, kind, moved, product_flops(operation, sizes), None, operation)
+
+
+def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
+    """Bytes of the distinct elements that an operation reads and writes."""
+    values = dict.fromkeys([*operation.inputs, *operation.results])
+    return sum(bytes_at(value, sizes) for value in values)
+
+
+def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
+    """Multiplications and additions of a product, a convolution or attention; 0 of other operations."""
+    if operation.name not in _MULTIPLICATIONS or not all(value.type.is_ranked for value in operation.inputs):
+        return 0
+    # Of a branch that is impossible at these sizes none.
+    return max(0, 2 * dims.estimate(_MULTIPLICATIONS[operation.name](operation), sizes))
+
+
+def _elements(value: Value, first: int = 0) -> dims.Dim:
+    return math.prod(value.shape[first:], start=1)
+
+
+def _of_dot(operation: Operation) -> dims.Dim:
+    contracted = (operation.inputs[0].shape[axis] for axis, _ in operation.attributes["contract"])
+    return math.prod(contracted, start=_elements(operation.result))
+
+
+def _of_gemm(operation: Operation) -> dims.Dim:
+    shape = operation.inputs[0].shape
+    return _elements(operation.result) * (shape[0] if operation.attributes["transpose_a"] else shape[1])
+
+
+def _of_attention(operation: Operation) -> dims.Dim:
+    (batch, heads, queries, depth), keys, width = (
+        operation.inputs[0].shape, operation.inputs[1].shape[2], operation.result.shape[3]
+    )  # fmt: skip
+    return batch * heads * queries * keys * (depth + width)
+
+
+_MULTIPLICATIONS: dict[str, Callable[[Operation], dims.Dim]] = {
+    "attention": _of_attention,
+    "dot": _of_dot,
+    "matmul": lambda operation: _elements(operation.result) * operation.inputs[0].shape[-1],
+    "linear": lambda operation: _elements(operation.result) * operation.inputs[0].shape[-1],
+    "gemm": _of_gemm,
+    # Each element of the result is a sum over weights [out, in/groups, *window] ...
+    "conv": lambda operation: _elements(operation.result) * _elements(operation.inputs[1], 1),
+    # ... or each of the operand is spread by weights [in, out/groups, *window].
+    "conv_transpose": lambda operation: _elements(operation.inputs[0]) * _elements(operation.inputs[1], 1),
+}

@@ -1,0 +1,237 @@
+"""What the host program of a module makes a device do, found by running it on tensors without data.
+
+The text that an artefact has runs on PyTorch's meta device. A launch of a kernel counts what the byte model says; each
+operation that PyTorch dispatches counts once, but for views and allocations. So figures are those of the program that
+is emitted, with the copies and conversions in it. PyTorch is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from irc import dims
+from irc.backends.triton.calls import TORCH_TYPES, torch_type
+from irc.backends.triton.description import DeviceOperation
+from irc.backends.triton.program import Program, write_program
+from irc.backends.triton.sizes import sole_symbol
+from irc.dims import Dim, Symbol
+from irc.dtypes import DType
+from irc.ir import Module, Operation, Value
+from irc.kernel import Bytes, count
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+PACKAGE = "irc_host_program"  # under which templates and the program find one another
+FILE = "program.py"
+META = torch.device("meta")
+ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh"})
+PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # of PyTorch's libraries, as it dispatches them
+ATTENTION = "scaled_dot_product_attention"
+
+
+def dispatches(module: Module, sizes: Mapping[Symbol, int], program: Program | None = None) -> list[DeviceOperation]:
+    """What one run of the entry does, in order, where symbols have these sizes.
+
+    What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends one round, and
+    results as long as the data says have the sizes given for their symbols. NotCounted: PyTorch refuses an operation at
+    these sizes, as that of a branch which a run at these sizes does not take.
+    """
+    return _Run(module, sizes, write_program(module) if program is None else program).operations()
+
+
+class NotCounted(Exception):
+    """The program does not run at these sizes."""
+
+
+class _Run:
+    """One run of a program."""
+
+    def __init__(self, module: Module, sizes: Mapping[Symbol, int], program: Program) -> None:
+        self.main, self.sizes, self.program = module.main, sizes, program
+        self.found: list[DeviceOperation] = []
+        self.conditions: Counter[int] = Counter()  # by lines, how many conditions they have asked the device for
+
+    def operations(self) -> list[DeviceOperation]:
+        package = _package(self)
+        functions: dict[str, Any] = {"__name__": f"{PACKAGE}.program", "__package__": PACKAGE}
+        exec(compile(self.program.text, FILE, "exec"), functions)
+        weights = {name: self._tensor(tensor.dtype, tensor.shape) for name, tensor in self.program.weights.items()}
+        inputs = {value.name: self.stand_in(value) for value in self.main.arguments}
+        externs = dict.fromkeys(extern.name for extern in self.program.externs)
+        with _Operations(self), _Attention(self):
+            try:
+                results = functions["main"](weights, externs, META, *inputs.values())
+            except (RuntimeError, IndexError, ValueError, TypeError) as error:  # what PyTorch raises
+                operation = self.program.lines.get(_line_of(error))
+                place = "the program" if operation is None else f"%{operation.results[0].name}"
+                raise NotCounted(f"PyTorch does not run {place}: {str(error).splitlines()[0]}") from error
+            outputs = dict(zip(self.main.output_names, results, strict=True))
+            updates = {argument.name: self.main.output_names[position]
+                       for position, argument in self.main.updates.items()}  # fmt: skip
+            package.outputs.finish(outputs, inputs, updates, [*inputs.values(), *weights.values()])
+        return self.found
+
+    def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None) -> None:
+        self.found.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
+
+    def condition(self) -> bool:
+        """What a condition is that only data decides: true, then false, where one line asks again."""
+        line = _line()
+        self.conditions[line] += 1
+        return self.conditions[line] % 2 == 1
+
+    def stand_in(self, value: Value) -> Any:
+        """A tensor without data, of the type and the size of a value; None for what is no tensor of PyTorch."""
+        return self._tensor(value.dtype, value.shape) if value.type.is_ranked else None
+
+    def _tensor(self, dtype: DType, shape: Sequence[Dim]) -> Any:
+        if dtype.name not in TORCH_TYPES:
+            return None
+        extents = [dims.estimate(extent, self.sizes) for extent in shape]
+        return torch.empty(extents, dtype=getattr(torch, torch_type(dtype)), device=META)
+
+    def _operation(self) -> Operation | None:
+        return self.program.lines.get(_line())
+
+    # -- what the program calls in place of the runtime ----------------------------------------------------------
+
+    def launch(self, name: str, *arguments: Any, **_: Any) -> None:
+        (kernel,) = (launched.kernel for launched in self.program.kernels if launched.source.name == name)
+        sizes = dict(self.sizes)
+        for buffer, tensor in zip((*kernel.inputs, *kernel.outputs), arguments, strict=False):
+            for extent, size in zip(buffer.shape, tensor.shape, strict=True):
+                symbol = sole_symbol(extent)
+                if symbol is not None:
+                    sizes[symbol] = size
+        cost = count(kernel, sizes)
+        self.record(name, "kernel", cost.distinct_bytes, cost.flops, cost)
+
+    def check_dim(self, name: str, size: int, *_: int) -> int:
+        return next((known for symbol, known in self.sizes.items() if symbol.name == name), size)
+
+    def results(self, *operands: Any, **_: Any) -> Any:
+        """Stand-ins for the results of an operation that does not run here."""
+        operation = self._operation()
+        assert operation is not None
+        found = tuple(map(self.stand_in, operation.results))
+        kind = "extern" if operation.name == "extern" else "operation"
+        name = operation.attributes["op_type"] if operation.name == "extern" else operation.name
+        self.record(name, kind, distinct_bytes([x for x in (*operands, *found) if isinstance(x, torch.Tensor)]))
+        return found[0] if len(found) == 1 else found
+
+
+def _package(run: _Run) -> ModuleType:
+    """The templates as modules of a package, with what a run puts in place of the runtime and the kernels."""
+    if PACKAGE not in sys.modules:
+        package = ModuleType(PACKAGE)
+        package.__path__ = [str(TEMPLATES)]
+        sys.modules[PACKAGE] = package
+    package = sys.modules[PACKAGE]
+    runtime, kernels = ModuleType(f"{PACKAGE}.runtime"), ModuleType(f"{PACKAGE}.kernels")
+    vars(kernels).update((launched.source.name, launched.source.name) for launched in run.program.kernels)
+    vars(runtime).update(
+        launch=run.launch, check_dim=run.check_dim, check=lambda *_: None, refine=lambda x, _: x,
+        bcast=lambda *sizes: next((size for size in sizes if size != 1), 1),
+        **dict.fromkeys(("Grid", "Loop", "Whole"), lambda *extents, **_: extents),
+    )  # fmt: skip
+    for name, module in (("runtime", runtime), ("kernels", kernels)):
+        sys.modules[f"{PACKAGE}.{name}"] = module
+        setattr(package, name, module)
+    for name in ("host", "outputs", *run.program.modules):
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        if name == "host":
+            module.extern = module.nonzero = run.results  # type: ignore[attr-defined]
+        elif name != "outputs":
+            own = [each for each, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+            vars(module).update(dict.fromkeys(own, run.results))
+    return package
+
+
+class _Operations(TorchDispatchMode):
+    """Notes what PyTorch dispatches."""
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name == "_local_scalar_dense":
+            return self.run.condition() if args[0].dtype is torch.bool else 1
+        result = func(*args, **kwargs)
+        read, written = _tensors((args, kwargs)), _tensors(result)
+        storages = {x.untyped_storage()._cdata for x in read}
+        is_view = not func._schema.is_mutable and all(x.untyped_storage()._cdata in storages for x in written)
+        if name not in ALLOCATIONS and (not is_view or not written):
+            flops = flop_registry.get(func.overloadpacket)
+            kind = "library" if name in PRODUCTS else "operation"
+            counted = int(flops(*args, **kwargs, out_val=result)) if flops is not None and kind == "library" else 0
+            self.run.record(name, kind, distinct_bytes(read) + distinct_bytes(written), counted)
+        return result
+
+
+class _Attention(TorchFunctionMode):
+    """Attention is one call, as on a GPU; on the meta device PyTorch would take it apart. Its result lies in memory
+    with the heads of a position side by side, as that of the fused kernels does."""
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        q, k, v = args[:3]
+        batch, heads, queries, _ = q.shape
+        result = q.new_empty((batch, queries, heads, v.shape[3])).transpose(1, 2)
+        mask = kwargs.get("attn_mask")
+        moved = distinct_bytes([q, k, v, *([] if mask is None else [mask])]) + distinct_bytes([result])
+        flops = 2 * batch * heads * queries * k.shape[2] * (q.shape[3] + v.shape[3])
+        self.run.record(ATTENTION, "library", moved, flops)
+        return result
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def distinct_bytes(tensors: Sequence[torch.Tensor]) -> int:
+    """Bytes of the elements of tensors, each tensor and each element that strides of 0 repeat once."""
+    parts = {}
+    for tensor in tensors:
+        elements = 1
+        for extent, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            elements *= extent if stride or not extent else 1
+        place = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        parts[place] = elements * tensor.element_size()
+    return sum(parts.values())
+
+
+def _line_of(error: BaseException) -> int:
+    """The line of the program in which something was raised."""
+    lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == FILE]
+    return (lines[-1] or 0) if lines else 0
+
+
+def _line() -> int:
+    """The line of the program that runs."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename != FILE:
+        frame = frame.f_back
+    return 0 if frame is None else frame.f_lineno

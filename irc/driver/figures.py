@@ -1,0 +1,165 @@
+"""What a program makes a device do: kernels, calls of libraries, other operations of PyTorch.
+
+Every verb that states launches, bytes or flops reads them here (`report_on`). They are those of the host program that
+the Triton backend emits (`irc.backends.triton.description`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from irc.dims import Symbol
+from irc.driver.counting import (
+    counts,
+    describe,
+    host_operations,
+    in_kernel,
+    is_library,
+    kernel_of,
+    kernel_operations,
+    share,
+)
+from irc.driver.models import find_backend
+from irc.ir import Module, Operation
+from irc.kernel import Bytes, count
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """One kernel: its launches in a run, and of a launch the bytes of distinct elements, the bytes that all programs
+    load and store, the arithmetic, the size of its grid, and what targets make of it."""
+
+    name: str
+    kind: str
+    distinct_bytes: int
+    loaded_bytes: int
+    flops: int
+    programs: int
+    targets: Mapping[str, Any]
+    launches: int = 1
+
+
+@dataclass(frozen=True)
+class CallReport:
+    """An operation of the module that is in no kernel, and what the device runs for it in one run.
+
+    `kind` is "library" for products, convolutions and attention, "extern" for what ONNX Runtime runs on the processor,
+    "operation" for the rest. `dispatched` are the operations of PyTorch that it comes to, in order, copies included.
+    """
+
+    op: str
+    kind: str
+    distinct_bytes: int
+    name: str = ""
+    flops: int = 0
+    dispatched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KernelsReport:
+    """What one run of a program makes a device do, at given sizes.
+
+    `launches` are those of kernels; `library_calls` and `host_operations` are operations that PyTorch dispatches:
+    products, convolutions and attention, and all others. `distinct_bytes` is the global memory traffic: of each launch
+    and operation the bytes of the distinct elements that it reads and of those that it writes. `peak_bytes` is the most
+    memory that results take at a time, besides inputs and weights. `share_in_kernels` counts operations other than
+    views, `share_without_library` those that libraries do not compute either. Of an `if` the first branch counts, of a
+    loop that a condition ends one round.
+
+    `label` is "counted", or "estimated": then each operation in no kernel counts as one and copies do not count, since
+    `not_counted` says why the program does not run, as where PyTorch is not installed.
+    """
+
+    launches: int
+    library_calls: int
+    host_operations: int
+    distinct_bytes: int
+    loaded_bytes: int
+    flops: int
+    peak_bytes: int
+    share_in_kernels: float
+    share_without_library: float
+    kernels: tuple[KernelReport, ...]
+    calls: tuple[CallReport, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, for which the figures hold
+    label: str = "counted"
+    not_counted: str = ""
+    schema: str = "irc.kernels/2"
+
+    @property
+    def device_operations(self) -> int:
+        """All that the device runs."""
+        return self.launches + self.library_calls + self.host_operations
+
+
+def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any]) -> KernelsReport:
+    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names."""
+    parts, not_counted = by_operation(module, sizes)
+    found = [each for own in parts.values() for each in own]
+    launched, called = [], []
+    for operation, own in parts.items():
+        if operation is not None and is_launched(operation, own):
+            cost = own[0].kernel if own else count(kernel_of(operation), sizes)
+            launched.append(_of_kernel(operation, cost, len(own), compiled))
+        else:
+            called.append(_of_call(operation, own))
+    inside = [each for each in module.main.walk() if in_kernel(each) and counts(each)]
+    outside = host_operations(module)
+    kinds = Counter(each.kind for each in found)
+    return KernelsReport(
+        launches=kinds["kernel"],
+        library_calls=kinds["library"],
+        host_operations=kinds["operation"] + kinds["extern"],
+        distinct_bytes=sum(each.distinct_bytes for each in found),
+        loaded_bytes=sum(each.distinct_bytes if each.kernel is None else each.kernel.loaded_bytes for each in found),
+        flops=sum(each.flops for each in found),
+        peak_bytes=find_backend("triton").peak_bytes(module, sizes),
+        share_in_kernels=share(len(inside), len(outside)),
+        share_without_library=share(*(sum(not is_library(each) for each in part) for part in (inside, outside))),
+        kernels=tuple(launched),
+        calls=tuple(called),
+        sizes={symbol.name: size for symbol, size in sizes.items()},
+        label="estimated" if not_counted else "counted",
+        not_counted=not_counted,
+    )
+
+
+def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> tuple[dict[Operation | None, list[Any]], str]:
+    """The device operations of a run by what they are part of, in the order of the program, and why they are not
+    counted, if so. Kernels stand there even if they are not launched; copies of results are part of nothing."""
+    found, not_counted = find_backend("triton").device_operations(module, sizes)
+    order = {operation: position for position, operation in enumerate(module.main.walk())}
+    parts: dict[Operation | None, list[Any]] = {each: [] for each in kernel_operations(module)}
+    for each in found:
+        parts.setdefault(each.operation, []).append(each)
+
+    def place(operation: Operation | None) -> int:
+        return len(order) if operation is None else order.get(operation, len(order))
+
+    return {key: parts[key] for key in sorted(parts, key=place)}, not_counted
+
+
+def is_launched(operation: Operation, parts: Sequence[Any]) -> bool:
+    """Whether an operation is a kernel that is launched, and not one that runs as calls instead."""
+    return operation.name == "kernel" and all(each.kind == "kernel" for each in parts)
+
+
+def _of_kernel(operation: Operation, cost: Bytes, launches: int, compiled: Mapping[str, Any]) -> KernelReport:
+    name, kind = operation.attributes["name"], operation.attributes["kind"]
+    figures = (cost.distinct_bytes, cost.loaded_bytes, cost.flops, cost.programs)
+    return KernelReport(name, kind, *figures, compiled.get(name, {}), launches)
+
+
+def _of_call(operation: Operation | None, parts: Sequence[Any]) -> CallReport:
+    kinds = {each.kind for each in parts}
+    return CallReport(
+        "copy" if operation is None else describe(operation),
+        next((kind for kind in ("library", "extern") if kind in kinds), "operation"),
+        sum(each.distinct_bytes for each in parts),
+        operation.results[0].name if operation is not None and operation.results else "",
+        sum(each.flops for each in parts),
+        tuple(each.name for each in parts),
+    )

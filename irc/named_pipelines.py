@@ -1,0 +1,13 @@
+"""Pipelines with a name.
+
+`clean` brings a program to its normal form, `default` goes on to kernels, and `eager` is what others are measured
+against: the operations as they were imported, each by itself.
+"""
+
+CLEAN = "canonicalize,fold,cse,raise,canonicalize,cse,dce"
+DEFAULT = (
+    "canonicalize,fold,cse,raise,canonicalize,bias,grouped_heads,masked_rows,legalize,windows,canonicalize,fold,cse,"
+    "dce,fuse,dce"
+)
+EAGER = "fold,dce,masked_rows,legalize,fold,dce,eager,dce"
+ALIASES = {"clean": CLEAN, "default": DEFAULT, "eager": EAGER}

@@ -1,0 +1,60 @@
+"""Grouped heads: attention reads keys and values that several heads share once, not repeated for each head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from irc import dims
+from irc.dims import Dim, Variable
+from irc.index_map import same
+from irc.ir import Module, Operation, Value
+from irc.op import Builder
+from irc.ops import attention
+from irc.pass_manager import Pass, PassContext
+
+
+@dataclass
+class GroupedHeads(Pass):
+    """Give attention the keys and values from which views have repeated its heads.
+
+    Both must be repeated alike: head h is head h // r of what is repeated r times.
+
+    Before: %e = expand %k {shape = [B, G, R, T, D]}; %r = reshape %e {shape = [B, H, T, D]}; attention %q, %r, ...
+    After:  attention %q, %k, ...
+    """
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        found = 0
+        for operation in [each for each in module.walk() if each.name == "attention"]:
+            found += _grouped(operation)
+        context.count("grouped_heads", "grouped", found)
+        return found > 0
+
+
+def _grouped(operation: Operation) -> bool:
+    q, k, v, *mask = operation.inputs
+    pairs = ((keys, values) for keys in _repeated(k) for values in _repeated(v) if same(keys.shape[1], values.shape[1]))
+    for keys, values in pairs:
+        with Builder.before_operation(operation, operation.location.by("grouped_heads")):
+            result = attention(q, keys, values, *mask, **operation.attributes)
+        operation.replace([result])
+        return True
+    return False
+
+
+def _repeated(value: Value) -> Iterator[Value]:
+    """The values [B, G, T, D] that views repeat to this one, [B, H, T, D], the furthest first."""
+    at: tuple[Dim, ...] = tuple(Variable(name, extent).expr for name, extent in zip("bhtd", value.shape, strict=True))
+    batch, head, *rest = at
+    heads, found = value.shape[1], list[Value]()
+    while value.operation is not None and value.operation.definition.pull is not None:
+        (piece, *others) = value.operation.definition.pull(value, at)
+        if others or piece.guards:
+            break
+        value, at = value.operation.inputs[piece.operand], piece.coordinates
+        if value.rank == 4:
+            times = dims.exact_divide(heads, value.shape[1]) if dims.less(0, value.shape[1]) is True else None
+            if times is not None and times != 1 and at == (batch, dims.floor_divide(head, times), *rest):
+                found.append(value)
+    return reversed(found)

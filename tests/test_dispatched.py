@@ -1,0 +1,32 @@
+"""Launches, calls and bytes that irc reports are those of what it emits, counted from outside as it runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import irc
+from tests.benchmarks.dispatched import DTYPES, compared, is_worse, model
+
+pytest.importorskip("triton")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["encoder_masked", "decoder_fused", "segformer"])
+def test_reported_figures_are_those_dispatched(name: str, dtype: str) -> None:
+    """`python -m tests.benchmarks.dispatched` has all blocks and architectures."""
+    module, inputs = model(name, DTYPES[dtype])
+    rows = list(compared(torch.export.export(module, inputs), inputs, name, dtype))
+    for row in rows:
+        assert row.reported == row.dispatched, row
+    assert not is_worse(rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_are_those_of_libraries(dtype: str) -> None:
+    """A block of BERT: products with their biases in one call, attention whole, nothing converted or copied."""
+    module, inputs = model("encoder", DTYPES[dtype])
+    report = irc.kernels(irc.from_torch(torch.export.export(module, inputs)))
+    assert report.label == "counted" and report.host_operations == 0
+    dispatched = [name for call in report.calls for name in call.dispatched]
+    assert set(dispatched) == {"addmm", "scaled_dot_product_attention"} and len(dispatched) == report.library_calls
