@@ -11,8 +11,8 @@ from typing import Any
 
 from irc import dtypes, interpreter
 from irc.diagnostics import fail
-from irc.driver.arrays import Arrays, given_inputs, read_arrays, write_arrays
-from irc.driver.artefact_process import ARTEFACTS
+from irc.driver.arrays import Arrays, given_inputs
+from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
 from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, reproducing, require_triton
 from irc.files import temporary_folder
@@ -41,9 +41,13 @@ def run(
     """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
 
     Inputs that are not given are random within the declared ranges, at `settings.dims`; `seed` is theirs, and that of
-    what the interpreter draws for random operators without one.
+    what the interpreter draws for random operators without one. A folder that `compile` has written runs as it is.
     """
     settings = settings or Settings()
+    if is_artefact(source):
+        if backend not in (None, "triton"):
+            raise fail("usage.backend", f"{source} holds Triton kernels", expected="--backend triton, or none")
+        return RunReport(*run_artefact(Path(source), inputs, settings.dims, seed))
     module = settings.load(source)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     if backend is None:
@@ -170,25 +174,9 @@ def with_carriers(model: Any, module: Module) -> Any:
 
 
 def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[Arrays, str]:
-    """Write the artefact to a temporary folder and run it as a user would: in a process of its own.
-
-    The process decides whether there is a GPU; without one the kernels are interpreted, which must be known
-    before Triton is imported. It is a fork of one that has PyTorch loaded, so that later runs start at once. Raises
-    `install.missing_extra`, and `backend.failed` with what the process said.
-    """
+    """Write the artefact to a temporary folder and run it as a user would: see `artefacts.run_in_process`."""
     require_triton("running Triton kernels")
     with temporary_folder() as folder:
-        find_backend("triton").emit(module, folder / "artefact")
-        write_arrays(folder / "in.npz", inputs)
-        status, printed = ARTEFACTS.run(folder, ["--input", "in.npz", "--output", "out.npz"])
-        if status:
-            raise fail("backend.failed", "the compiled program failed", notes=last_words(printed))
-        label = "interpreted" if "interpreted" in printed else "device"
+        find_backend("triton").emit(module, folder / LINK)
         outputs = zip(module.main.output_names, module.main.returned, strict=True)
-        return read_arrays(folder / "out.npz", {name: value.dtype for name, value in outputs}), label
-
-
-def last_words(text: str) -> tuple[str, ...]:
-    """What a process said last; of a traceback, only what was raised and where."""
-    lines = [line for line in text.strip().splitlines() if not line.startswith("Traceback")]
-    return tuple(lines[-6:])
+        return run_in_process(folder, inputs, {name: value.dtype for name, value in outputs})

@@ -1,0 +1,68 @@
+"""`irc run FOLDER` runs an artefact by its manifest alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from irc.diagnostics import IrcError
+from irc.driver.models import Settings
+from irc.parser import parse
+
+pytest.importorskip("triton")
+
+PROGRAMS = {
+    "dynamic": (
+        "func @main<B in [0, 64], S in [2, 9]>(%x: f32[B, S * 2 + 1], %i: i64[S]) -> f32[B, S] {\n"
+        "    %y = gather %x, %i {axis = 1} : f32[B, S]\n    %z = exp %y : f32[B, S]\n    return %z\n  }"
+    ),
+    "narrow types": (
+        "func @main<N>(%x: bf16[N], %y: f8e4m3fn[N], %b: bool[N]) -> (bf16[N], bool[N]) {\n"
+        "    %c = cast %y {to = bf16} : bf16[N]\n    %z = add %x, %c : bf16[N]\n    %n = bitwise_not %b : bool[N]\n"
+        "    return %z, %n\n  }"
+    ),
+    "a default, and names": (
+        'func @main<"my dim">(%"x y": f32["my dim"], %w: f32[] = 2.5 : f32[]) -> f32["my dim"] {\n'
+        '    %z = mul %"x y", %w : f32["my dim"]\n    return %z\n  }'
+    ),
+}
+
+
+def compiled(name: str, folder: Path) -> irc.Module:
+    module = parse(f"irc text 1\nmodule @m {{\n  {PROGRAMS[name]}\n}}\n")
+    irc.compile(module, backend="triton", output=folder / "out")
+    return module
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_folder_runs_as_the_program_does(name: str, tmp_path: Path) -> None:
+    module = compiled(name, tmp_path)
+    sizes = Settings(dims=dict.fromkeys(module.main.symbols, 3))
+    found = irc.run(tmp_path / "out", seed=4, settings=sizes)
+    wanted = irc.run(module, found.inputs)
+    assert found.label in ("interpreted", "device") and found.outputs.keys() == wanted.outputs.keys()
+    assert found.inputs.keys() == irc.run(module, settings=sizes).inputs.keys()  # none for what has a default
+    for each, array in wanted.outputs.items():
+        assert found.outputs[each].dtype == array.dtype
+        tolerance = 1e-6 if array.dtype.itemsize == 4 else 1e-2
+        np.testing.assert_allclose(found.outputs[each].astype("f4"), array.astype("f4"), rtol=tolerance)
+    again = irc.run(str(tmp_path / "out"), wanted.inputs, backend="triton")
+    assert again.outputs.keys() == wanted.outputs.keys()
+
+
+def test_folders_that_are_no_artefacts_of_this_version(tmp_path: Path) -> None:
+    compiled("dynamic", tmp_path)
+    with pytest.raises(IrcError, match="holds Triton kernels"):
+        irc.run(tmp_path / "out", backend="onnx")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    del manifest["signature"]["interface"]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(IrcError, match="says no interface"):
+        irc.run(tmp_path / "out")
+    (tmp_path / "out" / "more.py").write_text("")  # another file: not a folder that compile may have written
+    with pytest.raises(IrcError, match="irc reads no such model"):
+        irc.run(tmp_path / "out")
