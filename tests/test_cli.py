@@ -359,7 +359,13 @@ def test_check_each_names_the_pass_and_the_operation(folder: Path) -> None:
     assert re.search(r"^ok +canonicalize ", result.out, re.MULTILINE)
     parted = r"^FAIL +sharpen .*\n +first part at: sharpen, %p = softmax, which reads %\d+ = mul, made by sharpen"
     assert re.search(parted, result.out, re.MULTILINE)
-    assert "first part at: fuse, kernel @y, %p = softmax" in result.out
+    assert re.search(r"^FAIL +fuse .*: still wrong since sharpen$", result.out, re.MULTILINE)
+    assert result.out.count("first part at") == 1
+    twice = irc_here("check", *arguments, "-p", "sharpen,cse,sharpen,dce", "--backend", "onnx", folder=folder)
+    marks = re.findall(r"^FAIL +([\w.]+).*?(still wrong since [\w.]+)?$", twice.out, re.MULTILINE)
+    assert marks == [("sharpen", ""), ("cse", "still wrong since sharpen"), ("sharpen.2", ""),
+                     ("dce", "still wrong since sharpen.2"), ("onnx", "still wrong since sharpen.2")]  # fmt: skip
+    assert twice.out.count("first part at: sharpen") == 2
     found = report(irc_here("check", *arguments, "-p", "canonicalize,sharpen", "--json", folder=folder), code=1)
     assert found["stages"][-1]["first_part"].startswith("%p = softmax")
 
@@ -398,6 +404,19 @@ def test_check_of_rules(folder: Path) -> None:
     assert "error relative to the terms" in found["rules"][0]["failure"]["message"]
     assert irc_here("check", "wrong.py", "--each", folder=folder).code == 2
     assert irc_here("check", "model.onnx", "small.irc", folder=folder).code == 2
+
+
+@pytest.mark.parametrize("verb", ["print", "check", "kernels", "experiment"])
+def test_programs_that_are_slow_to_read_are_better_saved(
+    folder: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irc.driver.models.SLOW_READING", 0.0)
+    options = ("-p", "a=dce") if verb == "experiment" else ()
+    note = f"save it once with `irc print {SCORES} -o scores.irc`, and give scores.irc in its place"
+    assert note in irc_here(verb, SCORES, *options, folder=folder).err
+    assert "save it once" not in irc_here(verb, "small.irc", *options, folder=folder).err
+    monkeypatch.undo()
+    assert "save it once" not in irc_here(verb, SCORES, *options, folder=folder).err
 
 
 # -- explain, kernels, doc -------------------------------------------------------------------------------------

@@ -277,7 +277,8 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
             for output in stage.outputs:
                 mark = "ok  " if output.passed else "FAIL"
                 figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
-                show(f"{mark}  {stage.stage:14} %{output.output}  {figures}")
+                since = f": still wrong since {output.since}" if output.since else ""
+                show(f"{mark}  {stage.stage:14} %{output.output}  {figures}{since}")
             if stage.first_part:
                 show(f"      first part at: {stage.stage}, {stage.first_part}")
         for output in report.stages[0].outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class OutputError:
     error: float
     allowed: float
     unsettled: int = 0
+    since: str | None = None  # the earlier stage from which on it has been wrong in this way
 
     @property
     def passed(self) -> bool:
@@ -41,7 +42,8 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The outputs of one stage; `first_part` names the first operation whose value parts from f64.
+    """The outputs of one stage; where one of them is wrong in a way in which it was not before, `first_part` names the
+    first operation whose value parts from f64.
 
     `first_kind` is what that operation was as it was imported, such as "softmax".
     """
@@ -109,14 +111,18 @@ def check(
         except IrcError as error:
             without = " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
     stages.append(compare("import", imported[1], yardsticks))
+    latest: Observed = ({}, {})  # of the stage before
 
     def compare_stage(stage: str, current: Module) -> None:
+        nonlocal latest
         if each:
             values = observe_values(current, given, "declared")
-            stages.append(compare(stage, values[1], yardsticks))
-            if not stages[-1].passed:
-                part, kind = first_part(values[0], exact[0], imported[0])
-                stages[-1] = StageResult(stage, stages[-1].outputs, part, kind)
+            result = since_before(compare(stage, values[1], yardsticks), values[1], stages[-1], latest[1])
+            if any(not output.passed and output.since is None for output in result.outputs):
+                part, kind = first_part(values[0], exact[0], imported[0], latest[0])
+                result = replace(result, first_part=part, first_kind=kind)
+            stages.append(result)
+            latest = values
 
     compiler = backend or "triton"
     text = pipeline or (find_backend(compiler).PIPELINE if backend or each else CLEAN)
@@ -127,7 +133,7 @@ def check(
     if backend is not None:
         outputs, label = run_compiled(final, given, backend, settings)
         repeated = {name: each for name, each in yardsticks.items() if name not in random}
-        stages.append(compare(backend, outputs, repeated))
+        stages.append(since_before(compare(backend, outputs, repeated), outputs, stages[-1], latest[1]))
     return CheckReport(tuple(stages), label, random, without)
 
 
@@ -155,7 +161,8 @@ def random_outputs(module: Module, inputs: Mapping[str, Any], outputs: Mapping[s
 
 
 # The values of a run, in order of execution, by function, name, and how often that was computed before.
-Values = dict[tuple[str, str, int], tuple[Operation, Any]]
+Key = tuple[str, str, int]
+Values = dict[Key, tuple[Operation, Any]]
 Observed = tuple[Values, dict[str, Any]]
 
 
@@ -184,9 +191,25 @@ def compare(stage: str, outputs: Mapping[str, Any], yardsticks: Mapping[str, Yar
     return StageResult(stage, tuple(errors))
 
 
-def first_part(values: Values, truth: Values, imported: Values) -> tuple[str | None, str | None]:
-    """The first operation, in order of execution, whose value is further from f64 than its type explains; in words,
-    and what it was as imported.
+def since_before(stage: StageResult, outputs: Mapping[str, Any], before: StageResult,
+                 earlier: Mapping[str, Any]) -> StageResult:  # fmt: skip
+    """The stage with outputs marked that are wrong as they were at the stage `before`, whose outputs are `earlier`."""
+    failed = {output.output: output for output in before.outputs if not output.passed}
+
+    def marked(output: OutputError) -> OutputError:
+        known = failed.get(output.output)
+        if known is None or output.passed or output.output not in earlier:
+            return output
+        if relative_error(outputs[output.output], earlier[output.output]) > output.allowed:
+            return output  # wrong in another way
+        return replace(output, since=known.since or before.stage)
+
+    return replace(stage, outputs=tuple(map(marked, stage.outputs)))
+
+
+def first_part(values: Values, truth: Values, imported: Values, latest: Values) -> tuple[str | None, str | None]:
+    """The first operation, in order of execution, whose value is further from f64 than its type explains, and is not
+    what it was at the `latest` stage; in words, and what it was as imported.
 
     Values correspond by name: names are stable through passes. A value that only the later stage has, or that has
     another type there, is passed over.
@@ -198,17 +221,24 @@ def first_part(values: Values, truth: Values, imported: Values) -> tuple[str | N
         if (value.shape, value.dtype) != (own.shape, own.dtype):
             continue
         measure = Yardstick(own, truth[key][1])
-        if measure.error(value) > measure.allowed:
-            function, name, _ = key
-            called = f"@{function}, " if len({function for function, *_ in values}) > 1 else ""
-            inside = operation.parent
-            kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
-            made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
-            new = [operand.operation for operand in operation.inputs if (function, operand.name, 0) not in truth]
-            reads = "".join(
-                f", which reads %{other.results[0].name} = {other.name}, made by {other.location.made_by[-1]}"
-                for other in new
-                if other is not None and other.location.made_by
-            )
-            return f"{called}{kernel}%{name} = {operation.name}{made}{reads}", imported[key][0].name
+        if measure.error(value) <= measure.allowed:
+            continue
+        if key not in latest or relative_error(value, latest[key][1]) > measure.allowed:
+            return described(key, operation, truth, values), imported[key][0].name
     return None, None
+
+
+def described(key: Key, operation: Operation, truth: Values, values: Values) -> str:
+    """The operation that makes a value, in words."""
+    function, name, _ = key
+    called = f"@{function}, " if len({function for function, *_ in values}) > 1 else ""
+    inside = operation.parent
+    kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
+    made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
+    new = [operand.operation for operand in operation.inputs if (function, operand.name, 0) not in truth]
+    reads = "".join(
+        f", which reads %{other.results[0].name} = {other.name}, made by {other.location.made_by[-1]}"
+        for other in new
+        if other is not None and other.location.made_by
+    )
+    return f"{called}{kernel}%{name} = {operation.name}{made}{reads}"

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ from irc.verifier import verify
 Source = str | Path | Module
 Sizes = Mapping[str, int]
 BACKENDS = ("onnx", "triton")
+SLOW_READING = 5.0  # seconds
 SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
 
 
@@ -123,9 +125,26 @@ class Settings:
 
     def load(self, source: Source) -> Module:
         """The model with what is baked into it; raises `dim.unbound` for a size of a symbol that it does not have."""
-        module = load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
+        with self.advising(source):
+            module = load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
         check_symbols(module.main, self.dims)
         return module
+
+    @contextmanager
+    def advising(self, source: Source) -> Iterator[None]:
+        """Around reading a program that Python makes: a note says how to save one that is slow to make.
+
+        Nothing is cached between commands: what a file gives may depend on other files, on packages and on chance.
+        """
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        if self.show_note is None or seconds <= SLOW_READING or isinstance(source, Module):
+            return
+        if is_reference(str(source)):
+            name = f"{str(source).rpartition(':')[2]}.irc"
+            saving = f"save it once with `irc print {source} -o {name}`, and give {name} in its place"
+            self.show_note(f"reading {source} took {seconds:.0f} s; {saving}")
 
     def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
         """Keep what repeats a failure of ours; returns what the user is told."""

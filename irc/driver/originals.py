@@ -101,8 +101,10 @@ def load_with_original(source: Source, settings: Settings) -> tuple[Module, Orig
     if isinstance(source, Module) or not is_reference(str(source)):
         module = settings.load(source)  # which checks the file first
         return module, original_of(source)
-    original = original_of(source)
-    return settings.load(source if original is None else original.module()), original
+    with settings.advising(source):
+        original = original_of(source)
+        made = source if original is None else original.module()
+    return settings.load(made), original
 
 
 class OnnxOriginal(Original):
