@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any, NamedTuple
 
 
@@ -30,28 +31,36 @@ SIGNS: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x28\xb5\x2f\xfd", Format("a Zstandard archive", UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", UNPACK)),
     (0, b"PK\x03\x04", ZIP),
+    (0, b"\x04\x22\x4d\x18", Format("an LZ4 archive", UNPACK)),
+    (0, b"Rar!\x1a\x07", Format("a RAR archive", UNPACK)),
     (257, b"ustar", Format("a tar archive", UNPACK)),
-    (0, b"\x80\x02", Format("a pickle", EXPORT)),
-    (0, b"\x80\x04", Format("a pickle", EXPORT)),
+    *((0, b"\x80" + bytes([protocol]), Format("a pickle", EXPORT)) for protocol in range(2, 6)),
     (4, b"TFL3", Format("a TensorFlow Lite model", EXPORT)),
     (0, b"\x89HDF\r\n\x1a\n", Format("an HDF5 file", EXPORT)),
     (0, b"GGUF", Format("a GGUF file", EXPORT)),
     (0, b"\x93NUMPY", Format("an array of NumPy", "give arrays with --input, in an .npz file")),
     (0, b"irc text ", Format("irc's text", "name it .irc")),
     (0, b"%PDF", Format("a PDF document", DOWNLOAD)),
+    (0, b"\x89PNG\r\n\x1a\n", Format("a PNG image", DOWNLOAD)),
+    (0, b"\xff\xd8\xff", Format("a JPEG image", DOWNLOAD)),
+    (0, b"\x7fELF", Format("a program or library", EXPORT)),
+    (0, b"ptrt", Format("an engine of TensorRT", "use the .onnx file that it was made from")),
 )  # fmt: skip
 # ... and of text, in lower case, behind white space.
 PAGE = Format("an HTML page", DOWNLOAD)
 TEXT_SIGNS: tuple[tuple[bytes, Format], ...] = (
     (b"<!doctype html", PAGE), (b"<html", PAGE), (b"<head", PAGE), (b"<?xml", Format("XML", DOWNLOAD)),
     (b"<ir_version", Format("ONNX in its text form", "onnx.parser.parse_model reads it")),
+    (b"ir_version:", Format("ONNX in protobuf's text form", "google.protobuf.text_format reads it")),
     (b"{", Format("JSON", DOWNLOAD)),
 )  # fmt: skip
+PLAIN = Format("plain text", DOWNLOAD)
 LOOKED_AT = 4096  # bytes
 
 
-def recognized(data: Any) -> Format | None:
-    """The format of a file's bytes, or None for one that is not among those that are taken for models by mistake."""
+def recognized(data: Any, *, is_text: bool = False) -> Format | None:
+    """The format of a file's bytes, or None for one that is not among those that are taken for models by mistake. Text
+    of no format is one, unless the file should be text."""
     head = bytes(data[:LOOKED_AT])
     if not head:
         return EMPTY
@@ -60,4 +69,16 @@ def recognized(data: Any) -> Format | None:
     found += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
     if head[8:9] == b"{":  # behind its length, the header
         found.append(Format("a safetensors file", EXPORT))
+    if not found and not is_text and _is_plain(head):
+        return PLAIN
     return found[0] if found else ZEROS if not any(head) else None
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether bytes are text in UTF-8, which may break off within a character."""
+    controls = bytes(number for number in range(32) if chr(number) not in "\t\n\f\r\x1b")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(number in controls for number in head)

@@ -138,6 +138,8 @@ CONTENTS = {
     "JSON": b'{"error": "not found"}',
     "irc's text": b"irc text 1\nmodule @m {}\n",
     "ONNX in its text form": SIMPLE.encode(),
+    "a pickle": b"\x80\x05}.",
+    "a PNG image": b"\x89PNG\r\n\x1a\n" + bytes(20),
 }
 
 
@@ -151,6 +153,16 @@ def test_what_a_file_is_that_is_no_model(what: str, content: bytes, tmp_path: Pa
         code = "onnx.truncated" if name == "model.onnx" and not any(content) else "file.format"
         assert found.code == code and what in found.message and found.help, (name, found)
         assert "whole" not in found.message
+
+
+@pytest.mark.parametrize("content", [b"Not Found\n", b"import torch\n", b"caf\xc3\xa9 " * 2000, b"\x1b[31mred\x1b[0m"])
+def test_text_of_no_format_is_no_model(content: bytes, tmp_path: Path) -> None:
+    for name, code, message in (("m.onnx", "file.format", "m.onnx is plain text, and no ONNX model"),
+                                ("m.pt2", "file.format", "it is plain text"), ("m.irc", "text.version", "irc text")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(IrcError, match=message) as caught:
+            irc.load(tmp_path / name)
+        assert caught.value.code == code
 
 
 @pytest.mark.parametrize(("offset", "sign", "format"), [*SIGNS, *((3, *each) for each in TEXT_SIGNS)])
@@ -177,6 +189,8 @@ def test_weights_that_are_something_else(tmp_path: Path) -> None:
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones(3, np.float32), "w"))
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").write_bytes(POINTER[:5] + POINTER[5:])
+    with pytest.raises(IrcError, match="a Git LFS pointer"):  # though the 12 bytes that are asked for are there
+        irc.load(tmp_path / "m.onnx")
     proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     proto.graph.initializer[0].dims[0] = 300
     for entry in proto.graph.initializer[0].external_data:

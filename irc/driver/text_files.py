@@ -41,7 +41,7 @@ def load_text(path: Path, own: Mapping[str, OperationDefinition] | None = None) 
         raise fail("file.missing", f"there is no file {path}") from None
     except OSError as error:
         raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-    found = None if content.lstrip().startswith(b"irc text") else recognized(content)
+    found = None if content.lstrip().startswith(b"irc text") else recognized(content, is_text=True)
     if found is not None:
         raise fail("file.format", f"{path.name} is {found.name}, and not irc's text", at=Location(file=str(path)),
                    help=found.help)
