@@ -326,7 +326,7 @@ CASES: dict[str, Case] = {
        for x in (LONGS, INTS, SMALL, BYTES)},
     "wrapping bytes": Case(WRAPPING, (BYTES,)), "wrapping signed bytes": Case(WRAPPING, (SMALL,)),
     "wrapping shorts": Case(WRAPPING, (torch.tensor([0, 1, -1, 32767, -32768, 300, 2, 7], dtype=torch.int16),)),
-    "wrapping int32": Case(WRAPPING, (INTS[-8:],)), "wrapping long": Case(WRAPPING, (LONGS[-8:],)),
+    "wrapping words": Case(WRAPPING, (INTS[-8:],)), "wrapping long": Case(WRAPPING, (LONGS[-8:],)),
     "alphas": Case(ALPHAS, (torch.tensor([1.5, -2.0, nan, inf]), torch.tensor([255, 1, 0, 128], dtype=torch.uint8),
                             torch.tensor([2**63 - 1, 5, -(2**63), -7]))),
     "powers": Case(POWERS, (FLOATS, HALF), 1e-5, zeros=True),

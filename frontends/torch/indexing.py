@@ -149,7 +149,8 @@ def combined(write: Callable[[Value, Any, str], Value], x: Value, source: Value,
 
 def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | None) -> Value:
     if not x.rank:
-        refuse("it scatters into a scalar")
+        index = reshaped(index, (index.type.elements,))
+        return reshaped(scattered(reshaped(x, (1,)), 0, index, source, reduction), ())
     values = converted(source, x.dtype)
     if not isinstance(source, Value) or not values.rank:
         values = ops.expand(values, shape=index.shape)
