@@ -268,6 +268,9 @@ def launch_symbols(
     sizes = [argument for argument in arguments if not isinstance(argument, torch.Tensor)]
     pairs = [*zip(launched.source.sizes, sizes, strict=True)]
     pairs += [(tile.extent, tiles[tile.name].extent) for tile in launched.source.tiles]
+    tensors = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
+    for buffer, tensor in zip([*launched.kernel.inputs, *launched.kernel.outputs], tensors, strict=True):
+        pairs += zip(buffer.type.dims, tensor.shape, strict=True)
     found = dict(known)
     for extent, size in sorted(pairs, key=lambda pair: len(dims.free_symbols(pair[0]))):
         unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]

@@ -77,6 +77,8 @@ def main(arguments: list[str]) -> int:
         if result.failures:
             failed.append(result)
             report(result)
+        if done % 100 == 0:
+            print(f"... {done} programs, {len(failed)} failed, {time.monotonic() - started:.0f} s", flush=True)
     for said, times in unsupported.most_common():
         print(f"unsupported {times}x {said}")
     for (path, how), times in Counter((o.path, o.kind) for r in failed for o in r.failures).most_common():

@@ -36,12 +36,13 @@ def perturbed(
 ) -> Array:
     """An array of floats with an error of up to two units in each element. `absolute` errors are those of elements of
     size 1, for functions whose implementations have an absolute error. Whole numbers below 2048 are exact, and stay,
-    unless they are what an operation adds up and divides (`whole_too`)."""
+    but for 1 and -1 as limits of such functions, and what an operation adds up and divides (`whole_too`)."""
     wide, eps = array.astype(np.float64), unit(array)
     noise = generator.uniform(-2 * eps, 2 * eps, array.shape)
     with np.errstate(all="ignore"):
-        stays = ~np.isfinite(wide) | ((wide == np.round(wide)) & (np.abs(wide) < 2048) & (not whole_too))
-        moved = wide * (1 + noise) + (noise if absolute else 0.0)
+        whole = (wide == np.round(wide)) & (np.abs(wide) < 2048) & ~(absolute & (np.abs(wide) == 1))
+        stays = ~np.isfinite(wide) | (whole & (not whole_too))
+        moved = wide + noise * (np.abs(wide) + absolute)
         return np.where(stays, wide, moved).astype(array.dtype)
 
 

@@ -216,10 +216,11 @@ def run(text: str, space: dict[str, Any]) -> None:
 def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator) -> None:
     """Run a line with other roundings."""
     own = {name: space[name] for name in line.operands}
-    if line.kind == "accumulated" and not line.in_place:
+    if line.kind == "accumulated":
+        assert not line.in_place, "what it adds up would change"
         space.update({name: _perturbed(tensor, generator, whole_too=True) for name, tensor in own.items()})
     run(line.text, space)
-    if line.kind == "accumulated" and not line.in_place:
+    if line.kind == "accumulated":
         space.update(own)
     if line.kind == "exact":
         return

@@ -538,8 +538,9 @@ class TorchSteps(Steps):
         y = self.any(lambda y: y.dtype == x.dtype)
         other = str(y) if self.rng.random() < 0.5 else self.rng.choice(["2", "1", "0"])
         mask = self.any(lambda y: y.dtype == torch.bool) if self.rng.random() < 0.3 else None
-        rounded: list[str] = [f"{target}.add_({other})", f"{target}.mul_({other})", f"{target}.sub_({other}, alpha=2)",
-                              f"{target}.add_({target}.sum(0, True))"]  # fmt: skip
+        if self.rng.random() < 0.2:
+            other = str(self.s.one(f"{target}.sum(0, True)", kind="accumulated"))
+        rounded: list[str] = [f"{target}.add_({other})", f"{target}.mul_({other})", f"{target}.sub_({other}, alpha=2)"]
         exact = [f"{target}.copy_({other})", f"{target}.zero_()", f"{target}.fill_({other})", f"{target}.clamp_(min=0)",
                  f"{target}.neg_()", f"{target}.relu_()"]  # fmt: skip
         if target.endswith("]"):
@@ -550,7 +551,7 @@ class TorchSteps(Steps):
         if self.rng.random() < 0.5:
             self.s.change(self.rng.choice(exact), x)
         else:
-            self.s.change(self.rng.choice(rounded), x, kind="accumulated")
+            self.s.change(self.rng.choice(rounded), x, kind="rounded")
         return [x]
 
     @step(1, "in-place updates")
