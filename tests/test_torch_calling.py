@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import random
@@ -21,7 +22,10 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 import irc
+from irc.backends.triton.templates import outputs
 from irc.diagnostics import IrcError
+from irc.frontends.torch.calling import overlap
+from irc.frontends.torch.parameters import same_constant
 from tests.torch_calls import BACKENDS, assert_like, compiled, interpret, sharing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -440,3 +444,84 @@ def test_programs_where_models_are_expected() -> None:
                 verb(other)
         with pytest.raises(IrcError, match=r"usage\.model.*x\.\.\.\n"):
             verb("x" * 5000)
+
+
+# -- what may be written, and what is constant -----------------------------------------------------------------
+
+
+def random_view(base: torch.Tensor, draw: random.Random) -> torch.Tensor:
+    view = base[tuple(slice(draw.randrange(size), draw.randrange(1, size + 1), draw.choice((1, 1, 2, 3)))
+                      for size in base.shape)]  # fmt: skip
+    return draw.choice((view, view.t(), view[None, 0, ::2] if len(view) else view, base[:, 2:3].expand(-1, 3)))
+
+
+def test_arguments_that_share_elements() -> None:
+    """Contiguous or not, of any element types; interleaved ones share none."""
+    draw, base, counts = random.Random(0), torch.zeros(6, 7), [0, 0]
+    for _ in range(3000):
+        one, other = random_view(base, draw), random_view(base, draw)
+        one = one.view(torch.uint8) if one.stride()[-1] == 1 and draw.random() < 0.3 else one
+        shared = addresses(one) & addresses(other)
+        assert overlap(one, other) == overlap(other, one) == outputs.overlap(one, other) == bool(shared)
+        counts[bool(shared)] += 1
+    assert min(counts) > 300
+
+
+def addresses(tensor: torch.Tensor) -> set[int]:
+    size = tensor.element_size()
+    offsets = torch.zeros(tensor.shape, dtype=torch.int64)
+    for axis, (extent, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        offsets += (torch.arange(extent) * stride * size).reshape(-1, *(1,) * (tensor.ndim - axis - 1))
+    return {tensor.data_ptr() + offset + byte for offset in offsets.reshape(-1).tolist() for byte in range(size)}
+
+
+@pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
+def test_arguments_that_are_not_updated(backend: str) -> None:
+    """Nothing is written when a call is refused."""
+    def update(cache: list[torch.Tensor], x: torch.Tensor) -> Any:
+        cache[0].add_(1)
+        cache[1].sub_(x)
+        return x * 2
+
+    new = lambda: torch.zeros(2, 3)  # noqa: E731
+    found, base = compiled(update, ([new(), new()], new()), backend), torch.zeros(2, 8)
+    with torch.inference_mode():
+        unwritable = new()
+    for cache, x, message in (
+        ([base[:, 0:3], new()], base[:, 2:5], r"cache\[0\] and x share memory"),
+        ([base[:, 0:6:2], base[:, 2:8:2]], new(), r"cache\[0\] and cache\[1\] share memory"),
+        ([new(), base[:, 3:6]], base[:, 3:6], r"cache\[1\] and x share memory"),
+        ([new(), torch.zeros(1, 3).expand(2, 3)], new(), r"cache\[1\] has elements that share memory"),
+        ([new(), unwritable], new(), r"cache\[1\] is an inference tensor"),
+    ):
+        with pytest.raises(IrcError, match=rf"run\.input_alias.*argument.* {message}.*updates"):
+            found(cache, x)
+        assert not any(each.any() for each in cache)
+    for first, second, x in (
+        (base[:, 0:3], base[:, 3:6], base[:, 6:7].expand(2, 3)),
+        (base[:, 0:6:2], base[:, 1:7:2], base[:, 7:8].expand(2, 3)),
+        (new(), new().t().reshape(3, 2).t(), new()),
+    ):
+        copies = [each.clone() for each in (first, second, x)]
+        assert_like(found([first, second], x), update(copies[:2], copies[2]))
+        assert_like([first, second, x], copies)
+
+
+CONSTANTS: list[tuple[Any, Any]] = [
+    (0.0, -0.0), (1, 1.0), (1, True), (2.5, 2), (float("nan"), 0.0), ("a", "b"), (None, 0), ((1, 2), (1.0, 2)),
+    ([1, [2]], [1, [True]]), ({"k": 0.0}, {"k": -0.0}), ((1, 2), [1, 2]), ((1,), (1, 2)),
+]  # fmt: skip
+
+
+def test_constants_are_the_same_to_a_program() -> None:
+    """As defaults and as arguments: what equals them for Python may be something else."""
+    for constant, other in CONSTANTS:
+        assert same_constant(constant, copy.deepcopy(constant)) and not same_constant(constant, other)
+        assert not same_constant(other, constant)
+    found = interpret(lambda x, sizes=(1, 2): x * sizes[0], torch.arange(3))
+    assert_like(found(torch.arange(3), (1, 2)), torch.arange(3))
+    with pytest.raises(IrcError, match=r"argument sizes is \(1\.0, 2\)\n.*\(1, 2\), its default"):
+        found(torch.arange(3), (1.0, 2))
+    found = interpret(lambda x, y: x / y, (torch.ones(3), 0.0))
+    with pytest.raises(IrcError, match=r"argument y is -0\.0\n.*0\.0"):
+        found(torch.ones(3), -0.0)

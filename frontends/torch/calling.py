@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
@@ -21,6 +23,8 @@ from irc.frontends.torch.results import Results
 from irc.frontends.torch.tensors import state_of, to_array, to_tensor, why_not_dense
 from irc.ir import Function
 from irc.types import TensorType
+
+WORK = 1_000_000  # of finding an element that two tensors share
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class Convention:
         """What the program updates must be no other argument's memory: results do not tell what it read of that."""
         for name in self.updated:
             position = self.taken.index(name)
+            if (reason := why_not_writable(tensors[position])) is not None:
+                raise fail("run.input_alias", f"the argument {self.labels.get(name, name)} {reason}, and the program "
+                           "updates it", help="pass a copy")  # fmt: skip
             for other, tensor in enumerate(tensors):
                 if other != position and overlap(tensors[position], tensor):
                     one, another = (self.labels.get(each, each) for each in (name, self.taken[other]))
@@ -118,7 +125,7 @@ class Convention:
         leaves = pytree.tree_leaves(result)
         found = [leaf for leaf, spec in zip(leaves, self.returned, strict=True)
                  if not isinstance(spec.arg, ConstantArgument)]  # fmt: skip
-        return [to_array(leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)) for leaf in found]
+        return [to_array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in found]
 
 
 def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
@@ -183,11 +190,29 @@ def modules_of(source: Any) -> list[torch.nn.Module]:
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors share elements; of those with gaps only whether they are the same. The runtime of artefacts
-    has it too, which stands alone."""
+    """Whether two tensors share elements. The runtime of artefacts has it too, which stands alone."""
     if one.device != other.device or not one.numel() or not other.numel():
         return False
     start, begin = one.data_ptr(), other.data_ptr()
     if one.is_contiguous() and other.is_contiguous():
         return start < begin + other.nbytes and begin < start + one.nbytes
-    return start == begin and one.shape == other.shape and one.stride() == other.stride()
+    work: Any = WORK  # NumPy's types know but two values of it
+    try:
+        return bool(np.shares_memory(at_addresses_of(one), at_addresses_of(other), max_work=work))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def at_addresses_of(tensor: torch.Tensor) -> Any:
+    """An array at the addresses of a tensor, of another device perhaps: its elements are never read."""
+    size = tensor.element_size()
+    strides = tuple(stride * size for stride in tensor.stride())
+    place = {"data": (tensor.data_ptr(), True), "shape": tuple(tensor.shape), "strides": strides}
+    return np.asarray(SimpleNamespace(__array_interface__={**place, "typestr": f"|V{size}", "version": 3}))
+
+
+def why_not_writable(tensor: torch.Tensor) -> str | None:
+    """Why PyTorch does not write to a tensor; None where it does."""
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        return "has elements that share memory"
+    return "is an inference tensor" if tensor.is_inference() and not torch.is_inference_mode_enabled() else None

@@ -247,14 +247,27 @@ def described(value: Any) -> str:
     """A value in a few words, for an error."""
     if isinstance(value, torch.Tensor):
         return "a tensor"
-    if value is None or isinstance(value, (bool, int, float, complex, str)):
-        return repr(value)
-    count, kind = f" of {len(value)}" if isinstance(value, (*SEQUENCES, *DICTIONARIES)) else "", type(value).__name__
+    is_container = isinstance(value, (*SEQUENCES, *DICTIONARIES))
+    leaves = pytree.tree_leaves(value) if is_container else [value]
+    if all(leaf is None or isinstance(leaf, (bool, int, float, complex, str)) for leaf in leaves):
+        text = repr(value)
+        if not is_container or len(text) <= 60:
+            return text
+    count, kind = f" of {len(value)}" if is_container else "", type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{count}"
 
 
 def same_constant(one: Any, other: Any) -> bool:
-    """Whether two constants of Python are one to a program: 1, 1.0 and True are not."""
+    """Whether two constants of Python, or containers of some, are one to a program: 1, 1.0 and True are not, and 0.0
+    and -0.0 neither."""
+    leaves, structure = pytree.tree_flatten(one)
+    others, other_structure = pytree.tree_flatten(other)
+    return structure == other_structure and all(map(_same_leaf, leaves, others))
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
     if one is other or type(one) is not type(other) or isinstance(one, torch.Tensor):
         return one is other
-    return bool(one == other) or (one != one and other != other)
+    if isinstance(one, (float, complex)):
+        return repr(one) == repr(other)
+    return bool(one == other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,7 +25,7 @@ LINK = "artefact"  # what the process calls the folder that it runs
 
 def is_artefact(source: Any) -> TypeGuard[str | Path]:
     """Whether a path is a folder that `irc compile --backend triton` has written."""
-    return isinstance(source, (str, Path)) and Path(source).is_dir() and bool(
+    return isinstance(source, (str, Path)) and os.path.isdir(source) and bool(
         find_backend("triton").is_artefact(Path(source)) and any(Path(source).iterdir()))
 
 

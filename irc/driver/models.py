@@ -252,8 +252,8 @@ def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefini
                    help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
     if suffix not in SUFFIXES:
         raise fail("usage.model", f"irc reads no such model: {shortened(text)}", expected=expected)
-    if not path.is_file():
-        raise fail("file.missing", f"there is no file {text}", expected=expected)
+    if not os.path.isfile(path):  # unlike pathlib's, false for names that are too long
+        raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected)
     if suffix == ".pt2":
         return from_torch(saved_program(path), name=path.stem)
     if suffix == ".onnx":

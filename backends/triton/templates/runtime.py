@@ -297,6 +297,10 @@ class Model:
         """What the program updates must be no other input's memory: it reads inputs after it has written others."""
         given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         for name in given.keys() & self.updates.keys():
+            sizes = zip(given[name].stride(), given[name].shape, strict=True)
+            if any(stride == 0 and size > 1 for stride, size in sizes):
+                raise ArtefactError(f"input {name!r} has elements that share memory, and the program updates it: "
+                                    "pass a copy")  # fmt: skip
             for other, tensor in given.items():
                 if other != name and overlap(given[name], tensor):
                     both = f"inputs {name!r} and {other!r} share memory"
