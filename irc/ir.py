@@ -11,6 +11,8 @@ operations, and constant time at its ends; erasing, replacing uses and a dominan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +36,19 @@ class FunctionName(str):
     """An attribute that names a function of the module, printed `@name`."""
 
     __slots__ = ()
+
+
+_watching: ContextVar[Callable[[Value, Value], object] | None] = ContextVar("irc_watching", default=None)
+
+
+@contextmanager
+def watching_replacements(watch: Callable[[Value, Value], object]) -> Iterator[None]:
+    """Call `watch(old, new)` whenever all uses of a value become uses of another."""
+    token = _watching.set(watch)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
 
 
 class Value:
@@ -88,6 +103,9 @@ class Value:
         """Make every use of this value (or those in operations that satisfy `where`) a use of `new`."""
         if new is self:
             return
+        watch = _watching.get()
+        if watch is not None and where is None:
+            watch(self, new)
         for operation, index in list(self.uses):
             if where is None or where(operation):
                 operation.set_operand(index, new)
@@ -417,6 +435,10 @@ class Function:
         if name not in self._names:
             raise fail("text.undefined_name", f"@{self.name} has no value %{name}")
         return self._names[name]
+
+    def named(self, name: str) -> Value | None:
+        """The value called `name`, or None."""
+        return self._names.get(name)
 
     def claim(self, value: Value) -> None:
         """Give a value a name that is unique in the function: its own, or one with a number behind it."""

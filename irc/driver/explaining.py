@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from pathlib import Path
 
-from irc.diagnostics import CODES, IrcError, did_you_mean, fail, printable_lines, rules
-from irc.driver.compiling import with_kernels
-from irc.driver.counting import describe, kernel_of
+from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
+from irc.dims import Symbol
+from irc.driver.counting import describe, in_kernel, kernel_of, kernel_operations
+from irc.driver.history import History
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
-from irc.driver.printing import at_sizes, format_bytes
+from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.kernel import Refusal
-from irc.pass_manager import PassManager
+from irc.pass_manager import Numerics, PassManager
 from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
-from irc.plan import Group, Merge, Plan, Refused, bytes_at, is_free, legal, representative_sizes
+from irc.passes.fuse import Fuse, producers
+from irc.pattern import constant_of
+from irc.plan import Group, Merge, Plan, Policy, Refused, bytes_at, is_free, legal, representative_sizes
 
 PAGE_WIDTH = 100  # columns
+LONGEST_ENTRY = 200  # characters of an entry of a plan that is advised
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
@@ -64,22 +69,55 @@ def explain_code(text: str) -> str:
 def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
     """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
     imported = settings.load(source)
-    compiled = with_kernels(imported, pipeline, settings)
+    compiled, history = followed(imported, name, pipeline, settings)
     lines = []
-    before = find_value(imported, name)
+    before = imported.main.named(name)
     if before is not None:
         lines += [f"%{name}: {before.type}", f"  imported  {place_of(before)}"]
-    after = find_value(compiled, name)
-    if before is None and after is None:
+    after = compiled.main.named(name)
+    if before is None and after is None and not history.was_found:
         imported.main.find(name)  # raises: no such value
+    if after is not None and after.operation is not None and after.operation.name == "const":
+        number = constant_of(after)
+        if before is not None and before.operation is not None and before.operation.name != "const":
+            constant = "a constant" if number is None else f"the constant {number}"
+            lines.append(f"  folded    {constant} of {after.type} stands for it now")
     if after is None:
-        lines.append("  gone      removed or absorbed by a rewrite: no value of this name is left after the pipeline")
+        lines += [f"  gone      {line}" for line in history.lines]
+        after = compiled.main.named(history.name)
+        if after is not None:
+            lines += explain_value_lines(after)
         return printable_lines(lines)
     if before is None:
         lines += [f"%{name}: {after.type}", f"  made      {place_of(after)}"]
+    return printable_lines([*lines, *explain_value_lines(after)])
+
+
+def followed(imported: Module, name: str, pipeline: str | None, settings: Settings) -> tuple[Module, History]:
+    """The program with kernels, and what became of a value on the way; a program that has kernels stays as it is,
+    unless a pipeline is given."""
+    module = imported.clone()
+    history = History(module, name)
+    if pipeline is None and kernel_operations(module):
+        return module, history
+    context = settings.context("triton")
+    passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    with history.recording() as after:
+
+        def observe(stage: str, current: Module) -> None:
+            settings.dump(stage, current)
+            after(stage, current)
+
+        PassManager(passes, context, verify_each=settings.verify_each, observe=observe).run(module)
+    return module, history
+
+
+def explain_value_lines(after: Value) -> list[str]:
+    """Who made a value what it is, its kernel, and the line that computes it."""
+    lines: list[str] = []
     operation = after.operation
     if operation is None:
-        return printable_lines([*lines, "  input     read by " + ", ".join(user.name for user in after.users())])
+        return ["  input     read by " + ", ".join(user.name for user in after.users())]
     kernel = operation if operation.name == "kernel" else operation.parent
     steps = [*operation.location.made_by, *(kernel.location.made_by if kernel is not None else ())]
     lines += [f"  rewritten {step}" for step in dict.fromkeys(steps)]
@@ -92,7 +130,7 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
         lines.append(f"  view      {operation.name}: kernels read through it")
     else:
         lines.append(f"  host call {describe(operation)}")
-    return printable_lines(lines)
+    return lines
 
 
 def generated_line(operation: Operation, value: Value) -> str:
@@ -109,14 +147,6 @@ def generated_line(operation: Operation, value: Value) -> str:
     name = re.sub(r"\W", "_", value.name)
     named = [line for line in lines if re.match(rf"{re.escape(name)}(_\d+)? = ", line)]
     return named[0] if named else "has no line of its own: it is written inside the expression that uses it"
-
-
-def find_value(module: Module, name: str) -> Value | None:
-    """A value of the entry by name, or None."""
-    try:
-        return module.main.find(name)
-    except IrcError:
-        return None
 
 
 def place_of(value: Value) -> str:
@@ -144,53 +174,32 @@ def graph_of(block: Block, plan: Plan) -> GroupGraph:
 
 def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
     """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
-    from irc.passes.fuse import Fuse, propose  # a pass is asked for its plan, not for its result
-
     context = settings.context("triton")
-    passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
-    stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
-    fuse = passes[stop] if stop < len(passes) else Fuse()
-    assert isinstance(fuse, Fuse)
     module = settings.load(source)
+    made_already = pipeline is None and kernel_operations(module)
+    passes = [] if made_already else read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
     PassManager(passes[:stop], context).run(module)
-    function = module.main
-    chosen = fuse.chosen()
-    plan = propose(function, chosen, context, fuse.proposals(function), fuse.entries())
+    ends = [module.main.find(name) for name in (first, second)]
+    if stop == len(passes) or any(kernel_around(end) is not None for end in ends):
+        return printable_lines(explain_made(ends))
+    fuse = passes[stop]
+    assert isinstance(fuse, Fuse)
+    plan = fuse.plans(module, context)[list(module.functions.values()).index(module.main)]
     sides: list[Group] = []
     asked: dict[Group, str] = {}
-    for name in (first, second):
-        operation = function.find(name).operation
-        group = next((group for group in plan.groups if operation in group.members), None)
+    for end in ends:
+        group = next((group for group in plan.groups if end.operation in group.members), None)
         if group is None:
-            return printable_lines([not_in_a_kernel(name, operation, function)])
+            return printable_lines([not_in_a_kernel(end.name, end.operation, module.main)])
         sides.append(group)
-        asked[group] = name
+        asked[group] = end.name
     if sides[0] is sides[1]:
         return printable_lines([f"in one kernel: {in_words(sides[0])}"])
-    block, other = (side.members[0].block for side in sides)
-    assert block is not None
-    graph = graph_of(block, plan)
-    merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
-    if block is other:
-        sides.sort(key=lambda side: graph.number[side.members[-1]])
-        merged = hull(sides, "explain", graph)
-    refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics)
-    lines = []
-    if refusal is not None:
-        rule = rules("F")[refusal.rule].statement.partition(". ")[0].rstrip(".")
-        lines.append(f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})")
-        remedy, code = CODES[refusal.code].remedy, refusal.code
-    else:
-        assert isinstance(merged, Group)
-        parts = [unit.group for unit in graph.units_of(merged.members) if unit.group is not None]
-        merge = Merge(sides[0], sides[1], merged, parts, representative_sizes(function, settings.dims))
-        verdict = chosen(merge)
-        reason = verdict.reason if isinstance(verdict, Refused) else f"score {verdict:g}"
-        lines.append(f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}")
-        remedy, code = 'another policy: -p "...,fuse{policy=FILE.py:NAME}", or a plan file', ""
-    lines += [f"  %{asked[side]}: kernel {in_words(side)}" for side in sides]
+    sizes = representative_sizes(module.main, settings.dims)
+    head, advice = explain_apart(sides, plan, fuse.chosen(), context.numerics, sizes)
+    lines = [head, *(f"  %{asked[side]}: kernel {in_words(side)}" for side in sides)]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
-    sizes = representative_sizes(function, settings.dims)
     cost = sum(bytes_at(value, sizes) for value in between)
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
     lines.append(
@@ -198,14 +207,96 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         if between
         else "  nothing flows between them directly"
     )
-    lines += [f"  try: {remedy}"] if remedy else []
-    lines += [f"  more: irc explain {code}"] if code else []
-    return printable_lines(lines)
+    return printable_lines([*lines, *advice])
 
 
-def not_in_a_kernel(name: str, operation: Operation | None, function: Function) -> str:
+def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Numerics,
+                  sizes: dict[Symbol, int]) -> tuple[str, list[str]]:  # fmt: skip
+    """Why two groups of a plan are two, and what to try; `sides` are put into the order of the block."""
+    block, other = (side.members[0].block for side in sides)
+    assert block is not None
+    graph = graph_of(block, plan)
+    merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
+    if block is other:
+        sides.sort(key=lambda side: graph.number[side.members[-1]])
+        merged = hull(sides, "explain", graph)
+    refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
+    if refusal is not None:
+        rule = rules("F")[refusal.rule].statement.partition(". ")[0].rstrip(".")
+        remedy = CODES[refusal.code].remedy
+        if isinstance(merged, Refusal):
+            remedy = "nothing in a plan: what stands between them is in no kernel" if block is other else (
+                     "nothing in a plan: a kernel is in one block")  # fmt: skip
+        return (f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})",
+                [f"  try: {remedy}", f"  more: irc explain {refusal.code}"])  # fmt: skip
+    assert isinstance(merged, Group)
+    entry = json.dumps({"members": [member.results[0].name for member in merged.members]})
+    by_plan = f"a plan file with the entry {shorten(entry, LONGEST_ENTRY)}"
+    groups = {member: group for group in plan.groups for member in group.members}
+    apart = next(((one, two) for two in chain_between(sides, graph) for one in producers(two, groups)
+                  if one in chain_between(sides, graph)), None)  # fmt: skip
+    if apart is None:
+        return ("not in one kernel, though it would be legal: neither reads what the other computes, and the policy "
+                f"{chosen.name} judges only pairs of which one does", [f"  try: {by_plan}"])  # fmt: skip
+    if set(apart) != set(sides):
+        reason = reason_of(apart, plan)
+        return (f"not in one kernel, though it would be legal: @{apart[0].name} and @{apart[1].name}, which are on the "
+                f"way, are apart: {reason}", [f"  try: {by_plan}"])  # fmt: skip
+    parts = [unit.group for unit in graph.units_of(merged.members) if unit.group is not None]
+    verdict = chosen(Merge(sides[0], sides[1], merged, parts, sizes))
+    reason = verdict.reason if isinstance(verdict, Refused) else f"it scores {verdict:g}, and above 0 would be merged"
+    return (f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}",
+            [f'  try: another policy: -p "...,fuse{{policy=FILE.py:NAME}}", or {by_plan}'])  # fmt: skip
+
+
+def chain_between(sides: list[Group], graph: GroupGraph) -> list[Group]:
+    """The two groups and those on paths from one to the other, in order."""
+    units = graph.units_of(side.members[0] for side in sides)
+    units = sorted([*units, *graph.between(units)], key=lambda unit: unit.place)
+    return [unit.group for unit in units if unit.group is not None]
+
+
+def reason_of(pair: tuple[Group, Group], plan: Plan) -> str:
+    """What the planner decided of a producer and its consumer, last."""
+    for decision in plan.decisions:
+        if (decision.producer, decision.consumer) == (pair[0].name, pair[1].name):
+            return decision.reason + (f" (rule {decision.rule})" if decision.rule else "")
+    return "they were not judged"
+
+
+def kernel_around(value: Value) -> Operation | None:
+    """The kernel that gives a value or in which it is computed."""
+    operation = value.operation
+    if operation is None or operation.name == "kernel":
+        return operation
+    return operation.parent if in_kernel(operation) else None
+
+
+def explain_made(ends: list[Value]) -> list[str]:
+    """Of values in kernels that are there already, made by another pass than fuse or in the program as it came."""
+    kernels = [kernel_around(end) for end in ends]
+    for end, kernel in zip(ends, kernels, strict=True):
+        if kernel is None and (end.operation is None or is_free(end.operation)):
+            return [not_in_a_kernel(end.name, end.operation, None)]
+        if kernel is None:
+            return [f"%{end.name} = {describe(end.operation)} is in no kernel" if end.operation else end.name]
+    pairs = zip(ends, kernels, strict=True)
+    described = [f"%{end.name}: {_made(kernel)}" for end, kernel in pairs if kernel is not None]
+    if kernels[0] is kernels[1]:
+        return [f"in one kernel: {described[0].partition(': ')[2]}"]
+    return ["not in one kernel: these are there before a pass `fuse`, which plans no kernel again",
+            *(f"  {line}" for line in described), "  try: a pipeline with fuse instead"]  # fmt: skip
+
+
+def _made(kernel: Operation) -> str:
+    inside = [inner.name for inner in kernel.regions[0].block if not inner.definition.is_terminator]
+    by = f", made by {kernel.location.made_by[-1]}" if kernel.location.made_by else ""
+    return f"kernel @{kernel.attributes['name']} ({', '.join(name for name in inside if name != 'const')}){by}"
+
+
+def not_in_a_kernel(name: str, operation: Operation | None, function: Function | None) -> str:
     if operation is None:
-        return f"%{name} is an input of @{function.name}: every kernel that needs it reads it"
+        return f"%{name} is an input{f' of @{function.name}' if function else ''}: every kernel that needs it reads it"
     if is_free(operation):
         return f"%{name} is a {operation.name}: it costs nothing, and each kernel reads through it"
     group = Group([operation])

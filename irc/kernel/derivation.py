@@ -84,6 +84,12 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
     return tuple(result for result in results if any(user not in inside for user in result.users()))
 
 
+def _axes(axes: Sequence[Variable]) -> str:
+    """The axes of a kernel, by name and extent: `the axis i1 of extent 16`."""
+    names = [f"{axis.name} of extent {axis.extent}" for axis in axes]
+    return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
+
+
 def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation, recompute: bool) -> Kernel:
     tracer = Tracer(propagation, steps)
     stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
@@ -92,7 +98,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     bound = reductions[0].bound if reductions else ()
     for node in reductions:
         if set(node.bound) != set(bound):
-            message = f"%{reductions[0].hint} and %{node.hint} are reduced over different axes"
+            first, other = (f"%{each.hint} is reduced over {_axes(each.bound)}" for each in (reductions[0], node))
+            message = f"{first}, and {other}"
             raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
     used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
