@@ -118,3 +118,16 @@ def test_text_of_another_rank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has shape \\[2\\]"):
         run_artefact(module, {"x": np.array(["a", "b"], object)}, tmp_path)
     assert dtypes.STRING is module.main.arguments[0].dtype
+
+
+def test_what_a_program_with_text_does_is_counted(tmp_path: Path) -> None:
+    """Text has sizes there as well, and a program may be counted after another."""
+    for function, types in (
+        (lambda x, i: irc.ops.gather(irc.ops.concat(x, x, axis=0), i, axis=0), ("string[N]", "i64[M]")),
+        (lambda x, y: irc.ops.select(irc.ops.equal(x, y), x, y), ("string[N, 2]", "string[N, 2]")),
+    ):
+        module = irc.opt(irc.trace(function, *types), find_backend("triton").PIPELINE)
+        sizes = dict.fromkeys(module.main.symbols.values(), 3)
+        operations, not_counted = find_backend("triton").device_operations(module, sizes)
+        assert not not_counted and len(operations) >= 2
+        assert irc.compile(module, backend="triton", output=tmp_path / types[1])

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
@@ -30,7 +31,7 @@ from irc.backends.triton.description import DeviceOperation
 from irc.backends.triton.program import Program, write_program
 from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Dim, Symbol
-from irc.dtypes import DType
+from irc.dtypes import STRING, DType
 from irc.ir import Module, Operation, Value
 from irc.kernel import Bytes, count
 
@@ -99,9 +100,11 @@ class _Run:
         return self._tensor(value.dtype, value.shape) if value.type.is_ranked else None
 
     def _tensor(self, dtype: DType, shape: Sequence[Dim]) -> Any:
+        extents = [dims.estimate(extent, self.sizes) for extent in shape]
+        if dtype is STRING:
+            return np.broadcast_to(np.array("", object), extents)  # one element, whatever the extents
         if dtype.name not in TORCH_TYPES:
             return None
-        extents = [dims.estimate(extent, self.sizes) for extent in shape]
         return torch.empty(extents, dtype=getattr(torch, torch_type(dtype)), device=META)
 
     def _operation(self) -> Operation | None:
@@ -157,7 +160,8 @@ def _package(run: _Run) -> ModuleType:
             module.extern = module.nonzero = run.results  # type: ignore[attr-defined]
         elif name != "outputs":
             own = [each for each, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-            vars(module).update(dict.fromkeys(own, run.results))
+            replaced = vars(module).setdefault("replaced", own)  # by the results of the run before
+            vars(module).update(dict.fromkeys(replaced, run.results))
     return package
 
 

@@ -16,9 +16,10 @@ def _array(found):
     return numpy.asarray(found, dtype=object)
 
 
-def _plain(indices, extent):
+def _plain(indices, extent, bounds=None):
+    counted = indices.dtype.is_signed and bounds is None
     indices = indices.detach().cpu().to(torch.int64).numpy()
-    indices = numpy.where(indices < 0, indices + extent, indices)
+    indices = numpy.where(indices < 0, indices + extent, indices) if counted else indices
     if ((indices < 0) | (indices >= extent)).any():
         raise IndexError(f"an index is out of range for an axis of extent {extent}")
     return indices
@@ -64,12 +65,12 @@ def reverse(x, *, axes):
     return _array(numpy.flip(x, axes))
 
 
-def gather(x, indices, *, axis):
-    return _array(numpy.take(x, _plain(indices, x.shape[axis]), axis))
+def gather(x, indices, *, axis, bounds=None):
+    return _array(numpy.take(x, _plain(indices, x.shape[axis], bounds), axis))
 
 
-def gather_elements(x, indices, *, axis):
-    return x[_places(x, indices, axis)]
+def gather_elements(x, indices, *, axis, bounds=None):
+    return x[_places(x, indices, axis, bounds)]
 
 
 def scatter(x, indices, updates, *, reduction="none"):
@@ -80,15 +81,15 @@ def scatter(x, indices, updates, *, reduction="none"):
     return result
 
 
-def scatter_elements(x, indices, updates, *, axis, reduction="none"):
+def scatter_elements(x, indices, updates, *, axis, reduction="none", bounds=None):
     result = x.copy()
-    result[_places(x, indices, axis)] = updates
+    result[_places(x, indices, axis, bounds)] = updates
     return result
 
 
-def _places(x, indices, axis):
+def _places(x, indices, axis, bounds):
     grid = list(numpy.ogrid[tuple(builtins.slice(count) for count in indices.shape)])
-    grid[axis] = _plain(indices, x.shape[axis])
+    grid[axis] = _plain(indices, x.shape[axis], bounds)
     return tuple(grid)
 
 
