@@ -310,6 +310,9 @@ def predicted_bytes(operation: Operation, environment: Environment, precision: P
             extents = [d if isinstance(d, int) else dims.evaluate(d, environment) for d in result.type.shape or (0,)]
         except DimError:  # a symbol that the operation defines
             continue
+        if min(extents, default=0) < 0:
+            raise fail("run.shape", f"{operation.name}: the result {result} has the shape {extents}",
+                       expected="sizes of 0 or more")  # fmt: skip
         size = prod(extents)
         if not size and prod(max(1, extent) for extent in extents) > LARGEST:
             raise fail("run.shape", f"NumPy has no array of shape {extents}")

@@ -26,7 +26,7 @@ from irc.driver.models import find_backend
 from irc.driver.running import carrier, with_carriers
 from irc.equality import difference
 from irc.frontends.onnx import from_model
-from irc.ir import EdgeCases, Function, Module
+from irc.ir import EdgeCases, Function, Module, Value
 from irc.op import Builder, return_, trace
 from irc.ops import edge_cases, lookup
 from irc.ops.edge_cases import EdgeCase
@@ -126,6 +126,35 @@ def test_errors_stop_the_run(row: EdgeCase, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"an index is out|is divided by 0") as caught:
         run_triton(module, inputs, tmp_path / "artefact")
     assert type(caught.value).__name__ == "ArtefactError"
+
+
+def _cut(x: Value) -> Value:
+    return ops.slice_(x, starts=(0, 0), stops=(x.shape[0] - 5, 3), steps=(1, 1))
+
+
+NEGATIVE_SIZES = {
+    "slice": lambda x: ops.mul(_cut(x), 2.0), "concat": lambda x: ops.concat(_cut(x), x, axis=0),
+    "sum": lambda x: ops.reduce_sum(_cut(x), axes=(0,)),
+    "iota": lambda x: ops.add(ops.iota(shape=(x.shape[0] - 5,), axis=0, dtype=dtypes.I64), 1),
+    "expand": lambda x: ops.expand(ops.reduce_sum(x, axes=(0, 1)), shape=(2, x.shape[0] - 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEGATIVE_SIZES)
+def test_sizes_below_0_stop_the_run(name: str, tmp_path: Path) -> None:
+    module = trace(NEGATIVE_SIZES[name], "f32[S, 3]")
+    for pipeline in ("", "canonicalize,fuse"):
+        module = opt(module, pipeline) if pipeline else module
+        for extent in (3, 7):
+            inputs = {value.name: np.ones((extent, 3), np.float32) for value in module.main.arguments}
+            folder = tmp_path / f"{pipeline}{extent}"
+            if extent == 7:
+                run_triton(module, inputs, folder)
+                continue
+            with pytest.raises(IrcError, match=r"run\.shape"):
+                interpreter.run(module, inputs)
+            with pytest.raises(Exception, match=r"the size .* is below 0"):
+                run_triton(module, inputs, folder)
 
 
 @pytest.mark.parametrize("key", NOT_IN_ONNX)

@@ -221,6 +221,7 @@ class _FunctionWriter:
                     self._line(f"return ({', '.join(values)}{',' if len(values) == 1 else ''})")
                 continue
             outer, self.current = self.current, operation
+            self._check_extents(operation)
             self._operation(operation)
             self.current = outer
             dying = [value for value in last_use.get(operation, ()) if value not in kept]
@@ -229,6 +230,13 @@ class _FunctionWriter:
             dead = [name for name in dead if name not in held and not name.startswith("weights[")]
             if dead and operation.name not in FREE:
                 self._line(f"del {', '.join(dead)}")
+
+    def _check_extents(self, operation: Operation) -> None:
+        """Stop where a size is below 0, as of a slice that ends before it starts: kernels would compute with it."""
+        members = operation.regions[0].block if operation.name == "kernel" else (operation,)
+        ranked = [result for member in members for result in member.results if result.type.is_ranked]
+        for extent in self.sizes.may_be_negative(extent for result in ranked for extent in result.shape):
+            self._line(f"check({self.dim(extent)} >= 0, {quoted(f'the size {extent} is below 0')})")
 
     def _derived(self, operation: Operation) -> Kernel | Refusal:
         derived = self.owner.program.derived

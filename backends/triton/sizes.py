@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,7 @@ class Sizes:
         self._names = names
         self._line = line
         self._computed: list[Derived] = []  # in order
+        self._checked: set[Dim] = set()
 
     def text(self, dim: Dim) -> str:
         """A dim as Python. Derived symbols are computed where they are needed first, in the lines before."""
@@ -49,11 +50,19 @@ class Sizes:
             self._line(f"{self.variables[derived]} = {size}")
         return python_dim(dim, self.variables)
 
+    def may_be_negative(self, extents: Iterable[Dim]) -> list[Dim]:
+        """Extents that may be below 0 as far as their symbols tell, those that were returned here before left out."""
+        known = [each for each in dict.fromkeys(extents) if each not in self._checked
+                 and all(symbol in self.variables for symbol in dims.free_symbols(each))]  # fmt: skip
+        self._checked.update(known)
+        return [each for each in known if dims.less_equal(0, each) is not True]
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         """What is computed in a block that may not run is not known behind it."""
-        before = len(self._computed)
+        before, checked = len(self._computed), set(self._checked)
         yield
+        self._checked = checked
         for derived in self._computed[before:]:
             del self.variables[derived]
         del self._computed[before:]
