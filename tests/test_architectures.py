@@ -172,7 +172,7 @@ SHARES = [
 @pytest.mark.parametrize("name", SHARES)
 def test_share_in_kernels(name: str) -> None:
     """What is neither view nor product nor convolution runs in kernels, but for one operation in twenty."""
-    assert irc.kernels(read(name, "torch", "dynamic")).share_without_products >= 0.95
+    assert irc.kernels(read(name, "torch", "dynamic")).share_without_library >= 0.95
 
 
 @pytest.mark.slow
