@@ -102,3 +102,19 @@ def wrap_sums():
 
     to_tensor.wraps = True
     ReduceOps.to_tensor = to_tensor
+
+
+def index_by_item():
+    """Make Triton's interpreter, of 3.6, read a scalar that ends a range: NumPy no longer takes its array for one."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+    if getattr(patch, "indexes", False):
+        return
+
+    def patch_tensor(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    patch_tensor.indexes = True
+    interpreter._patch_lang_tensor = patch_tensor

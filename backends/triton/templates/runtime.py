@@ -56,6 +56,7 @@ if INTERPRETED:
     from . import interpreting
 
     interpreting.round_to_bfloat16()
+    interpreting.index_by_item()
     interpreting.wrap_sums()
 
 
