@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,35 @@ def test_a_pipeline_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
                     folder=tmp_path)  # fmt: skip
     assert done.code == 1 and "worse fails: " in done.out and "Traceback" not in done.err
     assert (tmp_path / "e.html").is_file()
+
+
+def test_models_are_read_once(tmp_path: Path) -> None:
+    """All pipelines see the same weights, also of a file that draws others each time."""
+    (tmp_path / "m.py").write_text(
+        "import numpy as np\nimport irc\nfrom irc.ops import const, exp, matmul\nfrom irc.weights import Tensor\n"
+        "def model():\n    print('read')\n"
+        "    w = np.random.default_rng().standard_normal((8, 8)).astype(np.float32)\n"
+        "    return irc.trace(lambda x: exp(matmul(x, const(value=Tensor.of(w)))), 'f32[4, 8]')\n"
+    )
+    done = irc_here("experiment", "m.py:model", "-p", "a=default", "-p", "b=eager", "--json", folder=tmp_path)
+    assert done.code == 0 and done.out.count("read\n") == 1, done.err
+    found = json.loads(done.out.partition("\n")[2])["models"]["m.py:model"]
+    assert all(each["error"] < 1e-5 for each in found.values())
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    import os
+    import pty
+
+    main, other = pty.openpty()
+    command = [str(Path(sys.executable).with_name("irc")), "experiment", SCORES, "-p", "base=default"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=other, check=True)
+    os.close(other)
+    shown = os.read(main, 10_000).decode()
+    os.close(main)
+    assert f"reading {SCORES}" in shown and f"{SCORES}: base" in shown and f"{SCORES}: eager" in shown
+    assert shown.endswith("\r\x1b[K") and b"\x1b" not in done.stdout
+    assert irc_here("experiment", SCORES, "-p", "base=default", folder=tmp_path).err == ""
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import click
 from irc._version import FORMAT_VERSION, __version__
 from irc.cli.options import REPRODUCERS, Commands, command_line, common, read_pipelines, writes
 from irc.cli.output import (
+    progress_on_terminal,
     sample,
     show,
     show_experiment,
@@ -431,7 +432,8 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
     """Compare pipelines on MODELS: launches, bytes, arithmetic, programs, a roofline, compile time, error, plans."""
     from irc.driver import experiment as run_experiment
 
-    report = run_experiment(models, pipelines, **options)
+    with progress_on_terminal() as progress:
+        report = run_experiment(models, pipelines, progress=progress, **options)
     if html is not None:
         from irc.driver.experiment_page import page
         from irc.files import replacing

@@ -6,14 +6,17 @@ import dataclasses
 import json
 import math
 import shlex
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from irc.diagnostics import printable_lines
 
+CLEAR_LINE = "\r\x1b[K"
 LONGEST_INTEGER = 8192  # bits: Python writes no number of much more in digits
 
 
@@ -62,6 +65,22 @@ def note_shower() -> Callable[[str], None]:
             show(f"note: {note}", err=True)
 
     return show_note
+
+
+@contextmanager
+def progress_on_terminal() -> Iterator[Callable[[str], None]]:
+    """A function that shows on one line of the terminal what is done next; it does nothing where stderr is none."""
+
+    def show_progress(text: str) -> None:
+        click.echo(f"{CLEAR_LINE}{printable_lines([text])}", nl=False, err=True)
+
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    try:
+        yield show_progress
+    finally:
+        click.echo(CLEAR_LINE, nl=False, err=True)
 
 
 def triton_remark(folder: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from irc import interpreter
@@ -31,7 +31,7 @@ class Measurement:
 
     Counts are of one run: launches of kernels, operations of PyTorch that are products, convolutions or attention, and
     others. Bytes: of distinct elements that each of them reads and writes, and loaded and stored by all programs.
-    `programs` is the smallest grid of any kernel. Seconds are of wall time: import, passes and emission. `error` is
+    `programs` is the smallest grid of any kernel. Seconds are of wall time: passes and emission. `error` is
     max|a - b| / max|b| against an evaluation in f64, the largest of all outputs.
     """
 
@@ -78,6 +78,7 @@ def experiment(
     *,
     device: str = "sm_90",
     seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
 ) -> ExperimentReport:
     """Take each model through each pipeline and count: launches, bytes, arithmetic, programs, and more.
@@ -85,7 +86,8 @@ def experiment(
     `pipelines` are texts by name; the first is what others are compared with. `eager`, a kernel or a library call for
     each operation, is added if no pipeline goes by that name. Sizes are those of `settings.dims`, as
     far as a model has such symbols; other symbols count 64, or their bound. Nothing runs on a device: `device` names
-    the one whose roofline (Williams, Waterman, Patterson, 2009) the estimates are of.
+    the one whose roofline (Williams, Waterman, Patterson, 2009) the estimates are of. Each model is read once, so that
+    all pipelines have the same weights. `progress` is called with what is done next.
     """
     settings = settings or Settings()
     if device not in DEVICES:
@@ -93,14 +95,19 @@ def experiment(
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
     base, *others = pipelines
     pipelines = {**pipelines, BASELINE: pipelines.get(BASELINE, BASELINE)}
-    rows, plans, sizes = {}, {}, {}
-    for name, source in named.items():
+    rows: dict[str, dict[str, Measurement]] = {}
+    plans, sizes = {}, {}
+    for number, (name, source) in enumerate(named.items(), 1):
+        which = f"{name}{f' ({number} of {len(named)})' if len(named) > 1 else ''}"
+        progress(f"reading {which}")
         module = replace(settings, dims={}).load(source)
         known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
-        own = Settings(**{**vars(settings), "dims": known})
+        own = replace(settings, dims=known, specialize={}, fold_defaults=False)  # which is done
         sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}
-        rows[name] = {title: _measured(source, module, text, DEVICES[device], seed, own)
-                      for title, text in pipelines.items()}  # fmt: skip
+        rows[name] = {}
+        for title, text in pipelines.items():
+            progress(f"{which}: {title}")
+            rows[name][title] = _measured(module, text, DEVICES[device], seed, own)
         plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
     unknown = sorted(set(settings.dims) - {symbol for found in sizes.values() for symbol in found})
     if unknown:
@@ -108,20 +115,18 @@ def experiment(
     return ExperimentReport(dict(pipelines), rows, plans, device, sizes)
 
 
-def _measured(source: Source, imported: Module, pipeline: str, device: Device, seed: int,
-              settings: Settings) -> Measurement:
+def _measured(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:
     try:
-        return _measure(source, imported, pipeline, device, seed, settings)
+        return _measure(imported, pipeline, device, seed, settings)
     except IrcError as error:  # reported in its row: the other pipelines and models still have theirs
         return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
 
 
-def _measure(source: Source, imported: Module, pipeline: str, device: Device, seed: int,
-             settings: Settings) -> Measurement:
+def _measure(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:
     seconds, triton = [], find_backend("triton")
     for _ in range(COMPILATIONS):
         start = time.perf_counter()
-        module, _context = run_pipeline(source, pipeline, "triton", settings)
+        module, _context = run_pipeline(imported, pipeline, "triton", settings)
         with temporary_folder() as folder:
             triton.emit(module, folder / "artefact")
         seconds.append(time.perf_counter() - start)

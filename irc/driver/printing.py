@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from irc import printer
@@ -43,7 +44,8 @@ def print(
     if len(ways) > 1:
         raise fail("usage.arguments", f"print goes one way at a time, not {' and '.join(ways)}")
     if after is None and pipeline is None:
-        module = settings.load(source)
+        saved = replace(settings, show_note=None) if output is not None else settings  # who saves needs no advice to
+        module = saved.load(source)
     else:
         module = module_after(source, pipeline or FULL, after, backend, settings)
     if output is not None:

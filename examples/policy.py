@@ -1,0 +1,16 @@
+"""A policy to start from: copy the file, change it, and name it in a pipeline (docs/research.md)."""
+
+from irc.plan import policy, refuse
+
+MOST_MEMBERS = 2
+
+
+@policy
+def small(merge):
+    """Merge what saves bytes, into kernels of at most MOST_MEMBERS operations."""
+    members = len(merge.merged.members)
+    if members > MOST_MEMBERS:
+        return refuse(f"a kernel of {members} operations is more than {MOST_MEMBERS}", at=merge.merged)
+    if merge.recomputes_reduction:
+        return refuse("it would recompute a reduction", at=merge.producer)
+    return merge.bytes_saved
