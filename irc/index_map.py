@@ -156,6 +156,8 @@ def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     """
     if any(guard.index == index and dims.less_equal(guard.extent, extent) is True for guard in guards):
         return True
+    if guards and in_bounds(index, extent, ()):  # as the index of an axis is; guards on the axis may hide that
+        return True
     mapping: dict[Variable, Dim] = {}
     for guard in guards:
         for axis in dims.free_atoms(guard.index):

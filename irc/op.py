@@ -566,7 +566,7 @@ def trace(function: Callable[..., Any], *operand_types: str | TensorType, name: 
     """Make a module from a Python function that calls operations.
 
     Types are given as text, such as "f16[B, S, 768]"; a name in a shape is a symbol that ranges over
-    [1, 10^9], or, written `?B in (1, 64)`, over what is said.
+    [0, 10^9], or, written `?B in (1, 64)`, over what is said.
 
         trace(lambda x, w, b: gelu(add(matmul(x, w), b)), "f16[B, S, 768]", "f16[768, 3072]", "f16[3072]")
     """

@@ -1,9 +1,12 @@
 """What small integer tensors hold, as far as it is known before the program runs.
 
-Programs compute shapes with tensors: `Shape`, `Gather`, `Concat`, `Where(Equal(shape, -1), ...)`. This room reads such
-arithmetic as dims. An *element* is an int, a dim, a bool, a float, a `Comparison` of dims that is not decided, or None
-where nothing is known. Both importers and folding ask here. Arithmetic on extents is assumed not to overflow: a
-tensor of such an extent would not fit into memory.
+Programs compute shapes with tensors: `Shape`, `Gather`, `Concat`, `Where(Equal(shape, -1), ...)`. This module reads
+such arithmetic as dims. An *element* is an int, a dim, a bool, a float, a `Comparison` of dims that is not decided, or
+None where nothing is known. Importers and canonicalization use it.
+
+Dims are unbounded, while integers of tensors wrap around. An int wraps here as it does when the program runs, and a dim
+that may leave the range of its element type is not known, unless it counts elements of a tensor that exists: more than
+fit into the type would not fit into memory.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from numpy.typing import NDArray
 from irc import dims
 from irc.diagnostics import IrcError
 from irc.dims import Dim, Expr
-from irc.dtypes import DType
+from irc.dtypes import DType, limits
 from irc.ir import Operation, Value, dims_in
+from irc.types import TensorType
 
 LIMIT = 64  # larger tensors are data, not shapes
+SHAPES_REMEMBERED = 32
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,15 @@ Elements = NDArray[np.object_]
 
 
 class ShapeAnalysis:
-    """Answers with a memo: what a value holds does not change while a pass preserves meaning."""
+    """Answers with a memo: what a value holds does not change while a pass preserves meaning.
 
-    def __init__(self, known: Mapping[Value, Elements | None] | None = None) -> None:
+    `is_open` says that the program leaves open what an integer divided by 0 is, as ONNX does.
+    """
+
+    def __init__(self, known: Mapping[Value, Elements | None] | None = None, is_open: bool = False) -> None:
         self._memo: dict[Value, Elements | None] = dict(known or {})
+        self._is_open = is_open
+        self._counts: dict[Dim, None] = {}  # elements of tensors that exist, the latest last
 
     def elements(self, value: Value) -> Elements | None:
         """The elements of `value` as an object array of its shape; None when it is large or no tensor of numbers."""
@@ -57,9 +67,40 @@ class ShapeAnalysis:
             elif missing := [x for x in operation.inputs if x not in self._memo]:
                 pending += missing
             else:
-                found = _transfer(operation, [None if x is None else self._memo[x] for x in operation.operands])
-                self._memo.update(zip(operation.results, found, strict=True))
+                operands = [None if x is None else self._memo[x] for x in operation.operands]
+                found = _transfer(operation, operands, self._is_open)
+                for result, each in zip(operation.results, found, strict=True):
+                    self._memo[result] = self._within(each, result.dtype)
         return self._memo[value]
+
+    def observe(self, type_: TensorType) -> None:
+        """Note that a tensor of this type exists where its extents are known."""
+        if type_.shape is not None and not type_.is_static:
+            self._counts.pop(type_.elements, None)
+            self._counts[type_.elements] = None
+            if len(self._counts) > SHAPES_REMEMBERED:
+                del self._counts[next(iter(self._counts))]
+
+    def _within(self, found: Elements | None, dtype: DType) -> Elements | None:
+        """The elements in the range of an integer type."""
+        if found is None or not dtype.is_integer:
+            return found
+        low, high = map(int, limits(dtype)[:2])
+
+        def within(element: Any) -> Any:
+            if isinstance(element, int) and not isinstance(element, bool):
+                return (element - low) % (high - low + 1) + low
+            if not isinstance(element, Expr):
+                return element
+            least, most = dims.bounds(element)
+            return element if (low <= least and most <= high) or self._counts_elements(element) else None
+
+        return _objects(np.frompyfunc(within, 1, 1)(found)).reshape(found.shape)
+
+    def _counts_elements(self, element: Expr) -> bool:
+        """Whether each term is a factor of the number of elements of some tensor."""
+        single = [Expr((term,)) for term in element.terms if term[0]]
+        return all(any(dims.exact_divide(count, term) is not None for count in self._counts) for term in single)
 
     def learn(self, value: Value, element: Dim) -> None:
         """Note what a scalar holds from here on: `bind` made a symbol of it."""
@@ -84,8 +125,8 @@ def _objects(content: Any) -> Elements:
     return np.asarray(content, dtype=object)
 
 
-def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Elements | None]:
-    """The elements of an operation's results."""
+def _transfer(operation: Operation, operands: list[Elements | None], is_open: bool) -> list[Elements | None]:
+    """The elements of an operation's results, not yet in the range of their type."""
     definition: Any = operation.definition
     known = [x for x in operands if x is not None]
     if len(known) == len(operation.inputs):
@@ -97,7 +138,8 @@ def _transfer(operation: Operation, operands: list[Elements | None]) -> list[Ele
             if is_fixed and definition.pull is not None and definition.name != "pad":  # whatever the elements
                 return list(definition.evaluate(known, operation.attributes))
             if definition.name in _TRANSFER:
-                found = _objects(_TRANSFER[definition.name](*known, **operation.attributes))
+                options = {"is_open": is_open} if definition.name in ("div", "mod") else {}
+                found = _objects(_TRANSFER[definition.name](*known, **operation.attributes, **options))
                 return [found.reshape(operation.result.type.static_shape())]
         except (IrcError, dims.DimError, OverflowError):
             pass  # what cannot be computed (an index out of range, a division by zero) is an error when it runs
@@ -144,8 +186,11 @@ def _reduce(function: Callable[[Any], Dim], x: Elements, *, axes: tuple[int, ...
     raise dims.DimError("only whole vectors of dims are reduced")
 
 
-def _divide(x: Dim, y: Dim, *, rounding: str = "floor", by_zero: str | None = None) -> Dim | None:
-    """Truncation rounds towards 0: it floors the part of x that is positive and the part that is negative."""
+def _divide(x: Dim, y: Dim, *, rounding: str, by_zero: str | None, is_open: bool) -> Dim | None:
+    """Truncation rounds towards 0: it floors the part of x that is positive and the part that is negative. What divides
+    by 0 is no dim, but for x*y/y where its value is left open."""
+    if dims.equal(y, 0) is not False:
+        return dims.exact_divide(x, y) if is_open and by_zero is None else None
     if rounding == "floor":
         return dims.floor_divide(x, y)
     if dims.less(y, 0) is True:
@@ -155,9 +200,9 @@ def _divide(x: Dim, y: Dim, *, rounding: str = "floor", by_zero: str | None = No
     return dims.floor_divide(dims.maximum(x, 0), y) - dims.floor_divide(dims.maximum(-x, 0), y)
 
 
-def _modulo(x: Dim, y: Dim, *, rounding: str = "floor", by_zero: str | None = None) -> Dim | None:
-    quotient = _divide(x, y, rounding=rounding)
-    return dims.modulo(x, y) if rounding == "floor" else None if quotient is None else x - y * quotient
+def _modulo(x: Dim, y: Dim, **options: Any) -> Dim | None:
+    quotient = _divide(x, y, **options)
+    return None if quotient is None else x - y * quotient
 
 
 _DECIDE = {"equal": dims.equal, "less": dims.less, "less_equal": dims.less_equal}

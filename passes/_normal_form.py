@@ -284,7 +284,7 @@ class Normalizer:
         if term.kind == "expand" and whole == (1,) * (len(whole) - len(term.parts[0].shape)) + term.parts[0].shape:
             (inner,) = term.parts  # it only adds axes of size 1, as a reshape would
         base, view = inner.parts if inner.kind == "view" else (inner, None)
-        if not any(dims.bounds(size)[0] < 1 for size in base.shape):
+        if not _views.is_empty(base.shape):
             view = view if view is not None else _views.identity(base.shape)
             view = view.reshaped(whole) if inner is not term else view
             view = step(view) if view is not None else None

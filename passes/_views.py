@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from irc import dims
 from irc.dims import Dim
 from irc.ir import Value
-from irc.types import TensorType
 
 LONGEST = 8  # views looked through at a time; longer chains shrink step by step
 
@@ -103,9 +102,10 @@ def _joined(digits: list[Digit] | tuple[Digit, ...]) -> tuple[Digit, ...]:
     return tuple(joined)
 
 
-def may_be_empty(type_: TensorType) -> bool:
-    """Digits need sizes of at least 1: products with 0 cannot be divided."""
-    return type_.shape is None or any(dims.bounds(size)[0] < 1 for size in type_.shape)
+def is_empty(shape: tuple[Dim, ...]) -> bool:
+    """Whether there are no elements, so that there are no digits. Where a symbol is 0 there are none either, but the
+    products of sizes agree for 0 as for other sizes, and nothing else of a view counts then."""
+    return any(dims.bounds(size)[1] < 1 for size in shape)
 
 
 def step(view: View, value: Value) -> View | None:
@@ -126,7 +126,7 @@ def chain(value: Value) -> list[tuple[Value, View]]:
     while len(path) < LONGEST and current.operation is not None and current.operation.name in ("reshape", "transpose"):
         path.append(current)
         (current,) = current.operation.inputs
-        if may_be_empty(current.type):
+        if current.type.shape is None or is_empty(current.shape):
             break
         view: View | None = identity(current.shape)
         for made, following in zip(reversed(path), [*path[-2::-1], None], strict=True):

@@ -78,7 +78,7 @@ def view_chain(operation: Operation) -> Value | None:
             return base
         alone = operation.inputs[0] is base
         if view.is_row_major and not (alone and operation.name == "reshape"):
-            return reshape(base, shape=result.shape)
+            return reshape(base, shape=result.shape, inferred=operation.attributes.get("inferred"))
         if not alone and view.permutation is not None and view.shape == result.shape:
             return transpose(base, permutation=view.permutation)
     return None

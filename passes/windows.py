@@ -23,7 +23,7 @@ class Windows(Pass):
 
     A kernel then reads through slices and padding by index arithmetic, and pooling joins what stands before and
     behind it. Sums are taken in f32 for narrower floats, in the order of the window's elements. Windows whose
-    number may be 0, or whose size is not a number, stay.
+    number is not provably at least 0, or whose size is not a number, stay.
 
     Before: %y = window_reduce %x {kind = "max", window = [2], strides = [2], ...}
     After:  %a = slice %x {0 : : 2}; %b = slice %x {1 : : 2}; %y = maximum %a, %b
@@ -45,7 +45,7 @@ def _unrolls(operation: Operation, limit: int) -> bool:
     window = operation.attributes["window"]
     if not operation.result.type.is_ranked or not all(isinstance(size, int) for size in window):
         return False
-    return math.prod(window) <= limit and all(dims.less(0, extent) for extent in operation.result.shape)
+    return math.prod(window) <= limit and all(dims.less_equal(0, extent) for extent in operation.result.shape)
 
 
 def _unrolled(operation: Operation) -> Value:
@@ -65,7 +65,7 @@ def _unrolled(operation: Operation) -> Value:
     for offsets in itertools.product(*map(range, attributes["window"])):
         starts = tuple(at * step for at, step in zip(offsets, attributes["dilations"], strict=True))
         reach = zip(starts, operation.result.shape, attributes["strides"], strict=True)
-        stops = tuple(start + (count - 1) * stride + 1 for start, count, stride in reach)
+        stops = tuple(dims.maximum(start, start + (count - 1) * stride + 1) for start, count, stride in reach)
         taken = slice_(x, starts=starts, stops=stops, steps=attributes["strides"])
         result = taken if result is None else (add if is_sum else maximum)(result, taken)
     assert result is not None, "a window has at least one element"

@@ -133,7 +133,7 @@ def test_symbols_of_the_signature() -> None:
     module = from_model(proto, NO_FOLDER)
     assert [str(argument.type) for argument in module.main.arguments] == [
         "f32[N, T, 3]", "f32[N, d0]", "f32[d1, d2, d3]"]
-    assert all((symbol.low, symbol.high) == (1, 10**9) for symbol in module.main.symbols.values())
+    assert all((symbol.low, symbol.high) == (0, 10**9) for symbol in module.main.symbols.values())
 
 
 def test_shape_arithmetic_leaves_nothing_behind() -> None:

@@ -309,14 +309,18 @@ def test_windows_are_slices_that_compute_the_same(dtype, kind, window, strides, 
     np.testing.assert_allclose(result.astype("f8"), wanted.astype("f8"), rtol=1e-6 if kind == "sum" else 0)
 
 
-def test_windows_that_are_large_or_may_have_no_place_stay():
+def test_windows_that_are_large_or_larger_than_the_operand_stay():
     def pooled(side: int):
         sides = {"window": (side, side), "strides": (1, 1), "dilations": (1, 1), "low": (0, 0), "high": (0, 0)}
         return lambda x: window_reduce(x, kind="max", **sides)
 
     assert "window_reduce" in run("windows", trace(pooled(6), "f32[9, 9]"))
     assert "window_reduce" not in run("windows{limit=36}", trace(pooled(6), "f32[9, 9]"))
-    assert "window_reduce" in run("windows", trace(pooled(2), "f32[?S in (1, 9), 9]"))
+    assert "window_reduce" in run("windows", trace(pooled(2), "f32[?S in (0, 9), 9]"))
+    without = trace(pooled(2), "f32[?S in (1, 9), 9]")  # at 1 there is no window
+    assert "window_reduce" not in run("windows", without)
+    (result,) = irc.run(without, {"x": np.ones((1, 9), np.float32)}).outputs.values()
+    assert result.shape == (0, 8)
 
 
 # -- canonicalize ----------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ class Recorder:
 
 
 RECORDER = Recorder()
+LARGEST_GUESS = 1 << 12  # of a size that a program computes
 
 
 def kernelize(module: Module, name: str = "fused") -> Module:
@@ -277,6 +278,12 @@ def launch_symbols(
         line = dims.linear_in(dims.substitute(extent, found), unknown[0]) if len(unknown) == 1 else None
         if line is not None:
             found[unknown[0]] = (size - dims.evaluate(line[1], {})) // dims.evaluate(line[0], {})
+    for extent, size in pairs:  # of `(e + 2)//3` alone one of the sizes that fit, to which the kernel is the same
+        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
+        if len(unknown) == 1:
+            fitting = (guess for guess in range(unknown[0].low, LARGEST_GUESS)
+                       if dims.evaluate(extent, {**found, unknown[0]: guess}) == size)
+            found.update(zip(unknown, fitting, strict=False))
     return found
 
 

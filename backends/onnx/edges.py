@@ -23,6 +23,7 @@ from irc.ir import Value
 from irc.types import TensorType
 
 NAN = float("nan")
+TO_THE_END = np.iinfo(np.int64).max  # of a Slice
 BEYOND_F32 = 1e300  # greater than every number of f32, less than inf
 
 
@@ -65,28 +66,54 @@ def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
     return name
 
 
-# -- nothing -------------------------------------------------------------------------------------------------------
+# -- empty tensors -------------------------------------------------------------------------------------------------
 
 
-def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand]) -> Operand:
-    """What `build` gives for the current operation, or zeros where `count`, the extent that it sums over, is 0: there
-    ONNX Runtime's MatMul leaves memory as it is, and its Attention fails."""
-    type_ = g.result.type
+def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand], wide: DType | None = None,
+                 traps: bool = False) -> Operand:  # fmt: skip
+    """What `build` gives for the current operation, in the type `wide` if that is given, or zeros where `count`, the
+    extent that it sums over, is 0: there ONNX Runtime's MatMul leaves memory as it is, and its Attention fails. What
+    `traps` there, as Einsum does, is never run, whatever the program leaves open."""
+    type_ = g.result.type if wide is None else g.result.type.with_dtype(wide)
 
     def zeros(inner: Graph) -> Operand:
-        wide = inner.carrier("Expand", type_.dtype)
-        nothing = inner.node("Expand", inner.numbers(0, wide), inner.shape(type_.dims))
-        return inner.cast(nothing, wide, type_.dtype)
+        carrier = inner.carrier("Expand", type_.dtype)
+        nothing = inner.node("Expand", inner.numbers(0, carrier), inner.shape(type_.dims))
+        return inner.cast(nothing, carrier, type_.dtype)
 
     is_empty = dims.equal(count, 0)
     if is_empty is True and type_.is_ranked:
         return zeros(g)
-    if is_empty is False or not (g.target.keeps_edges and type_.is_ranked):
+    if is_empty is False or not ((g.target.keeps_edges or traps) and type_.is_ranked):
         return build(g)
     question = g.node("Equal", g.extent(count), g.numbers(0))
     name: str = g.node("If", question, then_branch=branch(g, "empty", type_, zeros),
                        else_branch=branch(g, "summed", type_, build))  # fmt: skip
     return name
+
+
+def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: int, body: onnx.GraphProto,
+            reverse: bool = False) -> Operand:  # fmt: skip
+    """A Scan of x, of this shape, along one axis: the last state or, of a body with two outputs, the second ones in x's
+    place. ONNX Runtime's Scan divides by 0 where it moves the axis of an empty tensor, and fails over no slice: the
+    axis is moved before and behind it, and where there may be none, the start is one more slice, passed last."""
+    order = [axis, *(other for other in range(len(shape)) if other != axis)]
+    if axis:
+        x = g.node("Transpose", x, perm=order)
+    extends = dims.less(0, shape[axis]) is not True
+    if extends:
+        more = g.node("Unsqueeze", start, g.numbers([0]))
+        x = g.node("Concat", *((more, x) if reverse else (x, more)), axis=0)
+    count, direction = len(body.output), [1] if reverse else None
+    made = g.node("Scan", start, x, outputs=count, body=body, num_scan_inputs=1, scan_input_directions=direction,
+                  scan_output_directions=direction if count > 1 else None)  # fmt: skip
+    if count == 1:
+        return made
+    done = made[1]
+    if extends:
+        ends = (1, TO_THE_END) if reverse else (0, -1)
+        done = g.node("Slice", done, *(g.numbers([end]) for end in ends), g.numbers([0]))
+    return g.node("Transpose", done, perm=[order.index(i) for i in range(len(shape))]) if axis else done
 
 
 # -- integers ------------------------------------------------------------------------------------------------------

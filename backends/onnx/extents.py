@@ -235,6 +235,8 @@ class Extents:
             return self.node("Min", x, y)
         if kind == "max":
             return self.node("Max", x, y)
+        if kind in ("//", "%"):
+            y = self._divisor(y, right)
         if kind == "%":
             return self.node("Mod", x, y)
         if kind == "//":
@@ -245,6 +247,15 @@ class Extents:
         if min(dims.bounds(left)[0], dims.bounds(right)[0]) >= 1:
             return self.node("Max", x, y)
         return self.node("Where", self.node("Equal", x, self.numbers([1])), y, x)
+
+    def _divisor(self: Graph, name: str, dim: Dim) -> str:  # type: ignore[misc]
+        """What is divided by: 1 instead of 0, which would end the process of the runtime."""
+        low, high = dims.bounds(dim)
+        if low > 0 or high < 0:
+            return name
+        if low == 0:
+            return self.node("Max", name, self.numbers([1]))
+        return self.node("Where", self.node("Equal", name, self.numbers([0])), self.numbers([1]), name)
 
     def _symbol(self: Graph, symbol: Symbol) -> str:  # type: ignore[misc]
         """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""

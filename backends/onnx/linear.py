@@ -7,11 +7,11 @@ from typing import Any
 
 from irc import dims
 from irc.backends.onnx import edges
-from irc.backends.onnx.edges import guards_nan, subgraph, unless_empty
+from irc.backends.onnx.edges import guards_nan, scanned, subgraph, unless_empty
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.target import Target
-from irc.backends.onnx.view import TO_THE_END, is_zero, reshaped_exactly, transposed, vector
+from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
 from irc.ir import Operation, Value
@@ -44,9 +44,9 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
 
         def summed(inner: Graph) -> Operand:
             operands = (inner.cast(operand, operand.dtype, wide) for operand in (x, y))
-            return inner.cast(inner.node("Einsum", *operands, equation=spelled), wide, x.dtype)
+            return inner.node("Einsum", *operands, equation=spelled)
 
-        return unless_empty(g, count, summed)
+        return g.cast(unless_empty(g, count, summed, wide, traps=True), wide, x.dtype)
     x_order = [*(pair[0] for pair in batch), *left, contract[0][0]]
     y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
     if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and g.target.runs("Gemm", x.dtype):
@@ -54,7 +54,7 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     operands = [
         g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
     ]
-    return unless_empty(g, count, lambda inner: inner.cast(inner.node("MatMul", *operands), wide, x.dtype))
+    return g.cast(unless_empty(g, count, lambda inner: inner.node("MatMul", *operands), wide), wide, x.dtype)
 
 
 def arranged(g: Graph, x: Value, order: Sequence[int]) -> Operand:
@@ -261,23 +261,13 @@ def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: 
     identity = {"prod": 1, "max": least, "min": greatest}[kind]
     slice_type = TensorType(wide, (*x.shape[:place], *x.shape[place + 1 :]))
     start = g.node("Expand", g.numbers(identity, wide), g.shape(slice_type.dims))
-    # Scan fails over nothing: the start goes round as one more slice, which is taken off again.
-    extends = dims.less(0, x.shape[place]) is not True
-    if extends:
-        more = g.node("Unsqueeze", start, g.numbers([place]))
-        source = g.node("Concat", *((more, source) if reverse else (source, more)), axis=place)
 
     def step(inner: Graph, before: str, element: str) -> list[Operand]:
         after = combined(inner, op_type, wide, before, element)
         return [after, inner.node("Identity", before if exclusive else after)]
 
-    direction = [1] if reverse else None
     body = subgraph(g, "step", [slice_type] * 2, [slice_type] * 2, step)
-    _, done = g.node("Scan", start, source, outputs=2, body=body, num_scan_inputs=1, scan_input_axes=[place],
-                     scan_output_axes=[place], scan_input_directions=direction, scan_output_directions=direction)
-    if extends:
-        ends = (1, TO_THE_END) if reverse else (0, -1)
-        done = g.node("Slice", done, *(g.numbers([end]) for end in ends), g.numbers([place]))
+    done = scanned(g, start, source, x.shape, place, body, reverse)
     return g.cast(done, wide, x.dtype)
 
 

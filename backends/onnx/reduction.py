@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from irc import dims
-from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where, subgraph
+from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where, scanned, subgraph
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.linear import LETTERS
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.target import Target
+from irc.dims import Dim
 from irc.dtypes import BOOL, I64, U8
 from irc.ir import Operation, Value
 from irc.types import TensorType
@@ -28,12 +30,17 @@ NAMED = {
 }  # fmt: skip
 
 
+def from_front(x: Value, axes: Sequence[int]) -> list[int]:
+    """The axes counted from the front: along one counted from the back ONNX Runtime reduces no empty tensor."""
+    return [axis % x.rank for axis in axes] if x.type.is_ranked else list(axes)
+
+
 def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
     """Without axes nothing is reduced, where ONNX would reduce all unless told not to."""
     wide = g.carrier(op_type, x.dtype, wraps=op_type in ("ReduceSum", "ReduceProd"))
-    noop = None if axes else 1
-    done = g.node(op_type, g.cast(x, x.dtype, wide), g.numbers(list(axes)) if axes else None, keepdims=keep_dims,
-                  noop_with_empty_axes=noop)  # fmt: skip
+    places = g.numbers(from_front(x, axes)) if axes else None
+    done = g.node(op_type, g.cast(x, x.dtype, wide), places, keepdims=keep_dims,
+                  noop_with_empty_axes=None if axes else 1)  # fmt: skip
     return g.cast(done, wide, x.dtype)
 
 
@@ -70,17 +77,17 @@ def exact(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bo
     else:
         done, shape = wide, list(x.shape)
         for axis in reversed(axes):
+            done = multiplied(g, done, axis, tuple(shape))
             del shape[axis]
-            done = multiplied(g, done, axis, TensorType(I64, shape))
     return g.cast(g.node("Unsqueeze", done, g.numbers(list(axes))) if keep_dims else done, I64, x.dtype)
 
 
-def multiplied(g: Graph, x: Operand, axis: int, type_: TensorType) -> Operand:
-    """The product along one axis; the result has this type."""
+def multiplied(g: Graph, x: Operand, axis: int, shape: tuple[Dim, ...]) -> Operand:
+    """The product along one axis of x, which has this shape."""
+    type_ = TensorType(I64, (*shape[:axis], *shape[axis + 1 :]))
     body = subgraph(g, "step", [type_] * 2, [type_], lambda inner, before, each: [inner.node("Mul", before, each)])
     start = g.node("Expand", g.numbers(1), g.shape(type_.dims))
-    product: str = g.node("Scan", start, x, body=body, num_scan_inputs=1, scan_input_axes=[axis])
-    return product
+    return scanned(g, start, x, shape, axis, body)
 
 
 def named(name: str, op_type: str) -> Row:
@@ -107,7 +114,7 @@ def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims:
     if not as_numbers:
         g.model.hold(BOOL)  # so that the opset is one that has ReduceMax of it
     held = g.node("Cast", flags, to=U8.onnx) if as_numbers else flags
-    found: str = g.node("ReduceMax", held, g.numbers(list(axes)), keepdims=keep_dims)
+    found: str = g.node("ReduceMax", held, g.numbers(from_front(x, axes)), keepdims=keep_dims)
     return g.node("Cast", found, to=BOOL.onnx) if as_numbers else found
 
 
@@ -134,6 +141,7 @@ def argmin(g: Graph, x: Value, *, axis: int, keep_dims: bool, select_last: bool)
 
 def found(g: Graph, op_type: str, x: Value, axis: int, keep_dims: bool, select_last: bool) -> Operand:
     """ArgMax or ArgMin; of i64, which they lack, the first of TopK, whose equals come in order too."""
+    (axis,) = from_front(x, [axis])
     if x.dtype is I64 and not select_last:
         _, first = g.node("TopK", x, g.numbers([1]), outputs=2, axis=axis, largest=int(op_type == "ArgMax"))
         return first if keep_dims else g.node("Squeeze", first, g.numbers([axis]))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irc import dims
-from irc.backends.onnx.edges import branch
+from irc.backends.onnx.edges import TO_THE_END, branch
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.opsets import NeedsOpset
 from irc.backends.onnx.row import Operand, emits
@@ -18,7 +18,6 @@ from irc.ir import Value
 from irc.types import TensorType
 from irc.weights import Tensor
 
-TO_THE_END = np.iinfo(np.int64).max
 BACK_TO_START = np.iinfo(np.int64).min
 WRITTEN_OUT = 1024  # elements of an iota that is a constant, not a Range
 
@@ -46,7 +45,7 @@ def vector(g: Graph, entries: Sequence[Dim]) -> str:
 
 
 @emits("reshape")
-def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
+def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...], inferred: int | None) -> Operand:
     """Unsqueeze or Squeeze where only extents of 1 come or go, which no run-time shape can upset; else Reshape."""
     if x.type.is_ranked:
         if len(x.shape) == len(shape) and all(map(equal, x.shape, shape)):
@@ -56,21 +55,30 @@ def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
             if axes is not None and g.target.runs(op_type, x.dtype):
                 return g.node(op_type, x, g.numbers(axes))
     wide, whole = moved(g, "Reshape", x)
-    return g.cast(reshaped(g, whole, x.type, shape), wide, x.dtype)
+    return g.cast(reshaped(g, whole, wide, x.type, shape, inferred), wide, x.dtype)
 
 
-def reshaped(g: Graph, x: Operand, type_: TensorType, shape: Sequence[Dim]) -> Operand:
-    """Reshape by a constant where at most one extent is neither a number nor one of x's in the same place."""
+def reshaped(g: Graph, x: Operand, dtype: DType, type_: TensorType, shape: Sequence[Dim],
+             inferred: int | None) -> Operand:  # fmt: skip
+    """Reshape by a constant where at most one extent is neither a number nor one of x's in the same place. That one is
+    -1, which ONNX Runtime refuses where another extent is 0. Where that may be and the source does not say -1 itself,
+    Transpose or Flatten serves, if it does the same."""
     entries: list[int | None] = []
     for axis, dim in enumerate(shape):
         copied = type_.shape is not None and axis < type_.rank and equal(type_.dims[axis], dim)
         entries.append(dim if isinstance(dim, int) else 0 if copied else None)
     rest = [dim for dim, entry in zip(shape, entries, strict=True) if entry is not None]
-    if entries.count(None) == 1 and all(dims.equal(dim, 0) is False for dim in rest):
+    open_axis = entries.index(None) if entries.count(None) == 1 else None
+    if open_axis is not None and (open_axis == inferred or all(dims.equal(dim, 0) is False for dim in rest)):
         entries = [-1 if entry is None else entry for entry in entries]
     has_zero = any(equal(dim, 0) for dim in shape)
     if None in entries or has_zero:
-        return reshaped_exactly(g, x, type_.dtype, shape)
+        order, boundary = moved_ones(type_, shape), flattened(type_, shape)
+        if order is not None and g.target.runs("Transpose", dtype):
+            return g.node("Transpose", x, perm=order)
+        if boundary is not None and g.target.runs("Flatten", dtype):
+            return g.node("Flatten", x, axis=boundary)
+        return reshaped_exactly(g, x, dtype, shape)
     return g.node("Reshape", x, g.numbers(np.asarray(entries, np.int64)))
 
 
@@ -89,6 +97,28 @@ def reshaped_exactly(g: Graph, x: Operand, dtype: DType, shape: Sequence[Dim]) -
     empty = branch(g, "empty", type_, lambda inner: inner.node("Expand", zero, target))
     whole = branch(g, "whole", type_, lambda inner: inner.node("Reshape", x, target))
     return g.node("If", is_empty, then_branch=empty, else_branch=whole)
+
+
+def moved_ones(type_: TensorType, shape: Sequence[Dim]) -> list[int] | None:
+    """The permutation of x's axes that gives the shape, where only extents of 1 change places."""
+    if type_.shape is None or type_.rank != len(shape):
+        return None
+    old = type_.shape
+    ones, others = (iter([axis for axis, dim in enumerate(old) if equal(dim, 1) == is_one]) for is_one in (True, False))
+    order = [axis for dim in shape for axis in [next(ones if equal(dim, 1) else others, None)] if axis is not None]
+    fits = len(order) == len(shape) and all(equal(old[axis], dim) for axis, dim in zip(order, shape, strict=True))
+    return order if fits else None
+
+
+def flattened(type_: TensorType, shape: Sequence[Dim]) -> int | None:
+    """The axis before which Flatten cuts x's shape into these two extents."""
+    if type_.shape is None or len(shape) != 2:
+        return None
+    for axis in range(type_.rank + 1):
+        parts = dims.product(type_.shape[:axis]), dims.product(type_.shape[axis:])
+        if all(map(equal, parts, shape)):
+            return axis
+    return None
 
 
 def added_axes(fewer: Sequence[Dim], more: Sequence[Dim]) -> list[int] | None:
@@ -126,6 +156,10 @@ def expand(g: Graph, x: Value, *, shape: tuple[Dim, ...]) -> Operand:
         1 if equal(before, dim) and not isinstance(dim, int) else dim for before, dim in zip(old, shape, strict=True)
     )
     wide, whole = moved(g, "Expand", x)
+    if 0 in shape and g.target.runs("ConstantOfShape", wide):
+        # ONNX Runtime's optimizations drop an Expand of a constant 0.
+        empty = g.node("ConstantOfShape", g.shape(shape), value=Tensor.of(np.zeros(1), wide))
+        return g.cast(empty, wide, x.dtype)
     return g.cast(g.node("Expand", whole, vector(g, entries)), wide, x.dtype)
 
 

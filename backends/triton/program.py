@@ -15,7 +15,7 @@ from irc.backends.triton.buffers import FREE, last_uses, reused
 from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, UNTYPED, in_range, is_narrow, torch_type
 from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.helpers import helper_sources
-from irc.backends.triton.sizes import Sizes, sole_symbol, symbol_sources
+from irc.backends.triton.sizes import UNCHECKED, Sizes, sole_symbol, symbol_sources
 from irc.backends.triton.source import KernelSource, content, wrapped, write_kernel
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
@@ -29,7 +29,8 @@ from irc.op import OperationDefinition
 from irc.weights import Tensor
 
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
-                      "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty"})  # fmt: skip
+                      "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
+                      "nonzero"})  # fmt: skip
 
 
 @dataclass
@@ -102,7 +103,7 @@ class _ProgramWriter:
         for argument, tensor in self.module.main.defaults.items():
             self.program.defaults[argument.name] = self.weight(tensor, argument.name)
         body = "\n\n\n".join(parts)
-        runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "refine")
+        runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "nonzero", "refine")
         wanted = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
         imports = ["import torch", "", f"from . import {', '.join(sorted({'host', 'kernels', *self.program.modules}))}"]
         if wanted:
@@ -367,9 +368,9 @@ class _FunctionWriter:
                 self._line(f"del {self._name(dead)}")
             self.dense.add(name)
             arguments.append(name)
-        arguments += [self.dim(size) for size in source.sizes]
+        arguments += [self.sizes.text(size, UNCHECKED) for size in source.sizes]
         for tile in source.tiles:
-            extent = self.dim(tile.extent)
+            extent = self.sizes.text(tile.extent, UNCHECKED)
             exact = "" if tile.masked else ", exact=True"
             kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
             arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")

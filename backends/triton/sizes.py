@@ -12,6 +12,8 @@ from irc.backends.triton.text import Names
 from irc.dims import Derived, Dim, Symbol
 from irc.ir import Function, Value
 
+CHECKED = "nonzero({})"  # the program stops
+UNCHECKED = "({} or 1)"  # of a kernel that has no element then: any value will do
 Variables = Mapping[Any, str]  # that hold sizes, by symbol or derived symbol
 
 
@@ -41,14 +43,14 @@ class Sizes:
         self._computed: list[Derived] = []  # in order
         self._checked: set[Dim] = set()
 
-    def text(self, dim: Dim) -> str:
+    def text(self, dim: Dim, divisor: str = CHECKED) -> str:
         """A dim as Python. Derived symbols are computed where they are needed first, in the lines before."""
         for derived in dims.derived_below([dim], self.variables.__contains__):
-            size = python_dim(derived.definition, self.variables)
+            size = python_dim(derived.definition, self.variables, divisor)
             self.variables[derived] = self._names.fresh(f"size_{derived.name}")
             self._computed.append(derived)
             self._line(f"{self.variables[derived]} = {size}")
-        return python_dim(dim, self.variables)
+        return python_dim(dim, self.variables, divisor)
 
     def may_be_negative(self, extents: Iterable[Dim]) -> list[Dim]:
         """Extents that may be below 0 as far as their symbols tell, those that were returned here before left out."""
@@ -95,13 +97,13 @@ def sole_symbol(extent: Dim) -> Symbol | None:
     return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
 
 
-def python_dim(dim: Dim, symbols: Variables) -> str:
-    """A dim as a Python expression."""
+def python_dim(dim: Dim, symbols: Variables, divisor: str = UNCHECKED) -> str:
+    """A dim as a Python expression; `divisor` is how to divide by what may be 0."""
     if isinstance(dim, int):
         return str(dim)
     terms = []
     for monomial, coefficient in dim.terms:
-        factors = [text for atom, power in monomial for text in [_python_atom(atom, symbols)] * power]
+        factors = [text for atom, power in monomial for text in [_python_atom(atom, symbols, divisor)] * power]
         if coefficient == -1 and factors:
             terms.append("-" + " * ".join(factors))
         else:
@@ -109,12 +111,14 @@ def python_dim(dim: Dim, symbols: Variables) -> str:
     return " + ".join(terms).replace("+ -", "- ")
 
 
-def _python_atom(atom: dims.Atom, symbols: Variables) -> str:
+def _python_atom(atom: dims.Atom, symbols: Variables, divisor: str) -> str:
     if isinstance(atom, (Symbol, Derived)):
         return symbols[atom]
     assert isinstance(atom, dims.Function)
-    arguments = [python_dim(argument, symbols) for argument in atom.args]
+    arguments = [python_dim(argument, symbols, divisor) for argument in atom.args]
     if atom.kind in ("//", "%"):
         left, right = (text if text.isidentifier() or text.isdecimal() else f"({text})" for text in arguments)
+        if dims.bounds(atom.args[1])[0] <= 0 <= dims.bounds(atom.args[1])[1]:
+            right = divisor.format(right)
         return f"({left} {atom.kind} {right})"
     return f"{atom.kind}({', '.join(arguments)})"

@@ -363,6 +363,8 @@ class _Writer:
             if node in self.masking.implied:
                 return operands[0], "value"
             tests = [test for guard in node.guards for test in self._guard(guard)]
+            if not tests:  # all are proven
+                return operands[0], "value"
             condition = tests[0].text if len(tests) == 1 else " & ".join(test.at(AND + 1) for test in tests)
             return pointwise.choose(condition, node.operands[:2], operands[:2]), "value"
         assert isinstance(node, Apply)

@@ -3,7 +3,7 @@
 Shapes are computed while importing: integer arithmetic on extents becomes `dim {value = [...]}` or disappears into
 attributes, and what is then unused is swept. Values keep the names of their tensors; an Identity gives way to what it
 forwards, so the producer's name is the one that survives (graph outputs are named by the function's result names).
-Symbols of the signature range over [1, 10^9]; declared shapes of outputs are not believed but inferred.
+Symbols of the signature range over [0, 10^9]; declared shapes of outputs are not believed but inferred.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Importer:
         self.opsets = self._read_opsets()
         self.structure = Structure(file)
         self.function = Function("main", location=Location(file=file, name=model.graph.name or None))
-        self.analysis = ShapeAnalysis()
+        self.analysis = ShapeAnalysis(is_open=True)
         self.builder = Builder(self.function.block)
         self.unsupported: list[tuple[str, str, str]] = []  # operator, node, reason
         self.declared: dict[str, onnx.TypeProto] = {}  # what the graphs that are read state of their values
@@ -154,6 +154,7 @@ class Importer:
             if value.name in scope.values:
                 raise fail("onnx.redefined_name", f"two inputs are called {value.name!r}", at=Location(file=self.file))
             argument = self.function.block.add_argument(self._input_type(value, inputs), value.name)
+            self.analysis.observe(argument.type)
             scope.values[value.name] = argument
             if value.name in self.defaults:
                 self.function.defaults[argument] = self._default(argument)

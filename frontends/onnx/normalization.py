@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from irc import dims, ops
 from irc.diagnostics import fail
-from irc.dtypes import F32, I64, from_onnx
+from irc.dtypes import F32, I64, from_onnx, limits
 from irc.frontends.onnx.reading import carry, wants
 from irc.frontends.onnx.table import Ints, reads
 from irc.ir import Value
+from irc.op import literal
 from irc.ops.rules import normalize_axis
 
 
@@ -45,7 +48,12 @@ def first_greatest(x, *, axis):
     """1 at the first of the greatest elements along the axis, 0 elsewhere."""
     place = normalize_axis(axis, x.rank)
     along = tuple(dim if i == place else 1 for i, dim in enumerate(x.shape))
-    best = ops.argmax(x, axis=place, keep_dims=True)
+    behind = tuple(int(i == place and dims.equal(dim, 0) is not False) for i, dim in enumerate(x.shape))
+    if any(behind):  # an axis may be empty, and then has no greatest element
+        none, least = (0,) * x.rank, literal(-math.inf if x.dtype.is_float else limits(x.dtype).smallest, x.dtype)
+        best = ops.argmax(ops.pad(x, least, low=none, high=behind), axis=place, keep_dims=True)
+    else:
+        best = ops.argmax(x, axis=place, keep_dims=True)
     return ops.cast(ops.equal(ops.iota(shape=along, axis=place, dtype=I64), best), to=x.dtype)
 
 

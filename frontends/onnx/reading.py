@@ -89,6 +89,11 @@ def elements(value: Value) -> list[Any] | None:
     return found.reshape(-1).tolist()
 
 
+def observe(value: Value) -> None:
+    """Note that a tensor of this type exists, which bounds what is computed of its shape."""
+    _current.get().analysis.observe(value.type)
+
+
 def entries(value: Value, what: str) -> list[Any]:
     """The elements of a shape vector as dims, None for what only a run will tell; carries what has no known length."""
     found = elements(value)

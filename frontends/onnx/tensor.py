@@ -22,13 +22,14 @@ from irc.frontends.onnx.reading import (
     integer,
     integers,
     number,
+    observe,
     of_rank,
     output_count,
 )
 from irc.frontends.onnx.table import Floats, Ints, reads
 from irc.ir import Value
 from irc.op import const, literal
-from irc.ops.rules import normalize_axes, normalize_axis, replaced
+from irc.ops.rules import normalize_axes, normalize_axis, replaced, rest_of_elements
 from irc.shape_analysis import is_dim
 from irc.weights import Tensor
 
@@ -37,11 +38,13 @@ from irc.weights import Tensor
 
 @reads("Shape")
 def shape(x: Value, /, *, start: int = 0, end: int | None = None):
+    observe(x)
     return ops.dim(value=x.shape[start:end])
 
 
 @reads("Size")
 def size(x: Value, /):
+    observe(x)
     return ops.dim(value=x.type.elements)
 
 
@@ -68,15 +71,17 @@ def reshaped(x: Value, target: list[Any], allowzero: int):
         if None in result:
             carry("the shape is known only when it runs", [None if dim == -1 else dim for dim in result])
         raise fail("onnx.invalid", f"Reshape: the shape {result} has more than one -1")
+    inferred = None
     for axis in open_axes:  # a single extent known only when it runs is what is left, too
         rest = dims.product(dim for dim in result if dim is not None and dim != -1)
         if rest == 0:
             carry("what is left of no elements is not known", [None if dim == -1 else dim for dim in result])
-        exact = dims.exact_divide(x.type.elements, rest)
-        result[axis] = dims.floor_divide(x.type.elements, rest) if exact is None else exact
+        result[axis] = rest_of_elements(x.type.elements, rest)
+        if target[axis] == -1 and not isinstance(result[axis], int) and dims.equal(rest, 0) is None:
+            inferred = axis
         if dims.equal(result[axis] * rest, x.type.elements) is False:
             raise fail("type.shape", f"Reshape: the elements of {x.type} cannot be laid out as {target}")
-    return ops.reshape(x, shape=tuple(result))
+    return ops.reshape(x, shape=tuple(result), inferred=inferred)
 
 
 @reads("Flatten")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from irc import dims, ops
-from irc.dims import Dim
+from irc.dims import Dim, maximum
 from irc.dtypes import F32, I64
 from irc.frontends.torch.reading import (
     axes_of,
@@ -21,6 +21,7 @@ from irc.frontends.torch.reading import (
 )
 from irc.frontends.torch.table import reads
 from irc.ir import Value
+from irc.ops.rules import rest_of_elements
 
 TO_THE_END = 2**63 - 1  # how ATen writes a slice without an end
 
@@ -31,8 +32,7 @@ def view(self, size, **options):
     if -1 in shape:
         hole = shape.index(-1)
         others = dims.product(size for index, size in enumerate(shape) if index != hole)
-        elements = self.type.elements
-        shape[hole] = 0 if others == 0 else dims.floor_divide(elements, others)
+        shape[hole] = 0 if others == 0 else rest_of_elements(self.type.elements, others)
     return reshaped(self, shape)
 
 
@@ -254,9 +254,7 @@ def roll(self, shifts, dims=()):
     for shift, dim in zip(extents(shifts), dims, strict=True):
         axis = axis_of(dim, x.rank)
         size = x.shape[axis]
-        if size == 0:
-            continue
-        cutting = -shift % size
+        cutting = -shift % maximum(size, 1)  # an empty axis stays as it is
         if cutting != 0:
             x = ops.concat(cut(x, axis, cutting, size), cut(x, axis, 0, cutting), axis=axis)
     return x

@@ -13,8 +13,8 @@ One class for both, because the same proofs are wanted of both: `less(i*E + j, S
 `equal(S, (S//16)*16)` types a reshape. `//` and `%` round towards minus infinity, as in Python.
 
 Questions are answered True (for all values within the ranges), False (for none) or None (not known), and never
-guessed. Simplifications hold wherever the original is defined; `x//d` and `x % d` are rewritten only where the
-interval of `d` excludes 0, so that `E*B//B` is `E` only where B cannot be 0; `bcast` may drop the check of its sizes.
+guessed. Simplifications hold wherever the original is defined: `E*B//B` is `E`, though `E*B//B` has no value where B
+is 0, and `bcast` may drop the check of its sizes. Whoever divides by what may be 0 answers for that case.
 
 Atoms compare by identity (functions, indirects and derived symbols are interned), so that no cache confuses two symbols
 of one name. They are ordered by name, then by age, so that text does not depend on hashing.

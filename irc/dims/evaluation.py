@@ -216,5 +216,5 @@ _ARRAY_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "%": lambda a, b: a % _nonzero(b),
     "min": lambda *values: reduce(np.minimum, values),
     "max": lambda *values: reduce(np.maximum, values),
-    "bcast": np.vectorize(broadcast, otypes=[np.int64]),
+    "bcast": np.vectorize(lambda *sizes: broadcast(*map(int, sizes)), otypes=[np.int64]),
 }

@@ -15,7 +15,7 @@ from typing import Any, cast
 from weakref import WeakValueDictionary
 
 # "To the end" in an ONNX Slice is written as 1e9, INT_MAX or INT64_MAX: a size must stay below them all.
-IMPORTED_LOW = 1
+IMPORTED_LOW = 0
 IMPORTED_HIGH = 10**9
 
 # The most symbols, functions and numbers that an expression over symbols is written with. A larger one is the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 
 from irc.dims.expression import (
     CACHED,
@@ -56,41 +56,41 @@ def _recomposed(terms: dict[Monomial, int]) -> dict[Monomial, int] | None:
                 matched = dict(products(others, pattern))
                 if not excess and all(terms.get(key) == count for key, count in matched.items()):
                     kept = [(key, count) for key, count in terms.items() if key not in matched]
-                    whole = collect(products(others, terms_of(value)), kept)
+                    whole = collect(products(others, terms_of(value())), kept)
                     return {key: count for key, count in whole.items() if count}
     return None
 
 
-def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Term], Dim]]:
-    """Sums that begin with a `//` or `%`, and what each of them equals."""
-    if atom.kind not in DIVISIONS or bounds(atom.args[1])[0] < 1:
+def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Term], Callable[[], Dim]]]:
+    """Sums that begin with a `//` or `%`, and what each of them equals, computed when asked for."""
+    if atom.kind not in DIVISIONS or bounds(atom.args[1])[0] < 0:
         return
     x, d = atom.args
     own = ((atom, 1),)
     if atom.kind == "//":
         if isinstance(d, int) and multiple_of(x) % d == 0:
-            yield [(own, d)], x  # d*(x//d) = x where d divides x
+            yield [(own, d)], lambda: x  # d*(x//d) = x where d divides x
         return
     quotient = floor_divide(x, d)
-    yield [(own, 1), *terms_of(d * quotient)], x  # x % d + d*(x//d) = x
-    yield [(own, -1), *terms_of(x)], d * quotient  # x - x % d = d*(x//d)
+    yield [(own, 1), *terms_of(d * quotient)], lambda: x  # x % d + d*(x//d) = x
+    yield [(own, -1), *terms_of(x)], lambda: d * quotient  # x - x % d = d*(x//d)
     for other in [other for monomial in terms for other, _ in monomial]:
         if other.kind == "%" and other.args[0] == quotient:  # x % d + d*((x//d) % q) = x % (d*q)
-            yield [(own, 1), *terms_of(d * other.expr)], modulo(x, d * other.args[1])
+            yield [(own, 1), *terms_of(d * other.expr)], partial(modulo, x, d * other.args[1])
 
 
 def applied(kind: str, args: tuple[Dim, ...]) -> Dim:
     """A function of dims that nothing simplifies, as a dim in bounds."""
     atom = Function(kind, args)
     d, (low, high) = atom.expr, atom.interval
-    if low == high and (kind not in DIVISIONS or bounds(args[1])[0] > 0):
+    if low == high and (kind not in DIVISIONS or bounds(args[1])[0] >= 0):
         return low
     return derived(d) if len(args) > MOST_ARGUMENTS and not d.varies else bounded(d)
 
 
 # --- Division ---
 def floor_divide(a: Dim, b: Dim) -> Dim:
-    """`a // b`, towards minus infinity. `b` is assumed not to be 0, but only simplified if it cannot be."""
+    """`a // b`, towards minus infinity. Where `b` is 0 there is no value, and what this simplifies to may have any."""
     return divide(a, b)[0]
 
 
@@ -100,15 +100,17 @@ def modulo(a: Dim, b: Dim) -> Dim:
 
 
 def ceil_divide(a: Dim, b: Dim) -> Dim:
-    """`a / b` towards plus infinity, written `(a + b - 1)//b` where `b` is known to be positive."""
-    return floor_divide(a + b - 1, b) if bounds(b)[0] > 0 else -floor_divide(-a, b)
+    """`a / b` towards plus infinity, written `(a + b - 1)//b` where `b` is known not to be negative."""
+    return floor_divide(a + b - 1, b) if bounds(b)[0] >= 0 else -floor_divide(-a, b)
 
 
 def exact_divide(a: Dim, b: Dim) -> Dim | None:
-    """`a / b` where `b` provably divides `a`, else None."""
+    """`a / b` where `b` provably divides `a` unless it is 0, else None. The quotient times `b` is `a` for 0 too."""
     low, high = bounds(b)
-    quotient, remainder = (0, 1) if low <= 0 <= high else divide(a, b)
-    return quotient if remainder == 0 else None
+    if low < 0 < high or low == high == 0:
+        return None
+    quotient, remainder = divide(a, b)
+    return quotient if remainder == 0 and quotient * b == a else None
 
 
 @lru_cache(CACHED)
@@ -119,9 +121,9 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
         raise DimError(f"division by zero: {a} by {b}")
     if isinstance(a, int) and isinstance(b, int):
         return divmod(a, b)
-    if low <= 0 <= high:
+    if low < 0 < high:
         return applied("//", (a, b)), applied("%", (a, b))
-    if high < 0:
+    if high <= 0:
         quotient, remainder = divide(-a, -b)
         return quotient, -remainder
     if a == 0:
@@ -148,7 +150,7 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     whole = reduce(common_term, terms_of(b))
     for unit in dict.fromkeys((b, *(build(dict([common_term(term, whole)])) for term in terms_of(a)))):
         small = _long_divide(a, unit)[1] if unit != b else a
-        for turns in (0, -1, bounds(small)[0] // bounds(unit)[1]):
+        for turns in (0, -1, bounds(small)[0] // max(bounds(unit)[1], 1)):
             rest = small - turns * unit
             if small != 0 and non_negative(rest) and non_negative(unit - 1 - rest):
                 quotient, remainder = divide(a - rest, b)
@@ -193,10 +195,13 @@ def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
 def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     """What no other rule divides. `(x//p + c)//b = (x + c*p)//(p*b)`; where b divides n, `(x % n)//b = (x//b) % (n//b)`
     and `(x % n) % b = x % b`."""
-    quotient, remainder = applied("//", (a, b)), applied("%", (a, b))
+    quotient = applied("//", (a, b))
+    if isinstance(quotient, int):  # by its interval
+        return quotient, a - b * quotient
+    remainder = applied("%", (a, b))
     constant = dict(terms_of(a)).get((), 0)
     inner = sole_atom(a - constant)
-    if inner is not None and inner.kind in DIVISIONS and bounds(inner.args[1])[0] >= 1:
+    if inner is not None and inner.kind in DIVISIONS and bounds(inner.args[1])[0] >= 0:
         x, divisor = inner.args
         count = exact_divide(divisor, b)
         if inner.kind == "//":

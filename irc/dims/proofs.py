@@ -150,7 +150,7 @@ def _ends(atom: Atom, upper: bool) -> list[tuple[Dim, ...]]:
     from irc.dims.functions import floor_divide
 
     x, d = atom.args
-    if bounds(d)[0] < 1:
+    if bounds(d)[0] < 0:
         return []
     if atom.kind == "//":  # x - d + 1 <= d*(x//d) <= x
         return [(x if upper else x - d + 1,), (atom.interval[upper] * d,)]

@@ -159,15 +159,18 @@ class Propagation:
 
 
 def narrowed(operand: Value, result: Value, point: Point) -> Point | None:
-    """The point of an operand that is broadcast; None where a dim may or may not be stretched."""
+    """The point of an operand that is broadcast; None where a dim may or may not be stretched, and where none of the
+    result's elements is made of the operand's, since there are none."""
     if operand.shape == result.shape and 1 not in operand.shape:
         return point
     missing = result.rank - operand.rank
     pairs = zip(operand.shape, result.shape[missing:], strict=True)
     if not all(same(own, 1) or same(own, extent) for own, extent in pairs):
         return None
-    stretched = (missing + axis for axis, own in enumerate(operand.shape) if same(own, 1))
-    guards = remaining(point, {*range(missing), *stretched})
+    lost = {*range(missing), *(missing + axis for axis, own in enumerate(operand.shape) if same(own, 1))}
+    if any(same(result.shape[axis], 0) for axis in lost):
+        return None
+    guards = remaining(point, lost)
     return None if guards is None else Point(index_map.spread(point.coordinates, result.shape, operand.shape), guards)
 
 

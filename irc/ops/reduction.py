@@ -15,7 +15,7 @@ from irc.dims import equal
 from irc.dtypes import I64
 from irc.op import NumberType, RealType, primitive
 from irc.ops.numerics import Array, limits, narrow, widen
-from irc.ops.rules import OrderedType, normalize_axes, normalize_axis, replaced
+from irc.ops.rules import OrderedType, differ, normalize_axes, normalize_axis, replaced
 from irc.types import TensorType
 
 
@@ -108,7 +108,8 @@ def argmax(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: b
 
     Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
     Source: ONNX ArgMax; NumPy argmax; ATen argmax.
-    Edge cases: NaN counts as the greatest; an empty axis is an error (`type.shape`, or `run.shape` when it runs).
+    Edge cases: NaN counts as the greatest; an empty axis of which an index is asked for is an error (`type.shape`, or
+    `run.shape` when it runs).
     """
     return _argument(x, axis, keep_dims)
 
@@ -124,7 +125,8 @@ def argmin(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: b
 
     Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
     Source: ONNX ArgMin; NumPy argmin; ATen argmin.
-    Edge cases: NaN counts as the least here; an empty axis is an error (`type.shape`, or `run.shape` when it runs).
+    Edge cases: NaN counts as the least here; an empty axis of which an index is asked for is an error (`type.shape`, or
+    `run.shape` when it runs).
     """
     return _argument(x, axis, keep_dims)
 
@@ -138,14 +140,18 @@ def _argument(x: TensorType, axis: int, keep_dims: bool) -> TensorType:
     if x.shape is None:
         return x.with_dtype(I64)
     position = normalize_axis(axis, x.rank)
-    if equal(x.dims[position], 0) is True:
+    others = (dim for place, dim in enumerate(x.dims) if place != position)
+    if equal(x.dims[position], 0) is True and all(differ(dim, 0) for dim in others):
         raise fail("type.shape", f"no element along axis {axis} of {x}", expected="an extent of 1 or more")
     shape = replaced(x.dims, position, 1) if keep_dims else (*x.dims[:position], *x.dims[position + 1 :])
     return TensorType(I64, shape)
 
 
 def _find(function: Any, x: Array, axis: int, keep_dims: bool, select_last: bool) -> Array:
-    extent = x.shape[axis]
+    extent, shape = x.shape[axis], list(x.shape)
+    shape[axis % x.ndim : axis % x.ndim + 1] = [1] if keep_dims else []
+    if 0 in shape:
+        return np.zeros(shape, np.int64)
     if extent == 0:
         raise fail("run.shape", f"no element along axis {axis} of an array of shape {list(x.shape)}")
     wide = widen(x)

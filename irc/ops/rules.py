@@ -37,6 +37,13 @@ def same_dim(a: Dim, b: Dim) -> Dim:
     return b if isinstance(b, int) else a
 
 
+def rest_of_elements(elements: Dim, others: Dim) -> Dim:
+    """The extent that is left of a number of elements by the product of the other extents: -1 in a shape. Where the
+    others may be 0, an extent of which they are a factor is still exact, and what divides by them divides by 1 then."""
+    exact = dims.exact_divide(elements, others)
+    return dims.floor_divide(elements, dims.maximum(others, 1)) if exact is None else exact
+
+
 def same_dtype(first: TensorType, *others: TensorType) -> None:
     """Raises `type.dtype` unless all element types are the same."""
     for other in others:

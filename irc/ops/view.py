@@ -54,15 +54,19 @@ PadMode = Literal["constant", "edge", "reflect", "wrap"]
 
 
 @primitive(traits=VIEW)
-def reshape(x: AnyType, /, *, shape: tuple[Dim, ...]) -> TensorType:
+def reshape(x: AnyType, /, *, shape: tuple[Dim, ...], inferred: int | None = None) -> TensorType:
     """The elements of x in row-major order under another shape.
 
+    Attributes: inferred, the axis of which the source of the program says -1, and which has no meaning there where
+    another extent is 0: a backend may leave it to be inferred again. Without it all extents count.
     Shapes: x [*] -> `shape`, all entries given (no -1, no 0 for "as before"). Element counts must not be provably
     different; where that is unknown the count is checked when it runs (`run.shape`).
     Source: ONNX Reshape; NumPy reshape; ATen view.
     Edge cases: an empty array may take any shape with a 0.
     """
     check_not_negative(shape=shape)
+    if inferred is not None and not 0 <= inferred < len(shape):
+        raise fail("type.rank", f"axis {inferred} is not one of {len(shape)}")
     result = x.with_shape(shape)
     if x.shape is not None and differ(x.elements, result.elements):
         raise fail(
@@ -73,7 +77,7 @@ def reshape(x: AnyType, /, *, shape: tuple[Dim, ...]) -> TensorType:
 
 
 @reshape.reference
-def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
+def _reshape(x: Array, *, shape: tuple[int, ...], inferred: int | None) -> Array:
     if x.size != np.prod(shape, dtype=np.int64):
         raise fail("run.shape", f"cannot reshape an array of shape {list(x.shape)} to {list(shape)}")
     return x.reshape(shape)

@@ -21,9 +21,7 @@ ALL = frozenset({
 })  # fmt: skip
 
 # Feature -> why programs do not have it by default.
-OFF: dict[str, str] = {
-    "empty named dims": "named dims of models range from 1",
-}
+OFF: dict[str, str] = {}
 
 
 def chosen(text: str) -> frozenset[str]:

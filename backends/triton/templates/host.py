@@ -227,6 +227,9 @@ def argmin(x, *, axis, keep_dims=False, select_last=False):
 
 
 def _place(x, function, axis, keep_dims, select_last):
+    if 0 in (shape := [size for place, size in enumerate(x.shape) if place != axis % x.ndim]):
+        shape[axis % x.ndim : axis % x.ndim] = [1] if keep_dims else []
+        return torch.zeros(shape, dtype=torch.int64, device=x.device)
     best = function(x, dim=axis, keepdim=True)
     found = x == best
     if x.dtype.is_floating_point:
@@ -242,7 +245,7 @@ def _place(x, function, axis, keep_dims, select_last):
 # -- views -----------------------------------------------------------------------------------------------------
 
 
-def reshape(x, *, shape):
+def reshape(x, *, shape, inferred=None):
     return x.reshape(shape)
 
 

@@ -164,6 +164,13 @@ def quietly(start):
 # -- dims ------------------------------------------------------------------------------------------------------
 
 
+def nonzero(size):
+    """A size that another is divided by."""
+    if size == 0:
+        raise ArtefactError("a size of the program is divided by a size that is 0")
+    return size
+
+
 def bcast(*sizes):
     """The extent that sizes broadcast to."""
     larger = {size for size in sizes if size != 1}

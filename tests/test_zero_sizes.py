@@ -1,0 +1,269 @@
+"""Named dims that are 0: an empty cache is the first step of every decoder. Every path gives what the source gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("triton")
+
+import irc
+from irc import dims, interpreter
+from irc.backends.onnx import emit
+from irc.backends.onnx.reduction import NAMED, PRIMITIVES
+from irc.diagnostics import IrcError
+from irc.driver.models import find_backend
+from irc.driver.running import run_onnx, run_triton
+from irc.frontends.onnx import from_model
+from irc.ir import Module
+from irc.parser import parse
+from irc.shape_analysis import ShapeAnalysis
+from tests.fuzz.running import KINDS, Job, commands, program_of, run_job
+from tests.onnx_models import NO_FOLDER, check_close, imported, in_runtime, model, operations
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def ramp(*shape: int) -> np.ndarray:
+    return np.linspace(-1, 2, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def on_every_path(module: Module, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The outputs of the interpreter and of both backends."""
+    compiled = {name: irc.opt(module.clone(), find_backend(name).PIPELINE, backend=name) for name in ("onnx", "triton")}
+    return {"interpreter": list(interpreter.run(module, inputs).values()),
+            "onnx": list(run_onnx(compiled["onnx"], inputs).values()),
+            "triton": list(run_triton(compiled["triton"], inputs)[0].values())}  # fmt: skip
+
+
+def check_model(proto: onnx.ModelProto, *feeds: dict[str, np.ndarray]) -> Module:
+    module = from_model(proto, NO_FOLDER)
+    for feed in feeds:
+        wanted = in_runtime(proto, feed)
+        for outputs in on_every_path(module, feed).values():
+            for output, value in zip(outputs, wanted, strict=True):
+                check_close(output, value)
+    return module
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_step_with_an_empty_cache() -> None:
+    graph = """(float[B, S, 8] x, float[B, 2, P, 4] past) => (y, present)
+        <int64[4] heads = {0, 0, 2, 4}, int64[3] whole = {0, 0, -1}, float scale = {0.5}> {
+        apart = Reshape(x, heads)
+        own = Transpose <perm = [0, 2, 1, 3]> (apart)
+        present = Concat <axis = 2> (past, own)
+        turned = Transpose <perm = [0, 1, 3, 2]> (present)
+        scores = MatMul(own, turned)
+        scaled = Mul(scores, scale)
+        weights = Softmax <axis = -1> (scaled)
+        mixed = MatMul(weights, present)
+        back = Transpose <perm = [0, 2, 1, 3]> (mixed)
+        y = Reshape(back, whole) }"""
+    module = check_model(model(graph), *({"x": ramp(batch, 3, 8), "past": ramp(batch, 2, past, 4)}
+                                         for batch, past in ((1, 5), (2, 0), (1, 0))))  # fmt: skip
+    assert [(symbol.low, symbol.high) for symbol in module.main.symbols.values()] == [(0, 10**9)] * 3
+    assert "<B, S, P>" in str(module)  # [0, 10^9] is what is not written
+
+
+VIEWS = {
+    "a transpose of an extent of 1": "(float[1, H, P] x) => (y) { y = Transpose <perm = [1, 0, 2]> (x) }",
+    "flattened behind": "(float[A, H, P] x) => (y) { y = Flatten <axis = 1> (x) }",
+    "flattened in front": "(float[A, H, P] x) => (y) { y = Flatten <axis = 2> (x) }",
+    "flattened and squeezed": "(float[A, 1, H, P] x) => (y) <int64[1] one = {1}> {"
+                              " z = Squeeze(x, one) y = Flatten <axis = 1> (z) }",
+    "the last two are one": "(float[A, H, P] x) => (y) <int64[2] last = {1, 2}, int64[1] front = {1},"
+                            " int64[1] start = {0}> { s = Shape(x) a = Slice(s, start, front)"
+                            " both = Shape <start = 1> (x) product = ReduceProd <axes = [0]> (both)"
+                            " shape = Concat <axis = 0> (a, product) y = Reshape <allowzero = 1> (x, shape) }",
+    "sums over what may be empty": "(float[A, H, P] x) => (y, z) <int64[1] last = {2}> { y = ReduceSum <keepdims = 0>"
+                                   " (x, last) z = ReduceMax <keepdims = 1, axes = [1]> (x) }",
+    "a product over nothing": "(float[A, P] x) => (y) { t = Transpose <perm = [1, 0]> (x) y = MatMul(t, x) }",
+    "softmax, its greatest and the place": "(float[A, P] x) => (y, z) { y = Softmax <axis = -1> (x)"
+                                           " z = Hardmax <axis = 1> (x) }",
+    "padded, cut and joined": "(float[A, P] x) => (y, z) <int64[4] pads = {0, 1, 0, 1}, int64[1] one = {1},"
+                              " int64[1] end = {9}> { y = Pad(x, pads) c = Slice(x, one, end, one)"
+                              " z = Concat <axis = 1> (x, c) }",
+    "of no element several": "(float[P] x) => (y) <int64[1] none = {0}> { y = Tile(x, none) }",
+    "ones of x's shape": "(float[A, P] x) => (y) { s = Shape(x) y = ConstantOfShape(s) }",
+    "x//x": "(float[A, P] x) => (y) <int64[1] zero = {0}, int64[1] one = {1}> { s = Shape(x)"
+            " p = Slice(s, one, one) a = Slice(s, zero, one) y = ConstantOfShape(s) }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_and_reductions_of_nothing(name: str) -> None:
+    proto = model(VIEWS[name])
+    rank = len(proto.graph.input[0].type.tensor_type.shape.dim)
+    shapes = {4: ((2, 1, 3, 4), (0, 1, 3, 4), (2, 1, 0, 4)), 3: ((2, 3, 4), (0, 3, 4), (2, 0, 4), (2, 3, 0)),
+              2: ((2, 3), (0, 3), (2, 0), (0, 0)), 1: ((3,), (0,))}[rank]  # fmt: skip
+    first = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    check_model(proto, *({"x": ramp(*((first,) if first else shape[:1]), *shape[1:])} for shape in shapes))
+
+
+@pytest.mark.parametrize("op_type", [*PRIMITIVES.values(), *NAMED.values(), "ArgMax", "ArgMin"])
+def test_axes_counted_from_the_back(op_type: str) -> None:
+    """Along these ONNX Runtime reduces no empty tensor; along axes counted from the front it does."""
+    is_place = op_type.startswith("Arg")
+
+    def reduced(axis: int, dtype: str) -> onnx.ModelProto:
+        attributes, operand = (f"axis = {axis}, ", "") if is_place else ("", ", axes")
+        return model(f"({dtype}[A, B, C] x) => (y, z) <int64[1] axes = {{{axis}}}> {{"
+                     f" y = {op_type} <{attributes}keepdims = 0> (x{operand})"
+                     f" z = {op_type} <{attributes}keepdims = 1> (x{operand}) }}", 20)  # fmt: skip
+
+    for dtype, numpy_dtype in (("float", np.float32), ("int32", np.int32)):
+        if dtype == "int32" and op_type in NAMED.values():
+            continue
+        for axis in (1, 2):
+            found = emit(from_model(reduced(axis - 3, dtype), NO_FOLDER))
+            for shape in ((2, 3, 4), (2, 3, 0), (2, 0, 4), (0, 3, 4)):
+                if not (is_place and shape[axis] == 0):
+                    x = np.ones(shape, numpy_dtype)
+                    for output, wanted in zip(in_runtime(found, {"x": x}), in_runtime(reduced(axis, dtype), {"x": x}),
+                                              strict=True):  # fmt: skip
+                        check_close(output, wanted)
+
+
+def test_what_the_source_leaves_to_be_inferred_stays_so() -> None:
+    """A -1 that ONNX Runtime refuses beside a 0 is one node there and back; elsewhere no -1 is made of sizes."""
+    graph = "(float[B, 4, H, W] x) => (y) <int64[3] shape = {0, 2, -1}> { y = Reshape(x, shape) }"
+    module = imported(graph)
+    assert module.main.returned[0].operation.attributes["inferred"] == 2  # type: ignore[union-attr]
+    assert [node.op_type for node in emit(module).graph.node] == ["Reshape"]
+    assert "inferred = 2" in str(module) and parse(str(module)) == module
+    stated = imported("(float[B, 4, H, W] x, float[B, 2, N] like) => (y) {"
+                      " shape = Shape(like) y = Reshape <allowzero = 1> (x, shape) }")  # fmt: skip
+    assert stated.main.returned[0].operation.attributes["inferred"] is None  # type: ignore[union-attr]
+
+
+def test_a_shape_that_is_left_by_what_may_be_0() -> None:
+    """Where the others are a factor the extent is exact for 0 too; else what divides is 1 there."""
+    exact = imported("(float[B, S, 8] x) => (y) <int64[3] shape = {0, -1, 2}> { y = Reshape(x, shape) }")
+    assert str(exact.main.returned[0].type) == "f32[B, 4*S, 2]"
+    graph = """(float[B, S] x, float[T] like) => (y) <int64[1] rest = {-1}> {
+        t = Shape(like) shape = Concat <axis = 0> (t, rest) y = Reshape <allowzero = 1> (x, shape) }"""
+    divided = imported(graph)
+    assert str(divided.main.returned[0].type) == "f32[T, (B*S)//max(T, 1)]"
+    (found,) = interpreter.run(divided, {"x": zeros(0, 3), "like": zeros(0)}).values()
+    assert found.shape == (0, 0)
+
+
+# -- integers that are divided --------------------------------------------------------------------------------------
+
+
+def test_sizes_are_divided_by_0_as_the_operation_says() -> None:
+    """0 where nothing else is said; x*y/y is x only where the program leaves open what it is. No process ends."""
+    graph = """(float[B, S] x) => (q, r) <int64 zero = {0}, int64 one = {1}> {
+        s = Shape(x) b = Gather(s, zero) n = Gather(s, one) q = Div(n, b) r = Mod(n, b) }"""
+    module = imported(graph)
+    assert operations(module)[-2:] == ["div", "mod"]
+    for path, outputs in on_every_path(module, {"x": zeros(0, 5)}).items():
+        assert path == "onnx" or [int(output) for output in outputs] == [0, 0]  # ONNX leaves open what it is
+    (value,) = (value for value in imported("(float[B, S] x) => (q) <int64 one = {1}> {"
+                " n = Size(x) s = Shape(x) b = Gather(s, one) q = Div(n, b) }").main.returned)  # fmt: skip
+    assert value.operation is not None and str(value.operation.attributes["value"]) == "B"
+    text = """irc text 1
+module @m { func @main<B, S>(%x: f32[B, S]) -> i64[] {
+  %n = dim {value = B*S} : i64[]
+  %s = dim {value = S} : i64[]
+  %q = div %n, %s : i64[]
+  return %q } }"""
+    result = parse(text).main.returned[0]
+    assert ShapeAnalysis().elements(result).item() is None  # type: ignore[union-attr]
+    assert str(ShapeAnalysis(is_open=True).elements(result).item()) == "B"  # type: ignore[union-attr]
+
+
+DIVIDED = """irc text 1
+module @m { func @main<S, T>(%x: f32[S], %y: f32[T]) -> (i64[3], f32[S]) {
+  %n = dim {value = [S//T, S % T, (S - 5)//(T - 2)]} : i64[3]
+  %z = neg %x : f32[S]
+  return %n, %z } }"""
+
+
+def test_a_size_without_a_value_ends_no_process(tmp_path: Path) -> None:
+    module = parse(DIVIDED)
+    irc.compile(module, output=tmp_path / "m.onnx", backend="onnx")
+    irc.compile(module, output=tmp_path / "m", backend="triton")
+    script = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+import numpy as np, onnxruntime
+runtime = onnxruntime.InferenceSession({str(tmp_path / "m.onnx")!r}, providers=["CPUExecutionProvider"])
+for t in (0, 2, 3):
+    print(runtime.run(None, {{"x": np.ones(7, np.float32), "y": np.ones(t, np.float32)}})[1].sum())
+import m
+for t in (0, 3):
+    try:
+        print(list(m.load()(np.ones(7, np.float32), np.ones(t, np.float32)).values())[0])
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["-7.0"] * 3 + [
+        "ArtefactError a size of the program is divided by a size that is 0", "tensor([2, 1, 2])"]
+    with pytest.raises(IrcError, match="division by zero"):
+        interpreter.run(module, {"x": ramp(7), "y": zeros(0)})
+
+
+# -- PyTorch --------------------------------------------------------------------------------------------------------
+
+
+def test_programs_of_pytorch() -> None:
+    import torch
+
+    class Program(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            whole = x.to(torch.int16)
+            return (x.roll(1, 1), x.softmax(1), x.sum(1), x.square().sum(-1), x.T @ x, whole.prod(1), whole.T.prod(1),
+                    x.amax(0).cumsum(0), x.cumprod(1), x.T.cumprod(1), x.T.argmax(1), x.T.cummax(1).values)
+
+    size = torch.export.Dim("S", min=0, max=64)
+    module = irc.from_torch(Program(), (torch.ones(3, 5),), dynamic_shapes=({1: size},))
+    assert module.main.symbols["S"].low == 0
+    for extent in (5, 0):
+        x = torch.randn(3, extent)
+        for path, outputs in on_every_path(module, {module.main.arguments[0].name: x.numpy()}).items():
+            for output, truth in zip(outputs, Program()(x), strict=True):
+                np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+# -- random programs ------------------------------------------------------------------------------------------------
+
+FEATURES = frozenset({"dynamic sizes", "zero sizes", "empty named dims", "products", "data-dependent sizes",
+                      "control flow"})  # fmt: skip
+SEED, BATCH = 16, 15
+
+
+def empty_programs(kind: str, start: int, count: int) -> list[Job]:
+    """The next jobs of a range whose program has an input without elements."""
+    jobs = (Job(kind, SEED, index, FEATURES) for index in range(start, start + 40 * count))
+    found = (job for job in jobs if any(0 in np.shape(array) for feed in program_of(job).feeds
+                                         for array in feed.values()))  # fmt: skip
+    return [job for job, _ in zip(found, range(count), strict=False)]
+
+
+@pytest.mark.parametrize("start", [pytest.param(1000 * batch, marks=[pytest.mark.slow] if batch > 1 else [])
+                                   for batch in range(14)])  # fmt: skip
+def test_random_models(start: int) -> None:
+    failures = []
+    for job in empty_programs(KINDS[0], start, BATCH):
+        result = run_job(job)
+        failures += [*map(str, result.failures), *(commands(result) if result.failures else [])]
+    assert not failures, "\n".join(failures)
+
+
+def test_dims_divide_what_is_0() -> None:
+    b, s = (dims.symbol(name).expr for name in "BS")
+    assert (b * s) // s == b and dims.exact_divide(12 * b * s, 4 * s) == 3 * b and dims.exact_divide(b, s) is None
