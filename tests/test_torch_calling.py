@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import enum
 import random
+import re
+import warnings
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from typing import Any
@@ -505,6 +507,37 @@ def test_arguments_that_are_not_updated(backend: str) -> None:
         copies = [each.clone() for each in (first, second, x)]
         assert_like(found([first, second], x), update(copies[:2], copies[2]))
         assert_like([first, second, x], copies)
+
+
+class Appending(nn.Module):
+    def forward(self, x: torch.Tensor, cache: dict[str, torch.Tensor]) -> Any:
+        cache["k"] = torch.cat([cache["k"], x])
+        return cache["k"].sum(0)
+
+
+CONTAINERS: dict[str, tuple[Any, Any, str | None]] = {
+    # A program, its arguments, and which of them it puts other things into.
+    "replaced": (Appending(), {"cache": {"k": three}, "x": three}, "cache"),
+    "appended": (lambda x, parts: parts[0].append(x), {"x": three, "parts": [[three]]}, "parts"),
+    "removed": (lambda x, *parts: parts[1].pop("k") + x, (three, three, {"k": three, "v": three}), r"parts\[1\]"),
+    "written": (lambda x, parts: parts[0].add_(x), (three, [three]), None),
+    "of its own": (lambda x, parts: [*list(parts), x], (three, [three]), None),
+    "keywords": (lambda x, **named: named.pop("k") + x, {"x": three, "k": three}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_containers_that_are_changed(name: str) -> None:
+    """Exporting keeps what is written to tensors, and loses what is put into lists and dictionaries: it warns."""
+    program, inputs, changed = CONTAINERS[name]
+    for read in (irc.from_torch, interpret):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            read(program, made(inputs))
+        found = [str(each.message) for each in caught if "puts other things into" in str(each.message)]
+        assert len(found) == (changed is not None)
+        assert changed is None or re.search(rf"its argument {changed};.*as results", found[0])
+    assert not (isinstance(program, nn.Module) and (program._forward_hooks or program._forward_pre_hooks))
 
 
 CONSTANTS: list[tuple[Any, Any]] = [

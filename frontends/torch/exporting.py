@@ -30,7 +30,8 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     """The program of a module, a GraphModule or a function of tensors, for inputs such as these.
 
     Raises `torch.tensor` for tensors without dense elements, and `torch.export` for inputs that the program does not
-    take, and with PyTorch's own words where it cannot be exported.
+    take, and with PyTorch's own words where it cannot be exported. Warns where the program changes lists or
+    dictionaries that it is given.
     """
     if isinstance(source, ExportedProgram):
         return source
@@ -38,16 +39,51 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         if not callable(source):
             raise fail("torch.export", f"a {type(source).__name__} is no program of PyTorch",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
-    args, kwargs = _examples(source, args, kwargs or {})
+    kwargs = dict(kwargs or {})
+    parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))
+    args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
-    with refused_by_torch("export"), quiet(), unlogged(), KeptWhole():
-        return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    changed: list[str] = []
+    with refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    if changed:
+        warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
+                      "it give them as results", stacklevel=2)  # fmt: skip
+    return program
 
 
-def _examples(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+@contextmanager
+def _watched(module: torch.nn.Module, parameters: Parameters, changed: list[str]) -> Iterator[None]:
+    """Add to `changed` the arguments that hold other things after a call: exporting keeps writes to tensors only."""
+    before: list[dict[str, Any]] = []
+
+    def flattened(args: Any, kwargs: Any) -> dict[str, Any]:
+        named = {**dict(zip((slot.label for slot in parameters.slots), args, strict=False)), **kwargs}
+        return {label: pytree.tree_flatten(argument) for label, argument in named.items()}
+
+    def note(_: Any, args: Any, kwargs: Any) -> None:
+        before.append(flattened(args, kwargs))
+
+    def compare(_: Any, args: Any, kwargs: Any, result: Any) -> None:
+        after = flattened(args, kwargs)
+        for label, (leaves, structure) in before.pop().items():
+            others, other = after[label]
+            if structure != other or any(one is not another for one, another in zip(leaves, others, strict=True)):
+                changed.append(label)
+
+    hooks = [module.register_forward_pre_hook(note, with_kwargs=True),
+             module.register_forward_hook(compare, with_kwargs=True)]  # fmt: skip
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _examples(source: Any, parameters: Parameters, args: Sequence[Any],
+              kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
     """The example inputs, checked, and no tensor of them twice or a weight too: PyTorch would take the two for one."""
     leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    parameters = Parameters.of(source, structure)
     try:
         parameters.signature.bind(*args, **kwargs)
     except TypeError as error:

@@ -23,7 +23,8 @@ class CompiledProgram:
     """A program of PyTorch that a backend runs. Call it as the program; results are in the program's own structure.
 
     `module` is what was compiled, after all passes; `label` says how it runs. What the program writes, buffers of its
-    own and arguments, each call writes. Gradients do not flow through it.
+    own and arguments, each call writes; what it puts into lists and
+    dictionaries is lost, of which compiling warns. Gradients do not flow through it.
 
     Arguments are bound as Python binds them. Constants of Python (numbers, strings, None) must be those of the example
     inputs, apart from integers that `dynamic_shapes` lets vary. Raises `run.input_missing`, `run.input_unknown`,
