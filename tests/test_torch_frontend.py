@@ -91,9 +91,12 @@ def test_constants_share_memory_and_are_held_once() -> None:
     module = irc.from_torch(model, (ids,))
     (stored,) = [op.attributes["value"] for op in module.walk() if op.name == "const"]
     check(module, {"ids": ids}, model(ids))
+    array = stored.array()
     with torch.no_grad():
         model.embed.weight.fill_(2.0)
-    assert (stored.array() == 2.0).all()
+    assert (array == 2.0).all()
+    with pytest.raises(IrcError, match=r"weights\.changed"):
+        stored.array()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.bool,
@@ -293,7 +296,8 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "gpt.py").write_text(MODEL)
     done = irc_process("print", "gpt.py:net", folder=tmp_path)
     assert done.code == 0 and "func @main<N>(%x: f32[N, 4])" in done.out and '"gpt.py":10' in done.out
-    assert "module @net" in done.out and done.err == ""
+    # On a slow machine a note says how long that took.
+    assert "module @net" in done.out and all(line.startswith("note: reading") for line in done.err.splitlines())
     assert irc_process("print", "gpt.py:program", folder=tmp_path).code == 0
     done = irc_process("print", "gpt.py:bare", folder=tmp_path)
     assert done.code == 3 and "error[torch.export]" in done.err and "Traceback" not in done.err
