@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import irc
+from irc.driver.models import find_backend
 from tests.benchmarks.dispatched import DTYPES, compared, is_worse, model
 
 pytest.importorskip("triton")
@@ -30,3 +31,9 @@ def test_products_are_those_of_libraries(dtype: str) -> None:
     assert report.label == "counted" and report.host_operations == 0
     dispatched = [name for call in report.calls for name in call.dispatched]
     assert set(dispatched) == {"addmm", "scaled_dot_product_attention"} and len(dispatched) == report.library_calls
+
+
+def test_programs_of_unknown_rank_are_estimated() -> None:
+    module = irc.opt(irc.trace(lambda x: irc.ops.exp(irc.ops.neg(x)), "f32[*]"), find_backend("triton").PIPELINE)
+    operations, not_counted = find_backend("triton").device_operations(module, {})
+    assert operations and not_counted == "the rank of %x is not known"

@@ -55,7 +55,7 @@ def dispatches(module: Module, sizes: Mapping[Symbol, int], program: Program | N
 
 
 class NotCounted(Exception):
-    """The program does not run at these sizes."""
+    """The program does not run without data, or not at these sizes."""
 
 
 class _Run:
@@ -96,8 +96,13 @@ class _Run:
         return self.conditions[line] % 2 == 1
 
     def stand_in(self, value: Value) -> Any:
-        """A tensor without data, of the type and the size of a value; None for what is no tensor of PyTorch."""
-        return self._tensor(value.dtype, value.shape) if value.type.is_ranked else None
+        """A tensor without data, of the type and the size of a value; None for what is no tensor. NotCounted: its rank
+        is not known."""
+        if value.type.is_ranked:
+            return self._tensor(value.dtype, value.shape)
+        if value.dtype.kind == "opaque":
+            return None
+        raise NotCounted(f"the rank of %{value.name} is not known")
 
     def _tensor(self, dtype: DType, shape: Sequence[Dim]) -> Any:
         extents = [dims.estimate(extent, self.sizes) for extent in shape]
