@@ -121,7 +121,7 @@ def test_sample_inputs_are_never_read(tmp_path: Path) -> None:
     torch.save((Touch(tmp_path / "touched"),), tmp_path / "pickle")
     evil = changed(path, lambda name, data: (
         (name, (tmp_path / "pickle").read_bytes()) if "sample_inputs" in name else (name, data)))
-    assert str(irc.opt(evil, "dce")).count(" = matmul ") == 3
+    assert len(re.findall(" = (matmul|linear) ", str(irc.opt(evil, "dce")))) == 3
     assert not (tmp_path / "touched").exists()
     without = changed(path, lambda name, data: None if "sample_inputs" in name else (name, data))
     assert str(irc.opt(without, "dce")).count(" = matmul ") == 3
@@ -150,7 +150,7 @@ def test_legacy_pickles_are_not_looked_at(tmp_path: Path) -> None:
     torch.save((Touch(tmp_path / "touched"),), tmp_path / "pickle")
     with zipfile.ZipFile(evil, "a") as archive:
         archive.write(tmp_path / "pickle", "net/data/weights/model.pt")
-    assert str(irc.opt(evil, "dce")).count(" = matmul ") == 3
+    assert len(re.findall(" = (matmul|linear) ", str(irc.opt(evil, "dce")))) == 3
     assert not (tmp_path / "touched").exists()
 
 

@@ -114,6 +114,7 @@ class Results:
 
 
 def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are parts of the same allocation."""
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
@@ -131,7 +132,7 @@ def memories_of(node: Node) -> set[Any]:
 
 def is_view(node: Node) -> bool:
     """Whether a node computes no elements: its tensor is a view, or it computes sizes for views. The schemas of
-    dropout, einsum and others do not say that they may give an argument, or a view of one: memory shows it."""
+    type_as, einsum and others do not say that they may give an argument, or a view of one: memory shows it."""
     if node.op != "call_function":
         return False
     if node.target in OF_SIZES or getattr(node.target, "is_view", False):
