@@ -23,7 +23,11 @@ LONGEST_INTEGER = 8192  # bits: Python writes no number of much more in digits
 def show(*lines: str, err: bool = False) -> None:
     """Print lines, each on one line, its control characters and changes of direction spelled out: names come from
     foreign files."""
-    click.echo(printable_lines(lines), err=err)
+    _echo(printable_lines(lines) + "\n", err)
+
+
+def _echo(text: str, err: bool) -> None:
+    click.echo(text, nl=False, err=err)
 
 
 def show_page(text: str, err: bool = False) -> None:
@@ -72,7 +76,7 @@ def progress_on_terminal() -> Iterator[Callable[[str], None]]:
     """A function that shows on one line of the terminal what is done next; it does nothing where stderr is none."""
 
     def show_progress(text: str) -> None:
-        click.echo(f"{CLEAR_LINE}{printable_lines([text])}", nl=False, err=True)
+        _echo(CLEAR_LINE + printable_lines([text]), err=True)
 
     if not sys.stderr.isatty():
         yield lambda text: None
@@ -80,7 +84,7 @@ def progress_on_terminal() -> Iterator[Callable[[str], None]]:
     try:
         yield show_progress
     finally:
-        click.echo(CLEAR_LINE, nl=False, err=True)
+        _echo(CLEAR_LINE, err=True)
 
 
 def triton_remark(folder: str) -> str:
