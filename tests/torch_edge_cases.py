@@ -282,6 +282,14 @@ SORTED = {
     "logcumsumexp_0": lambda x: x.logcumsumexp(0), "0d": lambda x: x[0, 0].logcumsumexp(0),
     "none": lambda x: x[:, :0].logcumsumexp(1),
 }  # fmt: skip
+PLANE = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(2))
+POSITIONS = torch.tensor([[nan, 0.1], [1e7, 0.2], [-1e7, -0.5], [0.3, inf], [-inf, 0.4], [0.0, 0.0], [-0.999, 0.999],
+                          [1.1, -1.1], [nan, nan], [2.0**31, 0.0], [1e10, 0.1], [0.2, nan]])[None, None]  # fmt: skip
+SAMPLED = {
+    f"{mode} {padding} {align}": lambda x, grid, m=mode, p=padding, a=align: F.grid_sample(x, grid, m, p, a)
+    for mode in ("bilinear", "nearest", "bicubic") for padding in ("zeros", "border", "reflection")
+    for align in (False, True)
+}  # fmt: skip
 
 
 def attention(*, masked: bool = False, **options: Any) -> Callable[..., Any]:
@@ -343,6 +351,7 @@ CASES: dict[str, Case] = {
     "beyond the range": Case(CUMULATIVE, (torch.tensor([1e30, 1e30, 2e30, 1e-30, 0.0, 3e30]),), 1e-5),
     "nothing": Case(OF_NOTHING, (torch.empty(0, 3),)),
     "images": Case(IMAGES, (IMAGE,), 1e-5, 1e-6),
+    "positions": Case(SAMPLED, (PLANE, POSITIONS), 1e-4, 1e-5),
     "masks": Case({"attention": attention(masked=True)}, masked(torch.float32), 1e-5, 1e-6),
     "masks f16": Case({"attention": attention(masked=True)}, masked(torch.float16), 2e-3, 2e-3),
     "masks bf16": Case({"attention": attention(masked=True)}, masked(torch.bfloat16), 2e-2, 2e-2),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from irc import dims
+from irc.backends.onnx.edges import is_nan
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
 from irc.backends.onnx.target import Target
@@ -15,17 +16,43 @@ from irc.backends.onnx.view import equal
 from irc.dims import Dim
 from irc.dtypes import F32, I64
 from irc.ir import Operation, Value
-
-
-def rounds_first(operation: Operation, target: Target) -> bool:
-    """Whether it means what ONNX does: positions to be rounded are not reflected before."""
-    return operation.attributes["mode"] != "nearest" or operation.attributes["padding"] != "reflection"
-
+from irc.weights import Tensor
 
 SAME: list[Row] = [
     same("depth_to_space", "DepthToSpace", "mode", blocksize="block"),
-    same("grid_sample", "GridSample", "mode", "align_corners", padding_mode="padding", when=rounds_first),
 ]
+FAR = 3.0  # a coordinate at which nothing but the ends of an axis of any size is found: 1 is its end
+
+
+def samples_alike(operation: Operation, target: Target) -> bool:
+    """Whether GridSample does what is meant: it rounds before it reflects, and ONNX Runtime's reflects what lies far
+    outside to other places."""
+    nearest = operation.attributes["mode"] == "nearest"
+    return operation.attributes["padding"] != "reflection" or not (nearest or target.keeps_edges)
+
+
+@emits("grid_sample", when=samples_alike)
+def grid_sample(g: Graph, x: Value, grid: Value, *, mode: str, padding: str, align_corners: bool) -> Operand:
+    """ONNX Runtime's takes a coordinate that is NaN or beyond i64 for some element: it gets none of those."""
+    wide = x.dtype if g.target.runs("GridSample", x.dtype) else F32
+    source, places = (g.cast(each, x.dtype, wide) for each in (x, grid))
+    near = places
+    if g.target.keeps_edges and not is_near(g.known(grid)):
+        start = -1.0 if padding == "border" else FAR  # a NaN is the first element, or lies outside
+        without = g.node("Where", is_nan(g, places, wide), g.numbers(start, wide), places)
+        near = g.node("Clip", without, g.numbers(-FAR, wide), g.numbers(FAR, wide))
+    sampled = g.node("GridSample", source, near, mode=mode, padding_mode=padding, align_corners=align_corners)
+    if near is not places and mode != "nearest" and (mode, padding) != ("linear", "border"):
+        lost = g.node("ReduceSum", g.node("Mul", places, g.numbers(0.0, wide)), g.numbers([-1]), keepdims=0)
+        sampled = g.node("Add", sampled, g.node("Unsqueeze", lost, g.numbers([1])))  # NaN where one is not finite
+    return g.cast(sampled, wide, x.dtype)
+
+
+def is_near(known: Tensor | None) -> bool:
+    """Whether a grid is a constant without far coordinates."""
+    return known is not None and bool((np.abs(known.array().astype(np.float64)) <= FAR).all())
+
+
 
 
 @emits("space_to_depth", when=both(on("SpaceToDepth"), lambda operation, target: operation.attributes["mode"] == "DCR"))

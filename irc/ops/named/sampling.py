@@ -21,8 +21,8 @@ from irc.ops.pointwise import (
     bitwise_and,
     cast,
     div,
-    equal,
     greater_equal,
+    is_nan,
     less_equal,
     maximum,
     minimum,
@@ -49,9 +49,9 @@ def grid_sample(x: Float, grid: Float, /, *, mode: SampleMode = "linear", paddin
     Attributes: mode: how elements around a position are weighed; padding: what lies outside of x; align_corners:
     whether the ends are the centers of the outermost elements, or their far edges.
     Source: ONNX GridSample-20; torch.nn.functional.grid_sample, where linear is called bilinear.
-    Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first). Of a position that is
-    NaN, or infinite where the padding is no border, the result is NaN, of "nearest" 0; PyTorch and ONNX Runtime each
-    have something else there.
+    Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first). A coordinate that is
+    NaN is 0 after padding that brings it back into the axis (as PyTorch), as is one that is infinite after reflecting;
+    otherwise the result is NaN, of "nearest" 0. ONNX leaves these open, and ONNX Runtime takes some element.
     """
     wide, sizes = accumulator_of(x.dtype), x.shape[2:]
     where = [_coordinate(grid, len(sizes) - 1 - axis, size, align_corners, wide) for axis, size in enumerate(sizes)]
@@ -111,12 +111,10 @@ def _kept(at: Value, size: Dim, padding: str, align_corners: bool) -> Value:
     if padding == "reflection":
         low, span = (0.0, last) if align_corners else (-0.5, number(size, at.dtype))
         away = abs_(sub(at, low))
-        span = maximum(span, 1.0)  # of an axis of one element everything is clipped to it below
-        turns = floor(div(away, span))
-        rest = sub(away, mul(turns, span))
-        is_even = equal(sub(turns, mul(floor(mul(turns, 0.5)), 2.0)), 0.0)
-        at = add(select(is_even, rest, sub(span, rest)), low)
-    return minimum(maximum(at, 0.0), last)
+        period = mul(maximum(span, 1.0), 2.0)  # of an axis of one element everything is clipped to it below
+        rest = sub(away, mul(floor(div(away, period)), period))
+        at = add(minimum(rest, sub(period, rest)), low)
+    return minimum(maximum(select(is_nan(at), 0.0, at), 0.0), last)
 
 
 def _weights(fraction: Value, mode: str) -> list[Value]:
