@@ -124,7 +124,7 @@ def test_sample_inputs_are_never_read(tmp_path: Path) -> None:
     assert len(re.findall(" = (matmul|linear) ", str(irc.opt(evil, "dce")))) == 3
     assert not (tmp_path / "touched").exists()
     without = changed(path, lambda name, data: None if "sample_inputs" in name else (name, data))
-    assert str(irc.opt(without, "dce")).count(" = matmul ") == 3
+    assert len(re.findall(" = (matmul|linear) ", str(irc.opt(without, "dce")))) == 3
 
 
 @pytest.mark.parametrize("kind", ["weights", "constants"])
