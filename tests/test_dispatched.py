@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import irc
+from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from tests.benchmarks.dispatched import DTYPES, compared, is_worse, model
+from tests.onnx_models import imported
 
 pytest.importorskip("triton")
 
@@ -37,3 +41,10 @@ def test_programs_of_unknown_rank_are_estimated() -> None:
     module = irc.opt(irc.trace(lambda x: irc.ops.exp(irc.ops.neg(x)), "f32[*]"), find_backend("triton").PIPELINE)
     operations, not_counted = find_backend("triton").device_operations(module, {})
     assert operations and not_counted == "the rank of %x is not known"
+
+
+def test_externs_of_types_that_pytorch_has_not(tmp_path: Path) -> None:
+    graph = "(float[N] x) => (float[N] y) { h = Cast<to = 24, round_mode = \"up\">(x) y = Cast<to = 1>(h) }"
+    with pytest.raises(IrcError, match="PyTorch has no f8e8m0") as caught:
+        irc.compile(imported(graph, 24), backend="triton", output=tmp_path / "out")
+    assert caught.value.code == "backend.unsupported" and not (tmp_path / "out").exists()

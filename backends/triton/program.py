@@ -385,6 +385,11 @@ class _FunctionWriter:
 
     def _extern(self, operation: Operation) -> None:
         """Through ONNX Runtime, on the processor, but for what PyTorch does wherever the tensor is."""
+        dtypes = [value.dtype for value in (*operation.inputs, *operation.results)]
+        unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES and dtype.kind not in UNTYPED]
+        if unknown:
+            self._problem(f"%{operation.results[0].name} = extern: PyTorch has no {unknown[0]}", operation.location)
+            return
         self.owner.program.host_calls.append(f"extern {operation.attributes['op_type']}")
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
         function = torch_function(operation)
