@@ -54,7 +54,7 @@ def test_a_block_on_every_road(tmp_path: Path) -> None:
     x = torch.randn(3, 5, 12)
     module = irc.from_torch(block, (torch.randn(2, 7, 12),), {"x": {0: Dim("B"), 1: Dim("S", min=2, max=64)}})
     function = module.main
-    assert [(s.name, s.low, s.high) for s in function.symbols.values()] == [("B", 1, 10**9), ("S", 2, 64)]
+    assert [(s.name, s.low, s.high) for s in function.symbols.values()] == [("B", 0, 10**9), ("S", 2, 64)]
     assert str(function.find("x").type) == "f32[B, S, 12]"
     assert {op.name for op in function.block} == {
         "const", "layer_norm", "transpose", "linear", "add", "gelu", "return"}
