@@ -140,7 +140,7 @@ def test_every_limit_has_a_page_and_can_be_raised(tmp_path: Path) -> None:
         assert re.search(rf"^{name} +{entry.value} {entry.unit}", page, re.MULTILINE)
     fill = model([node("ConstantOfShape", "s")], constants={"s": np.array([10**4])})
     assert command(tmp_path, fill, ["run"], "--limit", "memory=10k").code == 3
-    assert command(tmp_path, fill, ["run"], "--limit", "memory=10k", "--limit", "memory=1M").code == 0
+    assert command(tmp_path, fill, ["run"], "--limit", "memory=1M").code == 0
     assert command(tmp_path, splats(1, 10**5), ["print"], "--limit", "literals=399999").code == 3
     assert command(tmp_path, splats(1, 10**5), ["print"], "--limit", "literals=400k").code == 0
     assert command(tmp_path, CASES["functions"][1], ["print"], "--limit", "inlined=4").code == 3
