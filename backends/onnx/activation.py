@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
@@ -36,7 +38,11 @@ def has_scalar_bounds(operation: Operation, target: Target) -> bool:
 
 @emits("clip", when=both(on("Clip"), has_scalar_bounds))
 def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None) -> Operand:
-    return g.node("Clip", x, low, high)
+    """An absent bound of Clip is the type's largest finite number, ours does not limit: an infinity stays one."""
+    if x.dtype.is_integer:
+        return g.node("Clip", x, low, high)
+    least = g.numbers(-math.inf, x.dtype) if low is None else low
+    return g.node("Clip", x, least, g.numbers(math.inf, x.dtype) if high is None else high)
 
 
 def has_gated_sigmoid(operation: Operation, target: Target) -> bool:
