@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
 
         step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
         report = irc.compile(module, backend="triton", output=folder / "magika_triton")
-        print(f"{report.kernels} kernels, {report.library_calls} library calls")
+        print(f"{report.kernels} kernels, {report.host_calls} host calls")
         np.savez(folder / "in.npz", **{name: batch})
         command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]
         subprocess.run(command, cwd=folder, check=True)

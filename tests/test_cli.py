@@ -536,10 +536,11 @@ def test_compile_for_onnx_runtime(folder: Path) -> None:
 
 def test_compile_to_triton_and_run_the_folder(folder: Path) -> None:
     out = fine(irc_here("compile", "model.onnx", "--backend", "triton", folder=folder))
-    assert out.startswith("wrote model.triton/   1 kernel, 1 library call, ")
+    assert out.startswith("wrote model.triton/   1 kernel, 1 host call, ")
     again = report(irc_here("compile", "model.onnx", "--backend", "triton", "--json", folder=folder))
     assert again["output"] == "model.triton"  # an artefact is replaced
-    assert (again["launches"], again["library_calls"], again["host_operations"]) == (1, 1, 0)
+    assert (again["kernels"], again["host_calls"]) == (1, 1)
+    assert (again["figures"]["launches"], again["figures"]["library_calls"]) == (1, 1)
     pytest.importorskip("triton")
     x = np.random.default_rng(6).standard_normal((3, 64)).astype(np.float32)
     np.savez(folder / "in.npz", x=x)

@@ -138,15 +138,14 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
     from irc.driver import compile as compile_model
     from irc.driver.printing import counted, format_bytes
 
-    report = compile_model(model, **options)
+    report = compile_model(model, figures=as_json, **options)
     if as_json:
         show_json(report)
     elif report.backend == "onnx":
         size = format_bytes(report.weight_bytes)
         show(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
     else:
-        parts = [counted(report.kernels, "kernel"), counted(report.library_calls, "library call")]
-        parts += [counted(report.host_operations, "host operation")] if report.host_operations else []
+        parts = [counted(report.kernels, "kernel"), counted(report.host_calls, "host call")]
         show(f"wrote {report.output}/   {', '.join(parts)}, {format_bytes(report.weight_bytes)} weights")
         if report.targets:
             show(f"compiled for {', '.join(report.targets)}")

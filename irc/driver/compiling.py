@@ -71,18 +71,18 @@ def run_pipeline(
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What `compile` wrote: nodes of an ONNX graph; kernels, and what one run of the program makes a device do (see
-    `KernelsReport`), at the sizes of `Settings.dims`."""
+    """What `compile` wrote: nodes of an ONNX graph, or kernels and operations that the host program calls.
+
+    `figures` are what one run makes a device do, at the sizes of `Settings.dims`, where they were asked for.
+    """
 
     output: str
     backend: str
     weight_bytes: int
     nodes: int = 0
     kernels: int = 0
-    launches: int = 0
-    library_calls: int = 0
-    host_operations: int = 0
-    distinct_bytes: int = 0
+    host_calls: int = 0
+    figures: KernelsReport | None = None
     label: str = "generated"
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -91,7 +91,8 @@ class CompileReport:
 
 @typing.overload
 def compile(source: Source, *, backend: str = "onnx", output: str | Path | None = None, pipeline: str | None = None,
-            keep_kernels: bool = False, settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
+            keep_kernels: bool = False, figures: bool = False,
+            settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
 @typing.overload
 def compile(source: Any, inputs: Any = None, *, kwargs: Mapping[str, Any] | None = None, backend: str = "onnx",
             dynamic_shapes: Any = None, pipeline: str | None = None,
@@ -107,6 +108,7 @@ def compile(
     dynamic_shapes: Any = None,
     pipeline: str | None = None,
     keep_kernels: bool = False,
+    figures: bool = False,
     settings: Settings | None = None,
 ) -> Any:
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
@@ -115,11 +117,13 @@ def compile(
     `NAME.triton/`. An existing folder is replaced only if it is an artefact of irc. Kernels are compiled for GPU
     targets only where `settings` asks for some; those for which one does not compile are left out, with a note.
 
+    With `figures` the report of a Triton program says what one run makes a device do, as `kernels` does.
+
     A program of PyTorch with example `inputs` (and `kwargs`) is compiled into a function instead, which takes what the
     program takes: see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):
-        if output is not None or keep_kernels:
+        if output is not None or keep_kernels or figures:
             raise fail("usage.arguments", "a program of PyTorch is compiled into a function, and not written",
                        help="write irc.compile(irc.from_torch(program, inputs), output=...)")
         from irc.driver.callables import compile_program
@@ -130,13 +134,17 @@ def compile(
         raise fail("usage.arguments", "only programs of PyTorch are compiled with example inputs",
                    help="a model that is written takes a keyword: irc.compile(model, backend=..., output=...)")
     path = Path(output) if output is not None else Path(default_output(source, backend))
-    return _written(source, path, backend, pipeline, keep_kernels, settings or Settings())
+    report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings())
+    if not figures or backend == "onnx":
+        return report
+    sizes = representative_sizes(module.main, settings.dims if settings is not None else {})
+    return replace(report, figures=report_on(module, sizes, {}))
 
 
 def _written(
     source: Source, path: Path, backend: str, pipeline: str | None, keep_kernels: bool, settings: Settings
-) -> CompileReport:
-    """Compile a model into a file or folder."""
+) -> tuple[CompileReport, Module]:
+    """Compile a model into a file or folder; the report, and what was written."""
     emitter = find_backend(backend)
     if keep_kernels and backend != "onnx":
         raise fail("usage.arguments", f"only models of ONNX keep kernels as functions, not {backend}")
@@ -154,24 +162,21 @@ def _written(
             emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
             nodes = emitter.count_nodes(path)
             kernels = len(kernel_operations(module))
-            return CompileReport(str(path), backend, module.weight_bytes, nodes, kernels, notes=tuple(notes))
+            return CompileReport(str(path), backend, module.weight_bytes, nodes, kernels, notes=tuple(notes)), module
         failures = compile_failures(compile_for(module, settings.targets)) if settings.targets else {}
         targets = tuple(target for target in settings.targets if target not in failures)
-        emitter.emit(module, path, targets=targets)
-    figures = report_on(module, representative_sizes(module.main, settings.dims), {})
-    return CompileReport(
+        program = emitter.emit(module, path, targets=targets)
+    report = CompileReport(
         str(path),
         backend,
         module.weight_bytes,
-        kernels=len(kernel_operations(module)),
-        launches=figures.launches,
-        library_calls=figures.library_calls,
-        host_operations=figures.host_operations,
-        distinct_bytes=figures.distinct_bytes,
+        kernels=len(program.launches),
+        host_calls=len(program.host_calls),
         label="compiled" if targets else "generated",
         targets=targets,
         notes=(*notes, *failures.values()),
     )
+    return report, module
 
 
 def _notes_on(module: Module) -> list[str]:
