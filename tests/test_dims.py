@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,6 +190,15 @@ def test_division(found: Dim, wanted: Any) -> None:
         assert isinstance(sole(found), Variable)
     else:
         assert found == wanted, f"{found}, not {wanted}"
+
+
+def test_divisors_stay_within_64_bits() -> None:
+    d: Dim = v
+    for _ in range(200):
+        d = (d + 1) // 2
+        sized = d if isinstance(d, int) else format_dim(d)
+        assert all(int(number) < 2**63 for number in re.findall(r"(?<![$0-9a-f])[0-9]+", str(sized)))
+    assert [evaluate(d, {sole(v): size}) for size in (0, 1, 10**9)] == [0, 1, 1]
 
 
 def test_what_is_divided_by_zero_has_no_value() -> None:

@@ -36,6 +36,8 @@ from irc.dims.expression import (
 )
 from irc.dims.proofs import equal, less_equal, non_negative
 
+LARGEST_DIVISOR = 1 << 61  # that two divisions are joined to: programs compute with integers of 64 bits
+
 
 def recompose(terms: dict[Monomial, int]) -> dict[Monomial, int]:
     """Apply the identities of `//` and `%` until none fits. Splitting an index and joining it again is how
@@ -205,7 +207,9 @@ def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
         x, divisor = inner.args
         count = exact_divide(divisor, b)
         if inner.kind == "//":
-            quotient = floor_divide(x + constant * divisor, divisor * b)
+            joined = divisor * b
+            if not isinstance(joined, int) or joined <= LARGEST_DIVISOR:
+                quotient = floor_divide(x + constant * divisor, joined)
         elif count is not None and constant == 0:
             quotient, remainder = modulo(floor_divide(x, b), count), modulo(x, b)
     return quotient, remainder
