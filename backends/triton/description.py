@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from irc import dims
 from irc.backends.triton.program import Program, launched
+from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.ir import Block, Module, Operation, Value
 from irc.kernel import Bytes, Kernel, count
@@ -62,6 +63,8 @@ def device_operations(
         return dispatches(module, sizes, program), ""
     except NotCounted as error:
         return alone, str(error)
+    except IrcError as error:  # there is no such program
+        return alone, error.diagnostics[0].message
 
 
 def _outside_kernels(block: Block) -> Iterator[Operation]:
