@@ -402,3 +402,14 @@ def test_rms_norm_adds_the_epsilon_of_the_type_that_it_computes_in(dtype: torch.
     x = torch.tensor([[1e-3, 2e-3], [1e-2, 0]], dtype=dtype)
     tolerance = 2e-3 if dtype is torch.float16 else 1e-6
     check(irc.from_torch(normalized, (x,)), {"x": x}, normalized(x), tolerance=tolerance)
+
+
+def test_an_axis_that_export_takes_for_1_keeps_its_extent() -> None:
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        part = x[:, 1:2]
+        return torch.cat([part.amax(0, keepdim=True).expand_as(part[:1]), part], 0)
+
+    module = irc.from_torch(joined, (torch.randn(3, 4),), dynamic_shapes=({1: torch.export.Dim("n", min=0, max=9)},))
+    for size in (4, 2, 1):
+        x = torch.randn(3, size)
+        check(module, {"x": x}, joined(x))

@@ -90,7 +90,8 @@ def squeeze(self, dim=None):
 def expand(self, size, *, implicit=False):
     wanted = extents(size)
     own = (1,) * (len(wanted) - self.rank) + self.shape
-    shape = tuple(old if new == -1 else new for old, new in zip(own, wanted, strict=True))
+    # An axis stays 1 only where it is 1; PyTorch's export takes sizes that may be 1 or 0 for 1 (x[1:2]).
+    shape = tuple(old if new in (-1, 1) else new for old, new in zip(own, wanted, strict=True))
     x = reshaped(self, own)
     return x if shape == own else ops.expand(x, shape=shape)
 
