@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import irc
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.parser import parse
+from tests.onnx_models import imported
 
 pytest.importorskip("triton")
 
@@ -66,3 +69,13 @@ def test_folders_that_are_no_artefacts_of_this_version(tmp_path: Path) -> None:
     (tmp_path / "out" / "more.py").write_text("")  # another file: not a folder that compile may have written
     with pytest.raises(IrcError, match="irc reads no such model"):
         irc.run(tmp_path / "out")
+
+
+def test_text_that_an_index_misses(tmp_path: Path) -> None:
+    graph = "(string[N] x, int64[2] i) => (string[2] y) { y = Gather<axis = 0>(x, i) }"
+    irc.compile(imported(graph, 20), backend="triton", output=tmp_path / "out")
+    np.savez(tmp_path / "in.npz", x=np.array(["a", "b"]), i=np.array([0, 5]))
+    command = [sys.executable, str(tmp_path / "out"), "--input", str(tmp_path / "in.npz"), "--output", "out.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: an index is out of range for an axis of extent 2"

@@ -29,11 +29,9 @@ from irc.weights import Tensor
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {
-    "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "runtime.py": TEMPLATES / "runtime.py",
-    "interpreting.py": TEMPLATES / "interpreting.py", "host.py": TEMPLATES / "host.py",
-    "elements.py": TEMPLATES / "elements.py", "outputs.py": TEMPLATES / "outputs.py",
-    "windows.py": TEMPLATES / "windows.py",
-    "partial.py": Path(partial.__file__),
+    "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "partial.py": Path(partial.__file__),
+    **{name: TEMPLATES / name for name in ("elements.py", "errors.py", "host.py", "interpreting.py", "outputs.py",
+                                           "runtime.py", "windows.py")},
 }  # fmt: skip
 MODULES = {name: TEMPLATES / name for name in ("drawing.py", "strings.py")}  # copied where the program uses them
 FORMAT = 1

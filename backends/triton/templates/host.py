@@ -12,12 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from .elements import FLOATS, LEAST, as_torch_knows, carried, divided, narrowed, to_float8, to_float32
+from .errors import ArtefactError
 from .windows import by_taps, check_windows, pooled, transposed_by_taps
-
-
-class Stopped(ValueError):
-    """What the inputs hold cannot be computed with."""
-
 
 # -- pointwise -------------------------------------------------------------------------------------------------
 
@@ -88,7 +84,7 @@ def _demand(condition, message):
     if condition.device.type != "cpu":
         torch._assert_async(condition.all(), message)
     elif not bool(condition.all()):
-        raise Stopped(message)
+        raise ArtefactError(message)
 
 
 @carried("whole")
@@ -285,7 +281,7 @@ def _continued(x, *, low, high, mode):
         if before or after:
             extent = x.shape[axis]
             if extent == 0 or (mode == "reflect" and extent <= max(before, after)):
-                raise Stopped(f"there are {extent} elements in axis {axis} to pad with, in mode {mode}")
+                raise ArtefactError(f"there are {extent} elements in axis {axis} to pad with, in mode {mode}")
             index = torch.arange(-before, extent + after, device=x.device)
             if mode == "edge":
                 index = index.clamp(0, extent - 1)
@@ -505,7 +501,7 @@ def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
 @carried("wraps")
 def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, output_padding, groups=1):
     if 0 in x.shape[2:]:
-        raise ValueError(f"an axis of {list(x.shape)} is empty")
+        raise ArtefactError(f"an axis of {list(x.shape)} is empty")
     function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}.get(x.ndim - 2)
     none = (0,) * (x.ndim - 2)
 

@@ -1,10 +1,12 @@
 """A compiled model: `load()` gives it, `load()(x=...)` runs it.
 
-Written by irc; this folder is yours. kernels.py holds the Triton kernels, program.py calls them in order, host.py
-the PyTorch calls between them, runtime.py loads and launches, interpreting.py stands in for a GPU, partial.py writes
-files, manifest.json says what is inside.
+Written by irc; this folder is yours. kernels.py holds the Triton kernels and program.py calls them in order; between
+them it calls PyTorch by the functions of host.py (with elements.py, windows.py and, where they are needed, drawing.py
+and strings.py). runtime.py loads and launches, outputs.py finishes results, interpreting.py stands in for a GPU,
+errors.py has the error, partial.py writes files, manifest.json says what is inside.
 """
 
-from .runtime import ArtefactError, Model, load
+from .errors import ArtefactError
+from .runtime import Model, load
 
 __all__ = ["ArtefactError", "Model", "load"]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 
 from .elements import as_torch_knows
+from .errors import ArtefactError
 from .outputs import finish, overlap
 
 INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
@@ -41,10 +42,6 @@ CARRIERS = {
     torch.bfloat16: torch.uint16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8,
     torch.float8_e4m3fnuz: torch.uint8, torch.float8_e5m2fnuz: torch.uint8,
 }  # fmt: skip
-
-
-class ArtefactError(ValueError):
-    """What is wrong with the inputs, or with this folder, in a sentence."""
 
 
 def mode():
@@ -255,10 +252,7 @@ class Model:
         if self.updates:
             self._check_apart(inputs)
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            try:
-                results = self.program.main(weights, self.externs, device, *tensors)
-            except self.program.host.Stopped as error:
-                raise ArtefactError(str(error)) from None
+            results = self.program.main(weights, self.externs, device, *tensors)
         outputs = dict(zip(self.outputs, results, strict=True))
         finish(outputs, inputs, self.updates, [*tensors, *weights.values()])
         return outputs

@@ -10,6 +10,8 @@ import builtins
 import numpy
 import torch
 
+from .errors import ArtefactError
+
 
 def _array(found):
     """An array, also of one string, which NumPy hands out as such."""
@@ -21,7 +23,7 @@ def _plain(indices, extent, bounds=None):
     indices = indices.detach().cpu().to(torch.int64).numpy()
     indices = numpy.where(indices < 0, indices + extent, indices) if counted else indices
     if ((indices < 0) | (indices >= extent)).any():
-        raise IndexError(f"an index is out of range for an axis of extent {extent}")
+        raise ArtefactError(f"an index is out of range for an axis of extent {extent}")
     return indices
 
 
@@ -40,7 +42,7 @@ def expand(x, *, shape):
 def slice(x, *, starts, stops, steps):
     for start, stop, extent in zip(starts, stops, x.shape, strict=True):
         if not 0 <= start <= stop <= extent:
-            raise IndexError(f"{start} to {stop} is out of range for an axis of extent {extent}")
+            raise ArtefactError(f"{start} to {stop} is out of range for an axis of extent {extent}")
     return _array(x[tuple(map(builtins.slice, starts, stops, steps))])
 
 
@@ -48,7 +50,7 @@ def pad(x, value=None, *, low, high, mode="constant"):
     for extent, before, after in zip(x.shape, low, high, strict=True):
         least = {"constant": 0, "reflect": max(before, after) + 1}.get(mode, 1)
         if (before or after) and extent < least:
-            raise IndexError(f"there are {extent} elements to pad with, in mode {mode}")
+            raise ArtefactError(f"there are {extent} elements to pad with, in mode {mode}")
     fill = {"constant_values": "" if value is None else str(value)} if mode == "constant" else {}
     return numpy.pad(x, list(zip(low, high, strict=True)), mode=mode, **fill) if x.ndim else x
 

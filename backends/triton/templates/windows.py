@@ -12,11 +12,14 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .errors import ArtefactError
+
 
 def check_windows(extents, windows, dilations, low, high):
     for extent, size, dilation, a, b in zip(extents, windows, dilations, low, high, strict=True):
         if extent + a + b < dilation * (size - 1) + bool(extent):
-            raise ValueError(f"a window of {size} (dilation {dilation}) is larger than {extent} padded by {a} and {b}")
+            message = f"a window of {size} (dilation {dilation}) is larger than {extent} padded by {a} and {b}"
+            raise ArtefactError(message)
 
 
 def by_taps(x, weight, strides, dilations, groups):
