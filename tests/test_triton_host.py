@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import tempfile
 from itertools import islice
@@ -21,7 +22,7 @@ from test_primitives import PRIMITIVES, sampled_dtypes, samples
 
 from irc import dtypes, interpreter
 from irc.backends.triton import emit
-from irc.backends.triton.calls import HOST, TORCH_TYPES, torch_type
+from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, torch_type
 from irc.diagnostics import IrcError
 from irc.dtypes import DType, by_name
 from irc.ir import Module
@@ -90,6 +91,18 @@ def test_host_call(name: str) -> None:
             check_call(name, arrays, normal, expected)
             met += 1
     assert met
+
+
+@pytest.mark.parametrize("template, names", [("host", HOST - {"extern"}), ("strings", STRINGS)])
+def test_templates_take_every_attribute(template: str, names: frozenset[str]) -> None:
+    """Programs pass those that differ from their defaults."""
+    module, missing = load_template(template), []
+    for name in sorted(names):
+        attributes = lookup(name).attribute_specs
+        if attributes:  # others may be functions of PyTorch without a signature
+            parameters = inspect.signature(getattr(module, name)).parameters
+            missing += [f"{name}.{attribute}" for attribute in attributes if attribute not in parameters]
+    assert not missing
 
 
 @pytest.mark.parametrize("name", random_operands.NAMES)
