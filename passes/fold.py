@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from irc.diagnostics import IrcError
 from irc.dims import Expr, bounds
 from irc.interpreter import evaluate_operation
@@ -35,7 +37,7 @@ class Fold(Pass):
     nothing), and so does what merely repeats its operand, beyond a few elements. A dequantize of any size stays:
     ONNX Runtime quantizes float weights between quantized values once more, by one scale. Externs and effects are never
     folded; an operation that fails (an index out of range) is left to fail where it runs. New constants are called
-    after the value.
+    after the value. Results without elements are constants, whatever the operands.
 
     Before: %a = const 2; %b = const 3; %y = mul %a, %b        After: %y = const 6
     """
@@ -50,9 +52,12 @@ class Fold(Pass):
         folded = 0
         for function in module.functions.values():
             for operation in function.walk():
-                if not self._may_fold(operation):
+                if _is_empty(operation):
+                    values: Sequence[Any] | None = [_nothing(result) for result in operation.results]
+                elif self._may_fold(operation):
+                    values = _evaluate(operation)
+                else:
                     continue
-                values = _evaluate(operation)
                 if values is None:
                     continue
                 _replace(operation, values, names)
@@ -80,6 +85,20 @@ class Fold(Pass):
         if moves and self.views:
             moves = not all(map(_is_parted, operation.inputs))
         return sum(sizes) <= (self.cap if moves else max(read, self.cap))
+
+
+def _is_empty(operation: Operation) -> bool:
+    """Whether an operation is one whose results have no elements, as their types say."""
+    definition: Any = operation.definition
+    if operation.block is None or definition is const or definition.kind == "extern" or operation.regions:
+        return False
+    if operation.has_effect or operation.symbols or not operation.results or operation.name == "refine":
+        return False
+    return all(result.type.is_static and 0 in result.shape for result in operation.results)
+
+
+def _nothing(result: Value) -> Any:
+    return np.empty(result.type.static_shape(), result.dtype.numpy)
 
 
 def _is_parted(constant: Value) -> bool:
@@ -136,5 +155,5 @@ def _replace(operation: Operation, arrays: Sequence[Any], names: set[str | None]
     inputs = [value.operation for value in operation.inputs if value.operation is not None]
     operation.replace(constants)
     for unused in dict.fromkeys(inputs):
-        if not any(result.uses for result in unused.results):
+        if unused.definition is const and not unused.result.uses:
             unused.erase()

@@ -239,6 +239,29 @@ def test_programs_of_pytorch() -> None:
                 np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "shapes"])
+def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
+    """Known when they are exported: ONNX Runtime's own rewrites of such products and normalizations fail."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    programs: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
+        "norms": (nn.Sequential(nn.GroupNorm(2, 4), nn.LayerNorm(0)), [(2, 4, 0), (0, 4, 0)]),
+        "products": (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), [(2, 0, 4), (0, 4)]),
+        "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), [(1, 0, 3, 4), (1, 2, 0, 4), (0, 2, 3, 4)]),
+        "rows": (lambda x: (x.sort(-1)[0], x.sum(-1), x.logsumexp(-1), x @ x.mT, x.std(-1)), [(3, 0), (0, 3)]),
+        "shapes": (lambda x: (F.pad(x, (1, 2), value=3.0), torch.cat([x, x]), x.repeat(2, 3), x.flip(0)), [(0, 3)]),
+    }
+    program, shapes = programs[name]
+    for shape in shapes:
+        x = torch.ones(shape)
+        wanted = program(x)
+        for backend in ("onnx", "triton"):
+            found = irc.compile(program, (x,), backend=backend)(x)
+            torch.testing.assert_close(found, wanted, equal_nan=True)
+
+
 # -- random programs ------------------------------------------------------------------------------------------------
 
 FEATURES = frozenset({"dynamic sizes", "zero sizes", "empty named dims", "products", "data-dependent sizes",
