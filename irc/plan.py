@@ -29,6 +29,10 @@ from irc.user_code import blaming, place_of_code
 from irc.weights import INLINE_LIMIT, Tensor
 
 FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
+# Products, convolutions and attention, which PyTorch leaves to libraries.
+LIBRARY = frozenset({"dot", "matmul", "linear", "gemm", "attention", "conv", "conv_transpose"})
+# What structures a program and runs on no device.
+STRUCTURE = frozenset({"const", "return", "yield", "dim", "bind", "assume", "assert", "refine", "if", "loop", "call"})
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
 LARGEST_EXPONENT = 1000  # of a float, as far as scores need it

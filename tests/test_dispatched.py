@@ -10,7 +10,8 @@ import torch
 import irc
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
-from tests.benchmarks.dispatched import DTYPES, compared, is_worse, model
+from irc.parser import parse
+from tests.benchmarks.dispatched import DTYPES, compared, emitted, figures, is_worse, model, reported
 from tests.onnx_models import imported
 
 pytest.importorskip("triton")
@@ -35,6 +36,72 @@ def test_products_are_those_of_libraries(dtype: str) -> None:
     assert report.label == "counted" and report.host_operations == 0
     dispatched = [name for call in report.calls for name in call.dispatched]
     assert set(dispatched) == {"addmm", "scaled_dot_product_attention"} and len(dispatched) == report.library_calls
+
+
+LOOP = """irc text 1
+module @loop {
+  func @main(%x: f32[4]) -> f32[4] {
+    %n = const 10 : i64[]
+    %y = loop %n, _, %x : f32[4] {
+      (%i: i64[], %go: bool[], %a: f32[4])
+      %b = exp %a : f32[4]
+      yield %go, %b
+    }
+    return %y
+  }
+}
+"""
+CALLS = """irc text 1
+module @calls {
+  func @main(%x: f32[4, 4]) -> f32[4, 4] {
+    %0 = call @twice %x : f32[4, 4]
+    %y = call @twice %0 : f32[4, 4]
+    return %y
+  }
+  func @twice(%x: f32[4, 4]) -> f32[4, 4] {
+    %0 = matmul %x, %x : f32[4, 4]
+    %y = exp %0 : f32[4, 4]
+    return %y
+  }
+}
+"""
+BRANCHES = """irc text 1
+module @branches {
+  func @main(%x: f32[4], %c: bool[]) -> f32[4] {
+    %y = if %c : f32[4] {
+      %a = exp %x : f32[4]
+      yield %a
+    } else {
+      %b = sin %x : f32[4]
+      yield %b
+    }
+    return %y
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("text, launches", [(LOOP, 10), (CALLS, 2)], ids=["loop", "calls"])
+def test_rounds_and_calls_are_counted(text: str, launches: int) -> None:
+    compiled = irc.opt(parse(text), find_backend("triton").PIPELINE)
+    inputs = [torch.zeros([int(extent) for extent in x.shape]) for x in compiled.main.arguments]
+    assert reported(compiled) == figures(emitted(compiled, inputs))
+    report = irc.kernels(compiled)
+    assert report.launches == launches and [each.launches for each in report.kernels] == [launches]
+
+
+@pytest.mark.parametrize("without_torch", [False, True])
+def test_the_first_branch_is_counted(without_torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if without_torch:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = irc.kernels(parse(BRANCHES))
+    assert report.label == ("estimated" if without_torch else "counted")
+    assert (report.launches, report.distinct_bytes) == (1, 32)
+
+
+def test_functions_are_part_of_the_share() -> None:
+    report = irc.kernels(parse(CALLS))
+    assert report.share_in_kernels == 0.5 and report.share_without_library == 1
 
 
 def test_programs_of_unknown_rank_are_estimated() -> None:

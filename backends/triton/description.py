@@ -14,14 +14,11 @@ from irc import dims
 from irc.backends.triton.program import Program, launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
-from irc.ir import Block, Module, Operation, Value
+from irc.ir import Module, Operation, Value
 from irc.kernel import Bytes, Kernel, count
-from irc.plan import FREE_VIEWS, bytes_at
+from irc.plan import FREE_VIEWS, LIBRARY, STRUCTURE, bytes_at
 
-# Products, convolutions and attention, which PyTorch leaves to libraries.
-LIBRARY = frozenset({"dot", "matmul", "linear", "gemm", "attention", "conv", "conv_transpose"})
-# What structures the program and runs on no device.
-STRUCTURE = frozenset({"const", "return", "yield", "dim", "bind", "assume", "assert", "refine", "if", "loop", "call"})
+CONTROL = frozenset({"if", "loop", "call"})
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,14 @@ def device_operations(
     """What one run of the entry does where symbols have these sizes, in order, and why that is not counted, if so.
 
     The program runs without data on PyTorch's meta device: see `irc.backends.triton.dispatches`. Where it cannot,
-    figures are estimated, unless all is kernels: each other operation but views counts once, and copies do not count.
+    figures are estimated: each other operation but views counts once, and copies do not count. Nothing needs to run
+    where all is kernels, one after another.
     """
-    outside = [each for each in _outside_kernels(module.main.block) if each.name not in STRUCTURE]
-    only_kernels = all(each.name == "kernel" and isinstance(launched(each), Kernel) for each in outside)
-    alone = [_alone(each, sizes) for each in outside if each.name not in FREE_VIEWS]
-    if only_kernels:
+    met = list(_outside_kernels(module))
+    computing = [each for each in met if each.name not in STRUCTURE]
+    alone = [_alone(each, sizes) for each in computing if each.name not in FREE_VIEWS]
+    only_kernels = all(each.name == "kernel" and isinstance(launched(each), Kernel) for each in computing)
+    if only_kernels and not any(each.name in CONTROL for each in met):
         return alone, ""
     if importlib.util.find_spec("torch") is None:
         return alone, "PyTorch, on which the program is run to count, is not installed"
@@ -67,11 +66,20 @@ def device_operations(
         return alone, error.diagnostics[0].message
 
 
-def _outside_kernels(block: Block) -> Iterator[Operation]:
-    for operation in block:
+def _outside_kernels(module: Module) -> Iterator[Operation]:
+    """The operations that a run meets, those in kernels left out: of an `if` in the first branch, of a loop in one
+    round."""
+    blocks = [iter(module.main.block)]
+    while blocks:
+        operation = next(blocks[-1], None)
+        if operation is None:
+            blocks.pop()
+            continue
         yield operation
-        for region in operation.regions if operation.name != "kernel" else ():
-            yield from _outside_kernels(region.block)
+        if operation.name == "call":
+            blocks.append(iter(module.functions[operation.attributes["callee"]].block))
+        elif operation.name in CONTROL:
+            blocks.append(iter(operation.regions[0].block))
 
 
 def _alone(operation: Operation, sizes: Mapping[Symbol, int]) -> DeviceOperation:

@@ -63,6 +63,7 @@ class _Run:
 
     def __init__(self, module: Module, sizes: Mapping[Symbol, int], program: Program) -> None:
         self.main, self.sizes, self.program = module.main, sizes, program
+        self.kernels = {launched.source.name: launched.kernel for launched in program.kernels}
         self.found: list[DeviceOperation] = []
         self.conditions: Counter[int] = Counter()  # by lines, how many conditions they have asked the device for
 
@@ -118,8 +119,7 @@ class _Run:
     # -- what the program calls in place of the runtime ----------------------------------------------------------
 
     def launch(self, name: str, *arguments: Any, **_: Any) -> None:
-        (kernel,) = (launched.kernel for launched in self.program.kernels if launched.source.name == name)
-        sizes = dict(self.sizes)
+        kernel, sizes = self.kernels[name], dict(self.sizes)
         for buffer, tensor in zip((*kernel.inputs, *kernel.outputs), arguments, strict=False):
             for extent, size in zip(buffer.shape, tensor.shape, strict=True):
                 symbol = sole_symbol(extent)

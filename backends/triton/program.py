@@ -497,8 +497,10 @@ class _FunctionWriter:
             self._line(f"{name} = torch.stack({name}) if {name} else {empty}")
 
     def _size(self, value: Value) -> str:
-        """An integer of one element as Python's: known by the host where it is made of sizes."""
+        """An integer of one element as Python's, which the host knows where it is constant or made of sizes."""
         maker = value.operation
+        if maker is not None and maker.name == "const":
+            return str(max(0, int(maker.attributes["value"].array().item())))
         if maker is not None and maker.name == "dim" and isinstance(maker.attributes["value"], (int, Expr)):
             return self.dim(maker.attributes["value"])
         return f"max(0, int({self._name(value)}))"

@@ -1,27 +1,22 @@
-"""Which operations of a module are kernels, calls of libraries, or other operations that the host calls."""
+"""Which operations of a module are kernels, which are left to libraries, and which others the host calls."""
 
 from __future__ import annotations
 
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, derive
-from irc.plan import FREE_VIEWS
-
-PLUMBING = frozenset({"const", "return", "yield", "dim", "bind", "assume", "if", "loop", "call"})
-# What libraries compute: products, convolutions, attention; of externs, the operator's name.
-LIBRARY = frozenset({"dot", "matmul", "linear", "gemm", "attention", "conv", "conv_transpose", "Einsum"})
+from irc.plan import FREE_VIEWS, LIBRARY, STRUCTURE
 
 
 def kernel_operations(module: Module) -> list[Operation]:
-    """The kernels of the entry, those in bodies of `if` and `loop` among them, once each."""
-    return [operation for operation in module.main.walk() if operation.name == "kernel"]
+    """The kernels of all functions, those in bodies of `if` and `loop` among them, once each."""
+    return [operation for operation in module.walk() if operation.name == "kernel"]
 
 
 def host_operations(module: Module) -> list[Operation]:
-    """Operations of the entry and of bodies in it that are neither kernels nor views nor plumbing: each is a call of
-    the host."""
+    """The operations of all functions, and of bodies in them, that count and are in no kernel: the host calls each."""
     return [
         operation
-        for operation in module.main.walk()
+        for operation in module.walk()
         if operation.name != "kernel" and counts(operation) and not in_kernel(operation)
     ]
 
@@ -31,22 +26,31 @@ def in_kernel(operation: Operation) -> bool:
     return operation.parent is not None and operation.parent.name == "kernel"
 
 
+def members_of(kernel: Operation) -> list[Operation]:
+    """The operations in a kernel."""
+    return [inner for inner in kernel.regions[0].block if not inner.definition.is_terminator]
+
+
+def computing_members(kernel: Operation) -> list[Operation]:
+    """The operations in a kernel but for views and constants, through which it reads."""
+    return [inner for inner in members_of(kernel) if inner.name not in FREE_VIEWS and inner.name != "const"]
+
+
 def kernel_of(operation: Operation) -> Kernel:
-    """The kernel of a `kernel` operation, derived from its region, which is the truth."""
-    block = operation.regions[0].block
-    members = [inner for inner in block if not inner.definition.is_terminator]
-    return derive(members, outputs=block.terminator.inputs)
+    """The kernel of a `kernel` operation, derived from its region, which alone says what it computes."""
+    return derive(members_of(operation), outputs=operation.regions[0].block.terminator.inputs)
 
 
 def counts(operation: Operation) -> bool:
-    """Whether an operation is one of those whose share in kernels is reported: no view, no plumbing."""
-    return operation.name not in FREE_VIEWS and operation.name not in PLUMBING
+    """Whether an operation is one of those whose share in kernels is reported: no view, and nothing of structure."""
+    return operation.name not in FREE_VIEWS and operation.name not in STRUCTURE
 
 
 def is_library(operation: Operation) -> bool:
-    """Whether an operation is a product, a convolution or attention."""
-    name = operation.attributes["op_type"] if operation.name == "extern" else operation.name
-    return name in LIBRARY
+    """Whether an operation is a product, a convolution or attention; of externs Einsum is one."""
+    if operation.name == "extern":
+        return bool(operation.attributes["op_type"] == "Einsum")
+    return operation.name in LIBRARY
 
 
 def share(inside: int, outside: int) -> float:

@@ -11,7 +11,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import run_pipeline
-from irc.driver.counting import kernel_operations
+from irc.driver.counting import computing_members, kernel_operations
 from irc.driver.figures import report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
@@ -19,7 +19,7 @@ from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate
 from irc.files import temporary_folder
 from irc.ir import Module, Operation
-from irc.plan import FREE_VIEWS, representative_sizes
+from irc.plan import representative_sizes
 
 COMPILATIONS = 3  # of which the median time is reported
 BASELINE = "eager"  # the row that every experiment has
@@ -155,9 +155,8 @@ def _computed(kernel: Operation) -> tuple[str, ...]:
     """The values that a kernel computes, by name, without views and constants, which are read through."""
     block = kernel.regions[0].block
     outside = {inner: result.name for inner, result in zip(block.terminator.inputs, kernel.results, strict=True)}
-    inside = [inner for inner in block if not inner.definition.is_terminator]
-    computing = [inner.results[0] for inner in inside if inner.name not in FREE_VIEWS and inner.name != "const"]
-    return tuple(outside.get(value, value.name) for value in computing)
+    computed = (inner.results[0] for inner in computing_members(kernel))
+    return tuple(outside.get(value, value.name) for value in computed)
 
 
 def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
 from irc.dims import Symbol
-from irc.driver.counting import describe, in_kernel, kernel_of, kernel_operations
+from irc.driver.counting import describe, in_kernel, kernel_of, kernel_operations, members_of
 from irc.driver.history import History
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
@@ -122,9 +122,8 @@ def explain_value_lines(after: Value) -> list[str]:
     steps = [*operation.location.made_by, *(kernel.location.made_by if kernel is not None else ())]
     lines += [f"  rewritten {step}" for step in dict.fromkeys(steps)]
     if kernel is not None and kernel.name == "kernel":
-        inside = [inner.name for inner in kernel.regions[0].block if not inner.definition.is_terminator]
-        members = ", ".join(name for name in inside if name != "const")
-        lines.append(f"  kernel    @{kernel.attributes['name']} ({kernel.attributes['kind']}): {members}")
+        name, kind = kernel.attributes["name"], kernel.attributes["kind"]
+        lines.append(f"  kernel    @{name} ({kind}): {listed_members(kernel)}")
         lines.append(f"  generated {generated_line(kernel, after)}")
     elif is_free(operation):
         lines.append(f"  view      {operation.name}: kernels read through it")
@@ -289,9 +288,12 @@ def explain_made(ends: list[Value]) -> list[str]:
 
 
 def _made(kernel: Operation) -> str:
-    inside = [inner.name for inner in kernel.regions[0].block if not inner.definition.is_terminator]
     by = f", made by {kernel.location.made_by[-1]}" if kernel.location.made_by else ""
-    return f"kernel @{kernel.attributes['name']} ({', '.join(name for name in inside if name != 'const')}){by}"
+    return f"kernel @{kernel.attributes['name']} ({listed_members(kernel)}){by}"
+
+
+def listed_members(kernel: Operation) -> str:
+    return ", ".join(inner.name for inner in members_of(kernel) if inner.name != "const")
 
 
 def not_in_a_kernel(name: str, operation: Operation | None, function: Function | None) -> str:

@@ -106,7 +106,7 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
             launched.append(_of_kernel(operation, cost, len(own), compiled))
         else:
             called.append(_of_call(operation, own))
-    inside = [each for each in module.main.walk() if in_kernel(each) and counts(each)]
+    inside = [each for each in module.walk() if in_kernel(each) and counts(each)]
     outside = host_operations(module)
     kinds = Counter(each.kind for each in found)
     return KernelsReport(
@@ -131,7 +131,7 @@ def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> tuple[dict[Oper
     """The device operations of a run by what they are part of, in the order of the program, and why they are not
     counted, if so. Kernels stand there even if they are not launched; copies of results are part of nothing."""
     found, not_counted = find_backend("triton").device_operations(module, sizes)
-    order = {operation: position for position, operation in enumerate(module.main.walk())}
+    order = {operation: position for position, operation in enumerate(module.walk())}
     parts: dict[Operation | None, list[Any]] = {each: [] for each in kernel_operations(module)}
     for each in found:
         parts.setdefault(each.operation, []).append(each)

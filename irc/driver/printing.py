@@ -76,9 +76,9 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
 def summarize(module: Module, settings: Settings) -> str:
     """The signature, and one line a kernel and a call: name, kind, operations, bytes, place."""
     # Imported here, since only a summary needs to know of kernels: printing starts faster without.
-    from irc.driver.counting import counts, describe, is_library
+    from irc.driver.counting import computing_members, counts, describe, is_library
     from irc.driver.figures import by_operation, is_launched
-    from irc.plan import FREE_VIEWS, representative_sizes
+    from irc.plan import representative_sizes
 
     function = module.main
     sizes = representative_sizes(function, settings.dims)
@@ -89,8 +89,7 @@ def summarize(module: Module, settings: Settings) -> str:
             rows.append(("copies", "", "of results", moved, UNKNOWN))
             host += len(parts)
         elif is_launched(operation, parts):
-            members = [inner for inner in operation.regions[0].block if not inner.definition.is_terminator]
-            computing = [inner.name for inner in members if inner.name not in FREE_VIEWS and inner.name != "const"]
+            computing = [inner.name for inner in computing_members(operation)]
             before, kernels = before + len(computing), kernels + 1
             name, kind = f"@{operation.attributes['name']}", operation.attributes["kind"]
             rows.append((name, kind, ", ".join(dict.fromkeys(computing)), moved, operation.location))

@@ -25,10 +25,10 @@ import numpy as np
 import onnxruntime
 
 import irc
-from irc.driver.counting import PLUMBING
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_triton
 from irc.ir import Module
+from irc.plan import STRUCTURE
 from tests.models import FILES, model_inputs, model_path, reference_outputs, relative_error
 
 ROUNDS, WARM_UP = 21, 3
@@ -119,7 +119,7 @@ def measure(name: str, folder: Path) -> Row:
         by_triton = max(by_triton, largest_error(outputs, truth))
     return Row(
         model=f"{FILES[name][0]} {version(FILES[name][0])}",
-        operations=sum(operation.name not in PLUMBING for operation in imported.main.block),
+        operations=sum(operation.name not in STRUCTURE for operation in imported.main.block),
         kernels=after.launches,
         calls=(after.library_calls, after.host_operations),
         share=after.share_in_kernels,
