@@ -11,15 +11,14 @@ from irc.pass_manager import Pass, PassContext
 from irc.passes.fuse import blocks, make_kernel
 from irc.plan import FREE_VIEWS, Group, is_free, legal
 
-HEADS_INSIDE = (0, 2, 1, 3)  # the axes of attention's result, the slowest first, as PyTorch lays it out
-
 
 @dataclass
 class Eager(Pass):
     """Make a kernel of each operation that can be one: the baseline that experiments are measured against.
 
     Casts are kernels too, and so are views that PyTorch copies, as it does in `x.transpose(1, 2).reshape(...)`. Other
-    views are strides with which the next kernel reads.
+    views are strides with which the next kernel reads. What a frontend writes as several operations, as a product of
+    bf16 and a number of Python with its casts, counts as several.
 
     Before: %0 = cast %x; %y = exp %0        After: %0 = kernel { cast %x }; %y = kernel { exp %0 }
     """
@@ -54,8 +53,9 @@ def _is_copied(reshape: Operation) -> bool:
         assert value.operation.definition.pull is not None, "views are index maps"
         (piece,) = value.operation.definition.pull(value, at)
         value, at = value.operation.inputs[piece.operand], piece.coordinates
-    order = HEADS_INSIDE if value.operation is not None and value.operation.name == "attention" else range(value.rank)
-    address = linearize(tuple(at[axis] for axis in order), tuple(value.shape[axis] for axis in order))
+    if value.operation is not None and value.operation.name == "attention":
+        return False  # whose memory has another order: the host copies it where that is needed, as PyTorch does
+    address = linearize(at, value.shape)
     start = substitute(address, dict.fromkeys(axes, 0))
     steps = [substitute(address, {**dict.fromkeys(axes, 0), axis: 1}) - start for axis in axes]
     return address != start + total(step * axis.expr for step, axis in zip(steps, axes, strict=True))
