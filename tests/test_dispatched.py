@@ -104,6 +104,42 @@ def test_functions_are_part_of_the_share() -> None:
     assert report.share_in_kernels == 0.5 and report.share_without_library == 1
 
 
+# Programs whose results are copied, and what one run of each comes to: launches, other operations.
+HEAD = "irc text 1\nmodule @m {\n  func @main"
+RESULTS = {
+    "an argument": ("(%x: f32[4, 6]) -> f32[4, 6] {\n    return %x\n  }\n}\n", (0, 1)),
+    "a result twice": ("(%x: f32[4, 6]) -> (f32[4, 6], f32[4, 6], f32[4, 6]) {\n    %y = exp %x : f32[4, 6]\n"
+                       "    return %y, %y, %x\n  }\n}\n", (1, 2)),
+    "a constant": ("(%x: f32[4]) -> (f32[4], f32[2]) {\n    %y = exp %x : f32[4]\n"
+                   "    %c = const [1.0, 2.0] : f32[2]\n    return %y, %c\n  }\n}\n", (1, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_copies_of_results_are_counted(name: str) -> None:
+    text, (launches, others) = RESULTS[name]
+    module = irc.opt(parse(HEAD + text), "fuse")
+    inputs = [torch.randn(tuple(map(int, argument.shape))) for argument in module.main.arguments]
+    seen = figures(emitted(module, inputs))
+    assert reported(module) == seen and seen[:3] == (launches, 0, others)
+
+
+class Updating(torch.nn.Module):
+    """A cache that is written in place."""
+
+    def forward(self, cache: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        cache[:, 2:3] = x * 2
+        cache.add_(1)
+        return cache.mean(1)
+
+
+def test_programs_that_update_inputs() -> None:
+    inputs = (torch.randn(2, 8, 4), torch.randn(2, 1, 4))
+    rows = list(compared(torch.export.export(Updating(), inputs), inputs, "updating", "f32"))
+    assert all(row.agrees for row in rows), rows
+    assert not is_worse(rows)
+
+
 def test_programs_of_unknown_rank_are_estimated() -> None:
     module = irc.opt(irc.trace(lambda x: irc.ops.exp(irc.ops.neg(x)), "f32[*]"), find_backend("triton").PIPELINE)
     operations, not_counted = find_backend("triton").device_operations(module, {})

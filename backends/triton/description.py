@@ -14,7 +14,7 @@ from irc import dims
 from irc.backends.triton.program import Program, launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
-from irc.ir import Module, Operation, Value
+from irc.ir import Function, Module, Operation, Value
 from irc.kernel import Bytes, Kernel, count
 from irc.plan import FREE_VIEWS, LIBRARY, STRUCTURE, bytes_at
 
@@ -46,13 +46,13 @@ def device_operations(
 
     The program runs without data on PyTorch's meta device: see `irc.backends.triton.dispatches`. Where it cannot,
     figures are estimated: each other operation but views counts once, and copies do not count. Nothing needs to run
-    where all is kernels, one after another.
+    where all is kernels, one after another, and results are theirs.
     """
     met = list(_outside_kernels(module))
     computing = [each for each in met if each.name not in STRUCTURE]
     alone = [_alone(each, sizes) for each in computing if each.name not in FREE_VIEWS]
     only_kernels = all(each.name == "kernel" and isinstance(launched(each), Kernel) for each in computing)
-    if only_kernels and not any(each.name in CONTROL for each in met):
+    if only_kernels and not any(each.name in CONTROL for each in met) and not _copies_results(module.main):
         return alone, ""
     if importlib.util.find_spec("torch") is None:
         return alone, "PyTorch, on which the program is run to count, is not installed"
@@ -64,6 +64,13 @@ def device_operations(
         return alone, str(error)
     except IrcError as error:  # there is no such program
         return alone, error.diagnostics[0].message
+
+
+def _copies_results(function: Function) -> bool:
+    """Whether a result may be copied: one that is an argument or a constant, stands twice, or updates an argument."""
+    returned = function.returned
+    made = all(value.operation is not None and value.operation.name == "kernel" for value in returned)
+    return bool(function.updates) or not made or len(set(returned)) < len(returned)
 
 
 def _outside_kernels(module: Module) -> Iterator[Operation]:
