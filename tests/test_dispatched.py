@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
 import irc
+from irc.backends.triton.dispatches import distinct_bytes
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.parser import parse
 from tests.benchmarks.dispatched import DTYPES, compared, emitted, figures, is_worse, model, reported
+from tests.dispatching import moved
 from tests.onnx_models import imported
 
 pytest.importorskip("triton")
@@ -151,3 +154,24 @@ def test_externs_of_types_that_pytorch_has_not(tmp_path: Path) -> None:
     with pytest.raises(IrcError, match="PyTorch has no f8e8m0") as caught:
         irc.compile(imported(graph, 24), backend="triton", output=tmp_path / "out")
     assert caught.value.code == "backend.unsupported" and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_bytes_of_views_are_those_of_distinct_elements(seed: int) -> None:
+    """Of slices, transposes, windows and repetitions of two tensors, as an outside count of addresses has it."""
+    generator = random.Random(seed)
+    base = [torch.empty(generator.randint(1, 9), 6, 4, device="meta") for _ in range(2)]
+    views: list[torch.Tensor] = []
+    for _ in range(generator.randint(1, 4)):
+        view = generator.choice(base)
+        for _ in range(generator.randint(0, 3)):
+            axis = generator.randrange(view.dim())
+            start = generator.randint(0, view.shape[axis])
+            length = generator.randint(0, view.shape[axis] - start)
+            view = generator.choice([
+                view.transpose(0, axis), view.narrow(axis, start, length), view.unsqueeze(axis).expand(2, *[-1] * 3)
+                if view.dim() == 3 and not axis else view, view.unfold(axis, min(2, view.shape[axis]), 1),
+                view[..., ::2], view.select(axis, 0) if view.dim() > 2 and view.shape[axis] else view,
+            ])  # fmt: skip
+        views.append(view)
+    assert distinct_bytes(views) == moved(views)

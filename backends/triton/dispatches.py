@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +43,8 @@ FILE = "program.py"
 META = torch.device("meta")
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh"})
 PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # of PyTorch's libraries, as it dispatches them
+ENUMERATED = 1 << 26  # elements of a buffer that are looked at one by one
+Place = tuple[int, tuple[tuple[int, int], ...]]  # of a tensor: its first element, the strides and extents of its axes
 ATTENTION = "scaled_dot_product_attention"
 
 
@@ -221,15 +225,38 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
 
 def distinct_bytes(tensors: Sequence[torch.Tensor]) -> int:
-    """Bytes of the elements of tensors, each tensor and each element that strides of 0 repeat once."""
-    parts = {}
+    """Bytes of the elements of tensors, each once: those that strides repeat, and those that views share."""
+    places: dict[tuple[int, int], set[Place]] = {}
     for tensor in tensors:
-        elements = 1
-        for extent, stride in zip(tensor.shape, tensor.stride(), strict=True):
-            elements *= extent if stride or not extent else 1
-        place = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
-        parts[place] = elements * tensor.element_size()
-    return sum(parts.values())
+        axes = zip(tensor.stride(), tensor.shape, strict=True)
+        place = (tensor.storage_offset(), tuple(sorted((step, size) for step, size in axes if step and size > 1)))
+        if tensor.numel():
+            places.setdefault((tensor.untyped_storage()._cdata, tensor.element_size()), set()).add(place)
+    found = 0
+    for (_, width), own in places.items():
+        start = min(offset for offset, _ in own)
+        found += width * _distinct(tuple(sorted((offset - start, axes) for offset, axes in own)))
+    return found
+
+
+@lru_cache(1 << 12)
+def _distinct(places: tuple[Place, ...]) -> int:
+    """How many elements lie at some of these places; an upper bound where that takes more than ENUMERATED bytes."""
+    number, end, is_apart = 0, 0, True
+    for offset, axes in places:
+        is_apart &= offset >= end
+        reach = 1
+        for step, size in axes:
+            is_apart &= step >= reach
+            reach += step * (size - 1)
+        number, end = number + math.prod(size for _, size in axes), max(end, offset + reach)
+    if is_apart or end > ENUMERATED:
+        return min(number, end)
+    seen = np.zeros(end, dtype=bool)
+    for offset, axes in places:
+        steps, sizes = [step for step, _ in axes], [size for _, size in axes]
+        np.lib.stride_tricks.as_strided(seen[offset:], sizes, steps)[...] = True
+    return int(np.count_nonzero(seen))
 
 
 def _line_of(error: BaseException) -> int:
