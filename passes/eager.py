@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from irc.dims import Dim, Variable, substitute, total
-from irc.index_map import linearize
-from irc.ir import Module, Operation
+from irc.ir import Module, Operation, Value
 from irc.pass_manager import Pass, PassContext
 from irc.passes.fuse import blocks, make_kernel
 from irc.plan import FREE_VIEWS, Group, is_free, legal
+
+Strides = tuple[Dim, ...]  # in elements, one for each axis
 
 
 @dataclass
@@ -26,36 +29,64 @@ class Eager(Pass):
     def run(self, module: Module, context: PassContext) -> bool:
         made = 0
         for function in module.functions.values():
+            layouts: dict[Value, Strides | None] = {}  # of results of views; other values are contiguous
             for block in list(blocks(function.block)):
                 for operation in list(block):
                     group = Group([operation], "eager")
-                    if _computes(operation) and legal(group, context.numerics) is None:
+                    if _computes(operation, layouts) and legal(group, context.numerics) is None:
                         make_kernel(group)
                         made += 1
         context.count("eager", "kernels", made)
         return made > 0
 
 
-def _computes(operation: Operation) -> bool:
-    """Whether PyTorch runs something on the device for it."""
+def _computes(operation: Operation, layouts: dict[Value, Strides | None]) -> bool:
+    """Whether PyTorch runs something on the device for it; adds the layouts of what is only viewed."""
     if operation.name in ("const", "kernel") or operation.regions or operation.has_effect or not operation.results:
         return False
     if operation.name in ("cast", "iota"):
         return True
-    return _is_copied(operation) if operation.name == "reshape" else not is_free(operation)
+    if operation.name not in FREE_VIEWS:
+        return not is_free(operation)
+    (source, *_) = operation.inputs
+    for result in operation.results:
+        if _is_of_attention(source, layouts):
+            layouts[result] = None
+            continue
+        viewed = _strides_through(result, layouts.get(source) or contiguous(source.shape))
+        if viewed is not None:
+            layouts[result] = viewed
+        elif operation.name == "reshape":
+            return True
+    return False
 
 
-def _is_copied(reshape: Operation) -> bool:
-    """Whether no strides give the result: its elements do not lie at equal steps in the memory of what is viewed."""
-    axes = [Variable(f"i{axis}", extent) for axis, extent in enumerate(reshape.result.shape)]
-    value, at = reshape.result, tuple[Dim, ...](axis.expr for axis in axes)
-    while value.operation is not None and value.operation.name in FREE_VIEWS and value.operation.inputs:
-        assert value.operation.definition.pull is not None, "views are index maps"
-        (piece,) = value.operation.definition.pull(value, at)
-        value, at = value.operation.inputs[piece.operand], piece.coordinates
-    if value.operation is not None and value.operation.name == "attention":
-        return False  # whose memory has another order: the host copies it where that is needed, as PyTorch does
-    address = linearize(at, value.shape)
+def _is_of_attention(value: Value, layouts: dict[Value, Strides | None]) -> bool:
+    """Whether a value is or views the result of attention, whose memory has another order: the host copies it where
+    that is needed, as PyTorch does."""
+    if value in layouts:
+        return layouts[value] is None
+    return value.operation is not None and value.operation.name == "attention"
+
+
+def _strides_through(result: Value, steps: Strides) -> Strides | None:
+    """The strides of a view's result, given those of what it views; None where its elements do not lie at equal steps
+    in that memory, so that PyTorch copies them."""
+    operation = result.operation
+    assert operation is not None and operation.definition.pull is not None, "views are index maps"
+    axes = [Variable(f"i{axis}", extent) for axis, extent in enumerate(result.shape)]
+    (piece,) = operation.definition.pull(result, tuple(axis.expr for axis in axes))
+    address = total(step * coordinate for step, coordinate in zip(steps, piece.coordinates, strict=True))
     start = substitute(address, dict.fromkeys(axes, 0))
-    steps = [substitute(address, {**dict.fromkeys(axes, 0), axis: 1}) - start for axis in axes]
-    return address != start + total(step * axis.expr for step, axis in zip(steps, axes, strict=True))
+    strides = tuple(substitute(address, {**dict.fromkeys(axes, 0), axis: 1}) - start for axis in axes)
+    is_strided = address == start + total(step * axis.expr for step, axis in zip(strides, axes, strict=True))
+    return strides if is_strided else None
+
+
+def contiguous(shape: Sequence[Dim]) -> Strides:
+    """The strides of a tensor without gaps, the last axis innermost."""
+    strides, step = list[Dim](), cast(Dim, 1)
+    for extent in reversed(shape):
+        strides.append(step)
+        step = step * extent
+    return tuple(reversed(strides))
