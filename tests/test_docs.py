@@ -91,3 +91,9 @@ def test_document_runs(document: Path, tmp_path: Path) -> None:
 def test_every_document_is_found() -> None:
     assert all(document.is_file() for document in DOCUMENTS)
     assert sum(len(blocks(document)) for document in DOCUMENTS) >= 20
+
+
+def test_readme_counts_the_operators_of_pytorch() -> None:
+    stated = re.search(r"Of the (\d+) operators for which .* (\d+) give", (ROOT / "README.md").read_text())
+    measured = re.search(r"of (\d+) operators (\d+) pass", (ROOT / "tests" / "torch_samples.txt").read_text())
+    assert stated is not None and measured is not None and stated.groups() == measured.groups()

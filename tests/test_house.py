@@ -133,6 +133,15 @@ def test_files_and_functions_are_short() -> None:
     assert not stale, f"no longer oversized: remove {stale} from OVERSIZED"
 
 
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = {int(number): row for number, row in re.findall(r"^\| (\d) \| (`.*) \|$", text, re.MULTILINE)[: len(FLOORS)]}
+    for number, modules_there in enumerate(FLOORS):
+        words = re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", rows[number])))
+        missing = [name for name in modules_there if name.rpartition(".")[2] not in {*words, "_version"}]
+        assert not missing, f"the row of {number} in ARCHITECTURE.md lacks {missing}"
+
+
 READING_ORDER = re.compile(r"(<!-- reading-order[^\n]*-->\n)(.*?)(<!-- end of reading-order -->)", re.DOTALL)
 
 
