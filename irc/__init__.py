@@ -17,7 +17,7 @@ __irc_compiler__ = True
 
 # In a source checkout `frontends/`, `passes/` and `backends/` lie beside this folder, not in it, and
 # `irc/` itself is importable from the root as a plain folder. Looking for subpackages in the root too
-# makes `irc.frontends` the same files there as in an installed wheel, whichever road led here: an
+# makes `irc.frontends` the same files there as in an installed wheel, however it was imported: an
 # editable install, `python -c` or pytest in the root, a subprocess. (Tried: setuptools' editable finder
 # alone is not asked when the root is on `sys.path`; its strict mode does not see new files.)
 # An installed wheel has these folders inside `irc/`, and no pyproject.toml beside it.

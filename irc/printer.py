@@ -228,7 +228,7 @@ def _format_results(function: Function) -> str:
         names = function.output_names
         types = [f"{type_} updates {format_name('%', function.updates[position].name)}"
                  if position in function.updates else type_ for position, type_ in enumerate(types)]
-    if names is None or len(names) != len(types):  # a broken function prints too, for whoever has to mend it
+    if names is None or len(names) != len(types):  # a broken function prints too, for whoever has to fix it
         return types[0] if len(types) == 1 else f"({', '.join(types)})"
     quoted = [name if RESULT_WORD.fullmatch(name) else quote(name) for name in names]
     return f"({', '.join(f'{name}: {type_}' for name, type_ in zip(quoted, types, strict=True))})"

@@ -1,7 +1,7 @@
 """Telling the mistakes in a person's own Python files from ours.
 
 `--load experiment.py`, `policy=rules.py:frugal` and `irc check rules.py` run a file that irc does not know. An
-exception in it is that person's to mend, so it becomes a coded error that names the line in their file.
+exception in it is that person's to fix, so it becomes a coded error that names the line in their file.
 """
 
 from __future__ import annotations

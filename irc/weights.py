@@ -308,10 +308,10 @@ def _read_header(data: Bytes) -> tuple[list[Entry], Bytes]:
 def _entry(name: str, entry: dict[str, Any], metadata: dict[str, Any]) -> Entry:
     """One entry, checked by itself; our metadata tells of dtypes that were written as bytes."""
     dtype, shape = SAFETENSORS.get(str(entry.get("dtype"))), entry.get("shape")
-    if (told := metadata.get(f"irc.dtype:{name}")) is not None:
-        dtype, shape = AS_BYTES.get(str(told)), _json(str(metadata.get(f"irc.shape:{name}")).encode())
+    if (stated := metadata.get(f"irc.dtype:{name}")) is not None:
+        dtype, shape = AS_BYTES.get(str(stated)), _json(str(metadata.get(f"irc.shape:{name}")).encode())
     if dtype is None:
-        raise ValueError(f"there is no dtype {told or entry.get('dtype')!r}, which {name!r} has")
+        raise ValueError(f"there is no dtype {stated or entry.get('dtype')!r}, which {name!r} has")
     sizes, offsets = _sizes(name, shape), _sizes(name, entry.get("data_offsets"))
     if len(offsets) != 2 or offsets[1] - offsets[0] != dtype.packed_bytes(prod(sizes)):
         raise ValueError(f"the bytes {list(offsets)} of {name!r} do not hold {dtype}{list(sizes)}")

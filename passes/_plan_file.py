@@ -144,9 +144,10 @@ def _places(text: str) -> Iterator[int]:
         if key != "groups" or text[at] != "[":
             _, at = decoder.raw_decode(text, at)
             continue
-        found, at = [], at + 1
+        found, at, line, counted = [], at + 1, 1, 0
         while text[at := SPACE.match(text, at).end()] != "]":  # type: ignore[union-attr]
-            found.append(text.count("\n", 0, at) + 1)
+            line, counted = line + text.count("\n", counted, at), at
+            found.append(line)
             _, at = decoder.raw_decode(text, at)
         at += 1
     return iter(found)

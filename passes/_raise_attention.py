@@ -43,8 +43,7 @@ def spelled_attention(root: Operation) -> tuple[OperationDefinition, Value] | No
     except DimError:
         return None
     types = [q.type, k_type, v.type, *([mask.type] if mask is not None else [])]
-    numbers = [1.0, *_scales_behind(root, chosen, product)]
-    scales: list[float | None] = [None, *close_to(1.0, numbers)]
+    scales: list[float | None] = [None, *close_to(1.0, [1.0, _scale_behind(chosen, product)])]
     for scale, rows in itertools.product(scales, ("nan", "nan_as_zero", "zero")):
         attributes = {"scale": scale, "masked_rows": rows}
         try:
@@ -140,7 +139,7 @@ def _without_numbers(value: Value) -> Value:
     return value
 
 
-def _scales_behind(root: Operation, chosen: Operation, product: Operation) -> list[float]:
+def _scale_behind(chosen: Operation, product: Operation) -> float:
     """The number by which queries and keys are multiplied on the way to the softmax."""
     scale = 1.0
 
@@ -167,4 +166,4 @@ def _scales_behind(root: Operation, chosen: Operation, product: Operation) -> li
             if made is None or made.name not in ("mul", "div") or _without_numbers(value) is value:
                 break
             value = along(value)
-    return [scale]
+    return scale

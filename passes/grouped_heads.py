@@ -35,12 +35,13 @@ class GroupedHeads(Pass):
 def _grouped(operation: Operation) -> bool:
     q, k, v, *mask = operation.inputs
     pairs = ((keys, values) for keys in _repeated(k) for values in _repeated(v) if same(keys.shape[1], values.shape[1]))
-    for keys, values in pairs:
-        with Builder.before_operation(operation, operation.location.by("grouped_heads")):
-            result = attention(q, keys, values, *mask, **operation.attributes)
-        operation.replace([result])
-        return True
-    return False
+    pair = next(pairs, None)
+    if pair is None:
+        return False
+    with Builder.before_operation(operation, operation.location.by("grouped_heads")):
+        result = attention(q, *pair, *mask, **operation.attributes)
+    operation.replace([result])
+    return True
 
 
 def _repeated(value: Value) -> Iterator[Value]:

@@ -18,7 +18,7 @@ NUMBERED = frozenset(RANDOM) - {"Dropout"}
 
 
 def draws_in_regions(module: Module) -> bool:
-    """Whether a random operator of a module stands in a branch or in a body, whose nodes are counted anew."""
+    """Whether a random operator of a module stands in a branch or in a body, whose nodes are numbered from 0."""
     return any(is_random(operation) and operation.parent is not None for operation in module.walk())
 
 

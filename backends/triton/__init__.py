@@ -6,8 +6,8 @@
     is_artefact(folder)                        # whether a folder holds what emit has written, and nothing else
     compile_artefact(folder, ("sm_90",))       # registers, spills and shared memory of each kernel, without a GPU
 
-Kernels are derived anew from the `kernel` operations of the module, which are the truth. One that cannot be written
-in Triton runs as host calls instead: erasing a kernel's braces never changes what it means.
+Kernels are derived from the regions of the module's `kernel` operations, which alone say what they compute. One that
+cannot be written in Triton runs as host calls instead: erasing a kernel's braces never changes what it means.
 """
 
 from __future__ import annotations

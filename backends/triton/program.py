@@ -59,7 +59,7 @@ class Program:
 
 
 def write_program(module: Module) -> Program:
-    """The host program of a module; raises `backend.unsupported` with every operation that has no road."""
+    """The host program of a module; raises `backend.unsupported`, listing all operations that PyTorch lacks."""
     writer = _ProgramWriter(module)
     return writer.write()
 
@@ -212,7 +212,7 @@ class _FunctionWriter:
     def _block(self, block: Block) -> None:
         is_entry = block is self.owner.module.main.block
         donated = donated_arguments(self.function, self._derived) if is_entry else {}
-        last_use, taken = last_uses(block), reused(block, self._writes_anew, donated)
+        last_use, taken = last_uses(block), reused(block, self._is_launch, donated)
         self.taken |= taken
         kept = set(taken.values())  # until a launch takes them
         for operation in block:
@@ -245,7 +245,7 @@ class _FunctionWriter:
             derived[operation] = launched(operation)
         return derived[operation]
 
-    def _writes_anew(self, operation: Operation) -> bool:
+    def _is_launch(self, operation: Operation) -> bool:
         """Whether an operation is a launch each of whose results has a buffer of its own."""
         return is_launch(operation, self._derived)
 
@@ -459,7 +459,7 @@ class _FunctionWriter:
         starts = [self._name(value) for value in carried if value is not None]
         for name in stacked:
             self._line(f"{name} = []")
-        counted = trip is not None and condition is None and goes_on(block)
+        counted = trip is not None and condition is None and is_counted_loop(block)
         counter = "" if counted else self.names.fresh("round_number")
         if counted:  # nothing is asked of the device
             assert trip is not None
@@ -590,8 +590,8 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
     return buffers.donated(function, lambda operation: is_launch(operation, derived), reads_where_it_writes)
 
 
-def goes_on(block: Block) -> bool:
-    """Whether the body of a loop never looks at the condition, and hands it on as it is."""
+def is_counted_loop(block: Block) -> bool:
+    """Whether the body of a loop yields its condition unchanged and has no other use of it."""
     condition = block.arguments[1]
     return block.terminator.inputs[0] is condition and list(condition.uses) == [(block.terminator, 0)]
 

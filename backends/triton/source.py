@@ -106,12 +106,12 @@ def content(kernel: Kernel) -> Hashable:
     buffers = (*kernel.inputs, *kernel.outputs)
     numbers: dict[Any, int] = {each: number for number, each in enumerate((*buffers, *walk(kernel.roots)))}
 
-    def told(part: Any) -> Hashable:
+    def numbered(part: Any) -> Hashable:
         if isinstance(part, (Node, Value)):
             return numbers[part]
-        return tuple(map(told, part)) if isinstance(part, tuple) else part
+        return tuple(map(numbered, part)) if isinstance(part, tuple) else part
 
-    nodes = tuple(told(node.content) for node in numbers if isinstance(node, Node))
+    nodes = tuple(numbered(node.content) for node in numbers if isinstance(node, Node))
     return nodes, tuple(value.type for value in buffers), kernel.parallel, kernel.bound, kernel.numerics
 
 

@@ -17,7 +17,7 @@ from irc.dtypes import DType, single
 COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(9)
 
 LARGEST_INDEX = 2**31 - 1
-DIVISIBILITY = 16  # the multiples of it are what Triton compiles kernels anew for
+DIVISIBILITY = 16  # the multiples of it are what Triton compiles kernels separately for
 
 SMALLEST_NORMAL, LARGEST_SHORT = 2.0**-126, 3.4028234e38  # of f32
 

@@ -216,8 +216,8 @@ class _OnnxReader:
 
     def external(self, proto: onnx.TensorProto) -> Bytes:
         """The bytes that external data points to, within the model's folder and within the file."""
-        told = {entry.key: entry.value for entry in proto.external_data}
-        location, offset, length = told.get("location"), told.get("offset") or "0", told.get("length")
+        fields = {entry.key: entry.value for entry in proto.external_data}
+        location, offset, length = fields.get("location"), fields.get("offset") or "0", fields.get("length")
         if self.folder is None or not location:
             raise fail("onnx.invalid", "external data without a location, or where none is allowed")
         try:

@@ -2,7 +2,7 @@
 
 Each verb returns a dataclass or a module; the command line prints it and `--json` dumps it. MODEL is everywhere
 a path to an `.onnx` or `.irc` file, `FILE.py:NAME` (a module, or a function without parameters that makes one),
-`-` for text on standard input, or a `Module`. A verb's room is imported when the verb is first used.
+`-` for text on standard input, or a `Module`. A verb's module is imported when the verb is first used.
 """
 
 from __future__ import annotations

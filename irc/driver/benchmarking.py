@@ -17,7 +17,7 @@ from irc.driver.callables import imported_program
 from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, module_of, program_of
-from irc.driver.running import carrier, refusals_told
+from irc.driver.running import as_backend_failed, carrier
 from irc.files import temporary_folder
 from irc.ir import Module
 from irc.passes._user_files import is_reference
@@ -87,7 +87,7 @@ def bench(
         plain = Settings(**{**vars(settings), "specialize": {}})
         compiled, context = run_pipeline(module, pipeline or find_backend("onnx").PIPELINE, "onnx", plain)
         find_backend("onnx").save(compiled, path, target=context.target)
-        with refusals_told():
+        with as_backend_failed():
             calls = {"irc": _call(str(path), given, threads, {})}
             if str(source).lower().endswith(".onnx") and not settings.specialize:
                 calls["original"] = _original(Path(str(source)), given, threads)

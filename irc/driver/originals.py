@@ -14,7 +14,7 @@ from irc import dtypes
 from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, read_arrays
 from irc.driver.models import Settings, Source, program_of, saved_program
-from irc.driver.running import refusals_told
+from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
 from irc.ir import Module
 from irc.passes._user_files import is_reference
@@ -165,7 +165,7 @@ class OnnxOriginal(Original):
         options.log_severity_level = 4
         # Where the files of external data are: they are named by their paths from there.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.folder))
-        with refusals_told():
+        with as_backend_failed():
             session = onnxruntime.InferenceSession(model.SerializeToString(), options,
                                                    providers=["CPUExecutionProvider"])  # fmt: skip
             taken = {value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())}

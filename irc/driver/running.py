@@ -101,7 +101,7 @@ class OnnxProgram:
                 path.write_bytes(model.SerializeToString())
             else:
                 emitter.save(module, path, target=target)
-            with refusals_told():
+            with as_backend_failed():
                 self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
@@ -113,7 +113,7 @@ class OnnxProgram:
         carried = {name: given[x.name] if is_opaque(x) else
                    np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False)
                    for name, x in zip(self.names, self.main.arguments, strict=True) if x.name in given}  # fmt: skip
-        with refusals_told():
+        with as_backend_failed():
             results = self.session.run(None, carried)
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
         return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
@@ -125,7 +125,7 @@ def is_opaque(value: Value) -> bool:
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def as_backend_failed() -> Iterator[None]:
     """Turn what ONNX Runtime raises into `backend.failed`."""
     try:
         yield

@@ -200,14 +200,14 @@ class Graph:
         return known
 
 
-_FIELDS: dict[str, tuple[str, ...]] = {}
+_FIELDS: dict[type[Node], tuple[str, ...]] = {}
 
 
 def field_names(node: Node) -> tuple[str, ...]:
     """The names of a node's fields; `dataclasses.fields` is slow to ask for each of many nodes."""
-    kind = type(node).__name__
+    kind = type(node)
     if kind not in _FIELDS:
-        _FIELDS[kind] = tuple(field.name for field in fields(node))
+        _FIELDS[kind] = tuple(field.name for field in fields(kind))
     return _FIELDS[kind]
 
 

@@ -251,11 +251,11 @@ def _window_counts(
 ) -> list[int]:
     counts = []
     for i, (extent, window) in enumerate(zip(extents, kernel, strict=True)):
-        room = extent + low[i] + high[i] - dilations[i] * (window - 1)
-        if room < 0 or (room == 0 and extent):
+        free = extent + low[i] + high[i] - dilations[i] * (window - 1)
+        if free < 0 or (free == 0 and extent):
             span = f"a window of {window} (dilation {dilations[i]})"
             raise fail("run.shape", f"{span} is larger than {extent} padded by {low[i]} and {high[i]}")
-        counts.append((room - 1) // strides[i] + 1)
+        counts.append((free - 1) // strides[i] + 1)
     return counts
 
 

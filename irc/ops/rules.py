@@ -143,11 +143,11 @@ def replaced(items: Sequence[_Item], index: int, item: _Item) -> tuple[_Item, ..
 
 def window_extent(extent: Dim, window: Dim, stride: int, dilation: int, low: Dim, high: Dim, axis: int) -> Dim:
     """How many windows fit along an axis; raises `type.shape` when provably not one fits."""
-    room = extent + low + high - dilation * (window - 1)
-    if dims.less(room, 0) is True or (dims.less(room, 1) is True and differ(extent, 0)):
+    free = extent + low + high - dilation * (window - 1)
+    if dims.less(free, 0) is True or (dims.less(free, 1) is True and differ(extent, 0)):
         raise fail(
             "type.shape",
             f"axis {axis}: a window of {window} with dilation {dilation} is larger than {extent} padded by "
             f"{low} and {high}",
         )
-    return dims.floor_divide(room - 1, stride) + 1
+    return dims.floor_divide(free - 1, stride) + 1
