@@ -26,6 +26,7 @@ from irc.limits import check_limit
 from irc.ops.extern import opaque_input
 from irc.ops.numerics import Array, narrow
 from irc.types import LARGEST
+from irc.user_code import is_user_code, place_of_code
 
 TOO_LARGE = ("array is too big", "Maximum allowed dimension")  # how NumPy refuses what no memory could hold
 Precision = Literal["declared", "f64"]
@@ -265,10 +266,30 @@ class Interpreter:
                 raise
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
+        if is_user_code(definition.source_function):
+            self._check_reference(step, found)
         results = [_array_at(array, self.precision) for array in found]
         if definition.is_declared:
             self._check_promise(step, results)
         return tuple(results)
+
+    def _check_reference(self, step: Step, arrays: Sequence[Any]) -> None:
+        """What the reference of a person's own primitive returned, against the types of its results. Raises
+        `op.declaration`."""
+        operation, at = step.operation, place_of_code(step.operation.definition._reference)
+        what, types = f"the reference of `{operation.name}` returned", ", ".join(str(x.type) for x in operation.results)
+        if len(arrays) != len(operation.results):
+            raise fail("op.declaration", f"{what} {len(arrays)} arrays", at=at, expected=types)
+        for value, array in zip(operation.results, arrays, strict=True):
+            if not isinstance(array, (np.ndarray, np.generic)):
+                raise fail("op.declaration", f"{what} {array!r}", at=at, expected=f"an array, of {value.type}")
+            if self.precision == "declared" and array.dtype != value.dtype.numpy:
+                raise fail("op.declaration", f"{what} elements of {array.dtype}", at=at, expected=str(value.type))
+        try:
+            _bind(operation.results, arrays, dict(step.environment))
+        except IrcError as error:
+            raise fail("op.declaration", f"{what} another shape: {error.diagnostics[0].message}", at=at,
+                       expected=types) from None  # fmt: skip
 
     def _named(self, step: Step) -> Results:
         operation = step.operation

@@ -312,6 +312,8 @@ class OperationDefinition:
 
     def __call__(self, *operands: Any, name: str = "", **attributes: Any) -> Any:
         """Append this operation at the active builder; returns its result, or a tuple of several."""
+        if not isinstance(name, str):
+            raise fail("type.attribute", f"{self.name}: the name {name!r} of the result", expected="text")
         values = [self._operand(index, operand, operands) for index, operand in enumerate(operands)]
         while values and values[-1] is None:
             values.pop()
@@ -376,6 +378,9 @@ def _checked_traits(name: str, traits: Iterable[str]) -> frozenset[str]:
 
 def _check_declaration(function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
     """Raise `op.declaration` for annotations of operands that say nothing, and defaults that are no such attribute."""
+    if inspect.isclass(function):
+        at = place_of_code(function)
+        raise fail("op.declaration", f"`{function.__name__}` is a class", at=at, expected="a function")
     for parameter in inspect.signature(function).parameters.values():
         hint, at = hints.get(parameter.name, Value), place_of_code(function)
         what = f"`{function.__name__}`: the parameter `{parameter.name}`"

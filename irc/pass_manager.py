@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 from irc.diagnostics import IrcError, fail
 from irc.ir import EdgeCases, Module, Operation
 from irc.op import OperationDefinition
-from irc.user_code import blaming, is_user_code
+from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
 
 Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximates"]
@@ -97,6 +97,27 @@ class Pass:
         return self.pipeline_name() + (f"{{{','.join(changed)}}}" if changed else "")
 
 
+def _checked_result(stage: str, step: Pass, module: Module, changed: Any) -> bool:
+    """What a person's own pass returned. Raises `pass.raised` where that is no bool, or where the module is not well
+    formed behind it, with the rules that it breaks."""
+    at = place_of_code(type(step))
+    if not isinstance(changed, bool):
+        raise fail("pass.raised", f"your pass `{stage}` returned {changed!r}", at=at,
+                   expected="True where it changed the module, else False")  # fmt: skip
+    message = f"behind your pass `{stage}` the program is not well formed"
+    if not module.functions:
+        raise fail("pass.raised", message, at=at, notes=["it has no functions"])
+    try:
+        with blaming("pass.raised", message, type(step)):
+            verify(module)
+    except IrcError as error:
+        if not error.code.startswith("verify."):
+            raise
+        notes = [f"{each.code}: {each.message}" for each in error.diagnostics]
+        raise fail("pass.raised", message, at=at, notes=notes) from None
+    return changed
+
+
 def _option_text(value: Any) -> str:
     if isinstance(value, tuple):
         return "{" + ",".join(map(str, value)) + "}"
@@ -135,7 +156,8 @@ class PassManager:
             blame = blaming("pass.raised", message, type(step)) if is_theirs else nullcontext()
             try:
                 with blame:
-                    any_changed |= step.run(module, self.context)
+                    changed = step.run(module, self.context)
+                any_changed |= _checked_result(stage, step, module, changed) if is_theirs else changed
                 if self.verify_each:
                     verify(module)
             except MemoryError:

@@ -155,6 +155,11 @@ class Pattern:
         parameters = inspect.signature(function).parameters.values()
         self.name = function.__name__
         self.exact = exact
+        for each in parameters:
+            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) or each.default is not each.empty:
+                raise fail("rule.raised", f"`{self.name}`: `{each}` among its parameters", at=place_of_code(function),
+                           expected="leaves, and behind `*` attributes, that stand for one thing each and have no "
+                                    "default")  # fmt: skip
         self.leaf_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.attribute_names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         block = Block()

@@ -251,7 +251,8 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
                 record.matched += 1
                 changed, budget = True, budget - 1
                 if budget < 0:
-                    raise fail("rule.endless", f"rules undo one another at {operation!r}; the last was `{rule.name}`")
+                    raise fail("rule.endless", f"rules undo one another at {operation!r}; the last was `{rule.name}`",
+                               at=place_of_code(rule.function))  # fmt: skip
                 touched = _insert(outcome)
                 again = [other for other in touched if other.block is not None and other.name in by_root]
                 waiting.update(dict.fromkeys(again))

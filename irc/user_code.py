@@ -51,7 +51,7 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
         if not places_coded or not place.known or error.diagnostics[0].location.known:
             raise
         raise error.placed(place) from error.__cause__
-    except Exception as error:  # the one boundary to code that is not ours: whatever it raises is reported
+    except (Exception, SystemExit) as error:  # the one boundary to code that is not ours: what it raises is reported
         if not is_user_code(called) and _is_ours(error):
             raise
         place = _place_of(error, called)
@@ -59,7 +59,7 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
         raise fail(code, message, at=place, notes=(f"{place}: {note}" if place.known else note,)) from error
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_ours(error: BaseException) -> bool:
     """Whether nothing but irc and libraries led to an exception."""
     root = Path(__file__).resolve().parent.parent  # of a checkout; installed, all is in `irc`
     folders = [*(str(root / name) for name in ("irc", "frontends", "passes", "backends")), sysconfig.get_path("stdlib")]
@@ -73,7 +73,7 @@ def _user_files() -> set[str | None]:
     return {module.__file__ for name, module in list(sys.modules.items()) if name.startswith(PREFIX)}
 
 
-def _place_of(error: Exception, called: Any) -> Location:
+def _place_of(error: BaseException, called: Any) -> Location:
     """The deepest line of a user's file in the traceback, or where `called` begins; for a syntax error, its place."""
     if isinstance(error, SyntaxError) and error.filename:
         return Location(error.filename, error.lineno or 0, error.offset or 0)

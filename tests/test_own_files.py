@@ -252,6 +252,19 @@ from irc.rewrite import rewrite
 def model(): return irc.trace(lambda x, b: gelu(add(x, b)), "f32[4, 4]", "f32[4]")
 """
 RULE = "def r(x): return mul(x, 2.0), add(x, x)\n"
+REFERENCE = """@primitive()
+def f(x: FloatType, /): return x
+@f.reference
+def _(x): return {}
+def used(): return irc.trace(lambda x: f(x), "f32[3]")
+"""
+PASS = """@dataclass
+class Odd(Pass):
+    def run(self, module, context):
+        first = next(iter(module.main.block))
+        {}
+        return {}
+"""
 OPT = ("opt", "f.py:model", "--load", "f.py", "-p")
 # What is written, the command (loading alone where there is none), the code of the error, and words of it.
 MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
@@ -264,6 +277,18 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "rule of a bare leaf": ('@rewrite(numerics="exact")\ndef r(x): return x, add(x, x)\n', (), "rule.raised", "leaf"),
     "attribute in a rule": ('@rewrite(numerics="exact")\ndef r(x): return softmax(x, axes=1), x\n', (),
                             "type.attribute", "`axes`"),
+    "rule of any operands": ('@rewrite(numerics="exact")\ndef r(*x): return add(*x), x[0]\n', (), "rule.raised",
+                             "`*x`"),
+    "default in a rule": ('@rewrite(numerics="exact")\ndef r(x, y=2.0): return mul(x, y), x\n', (), "rule.raised",
+                          "`y=2.0`"),
+    "endless rule": ('@rewrite(numerics="exact")\ndef r(x, b): return add(x, b), add(b, x)\n', (*OPT, "rewrite"),
+                     "rule.endless", "the last was `r`"),
+    "guard that exits": ('@rewrite(numerics="exact")\ndef r(x, b): return add(x, b), add(b, x)\n'
+                         "@r.when\ndef w(x): raise SystemExit(0)\n", (*OPT, "rewrite"), "rule.raised", "SystemExit"),
+    "file that exits": ("raise SystemExit(0)\n", (), "load.raised", "SystemExit"),
+    "class for a body": ("@op\nclass f: pass\n", (), "op.declaration", "is a class"),
+    "name that is no text": ('def other(): return irc.trace(lambda x: tanh(x, name=3), "f32[3]")\n',
+                             ("print", "f.py:other"), "type.attribute", "the name 3"),
     "guard of no leaf": (f'@rewrite(numerics="exact")\n{RULE}@r.when\ndef w(y): return True\n', (), "rule.guard",
                          "`y`"),
     "guard that returns a number": ('@rewrite(numerics="exact")\ndef r(x, b): return add(x, b), add(b, x)\n'
@@ -295,6 +320,10 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "reference of another arity": ("@primitive()\ndef f(x: FloatType, /): return x\n@f.reference\ndef _(): return 1\n"
                                    'def used(): return irc.trace(lambda x: f(x), "f32[3]")\n',
                                    ("run", "f.py:used"), "op.raised", "positional"),
+    "reference that returns nothing": (REFERENCE.format("None"), ("run", "f.py:used"), "op.declaration", "None"),
+    "reference that returns a list": (REFERENCE.format("list(x)"), ("run", "f.py:used"), "op.declaration", "3 arrays"),
+    "reference of another shape": (REFERENCE.format("x[:1]"), ("run", "f.py:used"), "op.declaration", "dim 0 is 1"),
+    "reference of another type": (REFERENCE.format("x > 0"), ("run", "f.py:used"), "op.declaration", "of bool"),
     "no reference": ("@primitive()\ndef f(x: FloatType, /): return x\n"
                      'def used(): return irc.trace(lambda x: f(x), "f32[3]")\n',
                      ("run", "f.py:used"), "op.declaration", "no reference"),
@@ -311,6 +340,22 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "pass of another arity": ("@dataclass\nclass Odd(Pass):\n    def run(self, module): return False\n", (*OPT, "odd"),
                               "pass.raised", "positional"),
     "pass without run": ("@dataclass\nclass Odd(Pass):\n    n: int = 1\n", (*OPT, "odd"), "pass.raised", "run"),
+    "pass that returns nothing": (PASS.format("pass", None), (*OPT, "odd"), "pass.raised", "returned None"),
+    "pass that changes a type": (PASS.format("first.results[0].type = module.main.arguments[1].type", True),
+                                 (*OPT, "odd"), "pass.raised", "verify.types"),
+    "pass that writes no type": (PASS.format("first.results[0].type = 3", True), (*OPT, "odd"), "pass.raised",
+                                 "well formed"),
+    "pass that leaves nothing": (PASS.format("module.functions.clear()", True), (*OPT, "odd"), "pass.raised",
+                                 "no functions"),
+    "pass that exits": (PASS.format("raise SystemExit(1)", True), (*OPT, "odd"), "pass.raised", "SystemExit"),
+    "option that is required": ("@dataclass\nclass Odd(Pass):\n    n: int\n"
+                                "    def run(self, module, context): return False\n",
+                                (*OPT, "odd"), "pass.option", "needs the option `n`"),
+    "option that is refused": ("@dataclass\nclass Odd(Pass):\n    n: int = 0\n"
+                               "    def __post_init__(self): raise ValueError(self.n)\n", (*OPT, "odd{n=7}"),
+                               "pass.raised", "7"),
+    "option given twice": ("@policy\ndef p(merge): return 1\n", (*OPT, "fuse{policy=f.py:p,policy=none}"),
+                           "pass.option", "`policy` twice"),
     "pass that is no dataclass": ("class Odd(Pass):\n    n: int = 1\n"
                                   "    def run(self, module, context): return False\n",
                                   (*OPT, "odd{n=2}"), "pass.option", "@dataclass"),
@@ -336,6 +381,14 @@ def test_mistakes_in_own_files(tmp_path: Path, name: str) -> None:
         first = HEAD.count("\n") + 1
         lines = range(first, first + written.count("\n") + 1)
         assert any(f"{tmp_path}/f.py:{line}" in done.err for line in lines), done.err
+
+
+def test_a_kernel_that_triton_has_not_is_explained(tmp_path: Path) -> None:
+    written = ("@primitive(traits={'pointwise'})\ndef f(x: FloatType, /): return x\n@f.reference\ndef _(x): return x\n"
+               "def used(): return irc.trace(lambda x: tanh(f(x), name='y'), 'f32[3]')\n")
+    (tmp_path / "f.py").write_text(HEAD + written)
+    done = fine(irc_here("explain", "f.py:used", "%y", folder=tmp_path))
+    assert "it runs as host calls, since f of f32 cannot be written in Triton" in done.out
 
 
 def test_two_files_declare_an_operation(folder: Path) -> None:

@@ -19,11 +19,10 @@ from irc.backends.triton.artefact import emit, is_artefact
 from irc.backends.triton.calls import HOST, TORCH_TYPES
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.description import DeviceOperation, device_operations
-from irc.backends.triton.program import peak_bytes
+from irc.backends.triton.program import launched, peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import EdgeCases, Operation, Value
-from irc.kernel import Kernel
 from irc.kernel.steps import Refusal, Steps
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
@@ -73,9 +72,13 @@ class Target:
         return True
 
 
-def kernel_source(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> str:
-    """The Triton source of one kernel, for `irc explain`; `labels` name the values that it loads and stores."""
-    return write_kernel(kernel, identifier(name) or "kernel", labels).text
+def kernel_source(operation: Operation, labels: Mapping[Value, str]) -> str | Refusal:
+    """The Triton source of a `kernel` operation, or why it runs as host calls; `labels` name the values that it loads
+    and stores."""
+    kernel = launched(operation)
+    if isinstance(kernel, Refusal):
+        return kernel
+    return write_kernel(kernel, identifier(operation.attributes["name"]) or "kernel", labels).text
 
 
 __all__ = ["PIPELINE", "TARGETS", "DeviceOperation", "Resources", "Target", "compile_artefact", "device_operations",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
 from irc.dims import Symbol
-from irc.driver.counting import describe, in_kernel, kernel_of, kernel_operations, members_of
+from irc.driver.counting import describe, in_kernel, kernel_operations, members_of
 from irc.driver.history import History
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
@@ -138,7 +138,9 @@ def generated_line(operation: Operation, value: Value) -> str:
     outside = [*zip(block.arguments, operation.inputs, strict=True)]
     outside += zip(block.terminator.inputs, operation.results, strict=True)
     labels = {inner: "" if value.is_anonymous else value.name for inner, value in outside}
-    text: str = find_backend("triton").kernel_source(kernel_of(operation), operation.attributes["name"], labels)
+    text = find_backend("triton").kernel_source(operation, labels)
+    if not isinstance(text, str):
+        return f"nothing: it runs as host calls, since {text.message}"
     lines = [line.strip() for line in text.splitlines()]
     stores = [line for line in lines if "tl.store(" in line]
     if value in operation.results:

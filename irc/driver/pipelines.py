@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
 from irc.pass_manager import Pass, PassContext
-from irc.user_code import is_user_code
+from irc.user_code import blaming, is_user_code
 
 STAGE = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\{(.*)\})?\s*", re.DOTALL)
 OPTION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=(.*))?", re.DOTALL)
@@ -112,6 +112,9 @@ def _read_stages(text: str) -> list[Stage]:
         places = _parts(text, *stage.span(2)) if stage[2] else ()
         found = [_matched(OPTION, text, *place, complaint, "`option=value`") for place in places]
         options = [Option(each[1], "true" if each[2] is None else each[2].strip(), each.start(1)) for each in found]
+        for index, (key, _, column) in enumerate(options):
+            if any(key == other.key for other in options[:index]):
+                raise _at("pass.option", f"`{stage[1]}` has the option `{key}` twice", text, column, len(key))
         stages.append(Stage(stage[1], options, stage.start(1)))
     return stages
 
@@ -167,7 +170,17 @@ def _make_pass(stage: Stage, text: str, context: PassContext | None) -> Pass:
             wanted = hints[key].__name__ if isinstance(hints[key], type) else str(hints[key]).replace("typing.", "")
             raise _at("pass.option", f"`{stage.name}`: option `{key}` cannot be {value!r}", text, column, len(key),
                       expected=wanted) from None
-    return kind(**values)
+    missing = [field.name for field in dataclasses.fields(kind)
+               if field.init and field.name not in values and _is_required(field)]  # fmt: skip
+    if missing:
+        raise _at("pass.option", f"`{stage.name}` needs the option `{missing[0]}`", text, stage.column,
+                  len(stage.name), expected=f"{stage.name}{{{missing[0]}=...}}")  # fmt: skip
+    with blaming("pass.raised", f"your pass `{stage.name}` raised an exception", kind):
+        return kind(**values)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _convert(annotation: Any, text: str) -> Any:
