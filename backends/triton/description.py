@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from irc import dims
-from irc.backends.triton.program import Program, launched
+from irc.backends.triton.program import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.ir import Function, Module, Operation, Value
@@ -39,9 +39,7 @@ class DeviceOperation:
     operation: Operation | None = None
 
 
-def device_operations(
-    module: Module, sizes: Mapping[Symbol, int], program: Program | None = None
-) -> tuple[list[DeviceOperation], str]:
+def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list[DeviceOperation], str]:
     """What one run of the entry does where symbols have these sizes, in order, and why that is not counted, if so.
 
     The program runs without data on PyTorch's meta device: see `irc.backends.triton.dispatches`. Where it cannot,
@@ -59,7 +57,7 @@ def device_operations(
     from irc.backends.triton.dispatches import NotCounted, dispatches
 
     try:
-        return dispatches(module, sizes, program), ""
+        return dispatches(module, sizes), ""
     except NotCounted as error:
         return alone, str(error)
     except IrcError as error:  # there is no such program

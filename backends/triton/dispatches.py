@@ -48,14 +48,14 @@ Place = tuple[int, tuple[tuple[int, int], ...]]  # of a tensor: its first elemen
 ATTENTION = "scaled_dot_product_attention"
 
 
-def dispatches(module: Module, sizes: Mapping[Symbol, int], program: Program | None = None) -> list[DeviceOperation]:
+def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperation]:
     """What one run of the entry does, in order, where symbols have these sizes.
 
     What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends one round, and
     results as long as the data says have the sizes given for their symbols. NotCounted: PyTorch refuses an operation at
     these sizes, as that of a branch which a run at these sizes does not take.
     """
-    return _Run(module, sizes, write_program(module) if program is None else program).operations()
+    return _Run(module, sizes, write_program(module)).operations()
 
 
 class NotCounted(Exception):

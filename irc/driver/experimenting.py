@@ -6,13 +6,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.compiling import run_pipeline
 from irc.driver.counting import computing_members, kernel_operations
-from irc.driver.figures import report_on
+from irc.driver.figures import by_operation, report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
@@ -131,7 +132,8 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
             triton.emit(module, folder / "artefact")
         seconds.append(time.perf_counter() - start)
     sizes = representative_sizes(module.main, settings.dims)
-    report = report_on(module, sizes, {})
+    counted = by_operation(module, sizes)
+    report = report_on(module, sizes, {}, counted)
     imported.main.result_names = tuple(imported.main.output_names)
     given = given_inputs(imported.main, None, settings.dims, seed)
     truth = interpreter.run(imported, given, precision="f64")
@@ -144,7 +146,7 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
         loaded_bytes=report.loaded_bytes,
         flops=report.flops,
         programs=min((kernel.programs for kernel in report.kernels), default=0),
-        estimated_microseconds=1e6 * estimate(triton.device_operations(module, sizes)[0], device),
+        estimated_microseconds=1e6 * estimate(chain.from_iterable(counted[0].values()), device),
         compile_seconds=statistics.median(seconds),
         error=max((relative_error(array, truth[name]) for name, array in found.items()), default=0.0),
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},

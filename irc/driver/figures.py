@@ -26,6 +26,9 @@ from irc.driver.models import find_backend
 from irc.ir import Module, Operation
 from irc.kernel import Bytes, count
 
+# The device operations of a run by what they are part of, and why they are not counted, if so.
+Counted = tuple[dict[Operation | None, list[Any]], str]
+
 
 @dataclass(frozen=True)
 class KernelReport:
@@ -95,9 +98,11 @@ class KernelsReport:
         return self.launches + self.library_calls + self.host_operations
 
 
-def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any]) -> KernelsReport:
-    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names."""
-    parts, not_counted = by_operation(module, sizes)
+def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any],
+              counted: Counted | None = None) -> KernelsReport:  # fmt: skip
+    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names, and `counted`
+    what `by_operation` gives, where that is known."""
+    parts, not_counted = by_operation(module, sizes) if counted is None else counted
     found = [each for own in parts.values() for each in own]
     launched, called = [], []
     for operation, own in parts.items():
@@ -127,7 +132,7 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
     )
 
 
-def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> tuple[dict[Operation | None, list[Any]], str]:
+def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> Counted:
     """The device operations of a run by what they are part of, in the order of the program, and why they are not
     counted, if so. Kernels stand there even if they are not launched; copies of results are part of nothing."""
     found, not_counted = find_backend("triton").device_operations(module, sizes)

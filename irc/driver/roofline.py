@@ -6,7 +6,7 @@ Williams, Waterman, Patterson: Roofline, 2009. An estimate from counts, and no m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ DEVICES = {
 }
 
 
-def estimate(operations: Sequence[Any], device: Device) -> float:
+def estimate(operations: Iterable[Any], device: Device) -> float:
     """Seconds: for each of a program's device operations the longer of its distinct bytes and its arithmetic at the
     peaks. Launches cost nothing in it, and operations other than kernels and library calls no arithmetic.
     """

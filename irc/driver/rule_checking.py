@@ -443,20 +443,20 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
 def _broken_promise(numerics: Numerics, a: Array, b: Array, exact_a: Array, truth: Array, size: float) -> str | None:
     """In what a result `a` in the place of `b`, of terms of a `size`, breaks the promise; exact values are in f64."""
     promise = PROMISES[numerics]
-    error = relative_error(exact_a, truth, size)
+    error = error_against_terms(exact_a, truth, size)
     if error > promise.in_f64:
         return f"{MEASURED} {error:.2g} in f64 (allowed {promise.in_f64:g} for `{numerics}`)"
     if promise.units is None:
         return None
     truth = np.where(np.isfinite(b.astype(np.float64)), truth, np.nan)  # where the original overflows by itself
-    own, error = (relative_error(array.astype(np.float64), truth, size) for array in (b, a))
+    own, error = (error_against_terms(array.astype(np.float64), truth, size) for array in (b, a))
     allowed = 2 * own + promise.units * float(_epsilon(b))
     if error > allowed:
         return f"{MEASURED} {error:.2g} in {b.dtype} (the original's {own:.2g}, allowed {allowed:.2g})"
     return None
 
 
-def relative_error(a: Array, b: Array, size: float) -> float:
+def error_against_terms(a: Array, b: Array, size: float) -> float:
     """max|a - b| / max(|b|, `size` of the terms) where b is finite; infinite where a is not finite there."""
     where = np.isfinite(b)
     if not where.any():
