@@ -19,6 +19,7 @@ from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, ten
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.opsets import NeedsOpset, Refusal, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
+from irc.backends.onnx.scaling import keep_scales
 from irc.backends.onnx.schemas import first_opset, schema_since, typed_since
 from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
@@ -133,6 +134,7 @@ class Emitter:
             if graph.name(value) != name:
                 graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], self.model.unique(name)))
         graph.sweep(outputs)
+        keep_scales(graph)
         used = {name for node in graph.nodes for name in names_used(node)}
         return helper.make_graph(
             graph.nodes,
@@ -287,6 +289,7 @@ class Emitter:
                 inner.nodes[-1].name = self.model.unique_node(produced)
             outputs.append(produced)
         inner.sweep(outputs)
+        keep_scales(inner)
         return outputs
 
     def local_function(self, graph: Graph, operation: Operation) -> list[str]:

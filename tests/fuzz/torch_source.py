@@ -95,6 +95,14 @@ class Variable:
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors)
 
     @property
+    def is_moderate(self) -> bool:
+        """Whether a few times each finite element is in range."""
+        if not self.is_float:
+            return True
+        most = torch.finfo(self.dtype).max / 4
+        return not any(bool((tensor.isfinite() & (tensor.abs() > most)).any()) for tensor in self.tensors)
+
+    @property
     def is_integer(self) -> bool:
         return not self.dtype.is_floating_point and self.dtype != torch.bool
 

@@ -23,6 +23,7 @@ LEFT_OPEN = {
     "view(dtype), signbit, copysign": "the bits of NaN",
     "var_mean": "the mean beside an infinity, NaN by Welford's algorithm",
     "attention": "NaN and infinities, also of keys and values that are masked (eager PyTorch differs by its kernel)",
+    "alpha of add and sub": "a product out of range of a sum within it (fused in eager PyTorch, by most kernels)",
     "median, topk, kthvalue": "which of equal elements it is",
 }
 FLOATS = ("torch.float32", "torch.float32", "torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
@@ -112,6 +113,8 @@ class TorchSteps(Steps):
     def scalar(self) -> Sequence[Variable]:
         x, text = self.number(), self.rng.choice(list(SCALAR))
         k = self.rng.choice(["2", "0.5", "-1", "3", "1.5", "0", "1", "inf" if self.rng.random() < 0.2 else "-2.5"])
+        if "alpha" in text and not x.is_moderate:
+            raise Reject("open")
         return [self.s.one(text.format(x=x, k=k), kind=SCALAR[text])]
 
     @step(6)
@@ -124,7 +127,7 @@ class TorchSteps(Steps):
             return [self.s.one(self.rng.choice(INTEGER_BINARY).format(x=x, y=y))]
         often = list(BINARY)[:4]
         text = self.rng.choice(often if self.rng.random() < 0.5 else list(BINARY))
-        if "copysign" in text and y.has_nan:
+        if ("copysign" in text and y.has_nan) or ("alpha" in text and not y.is_moderate):
             raise Reject("open")
         return [self.s.one(text.format(x=x, y=y), kind=BINARY[text])]
 
@@ -540,7 +543,9 @@ class TorchSteps(Steps):
         mask = self.any(lambda y: y.dtype == torch.bool) if self.rng.random() < 0.3 else None
         if self.rng.random() < 0.2:
             other = str(self.s.one(f"{target}.sum(0, True)", kind="accumulated"))
-        rounded: list[str] = [f"{target}.add_({other})", f"{target}.mul_({other})", f"{target}.sub_({other}, alpha=2)"]
+        rounded: list[str] = [f"{target}.add_({other})", f"{target}.mul_({other})"]
+        if y.is_moderate and other == str(y):
+            rounded.append(f"{target}.sub_({other}, alpha=2)")
         exact = [f"{target}.copy_({other})", f"{target}.zero_()", f"{target}.fill_({other})", f"{target}.clamp_(min=0)",
                  f"{target}.neg_()", f"{target}.relu_()"]  # fmt: skip
         if target.endswith("]"):
