@@ -437,7 +437,7 @@ def test_explain_a_value(folder: Path) -> None:
     assert "generated tl.store(y_ptr" in history  # as it stands in the artefact
     inside = fine(irc_here("explain", SCORES, "%scaled", folder=folder))
     assert "kernel    @y (reduction): mul, softmax, add" in inside and "generated scaled = " in inside
-    assert "host call matmul" in fine(irc_here("explain", BLOCK, "%proj", folder=folder))
+    assert "library   matmul" in fine(irc_here("explain", BLOCK, "%proj", folder=folder))
     assert "view      transpose" in fine(irc_here("explain", BLOCK, "%q", folder=folder))
     assert "an input of the program" in fine(irc_here("explain", BLOCK, "%x", folder=folder))
     out = fine(irc_here("explain", "model.onnx", "%y", folder=folder))

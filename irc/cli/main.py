@@ -158,7 +158,7 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
 @click.argument("model")
 @click.option("--after", metavar="PASS", help="Print it after this pass.")
 @click.option("-p", "--pipeline", metavar="PASSES", help="The pipeline that --after stops in, or that is run.")
-@click.option("--summary", is_flag=True, help="A line for each kernel and host call.")
+@click.option("--summary", is_flag=True, help="A line for each kernel, library call and host operation.")
 @click.option("--around", metavar="%VALUE", help="Only what is near this value.")
 @click.option("-n", "--distance", default=4, show_default=True, help="How near, in steps.")
 @click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
 from irc.dims import Symbol
-from irc.driver.counting import describe, in_kernel, kernel_operations, members_of
+from irc.driver.counting import describe, in_kernel, is_library, kernel_operations, members_of
 from irc.driver.history import History
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
@@ -128,7 +128,7 @@ def explain_value_lines(after: Value) -> list[str]:
     elif is_free(operation):
         lines.append(f"  view      {operation.name}: kernels read through it")
     else:
-        lines.append(f"  host call {describe(operation)}")
+        lines.append(f"  {'library' if is_library(operation) else 'host':9} {describe(operation)}")
     return lines
 
 
@@ -307,4 +307,5 @@ def not_in_a_kernel(name: str, operation: Operation | None, function: Function |
     if not isinstance(group.kernel, Exception):
         return f"%{name} = {describe(operation)} is in no kernel"
     refusal = group.kernel
-    return f"%{name} = {describe(operation)} is a host call: {refusal.message} (rule {refusal.rule})"
+    kind = "library call" if is_library(operation) else "host operation"
+    return f"%{name} = {describe(operation)} is a {kind}: {refusal.message} (rule {refusal.rule})"
