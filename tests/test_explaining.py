@@ -146,6 +146,13 @@ def test_what_is_gone_has_a_successor(folder: Path, name: str) -> None:
     assert f"  {FATES[name]}\n" in text, text
 
 
+@pytest.mark.parametrize("name", sorted(FATES.keys() - {"six"}))
+def test_pairs_follow_what_is_gone(folder: Path, name: str) -> None:
+    passes = "fold,cse,canonicalize,raise,dce,fuse"
+    done = irc_here("explain", "gone.irc", f"%{name}", "%y", "-p", passes, folder=folder)
+    assert done.out.startswith(f"{FATES[name].removeprefix('gone').strip()}\n"), done.err
+
+
 @pytest.mark.parametrize("model", ["gone.irc", f"{EXAMPLES}/block.py:block"])
 def test_every_value_has_a_fate(folder: Path, model: str) -> None:
     """No value of a program vanishes without a pass that is named."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
 from irc.dims import Symbol
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations, members_of
-from irc.driver.history import History
+from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.kernel import Refusal
-from irc.pass_manager import Numerics, PassManager
+from irc.pass_manager import Numerics, PassContext, PassManager
 from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
 from irc.passes.fuse import Fuse, producers
@@ -102,7 +103,7 @@ def followed(imported: Module, name: str, pipeline: str | None, settings: Settin
         return module, history
     context = settings.context("triton")
     passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
-    with history.recording() as after:
+    with following([history]) as after:
 
         def observe(stage: str, current: Module) -> None:
             settings.dump(stage, current)
@@ -180,24 +181,34 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     made_already = pipeline is None and kernel_operations(module)
     passes = [] if made_already else read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
     stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
-    PassManager(passes[:stop], context).run(module)
-    ends = [module.main.find(name) for name in (first, second)]
+    histories = [History(module, name) for name in (first, second)]
+    with following(histories) as after:
+        PassManager(passes[:stop], context, observe=after).run(module)
+    gone = [line for history in histories for line in history.lines]
+    if any(history.was_found and history.value is None for history in histories):
+        return printable_lines(gone)
+    ends = [module.main.find(history.name) for history in histories]
     if stop == len(passes) or any(kernel_around(end) is not None for end in ends):
-        return printable_lines(explain_made(ends))
+        return printable_lines([*gone, *explain_made(ends)])
     fuse = passes[stop]
     assert isinstance(fuse, Fuse)
+    return printable_lines([*gone, *explain_planned(ends, fuse, module, context)])
+
+
+def explain_planned(ends: Sequence[Value], fuse: Fuse, module: Module, context: PassContext) -> list[str]:
+    """`explain_pair` of two values of a module that `fuse` has not run on."""
     plan = fuse.plans(module, context)[list(module.functions.values()).index(module.main)]
     sides: list[Group] = []
     asked: dict[Group, str] = {}
     for end in ends:
         group = next((group for group in plan.groups if end.operation in group.members), None)
         if group is None:
-            return printable_lines([not_in_a_kernel(end.name, end.operation, module.main)])
+            return [not_in_a_kernel(end.name, end.operation, module.main)]
         sides.append(group)
         asked[group] = end.name
     if sides[0] is sides[1]:
-        return printable_lines([f"in one kernel: {in_words(sides[0])}"])
-    sizes = representative_sizes(module.main, settings.dims)
+        return [f"in one kernel: {in_words(sides[0])}"]
+    sizes = representative_sizes(module.main, context.sizes)
     head, advice = explain_apart(sides, plan, fuse.chosen(), context.numerics, sizes)
     lines = [head, *(f"  %{asked[side]}: kernel {in_words(side)}" for side in sides)]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
@@ -208,7 +219,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
         if between
         else "  nothing flows between them directly"
     )
-    return printable_lines([*lines, *advice])
+    return [*lines, *advice]
 
 
 def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Numerics,

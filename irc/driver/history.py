@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,22 +22,16 @@ class History:
         self.name = name
         self.lines: list[str] = []
         self.was_found = False
-        self.replaced: dict[Value, Value] = {}
         self._remember(module)
 
-    @contextmanager
-    def recording(self) -> Iterator[Callable[[str, Module], None]]:
-        """Around the run of the passes; gives what is to be called after each."""
-        with watching_replacements(self.replaced.__setitem__):
-            yield self.after
-
-    def after(self, stage: str, module: Module) -> None:
+    def after(self, stage: str, module: Module, replaced: Mapping[Value, Value]) -> None:
+        """Note what a stage, in which these values were replaced, has done to the value."""
+        self._replaced = replaced
         if self.value is not None and module.main.named(self.name) is None:
             how, successor = self._successor(module)
             self.lines.append(f"by {stage}: %{self.name} {how}")
             self.name = successor.name if successor is not None else self.name
         self._remember(module)
-        self.replaced.clear()
 
     def _remember(self, module: Module) -> None:
         self.value = module.main.named(self.name)
@@ -70,7 +64,21 @@ class History:
     def _now(self, value: Value, module: Module) -> Value | None:
         """The value that has replaced another, or it itself, if that is in the entry still."""
         seen: set[Any] = set()
-        while value in self.replaced and value not in seen:
+        while value in self._replaced and value not in seen:
             seen.add(value)
-            value = self.replaced[value]
+            value = self._replaced[value]
         return value if module.main.named(value.name) is value else None
+
+
+@contextmanager
+def following(histories: Sequence[History]) -> Iterator[Callable[[str, Module], None]]:
+    """Around the run of passes over the module of these histories; gives what is to be called after each pass."""
+    replaced: dict[Value, Value] = {}
+
+    def after(stage: str, module: Module) -> None:
+        for history in histories:
+            history.after(stage, module, replaced)
+        replaced.clear()
+
+    with watching_replacements(replaced.__setitem__):
+        yield after
