@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -276,3 +277,14 @@ def test_mistakes(tmp_path: Any) -> None:
     with pytest.raises(IrcError, match=r"usage\.backend"):
         irc.compile(module, (torch.randn(2, 4),), backend="cuda")
     assert not list(tmp_path.iterdir())
+
+
+def test_programs_are_compiled_in_threads() -> None:
+    """PyTorch exports one program at a time: those of other threads wait."""
+    modules = [nn.Sequential(nn.Linear(8, 3 + index), nn.GELU()).eval() for index in range(4)]
+    x = torch.randn(2, 8)
+    with ThreadPoolExecutor(len(modules)) as pool:
+        programs = list(pool.map(lambda module: irc.compile(module, (x,), backend="onnx"), modules))
+        found = list(pool.map(lambda program: program(x), programs))
+    for module, one in zip(modules, found, strict=True):
+        torch.testing.assert_close(one, module(x).detach(), rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import math
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 PACKAGE = "irc_host_program"  # under which templates and the program find one another
 FILE = "program.py"
 META = torch.device("meta")
+RUNNING = threading.Lock()  # the modules of PACKAGE are those of one run at a time
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh"})
 PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # of PyTorch's libraries, as it dispatches them
 ENUMERATED = 1 << 26  # elements of a buffer that are looked at one by one
@@ -55,7 +57,8 @@ def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperat
     results as long as the data says have the sizes given for their symbols. NotCounted: PyTorch refuses an operation at
     these sizes, as that of a branch which a run at these sizes does not take.
     """
-    return _Run(module, sizes, write_program(module)).operations()
+    with RUNNING:
+        return _Run(module, sizes, write_program(module)).operations()
 
 
 class NotCounted(Exception):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.parameters import DICTIONARIES, Parameters, children_of
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
+
+EXPORTING = threading.RLock()  # PyTorch exports one program at a time, and what is changed meanwhile is the process's
 
 
 def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
@@ -44,7 +47,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
     changed: list[str] = []
-    with refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
+    with EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
         program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     if changed:
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
@@ -143,7 +146,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     for target in list(table.keys()):
         if TABLE.find(target) is not None:
             del table[target]
-    with refused_by_torch("decompose"), quiet(), unlogged():
+    with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged():
         return program.run_decompositions(table)
 
 
