@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ml_dtypes
 import numpy as np
@@ -17,9 +17,11 @@ import onnx
 import pytest
 
 import irc
-from irc.driver.models import Settings
+from irc.cli.options import BACKEND, NUMERICS
+from irc.driver.models import BACKENDS, Settings
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
+from irc.pass_manager import Numerics
 from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
 
 BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"
@@ -607,3 +609,13 @@ def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str
     arrays = {"x": np.ones((2, 8), np.float32), "b": np.zeros(8, np.float32)}
     np.testing.assert_allclose(irc.run(small, arrays).outputs["y"], np.full((2, 8), 0.125), rtol=1e-6)
     assert str(irc.load(folder / "small.irc")) == str(small)  # no verb changes what it is given
+
+
+def test_choices_are_those_of_the_driver() -> None:
+    assert tuple(BACKEND.choices) == BACKENDS and get_args(Numerics) == NUMERICS
+
+
+def test_short_helps_are_whole(tmp_path: Path) -> None:
+    """click cuts them off where they are too long."""
+    _, _, commands = fine(irc_here("--help", folder=tmp_path)).partition("Commands:")
+    assert commands and "..." not in commands

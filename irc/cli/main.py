@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli.options import REPRODUCERS, Commands, command_line, common, read_pipelines, writes
+from irc.cli.options import BACKEND, REPRODUCERS, Commands, command_line, common, read_pipelines, writes
 from irc.cli.output import (
     progress_on_terminal,
     sample,
@@ -123,7 +123,7 @@ def cli() -> None:
 @cli.command(short_help="Compile MODEL for ONNX Runtime, or to Triton.")
 @click.argument("model")
 @click.option(
-    "--backend", type=click.Choice(["onnx", "triton"]), default="onnx", show_default=True, help="What to write."
+    "--backend", type=BACKEND, default="onnx", show_default=True, help="What to write."
 )
 @click.option(
     "-o", "--output", metavar="PATH", help="The .onnx file or, for Triton, the folder to write; else named as MODEL is."
@@ -177,7 +177,7 @@ def print(model: str, **options: Any) -> None:
 @click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
 @click.option(
     "--backend",
-    type=click.Choice(["onnx", "triton"]),
+    type=BACKEND,
     default="triton",
     show_default=True,
     help="Whose operations legalize leaves.",
@@ -211,13 +211,13 @@ def opt(
             show(f"{where}: " + ", ".join(f"{what} {number}" for what, number in counters.items()), err=True)
 
 
-@cli.command()
+@cli.command(short_help="Run MODEL, or a compiled folder, on arrays.")
 @click.argument("model")
 @click.option(
     "--input", "inputs", metavar="IN.npz", help="Arrays by input name; random within the declared ranges without."
 )
 @click.option("--output", metavar="OUT.npz", help="Where to write the outputs by name.")
-@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Run it compiled; by the interpreter without.")
+@click.option("--backend", type=BACKEND, help="Run it compiled; by the interpreter without.")
 @click.option("--seed", default=0, show_default=True, help="For random inputs.")
 @common
 @writes
@@ -245,7 +245,7 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
 @click.argument("model")
 @click.argument("against", nargs=-1)
 @click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
-@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Compare what this backend computes, too.")
+@click.option("--backend", type=BACKEND, help="Compare what this backend computes, too.")
 @click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
 @click.option(
     "--each", is_flag=True, help="Compare after every pass; name the pass and operation where values first part."
@@ -324,7 +324,7 @@ def extract(
 @click.argument("model")
 @click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True, help="The folder to write.")
 @click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
-@click.option("--backend", type=click.Choice(["onnx", "triton"]), help="Check what this backend computes, too.")
+@click.option("--backend", type=BACKEND, help="Check what this backend computes, too.")
 @click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
 @click.option("--seed", default=0, show_default=True, help="For random inputs.")
 @click.option("--seconds", default=600.0, show_default=True, help="Then the smallest part so far is taken.")

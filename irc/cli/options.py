@@ -16,6 +16,8 @@ from irc.cli.output import note_shower
 from irc.diagnostics import fail
 
 REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
+# The values of these options are written out, since the driver's modules that define them are slow to import.
+BACKEND = click.Choice(("onnx", "triton"))
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
 
