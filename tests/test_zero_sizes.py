@@ -136,6 +136,45 @@ def test_axes_counted_from_the_back(op_type: str) -> None:
                         check_close(output, wanted)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((4,), {"strides": [2]}),
+        ((5,), {"pads": [1, 1]}),
+        ((2, 3), {}),
+        ((2, 3), {"dilations": [2, 1], "strides": [1, 2], "group": 2}),
+        ((2, 2, 2), {}),
+    ],
+)
+def test_a_transposed_convolution_of_nothing_is_its_bias(kernel: tuple[int, ...], attributes: dict[str, Any]) -> None:
+    rank = len(kernel)
+    values = {"w": ramp(2, 3, *kernel), "b": ramp(3 * attributes.get("group", 1))}
+    proto = of_transposed(values, rank, **attributes)
+    module = from_model(proto, NO_FOLDER)
+    strides, spread = attributes.get("strides", [1] * rank), attributes.get("dilations", [1] * rank)
+    less = sum(attributes.get("pads", [0])) - 1
+    for sizes in ((1, *[0] * rank), (2, 0, *[3] * (rank - 1)), (1, *[2] * (rank - 1), 0), (0, *[2] * rank)):
+        axes = zip(sizes[1:], strides, spread, kernel, strict=True)
+        extents = [step * (size - 1) + dilation * (window - 1) - less for size, step, dilation, window in axes]
+        wanted = np.broadcast_to(values["b"].reshape(1, -1, *[1] * rank), (sizes[0], len(values["b"]), *extents))
+        for outputs in on_every_path(module, {"x": ramp(sizes[0], 2, *sizes[1:])}).values():
+            check_close(outputs[0], wanted)
+    short = from_model(of_transposed({"w": ramp(2, 3, 1)}, 1, strides=[2]), NO_FOLDER)
+    with pytest.raises(IrcError, match=r"has the shape \[1, 3, -1\]"):
+        interpreter.run(short, {"x": zeros(1, 2, 0)})
+
+
+def of_transposed(values: Mapping[str, np.ndarray], rank: int, **attributes: Any) -> onnx.ModelProto:
+    node = onnx.helper.make_node("ConvTranspose", ["x", *values], ["y"], **attributes)
+    shape = ["N", 2, *(f"S{axis}" for axis in range(rank))]
+    graph = onnx.helper.make_graph(
+        [node], "g", [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * (rank + 2))],
+        [onnx.numpy_helper.from_array(array, name) for name, array in values.items()],
+    )  # fmt: skip
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
 def test_what_the_source_leaves_to_be_inferred_stays_so() -> None:
     """A -1 that ONNX Runtime refuses beside a 0 is one node there and back; elsewhere no -1 is made of sizes."""
     graph = "(float[B, 4, H, W] x) => (y) <int64[3] shape = {0, 2, -1}> { y = Reshape(x, shape) }"

@@ -169,10 +169,21 @@ def conv_transpose(
         raise g.refuse("ConvTranspose needs a spatial axis and padding that is known")
     wide = g.carrier("ConvTranspose", x.dtype)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (x, weight, bias)]
-    done = g.node("ConvTranspose", *operands, strides=ones(strides), dilations=ones(dilations),
-                  pads=None if is_zero((*low, *high)) else [*low, *high],
-                  output_padding=None if is_zero(output_padding) else list(output_padding),
-                  group=groups if groups != 1 else None)  # fmt: skip
+
+    def added(inner: Graph, *operands: Operand) -> Operand:
+        return inner.node("ConvTranspose", *operands, strides=ones(strides), dilations=ones(dilations),
+                          pads=None if is_zero((*low, *high)) else [*low, *high],
+                          output_padding=None if is_zero(output_padding) else list(output_padding),
+                          group=groups if groups != 1 else None)  # fmt: skip
+
+    extents = dims.product(x.shape[2:])
+    if x.rank < 5 or dims.equal(extents, 0) is False:
+        return g.cast(added(g, *operands), wide, x.dtype)
+    # ONNX Runtime 1.31 reads what is not there where one of three spatial axes is empty, and dies.
+    done = unless_empty(g, extents, lambda inner: added(inner, *operands[:2]), wide, traps=True)
+    if bias is not None:
+        column = g.node("Unsqueeze", operands[2], g.numbers(list(range(1, x.rank - 1))))
+        done = g.node("Add", done, column)
     return g.cast(done, wide, x.dtype)
 
 

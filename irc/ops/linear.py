@@ -278,8 +278,8 @@ def conv_transpose(
     Shapes: x [N, C, *S], weight [C, M/groups, *K], bias [M]; the result is
     [N, M, *(stride*(S - 1) + dilation*(K - 1) + 1 + output_padding - low - high)]: `low` and `high` crop.
     Source: ONNX ConvTranspose; ATen conv_transpose.
-    Edge cases: integers wrap around; places that no kernel reaches hold the bias; an empty spatial axis is an error
-    (`type.shape`, or `run.shape` when it runs).
+    Edge cases: integers wrap around; places that no kernel reaches hold the bias, as do all where x is empty. An
+    extent below 0, of an empty axis with a kernel shorter than the stride, is an error (`type.shape`, `run.shape`).
     """
     lists = {"strides": strides, "dilations": dilations, "low": low, "high": high, "output_padding": output_padding}
     _check_convolution(x, weight, bias, groups, **lists)
@@ -296,8 +296,6 @@ def conv_transpose(
         _check_channels("the bias", bias, 0, features)
     spatial = []
     for i, (extent, window) in enumerate(zip(x.dims[2:], weight.dims[2:], strict=True)):
-        if dims.equal(extent, 0) is True:
-            raise fail("type.shape", f"axis {i + 2} of {x} is empty")
         size = strides[i] * (extent - 1) + dilations[i] * (window - 1) + 1 + output_padding[i] - low[i] - high[i]
         if dims.less(size, 0) is True:
             raise fail("type.shape", f"axis {i + 2}: cropping {low[i]} and {high[i]} leaves {size} elements")
@@ -320,7 +318,7 @@ def _conv_transpose(
 ) -> Array:
     batch, channels, *extents = x.shape
     _, per_group, *kernel = weight.shape
-    if weight.shape[0] != channels or channels % groups or 0 in extents:
+    if weight.shape[0] != channels or channels % groups:
         raise fail("run.shape", f"cannot convolve shape {list(x.shape)} with {list(weight.shape)} in {groups} groups")
     wide_x, wide_weight = widen(x), widen(weight)
     reach = [stride * (extent - 1) + 1 for stride, extent in zip(strides, extents, strict=True)]
@@ -333,7 +331,7 @@ def _conv_transpose(
     columns = wide_x.reshape(batch, groups, inner, prod(extents))
     filters = wide_weight.reshape(groups, inner, per_group, *kernel)
     with np.errstate(all="ignore"):
-        for position in np.ndindex(*kernel):
+        for position in np.ndindex(*kernel if x.size else (0,)):
             tap = filters[(slice(None), slice(None), slice(None), *position)]  # [G, C/G, M/G]
             part = np.matmul(tap.transpose(0, 2, 1), columns).reshape(batch, per_group * groups, *extents)
             corner = [dilation * offset for dilation, offset in zip(dilations, position, strict=True)]

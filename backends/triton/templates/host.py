@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from .elements import FLOATS, LEAST, as_torch_knows, carried, divided, narrowed, to_float8, to_float32
 from .errors import ArtefactError
-from .windows import by_taps, check_windows, pooled, transposed_by_taps
+from .windows import by_taps, check_windows, pooled, transposed_by_taps, transposed_of_nothing
 
 # -- pointwise -------------------------------------------------------------------------------------------------
 
@@ -500,20 +500,20 @@ def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
 
 @carried("wraps")
 def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, output_padding, groups=1):
-    if 0 in x.shape[2:]:
-        raise ArtefactError(f"an axis of {list(x.shape)} is empty")
-    function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}.get(x.ndim - 2)
-    none = (0,) * (x.ndim - 2)
+    function = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}.get(x.ndim)
 
     def convolved(x, weight, bias=None):
-        if function is None or not x.numel() or not weight.numel():
+        if not x.numel():
+            found = transposed_of_nothing(x, weight, strides, dilations, groups, output_padding)
+        elif function is None or not weight.numel():
             found = transposed_by_taps(x, weight, strides, dilations, groups)
         else:
             found = function(x, weight, None, strides, 0, 0, groups, dilations)
-        found = pad(found, low=(0, 0, *none), high=(0, 0, *output_padding)) if any(output_padding) else found
-        for axis, (before, after) in enumerate(zip(low, high, strict=True), 2):
-            found = found.narrow(axis, before, max(0, found.shape[axis] - before - after))
-        return found if bias is None else found + bias.reshape(1, -1, *([1] * len(none)))
+        if any(output_padding) and x.numel():
+            found = pad(found, low=(0,) * x.ndim, high=(0, 0, *output_padding))
+        for axis, (a, b) in enumerate(zip(low, high, strict=True), 2):
+            found = found.narrow(axis, a, max(0, found.shape[axis] - a - b))
+        return found if bias is None else found + bias.reshape(1, -1, *[1] * (x.ndim - 2))
 
     return _convolved(convolved, x, weight, bias)
 

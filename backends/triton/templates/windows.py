@@ -55,6 +55,15 @@ def transposed_by_taps(x, weight, strides, dilations, groups):
     return result
 
 
+def transposed_of_nothing(x, weight, strides, dilations, groups, output_padding):
+    """The transpose of a convolution where no element of x adds anything."""
+    each = zip(x.shape[2:], weight.shape[2:], strides, dilations, output_padding, strict=True)
+    whole = [stride * (extent - 1) + dilation * (size - 1) + 1 + more for extent, size, stride, dilation, more in each]
+    if min(whole, default=0) < 0:
+        raise ArtefactError(f"a transposed convolution of {list(x.shape)} has a negative extent: {whole}")
+    return x.new_zeros((x.shape[0], weight.shape[1] * groups, *whole))
+
+
 def pooled(x, kind, window, strides, dilations, low, high):
     """A maximum or a sum over windows by PyTorch's pooling, one operation of the device; None where it has none for it.
 
