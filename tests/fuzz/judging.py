@@ -46,6 +46,13 @@ def perturbed(
         return np.where(stays, wide, moved).astype(array.dtype)
 
 
+def overflowing(array: Array) -> Array:
+    """An array of floats with infinities for numbers near the end of the range: products and sums of those overflow or
+    not, as they are rounded at once (fused) or one by one, in one order or another."""
+    wide, most = array.astype(np.float64), float(ml_dtypes.finfo(array.dtype).max)  # type: ignore[no-untyped-call]
+    return np.where(np.abs(wide) > most / 16, np.sign(wide) * np.inf, wide).astype(array.dtype)
+
+
 @dataclass(frozen=True)
 class Truth:
     """An output as the oracle gives it: how far rounding may move each element, and which are not compared."""

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from tests.fuzz.arrays import bfloat16
-from tests.fuzz.judging import Array, is_float, perturbed
+from tests.fuzz.judging import Array, is_float, overflowing, perturbed
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 
 RUNTIME_ERRORS = (
@@ -259,7 +259,8 @@ class Graph:
                 known = {value: widened(array) for value, array in known.items()}
             for node in self.nodes:
                 if node in makers:
-                    results = _sample(node, [known[value] for value in node.operands], generator, number == count)
+                    operands = [known[value] for value in node.operands]
+                    results = _sample(node, operands, generator, number == count, number == 0)
                     known.update(zip(node.outputs, results, strict=True))
             runs.append([known[value].astype(value.dtype) for value in values])
         return runs
@@ -269,13 +270,17 @@ def widened(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype in (np.float16, bfloat16()) else array
 
 
-def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, wide: bool) -> list[Array]:
-    """A node's outputs for one run with other roundings."""
+def _sample(
+    node: Node, arrays: list[Array], generator: np.random.Generator, wide: bool, overflows: bool
+) -> list[Array]:
+    """A node's outputs for one run with other roundings; `overflows` where it is the one with `overflowing` sums."""
     kind = node.proto.op_type
     if wide:
         return [widened(array) for array in node.run(arrays)]
     if kind in ACCUMULATED:
         arrays = [perturbed(array, generator, whole_too=True) if is_float(array) else array for array in arrays]
+        if overflows:
+            arrays = [overflowing(array) if is_float(array) else array for array in arrays]
     results = node.run(arrays)
     if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE:
         results = [perturbed(array, generator, absolute=kind in ABSOLUTE) if is_float(array) else array

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tests.fuzz.judging import Array, is_float, perturbed
+from tests.fuzz.judging import Array, is_float, overflowing, perturbed
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 from tests.oracles import from_torch, to_torch
 
@@ -206,7 +206,7 @@ class Source:
                 if wide:
                     run(line.wide, space)
                 else:
-                    _sample(line, space, generator)
+                    _sample(line, space, generator, number == 0)
             runs.append([from_torch(space[name].to(dtype)) for name, dtype in zip(names, declared, strict=True)])
         return runs
 
@@ -221,12 +221,13 @@ def run(text: str, space: dict[str, Any]) -> None:
         exec(text, space)
 
 
-def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator) -> None:
-    """Run a line with other roundings."""
+def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, overflows: bool) -> None:
+    """Run a line with other roundings; `overflows` where it is the run with `overflowing` sums."""
     own = {name: space[name] for name in line.operands}
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
-        space.update({name: _perturbed(tensor, generator, whole_too=True) for name, tensor in own.items()})
+        space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=overflows)
+                      for name, tensor in own.items()})  # fmt: skip
     run(line.text, space)
     if line.kind == "accumulated":
         space.update(own)
@@ -240,12 +241,14 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator) -
             space[name] = moved
 
 
-def _perturbed(tensor: torch.Tensor, generator: np.random.Generator, **how: bool) -> torch.Tensor:
+def _perturbed(
+    tensor: torch.Tensor, generator: np.random.Generator, overflows: bool = False, **how: bool
+) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor
-    array = from_torch(tensor)
+    array = perturbed(from_torch(tensor), generator, **how)
     assert is_float(array)
-    return to_torch(perturbed(array, generator, **how))
+    return to_torch(overflowing(array) if overflows else array)
 
 
 def literal(tensor: torch.Tensor) -> str:
