@@ -278,7 +278,7 @@ def test_programs_of_pytorch() -> None:
                 np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
-@pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "shapes"])
+@pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "means", "shapes"])
 def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
     """Known when they are exported: ONNX Runtime's own rewrites of such products and normalizations fail."""
     import torch
@@ -290,6 +290,7 @@ def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
         "products": (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), [(2, 0, 4), (0, 4)]),
         "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), [(1, 0, 3, 4), (1, 2, 0, 4), (0, 2, 3, 4)]),
         "rows": (lambda x: (x.sort(-1)[0], x.sum(-1), x.logsumexp(-1), x @ x.mT, x.std(-1)), [(3, 0), (0, 3)]),
+        "means": (lambda x: (F.adaptive_avg_pool1d(x, 1), x.mean(-1, True)), [(1, 1, 0), (2, 3, 0)]),
         "shapes": (lambda x: (F.pad(x, (1, 2), value=3.0), torch.cat([x, x]), x.repeat(2, 3), x.flip(0)), [(0, 3)]),
     }
     program, shapes = programs[name]

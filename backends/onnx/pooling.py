@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from irc import dims
 from irc.backends.onnx import edges
 from irc.backends.onnx.edges import guards_nan
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.linear import ones, padding
+from irc.backends.onnx.reduction import may_be_empty
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
 from irc.backends.onnx.target import Target
 from irc.dims import Dim
 from irc.ir import Operation, Value
 
+
+def has_elements(operation: Operation, target: Target) -> bool:
+    """What ONNX Runtime's pooling accepts: nothing but the batch is empty. A model from ONNX is not asked whether a dim
+    that is not known may be 0."""
+    (x,) = operation.inputs
+    if target.keeps_edges:
+        return not may_be_empty(x, range(1, x.rank))
+    return not x.type.is_ranked or all(dims.equal(extent, 0) is not True for extent in x.shape[1:])
+
+
 SAME: list[Row] = [
-    same("global_average_pool", "GlobalAveragePool"),
+    same("global_average_pool", "GlobalAveragePool", when=has_elements),
     same("global_max_pool", "GlobalMaxPool", when=lambda operation, target: not target.keeps_edges),
 ]
 

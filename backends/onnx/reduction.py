@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from irc import dims
@@ -118,7 +118,7 @@ def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims:
     return g.node("Cast", found, to=BOOL.onnx) if as_numbers else found
 
 
-def may_be_empty(x: Value, axes: tuple[int, ...]) -> bool:
+def may_be_empty(x: Value, axes: Iterable[int]) -> bool:
     """Whether nothing may be reduced over, of which ONNX Runtime's mean is 0."""
     return not x.type.is_ranked or any(dims.less(0, x.shape[axis]) is not True for axis in axes)
 
