@@ -285,10 +285,28 @@ SORTED = {
 PLANE = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(2))
 POSITIONS = torch.tensor([[nan, 0.1], [1e7, 0.2], [-1e7, -0.5], [0.3, inf], [-inf, 0.4], [0.0, 0.0], [-0.999, 0.999],
                           [1.1, -1.1], [nan, nan], [2.0**31, 0.0], [1e10, 0.1], [0.2, nan]])[None, None]  # fmt: skip
-SAMPLED = {
+SAMPLED, SPATIAL = ({
     f"{mode} {padding} {align}": lambda x, grid, m=mode, p=padding, a=align: F.grid_sample(x, grid, m, p, a)
-    for mode in ("bilinear", "nearest", "bicubic") for padding in ("zeros", "border", "reflection")
-    for align in (False, True)
+    for mode in modes for padding in ("zeros", "border", "reflection") for align in (False, True)
+} for modes in (("bilinear", "nearest", "bicubic"), ("bilinear", "nearest")))  # fmt: skip
+SPACE = torch.arange(1.0, 9.0).reshape(1, 1, 2, 2, 2)
+IN_SPACE = torch.tensor([[nan, 0.1, 0.2], [inf, 0.1, 0.1], [0.0, 0.0, 3e8], [-inf, 0.5, 0.5], [0.2, nan, nan],
+                         [-1e4, 1.0, 1.0], [0.2, 0.1, inf], [0.3, -0.4, 0.9]])[None, None, None]  # fmt: skip
+RESIZED = {
+    **{f"{name} {size} {align}": lambda x, i=i, m=mode, s=size, a=align: F.interpolate(
+        x[i], s, mode=m, align_corners=a)
+       for name, i, mode, sizes in (("lines", (slice(None), 0), "linear", (4, 9, 12)), ("planes", slice(None),
+       "bilinear", ((5, 9), (9, 6), (9, 9), (2, 9))), ("spaces", None, "trilinear", ((2, 4, 9), (4, 5, 8), (3, 4, 6),
+       (2, 9, 6), (4, 4, 12)))) for size in sizes for align in (False, True)},
+    "shares": lambda x: F.interpolate(x, scale_factor=(2, 0.5), mode="bilinear"),
+    "shares_1": lambda x: F.interpolate(x[:, 0], scale_factor=1.5, mode="linear"),
+}  # fmt: skip
+OUTER = {
+    **{f"{beta} {alpha}": lambda x, a, b, beta=beta, alpha=alpha: torch.addr(x, a, b, beta=beta, alpha=alpha)
+       for beta in (0, 1, 0.5) for alpha in (1, 0.25, 3)},
+    "bool": lambda x, a, b: torch.addr(x > 0, a > 1, b > 0), "long": lambda x, a, b: torch.addr(
+        torch.arange(4), torch.arange(3), torch.arange(4), beta=2, alpha=3),
+    "no_bool": lambda x, a, b: torch.addr(x > 0, a > 1, b > 0, beta=0, alpha=0),
 }  # fmt: skip
 
 
@@ -328,6 +346,8 @@ CASES: dict[str, Case] = {
         nan, inf, -inf, 0.0, -0.0, 2.5, -2.5, 1.0, 7.0]))),
     "ldexp": Case({"ldexp": torch.ldexp}, each(FLOATS, torch.tensor([
         0, 1, -1, 100, -100, 127, 128, 200, -200, 300, -300]))),
+    "ldexp of floats": Case({"ldexp": torch.ldexp}, each(FLOATS, torch.tensor([
+        0.0, 1.5, -100.0, 127.5, 128.0, -300.0, inf, -inf, nan])), 1e-5),
     **{f"pairs {x.dtype}"[6:]: Case(INTEGERS, each(x)) for x in (LONGS, INTS, SMALL, BYTES)},
     **{f"of {x.dtype}": Case(OF_INTEGERS, (x,)) for x in (LONGS, INTS, SMALL, BYTES)},
     **{f"divisions of {x.dtype}": Case(DIVISIONS, each(x, x[(x != 0) & (x != -1) if x.dtype.is_signed else x != 0]))
@@ -352,6 +372,13 @@ CASES: dict[str, Case] = {
     "nothing": Case(OF_NOTHING, (torch.empty(0, 3),)),
     "images": Case(IMAGES, (IMAGE,), 1e-5, 1e-6),
     "positions": Case(SAMPLED, (PLANE, POSITIONS), 1e-4, 1e-5),
+    "positions in space": Case(SPATIAL, (SPACE, IN_SPACE), 1e-5),
+    "resized": Case(RESIZED, (torch.where(IMAGE.isfinite(), IMAGE, nan),), 1e-4, 1e-5),
+    "resized to twice": Case({"planes": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+                              "lines": lambda x: F.interpolate(x[0], scale_factor=2, mode="linear")},
+                             (IMAGE,), 1e-5, 1e-6),
+    "outer": Case(OUTER, (torch.tensor([1.0, nan, 1e38, 2.0]), torch.tensor([3e38, inf, 1.0]),
+                          torch.tensor([0.1, nan, 0.0, 2.0])), 1e-5),
     "normalized": Case({"rows": F.normalize}, (ROWS,), 1e-5),
     "at least": Case({"all": lambda x: x.clamp(min=1e-9)}, (FLOATS,)),
     "at most": Case({"all": lambda x: x.clamp(max=1e9)}, (FLOATS,)),

@@ -12,7 +12,7 @@ from irc.backends.onnx.edges import is_nan
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same
 from irc.backends.onnx.target import Target
-from irc.backends.onnx.view import equal
+from irc.backends.onnx.view import equal, reshaped
 from irc.dims import Dim
 from irc.dtypes import F32, I64
 from irc.ir import Operation, Value
@@ -102,9 +102,17 @@ def resizes(operation: Operation, target: Target) -> bool:
     if not x.dtype.is_float:
         return False
     if attributes["mode"] == "linear":
+        if target.keeps_edges:
+            return is_last_axes(changed, x.rank)
         first = {3: 2, 4: 2, 5: 2}.get(x.rank, 0)
         return x.rank in (1, 2, 3, 4, 5) and min(changed) >= first and x.rank != 1
     return x.rank == 4 and min(changed) >= 2
+
+
+def is_last_axes(changed: list[int], rank: int) -> bool:
+    """Whether these are the last three axes or fewer. Axes that stay are no axes of ONNX Runtime's operator then: it
+    adds 0 times the neighbors along them, which are NaN or infinite for other places than x's."""
+    return len(changed) <= min(3, rank - 1) and changed == list(range(rank - len(changed), rank))
 
 
 def changed_axes(operation: Operation) -> list[int]:
@@ -134,4 +142,17 @@ def resize(
         options["nearest_mode"] = nearest
     if mode == "cubic" and not math.isclose(cubic_coefficient, -0.75):
         options["cubic_coeff_a"] = cubic_coefficient
+    if mode == "linear" and g.target.keeps_edges and (len(axes) == 1 or x.rank != len(axes) + 2):
+        return resized_last(g, x, axes, factors, targets, options)
     return g.node("Resize", x, None, factors, targets, axes=axes, mode=mode, **options)
+
+
+def resized_last(g: Graph, x: Value, axes: list[int], factors: Any, targets: Any, options: dict[str, Any]) -> Operand:
+    """A linear Resize of the last axes alone, the others merged into channels; a single one has one of 1 beside it."""
+    kept, between = x.shape[: axes[0]], (1,) if len(axes) == 1 else ()
+    before, after = ((1, dims.product(kept), *between, *(shape[axis] for axis in axes))
+                     for shape in (x.shape, g.result.type.dims))  # fmt: skip
+    places = list(range(len(before) - len(axes), len(before)))
+    made = g.node("Resize", reshaped(g, x, x.dtype, x.type, before, None), None, factors, targets, axes=places,
+                  mode="linear", **options)  # fmt: skip
+    return reshaped(g, made, x.dtype, x.type.with_shape(after), g.result.type.dims, None)

@@ -8,9 +8,18 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim
-from irc.dtypes import I64
+from irc.dtypes import BOOL, I64
 from irc.frontends.torch.indexing import broadcast_shape, expanded, valid
-from irc.frontends.torch.reading import axis_of, extents, known, refuse, unused
+from irc.frontends.torch.reading import (
+    axis_of,
+    converted,
+    extents,
+    known,
+    refuse,
+    result_dtype,
+    together,
+    unused,
+)
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped
 from irc.ir import Value
@@ -48,6 +57,22 @@ def blended(x: Value, product: Value, beta: Any, alpha: Any) -> Value:
     if not beta:
         return product
     return ops.add(product, x if beta == 1 else ops.mul(x, literal(number(beta), x.dtype)))
+
+
+@reads("addr")
+def outer_product_added(self, vec1, vec2, *, beta=1, alpha=1):
+    """beta * self + (alpha * vec1) * vec2, in this order."""
+    dtype = result_dtype()
+    shape = (vec1.shape[0], vec2.shape[0])
+    column = ops.reshape(vec1, shape=(shape[0], 1))
+    if dtype is BOOL:
+        product = ops.bitwise_and(column, vec2) if alpha else ops.expand(literal(False, BOOL), shape=shape)
+        return ops.bitwise_or(self, product) if beta else product
+    first, product = (converted(each, dtype) for each in (column, vec2))
+    product = ops.mul(first if alpha == 1 else together(ops.mul, first, alpha, dtype=dtype), product)
+    if not beta:
+        return product
+    return ops.add(together(ops.mul, self, beta, dtype=dtype) if beta != 1 else converted(self, dtype), product)
 
 
 @reads("linear")
@@ -280,7 +305,18 @@ def resampled(x: Value, sizes: Any, factors: Any, **options: Any) -> Value:
 @reads("grid_sampler_2d", "grid_sampler_3d")
 def grid_sample(input, grid, interpolation_mode, padding_mode, align_corners):
     mode, padding = ("linear", "nearest", "cubic")[interpolation_mode], ("zeros", "border", "reflection")[padding_mode]
+    if grid.rank == 5:
+        grid = in_space(grid, padding)
     return ops.grid_sample(input, grid, mode=mode, padding=padding, align_corners=align_corners)
+
+
+def in_space(grid: Value, padding: str) -> Value:
+    """Positions in three dimensions, of which ATen has another kernel: a coordinate that is NaN lies outside, or is the
+    last element where padding brings it back, as does an infinite one, but with a border."""
+    lost = ops.is_nan(grid)
+    if padding != "border":
+        lost = ops.bitwise_or(lost, ops.is_inf(grid))
+    return ops.select(lost, 3.0 if padding == "zeros" else 1.0, grid)
 
 
 @reads("glu")

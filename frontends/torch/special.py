@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from irc import ops
 from irc.dtypes import F64, I16, I32, I64, DType, accumulator_of, limits
-from irc.frontends.torch.reading import converted, floating, refuse, result_dtype
+from irc.frontends.torch.reading import converted, floating, refuse, result_dtype, together
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -47,8 +47,10 @@ def logarithm(x: Value, base: float) -> Value:
 
 @reads("ldexp.Tensor")
 def ldexp(self, other):
-    """self * 2 ** other, in three factors: of an exponent that cancels the one of self, the power alone would overflow,
-    and only the last product that is no number of full precision is rounded."""
+    """self * 2 ** other. A whole exponent in three factors: where it cancels the one of self, the power alone would
+    overflow, and only the last product that is no number of full precision is rounded. Of floats ATen has the power."""
+    if other.dtype.is_float:
+        return together(ops.mul, self, ops.pow_(literal(2.0, other.dtype), other))
     wide = accumulator_of(result_dtype())
     step, most = (1000.0, 2200.0) if wide is F64 else (100.0, 300.0)
     x, rest = converted(self, wide), clipped(converted(other, wide), most)

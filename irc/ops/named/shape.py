@@ -387,9 +387,9 @@ def _weight(weight: Value, axis: int, x: Value) -> Value:
 
 
 def _linear(x: Value, axis: int, position: Value, size: Dim) -> Value:
-    inside = minimum(maximum(position, 0), number(size - 1, position.dtype))
-    before = floor(inside)
-    share = sub(inside, before)
+    inside = maximum(position, 0)
+    before = minimum(floor(inside), number(size - 1, position.dtype))
+    share = minimum(sub(inside, before), 1)
     left = _nearby(x, before, axis)
     right = _nearby(x, add(before, 1), axis)
     return add(mul(left, _weight(sub(1, share), axis, x)), mul(right, _weight(share, axis, x)))
