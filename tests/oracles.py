@@ -222,6 +222,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "global_max_pool": lambda x: torch.nn.functional.adaptive_max_pool1d(x, 1),
     "top_k": lambda x, k, axis, largest: tuple(torch.topk(x, k, axis, largest)),
     "reduce_mean": lambda x, axes, keep_dims: torch.mean(x, list(axes), keep_dims),
+    "clip": lambda x, low, high: torch.clamp(x, low, high),
+    "resize": lambda x, sizes, mode, **options: torch.nn.functional.interpolate(x, sizes[2:], mode=mode),
     "grid_sample": lambda x, grid, mode, padding, align_corners: torch.nn.functional.grid_sample(
         x, grid, {"linear": "bilinear"}.get(mode, mode), padding, align_corners),
     "log_sum_exp": lambda x, axes, keep_dims: torch.logsumexp(x, list(axes), keep_dims),

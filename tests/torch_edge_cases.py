@@ -362,6 +362,8 @@ CASES: dict[str, Case] = {
     "reduced long": Case(REDUCED, (torch.tensor([[-7, 5, -1, 2**62, 3]]), TO_FIVE,
                                    torch.tensor([[0, -1, 7, 2, 2**62, -9]]))),
     "reduced bytes": Case(REDUCED, (BYTES[None, :5], TO_FIVE, BYTES[None, 2:])),
+    "reduced infinities": Case(REDUCED | SLICES, (torch.zeros(1, 5), TO_FIVE, torch.tensor([[
+        inf, -inf, -inf, -inf, inf, inf]]))),
     "reduced slices": Case(SLICES, (FIVE, TO_FIVE, SIX)), "sorted": Case(SORTED, (ROWS,), 1e-5),
     "rows": Case({**REDUCTIONS, **WITHIN, **QUANTILES}, (ROWS,), 1e-5),
     "rows f16": Case({**REDUCTIONS, **WITHIN}, (ROWS.half(),), 3e-3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from irc.backends.onnx.edges import guards_nan
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
@@ -41,6 +42,9 @@ def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None
     """An absent bound of Clip is the type's largest finite number, ours does not limit: an infinity stays one."""
     if x.dtype.is_integer:
         return g.node("Clip", x, low, high)
+    if guards_nan(g, *(bound for bound in (low, high) if bound is not None)):  # one that is NaN does not limit either
+        limited = x if low is None else g.node("Max", x, low)
+        return limited if high is None else g.node("Min", limited, high)
     least = g.numbers(-math.inf, x.dtype) if low is None else low
     return g.node("Clip", x, least, g.numbers(math.inf, x.dtype) if high is None else high)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -134,7 +135,7 @@ def index_reduce(self, dim, index, source, reduce, *, include_self=True):
 def combined(write: Callable[[Value, Any, str], Value], x: Value, source: Value, reduce: str, with_own: bool) -> Value:
     """x with the elements that `write` writes of a source reduced, together with those of x or without. A mean is the
     sum by the count, rounded down where it is of integers."""
-    low, high = limits(x.dtype)
+    low, high = (-math.inf, math.inf) if x.dtype.is_float else limits(x.dtype)
     how, identity = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("max", low),
                      "amin": ("min", high)}[reduce]  # fmt: skip
     start = x if with_own else write(x, literal(identity, x.dtype), "none")

@@ -433,6 +433,8 @@ LINEAR = [
 
 _POOL: dict[str, Any] = {"kernel": (2,), "strides": (1,), "low": (0,), "high": (0,), "dilations": (1,)}
 _ROWS, _ONES = Sample(F32, [[[[1.0], [1.0]]]]), Sample(F32, [[[[2.0], [4.0]]]])
+_TO_FOUR: dict[str, Any] = {"sizes": (1, 2, 4), "scales": None, "mode": "linear", "coordinates": "half_pixel",
+                            "nearest": "floor", "cubic_coefficient": -0.75}  # fmt: skip
 _ATTENTION: dict[str, Any] = {"scale": None, "causal": False, "masked_rows": "zero"}
 NAMED = [
     _row("max_pool", "NaN", "NaN wins in its windows", [Sample(F32, [[[1.0, NAN, 2.0, 3.0]]])],
@@ -440,6 +442,12 @@ NAMED = [
     _row("max_pool", "infinity", "a window of -inf gives -inf", [Sample(F32, [[[-INF, -INF, 1.0, INF]]])],
          Sample(F32, [[[-INF, 1.0, INF]]]), "torch", **_POOL),
     _row("global_max_pool", "NaN", "NaN wins", [Sample(F32, [[[1.0, NAN, 2.0]]])], Sample(F32, [[[NAN]]]), "torch"),
+    _row("clip", "NaN", "a bound that is NaN gives NaN", [_f32(1.0, -INF, NAN), Sample(F32, NAN), Sample(F32, 2.0)],
+         _f32(NAN, NAN, NAN), "torch"),
+    _row("resize", "NaN", "stays in its row and channel", [Sample(F32, [[[2.0, 3.0], [NAN, 1.0]]])],
+         Sample(F32, [[[2.0, 2.25, 2.75, 3.0], [NAN, NAN, NAN, 1.0]]]), "torch", **_TO_FOUR),
+    _row("resize", "infinity", "so does an infinity", [Sample(F32, [[[2.0, 3.0], [INF, 1.0]]])],
+         Sample(F32, [[[2.0, 2.25, 2.75, 3.0], [INF, INF, INF, 1.0]]]), "torch", **_TO_FOUR),
     _row("grid_sample", "NaN", "of a coordinate that is NaN or infinite, NaN beside zeros",
          [Sample(F32, [[[[1.0, 2.0], [3.0, 4.0]]]]), Sample(F32, [[[[NAN, 0.0], [INF, 0.0]]]])],
          Sample(F32, [[[[NAN, NAN]]]]), "torch", mode="linear", padding="zeros", align_corners=True),
