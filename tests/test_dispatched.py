@@ -102,6 +102,11 @@ def test_the_first_branch_is_counted(without_torch: bool, monkeypatch: pytest.Mo
     assert (report.launches, report.distinct_bytes) == (1, 32)
 
 
+def test_a_trip_count_that_is_data_is_one_round() -> None:
+    text = LOOP.replace("    %n = const 10 : i64[]\n", "").replace("(%x: f32[4])", "(%x: f32[4], %n: i64[])")
+    assert irc.kernels(parse(text)).launches == 1
+
+
 def test_functions_are_part_of_the_share() -> None:
     report = irc.kernels(parse(CALLS))
     assert report.share_in_kernels == 0.5 and report.share_without_library == 1

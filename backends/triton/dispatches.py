@@ -53,9 +53,10 @@ ATTENTION = "scaled_dot_product_attention"
 def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperation]:
     """What one run of the entry does, in order, where symbols have these sizes.
 
-    What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends one round, and
-    results as long as the data says have the sizes given for their symbols. NotCounted: PyTorch refuses an operation at
-    these sizes, as that of a branch which a run at these sizes does not take.
+    What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends, or whose trip
+    count is computed, one round, and results as long as the data says have the sizes given for their symbols.
+    NotCounted: PyTorch refuses an operation at these sizes, as that of a branch that a run at these sizes does not
+    take.
     """
     with RUNNING:
         return _Run(module, sizes, write_program(module)).operations()

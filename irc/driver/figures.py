@@ -70,7 +70,7 @@ class KernelsReport:
     and operation the bytes of the distinct elements that it reads and of those that it writes. `peak_bytes` is the most
     memory that results take at a time, besides inputs and weights. `share_in_kernels` counts operations other than
     views, `share_without_library` those that libraries do not compute either. Of an `if` the first branch counts, of a
-    loop that a condition ends one round.
+    loop one round where data says how many there are: a condition, or a trip count that is computed.
 
     `label` is "counted", or "estimated": then each operation in no kernel counts as one and copies do not count, since
     `not_counted` says why the program does not run, as where PyTorch is not installed.
