@@ -169,32 +169,32 @@ def check_output(path: Path) -> None:
 
 
 @contextmanager
+def _reporting_writes(place: Path | None = None) -> Iterator[None]:
+    """Turn what the system says of writing to a place, by default the one that it names, into `file.unreadable`."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(place or Path(error.filename or tempfile.gettempdir()), error) from None
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well: no partial output is ever seen."""
     check_output(path)
-    try:
-        with partial.replacing(path) as file:
-            yield file
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    with _reporting_writes(path), partial.replacing(path) as file:
+        yield file
 
 
 @contextmanager
 def replacing_folder(place: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `place` when the block ends well."""
     check_output(place)
-    try:
-        with partial.replacing_folder(place) as new:
-            yield new
-    except OSError as error:
-        raise _unreadable(place, error) from None
+    with _reporting_writes(place), partial.replacing_folder(place) as new:
+        yield new
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder among the system's temporary files that is removed when the block ends."""
-    try:
-        with partial.TemporaryFolder() as folder:
-            yield folder
-    except OSError as error:
-        raise _unreadable(Path(error.filename or tempfile.gettempdir()), error) from None
+    with _reporting_writes(), partial.TemporaryFolder() as folder:
+        yield folder
