@@ -97,16 +97,18 @@ def check_memory(function: Function, inputs: Mapping[str, Any]) -> None:
             check_limit("memory", amount, f"{operation.name} gives {{}}", operation.location)
 
 
-def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[str, str] | None = None) -> None:
-    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`.
+def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[str, str] | None = None) -> Environment:
+    """Check arrays against a signature without running: names, element types, shapes, ranges; raises `run.*`. Returns
+    the sizes that they give to symbols.
 
     Errors name an input as `called` does, by the argument's name, where its caller knows it by another.
     """
     if called is None:
-        _bind_arguments(function, checked_inputs(function, inputs, "declared"))
-        return
+        return _bind_arguments(function, checked_inputs(function, inputs, "declared"))
     shown = {name: f"the argument {label}" for name, label in called.items()}
-    _bind(function.arguments, checked_inputs(function, inputs, "declared", shown), {}, shown)
+    environment: Environment = {}
+    _bind(function.arguments, checked_inputs(function, inputs, "declared", shown), environment, shown)
+    return environment
 
 
 def with_defaults(function: Function, inputs: Mapping[str, Any]) -> dict[str, Any]:

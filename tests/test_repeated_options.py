@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from irc.cli.main import cli
@@ -53,6 +54,14 @@ def test_sizes_of_no_symbol_are_refused(tmp_path: Path, verb: str) -> None:
     more = {"opt": ("-p", "dce"), "explain": ("%y",), "extract": ("--to", "%y")}.get(verb, ())
     done = irc_here(verb, SCORES, *more, "--dim", "M=3", "--dim", "Z=3", folder=tmp_path)
     assert done.code == 3 and "no symbol `Z`" in done.err, done.err
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "extract", "reduce"])
+def test_sizes_that_inputs_contradict_are_refused(tmp_path: Path, verb: str) -> None:
+    np.savez(tmp_path / "in.npz", x=np.zeros((2, 3), np.float32), b=np.zeros(3, np.float32))
+    more = {"extract": ("--to", "%y"), "reduce": ("-o", "small")}.get(verb, ())
+    done = irc_here(verb, SCORES, *more, "--input", "in.npz", "--dim", "M=2", "--dim", "N=9", folder=tmp_path)
+    assert done.code == 2 and "--dim N=9, and the inputs have N=3" in done.err, done.err
 
 
 @pytest.mark.parametrize("verb", ["print", "opt", "check", "run", "explain", "extract", "bench", "experiment"])

@@ -25,7 +25,7 @@ from typing import Any
 from irc import dims, dtypes
 from irc.diagnostics import Location, fail
 from irc.dims import Symbol
-from irc.driver.models import Sizes, default_sizes, known_sizes
+from irc.driver.models import Sizes, check_symbols, default_sizes, known_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Value
 from irc.limits import check_limit
@@ -35,14 +35,19 @@ MISSING = object()  # stands for an array that a file does not have
 
 
 def given_inputs(function: Function, inputs: Mapping[str, Any] | str | Path | None, sizes: Sizes, seed: int) -> Arrays:
-    """The inputs of a run: those of a file or a mapping; random ones where nothing is given. They are checked."""
+    """The inputs of a run: those of a file or a mapping; random ones where nothing is given. They are checked, also
+    against `sizes` of symbols: raises `usage.dim` where these say something else."""
     from irc.interpreter import check_inputs
 
     if isinstance(inputs, (str, Path)):
         found = read_arrays(inputs, {argument.name: argument.dtype for argument in function.arguments})
     else:
         found = dict(inputs) if inputs is not None else random_inputs(function, sizes, seed)
-    check_inputs(function, found)
+    check_symbols(function, sizes)
+    for symbol, size in check_inputs(function, found).items():
+        if sizes.get(symbol.name, size) != size:
+            message = f"--dim {symbol.name}={sizes[symbol.name]}, and the inputs have {symbol.name}={size}"
+            raise fail("usage.dim", message, help="leave one of them out")
     return found
 
 
