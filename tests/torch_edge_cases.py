@@ -100,6 +100,11 @@ ACTIVATIONS = {
     **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardtanh elu selu celu leaky_relu softplus
        softsign logsigmoid""".split()},
     "tanh": torch.tanh, "elu_2": lambda x: F.elu(x, 2.0), "leaky": lambda x: F.leaky_relu(x, 2.0),
+    **{f"leaky_{slope}": lambda x, slope=slope: F.leaky_relu(x, slope)
+       for slope in (0.0, -0.0, -2.0, float("inf"), -float("inf"), float("nan"))},
+    **{f"prelu_{slope}": lambda x, slope=slope: F.prelu(x, torch.tensor([slope], dtype=x.dtype))
+       for slope in (0.0, -0.0, -2.0, float("inf"), float("nan"))},
+    "prelu_of_many": lambda x: F.prelu(x[:30].reshape(2, 3, 5), x[-3:].nan_to_num() - 1),
     "softplus_2": lambda x: F.softplus(x, 2, 5), "threshold": lambda x: F.threshold(x, 0.1, 20.0),
     "prelu": lambda x: F.prelu(x, torch.tensor([0.25], dtype=x.dtype)), "glu": lambda x: F.glu(x[:34], 0),
 }  # fmt: skip

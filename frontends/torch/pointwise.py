@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from irc import ops
 from irc.dtypes import BOOL, F16, U8, DType, accumulator_of
 from irc.frontends.torch.reading import (
@@ -304,7 +306,16 @@ def gelu(self, *, approximate="none"):
 
 @reads("leaky_relu")
 def leaky_relu(self, negative_slope=0.01):
-    return ops.leaky_relu(self, alpha=float(negative_slope))
+    slope = float(negative_slope)
+    if keeps_zeros(slope):
+        return ops.leaky_relu(self, alpha=slope)
+    wide = converted(self, accumulator_of(self.dtype))
+    return converted(ops.select(ops.greater(wide, 0.0), wide, ops.mul(wide, slope)), self.dtype)
+
+
+def keeps_zeros(slope: Any) -> bool:
+    """Whether 0 and -0 times the slope are what they were. ATen takes the slope for them and NaN, ONNX does not."""
+    return bool(np.all(np.isfinite(slope) & ~np.signbit(slope)))
 
 
 @reads("elu")
@@ -348,7 +359,11 @@ def log_sigmoid(self):
 @reads("prelu", "_prelu_kernel")
 def prelu(self, weight):
     shape = (1, weight.shape[0], *(1 for _ in self.shape[2:])) if weight.rank == 1 and self.rank > 1 else weight.shape
-    return ops.prelu(self, weight if shape == weight.shape else ops.reshape(weight, shape=shape))
+    content = weight.operation.attributes["value"] if weight.operation and weight.operation.name == "const" else None
+    slope = weight if shape == weight.shape else ops.reshape(weight, shape=shape)
+    if content is not None and keeps_zeros(content.array().astype(np.float64)):
+        return ops.prelu(self, slope)
+    return ops.select(ops.greater(self, 0), self, ops.mul(self, slope))
 
 
 # -- types and copies -------------------------------------------------------------------------------------------------
