@@ -100,16 +100,27 @@ def _members(group: Group) -> dict[str, Any]:
 def read_plan(content: bytes, path: str) -> list[Entry]:
     """The entries of a plan file; raises `plan.format`."""
     try:
-        text = content.decode("utf-8")
-        whole = json.loads(text)
+        text = content.decode("utf-8-sig")  # editors of Windows begin a file with a mark
+        whole = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise _misread(error.msg, Location(path, error.lineno, error.colno)) from None
     except (ValueError, RecursionError) as error:
-        raise _misread(f"{type(error).__name__}: {error}", Location(path)) from None
+        raise _misread(str(error), Location(path)) from None
     if not isinstance(whole, dict) or not isinstance(whole.get("groups"), list):
         raise _misread("it has no list `groups`", Location(path))
     if whole.get("schema", SCHEMA) != SCHEMA:
         raise _misread(f"its schema is {whole['schema']!r}, not {SCHEMA!r}", Location(path))
     places = _places(text)
     return [_entry(entry, Location(path, line)) for entry, line in zip(whole["groups"], places, strict=True)]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which no key may be dropped."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key `{next(key for key in keys if keys.count(key) > 1)}` stands twice in one object")
+    return found
 
 
 def _entry(entry: Any, place: Location) -> Entry:

@@ -87,6 +87,19 @@ def test_pairs_agree_with_the_program(folder: Path, model: str, policy: str) -> 
             assert one is other is not None
 
 
+def test_constants_and_control_flow_are_no_host_operations(folder: Path) -> None:
+    (folder / "flow.irc").write_text(
+        "irc text 1\nmodule @m {\n  func @main(%x: f32[2], %p: bool[]) -> f32[2] {\n"
+        "    %w = const [1.0, 2.0] : f32[2]\n    %i = if %p : f32[2] {\n      %g = mul %x, %w : f32[2]\n"
+        "      yield %g\n    } else {\n      yield %x\n    }\n"
+        "    return %i\n  }\n}\n"
+    )
+    for values, words in ((("%w",), "constant  every kernel"), (("%i",), "control   if"),
+                          (("%w", "%i"), "%w is a constant"), (("%i", "%g"), "%i = if is control flow: ")):  # fmt: skip
+        text = irc_here("explain", "flow.irc", *values, "-p", "fuse", folder=folder).out
+        assert "host" not in text and words in text, text
+
+
 def test_siblings_are_not_offered(folder: Path) -> None:
     (folder / "pair.irc").write_text(
         "irc text 1\nmodule @m {\n  func @main(%x: f32[8, 16]) -> (f32[8, 16], f32[8, 16]) {\n"

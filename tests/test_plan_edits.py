@@ -182,6 +182,27 @@ def test_illegal_edits_are_refused_with_rule_and_place(folder: Path, name: str) 
     assert not (folder / "out.irc").exists()
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('{"groups": [{"members": ["a"]}],\n "groups": []}', "the key `groups` stands twice"),
+        ('{"groups": [{"members": ["a"], "members": ["b"]}]}', "the key `members` stands twice"),
+        ('{"groups": [\n {"members": ["a"]},\n]}', "edited.json:3"),
+        ("", "edited.json:1"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_texts_that_are_no_plan(folder: Path, text: str, words: str) -> None:
+    (folder / "edited.json").write_text(text)
+    done = irc_here("opt", "m.irc", "-p", "fuse{plan=edited.json}", "-o", "out.irc", folder=folder)
+    assert done.code == 3 and "error[plan.format]" in done.err and words in done.err, done.err
+
+
+def test_a_mark_of_the_encoding_is_no_mistake(folder: Path) -> None:
+    (folder / "edited.json").write_text("\ufeff" + json.dumps({"groups": [{"members": ["a", "b"]}]}))
+    assert irc_here("opt", "m.irc", "-p", "fuse{plan=edited.json}", folder=folder).code == 0
+
+
 @pytest.mark.parametrize("name", MISREAD)
 def test_what_is_no_entry_is_an_error_of_format(folder: Path, name: str) -> None:
     edit, words = MISREAD[name]

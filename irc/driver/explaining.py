@@ -128,8 +128,11 @@ def explain_value_lines(after: Value) -> list[str]:
         lines.append(f"  generated {generated_line(kernel, after)}")
     elif is_free(operation):
         lines.append(f"  view      {operation.name}: kernels read through it")
+    elif operation.name == "const":
+        lines.append("  constant  every kernel that needs it reads it")
     else:
-        lines.append(f"  {'library' if is_library(operation) else 'host':9} {describe(operation)}")
+        kind = "library" if is_library(operation) else "control" if operation.regions else "host"
+        lines.append(f"  {kind:9} {describe(operation)}")
     return lines
 
 
@@ -318,5 +321,7 @@ def not_in_a_kernel(name: str, operation: Operation | None, function: Function |
     if not isinstance(group.kernel, Exception):
         return f"%{name} = {describe(operation)} is in no kernel"
     refusal = group.kernel
-    kind = "library call" if is_library(operation) else "host operation"
-    return f"%{name} = {describe(operation)} is a {kind}: {refusal.message} (rule {refusal.rule})"
+    if operation.name == "const":
+        return f"%{name} is a constant: every kernel that needs it reads it"
+    kind = "a library call" if is_library(operation) else "control flow" if operation.regions else "a host operation"
+    return f"%{name} = {describe(operation)} is {kind}: {refusal.message} (rule {refusal.rule})"
