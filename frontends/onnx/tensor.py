@@ -59,7 +59,9 @@ def reshape_without_zeros(x: Value, target: Value, /):
 
 
 def reshaped(x: Value, target: list[Any], allowzero: int):
-    """-1 stands for what is left of the elements, and 0, unless zeros are allowed, for x's extent there."""
+    """-1 stands for what is left of the elements, and 0, unless zeros are allowed, for x's extent there. That is of a 0
+    in the model: an entry that is computed, such as a named dim, is the extent also where it is 0 when it runs, where
+    ONNX copies x's."""
     result = list(target)
     for axis, dim in enumerate(target):
         if dim == 0 and not allowzero:

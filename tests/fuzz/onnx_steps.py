@@ -23,6 +23,7 @@ LEFT_OPEN = {
     "Cast": "floats that are NaN, infinite or out of the range of an integer type",
     "Div, Mod": "integers divided by 0, and the smallest by -1 (ONNX Runtime is killed)",
     "Pow": "integers to negative powers",
+    "Reshape": "a computed 0 (it copies an extent, where irc takes it for the extent)",
     "BitShift": "shifts by the width of the type and more",
     "ScatterND, ScatterElements": "equal indices without a reduction",
     "Max, Min, Clip, ReduceMax, ReduceMin, ArgMax, ArgMin, TopK, MaxPool, Relu, Sign, Hardmax": "NaN",
@@ -258,6 +259,10 @@ class OnnxSteps(Steps):
         self.rng.shuffle(order)
         if self.rng.random() < 0.5:
             shape = self.g.one("Gather", shape, self.g.ints(*order))
+            if any(0 in extents for extents in x.shape):  # else a 0 copies the extent of x
+                if self.g.opset < 14:
+                    raise Reject("open")
+                return [self.g.one("Reshape", x, shape, allowzero=1)]
         else:
             cut = self.rng.randint(0, x.rank)
             ends = self.g.one("Slice", shape, self.g.ints(0), self.g.ints(cut))
