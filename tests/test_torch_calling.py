@@ -558,3 +558,13 @@ def test_constants_are_the_same_to_a_program() -> None:
     found = interpret(lambda x, y: x / y, (torch.ones(3), 0.0))
     with pytest.raises(IrcError, match=r"argument y is -0\.0\n.*0\.0"):
         found(torch.ones(3), -0.0)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+def test_an_argument_without_elements_is_updated_whatever_its_strides(backend: str) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        x.relu_()
+        return x + 1
+
+    x = torch.empty_strided((0, 2, 3), (0, 0, 0))
+    assert torch.equal(irc.compile(program, (x,), backend=backend)(x), program(x))

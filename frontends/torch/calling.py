@@ -213,6 +213,7 @@ def at_addresses_of(tensor: torch.Tensor) -> Any:
 
 def why_not_writable(tensor: torch.Tensor) -> str | None:
     """Why PyTorch does not write to a tensor; None where it does."""
-    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+    repeats = any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+    if repeats and tensor.numel():
         return "has elements that share memory"
     return "is an inference tensor" if tensor.is_inference() and not torch.is_inference_mode_enabled() else None

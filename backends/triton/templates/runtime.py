@@ -300,7 +300,7 @@ class Model:
         given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         for name in given.keys() & self.updates.keys():
             sizes = zip(given[name].stride(), given[name].shape, strict=True)
-            if any(stride == 0 and size > 1 for stride, size in sizes):
+            if given[name].numel() and any(stride == 0 and size > 1 for stride, size in sizes):
                 raise ArtefactError(f"input {name!r} has elements that share memory, and the program updates it: "
                                     "pass a copy")  # fmt: skip
             for other, tensor in given.items():
