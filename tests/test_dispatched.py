@@ -107,6 +107,11 @@ def test_a_trip_count_that_is_data_is_one_round() -> None:
     assert irc.kernels(parse(text)).launches == 1
 
 
+def test_a_loop_of_very_many_rounds_does_not_run() -> None:
+    report = irc.kernels(parse(LOOP.replace("const 10 ", "const 1000000000000 ")))
+    assert report.label == "estimated" and report.not_counted == "a loop of 1000000000000 rounds is not run to count"
+
+
 def test_functions_are_part_of_the_share() -> None:
     report = irc.kernels(parse(CALLS))
     assert report.share_in_kernels == 0.5 and report.share_without_library == 1

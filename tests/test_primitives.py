@@ -619,13 +619,13 @@ def test_unknown_names_suggest_the_known() -> None:
 
 
 def test_large_convolutions_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from irc.ops import linear
+    from irc.ops import products
 
     rng = generator("pieces")
     x, weight = rng.normal(size=(2, 3, 17, 9)), rng.normal(size=(4, 3, 3, 2))
     attributes = {"strides": (2, 1), "dilations": (1, 1), "low": (1, 0), "high": (0, 1), "groups": 1}
     (whole,) = lookup("conv").evaluate([x, weight], attributes)
-    monkeypatch.setattr(linear, "PATCH_BYTES", 1)
+    monkeypatch.setattr(products, "PATCH_BYTES", 1)
     (pieces,) = lookup("conv").evaluate([x, weight], attributes)
     assert np.allclose(whole, pieces, rtol=1e-14)
 

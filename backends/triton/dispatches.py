@@ -46,6 +46,7 @@ RUNNING = threading.Lock()  # the modules of PACKAGE are those of one run at a t
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh"})
 PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # of PyTorch's libraries, as it dispatches them
 ENUMERATED = 1 << 26  # elements of a buffer that are looked at one by one
+MOST_ROUNDS, MOST_OPERATIONS = 10_000, 200_000  # of loops, one in another, and of a run, that are counted one by one
 Place = tuple[int, tuple[tuple[int, int], ...]]  # of a tensor: its first element, the strides and extents of its axes
 ATTENTION = "scaled_dot_product_attention"
 
@@ -58,8 +59,34 @@ def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperat
     NotCounted: PyTorch refuses an operation at these sizes, as that of a branch that a run at these sizes does not
     take.
     """
+    rounds = _rounds(module, sizes)
+    if rounds > MOST_ROUNDS:
+        raise NotCounted(f"a loop of {rounds} rounds is not run to count")
     with RUNNING:
         return _Run(module, sizes, write_program(module)).operations()
+
+
+def _rounds(module: Module, sizes: Mapping[Symbol, int]) -> int:
+    """The most rounds that the innermost of any loops have in a run, where their trip counts are known."""
+    most = 0
+    waiting = [(function.block, 1) for function in module.functions.values()]
+    while waiting:
+        block, times = waiting.pop()
+        for operation in block:
+            own = times * _trip_count(operation, sizes) if operation.name == "loop" else times
+            most = max(most, own) if operation.name == "loop" else most
+            waiting += [(region.block, own) for region in operation.regions if operation.name != "kernel"]
+    return most
+
+
+def _trip_count(loop: Operation, sizes: Mapping[Symbol, int]) -> int:
+    trip = loop.operands[0]
+    maker = None if trip is None else trip.operation
+    if maker is not None and maker.name == "const":
+        return max(1, int(maker.attributes["value"].array().item()))
+    if maker is not None and maker.name == "dim":
+        return max(1, dims.estimate(maker.attributes["value"], sizes))
+    return 1
 
 
 class NotCounted(Exception):
@@ -96,6 +123,8 @@ class _Run:
         return self.found
 
     def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None) -> None:
+        if len(self.found) == MOST_OPERATIONS:
+            raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
         self.found.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
 
     def condition(self) -> bool:

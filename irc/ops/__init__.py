@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from irc.diagnostics import did_you_mean, fail
 from irc.op import OperationDefinition, const, return_, yield_
 
-PRIMITIVE_MODULES = ("pointwise", "functions", "reduction", "view", "indexing", "linear", "control", "extern")
+PRIMITIVE_MODULES = ("pointwise", "functions", "reduction", "view", "indexing", "products", "control", "extern")
 NAMED_MODULES = (
     "named.activation", "named.normalization", "named.linear", "named.attention", "named.pooling",
     "named.quantization", "named.shape", "named.sampling", "named.recurrent",

@@ -11,10 +11,10 @@ from irc.dtypes import BOOL, I64, accumulator_of
 from irc.ir import Value
 from irc.op import AnyTensor, Float, op
 from irc.ops.functions import sqrt
-from irc.ops.linear import dot
 from irc.ops.named.common import convert, fitted, must_equal, must_fit, number, widen
 from irc.ops.named.normalization import INFINITY, softmax
 from irc.ops.pointwise import add, div, equal, is_nan, less_equal, mul, select
+from irc.ops.products import dot
 from irc.ops.reduction import reduce_max
 from irc.ops.rules import same_dtype
 from irc.ops.view import iota, reshape

@@ -11,9 +11,9 @@ from irc.dims import Dim
 from irc.dtypes import I32, accumulator_of
 from irc.ir import Value
 from irc.op import Float, Integer, Number, op
-from irc.ops.linear import dot
 from irc.ops.named.common import convert, fitted, must_equal, must_fit, widen
 from irc.ops.pointwise import add, mul, sub
+from irc.ops.products import dot
 from irc.ops.rules import broadcast_shapes, same_dtype
 from irc.ops.view import expand, reshape, transpose
 from irc.types import TensorType

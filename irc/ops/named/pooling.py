@@ -13,10 +13,10 @@ from typing import Any
 from irc.dims import Dim
 from irc.ir import Value
 from irc.op import Float, Real, literal, op
-from irc.ops.linear import window_reduce
 from irc.ops.named.common import at_least, convert, widen
 from irc.ops.named.normalization import reduce_mean
 from irc.ops.pointwise import div
+from irc.ops.products import window_reduce
 from irc.ops.reduction import reduce_max
 from irc.ops.rules import check_lengths, check_not_negative, check_positive, window_extent
 from irc.ops.view import expand

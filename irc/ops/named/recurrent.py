@@ -18,10 +18,10 @@ from irc.op import Builder, Float, Integer, literal, op, yield_
 from irc.ops.control import dim, loop
 from irc.ops.functions import tanh
 from irc.ops.indexing import gather
-from irc.ops.linear import dot
 from irc.ops.named.activation import relu, sigmoid
 from irc.ops.named.common import convert, fitted, must_equal, widen
 from irc.ops.pointwise import add, less, mul, select, sub
+from irc.ops.products import dot
 from irc.ops.rules import same_dtype
 from irc.ops.view import concat, expand, reshape, reverse, slice_
 from irc.types import TensorType

@@ -14,7 +14,6 @@ from irc.ir import Value
 from irc.op import AnyTensor, Integer, Real, op
 from irc.ops.functions import ceil, floor
 from irc.ops.indexing import gather
-from irc.ops.linear import sort
 from irc.ops.named.common import at_least, convert, number
 from irc.ops.pointwise import (
     abs_,
@@ -32,6 +31,7 @@ from irc.ops.pointwise import (
     select,
     sub,
 )
+from irc.ops.products import sort
 from irc.ops.rules import check_lengths, check_not_negative, normalize_axis, replaced
 from irc.ops.view import expand, iota, reshape, slice_, transpose
 from irc.types import TensorType
