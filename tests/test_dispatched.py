@@ -117,6 +117,14 @@ def test_functions_are_part_of_the_share() -> None:
     assert report.share_in_kernels == 0.5 and report.share_without_library == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"stride": 2, "padding": 1, "output_padding": 1}])
+def test_a_transposed_convolution_is_one_call(options: dict[str, int]) -> None:
+    module, x = torch.nn.ConvTranspose2d(4, 6, 3, **options), torch.randn(1, 4, 5, 5)
+    report = irc.kernels(irc.from_torch(module, (x,)))
+    assert (report.launches, report.library_calls, report.host_operations) == (0, 1, 0)
+    assert report.distinct_bytes == 4 * (x.numel() + module(x).numel() + sum(w.numel() for w in module.parameters()))
+
+
 # Programs whose results are copied, and what one run of each comes to: launches, other operations.
 HEAD = "irc text 1\nmodule @m {\n  func @main"
 RESULTS = {

@@ -133,3 +133,21 @@ def divided(x, y):
 def as_torch_knows(array):
     """An array in the machine's byte order, and of the one of NumPy's two types of 64-bit integers that torch takes."""
     return array.astype(array.dtype.newbyteorder("="), copy=False).view(array.dtype.name)
+
+
+def in_limbs(function, x, y):
+    """A product of integers by products of floats, right in its low bits: 16 bits of each operand at a time, so that
+    sums of up to 2**21 products are exact."""
+    dtype, limbs = x.dtype, max(1, x.dtype.itemsize // 2)
+    if limbs == 1:
+        return function(x.double(), y.double()).to(torch.int64).to(dtype)
+    x, y, total = x.to(torch.int64), y.to(torch.int64), 0
+    for i in range(limbs):
+        for j in range(limbs - i):
+            part = function(((x >> 16 * i) & 0xFFFF).double(), ((y >> 16 * j) & 0xFFFF).double())
+            total = total + (part.to(torch.int64) << 16 * (i + j))
+    return total.to(dtype)
+
+
+def is_integer(x):
+    return not (x.dtype.is_floating_point or x.dtype.is_complex)

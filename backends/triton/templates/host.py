@@ -11,9 +11,20 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .elements import FLOATS, LEAST, as_torch_knows, carried, divided, narrowed, to_float8, to_float32
+from .elements import (
+    FLOATS,
+    LEAST,
+    as_torch_knows,
+    carried,
+    divided,
+    in_limbs,
+    is_integer,
+    narrowed,
+    to_float8,
+    to_float32,
+)
 from .errors import ArtefactError
-from .windows import by_taps, check_windows, pooled, transposed_by_taps, transposed_of_nothing
+from .windows import by_taps, check_windows, pooled, transposed_by_taps, transposed_of_nothing, transposes_at_once
 
 # -- pointwise -------------------------------------------------------------------------------------------------
 
@@ -401,32 +412,14 @@ def scatter_elements(x, indices, updates, *, axis, reduction="none", bounds=None
 # -- products --------------------------------------------------------------------------------------------------
 
 
-def _in_limbs(function, x, y):
-    """A product of integers by products of floats, right in its low bits: 16 bits of each operand at a time, so that
-    sums of up to 2**21 products are exact."""
-    dtype, limbs = x.dtype, max(1, x.dtype.itemsize // 2)
-    if limbs == 1:
-        return function(x.double(), y.double()).to(torch.int64).to(dtype)
-    x, y, total = x.to(torch.int64), y.to(torch.int64), 0
-    for i in range(limbs):
-        for j in range(limbs - i):
-            part = function(((x >> 16 * i) & 0xFFFF).double(), ((y >> 16 * j) & 0xFFFF).double())
-            total = total + (part.to(torch.int64) << 16 * (i + j))
-    return total.to(dtype)
-
-
-def _is_integer(x):
-    return not (x.dtype.is_floating_point or x.dtype.is_complex)
-
-
 @carried("wraps")
 def matmul(x, y):
-    return _in_limbs(torch.matmul, x, y) if _is_integer(x) and x.device.type != "cpu" else torch.matmul(x, y)
+    return in_limbs(torch.matmul, x, y) if is_integer(x) and x.device.type != "cpu" else torch.matmul(x, y)
 
 
 @carried("wraps")
 def linear(x, weight, bias=None):
-    if bias is None or _is_integer(x):
+    if bias is None or is_integer(x):
         product = matmul(x, weight)
         return product if bias is None else product + bias
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -443,7 +436,7 @@ def attention(q, k, v, mask=None, *, scale=None, causal=False, masked_rows="nan"
 @carried("wraps")
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transpose_a=False, transpose_b=False):
     a, b = a.mT if transpose_a else a, b.mT if transpose_b else b
-    if c is not None and beta and not _is_integer(a):
+    if c is not None and beta and not is_integer(a):
         return torch.addmm(c, a, b, beta=beta, alpha=alpha)
     product = matmul(a, b)
     product = product if alpha == 1 else product * alpha
@@ -473,8 +466,8 @@ def dot(x, y, *, batch=(), contract, accumulate=None):
 
 def _convolved(function, x, weight, bias):
     """A convolution in a type in which PyTorch convolves: of 16 bits not on a CPU, and of integers nowhere."""
-    if _is_integer(x):
-        found = _in_limbs(function, x, weight)
+    if is_integer(x):
+        found = in_limbs(function, x, weight)
         return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
     wide = _accumulating(x) if x.device.type == "cpu" else x
     return function(wide, weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)).to(x.dtype)
@@ -502,7 +495,11 @@ def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
 def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, output_padding, groups=1):
     function = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}.get(x.ndim)
 
+    whole = transposes_at_once(x.shape[2:], weight.shape[2:], strides, dilations, low, high, output_padding)
+
     def convolved(x, weight, bias=None):
+        if function is not None and whole and x.numel() and weight.numel():
+            return function(x, weight, bias, strides, low, output_padding, groups, dilations)
         if not x.numel():
             found = transposed_of_nothing(x, weight, strides, dilations, groups, output_padding)
         elif function is None or not weight.numel():

@@ -39,6 +39,16 @@ def by_taps(x, weight, strides, dilations, groups):
     return result.reshape(features, batch, *sizes).transpose(0, 1)
 
 
+def transposes_at_once(extents, windows, strides, dilations, low, high, more):
+    """Whether PyTorch's transposed convolution takes these ends itself, so that nothing is cut off afterwards."""
+    return all(
+        before == after and extra < max(stride, dilation)
+        and (extent - 1) * stride + dilation * (window - 1) + 1 + extra > before + after
+        for extent, window, stride, dilation, before, after, extra
+        in zip(extents, windows, strides, dilations, low, high, more, strict=True)
+    )  # fmt: skip
+
+
 def transposed_by_taps(x, weight, strides, dilations, groups):
     """The transpose of `by_taps`: each place of the kernel adds to the places that it reaches."""
     batch, channels, *extents = x.shape
