@@ -44,6 +44,7 @@ def audited(folder: Path, *commands: Sequence[object], read: Sequence[Path] = ()
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "audit"), str(ROOT)]),
         "AUDIT": str(settings), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(temporary),
+        "TORCHINDUCTOR_CACHE_DIR": str(temporary),  # which PyTorch makes, and names in the environment of this process
         **(limits or {}),
     }  # fmt: skip
     done = subprocess.run(

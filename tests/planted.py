@@ -79,14 +79,14 @@ from irc.pass_manager import Pass
 
 @dataclass
 class Broken(Pass):
-    \"\"\"Negates what is scaled.\"\"\"
+    \"\"\"Negates what a tanh reads.\"\"\"
     def run(self, module, context):
         for kernel in [operation for operation in module.walk() if operation.name == "kernel"]:
             members = list(kernel.regions[0].block)
-            scales = [operation for operation in members if operation.name in ("mul", "div")]
-            if scales and any(operation.name == "softmax" for operation in members):
-                with Builder.before_operation(scales[0], scales[0].location.by("broken")):
-                    scales[0].set_operand(0, neg(scales[0].operands[0]))
+            found = [operation for operation in members if operation.name == "tanh"]
+            if found and any(operation.name == "sqrt" for operation in members):
+                with Builder.before_operation(found[0], found[0].location.by("broken")):
+                    found[0].set_operand(0, neg(found[0].operands[0]))
         return True
 """
 CRASH = """

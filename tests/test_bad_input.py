@@ -454,7 +454,7 @@ def broken(x, y):
         (["-p", "fuse{groups=policy.py:raises}"], "pass.option", 2, ["@group"]),
         (["-p", "polite", "--load", "passes.py"], "usage.value", 2, ["not to its taste", "take another"]),
         (["-p", "rude", "--load", "passes.py"], "pass.raised", 3, ["passes.py:13", "ZeroDivisionError"]),
-        (["-p", "careless", "--verify-each", "--load", "passes.py"], "verify.dominance", 3, ["%half"]),
+        (["-p", "careless", "--verify-each", "--load", "passes.py"], "pass.raised", 3, ["careless", "V1", "%half"]),
         (["-p", "rewrite{rules=rules.py}"], "rule.raised", 3, ["rules.py:8", "no_such_thing"]),
         (["-p", "rewrite{rules=guard.py}"], "rule.guard", 3, ["odd", "3"]),
         (["-p", "rewrite{rules=pattern.py}"], "rule.raised", 3, ["pattern.py:5", "undefined"]),

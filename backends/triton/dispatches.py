@@ -210,6 +210,11 @@ def _package(run: _Run) -> ModuleType:
 class _Operations(TorchDispatchMode):
     """Notes what PyTorch dispatches."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: to keep Dynamo out PyTorch would import it, which takes a second and makes a folder for its cache."""
+        return False
+
     def __init__(self, run: _Run) -> None:
         super().__init__()
         self.run = run
