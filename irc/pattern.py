@@ -27,6 +27,12 @@ from irc.types import TensorType
 from irc.user_code import blaming, place_of_code
 
 TOLERANCE = 2e-6  # constants are written with six or seven digits: 0.797885, 1.4142135
+TOLERANCE_OF_F64 = 1e-13  # of which six digits are another function
+
+
+def tolerance_of(bits: int) -> float:
+    """How far, relatively, a constant in a float type of this width may be from that of a pattern."""
+    return TOLERANCE if bits < 64 else TOLERANCE_OF_F64
 
 
 # -- reading a pattern without types ---------------------------------------------------------------------------
@@ -251,7 +257,8 @@ class Pattern:
             return False
         if self.exact:
             return bool(found == np.asarray(wanted).astype(found.dtype))
-        return bool(np.isclose(complex(found), complex(wanted), rtol=TOLERANCE, atol=0, equal_nan=True))
+        tolerance = tolerance_of(found.dtype.itemsize * 8) if found.dtype.kind == "f" else TOLERANCE
+        return bool(np.isclose(complex(found), complex(wanted), rtol=tolerance, atol=0, equal_nan=True))
 
     def difference(self, typed: Sequence[Value], match: Match) -> str | None:
         """Why the pattern, read again at the graph's types, is not what was matched; None when it is."""

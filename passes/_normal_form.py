@@ -56,7 +56,8 @@ class Term:
 class Normalizer:
     """Makes terms; interning is per normalizer, so compare only terms of one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = TOLERANCE) -> None:
+        self.tolerance = tolerance  # within which numbers are one
         self._terms: dict[Hashable, Term] = {}
         self._numbers: list[float] = []
         self._values: dict[Value, Term] = {}
@@ -103,7 +104,7 @@ class Normalizer:
         for known in self._numbers:
             if known == number and math.copysign(1, known) == math.copysign(1, number):
                 return known
-            if math.isfinite(known) and known and abs(known - number) <= TOLERANCE * abs(known):
+            if math.isfinite(known) and known and abs(known - number) <= self.tolerance * abs(known):
                 return known
         self._numbers.append(number)
         return number
@@ -363,7 +364,7 @@ class Normalizer:
 
     def of_body(self, body: Any, operands: Sequence[Term]) -> list[Term]:
         """The terms that a body returns on these operands. Bodies are shared, so nothing of it is kept."""
-        inner = Normalizer()
+        inner = Normalizer(self.tolerance)
         inner._terms, inner._numbers = self._terms, self._numbers
         for argument, operand in zip(body.arguments, operands, strict=True):
             inner.bind(argument, operand)

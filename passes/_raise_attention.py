@@ -11,7 +11,7 @@ from irc.ir import Operation, Value
 from irc.op import Builder, OperationDefinition
 from irc.ops import attention, transpose
 from irc.passes._normal_form import Normalizer, close_to
-from irc.pattern import constant_of
+from irc.pattern import constant_of, tolerance_of
 
 
 def spelled_attention(root: Operation) -> tuple[OperationDefinition, Value] | None:
@@ -33,7 +33,7 @@ def spelled_attention(root: Operation) -> tuple[OperationDefinition, Value] | No
         k_type = k.type.with_shape((k.shape[0], k.shape[1], k.shape[3], k.shape[2]))
     else:
         k_type = k.type
-    normalizer = Normalizer()
+    normalizer = Normalizer(tolerance_of(root.result.dtype.bits))
     leaves = [normalizer.bind(value) for value in (q, k, v, *([mask] if mask is not None else []))]
     try:
         wanted = normalizer.term(root.result)

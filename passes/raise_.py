@@ -45,7 +45,7 @@ from irc.passes._normal_form import SOFT, Normalizer, Term, close_to
 from irc.passes._raise_attention import spelled_attention
 from irc.passes._raise_own import RaisingRule, raising_rules
 from irc.passes.fold import Fold
-from irc.pattern import constant_of
+from irc.pattern import constant_of, tolerance_of
 from irc.rewrite import RuleStatistics, apply_rules, erase_dead
 from irc.types import TensorType
 
@@ -69,8 +69,8 @@ class Raise(Pass):
 
     A guess is made from few hints: which transcendental functions and reductions lie between a value and its root.
     It is then proven: the subgraph and the body (or a spelling) of the named operation, traced on the same values,
-    must have the same normal form over the reals, with constants within 2e-6 (passes/_normal_form.py). So nothing
-    is raised by its looks, nor where a constant or an axis is wrong.
+    must have the same normal form over the reals, with constants within 2e-6, of f64 1e-13 (passes/_normal_form.py).
+    So nothing is raised by its looks, nor where a constant or an axis is wrong.
 
     Operations of files that `--load` brought are found, too, by their bodies: with any operands, and with the
     attributes that the graph has in their place. Of two that share a root the larger body wins.
@@ -277,7 +277,7 @@ def spelled_function(root: Operation, chosen: frozenset[OperationDefinition]) ->
         candidates = [form for form in known if form.definition in chosen]
         if not candidates or not part.x.dtype.is_float or not part.x.type.is_ranked or _is_shared(part):
             continue
-        normalizer = Normalizer()
+        normalizer = Normalizer(tolerance_of(root.result.dtype.bits))
         leaves = {value: normalizer.bind(value) for value in (part.x, *part.parameters)}
         try:
             wanted = normalizer.term(root.result)

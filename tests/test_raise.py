@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import irc
 from irc import interpreter
 from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module
@@ -23,6 +24,7 @@ from irc.ops import (
     erf,
     exp,
     gelu,
+    hard_sigmoid,
     is_nan,
     layer_norm,
     matmul,
@@ -505,3 +507,14 @@ def test_trained_models():
         PassManager(parse_pipeline(f"{CLEAN},raise,canonicalize,fold,cse,dce"), context).run(module)
         assert context.statistics["raise"] == counts
         verify(module)
+
+
+@pytest.mark.parametrize("dtype, found", [("f32", True), ("f64", False)])
+def test_constants_of_f64_are_those_of_f64(dtype: str, found: bool) -> None:
+    """Six digits of a sixth, or the f32 number, are another function in f64."""
+    for sixth in (0.166667, float(np.float32(1 / 6))):
+        module = trace(lambda x: mul(x, hard_sigmoid(x, alpha=sixth, beta=0.5)), f"{dtype}[8]")  # noqa: B023
+        raised = irc.opt(module, "raise")
+        assert any(operation.name == "hard_swish" for operation in raised.main.block) is found
+    exact = trace(lambda x: mul(x, hard_sigmoid(x, alpha=1 / 6, beta=0.5)), f"{dtype}[8]")
+    assert any(operation.name == "hard_swish" for operation in irc.opt(exact, "raise").main.block)
