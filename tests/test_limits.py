@@ -69,6 +69,18 @@ def changing_branch(number: int) -> onnx.NodeProto:
                             else_branch=graph(f"q{number}", "axes"))  # fmt: skip
 
 
+def doubling_loop(depth: int) -> onnx.GraphProto:
+    """The body of a loop whose extents change, so that it is read twice, and so is each of the loops in it."""
+    value, again, inner = f"v{depth}", f"a{depth}", f"c{depth}"
+    nodes = [node("Identity", inner, again), node("Concat", f"{value} {value}", f"w{depth}", axis=0) if not depth else
+             node("Loop", f"n c {value}", f"w{depth}", body=doubling_loop(depth - 1))]  # fmt: skip
+    inputs = [helper.make_tensor_value_info(f"i{depth}", TensorProto.INT64, []),
+              helper.make_tensor_value_info(inner, TensorProto.BOOL, []),
+              helper.make_tensor_value_info(value, TensorProto.FLOAT, None)]  # fmt: skip
+    return helper.make_graph(nodes, f"b{depth}", inputs, [helper.make_tensor_value_info(again, TensorProto.BOOL, []),
+                                                          onnx.ValueInfoProto(name=f"w{depth}")])
+
+
 def splats(count: int, elements: int) -> str:
     """A text with constants of one number."""
     body = "".join(f"    %c{i} = const 0.5 : f32[{elements}]\n" for i in range(count))
@@ -108,9 +120,11 @@ CASES: dict[str, tuple[str, onnx.ModelProto | str, list[str]]] = {  # the limit,
             "Constant", [], ["k"], value=numpy_helper.from_array(np.zeros(10**5, np.float32))),
             node("Exp", "u", "b"))]), ["print"]),
     "calls": ("inlined", nested_calls(40), ["compile", "-o", "out.onnx"]),
-    "branches": ("inlined", model([node("Cast", "x", "c", to=TensorProto.BOOL), *map(changing_branch, range(20)),
+    "branches": ("repeated", model([node("Cast", "x", "c", to=TensorProto.BOOL), *map(changing_branch, range(20)),
                                    node("Neg", "t20")], {"x": [], "t0": [*"ABCDEFGHIJKLMNOPQRSTUVWXY"]},
-                                  {"axes": np.array([0])}), ["print", "--limit", "inlined=2k"]),
+                                  {"axes": np.array([0])}), ["print", "--limit", "repeated=2k"]),
+    "loops": ("repeated", model([node("Loop", "n c x", body=doubling_loop(14))], constants={
+        "n": np.array(2), "c": np.array(True)}), ["print", "--limit", "repeated=2k"]),
     "one constant": ("literals", splats(1, 2**28), ["print"]),
     "many constants": ("literals", splats(99, 10**6), ["print"]),
     "a window": ("literals", model([node("AveragePool", "x", kernel_shape=[10**6] * 2, pads=[10**6] * 4)],

@@ -242,7 +242,7 @@ class Importer:
         """Read one node and bind its outputs; `path` ends with its number."""
         self.more += 1
         if self.more > 0:  # what branches and loops hold may be read several times, and what that holds, as many times
-            check_limit("inlined", self.more, "what is read again for branches and loops comes to {}",
+            check_limit("repeated", self.more, "what is read again for branches and loops comes to {}",
                         self.structure.at(node))
         operands = [scope.find(name) if name else None for name in node.input]
         while operands and operands[-1] is None:
