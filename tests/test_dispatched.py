@@ -112,6 +112,14 @@ def test_a_loop_of_very_many_rounds_does_not_run() -> None:
     assert report.label == "estimated" and report.not_counted == "a loop of 1000000000000 rounds is not run to count"
 
 
+def test_a_loop_that_a_condition_ends_is_counted_whatever_its_trip_count() -> None:
+    """ONNX writes the largest i64 where there is no limit."""
+    limit = "    %t = const true : bool[]\n    %n = const 9223372036854775807 "
+    text = LOOP.replace("    %n = const 10 ", limit).replace("loop %n, _", "loop %n, %t")
+    report = irc.kernels(parse(text))
+    assert (report.label, report.launches) == ("counted", 1)
+
+
 def test_functions_are_part_of_the_share() -> None:
     report = irc.kernels(parse(CALLS))
     assert report.share_in_kernels == 0.5 and report.share_without_library == 1

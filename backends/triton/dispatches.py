@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 from irc import dims
 from irc.backends.triton.calls import TORCH_TYPES, torch_type
 from irc.backends.triton.description import DeviceOperation
-from irc.backends.triton.program import Program, write_program
+from irc.backends.triton.program import Program, is_counted_loop, write_program
 from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Dim, Symbol
 from irc.dtypes import STRING, DType
@@ -80,7 +80,7 @@ def _rounds(module: Module, sizes: Mapping[Symbol, int]) -> int:
 
 
 def _trip_count(loop: Operation, sizes: Mapping[Symbol, int]) -> int:
-    trip = loop.operands[0]
+    trip = loop.operands[0] if is_counted_loop(loop) else None  # one round is run of what a condition ends
     maker = None if trip is None else trip.operation
     if maker is not None and maker.name == "const":
         return max(1, int(maker.attributes["value"].array().item()))

@@ -459,7 +459,7 @@ class _FunctionWriter:
         starts = [self._name(value) for value in carried if value is not None]
         for name in stacked:
             self._line(f"{name} = []")
-        counted = trip is not None and condition is None and is_counted_loop(block)
+        counted = is_counted_loop(operation)
         counter = "" if counted else self.names.fresh("round_number")
         if counted:  # nothing is asked of the device
             assert trip is not None
@@ -590,10 +590,11 @@ def donated_arguments(function: Function, derived: Callable[[Operation], Kernel 
     return buffers.donated(function, lambda operation: is_launch(operation, derived), reads_where_it_writes)
 
 
-def is_counted_loop(block: Block) -> bool:
-    """Whether the body of a loop yields its condition unchanged and has no other use of it."""
-    condition = block.arguments[1]
-    return block.terminator.inputs[0] is condition and list(condition.uses) == [(block.terminator, 0)]
+def is_counted_loop(loop: Operation) -> bool:
+    """Whether its trip count alone ends a loop: the body yields its condition unchanged and has no other use of it."""
+    (trip, first, *_), end = loop.operands, loop.regions[0].block.terminator
+    is_kept = list(loop.regions[0].block.arguments[1].uses) == [(end, 0)]
+    return trip is not None and first is None and is_kept
 
 
-__all__ = ["Extern", "Launched", "Program", "is_launch", "launched", "peak_bytes", "write_program"]
+__all__ = ["Extern", "Launched", "Program", "is_counted_loop", "is_launch", "launched", "peak_bytes", "write_program"]
