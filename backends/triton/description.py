@@ -48,20 +48,25 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
     """
     met = list(_outside_kernels(module))
     computing = [each for each in met if each.name not in STRUCTURE]
-    alone = [_alone(each, sizes) for each in computing if each.name not in FREE_VIEWS]
-    only_kernels = all(each.name == "kernel" and isinstance(launched(each), Kernel) for each in computing)
-    if only_kernels and not any(each.name in CONTROL for each in met) and not _copies_results(module.main):
-        return alone, ""
+
+    def alone() -> list[DeviceOperation]:
+        return [_alone(each, sizes) for each in computing if each.name not in FREE_VIEWS]
+
+    only_kernels = all(each.name == "kernel" for each in computing) and not any(each.name in CONTROL for each in met)
+    if only_kernels and not _copies_results(module.main):
+        found = alone()
+        if all(each.kind == "kernel" for each in found):
+            return found, ""
     if importlib.util.find_spec("torch") is None:
-        return alone, "PyTorch, on which the program is run to count, is not installed"
+        return alone(), "PyTorch, on which the program is run to count, is not installed"
     from irc.backends.triton.dispatches import NotCounted, dispatches
 
     try:
         return dispatches(module, sizes), ""
     except NotCounted as error:
-        return alone, str(error)
+        return alone(), str(error)
     except IrcError as error:  # there is no such program
-        return alone, error.diagnostics[0].message
+        return alone(), error.diagnostics[0].message
 
 
 def _copies_results(function: Function) -> bool:
