@@ -136,7 +136,7 @@ def _first(op_type: str, after: int, fits: Callable[[defs.OpSchema], bool] = lam
 
 def _leave_out(node: NodeProto, name: str, declared: defs.OpSchema.Attribute, opset: int) -> None:
     """Remove an attribute that an older opset lacks, if that changes nothing."""
-    given = next((attribute for attribute in node.attribute if attribute.name == name), None)
+    given = _attribute(node, name)
     value = helper.get_attribute_value(declared.default_value if given is None else given) \
         if given is not None or declared.default_value.name else None  # fmt: skip
     if not _is_neutral(node.op_type, name, value):
