@@ -227,6 +227,22 @@ def test_exact_division() -> None:
     assert exact_divide(s, t) is None and exact_divide(s + 1, s) is None
 
 
+def test_divisions_end() -> None:
+    """What one rule takes away another may bring back, written anew: remainders of remainders by their own parts."""
+    for size in (symbol("A", 1, 6), symbol("G", 4, 16, multiple=4), symbol("S", 1)):
+        a = size.expr
+        for other in (Variable("p", a), symbol("B", 1), symbol("L", 1, 9)):
+            b, values = other.expr, {size: 4, other: 3}
+            for built in (modulo(a, 2), modulo(1, a), floor_divide(a, 2), floor_divide(-a, 2), floor_divide(b, a)):
+                wholes = (a, -a, b, built, a + b, built * (a + b), (built - 1) * (a + b), built * built - a)
+                for whole, divisor in itertools.product(wholes, (1, 2, -2, a, -a, a + 1, built, -built, built - b)):
+                    quotient = exact_divide(whole, divisor)
+                    number, by = evaluate(whole, values), evaluate(divisor, values)
+                    assert quotient is None or evaluate(quotient, values) * by == number
+                    if divisor != 0:
+                        assert by == 0 or evaluate(floor_divide(whole, divisor), values) == number // by
+
+
 def test_ceil_division() -> None:
     assert ceil_divide(h, 32) == (h + 31) // 32
     assert ceil_divide(7, 2) == 4 and ceil_divide(-7, 2) == -3 and ceil_divide(7, -2) == -3

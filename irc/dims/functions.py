@@ -155,6 +155,10 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
         for turns in (0, -1, bounds(small)[0] // max(bounds(unit)[1], 1)):
             rest = small - turns * unit
             if small != 0 and non_negative(rest) and non_negative(unit - 1 - rest):
+                if unit == b:
+                    return turns, rest
+                if rest == 0:  # which its terms do not show: there is nothing to leave out
+                    continue
                 quotient, remainder = divide(a - rest, b)
                 return quotient, remainder + rest
     return _divide_division(a, b)
@@ -178,20 +182,30 @@ def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     """`q` and `r` of `a = q*b + r`, term by term. A constant leaves an `r` of at least 0, other coefficients one of
     their own sign. A number also divides what it is known to divide: `(S + 1)//16` where 16 divides S."""
     leading, lead = terms_of(b)[0]
-    for monomial, coefficient in terms_of(a):
-        others, count = multiply(monomial, leading, sign=-1), coefficient // lead
-        if monomial and count < 0:
-            count = -(-coefficient // lead)
-        quotient = build({others: count}) if all(power > 0 for _, power in others) else 0
-        used = quotient * b
-        if quotient == 0 and isinstance(b, int) and term_divisor(monomial, coefficient) % b == 0:
-            common = math.gcd(coefficient, b)
-            quotient = _divide_division(build({monomial: coefficient // common}), b // common)[0]
-            used = build({monomial: coefficient})
-        if quotient != 0:
-            more, rest = _long_divide(a - used, b)
-            return quotient + more, rest
-    return 0, a
+    total: Dim = 0
+    taken: set[Monomial] = set()  # each once: what is left is written anew, and may bring back what was taken away
+    while True:
+        for monomial, coefficient in terms_of(a):
+            quotient, used = _of_term(monomial, coefficient, leading, lead, b)
+            if quotient != 0 and monomial not in taken:
+                break
+        else:
+            return total, a
+        taken.add(monomial)
+        total, a = total + quotient, a - used
+
+
+def _of_term(monomial: Monomial, coefficient: int, leading: Monomial, lead: int, b: Dim) -> tuple[Dim, Dim]:
+    """What one term gives to a quotient by `b`, whose first term is `lead * leading`, and what of it that takes."""
+    others, count = multiply(monomial, leading, sign=-1), coefficient // lead
+    if monomial and count < 0:
+        count = -(-coefficient // lead)
+    quotient = build({others: count}) if all(power > 0 for _, power in others) else 0
+    if quotient == 0 and isinstance(b, int) and term_divisor(monomial, coefficient) % b == 0:
+        common = math.gcd(coefficient, b)
+        quotient = _divide_division(build({monomial: coefficient // common}), b // common)[0]
+        return quotient, build({monomial: coefficient})
+    return quotient, quotient * b
 
 
 def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
