@@ -295,8 +295,7 @@ class Interpreter:
 
     def _named(self, step: Step) -> Results:
         operation = step.operation
-        types = [None if operand is None else operand.type for operand in operation.operands]
-        body = operation.definition.body(types, operation.attributes)
+        body = operation.body()
         observe, self.observe = self.observe, None  # a body's operations are not the module's
         try:
             return tuple(self.block(body.block, step.present, {}, dict(step.environment)))

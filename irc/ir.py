@@ -161,6 +161,15 @@ class Operation:
         return [operand for operand in self.operands if operand is not None]
 
     @property
+    def operand_types(self) -> list[TensorType | None]:
+        """The types of all operands, None for each that is absent."""
+        return [None if operand is None else operand.type for operand in self.operands]
+
+    def body(self) -> Function:
+        """The body of a named operation at its operands' types and its attributes. It is shared: do not edit it."""
+        return self.definition.body(self.operand_types, self.attributes)
+
+    @property
     def parent(self) -> Operation | None:
         """The operation whose region holds this one, or None at the top of a function."""
         return None if self.block is None or self.block.region is None else self.block.region.parent
@@ -199,8 +208,7 @@ class Operation:
         """Remove it from its block; its results must be unused."""
         for result in self.results:
             if result.uses:
-                user = next(result.users())
-                raise ValueError(f"%{result.name} of {self.name} is still used by {user.name}")
+                raise ValueError(f"%{result.name} of {self.name} is still used by {next(result.users()).name}")
         for region in self.regions:
             for inner in reversed(list(region.block)):
                 inner.erase()

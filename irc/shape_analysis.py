@@ -150,8 +150,7 @@ def _evaluate(operation: Operation, operands: list[Elements | None]) -> list[Ele
     """By the operation's own body or reference: every operand is known."""
     definition: Any = operation.definition
     if definition.is_named:
-        types = [None if value is None else value.type for value in operation.operands]
-        body = definition.body(types, operation.attributes)
+        body = operation.body()
         inner = ShapeAnalysis(dict(zip(body.arguments, (x for x in operands if x is not None), strict=True)))
         return [inner.elements(value) for value in body.returned]
     pairs = zip(operands, operation.operands, strict=True)

@@ -180,7 +180,7 @@ class _FunctionCheck:
     def declaration(self, operation: Operation) -> None:
         """Operands, attributes and results against the declaration, up to the first that does not fit."""
         definition, stored = operation.definition, [result.type for result in operation.results]
-        operands = [None if value is None else value.type for value in operation.operands]
+        operands = operation.operand_types
         endings = [region.block.last for region in operation.regions]
         rule = "V5"
         try:

@@ -355,9 +355,7 @@ class Normalizer:
                 return self.make("leaf", (value,), value.shape)
             return self.expanded(self.number(float(found)), value.shape)
         if definition.is_named:
-            types = [None if operand is None else operand.type for operand in operation.operands]
-            body = definition.body(types, operation.attributes)
-            return self.of_body(body, [self.term(operand) for operand in operation.inputs])[value.index]
+            return self.of_body(operation.body(), [self.term(operand) for operand in operation.inputs])[value.index]
         if definition.is_pointwise:
             return self.expanded(self._of_pointwise(operation), value.shape)
         return self._of_other(operation, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from irc.ir import Module, Operation
 from irc.pass_manager import Pass, PassContext
@@ -44,9 +43,7 @@ class Legalize(Pass):
 
 def expand(operation: Operation) -> list[Operation]:
     """Put a named operation's body in its place; returns the named operations that this brought in."""
-    definition: Any = operation.definition
-    types = [None if value is None else value.type for value in operation.operands]
-    body = definition.body(types, operation.attributes)
+    body = operation.body()
     previous, block = operation.previous, operation.block
     assert block is not None, "only operations in a block are expanded"
     values = inline_block(body.block, operation.inputs, operation, operation.location.by(f"legalize({operation.name})"))

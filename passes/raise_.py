@@ -196,8 +196,7 @@ def signature(operation: Operation) -> Counter[str]:
     if operation.name in SOFT:
         return Counter()
     if definition.is_named and operation.results[0].type.is_ranked:
-        types = [None if value is None else value.type for value in operation.operands]
-        return signature_of_body(definition.body(types, operation.attributes))
+        return signature_of_body(operation.body())
     return Counter({operation.name: 1})
 
 
@@ -295,9 +294,7 @@ def _named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
     found: set[OperationDefinition] = set()
     for operation in operations:
         if operation.definition.is_named:
-            types = [None if value is None else value.type for value in operation.operands]
-            body = operation.definition.body(types, operation.attributes)
-            found |= {operation.definition, *_named_within(body.block)}
+            found |= {operation.definition, *_named_within(operation.body().block)}
     return found
 
 

@@ -190,3 +190,12 @@ def test_start_up_imports_little(statement: str, absent: list[str]) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "irc.ir"])
+def test_bodies_of_operations_are_taken_by_one_method(module: str) -> None:
+    """`Operation.body` and `Operation.operand_types` are not spelled out elsewhere."""
+    text = MODULES[module].read_text()
+    assert not re.search(r"\.body\(.*\.attributes\)", text), "use operation.body()"
+    types = re.search(r"None if (\w+) is None else \1\.type for \1 in operation\.operands", text)
+    assert not types, "use operation.operand_types"

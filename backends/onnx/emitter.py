@@ -206,9 +206,7 @@ class Emitter:
                 return [graph.name(name) for name in names]
         if not definition.is_named:
             raise Refusal("there is no such operator")
-        types = [None if value is None else value.type for value in operation.operands]
-        body = definition.body(types, operation.attributes)
-        return self.inlined(graph, operation, body.block, prefix=f"{graph.hint}/")
+        return self.inlined(graph, operation, operation.body().block, prefix=f"{graph.hint}/")
 
     def callee(self, operation: Operation) -> Block:
         if operation.name == "kernel":

@@ -25,7 +25,6 @@ from irc.ir import Block, Function, FunctionName, Module, Operation, Value
 from irc.kernel import Kernel, Refusal, derive
 from irc.kernel.dag import Apply, variables, walk
 from irc.kernel.schedule import WARP
-from irc.op import OperationDefinition
 from irc.weights import Tensor
 
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
@@ -281,7 +280,7 @@ class _FunctionWriter:
             self._problem(f"{made}{operation.name}: {reason}", operation.location)
             return
         if operation.name not in known:
-            self._expanded(operation, definition)
+            self._expanded(operation)
             return
         arguments = ["None" if value is None else self._name(value) for value in operation.operands]
         if operation.name == "pad" and len(arguments) == 2:
@@ -309,10 +308,9 @@ class _FunctionWriter:
             return "None" if value is None else self._name(value)
         return self._literal(maker.attributes["value"].array().item())
 
-    def _expanded(self, operation: Operation, definition: OperationDefinition) -> None:
+    def _expanded(self, operation: Operation) -> None:
         """A named operation without a host function: its body, in place."""
-        types = [None if value is None else value.type for value in operation.operands]
-        body = definition.body(types, operation.attributes)
+        body = operation.body()
         outer = dict(self.values)
         for argument, value in zip(body.arguments, operation.inputs, strict=True):
             self.values[argument] = self._name(value)

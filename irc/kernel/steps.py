@@ -89,8 +89,7 @@ class Expansion:
         """Add one operation, or its body."""
         definition = operation.definition
         if definition.is_named:
-            types = [None if operand is None else operand.type for operand in operation.operands]
-            body = definition.body(types, operation.attributes)
+            body = operation.body()
             given = [cloner.values[operand] for operand in operation.inputs]
             inside = Cloner(dict(zip(body.arguments, given, strict=True)))
             for step in body.block:
