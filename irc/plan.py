@@ -23,7 +23,7 @@ from irc import dims
 from irc.diagnostics import Diagnostic, fail
 from irc.dims import Dim, Symbol
 from irc.ir import Block, Function, Operation, Value
-from irc.kernel import Bytes, Expansion, Kernel, Refusal, count, derive
+from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
 from irc.pass_manager import Numerics
 from irc.user_code import blaming, place_of_code
 from irc.weights import INLINE_LIMIT, Tensor
@@ -49,7 +49,7 @@ class Trials:
 
     def __init__(self, block: Block) -> None:
         self.expansion = Expansion(block)
-        self.kernels: dict[Hashable, Kernel | Refusal] = {}
+        self.kernels: dict[Hashable, Kernel | LegalityFailure] = {}
         self._attributes: dict[Operation, Hashable] = {}
         self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
 
@@ -115,17 +115,17 @@ class Group:
         return sorted(found, key=lambda operation: (operation.block is own, operation._order))
 
     @cached_property
-    def kernel(self) -> Kernel | Refusal:
+    def kernel(self) -> Kernel | LegalityFailure:
         """The kernel, or the reason why there is none."""
         try:
             expansion = None if self.trials is None else self.trials.expansion
             return derive(self.closure, outputs=self.stored, expansion=expansion)
-        except Refusal as refusal:
-            return refusal
+        except LegalityFailure as failure:
+            return failure
 
     @cached_property
-    def judged(self) -> Kernel | Refusal:
-        """The kernel or the refusal, or one that is equal but for names: of other values, but of the same legality and
+    def judged(self) -> Kernel | LegalityFailure:
+        """The kernel or the failure, or one that is equal but for names: of other values, but of the same legality and
         cost. `kernel` has the names."""
         if self.trials is None or not all(map(self.trials.expansion.has, self.members)):
             return self.kernel
@@ -136,7 +136,7 @@ class Group:
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
         """The byte model of a legal group, at these sizes of the symbols."""
-        if isinstance(self.judged, Refusal):
+        if isinstance(self.judged, LegalityFailure):
             raise self.judged
         return count(self.judged, sizes) if self.trials is None else self.trials.cost(self.judged, sizes)
 
@@ -247,7 +247,7 @@ class Merge:
     def recomputes_reduction(self) -> bool:
         """Whether a reduction would run more often than now."""
         kernel = self.merged.judged
-        return not isinstance(kernel, Refusal) and kernel.recomputes_reduction
+        return not isinstance(kernel, LegalityFailure) and kernel.recomputes_reduction
 
 
 @dataclass(frozen=True)
@@ -291,22 +291,22 @@ def group(function: Callable[..., Any]) -> GroupPattern:
 # -- judging ---------------------------------------------------------------------------------------------------
 
 
-def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: bool = True) -> Refusal | None:
+def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: bool = True) -> LegalityFailure | None:
     """Judge one group by the rules about a single kernel; None means legal. `numerics` is what the user allows. Unless
-    it is to be `named`, the refusal may speak of the values of an equal group, which costs less."""
+    it is to be `named`, the failure may speak of the values of an equal group, which costs less."""
     if any(member.block is not group.members[0].block for member in group.members):
-        return Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
+        return LegalityFailure("fuse.impure_member", "F2", "the members stand in different blocks")
     kernel = group.judged
-    if isinstance(kernel, Refusal):
-        return group.kernel if named and isinstance(group.kernel, Refusal) else kernel
+    if isinstance(kernel, LegalityFailure):
+        return group.kernel if named and isinstance(group.kernel, LegalityFailure) else kernel
     if numerics == "exact" and kernel.numerics != "exact":
         message = "it keeps more precision than its types say, where the user allows `exact` only"
-        return Refusal("fuse.numerics", "F13", message, group.stored)
+        return LegalityFailure("fuse.numerics", "F13", message, group.stored)
     inside = set(group.closure)
     read = {operand for member in group.closure for operand in member.inputs if operand.operation not in inside}
     pointers = len(read) + len(group.stored)
     if pointers > MOST_POINTERS:
-        return Refusal("fuse.resources", "F14", f"{pointers} pointers, at most {MOST_POINTERS}")
+        return LegalityFailure("fuse.resources", "F14", f"{pointers} pointers, at most {MOST_POINTERS}")
     return None
 
 

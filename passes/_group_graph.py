@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 
 from irc.ir import Block, Operation, mentioned_symbols
-from irc.kernel import Refusal
+from irc.kernel import LegalityFailure
 from irc.plan import Group, Trials, is_free
 
 
@@ -112,7 +112,7 @@ class GroupGraph:
         return found
 
 
-def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | Refusal:
+def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | LegalityFailure:
     """The smallest group that holds these and that no path leaves and enters again (rule F1)."""
     groups = list(groups)
     units = graph.units_of(member for group in groups for member in group.members)
@@ -121,6 +121,6 @@ def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | R
             (operation,) = unit.members
             between = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
             message = f"{between} needs @{groups[0].name} and is needed by @{groups[-1].name}"
-            return Refusal("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
+            return LegalityFailure("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
         groups.append(unit.group)
     return graph.group({member: None for group in groups for member in group.members}, proposer)

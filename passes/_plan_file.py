@@ -19,7 +19,7 @@ from typing import Any
 
 from irc.diagnostics import Diagnostic, IrcError, Location, did_you_mean, fail
 from irc.ir import Function, Operation, Value
-from irc.kernel import Refusal
+from irc.kernel import LegalityFailure
 from irc.plan import Group, Plan
 
 SCHEMA = "irc.plan/1"
@@ -46,9 +46,9 @@ class Entry:
         return Diagnostic(code, f"plan entry @{self.name}: {cited}{reason}", self.place, notes=tuple(places),
                           help=help or (f"irc explain {rule}" if rule else None))  # fmt: skip
 
-    def refused_by(self, refusal: Refusal) -> Diagnostic:
-        values = [value for value in refusal.values if isinstance(value, Value)]
-        return self.refused(refusal.message, rule=refusal.rule, values=values)
+    def refused_by(self, failure: LegalityFailure) -> Diagnostic:
+        values = [value for value in failure.values if isinstance(value, Value)]
+        return self.refused(failure.message, rule=failure.rule, values=values)
 
     def find(self, function: Function) -> list[Operation]:
         """The members' operations, each once; raises `plan.stale` and `plan.refused`."""

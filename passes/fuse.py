@@ -19,7 +19,7 @@ from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
 from irc.ir import Block, Function, Module, Operation, Region
-from irc.kernel import Kernel, Refusal
+from irc.kernel import Kernel, LegalityFailure
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
@@ -215,9 +215,9 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         decisions[producer.name, consumer.name] = decision
         merged = hull((producer, consumer), chosen.name, graph)
         illegal.pop((producer.name, consumer.name), None)
-        refusal = merged if isinstance(merged, Refusal) else legal(merged, context.numerics, named=False)
-        if refusal is not None:
-            decision.code, decision.rule, decision.reason = refusal.code, refusal.rule, refusal.message
+        failure = merged if isinstance(merged, LegalityFailure) else legal(merged, context.numerics, named=False)
+        if failure is not None:
+            decision.code, decision.rule, decision.reason = failure.code, failure.rule, failure.message
             if isinstance(merged, Group):
                 illegal[producer.name, consumer.name] = merged
             return None
@@ -236,15 +236,15 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
 
     follow(demanded, groups, graph, context.numerics, plan.refused)
     for proposer, members in proposals:
-        refusal = accept(proposer, members, groups, graph, context.numerics)
-        if refusal is not None:
+        failure = accept(proposer, members, groups, graph, context.numerics)
+        if failure is not None:
             names = ", ".join(f"%{member.results[0].name}" for member in members)
-            context.note(f"fuse: {proposer} proposes {names}: {refusal.message} (rule {refusal.rule})")
+            context.note(f"fuse: {proposer} proposes {names}: {failure.message} (rule {failure.rule})")
     merge_best(groups, graph, judge)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
     for pair, merged in illegal.items():
-        refusal = legal(merged, context.numerics)
-        decisions[pair].reason = "" if refusal is None else refusal.message
+        failure = legal(merged, context.numerics)
+        decisions[pair].reason = "" if failure is None else failure.message
     plan.groups += ordered
     plan.decisions += decisions.values()
 
@@ -262,13 +262,14 @@ def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation
             refused.append(entry.refused(message, help="name each value in one entry"))
             continue
         claimed.update(dict.fromkeys(computing, entry))
-        refusal: Refusal | None = None
+        failure: LegalityFailure | None = None
         if not computing:
-            message = f"kernels read through %{members[0].results[0].name}, a {members[0].name}, at no cost"
-            refusal = Refusal("fuse.impure_member", "F2", f"{message}: it belongs to no group", members[0].results)
-        refusal = refusal or accept("plan", members, groups, graph, numerics, exactly=True)
-        if refusal is not None:
-            refused.append(entry.refused_by(refusal))
+            results, name = members[0].results, members[0].name
+            message = f"kernels read through %{results[0].name}, a {name}, at no cost: it belongs to no group"
+            failure = LegalityFailure("fuse.impure_member", "F2", message, results)
+        failure = failure or accept("plan", members, groups, graph, numerics, exactly=True)
+        if failure is not None:
+            refused.append(entry.refused_by(failure))
 
 
 def accept(
@@ -279,7 +280,7 @@ def accept(
     numerics: Numerics,
     *,
     exactly: bool = False,
-) -> Refusal | None:
+) -> LegalityFailure | None:
     """Make a proposed group, with what stands between its members, unless it is wanted `exactly`; or the reason why it
     is no kernel."""
     parts: dict[Group, None] = {}
@@ -287,24 +288,25 @@ def accept(
         if member in groups:
             parts[groups[member]] = None
         elif member.name == "kernel":
-            return Refusal("fuse.impure_member", "F2", f"%{member.results[0].name} is a kernel", member.results)
+            return LegalityFailure("fuse.impure_member", "F2", f"%{member.results[0].name} is a kernel", member.results)
         elif not is_free(member):
             alone = legal(Group([member]), numerics)
-            return alone or Refusal("fuse.impure_member", "F2", f"{member.name} is no part of a kernel", member.results)
+            message = f"{member.name} is no part of a kernel"
+            return alone or LegalityFailure("fuse.impure_member", "F2", message, member.results)
     if len(parts) < 2:
         return None
     merged = hull(parts, proposer, graph)
-    refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
-    between = [] if isinstance(merged, Refusal) else [each for each in merged.members if each not in members]
+    failure = merged if isinstance(merged, LegalityFailure) else legal(merged, numerics)
+    between = [] if isinstance(merged, LegalityFailure) else [each for each in merged.members if each not in members]
     if exactly and between:
         message = f"%{between[0].results[0].name} stands between its members: it needs one and is needed by another"
-        return Refusal("fuse.depends_on_own_store", "F1", message, between[0].results)
-    if refusal is None:
+        return LegalityFailure("fuse.depends_on_own_store", "F1", message, between[0].results)
+    if failure is None:
         assert isinstance(merged, Group)
         for member in merged.members:
             groups[member] = merged
         graph.merge(merged)
-    return refusal
+    return failure
 
 
 def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation, Group]:
@@ -366,7 +368,7 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) 
             if producer is consumer:
                 continue
             current = hull((producer, consumer), noted.merged.proposer, graph)
-            if isinstance(current, Refusal):
+            if isinstance(current, LegalityFailure):
                 if (producer, consumer) not in judged:
                     push(producer, consumer)
             elif current.members != noted.merged.members:

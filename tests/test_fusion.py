@@ -26,7 +26,7 @@ from irc.driver.models import Settings
 from irc.driver.pipelines import parse_pipeline
 from irc.equality import difference
 from irc.ir import Module, Operation, Value
-from irc.kernel import Refusal, count, derive
+from irc.kernel import LegalityFailure, count, derive
 from irc.op import const, trace
 from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager
@@ -103,7 +103,7 @@ def check_kernels(module: Module, chosen: str, inputs: dict[str, np.ndarray]) ->
 def check_group(module: Module, members: list[Operation]) -> None:
     """The kernel of these operations, where there is one, against what the interpreter says of their values."""
     group = Group(members)
-    if isinstance(group.kernel, Refusal) or not group.stored:
+    if isinstance(group.kernel, LegalityFailure) or not group.stored:
         return
     seen = dict(zip(module.main.arguments, arrays(module).values(), strict=True))
 
@@ -160,10 +160,10 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
 def test_a_rule_refuses_with_its_number_and_code(
     rule: str, program: Callable[..., Any], types: tuple[str, ...]
 ) -> None:
-    refusal = legal(Group(body_of(trace(program, *types))))
-    assert refusal is not None
-    assert (refusal.rule, refusal.code) == (rule, rules("F")[rule].code)
-    assert refusal.error(UNKNOWN).code == rules("F")[rule].code
+    failure = legal(Group(body_of(trace(program, *types))))
+    assert failure is not None
+    assert (failure.rule, failure.code) == (rule, rules("F")[rule].code)
+    assert failure.error(UNKNOWN).code == rules("F")[rule].code
 
 
 def test_f2_members_of_two_blocks_and_constants_that_are_no_scalars() -> None:
@@ -174,11 +174,11 @@ def test_f2_members_of_two_blocks_and_constants_that_are_no_scalars() -> None:
     )
     outer, inner = module.main.find("a").operation, module.main.find("b").operation
     assert outer is not None and inner is not None
-    refusal = legal(Group([outer, inner]))
-    assert refusal is not None and refusal.rule == "F2"
+    failure = legal(Group([outer, inner]))
+    assert failure is not None and failure.rule == "F2"
     table = trace(with_table, "f32[8]")
     whole = [operation for operation in table.main.block if not operation.definition.is_terminator]
-    with pytest.raises(Refusal, match="is no scalar"):
+    with pytest.raises(LegalityFailure, match="is no scalar"):
         derive(whole)
 
 
@@ -189,7 +189,7 @@ def test_f3_what_is_read_outside_is_stored_and_nothing_else() -> None:
     assert [value.name for value in Group([exponential, negative]).stored] == ["y", "0"]
     module = trace(lambda x: ops.neg(ops.exp(x)), "f32[8]")
     assert [value.name for value in Group(body_of(module)).stored] == ["1"]
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(LegalityFailure) as caught:
         derive(body_of(module), outputs=[])
     assert (caught.value.rule, caught.value.code) == ("F3", rules("F")["F3"].code)
 
@@ -257,14 +257,14 @@ def test_f13_a_skipped_rounding_must_be_allowed(numerics: Any, together: bool) -
 
 
 def test_f14_a_kernel_has_at_most_32_pointers() -> None:
-    def added(number: int) -> Refusal | None:
+    def added(number: int) -> LegalityFailure | None:
         names = ", ".join(f"x{index}" for index in range(number))
         program = eval(f"lambda {names}: total({names})", {"total": sum_of_many})
         return legal(Group(body_of(trace(program, *["f32[8]"] * number))))
 
     assert added(31) is None
-    refusal = added(32)
-    assert refusal is not None and (refusal.rule, refusal.code) == ("F14", rules("F")["F14"].code)
+    failure = added(32)
+    assert failure is not None and (failure.rule, failure.code) == ("F14", rules("F")["F14"].code)
 
 
 def test_every_rule_that_can_refuse_is_tested_here() -> None:

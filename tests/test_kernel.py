@@ -13,7 +13,7 @@ from irc import dims, dtypes, ops
 from irc.dims import Dim, Variable
 from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, reshape, restrict
 from irc.ir import Operation, Value
-from irc.kernel import Kernel, Loop, Refusal, count, derive, traffic
+from irc.kernel import Kernel, LegalityFailure, Loop, count, derive, traffic
 from irc.op import trace
 from tests.programs import static_type
 
@@ -31,8 +31,8 @@ def extents(kernel: Kernel) -> list[tuple[str, bool]]:
     return [(str(axis.extent), axis in kernel.bound) for axis in (*kernel.parallel, *kernel.bound)]
 
 
-def refusal(function: Callable[..., Any], *types: str, **options: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def failure(function: Callable[..., Any], *types: str, **options: Any) -> LegalityFailure:
+    with pytest.raises(LegalityFailure) as caught:
         kernel(function, *types, **options)
     return caught.value
 
@@ -289,31 +289,31 @@ def test_outputs_may_be_chosen() -> None:
     assert derived.outputs == tuple(values)
 
 
-# -- refusals --------------------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------------------
 
 
 def test_f2_members_are_computed_point_by_point() -> None:
-    assert refusal(lambda x, y: ops.dot(x, y, contract=((1, 0),)), "f32[4, 5]", "f32[5, 6]").rule == "F2"
-    assert refusal(lambda x: ops.sort(x, axis=0)[0], "f32[4]").code == "fuse.impure_member"
-    assert refusal(lambda x: ops.add(x, x), "c64[4]").rule == "F2"
+    assert failure(lambda x, y: ops.dot(x, y, contract=((1, 0),)), "f32[4, 5]", "f32[5, 6]").rule == "F2"
+    assert failure(lambda x: ops.sort(x, axis=0)[0], "f32[4]").code == "fuse.impure_member"
+    assert failure(lambda x: ops.add(x, x), "c64[4]").rule == "F2"
 
 
 def test_f3_something_is_stored() -> None:
     operations = members(lambda x: ops.exp(x), "f32[4]")
-    with pytest.raises(Refusal, match="nothing outside"):
+    with pytest.raises(LegalityFailure, match="nothing outside"):
         derive(operations, outputs=[])
 
 
 def test_f4_every_root_is_reached() -> None:
-    found = refusal(lambda x, y: (ops.exp(x), ops.exp(y)), "f32[4]", "f32[5]")
+    found = failure(lambda x, y: (ops.exp(x), ops.exp(y)), "f32[4]", "f32[5]")
     assert (found.rule, found.code) == ("F4", "fuse.unreached_root")
     assert "axis" in found.message and found.values
 
 
 def test_f6_reductions_share_their_axis() -> None:
-    found = refusal(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
+    found = failure(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
     assert found.rule in ("F4", "F6")
-    nested = refusal(lambda x: ops.reduce_max(ops.reduce_sum(x, axes=(2,)), axes=(1,)), "f32[4, 6, 7]")
+    nested = failure(lambda x: ops.reduce_max(ops.reduce_sum(x, axes=(2,)), axes=(1,)), "f32[4, 6, 7]")
     assert nested.rule == "F6"
 
 
@@ -321,20 +321,20 @@ def test_f10_reductions_are_computed_once() -> None:
     def function(x: Value, y: Value) -> Value:
         return ops.mul(ops.reduce_sum(x, axes=(1,), keep_dims=True), y)
 
-    found = refusal(function, "f32[6, 7]", "f32[6, 90]")
+    found = failure(function, "f32[6, 7]", "f32[6, 90]")
     assert (found.rule, found.code) == ("F10", "fuse.recomputed_reduction")
     assert kernel(function, "f32[6, 7]", "f32[6, 90]", recompute=True).recomputes_reduction
 
 
 def test_f13_bits_of_a_half_are_not_those_of_a_register() -> None:
-    found = refusal(lambda x: ops.bitcast(ops.bitcast(x, to=dtypes.F16), to=dtypes.I16), "i16[4]")
+    found = failure(lambda x: ops.bitcast(ops.bitcast(x, to=dtypes.F16), to=dtypes.I16), "i16[4]")
     assert found.rule == "F13"
 
 
-def test_a_refusal_becomes_an_error_for_a_person() -> None:
+def test_a_legality_failure_becomes_an_error() -> None:
     from irc.diagnostics import UNKNOWN
 
-    error = refusal(lambda x: ops.sort(x, axis=0)[0], "f32[4]").error(UNKNOWN)
+    error = failure(lambda x: ops.sort(x, axis=0)[0], "f32[4]").error(UNKNOWN)
     assert error.code == "fuse.impure_member"
 
 

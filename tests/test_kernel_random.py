@@ -18,7 +18,7 @@ from irc.dims import Dim, Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.dtypes import I64
 from irc.ir import Module, Operation, Value
-from irc.kernel import Refusal
+from irc.kernel import LegalityFailure
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
@@ -202,7 +202,7 @@ def values_of(module: Module, inputs: dict[str, np.ndarray]) -> dict[Value, np.n
 
 
 def check_group(group: Group, seen: dict[Value, np.ndarray], sizes: dict[Symbol, int]) -> None:
-    assert not isinstance(group.kernel, Refusal)
+    assert not isinstance(group.kernel, LegalityFailure)
     inputs = {value.name: np.asarray(array) for value, array in seen.items()}
     outputs = evaluate(group.kernel, inputs, sizes)
     for value in group.stored:
@@ -217,7 +217,8 @@ def check(module: Module, seed: int) -> None:
                and not (each.name == "const" and each.attributes["value"].size > 1)]  # fmt: skip
     whole = Group(members)
     plan = propose(module.main, everything, context, [])
-    groups = [*plan.groups, *([whole] if members and whole.stored and not isinstance(whole.kernel, Refusal) else [])]
+    is_kernel = members and whole.stored and not isinstance(whole.kernel, LegalityFailure)
+    groups = [*plan.groups, *([whole] if is_kernel else [])]
     runs = []
     for bound in range(2):
         sizes = {symbol: symbol.interval[bound] for symbol in module.main.symbols.values()}
@@ -284,7 +285,7 @@ def test_integers_wrap_around_in_kernels(seed: int) -> None:
         module = integer_program(random)
         seen = values_of(module, {"x": random.standard_normal(300)})
         group = Group([each for each in module.main.block if not each.definition.is_terminator])
-        assert not isinstance(group.kernel, Refusal), module
+        assert not isinstance(group.kernel, LegalityFailure), module
         try:
             check_group(group, seen, {})
         except AssertionError as error:

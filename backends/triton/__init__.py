@@ -23,7 +23,7 @@ from irc.backends.triton.program import launched, peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import EdgeCases, Operation, Value
-from irc.kernel.steps import Refusal, Steps
+from irc.kernel.steps import LegalityFailure, Steps
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
 
@@ -43,7 +43,7 @@ def takes(operation: Operation) -> bool:
         return False
     try:
         Steps([operation])
-    except Refusal:
+    except LegalityFailure:
         return False
     return True
 
@@ -72,11 +72,11 @@ class Target:
         return True
 
 
-def kernel_source(operation: Operation, labels: Mapping[Value, str]) -> str | Refusal:
+def kernel_source(operation: Operation, labels: Mapping[Value, str]) -> str | LegalityFailure:
     """The Triton source of a `kernel` operation, or why it runs as host calls; `labels` name the values that it loads
     and stores."""
     kernel = launched(operation)
-    if isinstance(kernel, Refusal):
+    if isinstance(kernel, LegalityFailure):
         return kernel
     return write_kernel(kernel, identifier(operation.attributes["name"]) or "kernel", labels).text
 

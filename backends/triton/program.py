@@ -22,7 +22,7 @@ from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import STRING, DType
 from irc.ir import Block, Function, FunctionName, Module, Operation, Value
-from irc.kernel import Kernel, Refusal, derive
+from irc.kernel import Kernel, LegalityFailure, derive
 from irc.kernel.dag import Apply, variables, walk
 from irc.kernel.schedule import WARP
 from irc.weights import Tensor
@@ -52,7 +52,7 @@ class Program:
     externs: list[Extern] = field(default_factory=list)
     host_calls: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # kernels that run as host calls instead, and why
-    derived: dict[Operation, Kernel | Refusal] = field(default_factory=dict)  # what was found of each `kernel`
+    derived: dict[Operation, Kernel | LegalityFailure] = field(default_factory=dict)  # what was found of each `kernel`
     modules: set[str] = field(default_factory=set)  # templates that it uses beside those that all have
     lines: dict[int, Operation] = field(default_factory=dict)  # by numbers of lines of the text, what they compute
 
@@ -63,19 +63,19 @@ def write_program(module: Module) -> Program:
     return writer.write()
 
 
-def launched(operation: Operation) -> Kernel | Refusal:
+def launched(operation: Operation) -> Kernel | LegalityFailure:
     """The kernel of a `kernel` operation, or why it runs as host calls."""
     block = operation.regions[0].block
     members = [member for member in block if not member.definition.is_terminator]
     computed = [value for value in dict.fromkeys(block.terminator.inputs) if value.operation is not None]
     try:
         kernel = derive(members, outputs=computed)
-    except Refusal as refusal:
-        return refusal
+    except LegalityFailure as failure:
+        return failure
     for node in kernel.nodes:
         if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):
             what = f"{node.name} of {node.operands[0].dtype}"
-            return Refusal("backend.unsupported", "F2", f"{what} cannot be written in Triton")
+            return LegalityFailure("backend.unsupported", "F2", f"{what} cannot be written in Triton")
     return kernel
 
 
@@ -238,7 +238,7 @@ class _FunctionWriter:
         for extent in self.sizes.may_be_negative(extent for result in ranked for extent in result.shape):
             self._line(f"check({self.dim(extent)} >= 0, {quoted(f'the size {extent} is below 0')})")
 
-    def _derived(self, operation: Operation) -> Kernel | Refusal:
+    def _derived(self, operation: Operation) -> Kernel | LegalityFailure:
         derived = self.owner.program.derived
         if operation not in derived:
             derived[operation] = launched(operation)
@@ -329,7 +329,7 @@ class _FunctionWriter:
         for argument, operand in zip(block.arguments, operation.inputs, strict=True):
             self.values[argument] = self._name(operand)
         yielded, kernel = block.terminator.inputs, self._derived(operation)
-        if isinstance(kernel, Refusal):
+        if isinstance(kernel, LegalityFailure):
             self.owner.program.refused[operation.attributes["name"]] = f"{kernel.rule}: {kernel.message}"
             for member in block:
                 if not member.definition.is_terminator:
@@ -546,9 +546,9 @@ SPECIAL = frozenset(
 )  # of which the writer has a method
 
 
-def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | Refusal]) -> bool:
+def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | LegalityFailure]) -> bool:
     """Whether an operation is a launch each of whose results has a buffer of its own."""
-    if operation.name != "kernel" or isinstance(derived(operation), Refusal):
+    if operation.name != "kernel" or isinstance(derived(operation), LegalityFailure):
         return False
     yielded = operation.regions[0].block.terminator.inputs
     return len(set(yielded)) == len(yielded) and all(value.operation is not None for value in yielded)
@@ -562,7 +562,9 @@ def peak_bytes(module: Module, sizes: Mapping[Symbol, int], program: Program | N
     return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived), donated)
 
 
-def donated_arguments(function: Function, derived: Callable[[Operation], Kernel | Refusal]) -> dict[Value, Value]:
+def donated_arguments(
+    function: Function, derived: Callable[[Operation], Kernel | LegalityFailure]
+) -> dict[Value, Value]:
     """The arguments that launches write their new contents to, by the results that update them."""
 
     def reads_where_it_writes(output: Value, argument: Value) -> bool:

@@ -15,7 +15,7 @@ from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.ir import Block, Function, Module, Operation, Value
-from irc.kernel import Refusal
+from irc.kernel import LegalityFailure
 from irc.pass_manager import Numerics, PassContext, PassManager
 from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
@@ -231,19 +231,19 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
     block, other = (side.members[0].block for side in sides)
     assert block is not None
     graph = graph_of(block, plan)
-    merged: Group | Refusal = Refusal("fuse.impure_member", "F2", "they stand in different blocks")
+    merged: Group | LegalityFailure = LegalityFailure("fuse.impure_member", "F2", "they stand in different blocks")
     if block is other:
         sides.sort(key=lambda side: graph.number[side.members[-1]])
         merged = hull(sides, "explain", graph)
-    refusal = merged if isinstance(merged, Refusal) else legal(merged, numerics)
-    if refusal is not None:
-        rule = rules("F")[refusal.rule].statement.partition(". ")[0].rstrip(".")
-        remedy = CODES[refusal.code].remedy
-        if isinstance(merged, Refusal):
+    failure = merged if isinstance(merged, LegalityFailure) else legal(merged, numerics)
+    if failure is not None:
+        rule = rules("F")[failure.rule].statement.partition(". ")[0].rstrip(".")
+        remedy = CODES[failure.code].remedy
+        if isinstance(merged, LegalityFailure):
             remedy = "nothing in a plan: what stands between them is in no kernel" if block is other else (
                      "nothing in a plan: a kernel is in one block")  # fmt: skip
-        return (f"not in one kernel: {refusal.message}   (rule {refusal.rule}: {rule})",
-                [f"  try: {remedy}", f"  more: irc explain {refusal.code}"])  # fmt: skip
+        return (f"not in one kernel: {failure.message}   (rule {failure.rule}: {rule})",
+                [f"  try: {remedy}", f"  more: irc explain {failure.code}"])  # fmt: skip
     assert isinstance(merged, Group)
     entry = json.dumps({"members": [member.results[0].name for member in merged.members]})
     by_plan = f"a plan file with the entry {shorten(entry, LONGEST_ENTRY)}"
@@ -320,8 +320,8 @@ def not_in_a_kernel(name: str, operation: Operation | None, function: Function |
     group = Group([operation])
     if not isinstance(group.kernel, Exception):
         return f"%{name} = {describe(operation)} is in no kernel"
-    refusal = group.kernel
+    failure = group.kernel
     if operation.name == "const":
         return f"%{name} is a constant: every kernel that needs it reads it"
     kind = "a library call" if is_library(operation) else "control flow" if operation.regions else "a host operation"
-    return f"%{name} = {describe(operation)} is {kind}: {refusal.message} (rule {refusal.rule})"
+    return f"%{name} = {describe(operation)} is {kind}: {failure.message} (rule {failure.rule})"

@@ -1,6 +1,6 @@
 """Kernels: what one launch computes, as a scalar DAG over named axes.
 
-    kernel = derive(members)                   # raises Refusal
+    kernel = derive(members)                   # raises LegalityFailure
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
     kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
@@ -17,17 +17,17 @@ outside the group; `outputs`, unless given, are the results used by an operation
 in order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again. An
 `Expansion` of the block shares the copies of primitives among the groups that are tried on it.
 
-`Refusal(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception, with a tuple of what
-its message speaks of; it is no IrcError, since a refusal is an answer and not a mistake: planners catch it, and
-`refusal.error(location)` makes the IrcError for a person. A `derive` costs about a millisecond.
+`LegalityFailure(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception; `values` is a
+tuple of the values that its message mentions. It is no IrcError, since planners catch it and try other groups;
+`failure.error(location)` gives the IrcError to report. A `derive` costs about a millisecond.
 """
 
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive
 from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
-from irc.kernel.steps import Expansion, Refusal
+from irc.kernel.steps import Expansion, LegalityFailure
 from irc.kernel.traffic import Bytes, count
 
-__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "Loop", "Refusal", "Schedule", "Scope", "Tile", "count",
-           "derive"]  # fmt: skip
+__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Schedule", "Scope", "Tile",
+           "count", "derive"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`derive`: from operations to a kernel, or a refusal that cites a rule."""
+"""`derive`: from operations to a kernel, or a failure that cites a rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.propagation import Propagation, anchors
 from irc.kernel.schedule import Schedule, make_schedule, merge_axes
-from irc.kernel.steps import Expansion, Refusal, Steps
+from irc.kernel.steps import Expansion, LegalityFailure, Steps
 from irc.kernel.tracing import Tracer
 
 
@@ -59,12 +59,12 @@ class Kernel:
 
 def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False,
            expansion: Expansion | None = None) -> Kernel:  # fmt: skip
-    """The kernel that computes the members; raises `Refusal`. See the package's docstring."""
+    """The kernel that computes the members; raises `LegalityFailure`. See the package's docstring."""
     steps = Steps(members, expansion)
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
     if not stored:
-        raise Refusal("fuse.unstored_value", "F3", "nothing outside reads a result of the group", ())
-    refusals: list[Refusal] = []
+        raise LegalityFailure("fuse.unstored_value", "F3", "nothing outside reads a result of the group", ())
+    failures: list[LegalityFailure] = []
     tried: list[Propagation] = []
     for anchor in anchors(steps, stored):
         if any(propagation.covers(anchor) for propagation in tried):
@@ -72,10 +72,10 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
         tried.append(Propagation(anchor, steps))
         try:
             return _assemble(steps, stored, tried[-1], recompute)
-        except Refusal as refusal:
-            refusals.append(refusal)
+        except LegalityFailure as failure:
+            failures.append(failure)
     # That an anchor does not reach a root says less than what would be wrong if it did.
-    raise next((refusal for refusal in refusals if refusal.rule != "F4"), refusals[0])
+    raise next((failure for failure in failures if failure.rule != "F4"), failures[0])
 
 
 def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
@@ -100,7 +100,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
         if set(node.bound) != set(bound):
             first, other = (f"%{each.hint} is reduced over {_axes(each.bound)}" for each in (reductions[0], node))
             message = f"{first}, and {other}"
-            raise Refusal("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
+            raise LegalityFailure("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
     used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
     roots, parallel, bound = merge_axes(roots, parallel, bound)
@@ -110,7 +110,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     if repeated and not recompute:
         node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
-        raise Refusal("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
+        raise LegalityFailure("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
     stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
@@ -133,5 +133,5 @@ def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Var
     for axis in free:
         if dims.less(0, axis.extent) is not True and dims.equal(store.buffer.type.elements, 0) is not True:
             message = f"%{store.buffer.name} would not be written where the extent {axis.extent} of an axis is 0"
-            raise Refusal("fuse.unreached_root", "F4", message, (store.buffer.name, axis.extent))
+            raise LegalityFailure("fuse.unreached_root", "F4", message, (store.buffer.name, axis.extent))
     return replace(store, guards=(*store.guards, *(Guard(axis.expr, 1) for axis in free)))

@@ -18,7 +18,7 @@ from irc.dims import Dim, Variable
 from irc.index_map import ANCHOR, REDUCED, Coordinates, Guards, Point, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import variables
-from irc.kernel.steps import REDUCTIONS, Refusal, Steps, reduced_dims
+from irc.kernel.steps import REDUCTIONS, LegalityFailure, Steps, reduced_dims
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 
@@ -151,7 +151,7 @@ class Propagation:
                 axis = next((axis for axis in self.axes if axis not in used and same(axis.extent, extent)), None)
                 if axis is None:
                     message = f"%{value.name} has a dim {extent} that no axis of the kernel runs over"
-                    raise Refusal("fuse.unreached_root", "F4", message, (value.name, extent))
+                    raise LegalityFailure("fuse.unreached_root", "F4", message, (value.name, extent))
                 used.add(axis)
                 coordinate = axis.expr
             found.append(coordinate)

@@ -19,15 +19,15 @@ REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "
               "argmax": "max", "argmin": "min"}  # fmt: skip
 
 
-class Refusal(Exception):
-    """Why a group is no kernel: an answer, not a mistake. `values` are what the message speaks of."""
+class LegalityFailure(Exception):
+    """A group that cannot be one kernel, with the rule that it breaks. `values` are those that the message mentions."""
 
     def __init__(self, code: str, rule: str, message: str, values: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.code, self.rule, self.message, self.values = code, rule, message, tuple(values)
 
     def error(self, location: Location) -> IrcError:
-        """The refusal as an error, where a person demanded the kernel."""
+        """The failure as an error at the operation that was to be a kernel."""
         return fail(self.code, f"{self.rule}: {self.message}", at=location)
 
 
@@ -40,7 +40,7 @@ class Expansion:
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self.inner: dict[Value, Value] = {}
-        self._primitives: dict[Operation, list[Operation] | Refusal] = {}
+        self._primitives: dict[Operation, list[Operation] | LegalityFailure] = {}
         self._cloner = Cloner()
         self.inner = self._cloner.values
         self._arguments = Block()
@@ -48,17 +48,17 @@ class Expansion:
             self.add(operation)
 
     def of(self, operation: Operation) -> list[Operation]:
-        """The primitives of an operation, in order of dependence; raises `Refusal`."""
+        """The primitives of an operation, in order of dependence; raises `LegalityFailure`."""
         self.add(operation)
         found = self._primitives[operation]
-        if isinstance(found, Refusal):
+        if isinstance(found, LegalityFailure):
             raise found
         return found
 
     def has(self, operation: Operation) -> bool:
         """Whether the operation consists of primitives that kernels compute."""
         self.add(operation)
-        return not isinstance(self._primitives[operation], Refusal)
+        return not isinstance(self._primitives[operation], LegalityFailure)
 
     def add(self, operation: Operation) -> None:
         if operation in self._primitives:
@@ -71,8 +71,8 @@ class Expansion:
             for value in operation.inputs:
                 self._read(value)
             self._append(operation, self._cloner, primitives)
-        except Refusal as refusal:
-            self._primitives[operation] = refusal
+        except LegalityFailure as failure:
+            self._primitives[operation] = failure
             for value in operation.results:
                 self.inner.pop(value, None)
             return
@@ -112,7 +112,7 @@ class Steps:
 
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
         if len({id(member.block) for member in members if member.name != "const"}) > 1:
-            raise Refusal("fuse.impure_member", "F2", "the members stand in different blocks")
+            raise LegalityFailure("fuse.impure_member", "F2", "the members stand in different blocks")
         self.members = sorted(members, key=lambda member: (member.name != "const", member._order))
         expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
@@ -156,18 +156,19 @@ def check_member(operation: Operation, definition: OperationDefinition) -> None:
     known = moves_elements(definition) or name in REDUCTIONS or definition.is_pointwise
     if definition.has_effect or operation.regions or not known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
-        raise Refusal("fuse.impure_member", "F2", f"{name} {kind}", operation.results)
+        raise LegalityFailure("fuse.impure_member", "F2", f"{name} {kind}", operation.results)
     if name == "const":
         tensor = operation.attributes["value"]
         if tensor.size != 1 and not (tensor.name is None and tensor.is_splat()):
             message = f"constant %{operation.result.name} is no scalar: it is read from outside the kernel"
-            raise Refusal("fuse.impure_member", "F2", message, (operation.result,))
+            raise LegalityFailure("fuse.impure_member", "F2", message, (operation.result,))
 
 
 def check_type(value: Value) -> None:
     """Rule F2, of types: ranked, and of an element type that kernels compute with."""
     if not value.type.is_ranked:
-        raise Refusal("fuse.impure_member", "F2", f"the rank of %{value.name} is not known")
+        raise LegalityFailure("fuse.impure_member", "F2", f"the rank of %{value.name} is not known")
     dtype = value.dtype
     if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
-        raise Refusal("fuse.impure_member", "F2", f"kernels do not compute in {dtype} (%{value.name})", (value.name,))
+        message = f"kernels do not compute in {dtype} (%{value.name})"
+        raise LegalityFailure("fuse.impure_member", "F2", message, (value.name,))

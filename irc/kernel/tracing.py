@@ -20,7 +20,7 @@ from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, lineariz
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
-from irc.kernel.steps import REDUCTIONS, Refusal, Steps, reduced_dims
+from irc.kernel.steps import REDUCTIONS, LegalityFailure, Steps, reduced_dims
 
 MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
 MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
@@ -77,7 +77,7 @@ class Tracer:
             if wanted not in self._memo:
                 if len(self._memo) > MOST_STEPS:
                     message = f"more than {MOST_STEPS} operations for one point"
-                    raise Refusal("fuse.resources", "F14", message, (value.name,))
+                    raise LegalityFailure("fuse.resources", "F14", message, (value.name,))
                 waiting.append((wanted, self._traced(*wanted)))
             found = self._memo.get(wanted)
             while waiting:  # give what was requested to whoever waits for it, until one requests something else
@@ -165,7 +165,7 @@ class Tracer:
             for end in (step.inputs[0], value):
                 if accumulator_of(end.dtype) is not end.dtype:
                     message = f"the bits of {end.dtype} are not those it is computed in (%{end.name})"
-                    raise Refusal("fuse.numerics", "F13", message, (end.name,))
+                    raise LegalityFailure("fuse.numerics", "F13", message, (end.name,))
         made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
         return self._kept(made, value)
 
@@ -191,7 +191,7 @@ class Tracer:
             held = tuple(dict.fromkeys((*guards, *piece.guards)))
             if len(held) > MOST_GUARDS:
                 message = f"more than {MOST_GUARDS} conditions on one element"
-                raise Refusal("fuse.resources", "F14", message, (value.name,))
+                raise LegalityFailure("fuse.resources", "F14", message, (value.name,))
             if piece.operand < len(step.inputs):
                 nodes.append((yield step.inputs[piece.operand], piece.coordinates, held))
             else:  # a pad without a value
