@@ -160,8 +160,8 @@ def place_of(thing: Any) -> tuple[str, int]:
     """The file of a definition as it is called in the source tree, and the line; a user's own file as it is called."""
     if not thing.__module__.startswith("irc."):
         return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
-    room = thing.__module__.removeprefix("irc.").split(".")[0]
-    root = "" if room in ("frontends", "passes", "backends") else "irc/"
+    folder = thing.__module__.removeprefix("irc.").split(".")[0]
+    root = "" if folder in ("frontends", "passes", "backends") else "irc/"
     inside = thing.__module__.removeprefix("irc.").replace(".", "/")
     return f"{root}{inside}.py", inspect.getsourcelines(thing)[1]
 

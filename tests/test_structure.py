@@ -1,4 +1,4 @@
-"""Structure: imports point down, files and functions stay short, start-up stays light."""
+"""Structure: imports point to lower layers, files and functions stay short, start-up imports little."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ LONGEST_FUNCTION = 60
 OVERSIZED = {
     "irc/ops/named/attention.py:attention": 62,
 }  # fmt: skip
-# The floors of ARCHITECTURE.md, lowest first. A module may import from its own floor only downward in this order
-# within the floor too (no circles is tested on its own), and from every floor below.
-FLOORS: tuple[tuple[str, ...], ...] = (
+# The layers of ARCHITECTURE.md, lowest first. A module may import from its own layer and from every layer below.
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
      "irc.dtypes", "irc.order"),
     ("irc.types", "irc.weights", "irc.metadata", "irc.ir", "irc.equality", "irc.cloning"),
@@ -73,17 +72,17 @@ def imports_of(name: str, everywhere: bool = True) -> set[str]:
     return {module for module in found if module in MODULES and module != "irc"}
 
 
-def floor_of(module: str) -> int:
-    for number, rooms in enumerate(FLOORS):
-        if any(module == room or module.startswith(room + ".") for room in rooms):
+def layer_of(module: str) -> int:
+    for number, members in enumerate(LAYERS):
+        if any(module == member or module.startswith(member + ".") for member in members):
             return number
-    raise AssertionError(f"{module} stands on no floor: add it to FLOORS and to ARCHITECTURE.md")
+    raise AssertionError(f"{module} is in no layer: add it to LAYERS and to ARCHITECTURE.md")
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "irc"])
-def test_imports_point_down(module: str) -> None:
-    upward = [other for other in imports_of(module) if floor_of(other) > floor_of(module)]
-    assert not upward, f"{module} imports {upward} from a floor above"
+def test_imports_point_to_lower_layers(module: str) -> None:
+    upward = [other for other in imports_of(module) if layer_of(other) > layer_of(module)]
+    assert not upward, f"{module} imports {upward} from a higher layer"
     side = next((side for side in SIDES if module.startswith(side)), None)
     if side is not None:
         across = [other for other in imports_of(module) if other.startswith(SIDES) and not other.startswith(side)]
@@ -108,11 +107,11 @@ def test_no_circles() -> None:
 
 
 def core_lines() -> dict[str, int]:
-    """Lines of each module of floors 0 to 5 without the op table."""
+    """Lines of each module of layers 0 to 5 without the op table."""
     return {
         name: len(path.read_text().splitlines())
         for name, path in MODULES.items()
-        if name != "irc" and floor_of(name) <= 5 and not name.startswith("irc.ops")
+        if name != "irc" and layer_of(name) <= 5 and not name.startswith("irc.ops")
     }
 
 
@@ -135,8 +134,8 @@ def test_files_and_functions_are_short() -> None:
 
 def test_architecture_names_every_module() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    rows = {int(number): row for number, row in re.findall(r"^\| (\d) \| (`.*) \|$", text, re.MULTILINE)[: len(FLOORS)]}
-    for number, modules_there in enumerate(FLOORS):
+    rows = {int(number): row for number, row in re.findall(r"^\| (\d) \| (`.*) \|$", text, re.MULTILINE)[: len(LAYERS)]}
+    for number, modules_there in enumerate(LAYERS):
         words = re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", rows[number])))
         missing = [name for name in modules_there if name.rpartition(".")[2] not in {*words, "_version"}]
         assert not missing, f"the row of {number} in ARCHITECTURE.md lacks {missing}"
@@ -146,16 +145,16 @@ READING_ORDER = re.compile(r"(<!-- reading-order[^\n]*-->\n)(.*?)(<!-- end of re
 
 
 def reading_order() -> str:
-    """The rooms of the core, floor by floor, with their lines and the first line of their docstrings."""
-    rows = ["| floor | room | lines | |", "|---|---|---|---|"]
-    for name, lines in sorted(core_lines().items(), key=lambda item: floor_of(item[0])):
+    """The modules of the core, layer by layer, with their lines and the first line of their docstrings."""
+    rows = ["| layer | module | lines | |", "|---|---|---|---|"]
+    for name, lines in sorted(core_lines().items(), key=lambda item: layer_of(item[0])):
         said = (ast.get_docstring(ast.parse(MODULES[name].read_text())) or "").split("\n")[0]
-        rows.append(f"| {floor_of(name)} | `{name.removeprefix('irc.')}` | {lines} | {said} |")
-    return "\n".join([*rows, f"| | all | {sum(core_lines().values())} | floors 0 to 5 without `ops/` |", ""])
+        rows.append(f"| {layer_of(name)} | `{name.removeprefix('irc.')}` | {lines} | {said} |")
+    return "\n".join([*rows, f"| | all | {sum(core_lines().values())} | layers 0 to 5 without `ops/` |", ""])
 
 
 def test_reading_order_is_true(request: pytest.FixtureRequest) -> None:
-    """ARCHITECTURE.md lists every room of the core; counts may have moved by a tenth. Renew it with --update."""
+    """ARCHITECTURE.md lists every module of the core; counts may have moved by a tenth. Renew it with --update."""
     path = ROOT / "ARCHITECTURE.md"
     found = READING_ORDER.search(path.read_text())
     assert found is not None
@@ -166,7 +165,7 @@ def test_reading_order_is_true(request: pytest.FixtureRequest) -> None:
     lines = {name.removeprefix("irc."): count for name, count in core_lines().items()}
     assert sorted(listed) == sorted(lines)
     moved = {name: count for name, count in lines.items() if abs(listed[name] - count) > 10 + count // 10}
-    assert not moved, f"{moved}: pytest tests/test_house.py --update"
+    assert not moved, f"{moved}: pytest tests/test_structure.py --update"
 
 
 def test_no_exported_name_is_a_submodule() -> None:
