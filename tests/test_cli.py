@@ -613,9 +613,3 @@ def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_choices_are_those_of_the_driver() -> None:
     assert tuple(BACKEND.choices) == BACKENDS and get_args(Numerics) == NUMERICS
-
-
-def test_short_helps_are_whole(tmp_path: Path) -> None:
-    """click cuts them off where they are too long."""
-    _, _, commands = fine(irc_here("--help", folder=tmp_path)).partition("Commands:")
-    assert commands and "..." not in commands

@@ -1,1 +1,1 @@
-"""The command line. `entry` is what the console script calls; `main` holds the verbs."""
+"""The command line. `entry` is the console script's entry point; `main` defines the commands."""

@@ -1,4 +1,4 @@
-"""What the `irc` command calls: check the installation, then hand over to the verbs."""
+"""The entry point of the `irc` command: checks the installation, then runs the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from irc.cli.sentinel import overwritten
 
 
 def main() -> None:
-    complaint = overwritten()
-    if complaint is not None:
-        sys.stderr.write(complaint)
+    message = overwritten()
+    if message is not None:
+        sys.stderr.write(message)
         sys.exit(3)
     from irc.cli.main import main as command_line
 

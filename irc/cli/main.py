@@ -1,4 +1,7 @@
-"""The command line: thin commands over the functions of `irc.driver`, which is imported when a verb runs."""
+"""The commands of `irc`: each parses its options, calls a function of `irc.driver`, and prints the report.
+
+`irc.driver` is imported when a command runs, so that `irc --help` imports nothing large.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,41 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli.options import BACKEND, REPRODUCERS, Commands, command_line, common, read_pipelines, writes
+from irc.cli import completion
+from irc.cli.commands import Commands
+from irc.cli.options import (
+    BACKEND,
+    INPUT,
+    JSON,
+    MODEL,
+    REPRODUCERS,
+    SEED,
+    command_line,
+    common,
+    pipeline_option,
+    read_pipelines,
+    writes,
+)
 from irc.cli.output import (
     progress_on_terminal,
     sample,
     show,
+    show_bench,
+    show_check,
     show_experiment,
     show_json,
+    show_kernels,
     show_page,
     show_warning,
-    target_facts,
     triton_remark,
 )
 from irc.diagnostics import Exit, IrcError, Location, fail
 
-JSON_HELP = "Print the report as JSON."
-
 
 def main() -> None:
-    """Run the command line: coded errors become text and their exit code; a bug of ours exits with 70."""
+    """Run the command line. A coded error prints its text and exits with its status; a bug of irc exits with 70."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal's encoding has not
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = show_warning
     try:
@@ -46,16 +63,16 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         finish("interrupted", 130)
     except BrokenPipeError:
-        # The reader has left, as `head` does; what is still buffered has nowhere to go.
+        # The reader closed the pipe, as `head` does: discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except MemoryError:
         failure = fail("run.memory", "the command needs more memory than the system has")
         finish(str(failure), failure.exit_code)
-    except OSError as error:  # the disk is full, say, to which the output goes
+    except OSError as error:  # for example, the disk is full
         failure = fail("file.unreadable", error.strerror or str(error), at=Location(file=error.filename))
         finish(str(failure), failure.exit_code)
-    except Exception as error:  # the last boundary: whatever is left is a bug of irc, told as one
+    except Exception as error:  # not a coded error: a bug of irc, reported as one
         help = f"please report it with the folder {REPRODUCERS}/"
         try:
             leave_traceback()
@@ -66,7 +83,7 @@ def main() -> None:
 
 
 def usage_text(error: click.ClickException) -> str:
-    """What click found wrong with the arguments, as one of our errors; without arguments, the help."""
+    """A usage error of click as a coded error; the help text where no arguments were given."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
     if not message or context is None or message == context.get_help():
@@ -75,7 +92,7 @@ def usage_text(error: click.ClickException) -> str:
 
 
 def leave_traceback() -> None:
-    """What remains of a failure that happened outside of passes and backends: the command and the traceback."""
+    """Write the command and the traceback of a failure outside passes and backends to the reproducer folder."""
     import traceback
 
     from irc.driver.text_files import reproducer_folder, write_text
@@ -91,7 +108,7 @@ def finish(text: str, code: int) -> None:
 
 
 def version_text() -> str:
-    """irc's version, the text format's, and the versions of the packages that results depend on."""
+    """The versions of irc, of its text format, and of the packages that results depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
     parts = [f"irc {__version__} (text format {FORMAT_VERSION})"]
@@ -103,8 +120,8 @@ def version_text() -> str:
     return "  ".join(parts)
 
 
-def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
+def show_version(context: click.Context, _parameter: Any, requested: bool) -> None:
+    if requested and not context.resilient_parsing:
         show(version_text())
         context.exit()
 
@@ -114,27 +131,49 @@ def show_version(context: click.Context, _parameter: Any, wanted: bool) -> None:
     "--version", is_flag=True, callback=show_version, expose_value=False, is_eager=True, help="Show versions and exit."
 )
 def cli() -> None:
-    """A small, readable compiler for studying fusion.
+    """A compiler for ML graphs: PyTorch and ONNX in, ONNX Runtime models or Triton kernels out.
 
-    MODEL is an .onnx, .pt2 or .irc file, FILE.py:NAME, or - for text on standard input.
+    irc reads a model into one typed SSA IR, runs passes over it, groups operations into kernels, and writes an ONNX
+    model or a folder of Triton source. Every stage can be printed, edited, run and checked.
+
+    \b
+    MODEL is one of
+      model.onnx    an ONNX model, opset 7 or later
+      program.pt2   a program that torch.export.save has written
+      program.irc   IR as text, as irc print writes it
+      FILE.py:NAME  an irc module, a PyTorch program with its example inputs,
+                    or a function without parameters that returns one
+      -             IR as text, on standard input
+
+    \b
+    PASSES is a list of passes or named pipelines with their options:
+      fold,cse,fuse{policy=none}      default{fuse.plan=plan.json}
+
+    Exit status: 0 success, 1 a comparison failed, 2 usage, 3 invalid input, 4 unsupported, 70 an error in irc itself.
+    `irc COMMAND --help` describes a command; TUTORIAL.md introduces them one after the other.
     """
 
 
-@cli.command(short_help="Compile MODEL for ONNX Runtime, or to Triton.")
-@click.argument("model")
-@click.option(
-    "--backend", type=BACKEND, default="onnx", show_default=True, help="What to write."
-)
-@click.option(
-    "-o", "--output", metavar="PATH", help="The .onnx file or, for Triton, the folder to write; else named as MODEL is."
-)
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run instead of the backend's.")
-@click.option("--keep-kernels", is_flag=True, help="ONNX: keep each kernel as a local function, a box in Netron.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="Compile MODEL to an ONNX model or to Triton kernels.")
+@MODEL
+@click.option("--backend", type=BACKEND, default="onnx", show_default=True, help="What to compile to.")
+@click.option("-o", "--output", metavar="PATH", shell_complete=completion.files,
+              help="The .onnx file or, for Triton, the folder to write.  [default: named after MODEL]")  # fmt: skip
+@pipeline_option("Passes to run.  [default: the backend's pipeline]")
+@click.option("--keep-kernels", is_flag=True,
+              help="ONNX only: write each kernel as a local function, which Netron shows as one node.")  # fmt: skip
+@JSON
 @common
 @writes
 def compile(model: str, as_json: bool, **options: Any) -> None:
-    """Compile MODEL for ONNX Runtime, or into a folder of Triton kernels."""
+    """Compile MODEL to an ONNX model for ONNX Runtime, or to a folder of Triton kernels.
+
+    With --backend onnx the result is one .onnx file. With --backend triton it is a folder of Python and Triton source
+    that runs without irc: products, convolutions and attention are calls of PyTorch, the rest are kernels. Kernels
+    are also compiled where --target names GPUs; no GPU is needed for that.
+
+    MODEL is not changed. An operation that the backend does not support is an error that names it.
+    """
     from irc.driver import compile as compile_model
     from irc.driver.printing import counted, format_bytes
 
@@ -154,42 +193,48 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
         options["settings"].show_note(note)
 
 
-@cli.command()
-@click.argument("model")
-@click.option("--after", metavar="PASS", help="Print it after this pass.")
-@click.option("-p", "--pipeline", metavar="PASSES", help="The pipeline that --after stops in, or that is run.")
-@click.option("--summary", is_flag=True, help="A line for each kernel, library call and host operation.")
-@click.option("--around", metavar="%VALUE", help="Only what is near this value.")
-@click.option("-n", "--distance", default=4, show_default=True, help="How near, in steps.")
-@click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
+@cli.command(short_help="Print MODEL's IR, as imported or after a pass.")
+@MODEL
+@click.option("--after", metavar="PASS", help="Print the IR after this pass; PASS.2 is its second run.",
+              shell_complete=completion.pass_names)  # fmt: skip
+@pipeline_option("The pipeline that --after refers to; without --after, run it whole.  [default: default]")
+@click.option("--summary", is_flag=True, help="Print a line for each kernel, library call and host operation.")
+@click.option("--around", metavar="%VALUE", help="Print only operations near this value.")
+@click.option("-n", "--distance", default=4, show_default=True, help="With --around: how many uses away.")
+@click.option("-o", "--output", metavar="FILE.irc", shell_complete=completion.files,
+              help="Write the text to this file, and its weights beside it.")  # fmt: skip
 @common
 @writes
 def print(model: str, **options: Any) -> None:
-    """Print MODEL as text."""
+    """Print MODEL's IR as text, as imported or after a pass.
+
+    The text can be edited and read again by every command: weights are referred to by name and stay in the model's
+    file, or are written beside FILE.irc. docs/ir.md describes the format.
+    """
     from irc.driver import print as print_model
 
     show_page(print_model(model, **options))
 
 
-@cli.command()
-@click.argument("model")
-@click.option("-p", "--pipeline", metavar="PASSES", required=True, help="Passes, such as fold,cse,fuse{policy=greedy}.")
-@click.option("-o", "--output", metavar="FILE.irc", help="Write the text there, its weights beside it.")
-@click.option(
-    "--backend",
-    type=BACKEND,
-    default="triton",
-    show_default=True,
-    help="Whose operations legalize leaves.",
-)
-@click.option("--plan", metavar="FILE", help="Write the fusion plan there.")
-@click.option("--statistics", is_flag=True, help="Show what passes and rules did, on stderr.")
+@cli.command(short_help="Run a pass pipeline over MODEL and print the IR.")
+@MODEL
+@pipeline_option("Passes to run, such as fold,cse,fuse{policy=greedy}.", required=True)
+@click.option("-o", "--output", metavar="FILE.irc", shell_complete=completion.files,
+              help="Write the text to this file, and its weights beside it.")  # fmt: skip
+@click.option("--backend", type=BACKEND, default="triton", show_default=True,
+              help="The backend that the pass legalize legalizes for.")  # fmt: skip
+@click.option("--plan", metavar="FILE", shell_complete=completion.files, help="Write the fusion plan to this file.")
+@click.option("--statistics", is_flag=True, help="Print on stderr what each pass and rule changed.")
 @common
 @writes
 def opt(
     model: str, pipeline: str, backend: str, output: str | None, plan: str | None, statistics: bool, settings: Any
 ) -> None:
-    """Run passes over MODEL and print the result."""
+    """Run a pass pipeline over MODEL and print the resulting IR.
+
+    `irc doc passes` lists the passes, `irc doc pipelines` the named pipelines. With the pass fuse, --plan writes the
+    fusion plan: which operations share a kernel. It can be edited and replayed by fuse{plan=FILE}.
+    """
     from irc.driver.compiling import run_pipeline
     from irc.driver.text_files import save_text
     from irc.files import replacing
@@ -212,20 +257,23 @@ def opt(
 
 
 @cli.command(short_help="Run MODEL, or a compiled folder, on arrays.")
-@click.argument("model")
-@click.option(
-    "--input", "inputs", metavar="IN.npz", help="Arrays by input name; random within the declared ranges without."
-)
-@click.option("--output", metavar="OUT.npz", help="Where to write the outputs by name.")
-@click.option("--backend", type=BACKEND, help="Run it compiled; by the interpreter without.")
-@click.option("--seed", default=0, show_default=True, help="For random inputs.")
+@MODEL
+@INPUT
+@click.option("--output", metavar="OUT.npz", shell_complete=completion.files,
+              help="Write the outputs to this file, by name.")  # fmt: skip
+@click.option("--backend", type=BACKEND, help="Compile and run it.  [default: the NumPy interpreter]")
+@SEED
 @common
 @writes
 def run(model: str, inputs: str | None, output: str | None, **options: Any) -> None:
-    """Run MODEL on arrays; MODEL may be a folder that `compile --backend triton` has written.
+    """Run MODEL on arrays and print the first elements of its outputs.
 
-    In .npz files arrays go by the names of inputs and outputs. Types that NumPy lacks stand there as their bits, bf16
-    as uint16 and fp8 as uint8; int4 as the numbers, in int8. What numpy.savez writes of ml_dtypes arrays is read, too.
+    MODEL may also be a folder that `irc compile --backend triton` has written. Triton kernels run on the GPU, or in
+    Triton's interpreter where there is none; the first line of the output says which.
+
+    An .npz file has the arrays by the names of inputs and outputs. Element types that NumPy lacks are stored as their
+    bits, bf16 as uint16 and fp8 as uint8, and int4 as numbers in int8. Arrays of ml_dtypes that numpy.savez has
+    written are accepted.
     """
     from irc.driver import run as run_model
     from irc.driver.arrays import flattened, write_arrays
@@ -241,29 +289,34 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
             show(f"  {name}: {array.dtype}{list(array.shape)}  {sample(array)}")
 
 
-@cli.command(short_help="Compare MODEL, compiled, with f64; or test a file of rules.")
-@click.argument("model")
-@click.argument("against", nargs=-1)
-@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
-@click.option("--backend", type=BACKEND, help="Compare what this backend computes, too.")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
-@click.option(
-    "--each", is_flag=True, help="Compare after every pass; name the pass and operation where values first part."
-)
-@click.option("--seed", default=0, show_default=True, help="For random inputs.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="Compare MODEL's stages with f64, or test rewrite rules.")
+@MODEL
+@click.argument("against", nargs=-1, shell_complete=completion.files)
+@INPUT
+@click.option("--backend", type=BACKEND, help="Also compare what the compiled program computes.")
+@pipeline_option("Passes to check.  [default: the backend's pipeline]")
+@click.option("--each", is_flag=True,
+              help="Compare after every pass; name the pass and operation where values first differ.")  # fmt: skip
+@SEED
+@JSON
 @common
 def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Compare MODEL, compiled, with an f64 evaluation and with the model as it came; or check a file of rules (irc
-    check rules.py [MODEL ...])."""
+    """Compare MODEL with an evaluation in f64: the original model, the IR after passes, the compiled program.
+
+    Errors are max|a - b| / max|b| for each output. The exit status is 1 where one exceeds what the element type, the
+    reduced sizes and the numerics class allow.
+
+    Where MODEL is a file of rewrite rules (RULES.py), each rule is tested on programs generated from its pattern, and
+    each guard on programs that violate it; AGAINST are models in which to look for matches.
+    """
     if model.endswith(".py"):
         check_rule_file(model, against, options, as_json)
         return
     if against:
         raise fail(
             "usage.arguments",
-            f"check takes one model, and {against[0]} beside it",
-            help="only a file of rules is checked against several",
+            f"check takes one model, and {against[0]} is a second one",
+            help="give several models only after a file of rewrite rules",
         )
     from irc.driver import check as check_model
 
@@ -271,43 +324,35 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     if as_json:
         show_json(report)
     else:
-        if report.without_original:
-            show(f"      the model as it came does not run: {report.without_original}")
-        for stage in report.stages:
-            for output in stage.outputs:
-                mark = "ok  " if output.passed else "FAIL"
-                figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
-                since = f": still wrong since {output.since}" if output.since else ""
-                show(f"{mark}  {stage.stage:14} %{output.output}  {figures}{since}")
-            if stage.first_part:
-                show(f"      first part at: {stage.stage}, {stage.first_part}")
-        for output in report.stages[0].outputs:
-            if output.unsettled:
-                show(f"%{output.output}: as imported, elements overflow, are NaN or are other integers than in f64"
-                     f" ({output.unsettled} of them), and may be either")  # fmt: skip
-        random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
-        show(f"{report.label}; errors against an evaluation in f64{random}")
+        show_check(report)
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 
 
-@cli.command(short_help="Write what lies between values of MODEL as a program.")
-@click.argument("model")
-@click.option("--from", "start", multiple=True, metavar="%VALUE", help="Where it starts; at the inputs without.")
-@click.option("--to", "stop", multiple=True, metavar="%VALUE", help="Where it stops.")
-@click.option("-o", "--output", metavar="FILE.irc", default="extract.irc", show_default=True, help="What to write.")
-@click.option("--input", "inputs", metavar="IN.npz", help="Arrays for the model's inputs; random ones without.")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run before.")
-@click.option("--after", metavar="PASS", help="Extract from the program after this pass.")
-@click.option("--seed", default=0, show_default=True, help="For random inputs.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="Write the operations between two values as a program.")
+@MODEL
+@click.option("--from", "start", multiple=True, metavar="%VALUE", help="A first value.  [default: the inputs]")
+@click.option("--to", "stop", multiple=True, metavar="%VALUE", help="A last value; at least one is required.")
+@click.option("-o", "--output", metavar="FILE.irc", default="extract.irc", show_default=True,
+              shell_complete=completion.files, help="The file to write, with an .npz file beside it.")  # fmt: skip
+@INPUT
+@pipeline_option("Passes to run first.")
+@click.option("--after", metavar="PASS", help="Extract from the IR after this pass.",
+              shell_complete=completion.pass_names)  # fmt: skip
+@SEED
+@JSON
 @common
 @writes
 def extract(
     model: str, start: tuple[str, ...], stop: tuple[str, ...], output: str, inputs: str | None, as_json: bool,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Write the operations between values of MODEL as a program, with the inputs that they had in a run."""
+    """Write the operations between values of MODEL as a program, with the arrays that these had in a run.
+
+    The program has the operations from --from to --to. Other values that these read become inputs; weights are
+    copied. The .npz file beside it has the inputs' arrays of a run of MODEL on random or given inputs; inside a loop,
+    those of the last iteration.
+    """
     from irc.driver import extract as extract_part
     from irc.driver.printing import counted
 
@@ -320,19 +365,26 @@ def extract(
     show(f"run it: {shlex.join([*words, *(word for path in report.loads for word in ('--load', path))])}")
 
 
-@cli.command(short_help="Find the smallest part of MODEL that fails a check.")
-@click.argument("model")
-@click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True, help="The folder to write.")
-@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
-@click.option("--backend", type=BACKEND, help="Check what this backend computes, too.")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to check instead of the backend's.")
-@click.option("--seed", default=0, show_default=True, help="For random inputs.")
-@click.option("--seconds", default=600.0, show_default=True, help="Then the smallest part so far is taken.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="Find a minimal part of MODEL that fails a check.")
+@MODEL
+@click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True,
+              shell_complete=completion.folders, help="The folder to write.")  # fmt: skip
+@INPUT
+@click.option("--backend", type=BACKEND, help="Also check what the compiled program computes.")
+@pipeline_option("Passes to check.  [default: the backend's pipeline]")
+@SEED
+@click.option("--seconds", default=600.0, show_default=True,
+              help="Stop the search after this time, with the smallest program found.")  # fmt: skip
+@JSON
 @common
 @writes
 def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options: Any) -> None:
-    """Find the smallest part of MODEL on which `irc check --each` fails as it does on the whole."""
+    """Find a minimal part of MODEL on which `irc check --each` fails as it does on the whole.
+
+    A part fails in the same way if the same stage fails, first at the same kind of operation, or with the same error.
+    The folder gets the program, its inputs and the command that shows the failure. Ctrl-C ends the search with the
+    smallest program found.
+    """
     from irc.driver import reduce as reduce_model
     from irc.driver.printing import counted
 
@@ -351,7 +403,8 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
 
     given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
     if given:
-        raise fail("usage.arguments", f"{given[0]} says nothing about a file of rules", help="irc check --help")
+        raise fail("usage.arguments", f"{given[0]} does not apply to a file of rewrite rules",
+                   help="leave the option out, or give a model")  # fmt: skip
     settings, seed = options["settings"], options["seed"]
     loaded = {model: dataclasses.replace(settings, dims={}).load(model) for model in models}
     report = check_rules(path, loaded, seed=seed, numerics=settings.numerics)
@@ -363,27 +416,41 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
         sys.exit(int(Exit.DIFFERS))
 
 
-@cli.command(short_help="Explain a code, a value's history, or why two did not fuse.")
-@click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE]")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes instead of the Triton backend's.")
+@cli.command(short_help="Explain an error code, a value, or why two did not fuse.")
+@click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE]",
+                shell_complete=completion.files)  # fmt: skip
+@pipeline_option("Passes to run.  [default: the Triton backend's pipeline]")
 @common
 def explain(names: tuple[str, ...], **options: Any) -> None:
-    """Explain a code, a value's history, or why two values are in different kernels."""
+    """Explain an error code or a rule, the history of a value, or why two values are in different kernels.
+
+    For a value: where it comes from in the source, which passes rewrote it, and which kernel or call computes it. For
+    two values: the legality rule that keeps them apart, or the policy's reason, and what fusing them would save.
+    """
     from irc.driver import explain as explain_names
 
     source = None if len(names) == 1 else names[0]
     show_page(explain_names(source, *(names if source is None else names[1:]), **options))
 
 
-@cli.command(short_help="List MODEL's kernels: bytes, arithmetic, programs.")
-@click.argument("model")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes instead of the Triton backend's.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="List MODEL's kernels with bytes, flops and programs.")
+@MODEL
+@pipeline_option("Passes to run.  [default: the Triton backend's pipeline]")
+@JSON
 @common
 def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> None:
-    """List MODEL's kernels: bytes, arithmetic, programs; with --target also registers, spills, shared memory."""
+    """List MODEL's kernels and calls, with what each moves and computes.
+
+    \b
+    distinct  bytes of distinct elements that are read and written
+    loaded    bytes of all loads and stores, at the schedule's tile sizes
+    flops     arithmetic operations
+    programs  the size of the launch grid
+
+    They are counted from the emitted program at the sizes of --dim, without a GPU. With --target each kernel is
+    also compiled, and its registers, spills and shared memory are listed.
+    """
     from irc.driver import kernels as list_kernels
-    from irc.driver.printing import at_sizes, counted, format_bytes, format_count, shorten
 
     targets = tuple(part for part in (settings.target or "").split(",") if part)
     report = list_kernels(
@@ -392,43 +459,29 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
     if as_json:
         show_json(report)
         return
-    show(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
-    for kernel in report.kernels:
-        figures = (kernel.distinct_bytes, kernel.loaded_bytes)
-        sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
-        programs = kernel.programs if kernel.programs < 10**9 else format_count(kernel.programs).strip()
-        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}")
-        for target, facts in kernel.targets.items():
-            show(f"    {target}: {target_facts(facts)}")
-    for call in report.calls:
-        head = "library" if call.kind == "library" else "host"
-        name = f"{head} {shorten('%' + call.name, 29 - len(head))}"
-        show(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}  {', '.join(call.dispatched)}".rstrip())
-    show(
-        f"{counted(report.launches, 'launch', 'launches')}, {counted(report.library_calls, 'library call')}, "
-        f"{counted(report.host_operations, 'host operation')}, "
-        f"{format_bytes(report.distinct_bytes)} of global memory traffic, "
-        f"peak live memory {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
-        f"{report.share_in_kernels:.0%} of the operations are in kernels (views not counted)"
-    )
-    if report.label == "estimated":
-        show(f"estimated: {report.not_counted}")
+    show_kernels(report)
 
 
-@cli.command(short_help="Compare pipelines on MODELS, by what can be counted.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@cli.command(short_help="Compare pipelines on MODELS by launches, bytes, flops.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.files)
 @click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME=PASSES", required=True,
               callback=lambda context, parameter, values: read_pipelines(values),
-              help='Such as base="default"; the first is what others are compared with.')  # fmt: skip
-@click.option("--device", default="sm_90", show_default=True, help="Whose roofline the estimates are of.")
-@click.option("--html", metavar="FILE.html", help="Write a page with plots.")
-@click.option("--seed", default=0, show_default=True, help="For the random inputs of which the error is told.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+              help="A pipeline and its name in the table. Plans are compared with the first one's.")  # fmt: skip
+@click.option("--device", default="sm_90", show_default=True, shell_complete=completion.device_names,
+              help="The device whose published peaks give the time estimate.")  # fmt: skip
+@click.option("--html", metavar="FILE.html", shell_complete=completion.files, help="Write a page with plots.")
+@SEED
+@JSON
 @common
 @writes
 def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | None, as_json: bool,
                **options: Any) -> None:  # fmt: skip
-    """Compare pipelines on MODELS: launches, bytes, arithmetic, programs, a roofline, compile time, error, plans."""
+    """Compare pipelines on MODELS: launches, traffic, flops, programs, compile time, error and fusion plans.
+
+    Launches, calls and bytes are counted from the emitted program. The time is an estimate from the roofline of
+    --device, not a measurement. The pipeline eager is a kernel or library call for each operation, as PyTorch runs a
+    model without a compiler. Below the table: how each plan differs from the first pipeline's.
+    """
     from irc.driver import experiment as run_experiment
 
     with progress_on_terminal() as progress:
@@ -449,39 +502,49 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
         sys.exit(int(Exit.DIFFERS))
 
 
-@cli.command(short_help="Time MODEL, compiled, beside the original.")
-@click.argument("model")
-@click.option("--input", "inputs", metavar="IN.npz", help="Arrays by input name; random ones without.")
-@click.option("-p", "--pipeline", metavar="PASSES", help="Passes to run instead of the backend's.")
-@click.option("--rounds", type=click.IntRange(min=2), default=30, show_default=True, help="Each runs once in a round.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="For each of them.")
-@click.option("--seed", default=0, show_default=True, help="For random inputs.")
-@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@cli.command(short_help="Time MODEL, compiled, and the original on this CPU.")
+@MODEL
+@INPUT
+@pipeline_option("Passes to run.  [default: the ONNX backend's pipeline]")
+@click.option("--rounds", type=click.IntRange(min=2), default=30, show_default=True,
+              help="How often each contender runs.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each contender.")
+@SEED
+@JSON
 @common
 def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None:
-    """Time MODEL on this machine: irc's ONNX, the original in ONNX Runtime, eager PyTorch; interleaved."""
+    """Time MODEL on this machine's CPU: irc's ONNX model, the original in ONNX Runtime, eager PyTorch.
+
+    The contenders run in turn, once in each round; the ratios are medians of rounds, with quartiles.
+    """
     from irc.driver import bench as run_bench
 
     report = run_bench(model, inputs, **options)
     if as_json:
         show_json(report)
         return
-    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())
-    show(f"{report.rounds} rounds, {report.threads} thread(s), {shapes}")
-    for name, each in report.contenders.items():
-        low, high = each.quartiles
-        spread = "" if name == "irc" else f"   irc / {name} {each.ratio:.2f} (quartiles {low:.2f} to {high:.2f})"
-        error = "" if name == "irc" else f", outputs differ by {each.error:.0e}"
-        show(f"  {name:9} {each.seconds * 1e3:10.3f} ms{spread}{error}")
-    show(f"{report.machine}; {', '.join(f'{name} {version}' for name, version in report.versions.items())}")
-    show(report.label)
+    show_bench(report)
 
 
-@cli.command(short_help="Show a page: of an operation, pass, rule, target or code.")
-@click.argument("name", default="")
-@click.option("--load", multiple=True, metavar="FILE.py", help="A file of your own, to have pages of what it holds.")
+@cli.command(short_help="Show the page of an operation, pass, rule or code.")
+@click.argument("name", default="", shell_complete=completion.page_names)
+@click.option("--load", multiple=True, metavar="FILE.py", shell_complete=completion.files,
+              help="A file of your own passes, operations, rules, groups or policies.")  # fmt: skip
 def doc(name: str, load: tuple[str, ...]) -> None:
-    """Show the page of an operation, pass, rule, target or code; without NAME, what there is."""
+    """Show the page of an operation, pass, rule, backend, target or error code; without NAME, the topics.
+
+    Pages are made from the declarations in the source.
+    """
     from irc.driver import doc as page
 
     show_page(page(name, load))
+
+
+@cli.command("completion", short_help="Print the completion script of a shell.")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def print_completion(shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, files, and names of passes, targets and pages.
+
+    Evaluate it in the start-up file of the shell, as the examples show. Bash 4.4 or later is needed.
+    """
+    show_page(completion.script(cli, shell))

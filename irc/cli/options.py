@@ -1,22 +1,24 @@
-"""The options that commands share, and how options that hold several things are read."""
+"""Options that several commands have, and the parsing of options such as `--dim B=1`."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from irc.cli import completion
+from irc.cli.commands import CommonOption
 from irc.cli.output import note_shower
 from irc.diagnostics import fail
 
-REPRODUCERS = Path("irc-reproducer")  # where a bug of ours leaves what repeats it, in the working directory
-# The values of these options are written out, since the driver's modules that define them are slow to import.
+REPRODUCERS = Path("irc-reproducer")  # in the working directory: what repeats an internal error
+# The driver's modules define these choices, but are slow to import; a test holds both equal.
 BACKEND = click.Choice(("onnx", "triton"))
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
 
@@ -49,64 +51,47 @@ def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict
     return limits
 
 
-class Command(click.Command):
-    """A command whose options are all used: one that takes one value is not given twice, the last silently winning."""
+common_option = partial(click.option, cls=CommonOption)
 
-    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        if not context.resilient_parsing:
-            _, _, given = self.make_parser(context).parse_args(args=list(arguments))
-            for option, number in Counter(given).items():
-                if isinstance(option, click.Option) and number > 1 and not (option.multiple or option.is_flag):
-                    raise fail("usage.arguments", f"{option.opts[0]} is given {number} times", expected="once",
-                               help=f"{context.command_path} --help")  # fmt: skip
-        return super().parse_args(context, arguments)
-
-
-class Commands(click.Group):
-    """The group of all commands."""
-
-    command_class = Command
-
+MODEL = click.argument("model", shell_complete=completion.files)
+INPUT = click.option("--input", "inputs", metavar="IN.npz", shell_complete=completion.files,
+                     help="Arrays by input name.  [default: random, within the ranges of the dims]")  # fmt: skip
+SEED = click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
 COMMON = (
-    click.option(
-        "--dim", multiple=True, callback=read_sizes, metavar="B=1", help="A size for a symbol where numbers are needed."
-    ),
-    click.option(
-        "--specialize", multiple=True, callback=read_sizes, metavar="B=1", help="Make a symbol this integer."
-    ),
-    click.option("--fold-defaults", is_flag=True, help="Make inputs that have a default constants."),
-    click.option("--opset", type=int, metavar="N", help="The opset of a model of ONNX, from 13 on; else as needed."),
-    click.option("--target", multiple=True, metavar="NAME", help="What to compile for: see irc doc targets."),
-    click.option(
-        "--numerics",
-        type=click.Choice(NUMERICS),
-        default="keeps_more_precision",
-        show_default=True,
-        help="What rewrites and kernels may do to rounding.",
-    ),
-    click.option(
-        "--load", multiple=True, metavar="FILE.py", help="A file with passes, operations or rules of your own."
-    ),
-    click.option(
-        "--limit", multiple=True, callback=read_limits, metavar="NAME=N",
-        help="Raise a limit on what input may ask for: see irc doc limits.",
-    ),
-    click.option(
-        "--allow-folder", multiple=True, metavar="DIR", help="A folder whose files a model may name, too."
-    ),
-    click.option("--verify-each", is_flag=True, help="Verify after each pass."),
-    click.option(
-        "--dump-after",
-        multiple=True,
-        metavar="PASS",
-        help="Print the program after a pass (all: each) to stderr.",
-    ),
-)
+    common_option("--dim", multiple=True, callback=read_sizes, metavar="B=1",
+                  help="A size for a symbolic dim, for runs and figures; the program stays dynamic."),
+    common_option("--specialize", multiple=True, callback=read_sizes, metavar="B=1",
+                  help="Replace a symbolic dim of the program by this integer."),
+    common_option("--fold-defaults", is_flag=True, help="Replace inputs that have a default by constants."),
+    common_option("--opset", type=int, metavar="N",
+                  help="The opset of a written ONNX model, from 13 on.  [default: the lowest from 18 that suffices]"),
+    common_option("--target", multiple=True, metavar="NAME", shell_complete=completion.target_names,
+                  help="What to compile for; irc doc targets lists them."),
+    common_option("--numerics", type=click.Choice(NUMERICS), default="keeps_more_precision", show_default=True,
+                  help="The largest change of rounding that rewrites and kernels may make."),
+    common_option("--load", multiple=True, metavar="FILE.py", shell_complete=completion.files,
+                  help="A file of your own passes, operations or rewrite rules."),
+    common_option("--limit", multiple=True, callback=read_limits, metavar="NAME=N",
+                  shell_complete=completion.limit_names,
+                  help="Raise a resource limit for untrusted input; irc doc limits lists them."),
+    common_option("--allow-folder", multiple=True, metavar="DIR", shell_complete=completion.folders,
+                  help="Another folder whose files the model may refer to."),
+    common_option("--verify-each", is_flag=True, help="Verify the IR after each pass."),
+    common_option("--dump-after", multiple=True, metavar="PASS", shell_complete=completion.pass_names,
+                  help="Print the IR after this pass (all: after each) on stderr."),
+)  # fmt: skip
+
+
+def pipeline_option(help: str, required: bool = False) -> Callable[..., Any]:
+    """`-p`, with what the command does with it."""
+    return click.option("-p", "--pipeline", metavar="PASSES", required=required, help=help,
+                        shell_complete=completion.pass_names)  # fmt: skip
 
 
 def writes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The option of verbs that write files, given below `common`."""
+    """The decorator of commands that write files; it stands below `common`."""
 
     def command(force: bool, **options: Any) -> Any:
         from irc.files import check_output, note_input
@@ -117,16 +102,16 @@ def writes(function: Callable[..., Any]) -> Callable[..., Any]:
                 if given is not None and os.path.isfile(given):
                     note_input(given)
             if options.get("output") is not None:
-                check_output(Path(options["output"]))  # at once, rather than when the work is done
+                check_output(Path(options["output"]))  # before the work is done
             return function(**options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
-    return click.option("--force", is_flag=True, help="Replace a file that is read, too.")(command)
+    return click.option("--force", is_flag=True, help="Allow the output to replace an input file.")(command)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every verb over a model has; the command receives them as one `settings`."""
+    """The decorator that adds `COMMON`, the options of every command over a model, passed as one `settings`."""
 
     def command(**options: Any) -> Any:
         from irc.driver import Settings
@@ -154,18 +139,18 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     for option in reversed(COMMON):
         command = option(command)
-    # The function's own parameters, which click found on it, come first in the help.
+    # click has attached the command's specific parameters to `function`.
     command.__click_params__ = [*command.__click_params__, *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined]
     return command
 
 
 def read_pipelines(values: tuple[str, ...]) -> dict[str, str]:
     """`base="default"` and others as a dictionary."""
-    found: dict[str, str] = {}
+    pipelines: dict[str, str] = {}
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name.replace("-", "_").isidentifier() or not text:
             raise fail("usage.arguments", f"-p {value}", expected='NAME=PASSES, such as base="default"')
-        if found.setdefault(name, text) is not text:
-            raise fail("usage.arguments", f"two pipelines are called {name}")
-    return found
+        if pipelines.setdefault(name, text) is not text:
+            raise fail("usage.arguments", f"two pipelines are called {name}", help="give each pipeline another name")
+    return pipelines

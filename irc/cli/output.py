@@ -1,4 +1,4 @@
-"""What the command line writes: all of it goes through `show`, which lets nothing through that a terminal acts on."""
+"""Printing reports. All output goes through `show`, which escapes what a terminal would act on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import click
 from irc.diagnostics import printable_lines
 
 CLEAR_LINE = "\r\x1b[K"
-LONGEST_INTEGER = 8192  # bits: Python writes no number of much more in digits
+LONGEST_INTEGER = 8192  # bits; Python refuses to print much longer integers
 
 
 def show(*lines: str, err: bool = False) -> None:
-    """Print lines, each on one line, its control characters and changes of direction spelled out: names come from
-    foreign files."""
+    """Print lines, each on one line. Control characters and changes of direction are escaped, since names come from
+    untrusted files."""
     _echo(printable_lines(lines) + "\n", err)
 
 
@@ -31,18 +31,18 @@ def _echo(text: str, err: bool) -> None:
 
 
 def show_page(text: str, err: bool = False) -> None:
-    """Print text that has its lines already."""
+    """Print text of several lines."""
     show(*text.rstrip("\n").split("\n"), err=err)
 
 
 def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
                  file: Any = None, line: str | None = None) -> None:  # fmt: skip
-    """In the place of `warnings.showwarning`: libraries warn of what is in models."""
+    """A replacement of `warnings.showwarning` that escapes: warnings of libraries quote models."""
     show_page(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
 def show_json(report: Any) -> None:
-    """A report as JSON on stdout; JSON has no numbers such as inf, so that they are texts there."""
+    """Print a report as JSON. Numbers that JSON lacks, such as inf, are strings."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -60,7 +60,7 @@ def show_json(report: Any) -> None:
 
 
 def note_shower() -> Callable[[str], None]:
-    """A function that shows a note, each once in a command: models and pipelines may have the same ones."""
+    """A function that prints a note unless this command has printed it: models and pipelines may share notes."""
     shown: set[str] = set()
 
     def show_note(note: str) -> None:
@@ -73,7 +73,7 @@ def note_shower() -> Callable[[str], None]:
 
 @contextmanager
 def progress_on_terminal() -> Iterator[Callable[[str], None]]:
-    """A function that shows on one line of the terminal what is done next; it does nothing where stderr is none."""
+    """A function that shows the current step on one line of the terminal; it does nothing if stderr is no terminal."""
 
     def show_progress(text: str) -> None:
         _echo(CLEAR_LINE + printable_lines([text]), err=True)
@@ -88,7 +88,7 @@ def progress_on_terminal() -> Iterator[Callable[[str], None]]:
 
 
 def triton_remark(folder: str) -> str:
-    """How to run the artefact, or what is missing to do so."""
+    """How to run the artefact, or which packages that needs."""
     import importlib.util
 
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
@@ -106,7 +106,7 @@ def sample(array: Any) -> str:
 
 
 def show_experiment(report: Any) -> None:
-    """A row for each pipeline of each model, and what changes in the plans."""
+    """Print a row for each pipeline of each model, and the differences of the plans."""
     from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
 
     columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
@@ -139,7 +139,7 @@ def show_experiment(report: Any) -> None:
 
 
 def target_facts(facts: dict[str, Any]) -> str:
-    """What a kernel takes on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
+    """A kernel's resources on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
     from irc.driver.printing import counted, format_bytes
 
     if facts.get("error"):
@@ -154,3 +154,61 @@ def target_facts(facts: dict[str, Any]) -> str:
     return ", ".join(parts) + ("" if facts["fits"] else f": {format_bytes(facts['shared_limit'])} shared is the limit")
 
 
+def show_kernels(report: Any) -> None:
+    """Print a row for each kernel and call, and the totals."""
+    from irc.driver.printing import at_sizes, counted, format_bytes, format_count, shorten
+
+    show(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
+    for kernel in report.kernels:
+        figures = (kernel.distinct_bytes, kernel.loaded_bytes)
+        sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
+        programs = kernel.programs if kernel.programs < 10**9 else format_count(kernel.programs).strip()
+        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}")
+        for target, facts in kernel.targets.items():
+            show(f"    {target}: {target_facts(facts)}")
+    for call in report.calls:
+        head = "library" if call.kind == "library" else "host"
+        name = f"{head} {shorten('%' + call.name, 29 - len(head))}"
+        show(f"{name:30} {call.op:10} {format_bytes(call.distinct_bytes):>10}  {', '.join(call.dispatched)}".rstrip())
+    show(
+        f"{counted(report.launches, 'launch', 'launches')}, {counted(report.library_calls, 'library call')}, "
+        f"{counted(report.host_operations, 'host operation')}, "
+        f"{format_bytes(report.distinct_bytes)} of global memory traffic, "
+        f"peak live memory {format_bytes(report.peak_bytes)}{at_sizes(report.sizes)}; "
+        f"{report.share_in_kernels:.0%} of the operations are in kernels (views not counted)"
+    )
+    if report.label == "estimated":
+        show(f"estimated: {report.not_counted}")
+
+
+def show_check(report: Any) -> None:
+    """Print a line for each output of each stage, and where values first differ."""
+    if report.without_original:
+        show(f"      the original model does not run: {report.without_original}")
+    for stage in report.stages:
+        for output in stage.outputs:
+            mark = "ok  " if output.passed else "FAIL"
+            figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
+            since = f": still wrong since {output.since}" if output.since else ""
+            show(f"{mark}  {stage.stage:14} %{output.output}  {figures}{since}")
+        if stage.first_part:
+            show(f"      first part at: {stage.stage}, {stage.first_part}")
+    for output in report.stages[0].outputs:
+        if output.unsettled:
+            show(f"%{output.output}: as imported, elements overflow, are NaN or are other integers than in f64"
+                 f" ({output.unsettled} of them), and may be either")  # fmt: skip
+    random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
+    show(f"{report.label}; errors against an evaluation in f64{random}")
+
+
+def show_bench(report: Any) -> None:
+    """Print the time of each contender, and its ratio to irc's."""
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())
+    show(f"{report.rounds} rounds, {report.threads} thread(s), {shapes}")
+    for name, each in report.contenders.items():
+        low, high = each.quartiles
+        spread = "" if name == "irc" else f"   irc / {name} {each.ratio:.2f} (quartiles {low:.2f} to {high:.2f})"
+        error = "" if name == "irc" else f", outputs differ by {each.error:.0e}"
+        show(f"  {name:9} {each.seconds * 1e3:10.3f} ms{spread}{error}")
+    show(f"{report.machine}; {', '.join(f'{name} {version}' for name, version in report.versions.items())}")
+    show(report.label)

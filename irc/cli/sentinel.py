@@ -1,9 +1,8 @@
-"""Notice when `pip install irc` has overwritten this package.
+"""Detect that `pip install irc` has overwritten this package.
 
-The PyPI distribution `irc` is a chat library that installs into the same folder. pip merges the two
-without a word: files with equal names are overwritten (`irc/__init__.py` is one), and uninstalling
-either takes shared files away. What is left then fails in odd places. This module imports nothing of
-irc but the package itself, so that it works in such a mixture.
+The PyPI distribution `irc` is a chat library that installs into the same folder. pip merges the two without a
+warning: files with equal names are overwritten (`irc/__init__.py` is one), and uninstalling either removes shared
+files. This module imports nothing of irc but the package itself, so that it works in such a mixture.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ error[install.overwritten]: another package has overwritten irc
 
 
 def overwritten() -> str | None:
-    """The complaint to print if `irc/__init__.py` is missing or not ours, else None."""
+    """The error to print if `irc/__init__.py` is missing or of another package, else None."""
     if getattr(irc, "__irc_compiler__", False) is True:
         return None
     # Without an __init__.py (the chat library was uninstalled) irc is a namespace package: no __file__.

@@ -1,4 +1,5 @@
-"""doc: the reference page of an operation, pass, legality or verifier rule, target or code."""
+"""`irc doc`: the reference page of an operation, pass, legality or verifier rule, target or code, made from its
+declaration."""
 
 from __future__ import annotations
 
@@ -24,26 +25,26 @@ from irc.plan import GroupPattern, Policy
 from irc.rewrite import Rule
 
 WIDTH = 100
-DECLARED = (Rule, GroupPattern, Policy)  # what a file declares by a decorator, besides operations
+DECLARED = (Rule, GroupPattern, Policy)  # declared by a decorator in a user's file, besides operations
 TOPICS = {
-    "ops": "every operation, in a line each",
-    "passes": "what a pipeline is made of",
-    "pipelines": "those that have a name, and the backends'",
-    "rules": "which kernels are legal (F1 to F14), and which IR is well formed (V1 to V14)",
-    "targets": "what backends compile for",
-    "codes": "of errors, with their exit statuses",
-    "limits": "on what input may ask for, which --limit raises",
+    "ops": "the operations, a line each",
+    "passes": "the passes, a line each",
+    "pipelines": "the named pipelines and those of the backends",
+    "rules": "the legality rules of kernels (F1, ...) and the rules of well-formed IR (V1, ...)",
+    "targets": "what each backend compiles for",
+    "codes": "the error codes with their exit statuses",
+    "limits": "the resource limits for untrusted input, which --limit raises",
 }
 
 
 def doc(name: str = "", loads: Sequence[str] = ()) -> str:
-    """The page of `name`; without a name, what there are pages of. `loads` are Python files with a user's own passes,
-    operations, rules, groups and policies. Raises `usage.unknown_name` for what has no page."""
+    """The page of `name`; without a name, the topics. `loads` are Python files with a user's own passes, operations,
+    rules, groups and policies. Raises `usage.unknown_name` for a name without a page."""
     modules = [load_user_module(path) for path in loads]
     context = PassContext(loaded=modules, operations=operations_of(modules))
     if not name:
-        head = "irc doc NAME   the page of an operation, pass, rule, backend, target or code; lists of them:"
-        return "\n".join([head, *(f"  irc doc {topic:10} {said}" for topic, said in TOPICS.items())])
+        head = "irc doc NAME shows the page of an operation, pass, rule, backend, target or error code. Lists:"
+        return "\n".join([head, *(f"  irc doc {topic:10} {contents}" for topic, contents in TOPICS.items())])
     pages: dict[str, Callable[[], str]] = {
         "ops": partial(list_ops, context),
         "passes": partial(list_passes, context),
@@ -60,24 +61,29 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
         return op_page(table[name])
     if name in pass_names(context):
         return pass_page(name, context)
-    own = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, DECLARED)}
-    if name in own:
-        return declared_page(own[name])
+    declared = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, DECLARED)}
+    if name in declared:
+        return declared_page(declared[name])
     if name in rules("V"):
         rule = rules("V")[name]
         return wrapped(f"{name}: [{rule.code}] ", rule.statement)
     if name in CODES or name in rules("F"):
         return explain_code(name)
-    targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
-    if name in BACKENDS or name in targets:
+    if name in BACKENDS or any(name in find_backend(backend).TARGETS for backend in BACKENDS):
         return target_page(name)
-    known = [*table, *pass_names(context), *own, *rules("V"), *rules("F"), *CODES, *TOPICS, *BACKENDS, *targets]
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(name, [*page_names(context), *declared], n=3)
     raise fail(
         "usage.unknown_name",
         f"there is no page about `{name}`",
         help=f"did you mean {' or '.join(close)}?" if close else "irc doc",
     )
+
+
+def page_names(context: PassContext | None = None) -> list[str]:
+    """The names that `doc` accepts, apart from a user's own rules, groups and policies."""
+    operations = {**(context.operations if context is not None else {}), **ops.TABLE}
+    targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
+    return [*TOPICS, *operations, *pass_names(context), *BACKENDS, *targets, *rules("V"), *rules("F"), *CODES]
 
 
 def signature(definition: OperationDefinition) -> str:
@@ -101,17 +107,17 @@ def op_page(definition: OperationDefinition) -> str:
 
 
 def declared_page(declared: Rule | GroupPattern | Policy) -> str:
-    """What a user's rule, group or policy says of itself, and its source."""
+    """The docstring and the source of a user's rule, group or policy."""
     kind = {GroupPattern: "group", Policy: "policy"}.get(type(declared), "rule")
     numerics = f", {declared.numerics}" if isinstance(declared, Rule) else ""
     path, line = place_of(declared.function)
-    said = inspect.cleandoc(declared.function.__doc__ or "")
+    docstring = inspect.cleandoc(declared.function.__doc__ or "")
     source = source_of(declared.function)
-    return "\n".join([f"{declared.name}: a {kind}{numerics} ({path}:{line})", "", said, "", source])
+    return "\n".join([f"{declared.name}: a {kind}{numerics} ({path}:{line})", "", docstring, "", source])
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """A function's source without its docstring, which a page shows by itself."""
+    """A function's source without its docstring, which the page prints above."""
     lines = inspect.getsource(function).rstrip().splitlines()
     tree = ast.parse(textwrap.dedent("\n".join(lines)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef) else []
@@ -122,7 +128,7 @@ def source_of(function: Callable[..., Any]) -> str:
 
 
 def pass_page(name: str, context: PassContext | None = None) -> str:
-    """The docstring of a pass, its options, its file and where it stands in irc's pipelines."""
+    """The docstring of a pass, its options, the pipelines that contain it, and its file."""
     import dataclasses
 
     kind = find_pass(name, context)
@@ -142,7 +148,7 @@ def pass_page(name: str, context: PassContext | None = None) -> str:
 
 
 def target_page(name: str) -> str:
-    """A backend, or one of its targets: what it writes, what it compiles for, the passes before it."""
+    """A backend, or one of its targets: its docstring, targets and pipeline."""
     pages = []
     for backend in BACKENDS:
         module = find_backend(backend)
@@ -157,7 +163,7 @@ def target_page(name: str) -> str:
 
 
 def place_of(thing: Any) -> tuple[str, int]:
-    """The file of a definition as it is called in the source tree, and the line; a user's own file as it is called."""
+    """The file and the line of a definition: a path in the source tree, or that of a user's own file."""
     if not thing.__module__.startswith("irc."):
         return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
     folder = thing.__module__.removeprefix("irc.").split(".")[0]
@@ -196,7 +202,7 @@ def _listed(letter: str) -> list[str]:
 
 
 def wrapped(head: str, text: str) -> str:
-    """A paragraph of at most `WIDTH` columns behind a head, under which it hangs."""
+    """A paragraph of at most `WIDTH` columns that begins with `head`; further lines are indented."""
     hanging = " " * (7 if head.startswith(" ") else 0)
     return textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=hanging, break_on_hyphens=False)
 

@@ -1,0 +1,76 @@
+"""How commands are parsed and how their help is laid out: commands by purpose, options in two groups, examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from irc.cli.examples import EXAMPLES
+from irc.diagnostics import fail
+
+# The commands of `irc --help`, by purpose.
+PURPOSES = {
+    "Compile and run": ("compile", "run", "bench"),
+    "Print and transform": ("print", "opt", "kernels", "experiment"),
+    "Check and debug": ("check", "explain", "extract", "reduce"),
+    "Reference and set-up": ("doc", "completion"),
+}
+REMARKS = 48  # the last column in which remarks on examples are aligned
+
+
+class CommonOption(click.Option):
+    """An option that every command over a MODEL has; help lists these after the command's own."""
+
+
+class Command(click.Command):
+    """A command that rejects an option given twice, unless it takes several values."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        if not context.resilient_parsing:
+            _, _, given = self.make_parser(context).parse_args(args=list(arguments))
+            for option, number in Counter(given).items():
+                if isinstance(option, click.Option) and number > 1 and not (option.multiple or option.is_flag):
+                    raise fail("usage.arguments", f"{option.opts[0]} is given {number} times", expected="once",
+                               help=f"{context.command_path} --help")  # fmt: skip
+        return super().parse_args(context, arguments)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common: list[tuple[str, str]] = []
+        specific: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                (common if isinstance(parameter, CommonOption) else specific).append(record)
+        for title, records in (("Options", specific), ("Common options", common)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(str(self.name), formatter)
+
+
+class Commands(click.Group):
+    """The group of all commands."""
+
+    command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for purpose, names in PURPOSES.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(f"{name:{width}}", self.commands[name].get_short_help_str()) for name in names])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples("irc", formatter)
+
+
+def write_examples(command: str, formatter: click.HelpFormatter) -> None:
+    """A line for each example, with its remark as a shell comment, so that lines can be pasted into a shell."""
+    examples = EXAMPLES[command]
+    width = max((len(line) for line, remark in examples if remark and len(line) <= REMARKS), default=0)
+    with formatter.section("Examples"):
+        indent = " " * formatter.current_indent
+        for line, remark in examples:
+            formatter.write(f"{indent}{line:{width}}   # {remark}\n" if remark else f"{indent}{line}\n")

@@ -1,0 +1,92 @@
+"""The examples that `--help` prints, by command: each with what it shows. tests/test_help.py runs them in order, in a
+folder that holds `model.onnx` and a copy of `examples/`."""
+
+from __future__ import annotations
+
+SCORES = "examples/block.py:scores"
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "irc": (
+        ("irc print model.onnx", "the IR of a model"),
+        ("irc print model.onnx --after fuse --summary", "its kernels and calls after fusion"),
+        ("irc compile model.onnx", "writes model.irc.onnx"),
+        ("irc compile model.onnx --backend triton", "writes the folder model.triton"),
+        ("irc check model.onnx --each", "compares the IR after each pass with f64"),
+        ("irc doc", "topics of the reference"),
+    ),
+    "compile": (
+        ("irc compile model.onnx", "writes model.irc.onnx"),
+        ("irc compile model.onnx --target cpu -o cpu.onnx", "with operators of ONNX Runtime for CPUs"),
+        ("irc compile model.onnx --keep-kernels -o view.onnx", "each kernel a local function"),
+        (f"irc compile {SCORES} --backend triton -o out", "writes the folder out"),
+    ),
+    "print": (
+        ("irc print model.onnx", "as imported"),
+        ("irc print model.onnx --after fuse", "after the pass fuse of the default pipeline"),
+        ("irc print model.onnx --after fuse --summary", "a line for each kernel and call"),
+        (f"irc print {SCORES} --around %p -n 1", "an operation and its neighbors"),
+        ("irc print model.onnx -o model.irc", "writes model.irc and model.safetensors"),
+    ),
+    "opt": (
+        ("irc opt model.onnx -p fold,cse,dce", ""),
+        ("irc opt model.onnx -p fold,cse,dce --statistics --verify-each", ""),
+        ("irc opt model.onnx -p default --plan plan.json -o fused.irc", ""),
+        ('irc opt model.onnx -p "default{fuse.plan=plan.json}"', "replays a plan"),
+        ("irc print model.onnx | irc opt - -p clean", "reads IR from standard input"),
+    ),
+    "run": (
+        ("irc run model.onnx --dim B=4 --output out.npz", "on random inputs"),
+        ("irc run model.onnx --dim B=4 --backend onnx", "compiled, in ONNX Runtime"),
+        ("irc extract model.onnx --to %y --dim B=4 -o part.irc", ""),
+        ("irc run part.irc --input part.npz", "on given inputs"),
+    ),
+    "check": (
+        ("irc check model.onnx --dim B=4", ""),
+        ("irc check model.onnx --each --backend onnx", "every pass, and the compiled model"),
+        ("irc check examples/rules.py", "tests the rewrite rules of a file"),
+        ("irc check examples/rules.py examples/block.py:scaled", "and where they match in a model"),
+    ),
+    "extract": (
+        (f"irc extract {SCORES} --from %scaled --to %p -o part.irc", "and part.npz"),
+        ("irc run part.irc --input part.npz", ""),
+    ),
+    "reduce": (
+        (
+            f"irc reduce {SCORES} --load examples/planted_bug.py -p canonicalize,sharpen,fuse -o small",
+            "writes the folder small",
+        ),
+        ("irc print small/program.irc", ""),
+    ),
+    "explain": (
+        ("irc explain type.broadcast", "an error code"),
+        ("irc explain F7", "a legality rule of fusion"),
+        (f"irc explain {SCORES} %y", "where a value comes from and what computes it"),
+        (f'irc explain {SCORES} %p %y -p "fuse{{policy=none}}"', "why two values are in two kernels"),
+    ),
+    "kernels": (
+        ("irc kernels model.onnx --dim B=16", ""),
+        ("irc kernels model.onnx --dim B=16 --json", ""),
+        (f"irc kernels {SCORES} --target sm_90", "compiles each kernel; needs torch and triton"),
+    ),
+    "experiment": (
+        ("irc experiment model.onnx --dim B=16 -p base=default -p eager=eager", ""),
+        (
+            f'irc experiment {SCORES} model.onnx -p greedy=default -p none="default{{fuse.policy=none}}"'
+            " --html table.html",
+            "",
+        ),
+    ),
+    "bench": (("irc bench model.onnx --dim B=16 --rounds 10", ""),),
+    "doc": (
+        ("irc doc", "the topics"),
+        ("irc doc ops", "a line for each operation"),
+        ("irc doc layer_norm", "an operation: operands, attributes, source, body"),
+        ("irc doc fuse", "a pass: options, pipelines, rules"),
+        ("irc doc small --load examples/policy.py", "a policy of your own"),
+    ),
+    "completion": (
+        ("irc completion bash", 'put `eval "$(irc completion bash)"` into ~/.bashrc'),
+        ("irc completion zsh", 'put `eval "$(irc completion zsh)"` into ~/.zshrc'),
+        ("irc completion fish", "redirect to ~/.config/fish/completions/irc.fish"),
+    ),
+}
