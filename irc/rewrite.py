@@ -59,8 +59,8 @@ class RuleStatistics:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Why a rule that nearly applied does not."""
+class MatchFailure:
+    """Why a rule whose root operation is there does not apply."""
 
     reason: str
 
@@ -73,8 +73,8 @@ class Replacement:
     built: frozenset[Operation]
 
 
-ALREADY_THERE = Refused("the replacement is what is there already")
-Outcome = Replacement | Refused | None  # what is put in; why nothing is; or None: the pattern is not there
+ALREADY_THERE = MatchFailure("the replacement is what is there already")
+Outcome = Replacement | MatchFailure | None  # None: the pattern does not match
 
 
 class Rule:
@@ -120,8 +120,8 @@ class PatternRule(Rule):
         self.guards[guard.__name__] = guard
         return guard
 
-    def refusal(self, named: dict[str, Any]) -> tuple[str, str] | None:
-        """The first guard that says no to these leaves and attributes, and its reason."""
+    def failed_guard(self, named: dict[str, Any]) -> tuple[str, str] | None:
+        """The first guard that these leaves and attributes do not pass, and its reason; None where they pass all."""
         for name, guard in self.guards.items():
             with blaming("rule.raised", f"guard `{name}` of `{self.name}` raised an exception", guard):
                 verdict: Any = guard(*(named[parameter] for parameter in inspect.signature(guard).parameters))
@@ -136,18 +136,18 @@ class PatternRule(Rule):
         return None
 
     def rewrite(self, operation: Operation, location: Location) -> Outcome:
-        refused: Refused | None = None
+        first_failure: MatchFailure | None = None
         for match in self.pattern.matches(operation):
             leaves = {leaf.name: match.values.get(leaf) for leaf in self.pattern.leaves}
             named = {**leaves, **match.attributes}
-            verdict = self.refusal(named)
-            outcome = Refused(": ".join(verdict)) if verdict else self._replacement(match, named, location)
-            if not isinstance(outcome, Refused) or outcome is ALREADY_THERE:
+            failed = self.failed_guard(named)
+            outcome = MatchFailure(": ".join(failed)) if failed else self._replacement(match, named, location)
+            if not isinstance(outcome, MatchFailure) or outcome is ALREADY_THERE:
                 return outcome
-            refused = refused or outcome
-        return refused
+            first_failure = first_failure or outcome
+        return first_failure
 
-    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | Refused:
+    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | MatchFailure:
         """Read the rule again on the graph's values, compare, and move the replacement into the graph."""
         old = [match.values[result] for result in self.pattern.results]
         places = [value.operation for value in old if value.operation is not None]
@@ -155,7 +155,7 @@ class PatternRule(Rule):
         leaves = [match.values[leaf] for leaf in self.pattern.leaves if leaf in match.values]
         same_block = all(place.block is first.block for place in places)
         if not same_block or not all(dominates(leaf, first) for leaf in leaves):
-            return Refused("an operand is computed after the first of the results")
+            return MatchFailure("an operand is computed after the first of the results")
         scratch = Block()
         builder = Builder(scratch, None, location)
         try:
@@ -163,7 +163,7 @@ class PatternRule(Rule):
                 pattern, new = self.both_sides(named)
             difference = self.pattern.difference(pattern, match) or self._type_difference(old, new)
             if difference is not None:
-                return Refused(difference)
+                return MatchFailure(difference)
             if already_computed(old, new, scratch):
                 return ALREADY_THERE
             end = builder.create(yield_, new)
@@ -177,7 +177,7 @@ class PatternRule(Rule):
         except IrcError as error:
             if not error.code.startswith(("type.", "dim.")):
                 raise
-            return Refused(f"does not type: {error.diagnostics[0].message}")
+            return MatchFailure(f"does not type: {error.diagnostics[0].message}")
         finally:
             for made in reversed(list(scratch)):
                 made.erase()
@@ -245,7 +245,7 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
             record.tried += 1
             location = operation.location.by(f"{maker}({rule.name})")
             outcome = rule.rewrite(operation, location)
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, MatchFailure):
                 record.refused[outcome.reason] += 1
             elif outcome is not None:
                 record.matched += 1

@@ -19,7 +19,7 @@ from irc.op import REQUIRED, OperationDefinition, const
 from irc.pass_manager import Numerics
 from irc.passes._normal_form import SOFT
 from irc.pattern import Match
-from irc.rewrite import PatternRule, Refused, Replacement
+from irc.rewrite import MatchFailure, PatternRule, Replacement
 
 MOST_ABSENT = 4  # optional operands of which each choice is a pattern of its own
 
@@ -47,16 +47,16 @@ class RaisingRule(PatternRule):
         self.defaults = {name: definition.attribute_specs[name].default for name in free}
         self.size = len(list(self.pattern.root.block or ()))
 
-    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | Refused:
+    def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | MatchFailure:
         unbound = [name for name in self.defaults if name not in match.attributes]
         if any(self.defaults[name] is REQUIRED for name in unbound):
-            return Refused(f"nothing says what `{unbound[0]}` is")
+            return MatchFailure(f"nothing says what `{unbound[0]}` is")
         kept = _read_elsewhere(self.pattern.results, match)
         if kept is not None:
-            return Refused(f"%{kept.name} is read by another operation, and would be computed twice")
+            return MatchFailure(f"%{kept.name} is read by another operation, and would be computed twice")
         return super()._replacement(match, {**named, **{name: self.defaults[name] for name in unbound}}, location)
 
-    def refusal(self, named: dict[str, Any]) -> None:
+    def failed_guard(self, named: dict[str, Any]) -> None:
         return None
 
 

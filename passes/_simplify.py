@@ -18,7 +18,7 @@ from irc.ir import Operation
 from irc.op import Builder
 from irc.pass_manager import Numerics
 from irc.pattern import values_of
-from irc.rewrite import Outcome, Refused, Replacement, Rule
+from irc.rewrite import MatchFailure, Outcome, Replacement, Rule
 from irc.user_code import blaming
 
 Program = tuple[Callable[..., Any], tuple[str, ...]]  # as `irc.trace` takes it: a function, and types
@@ -47,7 +47,7 @@ class SimplifyRule(Rule):
         builder, before = Builder.before_operation(operation, location), operation.previous
         with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
             found = self.function(operation)
-        if found is None or isinstance(found, Refused):
+        if found is None or isinstance(found, MatchFailure):
             return found
         values = dict(zip(operation.results, values_of(self.name, found), strict=True))
         return Replacement(values, frozenset(_between(before, operation)))
@@ -63,5 +63,5 @@ def _between(before: Operation | None, operation: Operation) -> Iterator[Operati
 
 def simplify(*roots: str, numerics: Numerics = "exact") -> Callable[[Callable[..., Any]], SimplifyRule]:
     """Declare a rule for operations of these names: `function(operation)` returns the value or values that replace
-    the results (building what it needs), a `Refused`, or None. It must build nothing where it returns None."""
+    the results (building what it needs), a `MatchFailure`, or None. It must build nothing where it returns None."""
     return lambda function: SimplifyRule(function, roots, numerics)

@@ -202,7 +202,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
         if made is None:
             continue
         module, named = made
-        verdict = rule.refusal(named)
+        verdict = rule.failed_guard(named)
         if verdict is not None:
             if report.near_misses[verdict[0]] < NEAR_MISSES:
                 report.near_misses[verdict[0]] += 1
