@@ -1,6 +1,6 @@
 """A policy to start from: copy the file, change it, and name it in a pipeline (docs/research.md)."""
 
-from irc.plan import policy, refuse
+from irc.plan import policy, reject
 
 MOST_MEMBERS = 2
 
@@ -10,7 +10,7 @@ def small(merge):
     """Merge what saves bytes, into kernels of at most MOST_MEMBERS operations."""
     members = len(merge.merged.members)
     if members > MOST_MEMBERS:
-        return refuse(f"a kernel of {members} operations is more than {MOST_MEMBERS}", at=merge.merged)
+        return reject(f"a kernel of {members} operations is more than {MOST_MEMBERS}", at=merge.merged)
     if merge.recomputes_reduction:
-        return refuse("it would recompute a reduction", at=merge.producer)
+        return reject("it would recompute a reduction", at=merge.producer)
     return merge.bytes_saved

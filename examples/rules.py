@@ -1,7 +1,7 @@
 """A rewrite, a group and a policy of one's own: `irc check examples/rules.py`."""
 
 from irc.ops import add, gelu, matmul, mul
-from irc.plan import group, policy, refuse
+from irc.plan import group, policy, reject
 from irc.rewrite import rewrite
 
 
@@ -26,5 +26,5 @@ def bias_gelu(x, b):
 def frugal(merge):
     """Merge what saves bytes, but never into a kernel that holds a reduction already."""
     if any(member.name in ("softmax", "layer_norm") for member in merge.producer.members):
-        return refuse("keeps reductions apart", at=merge.producer)
+        return reject("keeps reductions apart", at=merge.producer)
     return merge.bytes_saved

@@ -194,16 +194,16 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """What a policy answers instead of a score."""
+class PolicyRejection:
+    """What a policy returns instead of a score: why a legal merge is not to be made."""
 
     reason: str
     at: Any = None
 
 
-def refuse(reason: str, at: Any = None) -> Refused:
-    """Say in a policy why a legal merge is not wanted; `at` is the group or value that is to blame."""
-    return Refused(reason, at)
+def reject(reason: str, at: Any = None) -> PolicyRejection:
+    """For a policy to return: do not make this legal merge, for this reason, which is about the group or value `at`."""
+    return PolicyRejection(reason, at)
 
 
 @dataclass
@@ -252,24 +252,24 @@ class Merge:
 
 @dataclass(frozen=True)
 class Policy:
-    """A function of a `Merge` that returns a score (merge the largest first; at most 0: do not) or `refuse(...)`."""
+    """A function of a `Merge` that returns a score (merge the largest first; at most 0: do not) or `reject(...)`."""
 
     name: str
-    function: Callable[[Merge], float | Refused]
+    function: Callable[[Merge], float | PolicyRejection]
 
-    def __call__(self, merge: Merge) -> float | Refused:
+    def __call__(self, merge: Merge) -> float | PolicyRejection:
         with blaming("policy.raised", f"the policy {self.name} failed", self.function):
             verdict = self.function(merge)
         not_a_number = verdict != verdict  # as NaN is
-        if isinstance(verdict, bool) or not isinstance(verdict, (int, float, Refused)) or not_a_number:
+        if isinstance(verdict, bool) or not isinstance(verdict, (int, float, PolicyRejection)) or not_a_number:
             raise fail("policy.result", f"policy {self.name} returned {verdict!r}",
-                       at=place_of_code(self.function), expected="a number or refuse(...)")  # fmt: skip
+                       at=place_of_code(self.function), expected="a number or reject(...)")  # fmt: skip
         if isinstance(verdict, int) and verdict.bit_length() > LARGEST_EXPONENT:  # bytes of a model that cannot run
             return math.inf if verdict > 0 else -math.inf
         return verdict
 
 
-def policy(function: Callable[[Merge], float | Refused]) -> Policy:
+def policy(function: Callable[[Merge], float | PolicyRejection]) -> Policy:
     """Declare a fusion policy; use it as `fuse{policy=FILE.py:NAME}`."""
     return Policy(function.__name__, function)
 

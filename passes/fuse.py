@@ -34,28 +34,28 @@ from irc.plan import (
     Merge,
     Plan,
     Policy,
-    Refused,
+    PolicyRejection,
     is_free,
     legal,
     policy,
-    refuse,
+    reject,
     representative_sizes,
 )
 
 
 @policy
-def none(merge: Merge) -> Refused:
+def none(merge: Merge) -> PolicyRejection:
     """One kernel for each operation: the baseline that experiments are measured against."""
-    return refuse("the policy `none` merges nothing")
+    return reject("the policy `none` merges nothing")
 
 
 @policy
-def greedy(merge: Merge) -> float | Refused:
+def greedy(merge: Merge) -> float | PolicyRejection:
     """Merge whatever takes more bytes off the kernel boundaries than it adds in repeated loads or arithmetic."""
     if merge.recomputes_reduction:
-        return refuse("it would recompute a reduction", at=merge.producer)
+        return reject("it would recompute a reduction", at=merge.producer)
     if merge.loaded_bytes_saved < 0 and -merge.loaded_bytes_saved > merge.bytes_saved:
-        return refuse(f"repeated loads of {-merge.loaded_bytes_saved} bytes outweigh {merge.bytes_saved} saved")
+        return reject(f"repeated loads of {-merge.loaded_bytes_saved} bytes outweigh {merge.bytes_saved} saved")
     return merge.bytes_saved
 
 
@@ -226,7 +226,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         merge = Merge(producer, consumer, merged, parts, sizes)
         verdict = chosen(merge)
         decision.bytes_saved = merge.bytes_saved
-        if isinstance(verdict, Refused):
+        if isinstance(verdict, PolicyRejection):
             decision.reason = verdict.reason
             return None
         if verdict <= 0:

@@ -446,8 +446,8 @@ def broken(x, y):
     ("arguments", "code", "exit_code", "words"),
     [
         (["-p", "fuse{policy=policy.py:raises}"], "policy.raised", 3, ["policy.py:4", "no_such_thing"]),
-        (["-p", "fuse{policy=policy.py:nonsense}"], "policy.result", 3, ["nonsense", "'yes'", "refuse"]),
-        (["-p", "fuse{policy=policy.py:nothing}"], "policy.result", 3, ["nothing", "None", "refuse"]),
+        (["-p", "fuse{policy=policy.py:nonsense}"], "policy.result", 3, ["nonsense", "'yes'", "reject"]),
+        (["-p", "fuse{policy=policy.py:nothing}"], "policy.result", 3, ["nothing", "None", "reject"]),
         (["-p", "fuse{policy=policy.py:unordered}"], "policy.result", 3, ["unordered", "nan"]),
         (["-p", "fuse{policy=policy.py:plain}"], "pass.option", 2, ["plain", "@policy"]),
         (["-p", "fuse{policy=policy.py:raise}"], "load.missing_name", 3, ["raises"]),

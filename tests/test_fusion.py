@@ -485,7 +485,7 @@ def test_a_group_is_proposed_before_the_policy_is_asked() -> None:
 
 
 POLICIES = """
-from irc.plan import policy, refuse
+from irc.plan import policy, reject
 
 @policy
 def raises(merge):
@@ -509,7 +509,7 @@ def not_a_number(merge):
 
 @policy
 def reluctant(merge):
-    return refuse("not today", at=merge.consumer)
+    return reject("not today", at=merge.consumer)
 
 def plain(merge):
     return 1

@@ -247,7 +247,7 @@ from dataclasses import dataclass
 from irc.op import Float, FloatType, op, primitive, spelling
 from irc.ops import add, gelu, matmul, mul, softmax, tanh
 from irc.pass_manager import Pass
-from irc.plan import group, policy, refuse
+from irc.plan import group, policy, reject
 from irc.rewrite import rewrite
 def model(): return irc.trace(lambda x, b: gelu(add(x, b)), "f32[4, 4]", "f32[4]")
 """
@@ -333,7 +333,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
                                    "policy.result", "'yes'"),
     "policy that raises": ("@policy\ndef p(merge): return merge.saved\n", (*OPT, "fuse{policy=f.py:p}"),
                            "policy.raised", "saved"),
-    "keyword of refuse": ('@policy\ndef p(merge): return refuse(why="no")\n', (*OPT, "fuse{policy=f.py:p}"),
+    "keyword of reject": ('@policy\ndef p(merge): return reject(why="no")\n', (*OPT, "fuse{policy=f.py:p}"),
                           "policy.raised", "why"),
     "group of a bare leaf": ("@group\ndef g(x): return x\n", (*OPT, "fuse{groups=f.py:g}"), "rule.raised", "leaf"),
     "keyword of group": ('@group(name="g")\ndef g(x): return tanh(x)\n', (), "load.raised", "name"),

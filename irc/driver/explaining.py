@@ -21,7 +21,7 @@ from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference
 from irc.passes.fuse import Fuse, producers
 from irc.pattern import constant_of
-from irc.plan import Group, Merge, Plan, Policy, Refused, bytes_at, is_free, legal, representative_sizes
+from irc.plan import Group, Merge, Plan, Policy, PolicyRejection, bytes_at, is_free, legal, representative_sizes
 
 PAGE_WIDTH = 100  # columns
 LONGEST_ENTRY = 200  # characters of an entry of a plan that is advised
@@ -259,7 +259,10 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
                 f"way, are apart: {reason}", [f"  try: {by_plan}"])  # fmt: skip
     parts = [unit.group for unit in graph.units_of(merged.members) if unit.group is not None]
     verdict = chosen(Merge(sides[0], sides[1], merged, parts, sizes))
-    reason = verdict.reason if isinstance(verdict, Refused) else f"it scores {verdict:g}, and above 0 would be merged"
+    if isinstance(verdict, PolicyRejection):
+        reason = verdict.reason
+    else:
+        reason = f"it scores {verdict:g}, and above 0 would be merged"
     return (f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}",
             [f'  try: another policy: -p "...,fuse{{policy=FILE.py:NAME}}", or {by_plan}'])  # fmt: skip
 
