@@ -1,6 +1,6 @@
 """A policy to start from: copy the file, change it, and name it in a pipeline (docs/research.md)."""
 
-from irc.plan import policy, reject
+from irc.policy import policy, reject
 
 MOST_MEMBERS = 2
 

@@ -1,7 +1,7 @@
 """A rewrite, a group and a policy of one's own: `irc check examples/rules.py`."""
 
 from irc.ops import add, gelu, matmul, mul
-from irc.plan import group, policy, reject
+from irc.policy import group, policy, reject
 from irc.rewrite import rewrite
 
 

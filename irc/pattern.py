@@ -3,7 +3,7 @@
 A pattern is read without types: its leaves have none, and what the function asks of them (`x.shape`) stands for
 anything. `Pattern.matches` finds the structure; reading the function again on what was found gives types, and
 `Pattern.difference` says whether attributes, constants and types then agree. Rules (`irc.rewrite`) and groups
-(`irc.plan`) are both written as patterns.
+(`irc.policy`) are both written as patterns.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
+from irc.group import Group, Trials, is_free
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import LegalityFailure
-from irc.plan import Group, Trials, is_free
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:

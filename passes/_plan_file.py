@@ -18,9 +18,10 @@ from json import JSONDecoder
 from typing import Any
 
 from irc.diagnostics import Diagnostic, IrcError, Location, did_you_mean, fail
+from irc.group import Group
 from irc.ir import Function, Operation, Value
 from irc.kernel import LegalityFailure
-from irc.plan import Group, Plan
+from irc.plan import Plan
 
 SCHEMA = "irc.plan/1"
 KEYS = ("name", "members", "hash", "proposer", "function")

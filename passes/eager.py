@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from irc.dims import Dim, Variable, substitute, total
+from irc.group import FREE_VIEWS, Group, is_free
 from irc.ir import Module, Operation, Value
+from irc.legality import legal
 from irc.pass_manager import Pass, PassContext
 from irc.passes.fuse import blocks, make_kernel
-from irc.plan import FREE_VIEWS, Group, is_free, legal
 
 Strides = tuple[Dim, ...]  # in elements, one for each axis
 

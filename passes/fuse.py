@@ -1,4 +1,4 @@
-"""Fusion, in four parts: the Plan (`irc.plan`), whether it is legal (`irc.plan.legal`), propose, apply.
+"""Fusion, in four parts: the Plan (`irc.plan`), whether it is legal (`irc.legality`), propose, apply.
 
 `propose` starts from one group an operation (a named operation such as `softmax` is one seed, its body makes
 the kernel) and merges producers into consumers, best score first, until the policy wants no more. `apply`
@@ -18,8 +18,10 @@ from irc.cloning import Cloner
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
+from irc.group import Group, is_free
 from irc.ir import Block, Function, Module, Operation, Region
 from irc.kernel import Kernel, LegalityFailure
+from irc.legality import legal
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
@@ -27,20 +29,9 @@ from irc.passes._group_graph import GroupGraph, hull, makers
 from irc.passes._plan_file import Entry, read_plan, write_plan
 from irc.passes._user_files import is_reference, load_user_object
 from irc.pattern import Pattern
-from irc.plan import (
-    Decision,
-    Group,
-    GroupPattern,
-    Merge,
-    Plan,
-    Policy,
-    PolicyRejection,
-    is_free,
-    legal,
-    policy,
-    reject,
-    representative_sizes,
-)
+from irc.plan import Decision, Plan
+from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
+from irc.sizes import representative_sizes
 
 
 @policy

@@ -67,7 +67,8 @@ VIEW = "irc/ops/view.py"
 DERIVATION = "irc/kernel/derivation.py"
 PROPAGATION = "irc/kernel/propagation.py"
 GRAPH = "passes/_group_graph.py"
-PLAN = "irc/plan.py"
+GROUP = "irc/group.py"
+LEGALITY = "irc/legality.py"
 
 MUTATIONS = (
     # Bodies.
@@ -186,7 +187,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F3: values read through views are not stored",
-        PLAN,
+        GROUP,
         "any(user not in inside or user in staying for user in value.users())",
         "any(user not in inside for user in value.users())",
         fusion("f3"),
@@ -207,12 +208,12 @@ MUTATIONS = (
     ),
     Mutation(
         "F13: skipped roundings under exact",
-        PLAN,
+        LEGALITY,
         'if numerics == "exact" and kernel.numerics != "exact":',
         "if False:",
         fusion("f13"),
     ),
-    Mutation("F14: one pointer too many", PLAN, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
+    Mutation("F14: one pointer too many", LEGALITY, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
     # What is made of them.
     Mutation(
         "masks: every reduction ignores 0",

@@ -375,7 +375,7 @@ def test_an_index_that_is_out_of_range(folder: Path) -> None:
 # -- a person's own files --------------------------------------------------------------------------------------
 
 USER = {
-    "policy.py": """from irc.plan import policy
+    "policy.py": """from irc.policy import policy
 @policy
 def raises(merge):
     return merge.no_such_thing

@@ -12,8 +12,8 @@ import pytest
 import irc
 from irc.driver import Settings, load
 from irc.driver.explaining import kernel_around
+from irc.group import is_free
 from irc.ir import Module
-from irc.plan import is_free
 from tests.command_line import EXAMPLES, irc_here
 
 SIBLINGS = """irc text 1
@@ -128,7 +128,7 @@ def test_plans_of_other_passes(folder: Path) -> None:
     assert "not in one kernel" in apart and "kernel @t (tanh), made by fuse(eager)" in apart and "policy" not in apart
     (folder / "own.py").write_text(
         "from dataclasses import dataclass\nfrom irc.pass_manager import Pass\n"
-        "from irc.passes.fuse import make_kernel\nfrom irc.plan import Group\n"
+        "from irc.passes.fuse import make_kernel\nfrom irc.group import Group\n"
         "@dataclass\nclass Pair(Pass):\n    def run(self, module, context):\n"
         "        names = ('s', 't')\n"
         "        make_kernel(Group([module.main.find(name).operation for name in names], 'pair'))\n"

@@ -25,13 +25,16 @@ from irc.driver.counting import kernel_of
 from irc.driver.models import Settings
 from irc.driver.pipelines import parse_pipeline
 from irc.equality import difference
+from irc.group import Group
 from irc.ir import Module, Operation, Value
 from irc.kernel import LegalityFailure, count, derive
+from irc.legality import legal
 from irc.op import const, trace
 from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, find_policy, propose
-from irc.plan import Group, Merge, Plan, legal, policy
+from irc.plan import Plan
+from irc.policy import Merge, policy
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests.kernel_reference import evaluate
@@ -230,7 +233,7 @@ def test_f1_holds_for_proposed_groups(tmp_path: Path) -> None:
     module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
     file = tmp_path / "groups.py"
     file.write_text(
-        "from irc.ops import add, exp\nfrom irc.plan import group\n\n"
+        "from irc.ops import add, exp\nfrom irc.policy import group\n\n"
         "@group\ndef sum_of_exp(x, y):\n    return add(exp(x), y)\n"
     )
     context = PassContext()
@@ -485,7 +488,7 @@ def test_a_group_is_proposed_before_the_policy_is_asked() -> None:
 
 
 POLICIES = """
-from irc.plan import policy, reject
+from irc.policy import policy, reject
 
 @policy
 def raises(merge):
@@ -785,7 +788,7 @@ def test_long_graphs_fuse_without_recursion_and_with_few_derivations(name: str, 
         derived.append(len(members))
         return derive(members, **options)
 
-    monkeypatch.setattr("irc.plan.derive", counting)
+    monkeypatch.setattr("irc.group.derive", counting)
     module = trace(LONG[name], "f32[5, 6]")
     length = len(module.main.block)
     copy = fused(module)

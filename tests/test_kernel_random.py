@@ -17,12 +17,13 @@ from irc import dims, dtypes, interpreter, ops
 from irc.dims import Dim, Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.dtypes import I64
+from irc.group import Group
 from irc.ir import Module, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
-from irc.plan import Group, Merge, policy
+from irc.policy import Merge, policy
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests.kernel_reference import evaluate

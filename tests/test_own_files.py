@@ -247,7 +247,7 @@ from dataclasses import dataclass
 from irc.op import Float, FloatType, op, primitive, spelling
 from irc.ops import add, gelu, matmul, mul, softmax, tanh
 from irc.pass_manager import Pass
-from irc.plan import group, policy, reject
+from irc.policy import group, policy, reject
 from irc.rewrite import rewrite
 def model(): return irc.trace(lambda x, b: gelu(add(x, b)), "f32[4, 4]", "f32[4]")
 """

@@ -33,7 +33,7 @@ from irc.ir import Module, Operation, Value
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, find_policy, propose
-from irc.plan import Merge, policy
+from irc.policy import Merge, policy
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests import triton_harness as harness

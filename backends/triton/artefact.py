@@ -23,8 +23,8 @@ from irc.files import replacing_folder
 from irc.ir import Function, Module, Value
 from irc.metadata import MODEL
 from irc.op import trace_function
-from irc.plan import representative_sizes
 from irc.printer import print_module
+from irc.sizes import representative_sizes
 from irc.weights import Tensor
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from irc import dims
 from irc.dims import Symbol
 from irc.ir import Block, Function, Operation, Value
-from irc.plan import bytes_at
+from irc.sizes import bytes_at
 
 FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
 # Host calls that give memory of their own, never their operand's.

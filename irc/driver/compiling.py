@@ -25,7 +25,7 @@ from irc.files import guarded, temporary_folder
 from irc.ir import Module
 from irc.named_pipelines import CLEAN
 from irc.pass_manager import PassContext, PassManager
-from irc.plan import representative_sizes
+from irc.sizes import representative_sizes
 
 if TYPE_CHECKING:
     from irc.driver.callables import CompiledProgram

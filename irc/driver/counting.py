@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from irc.group import FREE_VIEWS, LIBRARY, STRUCTURE
 from irc.ir import Module, Operation
 from irc.kernel import Kernel, derive
-from irc.plan import FREE_VIEWS, LIBRARY, STRUCTURE
 
 
 def kernel_operations(module: Module) -> list[Operation]:

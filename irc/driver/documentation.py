@@ -21,7 +21,7 @@ from irc.named_pipelines import ALIASES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.passes._user_files import load_user_module, operations_of
-from irc.plan import GroupPattern, Policy
+from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
 
 WIDTH = 100
@@ -194,7 +194,7 @@ def list_rules() -> str:
 
 
 def list_legality() -> str:
-    return "\n".join(["legality of kernels (irc/plan.py, irc/kernel, passes/_group_graph.py):", *_listed("F")])
+    return "\n".join(["legality of kernels (irc/legality.py, irc/kernel, passes/_group_graph.py):", *_listed("F")])
 
 
 def _listed(letter: str) -> list[str]:

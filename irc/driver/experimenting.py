@@ -20,7 +20,7 @@ from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate
 from irc.files import temporary_folder
 from irc.ir import Module, Operation
-from irc.plan import representative_sizes
+from irc.sizes import representative_sizes
 
 COMPILATIONS = 3  # of which the median time is reported
 BASELINE = "eager"  # the row that every experiment has

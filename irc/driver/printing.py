@@ -78,7 +78,7 @@ def summarize(module: Module, settings: Settings) -> str:
     # Imported here, since only a summary needs to know of kernels: printing starts faster without.
     from irc.driver.counting import computing_members, counts, describe, is_library
     from irc.driver.figures import by_operation, is_launched
-    from irc.plan import representative_sizes
+    from irc.sizes import representative_sizes
 
     function = module.main
     sizes = representative_sizes(function, settings.dims)

@@ -20,7 +20,7 @@ from irc.driver.pipelines import parse_pipeline
 from irc.ir import Module
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
-from irc.plan import Merge, policy
+from irc.policy import Merge, policy
 from irc.verifier import verify
 from tests import triton_harness as harness
 from tests.fuzz.judging import Array

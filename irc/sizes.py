@@ -1,0 +1,59 @@
+"""Sizes for the symbols of a function where the caller gives none, and the bytes of values at given sizes.
+
+Byte counts, policies and estimates are computed at one size for each symbol; `representative_sizes` chooses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from irc import dims
+from irc.diagnostics import fail
+from irc.dims import Dim, Symbol
+from irc.ir import Function, Value
+
+DEFAULT_SIZE = 64
+
+
+def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[Symbol, int]:
+    """A size for every symbol: the one given by name, else 64 moved into the symbol's range and to its multiple, or
+    what it broadcasts against. Raises `run.dim_range` for given sizes that are out of range or do not broadcast."""
+    symbols = {**function.symbols, **{s.name: s for operation in function.walk() for s in operation.symbols}}
+    for name in given:
+        if name not in symbols:
+            known = ", ".join(symbols) or "none"
+            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {known}")
+    sizes = {}
+    for name, symbol in symbols.items():
+        size = given.get(name)
+        if size is None:
+            size = max(symbol.low, min(symbol.high, DEFAULT_SIZE))
+            size -= size % symbol.multiple if size % symbol.multiple < size else 0
+        elif not symbol.low <= size <= symbol.high or size % symbol.multiple:
+            allowed = f"{name} in [{symbol.low}, {symbol.high}], a multiple of {symbol.multiple}"
+            raise fail("run.dim_range", f"{name} = {size}", expected=allowed)
+        sizes[symbol] = size
+    values = (value for operation in function.walk() for value in operation.results if value.type.is_ranked)
+    extents_of = dict.fromkeys(dim for value in values for dim in value.shape)
+    for extents in dict.fromkeys(dims.broadcasts(extents_of)):
+        _make_agree(extents, sizes, {symbols[name] for name in given})
+    return sizes
+
+
+def _make_agree(extents: tuple[Dim, ...], sizes: dict[Symbol, int], given: set[Symbol]) -> None:
+    """Give symbols that stand alone among extents that broadcast the size of the others, unless theirs is given."""
+    movable = {symbol.expr: symbol for symbol in sizes.keys() - given if symbol.expr in extents}
+    values = {extent: dims.estimate(extent, sizes) for extent in extents}
+    wanted = max((value for extent, value in values.items() if extent not in movable), default=max(values.values()))
+    for extent, symbol in movable.items():
+        if values[extent] not in (1, wanted) and symbol.low <= wanted <= symbol.high and not wanted % symbol.multiple:
+            sizes[symbol] = wanted
+    fitting = {dims.estimate(extent, sizes) for extent in extents} - {1}
+    if len(fitting) > 1 and given.issuperset(symbol for extent in extents for symbol in dims.free_symbols(extent)):
+        text = " and ".join(f"{extent} = {values[extent]}" for extent in extents)
+        raise fail("run.dim_range", f"{text} do not broadcast", expected="equal sizes, or 1")
+
+
+def bytes_at(value: Value, sizes: Mapping[Symbol, int]) -> int:
+    """Of a value at these sizes; none without a rank, or where a size is below 0: in a branch that is not taken."""
+    return max(0, dims.estimate(value.type.nbytes, sizes)) if value.type.is_ranked else 0
