@@ -6,19 +6,27 @@ On every path the programs give what the oracle gives.
 from __future__ import annotations
 
 import os
+import random
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("triton")
 
 from irc import interpreter
 from tests.fuzz import __main__ as command
 from tests.fuzz.features import ALL, chosen
-from tests.fuzz.judging import Truth
+from tests.fuzz.judging import SAMPLES, Truth
+from tests.fuzz.onnx_graph import Graph
+from tests.fuzz.onnx_steps import OnnxSteps
 from tests.fuzz.running import KINDS, Job, Result, commands, program_of, run_all, run_job
+from tests.fuzz.steps import Argument, Reject
+from tests.fuzz.torch_source import Kind, Source
 
 SEED = 12
 PROGRAMS = {"onnx": 160, "torch": 40}  # PyTorch's export takes most of the time
@@ -77,6 +85,56 @@ def test_what_rounding_decides_is_not_compared() -> None:
     assert truth.difference(np.float32([1.1, 2, 3])) is not None
     assert Truth.of(np.int64([1]), [np.int64([2])]).difference(np.int64([9])) is None
     assert Truth.of(np.int64([1]), [np.int64([1, 1])]).difference(np.int64([])) is None  # a shape, too
+
+
+def judged_node(op_type: str, array: np.ndarray, **attributes: Any) -> Truth:
+    """The judgment of one node of an array."""
+    graph = Graph(17, 1)
+    x = graph.input(Argument(list(array.shape), [array]))
+    y = graph.one(op_type, x, **attributes)
+    return Truth.of(y.arrays[0], [run[0] for run in graph.samples(0, [y], SAMPLES)])
+
+
+def judged_line(expression: str, tensor: torch.Tensor, kind: Kind) -> Truth:
+    """The judgment of one line of PyTorch of a tensor."""
+    source = Source(1)
+    x = source.input(Argument(list(tensor.shape), [tensor.numpy()]), False)
+    y = source.one(expression.format(x=x.name), kind)
+    lines = source.live([y.name])
+    value = source.spaces[0][y.name].numpy()
+    return Truth.of(value, [run[0] for run in source.samples(0, lines, [y.name], SAMPLES)])
+
+
+@pytest.mark.parametrize("huge", [[3e38, 4.0, 0.0, 2.0], [2.0**70, 2.0**70, 2.0**-80, 1.0]])
+def test_what_overflows_by_the_order_of_a_product_is_not_compared(huge: list[float]) -> None:
+    rows = np.float32([huge, huge[::-1], [1.0, 2.0, 3.0, 4.0], [np.inf, 1.0, 1.0, 1.0], [3e38, 3e38, 1.0, 1.0]])
+    for truth in (judged_node("ReduceProd", rows, axes=[1], keepdims=0),
+                  judged_line("{x}.prod(1)", torch.tensor(rows), "accumulated")):  # fmt: skip
+        assert truth.undecided.tolist() == [True, True, False, False, False]
+
+
+def test_exponentials_less_1_have_an_absolute_error_below_0_alone() -> None:
+    x = np.float32([-1e-3, 1e-3, -2.0, 2.0])
+    for op_type in ("Elu", "Selu", "Celu"):
+        slack = judged_node(op_type, x).slack
+        assert 2.0**-26 < slack[0] < 2.0**-21 and 2.0**-26 < slack[2] < 2.0**-20
+        assert slack[1] < 2.0**-30, "there it is a product"
+    exact, rounded = np.float32(np.expm1(np.float64(x[0]))), np.exp(x[0]) - np.float32(1)
+    assert exact != rounded and judged_node("Elu", x[:1]).difference(np.float32([rounded])) is None
+
+
+def test_infinities_are_not_quantized_dynamically() -> None:
+    given = Argument([3], [np.float32([1.0, -np.inf, 2.0])])
+    for finite in (True, False):
+        array = np.nan_to_num(given.arrays[0], neginf=0.0) if finite else given.arrays[0]
+        made = set()
+        for seed in range(60):
+            graph = Graph(17, 1)
+            steps = OnnxSteps(graph, random.Random(seed), [graph.input(given._replace(arrays=[array]))], ALL)
+            with suppress(Reject):
+                steps.quantize()
+            made |= {node.proto.op_type for node in graph.nodes}
+        assert ("DynamicQuantizeLinear" in made) is finite and "QuantizeLinear" in made
 
 
 def test_a_mistake_is_found_saved_and_repeated(

@@ -32,11 +32,12 @@ def unit(array: Array) -> float:
 
 
 def perturbed(
-    array: Array, generator: np.random.Generator, *, absolute: bool = False, whole_too: bool = False
+    array: Array, generator: np.random.Generator, *, absolute: bool | Array = False, whole_too: bool = False
 ) -> Array:
     """An array of floats with an error of up to two units in each element. `absolute` errors are those of elements of
-    size 1, for functions whose implementations have an absolute error. Whole numbers below 2048 are exact, and stay,
-    but for 1 and -1 as limits of such functions, and what an operation adds up and divides (`whole_too`)."""
+    size 1, for functions (or the elements) whose implementations have an absolute error. Whole numbers below 2048 are
+    exact, and stay, but for 1 and -1 as limits of such functions, and what an operation adds up and divides
+    (`whole_too`)."""
     wide, eps = array.astype(np.float64), unit(array)
     noise = generator.uniform(-2 * eps, 2 * eps, array.shape)
     with np.errstate(all="ignore"):
@@ -51,6 +52,18 @@ def overflowing(array: Array) -> Array:
     not, as they are rounded at once (fused) or one by one, in one order or another."""
     wide, most = array.astype(np.float64), float(ml_dtypes.finfo(array.dtype).max)  # type: ignore[no-untyped-call]
     return np.where(np.abs(wide) > most / 16, np.sign(wide) * np.inf, wide).astype(array.dtype)
+
+
+def without_fractions(array: Array) -> Array:
+    """Magnitudes, those below 1 as 1: a product of these is infinite where some order of its factors overflows."""
+    with np.errstate(all="ignore"):
+        return np.maximum(np.abs(array), np.ones((), array.dtype))
+
+
+def overflowed(product: Array, largest: Array) -> Array:
+    """A product of floats as it is in the order that overflows, if `largest`, that `without_fractions`, is infinite."""
+    made: Array = np.where(np.isfinite(product) & np.isinf(largest), np.array(np.inf, product.dtype), product)
+    return made
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from tests.fuzz.arrays import bfloat16
-from tests.fuzz.judging import Array, is_float, overflowing, perturbed
+from tests.fuzz.judging import Array, is_float, overflowed, overflowing, perturbed, without_fractions
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 
 RUNTIME_ERRORS = (
@@ -28,8 +28,8 @@ IR_VERSIONS = {13: 7, 17: 8, 18: 8, 21: 10, 23: 11}
 
 # Operators whose results are rounded; of the second kind also what they add up on the way.
 ROUNDED = frozenset(
-    "Add Sub Mul Div Pow Sum Mean Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Elu "
-    "Selu Celu Mod PRelu LeakyRelu HardSwish ThresholdedRelu Range DequantizeLinear".split()
+    "Add Sub Mul Div Pow Sum Mean Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
+    "Mod PRelu LeakyRelu HardSwish ThresholdedRelu Range DequantizeLinear".split()
 )
 ACCUMULATED = frozenset(
     "ReduceSum ReduceMean ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare MatMul Gemm Conv "
@@ -42,6 +42,8 @@ ACCUMULATED = frozenset(
 ABSOLUTE = frozenset(
     "Sigmoid Tanh Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
 )
+# exp(x) - 1 below 0 has the absolute error of exp(x), half a unit of 1 or more; above 0 these are x, or a multiple.
+ABSOLUTE_BELOW_0 = frozenset("Elu Selu Celu".split())
 
 
 def session(model: onnx.ModelProto, optimized: bool = False) -> onnxruntime.InferenceSession:
@@ -247,7 +249,8 @@ class Graph:
     # -- other roundings -----------------------------------------------------------------------------------------
 
     def samples(self, index: int, values: Sequence[Value], count: int) -> list[list[Array]]:
-        """What values could be with other roundings: perturbed, the first time with f16 and bf16 held as f32."""
+        """What values could be with other roundings: perturbed, the first time with large numbers as infinities, the
+        second time with sums and products of f32 in f64, and at last with f16 and bf16 held as f32."""
         makers = self._needed(values)
         narrow = any(value.dtype in (np.float16, bfloat16()) for node in makers for value in node.outputs)
         runs = []
@@ -260,7 +263,10 @@ class Graph:
             for node in self.nodes:
                 if node in makers:
                     operands = [known[value] for value in node.operands]
-                    results = _sample(node, operands, generator, number == count, number == 0)
+                    if number == count:
+                        results = [widened(array) for array in node.run([widened(array) for array in operands])]
+                    else:
+                        results = _sample(node, operands, generator, number)
                     known.update(zip(node.outputs, results, strict=True))
             runs.append([known[value].astype(value.dtype) for value in values])
         return runs
@@ -270,19 +276,37 @@ def widened(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype in (np.float16, bfloat16()) else array
 
 
-def _sample(
-    node: Node, arrays: list[Array], generator: np.random.Generator, wide: bool, overflows: bool
-) -> list[Array]:
-    """A node's outputs for one run with other roundings; `overflows` where it is the one with `overflowing` sums."""
+def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, number: int) -> list[Array]:
+    """A node's outputs for one run with other roundings: the first with `overflowing` sums, the second `in_f64`."""
     kind = node.proto.op_type
-    if wide:
-        return [widened(array) for array in node.run(arrays)]
     if kind in ACCUMULATED:
         arrays = [perturbed(array, generator, whole_too=True) if is_float(array) else array for array in arrays]
-        if overflows:
+        if number == 0:
             arrays = [overflowing(array) if is_float(array) else array for array in arrays]
-    results = node.run(arrays)
-    if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE:
-        results = [perturbed(array, generator, absolute=kind in ABSOLUTE) if is_float(array) else array
+    results = in_f64(node, arrays) if number == 1 and kind in ACCUMULATED else node.run(arrays)
+    if number == 0 and kind == "ReduceProd" and is_float(arrays[0]):
+        largest = node.run([without_fractions(arrays[0]), *arrays[1:]])
+        results = list(map(overflowed, results, largest))
+    if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
+        results = [perturbed(array, generator, absolute=_absolute(kind, array)) if is_float(array) else array
                    for array in results]  # fmt: skip
     return results
+
+
+def in_f64(node: Node, arrays: list[Array]) -> list[Array]:
+    """A node's outputs as if sums and products of f32 were added up in f64: what overflows on the way in f32 alone is
+    decided by their order."""
+    declared = [value.dtype for value in node.outputs]
+    try:
+        results = node.run([array.astype(np.float64) if array.dtype == np.float32 else array for array in arrays])
+    except RUNTIME_ERRORS:  # there is no such kernel
+        return node.run(arrays)
+    return [array.astype(dtype) for array, dtype in zip(results, declared, strict=True)]
+
+
+def _absolute(kind: str, array: Array) -> bool | Array:
+    """Whether an operator has an absolute error, and where."""
+    if kind not in ABSOLUTE_BELOW_0:
+        return kind in ABSOLUTE
+    below: Array = array < 0
+    return below

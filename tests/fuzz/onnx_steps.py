@@ -28,6 +28,7 @@ LEFT_OPEN = {
     "ScatterND, ScatterElements": "equal indices without a reduction",
     "Max, Min, Clip, ReduceMax, ReduceMin, ArgMax, ArgMin, TopK, MaxPool, Relu, Sign, Hardmax": "NaN",
     "ReduceLogSumExp": "NaN beside an infinity",
+    "DynamicQuantizeLinear": "an infinity (infinities are divided by one another, and NaN is cast to an integer)",
     "Gather and others": "indices out of range",
     "normalizations": "where a square overflows on the way, and what is left of equal numbers less their mean",
     "pooling": "windows larger than the padded input",
@@ -644,6 +645,8 @@ class OnnxSteps(Steps):
         if x.has_nan:
             raise Reject("NaN")
         if self.rng.random() < 0.2 and x.rank:
+            if not all(np.isfinite(array).all() for array in x.arrays):
+                raise Reject("open")
             return self.g.node("DynamicQuantizeLinear", [x], 3)
         dtype = self.rng.choice([np.int8, np.uint8])
         scale, zero = self.g.const(np.array(0.25, np.float32)), self.g.const(np.array(3, dtype))

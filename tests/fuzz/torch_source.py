@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tests.fuzz.judging import Array, is_float, overflowing, perturbed
+from tests.fuzz.judging import Array, is_float, overflowed, overflowing, perturbed
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 from tests.oracles import from_torch, to_torch
 
@@ -193,7 +193,8 @@ class Source:
     # -- other roundings -----------------------------------------------------------------------------------------
 
     def samples(self, index: int, lines: Sequence[Line], names: Sequence[str], count: int) -> list[list[Array]]:
-        """What the tensors of variables could be with other roundings, and at last with f16 and bf16 held as f32."""
+        """What the tensors of variables could be with other roundings: the first time with large numbers as
+        infinities, the second time with sums and products of f32 in f64, and at last with f16 and bf16 held as f32."""
         declared = [self.spaces[index][name].dtype for name in names]
         narrow = any(self.spaces[index][name].dtype in NARROW for line in lines for name in line.results)
         runs = []
@@ -206,7 +207,7 @@ class Source:
                 if wide:
                     run(line.wide, space)
                 else:
-                    _sample(line, space, generator, number == 0)
+                    _sample(line, space, generator, number)
             runs.append([from_torch(space[name].to(dtype)) for name, dtype in zip(names, declared, strict=True)])
         return runs
 
@@ -221,14 +222,18 @@ def run(text: str, space: dict[str, Any]) -> None:
         exec(text, space)
 
 
-def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, overflows: bool) -> None:
-    """Run a line with other roundings; `overflows` where it is the run with `overflowing` sums."""
+def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, number: int) -> None:
+    """Run a line with other roundings: the first time with `overflowing` sums, the second time in f64."""
     own = {name: space[name] for name in line.operands}
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
-        space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=overflows)
+        space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=number == 0)
                       for name, tensor in own.items()})  # fmt: skip
     run(line.text, space)
+    if line.kind == "accumulated" and number == 0 and "prod(" in line.text:
+        _overflow(line, space)
+    if line.kind == "accumulated" and number == 1:
+        _run_in_f64(line, space)
     if line.kind == "accumulated":
         space.update(own)
     if line.kind == "exact":
@@ -239,6 +244,28 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, o
             space[name].copy_(moved)
         else:
             space[name] = moved
+
+
+def _overflow(line: Line, space: dict[str, Any]) -> None:
+    """Make products infinite that some order of their factors makes so."""
+    floats = {name: space[name] for name in line.operands if space[name].is_floating_point()}
+    inner = {**space, **{name: tensor.abs().clamp(min=1) for name, tensor in floats.items()}}
+    run(line.text, inner)
+    for name in line.results:
+        if space[name].is_floating_point():
+            space[name] = to_torch(overflowed(from_torch(space[name]), from_torch(inner[name])))
+
+
+def _run_in_f64(line: Line, space: dict[str, Any]) -> None:
+    """Run a line again, with results as if sums and products of f32 were added up in f64: what overflows on the way in
+    f32 alone is decided by their order. Nothing changes where eager PyTorch does not take f64 there."""
+    wide = {name: space[name].double() for name in line.operands if space[name].dtype == torch.float32}
+    inner = {**space, **wide}
+    try:
+        run(line.text, inner)
+    except EAGER_ERRORS:
+        return
+    space.update({name: inner[name].to(space[name].dtype) for name in line.results})
 
 
 def _perturbed(

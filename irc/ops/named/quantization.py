@@ -62,7 +62,8 @@ def dynamic_quantize(x: Float, /) -> tuple[Value, Value, Value]:
 
     Shapes: x any. Results: u8 in x's shape, a scalar of x's type, u8[].
     Source: ONNX DynamicQuantizeLinear-11.
-    Edge cases: the range always holds 0; where x is all zeros, or empty, the scale is 1, as in ONNX Runtime.
+    Edge cases: the range always holds 0; where x is all zeros, or empty, the scale is 1, as in ONNX Runtime. Beside an
+    infinity the scale is infinite; ONNX leaves the other results open (NaN is cast to u8), and they differ by target.
     """
     wide = convert(x, accumulator_of(x.dtype))
     every = tuple(range(x.rank))
