@@ -155,6 +155,11 @@ class InternalError(IrcError):
     """Our own bug: its codes end with status 70, and the driver leaves a reproducer."""
 
 
+class UnsupportedError(Exception):
+    """An operation that a frontend or backend cannot express, and why. Those of a model are collected: one coded error
+    lists all of them."""
+
+
 def fail(code: str, message: str, *, at: Location = UNKNOWN, text: SourceSpan | None = None,
          origin: Location | None = None, expected: str | None = None, help: str | None = None,
          notes: Iterable[str] = ()) -> IrcError:

@@ -9,6 +9,7 @@ from irc import dims
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits
 from irc.backends.onnx.view import equal
+from irc.diagnostics import UnsupportedError
 from irc.dims import Symbol
 from irc.dtypes import I64
 from irc.ir import Operation, Value
@@ -124,5 +125,5 @@ def assume(g: Graph, condition: Value) -> Sequence[Operand]:
 def trap(g: Graph, *, message: str) -> Sequence[Operand]:
     assert g.operation is not None
     if g.operation.results:
-        raise g.refuse(f"ONNX cannot stop a run, and this path has no meaning: {message}")
+        raise UnsupportedError(f"ONNX cannot stop a run, and this path has no meaning: {message}")
     return []

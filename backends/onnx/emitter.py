@@ -17,14 +17,14 @@ from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
-from irc.backends.onnx.opsets import NeedsOpset, Refusal, check_types
+from irc.backends.onnx.opsets import NeedsOpset, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
 from irc.backends.onnx.scaling import keep_scales
 from irc.backends.onnx.schemas import first_opset, schema_since, typed_since
 from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
-from irc.diagnostics import Diagnostic, IrcError, fail
+from irc.diagnostics import Diagnostic, IrcError, UnsupportedError, fail
 from irc.ir import Block, Function, Module, Operation, Value
 from irc.limits import check_limit, expanded
 
@@ -89,8 +89,8 @@ def _check_calls(module: Module) -> None:
 def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
     """The main graph; which opset all of it needs, and whether that suits the externs, is known only afterwards."""
     graph = Emitter(module, model).main(module.main)
-    if model.refusals:
-        raise IrcError(model.refusals)
+    if model.unsupported:
+        raise IrcError(model.unsupported)
     if model.target.opset is None:
         for op_type in model.operators:
             model.require(max(first_opset(op_type), *(typed_since(op_type, dtype) for dtype in model.dtypes)))
@@ -128,7 +128,7 @@ class Emitter:
             if value.operation is not None and value not in graph.wanted:
                 graph.wanted[value] = name
         self.block(graph, function.block)
-        if self.model.refusals:
+        if self.model.unsupported:
             return onnx.GraphProto()
         for value, name in zip(function.returned, outputs, strict=True):
             if graph.name(value) != name:
@@ -168,15 +168,16 @@ class Emitter:
                 self.operation(graph, operation)
 
     def operation(self, graph: Graph, operation: Operation) -> None:
-        """Emit one operation; a refusal is noted, and its results exist in name only so that others are looked at."""
+        """Emit one operation. One that is not supported is noted; its results get names, so that others are checked."""
         before, start = graph.operation, len(graph.nodes)
         graph.operation = operation
         try:
             produced = self.produce(graph, operation)
-        except Refusal as refusal:
+        except UnsupportedError as error:
             types = ", ".join(str(value.type) for value in operation.inputs)
-            message = f"{operation.name} {types}: {refusal}"
-            self.model.refusals.append(Diagnostic(refusal.code, message, operation.location))
+            message = f"{operation.name} {types}: {error}"
+            code = "backend.opset" if isinstance(error, NeedsOpset) else "backend.unsupported"
+            self.model.unsupported.append(Diagnostic(code, message, operation.location))
             produced = [self.model.unique(result.name) for result in operation.results]
         settled: dict[str, str] = {}
         for result, name in zip(operation.results, produced, strict=True):
@@ -205,7 +206,7 @@ class Emitter:
                 names = produced if isinstance(produced, (list, tuple)) else [] if produced is None else [produced]
                 return [graph.name(name) for name in names]
         if not definition.is_named:
-            raise Refusal("there is no such operator")
+            raise UnsupportedError("there is no such operator")
         return self.inlined(graph, operation, operation.body().block, prefix=f"{graph.hint}/")
 
     def callee(self, operation: Operation) -> Block:

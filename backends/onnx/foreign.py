@@ -16,6 +16,7 @@ from irc.backends.onnx.drawing import bernoulli
 from irc.backends.onnx.graph import Graph, Model, attribute_proto, type_proto
 from irc.backends.onnx.row import Operand, emits
 from irc.backends.onnx.schemas import schema_since
+from irc.diagnostics import UnsupportedError
 from irc.ir import Operation
 from irc.ops.extern import check_attributes, is_seeded, output_names
 from irc.types import TensorType
@@ -41,7 +42,7 @@ def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attr
     if domain:
         known = g.model.domains.setdefault(domain, version)
         if known != version and schema_since(op_type, known, domain) != schema_since(op_type, version, domain):
-            raise g.refuse(f"{domain} is needed in versions {known} and {version} at once")
+            raise UnsupportedError(f"{domain} is needed in versions {known} and {version} at once")
     else:
         g.model.externs.add((op_type, version))
         settled = g.model.settled
@@ -89,7 +90,7 @@ def converted(g: Graph, operation: Operation, opset: int) -> list[str]:
         done = version_converter.convert_version(model, opset).graph
     except (RuntimeError, version_converter.ConvertError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise g.refuse(f"{op_type} of opset {version} has no counterpart in opset {opset}: {reason}") from None
+        raise UnsupportedError(f"{op_type} of opset {version} has no counterpart in opset {opset}: {reason}") from None
     known = {name: g.name(value) for name, value in zip(names, operation.operands, strict=True) if name}
     for tensor in done.initializer:
         known[tensor.name] = g.constant(_content(tensor), tensor.name)

@@ -16,11 +16,11 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from irc.backends.onnx.extents import Extents
-from irc.backends.onnx.opsets import NeedsOpset, Refusal, adapt, least_opset
+from irc.backends.onnx.opsets import NeedsOpset, adapt, least_opset
 from irc.backends.onnx.row import Operand
 from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, WRITTEN_OPSET
 from irc.backends.onnx.target import Target
-from irc.diagnostics import Diagnostic
+from irc.diagnostics import Diagnostic, UnsupportedError
 from irc.dims import Symbol
 from irc.dtypes import F8E8M0, F32, I64, STRING, DType
 from irc.ir import Block, Operation, Value
@@ -36,7 +36,8 @@ KERNEL_DOMAIN = "irc.kernels"
 
 
 class Model:
-    """What the graphs of a model share: the names in use, initializers, local functions, opsets, refusals."""
+    """What the graphs of a model share: the names in use, initializers, local functions, opsets, operations
+    that the target cannot express."""
 
     def __init__(self, target: Target, keep_kernels: bool, data: DataFile | None = None,
                  settled: int = 0) -> None:  # fmt: skip
@@ -52,7 +53,7 @@ class Model:
         self.operators: set[str] = set()  # of the default domain
         self.dtypes: set[DType] = set()  # of what nodes take and give
         self.externs: set[tuple[str, int]] = set()  # of the default domain: operator and opset
-        self.refusals: list[Diagnostic] = []
+        self.unsupported: list[Diagnostic] = []
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
         self.draws_in_regions = False
         self.node_names: set[str] = set()
@@ -226,9 +227,6 @@ class Graph(Extents):
             self.further[symbol] = self.model.unique(f"extent/{symbol.name}")
         return self.further[symbol]
 
-    def refuse(self, reason: str) -> Refusal:
-        return Refusal(reason)
-
     # -- constants ---------------------------------------------------------------------------------------------
 
     def constant(self, tensor: Tensor, hint: str) -> str:
@@ -284,13 +282,13 @@ class Graph(Extents):
         return name
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
-        """The type in which the runtime computes the operator on `dtype` exactly; refuses where it has none."""
+        """The type in which the runtime computes the operator on `dtype` exactly; raises `UnsupportedError`."""
         found = self.target.carrier(op_type, dtype, wraps=wraps, compares=compares)
         if found is None:
             needed = self.target.newer_opset(op_type, dtype, wraps=wraps, compares=compares)
             if needed is not None:
                 raise NeedsOpset(f"{op_type} of {dtype} needs opset {needed}")
-            raise self.refuse(
+            raise UnsupportedError(
                 f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in"
             )
         return found

@@ -8,6 +8,7 @@ from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_wher
 from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.view import moved
+from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I32, I64, DType
 from irc.ir import Value
@@ -55,7 +56,7 @@ def combining(g: Graph, op_type: str, x: Value, reduction: str) -> DType:
 @emits("scatter")
 def scatter(g: Graph, x: Value, indices: Value, updates: Value, *, reduction: str) -> Operand:
     if indices.shape[-1] == 0:
-        raise g.refuse("ScatterND takes no index vectors of length 0")
+        raise UnsupportedError("ScatterND takes no index vectors of length 0")
     return scattered(g, "ScatterND", x, index(g, indices), updates, reduction)
 
 

@@ -12,6 +12,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.row import Operand, emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
+from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
 from irc.ir import Operation, Value
@@ -150,7 +151,7 @@ def same_padding(
 def conv(g: Graph, x: Value, weight: Value, bias: Value | None = None, *, strides: tuple[int, ...],
          dilations: tuple[int, ...], low: tuple[Dim, ...], high: tuple[Dim, ...], groups: int) -> Operand:  # fmt: skip
     if x.rank < 3:
-        raise g.refuse("Conv needs a spatial axis")
+        raise UnsupportedError("Conv needs a spatial axis")
     wide = g.carrier("Conv", x.dtype)
     source, pads = padding(g, x, weight.shape[2:], strides, dilations, low, high)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (source, weight, bias)]
@@ -166,7 +167,7 @@ def conv_transpose(
     groups: int,
 ) -> Operand:  # fmt: skip
     if x.rank < 3 or not all(isinstance(amount, int) for amount in (*low, *high, *output_padding)):
-        raise g.refuse("ConvTranspose needs a spatial axis and padding that is known")
+        raise UnsupportedError("ConvTranspose needs a spatial axis and padding that is known")
     wide = g.carrier("ConvTranspose", x.dtype)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (x, weight, bias)]
 
@@ -200,7 +201,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
         return x
     sizes = [size for i in axes if isinstance(size := window[i], int)]
     if len(axes) > 3 or len(sizes) < len(axes):
-        raise g.refuse("windows slide over more than three axes, or have no fixed size")
+        raise UnsupportedError("windows slide over more than three axes, or have no fixed size")
     op_type = "MaxPool" if kind == "max" else "Conv"
     wide = g.carrier(op_type, x.dtype, compares=kind == "max")
     lower, upper = ([each[i] for i in axes] for each in (low, high))

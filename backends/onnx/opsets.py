@@ -19,23 +19,15 @@ from onnx import AttributeProto, NodeProto, defs, helper, inliner, shape_inferen
 
 from irc.backends.onnx.runtime import LOWEST_OPSET, WRITTEN_OPSET
 from irc.backends.onnx.schemas import find_schema, first_opset, type_text
-from irc.diagnostics import Diagnostic, IrcError, Location
+from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError
 from irc.dtypes import I64, from_onnx
 
 if TYPE_CHECKING:
     from irc.backends.onnx.graph import Graph
 
 
-class Refusal(Exception):
-    """An operation that the target cannot express, with the reason; the emitter collects them."""
-
-    code = "backend.unsupported"
-
-
-class NeedsOpset(Refusal):
-    """An operation that the opset asked for cannot express."""
-
-    code = "backend.opset"
+class NeedsOpset(UnsupportedError):
+    """An operation that the requested opset cannot express."""
 
 
 SMALL = 1 << 10  # bytes of a constant that may be a shape

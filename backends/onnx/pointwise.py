@@ -9,6 +9,7 @@ from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.opsets import NeedsOpset
 from irc.backends.onnx.row import Operand, Row, emits
 from irc.backends.onnx.zeros import chosen, keeps_zeros
+from irc.diagnostics import UnsupportedError
 from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
@@ -147,7 +148,7 @@ def shifted(g: Graph, x: Value, y: Value, direction: str) -> Operand:
     """
     dtype = x.dtype
     if dtype.sub_byte:
-        raise g.refuse("integers narrower than a byte cannot be shifted")
+        raise UnsupportedError("integers narrower than a byte cannot be shifted")
     unsigned = UNSIGNED[dtype.bits]
     wide = unsigned if g.target.runs("BitShift", unsigned) else U32
     known = g.known(y)
@@ -202,7 +203,7 @@ def cast(g: Graph, x: Value, *, to: DType, saturate: bool) -> Operand:
     if x.dtype is to:
         return x
     if x.dtype.is_complex or to.is_complex:
-        raise g.refuse("ONNX casts no complex numbers")
+        raise UnsupportedError("ONNX casts no complex numbers")
     if x.dtype.is_float and to.is_integer and saturate and not is_inside(g, x, to):
         return saturated(g, x, to)
     if x.dtype.is_float and to.is_integer and to.sub_byte:
@@ -291,5 +292,5 @@ def bitcast(g: Graph, x: Value, *, to: DType) -> Operand:
         needed = g.target.newer_opset("BitCast", x.dtype, to)
         if needed is not None:
             raise NeedsOpset(f"BitCast from {x.dtype} to {to} needs opset {needed}")
-        raise g.refuse(f"ONNX Runtime's CPU provider has no BitCast from {x.dtype} to {to}")
+        raise UnsupportedError(f"ONNX Runtime's CPU provider has no BitCast from {x.dtype} to {to}")
     return g.node("BitCast", x, to=to.onnx)

@@ -16,7 +16,7 @@ from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
 from irc.frontends.regions import at_block, joined_type, stacked_type
 from irc.frontends.torch.pointwise import truth
-from irc.frontends.torch.reading import UNSUPPORTED, converted, refuse, scalar
+from irc.frontends.torch.reading import UNSUPPORTED, converted, scalar, unsupported
 from irc.ir import Block, Region, Value
 from irc.op import yield_
 from irc.types import TensorType
@@ -109,7 +109,7 @@ def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[V
     """The results of a `loop` with this body: what it carries, which keeps its types, and what it stacks."""
     for before, after in zip(block.arguments[2:], block.terminator.inputs[1:], strict=False):  # stacked ones follow
         if before.type != after.type:
-            refuse(f"it carries {before.type}, which becomes {after.type}")
+            unsupported(f"it carries {before.type}, which becomes {after.type}")
     types = [*(value.type for value in initial), *stacked]
     found = importer.builder.create(ops.loop, [*bounds, *initial], types=types, regions=[Region(block)],
                                     symbols=symbols, names=[node.name] * len(types)).results
@@ -126,5 +126,5 @@ def as_values(given: Sequence[Any]) -> list[Value]:
     """What is carried or yielded, integers as scalars."""
     for each in given:
         if not isinstance(each, (Value, int, Expr)):
-            refuse("it gives more than tensors and integers")
+            unsupported("it gives more than tensors and integers")
     return [each if isinstance(each, Value) else converted(each, I64) for each in given]

@@ -35,7 +35,7 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from irc import dims
-from irc.diagnostics import Diagnostic, IrcError, Location, fail
+from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.sweeping import sweep
@@ -51,7 +51,7 @@ from irc.frontends.torch import (
     symbolic,
     view,
 )
-from irc.frontends.torch.reading import UNSUPPORTED, Reading, Unreadable, converted, reading, scalar
+from irc.frontends.torch.reading import UNSUPPORTED, Reading, converted, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
 from irc.frontends.torch.tensors import constant, element_type
 from irc.ir import Function, Module, Value, rename
@@ -283,7 +283,7 @@ class Importer:
         try:
             with reading(Reading(node, self.function, self.numbers)):
                 result = self._read(node, arguments, options)
-        except (Unreadable, dims.DimError) as reason:
+        except (UnsupportedError, dims.DimError) as reason:
             self.problems.append((overload_name(node.target), str(reason), self.builder.location))
             result = UNSUPPORTED
         except IrcError as error:
@@ -310,7 +310,7 @@ class Importer:
             return read_control(self, node, *arguments, **options)
         row = TABLE.find(target)
         if row is None:
-            raise Unreadable(NO_ROW)
+            raise UnsupportedError(NO_ROW)
         result = row.function(*arguments, **options)
         several = isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if isinstance(result, tuple) and not several else result

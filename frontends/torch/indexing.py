@@ -10,7 +10,7 @@ from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I64, limits
 from irc.frontends.torch.pointwise import times, truth
-from irc.frontends.torch.reading import axis_of, converted, current_function, extent, refuse
+from irc.frontends.torch.reading import axis_of, converted, current_function, extent, unsupported
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped, within
 from irc.ir import Value
@@ -215,7 +215,7 @@ def select_scatter(self, src, dim, index):
 @reads("slice_scatter")
 def slice_scatter(self, src, dim=0, start=None, end=None, step=1):
     if step != 1:
-        refuse("the step is not 1")
+        unsupported("the step is not 1")
     axis = axis_of(dim, self.rank)
     size = self.shape[axis]
     first = within(0 if start is None else extent(start), size)
@@ -255,7 +255,7 @@ def positions(indices: Sequence[Value | None]) -> list[Value | None]:
         if each is None or each.dtype is not BOOL:
             found.append(each)
         elif not each.rank:
-            refuse("the mask is a scalar")
+            unsupported("the mask is a scalar")
         else:
             places = true_places(each)
             found += [reshaped(cut(places, 1, axis, axis + 1), places.shape[:1]) for axis in range(each.rank)]
@@ -264,7 +264,7 @@ def positions(indices: Sequence[Value | None]) -> list[Value | None]:
 
 @reads("nonzero")
 def nonzero(self):
-    return true_places(self) if self.rank else refuse("it is of a scalar")
+    return true_places(self) if self.rank else unsupported("it is of a scalar")
 
 
 @reads("masked_select")
@@ -279,7 +279,7 @@ def masked_select(self, mask):
 def masked_scatter(self, mask, source):
     """The n-th true element takes the n-th of the source."""
     if dims.equal(source.type.elements, 0) is not False:
-        return self if source.type.elements == 0 else refuse("the source may be empty")
+        return self if source.type.elements == 0 else unsupported("the source may be empty")
     shape = common_shape([self, mask])
     self, mask = expanded(self, shape), expanded(mask, shape)
     flat = reshaped(converted(mask, I64), (self.type.elements,))

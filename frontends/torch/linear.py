@@ -15,9 +15,9 @@ from irc.frontends.torch.reading import (
     converted,
     extents,
     known,
-    refuse,
     result_dtype,
     together,
+    unsupported,
     unused,
 )
 from irc.frontends.torch.table import reads
@@ -96,7 +96,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     """Over the last two axes; those before them, the last of which are the heads, broadcast. With `enable_gqa` several
     heads of the query share one of the keys and values."""
     if dropout_p:
-        refuse("its dropout is random")
+        unsupported("its dropout is random")
     operands, lead = [query, key, value], query.shape[:-2]
     grouped = enable_gqa and not known(query.shape[-3], key.shape[-3])
     if query.rank != 4 or not all(same_lead(query, other, grouped) for other in operands):
@@ -187,7 +187,7 @@ def rounded_up(sizes: Sequence[Dim], window: Sequence[int], strides: Sequence[in
 @reads("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d", "max_pool3d")
 def max_pool(self, kernel_size, stride=(), padding=(0,), dilation=(1,), ceil_mode=False):
     if not unused(1):
-        refuse("its indices are read")
+        unsupported("its indices are read")
     return pooled(ops.max_pool, self, len(kernel_size), kernel_size, stride, padding, dilation, ceil_mode), None
 
 
@@ -196,7 +196,7 @@ def average_pool(self, kernel_size, stride=(), padding=(0,), ceil_mode=False, co
                  divisor_override=None):
     if divisor_override is not None:
         if ceil_mode:
-            refuse("its divisor is given, and windows may reach beyond the padding")
+            unsupported("its divisor is given, and windows may reach beyond the padding")
         mean = pooled(ops.average_pool, self, len(kernel_size), kernel_size, stride, padding, (1,), False,
                       count_include_pad=True)
         return ops.mul(mean, math.prod(kernel_size) / divisor_override)
@@ -225,7 +225,7 @@ def adaptive_average_pool(self, output_size):
 @reads("adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(self, output_size):
     if not unused(1):
-        refuse("its indices are read")
+        unsupported("its indices are read")
     batched, lead = spatial(self, len(output_size))
     result = over_adaptive_windows(ops.reduce_max, batched, output_size)
     return (result if lead else ops.reshape(result, shape=result.shape[1:])), None
@@ -235,13 +235,13 @@ def over_adaptive_windows(reduce: Any, x: Value, output_size: Sequence[Any]) -> 
     """One axis after another: element i of n is over those from floor(i * size / n) to ceil((i + 1) * size / n)."""
     for axis, (size, wanted) in enumerate(zip(x.shape[2:], output_size, strict=True), 2):
         if not isinstance(size, int) or not isinstance(wanted, int):
-            refuse("an extent is not known, and its windows may differ in size")
+            unsupported("an extent is not known, and its windows may differ in size")
         if wanted == size:
             continue
         ends = [(index * size // wanted, -(-(index + 1) * size // wanted)) for index in range(wanted)]
         parts = [reduce(cut(x, axis, first, last), axes=(axis,), keep_dims=True) for first, last in ends]
         if not parts:
-            refuse("its result is empty")
+            unsupported("its result is empty")
         x = ops.concat(*parts, axis=axis)
     return x
 
@@ -298,7 +298,7 @@ def resampled(x: Value, sizes: Any, factors: Any, **options: Any) -> Value:
     if sizes is not None:
         return ops.resize(x, sizes=(*x.shape[:2], *extents(sizes)), **options)
     if not all(isinstance(factor, float) for factor in factors):
-        refuse("its factors are known only when it runs")
+        unsupported("its factors are known only when it runs")
     return ops.resize(x, scales=(1.0, 1.0, *factors), **options)
 
 
@@ -330,6 +330,6 @@ def gated(self, dim=-1):
 @reads("one_hot")
 def one_hot(self, num_classes=-1):
     if num_classes == -1:
-        refuse("the number of classes is known only when it runs")
+        unsupported("the number of classes is known only when it runs")
     values = ops.concat(*(ops.reshape(literal(each, I64), shape=(1,)) for each in (0, 1)), axis=0)
     return ops.one_hot(valid(self, num_classes), values, depth=num_classes)

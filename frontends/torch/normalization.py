@@ -8,7 +8,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import accumulator_of
-from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, refuse, result_dtype, unused
+from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, result_dtype, unsupported, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -89,7 +89,7 @@ def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
 @reads("_native_batch_norm_legit_no_training")
 def batch_norm(input, weight, bias, running_mean, running_var, *others):
     if not unused(1) or not unused(2):
-        refuse("its statistics are read")
+        unsupported("its statistics are read")
     epsilon = others[-1]
     wide = accumulator_of(input.dtype)
     ones = None if weight is not None else filled_like(running_var, 1)

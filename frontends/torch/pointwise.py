@@ -14,10 +14,10 @@ from irc.frontends.torch.reading import (
     dtype_of,
     floating,
     promoted,
-    refuse,
     result_dtype,
     scaled,
     together,
+    unsupported,
 )
 from irc.frontends.torch.special import floor_quotient, widened
 from irc.frontends.torch.table import Row, reads
@@ -62,7 +62,7 @@ SAME: list[Row] = [
 @reads("sign", "sgn")
 def sign(self):
     if self.dtype is BOOL or self.dtype.is_complex:
-        return self if self.dtype is BOOL else refuse("the sign of complex numbers has no operation")
+        return self if self.dtype is BOOL else unsupported("the sign of complex numbers has no operation")
     signs = ops.sign(self)
     return ops.select(ops.is_nan(self), 0.0, signs) if self.dtype.is_float else signs  # that of NaN is 0
 
@@ -321,7 +321,7 @@ def keeps_zeros(slope: Any) -> bool:
 @reads("elu")
 def elu(self, alpha=1, scale=1, input_scale=1):
     if input_scale != 1:
-        refuse("input_scale is not 1")
+        unsupported("input_scale is not 1")
     if scale == 1:
         return ops.elu(self, alpha=float(alpha))
     return ops.selu(self, alpha=float(alpha), gamma=float(scale))
@@ -390,4 +390,4 @@ def copy(self, src, non_blocking=False):
 
 @reads("dropout", "native_dropout")
 def dropout(input, p, train):
-    return refuse("it is random") if train and p else input
+    return unsupported("it is random") if train and p else input

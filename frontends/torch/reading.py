@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import torch
 
 from irc import dims, dtypes, ops
+from irc.diagnostics import UnsupportedError
 from irc.dims import Dim, Expr
 from irc.dtypes import BOOL, F8E4M3FN, F8E8M0, F32, F64, I64, DType, accumulator_of, limits
 from irc.ir import Function, Value
@@ -29,10 +30,6 @@ TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
 Scalar = bool | int | float | complex | Expr
 LEAST_E8M0 = 2.0**-127
 UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
-
-
-class Unreadable(Exception):
-    """The node cannot be read, and why."""
 
 
 @dataclass
@@ -56,9 +53,9 @@ def reading(current: Reading) -> Iterator[None]:
         _current.reset(token)
 
 
-def refuse(reason: str) -> NoReturn:
-    """Give the node up; the reason is told with all others."""
-    raise Unreadable(reason)
+def unsupported(reason: str) -> NoReturn:
+    """Raise `UnsupportedError` for the node that is being read."""
+    raise UnsupportedError(reason)
 
 
 def current_function() -> Function:
@@ -73,7 +70,7 @@ def result_dtype(output: int = 0) -> DType:
 
 def dtype_of(dtype: torch.dtype) -> DType:
     """irc's name of an element type; gives the node up where it has none."""
-    return DTYPES[dtype] if dtype in DTYPES else refuse(f"irc has no {dtype}")
+    return DTYPES[dtype] if dtype in DTYPES else unsupported(f"irc has no {dtype}")
 
 
 def unused(output: int) -> bool:

@@ -15,8 +15,8 @@ from irc.frontends.torch.reading import (
     extent,
     index_type,
     promoted,
-    refuse,
     result_dtype,
+    unsupported,
     unused,
 )
 from irc.frontends.torch.table import reads
@@ -291,7 +291,7 @@ def middle(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
     axis = axis_of(dim, x.rank)
     extent = x.shape[axis] if x.rank else 1
     if dims.equal(extent, 0):
-        refuse("it is empty")
+        unsupported("it is empty")
     found, place = kth(x, dims.floor_divide(extent - 1, 2), dim, keepdim)
     if not x.rank or not x.dtype.is_float:
         return found, place
@@ -345,7 +345,7 @@ def bucketize(self, boundaries, *, out_int32=False, right=False):
 @reads("searchsorted.Tensor", "searchsorted.Scalar")
 def search(sorted_sequence, self, *, out_int32=False, right=False, side=None, sorter=None):
     if sorter is not None:
-        refuse("its sequence is in another order")
+        unsupported("its sequence is in another order")
     return searched(sorted_sequence, self, out_int32, right or side == "right")
 
 

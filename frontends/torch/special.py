@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from irc import ops
 from irc.dtypes import F64, I16, I32, I64, DType, accumulator_of, limits
-from irc.frontends.torch.reading import converted, floating, refuse, result_dtype, together
+from irc.frontends.torch.reading import converted, floating, result_dtype, together, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -161,7 +161,7 @@ def is_negative(x: Value) -> Value:
 
 def bits_of(x: Value) -> DType:
     """The integers that have the bits of a float: of what is narrower than 16 there are none."""
-    return {16: I16, 32: I32, 64: I64}.get(x.dtype.bits) or refuse(f"it is of {x.dtype}")
+    return {16: I16, 32: I32, 64: I64}.get(x.dtype.bits) or unsupported(f"it is of {x.dtype}")
 
 
 @reads("copysign.Tensor", "copysign.Scalar")
@@ -198,7 +198,7 @@ def atan2(self, other):
 def angle(self):
     """0 or pi, of real numbers."""
     if self.dtype.is_complex:
-        refuse(f"it is of {self.dtype}")
+        unsupported(f"it is of {self.dtype}")
     x = converted(self, result_dtype())
     turned = ops.select(ops.less(x, 0.0), converted(math.pi, x.dtype), converted(0.0, x.dtype))
     return ops.select(ops.is_nan(x), x, turned)

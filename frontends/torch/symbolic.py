@@ -16,7 +16,7 @@ from irc import dims, ops
 from irc.dims import Dim, Expr
 from irc.dtypes import BOOL, F64, I64
 from irc.frontends.torch import pointwise
-from irc.frontends.torch.reading import axis_of, converted, current_function, refuse
+from irc.frontends.torch.reading import axis_of, converted, current_function, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import Builder
@@ -46,7 +46,7 @@ def assert_scalar(self, assert_msg):
     if isinstance(self, Value):
         ops.assert_(self, message=assert_msg)
     elif self is False:
-        refuse(f"it never holds: {assert_msg}")
+        unsupported(f"it never holds: {assert_msg}")
 
 
 @reads("_assert_async.msg")

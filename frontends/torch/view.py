@@ -16,8 +16,8 @@ from irc.frontends.torch.reading import (
     extent,
     extents,
     known,
-    refuse,
     result_dtype,
+    unsupported,
 )
 from irc.frontends.torch.table import reads
 from irc.ir import Value
@@ -43,7 +43,7 @@ def reshaped(x: Value, shape: Sequence[Dim]) -> Value:
 @reads("view.dtype")
 def view_as_dtype(self, dtype):
     target = dtype_of(dtype)
-    return ops.bitcast(self, to=target) if target.bits == self.dtype.bits else refuse("the width changes")
+    return ops.bitcast(self, to=target) if target.bits == self.dtype.bits else unsupported("the width changes")
 
 
 @reads("flatten.using_ints")
@@ -110,7 +110,7 @@ def slice_(self, dim=0, start=None, end=None, step=1):
     last = size if end is None or end == TO_THE_END else within(extent(end), size)
     last = dims.maximum(first, last)
     if step < 1:
-        refuse("the step is not positive")
+        unsupported("the step is not positive")
     if (first, last, step) == (0, size, 1):
         return self
     return cut(self, axis, first, last, step)
@@ -122,7 +122,7 @@ def within(place: Dim, size: Dim) -> Dim:
     if high < 0:
         place = dims.maximum(place + size, 0)
     elif low < 0:
-        refuse(f"whether {place} counts from the end is known only when it runs")
+        unsupported(f"whether {place} counts from the end is known only when it runs")
     return dims.minimum(place, size)
 
 
@@ -151,7 +151,7 @@ def select(self, dim, index):
     if dims.bounds(place)[1] < 0:
         place = place + self.shape[axis]
     elif dims.bounds(place)[0] < 0:
-        refuse(f"whether {place} counts from the end is known only when it runs")
+        unsupported(f"whether {place} counts from the end is known only when it runs")
     one = cut(self, axis, place, place + 1)
     return ops.reshape(one, shape=(*self.shape[:axis], *self.shape[axis + 1 :]))
 
@@ -166,7 +166,7 @@ def split(self, split_size, dim=0):
     axis, step = axis_of(dim, self.rank), extent(split_size)
     size = self.shape[axis]
     if not isinstance(size, int) or not isinstance(step, int):
-        refuse("into how many parts is known only when it runs")
+        unsupported("into how many parts is known only when it runs")
     if size == 0 or step == 0:
         return (self,)
     return listed(ops.split(self, axis=axis, sizes=tuple(min(step, size - at) for at in range(0, size, step))))
@@ -177,7 +177,7 @@ def unbind(self, dim=0):
     axis = axis_of(dim, self.rank)
     count = self.shape[axis]
     if not isinstance(count, int):
-        refuse("into how many parts is known only when it runs")
+        unsupported("into how many parts is known only when it runs")
     return tuple(select.function(self, axis, place) for place in range(count))
 
 
@@ -212,7 +212,7 @@ def cropped(x: Value, pad: Sequence[Any]) -> tuple[Value, tuple[Dim, ...], tuple
     if any(dims.bounds(size)[0] < 0 for size in (*low, *high)):
         for axis, (before, after) in enumerate(zip(low, high, strict=True)):
             if not isinstance(before, int) or not isinstance(after, int):
-                refuse("whether it pads or crops is known only when it runs")
+                unsupported("whether it pads or crops is known only when it runs")
             if before < 0 or after < 0:
                 x = cut(x, axis, max(0, -before), x.shape[axis] - max(0, -after))
     return x, tuple(dims.maximum(size, 0) for size in low), tuple(dims.maximum(size, 0) for size in high)
@@ -237,7 +237,7 @@ def reflection_pad(self, padding):
 def replication_pad(self, padding):
     low, high = sides(self.rank, padding)
     if any(dims.bounds(size)[0] < 0 for size in (*low, *high)):  # what lies outside may be what was cut off
-        refuse("its padding is negative")
+        unsupported("its padding is negative")
     return ops.pad(self, low=tuple(low), high=tuple(high), mode="edge")
 
 
@@ -286,10 +286,10 @@ def as_strided(self, size, stride, storage_offset=None):
     dense: Dim = 1
     for extent_, step in zip(reversed(shape), reversed(extents(stride)), strict=True):
         if extent_ != 1 and not known(step, dense):
-            refuse("its strides are not those of a dense tensor")
+            unsupported("its strides are not those of a dense tensor")
         dense = dense * extent_
     if storage_offset not in (None, 0) or not known(dense, self.type.elements):
-        refuse("it names a part of the storage")
+        unsupported("it names a part of the storage")
     return reshaped(self, shape)
 
 
@@ -302,7 +302,7 @@ def arange(*bounds, **options):
     dtype = result_dtype()
     if isinstance(step, float) or isinstance(start, float) or isinstance(end, float):
         if not all(isinstance(bound, (int, float)) for bound in (start, end, step)):
-            refuse("its bounds are no integers")
+            unsupported("its bounds are no integers")
         count: Dim = max(0, -int((start - end) // step))
     else:
         step = extent(step)
@@ -380,7 +380,7 @@ def diagonal(self, offset=0, dim1=0, dim2=1):
     x = ops.transpose(self, permutation=(*others, first, second))
     rows, columns = x.shape[-2:]
     if not isinstance(offset, int):
-        refuse("its offset is known only when it runs")
+        unsupported("its offset is known only when it runs")
     count = dims.maximum(dims.minimum(rows + min(offset, 0), columns - max(offset, 0)), 0)
     start = max(offset, 0) - min(offset, 0) * columns
     flat = reshaped(x, (*x.shape[:-2], rows * columns))
@@ -393,7 +393,7 @@ def diagonal(self, offset=0, dim1=0, dim2=1):
 def unfold(self, dimension, size, step):
     """Windows of `size` elements, `step` apart, on a new last axis."""
     if not self.rank:
-        return reshaped(self, (size,)) if size == 1 else refuse("it unfolds a scalar")
+        return reshaped(self, (size,)) if size == 1 else unsupported("it unfolds a scalar")
     axis = axis_of(dimension, self.rank)
     count = dims.floor_divide(self.shape[axis] - size, step) + 1
     starts = ops.mul(ops.iota(shape=(count, 1), axis=0, dtype=I64), converted(step, I64))

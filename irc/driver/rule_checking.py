@@ -192,7 +192,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
     report.near_misses = dict.fromkeys(rule.guards, 0)
     plans = _Plans(rule, draw)
     failures: list[Failure] = []
-    refusals: dict[str, int] = {}
+    reasons: dict[str, int] = {}
     for _ in range(ATTEMPTS * PROGRAMS):
         done = report.programs >= PROGRAMS and all(count >= NEAR_MISSES for count in report.near_misses.values())
         if done or len(failures) == FAILURES:
@@ -210,10 +210,10 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
             continue
         plans.keep(plan)
         if report.programs < PROGRAMS:
-            failure = _compare(rule, module, report, draw, refusals)
+            failure = _compare(rule, module, report, draw, reasons)
             failures += [failure] if failure is not None else []
     if not failures and not report.programs:
-        reason = max(refusals, key=lambda reason: refusals[reason], default="no types fit its pattern and guards")
+        reason = max(reasons, key=lambda reason: reasons[reason], default="no types fit its pattern and guards")
         failures.append(Failure(f"no program could be made to which it applies: {reason}"))
     report.failure = min(failures, key=lambda failure: failure.size, default=None)
 
@@ -362,7 +362,7 @@ def _leaf_dtype(rule: PatternRule, leaf: Value, dtype: DType) -> DType:
 
 
 def _compare(
-    rule: Rule, module: Module, report: RuleReport, draw: random.Random, refusals: dict[str, int] | None = None
+    rule: Rule, module: Module, report: RuleReport, draw: random.Random, reasons: dict[str, int] | None = None
 ) -> Failure | None:
     """Apply the rule to a program and compare; counts the program, or why the rule does not apply to it."""
     program, changed = print_module(module), module.clone()
@@ -374,9 +374,9 @@ def _compare(
     record = statistics[rule.name]
     if not record.matched:
         reason = next(iter(record.refused), "its own pattern is not recognised")
-        if refusals is None:
+        if reasons is None:
             return Failure(f"it does not apply to its example: {reason}", program)
-        refusals[reason] = refusals.get(reason, 0) + 1
+        reasons[reason] = reasons.get(reason, 0) + 1
         return None
     report.programs += 1
     used = {value.dtype.name for value in (*module.main.arguments, *module.main.returned)}
