@@ -1,7 +1,7 @@
 """Programs to look at: `irc print examples/block.py:block`. Each name is a function that makes a module."""
 
 import irc
-from irc.ir import Module
+from irc.module import Module
 from irc.ops import add, attention, gelu, layer_norm, matmul, mul, reshape, softmax, transpose
 
 HEADS, SIZE = 4, 64

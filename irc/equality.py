@@ -1,51 +1,47 @@
-"""Equality of modules: by structure and names, and where two of them differ."""
+"""Equality of functions: by structure and names, and the first place where two of them differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from irc.dims import Symbol
-from irc.ir import Attribute, Module, with_dims
+from irc.ir import Attribute, Function, with_dims
+
+# A part of a function, such as an operation, with all that makes it equal to another.
+Part = tuple[object, tuple[Attribute, ...]]
 
 
-def difference(a: Module, b: Module) -> str | None:
-    """The first place in which two modules differ, in words, or None when they are equal.
+def first_difference(a: Iterable[Part], b: Iterable[Part]) -> str | None:
+    """The first place in which two lists of parts differ, in words, or None when they are equal.
 
-    Equal means: same functions, signatures, names, operations, attributes, constants, locations and metadata; symbols
-    correspond by name.
+    Sizes must come before what they count, so that lists of different lengths differ before one ends.
     """
-    for (where, ours), (_, theirs) in zip(_described(a), _described(b), strict=False):
-        for mine, other in zip(ours, theirs, strict=False):
-            if not same_attributes(mine, other):
-                return f"{where!r}: {mine} against {other}"
+    for (where, left), (_, right) in zip(a, b, strict=False):
+        for one, other in zip(left, right, strict=False):
+            if not same_attributes(one, other):
+                return f"{where!r}: {one} against {other}"
     return None
 
 
-def _described(module: Module) -> Iterator[tuple[object, tuple[Attribute, ...]]]:
-    """The parts of a module, each with all that makes it equal to another; operands are told by their names.
-
-    Sizes come before what they count, so that modules of different lengths differ before one ends.
-    """
-    header = module.name, module.source, module.source_digest, module.edge_cases
-    yield module.name, (*header, tuple(module.functions), module.metadata)
-    for function in module.functions.values():
-        arguments = tuple(map(repr, function.arguments))
-        symbols = _ranges(function.symbols.values())
-        updates = tuple((position, argument.name) for position, argument in function.updates.items())
-        defaults = {argument.name: tensor for argument, tensor in function.defaults.items()}
-        signature = symbols, arguments, defaults, function.output_names, updates
-        yield function, (*signature, len(function.block), function.location)
-        for operation in function.walk():
-            blocks = [region.block for region in operation.regions]
-            yield operation, (
-                operation.name,
-                tuple(None if operand is None else operand.name for operand in operation.operands),
-                with_dims(operation.attributes, lambda dim: (type(dim), str(dim))),  # symbols are never equal
-                tuple(map(repr, operation.results)),
-                tuple((len(block), *map(repr, block.arguments)) for block in blocks),
-                _ranges(sorted(operation.symbols, key=lambda symbol: symbol.name)),
-                operation.location,
-            )
+def parts(function: Function) -> Iterator[Part]:
+    """The parts of a function: its signature, then its operations; operands are identified by their names."""
+    arguments = tuple(map(repr, function.arguments))
+    symbols = _ranges(function.symbols.values())
+    updates = tuple((position, argument.name) for position, argument in function.updates.items())
+    defaults = {argument.name: tensor for argument, tensor in function.defaults.items()}
+    signature = symbols, arguments, defaults, function.output_names, updates
+    yield function, (*signature, len(function.block), function.location)
+    for operation in function.walk():
+        blocks = [region.block for region in operation.regions]
+        yield operation, (
+            operation.name,
+            tuple(None if operand is None else operand.name for operand in operation.operands),
+            with_dims(operation.attributes, lambda dim: (type(dim), str(dim))),  # symbols are never equal
+            tuple(map(repr, operation.results)),
+            tuple((len(block), *map(repr, block.arguments)) for block in blocks),
+            _ranges(sorted(operation.symbols, key=lambda symbol: symbol.name)),
+            operation.location,
+        )
 
 
 def _ranges(symbols: Iterable[Symbol]) -> tuple[tuple[str, int, int, int], ...]:

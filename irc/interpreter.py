@@ -21,8 +21,9 @@ from irc import dims, dtypes
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
-from irc.ir import Block, Function, Module, Operation, Value
+from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit
+from irc.module import Module
 from irc.ops.extern import opaque_input
 from irc.ops.numerics import Array, narrow
 from irc.types import LARGEST

@@ -1,4 +1,4 @@
-"""The IR: Module > Function > Block > Operation, in SSA form.
+"""The IR: Function > Block > Operation, in SSA form; `irc.module` has the Module of functions.
 
 An operation has operands, results, attributes, regions and a location. Control flow is structured: a region
 holds exactly one block, and the regions of `if` and `loop` capture values by dominance, while functions and
@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Symbol
-from irc.metadata import Metadata
 from irc.types import TensorType
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any
-EdgeCases = Literal["defined", "onnx"]
 PLAIN = (int, float, str, type(None))  # in which no dim hides: trees have lists of 100,000 numbers
 
 
@@ -473,75 +470,6 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<function @{self.name}>"
-
-
-class Module:
-    """Functions by name; the first is the entry unless one is called `main`.
-
-    `source` and `source_digest` name the file that holds the data of named constants, where there is one. `metadata` is
-    what the model that it was read from says of itself (irc/metadata.py).
-
-    `edge_cases` says what a backend owes at the edges of operations (NaN in a maximum, an integer divided by 0):
-    "defined", what irc/ops/edge_cases.py says; "onnx", what ONNX says, hence any result where ONNX leaves it open.
-    """
-
-    def __init__(self, name: str = "module", functions: Iterable[Function] = (),
-                 edge_cases: EdgeCases = "defined") -> None:  # fmt: skip
-        self.name = name
-        self.edge_cases: EdgeCases = edge_cases
-        self.functions: dict[str, Function] = {}
-        self.source: str | None = None
-        self.source_digest: str | None = None
-        self.metadata: Metadata = {}
-        for function in functions:
-            self.add(function)
-
-    def add(self, function: Function) -> Function:
-        if function.name in self.functions:
-            raise fail("verify.names", f"the module already has a function @{function.name}")
-        self.functions[function.name] = function
-        return function
-
-    @property
-    def main(self) -> Function:
-        """The entry: `@main`, or else the first function."""
-        if not self.functions:
-            raise fail("verify.return", f"module @{self.name} has no function")
-        return self.functions.get("main") or next(iter(self.functions.values()))
-
-    def walk(self) -> Iterator[Operation]:
-        for function in self.functions.values():
-            yield from function.walk()
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the distinct constants, and of defaults."""
-        constants = {operation.attributes["value"] for operation in self.walk() if operation.name == "const"}
-        defaults = {tensor for function in self.functions.values() for tensor in function.defaults.values()}
-        return sum(tensor.nbytes for tensor in constants | defaults)
-
-    def clone(self, sizes: Mapping[str, int] | None = None) -> Module:
-        """A deep copy: operations and symbols are new, constant data is shared.
-
-        Symbols of the entry's signature that `sizes` names become these integers.
-        """
-        from irc.cloning import cloned
-
-        copy = Module(self.name, edge_cases=self.edge_cases)
-        copy.source, copy.source_digest = self.source, self.source_digest
-        copy.metadata = dict(self.metadata)
-        for function in self.functions.values():
-            copy.add(cloned(function, sizes if sizes and function is self.main else {}))
-        return copy
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Module) and import_module("irc.equality").difference(self, other) is None
-
-    __hash__ = None  # type: ignore[assignment]  # mutable: equality is by structure
-
-    def __str__(self) -> str:
-        # By name, since the printer imports this module.
-        return str(import_module("irc.printer").print_module(self))
 
 
 def _values(owner: Operation | Block, types: Iterable[TensorType], names: Sequence[str]) -> list[Value]:

@@ -38,7 +38,8 @@ from irc.diagnostics import UNKNOWN, IrcError, Location, did_you_mean, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
 from irc.index_map import Pull, Push
-from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Region, Value
+from irc.ir import Attribute, Block, Function, FunctionName, Operation, Region, Value
+from irc.module import Module
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.weights import Tensor
@@ -594,7 +595,6 @@ def trace(function: Callable[..., Any], *operand_types: str | TensorType, name: 
     parameters = inspect.signature(function).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     traced = trace_function(name, function, parsed, names)
-    for type_ in parsed:
-        for symbol in type_.symbols():
-            traced.symbols.setdefault(symbol.name, symbol)
+    for symbol in (symbol for type_ in parsed for symbol in type_.symbols()):
+        traced.symbols.setdefault(symbol.name, symbol)
     return Module("traced", [traced])

@@ -26,10 +26,11 @@ from irc.annotations import element_of, kinds_of
 from irc.diagnostics import UNKNOWN, IrcError, Location, SourceSpan, did_you_mean, fail
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import ALL, DType, by_name
-from irc.ir import Attribute, Block, EdgeCases, Function, FunctionName, Module, Operation, Region, Value
+from irc.ir import Attribute, Block, Function, FunctionName, Operation, Region, Value
 from irc.limits import check_limit
 from irc.literals import complex_parts, read_elements
 from irc.metadata import misfit
+from irc.module import EdgeCases, Module
 from irc.op import AttributeSpec, OperationDefinition, const, return_, yield_
 from irc.text_parts import WORDS, Part, clipped, is_text, within
 from irc.types import QUOTED, TensorType, list_types
@@ -397,9 +398,8 @@ class _Reader:
         if stated is None and results is None and definition.is_declared:
             stated = []
         location = self.place(place)
-        self.headers.append(
-            _Header(name, definition, results, operands, given, stated, types_token, bindings, location, born)
-        )
+        self.headers.append(_Header(name, definition, results, operands, given, stated, types_token, bindings, location,
+                                    born))  # fmt: skip
 
     def region_header(self, children: list[Any]) -> None:
         header, around = self.headers[-1], self.scopes[-1]

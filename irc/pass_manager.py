@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 from irc.diagnostics import IrcError, fail
-from irc.ir import EdgeCases, Module, Operation
+from irc.ir import Operation
+from irc.module import EdgeCases, Module
 from irc.op import OperationDefinition
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify

@@ -6,15 +6,16 @@ Text is deterministic: everything stands in the order of the IR, and locations a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from irc import dims
 from irc._version import FORMAT_VERSION
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import DType
-from irc.ir import Attribute, Block, Function, FunctionName, Module, Operation, Value, dims_in, mentioned_dims
+from irc.ir import Attribute, Block, Function, FunctionName, Operation, Value, dims_in, mentioned_dims
 from irc.literals import format_literal, quote
+from irc.metadata import Metadata
 from irc.types import TensorType, format_birth, format_type
 from irc.weights import Tensor
 
@@ -25,9 +26,10 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 WITH_NAME_IN_FRONT = {"kernel": "name", "call": "callee"}
 
 
-def print_module(module: Module) -> str:
-    """The whole text: the format version in front, metadata and the table of locations behind."""
-    return _Printer().module(module)
+def print_module(name: str, header: Mapping[str, str | None], functions: Iterable[Function], metadata: Metadata) -> str:
+    """The text of a module (`str` of an `irc.module.Module`): the format version and the entries of `header` that are
+    not None, the functions, metadata and the table of locations."""
+    return _Printer().module(name, header, functions, metadata)
 
 
 def print_operation(operation: Operation) -> str:
@@ -109,17 +111,16 @@ class _Printer:
             return ""
         return f" loc(#{self.numbers.setdefault(location, len(self.numbers) + 1)})"
 
-    def module(self, module: Module) -> str:
-        edge_cases = None if module.edge_cases == "defined" else module.edge_cases
-        header = {"weights": module.source, "sha256": module.source_digest, "edge_cases": edge_cases}
-        header = {name: text for name, text in header.items() if text is not None}
-        attributes = f" {format_dictionary(header)}" if header else ""
-        lines = [f"irc text {FORMAT_VERSION}", f"module {format_name('@', module.name)}{attributes} {{"]
-        for function in module.functions.values():
+    def module(self, name: str, header: Mapping[str, str | None], functions: Iterable[Function],
+               metadata: Metadata) -> str:
+        stated = {key: text for key, text in header.items() if text is not None}
+        attributes = f" {format_dictionary(stated)}" if stated else ""
+        lines = [f"irc text {FORMAT_VERSION}", f"module {format_name('@', name)}{attributes} {{"]
+        for function in functions:
             lines += self.function(function, INDENT)
         lines.append("}")
         lines += [f"metadata {kind}{f' {quote(name)}' if name else ''} {format_dictionary(facts)}"
-                  for (kind, name), facts in module.metadata.items() if facts]  # fmt: skip
+                  for (kind, name), facts in metadata.items() if facts]  # fmt: skip
         lines += [f"#{number} = {format_location(location)}" for location, number in self.numbers.items()]
         return "\n".join(lines) + "\n"
 

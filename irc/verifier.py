@@ -14,7 +14,8 @@ from irc import dims
 from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location, rules
 from irc.dims import Dim, Symbol
 from irc.equality import same_attributes
-from irc.ir import Block, Function, Module, Operation, Value, dims_in
+from irc.ir import Block, Function, Operation, Value, dims_in
+from irc.module import Module
 from irc.ops.rules import fits
 from irc.types import TensorType, list_types
 

@@ -14,7 +14,7 @@ from typing import Any
 from irc import ops
 from irc.diagnostics import IrcError, did_you_mean, fail
 from irc.files import note_input
-from irc.ir import Module
+from irc.module import Module
 from irc.op import OperationDefinition
 from irc.user_code import PREFIX, blaming, place_of_code
 

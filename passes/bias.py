@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from irc import dims
 from irc.index_map import same
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import Builder
 from irc.ops import conv, reshape
 from irc.ops.named.linear import linear

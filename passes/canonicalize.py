@@ -9,7 +9,8 @@ import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
-from irc.ir import Module, Operation, Region, Value
+from irc.ir import Operation, Region, Value
+from irc.module import Module
 from irc.op import Builder, const, literal, yield_
 from irc.ops import (
     add,

@@ -6,7 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from irc.ir import Block, Module, Operation
+from irc.ir import Block, Operation
+from irc.module import Module
 from irc.pass_manager import Pass, PassContext
 from irc.weights import INLINE_LIMIT, Tensor
 

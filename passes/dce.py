@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from irc.ir import Block, Function, Module, Operation, mentioned_symbols
+from irc.ir import Block, Function, Operation, mentioned_symbols
+from irc.module import Module
 from irc.pass_manager import Pass, PassContext
 
 

@@ -8,8 +8,9 @@ from typing import cast
 
 from irc.dims import Dim, Variable, substitute, total
 from irc.group import FREE_VIEWS, Group, is_free
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
 from irc.legality import legal
+from irc.module import Module
 from irc.pass_manager import Pass, PassContext
 from irc.passes.fuse import blocks, make_kernel
 

@@ -11,7 +11,8 @@ import numpy as np
 from irc.diagnostics import IrcError
 from irc.dims import Expr, bounds
 from irc.interpreter import evaluate_operation
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import Builder, const
 from irc.pass_manager import Pass, PassContext
 from irc.weights import INLINE_LIMIT, Tensor

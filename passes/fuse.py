@@ -19,9 +19,10 @@ from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
 from irc.group import Group, is_free
-from irc.ir import Block, Function, Module, Operation, Region
+from irc.ir import Block, Function, Operation, Region
 from irc.kernel import Kernel, LegalityFailure
 from irc.legality import legal
+from irc.module import Module
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import same
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import Builder
 from irc.ops import attention
 from irc.pass_manager import Pass, PassContext

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.ir import Module, Operation
+from irc.ir import Operation
+from irc.module import Module
 from irc.pass_manager import Pass, PassContext
 from irc.passes._inlining import inline_block
 

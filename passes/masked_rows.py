@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from irc.dtypes import BOOL, I64
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import Builder, literal
 from irc.ops import add, attention, equal, iota, less_equal, reduce_max, select
 from irc.pass_manager import Pass, PassContext

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from irc.diagnostics import IrcError
 from irc.dims import DimError
-from irc.ir import Block, Module, Operation, Value
+from irc.ir import Block, Operation, Value
+from irc.module import Module
 from irc.op import Builder, OperationDefinition, const, trace
 from irc.ops import (
     attention,

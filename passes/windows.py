@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from irc import dims
 from irc.dtypes import accumulator_of, limits
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import Builder, literal
 from irc.ops import add, cast, maximum, pad, slice_
 from irc.pass_manager import Pass, PassContext

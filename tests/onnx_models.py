@@ -12,7 +12,7 @@ import onnxruntime
 
 from irc.frontends.onnx import from_model
 from irc.interpreter import run
-from irc.ir import Module
+from irc.module import Module
 
 NO_FOLDER = Path("no such folder")
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 import irc
-from irc.ir import Module
+from irc.module import Module
 from tests.onnx_models import model
 
 # Right for most shapes: a transpose of an axis of one element is a reshape only if the others keep their order.

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from irc import dims, ops
 from irc.dims import Dim, Symbol
 from irc.dtypes import F64, I64
-from irc.ir import Module, Value
+from irc.ir import Value
+from irc.module import Module
 from irc.op import const, trace
 from irc.types import TensorType, parse_type
 from irc.weights import Tensor

@@ -12,8 +12,8 @@ from typing import Any
 
 from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, Location
-from irc.ir import Function, FunctionName, Module, Operation, rename
-from irc.printer import print_module
+from irc.ir import Function, FunctionName, Operation, rename
+from irc.module import Module
 from irc.weights import Tensor
 
 # What passes note of what they made, and what a person's rules may be called.
@@ -108,4 +108,4 @@ def anonymous(module: Module) -> str:
         value = operation.attributes.get("value")
         if isinstance(value, Tensor):
             operation.attributes = {**operation.attributes, "value": value.renamed(value.digest())}
-    return print_module(copy)
+    return str(copy)

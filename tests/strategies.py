@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from irc import dims, ops
 from irc.diagnostics import UNKNOWN, Location
 from irc.dtypes import ALL, BOOL, F32, I64, STRING
-from irc.ir import Block, Function, Module, Region, Value
+from irc.ir import Block, Function, Region, Value
+from irc.module import Module
 from irc.op import Builder, const, return_, yield_
 from irc.types import TensorType
 from irc.weights import Tensor

@@ -24,7 +24,7 @@ import irc
 from irc.driver.models import find_backend, read_pipeline
 from irc.frontends.onnx import from_model
 from irc.frontends.torch.tensors import to_array
-from irc.ir import Module
+from irc.module import Module
 from irc.pass_manager import PassContext, PassManager
 from tests.architectures import ARCHITECTURES, Example, build
 from tests.models import relative_error

@@ -17,9 +17,9 @@ from irc.diagnostics import IrcError
 from irc.dims import LIMIT, Derived, Dim, Expr, Function, derived_below, equal, evaluate, expression, maximum, symbol
 from irc.driver.models import find_backend
 from irc.driver.running import run_onnx, run_triton
-from irc.equality import difference
 from irc.frontends.onnx import from_model
-from irc.ir import Module, mentioned_dims
+from irc.ir import mentioned_dims
+from irc.module import Module, difference
 from irc.op import trace
 from irc.ops import add, concat, dim
 from irc.parser import parse

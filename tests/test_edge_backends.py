@@ -24,9 +24,9 @@ from irc.diagnostics import IrcError
 from irc.driver.compiling import opt
 from irc.driver.models import find_backend
 from irc.driver.running import carrier, with_carriers
-from irc.equality import difference
 from irc.frontends.onnx import from_model
-from irc.ir import EdgeCases, Function, Module, Value
+from irc.ir import Function, Value
+from irc.module import EdgeCases, Module, difference
 from irc.op import Builder, return_, trace
 from irc.ops import edge_cases, lookup
 from irc.ops.edge_cases import EdgeCase

@@ -13,7 +13,7 @@ from oracles import onnx_result, torch_result
 
 from irc import dtypes, interpreter
 from irc.diagnostics import CODES, IrcError
-from irc.ir import Module
+from irc.module import Module
 from irc.op import OperationDefinition
 from irc.ops import TABLE as OPS
 from irc.ops import edge_cases, lookup

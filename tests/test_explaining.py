@@ -13,7 +13,7 @@ import irc
 from irc.driver import Settings, load
 from irc.driver.explaining import kernel_around
 from irc.group import is_free
-from irc.ir import Module
+from irc.module import Module
 from tests.command_line import EXAMPLES, irc_here
 
 SIBLINGS = """irc text 1

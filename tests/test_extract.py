@@ -16,7 +16,7 @@ from irc.diagnostics import IrcError
 from irc.driver.arrays import given_inputs
 from irc.driver.models import Settings
 from irc.driver.slicing import part, record
-from irc.ir import Module
+from irc.module import Module
 from irc.parser import parse
 from irc.verifier import verify
 from tests import planted

@@ -24,11 +24,11 @@ from irc.driver.compiling import opt
 from irc.driver.counting import kernel_of
 from irc.driver.models import Settings
 from irc.driver.pipelines import parse_pipeline
-from irc.equality import difference
 from irc.group import Group
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure, count, derive
 from irc.legality import legal
+from irc.module import Module, difference
 from irc.op import const, trace
 from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager

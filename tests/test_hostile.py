@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import irc
 from irc.backends.triton.artefact import COPIED, WRITTEN
 from irc.driver.compiling import default_output
-from irc.ir import Module
+from irc.module import Module
 from irc.weights import Tensor, save
 from tests.command_line import ROOT, TEXT
 from tests.hostile import NAMES, audited, named_model

@@ -22,7 +22,7 @@ from irc.driver.running import OnnxProgram
 from irc.driver.text_files import READERS, save_text
 from irc.frontends.onnx import from_model
 from irc.interpreter import run
-from irc.ir import Module
+from irc.module import Module
 from irc.parser import parse
 from irc.verifier import verify
 from irc.weights import Tensor

@@ -15,7 +15,8 @@ import pytest
 from irc.diagnostics import IrcError, Location
 from irc.dims import Symbol, symbol
 from irc.interpreter import evaluate_operation, run
-from irc.ir import Block, Function, Module, Operation, Region, Value
+from irc.ir import Block, Function, Operation, Region, Value
+from irc.module import Module
 from irc.op import Builder, const, return_, trace, yield_
 from irc.ops import (
     abs_,

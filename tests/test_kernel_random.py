@@ -18,8 +18,9 @@ from irc.dims import Dim, Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.dtypes import I64
 from irc.group import Group
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure
+from irc.module import Module
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose

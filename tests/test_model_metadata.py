@@ -19,8 +19,8 @@ from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.driver.text_files import READERS, save_text
 from irc.frontends.onnx import from_model
-from irc.ir import Module
 from irc.metadata import FIELDS, GRAPH, MODEL
+from irc.module import Module
 from irc.parser import parse
 from tests.onnx_models import NO_FOLDER
 

@@ -16,8 +16,7 @@ from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_onnx, run_triton
 from irc.driver.text_files import save_text
-from irc.equality import difference
-from irc.ir import Module
+from irc.module import Module, difference
 from irc.parser import parse
 from irc.verifier import verify
 from tests.models import FILES, model_inputs, model_path, reference_outputs, relative_error

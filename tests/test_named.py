@@ -24,7 +24,7 @@ from irc import dims, dtypes, ops
 from irc.diagnostics import IrcError
 from irc.dtypes import BF16, F8E4M3FN, F8E5M2, F16, F32, F64, I8, I16, I32, I64, U8, U16, DType
 from irc.interpreter import run
-from irc.ir import Module
+from irc.module import Module
 from irc.op import OperationDefinition, trace_function
 from irc.types import TensorType
 

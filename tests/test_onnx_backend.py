@@ -25,7 +25,7 @@ from irc.diagnostics import IrcError
 from irc.driver.pipelines import parse_pipeline
 from irc.dtypes import F32, I8, U8, DType, by_name
 from irc.frontends.onnx import from_model, load
-from irc.ir import Module
+from irc.module import Module
 from irc.op import const, trace
 from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager

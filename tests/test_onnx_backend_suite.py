@@ -27,7 +27,7 @@ from irc.diagnostics import IrcError
 from irc.frontends.onnx import from_model, load
 from irc.frontends.onnx.scope import OLDEST_OPSET
 from irc.interpreter import run
-from irc.ir import Module
+from irc.module import Module
 
 TABLE = Path(__file__).with_name("onnx_backend_suite.txt")
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")

@@ -21,7 +21,7 @@ from irc.dtypes import by_name
 from irc.frontends.onnx import from_model, load
 from irc.frontends.onnx.weights import read_weights
 from irc.interpreter import run
-from irc.ir import Module
+from irc.module import Module
 from irc.parser import parse
 from irc.verifier import verify
 

@@ -18,7 +18,8 @@ from irc import dtypes
 from irc.diagnostics import InternalError, IrcError
 from irc.driver.models import Settings
 from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
-from irc.ir import EdgeCases, Module, Operation
+from irc.ir import Operation
+from irc.module import EdgeCases, Module
 from irc.op import Builder, trace
 from irc.ops import (
     add,

@@ -12,7 +12,7 @@ import pytest
 import irc
 from irc import interpreter
 from irc.driver.pipelines import parse_pipeline
-from irc.ir import Module
+from irc.module import Module
 from irc.op import trace
 from irc.ops import (
     add,

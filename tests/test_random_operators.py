@@ -18,7 +18,7 @@ from irc.driver import Settings, check
 from irc.driver.models import find_backend
 from irc.driver.running import run_compiled
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from tests.onnx_models import NO_FOLDER, in_runtime
 from tests.triton_harness import load_artefact, to_numpy
 

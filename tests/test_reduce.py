@@ -18,7 +18,7 @@ from irc.driver.models import Settings
 from irc.driver.reducing import Failure
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part
-from irc.ir import Module
+from irc.module import Module
 from irc.verifier import verify
 from tests import planted
 from tests.command_line import EXAMPLES, irc_here, irc_process

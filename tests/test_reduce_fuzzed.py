@@ -19,7 +19,7 @@ from irc.backends.triton import pointwise
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from irc.verifier import verify
 from tests.fuzz.features import chosen
 from tests.fuzz.running import Job, program_of

@@ -12,7 +12,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError, Location
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.rule_checking import check_rule, check_rules
-from irc.ir import Module
+from irc.module import Module
 from irc.op import trace
 from irc.ops import (
     add,

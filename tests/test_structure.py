@@ -21,10 +21,11 @@ OVERSIZED = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
      "irc.dtypes", "irc.order"),
-    ("irc.types", "irc.weights", "irc.metadata", "irc.ir", "irc.equality", "irc.cloning"),
+    ("irc.types", "irc.weights", "irc.metadata", "irc.literals", "irc.ir", "irc.cloning", "irc.equality", "irc.printer",
+     "irc.module"),
     ("irc.user_code", "irc.op", "irc.index_map", "irc.sizes"),
     ("irc.ops",),
-    ("irc.literals", "irc.annotations", "irc.text_parts", "irc.printer", "irc.parser", "irc.verifier",
+    ("irc.annotations", "irc.text_parts", "irc.parser", "irc.verifier",
      "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
     ("irc.pattern", "irc.rewrite", "irc.pass_manager", "irc.named_pipelines", "irc.group", "irc.plan",
      "irc.policy", "irc.legality"),

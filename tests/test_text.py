@@ -17,12 +17,12 @@ from irc import dims, ops
 from irc.diagnostics import UNKNOWN, IrcError, Location
 from irc.driver.text_files import load_text, save_text
 from irc.dtypes import ALL, F16, F32, F64, I64, STRING, by_name
-from irc.equality import difference
-from irc.ir import Function, Module
+from irc.ir import Function
 from irc.literals import format_literal
+from irc.module import Module, difference
 from irc.op import Builder, const, return_
 from irc.parser import DEEPEST, grammar, parse
-from irc.printer import format_attribute, print_module, print_operation
+from irc.printer import format_attribute, print_operation
 from irc.types import TensorType
 from irc.weights import Tensor, load
 from tests.programs import static_type
@@ -71,17 +71,17 @@ def where(error: IrcError) -> str:
 
 
 def test_printing_is_stable():
-    assert print_module(parse(BLOCK)) == BLOCK
+    assert str(parse(BLOCK)) == BLOCK
     assert str(parse(BLOCK)) == BLOCK
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(modules())
 def test_random_modules(module):
-    text = print_module(module)
+    text = str(module)
     again = parse(text)
     assert difference(module, again) is None
-    assert print_module(again) == text
+    assert str(again) == text
     assert difference(module.clone(), again) is None
 
 
@@ -150,7 +150,7 @@ module @m {
 }
 """
     module = parse(text)
-    assert print_module(module) == text
+    assert str(module) == text
     assert list(module.main.born) == ["s", "u", "v", 'odd ["name"]']
 
 
@@ -167,7 +167,7 @@ irc text 1 module @m { func @main<S>(%x: f32[S + S]) -> f32[2*S] { // a comment
     module = parse(text)
     assert [operation.name for operation in module.walk()] == ["add", "neg", "reshape", "return"]
     assert module.main.returned[0].type == module.main.arguments[0].type
-    assert difference(module, parse(print_module(module))) is None
+    assert difference(module, parse(str(module))) is None
 
 
 def test_bare_words_mean_what_the_declaration_allows():
@@ -184,7 +184,7 @@ def test_bare_words_mean_what_the_declaration_allows():
         "t": Tensor.of([1, 2], I64), "s": "f32", "d": F32, "b": True, "n": None, "f": float("-inf"), "i": -3,
         "l": ((1,), ()), "e": {},
     }  # fmt: skip
-    assert print_module(module) == text
+    assert str(module) == text
 
 
 def test_symbols_may_be_called_like_other_words():
@@ -195,7 +195,7 @@ def test_symbols_may_be_called_like_other_words():
         ops.TABLE["dim"](value=tuple(dims_))
         builder.create(return_, [])
     module = Module("m", [function])
-    assert difference(module, parse(print_module(module))) is None
+    assert difference(module, parse(str(module))) is None
 
 
 def test_locations():
@@ -209,7 +209,7 @@ def test_locations():
             ops.TABLE["neg"](function.arguments[0])
     with Builder(function.block) as builder:
         builder.create(return_, [])
-    text = print_module(Module("m", [function]))
+    text = str(Module("m", [function]))
     assert [operation.location for operation in parse(text).walk()][:-1] == given_
     assert '#1 = loc("a":1:2, "n", ["p", "q"])\n#2 = loc(_, "n")\n#3 = loc("a":3)\n#4 = loc("a":0:4)\n' in text
 
@@ -400,7 +400,7 @@ def test_deep_nesting_of_regions():
         return body(*lines, "} else { yield %x }")
 
     module = parse(nest(DEEPEST))
-    assert parse(print_module(module)) == module
+    assert parse(str(module)) == module
     for depth in (DEEPEST + 1, 3000):
         assert where(refusal(nest(depth))).startswith("text.syntax")
 
@@ -423,7 +423,7 @@ def mutated(text: str, random_: random.Random) -> str:
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(modules(), st.randoms(use_true_random=False))
 def test_no_text_raises_anything_but_a_coded_error(module, random_):
-    text = print_module(module)
+    text = str(module)
     for _ in range(20):
         changed = mutated(text, random_)
         try:
@@ -457,7 +457,7 @@ def test_parsing_takes_linear_time():
 def test_long_chains():
     text = chain(100_000)
     assert seconds(text) < 20
-    assert print_module(parse(text)) == text
+    assert str(parse(text)) == text
 
 
 def test_large_literals():

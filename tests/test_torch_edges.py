@@ -22,7 +22,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.frontends.torch.calling import to_array, to_tensor
-from irc.ir import Module
+from irc.module import Module
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PATHS = ("interpreter", "onnx", "optimized", "triton")

@@ -19,7 +19,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver.text_files import load_text, save_text
 from irc.frontends.torch.importer import TABLE, constant
-from irc.ir import Module
+from irc.module import Module
 from tests.architectures import define_nms
 from tests.command_line import irc_process
 from tests.models import relative_error

@@ -882,7 +882,8 @@ module @control {
 
 
 def test_externs_run_as_embedded_models(tmp_path: Path) -> None:
-    from irc.ir import Function, Module
+    from irc.ir import Function
+    from irc.module import Module
     from irc.op import Builder, return_
     from tests.programs import static_type
 

@@ -25,7 +25,7 @@ from irc.backends.triton import emit
 from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, torch_type
 from irc.diagnostics import IrcError
 from irc.dtypes import DType, by_name
-from irc.ir import Module
+from irc.module import Module
 from irc.op import const, trace
 from irc.ops import lookup
 from irc.ops.numerics import convert

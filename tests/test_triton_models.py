@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 from irc.backends.triton import PIPELINE, Target, compile_artefact, emit
 from irc.driver.pipelines import parse_pipeline
 from irc.frontends.onnx import load
-from irc.ir import Module
+from irc.module import Module
 from irc.pass_manager import PassContext, PassManager
 from tests import models, triton_harness
 

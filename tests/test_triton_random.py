@@ -29,7 +29,8 @@ from irc import dims, dtypes, interpreter, ops
 from irc.backends.triton import PIPELINE, Target
 from irc.dims import Dim
 from irc.driver.pipelines import parse_pipeline
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
+from irc.module import Module
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, find_policy, propose

@@ -28,7 +28,7 @@ from irc.driver.models import find_backend
 from irc.driver.running import run_compiled
 from irc.dtypes import I64
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from irc.ops import lookup
 from tests.onnx_models import NO_FOLDER, in_runtime
 from tests.triton_harness import load_artefact

@@ -11,7 +11,8 @@ from strategies import modules
 from irc import dims, ops
 from irc.diagnostics import IrcError, Location, rules
 from irc.dtypes import BOOL, F32, I64
-from irc.ir import Block, Function, Module, Operation, Region, Value
+from irc.ir import Block, Function, Operation, Region, Value
+from irc.module import Module
 from irc.op import Builder, const, return_, yield_
 from irc.parser import parse
 from irc.types import TensorType

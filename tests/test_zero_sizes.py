@@ -22,7 +22,7 @@ from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.driver.running import run_onnx, run_triton
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from irc.parser import parse
 from irc.shape_analysis import ShapeAnalysis
 from tests.fuzz.running import KINDS, Job, commands, program_of, run_job

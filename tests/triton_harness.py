@@ -38,9 +38,10 @@ from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.sizes import sole_symbol
 from irc.cloning import Cloner
 from irc.dims import Symbol
-from irc.ir import Block, Module, Region
+from irc.ir import Block, Region
 from irc.kernel import Bytes, count
 from irc.kernel.derivation import results_used_outside
+from irc.module import Module
 from irc.op import Builder, trace
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irc.backends.onnx.target import TARGETS, Target
-from irc.ir import Module
+from irc.module import Module
 
 if TYPE_CHECKING:
     import onnx

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 
 from irc.backends.onnx.graph import Graph, Model, subgraphs
 from irc.backends.onnx.row import Operand
-from irc.ir import Module, Value
+from irc.ir import Value
+from irc.module import Module
 from irc.ops.extern import RANDOM, is_random
 
 NUMBERED = frozenset(RANDOM) - {"Dropout"}

@@ -25,8 +25,9 @@ from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, IrcError, UnsupportedError, fail
-from irc.ir import Block, Function, Module, Operation, Value
+from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit, expanded
+from irc.module import Module
 
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:

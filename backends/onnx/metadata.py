@@ -9,8 +9,8 @@ from onnx import helper, shape_inference
 
 from irc._version import __version__
 from irc.backends.onnx.target import Target
-from irc.ir import Module
 from irc.metadata import GRAPH, MODEL, Facts, Metadata
+from irc.module import Module
 
 
 def describe_model(model: onnx.ModelProto, module: Module, target: Target) -> None:

@@ -14,7 +14,7 @@ from irc.backends.onnx.target import Target
 from irc.diagnostics import Location, fail
 from irc.dtypes import STRING
 from irc.files import replacing
-from irc.ir import Module
+from irc.module import Module
 from irc.weights import Tensor
 
 WHOLE_LIMIT = 1 << 31  # protobuf's: a message is smaller than 2 GB

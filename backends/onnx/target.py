@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from irc.backends.onnx.runtime import KERNELS_SINCE, OLDEST_OPSET, WRITTEN_OPSET, carriers, newest_opset, runs
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.ir import EdgeCases, Operation
+from irc.ir import Operation
+from irc.module import EdgeCases
 from irc.op import OperationDefinition
 
 TARGETS = ("portable", "cpu")

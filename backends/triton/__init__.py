@@ -22,8 +22,9 @@ from irc.backends.triton.description import DeviceOperation, device_operations
 from irc.backends.triton.program import launched, peak_bytes
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
-from irc.ir import EdgeCases, Operation, Value
+from irc.ir import Operation, Value
 from irc.kernel.steps import LegalityFailure, Steps
+from irc.module import EdgeCases
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
 

@@ -20,10 +20,10 @@ from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.files import replacing_folder
-from irc.ir import Function, Module, Value
+from irc.ir import Function, Value
 from irc.metadata import MODEL
+from irc.module import Module
 from irc.op import trace_function
-from irc.printer import print_module
 from irc.sizes import representative_sizes
 from irc.weights import Tensor
 
@@ -154,7 +154,7 @@ def interface(function: Function) -> str:
     types, names = ([getattr(value, each) for value in function.arguments] for each in ("type", "name"))
     header = trace_function("main", lambda *_: (), types, names)
     header.symbols = dict(function.symbols)
-    return print_module(Module("interface", [header]))
+    return str(Module("interface", [header]))
 
 
 def argument_types(launched: Launched) -> list[dict[str, Any]]:

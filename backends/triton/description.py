@@ -15,8 +15,9 @@ from irc.backends.triton.program import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.group import FREE_VIEWS, LIBRARY, STRUCTURE
-from irc.ir import Function, Module, Operation, Value
+from irc.ir import Function, Operation, Value
 from irc.kernel import Bytes, Kernel, count
+from irc.module import Module
 from irc.sizes import bytes_at
 
 CONTROL = frozenset({"if", "loop", "call"})

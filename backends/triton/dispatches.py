@@ -35,8 +35,9 @@ from irc.backends.triton.program import Program, is_counted_loop, write_program
 from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Dim, Symbol
 from irc.dtypes import STRING, DType
-from irc.ir import Module, Operation, Value
+from irc.ir import Operation, Value
 from irc.kernel import Bytes, count
+from irc.module import Module
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PACKAGE = "irc_host_program"  # under which templates and the program find one another

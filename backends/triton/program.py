@@ -21,10 +21,11 @@ from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, IrcError
 from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import STRING, DType
-from irc.ir import Block, Function, FunctionName, Module, Operation, Value
+from irc.ir import Block, Function, FunctionName, Operation, Value
 from irc.kernel import Kernel, LegalityFailure, derive
 from irc.kernel.dag import Apply, variables, walk
 from irc.kernel.schedule import WARP
+from irc.module import Module
 from irc.weights import Tensor
 
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
@@ -541,9 +542,8 @@ class _FunctionWriter:
         return repr(value)
 
 
-SPECIAL = frozenset(
-    "const dim kernel extern bind refine assert assume trap call if loop".split()
-)  # of which the writer has a method
+# Operations that the writer has a method for.
+SPECIAL = frozenset("const dim kernel extern bind refine assert assume trap call if loop".split())
 
 
 def is_launch(operation: Operation, derived: Callable[[Operation], Kernel | LegalityFailure]) -> bool:

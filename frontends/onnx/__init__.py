@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irc.ir import Module
+from irc.module import Module
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -52,8 +52,9 @@ from irc.frontends.onnx.structure import Structure
 from irc.frontends.onnx.table import Table
 from irc.frontends.onnx.weights import OnnxConstant, onnx_constants, onnx_tensor
 from irc.frontends.sweeping import sweep
-from irc.ir import Block, Function, Module, Operation, Value, rename
+from irc.ir import Block, Function, Operation, Value, rename
 from irc.limits import check_limit
+from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.ops.rules import fits
 from irc.shape_analysis import ShapeAnalysis, is_dim

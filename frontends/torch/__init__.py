@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from irc.ir import Module
+from irc.module import Module
 
 __all__ = ["from_torch"]
 

@@ -54,7 +54,8 @@ from irc.frontends.torch import (
 from irc.frontends.torch.reading import UNSUPPORTED, Reading, converted, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
 from irc.frontends.torch.tensors import constant, element_type
-from irc.ir import Function, Module, Value, rename
+from irc.ir import Function, Value, rename
+from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 

@@ -19,7 +19,7 @@ from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, module_of, program_of
 from irc.driver.running import as_backend_failed, carrier
 from irc.files import temporary_folder
-from irc.ir import Module
+from irc.module import Module
 from irc.passes._user_files import is_reference
 
 WARM_UP = 3

@@ -14,7 +14,7 @@ from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend, require, require_triton
 from irc.driver.running import OnnxProgram
 from irc.interpreter import check_inputs
-from irc.ir import Module
+from irc.module import Module
 from irc.partial import TemporaryFolder
 from irc.verifier import verify
 

@@ -16,7 +16,8 @@ from irc.driver.measuring import Yardstick, relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
-from irc.ir import Module, Operation
+from irc.ir import Operation
+from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.ops.extern import is_random, is_seeded
 

@@ -22,7 +22,7 @@ from irc.driver.models import (
     require_triton,
 )
 from irc.files import guarded, temporary_folder
-from irc.ir import Module
+from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.pass_manager import PassContext, PassManager
 from irc.sizes import representative_sizes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from irc.group import FREE_VIEWS, LIBRARY, STRUCTURE
-from irc.ir import Module, Operation
+from irc.ir import Operation
 from irc.kernel import Kernel, derive
+from irc.module import Module
 
 
 def kernel_operations(module: Module) -> list[Operation]:

@@ -19,7 +19,8 @@ from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate
 from irc.files import temporary_folder
-from irc.ir import Module, Operation
+from irc.ir import Operation
+from irc.module import Module
 from irc.sizes import representative_sizes
 
 COMPILATIONS = 3  # of which the median time is reported

@@ -15,9 +15,10 @@ from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.group import Group, is_free
-from irc.ir import Block, Function, Module, Operation, Value
+from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.legality import legal
+from irc.module import Module
 from irc.pass_manager import Numerics, PassContext, PassManager
 from irc.passes._group_graph import GroupGraph, hull
 from irc.passes._user_files import is_reference

@@ -23,8 +23,9 @@ from irc.driver.counting import (
     share,
 )
 from irc.driver.models import find_backend
-from irc.ir import Module, Operation
+from irc.ir import Operation
 from irc.kernel import Bytes, count
+from irc.module import Module
 
 # The device operations of a run by what they are part of, and why they are not counted, if so.
 Counted = tuple[dict[Operation | None, list[Any]], str]

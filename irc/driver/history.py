@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from irc.driver.counting import describe
-from irc.ir import Module, Value, watching_replacements
+from irc.ir import Value, watching_replacements
+from irc.module import Module
 
 MOST_FOLLOWED = 200  # values computed from one that is gone, among which what computes it now is looked for
 

@@ -19,7 +19,8 @@ from irc.diagnostics import IrcError, Location, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
-from irc.ir import Function, Module, Operation
+from irc.ir import Function, Operation
+from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.op import OperationDefinition, const
 from irc.pass_manager import Numerics, Pass, PassContext

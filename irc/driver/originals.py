@@ -16,7 +16,7 @@ from irc.driver.arrays import Arrays, read_arrays
 from irc.driver.models import Settings, Source, program_of, saved_program
 from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
-from irc.ir import Module
+from irc.module import Module
 from irc.passes._user_files import is_reference
 
 NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # the types of ONNX that NumPy lacks

@@ -13,7 +13,8 @@ from irc.dims import Symbol
 from irc.driver.models import Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
 from irc.files import guarded
-from irc.ir import Function, Module, Operation
+from irc.ir import Function, Operation
+from irc.module import Module
 from irc.named_pipelines import DEFAULT
 from irc.pass_manager import PassManager
 

@@ -29,7 +29,8 @@ from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
 from irc.driver.text_files import save_text
 from irc.files import guarded, replacing_folder
-from irc.ir import Block, Module
+from irc.ir import Block
+from irc.module import Module
 
 FILES = ("program.irc", "inputs.npz", "command")
 ORIGINALS = ("program.onnx", "program.pt2")

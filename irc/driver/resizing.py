@@ -8,7 +8,8 @@ from typing import Any
 from irc import dims
 from irc.diagnostics import fail
 from irc.driver.slicing import Part
-from irc.ir import Function, Module, Operation, Value
+from irc.ir import Function, Operation, Value
+from irc.module import Module
 from irc.op import OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor

@@ -27,14 +27,14 @@ from irc.driver.pipelines import parse_pipeline
 from irc.driver.printing import counted
 from irc.driver.term_sizes import term_sizes
 from irc.dtypes import DType
-from irc.ir import Function, Module, Operation, Value
+from irc.ir import Function, Operation, Value
+from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics, PassManager, allows
 from irc.passes._simplify import SimplifyRule
 from irc.passes._user_files import load_user_module
 from irc.pattern import Wildcard
-from irc.printer import print_module
 from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead, not_allowed
 from irc.types import TensorType
 
@@ -182,7 +182,7 @@ def _check_examples(rule: SimplifyRule, report: RuleReport, draw: random.Random)
         report.failure = report.failure or _compare(rule, module, report, draw)
     for program, types in rule.near_misses:
         module = trace(program, *types)
-        text = print_module(module)
+        text = str(module)
         if apply_rules(module.main, [rule], numerics="approximates"):
             report.failure = report.failure or Failure("it applies where it must not", text)
     report.left_alone = len(rule.near_misses)
@@ -219,7 +219,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
 
 
 def _near_miss(rule: PatternRule, module: Module, verdict: tuple[str, str]) -> list[Failure]:
-    before = print_module(module)
+    before = str(module)
     if apply_rules(module.main, [rule], numerics="approximates"):
         return [Failure(f"it applies although its guard `{verdict[0]}` says: {verdict[1]}", before)]
     return []
@@ -365,7 +365,7 @@ def _compare(
     rule: Rule, module: Module, report: RuleReport, draw: random.Random, reasons: dict[str, int] | None = None
 ) -> Failure | None:
     """Apply the rule to a program and compare; counts the program, or why the rule does not apply to it."""
-    program, changed = print_module(module), module.clone()
+    program, changed = str(module), module.clone()
     statistics: dict[str, RuleStatistics] = {}
     try:
         apply_rules(changed.main, [rule], numerics="approximates", statistics=statistics)

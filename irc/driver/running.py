@@ -16,7 +16,8 @@ from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
 from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, reproducing, require_triton
 from irc.files import temporary_folder
-from irc.ir import Module, Value
+from irc.ir import Value
+from irc.module import Module
 from irc.ops.extern import runtime_errors
 
 

@@ -11,7 +11,8 @@ from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, fail
 from irc.dims import Symbol
 from irc.interpreter import Interpreter, check_inputs, with_defaults
-from irc.ir import Block, Function, Module, Operation, Value, mentioned_symbols
+from irc.ir import Block, Function, Operation, Value, mentioned_symbols
+from irc.module import Module
 from irc.op import return_
 from irc.ops.extern import boxed
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from irc.interpreter import Interpreter, Results, Step, checked_inputs
-from irc.ir import Module
+from irc.module import Module
 
 RUNS = 3  # of which the largest movement counts
 CHANGE = 2.0**-24

@@ -11,9 +11,9 @@ from irc.diagnostics import IrcError, Location, fail
 from irc.dtypes import STRING
 from irc.files import MappedFile, note_input, open_file, replacing
 from irc.formats import recognized
-from irc.ir import Attribute, Module
+from irc.ir import Attribute
+from irc.module import Module
 from irc.op import OperationDefinition
-from irc.printer import print_module
 from irc.weights import Tensor
 
 
@@ -70,7 +70,7 @@ def save_text(module: Module, path: Path) -> None:
         weights.save(beside, tensors)
         module.source, module.source_digest = beside.name, open_file(beside).digest
     with replacing(path) as file:
-        file.write(print_module(module).encode())
+        file.write(str(module).encode())
 
 
 def _distinct_names(module: Module) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
 from irc.frontends.torch.importer import argument_names, given_results, import_program
 from irc.frontends.torch.parameters import Parameters, example_inputs
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
-from irc.ir import Module
+from irc.module import Module
 from irc.verifier import verify
 
 

@@ -24,7 +24,7 @@ import torch
 import irc
 from irc.driver.counting import counts, in_kernel
 from irc.driver.models import find_backend
-from irc.ir import Module
+from irc.module import Module
 from tests.architectures import ARCHITECTURES, build
 from tests.blocks import BLOCKS, block
 from tests.dispatching import Seen, of_artefact, of_exported

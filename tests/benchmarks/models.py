@@ -28,7 +28,7 @@ import irc
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_triton
 from irc.group import STRUCTURE
-from irc.ir import Module
+from irc.module import Module
 from tests.models import FILES, model_inputs, model_path, reference_outputs, relative_error
 
 ROUNDS, WARM_UP = 21, 3

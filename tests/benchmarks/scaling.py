@@ -17,7 +17,7 @@ import irc
 from irc.backends.onnx import emit
 from irc.driver.pipelines import parse_pipeline
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from irc.op import Builder, trace
 from irc.ops import add, mul, neg
 from irc.parser import parse

@@ -21,7 +21,7 @@ from irc.diagnostics import IrcError
 from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
 from irc.frontends.onnx import from_model
-from irc.ir import Module
+from irc.module import Module
 from tests.fuzz.judging import Array, Truth, first_difference
 from tests.fuzz.onnx_graph import RUNTIME_ERRORS, session
 from tests.fuzz.onnx_programs import OnnxProgram

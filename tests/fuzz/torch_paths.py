@@ -13,7 +13,7 @@ from irc.diagnostics import IrcError
 from irc.driver.callables import CompiledProgram, compiled_module, imported_program
 from irc.driver.running import OnnxProgram
 from irc.frontends.torch.tensors import to_array, to_tensor
-from irc.ir import Module
+from irc.module import Module
 from tests.fuzz.paths import Outcome, described, passed, path_outcomes, quiet
 from tests.fuzz.torch_programs import TorchProgram, judged
 from tests.fuzz.triton_path import Artefact, merged

@@ -17,7 +17,7 @@ import torch
 
 from irc.backends.triton import PIPELINE, Target
 from irc.driver.pipelines import parse_pipeline
-from irc.ir import Module
+from irc.module import Module
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
 from irc.policy import Merge, policy
