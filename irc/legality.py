@@ -1,7 +1,7 @@
 """Whether a group can be one kernel, by the numbered rules F1 to F14.
 
 Rules about the inside of a kernel are decided by deriving it (`irc.kernel`), those about its resources here (`legal`),
-and those between kernels where groups are merged (`irc.passes._group_graph`).
+and those between kernels where groups are merged (`irc.group_graph`).
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ from irc.ops import (
 from irc.ops import pow_ as power
 from irc.pass_manager import Pass, PassContext
 from irc.passes._inlining import inline_block
-from irc.passes._simplify import simplify
 from irc.passes._views import chain
 from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
 from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.simplify import simplify
 from irc.weights import Tensor
 
 

@@ -19,6 +19,7 @@ from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
 from irc.group import Group, is_free
+from irc.group_graph import GroupGraph, hull, makers
 from irc.ir import Block, Function, Operation, Region
 from irc.kernel import Kernel, LegalityFailure
 from irc.legality import legal
@@ -26,13 +27,12 @@ from irc.module import Module
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Numerics, Pass, PassContext
-from irc.passes._group_graph import GroupGraph, hull, makers
-from irc.passes._plan_file import Entry, read_plan, write_plan
-from irc.passes._user_files import is_reference, load_user_object
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
+from irc.plan_file import Entry, read_plan, write_plan
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.sizes import representative_sizes
+from irc.user_files import is_reference, load_user_object
 
 
 @policy

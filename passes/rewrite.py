@@ -8,8 +8,8 @@ from types import ModuleType
 from irc.diagnostics import fail
 from irc.module import Module
 from irc.pass_manager import Pass, PassContext, allows
-from irc.passes._user_files import is_reference, load_user_module, load_user_object
 from irc.rewrite import Rule, RuleStatistics, apply_rules, not_allowed
+from irc.user_files import is_reference, load_user_module, load_user_object
 
 
 @dataclass

@@ -66,7 +66,7 @@ INDEX_MAP = "irc/index_map.py"
 VIEW = "irc/ops/view.py"
 DERIVATION = "irc/kernel/derivation.py"
 PROPAGATION = "irc/kernel/propagation.py"
-GRAPH = "passes/_group_graph.py"
+GRAPH = "irc/group_graph.py"
 GROUP = "irc/group.py"
 LEGALITY = "irc/legality.py"
 

@@ -15,7 +15,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver import Settings
 from irc.module import difference
-from irc.passes._user_files import load_user_object
+from irc.user_files import load_user_object
 from tests.command_line import Result, irc_here
 
 OWN = '''

@@ -41,12 +41,12 @@ from irc.ops import (
 )
 from irc.pass_manager import NUMERICS, Pass, PassContext, PassManager, allows
 from irc.passes import canonicalize
-from irc.passes._simplify import SimplifyRule
-from irc.passes._user_files import load_user_module, load_user_object
 from irc.passes.cse import Cse
 from irc.passes.dce import Dce
 from irc.passes.legalize import Legalize
 from irc.rewrite import apply_rules
+from irc.simplify import SimplifyRule
+from irc.user_files import load_user_module, load_user_object
 
 
 def run(pipeline: str, module: Module, context: PassContext | None = None) -> list[str]:

@@ -32,10 +32,10 @@ from irc.ops import (
     transpose,
 )
 from irc.pass_manager import PassContext, PassManager
-from irc.passes._simplify import simplify
 from irc.passes.fuse import find_groups
 from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
+from irc.simplify import simplify
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests.renaming import anonymous, disguised, renamed

@@ -238,7 +238,7 @@ def opt(
     from irc.driver.compiling import run_pipeline
     from irc.driver.text_files import save_text
     from irc.files import replacing
-    from irc.passes._plan_file import joined_plans
+    from irc.plan_file import joined_plans
 
     module, context = run_pipeline(model, pipeline, backend, settings)
     if plan is not None:

@@ -20,7 +20,7 @@ from irc.driver.models import Settings, Source, find_backend, module_of, program
 from irc.driver.running import as_backend_failed, carrier
 from irc.files import temporary_folder
 from irc.module import Module
-from irc.passes._user_files import is_reference
+from irc.user_files import is_reference
 
 WARM_UP = 3
 LEAST_SECONDS = 5e-3  # of one timing, which repeats calls that are faster

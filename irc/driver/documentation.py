@@ -20,9 +20,9 @@ from irc.limits import LIMITS
 from irc.named_pipelines import ALIASES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
-from irc.passes._user_files import load_user_module, operations_of
 from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
+from irc.user_files import load_user_module, operations_of
 
 WIDTH = 100
 DECLARED = (Rule, GroupPattern, Policy)  # declared by a decorator in a user's file, besides operations
@@ -194,7 +194,7 @@ def list_rules() -> str:
 
 
 def list_legality() -> str:
-    return "\n".join(["legality of kernels (irc/legality.py, irc/kernel, passes/_group_graph.py):", *_listed("F")])
+    return "\n".join(["legality of kernels (irc/legality.py, irc/kernel, irc/group_graph.py):", *_listed("F")])
 
 
 def _listed(letter: str) -> list[str]:

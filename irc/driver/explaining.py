@@ -15,18 +15,18 @@ from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.group import Group, is_free
+from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.legality import legal
 from irc.module import Module
 from irc.pass_manager import Numerics, PassContext, PassManager
-from irc.passes._group_graph import GroupGraph, hull
-from irc.passes._user_files import is_reference
 from irc.passes.fuse import Fuse, producers
 from irc.pattern import constant_of
 from irc.plan import Plan
 from irc.policy import Merge, Policy, PolicyRejection
 from irc.sizes import bytes_at, representative_sizes
+from irc.user_files import is_reference
 
 PAGE_WIDTH = 100  # columns
 LONGEST_ENTRY = 200  # characters of an entry of a plan that is advised

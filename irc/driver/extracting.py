@@ -15,7 +15,7 @@ from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
 from irc.files import guarded
 from irc.ir import Operation, Value
-from irc.passes._user_files import files_of
+from irc.user_files import files_of
 
 
 @dataclass(frozen=True)

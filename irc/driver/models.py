@@ -24,7 +24,9 @@ from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.op import OperationDefinition, const
 from irc.pass_manager import Numerics, Pass, PassContext
-from irc.passes._user_files import (
+from irc.types import TensorType, checked_size
+from irc.user_code import blaming
+from irc.user_files import (
     check_operation_names,
     files_of,
     is_reference,
@@ -32,8 +34,6 @@ from irc.passes._user_files import (
     load_user_object,
     operations_of,
 )
-from irc.types import TensorType, checked_size
-from irc.user_code import blaming
 from irc.verifier import verify
 
 Source = str | Path | Module

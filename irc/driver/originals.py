@@ -17,7 +17,7 @@ from irc.driver.models import Settings, Source, program_of, saved_program
 from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
 from irc.module import Module
-from irc.passes._user_files import is_reference
+from irc.user_files import is_reference
 
 NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # the types of ONNX that NumPy lacks
 

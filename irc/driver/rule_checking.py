@@ -32,11 +32,11 @@ from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.op import Builder, return_, trace
 from irc.pass_manager import Numerics, PassManager, allows
-from irc.passes._simplify import SimplifyRule
-from irc.passes._user_files import load_user_module
 from irc.pattern import Wildcard
 from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead, not_allowed
+from irc.simplify import SimplifyRule
 from irc.types import TensorType
+from irc.user_files import load_user_module
 
 PROGRAMS = 200
 NEAR_MISSES = 40

@@ -1,4 +1,4 @@
-"""A person's own Python files, loaded by path: what options of passes name, and what `--load` brings."""
+"""Python files of users, loaded by path: those that options of passes name, and those of `--load`."""
 
 from __future__ import annotations
 
