@@ -359,15 +359,15 @@ def test_check_each_names_the_pass_and_the_operation(folder: Path) -> None:
     result = irc_process("check", *arguments, "-p", "canonicalize,sharpen,fuse", folder=folder)
     assert (result.code, result.err) == (1, "")
     assert re.search(r"^ok +canonicalize ", result.out, re.MULTILINE)
-    parted = r"^FAIL +sharpen .*\n +first part at: sharpen, %p = softmax, which reads %\d+ = mul, made by sharpen"
+    parted = r"^FAIL +sharpen .*\n +first differs at: sharpen, %p = softmax, which reads %\d+ = mul, made by sharpen"
     assert re.search(parted, result.out, re.MULTILINE)
     assert re.search(r"^FAIL +fuse .*: still wrong since sharpen$", result.out, re.MULTILINE)
-    assert result.out.count("first part at") == 1
+    assert result.out.count("first differs at") == 1
     twice = irc_here("check", *arguments, "-p", "sharpen,cse,sharpen,dce", "--backend", "onnx", folder=folder)
     marks = re.findall(r"^FAIL +([\w.]+).*?(still wrong since [\w.]+)?$", twice.out, re.MULTILINE)
     assert marks == [("sharpen", ""), ("cse", "still wrong since sharpen"), ("sharpen.2", ""),
                      ("dce", "still wrong since sharpen.2"), ("onnx", "still wrong since sharpen.2")]  # fmt: skip
-    assert twice.out.count("first part at: sharpen") == 2
+    assert twice.out.count("first differs at: sharpen") == 2
     found = report(irc_here("check", *arguments, "-p", "canonicalize,sharpen", "--json", folder=folder), code=1)
     assert found["stages"][-1]["first_part"].startswith("%p = softmax")
 
@@ -389,7 +389,7 @@ module @two {
     (folder / "two.irc").write_text(text)
     arguments = ["two.irc", "--each", "--load", EXAMPLES / "planted_bug.py", "-p", "canonicalize,sharpen"]
     result = irc_here("check", *arguments, folder=folder)
-    assert result.code == 1 and "first part at: sharpen, @inner, %y = softmax" in result.out
+    assert result.code == 1 and "first differs at: sharpen, @inner, %y = softmax" in result.out
     assert "%z_1" in result.out  # one value returned twice is two outputs
 
 

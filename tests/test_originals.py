@@ -143,7 +143,7 @@ def test_a_wrong_import_is_reduced(kind: str, wrong_rows: None, tmp_path: Path) 
     for number, (source, inputs) in enumerate(islice(failing(kind, tmp_path), PROGRAMS)):
         started = time.monotonic()
         report = irc.reduce(source, tmp_path / f"small{number}", inputs)
-        assert report.after <= 3 and report.failure == "values part at original" and report.finished
+        assert report.after <= 3 and report.failure == "values differ at original" and report.finished
         assert time.monotonic() - started < SECONDS
         program, arrays, command = report.files
         assert not stages(irc.check(program, arrays))["original"]

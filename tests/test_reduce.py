@@ -57,7 +57,7 @@ def test_a_pass_with_a_mistake(tmp_path: Path) -> None:
     model = f"{EXAMPLES / 'block.py'}:scores"
     report = irc.reduce(model, tmp_path / "small", pipeline="legalize,sharpen,fuse", settings=settings)
     assert report.before == 3 and report.after == 1 and report.finished
-    assert report.failure == "values part at sharpen, first at softmax"
+    assert report.failure == "values differ at sharpen, first at softmax"
     again = check_again(tmp_path / "small", pipeline="legalize,sharpen,fuse", settings=Settings(loads=settings.loads))
     assert again == ("sharpen", "softmax")
     assert operations(tmp_path / "small") == ["softmax"]
@@ -67,7 +67,7 @@ def test_a_rule_with_a_mistake(tmp_path: Path) -> None:
     settings = Settings(loads=[str(plant(tmp_path, planted.WRONG_RULE))], dims={"N": 4})
     pipeline = "canonicalize,rewrite,cse"
     report = irc.reduce(planted.long_model(), tmp_path / "small", pipeline=pipeline, settings=settings)
-    assert report.before == 42 and report.failure == "values part at rewrite, first at matmul"
+    assert report.before == 42 and report.failure == "values differ at rewrite, first at matmul"
     assert operations(tmp_path / "small") == ["add", "matmul"] and report.after == 2
 
 
@@ -75,14 +75,14 @@ def test_a_rule_with_a_mistake(tmp_path: Path) -> None:
     "text, options, kept, failure",
     [
         (planted.WRONG_GUARD, ["-p", "canonicalize,rewrite,cse", "--specialize", "B=1", "--dim", "S=5"],
-         ["transpose"], "values part at rewrite, first at transpose"),
+         ["transpose"], "values differ at rewrite, first at transpose"),
         (planted.WRONG_VALUES, ["-p", "clean,rewrite", "--dim", "S=5"], ["mul", "sqrt"],
-         "values part at rewrite, first at sqrt"),
+         "values differ at rewrite, first at sqrt"),
         (planted.WRONG_FUSION, ["-p", "default,broken", "--dim", "S=5"], ["sqrt", "tanh"],
-         "values part at broken, first at tanh"),
-        (planted.WRONG_BACKEND, ["--backend", "onnx", "--dim", "S=5"], ["tanh"], "values part at onnx"),
+         "values differ at broken, first at tanh"),
+        (planted.WRONG_BACKEND, ["--backend", "onnx", "--dim", "S=5"], ["tanh"], "values differ at onnx"),
         pytest.param(planted.WRONG_KERNELS, ["--backend", "triton", "--dim", "S=5"], ["reduce_mean"],
-                     "values part at triton", marks=pytest.mark.slow),
+                     "values differ at triton", marks=pytest.mark.slow),
     ],
     ids=["shapes", "values", "fusion", "onnx", "triton"],
 )  # fmt: skip
@@ -98,7 +98,7 @@ def test_mistakes_in_an_onnx_model(
     assert first.startswith("48 ops -> ") and failure in first
     assert files == "small/program.irc  small/inputs.npz  small/command"
     assert len(operations(tmp_path / "small")) <= 3
-    if failure != "values part at triton":  # where the kernel of several kinds of operation would do
+    if failure != "values differ at triton":  # where the kernel of several kinds of operation would do
         assert operations(tmp_path / "small") == kept
     again = irc_process("check", *shlex.split((tmp_path / "small" / "command").read_text())[5:], folder=tmp_path)
     assert again.code == 1 and f"FAIL  {failure.split()[3].strip(',')}" in again.out
@@ -201,7 +201,7 @@ def test_what_is_inside_is_taken_out(name: str, tmp_path: Path) -> None:
     inputs = {argument.name: given[argument.name] for argument in module.main.arguments}
     report = irc.reduce(module, tmp_path / "small", inputs, pipeline="rewrite", settings=settings)
     assert operations(tmp_path / "small") == ["mul", "sqrt"] and report.after == 2
-    assert report.failure == "values part at rewrite, first at sqrt"
+    assert report.failure == "values differ at rewrite, first at sqrt"
     assert check_again(tmp_path / "small", pipeline="rewrite", settings=settings) == ("rewrite", "sqrt")
 
 
@@ -229,7 +229,7 @@ def wrong_tanh(x):
     model = irc.trace(lambda x: root_and_tanh(x), "f32[N, 8]")
     settings = Settings(loads=[str(tmp_path / "planted.py")], dims={"N": 4})
     report = irc.reduce(model, tmp_path / "small", pipeline="rewrite", settings=settings)
-    assert report.failure == "values part at rewrite, first at sqrt"
+    assert report.failure == "values differ at rewrite, first at sqrt"
     assert operations(tmp_path / "small") == ["mul", "sqrt"]
 
 
@@ -261,7 +261,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         arguments = "reduce", "model.irc", "-p", "rewrite", "--load", rules, "--dim", "N=4", "-o", f"small{seed}"
         done = irc_process(*arguments, folder=tmp_path, environment={"PYTHONHASHSEED": seed})
         assert done.code == 0, done.err
-        assert "42 ops -> 2 ops, values part at rewrite" in done.out
+        assert "42 ops -> 2 ops, values differ at rewrite" in done.out
         written.append([(tmp_path / f"small{seed}" / name).read_bytes() for name in ("program.irc", "inputs.npz")])
     assert written[0] == written[1]
     folder, command = (tmp_path / "small0" / "command").read_text().strip().split(" && ")

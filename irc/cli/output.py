@@ -192,7 +192,7 @@ def show_check(report: Any) -> None:
             since = f": still wrong since {output.since}" if output.since else ""
             show(f"{mark}  {stage.stage:14} %{output.output}  {figures}{since}")
         if stage.first_part:
-            show(f"      first part at: {stage.stage}, {stage.first_part}")
+            show(f"      first differs at: {stage.stage}, {stage.first_part}")
     for output in report.stages[0].outputs:
         if output.unsettled:
             show(f"%{output.output}: as imported, elements overflow, are NaN or are other integers than in f64"

@@ -44,7 +44,7 @@ class OutputError:
 @dataclass(frozen=True)
 class StageResult:
     """The outputs of one stage; where one of them is wrong in a way in which it was not before, `first_part` names the
-    first operation whose value parts from f64.
+    first operation whose value differs from f64.
 
     `first_kind` is what that operation was as it was imported, such as "softmax".
     """
@@ -92,7 +92,7 @@ def check(
     imported with the model as it came, an ONNX file in ONNX Runtime or a program of PyTorch.
 
     With `backend` the compiled program runs too (Triton interpreted when there is no GPU). With `each` every
-    pass is compared, so that the report names the pass, and the operation in it, where values first part.
+    pass is compared, so that the report names the pass, and the operation in it, where values first differ.
     Comparisons allow what rounding explains (`Yardstick`).
     """
     settings = settings or Settings()

@@ -56,7 +56,7 @@ class Failure:
     def __str__(self) -> str:
         if self.error:
             return f"the check raises {self.error}"
-        return f"values part at {self.stage}" + (f", first at {self.kind}" if self.kind else "")
+        return f"values differ at {self.stage}" + (f", first at {self.kind}" if self.kind else "")
 
 
 @dataclass(frozen=True)
