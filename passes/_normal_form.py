@@ -467,11 +467,3 @@ def _insertion(before: Shape, after: Shape) -> Plan | None:
 
 def _inserted(shape: Shape, plan: Plan) -> Shape:
     return tuple(1 if axis is None else shape[axis] for axis in plan)
-
-
-def close_to(default: float, numbers: Iterable[Any]) -> list[float]:
-    """The default, then the numbers of the slice, the nearest in magnitude first, as a person would write them."""
-    found = {float(str(number)) for number in numbers if float(number) and math.isfinite(float(number))}
-    if not default:
-        return [default, *sorted(found)]
-    return [default, *sorted(found, key=lambda n: (abs(math.log(abs(n) / abs(default))), n))]

@@ -10,7 +10,8 @@ from irc.dims import DimError
 from irc.ir import Operation, Value
 from irc.op import Builder, OperationDefinition
 from irc.ops import attention, transpose
-from irc.passes._normal_form import Normalizer, close_to
+from irc.passes._normal_form import Normalizer
+from irc.passes._raise_proof import close_to
 from irc.pattern import constant_of, tolerance_of
 
 

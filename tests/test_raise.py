@@ -48,7 +48,7 @@ from irc.ops import (
 )
 from irc.pass_manager import PassContext, PassManager
 from irc.passes._normal_form import Normalizer
-from irc.passes.raise_ import RAISED, forms
+from irc.passes._raise_functions import FUNCTIONS, forms
 from irc.verifier import verify
 from irc.weights import Tensor
 
@@ -176,8 +176,8 @@ def test_two_normal_forms(name: str):
 # -- every spelling of every operation -------------------------------------------------------------------------
 
 FORMS = [
-    pytest.param(form, id=f"{form.definition.name}-{form.index}-{'-'.join(str(v) for _, v in form.fixed)}")
-    for definition in RAISED
+    pytest.param(form, id=f"{form.definition.name}-{form.spelling}-{'-'.join(str(v) for _, v in form.fixed)}")
+    for definition in FUNCTIONS
     for group in forms().values()
     for form in group
     if form.definition is definition
@@ -189,7 +189,7 @@ FORMS = [
 def test_each_spelling_is_found_and_means_the_same(form: Any, dtype: str):
     definition = form.definition
     required = {"axes": (1,)} if "axes" in definition.attribute_specs else {}
-    body = definition.source_function if form.index is None else definition.spellings[form.index]
+    body = definition.source_function if form.spelling is None else definition.spellings[form.spelling]
     attributes = definition.normalize({**required, **dict(form.fixed)})
 
     def program(x):
@@ -206,7 +206,7 @@ def float_attributes(form: Any) -> list[str]:
     return [name for name, spec in form.definition.attribute_specs.items() if spec.annotation is float]
 
 
-VARIED = [form for form in FORMS if form.values[0].index is not None and float_attributes(form.values[0])]
+VARIED = [form for form in FORMS if form.values[0].spelling is not None and float_attributes(form.values[0])]
 
 
 @pytest.mark.parametrize("form", VARIED)
@@ -220,7 +220,7 @@ def test_spellings_agree_for_other_attributes(form: Any):
         attributes = definition.normalize({**dict(form.fixed), **dict.fromkeys(floats, value)})
         types = [static_type("f32[4, 8]")]
         try:
-            spelled = Module("m", [definition.body(types, attributes, form.index)])
+            spelled = Module("m", [definition.body(types, attributes, form.spelling)])
         except IrcError:
             continue  # the spelling says that it does not hold here
         body = Module("m", [definition.body(types, attributes)])
@@ -369,7 +369,7 @@ def test_rms_norm_is_no_layer_norm():
         return div(x, sqrt(add(reduce_mean(mul(x, x), axes=(2,), keep_dims=True), 1e-5)))
 
     assert found(program, "f32[B, S, 8]") == ["rms_norm"]
-    assert rms_norm in RAISED and layer_norm in RAISED and gelu in RAISED
+    assert rms_norm in FUNCTIONS and layer_norm in FUNCTIONS and gelu in FUNCTIONS
 
 
 def test_nothing_but_exact_forms_at_exact_numerics():

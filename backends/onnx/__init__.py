@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNELS_PIPELINE", "PIPELINE", "TARGETS", "Target", "count_nodes", "emit", "save"]
 
-PIPELINE = "canonicalize,fold,cse,raise,canonicalize,legalize,canonicalize,fold{views},cse,dce"
+PIPELINE = "canonicalize,fold,cse,raise,fold,canonicalize,legalize,canonicalize,fold{views},cse,dce"
 KERNELS_PIPELINE = f"{PIPELINE},fuse,dce"
 
 
