@@ -21,6 +21,7 @@ from irc import dims, dtypes
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
+from irc.execution import Execution
 from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit
 from irc.module import Module
@@ -255,7 +256,8 @@ class Interpreter:
             step = step._replace(arrays=arrays)
         try:
             if definition.execute is not None:
-                found = definition.execute(step)
+                execution: Execution = step
+                found = definition.execute(execution)
             else:
                 attributes = operation.attributes.items()
                 known = {name: _attribute(value, step.environment, precision) for name, value in attributes}

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "irc.dtypes", "irc.order"),
     ("irc.types", "irc.weights", "irc.metadata", "irc.literals", "irc.ir", "irc.cloning", "irc.equality", "irc.printer",
      "irc.module"),
-    ("irc.user_code", "irc.index_map", "irc.op", "irc.sizes"),
+    ("irc.user_code", "irc.index_map", "irc.execution", "irc.scalar_builder", "irc.op", "irc.sizes"),
     ("irc.ops",),
     ("irc.annotations", "irc.text_parts", "irc.parser", "irc.verifier",
      "irc.interpreter", "irc.shape_analysis", "irc.kernel"),

@@ -7,7 +7,7 @@ recurses, however deep the group is: what a value needs is requested from a loop
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
 from irc.kernel.steps import REDUCTIONS, LegalityFailure, Steps, reduced_dims
+from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
 MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
 MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
@@ -32,9 +33,7 @@ COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
     "greater": lambda a, b: dims.less(b, a), "greater_equal": lambda a, b: dims.less_equal(b, a),
 }  # fmt: skip
 
-# A value at coordinates, under guards; and what gives a node after it was given those that it requested.
-Request = tuple[Value, Coordinates, Guards]
-Traced = Generator[Request, Node, Node]
+Traced = Requesting[Node]
 
 
 class Argument(NamedTuple):
@@ -104,7 +103,8 @@ class Tracer:
         if step.name in REDUCTIONS:
             return (yield from self._reduction(step, value, coordinates, guards))
         if step.definition.element_of is not None:
-            made: Traced | Node = step.definition.element_of(self, step, coordinates, guards)
+            builder: ScalarBuilder[Node] = self
+            made: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
             return made if isinstance(made, Node) else (yield from made)
         return (yield from self._pointwise(step, value, coordinates, guards))
 

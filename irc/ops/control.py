@@ -1,14 +1,14 @@
 """Structured control flow, kernels, and the bridges between dims and tensors.
 
-What needs regions, symbols or other functions when it runs has an execution instead of a reference: it takes the
-`Step` of the interpreter. `if`, `loop`, `call` and `refine` have declared result types: the text or the builder states
+What needs regions, symbols or other functions when it runs has an execution instead of a reference
+(`irc.execution`). `if`, `loop`, `call` and `refine` have declared result types: the text or the builder states
 them, the rule checks that nothing provably contradicts them, and the interpreter that the arrays keep to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +16,14 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
+from irc.execution import Execution
 from irc.index_map import Coordinates, Guard, Guards
 from irc.ir import FunctionName, Operation, Region, Value
 from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.numerics import Array
 from irc.ops.rules import fits
+from irc.scalar_builder import Scalar, ScalarBuilder
 from irc.types import TensorType
-
-if TYPE_CHECKING:
-    from irc.interpreter import Step
-    from irc.kernel.dag import Node
-    from irc.kernel.tracing import Tracer
 
 Declared = Sequence[TensorType] | None
 
@@ -75,7 +72,7 @@ def if_(
 
 
 @if_.execution
-def _if(step: Step) -> list[Array]:
+def _if(step: Execution) -> list[Array]:
     return step.region(0 if _scalar(step.present[0]) else 1)
 
 
@@ -134,7 +131,7 @@ def loop(
 
 
 @loop.execution
-def _loop(step: Step) -> list[Array]:
+def _loop(step: Execution) -> list[Array]:
     """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
     trip_count, condition = [*step.arrays, None, None][:2]
     carried = [array for array in step.arrays[2:] if array is not None]
@@ -154,7 +151,7 @@ def _loop(step: Step) -> list[Array]:
     return [*carried, *(_stacked(step, result, row) for result, row in zip(scanned, rows, strict=True))]
 
 
-def _stacked(step: Step, result: Value, rows: Sequence[Array]) -> Array:
+def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
     if rows:
         if len({row.shape for row in rows}) > 1:
             raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
@@ -177,7 +174,7 @@ def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> 
 
 
 @call.execution
-def _call(step: Step) -> list[Array]:
+def _call(step: Execution) -> list[Array]:
     return step.call(step.operation.attributes["callee"])
 
 
@@ -201,7 +198,7 @@ def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -
 
 
 @kernel.execution
-def _kernel(step: Step) -> list[Array]:
+def _kernel(step: Execution) -> list[Array]:
     return step.region(0, step.present)
 
 
@@ -225,13 +222,13 @@ def _dim(*, value: int | tuple[int, ...]) -> Array:
 
 
 @dim.element
-def _dim_element(tracer: Tracer, step: Operation, at: Coordinates, _: Guards) -> Node:
-    sizes = step.attributes["value"]
+def _dim_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coordinates, _: Guards) -> Scalar:
+    sizes = operation.attributes["value"]
     if not isinstance(sizes, tuple):
-        return tracer.index(sizes)
-    node = tracer.index(sizes[-1] if sizes else 0)
+        return builder.index(sizes)
+    node = builder.index(sizes[-1] if sizes else 0)
     for position in range(len(sizes) - 2, -1, -1):
-        node = tracer.select((Guard(at[0] - position, 1),), tracer.index(sizes[position]), node)
+        node = builder.select((Guard(at[0] - position, 1),), builder.index(sizes[position]), node)
     return node
 
 
@@ -248,7 +245,7 @@ def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
 
 
 @bind.execution
-def _bind(step: Step) -> tuple[()]:
+def _bind(step: Execution) -> tuple[()]:
     step.bind(step.operation.attributes["symbol"], _scalar(step.present[0]))
     return ()
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
+from irc.execution import Execution
 from irc.ir import Operation, Value
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
-
-if TYPE_CHECKING:
-    from irc.interpreter import Step
 
 MOST_OUTPUTS = 10_000
 DEFAULT_OPSET = 21  # of ai.onnx, beside an operator of another domain: for the casts at the border
@@ -84,7 +82,7 @@ def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[st
 
 
 @extern.execution
-def _run(step: Step) -> list[Any]:
+def _run(step: Execution) -> list[Any]:
     """As a model of one node in ONNX Runtime; what is random has a session of its own for the whole run."""
     import numpy as np
 

@@ -8,7 +8,7 @@ others, so that backends need not check. An index that is out of range is an err
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from irc.ir import Operation
 from irc.op import AnyType, IntegerType, primitive
 from irc.ops.numerics import Array, narrow, widen
 from irc.ops.rules import differ, normalize_axis, same_dtype
+from irc.scalar_builder import Requesting, Scalar, ScalarBuilder
 from irc.types import TensorType
-
-if TYPE_CHECKING:
-    from irc.kernel.tracing import Traced, Tracer
 
 Combine = Literal["none", "add", "mul", "max", "min"]
 Bounds = Literal["positive", "promised"] | None
@@ -50,12 +48,13 @@ def _gather(x: Array, indices: Array, *, axis: int, bounds: Bounds) -> Array:
 
 
 @gather.element
-def _gather_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Guards) -> Traced:
-    source, indices = step.inputs
-    axis = step.attributes["axis"] % source.rank
+def _gather_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coordinates,
+                    guards: Guards) -> Requesting[Scalar]:  # fmt: skip
+    source, indices = operation.inputs
+    axis = operation.attributes["axis"] % source.rank
     until = axis + indices.rank
     loaded = yield indices, at[axis:until], guards
-    index = tracer.loaded_index(loaded, source.shape[axis], guards, step.attributes["bounds"])
+    index = builder.loaded_index(loaded, source.shape[axis], guards, operation.attributes["bounds"])
     return (yield source, (*at[:axis], index, *at[until:]), guards)
 
 
@@ -78,11 +77,12 @@ def _gather_elements(x: Array, indices: Array, *, axis: int, bounds: Bounds) -> 
 
 
 @gather_elements.element
-def _gather_elements_element(tracer: Tracer, step: Operation, at: Coordinates, guards: Guards) -> Traced:
-    source, indices = step.inputs
-    axis = step.attributes["axis"] % source.rank
+def _gather_elements_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coordinates,
+                             guards: Guards) -> Requesting[Scalar]:  # fmt: skip
+    source, indices = operation.inputs
+    axis = operation.attributes["axis"] % source.rank
     loaded = yield indices, at, guards
-    index = tracer.loaded_index(loaded, source.shape[axis], guards, step.attributes["bounds"])
+    index = builder.loaded_index(loaded, source.shape[axis], guards, operation.attributes["bounds"])
     return (yield source, (*at[:axis], index, *at[axis + 1 :]), guards)
 
 

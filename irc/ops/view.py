@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,11 +30,8 @@ from irc.ops.rules import (
     same_dim,
     same_dtype,
 )
+from irc.scalar_builder import Scalar, ScalarBuilder
 from irc.types import TensorType
-
-if TYPE_CHECKING:
-    from irc.kernel.dag import Node
-    from irc.kernel.tracing import Tracer
 
 VIEW = frozenset({"view"})
 
@@ -466,11 +463,11 @@ def _iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Array:
 
 
 @iota.element
-def _iota_element(tracer: Tracer, step: Operation, at: Coordinates, _: Guards) -> Node:
-    dtype, index = step.result.dtype, at[step.attributes["axis"]]
+def _iota_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coordinates, _: Guards) -> Scalar:
+    dtype, index = operation.result.dtype, at[operation.attributes["axis"]]
     if dtype.is_integer:
-        return tracer.index(index, dtype)
+        return builder.index(index, dtype)
     if isinstance(index, int):
-        return tracer.constant(accumulator_of(dtype), index)
-    attributes, name = {"to": dtype, "saturate": True}, step.result.name
-    return tracer.apply("cast", accumulator_of(dtype), tracer.index(index), attributes=attributes, hint=name)
+        return builder.constant(accumulator_of(dtype), index)
+    attributes, name = {"to": dtype, "saturate": True}, operation.result.name
+    return builder.apply("cast", accumulator_of(dtype), builder.index(index), attributes=attributes, hint=name)
