@@ -96,6 +96,16 @@ ROUNDED = {
     "of_byte": lambda x: x.to(torch.uint8).half().float() / 3, "double": lambda x: x.double().bfloat16().float() + 1,
     "select": lambda x: torch.where(x > 5, x.half().float(), x),
 }  # fmt: skip
+# Roundings before a cast to an integer type all of whose numbers the float has; each of other numbers, as ONNX Runtime
+# leaves a cast alone that several nodes read.
+NARROWED = [(narrow, to, view) for narrow in (torch.float16, torch.bfloat16, torch.float32)
+            for to in (torch.int8, torch.uint8, torch.int16) for view in (lambda x: x, lambda x: x.flip(0)[None].t())]
+ROUNDED_FIRST = {
+    **{f"{n} {to} {i}".replace("torch.", ""): lambda x, y, n=n, to=to, view=view, i=i: view(x[i].to(n)).to(to)
+       for i, (n, to, view) in enumerate(NARROWED)},
+    **{f"i32 {n} {to}".replace("torch.", ""): lambda x, y, n=n, to=to, i=i: y[i].to(n).to(to)
+       for i, (n, to, _) in enumerate(NARROWED)},
+}  # fmt: skip
 ACTIVATIONS = {
     **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardtanh elu selu celu leaky_relu softplus
        softsign logsigmoid""".split()},
@@ -344,6 +354,9 @@ CASES: dict[str, Case] = {
     "rounding bf16": Case(ROUNDING, (BRAINS,), 1.6e-2), "rounding f64": Case(ROUNDING, (WIDE,), 1e-12),
     "signs": Case(SIGNS, (FLOATS,), zeros=True), "signs f64": Case(SIGNS, (WIDE,), 1e-12, zeros=True),
     "rounded": Case(ROUNDED, (torch.linspace(0.1, 255.9, 77),)),
+    "rounded before": Case(ROUNDED_FIRST, (
+        torch.tensor([0.99999, 1.9999, 3.9999, 5.9999999999, 6.5], dtype=torch.float64).expand(18, 5).contiguous(),
+        torch.tensor([257, 2049, 16777217, 300, 1], dtype=torch.int32).expand(18, 5).contiguous())),
     "activations": Case(ACTIVATIONS, (FLOATS,), 1e-5, 1e-37),
     "binary": Case(BINARY, each(FLOATS), 1e-5), "binary f16": Case(BINARY, each(HALVES), 2e-3),
     "binary bf16": Case(BINARY, each(BRAINS), 1.6e-2),

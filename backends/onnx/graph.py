@@ -22,7 +22,7 @@ from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, WRITTEN_OPSET
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, UnsupportedError
 from irc.dims import Symbol
-from irc.dtypes import F8E8M0, F32, I64, STRING, DType
+from irc.dtypes import BF16, F8E8M0, F32, F64, I64, STRING, DType
 from irc.ir import Block, Operation, Value
 from irc.limits import check_limit
 from irc.ops.extern import plain_type
@@ -276,10 +276,24 @@ class Graph(Extents):
             if len(x.uses) == 1 and x in self.values:
                 self.nodes[:] = [node for node in self.nodes if self.values[x] not in node.output]
             return self.node("Transpose", self.cast(maker.inputs[0], source, to), perm=maker.attributes["permutation"])
+        if narrows_to_integers(source, to) and (source.bits == 16 or self._may_be_cast(x)):
+            # ONNX Runtime, whatever its options, makes one Cast of two here, and a number is not rounded in between.
+            if source is BF16:
+                x, source = self.cast(x, source, F32), F32
+            x = self.node("Max", x)
         self.model.hold(source, to)
         rounding = "nearest" if to is F8E8M0 else None  # else it rounds up
         name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0, round_mode=rounding)
         return name
+
+    def _may_be_cast(self, x: Operand) -> bool:
+        """Whether a Cast may make x, or what x is a view of; an argument of a region or function may be one too."""
+        if not isinstance(x, Value):
+            return False
+        maker = x.operation
+        while maker is not None and maker.definition.is_view:
+            x, maker = maker.inputs[0], maker.inputs[0].operation
+        return maker.name == "cast" if maker is not None else self.parent is not None or self.is_function
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
         """The type in which the runtime computes the operator on `dtype` exactly; raises `UnsupportedError`."""
@@ -336,6 +350,12 @@ def names_used(node: NodeProto) -> Iterator[str]:
         yield from (output.name for output in graph.output)
         for inner in graph.node:
             yield from names_used(inner)
+
+
+def narrows_to_integers(source: DType, to: DType) -> bool:
+    """Whether it is a float type that holds all integers of the other: there ONNX Runtime takes the float for exact."""
+    return source.is_float and source.bits >= 16 and to.is_integer and to.bits <= (16 if source is F32 else
+        32 if source is F64 else 8)  # fmt: skip
 
 
 # -- protobufs ---------------------------------------------------------------------------------------------------
