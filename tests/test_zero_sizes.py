@@ -175,6 +175,25 @@ def of_transposed(values: Mapping[str, np.ndarray], rank: int, **attributes: Any
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
+@pytest.mark.parametrize(("graph", "shapes", "expected"), [
+    ("(float[3, K] a, float[K, 2] b, float[2] c) => (y) { y = Gemm <alpha = 2.0, beta = 0.5> (a, b, c) }",
+     [(3, 0), (0, 2), (2,)], 0.5),
+    ("(float[0, 3] a, float[2, 0] b, float[3, 1] c) => (y) { y = Gemm <beta = 3.0, transA = 1, transB = 1> (a, b, c) }",
+     [(0, 3), (2, 0), (3, 1)], 3.0),
+    ("(uint8[3, 0] a, uint8[0, 2] b) => (y) { y = MatMulInteger(a, b) }", [(3, 0), (0, 2)], 0),
+    ("(float[1, 0, 5] a, float[2, 0, 3] b) => (y) { y = Conv(a, b) }", [(1, 0, 5), (2, 0, 3)], 0),
+])  # fmt: skip
+def test_products_over_nothing(graph: str, shapes: list[tuple[int, ...]], expected: float) -> None:
+    """ONNX Runtime forgets beta there, or leaves memory as it is, so that numbers stand for its answer."""
+    module = from_model(model(graph), NO_FOLDER)
+    arguments = module.main.arguments
+    feed = {x.name: np.ones(shape, x.dtype.numpy) for x, shape in zip(arguments, shapes, strict=True)}
+    rubbish = [np.full(6, 7.25, np.float32) for _ in range(64)]
+    del rubbish
+    for outputs in on_every_path(module, feed).values():
+        assert outputs[0].size == 6 and (outputs[0] == expected).all()
+
+
 def test_what_the_source_leaves_to_be_inferred_stays_so() -> None:
     """A -1 that ONNX Runtime refuses beside a 0 is one node there and back; elsewhere no -1 is made of sizes."""
     graph = "(float[B, 4, H, W] x) => (y) <int64[3] shape = {0, 2, -1}> { y = Reshape(x, shape) }"

@@ -95,7 +95,13 @@ def matmul(g: Graph, x: Value, y: Value) -> Operand:
 @emits("gemm", when=on("Gemm"))
 def gemm(g: Graph, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transpose_a: bool,
          transpose_b: bool) -> Operand:  # fmt: skip
-    return g.node("Gemm", a, b, c, alpha=alpha if alpha != 1 else None, beta=beta if beta != 1 else None,
+    """Of a sum of nothing ONNX Runtime's Gemm gives c as it is: there beta is a factor by itself."""
+    added: Operand = c
+    if c is not None and beta != 1 and dims.less(0, a.shape[0 if transpose_a else 1]) is not True:
+        wide = g.carrier("Mul", c.dtype)
+        added = g.cast(g.node("Mul", g.cast(c, c.dtype, wide), g.numbers(beta, wide)), wide, c.dtype)
+        beta = 1
+    return g.node("Gemm", a, b, added, alpha=alpha if alpha != 1 else None, beta=beta if beta != 1 else None,
                   transA=transpose_a or None, transB=transpose_b or None)  # fmt: skip
 
 
@@ -109,7 +115,10 @@ def has_scalar_zero_point(operation: Operation, target: Target) -> bool:
 def matmul_integer(
     g: Graph, x: Value, y: Value, x_zero_point: Value | None = None, y_zero_point: Value | None = None
 ) -> Operand:
-    return g.node("MatMulInteger", x, y, x_zero_point, y_zero_point)
+    operands = (x, y, x_zero_point, y_zero_point)
+    if not x.type.is_ranked:
+        return g.node("MatMulInteger", *operands)
+    return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMulInteger", *operands))
 
 
 # -- convolutions ------------------------------------------------------------------------------------------------
@@ -155,8 +164,13 @@ def conv(g: Graph, x: Value, weight: Value, bias: Value | None = None, *, stride
     wide = g.carrier("Conv", x.dtype)
     source, pads = padding(g, x, weight.shape[2:], strides, dilations, low, high)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (source, weight, bias)]
-    done = g.node("Conv", *operands, strides=ones(strides), dilations=ones(dilations),
-                  group=groups if groups != 1 else None, **pads)  # fmt: skip
+
+    def added(inner: Graph) -> Operand:
+        return inner.node("Conv", *operands, strides=ones(strides), dilations=ones(dilations),
+                          group=groups if groups != 1 else None, **pads)  # fmt: skip
+
+    # Of no channels ONNX Runtime 1.31 gives the bias, or leaves memory as it is.
+    done = added(g) if bias is not None else unless_empty(g, weight.shape[1], added, wide)
     return g.cast(done, wide, x.dtype)
 
 
