@@ -21,8 +21,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, N
 
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import IrcError
-from irc.driver.compiling import opt
 from irc.driver.models import find_backend
+from irc.driver.optimizing import opt
 from irc.driver.running import carrier, with_carriers
 from irc.frontends.onnx import from_model
 from irc.ir import Function, Value

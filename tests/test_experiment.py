@@ -17,9 +17,9 @@ import pytest
 import irc
 from irc import ops
 from irc.backends.triton.description import product_flops
-from irc.driver.compiling import kernels
 from irc.driver.experiment_page import page
 from irc.driver.experimenting import Measurement, plan_difference
+from irc.driver.kernel_listing import kernels
 from irc.driver.models import Settings
 from irc.driver.roofline import DEVICES
 from tests.command_line import EXAMPLES, irc_here

@@ -20,9 +20,9 @@ import irc
 from examples import block
 from irc import dtypes, interpreter, ops
 from irc.diagnostics import UNKNOWN, IrcError, rules
-from irc.driver.compiling import opt
 from irc.driver.counting import kernel_of
 from irc.driver.models import Settings
+from irc.driver.optimizing import opt
 from irc.driver.pipelines import parse_pipeline
 from irc.group import Group
 from irc.ir import Operation, Value
@@ -803,7 +803,7 @@ def test_long_graphs_fuse_without_recursion_and_with_few_derivations(name: str, 
 def test_plan_and_text_do_not_depend_on_the_hash_seed() -> None:
     script = (
         "import sys, irc\n"
-        "from irc.driver.compiling import run_pipeline\n"
+        "from irc.driver.optimizing import run_pipeline\n"
         "from irc.driver.models import Settings, find_backend\n"
         "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"
         "sys.stdout.write(str(module) + context.plans['main'])\n"
@@ -825,7 +825,7 @@ def test_kernels_do_not_depend_on_what_caches_still_hold() -> None:
         "original, entries = functools.lru_cache, int(sys.argv[2])\n"
         "if entries: functools.lru_cache = lambda maxsize=128, typed=False: original(entries, typed)\n"
         "from irc.backends.triton.program import write_program\n"
-        "from irc.driver.compiling import run_pipeline\n"
+        "from irc.driver.optimizing import run_pipeline\n"
         "from irc.driver.models import Settings, find_backend\n"
         "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"
         "program = write_program(module)\n"

@@ -12,8 +12,8 @@ import pytest
 
 import irc
 from irc import interpreter
-from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
+from irc.driver.optimizing import run_pipeline
 from irc.driver.running import run_onnx, run_triton
 from irc.driver.text_files import save_text
 from irc.module import Module, difference

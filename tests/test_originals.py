@@ -20,7 +20,7 @@ from irc import ops
 from irc.diagnostics import IrcError
 from irc.driver.arrays import write_arrays
 from irc.driver.measuring import relative_error
-from irc.driver.originals import OnnxOriginal
+from irc.driver.onnx_originals import OnnxOriginal
 from irc.frontends.onnx import importer as onnx_importer
 from irc.frontends.onnx.table import Row as OnnxRow
 from irc.frontends.torch import importer as torch_importer

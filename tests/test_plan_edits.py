@@ -15,7 +15,7 @@ import pytest
 from irc import interpreter
 from irc.driver import load
 from irc.driver.arrays import given_inputs
-from irc.driver.compiling import kernel_operations
+from irc.driver.counting import kernel_operations
 from tests.command_line import Result, irc_here
 
 TEXT = """irc text 1

@@ -235,7 +235,7 @@ def opt(
     `irc doc passes` lists the passes, `irc doc pipelines` the named pipelines. With the pass fuse, --plan writes the
     fusion plan: which operations share a kernel. It can be edited and replayed by fuse{plan=FILE}.
     """
-    from irc.driver.compiling import run_pipeline
+    from irc.driver.optimizing import run_pipeline
     from irc.driver.text_files import save_text
     from irc.files import replacing
     from irc.plan_file import joined_plans

@@ -1,8 +1,8 @@
-"""The verbs as Python functions: this is where frontends, passes and backends are joined.
+"""The commands as Python functions: this package joins frontends, passes and backends.
 
-Each verb returns a dataclass or a module; the command line prints it and `--json` dumps it. MODEL is everywhere
-a path to an `.onnx` or `.irc` file, `FILE.py:NAME` (a module, or a function without parameters that makes one),
-`-` for text on standard input, or a `Module`. A verb's module is imported when the verb is first used.
+Each function returns a dataclass or a module; the command line prints it and `--json` dumps it. MODEL is everywhere
+a path to an `.onnx` or `.irc` file, `FILE.py:NAME` (a module, or a function without parameters that returns one),
+`-` for text on standard input, or a `Module`. A command's module is imported when the command is first used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_rooms = {
+_MODULES = {
     "Settings": "irc.driver.models",
     "bench": "irc.driver.benchmarking",
     "check": "irc.driver.checking",
@@ -20,19 +20,19 @@ _rooms = {
     "explain": "irc.driver.explaining",
     "extract": "irc.driver.extracting",
     "from_torch": "irc.driver.models",
-    "kernels": "irc.driver.compiling",
+    "kernels": "irc.driver.kernel_listing",
     "load": "irc.driver.models",
-    "opt": "irc.driver.compiling",
+    "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
     "reduce": "irc.driver.reducing",
     "run": "irc.driver.running",
     "trace": "irc.op",
 }
 
-__all__ = list(_rooms)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _rooms:
+    if name not in _MODULES:
         raise AttributeError(f"module 'irc.driver' has no attribute {name!r}")
-    return getattr(import_module(_rooms[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -14,9 +14,9 @@ from typing import Any
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
 from irc.driver.callables import imported_program
-from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, module_of, program_of
+from irc.driver.optimizing import run_pipeline
 from irc.driver.running import as_backend_failed, carrier
 from irc.files import temporary_folder
 from irc.module import Module

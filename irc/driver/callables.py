@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import fail
-from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend, require, require_triton
+from irc.driver.optimizing import run_pipeline
 from irc.driver.running import OnnxProgram
 from irc.interpreter import check_inputs
 from irc.module import Module

@@ -11,9 +11,9 @@ from typing import Any
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
-from irc.driver.compiling import run_pipeline
 from irc.driver.measuring import Yardstick, relative_error
 from irc.driver.models import Settings, Source, find_backend
+from irc.driver.optimizing import run_pipeline
 from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
 from irc.ir import Operation

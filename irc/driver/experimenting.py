@@ -11,11 +11,11 @@ from itertools import chain
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
-from irc.driver.compiling import run_pipeline
 from irc.driver.counting import computing_members, kernel_operations
 from irc.driver.figures import by_operation, report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
+from irc.driver.optimizing import run_pipeline
 from irc.driver.printing import format_bytes
 from irc.driver.roofline import DEVICES, Device, estimate
 from irc.files import temporary_folder

@@ -23,7 +23,8 @@ from irc.diagnostics import Exit, IrcError, Location, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check, compare_import
 from irc.driver.models import Settings, Source
-from irc.driver.originals import Original, load_with_original, original_of
+from irc.driver.original import Original
+from irc.driver.originals import load_with_original, original_of
 from irc.driver.printing import counted, format_count
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record

@@ -13,8 +13,8 @@ from irc import dtypes, interpreter
 from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs
 from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
-from irc.driver.compiling import opt
 from irc.driver.models import Settings, Source, find_backend, reproducing, require_triton
+from irc.driver.optimizing import opt
 from irc.files import temporary_folder
 from irc.ir import Value
 from irc.module import Module

@@ -16,7 +16,7 @@ from torch.export.graph_signature import ConstantArgument, SymIntArgument
 
 from irc import dtypes
 from irc.diagnostics import fail
-from irc.driver.originals import Original
+from irc.driver.original import Original
 from irc.dtypes import DType
 from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols, quiet
 from irc.frontends.torch.importer import argument_names, given_results, import_program

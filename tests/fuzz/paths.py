@@ -18,8 +18,8 @@ import numpy as np
 
 from irc import interpreter
 from irc.diagnostics import IrcError
-from irc.driver.compiling import run_pipeline
 from irc.driver.models import Settings, find_backend
+from irc.driver.optimizing import run_pipeline
 from irc.frontends.onnx import from_model
 from irc.module import Module
 from tests.fuzz.judging import Array, Truth, first_difference

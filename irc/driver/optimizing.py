@@ -1,0 +1,45 @@
+"""opt: a model through a pipeline of passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irc.driver.models import Settings, Source, read_pipeline
+from irc.module import Module
+from irc.named_pipelines import CLEAN
+from irc.pass_manager import PassContext, PassManager
+
+
+def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
+    """Run a pipeline such as "fold,cse,fuse{policy=greedy}" over a copy of a model.
+
+    `backend` states which operations `legalize` keeps whole. `clean`, `default` and `eager` name pipelines of irc.
+    """
+    module, _ = run_pipeline(source, pipeline, backend, settings or Settings())
+    return module
+
+
+def run_pipeline(
+    source: Source,
+    pipeline: str,
+    backend: str,
+    settings: Settings,
+    observe: Callable[[str, Module], None] | None = None,
+) -> tuple[Module, PassContext]:
+    """`opt`, and the context with the statistics, plans and notes that the passes left."""
+    context = settings.context(backend)
+    module = settings.load(source)
+    names = {function: tuple(function.output_names) for function in module.functions.values()}
+
+    def watch(stage: str, module: Module) -> None:
+        settings.dump(stage, module)
+        if observe is not None:
+            observe(stage, module)
+
+    passes = read_pipeline(pipeline, context)
+    PassManager(passes, context, verify_each=settings.verify_each, observe=watch).run(module)
+    # A function without names for its results has those of the values it returns: they must not change.
+    for function in module.functions.values():
+        if tuple(function.output_names) != names.get(function, ()):
+            function.result_names = names.get(function)
+    return module, context
