@@ -12,15 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from irc.dims import Symbol
+from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
 from irc.weights import INLINE_LIMIT, Tensor
 
-FREE_VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "split", "iota"})
-# Products, convolutions and attention, which PyTorch leaves to libraries.
-LIBRARY = frozenset({"dot", "matmul", "linear", "gemm", "attention", "conv", "conv_transpose"})
-# What structures a program and runs on no device.
-STRUCTURE = frozenset({"const", "return", "yield", "dim", "bind", "assume", "assert", "refine", "if", "loop", "call"})
 MOST_FREE = 64  # free operations on a path that a kernel takes along
 
 
@@ -139,7 +135,7 @@ class Group:
 
 def is_free(operation: Operation) -> bool:
     """Whether a kernel reads through the operation at no cost: views, sizes, small constants, widening casts."""
-    if operation.name in FREE_VIEWS or operation.name == "dim":
+    if Trait.FREE in operation.definition.traits:
         return True
     if operation.name == "const":
         tensor = operation.attributes["value"]

@@ -22,6 +22,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim, DimError, Symbol
 from irc.dtypes import C128, F64, DType
 from irc.execution import Execution
+from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit
 from irc.module import Module
@@ -249,7 +250,7 @@ class Interpreter:
             before = self.held
             self.hold(predicted_bytes(operation, step.environment, self.precision), operation)
             self.held = before
-        precision = "declared" if "as_declared" in definition.traits else self.precision
+        precision = "declared" if Trait.DECLARED_ARRAYS in definition.traits else self.precision
         if precision != self.precision:
             pairs = zip(operation.operands, arrays, strict=True)
             arrays = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
@@ -267,14 +268,14 @@ class Interpreter:
         except ValueError as error:
             if str(error).startswith(TOO_LARGE):
                 raise fail("run.memory", f"{operation.name}: {error}") from None
-            if not definition.is_pointwise:
+            if definition.pointwise is None:
                 raise
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
         if is_user_code(definition.source_function):
             self._check_reference(step, found)
         results = [_array_at(array, self.precision) for array in found]
-        if definition.is_declared:
+        if definition.has_declared_types:
             self._check_promise(step, results)
         return tuple(results)
 

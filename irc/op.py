@@ -5,7 +5,7 @@ has a body written in other operations, which is its only semantics; an *extern*
 Each is declared once, as a function: positional parameters are operands, keyword-only parameters attributes,
 and the docstring is its reference page.
 
-    @primitive(traits={"pointwise"})
+    @primitive(Pointwise(onnx="Add"), Trait.COMMUTATIVE)
     def add(x: NumberType, y: NumberType, /) -> TensorType:      # the type rule: types in, types out
         '''Sum, with NumPy broadcasting.'''
         return broadcast_types(x, y)
@@ -18,165 +18,112 @@ and the docstring is its reference page.
         '''x * sigmoid(x).'''
         return mul(x, sigmoid(x))
 
-Calling a definition with values appends an operation at the active `Builder`; numbers become constants.
+`irc.interfaces` defines what a declaration may state of an operation besides. Calling a definition with values
+appends an operation at the active `Builder`; numbers become constants.
 """
 
 from __future__ import annotations
 
 import inspect
-import types as python_types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
 from irc import dims, types
 from irc.diagnostics import UNKNOWN, IrcError, Location, did_you_mean, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
 from irc.index_map import Pull, Push
-from irc.ir import Attribute, Block, Function, FunctionName, Operation, Region, Value
+from irc.interfaces import (
+    Contraction,
+    DataMovement,
+    Gather,
+    Interface,
+    Pointwise,
+    Reduction,
+    Scatter,
+    Trait,
+)
+from irc.ir import Attribute, Block, Function, Operation, Region, Value
 from irc.module import Module
+from irc.signature import (
+    BOOLEAN,
+    INTEGER,
+    REQUIRED,
+    AnyTensor,
+    AnythingType,
+    AnyType,
+    AttributeSpec,
+    BitsType,
+    BooleanType,
+    Constraint,
+    Float,
+    FloatOrComplexType,
+    FloatType,
+    Integer,
+    IntegerType,
+    Number,
+    NumberType,
+    OperandSpec,
+    Real,
+    RealType,
+    signature,
+)
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.weights import Tensor
 
-REQUIRED = inspect.Parameter.empty
+__all__ = [  # the parts of a declaration with what its parameters are annotated with
+    "AnyTensor", "AnyType", "AnythingType", "AttributeSpec", "BitsType", "BooleanType", "Builder", "Constraint",
+    "Float", "FloatOrComplexType", "FloatType", "Integer", "IntegerType", "Number", "NumberType", "OperandSpec",
+    "OperationDefinition", "REQUIRED", "Real", "RealType", "const", "literal", "op", "primitive", "return_",
+    "spelling", "trace", "trace_function", "yield_",
+]  # fmt: skip
+
 BODY_CACHE_SIZE = 8192
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """The element types that an operand may have, by kind, with the words for an error."""
-
-    kinds: frozenset[str]
-    words: str
-
-    def admits(self, dtype: DType) -> bool:
-        return dtype.kind in self.kinds
-
-
-_ANY = Constraint(frozenset({"float", "int", "uint", "bool", "complex", "string"}), "any element type")
-_ANYTHING = Constraint(_ANY.kinds | {"opaque"}, "any type")
-_FLOAT = Constraint(frozenset({"float"}), "a float type")
-_FLOAT_OR_COMPLEX = Constraint(frozenset({"float", "complex"}), "a float or complex type")
-_INTEGER = Constraint(frozenset({"int", "uint"}), "an integer type")
-_BOOLEAN = Constraint(frozenset({"bool"}), "bool")
-_NUMBER = Constraint(frozenset({"float", "int", "uint", "complex"}), "a number type")
-_REAL = Constraint(frozenset({"float", "int", "uint"}), "a real number type")
-_BITS = Constraint(frozenset({"int", "uint", "bool"}), "an integer type or bool")
-
-# Operands of a body ...
-AnyTensor = Annotated[Value, _ANY]
-Float = Annotated[Value, _FLOAT]
-Integer = Annotated[Value, _INTEGER]
-Number = Annotated[Value, _NUMBER]
-Real = Annotated[Value, _REAL]
-# ... and of a type rule.
-AnyType = Annotated[TensorType, _ANY]
-AnythingType = Annotated[TensorType, _ANYTHING]
-FloatType = Annotated[TensorType, _FLOAT]
-FloatOrComplexType = Annotated[TensorType, _FLOAT_OR_COMPLEX]
-IntegerType = Annotated[TensorType, _INTEGER]
-BooleanType = Annotated[TensorType, _BOOLEAN]
-NumberType = Annotated[TensorType, _NUMBER]
-RealType = Annotated[TensorType, _REAL]
-BitsType = Annotated[TensorType, _BITS]
-
-
-@dataclass(frozen=True)
-class OperandSpec:
-    """A positional parameter of a declaration. `variadic` ones come last and take any number."""
-
-    name: str
-    constraint: Constraint
-    optional: bool = False
-    variadic: bool = False
-
-
-@dataclass(frozen=True)
-class AttributeSpec:
-    """A keyword-only parameter: its Python annotation, and the default (`REQUIRED` where there is none)."""
-
-    name: str
-    annotation: Any
-    default: Any = REQUIRED
-
-    def coerce(self, value: Any) -> Attribute:
-        """The canonical form of a value given from Python or text; raises `type.attribute`."""
-        try:
-            return _coerce(self.annotation, value)
-        except (TypeError, ValueError, KeyError):
-            wanted = getattr(self.annotation, "__name__", None) or str(self.annotation)
-            if typing.get_origin(self.annotation) is Literal:
-                wanted = " or ".join(map(repr, typing.get_args(self.annotation)))
-            raise fail(
-                "type.attribute", f"attribute `{self.name}` cannot be {value!r}", expected=wanted.replace("irc.", "")
-            ) from None
-
-
-def _coerce(annotation: Any, value: Any) -> Attribute:
-    """The value in the form that an annotation asks for; raises TypeError or ValueError when it does not fit."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, python_types.UnionType):
-        for candidate in arguments:
-            with suppress(TypeError, ValueError):
-                return _coerce(candidate, value)
-        raise TypeError
-    if origin is Literal and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, (tuple, list)):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_coerce(kind, part) for kind, part in zip(kinds, value, strict=True))
-    if dict in (annotation, origin):
-        return dict(value)
-    if annotation in (int, float) and isinstance(value, bool):
-        raise TypeError
-    if annotation is float and isinstance(value, (int, float)):
-        return float(value)
-    if annotation is int and hasattr(value, "__index__"):
-        return int(value.__index__())
-    if annotation is FunctionName and isinstance(value, str):
-        return FunctionName(value)
-    if annotation is Any or isinstance(value, annotation):  # which raises for what has arguments
-        return value
-    raise TypeError
+AnInterface = TypeVar("AnInterface")
 
 
 class OperationDefinition:
     """One operation of the table: schema, type rule, semantics and documentation in one place.
 
-    `traits` are drawn from: `pointwise` (each result element depends on the operands' elements at the same
-    broadcast position), `view` (moves elements without computing), `commutative`, `effect`, `terminator`,
-    `isolated`, `declared` (its result types are stated, not inferred), `free` (costs nothing when fused),
-    `as_declared` (takes arrays of the declared types in a run of another precision, too).
+    Interfaces and traits (`irc.interfaces`) are attributes: `pointwise`, `movement`, `reduction`, ... hold the
+    interface or None, `traits` the rest.
     """
 
     def __init__(self, function: Callable[..., Any], kind: Literal["primitive", "named", "extern"],
-                 traits: Iterable[str] = ()) -> None:
+                 stated: Iterable[Interface | Trait] = ()) -> None:  # fmt: skip
         self.name = function.__name__.strip("_")  # `slice_` and `if_` would hide what Python calls so
         self.kind = kind
-        self.traits = _checked_traits(self.name, traits)
+        self.interfaces, self.traits = _stated(function, tuple(stated))
+        self.pointwise = self._interface(Pointwise)
+        self.movement = self._interface(DataMovement)
+        self.reduction = self._interface(Reduction)
+        self.contraction = self._interface(Contraction)
+        self.gather = self._interface(Gather)
+        self.scatter = self._interface(Scatter)
         self.doc = inspect.cleandoc(function.__doc__ or "")
         self.source_function = function
         self.spellings: list[Callable[..., Any]] = []
-        self.operand_specs, self.attribute_specs = _schema(function)
+        self.operand_specs, self.attribute_specs = signature(function)
         self.is_named = kind == "named"
-        self.is_pointwise = "pointwise" in self.traits
-        self.is_view = "view" in self.traits
-        self.has_effect = "effect" in self.traits
-        self.is_terminator = "terminator" in self.traits
-        self.is_isolated = "isolated" in self.traits
-        self.is_declared = "declared" in self.traits
+        self.has_effect = Trait.EFFECT in self.traits
+        self.is_terminator = Trait.TERMINATOR in self.traits
+        self.is_isolated = Trait.ISOLATED in self.traits
+        self.has_declared_types = Trait.DECLARED_TYPES in self.traits
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
         self.execute: Callable[[Any], Any] | None = None
         self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
+
+    def _interface(self, kind: type[AnInterface]) -> AnInterface | None:
+        return next((each for each in self.interfaces if isinstance(each, kind)), None)
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -260,9 +207,9 @@ class OperationDefinition:
             fixed = sum(not spec.variadic for spec in self.operand_specs)
             padded = [*operand_types, *[None] * (fixed - len(operand_types))]
             extra: dict[str, Any] = {}
-            if self.is_declared:
+            if self.has_declared_types:
                 extra["declared"] = None if declared is None else tuple(declared)
-            if "regions" in self.traits:
+            if Trait.REGIONS in self.traits:
                 extra["regions"] = tuple(regions)
             return tuple(map(checked_size, self._ruled(padded, attributes, extra)))
         except IrcError as error:
@@ -330,13 +277,13 @@ class OperationDefinition:
                 return unknown
             raise fail("type.operands", f"{self.name}: operand {index} is {operand!r}", expected="a value or a number")
         spec = self.operand_specs[min(index, len(self.operand_specs) - 1)]
-        if spec.constraint is _BOOLEAN:
+        if spec.constraint is BOOLEAN:
             return literal(operand, BOOL)
-        if spec.constraint is _INTEGER and self.traits.isdisjoint({"pointwise"}):
+        if spec.constraint is INTEGER and self.pointwise is None:
             return literal(operand, I64)
         for position, other in enumerate(operands):
             kind = self.operand_specs[min(position, len(self.operand_specs) - 1)].constraint
-            if isinstance(other, Value) and kind is not _BOOLEAN:
+            if isinstance(other, Value) and kind is not BOOLEAN:
                 return literal(operand, other.dtype)
         return literal(operand, F32 if isinstance(operand, float) else I64)
 
@@ -344,62 +291,22 @@ class OperationDefinition:
         return f"<{self.kind} {self.name}>"
 
 
-def _schema(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:
-    hints = typing.get_type_hints(function, include_extras=True)
-    operands, attributes = [], {}
-    if is_user_code(function):
-        _check_declaration(function, hints)
-    for parameter in inspect.signature(function).parameters.values():
-        hint = hints.get(parameter.name, Any)
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.name not in ("declared", "regions"):
-                attributes[parameter.name] = AttributeSpec(parameter.name, hint, parameter.default)
-            continue
-        optional = parameter.default is None or type(None) in typing.get_args(hint)
-        constraints = [hint, *typing.get_args(hint)]
-        found = [part for c in constraints for part in getattr(c, "__metadata__", ()) if isinstance(part, Constraint)]
-        constraint = found[0] if found else next((c for c in constraints if isinstance(c, Constraint)), _ANY)
-        variadic = parameter.kind is parameter.VAR_POSITIONAL
-        operands.append(OperandSpec(parameter.name, constraint, optional, variadic))
-    return tuple(operands), attributes
-
-
-TRAITS = ("pointwise", "view", "commutative", "effect", "terminator", "isolated", "declared", "free", "as_declared",
-          "regions")  # fmt: skip
-
-
-def _checked_traits(name: str, traits: Iterable[str]) -> frozenset[str]:
-    given = [traits] if isinstance(traits, str) else list(traits)
-    for trait in given:
-        if trait not in TRAITS or isinstance(traits, str):
-            raise fail("op.declaration", f"`{name}` is declared with the traits {traits!r}",
-                       expected=f"a set of: {', '.join(TRAITS)}", help=did_you_mean(str(trait), TRAITS))
-    return frozenset(given)
-
-
-def _check_declaration(function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
-    """Raise `op.declaration` for annotations of operands that say nothing, and defaults that are no such attribute."""
-    if inspect.isclass(function):
-        at = place_of_code(function)
-        raise fail("op.declaration", f"`{function.__name__}` is a class", at=at, expected="a function")
-    for parameter in inspect.signature(function).parameters.values():
-        hint, at = hints.get(parameter.name, Value), place_of_code(function)
-        what = f"`{function.__name__}`: the parameter `{parameter.name}`"
-        if parameter.kind is parameter.VAR_KEYWORD:
-            raise fail("op.declaration", f"{what} takes any keyword", at=at, expected="one for each attribute")
-        if parameter.kind is not parameter.KEYWORD_ONLY:
-            parts = [part for part in (hint, *typing.get_args(hint)) if part is not type(None)]
-            if not any(part in (Value, TensorType) or isinstance(part, Constraint) for part in parts):
-                raise fail("op.declaration", f"{what} is an operand, and annotated {hint}", at=at,
-                           expected="Float, Integer, Number, AnyTensor, ... of irc.op",
-                           help="attributes are keyword-only: they stand behind `*`")  # fmt: skip
-        elif parameter.default not in (REQUIRED, None):
-            try:
-                AttributeSpec(parameter.name, hint).coerce(parameter.default)
-            except IrcError as error:
-                expected = error.diagnostics[0].expected
-                message = f"{what} has the default {parameter.default!r}"
-                raise fail("op.declaration", message, at=at, expected=expected) from None
+def _stated(function: Callable[..., Any],
+            stated: tuple[Interface | Trait, ...]) -> tuple[tuple[Interface, ...], frozenset[Trait]]:  # fmt: skip
+    """The interfaces and the traits of a declaration; raises `op.declaration` for anything else."""
+    kinds = typing.get_args(Interface)
+    known = [*(f"{kind.__name__}(...)" for kind in kinds), *map(str, Trait)]
+    wrong = [each for each in stated if not isinstance(each, (*kinds, Trait))]
+    if wrong:
+        text = wrong[0].__name__ if inspect.isclass(wrong[0]) else str(wrong[0])
+        raise fail("op.declaration", f"`{function.__name__}` is declared with {wrong[0]!r}", at=place_of_code(function),
+                   expected=f"interfaces and traits of irc.interfaces: {', '.join(known)}",
+                   help=did_you_mean(text, [*(kind.__name__ for kind in kinds), *map(str, Trait)]))  # fmt: skip
+    interfaces = tuple(each for each in stated if not isinstance(each, Trait))
+    if len({type(each) for each in interfaces}) < len(interfaces):
+        raise fail("op.declaration", f"`{function.__name__}` states one interface twice", at=place_of_code(function),
+                   expected="each at most once")  # fmt: skip
+    return interfaces, frozenset(each for each in stated if isinstance(each, Trait))
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:
@@ -424,20 +331,20 @@ def _prefixed(error: IrcError, name: str) -> IrcError:
     return IrcError((replace(first, message=f"{name}: {first.message}"), *error.diagnostics[1:]))
 
 
-def primitive(*, traits: Iterable[str] = ()) -> Callable[[Callable[..., Any]], OperationDefinition]:
+def primitive(*stated: Interface | Trait) -> Callable[[Callable[..., Any]], OperationDefinition]:
     """Declare a primitive: the function is the type rule, `.reference` adds the NumPy meaning."""
-    return lambda function: OperationDefinition(function, "primitive", traits)
+    return lambda function: OperationDefinition(function, "primitive", stated)
 
 
 @typing.overload
 def op(function: Callable[..., Any], /) -> OperationDefinition: ...
 @typing.overload
-def op(*, traits: Iterable[str]) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
-def op(function: Callable[..., Any] | None = None, /, *, traits: Iterable[str] = ()) -> Any:
-    """Declare a named operation: the function is its body."""
-    if function is not None:
-        return OperationDefinition(function, "named")
-    return lambda body: OperationDefinition(body, "named", traits)
+def op(*stated: Interface | Trait) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
+def op(*stated: Any) -> Any:
+    """Declare a named operation, `@op` or with what is stated of it, `@op(Pointwise())`: the function is its body."""
+    if len(stated) == 1 and inspect.isfunction(stated[0]):
+        return OperationDefinition(stated[0], "named")
+    return lambda body: OperationDefinition(body, "named", stated)
 
 
 def spelling(definition: OperationDefinition) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -507,7 +414,7 @@ class Builder:
         return operation
 
 
-@primitive(traits={"free"})
+@primitive(Trait.HOST, Trait.NO_ALLOCATION, Trait.EXACT)
 def const(*, value: Tensor) -> TensorType:
     """A constant: inline when it is small and has no name, or by name from the module's weights.
 
@@ -526,13 +433,13 @@ def _const_element(tracer: Any, step: Operation, *_: Any) -> Any:
     return tracer.constant(accumulator_of(step.result.dtype), step.attributes["value"].array().reshape(-1)[0])
 
 
-@primitive(traits={"terminator"})
+@primitive(Trait.TERMINATOR, Trait.HOST)
 def return_(*values: AnythingType) -> tuple[TensorType, ...]:
     """End a function with its results. Declared here because every trace ends in one."""
     return ()
 
 
-@primitive(traits={"terminator"})
+@primitive(Trait.TERMINATOR, Trait.HOST)
 def yield_(*values: AnythingType) -> tuple[TensorType, ...]:
     """End the block of a region with its results."""
     return ()

@@ -395,7 +395,7 @@ class _Reader:
             if key == "callee":
                 self.references.append((given[key], symbol))
         stated = None if types_token is None else self.read_types(types_token, born)
-        if stated is None and results is None and definition.is_declared:
+        if stated is None and results is None and definition.has_declared_types:
             stated = []
         location = self.place(place)
         self.headers.append(_Header(name, definition, results, operands, given, stated, types_token, bindings, location,

@@ -21,6 +21,7 @@ import numpy as np
 from irc.diagnostics import fail
 from irc.dtypes import STRING, DType
 from irc.equality import same_attributes
+from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
 from irc.op import Builder, OperationDefinition, const
 from irc.types import TensorType
@@ -235,7 +236,7 @@ class Pattern:
             if wanted_name != name or len(wanted_operands) != len(operands) or attributes is None:
                 continue
             bound = {**match.values, **dict(zip(wanted.results, found.results, strict=False))}
-            commutes = "commutative" in wanted.definition.traits or name in NORMAL.values()
+            commutes = Trait.COMMUTATIVE in wanted.definition.traits or name in NORMAL.values()
             for order in (operands, operands[::-1])[: 2 if commutes and len(operands) == 2 else 1]:
                 matches = iter([Match(bound, attributes)])
                 for pair in zip(wanted_operands, order, strict=True):

@@ -356,7 +356,7 @@ class Normalizer:
             return self.expanded(self.number(float(found)), value.shape)
         if definition.is_named:
             return self.of_body(operation.body(), [self.term(operand) for operand in operation.inputs])[value.index]
-        if definition.is_pointwise:
+        if definition.pointwise is not None:
             return self.expanded(self._of_pointwise(operation), value.shape)
         return self._of_other(operation, value)
 
@@ -401,7 +401,8 @@ class Normalizer:
         if name == "transpose":
             rank = value.rank
             return self.transposed(terms[0], tuple(axis % rank for axis in attributes["permutation"]))
-        if name in REDUCTIONS and operation.inputs[0].dtype.is_float:
+        reduction = operation.definition.reduction
+        if reduction is not None and not reduction.finds_index and operation.inputs[0].dtype.is_float:
             rank = max(operation.inputs[0].rank, 1)
             axes = tuple(sorted(axis % rank for axis in attributes["axes"]))
             return self.reshaped(self.reduced(name, terms[0], axes), value.shape)
@@ -412,7 +413,6 @@ class Normalizer:
         return self.make("other", (name, frozen, absent, value.index, value.dtype.name, *terms), value.shape)
 
 
-REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 COMMUTATIVE = ("minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "add", "mul")
 
 

@@ -175,7 +175,8 @@ def matching_function(root: Operation, chosen: frozenset[OperationDefinition]) -
         except DimError:
             continue
         # Of a slice that contains a pointwise function already only the attributes could differ, by a scaling, say.
-        worth = (form for form in candidates if not (form.definition.is_pointwise and form.definition in part.named))
+        named = part.named
+        worth = (form for form in candidates if form.definition.pointwise is None or form.definition not in named)
         proofs = (_prove_on_slice(form, part, root, normalizer, required) for form in worth)
         best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
     return best

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from irc.interfaces import Trait
 from irc.ir import Block, Operation
 from irc.module import Module
 from irc.pass_manager import Pass, PassContext
@@ -55,7 +56,7 @@ def _merge(block: Block, outer: list[dict[Hashable, Operation]]) -> int:
 def _key(operation: Operation) -> Hashable:
     operands: list[Any] = list(operation.operands)
     definition: Any = operation.definition
-    if "commutative" in definition.traits:
+    if Trait.COMMUTATIVE in definition.traits:
         operands.sort(key=id)  # any order will do: it only has to be the same for both
     attributes = tuple((name, freeze(attribute)) for name, attribute in operation.attributes.items())
     return definition, tuple(operands), attributes, tuple(result.type for result in operation.results)

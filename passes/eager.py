@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from irc.dims import Dim, Variable, substitute, total
-from irc.group import FREE_VIEWS, Group, is_free
+from irc.group import Group, is_free
+from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.legality import legal
 from irc.module import Module
@@ -48,7 +49,7 @@ def _computes(operation: Operation, layouts: dict[Value, Strides | None]) -> boo
         return False
     if operation.name in ("cast", "iota"):
         return True
-    if operation.name not in FREE_VIEWS:
+    if operation.definition.movement is None or Trait.FREE not in operation.definition.traits:
         return not is_free(operation)
     (source, *_) = operation.inputs
     for result in operation.results:

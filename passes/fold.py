@@ -10,6 +10,7 @@ import numpy as np
 
 from irc.diagnostics import IrcError
 from irc.dims import Expr, bounds
+from irc.interfaces import Trait
 from irc.interpreter import evaluate_operation
 from irc.ir import Operation, Value
 from irc.module import Module
@@ -19,8 +20,6 @@ from irc.weights import INLINE_LIMIT, Tensor
 
 CAP = 4096  # bytes: a file grows by no more than this for each folded operation
 
-# Operations that repeat or unpack what they read: folding one trades a short program for a long file.
-REPEATING = ("expand", "iota", "tile", "pad", "one_hot")
 # Weights that a model states quantized stay so: runtimes look for the dequantize, and quantize what is float again.
 QUANTIZED = "dequantize"
 
@@ -79,10 +78,10 @@ class Fold(Pass):
         if _mentions_dims(operation.attributes) or not all(result.type.is_static for result in operation.results):
             return False
         sizes = [bounds(result.type.nbytes)[1] for result in operation.results]
-        if operation.name in REPEATING:
+        if Trait.REPEATS in definition.traits:
             return all(bounds(result.type.elements)[1] <= INLINE_LIMIT for result in operation.results)
         read = sum(bounds(value.type.nbytes)[1] for value in operation.inputs)
-        moves = definition.is_view and operation.name != "reshape"
+        moves = definition.movement is not None and operation.name != "reshape"
         if moves and self.views:
             moves = not all(map(_is_parted, operation.inputs))
         return sum(sizes) <= (self.cap if moves else max(read, self.cap))
@@ -106,7 +105,8 @@ def _is_parted(constant: Value) -> bool:
     """Whether the views of a constant can stand for it: all that reads it are views, together no larger than it is."""
     readers = constant.users()
     parts = sum(bounds(result.type.nbytes)[1] for reader in readers for result in reader.results)
-    return all(reader.definition.is_view for reader in readers) and parts <= bounds(constant.type.nbytes)[1]
+    move = all(reader.definition.movement is not None for reader in readers)
+    return move and parts <= bounds(constant.type.nbytes)[1]
 
 
 def _mentions_dims(attribute: Any) -> bool:
@@ -134,7 +134,7 @@ def _name(result: Value, operation: Operation, names: set[str | None]) -> str:
     stem = result.name
     origins = [value.operation for value in operation.inputs if value.operation is not None]
     origin = next((name for each in origins if (name := each.attributes["value"].name)), None)
-    if operation.definition.is_view and origin is not None:
+    if operation.definition.movement is not None and origin is not None:
         stem = f"{origin}.{operation.name}"
     elif result.is_anonymous:
         stem = origin or "folded"

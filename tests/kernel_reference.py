@@ -17,9 +17,9 @@ import numpy as np
 from irc import dims, ops
 from irc.dims import Dim, Indirect, Symbol
 from irc.index_map import Guards
+from irc.interfaces import identity
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select
-from irc.kernel.tracing import identity
 
 REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 

@@ -244,6 +244,7 @@ def test_bodies_that_decide_by_types_are_noted(folder: Path) -> None:
 
 HEAD = """import irc
 from dataclasses import dataclass
+from irc.interfaces import Pointwise, Trait
 from irc.op import Float, FloatType, op, primitive, spelling
 from irc.ops import add, gelu, matmul, mul, softmax, tanh
 from irc.pass_manager import Pass
@@ -299,9 +300,13 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
                                 (*OPT, "rewrite"), "rule.raised", "unknown"),
     "replacements of another number": ('@rewrite(numerics="exact")\ndef r(x, b): return add(x, b), (x, b)\n',
                                        (*OPT, "rewrite"), "rule.type", "1 values by 2"),
-    "trait": ('@op(traits={"pointwize"})\ndef f(x: Float, /): return tanh(x)\n', (), "op.declaration", "pointwise"),
-    "traits as a word": ('@primitive(traits="pointwise")\ndef f(x: FloatType, /): return x\n', (), "op.declaration",
-                         "a set of"),
+    "trait": ('@op("pointwize")\ndef f(x: Float, /): return tanh(x)\n', (), "op.declaration", "Pointwise"),
+    "trait that there is not": ("@op(Trait.POINTWISE)\ndef f(x: Float, /): return tanh(x)\n", (), "load.raised",
+                                "POINTWISE"),
+    "interface without its data": ("@primitive(Pointwise)\ndef f(x: FloatType, /): return x\n", (), "op.declaration",
+                                   "Pointwise(...)"),
+    "interface twice": ("@op(Pointwise(), Pointwise())\ndef f(x: Float, /): return tanh(x)\n", (), "op.declaration",
+                        "twice"),
     "keyword of op": ('@op(trait="x")\ndef f(x: Float, /): return tanh(x)\n', (), "load.raised", "trait"),
     "operand annotation": ("@op\ndef f(x: Float, n: int, /): return tanh(x)\n", (), "op.declaration", "behind `*`"),
     "default": ('@op\ndef f(x: Float, /, *, beta: float = "one"): return tanh(x)\n', (), "op.declaration", "'one'"),
@@ -384,7 +389,7 @@ def test_mistakes_in_own_files(tmp_path: Path, name: str) -> None:
 
 
 def test_a_kernel_that_triton_has_not_is_explained(tmp_path: Path) -> None:
-    written = ("@primitive(traits={'pointwise'})\ndef f(x: FloatType, /): return x\n@f.reference\ndef _(x): return x\n"
+    written = ("@primitive(Pointwise())\ndef f(x: FloatType, /): return x\n@f.reference\ndef _(x): return x\n"
                "def used(): return irc.trace(lambda x: tanh(f(x), name='y'), 'f32[3]')\n")
     (tmp_path / "f.py").write_text(HEAD + written)
     done = fine(irc_here("explain", "f.py:used", "%y", folder=tmp_path))

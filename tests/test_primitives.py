@@ -35,7 +35,7 @@ STRUCTURAL = {
 PRIMITIVES = [
     definition for definition in TABLE.values() if not definition.is_named and definition.name not in STRUCTURAL
 ]
-POINTWISE = [definition for definition in PRIMITIVES if definition.is_pointwise]
+POINTWISE = [definition for definition in PRIMITIVES if definition.pointwise is not None]
 SHAPES = [
     [(3, 5), (5,), (1, 5)], [(), (), ()], [(0,), (1,), (0,)], [(1,), (7,), ()], [(2, 1, 3), (4, 1), (1,)],
     [(1, 0, 2), (3, 1, 1), (2,)],

@@ -288,7 +288,7 @@ class Graph(Extents):
         if not isinstance(x, Value):
             return False
         maker = x.operation
-        while maker is not None and maker.definition.is_view:
+        while maker is not None and maker.definition.movement is not None:
             x, maker = maker.inputs[0], maker.inputs[0].operation
         return maker.name == "cast" if maker is not None else self.parent is not None or self.is_function
 

@@ -15,8 +15,8 @@ from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
 from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
+from irc.interfaces import Combine, identity
 from irc.ir import Operation, Value
-from irc.ops.numerics import limits
 from irc.types import TensorType
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -240,9 +240,9 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
         source = reshaped_exactly(g, source, wide, (dims.product(leading), 1, *spatial))
     pads = None if is_zero((*lower, *upper)) else [*lower, *upper]
     if pads and not (is_small or (kind == "sum" and known)):
-        filling = limits(wide.numpy)[0] if kind == "max" else 0
+        filling = identity("max" if kind == "max" else "sum", wide)
         source, pads = g.node("Pad", source, vector(g, (0, 0, *lower, 0, 0, *upper)), g.numbers(filling, wide)), None
-        bottom = None if wide is x.dtype or not x.dtype.is_integer else g.numbers(float(limits(x.dtype.numpy)[0]), wide)
+        bottom = None if wide is x.dtype or not x.dtype.is_integer else g.numbers(float(identity("max", x.dtype)), wide)
     else:
         bottom = None
     windows: dict[str, Any] = {
@@ -270,7 +270,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
 
 
 @emits("scan")
-def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: bool) -> Operand:
+def scan(g: Graph, x: Value, *, kind: Combine, axis: int, reverse: bool, exclusive: bool) -> Operand:
     """CumSum; other scans by the operator Scan, whose body combines one slice with the result so far."""
     if dims.equal(x.type.elements, 0) is True:
         return x
@@ -283,10 +283,8 @@ def scan(g: Graph, x: Value, *, kind: str, axis: int, reverse: bool, exclusive: 
     op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
     wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
     place, source = axis % x.rank, g.cast(x, x.dtype, wide)
-    least, greatest = limits(wide.numpy)
-    identity = {"prod": 1, "max": least, "min": greatest}[kind]
     slice_type = TensorType(wide, (*x.shape[:place], *x.shape[place + 1 :]))
-    start = g.node("Expand", g.numbers(identity, wide), g.shape(slice_type.dims))
+    start = g.node("Expand", g.numbers(identity(kind, wide), wide), g.shape(slice_type.dims))
 
     def step(inner: Graph, before: str, element: str) -> list[Operand]:
         after = combined(inner, op_type, wide, before, element)

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 
 from irc import dims
 from irc.dims import Symbol
+from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value
 from irc.sizes import bytes_at
 
-FREE = frozenset({"const", "reshape", "transpose", "expand", "slice", "split", "dim", "bind", "refine", "assume"})
-# Host calls that give memory of their own, never their operand's.
-ALLOCATING = frozenset({"matmul", "gemm", "dot", "conv", "conv_transpose"})
+
+def allocates(operation: Operation) -> bool:
+    """Whether its results take memory of their own."""
+    return Trait.NO_ALLOCATION not in operation.definition.traits
 
 
 def last_uses(block: Block) -> dict[Operation, list[Value]]:
@@ -27,12 +29,12 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
             for value in inner.inputs:
                 if value.block is block and value.operation is not None:
                     last[value] = operation
-        if operation.definition.is_terminator or operation.name in FREE:
+        if operation.definition.is_terminator or not allocates(operation):
             kept.update(operation.inputs)  # returned, or viewed by what lives on
     found: dict[Operation, list[Value]] = {}
     for value, operation in last.items():
         producer = value.operation
-        if value not in kept and producer is not None and producer.name not in FREE:
+        if value not in kept and producer is not None and allocates(producer):
             found.setdefault(operation, []).append(value)
     return found
 
@@ -51,8 +53,7 @@ def donated(function: Function, is_launch: Callable[[Operation], bool],
             continue
         readers = list(argument.users())
         if all(
-            order.get(reader, len(order)) <= order[maker] and (is_launch(reader) or reader.name in ALLOCATING)
-            for reader in readers
+            order.get(reader, len(order)) <= order[maker] and gives_no_view(reader, is_launch) for reader in readers
         ) and (maker not in readers or reads_where_it_writes(output, argument)):
             found[output] = argument
     return found
@@ -79,10 +80,15 @@ def reused(block: Block, is_launch: Callable[[Operation], bool],
             maker = value.operation
             readers = value.users()
             if maker is not None and is_launch(maker) and all(
-                reader.block is block and (is_launch(reader) or reader.name in ALLOCATING) for reader in readers
+                reader.block is block and gives_no_view(reader, is_launch) for reader in readers
             ):
                 free.setdefault(_kind(value), []).append(value)
     return taken
+
+
+def gives_no_view(operation: Operation, is_launch: Callable[[Operation], bool]) -> bool:
+    """Whether no result shares the memory of an operand."""
+    return is_launch(operation) or Trait.NEW_MEMORY in operation.definition.traits
 
 
 def _kind(value: Value) -> tuple[object, object]:
@@ -99,7 +105,7 @@ def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[O
     dying, taken, living, most = last_uses(block), reused(block, is_launch, donated), 0, 0
     kept = set(taken.values())
     for operation in block:
-        if operation.name in FREE or operation.definition.is_terminator:
+        if operation.definition.is_terminator or not allocates(operation):
             continue
         own = sum(bytes_at(result, sizes) for result in operation.results if result not in taken)
         regions = operation.regions if operation.name != "kernel" else ()

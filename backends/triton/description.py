@@ -6,21 +6,18 @@ Whoever states launches, bytes or flops of a program reads them here (`device_op
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from irc import dims
 from irc.backends.triton.program import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
-from irc.group import FREE_VIEWS, LIBRARY, STRUCTURE
-from irc.ir import Function, Operation, Value
+from irc.interfaces import Trait
+from irc.ir import Function, Operation
 from irc.kernel import Bytes, Kernel, count
 from irc.module import Module
 from irc.sizes import bytes_at
-
-CONTROL = frozenset({"if", "loop", "call"})
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,12 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
     where all is kernels, one after another, and results are theirs.
     """
     met = list(_outside_kernels(module))
-    computing = [each for each in met if each.name not in STRUCTURE]
+    computing = [each for each in met if Trait.HOST not in each.definition.traits]
 
     def alone() -> list[DeviceOperation]:
-        return [_alone(each, sizes) for each in computing if each.name not in FREE_VIEWS]
+        return [_alone(each, sizes) for each in computing if Trait.FREE not in each.definition.traits]
 
-    only_kernels = all(each.name == "kernel" for each in computing) and not any(each.name in CONTROL for each in met)
+    only_kernels = all(each.name == "kernel" for each in computing) and not any(map(is_control_flow, met))
     if only_kernels and not _copies_results(module.main):
         found = alone()
         if all(each.kind == "kernel" for each in found):
@@ -69,6 +66,10 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
         return alone(), str(error)
     except IrcError as error:  # there is no such program
         return alone(), error.diagnostics[0].message
+
+
+def is_control_flow(operation: Operation) -> bool:
+    return Trait.CONTROL_FLOW in operation.definition.traits
 
 
 def _copies_results(function: Function) -> bool:
@@ -90,7 +91,7 @@ def _outside_kernels(module: Module) -> Iterator[Operation]:
         yield operation
         if operation.name == "call":
             blocks.append(iter(module.functions[operation.attributes["callee"]].block))
-        elif operation.name in CONTROL:
+        elif is_control_flow(operation):
             blocks.append(iter(operation.regions[0].block))
 
 
@@ -100,7 +101,8 @@ def _alone(operation: Operation, sizes: Mapping[Symbol, int]) -> DeviceOperation
     if isinstance(kernel, Kernel):
         cost = count(kernel, sizes)
         return DeviceOperation(operation.attributes["name"], "kernel", cost.distinct_bytes, cost.flops, cost, operation)
-    kind = operation.name if operation.name == "extern" else "library" if operation.name in LIBRARY else "operation"
+    is_library = Trait.LIBRARY in operation.definition.traits
+    kind = operation.name if operation.name == "extern" else "library" if is_library else "operation"
     moved = operation_bytes(operation, sizes)
     return DeviceOperation(operation.name, kind, moved, product_flops(operation, sizes), None, operation)
 
@@ -112,42 +114,10 @@ def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
 
 
 def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
-    """Multiplications and additions of a product, a convolution or attention; 0 of other operations."""
-    if operation.name not in _MULTIPLICATIONS or not all(value.type.is_ranked for value in operation.inputs):
+    """Multiplications and additions of a library call, in each contraction that its body consists of; 0 of other
+    operations."""
+    if Trait.LIBRARY not in operation.definition.traits or not all(value.type.is_ranked for value in operation.inputs):
         return 0
-    # Of a branch that is impossible at these sizes none.
-    return max(0, 2 * dims.estimate(_MULTIPLICATIONS[operation.name](operation), sizes))
-
-
-def _elements(value: Value, first: int = 0) -> dims.Dim:
-    return math.prod(value.shape[first:], start=1)
-
-
-def _of_dot(operation: Operation) -> dims.Dim:
-    contracted = (operation.inputs[0].shape[axis] for axis, _ in operation.attributes["contract"])
-    return math.prod(contracted, start=_elements(operation.result))
-
-
-def _of_gemm(operation: Operation) -> dims.Dim:
-    shape = operation.inputs[0].shape
-    return _elements(operation.result) * (shape[0] if operation.attributes["transpose_a"] else shape[1])
-
-
-def _of_attention(operation: Operation) -> dims.Dim:
-    (batch, heads, queries, depth), keys, width = (
-        operation.inputs[0].shape, operation.inputs[1].shape[2], operation.result.shape[3]
-    )  # fmt: skip
-    return batch * heads * queries * keys * (depth + width)
-
-
-_MULTIPLICATIONS: dict[str, Callable[[Operation], dims.Dim]] = {
-    "attention": _of_attention,
-    "dot": _of_dot,
-    "matmul": lambda operation: _elements(operation.result) * operation.inputs[0].shape[-1],
-    "linear": lambda operation: _elements(operation.result) * operation.inputs[0].shape[-1],
-    "gemm": _of_gemm,
-    # Each element of the result is a sum over weights [out, in/groups, *window] ...
-    "conv": lambda operation: _elements(operation.result) * _elements(operation.inputs[1], 1),
-    # ... or each of the operand is spread by weights [in, out/groups, *window].
-    "conv_transpose": lambda operation: _elements(operation.inputs[0]) * _elements(operation.inputs[1], 1),
-}
+    members = operation.body().block if operation.definition.is_named else (operation,)
+    flops = (each.definition.contraction.flops(each) for each in members if each.definition.contraction is not None)
+    return max(0, dims.estimate(sum(flops), sizes))  # below 0: of a branch that is impossible at these sizes

@@ -15,9 +15,9 @@ import numpy as np
 
 from irc import dtypes, ops
 from irc.dtypes import BOOL, DType
+from irc.interfaces import identity
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, walk
-from irc.kernel.tracing import identity
 
 UNKNOWN = None
 FINITE = "finite"  # a number that is neither infinite nor NaN

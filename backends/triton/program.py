@@ -11,7 +11,7 @@ from typing import Any
 
 from irc import dims
 from irc.backends.triton import buffers, pointwise
-from irc.backends.triton.buffers import FREE, last_uses, reused
+from irc.backends.triton.buffers import allocates, last_uses, reused
 from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, UNTYPED, in_range, is_narrow, torch_type
 from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.helpers import helper_sources
@@ -229,7 +229,7 @@ class _FunctionWriter:
             dead = [self.values[value] for value in dying if value in self.values]
             held = {self.values[result] for result in operation.results if result in self.values}  # it may be the same
             dead = [name for name in dead if name not in held and not name.startswith("weights[")]
-            if dead and operation.name not in FREE:
+            if dead and allocates(operation):
                 self._line(f"del {', '.join(dead)}")
 
     def _check_extents(self, operation: Operation) -> None:
@@ -299,7 +299,7 @@ class _FunctionWriter:
         module = self.owner.module_of("strings" if is_text else "host")
         call = in_range(operation, f"{module}.{operation.name}({', '.join(arguments)})")
         self._line(f"{', '.join(results)}{',' if operation.name == 'split' and len(results) == 1 else ''} = {call}")
-        if operation.name not in FREE:
+        if allocates(operation):
             self.owner.program.host_calls.append(operation.name)
 
     def _number(self, value: Value | None) -> str:

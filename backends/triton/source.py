@@ -39,6 +39,7 @@ from irc.backends.triton.text import (
 from irc.dims import Dim, Function, Indirect, Variable
 from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
+from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
 from irc.kernel.dag import (
@@ -56,7 +57,6 @@ from irc.kernel.dag import (
     walk,
 )
 from irc.kernel.schedule import unit_stride
-from irc.kernel.tracing import identity
 
 INLINE_LENGTH = 60
 LINE_LENGTH = 120

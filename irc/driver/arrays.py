@@ -284,11 +284,11 @@ def index_limit(value: Value) -> int:
     while waiting:
         current = waiting.pop()
         for operation, position in current.uses:
-            if operation.name in ("gather", "gather_elements") and position == 1:
+            if operation.definition.gather is not None and position == operation.definition.gather.indices:
                 extent = operation.inputs[0].shape[operation.attributes["axis"]]
                 limits.append(dims.bounds(extent)[0] or 1)
             elif operation not in seen and (
-                operation.name == "cast" or getattr(operation.definition, "is_view", False)
+                operation.name == "cast" or operation.definition.movement is not None
             ):
                 seen.add(operation)
                 waiting += [result for result in operation.results if result.dtype.is_integer]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irc.group import FREE_VIEWS, LIBRARY, STRUCTURE
+from irc.interfaces import Trait
 from irc.ir import Operation
 from irc.kernel import Kernel, derive
 from irc.module import Module
@@ -34,7 +34,7 @@ def members_of(kernel: Operation) -> list[Operation]:
 
 def computing_members(kernel: Operation) -> list[Operation]:
     """The operations in a kernel but for views and constants, through which it reads."""
-    return [inner for inner in members_of(kernel) if inner.name not in FREE_VIEWS and inner.name != "const"]
+    return [inner for inner in members_of(kernel) if inner.definition.traits.isdisjoint({Trait.FREE, Trait.HOST})]
 
 
 def kernel_of(operation: Operation) -> Kernel:
@@ -44,14 +44,14 @@ def kernel_of(operation: Operation) -> Kernel:
 
 def counts(operation: Operation) -> bool:
     """Whether an operation is one of those whose share in kernels is reported: no view, and nothing of structure."""
-    return operation.name not in FREE_VIEWS and operation.name not in STRUCTURE
+    return operation.definition.traits.isdisjoint({Trait.FREE, Trait.HOST})
 
 
 def is_library(operation: Operation) -> bool:
     """Whether an operation is a product, a convolution or attention; of externs Einsum is one."""
     if operation.name == "extern":
         return bool(operation.attributes["op_type"] == "Einsum")
-    return operation.name in LIBRARY
+    return Trait.LIBRARY in operation.definition.traits
 
 
 def share(inside: int, outside: int) -> float:

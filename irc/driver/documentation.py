@@ -97,8 +97,9 @@ def signature(definition: OperationDefinition) -> str:
 
 
 def op_page(definition: OperationDefinition) -> str:
-    """Signature, kind, element types, the docstring, and the source of the body or type rule."""
-    lines = [signature(definition), f"  {'; '.join([definition.kind, *sorted(definition.traits)])}"]
+    """Signature, kind, interfaces and traits, element types, the docstring, and the source of the body or type rule."""
+    stated = [*map(str, definition.interfaces), *sorted(trait.value for trait in definition.traits)]
+    lines = [signature(definition), f"  {'; '.join([definition.kind, *stated])}"]
     lines += [f"  {spec.name}: {spec.constraint.words}" for spec in definition.operand_specs]
     lines += ["", definition.doc, ""]
     path, line = place_of(definition.source_function)

@@ -33,7 +33,7 @@ def resized(found: Part, old: int, new: int) -> Part:
         inputs[argument.name] = _corner(array, old, new)
     for operation in main.block:
         definition = operation.definition
-        if operation.regions or definition.is_declared:
+        if operation.regions or definition.has_declared_types:
             raise fail("type.operands", f"{operation.name} states the types of its results")
         operands = [None if operand is None else values[operand] for operand in operation.operands]
         attributes = _attributes(definition, operation.attributes, old, new)

@@ -16,18 +16,29 @@ from typing import Any
 
 import numpy as np
 
+from irc.interfaces import Contraction, Scan, Scatter, Trait, Window
 from irc.interpreter import Interpreter, Results, Step, checked_inputs
 from irc.module import Module
+from irc.op import OperationDefinition
 
 RUNS = 3  # of which the largest movement counts
 CHANGE = 2.0**-24
-# Operations whose operands are terms, of which some may cancel.
-SUMS = frozenset({"add", "sub", "dot", "conv", "conv_transpose", "reduce_sum", "window_reduce", "scan", "scatter",
-                  "scatter_elements"})  # fmt: skip
-# Operations of floats that round nothing, besides views.
-UNROUNDED = frozenset({"neg", "abs", "minimum", "maximum", "select", "cast", "reduce_max", "reduce_min", "gather",
-                       "gather_elements", "sort", "const", "refine", "call", "if", "loop", "kernel"})  # fmt: skip
-DECISIONS = frozenset({"sign", "floor", "ceil", "round", "trunc", "mod"})
+
+
+def adds_terms(definition: OperationDefinition) -> bool:
+    """Whether the elements of operands are terms, of which some may cancel."""
+    if definition.reduction is not None:
+        return definition.reduction.combine == "sum"
+    kinds = (Contraction, Window, Scan, Scatter)
+    return Trait.CANCELS in definition.traits or any(isinstance(each, kinds) for each in definition.interfaces)
+
+
+def is_exact(definition: OperationDefinition) -> bool:
+    """Whether floats of the results are floats of operands, so that nothing is rounded."""
+    if definition.reduction is not None:
+        return definition.reduction.combine in ("max", "min")
+    moved = definition.movement is not None or definition.gather is not None
+    return moved or not definition.traits.isdisjoint({Trait.EXACT, Trait.CONTROL_FLOW})
 
 
 class _Run(Interpreter):
@@ -43,11 +54,11 @@ class _Run(Interpreter):
         definition = step.operation.definition
         if definition.is_named:
             return super().execute(step)
-        if self.generator is not None and definition.name in SUMS:
+        if self.generator is not None and adds_terms(definition):
             step = step._replace(arrays=[None if array is None else self.changed(array) for array in step.arrays])
         results = super().execute(step)
-        rounded = not definition.is_view and definition.name not in UNROUNDED | SUMS
-        is_decision = definition.name in DECISIONS or not any(array.dtype.kind in "fc" for array in results)
+        rounded = not (is_exact(definition) or adds_terms(definition))
+        is_decision = Trait.DISCONTINUOUS in definition.traits or not any(array.dtype.kind in "fc" for array in results)
         if is_decision and not step.operation.regions:
             return self.decided(results)
         return tuple(self.changed(array) for array in results) if rounded else results

@@ -16,6 +16,7 @@ from irc import dims
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import DType, limits
 from irc.index_map import Guard, Guards
+from irc.interfaces import Combine
 from irc.ir import Value
 
 INDEX_ARITHMETIC: dict[str, Callable[..., Dim]] = {
@@ -152,7 +153,7 @@ class Select(Node):
 class Reduce(Node):
     """A reduction ("sum", "prod", "max", "min") of the operand over `bound`, the columns of its kernel."""
 
-    kind: str
+    kind: Combine
     bound: tuple[Variable, ...]
 
     @cached_property

@@ -18,14 +18,14 @@ from irc.dims import Dim, Variable
 from irc.index_map import ANCHOR, REDUCED, Coordinates, Guards, Point, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import variables
-from irc.kernel.steps import REDUCTIONS, LegalityFailure, Steps, reduced_dims
+from irc.kernel.steps import LegalityFailure, Steps, reduced_dims
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
     """The values to try as anchor: arguments of reductions, results, what is cut into several; the largest first."""
-    arguments = [step.inputs[0] for step in steps.steps if step.name in REDUCTIONS]
+    arguments = [step.inputs[0] for step in steps.steps if step.definition.reduction is not None]
     results = [steps.inner[output] for output in outputs]
     whole = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
     for values in (arguments, results, whole):
@@ -87,13 +87,13 @@ class Propagation:
         push = step.definition.push
         if push is not None:
             return push(result, self.points[step.inputs[0]])
-        if step.name in REDUCTIONS and step.inputs[0] in self.points:
+        if step.definition.reduction is not None and step.inputs[0] in self.points:
             point, reduced, keep = self.points[step.inputs[0]], reduced_dims(step), step.attributes["keep_dims"]
             ending = remaining(point, reduced)
             parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
             moved = tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone)
             return None if ending is None else Point(moved, ending)
-        if step.definition.is_pointwise:
+        if step.definition.pointwise is not None:
             partial, guards = self._broadcast(result)
             known = tuple(coordinate for coordinate in partial if coordinate is not None)
             return Point(known, guards) if len(known) == len(partial) else None
@@ -104,7 +104,7 @@ class Propagation:
         repeated along it. Two dims over one axis would be a diagonal: in `x[:, None] + x` the second gives nothing."""
         merged: list[Dim | None] = [None] * result.rank
         step = result.operation
-        for operand in step.inputs if step is not None and step.definition.is_pointwise else ():
+        for operand in step.inputs if step is not None and step.definition.pointwise is not None else ():
             if operand in self.points:
                 point, new = self.points[operand], result.rank - operand.rank
                 parts = zip(point.coordinates, operand.shape, result.shape[new:], strict=True)
@@ -120,7 +120,7 @@ class Propagation:
     def _backward(self, step: Operation, result: Value) -> None:
         """Operands whose every element has a point: a view may read only a part of its operand."""
         point = self.points[result]
-        if step.name == "expand" or step.definition.is_pointwise:
+        if step.name == "expand" or step.definition.pointwise is not None:
             for operand in step.inputs:
                 self._reach(operand, None if operand in self.points else narrowed(operand, result, point))
         elif step.definition.pull is not None and reads_all(step):

@@ -15,9 +15,6 @@ from irc.diagnostics import IrcError, Location, fail
 from irc.ir import Block, Operation, Value
 from irc.op import OperationDefinition
 
-REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
-              "argmax": "max", "argmin": "min"}  # fmt: skip
-
 
 class LegalityFailure(Exception):
     """A group that cannot be one kernel, with the rule that it breaks. `values` are those that the message mentions."""
@@ -153,7 +150,7 @@ def moves_elements(definition: OperationDefinition) -> bool:
 def check_member(operation: Operation, definition: OperationDefinition) -> None:
     """Rule F2: each element of the results is a function of elements of the operands, found by index arithmetic."""
     name = definition.name
-    known = moves_elements(definition) or name in REDUCTIONS or definition.is_pointwise
+    known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
     if definition.has_effect or operation.regions or not known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("fuse.impure_member", "F2", f"{name} {kind}", operation.results)

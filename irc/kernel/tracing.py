@@ -17,10 +17,11 @@ from irc.diagnostics import IrcError
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
+from irc.interfaces import Combine, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
-from irc.kernel.steps import REDUCTIONS, LegalityFailure, Steps, reduced_dims
+from irc.kernel.steps import LegalityFailure, Steps, reduced_dims
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
 MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
@@ -100,7 +101,7 @@ class Tracer:
             return self.graph(Load(dtype, (), address, needed, buffer.name, buffer=buffer))
         if step.definition.pull is not None:
             return (yield from self._view(step, step.definition.pull(value, coordinates), value, guards))
-        if step.name in REDUCTIONS:
+        if step.definition.reduction is not None:
             return (yield from self._reduction(step, value, coordinates, guards))
         if step.definition.element_of is not None:
             builder: ScalarBuilder[Node] = self
@@ -246,24 +247,26 @@ class Tracer:
     def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
         """A reduction, or for argmax and argmin two: the least (or last) index at which the extremum is attained. As
         in NumPy a NaN counts as the extremum, and the first one wins."""
+        reduction = step.definition.reduction
+        assert reduction is not None
         argument = self._argument(step, value, coordinates, guards)
         body = yield step.inputs[0], argument.at, argument.held
 
-        def reduced(kind: str, body: Node) -> Node:
+        def reduced(kind: Combine, body: Node) -> Node:
             if not argument.axes:
                 return body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
 
-        found = reduced(REDUCTIONS[step.name], body)
-        if step.name not in ("argmax", "argmin"):
+        found = reduced(reduction.combine, body)
+        if not reduction.finds_index:
             return self._kept(found, value)
         attained = self.apply("equal", BOOL, body, found)
         if body.dtype.is_float:
             found_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, found))
             attained = self.apply("select", BOOL, any_nan, found_nan, attained)
         (axis,) = reduced_dims(step)
-        kind = "max" if step.attributes["select_last"] else "min"
+        kind: Combine = "max" if step.attributes["select_last"] else "min"
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
@@ -329,13 +332,3 @@ def is_of(dtype: DType, node: Node) -> bool:
         source = node.operands[0].dtype
         return dtype in (node.dtype, node.rounds_to) or (not source.is_float and source.bits <= 8)
     return dtype is node.dtype
-
-
-def identity(kind: str, dtype: DType) -> Any:
-    """The value that a reduction ignores, as a NumPy scalar."""
-    if kind in ("sum", "prod"):
-        return np.asarray(kind == "prod", dtype.numpy)[()]
-    if dtype is BOOL:
-        return np.bool_(kind == "min")
-    low, high = (-np.inf, np.inf) if dtype.is_float else dtypes.limits(dtype)
-    return np.asarray(low if kind == "max" else high, dtype.numpy)[()]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc import dims
+from irc import dims, ops
 from irc.dims import Dim, Expr, Symbol, Variable
 from irc.index_map import Guards
 from irc.ir import Value
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
-FREE = frozenset({"cast", "bitcast", "select"})  # no arithmetic
 
 Sizes = tuple[tuple[Symbol, int], ...]
 Access = tuple[Dim, Guards]
@@ -89,8 +88,8 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         elif isinstance(node, Reduce) and node.dtype.is_float:
             # Of a loop over a row, the lanes of the last tile are few beside the row.
             flops += 0 if scope is node and kernel.looped else lanes(node.axes.union(kernel.bound))
-        elif isinstance(node, Apply) and node.dtype.is_float and node.name not in FREE:
-            flops += lanes(node.axes)
+        elif isinstance(node, Apply) and node.dtype.is_float:
+            flops += flops_of(node.name) * lanes(node.axes)
     accesses: dict[Value, dict[Access, None]] = {}
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
@@ -100,6 +99,12 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
     return Bytes(distinct_bytes, loaded, flops, prod(grid.values()), exact)
+
+
+def flops_of(name: str) -> int:
+    """What one element of a pointwise primitive costs; a user's own counts once."""
+    definition = ops.TABLE.get(name)
+    return 1 if definition is None or definition.pointwise is None else definition.pointwise.flops
 
 
 # What follows knows of no kernel, and is remembered: most of what a group reads it reads again as it grows. Each

@@ -18,6 +18,7 @@ from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, I64
 from irc.execution import Execution
 from irc.index_map import Coordinates, Guard, Guards
+from irc.interfaces import Trait
 from irc.ir import FunctionName, Operation, Region, Value
 from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.numerics import Array
@@ -46,7 +47,7 @@ def _check_scalar(what: str, type_: TensorType) -> None:
         raise fail("type.rank", f"{what} is {type_}", expected="a scalar")
 
 
-@primitive(traits={"declared", "regions"})
+@primitive(Trait.CONTROL_FLOW, Trait.DECLARED_TYPES, Trait.REGIONS, Trait.HOST)
 def if_(
     condition: BooleanType, /, *, declared: Declared = None, regions: Sequence[Region] = ()
 ) -> tuple[TensorType, ...]:
@@ -89,7 +90,7 @@ def _check_yield(what: str, yielded: Sequence[Value], promised: Sequence[TensorT
             raise fail("type.region", f"{what} yields {value.type} for result {index}", expected=str(type_))
 
 
-@primitive(traits={"declared", "regions"})
+@primitive(Trait.CONTROL_FLOW, Trait.DECLARED_TYPES, Trait.REGIONS, Trait.HOST)
 def loop(
     trip_count: IntegerType | None = None,
     condition: BooleanType | None = None,
@@ -161,7 +162,7 @@ def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
     return np.zeros((0, *(dim if isinstance(dim, int) else 0 for dim in known)), result.dtype.numpy)
 
 
-@primitive(traits={"declared", "effect"})
+@primitive(Trait.CONTROL_FLOW, Trait.DECLARED_TYPES, Trait.EFFECT, Trait.HOST)
 def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
     """The results of another function of the module, applied to the operands.
 
@@ -178,7 +179,7 @@ def _call(step: Execution) -> list[Array]:
     return step.call(step.operation.attributes["callee"])
 
 
-@primitive(traits={"isolated", "regions"})
+@primitive(Trait.ISOLATED, Trait.REGIONS, Trait.EXACT)
 def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
     """Braces around operations that run as one kernel; erasing them never changes the meaning.
 
@@ -202,7 +203,7 @@ def _kernel(step: Execution) -> list[Array]:
     return step.region(0, step.present)
 
 
-@primitive()
+@primitive(Trait.HOST, Trait.FREE, Trait.NO_ALLOCATION)
 def dim(*, value: Dim | tuple[Dim, ...]) -> TensorType:
     """The value of a dim expression as a tensor.
 
@@ -232,7 +233,7 @@ def _dim_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coord
     return node
 
 
-@primitive(traits={"effect"})
+@primitive(Trait.EFFECT, Trait.HOST, Trait.NO_ALLOCATION)
 def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
     """Give a new symbol the value of a scalar.
 
@@ -250,7 +251,7 @@ def _bind(step: Execution) -> tuple[()]:
     return ()
 
 
-@primitive(traits={"declared"})
+@primitive(Trait.DECLARED_TYPES, Trait.HOST, Trait.NO_ALLOCATION, Trait.EXACT)
 def refine(x: AnyType, /, *, declared: Declared = None) -> TensorType:
     """x itself, promised to have the stated type, which is checked when it runs.
 
@@ -270,7 +271,7 @@ def _refine(x: Array) -> Array:
     return x
 
 
-@primitive(traits={"effect"})
+@primitive(Trait.EFFECT, Trait.HOST)
 def assert_(condition: BooleanType, /, *, message: str) -> tuple[TensorType, ...]:
     """Stop with `message` unless the condition holds, in every element where it has several.
 
@@ -288,7 +289,7 @@ def _assert(condition: Array, *, message: str = "an assumption does not hold") -
     return ()
 
 
-@primitive(traits={"effect"})
+@primitive(Trait.EFFECT, Trait.HOST, Trait.NO_ALLOCATION)
 def assume(condition: BooleanType, /) -> tuple[TensorType, ...]:
     """A promise that the condition holds, which passes may use and backends need not check.
 
@@ -302,7 +303,7 @@ def assume(condition: BooleanType, /) -> tuple[TensorType, ...]:
 assume.reference(_assert)
 
 
-@primitive(traits={"declared", "effect"})
+@primitive(Trait.DECLARED_TYPES, Trait.EFFECT)
 def trap(*, message: str, declared: Declared = None) -> tuple[TensorType, ...]:
     """Stop with `message`: the end of a path that has no meaning.
 

@@ -11,6 +11,7 @@ from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
 from irc.execution import Execution
+from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
@@ -54,7 +55,7 @@ def _extern(
     return tuple(declared)
 
 
-extern = OperationDefinition(_extern, "extern", {"as_declared", "declared"})
+extern = OperationDefinition(_extern, "extern", (Trait.DECLARED_TYPES, Trait.DECLARED_ARRAYS))
 
 
 def is_random(operation: Operation) -> bool:

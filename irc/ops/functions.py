@@ -9,15 +9,15 @@ import math
 
 import numpy as np
 
+from irc.interfaces import Pointwise, Trait
 from irc.op import FloatOrComplexType, FloatType, primitive
 from irc.ops.numerics import Array, narrow, rounded, widen
-from irc.ops.pointwise import POINTWISE
 from irc.types import TensorType
 
 # -- rounding --------------------------------------------------------------------------------------------------
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Floor", aten="floor"), Trait.DISCONTINUOUS)
 def floor(x: FloatType, /) -> TensorType:
     """The greatest whole number that is not above x.
 
@@ -31,7 +31,7 @@ def floor(x: FloatType, /) -> TensorType:
 floor.reference(rounded(np.floor))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Ceil", aten="ceil"), Trait.DISCONTINUOUS)
 def ceil(x: FloatType, /) -> TensorType:
     """The least whole number that is not below x.
 
@@ -45,7 +45,7 @@ def ceil(x: FloatType, /) -> TensorType:
 ceil.reference(rounded(np.ceil))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Round", aten="round"), Trait.DISCONTINUOUS)
 def round_(x: FloatType, /) -> TensorType:
     """The nearest whole number; halves go to the even one.
 
@@ -59,7 +59,7 @@ def round_(x: FloatType, /) -> TensorType:
 round_.reference(rounded(np.rint))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(aten="trunc"), Trait.DISCONTINUOUS)
 def trunc(x: FloatType, /) -> TensorType:
     """x without its fraction: rounded towards zero.
 
@@ -76,7 +76,7 @@ trunc.reference(rounded(np.trunc))
 # -- functions -------------------------------------------------------------------------------------------------
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Sqrt", aten="sqrt"))
 def sqrt(x: FloatOrComplexType, /) -> TensorType:
     """The square root.
 
@@ -90,7 +90,7 @@ def sqrt(x: FloatOrComplexType, /) -> TensorType:
 sqrt.reference(rounded(np.sqrt))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Exp", aten="exp"))
 def exp(x: FloatOrComplexType, /) -> TensorType:
     """e to the power of x.
 
@@ -104,7 +104,7 @@ def exp(x: FloatOrComplexType, /) -> TensorType:
 exp.reference(rounded(np.exp))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Log", aten="log"))
 def log(x: FloatOrComplexType, /) -> TensorType:
     """The natural logarithm.
 
@@ -118,7 +118,7 @@ def log(x: FloatOrComplexType, /) -> TensorType:
 log.reference(rounded(np.log))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Sin", aten="sin"))
 def sin(x: FloatOrComplexType, /) -> TensorType:
     """The sine of x radians.
 
@@ -132,7 +132,7 @@ def sin(x: FloatOrComplexType, /) -> TensorType:
 sin.reference(rounded(np.sin))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Cos", aten="cos"))
 def cos(x: FloatOrComplexType, /) -> TensorType:
     """The cosine of x radians.
 
@@ -146,7 +146,7 @@ def cos(x: FloatOrComplexType, /) -> TensorType:
 cos.reference(rounded(np.cos))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Tan", aten="tan"))
 def tan(x: FloatOrComplexType, /) -> TensorType:
     """The tangent of x radians.
 
@@ -160,7 +160,7 @@ def tan(x: FloatOrComplexType, /) -> TensorType:
 tan.reference(rounded(np.tan))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Asin", aten="asin"))
 def asin(x: FloatOrComplexType, /) -> TensorType:
     """The inverse sine, in [-pi/2, pi/2].
 
@@ -174,7 +174,7 @@ def asin(x: FloatOrComplexType, /) -> TensorType:
 asin.reference(rounded(np.arcsin))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Acos", aten="acos"))
 def acos(x: FloatOrComplexType, /) -> TensorType:
     """The inverse cosine, in [0, pi].
 
@@ -188,7 +188,7 @@ def acos(x: FloatOrComplexType, /) -> TensorType:
 acos.reference(rounded(np.arccos))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Atan", aten="atan"))
 def atan(x: FloatOrComplexType, /) -> TensorType:
     """The inverse tangent, in [-pi/2, pi/2].
 
@@ -202,7 +202,7 @@ def atan(x: FloatOrComplexType, /) -> TensorType:
 atan.reference(rounded(np.arctan))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Sinh", aten="sinh"))
 def sinh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic sine.
 
@@ -216,7 +216,7 @@ def sinh(x: FloatOrComplexType, /) -> TensorType:
 sinh.reference(rounded(np.sinh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Cosh", aten="cosh"))
 def cosh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic cosine.
 
@@ -230,7 +230,7 @@ def cosh(x: FloatOrComplexType, /) -> TensorType:
 cosh.reference(rounded(np.cosh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Tanh", aten="tanh"))
 def tanh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic tangent.
 
@@ -244,7 +244,7 @@ def tanh(x: FloatOrComplexType, /) -> TensorType:
 tanh.reference(rounded(np.tanh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Asinh", aten="asinh"))
 def asinh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic sine.
 
@@ -258,7 +258,7 @@ def asinh(x: FloatOrComplexType, /) -> TensorType:
 asinh.reference(rounded(np.arcsinh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Acosh", aten="acosh"))
 def acosh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic cosine.
 
@@ -272,7 +272,7 @@ def acosh(x: FloatOrComplexType, /) -> TensorType:
 acosh.reference(rounded(np.arccosh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Atanh", aten="atanh"))
 def atanh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic tangent.
 
@@ -286,7 +286,7 @@ def atanh(x: FloatOrComplexType, /) -> TensorType:
 atanh.reference(rounded(np.arctanh))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Erf", aten="erf"))
 def erf(x: FloatType, /) -> TensorType:
     """The error function: 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
 

@@ -15,6 +15,7 @@ import numpy as np
 from irc import dims
 from irc.diagnostics import fail
 from irc.index_map import Coordinates, Guards
+from irc.interfaces import Gather, Scatter, Trait
 from irc.ir import Operation
 from irc.op import AnyType, IntegerType, primitive
 from irc.ops.numerics import Array, narrow, widen
@@ -22,11 +23,11 @@ from irc.ops.rules import differ, normalize_axis, same_dtype
 from irc.scalar_builder import Requesting, Scalar, ScalarBuilder
 from irc.types import TensorType
 
-Combine = Literal["none", "add", "mul", "max", "min"]
+ScatterReduction = Literal["none", "add", "mul", "max", "min"]
 Bounds = Literal["positive", "promised"] | None
 
 
-@primitive()
+@primitive(Gather())
 def gather(x: AnyType, indices: IntegerType, /, *, axis: int, bounds: Bounds = None) -> TensorType:
     """The elements of x at `indices` along `axis`.
 
@@ -58,7 +59,7 @@ def _gather_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Co
     return (yield source, (*at[:axis], index, *at[until:]), guards)
 
 
-@primitive()
+@primitive(Gather())
 def gather_elements(x: AnyType, indices: IntegerType, /, *, axis: int, bounds: Bounds = None) -> TensorType:
     """result[i0, .., iA, ..] = x[i0, .., indices[i0, .., iA, ..], ..]: each index moves along `axis` only.
 
@@ -86,8 +87,10 @@ def _gather_elements_element(builder: ScalarBuilder[Scalar], operation: Operatio
     return (yield source, (*at[:axis], index, *at[axis + 1 :]), guards)
 
 
-@primitive()
-def scatter(x: AnyType, indices: IntegerType, updates: AnyType, /, *, reduction: Combine = "none") -> TensorType:
+@primitive(Scatter(), Trait.WRAPS)
+def scatter(
+    x: AnyType, indices: IntegerType, updates: AnyType, /, *, reduction: ScatterReduction = "none"
+) -> TensorType:
     """A copy of x in which the element or slice at each index vector is replaced by, or combined with, an update.
 
     Shapes: indices [*I, K] with K <= rank of x, updates [*I, *x.shape[K:]]; the result has x's shape.
@@ -113,7 +116,7 @@ def scatter(x: AnyType, indices: IntegerType, updates: AnyType, /, *, reduction:
 
 
 @scatter.reference
-def _scatter(x: Array, indices: Array, updates: Array, *, reduction: Combine) -> Array:
+def _scatter(x: Array, indices: Array, updates: Array, *, reduction: ScatterReduction) -> Array:
     depth = indices.shape[-1]
     wanted = (*indices.shape[:-1], *x.shape[depth:])
     if updates.shape != wanted:
@@ -126,9 +129,9 @@ def _scatter(x: Array, indices: Array, updates: Array, *, reduction: Combine) ->
     return _combined(x, columns, updates, reduction)
 
 
-@primitive()
+@primitive(Scatter(), Trait.WRAPS)
 def scatter_elements(
-    x: AnyType, indices: IntegerType, updates: AnyType, /, *, axis: int, reduction: Combine = "none",
+    x: AnyType, indices: IntegerType, updates: AnyType, /, *, axis: int, reduction: ScatterReduction = "none",
     bounds: Bounds = None,
 ) -> TensorType:
     """A copy of x in which x[i0, .., indices[i0, .., iA, ..], ..] is replaced by, or combined with, each update.
@@ -150,7 +153,7 @@ def scatter_elements(
 
 @scatter_elements.reference
 def _scatter_elements(
-    x: Array, indices: Array, updates: Array, *, axis: int, reduction: Combine, bounds: Bounds
+    x: Array, indices: Array, updates: Array, *, axis: int, reduction: ScatterReduction, bounds: Bounds
 ) -> Array:
     if updates.shape != indices.shape:
         raise fail("run.shape", f"updates of shape {list(updates.shape)} for indices of shape {list(indices.shape)}")
@@ -195,7 +198,7 @@ _AT: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def _combined(x: Array, where: tuple[Any, ...], updates: Array, reduction: Combine) -> Array:
+def _combined(x: Array, where: tuple[Any, ...], updates: Array, reduction: ScatterReduction) -> Array:
     if reduction == "none":
         result = x.copy()
         result[where] = updates  # NumPy assigns in row-major order, so the last one stays

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
+from irc.interfaces import Combine, identity
 
 Array = NDArray[Any]
 _PLAIN = frozenset(
@@ -96,15 +97,9 @@ def to_bool(function: Callable[..., Any]) -> Callable[..., Array]:
     return reference
 
 
-def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The least and the greatest value of an array's dtype, infinities included: identities of max and min."""
-    kind = dtypes.from_numpy(dtype)
-    smallest, largest = dtypes.limits(kind)
-    if kind.is_float and np.isinf(np.array(np.inf, np.float32).astype(dtype).astype(np.float32)):
-        smallest, largest = -np.inf, np.inf
-    if dtype == np.bool_:
-        return False, True
-    return smallest, largest
+def neutral(combine: Combine, narrow: Array, wide: Array) -> Any:
+    """The identity of `combine` for elements of the type of `narrow`, as one of the type of `wide`."""
+    return wide.dtype.type(identity(combine, dtypes.from_numpy(narrow.dtype)))
 
 
 def convert(x: Array, to: DType, saturate: bool = True) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, DType
+from irc.interfaces import Pointwise, Trait
 from irc.op import (
     AnyType,
     BitsType,
@@ -28,14 +29,10 @@ from irc.ops.numerics import Array, convert, narrow, rounded, to_bool, widen
 from irc.ops.rules import broadcast_types
 from irc.types import TensorType
 
-POINTWISE = frozenset({"pointwise"})
-COMMUTATIVE = frozenset({"pointwise", "commutative"})
-
-
 # -- arithmetic ------------------------------------------------------------------------------------------------
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(onnx="Add"), Trait.COMMUTATIVE, Trait.WRAPS, Trait.CANCELS)
 def add(x: NumberType, y: NumberType, /) -> TensorType:
     """x + y.
 
@@ -49,7 +46,7 @@ def add(x: NumberType, y: NumberType, /) -> TensorType:
 add.reference(rounded(np.add))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Sub"), Trait.WRAPS, Trait.CANCELS)
 def sub(x: NumberType, y: NumberType, /) -> TensorType:
     """x - y.
 
@@ -63,7 +60,7 @@ def sub(x: NumberType, y: NumberType, /) -> TensorType:
 sub.reference(rounded(np.subtract))
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(onnx="Mul"), Trait.COMMUTATIVE, Trait.WRAPS)
 def mul(x: NumberType, y: NumberType, /) -> TensorType:
     """x * y.
 
@@ -77,7 +74,7 @@ def mul(x: NumberType, y: NumberType, /) -> TensorType:
 mul.reference(rounded(np.multiply))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(), Trait.WRAPS)
 def div(x: NumberType, y: NumberType, /, *, rounding: Literal["trunc", "floor"] = "trunc",
         by_zero: Literal["error"] | None = None) -> TensorType:  # fmt: skip
     """x / y: true division of floats; integers divide and round as `rounding` says, which floats ignore.
@@ -110,7 +107,7 @@ def _check_divisor(x: Array, y: Array, by_zero: str | None) -> None:
         raise fail("run.zero_division", "an integer is divided by 0")
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(), Trait.WRAPS, Trait.DISCONTINUOUS)
 def mod(x: RealType, y: RealType, /, *, rounding: Literal["trunc", "floor"] = "floor",
         by_zero: Literal["error"] | None = None) -> TensorType:  # fmt: skip
     """The remainder x - y * q, where q is x / y rounded: with `floor` it has the sign of y, with `trunc` of x.
@@ -130,7 +127,7 @@ def _mod(x: Array, y: Array, *, rounding: str, by_zero: str | None) -> Array:
     return rounded(np.remainder if rounding == "floor" else np.fmod)(x, y)
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(), Trait.WRAPS)
 def pow_(x: NumberType, y: NumberType, /) -> TensorType:
     """x to the power of y.
 
@@ -158,7 +155,7 @@ def _pow(x: Array, y: Array) -> Array:
         return narrow(np.where(exponent < 0, inverse, power), x.dtype)
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE, Trait.EXACT)
 def minimum(x: RealType, y: RealType, /) -> TensorType:
     """The smaller of x and y.
 
@@ -172,7 +169,7 @@ def minimum(x: RealType, y: RealType, /) -> TensorType:
 minimum.reference(rounded(np.minimum))
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE, Trait.EXACT)
 def maximum(x: RealType, y: RealType, /) -> TensorType:
     """The greater of x and y.
 
@@ -186,7 +183,7 @@ def maximum(x: RealType, y: RealType, /) -> TensorType:
 maximum.reference(rounded(np.maximum))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Neg", aten="neg"), Trait.WRAPS, Trait.EXACT)
 def neg(x: NumberType, /) -> TensorType:
     """-x.
 
@@ -200,7 +197,7 @@ def neg(x: NumberType, /) -> TensorType:
 neg.reference(rounded(np.negative))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Abs", aten="abs"), Trait.WRAPS, Trait.EXACT)
 def abs_(x: NumberType, /) -> TensorType:
     """The magnitude; that of a complex number has the type of its parts.
 
@@ -218,7 +215,7 @@ def _abs(x: Array) -> Array:
     return np.asarray(magnitude) if x.dtype.kind == "c" else narrow(magnitude, x.dtype)
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Sign"), Trait.DISCONTINUOUS)
 def sign(x: RealType, /) -> TensorType:
     """-1, 0 or 1.
 
@@ -235,7 +232,7 @@ sign.reference(rounded(np.sign))
 # -- bits ------------------------------------------------------------------------------------------------------
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE)
 def bitwise_and(x: BitsType, y: BitsType, /) -> TensorType:
     """Bit by bit x and y; logical for bool.
 
@@ -249,7 +246,7 @@ def bitwise_and(x: BitsType, y: BitsType, /) -> TensorType:
 bitwise_and.reference(rounded(np.bitwise_and))
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE)
 def bitwise_or(x: BitsType, y: BitsType, /) -> TensorType:
     """Bit by bit x or y; logical for bool.
 
@@ -263,7 +260,7 @@ def bitwise_or(x: BitsType, y: BitsType, /) -> TensorType:
 bitwise_or.reference(rounded(np.bitwise_or))
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE)
 def bitwise_xor(x: BitsType, y: BitsType, /) -> TensorType:
     """Bit by bit, whether x and y differ; logical for bool.
 
@@ -277,7 +274,7 @@ def bitwise_xor(x: BitsType, y: BitsType, /) -> TensorType:
 bitwise_xor.reference(rounded(np.bitwise_xor))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(aten="bitwise_not"), Trait.WRAPS)
 def bitwise_not(x: BitsType, /) -> TensorType:
     """All bits inverted; logical for bool.
 
@@ -291,7 +288,7 @@ def bitwise_not(x: BitsType, /) -> TensorType:
 bitwise_not.reference(rounded(np.invert))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(), Trait.WRAPS)
 def shift_left(x: IntegerType, y: IntegerType, /) -> TensorType:
     """x shifted by y bits towards the high end; zeros come in.
 
@@ -309,7 +306,7 @@ def _shift_left(x: Array, y: Array) -> Array:
     return narrow(np.where(inside, np.left_shift(wide_x, np.where(inside, wide_y, 0)), 0), x.dtype)
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise())
 def shift_right(x: IntegerType, y: IntegerType, /) -> TensorType:
     """x shifted by y bits towards the low end; copies of the sign come in, zeros for unsigned integers.
 
@@ -331,7 +328,7 @@ def _shift_right(x: Array, y: Array) -> Array:
 # -- comparisons -----------------------------------------------------------------------------------------------
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(onnx="Equal"), Trait.COMMUTATIVE)
 def equal(x: AnyType, y: AnyType, /) -> TensorType:
     """Whether x and y are equal.
 
@@ -345,7 +342,7 @@ def equal(x: AnyType, y: AnyType, /) -> TensorType:
 equal.reference(to_bool(np.equal))
 
 
-@primitive(traits=COMMUTATIVE)
+@primitive(Pointwise(), Trait.COMMUTATIVE)
 def not_equal(x: AnyType, y: AnyType, /) -> TensorType:
     """Whether x and y differ.
 
@@ -359,7 +356,7 @@ def not_equal(x: AnyType, y: AnyType, /) -> TensorType:
 not_equal.reference(to_bool(np.not_equal))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Less"))
 def less(x: RealType, y: RealType, /) -> TensorType:
     """Whether x < y.
 
@@ -373,7 +370,7 @@ def less(x: RealType, y: RealType, /) -> TensorType:
 less.reference(to_bool(np.less))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise())
 def less_equal(x: RealType, y: RealType, /) -> TensorType:
     """Whether x <= y.
 
@@ -387,7 +384,7 @@ def less_equal(x: RealType, y: RealType, /) -> TensorType:
 less_equal.reference(to_bool(np.less_equal))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Greater"))
 def greater(x: RealType, y: RealType, /) -> TensorType:
     """Whether x > y.
 
@@ -401,7 +398,7 @@ def greater(x: RealType, y: RealType, /) -> TensorType:
 greater.reference(to_bool(np.greater))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise())
 def greater_equal(x: RealType, y: RealType, /) -> TensorType:
     """Whether x >= y.
 
@@ -415,7 +412,7 @@ def greater_equal(x: RealType, y: RealType, /) -> TensorType:
 greater_equal.reference(to_bool(np.greater_equal))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="IsNaN"))
 def is_nan(x: FloatType, /) -> TensorType:
     """Whether x is NaN.
 
@@ -429,7 +426,7 @@ def is_nan(x: FloatType, /) -> TensorType:
 is_nan.reference(to_bool(np.isnan))
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise())
 def is_inf(x: FloatType, /, *, detect_positive: bool = True, detect_negative: bool = True) -> TensorType:
     """Whether x is an infinity, of one of the signs asked for.
 
@@ -450,7 +447,7 @@ def _is_inf(x: Array, *, detect_positive: bool, detect_negative: bool) -> Array:
 # -- choice and conversion -------------------------------------------------------------------------------------
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(onnx="Where", flops=0), Trait.EXACT)
 def select(condition: BooleanType, x: AnyType, y: AnyType, /) -> TensorType:
     """x where the condition holds, else y.
 
@@ -466,7 +463,7 @@ def _select(condition: Array, x: Array, y: Array) -> Array:
     return np.where(condition, x, y)
 
 
-@primitive(traits=POINTWISE)
+@primitive(Pointwise(flops=0), Trait.EXACT)
 def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
     """x converted to the element type `to`.
 
@@ -492,7 +489,7 @@ def _cast(x: Array, *, to: DType, saturate: bool) -> Array:
     return convert(x, to, saturate)
 
 
-@primitive(traits=POINTWISE | {"as_declared"})
+@primitive(Pointwise(flops=0), Trait.DECLARED_ARRAYS, Trait.WRAPS, Trait.EXACT)
 def bitcast(x: AnyType, /, *, to: DType) -> TensorType:
     """The bits of x read as another element type of the same width.
 

@@ -17,8 +17,9 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import I64, DType
+from irc.interfaces import Combine, Contraction, Scan, Trait, Window
 from irc.op import NumberType, RealType, primitive
-from irc.ops.numerics import Array, limits, narrow, widen
+from irc.ops.numerics import Array, narrow, neutral, widen
 from irc.ops.rules import (
     check_lengths,
     check_not_negative,
@@ -30,6 +31,7 @@ from irc.ops.rules import (
     same_dtype,
     window_extent,
 )
+from irc.ops.spaces import convolution_space, dot_space, transposed_convolution_space
 from irc.types import TensorType
 
 PATCH_BYTES = 1 << 26  # a convolution gathers at most so many bytes of windows at a time
@@ -40,7 +42,7 @@ Axes = tuple[tuple[int, int], ...]
 # -- dot -------------------------------------------------------------------------------------------------------
 
 
-@primitive()
+@primitive(Contraction(dot_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def dot(
     x: NumberType, y: NumberType, /, *, batch: Axes = (), contract: Axes, accumulate: DType | None = None
 ) -> TensorType:
@@ -136,7 +138,7 @@ def _check_channels(what: str, type_: TensorType, axis: int, wanted: Dim) -> Non
         raise fail("type.shape", f"{what} {type_} has {type_.dims[axis]} at axis {axis}", expected=str(wanted))
 
 
-@primitive()
+@primitive(Contraction(convolution_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def conv(
     x: NumberType,
     weight: NumberType,
@@ -259,7 +261,7 @@ def _window_counts(
     return counts
 
 
-@primitive()
+@primitive(Contraction(transposed_convolution_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def conv_transpose(
     x: NumberType,
     weight: NumberType,
@@ -347,7 +349,7 @@ def _conv_transpose(
 # -- windows, scans, sorting -----------------------------------------------------------------------------------
 
 
-@primitive()
+@primitive(Window(), Trait.WRAPS)
 def window_reduce(
     x: RealType,
     /,
@@ -398,7 +400,7 @@ def _window_reduce(
     counts = _window_counts(x.shape, window, strides, dilations, low, high)
     combine = np.maximum if kind == "max" else np.add
     result = widen(x)
-    identity = limits(x.dtype)[0] if kind == "max" else 0
+    padding_value = neutral(kind, x, result)
     # A box is the product of its sides: one axis after the other, in sum(window) steps instead of prod(window).
     with np.errstate(all="ignore"):
         for axis, count in enumerate(counts):
@@ -406,7 +408,7 @@ def _window_reduce(
                 continue
             padding = [(0, 0)] * x.ndim
             padding[axis] = (low[axis], high[axis])
-            padded = np.moveaxis(np.pad(result, padding, constant_values=identity), axis, 0)
+            padded = np.moveaxis(np.pad(result, padding, constant_values=padding_value), axis, 0)
             span = max(0, (count - 1) * strides[axis] + 1)
             taken = padded[:span : strides[axis]]
             for offset in range(dilations[axis], dilations[axis] * window[axis], dilations[axis]):
@@ -418,12 +420,12 @@ def _window_reduce(
 _SCANS: dict[str, Any] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-@primitive()
+@primitive(Scan(), Trait.WRAPS)
 def scan(
     x: RealType,
     /,
     *,
-    kind: Literal["sum", "prod", "max", "min"] = "sum",
+    kind: Combine = "sum",
     axis: int,
     reverse: bool = False,
     exclusive: bool = False,
@@ -442,21 +444,20 @@ def scan(
 
 
 @scan.reference
-def _scan(x: Array, *, kind: str, axis: int, reverse: bool, exclusive: bool) -> Array:
+def _scan(x: Array, *, kind: Combine, axis: int, reverse: bool, exclusive: bool) -> Array:
     wide = np.moveaxis(widen(x), axis, 0)
     if reverse:
         wide = wide[::-1]
     with np.errstate(all="ignore"):
         done = _SCANS[kind].accumulate(wide, axis=0, dtype=wide.dtype) if len(wide) else wide.copy()
     if exclusive:
-        identity = {"sum": 0, "prod": 1, "max": limits(x.dtype)[0], "min": limits(x.dtype)[1]}[kind]
-        done = np.concatenate([np.full_like(done[:1], identity), done[:-1]])
+        done = np.concatenate([np.full_like(done[:1], neutral(kind, x, done)), done[:-1]])
     if reverse:
         done = done[::-1]
     return narrow(np.moveaxis(done, 0, axis), x.dtype)
 
 
-@primitive()
+@primitive(Trait.EXACT)
 def sort(x: RealType, /, *, axis: int, descending: bool = False) -> tuple[TensorType, TensorType]:
     """The elements in order along `axis`, and the i64 positions from which they came.
 

@@ -13,8 +13,9 @@ import numpy as np
 from irc.diagnostics import fail
 from irc.dims import equal
 from irc.dtypes import I64
+from irc.interfaces import Combine, Reduction, Trait
 from irc.op import NumberType, RealType, primitive
-from irc.ops.numerics import Array, limits, narrow, widen
+from irc.ops.numerics import Array, narrow, neutral, widen
 from irc.ops.rules import OrderedType, differ, normalize_axes, normalize_axis, replaced
 from irc.types import TensorType
 
@@ -29,7 +30,7 @@ def _reduced(x: TensorType, axes: tuple[int, ...], keep_dims: bool) -> TensorTyp
     return x.with_shape(dim for axis, dim in kept if axis not in gone)
 
 
-@primitive()
+@primitive(Reduction("sum"), Trait.WRAPS)
 def reduce_sum(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
     """The sum over `axes`.
 
@@ -47,7 +48,7 @@ def _reduce_sum(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
         return narrow(np.sum(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
 
 
-@primitive()
+@primitive(Reduction("prod"), Trait.WRAPS)
 def reduce_prod(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
     """The product over `axes`.
 
@@ -65,7 +66,7 @@ def _reduce_prod(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
         return narrow(np.prod(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
 
 
-@primitive()
+@primitive(Reduction("max"), Trait.WRAPS)
 def reduce_max(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
     """The greatest element over `axes`.
 
@@ -78,10 +79,10 @@ def reduce_max(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
 
 @reduce_max.reference
 def _reduce_max(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
-    return _extreme(np.max, limits(x.dtype)[0], x, axes, keep_dims)
+    return _extreme(np.max, "max", x, axes, keep_dims)
 
 
-@primitive()
+@primitive(Reduction("min"), Trait.WRAPS)
 def reduce_min(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
     """The least element over `axes`.
 
@@ -94,15 +95,17 @@ def reduce_min(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
 
 @reduce_min.reference
 def _reduce_min(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
-    return _extreme(np.min, limits(x.dtype)[1], x, axes, keep_dims)
+    return _extreme(np.min, "min", x, axes, keep_dims)
 
 
-def _extreme(function: Any, identity: Any, x: Array, axes: tuple[int, ...], keep_dims: bool) -> Array:
+def _extreme(function: Any, combine: Combine, x: Array, axes: tuple[int, ...], keep_dims: bool) -> Array:
+    wide = widen(x)
     with np.errstate(all="ignore"):
-        return narrow(function(widen(x), axis=tuple(axes), keepdims=keep_dims, initial=identity), x.dtype)
+        result = function(wide, axis=tuple(axes), keepdims=keep_dims, initial=neutral(combine, x, wide))
+        return narrow(result, x.dtype)
 
 
-@primitive()
+@primitive(Reduction("max", finds_index=True))
 def argmax(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: bool = False) -> TensorType:
     """The index of the greatest element along `axis`: the first of equals, or the last with `select_last`.
 
@@ -119,7 +122,7 @@ def _argmax(x: Array, *, axis: int, keep_dims: bool, select_last: bool) -> Array
     return _find(np.argmax, x, axis, keep_dims, select_last)
 
 
-@primitive()
+@primitive(Reduction("min", finds_index=True))
 def argmin(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: bool = False) -> TensorType:
     """The index of the least element along `axis`: the first of equals, or the last with `select_last`.
 

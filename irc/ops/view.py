@@ -16,6 +16,7 @@ from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, same, spread
+from irc.interfaces import DataMovement, Trait
 from irc.ir import Operation, Value
 from irc.op import AnyType, primitive
 from irc.ops.numerics import Array, narrow
@@ -33,8 +34,6 @@ from irc.ops.rules import (
 from irc.scalar_builder import Scalar, ScalarBuilder
 from irc.types import TensorType
 
-VIEW = frozenset({"view"})
-
 
 def _source(result: Value) -> Value:
     """The first operand of the view that gave a value."""
@@ -50,7 +49,7 @@ def _attribute(result: Value, name: str) -> Any:
 PadMode = Literal["constant", "edge", "reflect", "wrap"]
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION)
 def reshape(x: AnyType, /, *, shape: tuple[Dim, ...], inferred: int | None = None) -> TensorType:
     """The elements of x in row-major order under another shape.
 
@@ -86,7 +85,7 @@ reshape.index_maps(
 )
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION)
 def transpose(x: AnyType, /, *, permutation: tuple[int, ...]) -> TensorType:
     """Axes in another order: axis i of the result is axis `permutation[i]` of x.
 
@@ -118,7 +117,7 @@ def _transpose_push(result: Value, at: Point) -> Point:
 transpose.index_maps(_transpose_pull, _transpose_push)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION, Trait.REPEATS)
 def expand(x: AnyType, /, *, shape: tuple[Dim, ...]) -> TensorType:
     """x repeated to `shape`: axes of extent 1 are repeated, missing ones added in front.
 
@@ -162,7 +161,7 @@ def _expand_push(result: Value, at: Point) -> Point | None:
 expand.index_maps(_expand_pull, _expand_push)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION)
 def slice_(
     x: AnyType, /, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...], steps: tuple[int, ...]
 ) -> TensorType:
@@ -238,7 +237,7 @@ def _slice_push(result: Value, at: Point) -> Point:
 slice_.index_maps(_slice_pull, _slice_push)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.REPEATS)
 def pad(
     x: AnyType,
     value: AnyType | None = None,
@@ -330,7 +329,7 @@ def _pad_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
 pad.index_maps(_pad_pull)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement())
 def concat(*xs: AnyType, axis: int) -> TensorType:
     """The operands one after another along `axis`.
 
@@ -389,7 +388,7 @@ def _concat_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
 concat.index_maps(_concat_pull)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION)
 def split(x: AnyType, /, *, axis: int, sizes: tuple[Dim, ...]) -> tuple[TensorType, ...]:
     """x cut along `axis` into consecutive pieces, one result for each of `sizes`.
 
@@ -417,7 +416,7 @@ def _split(x: Array, *, axis: int, sizes: Sequence[int]) -> list[Array]:
 split.index_maps(_slice_pull, _slice_push)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement())
 def reverse(x: AnyType, /, *, axes: tuple[int, ...]) -> TensorType:
     """The elements in backward order along `axes`.
 
@@ -438,7 +437,7 @@ def _reverse(x: Array, *, axes: tuple[int, ...]) -> Array:
 reverse.index_maps(_slice_pull, _slice_push)
 
 
-@primitive(traits=VIEW)
+@primitive(DataMovement(), Trait.FREE, Trait.REPEATS, Trait.WRAPS)
 def iota(*, shape: tuple[Dim, ...], axis: int, dtype: DType) -> TensorType:
     """Each element is its own position along `axis`: 0, 1, 2 and so on.
 

@@ -27,7 +27,7 @@ import onnxruntime
 import irc
 from irc.driver.models import Settings, find_backend
 from irc.driver.running import run_triton
-from irc.group import STRUCTURE
+from irc.interfaces import Trait
 from irc.module import Module
 from tests.models import FILES, model_inputs, model_path, reference_outputs, relative_error
 
@@ -119,7 +119,7 @@ def measure(name: str, folder: Path) -> Row:
         by_triton = max(by_triton, largest_error(outputs, truth))
     return Row(
         model=f"{FILES[name][0]} {version(FILES[name][0])}",
-        operations=sum(operation.name not in STRUCTURE for operation in imported.main.block),
+        operations=sum(Trait.HOST not in operation.definition.traits for operation in imported.main.block),
         kernels=after.launches,
         calls=(after.library_calls, after.host_operations),
         share=after.share_in_kernels,

@@ -10,6 +10,7 @@ import math
 from typing import Literal
 
 from irc.diagnostics import fail
+from irc.interfaces import Pointwise
 from irc.ir import Value
 from irc.op import Float, Number, Real, op, spelling
 from irc.ops.functions import atanh, erf, exp, log, sqrt, tanh
@@ -17,7 +18,6 @@ from irc.ops.named.common import convert, fitted, must_fit, same_type, widen
 from irc.ops.pointwise import abs_, add, div, greater, less, maximum, minimum, mul, neg, pow_, select, sub
 from irc.types import TensorType
 
-POINTWISE = {"pointwise"}
 SQRT_HALF = math.sqrt(0.5)
 SQRT_TWO_OVER_PI = math.sqrt(2 / math.pi)
 TANH_GELU_CUBIC = 0.044715
@@ -25,7 +25,7 @@ TANH_GELU_CUBIC = 0.044715
 # -- functions that lose no digits -----------------------------------------------------------------------------
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(aten="expm1"))
 def expm1(x: Float, /) -> Value:
     """exp(x) - 1, exact to the last digits near 0.
 
@@ -44,7 +44,7 @@ def _(x):
     return convert(sub(exp(wide), 1), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(aten="log1p"))
 def log1p(x: Float, /) -> Value:
     """log(1 + x), exact to the last digits near 0.
 
@@ -64,7 +64,7 @@ def _(x):
     return convert(log(add(wide, 1)), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Reciprocal", aten="reciprocal"))
 def reciprocal(x: Float, /) -> Value:
     """1 / x.
 
@@ -80,7 +80,7 @@ def _(x):
     return pow_(x, -1)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(aten="rsqrt"))
 def rsqrt(x: Float, /) -> Value:
     """1 / sqrt(x).
 
@@ -96,7 +96,7 @@ def _(x):
     return convert(pow_(widen(x), -0.5), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(aten="square"))
 def square(x: Number, /) -> Value:
     """x * x.
 
@@ -106,7 +106,7 @@ def square(x: Number, /) -> Value:
     return mul(x, x)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise())
 def clip(x: Real, low: Real | None = None, high: Real | None = None, /) -> Value:
     """x limited to [low, high]; an absent bound does not limit.
 
@@ -135,7 +135,7 @@ def _(x: TensorType, low: TensorType | None = None, high: TensorType | None = No
 # -- the family of relu ----------------------------------------------------------------------------------------
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Relu"))
 def relu(x: Real, /) -> Value:
     """max(x, 0).
 
@@ -146,7 +146,7 @@ def relu(x: Real, /) -> Value:
     return maximum(x, 0)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="LeakyRelu"))
 def leaky_relu(x: Float, /, *, alpha: float = 0.01) -> Value:
     """x where x >= 0, else alpha * x.
 
@@ -158,7 +158,7 @@ def leaky_relu(x: Float, /, *, alpha: float = 0.01) -> Value:
     return convert(select(less(wide, 0), mul(wide, alpha), wide), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="PRelu"))
 def prelu(x: Real, slope: Real, /) -> Value:
     """x where x >= 0, else slope * x.
 
@@ -176,7 +176,7 @@ def _(x: TensorType, slope: TensorType) -> TensorType:
     return x
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="ThresholdedRelu"))
 def thresholded_relu(x: Float, /, *, alpha: float = 1.0) -> Value:
     """x where x > alpha, else 0.
 
@@ -188,7 +188,7 @@ def thresholded_relu(x: Float, /, *, alpha: float = 1.0) -> Value:
     return select(greater(widen(x), alpha), x, 0)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Elu"))
 def elu(x: Float, /, *, alpha: float = 1.0) -> Value:
     """x where x > 0, else alpha * (exp(x) - 1).
 
@@ -206,7 +206,7 @@ def _(x, alpha):
     return convert(select(greater(wide, 0), wide, mul(sub(exp(wide), 1), alpha)), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Selu"))
 def selu(x: Float, /, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> Value:
     """gamma * x where x > 0, else gamma * alpha * (exp(x) - 1).
 
@@ -218,7 +218,7 @@ def selu(x: Float, /, *, alpha: float = 1.6732632423543772, gamma: float = 1.050
     return convert(mul(select(greater(wide, 0), wide, mul(expm1(wide), alpha)), gamma), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Celu"))
 def celu(x: Float, /, *, alpha: float = 1.0) -> Value:
     """x where x > 0, else alpha * (exp(x / alpha) - 1).
 
@@ -235,7 +235,7 @@ def celu(x: Float, /, *, alpha: float = 1.0) -> Value:
 # -- the family of sigmoid -------------------------------------------------------------------------------------
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Sigmoid", aten="sigmoid"))
 def sigmoid(x: Float, /) -> Value:
     """1 / (1 + exp(-x)).
 
@@ -260,7 +260,7 @@ def _(x):
     return convert(mul(add(tanh(mul(wide, 0.5)), 1), 0.5), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise())
 def silu(x: Float, /) -> Value:
     """x * sigmoid(x), also called swish.
 
@@ -283,7 +283,7 @@ def _(x):
     return convert(div(wide, add(exp(neg(wide)), 1)), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise())
 def quick_gelu(x: Float, /, *, alpha: float = 1.702) -> Value:
     """x * sigmoid(alpha * x).
 
@@ -301,7 +301,7 @@ def _(x, alpha):
     return mul(x, sigmoid(mul(x, alpha)))
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="HardSigmoid"))
 def hard_sigmoid(x: Float, /, *, alpha: float = 0.2, beta: float = 0.5) -> Value:
     """alpha * x + beta, limited to [0, 1].
 
@@ -322,7 +322,7 @@ def _(x, alpha, beta):
     return convert(mul(minimum(maximum(add(wide, beta / alpha), 0), 1 / alpha), alpha), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise())
 def hard_swish(x: Float, /) -> Value:
     """x * (x / 6 + 1/2, limited to [0, 1]).
 
@@ -340,7 +340,7 @@ def _(x):
     return convert(div(mul(wide, minimum(maximum(add(wide, 3), 0), 6)), 6), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Softplus"))
 def softplus(x: Float, /) -> Value:
     """log(1 + exp(x)).
 
@@ -358,7 +358,7 @@ def _(x):
     return convert(log(add(exp(wide), 1)), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Softsign"))
 def softsign(x: Float, /) -> Value:
     """x / (1 + |x|).
 
@@ -370,7 +370,7 @@ def softsign(x: Float, /) -> Value:
     return convert(div(wide, add(abs_(wide), 1)), x.dtype)
 
 
-@op(traits=POINTWISE)
+@op(Pointwise(onnx="Mish"))
 def mish(x: Float, /) -> Value:
     """x * tanh(softplus(x)).
 
@@ -391,7 +391,7 @@ def _(x):
 # -- gelu ------------------------------------------------------------------------------------------------------
 
 
-@op(traits=POINTWISE)
+@op(Pointwise())
 def gelu(x: Float, /, *, approximate: Literal["none", "tanh"] = "none") -> Value:
     """x times the normal distribution's cumulative probability at x.
 

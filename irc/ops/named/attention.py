@@ -8,6 +8,7 @@ from typing import Literal
 from irc import dims
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, I64, accumulator_of
+from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import AnyTensor, Float, op
 from irc.ops.functions import sqrt
@@ -21,7 +22,7 @@ from irc.ops.view import iota, reshape
 from irc.types import TensorType
 
 
-@op
+@op(Trait.LIBRARY)
 def attention(
     q: Float,
     k: Float,

@@ -9,6 +9,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import I32, accumulator_of
+from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import Float, Integer, Number, op
 from irc.ops.named.common import convert, fitted, must_equal, must_fit, widen
@@ -19,7 +20,7 @@ from irc.ops.view import expand, reshape, transpose
 from irc.types import TensorType
 
 
-@op
+@op(Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def matmul(x: Number, y: Number, /) -> Value:
     """Matrix product over the last axis of x and the last but one of y, as in NumPy.
 
@@ -93,7 +94,7 @@ def _(x: TensorType, y: TensorType) -> TensorType:
     return x.with_shape((*(leading or ()), *rows, *columns))
 
 
-@op
+@op(Trait.LIBRARY)
 def linear(x: Float, weight: Float, bias: Float, /) -> Value:
     """x @ weight + bias.
 
@@ -115,7 +116,7 @@ def _(x: TensorType, weight: TensorType, bias: TensorType) -> TensorType:
     return x.with_shape((*x.dims[:-1], weight.dims[1]))
 
 
-@op
+@op(Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def gemm(
     a: Number,
     b: Number,

@@ -10,6 +10,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import F32, F64, I64, DType, accumulator_of
+from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import AnyTensor, Integer, Real, op
 from irc.ops.functions import ceil, floor
@@ -46,7 +47,7 @@ TIE = 1e-6  # a position so close to halfway is halfway, and missed it by roundi
 # -- rearranging -----------------------------------------------------------------------------------------------
 
 
-@op
+@op(Trait.REPEATS)
 def tile(x: AnyTensor, /, *, repeats: tuple[Dim, ...]) -> Value:
     """x repeated a number of times along each axis.
 
@@ -155,7 +156,7 @@ def _(x: TensorType, *, upper: bool, k: int) -> TensorType:
     return x
 
 
-@op
+@op(Trait.REPEATS)
 def one_hot(indices: Integer, values: AnyTensor, /, *, depth: Dim, axis: int = -1) -> Value:
     """values[1] at the index along a new axis, values[0] elsewhere.
 
