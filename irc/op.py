@@ -342,7 +342,7 @@ def op(function: Callable[..., Any], /) -> OperationDefinition: ...
 def op(*stated: Interface | Trait) -> Callable[[Callable[..., Any]], OperationDefinition]: ...
 def op(*stated: Any) -> Any:
     """Declare a named operation, `@op` or with what is stated of it, `@op(Pointwise())`: the function is its body."""
-    if len(stated) == 1 and inspect.isfunction(stated[0]):
+    if len(stated) == 1 and callable(stated[0]) and stated[0] not in typing.get_args(Interface):
         return OperationDefinition(stated[0], "named")
     return lambda body: OperationDefinition(body, "named", stated)
 
