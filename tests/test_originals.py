@@ -89,7 +89,7 @@ def test_a_model_that_does_not_run_elsewhere_is_checked_without(tmp_path: Path) 
     graph = "(bfloat16[3] x) => (bfloat16[3] y) { y = Sqrt (x) }"
     done = irc_process("check", saved(model(graph), tmp_path), folder=tmp_path)
     assert done.code == 0, done.err
-    assert done.out.splitlines()[0].startswith("      the model as it came does not run: ")
+    assert done.out.splitlines()[0].startswith("      the original model does not run: ")
     assert "original  " not in done.out
 
 

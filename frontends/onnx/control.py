@@ -10,6 +10,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, I64, limits
 from irc.frontends.onnx import foreign
+from irc.frontends.onnx.graph_importer import GraphImporter
 from irc.frontends.onnx.scope import UNSUPPORTED, Imported, Scope, TensorSequence
 from irc.frontends.onnx.structure import label
 from irc.frontends.regions import at_block, joined_type, stacked_type
@@ -21,10 +22,9 @@ from irc.types import TensorType
 if TYPE_CHECKING:
     import onnx
 
-    from irc.frontends.onnx.importer import Importer
 
 
-def read_if(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+def read_if(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
             operands: Sequence[Any]) -> Sequence[Imported]:
     """One branch where the condition is known; else `if`, or RanksDiffer."""
     graphs = {name: graph_of(importer, node, name) for name in ("then_branch", "else_branch")}
@@ -55,7 +55,7 @@ class RanksDiffer(Exception):
         self.node, self.condition, self.sides, self.born_before = node, condition, sides, born_before
 
 
-def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
+def joined(importer: GraphImporter, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
            born_before: set[Symbol], is_last: bool = False) -> Sequence[Imported]:
     """The results of an `if` over what two branches give; with `is_last` some may differ in rank, and have none."""
     pairs = list(zip(*(values for _, values in sides), strict=True))
@@ -89,7 +89,7 @@ def joined(importer: Importer, node: onnx.NodeProto, condition: Value, sides: Se
                                    regions=[Region(block) for block, _ in sides]).results
 
 
-def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
+def continue_in_each(importer: GraphImporter, found: RanksDiffer, scope: Scope,
                      rest: Callable[[Scope], list[Imported]]) -> list[Imported]:
     """What a graph gives whose nodes after an If are read by `rest` into each of its branches.
 
@@ -121,7 +121,7 @@ def continue_in_each(importer: Importer, found: RanksDiffer, scope: Scope,
     return list(results)
 
 
-def read_loop(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
               operands: Sequence[Any]) -> Sequence[Imported]:
     """`loop`; extents that change from round to round are symbols, bound anew in each."""
     body = graph_of(importer, node, "body")
@@ -183,7 +183,7 @@ def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int
     return TensorType(type_.dtype, extents)
 
 
-def forget(importer: Importer, block: Block, noted: int) -> None:
+def forget(importer: GraphImporter, block: Block, noted: int) -> None:
     """Undo what was read into a block, and what was noted since there were so many notes."""
     del importer.unsupported[noted:]
     for operation in reversed(list(block)):
@@ -199,7 +199,7 @@ def changed_axes(before: TensorType, after: TensorType) -> list[int] | None:
     return [axis for axis, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if not dims.equal(a, b)]
 
 
-def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+def read_squeeze(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
                  operands: Sequence[Any]) -> Sequence[Imported]:
     """By its row; without axes, where one extent may be 1 or not, `if` decides, and the result has no rank."""
     x, *axes = operands
@@ -219,7 +219,7 @@ def read_squeeze(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...]
     return joined(importer, node, condition, sides, set(importer.function.born.values()), is_last=True)
 
 
-def read_sequence_map(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+def read_sequence_map(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
                       operands: Sequence[Any]) -> Sequence[Imported]:
     """The body, once for each element of the first sequence; by ONNX's own definition where the length is not known."""
     if any(isinstance(each, Value) and each.dtype.kind == "opaque" for each in operands):
@@ -254,7 +254,7 @@ READERS: dict[str, Callable[..., Sequence[Any]]] = {
     "If": read_if, "Loop": read_loop, "Squeeze": read_squeeze, "SequenceMap": read_sequence_map}
 
 
-def graph_of(importer: Importer, node: onnx.NodeProto, name: str) -> onnx.GraphProto:
+def graph_of(importer: GraphImporter, node: onnx.NodeProto, name: str) -> onnx.GraphProto:
     """The graph in an attribute."""
     for attribute in node.attribute:
         if attribute.name == name and attribute.HasField("g"):
@@ -267,14 +267,14 @@ def inside(path: tuple[str, ...], attribute: str) -> tuple[str, ...]:
     return (*path[:-1], f"{path[-1]}.{attribute}")
 
 
-def unsupported(node: onnx.NodeProto, importer: Importer | None = None, reason: str = "") -> Sequence[Imported]:
+def unsupported(node: onnx.NodeProto, importer: GraphImporter | None = None, reason: str = "") -> Sequence[Imported]:
     """Give the node up; without a reason, something inside it was already noted."""
     if importer is not None:
         importer.unsupported.append((f"ai.onnx {node.op_type}", label(node), reason))
     return [UNSUPPORTED] * len(node.output)
 
 
-def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], index: int, dtype: Any) -> Value:
+def scalar(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any], index: int, dtype: Any) -> Value:
     """An operand that is a scalar, or a vector of one element, as a scalar."""
     value = operands[index] if index < len(operands) else None
     if value is None or value.dtype is not dtype or value.type.shape not in ((), (1,)):
@@ -284,7 +284,7 @@ def scalar(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any], in
     return value if not value.shape else ops.reshape(value, shape=())
 
 
-def runs_through(importer: Importer, start: Value, again: Value, block: Block) -> bool:
+def runs_through(importer: GraphImporter, start: Value, again: Value, block: Block) -> bool:
     """Whether a loop never ends before its trip count: its condition is true, and stays true."""
     def is_true(value: Value) -> bool:
         found = importer.analysis.elements(value)

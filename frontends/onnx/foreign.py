@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 from onnx import shape_inference
@@ -12,6 +12,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.dtypes import F32, F64, STRING, DType, by_name, from_onnx, opaque
 from irc.frontends.onnx import contrib_types
+from irc.frontends.onnx.graph_importer import GraphImporter
 from irc.frontends.onnx.scope import OLDEST_OPSET, UNSUPPORTED, Imported, TensorSequence, normal_domain
 from irc.frontends.onnx.structure import label
 from irc.ir import Value
@@ -19,15 +20,12 @@ from irc.limits import check_limit
 from irc.ops.extern import extern, plain_type
 from irc.types import TensorType
 
-if TYPE_CHECKING:
-    from irc.frontends.onnx.importer import Importer
-
 # Operands that have an element for each axis of a result.
 SHAPES = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1, "MaxUnpool": 2}
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
 
-def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any],
+def carry(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any],
           attributes: Mapping[str, tuple[str, Any]], shapes: Sequence[Sequence[Dim | None]]) -> Sequence[Imported]:
     """An `extern` for the node, or a note among the unsupported ones. `shapes` is what the node's row knows."""
     operands = [whole(importer, operand) for operand in operands]
@@ -61,7 +59,7 @@ def carry(importer: Importer, node: onnx.NodeProto, operands: Sequence[Any],
     return [next(made) if name else None for name in node.output]
 
 
-def whole(importer: Importer, value: Imported) -> Imported:
+def whole(importer: GraphImporter, value: Imported) -> Imported:
     """A sequence of known length as one value, made where the builder stands; anything else as it is."""
     if not isinstance(value, TensorSequence):
         return value
@@ -74,7 +72,7 @@ def whole(importer: Importer, value: Imported) -> Imported:
     return importer.builder.create(extern, value.values, known, types=types).result
 
 
-def definition(importer: Importer, node: onnx.NodeProto, operands: Sequence[Imported]) -> onnx.FunctionProto:
+def definition(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Imported]) -> onnx.FunctionProto:
     """The function by which ONNX defines an operator, for operands of these types."""
     version = importer.opsets.get(normal_domain(node.domain), 1)
     names: dict[Dim, str] = {}
@@ -145,7 +143,7 @@ class Description:
         self.names = names
         self.shapes = shapes
 
-    def results(self, importer: Importer, wanted: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
+    def results(self, importer: GraphImporter, wanted: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
                 ) -> tuple[list[TensorType], list[Any]]:
         """Our types of the outputs at these positions, and the symbols born for the dims that nothing names."""
         types, symbols = [], []
@@ -177,7 +175,7 @@ class Description:
         return self.names.get(dim.dim_param)
 
 
-def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+def _describe(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Value | None],
               attributes: Mapping[str, Any], domain: str, version: int) -> Description | None:
     """By ONNX's inference; of operators that ONNX does not know, by a rule of ours and by what the model states."""
     schema = _schema(node, version)
@@ -213,7 +211,7 @@ def _describe(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value
                        {name: dim for dim, name in names.items()})
 
 
-def _foreign_description(importer: Importer, node: onnx.NodeProto, operands: Sequence[Value | None],
+def _foreign_description(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Value | None],
                          attributes: Mapping[str, Any], domain: str) -> Description | None:
     """Types that the model states count, and of shapes what our rule says, then what the model states."""
     seen = contrib_types.Node(node.op_type, operands, attributes, importer.analysis)

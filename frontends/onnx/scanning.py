@@ -9,6 +9,7 @@ from irc import ops
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, I64
 from irc.frontends.onnx.control import changed_axes, graph_of, inside, unsupported
+from irc.frontends.onnx.graph_importer import GraphImporter
 from irc.frontends.onnx.scope import Imported, Scope
 from irc.frontends.onnx.structure import label
 from irc.frontends.regions import at_block, stacked_type
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     import onnx
 
     from irc.dims import Symbol
-    from irc.frontends.onnx.importer import Importer
 
 
-def read_scan(importer: Importer, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
+def read_scan(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
               operands: Sequence[Any]) -> Sequence[Imported]:
     """`loop`, whose body takes one slice of each scanned input; the slices that it gives are stacked."""
     if importer.opsets.get("", 0) < 9:

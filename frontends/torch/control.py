@@ -7,7 +7,7 @@ outside, parameters too, it is given as operands; regions of irc simply read it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,17 +15,15 @@ from irc import ops
 from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
 from irc.frontends.regions import at_block, joined_type, stacked_type
+from irc.frontends.torch.graph_importer import GraphImporter
 from irc.frontends.torch.pointwise import truth
 from irc.frontends.torch.reading import UNSUPPORTED, converted, scalar, unsupported
 from irc.ir import Block, Region, Value
 from irc.op import yield_
 from irc.types import TensorType
 
-if TYPE_CHECKING:
-    from irc.frontends.torch.importer import Importer
 
-
-def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any, otherwise: Any,
+def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then: Any, otherwise: Any,
               operands: Sequence[Any] = ()) -> Any:
     """`if`; extents that the branches give differently, or that only one of them knows, are new symbols."""
     if isinstance(condition, bool):
@@ -50,7 +48,7 @@ def read_cond(importer: Importer, node: torch.fx.Node, condition: Any, then: Any
     return results(importer, node, found)
 
 
-def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, body: Any, carried: Sequence[Any],
+def read_while_loop(importer: GraphImporter, node: torch.fx.Node, condition: Any, body: Any, carried: Sequence[Any],
                     captured: Sequence[Any] = ()) -> Any:
     """`loop`, whose condition is asked before the first round and at the end of each."""
     initial, going = as_values(carried), importer.import_graph(condition, [*carried, *captured])[0]
@@ -65,7 +63,7 @@ def read_while_loop(importer: Importer, node: torch.fx.Node, condition: Any, bod
     return looped(importer, node, block, [None, scalar(truth(going))], initial, [], [])
 
 
-def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
+def read_scan(importer: GraphImporter, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
               captured: Sequence[Any] = ()) -> Any:
     """`loop`, whose body takes one slice of each scanned operand and gives one of each stacked result."""
     rounds, born_before = scanned[0].shape[0], set(importer.function.born.values())
@@ -83,7 +81,7 @@ def read_scan(importer: Importer, node: torch.fx.Node, body: Any, initial: Seque
     return looped(importer, node, block, [ops.dim(value=rounds), None], carried, stacked, symbols)
 
 
-def read_map(importer: Importer, node: torch.fx.Node, body: Any, mapped: Sequence[Value],
+def read_map(importer: GraphImporter, node: torch.fx.Node, body: Any, mapped: Sequence[Value],
              captured: Sequence[Any] = ()) -> Any:
     return read_scan(importer, node, body, (), mapped, captured)
 
@@ -104,7 +102,7 @@ def loop_arguments(block: Block, initial: Sequence[Value]) -> list[Value]:
     return [number, going, *(block.add_argument(value.type, value.name) for value in initial)]
 
 
-def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[Value | None], initial: list[Value],
+def looped(importer: GraphImporter, node: torch.fx.Node, block: Block, bounds: list[Value | None], initial: list[Value],
            stacked: list[TensorType], symbols: list[Symbol]) -> Any:  # fmt: skip
     """The results of a `loop` with this body: what it carries, which keeps its types, and what it stacks."""
     for before, after in zip(block.arguments[2:], block.terminator.inputs[1:], strict=False):  # stacked ones follow
@@ -116,7 +114,7 @@ def looped(importer: Importer, node: torch.fx.Node, block: Block, bounds: list[V
     return results(importer, node, found)
 
 
-def results(importer: Importer, node: torch.fx.Node, values: Sequence[Value]) -> list[Any]:
+def results(importer: GraphImporter, node: torch.fx.Node, values: Sequence[Value]) -> list[Any]:
     """What the node gives: values for tensors, dims for integers."""
     pairs = zip(node.meta["val"], values, strict=True)
     return [importer.number(example, value, carried=True) for example, value in pairs]

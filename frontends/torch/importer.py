@@ -51,7 +51,7 @@ from irc.frontends.torch import (
     symbolic,
     view,
 )
-from irc.frontends.torch.reading import UNSUPPORTED, Reading, converted, reading, scalar
+from irc.frontends.torch.reading import UNSUPPORTED, Reading, bound, converted, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
 from irc.frontends.torch.tensors import constant, element_type
 from irc.ir import Function, Value, rename
@@ -327,7 +327,7 @@ class Importer:
         else:
             widest = (-dims.IMPORTED_HIGH, dims.IMPORTED_HIGH) if theirs in self.extents else map(int, limits(I64))
             low, high = _range(self.program.range_constraints.get(theirs), *widest)
-        result = symbolic.bound(value, low, high)
+        result = bound(value, low, high)
         (self.symbols[theirs],) = dims.free_symbols(result)
         return result
 

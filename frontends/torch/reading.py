@@ -21,13 +21,14 @@ from irc.diagnostics import UnsupportedError
 from irc.dims import Dim, Expr
 from irc.dtypes import BOOL, F8E4M3FN, F8E8M0, F32, F64, I64, DType, accumulator_of, limits
 from irc.ir import Function, Value
-from irc.op import literal
+from irc.op import Builder, literal
 
 DTYPES: dict[torch.dtype, DType] = {
     getattr(torch, dtype.numpy_name): dtype for dtype in dtypes.ALL if hasattr(torch, dtype.numpy_name)
 }
 TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
 Scalar = bool | int | float | complex | Expr
+WIDEST = (0, dims.IMPORTED_HIGH)
 LEAST_E8M0 = 2.0**-127
 UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
 
@@ -182,11 +183,14 @@ def extents(shape: Sequence[Any]) -> tuple[Dim, ...]:
 
 
 def extent(size: Any) -> Dim:
-    if isinstance(size, Value):
-        from irc.frontends.torch.symbolic import bound
+    return bound(size) if isinstance(size, Value) else size
 
-        return bound(size)
-    return size
+
+def bound(scalar: Value, low: int = WIDEST[0], high: int = WIDEST[1]) -> Dim:
+    """A symbol for the integer that a scalar holds when it runs; outside the range is `run.dim_range`."""
+    symbol = current_function().fresh_symbol("u", low, high)
+    Builder.active().create(ops.bind, [converted(scalar, I64)], {"symbol": symbol}, symbols=[symbol])
+    return symbol.expr
 
 
 def known(a: Dim, b: Dim) -> bool:

@@ -16,19 +16,9 @@ from irc import dims, ops
 from irc.dims import Dim, Expr
 from irc.dtypes import BOOL, F64, I64
 from irc.frontends.torch import pointwise
-from irc.frontends.torch.reading import axis_of, converted, current_function, unsupported
+from irc.frontends.torch.reading import axis_of, converted, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
-from irc.op import Builder
-
-WIDEST = (0, dims.IMPORTED_HIGH)
-
-
-def bound(scalar: Value, low: int = WIDEST[0], high: int = WIDEST[1]) -> Dim:
-    """A symbol for the integer that a scalar holds when it runs; outside the range is `run.dim_range`."""
-    symbol = current_function().fresh_symbol("u", low, high)
-    Builder.active().create(ops.bind, [converted(scalar, I64)], {"symbol": symbol}, symbols=[symbol])
-    return symbol.expr
 
 
 @reads("sym_size.int")
