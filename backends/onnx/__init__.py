@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irc.backends.onnx.target import TARGETS, Target
+from irc.backends.onnx.legality import RowTarget as Target
+from irc.backends.onnx.target import TARGETS
 from irc.module import Module
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ def emit(module: Module, *, target: Target | None = None, keep_kernels: bool = F
 
 def save(module: Module, path: Path, *, target: Target | None = None, keep_kernels: bool = False) -> None:
     """Emit into a file, whole or not at all; weights of 2 GB and more lie beside it, in `NAME.data`."""
-    from irc.backends.onnx.storage import save_model
+    from irc.backends.onnx.saving import save_model
 
     save_model(module, Path(path), target or Target(), keep_kernels)
 
 
 def count_nodes(path: Path) -> int:
     """How many operators a model file has, those in subgraphs and local functions included."""
-    from irc.backends.onnx.storage import count_nodes as count
+    from irc.backends.onnx.saving import count_nodes as count
 
     return count(Path(path))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from irc.backends.onnx.edges import guards_nan
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, both, emits, on, same, since
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
 from irc.dtypes import I64
 from irc.ir import Operation, Value

@@ -9,8 +9,8 @@ import numpy as np
 
 from irc import dims
 from irc.backends.onnx.edges import is_nan
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import Row, both, emits, on, same
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal, reshaped
 from irc.dims import Dim

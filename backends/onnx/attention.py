@@ -6,8 +6,8 @@ from typing import Any
 
 from irc import dims
 from irc.backends.onnx.edges import unless_empty
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, both, emits, on, since
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import both, emits, on, since
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dtypes import BOOL, F16, limits

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from irc import dims
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import emits
 from irc.backends.onnx.view import equal
 from irc.diagnostics import UnsupportedError
 from irc.dims import Symbol

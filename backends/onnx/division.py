@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from irc import dims
 from irc.backends.onnx.edges import integer_bounds
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.pointwise import compared, computed
-from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.row import emits
 from irc.dtypes import I64, U8, limits
 from irc.ir import Value
 

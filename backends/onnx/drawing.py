@@ -9,8 +9,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from irc.backends.onnx.graph import Graph, Model, subgraphs
-from irc.backends.onnx.row import Operand
+from irc.backends.onnx.graph import Graph, Model, Operand, subgraphs
 from irc.ir import Value
 from irc.module import Module
 from irc.ops.extern import RANDOM, is_random

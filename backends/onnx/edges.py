@@ -15,8 +15,7 @@ import onnx
 from onnx import helper
 
 from irc import dims
-from irc.backends.onnx.graph import Graph, value_info
-from irc.backends.onnx.row import Operand
+from irc.backends.onnx.graph import Graph, Operand, value_info
 from irc.dims import Dim
 from irc.dtypes import BOOL, F64, U8, DType, limits
 from irc.ir import Value

@@ -7,21 +7,20 @@ is used again there and in the graphs inside it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from irc import dims
+from irc.backends.onnx.target import Target
 from irc.diagnostics import fail
 from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import I8
 from irc.types import TensorType
-
-if TYPE_CHECKING:
-    from irc.backends.onnx.graph import Graph
 
 REMEMBERED = 8  # how many values are kept as carriers of one dim
 
@@ -41,8 +40,8 @@ class Source:
         return 2 if self.is_content else int(self.has_shape)
 
 
-class Extents:
-    """The part of a graph that knows where dims come from."""
+class Extents(ABC):
+    """The part of a graph that knows where dims come from. `irc.backends.onnx.graph` adds nodes and constants."""
 
     def __init__(self, outer: Extents | None) -> None:
         self.outer = outer
@@ -52,9 +51,25 @@ class Extents:
         self.vectors: dict[tuple[Dim, ...], str] = {}  # vectors of i64 that have been made
         self.shared: set[str] = set()  # what may be used again, and so must keep its name
 
+    @property
+    @abstractmethod
+    def target(self) -> Target: ...
+
+    @abstractmethod
+    def node(self, op_type: str, *operands: Any, **attributes: Any) -> Any:
+        """Append a node; returns the name of its result."""
+
+    @abstractmethod
+    def numbers(self, content: Any) -> str:
+        """The name of an i64 constant."""
+
+    @abstractmethod
+    def symbol_input(self, symbol: Symbol) -> str | None:
+        """The input, a vector of one element, by which a function receives a symbol; None in other graphs."""
+
     # -- what is known -----------------------------------------------------------------------------------------
 
-    def carry(self: Graph, name: str, type_: TensorType) -> None:  # type: ignore[misc]
+    def carry(self, name: str, type_: TensorType) -> None:
         """From here on the tensor `name` can be asked for the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
@@ -89,7 +104,7 @@ class Extents:
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    def shape(self: Graph, wanted: Sequence[Dim]) -> str:  # type: ignore[misc]
+    def shape(self, wanted: Sequence[Dim]) -> str:
         """The name of an i64 vector with these dims."""
         wanted = tuple(wanted)
         if all(isinstance(dim, int) for dim in wanted):
@@ -102,7 +117,7 @@ class Extents:
             self.shared.add(made)
         return made
 
-    def extent(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+    def extent(self, wanted: Dim) -> str:
         """The name of an i64 scalar with this dim."""
         if isinstance(wanted, int):
             return self.numbers(wanted)
@@ -122,7 +137,7 @@ class Extents:
     def _made(self, wanted: tuple[Dim, ...]) -> str | None:
         return next((scope.vectors[wanted] for scope in self.scopes() if wanted in scope.vectors), None)
 
-    def _pieces(self: Graph, wanted: tuple[Dim, ...]) -> Iterator[str]:  # type: ignore[misc]
+    def _pieces(self, wanted: tuple[Dim, ...]) -> Iterator[str]:
         """Vectors that make up the wanted one: runs of constants, of one value's dims, and single dims."""
         start = 0
         while start < len(wanted):
@@ -161,7 +176,7 @@ class Extents:
                     best = (source, first, stop)
         return best
 
-    def _taken(self: Graph, source: Source, first: int, last: int) -> str:  # type: ignore[misc]
+    def _taken(self, source: Source, first: int, last: int) -> str:
         """A part of a source, or all of it, as a vector."""
         is_whole = last - first == len(source.dims)
         if source.is_content:
@@ -178,7 +193,7 @@ class Extents:
             self.shared.add(made)
         return made
 
-    def _single(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+    def _single(self, wanted: Dim) -> str:
         """A vector of one dim that no value has as an extent."""
         scalar = next((scope.scalars[wanted] for scope in self.scopes() if wanted in scope.scalars), None)
         if scalar is not None:
@@ -193,12 +208,12 @@ class Extents:
         dim = derived.expr
         return any(dim in scope.sources or dim in scope.scalars or (dim,) in scope.vectors for scope in self.scopes())
 
-    def _vector(self: Graph, wanted: Dim) -> str:  # type: ignore[misc]
+    def _vector(self, wanted: Dim) -> str:
         return self.shape((wanted,))
 
     # -- computing ---------------------------------------------------------------------------------------------
 
-    def _computed(self: Graph, wanted: Expr) -> str:  # type: ignore[misc]
+    def _computed(self, wanted: Expr) -> str:
         """A polynomial over symbols and functions of dims, as arithmetic on vectors of one element."""
         (first, coefficient), *others = wanted.terms
         if coefficient == 1 and len(first) == 1 and first[0][1] == 1 and not others:
@@ -208,7 +223,7 @@ class Extents:
         total = self._sum(positive) if positive else self.numbers([0])
         return self.node("Sub", total, self._sum(negative)) if negative else total
 
-    def _sum(self: Graph, terms: Sequence[tuple[dims.Monomial, int]]) -> str:  # type: ignore[misc]
+    def _sum(self, terms: Sequence[tuple[dims.Monomial, int]]) -> str:
         total = None
         for monomial, coefficient in terms:
             factors = [self.numbers([coefficient])] if coefficient != 1 or not monomial else []
@@ -220,7 +235,7 @@ class Extents:
         assert total is not None
         return total
 
-    def _atom(self: Graph, atom: dims.Atom) -> str:  # type: ignore[misc]
+    def _atom(self, atom: dims.Atom) -> str:
         if isinstance(atom, Symbol):
             return self._symbol(atom)
         assert isinstance(atom, dims.Function), "indices of kernels are no dims of values"
@@ -230,7 +245,7 @@ class Extents:
             result = self._function(atom.kind, result, first, self._vector(arg), arg)
         return result
 
-    def _function(self: Graph, kind: str, x: str, left: Dim, y: str, right: Dim) -> str:  # type: ignore[misc]
+    def _function(self, kind: str, x: str, left: Dim, y: str, right: Dim) -> str:
         if kind == "min":
             return self.node("Min", x, y)
         if kind == "max":
@@ -248,7 +263,7 @@ class Extents:
             return self.node("Max", x, y)
         return self.node("Where", self.node("Equal", x, self.numbers([1])), y, x)
 
-    def _divisor(self: Graph, name: str, dim: Dim) -> str:  # type: ignore[misc]
+    def _divisor(self, name: str, dim: Dim) -> str:
         """What is divided by: 1 instead of 0, which would end the process of the runtime."""
         low, high = dims.bounds(dim)
         if low > 0 or high < 0:
@@ -257,7 +272,7 @@ class Extents:
             return self.node("Max", name, self.numbers([1]))
         return self.node("Where", self.node("Equal", name, self.numbers([0])), self.numbers([1]), name)
 
-    def _symbol(self: Graph, symbol: Symbol) -> str:  # type: ignore[misc]
+    def _symbol(self, symbol: Symbol) -> str:
         """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""
         for scope in self.scopes():
             for dim in scope.sources:
@@ -266,6 +281,7 @@ class Extents:
                     carried = self._vector(dim)
                     shifted = self.node("Sub", carried, self.numbers([rest])) if rest else carried
                     return self.node("Div", shifted, self.numbers([slope])) if slope != 1 else shifted
-        if self.root.is_function:
-            return self.root.further_input(symbol)
+        given = self.symbol_input(symbol)
+        if given is not None:
+            return given
         raise fail("dim.unbound", f"no value carries the dim {symbol.expr}")

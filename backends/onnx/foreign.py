@@ -13,8 +13,8 @@ import onnx
 from onnx import defs, helper, version_converter
 
 from irc.backends.onnx.drawing import bernoulli
-from irc.backends.onnx.graph import Graph, Model, attribute_proto, type_proto
-from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.graph import Graph, Model, Operand, attribute_proto, type_proto
+from irc.backends.onnx.row import emits
 from irc.backends.onnx.schemas import schema_since
 from irc.diagnostics import UnsupportedError
 from irc.ir import Operation

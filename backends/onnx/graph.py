@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +17,8 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from irc.backends.onnx.extents import Extents
 from irc.backends.onnx.opsets import NeedsOpset, adapt, least_opset
-from irc.backends.onnx.row import Operand
 from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, WRITTEN_OPSET
+from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, UnsupportedError
 from irc.dims import Symbol
@@ -29,10 +29,8 @@ from irc.ops.extern import plain_type
 from irc.types import TensorType
 from irc.weights import Tensor
 
-if TYPE_CHECKING:
-    from irc.backends.onnx.storage import DataFile
-
 KERNEL_DOMAIN = "irc.kernels"
+Operand = Value | str | None  # a value, the name of a tensor in ONNX, or nothing
 
 
 class Model:
@@ -221,11 +219,13 @@ class Graph(Extents):
         """A region of the operation that is being emitted, as a graph of its own that sees all names around it."""
         return self.model.emit_region(self, block, name)
 
-    def further_input(self, symbol: Symbol) -> str:
-        """Of a function: the input, a vector of one element, that gives a dim which no argument carries."""
-        if symbol not in self.further:
-            self.further[symbol] = self.model.unique(f"extent/{symbol.name}")
-        return self.further[symbol]
+    def symbol_input(self, symbol: Symbol) -> str | None:
+        root = self.root
+        if not root.is_function:
+            return None
+        if symbol not in root.further:
+            root.further[symbol] = self.model.unique(f"extent/{symbol.name}")
+        return root.further[symbol]
 
     # -- constants ---------------------------------------------------------------------------------------------
 
@@ -262,6 +262,10 @@ class Graph(Extents):
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         return onnx.numpy_helper.to_array(tensor)
+
+    def type_of(self, name: str) -> TensorType | None:
+        """The type of a tensor, where it is known."""
+        return self.model.types.get(name)
 
     # -- element types -----------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, emits, on
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import emits, on
 from irc.backends.onnx.view import moved
 from irc.diagnostics import UnsupportedError
 from irc.dims import Dim

@@ -8,8 +8,8 @@ from typing import Any
 from irc import dims
 from irc.backends.onnx import edges
 from irc.backends.onnx.edges import guards_nan, scanned, subgraph, unless_empty
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, emits, on
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
 from irc.diagnostics import UnsupportedError

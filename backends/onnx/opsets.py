@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -19,11 +19,29 @@ from onnx import AttributeProto, NodeProto, defs, helper, inliner, shape_inferen
 
 from irc.backends.onnx.runtime import LOWEST_OPSET, WRITTEN_OPSET
 from irc.backends.onnx.schemas import find_schema, first_opset, type_text
+from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError
-from irc.dtypes import I64, from_onnx
+from irc.dtypes import I64, DType, from_onnx
+from irc.types import TensorType
 
-if TYPE_CHECKING:
-    from irc.backends.onnx.graph import Graph
+
+class NodeWriter(Protocol):
+    """What rewriting a node may use of the graph that the node is in (`irc.backends.onnx.graph`)."""
+
+    @property
+    def target(self) -> Target: ...
+
+    def node(self, op_type: str, *operands: str) -> Any:
+        """Append a node; returns the name of its result."""
+
+    def numbers(self, content: Any, dtype: DType = I64) -> str:
+        """The name of a constant."""
+
+    def content(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The content of a small constant, None of what is computed."""
+
+    def type_of(self, name: str) -> TensorType | None:
+        """The type of a tensor, where it is known."""
 
 
 class NeedsOpset(UnsupportedError):
@@ -59,7 +77,7 @@ VALUES = {
 }  # fmt: skip
 
 
-def adapt(g: Graph, node: NodeProto, written: int) -> None:
+def adapt(g: NodeWriter, node: NodeProto, written: int) -> None:
     """Make a node of the default domain, written for one opset, one of the opset that is asked for, if that is older;
     what it needs on its way is appended to the graph. Raises `NeedsOpset`."""
     opset = g.target.newest_opset
@@ -201,7 +219,7 @@ def _attribute(node: NodeProto, name: str) -> AttributeProto | None:
     return next((attribute for attribute in node.attribute if attribute.name == name), None)
 
 
-def _axes_as_attribute(g: Graph, node: NodeProto) -> None:
+def _axes_as_attribute(g: NodeWriter, node: NodeProto) -> None:
     """Reductions had their axes as an attribute before 18; without any they reduced all."""
     noop = _attribute(node, "noop_with_empty_axes")
     if len(node.input) < 2 or not node.input[1]:
@@ -216,7 +234,7 @@ def _axes_as_attribute(g: Graph, node: NodeProto) -> None:
     del node.input[1:]
 
 
-def _shape_in_part(g: Graph, node: NodeProto) -> None:
+def _shape_in_part(g: NodeWriter, node: NodeProto) -> None:
     """Shape gave all extents before 15."""
     start, end = (_attribute(node, name) for name in ("start", "end"))
     if start is None and end is None:
@@ -228,11 +246,11 @@ def _shape_in_part(g: Graph, node: NodeProto) -> None:
     node.input.extend([whole, *ends])
 
 
-def _pads_of_all_axes(g: Graph, node: NodeProto) -> None:
+def _pads_of_all_axes(g: NodeWriter, node: NodeProto) -> None:
     """Pad had no axes before 18: those that are not named are padded by nothing."""
     if len(node.input) < 4 or not node.input[3]:
         return
-    axes, pads, type_ = g.content(node.input[3]), g.content(node.input[1]), g.model.types.get(node.input[0])
+    axes, pads, type_ = g.content(node.input[3]), g.content(node.input[1]), g.type_of(node.input[0])
     if axes is None or pads is None or type_ is None or not type_.is_ranked:
         raise NeedsOpset("Pad with axes needs opset 18")
     whole = np.zeros((2, type_.rank), np.int64)
@@ -243,19 +261,19 @@ def _pads_of_all_axes(g: Graph, node: NodeProto) -> None:
         del node.input[2:]
 
 
-def _modes_by_older_names(g: Graph, node: NodeProto) -> None:
+def _modes_by_older_names(g: NodeWriter, node: NodeProto) -> None:
     """What GridSample calls linear and cubic was bilinear and bicubic before 20, of images alone."""
-    type_, mode = g.model.types.get(node.input[0]), _attribute(node, "mode")
+    type_, mode = g.type_of(node.input[0]), _attribute(node, "mode")
     if type_ is None or not type_.is_ranked or type_.rank != 4:
         raise NeedsOpset("GridSample of other than four axes needs opset 20")
     if mode is not None:
         mode.s = {b"linear": b"bilinear", b"cubic": b"bicubic"}.get(mode.s, mode.s)
 
 
-def _axis_as_attribute(g: Graph, node: NodeProto) -> None:
+def _axis_as_attribute(g: NodeWriter, node: NodeProto) -> None:
     """DFT had its axis as an attribute before 20, the second axis where there was none, and no inverse of half a
     spectrum."""
-    type_ = g.model.types.get(node.input[0])
+    type_ = g.type_of(node.input[0])
     onesided, inverse = _attribute(node, "onesided"), _attribute(node, "inverse")
     if onesided is not None and onesided.i and inverse is not None and inverse.i:
         raise NeedsOpset("DFT that is onesided and inverse needs opset 20")
@@ -266,9 +284,9 @@ def _axis_as_attribute(g: Graph, node: NodeProto) -> None:
     node.attribute.append(helper.make_attribute("axis", int(axis) % type_.rank))
 
 
-def _split_equally(g: Graph, node: NodeProto) -> None:
+def _split_equally(g: NodeWriter, node: NodeProto) -> None:
     """Before 18 the number of parts was that of outputs, and the parts were equal."""
-    count, type_ = _attribute(node, "num_outputs"), g.model.types.get(node.input[0])
+    count, type_ = _attribute(node, "num_outputs"), g.type_of(node.input[0])
     if count is None:
         return
     axis = _attribute(node, "axis")
@@ -278,7 +296,7 @@ def _split_equally(g: Graph, node: NodeProto) -> None:
 
 
 # By operator, the opset since which it is written as now, and what older ones take.
-REWRITES: dict[str, tuple[int, Callable[[Graph, NodeProto], None]]] = {
+REWRITES: dict[str, tuple[int, Callable[[NodeWriter, NodeProto], None]]] = {
     **dict.fromkeys(REDUCTIONS, (18, _axes_as_attribute)), "Shape": (15, _shape_in_part),
     "Pad": (18, _pads_of_all_axes), "DFT": (20, _axis_as_attribute), "GridSample": (20, _modes_by_older_names),
     "Split": (18, _split_equally),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from irc.backends.onnx.edges import integer_bounds
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.opsets import NeedsOpset
-from irc.backends.onnx.row import Operand, Row, emits
+from irc.backends.onnx.row import Row, emits
 from irc.backends.onnx.zeros import chosen, keeps_zeros
 from irc.diagnostics import UnsupportedError
 from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits

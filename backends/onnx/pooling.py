@@ -7,10 +7,10 @@ from typing import Any
 from irc import dims
 from irc.backends.onnx import edges
 from irc.backends.onnx.edges import guards_nan
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.linear import ones, padding
 from irc.backends.onnx.reduction import may_be_empty
-from irc.backends.onnx.row import Operand, Row, both, emits, on, same
+from irc.backends.onnx.row import Row, both, emits, on, same
 from irc.backends.onnx.target import Target
 from irc.dims import Dim
 from irc.ir import Operation, Value

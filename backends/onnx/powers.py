@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from irc.backends.onnx.edges import subgraph
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.pointwise import computed, number_of
-from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.row import emits
 from irc.dtypes import BOOL, I64
 from irc.ir import Value
 from irc.types import TensorType

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, both, emits, on
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import both, emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal
 from irc.dtypes import BF16, F16, F32, U8, DType

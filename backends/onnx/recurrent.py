@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, both, emits, in_wider
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import both, emits, in_wider
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32, I32
 from irc.ir import Operation, Value

@@ -7,9 +7,9 @@ from typing import Any
 
 from irc import dims
 from irc.backends.onnx.edges import guards_nan, integer_bounds, is_nan, nan_where, scanned, subgraph
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.linear import LETTERS
-from irc.backends.onnx.row import Operand, Row, emits
+from irc.backends.onnx.row import Row, emits
 from irc.backends.onnx.target import Target
 from irc.dims import Dim
 from irc.dtypes import BOOL, I64, U8

@@ -15,18 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from irc.backends.onnx.graph import Graph
 from irc.backends.onnx.runtime import WRITTEN_OPSET
 from irc.backends.onnx.target import Target
 from irc.dtypes import F32, F64, single
 from irc.ir import Operation, Value
 
-if TYPE_CHECKING:
-    from irc.backends.onnx.graph import Graph
-
-# A value, the name of a tensor in ONNX, or nothing.
-Operand = Value | str | None
 Emit = Callable[..., Any]
 Condition = Callable[[Operation, Target], bool]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from irc.backends.onnx.edges import guards_nan, is_nan, sort_keys
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand, emits, on
+from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.row import emits, on
 from irc.dims import Dim
 from irc.dtypes import F64, U8
 from irc.ir import Value

@@ -1,15 +1,13 @@
-"""Targets: which operators a model may use, and so which operations are emitted whole."""
+"""Targets: which operators of ONNX a model may use, on which element types."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.backends.onnx.runtime import KERNELS_SINCE, OLDEST_OPSET, WRITTEN_OPSET, carriers, newest_opset, runs
+from irc.backends.onnx.runtime import KERNELS_SINCE, OLDEST_OPSET, carriers, newest_opset, runs
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.ir import Operation
 from irc.module import EdgeCases
-from irc.op import OperationDefinition
 
 TARGETS = ("portable", "cpu")
 
@@ -75,18 +73,3 @@ class Target:
     def keeps_edges(self) -> bool:
         """Whether results at the edges of operations must be those that irc defines."""
         return self.edge_cases == "defined"
-
-    def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
-        """Whether the operation is emitted whole, rather than by its body."""
-        from irc.backends.onnx.table import ROWS
-
-        row = ROWS.get(operation.name)
-        return row is not None and row.applies(operation, replace(self, edge_cases=edge_cases))
-
-    def raises(self, definition: OperationDefinition) -> bool:
-        """Whether a subgraph is replaced by the operation that it spells out. A portable model keeps the subgraph where
-        the operator would need a newer opset than it needs so far."""
-        from irc.backends.onnx.table import ROWS
-
-        row = ROWS.get(definition.name)
-        return self.name == "cpu" or row is None or row.opset <= (self.opset or WRITTEN_OPSET)

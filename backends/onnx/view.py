@@ -9,9 +9,9 @@ import numpy as np
 
 from irc import dims
 from irc.backends.onnx.edges import TO_THE_END, branch
-from irc.backends.onnx.graph import Graph
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.opsets import NeedsOpset
-from irc.backends.onnx.row import Operand, emits
+from irc.backends.onnx.row import emits
 from irc.dims import Dim
 from irc.dtypes import I64, STRING, DType
 from irc.ir import Value

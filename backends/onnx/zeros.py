@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.backends.onnx.graph import Graph
-from irc.backends.onnx.row import Operand
+from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.schemas import first_opset
 from irc.dtypes import F32, F64, I32, I64, DType
 from irc.ir import Operation, Value
