@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import irc
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
+from irc.frontends.onnx import from_model
 from irc.parser import parse
-from tests.onnx_models import imported
+from tests.onnx_models import NO_FOLDER, imported
 
 pytest.importorskip("triton")
 
@@ -79,3 +81,22 @@ def test_text_that_an_index_misses(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == "error: an index is out of range for an axis of extent 2"
+
+
+def test_an_operator_of_onnx_runtime_that_fails(tmp_path: Path) -> None:
+    """It is an error in words, of which ONNX Runtime logs nothing by itself: it would write names as they are."""
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("ArrayFeatureExtractor", ["x", "i"], ["y"], name="\x1b[31m", domain="ai.onnx.ml")], "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 3]),
+         onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 1])],
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    module = from_model(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), NO_FOLDER)
+    irc.compile(module, backend="triton", output=tmp_path / "out")
+    np.savez(tmp_path / "in.npz", x=np.ones((2, 3), np.float32), i=np.array([17]))
+    command = [sys.executable, str(tmp_path / "out"), "--input", str(tmp_path / "in.npz"), "--output", "out.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 3 and len(lines) <= 2 and all(line.isprintable() for line in lines)
+    assert lines[-1].startswith("error: ONNX Runtime: ") and "index is out of range" in lines[-1]

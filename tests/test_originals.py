@@ -65,6 +65,11 @@ def test_what_is_imported_is_compared_with_onnx_runtime(wrong_rows: None, tmp_pa
     assert [output.passed for output in report.stages[0].outputs] == [False, True]
 
 
+def test_a_model_is_known_by_its_ending_in_any_case(wrong_rows: None, tmp_path: Path) -> None:
+    path = saved(model("(float[2, 3] x, float[3] y) => (z) { z = Sub (x, y) }"), tmp_path)
+    assert stages(irc.check(path.rename(tmp_path / "MODEL.ONNX")))["original"] is False
+
+
 def test_what_is_imported_is_compared_with_pytorch(wrong_rows: None, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("""
 import torch

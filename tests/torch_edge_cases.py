@@ -106,6 +106,18 @@ ROUNDED_FIRST = {
     **{f"i32 {n} {to}".replace("torch.", ""): lambda x, y, n=n, to=to, i=i: y[i].to(n).to(to)
        for i, (n, to, _) in enumerate(NARROWED)},
 }  # fmt: skip
+LABELS = torch.tensor([[1, -1, 0, 0], [3, 0, -1, 1], [-1, 0, 1, 2], [2, 2, 1, -1]])
+CLASSES = torch.tensor([[0.1, 0.2, 0.4, 0.8], [1.0, nan, 2.0, -1.0], [nan, 1.0, inf, -inf], [0.0, 3e38, -3e38, 1.0]])
+MARGINS = {
+    **{f"labels {reduction}": lambda x, y, r=reduction: F.multilabel_margin_loss(x, y, reduction=r)
+       for reduction in ("none", "mean", "sum")},
+    **{f"label {p} {reduction}": lambda x, y, r=reduction, p=p: F.multi_margin_loss(
+        x, y.amax(1), p=p, margin=0.7, weight=x[0], reduction=r)
+       for reduction in ("none", "mean", "sum") for p in (1, 2)},
+    "one row": lambda x, y: (F.multilabel_margin_loss(x[0], y[0], reduction="none"),
+                             F.multi_margin_loss(x[0], y[0, 0], reduction="none"),
+                             F.multi_margin_loss(x[0], y[0, :1], reduction="none")),
+}  # fmt: skip
 ACTIVATIONS = {
     **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardtanh elu selu celu leaky_relu softplus
        softsign logsigmoid""".split()},
@@ -357,6 +369,7 @@ CASES: dict[str, Case] = {
     "rounded before": Case(ROUNDED_FIRST, (
         torch.tensor([0.99999, 1.9999, 3.9999, 5.9999999999, 6.5], dtype=torch.float64).expand(18, 5).contiguous(),
         torch.tensor([257, 2049, 16777217, 300, 1], dtype=torch.int32).expand(18, 5).contiguous())),
+    "margins": Case(MARGINS, (CLASSES, LABELS)),
     "activations": Case(ACTIVATIONS, (FLOATS,), 1e-5, 1e-37),
     "binary": Case(BINARY, each(FLOATS), 1e-5), "binary f16": Case(BINARY, each(HALVES), 2e-3),
     "binary bf16": Case(BINARY, each(BRAINS), 1.6e-2),

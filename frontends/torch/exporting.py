@@ -143,11 +143,26 @@ def refused_by_torch(step: str) -> Iterator[None]:
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program in the operations that the importer reads, as far as PyTorch knows how."""
     table = torch.export.default_decompositions()
-    for target in list(table.keys()):
-        if TABLE.find(target) is not None:
-            del table[target]
-    with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged():
+    kept = [target for target in table if TABLE.find(target) is not None]
+    for target in kept:
+        del table[target]
+    with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept):
         return program.run_decompositions(table)
+
+
+@contextmanager
+def _without_decompositions(targets: Sequence[Any]) -> Iterator[None]:
+    """Some operators are decomposed before the table is asked, by kernels in Python: those are taken away meanwhile."""
+    key = torch._C.DispatchKey.Autograd
+    kernels = {target: target.py_kernels.pop(key) for target in targets if key in getattr(target, "py_kernels", ())}
+    for target in kernels:
+        target._dispatch_cache.clear()
+    try:
+        yield
+    finally:
+        for target, kernel in kernels.items():
+            target.py_kernels[key] = kernel
+            target._dispatch_cache.clear()
 
 
 @contextmanager

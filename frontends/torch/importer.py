@@ -43,6 +43,7 @@ from irc.frontends.torch import (
     control,
     indexing,
     linear,
+    losses,
     normalization,
     pointwise,
     recurrent,
@@ -59,7 +60,8 @@ from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 
-TABLE = Table([pointwise, special, reduction, view, indexing, linear, normalization, recurrent, symbolic])
+TABLE = Table([pointwise, special, reduction, view, indexing, linear, losses, normalization, recurrent,
+               symbolic])  # fmt: skip
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"

@@ -19,14 +19,15 @@ def original_of(source: Source) -> Original | None:
     if isinstance(source, Module):
         return None
     text = str(source)
+    suffix = Path(text).suffix.lower()
     if is_reference(text):
         made, name = program_of(text), text.rpartition(":")[2]
         if isinstance(made, Module):
             return None
-    elif text.endswith(".pt2"):
+    elif suffix == ".pt2":
         made, name = saved_program(Path(text)), Path(text).stem
     else:
-        return OnnxOriginal.read(Path(text)) if text.endswith(".onnx") else None
+        return OnnxOriginal.read(Path(text)) if suffix == ".onnx" else None
     from irc.driver.torch_originals import TorchOriginal
 
     program, *more = made if isinstance(made, tuple) else (made,)

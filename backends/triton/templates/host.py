@@ -582,9 +582,13 @@ def extern(model, *xs, dtypes, device):
     """Run an embedded one-node ONNX model. `model` is its session; absent operands are None. What is no tensor (text, a
     list or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
     feeds = {f"i{index}": _plain(x) for index, x in enumerate(xs) if x is not None}
+    try:
+        found = model.run(None, feeds)
+    except Exception as error:  # ONNX Runtime's errors have no class in common
+        raise ArtefactError(f"ONNX Runtime: {error}") from None
     results = [
         result if dtype is None else torch.from_numpy(as_torch_knows(result)).to(device=device, dtype=dtype)
-        for result, dtype in zip(model.run(None, feeds), dtypes, strict=True)
+        for result, dtype in zip(found, dtypes, strict=True)
     ]
     return results[0] if len(results) == 1 else tuple(results)
 

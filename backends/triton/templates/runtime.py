@@ -230,9 +230,12 @@ class Model:
         if self.manifest["externs"]:
             import onnxruntime
 
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4  # it would log names from the model; errors are raised, too
             for entry in self.manifest["externs"]:
                 path = str(folder / "externs" / f"{entry['name']}.onnx")
-                self.externs[entry["name"]] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+                self.externs[entry["name"]] = onnxruntime.InferenceSession(
+                    path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, *positional, **named):
         if len(positional) > len(self.inputs):
