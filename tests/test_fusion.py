@@ -824,7 +824,7 @@ def test_kernels_do_not_depend_on_what_caches_still_hold() -> None:
         "import functools, sys\n"
         "original, entries = functools.lru_cache, int(sys.argv[2])\n"
         "if entries: functools.lru_cache = lambda maxsize=128, typed=False: original(entries, typed)\n"
-        "from irc.backends.triton.program import write_program\n"
+        "from irc.backends.triton.program_writer import write_program\n"
         "from irc.driver.optimizing import run_pipeline\n"
         "from irc.driver.models import Settings, find_backend\n"
         "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"

@@ -800,7 +800,7 @@ SHOWN = ("add_bias", "transpose", "pad", "concat", "rope", "gather_rows", "softm
 
 def source_of(case: Case) -> str:
     from irc.backends.triton.artefact import kernels_text
-    from irc.backends.triton.program import write_program
+    from irc.backends.triton.program_writer import write_program
     from irc.op import trace
 
     module = harness.kernelize(trace(case.function, *case.types), case.name)

@@ -19,7 +19,8 @@ from irc.backends.triton.artefact import emit, is_artefact
 from irc.backends.triton.calls import HOST, TORCH_TYPES
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.description import DeviceOperation, device_operations
-from irc.backends.triton.program import launched, peak_bytes
+from irc.backends.triton.donation import peak_bytes
+from irc.backends.triton.launches import launched
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.ir import Operation, Value

@@ -14,8 +14,10 @@ import numpy as np
 from irc import _version, dims, dtypes, partial, weights
 from irc.backends.triton.calls import UNTYPED, torch_type
 from irc.backends.triton.compile import check_targets
+from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.program import Launched, Program, donated_arguments, peak_bytes, write_program
+from irc.backends.triton.program import Launched, Program
+from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from irc import dims
-from irc.backends.triton.program import launched
+from irc.backends.triton.launches import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.interfaces import Trait

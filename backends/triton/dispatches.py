@@ -30,8 +30,10 @@ from torch.utils.flop_counter import flop_registry
 
 from irc import dims
 from irc.backends.triton.calls import TORCH_TYPES, torch_type
+from irc.backends.triton.control_flow import is_counted_loop
 from irc.backends.triton.description import DeviceOperation
-from irc.backends.triton.program import Program, is_counted_loop, write_program
+from irc.backends.triton.program import Program
+from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Dim, Symbol
 from irc.dtypes import STRING, DType

@@ -1,0 +1,56 @@
+"""Donation: launches that write their results into the arguments that they update, and the memory that a run needs.
+
+`buffers` assigns memory; rule F11, whether a kernel may write over what it reads, is decided here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+
+from irc.backends.triton import buffers
+from irc.backends.triton.launches import Derived, is_launch, launched
+from irc.backends.triton.program import Program
+from irc.dims import Symbol
+from irc.ir import Function, Value
+from irc.kernel import Kernel
+from irc.kernel.dag import variables, walk
+from irc.kernel.schedule import WARP
+from irc.module import Module
+
+
+def peak_bytes(module: Module, sizes: Mapping[Symbol, int], program: Program | None = None) -> int:
+    """The most bytes of results that live at a time while the entry of a module runs, at these sizes.
+
+    The kernels are those of `program` where it is given, else derived.
+    """
+    derived = cache(launched) if program is None else program.derived.__getitem__
+    donated = donated_arguments(module.main, derived)
+    return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived), donated)
+
+
+def donated_arguments(function: Function, derived: Derived) -> dict[Value, Value]:
+    """The arguments that launches write their new contents to, by the results that update them."""
+
+    def reads_where_it_writes(output: Value, argument: Value) -> bool:
+        """Rule F11. What is written depends on all that is read of the argument, so that it is read before. One thread
+        reads and writes each element: what does not vary over all of a tile, and a tile smaller than its threads, is
+        held by several, of which one might write before another reads. Where each level of reductions reads a row
+        again, a level before would have written it."""
+        operation = output.operation
+        assert operation is not None
+        kernel, block = derived(operation), operation.regions[0].block
+        assert isinstance(kernel, Kernel)
+        pairs = zip(block.arguments, operation.inputs, strict=True)
+        inside = {inner for inner, operand in pairs if operand is argument}
+        (store,) = (store for store in kernel.stores if store.buffer is block.terminator.inputs[output.index])
+        before, schedule = set(walk((store,))), kernel.schedule
+        axes = {axis for tile in schedule.tiles for axis in tile.axes}
+        elements = math.prod(tile.typical for tile in schedule.tiles)
+        return not kernel.looped and axes <= variables(store.index) and elements >= WARP * schedule.warps and all(
+            load in before and load.index == store.index and set(store.guards) <= set(load.guards)
+            for load in kernel.loads if load.buffer in inside
+        )  # fmt: skip
+
+    return buffers.donated(function, lambda operation: is_launch(operation, derived), reads_where_it_writes)

@@ -1,0 +1,71 @@
+"""`kernel` operations in the host program: launches, with the buffers that they write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from irc.backends.triton.calls import torch_type
+from irc.backends.triton.function_writer import FunctionWriter
+from irc.backends.triton.sizes import UNCHECKED
+from irc.ir import Operation, Value
+from irc.kernel import Kernel, LegalityFailure
+
+
+def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None:
+    block = operation.regions[0].block
+    for argument, operand in zip(block.arguments, operation.inputs, strict=True):
+        writer.values[argument] = writer.variable(operand)
+    yielded, kernel = block.terminator.inputs, writer.derived(operation)
+    if isinstance(kernel, LegalityFailure):
+        writer.builder.program.refused[operation.attributes["name"]] = f"{kernel.rule}: {kernel.message}"
+        for member in block:
+            if not member.definition.is_terminator:
+                writer.write_operation(member)
+    else:
+        for inner, result in zip(yielded, operation.results, strict=True):
+            if inner.operation is not None and inner not in writer.values:
+                writer.values[inner] = writer.variable(result)
+                if result in writer.taken:
+                    writer.taken[inner] = writer.taken[result]
+        labels = {
+            inner: "" if outer.is_anonymous else outer.name
+            for inner, outer in zip(
+                (*block.arguments, *yielded), (*operation.inputs, *operation.results), strict=True
+            )
+        }
+        _launch(writer, kernel, operation.attributes["name"], labels)
+    for inner, result in zip(yielded, operation.results, strict=True):
+        writer.values[result] = writer.values[inner]
+
+
+def _launch(writer: FunctionWriter, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> None:
+    source = writer.builder.kernel(kernel, hint, labels)
+    arguments = [_contiguous(writer, buffer) for buffer in kernel.inputs]
+    for output in kernel.outputs:
+        name, shape, dead = writer.variable(output), writer.shape(output.shape), writer.taken.get(output)
+        if dead is None:
+            kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
+            writer.line(f"{name} = torch.empty({shape}, {kind})")
+        elif dead in writer.function.arguments:
+            writer.line(f"{name} = {writer.variable(dead)}  # which it updates")
+        else:
+            view = "" if dead.shape == output.shape else f".view({shape})"
+            writer.line(f"{name} = {writer.variable(dead)}{view}  # whose memory nothing needs any more")
+            writer.line(f"del {writer.variable(dead)}")
+        writer.dense.add(name)
+        arguments.append(name)
+    arguments += [writer.sizes.text(size, UNCHECKED) for size in source.sizes]
+    for tile in source.tiles:
+        extent = writer.sizes.text(tile.extent, UNCHECKED)
+        exact = "" if tile.masked else ", exact=True"
+        kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
+        arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")
+    if all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles):
+        arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
+    writer.line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
+
+
+def _contiguous(writer: FunctionWriter, value: Value) -> str:
+    """The text of an argument of a launch: kernels address dense tensors."""
+    name = writer.variable(value)
+    return name if name in writer.dense or name.startswith("weights[") else f"{name}.contiguous()"

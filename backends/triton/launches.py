@@ -1,0 +1,36 @@
+"""Launches: the kernel that a `kernel` operation is launched as, or the reason why it runs as host calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irc.backends.triton import pointwise
+from irc.ir import Operation
+from irc.kernel import Kernel, LegalityFailure, derive
+from irc.kernel.dag import Apply
+
+Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a table of its results
+
+
+def launched(operation: Operation) -> Kernel | LegalityFailure:
+    """The kernel of a `kernel` operation, or why it runs as host calls."""
+    block = operation.regions[0].block
+    members = [member for member in block if not member.definition.is_terminator]
+    computed = [value for value in dict.fromkeys(block.terminator.inputs) if value.operation is not None]
+    try:
+        kernel = derive(members, outputs=computed)
+    except LegalityFailure as failure:
+        return failure
+    for node in kernel.nodes:
+        if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):
+            what = f"{node.name} of {node.operands[0].dtype}"
+            return LegalityFailure("backend.unsupported", "F2", f"{what} cannot be written in Triton")
+    return kernel
+
+
+def is_launch(operation: Operation, derived: Derived) -> bool:
+    """Whether an operation is a launch each of whose results has a buffer of its own."""
+    if operation.name != "kernel" or isinstance(derived(operation), LegalityFailure):
+        return False
+    yielded = operation.regions[0].block.terminator.inputs
+    return len(set(yielded)) == len(yielded) and all(value.operation is not None for value in yielded)

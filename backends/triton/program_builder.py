@@ -1,0 +1,67 @@
+"""What the functions of a program share while it is written: names, weights, kernels, and problems."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+
+from irc.backends.triton.helpers import helper_sources
+from irc.backends.triton.program import Launched, Program
+from irc.backends.triton.source import KernelSource, content, write_kernel
+from irc.backends.triton.text import Names, identifier
+from irc.diagnostics import Diagnostic
+from irc.ir import Value
+from irc.kernel import Kernel
+from irc.module import Module
+from irc.weights import Tensor
+
+BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
+                      "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
+                      "nonzero"})  # fmt: skip
+
+
+class ProgramBuilder:
+    """A program under construction.
+
+    functions: by names of the module's functions, their names in Python. problems: what PyTorch lacks.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.program = Program()
+        self.kernel_names = Names({"triton", "tl", *helper_sources()})  # all stand in kernels.py
+        self.function_names = Names({*BUILTINS, "main"})
+        self.extern_names = Names()  # files are called by them
+        self.functions = {
+            name: "main" if function is module.main else self.function_names.fresh(name, "function")
+            for name, function in module.functions.items()
+        }
+        self.problems: list[Diagnostic] = []
+        self.sources: dict[Hashable, KernelSource] = {}
+
+    def weight(self, tensor: Tensor, hint: str) -> str:
+        """The name of a constant among the weights."""
+        name = tensor.name or f"const.{hint}"
+        count = 1
+        while name in self.program.weights and self.program.weights[name] != tensor.renamed(name):
+            count += 1
+            name = f"{tensor.name or f'const.{hint}'}.{count}"
+        self.program.weights[name] = tensor.renamed(name)
+        return name
+
+    def module_of(self, name: str) -> str:
+        """The name of a template, which the program then imports."""
+        self.program.modules |= {name} - {"host"}
+        return name
+
+    def kernel(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> KernelSource:
+        """The source of a kernel, named after `hint`; kernels with equal content share one source."""
+        key = content(kernel)
+        if key in self.sources:
+            source = replace(self.sources[key], buffers=(*kernel.inputs, *kernel.outputs))
+        else:
+            source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"), labels)
+            self.sources[key] = source
+            self.program.kernels.append(Launched(source, kernel))
+        self.program.launches[hint] = source.name
+        return source
