@@ -11,6 +11,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from irc.ir import Function, Operation
@@ -52,8 +53,9 @@ def forms_of(definition: OperationDefinition, samples: Sequence[str]) -> Iterato
             yield Form(definition, spelling, fixed, tuple(samples))
 
 
+@lru_cache(maxsize=1024)  # bodies are shared by all operations of the same types and attributes
 def signature_of_body(body: Function) -> Counter[str]:
-    """The signature of a body, in which an operation that is written twice counts once."""
+    """The signature of a body, in which an operation that is written twice counts once. Do not edit it."""
     total: Counter[str] = Counter()
     seen: set[Any] = set()
     for operation in body.block:

@@ -125,13 +125,13 @@ class Frontier:
 
 def slices(root: Operation) -> Iterator[Slice]:
     """The slices from `root` down to a single value, smallest first."""
-    table = forms()
+    signatures = [dict(known) for known in forms()]
     frontier = Frontier(root)
     operations = [root]
     total, named = signature(root), named_within([root])
     frontier.read(root)
     while len(operations) < LARGEST_SLICE:
-        if not any(total <= Counter(dict(known)) for known in table):
+        if not any(all(known.get(name, 0) >= count for name, count in total.items()) for known in signatures):
             return
         if len(frontier.open) == 1:
             (x,) = frontier.open

@@ -1,8 +1,8 @@
 """Raise: replace what a graph spells out by named operations.
 
 The order in which operations are raised is here. What is looked for and how it is proven is in `_raise_functions`
-(functions of one value), `_raise_attention`, `_raise_dequantize` and, for the operations of a user's files,
-`_raise_user_operations`.
+(functions of one value), `_raise_skeletons` (operations of several operands, such as attention), `_raise_dequantize`
+and, for the operations of a user's files, `_raise_user_operations`.
 """
 
 from __future__ import annotations
@@ -10,48 +10,51 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from irc.ir import Block, Operation, Value
 from irc.module import Module
 from irc.op import OperationDefinition
-from irc.ops import attention, dequantize
+from irc.ops import dequantize
 from irc.pass_manager import Pass, PassContext
-from irc.passes._raise_attention import spelled_attention
 from irc.passes._raise_dequantize import dequantized
 from irc.passes._raise_functions import FUNCTIONS, matching_function
-from irc.passes._raise_proof import build
+from irc.passes._raise_proof import Proof, build
+from irc.passes._raise_skeletons import OPERATIONS, matching_operation
 from irc.passes._raise_user_operations import RaisingRule, raising_rules
 from irc.rewrite import RuleStatistics, apply_rules, erase_dead
 
-RAISED = (dequantize, *FUNCTIONS, attention)
+RAISED = (dequantize, *FUNCTIONS, *OPERATIONS)
 
 Raised = tuple[OperationDefinition, Value] | None  # the operation, and the value that replaces the root's result
+Matcher = Callable[[Operation, frozenset[OperationDefinition]], Proof | None]
 
 
 @dataclass
 class Raise(Pass):
     """Replace subgraphs by the named operations that they spell out: gelu, softmax, layer_norm, attention and so on.
 
-    A guess is made from few hints: which transcendental functions and reductions lie between a value and its root.
-    It is then proven: the subgraph and the body (or a spelling) of the named operation, traced on the same values,
-    must have the same normal form over the reals, with constants within 2e-6, of f64 1e-13 (passes/_normal_form.py).
-    So nothing is raised by its looks, nor where a constant or an axis is wrong.
+    Candidates come from few hints: which transcendental functions, reductions and products lie between values and a
+    root. Each is then proven: the subgraph and the body (or a spelling) of the named operation, traced on the same
+    values, must have the same normal form over the reals, with constants within 2e-6, of f64 1e-13
+    (passes/_normal_form.py). A subgraph with another constant or another axis is never raised.
 
-    Operations of files that `--load` brought are found, too, by their bodies: with any operands, and with the
-    attributes that the graph has in their place. Of two that share a root the larger body wins.
+    Operations of files that `--load` brought are raised, too, by their bodies: with any operands, and with the
+    attributes that the graph has in their place. Of two that share a root the larger body is chosen.
 
     What a graph spells is taken for the function that it means, so roundings may differ within the operation: at
-    `--numerics exact` only int8 weights with their scale are recognised, as `dequantize`, which is exact. A
-    subgraph is left alone where another operation reads one of its transcendentals or reductions, which would then
-    be computed twice, and where the target does not raise the operation: the portable target of ONNX raises none
-    that would need a newer opset.
+    `--numerics exact` only int8 weights with their scale are raised, to `dequantize`, which is exact. A function of one
+    value is left alone where another operation reads one of its transcendentals or reductions, which would then be
+    computed twice. Nothing is raised to an operation that the target does not raise: the portable target of ONNX raises
+    none that would need a newer opset. Constants that an operation needs in another shape are reshaped: `fold` folds
+    them.
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
         rules, notes = raising_rules(list(context.operations.values()), context.numerics)
         for note in notes:
             context.note(note)
-        # Before irc's own, which may take a part of what a user's operation spells, and after: its body may hold them.
+        # Before irc's operations, which may replace a part of a user's operation, and after: its body may contain them.
         raised = raise_user_operations(module, rules)
         target = context.target
         chosen = frozenset(each for each in RAISED if target is None or target.raises(each))
@@ -81,20 +84,18 @@ def raise_block(block: Block, chosen: frozenset[OperationDefinition]) -> Counter
     """Raise the chosen operations within a block, from its end: what contains others comes first. Returns how many of
     each."""
 
-    def by_weight(root: Operation) -> Raised:
+    def dequantize_of(root: Operation) -> Raised:
         value = dequantized(root)
         return None if value is None else (dequantize, value)
 
-    def by_proof(root: Operation) -> Raised:
-        proof = matching_function(root, chosen)
+    def proven_by(match: Matcher, root: Operation) -> Raised:
+        proof = match(root, chosen)
         return None if proof is None else (proof.definition, build(root, proof))
 
     raised: Counter[str] = Counter()
-    steps: list[Callable[[Operation], Raised]] = [by_weight] if dequantize in chosen else []
-    if not chosen.isdisjoint(FUNCTIONS):
-        steps.append(by_proof)
-    if attention in chosen:
-        steps.append(spelled_attention)
+    steps: list[Callable[[Operation], Raised]] = [dequantize_of] if dequantize in chosen else []
+    steps += [partial(proven_by, matching_function)] if not chosen.isdisjoint(FUNCTIONS) else []
+    steps += [partial(proven_by, matching_operation)] if not chosen.isdisjoint(OPERATIONS) else []
     for step in steps:
         for operation in list(block)[::-1]:
             if operation.block is block and len(operation.results) == 1 and operation.result.type.is_ranked:

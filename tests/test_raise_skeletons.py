@@ -1,0 +1,205 @@
+"""Raising operations of several operands: attention in every form, and what is no attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc.dtypes import by_name
+from irc.ir import Value
+from irc.op import Float, op, trace
+from irc.ops import (
+    add,
+    attention,
+    cast,
+    div,
+    dot,
+    exp,
+    iota,
+    is_nan,
+    less_equal,
+    matmul,
+    mul,
+    reshape,
+    select,
+    softmax,
+    tanh,
+    transpose,
+)
+from irc.passes import _raise_skeletons
+from irc.passes._raise_forms import forms_of
+from irc.passes._raise_skeletons import matching_operation, skeleton_of, skeletons
+from tests.raising import raised, raised_names, same_numbers
+
+Q, K, V = "f32[B, 2, S, 8]", "f32[B, 2, T, 8]", "f32[B, 2, T, 5]"
+SCALE = 1 / math.sqrt(8)
+
+
+def turned(k: Any) -> Any:
+    return transpose(k, permutation=(0, 1, 3, 2))
+
+
+def check_attention(program: Any, *types: str, beside: tuple[str, ...] = (), **required: Any) -> None:
+    """The program is one attention with these attributes; `beside` are operations that stay."""
+    before, after = raised(program, *types)
+    operations = [o for o in after.main.block if o.name not in ("const", "return")]
+    assert sorted(o.name for o in operations) == sorted(["attention", *beside])
+    (operation,) = [o for o in operations if o.name == "attention"]
+    assert {name: operation.attributes[name] for name in required} == required
+    same_numbers(before, after)
+
+
+SEVERAL = [skeleton.form for group in skeletons().values() for skeleton in group]
+
+
+@pytest.mark.parametrize("form", [
+    pytest.param(form, id=f"{form.definition.name}-{len(form.samples)}-{form.samples[-1]}-{dict(form.fixed)}")
+    for form in SEVERAL
+])  # fmt: skip
+def test_each_form_of_several_operands_is_raised(form: Any):
+    attributes = form.definition.normalize(dict(form.fixed))
+    assert form.spelling is None
+    before, after = raised(lambda *operands: form.definition.source_function(*operands, **attributes), *form.samples)
+    (operation,) = [o for o in after.main.block if o.name not in ("const", "return")]
+    assert operation.definition is form.definition and operation.inputs == after.main.arguments
+    assert operation.attributes == attributes
+    same_numbers(before, after)
+
+
+def test_attention_with_its_scale_anywhere():
+    check_attention(lambda q, k, v: matmul(softmax(mul(matmul(q, turned(k)), SCALE), axis=-1), v), Q, K, V, scale=None)
+    check_attention(lambda q, k, v: matmul(softmax(div(matmul(q, turned(k)), math.sqrt(8))), v), Q, K, V, scale=None)
+    root = math.sqrt(SCALE)
+    check_attention(
+        lambda q, k, v: matmul(softmax(matmul(mul(q, root), mul(turned(k), root))), v), Q, K, V, scale=None
+    )
+    check_attention(lambda q, k, v: matmul(softmax(matmul(q, turned(k))), v), Q, K, V, scale=1.0)
+    check_attention(lambda q, k, v: matmul(softmax(mul(matmul(q, turned(k)), 0.3)), v), Q, K, V)
+
+
+def test_any_number_of_soft_operations_stands_between():
+    """No depth is counted, only operations: a product of many numbers, in two element types."""
+
+    def program(q, k, v, m):
+        scores = cast(matmul(q, turned(k)), to=by_name("f64"))
+        for number in (2.0, 0.7, 3.0, 0.5, 1.3, 0.9, 0.2, 5.0):
+            scores = div(mul(scores, number), number + 0.1)
+        scores = cast(scores, to=by_name("f32"))
+        return matmul(softmax(add(scores, add(m, m))), v)
+
+    check_attention(program, Q, K, V, "f32[B, 1, S, T]", beside=("add",))
+
+
+def test_attention_whose_products_have_other_axes():
+    def program(q, k, v):  # as einsum writes it: bshd,bthd->bhst and bhst,bthd->bhsd
+        scores = mul(dot(q, k, batch=((0, 0), (2, 2)), contract=((3, 3),)), 0.3)
+        return dot(softmax(scores), v, batch=((0, 0), (1, 2)), contract=((3, 1),))
+
+    types = "f32[B, S, 2, 8]", "f32[B, T, 2, 8]", "f32[B, T, 2, 5]"
+    check_attention(program, *types, beside=("transpose",) * 3, scale=float(np.float32(0.3)))
+
+
+@pytest.mark.parametrize("view", [True, False])
+@pytest.mark.parametrize("mask", [(), ("f32[B, 1, S, T]",)])
+def test_causal_attention(view: bool, mask: tuple[str, ...]):
+    def program(q, k, v, *m):
+        scores = mul(matmul(q, turned(k)), SCALE)
+        counts = [iota(shape=(size,), axis=0, dtype=by_name("i64")) for size in scores.shape[2:]]
+        if view:
+            query, key = reshape(counts[0], shape=(scores.shape[2], 1)), counts[1]
+        else:
+            query, key = (iota(shape=scores.shape[2:], axis=axis, dtype=by_name("i64")) for axis in (0, 1))
+        for each in m:
+            scores = add(scores, each)
+        return matmul(softmax(select(less_equal(key, query), scores, -math.inf)), v)
+
+    check_attention(program, Q, K, V, *mask, causal=True, scale=None)
+
+
+def test_a_mask_that_a_product_computes():
+    def program(q, k, v, x, y):
+        return matmul(softmax(add(mul(matmul(q, turned(k)), SCALE), mul(matmul(x, y), 2.0))), v)
+
+    masks = "f32[B, 1, S, 3]", "f32[B, 1, 3, T]"
+    check_attention(program, Q, K, V, *masks, beside=("matmul", "mul"), scale=None)
+
+
+def test_numbers_of_leaves_that_no_attribute_expresses_stay():
+    def program(q, k, v):
+        return matmul(softmax(matmul(mul(q, 0.3), div(turned(k), 2.0))), mul(v, 0.7))
+
+    check_attention(program, Q, K, V, beside=("mul",), scale=float(np.float32(0.3)) / 2)
+
+
+@op
+def _bounded(x: Float, y: Float, z: Float | None = None, /, *, factor: float = 1.0) -> Value:
+    """tanh(x @ y * factor + z)"""
+    scaled = mul(matmul(x, y), factor)
+    return tanh(scaled if z is None else add(scaled, z))
+
+
+def test_skeletons_are_those_of_any_operation(monkeypatch: pytest.MonkeyPatch):
+    samples = ("f32[M, K]", "f32[K, N]"), ("f32[M, K]", "f32[K, N]", "f32[M, N]")
+    monkeypatch.setattr(_raise_skeletons, "OPERATIONS", {_bounded: samples})
+    known = {}
+    for form in (form for types in samples for form in forms_of(_bounded, types)):
+        known.setdefault("tanh", []).append(skeleton_of(form))
+    monkeypatch.setattr(_raise_skeletons, "skeletons", lambda: known)
+
+    def proof(program: Any, *types: str) -> Any:
+        (returned,) = trace(program, *types).main.returned
+        return matching_operation(returned.operation, frozenset({_bounded}))
+
+    plain = proof(lambda x, y: tanh(matmul(mul(x, 3.0), div(y, 2.0))), *samples[0])
+    assert plain.attributes == {"factor": 1.5} and [o.value.name for o in plain.candidate.operands] == ["x", "y"]
+    swapped = proof(lambda z, y, x: tanh(add(z, matmul(x, transpose(y, permutation=(1, 0))))),
+                    "f32[N]", "f32[N, K]", "f32[M, K]")  # fmt: skip
+    assert swapped.attributes == {"factor": 1.0} and swapped.candidate.operands[2].value.name == "z"
+    assert proof(lambda x, y: tanh(add(matmul(x, y), 1.0)), *samples[0]) is None
+    assert proof(lambda x, y, z: tanh(mul(matmul(x, y), z)), *samples[1]) is None
+
+
+def test_attention_with_masks():
+    def additive(q, k, v, m):
+        return matmul(softmax(add(mul(matmul(q, turned(k)), SCALE), m)), v)
+
+    def boolean(q, k, v, m):
+        return matmul(softmax(select(m, mul(matmul(q, turned(k)), SCALE), -math.inf)), v)
+
+    check_attention(additive, Q, K, V, "f32[B, 1, S, T]", masked_rows="nan")
+    check_attention(boolean, Q, K, V, "bool[B, 1, 1, T]", masked_rows="nan")
+
+
+def test_attention_keeps_what_becomes_of_masked_rows():
+    def program(q, k, v, m):
+        weights = softmax(add(mul(matmul(q, turned(k)), SCALE), m))
+        return matmul(select(is_nan(weights), 0.0, weights), v)
+
+    check_attention(program, Q, K, V, "f32[B, 1, S, T]", masked_rows="nan_as_zero")
+
+
+def test_what_is_no_attention():
+    def other_axis(q, k, v):
+        return matmul(softmax(mul(matmul(q, turned(k)), SCALE), axis=2), v)
+
+    def finite_fill(q, k, v, m):
+        return matmul(softmax(select(m, matmul(q, turned(k)), -1e9)), v)
+
+    def mask_before_scale(q, k, v, m):
+        return matmul(softmax(mul(add(matmul(q, turned(k)), m), SCALE)), v)
+
+    def two_masks(q, k, v, m):
+        return matmul(softmax(add(add(matmul(q, turned(k)), m), exp(m))), v)
+
+    square = ("f32[B, 2, 8, 8]",) * 3
+    mask = "f32[B, 1, S, T]"
+    assert "attention" not in raised_names(other_axis, Q, K, "f32[B, 2, T, 5]")
+    assert "attention" not in raised_names(finite_fill, Q, K, V, "bool[B, 1, S, T]")
+    assert "attention" not in raised_names(mask_before_scale, Q, K, V, mask)
+    assert "attention" not in raised_names(two_masks, Q, K, V, mask)
+    keys_as_they_are = raised_names(lambda q, k, v: matmul(softmax(matmul(q, k)), v), *square)
+    assert keys_as_they_are.count("transpose") == 1  # k stands as it is: attention gets it transposed
+    assert attention.name in keys_as_they_are
