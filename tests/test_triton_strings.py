@@ -21,7 +21,7 @@ from test_triton_host import ERROR, load_template, to_torch
 import irc
 from irc import dtypes, interpreter
 from irc.backends.triton import emit
-from irc.backends.triton.calls import STRINGS
+from irc.backends.triton.calls import host_functions
 from irc.diagnostics import IrcError
 from irc.driver import Settings
 from irc.driver.models import find_backend
@@ -44,7 +44,7 @@ def words(array: np.ndarray) -> np.ndarray:
     return found[:-1].reshape(array.shape)
 
 
-@pytest.mark.parametrize("name", sorted(STRINGS))
+@pytest.mark.parametrize("name", sorted(host_functions("strings")))
 def test_operations_on_text(name: str) -> None:
     definition, maker, met = lookup(name), random_operands.Operands(3, ["i64"]), 0
     cases = [*samples(name, I64)] if name in ("reshape", "transpose", "expand", "equal", "not_equal", "select") else [

@@ -50,8 +50,8 @@ class NeedsOpset(UnsupportedError):
 
 SMALL = 1 << 10  # bytes of a constant that may be a shape
 ANY = object()  # an attribute that says nothing wherever the older operator may stand
-REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-              "ReduceProd", "ReduceSumSquare")  # fmt: skip
+REDUCE_OPERATORS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+                    "ReduceMin", "ReduceProd", "ReduceSumSquare")  # fmt: skip
 # The values with which attributes say what older operators do that lack them; None where only absence does.
 NEUTRAL: dict[tuple[str, str], Any] = {
     ("Attention", "left_window_size"): -1, ("Attention", "right_window_size"): -1,
@@ -67,7 +67,7 @@ NEUTRAL: dict[tuple[str, str], Any] = {
     ("Resize", "keep_aspect_ratio_policy"): b"stretch", ("RoiAlign", "coordinate_transformation_mode"):
     b"output_half_pixel", ("ScatterElements", "reduction"): b"none", ("ScatterND", "reduction"): b"none",
     ("Shape", "start"): 0, ("Shape", "end"): None, ("Split", "num_outputs"): None,
-    **{(name, "noop_with_empty_axes"): 0 for name in REDUCTIONS},
+    **{(name, "noop_with_empty_axes"): 0 for name in REDUCE_OPERATORS},
 }  # fmt: skip
 # Values of attributes that came later than the attributes, and the opset with which they came.
 VALUES = {
@@ -297,7 +297,7 @@ def _split_equally(g: NodeWriter, node: NodeProto) -> None:
 
 # By operator, the opset since which it is written as now, and what older ones take.
 REWRITES: dict[str, tuple[int, Callable[[NodeWriter, NodeProto], None]]] = {
-    **dict.fromkeys(REDUCTIONS, (18, _axes_as_attribute)), "Shape": (15, _shape_in_part),
+    **dict.fromkeys(REDUCE_OPERATORS, (18, _axes_as_attribute)), "Shape": (15, _shape_in_part),
     "Pad": (18, _pads_of_all_axes), "DFT": (20, _axis_as_attribute), "GridSample": (20, _modes_by_older_names),
     "Split": (18, _split_equally),
 }  # fmt: skip

@@ -13,13 +13,6 @@ from irc.diagnostics import UnsupportedError
 from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
 
-# Operations that are an operator of ONNX, operand for operand.
-FLOATS = {
-    "floor": "Floor", "ceil": "Ceil", "round": "Round", "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "erf": "Erf",
-    "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
-    "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
-    "abs": "Abs",
-}  # fmt: skip
 WRAPPING = {"add": "Add", "sub": "Sub", "mul": "Mul", "neg": "Neg"}  # of integers only the low bits count
 BITS = {
     "bitwise_and": ("And", "BitwiseAnd"), "bitwise_or": ("Or", "BitwiseOr"), "bitwise_xor": ("Xor", "BitwiseXor"),
@@ -57,7 +50,6 @@ def compared(g: Graph, op_type: str, x: Value, y: Value) -> Operand:
 
 
 SAME: list[Row] = [
-    *(one_operator(name, op_type) for name, op_type in FLOATS.items()),
     *(one_operator(name, op_type, wraps=True) for name, op_type in WRAPPING.items()),
     *(bits(name, *op_types) for name, op_types in BITS.items()),
     *(comparison(name, op_type) for name, op_type in COMPARISONS.items()),

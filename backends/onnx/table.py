@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irc import ops
 from irc.backends.onnx import (
     activation,
     arrangement,
@@ -34,3 +35,7 @@ for _module in MODULES:
         for _row in _item if isinstance(_item, list) else [_item]:
             if isinstance(_row, Row):
                 assert ROWS.setdefault(_row.name, _row) is _row, f"two rows for {_row.name}"
+# A primitive whose declaration names the operator that it is needs no row.
+for _definition in ops.TABLE.values():
+    if _definition.kind == "primitive" and _definition.pointwise is not None and _definition.pointwise.onnx is not None:
+        ROWS.setdefault(_definition.name, pointwise.one_operator(_definition.name, _definition.pointwise.onnx))

@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irc.backends.triton.artefact import emit, is_artefact
-from irc.backends.triton.calls import HOST, TORCH_TYPES
+from irc.backends.triton.calls import TORCH_TYPES, host_functions
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.description import DeviceOperation, device_operations
 from irc.backends.triton.donation import peak_bytes
 from irc.backends.triton.launches import launched
 from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
+from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.kernel.steps import LegalityFailure, Steps
 from irc.module import EdgeCases
@@ -30,16 +31,14 @@ from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
 
 PIPELINE = DEFAULT
-CONTROL = frozenset(
-    {"const", "if", "loop", "call", "kernel", "bind", "refine", "assert", "assume", "trap", "return", "yield"}
-)
 
 
 def takes(operation: Operation) -> bool:
     """Whether an operation stays whole: PyTorch or a control structure has it, or its body can be one kernel."""
     if operation.name == "attention" and not is_fused_attention(operation):
         return False
-    if operation.name in HOST or operation.name in CONTROL:
+    is_of_host = Trait.HOST in operation.definition.traits or operation.definition.is_isolated
+    if is_of_host or operation.name in host_functions():
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
     if not operation.definition.is_named:
         return False

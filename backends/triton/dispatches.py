@@ -47,7 +47,7 @@ FILE = "program.py"
 META = torch.device("meta")
 RUNNING = threading.Lock()  # the modules of PACKAGE are those of one run at a time
 ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh"})
-PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # of PyTorch's libraries, as it dispatches them
+LIBRARY_CALLS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # operators of ATen
 ENUMERATED = 1 << 26  # elements of a buffer that are looked at one by one
 MOST_ROUNDS, MOST_OPERATIONS = 10_000, 200_000  # of loops, one in another, and of a run, that are counted one by one
 Place = tuple[int, tuple[tuple[int, int], ...]]  # of a tensor: its first element, the strides and extents of its axes
@@ -233,7 +233,7 @@ class _Operations(TorchDispatchMode):
         is_view = not func._schema.is_mutable and all(x.untyped_storage()._cdata in storages for x in written)
         if name not in ALLOCATIONS and (not is_view or not written):
             flops = flop_registry.get(func.overloadpacket)
-            kind = "library" if name in PRODUCTS else "operation"
+            kind = "library" if name in LIBRARY_CALLS else "operation"
             counted = int(flops(*args, **kwargs, out_val=result)) if flops is not None and kind == "library" else 0
             self.run.record(name, kind, distinct_bytes(read) + distinct_bytes(written), counted)
         return result

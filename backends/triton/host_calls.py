@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.backends.triton.buffers import allocates
-from irc.backends.triton.calls import HOST, STRINGS, TORCH_TYPES, UNTYPED, in_range, is_narrow
+from irc.backends.triton.calls import TORCH_TYPES, UNTYPED, host_functions, in_range, is_narrow
 from irc.backends.triton.externs import Extern, torch_attributes, torch_function
 from irc.backends.triton.function_writer import FunctionWriter
 from irc.backends.triton.text import quoted
@@ -17,7 +17,7 @@ def write_host_call(writer: FunctionWriter, operation: Operation) -> None:
     dtypes = [value.dtype for value in (*operation.inputs, *operation.results)]
     is_text = STRING in dtypes
     unknown = [dtype for dtype in dtypes if dtype.name not in TORCH_TYPES and dtype is not STRING]
-    known = STRINGS if is_text else HOST
+    known = host_functions("strings" if is_text else "host")
     if unknown or (operation.name not in known and not definition.is_named):
         reason = f"PyTorch has no {unknown[0]}" if unknown else "there is no host call for it"
         made = f"%{operation.results[0].name} = " if operation.results else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from irc import dtypes
+from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.text import (
     AND,
     COMPARE,
@@ -34,15 +35,16 @@ INFIX = {
     "greater": (">", COMPARE), "greater_equal": (">=", COMPARE),
 }  # fmt: skip
 LANGUAGE = frozenset({"sqrt", "exp", "log", "sin", "cos", "erf"})  # functions of tl, for f32 and f64
-HELPERS = {
-    "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "asinh",
-    "acosh": "acosh", "atanh": "atanh",
-}  # fmt: skip  # written for f32
+
+
+def is_helper(name: str) -> bool:
+    """Whether templates/functions.py has a function of that name, written for f32: what needs no row here."""
+    return name in helper_sources() and name not in WRITERS
 
 
 def writable(name: str, dtype: DType) -> bool:
     """Whether kernels can compute the pointwise primitive `name` on operands of `dtype`."""
-    if name in HELPERS:
+    if is_helper(name):
         return dtype is not F64
     if name == "pow":
         return dtype.is_float and dtype is not F64
@@ -58,8 +60,8 @@ def write(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
         return binary(operator, level, operands[0], operands[1])
     if node.name in LANGUAGE:
         return call(f"tl.{node.name}", *operands)
-    if node.name in HELPERS:
-        return call(helper(HELPERS[node.name]), *operands)
+    if is_helper(node.name):
+        return call(helper(node.name), *operands)
     return WRITERS[node.name](node, operands, helper)
 
 

@@ -13,21 +13,15 @@ from irc.op import literal
 # -- operators that are operations of irc, operand for operand and attribute for attribute ------------------------
 
 SAME: list[Row] = [
+    reads(definition.pointwise.onnx)(definition)
+    for definition in ops.TABLE.values()
+    if definition.pointwise is not None and definition.pointwise.onnx is not None
+]
+SAME += [
     reads(op_type)(definition)
-    for op_type, definition in {
-        "Abs": ops.abs_, "Neg": ops.neg, "Sign": ops.sign, "Floor": ops.floor, "Ceil": ops.ceil, "Round": ops.round_,
-        "Sqrt": ops.sqrt, "Exp": ops.exp, "Log": ops.log, "Erf": ops.erf, "Reciprocal": ops.reciprocal,
-        "Sin": ops.sin, "Cos": ops.cos, "Tan": ops.tan, "Asin": ops.asin, "Acos": ops.acos, "Atan": ops.atan,
-        "Sinh": ops.sinh, "Cosh": ops.cosh, "Tanh": ops.tanh,
-        "Asinh": ops.asinh, "Acosh": ops.acosh, "Atanh": ops.atanh,
-        "Add": ops.add, "Sub": ops.sub, "Mul": ops.mul,
-        "Not": ops.bitwise_not, "And": ops.bitwise_and, "Or": ops.bitwise_or, "Xor": ops.bitwise_xor,
-        "Equal": ops.equal, "Less": ops.less, "Greater": ops.greater,
-        "IsNaN": ops.is_nan, "Where": ops.select,
-        "Relu": ops.relu, "LeakyRelu": ops.leaky_relu, "PRelu": ops.prelu, "ThresholdedRelu": ops.thresholded_relu,
-        "Elu": ops.elu, "Celu": ops.celu, "Selu": ops.selu, "Sigmoid": ops.sigmoid, "HardSigmoid": ops.hard_sigmoid,
-        "Softplus": ops.softplus, "Softsign": ops.softsign, "Mish": ops.mish,
-    }.items()
+    for op_type, definition in (
+        ("Not", ops.bitwise_not), ("And", ops.bitwise_and), ("Or", ops.bitwise_or), ("Xor", ops.bitwise_xor),
+    )
 ]  # fmt: skip
 SAME += [
     reads(op_type, since=since)(definition)

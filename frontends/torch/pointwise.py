@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from irc import ops
-from irc.dtypes import BOOL, F16, U8, DType, accumulator_of
+from irc.dtypes import BOOL, F16, I64, U8, DType, accumulator_of
 from irc.frontends.torch.reading import (
     Scalar,
     converted,
@@ -21,6 +21,7 @@ from irc.frontends.torch.reading import (
 )
 from irc.frontends.torch.special import floor_quotient, widened
 from irc.frontends.torch.table import Row, reads
+from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import literal
 
@@ -30,31 +31,28 @@ def of_floats(definition: Any):
     return lambda self: definition(converted(self, floating(self)))
 
 
-FLOAT: list[Row] = [
-    reads(name)(of_floats(definition))
-    for name, definition in {
-        "sqrt": ops.sqrt, "rsqrt": ops.rsqrt, "exp": ops.exp, "expm1": ops.expm1, "log": ops.log, "log1p": ops.log1p,
-        "sin": ops.sin, "cos": ops.cos, "tan": ops.tan, "asin": ops.asin, "acos": ops.acos, "atan": ops.atan,
-        "sinh": ops.sinh, "cosh": ops.cosh, "tanh": ops.tanh, "asinh": ops.asinh, "acosh": ops.acosh,
-        "atanh": ops.atanh, "erf": ops.erf, "sigmoid": ops.sigmoid, "reciprocal": ops.reciprocal,
-    }.items()
-]  # fmt: skip
-
-
 def of_whole_too(definition: Any):
     """Rounding: integers are whole already."""
     return lambda self: self if self.dtype.is_integer else definition(self)
 
 
-ROUNDING: list[Row] = [
-    reads(name)(of_whole_too(definition))
-    for name, definition in {"floor": ops.floor, "ceil": ops.ceil, "trunc": ops.trunc, "round": ops.round_}.items()
-]
+def one_to_one(definition: Any):
+    """How ATen's function of that name takes element types that the operation does not."""
+    if definition.operand_specs[0].constraint.admits(I64):
+        return definition
+    return of_whole_too(definition) if Trait.DISCONTINUOUS in definition.traits else of_floats(definition)
+
+
 SAME: list[Row] = [
+    reads(definition.pointwise.aten)(one_to_one(definition))
+    for definition in ops.TABLE.values()
+    if definition.pointwise is not None and definition.pointwise.aten is not None
+]
+# Activations: PyTorch refuses the types that the operations refuse.
+SAME += [
     reads(name)(definition)
     for name, definition in {
-        "neg": ops.neg, "abs": ops.abs_, "relu": ops.relu, "silu": ops.silu, "hardswish": ops.hard_swish,
-        "mish": ops.mish, "bitwise_not": ops.bitwise_not, "square": ops.square,
+        "relu": ops.relu, "silu": ops.silu, "hardswish": ops.hard_swish, "mish": ops.mish,
     }.items()
 ]  # fmt: skip
 

@@ -303,7 +303,7 @@ def assume(condition: BooleanType, /) -> tuple[TensorType, ...]:
 assume.reference(_assert)
 
 
-@primitive(Trait.DECLARED_TYPES, Trait.EFFECT)
+@primitive(Trait.DECLARED_TYPES, Trait.EFFECT, Trait.HOST)
 def trap(*, message: str, declared: Declared = None) -> tuple[TensorType, ...]:
     """Stop with `message`: the end of a path that has no meaning.
 
