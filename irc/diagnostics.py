@@ -13,9 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from importlib.resources import files
-from typing import NamedTuple
 
 CLIP = 100  # columns of a quoted source line: a line of weights must not fill the screen
 LATEST = 2000  # names among which similar ones are looked for
@@ -250,21 +249,6 @@ class _Codes(Mapping[str, Code]):
 
 
 CODES = _Codes()
-
-
-class Rule(NamedTuple):
-    """A numbered rule, as the page of its code states it."""
-
-    code: str
-    statement: str
-
-
-@cache
-def rules(letter: str) -> dict[str, Rule]:
-    """The numbered rules of the verifier ("V") or of fusion ("F"), in order."""
-    pattern = re.compile(rf"Rule ({letter}[0-9]+): (.*?)(?= Rule {letter}|$)")
-    stated = [(code, *found) for code, row in CODES.items() for found in pattern.findall(row.explanation)]
-    return {number: Rule(code, text) for code, number, text in sorted(stated, key=lambda rule: int(rule[1][1:]))}
 
 
 def read_codes(page: str) -> dict[str, Code]:

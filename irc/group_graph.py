@@ -1,6 +1,6 @@
 """The groups of a block as a graph without cycles: what stands between groups, and merging them.
 
-Rule F1 is judged here: a kernel reads nothing that depends on what it stores.
+Rule F1 is checked here (`hull`): a kernel reads nothing that depends on what it stores.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from irc.group import Group, Trials, is_free
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import LegalityFailure
+from irc.kernel.rules import failure_of, reads_nothing_that_depends_on_its_stores
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:
@@ -116,11 +117,10 @@ def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | L
     """The smallest group that holds these and that no path leaves and enters again (rule F1)."""
     groups = list(groups)
     units = graph.units_of(member for group in groups for member in group.members)
-    for unit in graph.between(units):
-        if unit.group is None:
-            (operation,) = unit.members
-            between = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
-            message = f"{between} needs @{groups[0].name} and is needed by @{groups[-1].name}"
-            return LegalityFailure("fuse.depends_on_own_store", "F1", message, tuple(operation.results))
-        groups.append(unit.group)
+    between = graph.between(units)
+    outside = [operation for unit in between if unit.group is None for operation in unit.members]
+    failure = failure_of(reads_nothing_that_depends_on_its_stores, outside, groups[0].name, groups[-1].name)
+    if failure is not None:
+        return failure
+    groups += [unit.group for unit in between if unit.group is not None]
     return graph.group({member: None for group in groups for member in group.members}, proposer)

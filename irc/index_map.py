@@ -12,8 +12,8 @@ with two maps, and neither copies.
     pad     pull(c) = c - low  where 0 <= c - low < extent, else the fill
     concat  pull(c) = c - offset of piece k  where  0 <= c - offset < size of piece k
 
-Guards have one form, `0 <= index < extent`. `restrict` is the proof of rule F12: it keeps the guards that an
-access needs to stay in its buffer, and adds those that cannot be proven.
+Guards have one form, `0 <= index < extent`. `restrict` proves that an access is in bounds: it keeps the
+guards that the proof needs, and adds those that cannot be proven.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull, makers
 from irc.ir import Block, Function, Operation, Region
 from irc.kernel import Kernel, LegalityFailure
+from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
 from irc.module import Module
 from irc.op import Builder, yield_
@@ -176,10 +177,10 @@ def find_entries(function: Function, entries: Sequence[Entry],
         apart = [member for member in members if member.block is not members[0].block]
         if outside:
             message = f"%{outside[0].results[0].name} is in a kernel already"
-            refused.append(entry.refused(message, rule="F2", values=outside[0].results))
+            refused.append(entry.refused_by(LegalityFailure("F2", message, outside[0].results)))
         elif apart:
             message = f"%{members[0].results[0].name} and %{apart[0].results[0].name} are in different blocks"
-            refused.append(entry.refused(message, rule="F2", values=apart[0].results))
+            refused.append(entry.refused_by(LegalityFailure("F2", message, apart[0].results)))
         else:
             found.append((entry, members))
     return found
@@ -258,7 +259,7 @@ def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation
         if not computing:
             results, name = members[0].results, members[0].name
             message = f"kernels read through %{results[0].name}, a {name}, at no cost: it belongs to no group"
-            failure = LegalityFailure("fuse.impure_member", "F2", message, results)
+            failure = LegalityFailure("F2", message, results)
         failure = failure or accept("plan", members, groups, graph, numerics, exactly=True)
         if failure is not None:
             refused.append(entry.refused_by(failure))
@@ -280,19 +281,18 @@ def accept(
         if member in groups:
             parts[groups[member]] = None
         elif member.name == "kernel":
-            return LegalityFailure("fuse.impure_member", "F2", f"%{member.results[0].name} is a kernel", member.results)
+            return LegalityFailure("F2", f"%{member.results[0].name} is a kernel", member.results)
         elif not is_free(member):
             alone = legal(Group([member]), numerics)
             message = f"{member.name} is no part of a kernel"
-            return alone or LegalityFailure("fuse.impure_member", "F2", message, member.results)
+            return alone or LegalityFailure("F2", message, member.results)
     if len(parts) < 2:
         return None
     merged = hull(parts, proposer, graph)
     failure = merged if isinstance(merged, LegalityFailure) else legal(merged, numerics)
     between = [] if isinstance(merged, LegalityFailure) else [each for each in merged.members if each not in members]
     if exactly and between:
-        message = f"%{between[0].results[0].name} stands between its members: it needs one and is needed by another"
-        return LegalityFailure("fuse.depends_on_own_store", "F1", message, between[0].results)
+        return failure_of(has_nothing_between, between)
     if failure is None:
         assert isinstance(merged, Group)
         for member in merged.members:

@@ -68,7 +68,7 @@ DERIVATION = "irc/kernel/derivation.py"
 PROPAGATION = "irc/kernel/propagation.py"
 GRAPH = "irc/group_graph.py"
 GROUP = "irc/group.py"
-LEGALITY = "irc/legality.py"
+RULES = "irc/kernel/rules.py"
 
 MUTATIONS = (
     # Bodies.
@@ -167,20 +167,20 @@ MUTATIONS = (
     Mutation(
         "F1: the hull leaves out what is between",
         GRAPH,
-        "        groups.append(unit.group)\n",
-        "        pass\n",
+        "    groups += [unit.group for unit in between if unit.group is not None]\n",
+        "",
         fusion("stands_between"),
     ),
     Mutation(
-        "F1: host calls between are passed over",
+        "F1: library calls between are passed over",
         GRAPH,
-        "        if unit.group is None:\n            (operation,) =",
-        "        if unit.group is None:\n            continue\n            (operation,) =",
+        "if unit.group is None for operation in unit.members]",
+        "if False for operation in unit.members]",
         fusion("f1"),
     ),
     Mutation(
         "F2: constants of any size",
-        "irc/kernel/steps.py",
+        RULES,
         "if tensor.size != 1 and not",
         "if False and not",
         fusion("f2"),
@@ -194,26 +194,26 @@ MUTATIONS = (
     ),
     Mutation(
         "F6: reductions over different axes",
-        DERIVATION,
-        "if set(node.bound) != set(bound):",
+        RULES,
+        "if set(node.bound) != set(reductions[0].bound):",
         "if False:",
-        fusion("refuses"),
+        fusion("a_rule_fails"),
     ),
     Mutation(
         "F10: reductions are repeated",
         DERIVATION,
-        "if repeated and not recompute:",
+        "if not recompute:",
         "if False:",
-        fusion("refuses"),
+        fusion("a_rule_fails"),
     ),
     Mutation(
         "F13: skipped roundings under exact",
-        LEGALITY,
-        'if numerics == "exact" and kernel.numerics != "exact":',
+        RULES,
+        'if allowed == "exact" and numerics != "exact":',
         "if False:",
         fusion("f13"),
     ),
-    Mutation("F14: one pointer too many", LEGALITY, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
+    Mutation("F14: one pointer too many", RULES, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
     # What is made of them.
     Mutation(
         "masks: every reduction ignores 0",

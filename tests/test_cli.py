@@ -427,8 +427,12 @@ def test_programs_that_are_slow_to_read_are_better_saved(
 def test_explain_a_code_and_a_rule(folder: Path) -> None:
     out = fine(irc_process("explain", "type.broadcast", folder=folder))
     assert out.startswith("type.broadcast: ") and "What to do: " in out and "Exit status: 3" in out
-    out = fine(irc_here("explain", "F7", folder=folder))
-    assert out.startswith("F7: ") and "fuse.shared_iteration_space" in out
+    out = fine(irc_here("explain", "F6", folder=folder))
+    assert out.startswith("F6: ") and "fuse.shared_reduction_axis" in out
+    for verb in ("explain", "doc"):
+        result = irc_here(verb, "F7", folder=folder)
+        assert result.code == 2 and "rule F7 was removed: " in result.err
+    assert "Rules: irc doc V5, irc doc V7" in fine(irc_here("explain", "verify.types", folder=folder))
     result = irc_here("explain", "type.brodcast", folder=folder)
     assert result.code == 2 and "did you mean type.broadcast" in result.err
 
@@ -506,9 +510,9 @@ def test_doc(folder: Path) -> None:
     assert "body (irc/ops/named/normalization.py:" in page
     assert page.count("Normalize to mean 0") == 1 and page.rstrip().splitlines()[-1].startswith("    return ")
     page = fine(irc_here("doc", "fuse", folder=folder))
-    assert "policy: str = " in page and "file: passes/fuse.py" in page and "  F7 " in page
+    assert "policy: str = " in page and "file: passes/fuse.py" in page and "  F6 " in page
     assert "file: passes/raise_.py" in fine(irc_here("doc", "raise", folder=folder))
-    assert fine(irc_here("doc", "F7", folder=folder)).startswith("F7: ")
+    assert fine(irc_here("doc", "F6", folder=folder)).startswith("F6: ")
     assert fine(irc_here("doc", "V1", folder=folder)).startswith("V1: [verify.dominance] ")
     assert max(map(len, fine(irc_here("doc", "rules", folder=folder)).splitlines())) <= 100
     assert "--backend triton --target sm_80" in fine(irc_here("doc", "sm_80", folder=folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import re
 import subprocess
@@ -24,7 +25,9 @@ from irc.diagnostics import (
     printable,
     read_codes,
 )
-from irc.driver.explaining import explain_code
+from irc.driver.code_pages import RULES, explain_code
+from irc.kernel.rules import LEGALITY_RULES
+from irc.verifier.rules import VERIFIER_RULES
 
 LINE = "    %y = add %x, %o : f16[B, S, 768]"
 SPAN = SourceSpan("block.irc", 12, LINE, 14, 6, "dim 2: 768 vs 770")
@@ -149,8 +152,48 @@ def test_every_code_is_explained() -> None:
         assert text.startswith(f"{code}: {entry.summary}\n") and max(map(len, text.split("\n"))) <= 120
         for sentence in (entry.explanation, entry.remedy):
             assert sentence.strip() == sentence and "  " not in sentence and sentence
-    rules = [entry.summary.split(":")[0] for code, entry in CODES.items() if code.startswith("fuse.")]
-    assert rules == [f"F{number}" for number in range(1, 15)]
+
+
+@pytest.mark.parametrize("number", RULES)
+def test_every_rule_has_a_page(number: str) -> None:
+    rule = RULES[number]
+    head, why, example = rule.page.split("\n\n")
+    assert head and why.startswith("Why: ") and example.startswith("Example: ")
+    assert rule.statement[0].isupper() and rule.statement.endswith(".") and rule.reason.endswith(".") and rule.example
+    text = explain_code(number)
+    assert text.startswith(f"{number}: [{rule.code}] ") and max(map(len, text.split("\n"))) <= 120
+    for part in (rule.reason[:20], rule.example, CODES[rule.code].remedy[:20], f"{rule.function.__name__} ("):
+        assert part in text
+    assert f"irc doc {number}" in explain_code(rule.code)
+
+
+def functions_that_raise() -> dict[str, set[str]]:
+    """The functions that report a numbered rule, with the numbers that they report."""
+    root = Path(__file__).parent.parent
+    raised: dict[str, set[str]] = {}
+    folders = ("irc", "frontends", "passes", "backends")
+    for path in (path for folder in folders for path in (root / folder).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for call in ast.walk(function):
+                    if isinstance(call, ast.Call) and ast.unparse(call.func) == "LegalityFailure":
+                        number = call.args[0]
+                        assert isinstance(number, ast.Constant), f"{path.name}:{call.lineno}: a number that is computed"
+                        raised.setdefault(function.name, set()).add(number.value)
+    return raised
+
+
+def test_rules_that_are_raised_and_documented_are_the_same() -> None:
+    """A legality failure states its number; failures of the verifier get it from the row of the function."""
+    raised = functions_that_raise()
+    assert set().union(*raised.values()) == LEGALITY_RULES.keys()
+    for number, rule in LEGALITY_RULES.items():
+        assert raised[rule.function.__name__] == {number}
+    for table in (LEGALITY_RULES, VERIFIER_RULES):
+        assert len({rule.function for rule in table.values()}) == len(table)
+        assert {rule.code.partition(".")[0] for rule in table.values()} == {"fuse" if "F1" in table else "verify"}
+    documented = {code for code in CODES if code.startswith(("fuse.", "verify."))}
+    assert {rule.code for rule in RULES.values()} == documented
 
 
 SECTION = "## a.b\n\nwrong (exit status 3)\n\nBecause\nof this.\n\nWhat to do: Mend it.\n\n"

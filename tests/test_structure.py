@@ -20,7 +20,7 @@ OVERSIZED = {
 # The layers of ARCHITECTURE.md, lowest first. A module may import from its own layer and from every layer below.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
-     "irc.dtypes", "irc.order"),
+     "irc.dtypes", "irc.order", "irc.numbered_rules"),
     ("irc.types", "irc.weights", "irc.metadata", "irc.literals", "irc.ir", "irc.cloning", "irc.equality", "irc.printer",
      "irc.module"),
     ("irc.user_code", "irc.index_map", "irc.interfaces", "irc.signature", "irc.execution", "irc.scalar_builder",

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from strategies import modules
 
 from irc import dims, ops
-from irc.diagnostics import IrcError, Location, rules
+from irc.diagnostics import IrcError, Location
 from irc.dtypes import BOOL, F32, I64
 from irc.ir import Block, Function, Operation, Region, Value
 from irc.module import Module
@@ -17,6 +17,7 @@ from irc.op import Builder, const, return_, yield_
 from irc.parser import parse
 from irc.types import TensorType
 from irc.verifier import MOST, check, verify
+from irc.verifier.rules import VERIFIER_RULES
 from irc.weights import Tensor
 
 VECTOR = TensorType(F32, (4,))
@@ -50,6 +51,14 @@ module @m {
 """
 
 
+# The errors by which the parser rejects examples of pages.
+PARSED = {
+    "V1": "text.undefined_name", "V2": "text.undefined_name", "V4": "text.redefined_name", "V5": "type.dtype",
+    "V7": "text.type_mismatch", "V8": "text.syntax", "V9": "type.region", "V11": "dim.redeclared",
+    "V12": "dim.unbound",
+}  # fmt: skip
+
+
 def broken(change: Callable[[Function, dict[str, Operation]], object]) -> list[str]:
     """The rules that fail in the module above after a change."""
     module = parse(TEXT)
@@ -63,7 +72,7 @@ def broken(change: Callable[[Function, dict[str, Operation]], object]) -> list[s
     assert failures
     with pytest.raises(IrcError) as caught:
         verify(module)
-    codes = [rules("V")[failure.rule].code for failure in failures[:MOST]]
+    codes = [VERIFIER_RULES[failure.rule].code for failure in failures[:MOST]]
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == codes
     return [failure.rule for failure in failures]
 
@@ -209,7 +218,7 @@ def test_symbol_of_another_function():
 
 
 def test_symbol_behind_its_region():
-    """A symbol of a loop's argument lives inside the loop only."""
+    """A symbol of a loop's argument is visible inside the loop only."""
     text = """irc text 1
 module @m {
   func @main<N>(%x: f32[N]) -> f32[?] {
@@ -326,8 +335,20 @@ def test_defaults():
 def test_every_rule_is_broken_above():
     with open(__file__) as file:
         source = file.read()
-    assert list(rules("V")) == [f"V{number}" for number in range(1, 17)]
-    assert [number for number in rules("V") if f'"{number}"' not in source] == []
+    assert list(VERIFIER_RULES) == [f"V{number}" for number in range(1, 17)]
+    assert [number for number in VERIFIER_RULES if f'"{number}"' not in source] == []
+
+
+@pytest.mark.parametrize("number", [number for number, rule in VERIFIER_RULES.items() if "func @" in rule.example])
+def test_the_example_of_a_page_breaks_its_rule(number):
+    """Text cannot state all of them: the parser rejects uses of what is not defined, and infers types itself."""
+    text = VERIFIER_RULES[number].example.partition("\n")[2]
+    try:
+        failures = check(parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n"))
+    except IrcError as error:
+        assert error.code == PARSED[number]
+    else:
+        assert {failure.rule for failure in failures} == {number} and number not in PARSED
 
 
 def test_error_says_rule_and_place():

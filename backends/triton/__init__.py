@@ -25,7 +25,8 @@ from irc.backends.triton.source import write_kernel
 from irc.backends.triton.text import identifier
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
-from irc.kernel.steps import LegalityFailure, Steps
+from irc.kernel.rules import LegalityFailure
+from irc.kernel.steps import Steps
 from irc.module import EdgeCases
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition

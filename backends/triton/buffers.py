@@ -42,7 +42,7 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
 def donated(function: Function, is_launch: Callable[[Operation], bool],
             reads_where_it_writes: Callable[[Value, Value], bool]) -> dict[Value, Value]:  # fmt: skip
     """For outputs of launches that update an argument of the function that argument, where its memory is free to be
-    written: nothing reads it later, nor the launch itself but where it writes (rule F11), nor a view of it."""
+    written: nothing reads it later, nor the launch itself but where it writes, nor a view of it."""
     block = function.block
     order = {operation: position for position, operation in enumerate(block)}
     found: dict[Value, Value] = {}

@@ -1,6 +1,6 @@
 """Donation: launches that write their results into the arguments that they update, and the memory that a run needs.
 
-`buffers` assigns memory; rule F11, whether a kernel may write over what it reads, is decided here.
+`buffers` assigns memory; whether a kernel may write over what it reads is decided here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def donated_arguments(function: Function, derived: Derived) -> dict[Value, Value
     """The arguments that launches write their new contents to, by the results that update them."""
 
     def reads_where_it_writes(output: Value, argument: Value) -> bool:
-        """Rule F11. What is written depends on all that is read of the argument, so that it is read before. One thread
+        """What is written depends on all that is read of the argument, so that it is read before. One thread
         reads and writes each element: what does not vary over all of a tile, and a tile smaller than its threads, is
         held by several, of which one might write before another reads. Where each level of reductions reads a row
         again, a level before would have written it."""

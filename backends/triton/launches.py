@@ -24,7 +24,7 @@ def launched(operation: Operation) -> Kernel | LegalityFailure:
     for node in kernel.nodes:
         if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):
             what = f"{node.name} of {node.operands[0].dtype}"
-            return LegalityFailure("backend.unsupported", "F2", f"{what} cannot be written in Triton")
+            return LegalityFailure("F2", f"{what} cannot be written in Triton")
     return kernel
 
 

@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "explain": (
         ("irc explain type.broadcast", "an error code"),
-        ("irc explain F7", "a legality rule of fusion"),
+        ("irc explain F6", "a legality rule of fusion"),
         (f"irc explain {SCORES} %y", "where a value comes from and what computes it"),
         (f'irc explain {SCORES} %p %y -p "fuse{{policy=none}}"', "why two values are in two kernels"),
     ),

@@ -12,19 +12,21 @@ from functools import partial
 from typing import Any
 
 from irc import ops
-from irc.diagnostics import CODES, fail, rules
-from irc.driver.explaining import explain_code
+from irc.diagnostics import CODES, fail
+from irc.driver.code_pages import RULES, explain_code, is_code, wrapped
 from irc.driver.models import BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
+from irc.kernel.rules import LEGALITY_RULES, UNUSED
 from irc.limits import LIMITS
 from irc.named_pipelines import ALIASES
+from irc.numbered_rules import NumberedRule
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
 from irc.user_files import load_user_module, operations_of
+from irc.verifier.rules import VERIFIER_RULES
 
-WIDTH = 100
 DECLARED = (Rule, GroupPattern, Policy)  # declared by a decorator in a user's file, besides operations
 TOPICS = {
     "ops": "the operations, a line each",
@@ -64,10 +66,7 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
     declared = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, DECLARED)}
     if name in declared:
         return declared_page(declared[name])
-    if name in rules("V"):
-        rule = rules("V")[name]
-        return wrapped(f"{name}: [{rule.code}] ", rule.statement)
-    if name in CODES or name in rules("F"):
+    if is_code(name):
         return explain_code(name)
     if name in BACKENDS or any(name in find_backend(backend).TARGETS for backend in BACKENDS):
         return target_page(name)
@@ -83,7 +82,7 @@ def page_names(context: PassContext | None = None) -> list[str]:
     """The names that `doc` accepts, apart from a user's own rules, groups and policies."""
     operations = {**(context.operations if context is not None else {}), **ops.TABLE}
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
-    return [*TOPICS, *operations, *pass_names(context), *BACKENDS, *targets, *rules("V"), *rules("F"), *CODES]
+    return [*TOPICS, *operations, *pass_names(context), *BACKENDS, *targets, *RULES, *CODES]
 
 
 def signature(definition: OperationDefinition) -> str:
@@ -191,21 +190,17 @@ def list_passes(context: PassContext) -> str:
 
 
 def list_rules() -> str:
-    return "\n".join([list_legality(), "well-formed IR (irc/verifier.py):", *_listed("V")])
+    heading = "well-formed IR (irc/verifier/rules.py):"
+    return "\n".join([list_legality(), heading, *_listed(VERIFIER_RULES)])
 
 
 def list_legality() -> str:
-    return "\n".join(["legality of kernels (irc/legality.py, irc/kernel, irc/group_graph.py):", *_listed("F")])
+    unused = wrapped("  not in use: ", ", ".join(UNUSED))
+    return "\n".join(["legality of kernels (irc/kernel/rules.py):", *_listed(LEGALITY_RULES), unused])
 
 
-def _listed(letter: str) -> list[str]:
-    return [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in rules(letter).items()]
-
-
-def wrapped(head: str, text: str) -> str:
-    """A paragraph of at most `WIDTH` columns that begins with `head`; further lines are indented."""
-    hanging = " " * (7 if head.startswith(" ") else 0)
-    return textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=hanging, break_on_hyphens=False)
+def _listed(table: dict[str, NumberedRule]) -> list[str]:
+    return [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in table.items()]
 
 
 def list_targets() -> str:

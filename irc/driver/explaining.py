@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from irc.diagnostics import CODES, did_you_mean, fail, printable_lines, rules
+from irc.diagnostics import CODES, fail, printable_lines
 from irc.dims import Symbol
+from irc.driver.code_pages import RULES, explain_code, is_code
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations, members_of
 from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
@@ -28,12 +28,11 @@ from irc.policy import Merge, Policy, PolicyRejection
 from irc.sizes import bytes_at, representative_sizes
 from irc.user_files import is_reference
 
-PAGE_WIDTH = 100  # columns
 LONGEST_ENTRY = 200  # characters of an entry of a plan that is advised
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
-    """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F7), one value, or a pair of values."""
+    """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, or a pair of values."""
     settings = settings or Settings()
     if source is None and len(names) == 1 and (is_reference(names[0]) or Path(names[0]).suffix.lower() in SUFFIXES):
         source, names = names[0], ()
@@ -47,26 +46,6 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
     if len(values) == 1:
         return explain_value(source, values[0], pipeline, settings)
     return explain_pair(source, values[0], values[1], pipeline, settings)
-
-
-def is_code(text: str) -> bool:
-    return text in CODES or text in rules("F")
-
-
-def explain_code(text: str) -> str:
-    """What a code means, what to do, and how the process ends; of a legality rule, what its code means."""
-    if text in rules("F"):
-        code = rules("F")[text].code
-        return explain_code(code).replace(f"{code}: {text}: ", f"{text}: [{code}] ", 1)
-    if text not in CODES:
-        raise fail("usage.unknown_code", f"there is no diagnostic code {text!r}",
-                   help=did_you_mean(text, CODES, "irc doc codes lists them"))  # fmt: skip
-    entry = CODES[text]
-    explanation, remedy = (
-        textwrap.fill(part, PAGE_WIDTH) for part in (entry.explanation, f"What to do: {entry.remedy}")
-    )
-    status = f"Exit status: {int(entry.exit_code)} ({entry.exit_code.meaning})"
-    return f"{text}: {entry.summary}\n\n{explanation}\n\n{remedy}\n{status}"
 
 
 # -- one value -------------------------------------------------------------------------------------------------
@@ -236,18 +215,18 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
     block, other = (side.members[0].block for side in sides)
     assert block is not None
     graph = graph_of(block, plan)
-    merged: Group | LegalityFailure = LegalityFailure("fuse.impure_member", "F2", "they stand in different blocks")
+    merged: Group | LegalityFailure = LegalityFailure("F2", "they stand in different blocks")
     if block is other:
         sides.sort(key=lambda side: graph.number[side.members[-1]])
         merged = hull(sides, "explain", graph)
     failure = merged if isinstance(merged, LegalityFailure) else legal(merged, numerics)
     if failure is not None:
-        rule = rules("F")[failure.rule].statement.partition(". ")[0].rstrip(".")
+        rule = RULES[failure.rule].statement.partition(". ")[0].rstrip(".")
         remedy = CODES[failure.code].remedy
         if isinstance(merged, LegalityFailure):
             remedy = "nothing in a plan: what stands between them is in no kernel" if block is other else (
                      "nothing in a plan: a kernel is in one block")  # fmt: skip
-        return (f"not in one kernel: {failure.message}   (rule {failure.rule}: {rule})",
+        return (f"not in one kernel: {failure.message}   (rule {failure.rule}: {rule[0].lower()}{rule[1:]})",
                 [f"  try: {remedy}", f"  more: irc explain {failure.code}"])  # fmt: skip
     assert isinstance(merged, Group)
     entry = json.dumps({"members": [member.results[0].name for member in merged.members]})

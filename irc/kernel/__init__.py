@@ -2,7 +2,7 @@
 
     kernel = derive(members)                   # raises LegalityFailure
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
-    kernel.kind                                # "pointwise" or "reduction" (later "dot", "attention")
+    kernel.kind                                # "pointwise" or "reduction"
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
     kernel.numerics                            # "exact", or "keeps_more_precision": a rounding to f16 is skipped
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
@@ -17,16 +17,17 @@ outside the group; `outputs`, unless given, are the results used by an operation
 in order of the members: so the operations of a `kernel` region (less its `yield`) give the same kernel again. An
 `Expansion` of the block shares the copies of primitives among the groups that are tried on it.
 
-`LegalityFailure(code, rule, message, values)`, such as ("fuse.tile_axes", "F8", ...), is an exception; `values` is a
-tuple of the values that its message mentions. It is no IrcError, since planners catch it and try other groups;
-`failure.error(location)` gives the IrcError to report. A `derive` costs about a millisecond.
+`LegalityFailure(rule, message, values)`, such as ("F6", ...), is an exception; `values` is a tuple of the values that
+its message mentions. It is no IrcError, since planners catch it and try other groups; `failure.error(location)` gives
+the IrcError to report. The rules are in `irc.kernel.rules`. A `derive` costs about a millisecond.
 """
 
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive
+from irc.kernel.rules import LegalityFailure
 from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
-from irc.kernel.steps import Expansion, LegalityFailure
+from irc.kernel.steps import Expansion
 from irc.kernel.traffic import Bytes, count
 
 __all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Schedule", "Scope", "Tile",

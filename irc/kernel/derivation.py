@@ -1,4 +1,4 @@
-"""`derive`: from operations to a kernel, or a failure that cites a rule."""
+"""`derive`: from operations to a kernel, or the legality rule that they break."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from irc import dims
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.propagation import Propagation, anchors
+from irc.kernel.rules import (
+    LegalityFailure,
+    is_written_unless_empty,
+    reductions_are_computed_once,
+    reductions_share_their_axes,
+    stores_what_is_read_outside,
+)
 from irc.kernel.schedule import Schedule, make_schedule, merge_axes
-from irc.kernel.steps import Expansion, LegalityFailure, Steps
+from irc.kernel.steps import Expansion, Steps
 from irc.kernel.tracing import Tracer
 
 
@@ -62,8 +68,7 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
     """The kernel that computes the members; raises `LegalityFailure`. See the package's docstring."""
     steps = Steps(members, expansion)
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
-    if not stored:
-        raise LegalityFailure("fuse.unstored_value", "F3", "nothing outside reads a result of the group", ())
+    stores_what_is_read_outside(stored)
     failures: list[LegalityFailure] = []
     tried: list[Propagation] = []
     for anchor in anchors(steps, stored):
@@ -84,33 +89,21 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
     return tuple(result for result in results if any(user not in inside for user in result.users()))
 
 
-def _axes(axes: Sequence[Variable]) -> str:
-    """The axes of a kernel, by name and extent: `the axis i1 of extent 16`."""
-    names = [f"{axis.name} of extent {axis.extent}" for axis in axes]
-    return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
-
-
 def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation, recompute: bool) -> Kernel:
     tracer = Tracer(propagation, steps)
     stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
     roots: tuple[Root, ...] = (*tracer.checks, *stores)
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
+    reductions_share_their_axes(reductions)
     bound = reductions[0].bound if reductions else ()
-    for node in reductions:
-        if set(node.bound) != set(bound):
-            first, other = (f"%{each.hint} is reduced over {_axes(each.bound)}" for each in (reductions[0], node))
-            message = f"{first}, and {other}"
-            raise LegalityFailure("fuse.shared_reduction_axis", "F6", message, (reductions[0].hint, node.hint))
     used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
     reductions = [node for node in nodes if isinstance(node, Reduce) and 0 not in (axis.extent for axis in node.bound)]
     repeated = [(node, axis) for node in reductions for axis in parallel if axis not in node.axes]
-    if repeated and not recompute:
-        node, axis = repeated[0]
-        message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
-        raise LegalityFailure("fuse.recomputed_reduction", "F10", message, (node.hint, axis.extent))
+    if not recompute:
+        reductions_are_computed_once(repeated)
     stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
@@ -125,13 +118,10 @@ def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Var
     Of the axes that its index and guards mention, one point for each element satisfies the guards (`Point`): in
     `x[:, 1]` the index varies over the first axis alone, and a guard already says where along the second it is read.
     Of the reduced axes that matters where it varies over others of them: what varies over none is written once a row.
-    Refused (rule F4) where such an axis may be empty, for then no point of the kernel writes the element.
+    Rule F4 does not allow that such an axis may be empty: no point of the kernel would write the element.
     """
     mentioned = variables(*store.indices)
     axes = (*parallel, *bound) if mentioned & set(bound) else parallel
     free = tuple(axis for axis in axes if axis not in mentioned)
-    for axis in free:
-        if dims.less(0, axis.extent) is not True and dims.equal(store.buffer.type.elements, 0) is not True:
-            message = f"%{store.buffer.name} would not be written where the extent {axis.extent} of an axis is 0"
-            raise LegalityFailure("fuse.unreached_root", "F4", message, (store.buffer.name, axis.extent))
+    is_written_unless_empty(store.buffer, free)
     return replace(store, guards=(*store.guards, *(Guard(axis.expr, 1) for axis in free)))

@@ -18,7 +18,8 @@ from irc.dims import Dim, Variable
 from irc.index_map import ANCHOR, REDUCED, Coordinates, Guards, Point, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import variables
-from irc.kernel.steps import LegalityFailure, Steps, reduced_dims
+from irc.kernel.rules import every_dim_has_an_axis
+from irc.kernel.steps import Steps, reduced_dims
 
 TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
 
@@ -149,9 +150,8 @@ class Propagation:
                 coordinate = 0
             if coordinate is None:
                 axis = next((axis for axis in self.axes if axis not in used and same(axis.extent, extent)), None)
-                if axis is None:
-                    message = f"%{value.name} has a dim {extent} that no axis of the kernel runs over"
-                    raise LegalityFailure("fuse.unreached_root", "F4", message, (value.name, extent))
+                every_dim_has_an_axis(value, extent, axis)
+                assert axis is not None
                 used.add(axis)
                 coordinate = axis.expr
             found.append(coordinate)

@@ -1,31 +1,23 @@
 """The members of a kernel as a flat list of primitives: named operations give way to their bodies.
 
 A body is traced once and shared, so its values cannot stand for those of one use of it: each use gets its own
-copies. They are made once for all groups that are tried on a block (`Expansion`). Rule F2 is judged here.
+copies. They are made once for all groups that are tried on a block (`Expansion`). What may be a member is rule F2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
 
 from irc.cloning import Cloner
-from irc.diagnostics import IrcError, Location, fail
 from irc.ir import Block, Operation, Value
-from irc.op import OperationDefinition
-
-
-class LegalityFailure(Exception):
-    """A group that cannot be one kernel, with the rule that it breaks. `values` are those that the message mentions."""
-
-    def __init__(self, code: str, rule: str, message: str, values: Sequence[Any] = ()) -> None:
-        super().__init__(message)
-        self.code, self.rule, self.message, self.values = code, rule, message, tuple(values)
-
-    def error(self, location: Location) -> IrcError:
-        """The failure as an error at the operation that was to be a kernel."""
-        return fail(self.code, f"{self.rule}: {self.message}", at=location)
+from irc.kernel.rules import (
+    LegalityFailure,
+    are_in_one_block,
+    has_type_of_kernels,
+    members_map_elements,
+    moves_elements,
+)
 
 
 class Expansion:
@@ -78,7 +70,7 @@ class Expansion:
             self.inner[value].name = value.name
 
     def _read(self, value: Value) -> None:
-        check_type(value)
+        has_type_of_kernels(value)
         if value not in self.inner:
             self.inner[value] = self._arguments.add_argument(value.type, value.name)
 
@@ -94,10 +86,10 @@ class Expansion:
                     self._append(step, inside, primitives)
             cloner.values.update(zip(operation.results, (inside.values[value] for value in body.returned), strict=True))
             return
-        check_member(operation, definition)
+        members_map_elements(operation)
         primitives.append(cloner.operation(operation))
         for result in operation.results:
-            check_type(result)
+            has_type_of_kernels(result)
 
 
 class Steps:
@@ -108,8 +100,7 @@ class Steps:
     """
 
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
-        if len({id(member.block) for member in members if member.name != "const"}) > 1:
-            raise LegalityFailure("fuse.impure_member", "F2", "the members stand in different blocks")
+        are_in_one_block([member for member in members if member.name != "const"])
         self.members = sorted(members, key=lambda member: (member.name != "const", member._order))
         expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
@@ -140,32 +131,3 @@ def reduced_dims(reduction: Operation) -> frozenset[int]:
     attributes = reduction.attributes
     chosen = attributes["axes"] if "axes" in attributes else (attributes["axis"],)
     return frozenset(axis % reduction.inputs[0].rank for axis in chosen)
-
-
-def moves_elements(definition: OperationDefinition) -> bool:
-    """Whether it computes nothing, so that it rounds nothing: it moves elements that it is given."""
-    return definition.pull is not None or definition.element_of is not None
-
-
-def check_member(operation: Operation, definition: OperationDefinition) -> None:
-    """Rule F2: each element of the results is a function of elements of the operands, found by index arithmetic."""
-    name = definition.name
-    known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
-    if definition.has_effect or operation.regions or not known:
-        kind = "has an effect" if definition.has_effect else "is not computed point by point"
-        raise LegalityFailure("fuse.impure_member", "F2", f"{name} {kind}", operation.results)
-    if name == "const":
-        tensor = operation.attributes["value"]
-        if tensor.size != 1 and not (tensor.name is None and tensor.is_splat()):
-            message = f"constant %{operation.result.name} is no scalar: it is read from outside the kernel"
-            raise LegalityFailure("fuse.impure_member", "F2", message, (operation.result,))
-
-
-def check_type(value: Value) -> None:
-    """Rule F2, of types: ranked, and of an element type that kernels compute with."""
-    if not value.type.is_ranked:
-        raise LegalityFailure("fuse.impure_member", "F2", f"the rank of %{value.name} is not known")
-    dtype = value.dtype
-    if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
-        message = f"kernels do not compute in {dtype} (%{value.name})"
-        raise LegalityFailure("fuse.impure_member", "F2", message, (value.name,))

@@ -21,11 +21,10 @@ from irc.interfaces import Combine, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
-from irc.kernel.steps import LegalityFailure, Steps, reduced_dims
+from irc.kernel.rules import bits_are_stored_ones, needs_no_more_than_a_target_has
+from irc.kernel.steps import Steps, reduced_dims
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
-MOST_GUARDS = 32  # on what is read through one pad or concatenation after another
-MOST_STEPS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
 OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divided by 0"
 MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
@@ -75,9 +74,7 @@ class Tracer:
         waiting: list[tuple[Request, Traced]] = []
         while True:
             if wanted not in self._memo:
-                if len(self._memo) > MOST_STEPS:
-                    message = f"more than {MOST_STEPS} operations for one point"
-                    raise LegalityFailure("fuse.resources", "F14", message, (value.name,))
+                needs_no_more_than_a_target_has(operations=len(self._memo), values=(value.name,))
                 waiting.append((wanted, self._traced(*wanted)))
             found = self._memo.get(wanted)
             while waiting:  # give what was requested to whoever waits for it, until one requests something else
@@ -164,9 +161,7 @@ class Tracer:
                 return operands[0]
         if step.name == "bitcast":
             for end in (step.inputs[0], value):
-                if accumulator_of(end.dtype) is not end.dtype:
-                    message = f"the bits of {end.dtype} are not those it is computed in (%{end.name})"
-                    raise LegalityFailure("fuse.numerics", "F13", message, (end.name,))
+                bits_are_stored_ones(end, accumulator_of(end.dtype))
         made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
         return self._kept(made, value)
 
@@ -190,9 +185,7 @@ class Tracer:
         nodes = []
         for piece in pieces:
             held = tuple(dict.fromkeys((*guards, *piece.guards)))
-            if len(held) > MOST_GUARDS:
-                message = f"more than {MOST_GUARDS} conditions on one element"
-                raise LegalityFailure("fuse.resources", "F14", message, (value.name,))
+            needs_no_more_than_a_target_has(conditions=len(held), values=(value.name,))
             if piece.operand < len(step.inputs):
                 nodes.append((yield step.inputs[piece.operand], piece.coordinates, held))
             else:  # a pad without a value

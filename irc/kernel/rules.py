@@ -1,0 +1,290 @@
+"""When operations can be one kernel: the legality rules, as functions in the table `LEGALITY_RULES`.
+
+A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page
+(`irc doc F6`). `derive` calls those about the inside of a kernel, `irc.legality` and `irc.passes` those about
+the arguments of a kernel and the graph of kernels.
+
+The numbers F5, F7, F8, F9, F11 and F12 are not in use (`UNUSED`): they stood for products inside kernels, which are
+library calls, and for what holds of every derived kernel by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
+from irc import dims
+from irc.diagnostics import IrcError, Location, fail
+from irc.dims import Dim, Variable
+from irc.ir import Operation, Value
+from irc.kernel.dag import Reduce
+from irc.numbered_rules import table
+from irc.op import OperationDefinition
+
+MOST_CONDITIONS = 32  # on what is read through one pad or concatenation after another
+MOST_OPERATIONS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
+# Kernel arguments are pointers; launch limits and register pressure make more of them useless.
+MOST_POINTERS = 32
+P = ParamSpec("P")
+
+
+class LegalityFailure(Exception):
+    """Operations that cannot be one kernel, with the number of the rule that they break. `values` are those that the
+    message mentions."""
+
+    def __init__(self, rule: str, message: str, values: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.rule, self.message, self.values = rule, message, tuple(values)
+
+    @property
+    def code(self) -> str:
+        return LEGALITY_RULES[self.rule].code
+
+    def error(self, location: Location) -> IrcError:
+        """The failure as an error at the operation that was to be a kernel."""
+        return fail(self.code, f"{self.rule}: {self.message}", at=location)
+
+
+def failure_of(rule: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> LegalityFailure | None:
+    """What a rule raises, for those who compare groups rather than derive a kernel."""
+    try:
+        rule(*arguments, **options)
+    except LegalityFailure as failure:
+        return failure
+    return None
+
+
+# -- the graph of kernels --------------------------------------------------------------------------------------
+
+
+def reads_nothing_that_depends_on_its_stores(outside: Sequence[Operation], producer: str, consumer: str) -> None:
+    """A kernel reads nothing that depends on what it stores; the graph of kernels has no cycle.
+
+    Why: a kernel runs as one launch. What another operation computes from its results does not exist while it runs.
+
+    Example: {%grown, %y} of
+        func @main(%x: f32[8, 8], %w: f32[8, 8]) -> f32[8, 8] {
+          %grown = exp %x : f32[8, 8]
+          %product = matmul %grown, %w : f32[8, 8]
+          %y = add %grown, %product : f32[8, 8]
+          return %y
+        }
+    """
+    for operation in outside:
+        what = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
+        raise LegalityFailure("F1", f"{what} needs @{producer} and is needed by @{consumer}", operation.results)
+
+
+def has_nothing_between(outside: Sequence[Operation]) -> None:
+    """Rule F1, of a group that is to have just these members."""
+    for operation in outside:
+        message = f"%{operation.results[0].name} stands between its members: it needs one and is needed by another"
+        raise LegalityFailure("F1", message, operation.results)
+
+
+# -- members ---------------------------------------------------------------------------------------------------
+
+
+def members_map_elements(operation: Operation) -> None:
+    """Members are pure, in one block, and map elements to elements.
+
+    Why: each element of a result is computed at one point of the kernel's axes, from elements at other points that
+    index arithmetic finds. Products, sorts and scans have no such form; an effect would be repeated for each point.
+
+    Example: {%y} of
+        func @main(%x: f32[8]) -> f32[8] {
+          %y = scan %x {kind = "sum", axis = 0} : f32[8]
+          return %y
+        }
+    """
+    definition, name = operation.definition, operation.name
+    is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
+    if definition.has_effect or operation.regions or not is_known:
+        kind = "has an effect" if definition.has_effect else "is not computed point by point"
+        raise LegalityFailure("F2", f"{name} {kind}", operation.results)
+    if name == "const":
+        tensor = operation.attributes["value"]
+        if tensor.size != 1 and not (tensor.name is None and tensor.is_splat()):
+            message = f"constant %{operation.result.name} is no scalar: it is read from outside the kernel"
+            raise LegalityFailure("F2", message, (operation.result,))
+
+
+def has_type_of_kernels(value: Value) -> None:
+    """Rule F2, of what members read and compute: ranked, and of an element type that kernels compute with."""
+    if not value.type.is_ranked:
+        raise LegalityFailure("F2", f"the rank of %{value.name} is not known")
+    dtype = value.dtype
+    if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
+        raise LegalityFailure("F2", f"kernels do not compute in {dtype} (%{value.name})", (value.name,))
+
+
+def are_in_one_block(operations: Sequence[Operation]) -> None:
+    """Rule F2, of where members stand."""
+    if any(operation.block is not operations[0].block for operation in operations):
+        raise LegalityFailure("F2", "the members stand in different blocks")
+
+
+def moves_elements(definition: OperationDefinition) -> bool:
+    """Whether the operation only moves elements of its operands, hence rounds nothing."""
+    return definition.pull is not None or definition.element_of is not None
+
+
+# -- what is stored --------------------------------------------------------------------------------------------
+
+
+def stores_what_is_read_outside(stored: Sequence[Value]) -> None:
+    """Each value that is read outside the kernel is one of its results.
+
+    Why: other operations see the results of a kernel only. One of which nothing is read would have no result, and no
+    point at which anything is computed.
+
+    Example: {%y} of
+        func @main(%x: f32[8]) -> f32[8] {
+          %y = exp %x : f32[8]
+          return %x
+        }
+    """
+    if not stored:
+        raise LegalityFailure("F3", "nothing outside reads a result of the group")
+
+
+def every_dim_has_an_axis(value: Value, extent: Dim, axis: Variable | None) -> None:
+    """Each element of each result is written at one point of the kernel's axes. A result that does not vary over an
+    axis is written at its first point, so that axis must not be empty.
+
+    Why: the axes are those of one result or reduction. A result whose dims are not expressions of them is computed at
+    no point, and of an empty axis there is no first point.
+
+    Example: {%y, %z} of
+        func @main(%a: f32[8, 9], %b: f32[7]) -> (f32[8, 9], f32[7]) {
+          %y = exp %a : f32[8, 9]
+          %z = exp %b : f32[7]
+          return %y, %z
+        }
+    """
+    if axis is None:
+        message = f"%{value.name} has a dim {extent} that no axis of the kernel runs over"
+        raise LegalityFailure("F4", message, (value.name, extent))
+
+
+def is_written_unless_empty(stored: Value, ignored: Sequence[Variable]) -> None:
+    """Rule F4, of the axes that a result does not vary over."""
+    for axis in ignored:
+        if dims.less(0, axis.extent) is not True and dims.equal(stored.type.elements, 0) is not True:
+            message = f"%{stored.name} would not be written where the extent {axis.extent} of an axis is 0"
+            raise LegalityFailure("F4", message, (stored.name, axis.extent))
+
+
+# -- reductions ------------------------------------------------------------------------------------------------
+
+
+def reductions_share_their_axes(reductions: Sequence[Reduce]) -> None:
+    """A kernel reduces over one axis after flattening, and the result does not vary over it.
+
+    Why: a kernel is one grid over the axes of its results with at most one loop in it, over what is reduced.
+
+    Example: {%rows, %columns} of
+        func @main(%x: f32[8, 9]) -> (f32[8], f32[9]) {
+          %rows = reduce_sum %x {axes = [1], keep_dims = false} : f32[8]
+          %columns = reduce_sum %x {axes = [0], keep_dims = false} : f32[9]
+          return %rows, %columns
+        }
+    """
+    for node in reductions:
+        if set(node.bound) != set(reductions[0].bound):
+            pair = reductions[0], node
+            first, other = (f"%{each.hint} is reduced over {_listed(each.bound)}" for each in pair)
+            raise LegalityFailure("F6", f"{first}, and {other}", (reductions[0].hint, node.hint))
+
+
+def _listed(axes: Sequence[Variable]) -> str:
+    """The axes of a kernel, by name and extent: `the axis i1 of extent 16`."""
+    names = [f"{axis.name} of extent {axis.extent}" for axis in axes]
+    return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
+
+
+def reductions_are_computed_once(repeated: Sequence[tuple[Reduce, Variable]]) -> None:
+    """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it.
+
+    Why: at each point of another axis the whole reduction would be computed again. In a kernel of its own it is
+    computed once, and its result is read.
+
+    Example: {%sums, %y} of
+        func @main(%x: f32[6, 7], %z: f32[6, 90]) -> f32[6, 90] {
+          %sums = reduce_sum %x {axes = [1], keep_dims = true} : f32[6, 1]
+          %y = mul %sums, %z : f32[6, 90]
+          return %y
+        }
+    """
+    for node, axis in repeated:
+        message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
+        raise LegalityFailure("F10", message, (node.hint, axis.extent))
+
+
+# -- numerics and resources ------------------------------------------------------------------------------------
+
+
+def rounds_as_allowed(numerics: str, allowed: str, stored: Sequence[Value]) -> None:
+    """The results differ from those of the separate operations by no more than the class of numerics that the user
+    allows; the bits of an element are only read as they are stored.
+
+    Why: values of f16 and bf16 are held in f32 inside a kernel, and the roundings between members are left out. That
+    keeps more precision than the types of the program say. `exact` does not allow it, and the bits of such a value,
+    which `bitcast` reads, would be those of another number.
+
+    Example: {%sum, %bits} of
+        func @main(%x: f16[8]) -> u16[8] {
+          %sum = add %x, %x : f16[8]
+          %bits = bitcast %sum {to = u16} : u16[8]
+          return %bits
+        }
+    """
+    if allowed == "exact" and numerics != "exact":
+        message = "it keeps more precision than its types say, where the user allows `exact` only"
+        raise LegalityFailure("F13", message, stored)
+
+
+def bits_are_stored_ones(value: Value, register: Any) -> None:
+    """Rule F13, of what `bitcast` reads and gives: held in a register of its own type."""
+    if register is not value.dtype:
+        message = f"the bits of {value.dtype} are not those it is computed in (%{value.name})"
+        raise LegalityFailure("F13", message, (value.name,))
+
+
+def needs_no_more_than_a_target_has(
+    *, pointers: int = 0, operations: int = 0, conditions: int = 0, values: Sequence[Any] = ()
+) -> None:
+    """A kernel has at most 32 pointers, 1,024 operations for one point, and 32 conditions on one element.
+
+    Why: arguments of a launch are limited, and each pointer, value and mask takes registers. Windows over windows
+    compute the inner ones again at each place of the outer.
+
+    Example: a concatenation of 32 tensors, whose kernel would have 32 pointers to read and one to write.
+    """
+    if pointers > MOST_POINTERS:
+        raise LegalityFailure("F14", f"{pointers} pointers, at most {MOST_POINTERS}", values)
+    if operations > MOST_OPERATIONS:
+        raise LegalityFailure("F14", f"more than {MOST_OPERATIONS} operations for one point", values)
+    if conditions > MOST_CONDITIONS:
+        raise LegalityFailure("F14", f"more than {MOST_CONDITIONS} conditions on one element", values)
+
+
+LEGALITY_RULES = table(
+    ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores),
+    ("F2", "fuse.impure_member", members_map_elements),
+    ("F3", "fuse.unstored_value", stores_what_is_read_outside),
+    ("F4", "fuse.unreached_root", every_dim_has_an_axis),
+    ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
+    ("F10", "fuse.recomputed_reduction", reductions_are_computed_once),
+    ("F13", "fuse.numerics", rounds_as_allowed),
+    ("F14", "fuse.resources", needs_no_more_than_a_target_has),
+)
+# Numbers of rules that were removed, which no other rule gets, and what they were about.
+UNUSED = {
+    "F5": "two contractions in one kernel: products are library calls",
+    "F7": "the scope in which a value is computed: it follows from F6 and F10",
+    "F8": "the tiles of a contraction: products are library calls",
+    "F9": "the size of attention in one kernel: attention is a library call",
+    "F11": "reads of an argument that a kernel updates: where it reads it elsewhere, the result is copied (`in_place`)",
+    "F12": "bounds of accesses: each is proven to be in bounds, or guarded, in every kernel that is derived",
+}
