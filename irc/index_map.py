@@ -14,6 +14,9 @@ with two maps, and neither copies.
 
 Guards have one form, `0 <= index < extent`. `restrict` proves that an access is in bounds: it keeps the
 guards that the proof needs, and adds those that cannot be proven.
+
+An `IndexMap` is the pull of a whole value: coordinates in the operand over `axes` of the result's shape. Chains of
+views `compose` by substitution, and move elements alike where their maps are equal: dims have a normal form.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ from irc.ir import Value
 
 Coordinates = tuple[Dim, ...]
 
-# What the places of axes begin with (`Variable`): dims of an anchor, dims of a reduction that nothing else runs over,
+# What the places of axes begin with (`Variable`): dims of a value, dims of a reduction that nothing else runs over,
 # two axes as one, variables of a proof.
-ANCHOR, REDUCED, JOINED, PROOF = range(4)
+WHOLE, REDUCED, JOINED, PROOF = range(4)
+MOST_PARTS = 64  # of a coordinate: reshapes that cut across one another's axes double it with each transpose between
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,12 @@ def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -
     return tuple(result) if before else (0,) * len(after)
 
 
+def transpose(coordinates: Coordinates, permutation: tuple[int, ...]) -> Coordinates:
+    """The coordinates, in the operand of a transpose, of an element of its result."""
+    sources = [axis % len(permutation) for axis in permutation]
+    return tuple(coordinates[sources.index(axis)] for axis in range(len(sources)))
+
+
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
     """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
     if operand == shape and 1 not in shape:
@@ -130,6 +140,101 @@ def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -
         0 if same(own, 1) else coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)  # 1 or the extent
         for coordinate, extent, own in zip(coordinates[first:], shape[first:], operand, strict=True)
     )
+
+
+# -- maps of whole values ---------------------------------------------------------------------------------------
+
+
+@lru_cache(1 << 12)
+def axes(shape: Coordinates) -> Coordinates:
+    """Coordinates of all elements of a shape, over one axis for each extent other than 1.
+
+    A shape has the same axes in every kernel: what has been derived for one group is reused for the groups that it
+    grows into, and for those of the next layer.
+    """
+    return tuple(0 if same(axis.extent, 1) else axis.expr for axis in axis_variables(shape))
+
+
+def axis_variables(shape: Coordinates) -> tuple[Variable, ...]:
+    """A variable for each dim of a shape."""
+    return tuple(Variable(axis_name(extent, position), extent, (WHOLE, position))
+                 for position, extent in enumerate(shape))  # fmt: skip
+
+
+def axis_name(extent: Dim, position: int) -> str:
+    """`b` for an axis that runs over B, else a letter by position."""
+    for symbol in dims.free_symbols(extent):
+        if symbol.expr == extent:
+            return symbol.name.lower()
+    return "ijklpqrstuvw"[position % 12] if position < 12 else f"i{position}"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMap:
+    """A view of a value of shape `source`: each element of the result, of shape `shape`, is the element of the source
+    at `coordinates`, which are dims over `axes(shape)`."""
+
+    source: Coordinates
+    shape: Coordinates
+    coordinates: Coordinates
+
+    @property
+    def is_reshape(self) -> bool:
+        """Whether elements keep their row-major order."""
+        return linearize(self.coordinates, self.source) == linearize(axes(self.shape), self.shape)
+
+    @property
+    def permutation(self) -> tuple[int, ...] | None:
+        """The permutation of the transpose that it is, where it is one."""
+        ones = iter([axis for axis, extent in enumerate(self.source) if extent == 1])
+        sources = {at: axis for axis, at in enumerate(self.coordinates) if at != 0}
+        order = [next(ones, None) if extent == 1 else sources.get(at)
+                 for extent, at in zip(self.shape, axes(self.shape), strict=True)]  # fmt: skip
+        known = tuple(axis for axis in order if axis is not None)
+        is_whole = len(known) == len(order) and sorted(known) == list(range(len(self.source)))
+        return known if is_whole and tuple(self.source[axis] for axis in known) == self.shape else None
+
+
+def is_empty(shape: Coordinates) -> bool:
+    """Whether there are no elements, so that no map says anything. Where a symbol may be 0, the maps for its other
+    values are right for 0 too."""
+    return any(dims.bounds(extent)[1] < 1 for extent in shape)
+
+
+def identity_map(shape: Coordinates) -> IndexMap:
+    return IndexMap(shape, shape, axes(shape))
+
+
+@lru_cache(1 << 12)
+def reshape_map(source: Coordinates, shape: Coordinates) -> IndexMap:
+    return IndexMap(source, shape, reshape(axes(shape), shape, source))
+
+
+def transpose_map(source: Coordinates, permutation: tuple[int, ...]) -> IndexMap:
+    shape = tuple(source[axis] for axis in permutation)
+    return IndexMap(source, shape, transpose(axes(shape), permutation))
+
+
+def map_of(result: Value) -> IndexMap | None:
+    """The map from the only operand of a view to a result. None for what is no view, where the operand has no rank, and
+    where elements come from several pieces or under guards."""
+    view = result.operation
+    if view is None or view.definition.pull is None or len(view.inputs) != 1 or not view.inputs[0].type.is_ranked:
+        return None
+    (piece, *others) = view.definition.pull(result, axes(result.shape))
+    return None if others or piece.guards else IndexMap(view.inputs[0].shape, result.shape, piece.coordinates)
+
+
+@lru_cache(1 << 12)
+def compose(outer: IndexMap, inner: IndexMap) -> IndexMap | None:
+    """The map of a view `outer` of a view `inner`; None where a coordinate has more than `MOST_PARTS` parts."""
+    if outer.is_reshape and inner.is_reshape:  # the reshape between them may cut across the axes of both
+        return reshape_map(inner.source, outer.shape)
+    moved = dict(zip(axis_variables(inner.shape), outer.coordinates, strict=True))
+    coordinates = tuple(dims.substitute(at, moved) for at in inner.coordinates)
+    if any(isinstance(at, dims.Expr) and at.size > MOST_PARTS for at in coordinates):
+        return None
+    return IndexMap(inner.source, outer.shape, coordinates)
 
 
 # -- proofs ----------------------------------------------------------------------------------------------------

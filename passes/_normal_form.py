@@ -25,9 +25,9 @@ from typing import Any
 
 from irc import dims, dtypes
 from irc.dims import Dim
+from irc.index_map import IndexMap, compose, identity_map, is_empty, reshape_map, transpose_map
 from irc.ir import Operation, Value
 from irc.op import const
-from irc.passes import _views
 from irc.passes.cse import freeze
 from irc.pattern import TOLERANCE, constant_of
 
@@ -242,7 +242,7 @@ class Normalizer:
             inward = self._inward(term, lambda part, _: self.reshaped(part, shape))
             assert inward is not None
             return self.expanded(inward, shape)
-        return self._viewed(term, lambda view: view.reshaped(shape), shape, ("reshape",))
+        return self._viewed(term, reshape_map(term.shape, shape), ("reshape",))
 
     def transposed(self, term: Term, permutation: tuple[int, ...]) -> Term:
         if permutation == tuple(range(len(permutation))):
@@ -251,7 +251,7 @@ class Normalizer:
         inward = self._inward(term, lambda part, aligned: self.transposed(self.reshaped(part, aligned), permutation))
         if inward is not None:
             return self.expanded(inward, shape)
-        return self._viewed(term, lambda view: view.transposed(permutation), shape, ("transpose", permutation))
+        return self._viewed(term, transpose_map(term.shape, permutation), ("transpose", permutation))
 
     def _inward(self, term: Term, change: Any) -> Term | None:
         """Apply a view to the parts of a pointwise term; `change` gets each with its shape at the term's rank."""
@@ -280,22 +280,19 @@ class Normalizer:
             parts = [part for part, _ in (term.parts[1] if term.kind == "add" else term.parts)]
         return all(not part.shape or part.shape == term.shape for part in parts)
 
-    def _viewed(self, term: Term, step: Any, shape: Shape, otherwise: Hashable) -> Term:
+    def _viewed(self, term: Term, step: IndexMap, otherwise: Hashable) -> Term:
+        """A view of a term: of what the term views, where that is known. `otherwise` tells other views apart."""
         whole, inner = term.shape, term
         if term.kind == "expand" and whole == (1,) * (len(whole) - len(term.parts[0].shape)) + term.parts[0].shape:
             (inner,) = term.parts  # it only adds axes of size 1, as a reshape would
-        base, view = inner.parts if inner.kind == "view" else (inner, None)
-        if not _views.is_empty(base.shape):
-            view = view if view is not None else _views.identity(base.shape)
-            view = view.reshaped(whole) if inner is not term else view
-            view = step(view) if view is not None else None
-            if view is not None:
-                if view.is_row_major and base.shape == shape:
-                    return base
-                joined = _views.View(base.shape, (view.digits,))  # the order of digits; the shape is the term's
-                grouped = joined.reshaped(shape)
-                return self.make("view", (base, grouped if grouped is not None else view), shape)
-        return self.make("moved", (term, otherwise), shape)
+        base, view = inner.parts if inner.kind == "view" else (inner, identity_map(inner.shape))
+        view = None if is_empty(base.shape) else compose(reshape_map(inner.shape, whole), view)
+        composed = None if view is None else compose(step, view)
+        if composed is None:
+            return self.make("moved", (term, otherwise), step.shape)
+        if composed.is_reshape and base.shape == step.shape:
+            return base
+        return self.make("view", (base, composed), step.shape)
 
     # -- reductions and products -------------------------------------------------------------------------------
 

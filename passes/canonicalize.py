@@ -9,6 +9,7 @@ import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
+from irc.index_map import IndexMap, compose, is_empty, map_of
 from irc.ir import Operation, Region, Value
 from irc.module import Module
 from irc.op import Builder, const, literal, yield_
@@ -40,7 +41,6 @@ from irc.ops import (
 from irc.ops import pow_ as power
 from irc.pass_manager import Pass, PassContext
 from irc.passes._inlining import inline_block
-from irc.passes._views import chain
 from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
 from irc.shape_analysis import ShapeAnalysis, is_dim
@@ -70,19 +70,36 @@ class Canonicalize(Pass):
 # -- views -----------------------------------------------------------------------------------------------------
 
 
+LONGEST_CHAIN = 8  # views looked through at a time; longer chains shrink step by step
+
+
 @simplify("reshape", "transpose")
 def view_chain(operation: Operation) -> Value | None:
     """reshape and transpose that do nothing, or that one of them does alone: [12*B, S, D] and back, say."""
     result = operation.result
-    for base, view in reversed(chain(result)):
-        if view.is_row_major and base.type == result.type:
-            return base
-        alone = operation.inputs[0] is base
-        if view.is_row_major and not (alone and operation.name == "reshape"):
-            return reshape(base, shape=result.shape, inferred=operation.attributes.get("inferred"))
-        if not alone and view.permutation is not None and view.shape == result.shape:
-            return transpose(base, permutation=view.permutation)
+    for source, view in reversed(_viewed(result)):
+        if view.is_reshape and source.type == result.type:
+            return source
+        alone = operation.inputs[0] is source
+        if view.is_reshape and not (alone and operation.name == "reshape"):
+            return reshape(source, shape=result.shape, inferred=operation.attributes.get("inferred"))
+        if not alone and view.permutation is not None:
+            return transpose(source, permutation=view.permutation)
     return None
+
+
+def _viewed(value: Value) -> list[tuple[Value, IndexMap]]:
+    """The values that `value` views by reshapes and transposes alone, nearest first, with the maps from them."""
+    found: list[tuple[Value, IndexMap]] = []
+    view: IndexMap | None = None
+    while (operation := value.operation) is not None and operation.name in ("reshape", "transpose"):
+        step = map_of(value)
+        view = step if view is None or step is None else compose(view, step)
+        value = operation.inputs[0]
+        if view is None or len(found) == LONGEST_CHAIN or is_empty(value.shape):
+            break
+        found.append((value, view))
+    return found
 
 
 view_chain.example(lambda x: reshape(x, shape=(2, 6)), "f32[2, 6]")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from irc.dims import Dim, Variable, substitute, total
+from irc.dims import Dim, substitute, total
 from irc.group import Group, is_free
+from irc.index_map import axis_variables, map_of
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.legality import legal
@@ -75,14 +76,13 @@ def _is_of_attention(value: Value, layouts: dict[Value, Strides | None]) -> bool
 def _strides_through(result: Value, steps: Strides) -> Strides | None:
     """The strides of a view's result, given those of what it views; None where its elements do not lie at equal steps
     in that memory, so that PyTorch copies them."""
-    operation = result.operation
-    assert operation is not None and operation.definition.pull is not None, "views are index maps"
-    axes = [Variable(f"i{axis}", extent) for axis, extent in enumerate(result.shape)]
-    (piece,) = operation.definition.pull(result, tuple(axis.expr for axis in axes))
-    address = total(step * coordinate for step, coordinate in zip(steps, piece.coordinates, strict=True))
-    start = substitute(address, dict.fromkeys(axes, 0))
-    strides = tuple(substitute(address, {**dict.fromkeys(axes, 0), axis: 1}) - start for axis in axes)
-    is_strided = address == start + total(step * axis.expr for step, axis in zip(strides, axes, strict=True))
+    view = map_of(result)
+    assert view is not None, "a view that is free has one map"
+    variables = axis_variables(result.shape)
+    address = total(step * coordinate for step, coordinate in zip(steps, view.coordinates, strict=True))
+    start = substitute(address, dict.fromkeys(variables, 0))
+    strides = tuple(substitute(address, {**dict.fromkeys(variables, 0), axis: 1}) - start for axis in variables)
+    is_strided = address == start + total(step * axis.expr for step, axis in zip(strides, variables, strict=True))
     return strides if is_strided else None
 
 

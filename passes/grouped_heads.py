@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from irc import dims
-from irc.dims import Dim, Variable
-from irc.index_map import same
+from irc.index_map import IndexMap, axes, compose, identity_map, map_of, same
 from irc.ir import Operation, Value
 from irc.module import Module
 from irc.op import Builder
@@ -47,16 +46,13 @@ def _grouped(operation: Operation) -> bool:
 
 def _repeated(value: Value) -> Iterator[Value]:
     """The values [B, G, T, D] that views repeat to this one, [B, H, T, D], the furthest first."""
-    at: tuple[Dim, ...] = tuple(Variable(name, extent).expr for name, extent in zip("bhtd", value.shape, strict=True))
-    batch, head, *rest = at
+    batch, head, *rest = axes(value.shape)
     heads, found = value.shape[1], list[Value]()
-    while value.operation is not None and value.operation.definition.pull is not None:
-        (piece, *others) = value.operation.definition.pull(value, at)
-        if others or piece.guards:
-            break
-        value, at = value.operation.inputs[piece.operand], piece.coordinates
-        if value.rank == 4:
+    view: IndexMap | None = identity_map(value.shape)
+    while view is not None and value.operation is not None and (step := map_of(value)) is not None:
+        value, view = value.operation.inputs[0], compose(view, step)
+        if view is not None and value.rank == 4:
             times = dims.exact_divide(heads, value.shape[1]) if dims.less(0, value.shape[1]) is True else None
-            if times is not None and times != 1 and at == (batch, dims.floor_divide(head, times), *rest):
+            if times is not None and times != 1 and view.coordinates == (batch, dims.floor_divide(head, times), *rest):
                 found.append(value)
     return reversed(found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +13,24 @@ import pytest
 
 from irc import dims, dtypes, ops
 from irc.dims import Dim, Variable
-from irc.index_map import Guard, Point, delinearize, in_bounds, linearize, reshape, restrict
+from irc.index_map import (
+    MOST_PARTS,
+    Guard,
+    IndexMap,
+    Point,
+    axis_variables,
+    compose,
+    delinearize,
+    identity_map,
+    in_bounds,
+    linearize,
+    map_of,
+    reshape,
+    reshape_map,
+    restrict,
+    transpose_map,
+)
+from irc.interpreter import run
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, LegalityFailure, Loop, count, derive, traffic
 from irc.op import trace
@@ -108,6 +127,91 @@ def test_push_inverts_pull(
         if all(0 <= dims.evaluate(g.index, environment) < dims.evaluate(g.extent, {}) for g in point.guards):
             seen[tuple(dims.evaluate(c, environment) for c in point.coordinates)] = array[place]
     np.testing.assert_array_equal(seen, wanted)
+
+
+def chain_of_views(x: Value, generator: random.Random) -> Value:
+    """Transposes and reshapes; some of these cut across the axes that earlier ones made, unless all extents are powers
+    of 2."""
+    shape = list(x.type.static_shape())
+    whole = math.prod(shape)
+    for _ in range(generator.randint(1, 5)):
+        if generator.random() < 0.5:
+            x = ops.transpose(x, permutation=tuple(generator.sample(range(x.rank), x.rank)))
+        else:
+            last = generator.choice([size for size in range(1, whole + 1) if whole % size == 0])
+            first = generator.choice([size for size in range(1, whole + 1) if whole // last % size == 0])
+            x = ops.reshape(x, shape=(first, whole // last // first, last))
+    return ops.reshape(x, shape=generator.choice([shape, (whole,), (2, 1, whole // 2)]))
+
+
+def composed(result: Value) -> IndexMap | None:
+    """The map of a chain of views."""
+    view: IndexMap | None = identity_map(result.shape)
+    while view is not None and result.operation is not None:
+        step = map_of(result)
+        assert step is not None
+        view, result = compose(view, step), result.operation.inputs[0]
+    return view
+
+
+def applied(view: IndexMap, array: np.ndarray) -> np.ndarray:
+    grids = np.meshgrid(*map(np.arange, view.shape), indexing="ij", sparse=True)
+    environment = dict(zip(axis_variables(view.shape), grids, strict=True))
+    places = [dims.evaluate_array(coordinate, environment) for coordinate in view.coordinates]
+    return np.broadcast_to(array[tuple(places)], view.shape)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 8), (16, 4), (3, 4, 6), (1, 10, 9)], ids=str)
+def test_composed_maps_move_what_the_views_move(shape: tuple[int, ...]) -> None:
+    """Random chains against the interpreter. Maps are equal where elements move alike, if no reshape cuts across."""
+    generator = random.Random(str(shape))
+    array = np.arange(math.prod(shape)).reshape(shape)
+    maps: dict[tuple[Any, ...], IndexMap] = {}
+    for _ in range(80):
+        module = trace(lambda x: chain_of_views(x, generator), f"i64{list(shape)}")
+        (result,) = module.main.returned
+        (expected,) = run(module, {module.main.arguments[0].name: array}).values()
+        view = composed(result)
+        assert view is not None
+        np.testing.assert_array_equal(applied(view, array), expected)
+        if math.prod(shape) == 64:
+            assert view.is_reshape == bool((expected.ravel() == array.ravel()).all())
+            assert maps.setdefault((expected.shape, expected.tobytes()), view) == view
+    assert len(set(maps.values())) == len(maps)
+
+
+def test_a_view_and_its_inverse_compose_to_the_identity() -> None:
+    def there_and_back(x: Value) -> Value:
+        batch, length, _ = x.shape
+        heads = ops.transpose(ops.reshape(x, shape=(batch, length, 12, 64)), permutation=(0, 2, 1, 3))
+        flat = ops.reshape(heads, shape=(batch * 12, length, 64))
+        merged = ops.transpose(ops.reshape(flat, shape=(batch, 12, length, 64)), permutation=(0, 2, 1, 3))
+        return ops.reshape(merged, shape=x.shape)
+
+    (result,) = trace(there_and_back, "f32[B, S, 768]").main.returned
+    assert composed(result) == identity_map(result.shape)
+
+
+def test_the_permutation_of_a_map() -> None:
+    swapped = transpose_map((2, 1, 3), (2, 1, 0))
+    assert swapped.permutation == (2, 1, 0) and not swapped.is_reshape
+    assert compose(swapped, transpose_map((3, 1, 2), (2, 1, 0))) == identity_map((3, 1, 2))
+    assert reshape_map((2, 3), (3, 2)).permutation is None and reshape_map((2, 3), (3, 2)).is_reshape
+    assert reshape_map((4, 6), (24,)).permutation is None
+    grown: Dim = dims.symbol("B").expr
+    assert transpose_map((grown, 1, 4), (1, 2, 0)).permutation == (1, 2, 0)
+
+
+def test_maps_of_long_chains_stay_small() -> None:
+    """Reshapes that cut across one another's axes, with transposes between, double a coordinate each time."""
+    view: IndexMap | None = identity_map((35, 36))
+    sizes = []
+    while view is not None:
+        sizes.append(max(at.size for at in view.coordinates if isinstance(at, dims.Expr)))
+        turned = transpose_map(view.shape, (1, 0))
+        view = compose(turned, view)
+        view = None if view is None else compose(reshape_map(view.shape, (35, 36)), view)
+    assert 3 < len(sizes) < 20 and max(sizes) <= MOST_PARTS
 
 
 def test_reshape_maps_equal_prefixes_apart() -> None:

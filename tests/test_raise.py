@@ -88,6 +88,11 @@ EQUAL = {
         lambda x: reduce_sum(x, axes=(0,)),
         lambda x: reduce_sum(transpose(x, permutation=(1, 0)), axes=(1,)),
     ),
+    "views_that_cut_across_axes": (
+        lambda x: exp(reshape(transpose(transpose(reshape(x, shape=(2, x.shape[0], 2)), permutation=(2, 0, 1)),
+                                        permutation=(1, 2, 0)), shape=x.shape)),
+        lambda x: exp(x),
+    ),
     "number_leaves_a_product": (
         lambda x: dot(mul(x, 3.0), x, contract=((1, 1),)),
         lambda x: mul(dot(x, x, contract=((1, 1),)), 3.0),

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from irc import dims, index_map
 from irc.dims import Dim, Variable
-from irc.index_map import ANCHOR, REDUCED, Coordinates, Guards, Point, same
+from irc.index_map import REDUCED, Coordinates, Guards, Point, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import variables
 from irc.kernel.rules import every_dim_has_an_axis
@@ -40,22 +40,6 @@ def typical(elements: Dim) -> int:
 
 
 @lru_cache(1 << 12)
-def anchored(shape: Coordinates) -> Coordinates:
-    """Coordinates over axes of their own. A shape has the same ones in every kernel: what has once been worked out
-    for a group need not be for the groups that it grows into, nor for those of the next layer."""
-    axes = (Variable(axis_name(extent, position), extent, (ANCHOR, position)) for position, extent in enumerate(shape))
-    return tuple(0 if same(axis.extent, 1) else axis.expr for axis in axes)
-
-
-def axis_name(extent: Dim, position: int) -> str:
-    """`b` for an axis that runs over B, else a letter by position."""
-    for symbol in dims.free_symbols(extent):
-        if symbol.expr == extent:
-            return symbol.name.lower()
-    return "ijklpqrstuvw"[position % 12] if position < 12 else f"i{position}"
-
-
-@lru_cache(1 << 12)
 def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
     """Axes of its own for a reduction whose argument has no point; `number` tells such reductions apart."""
     numbered = enumerate(extents)
@@ -66,7 +50,7 @@ class Propagation:
     """The points of the values that the anchor's coordinates reach within a group."""
 
     def __init__(self, anchor: Value, steps: Steps) -> None:
-        self.points: dict[Value, Point] = {anchor: Point(anchored(anchor.shape))}
+        self.points: dict[Value, Point] = {anchor: Point(index_map.axes(anchor.shape))}
         self.axes = [axis for c in self.points[anchor].coordinates for axis in variables(c)]
         self._waiting = deque([anchor])
         inside = set(steps.steps)

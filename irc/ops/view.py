@@ -105,16 +105,10 @@ def _transpose(x: Array, *, permutation: tuple[int, ...]) -> Array:
     return x.transpose(permutation)
 
 
-def _transpose_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
-    sources = [axis % len(at) for axis in _attribute(result, "permutation")]
-    return (Point(tuple(at[sources.index(axis)] for axis in range(len(at)))),)
-
-
-def _transpose_push(result: Value, at: Point) -> Point:
-    return replace(at, coordinates=tuple(at.coordinates[axis] for axis in _attribute(result, "permutation")))
-
-
-transpose.index_maps(_transpose_pull, _transpose_push)
+transpose.index_maps(
+    lambda result, at: (Point(index_map.transpose(at, _attribute(result, "permutation"))),),
+    lambda result, at: replace(at, coordinates=tuple(at.coordinates[i] for i in _attribute(result, "permutation"))),
+)
 
 
 @primitive(DataMovement(), Trait.FREE, Trait.NO_ALLOCATION, Trait.REPEATS)
