@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 pytest.importorskip("triton")
 
@@ -121,6 +122,40 @@ def test_exponentials_less_1_have_an_absolute_error_below_0_alone() -> None:
         assert slack[1] < 2.0**-30, "there it is a product"
     exact, rounded = np.float32(np.expm1(np.float64(x[0]))), np.exp(x[0]) - np.float32(1)
     assert exact != rounded and judged_node("Elu", x[:1]).difference(np.float32([rounded])) is None
+
+
+def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:
+    graph, source = Graph(17, 1), Source(1)
+    given = Argument([1, 1, 2], [np.float32([[[1.0, 2.0]]])])
+    x, y = graph.input(given), source.input(given, False)
+    weight = graph.const(np.float32([[[-2.0]]]))
+    product = graph.one("Conv", x, weight, pads=[1, 0])
+    inverse = graph.one("Reciprocal", product)
+    runs = graph.samples(0, [product, inverse], SAMPLES)
+    truths = [Truth.of(value.arrays[0], [run[place] for run in runs]) for place, value in enumerate((product, inverse))]
+    product = source.one(f"F.conv1d({y}, torch.tensor([[[-2.0]]]), padding=1)", "accumulated")
+    inverse = source.one(f"1 / {product}", "rounded")
+    names = [product.name, inverse.name]
+    runs = source.samples(0, source.live(names), names, SAMPLES)
+    truths += [Truth.of(source.spaces[0][name].numpy(), [run[place] for run in runs])
+               for place, name in enumerate(names)]  # fmt: skip
+    assert [truth.undecided.ravel().tolist() for truth in truths] == [
+        [False] * 3, [True, False, False], [False] * 4, [True, False, False, True],
+    ]  # fmt: skip
+
+
+def test_no_empty_axis_is_summed_by_einsum() -> None:
+    """ONNX Runtime divides by its extent."""
+    shapes = {(3, 0): set(), (0, 3): set()}
+    for shape, equations in shapes.items():
+        for seed in range(40):
+            graph = Graph(17, 1)
+            x = graph.input(Argument([*shape], [np.zeros(shape, np.float32)]))
+            steps = OnnxSteps(graph, random.Random(seed), [x], ALL)
+            with suppress(Reject):
+                steps.einsum()
+            equations |= {helper.get_node_attr_value(node.proto, "equation") for node in graph.nodes}
+    assert shapes[0, 3] - shapes[3, 0] == {b"ij,kj->ik"} and shapes[3, 0]
 
 
 def test_infinities_are_not_quantized_dynamically() -> None:

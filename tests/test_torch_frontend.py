@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -413,3 +414,30 @@ def test_an_axis_that_export_takes_for_1_keeps_its_extent() -> None:
     for size in (4, 2, 1):
         x = torch.randn(3, size)
         check(module, {"x": x}, joined(x))
+
+
+SLICES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "two": lambda x: x[-2:], "steps": lambda x: x[-2:100:2], "one": lambda x: x[1:2],
+    "first": lambda x: x[:2],
+}  # fmt: skip
+OF_ITS_EXTENT: dict[str, Callable[[torch.Tensor], Any]] = {
+    "expand_as": lambda part: torch.ones(1, 2).expand_as(part), "new_full": lambda part: part.new_full(part.shape, 2.0),
+    "arange": lambda part: torch.arange(part.shape[0]), "ones": lambda part: torch.ones(2, part.shape[0]),
+    "own": lambda part: part.expand_as(part), "repeat": lambda part: part.repeat_interleave(2, 0),
+    "view_as": lambda part: part.exp().view_as(part),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", OF_ITS_EXTENT)
+@pytest.mark.parametrize("name", SLICES)
+def test_extents_of_slices_are_right_for_0_and_1(name: str, use: str) -> None:
+    """Whose sizes PyTorch takes for 2 or more as it exports."""
+
+    def function(x: torch.Tensor) -> Any:
+        return OF_ITS_EXTENT[use](SLICES[name](x))
+
+    rows = torch.export.Dim("rows", min=0, max=9)
+    module = irc.from_torch(function, (torch.randn(3, 2),), dynamic_shapes=({0: rows},))
+    for size in (4, 2, 1, 0):
+        x = torch.randn(size, 2)
+        check(module, {"x": x}, function(x))

@@ -327,6 +327,16 @@ def test_float_types(dtype: Any, tmp_path: Path) -> None:
     assert run.program.kernels[0].kernel.numerics == ("keeps_more_precision" if half else "exact")
 
 
+def test_each_bfloat16_is_itself_in_kernels(tmp_path: Path) -> None:
+    """Those below the smallest normal number too, for which Triton's interpreter gives others."""
+    every = np.arange(2**16, dtype=np.uint32)
+    x, wide = every.astype(np.uint16).view(ml_dtypes.bfloat16), (every << 16).view(np.float32)
+    run = run_on(tmp_path, lambda x: ops.mul(ops.cast(x, to=dtypes.F32), 4.0), x)
+    (found,) = run.outputs.values()
+    np.testing.assert_array_equal(found, wide * np.float32(4))
+    assert run.program.kernels
+
+
 def test_wide_integers_keep_their_bits(tmp_path: Path) -> None:
     x = np.array([2**62 + 3, -(2**61) - 7, 5], np.int64)
     check(run_on(tmp_path, lambda x: (ops.add(x, 1), ops.reduce_max(x, axes=(0,)), ops.reduce_sum(x, axes=(0,))), x), 0)

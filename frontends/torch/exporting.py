@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
@@ -49,6 +50,10 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     changed: list[str] = []
     with EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
         program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+        if has_slices_of_two_or_more(program):
+            # PyTorch may refuse this; the first program is as right as PyTorch's own then.
+            with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
+                program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     if changed:
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
                       "it give them as results", stacklevel=2)  # fmt: skip
@@ -128,6 +133,38 @@ def _as_module(function: Any) -> torch.nn.Module:
 
 def _named(kind: Any) -> Any:
     return inspect.Parameter.POSITIONAL_OR_KEYWORD if kind is inspect.Parameter.POSITIONAL_ONLY else kind
+
+
+def has_slices_of_two_or_more(program: ExportedProgram) -> bool:
+    """Whether a slice has another extent than PyTorch says where a dynamic dim is 0 or 1.
+
+    Exporting assumes that dynamic dims are 2 or more, whatever their ranges say: of B in [0, 64] it takes x[-2:] to
+    have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
+    """
+    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+    return any(_differs_below_two(node, program.range_constraints) for graph in graphs
+               for node in graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor))  # fmt: skip
+
+
+def _differs_below_two(node: torch.fx.Node, ranges: Mapping[Any, Any]) -> bool:
+    arguments: list[Any] = list(node.args)
+    x, dim, start, stop, step = arguments + [0, None, None, 1][len(arguments) - 1 :]
+    before, after = (value.meta["val"].shape[dim] for value in (x, node))
+    is_known = not any(isinstance(place, torch.fx.Node) for place in (start, stop))
+    if not isinstance(before, torch.SymInt) or not is_known or start == -1:  # of x[-1:] it says 1 in any case
+        return False
+    symbols = before.node.expr.free_symbols
+    small = [number for number in (0, 1) if all(symbol not in ranges or number in ranges[symbol] for symbol in symbols)]
+    return any(len(range(*slice(start, stop, step).indices(_with_symbols(before, number))))
+               != _with_symbols(after, number) for number in small)  # fmt: skip
+
+
+def _with_symbols(extent: Any, number: int) -> int:
+    """An extent where each of its symbols is a number; 0 at the least."""
+    if not isinstance(extent, torch.SymInt):
+        return int(extent)
+    expression = extent.node.expr
+    return max(int(expression.subs(dict.fromkeys(expression.free_symbols, number))), 0)
 
 
 @contextmanager

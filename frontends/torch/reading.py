@@ -182,6 +182,11 @@ def extents(shape: Sequence[Any]) -> tuple[Dim, ...]:
     return tuple(extent(each) for each in shape)
 
 
+def sizes(shape: Sequence[Any]) -> tuple[Dim, ...]:
+    """A shape as dims: an expression is at least 0 (PyTorch says min(B, 2) - 1 of x[1:2], and means 0 where B is 0)."""
+    return tuple(each if isinstance(each, int) else dims.maximum(each, 0) for each in extents(shape))
+
+
 def extent(size: Any) -> Dim:
     return bound(size) if isinstance(size, Value) else size
 

@@ -17,6 +17,7 @@ from irc.frontends.torch.reading import (
     extents,
     known,
     result_dtype,
+    sizes,
     unsupported,
 )
 from irc.frontends.torch.table import reads
@@ -28,7 +29,7 @@ TO_THE_END = 2**63 - 1  # how ATen writes a slice without an end
 
 @reads("view", "reshape", "_unsafe_view", "view_copy", "resize")
 def view(self, size, **options):
-    shape = list(extents(size))
+    shape = list(sizes(size))
     if -1 in shape:
         hole = shape.index(-1)
         others = dims.product(size for index, size in enumerate(shape) if index != hole)
@@ -88,7 +89,7 @@ def squeeze(self, dim=None):
 
 @reads("expand", "expand_copy")
 def expand(self, size, *, implicit=False):
-    wanted = extents(size)
+    wanted = sizes(size)
     own = (1,) * (len(wanted) - self.rank) + self.shape
     # An axis stays 1 only where it is 1; PyTorch's export takes sizes that may be 1 or 0 for 1 (x[1:2]).
     shape = tuple(old if new in (-1, 1) else new for old, new in zip(own, wanted, strict=True))
@@ -318,7 +319,7 @@ def arange(*bounds, **options):
 
 
 def filled(shape: Sequence[Any], value: Any, dtype: Any) -> Value:
-    return ops.expand(converted(value, dtype), shape=extents(shape))
+    return ops.expand(converted(value, dtype), shape=sizes(shape))
 
 
 @reads("full")

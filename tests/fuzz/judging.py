@@ -66,6 +66,12 @@ def overflowed(product: Array, largest: Array) -> Array:
     return made
 
 
+def other_zeros(array: Array) -> Array:
+    """Floats with zeros of the other sign: a product that is -0 stays so alone, and gives 0 where it is added to 0."""
+    made: Array = np.where(array == 0, -array, array)
+    return made
+
+
 @dataclass(frozen=True)
 class Truth:
     """An output as the oracle gives it: how far rounding may move each element, and which are not compared."""

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from tests.fuzz.arrays import bfloat16
-from tests.fuzz.judging import Array, is_float, overflowed, overflowing, perturbed, without_fractions
+from tests.fuzz.judging import Array, is_float, other_zeros, overflowed, overflowing, perturbed, without_fractions
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 
 RUNTIME_ERRORS = (
@@ -38,6 +38,7 @@ ACCUMULATED = frozenset(
     "MeanVarianceNormalization LRN Resize Softmax LogSoftmax ScatterElements ScatterND "
     "QuantizeLinear DynamicQuantizeLinear If Loop Scan".split()
 )
+PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
 # Of bounded functions implementations promise an absolute error.
 ABSOLUTE = frozenset(
     "Sigmoid Tanh Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
@@ -277,7 +278,8 @@ def widened(array: Array) -> Array:
 
 
 def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, number: int) -> list[Array]:
-    """A node's outputs for one run with other roundings: the first with `overflowing` sums, the second `in_f64`."""
+    """A node's outputs for one run with other roundings: the first with `overflowing` sums, the second `in_f64`, and
+    with `other_zeros` of products."""
     kind = node.proto.op_type
     if kind in ACCUMULATED:
         arrays = [perturbed(array, generator, whole_too=True) if is_float(array) else array for array in arrays]
@@ -287,6 +289,8 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
     if number == 0 and kind == "ReduceProd" and is_float(arrays[0]):
         largest = node.run([without_fractions(arrays[0]), *arrays[1:]])
         results = list(map(overflowed, results, largest))
+    if number == 1 and kind in PRODUCTS:
+        results = list(map(other_zeros, results))
     if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
         results = [perturbed(array, generator, absolute=_absolute(kind, array)) if is_float(array) else array
                    for array in results]  # fmt: skip

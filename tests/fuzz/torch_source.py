@@ -16,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tests.fuzz.judging import Array, is_float, overflowed, overflowing, perturbed
+from tests.fuzz.judging import Array, is_float, other_zeros, overflowed, overflowing, perturbed
 from tests.fuzz.steps import MOST_AXES, MOST_ELEMENTS, Argument, Reject
 from tests.oracles import from_torch, to_torch
 
 Kind = Literal["exact", "rounded", "accumulated", "absolute"]
 NARROW = (torch.float16, torch.bfloat16)
 EAGER_ERRORS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, ZeroDivisionError, OverflowError)
+PRODUCTS = re.compile(r" @ |F\.linear|F\.conv\d|torch\.einsum")
 PRELUDE = """import torch
 import torch.nn.functional as F
 
@@ -223,7 +224,8 @@ def run(text: str, space: dict[str, Any]) -> None:
 
 
 def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, number: int) -> None:
-    """Run a line with other roundings: the first time with `overflowing` sums, the second time in f64."""
+    """Run a line with other roundings: the first time with `overflowing` sums, the second time in f64, and with
+    `other_zeros` of products."""
     own = {name: space[name] for name in line.operands}
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
@@ -234,6 +236,8 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
         _overflow(line, space)
     if line.kind == "accumulated" and number == 1:
         _run_in_f64(line, space)
+    if number == 1 and PRODUCTS.search(line.text):
+        space.update({name: to_torch(other_zeros(from_torch(space[name]))) for name in line.results})
     if line.kind == "accumulated":
         space.update(own)
     if line.kind == "exact":

@@ -65,7 +65,8 @@ def _replaced():
 
 
 def round_to_bfloat16():
-    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off."""
+    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off, and gives other numbers for
+    those below the smallest normal one."""
     import numpy
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
@@ -75,7 +76,10 @@ def round_to_bfloat16():
         return
 
     def cast_impl(self, source, target):
-        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
+        types = source.dtype.scalar, target.scalar
+        if types == (tl.bfloat16, tl.float32):
+            return TensorHandle((source.data.astype(numpy.uint32) << 16).view(numpy.float32), tl.float32)
+        if types != (tl.float32, tl.bfloat16):
             return cuts(self, source, target)
         wide = torch.from_numpy(numpy.array(source.data, numpy.float32))
         return TensorHandle(wide.to(torch.bfloat16).view(torch.int16).numpy().view(numpy.uint16), target.scalar)
