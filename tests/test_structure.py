@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.user_code", "irc.index_map", "irc.interfaces", "irc.signature", "irc.execution", "irc.scalar_builder",
      "irc.op", "irc.sizes"),
     ("irc.ops",),
-    ("irc.annotations", "irc.text_parts", "irc.parser", "irc.verifier",
+    ("irc.parser", "irc.verifier",
      "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
      "irc.group", "irc.plan", "irc.plan_file", "irc.policy", "irc.legality", "irc.group_graph"),

@@ -21,7 +21,9 @@ from irc.ir import Function
 from irc.literals import format_literal
 from irc.module import Module, difference
 from irc.op import Builder, const, return_
-from irc.parser import DEEPEST, grammar, parse
+from irc.parser import parse
+from irc.parser.attributes import DEEPEST
+from irc.parser.reader import grammar
 from irc.printer import format_attribute, print_operation
 from irc.types import TensorType
 from irc.weights import Tensor, load
