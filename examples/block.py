@@ -1,4 +1,4 @@
-"""Programs to look at: `irc print examples/block.py:block`. Each name is a function that makes a module."""
+"""Example programs: `irc print examples/block.py:block`. Each function returns a module."""
 
 import irc
 from irc.module import Module
@@ -33,12 +33,12 @@ def block() -> Module:
 
 
 def scaled() -> Module:
-    """(x @ w) * 0.5: what the rule `scale_into_weight` of rules.py is about."""
+    """(x @ w) * 0.5, which the rule `scale_into_weight` of rules.py matches."""
     return irc.trace(lambda x, w: mul(matmul(x, w, name="product"), 0.5, name="y"), "f32[B, 32]", "f32[32, 16]")
 
 
 def scores() -> Module:
-    """A softmax with a scale before it and a bias after it: one kernel that loads each element once."""
+    """A softmax with a scale before it and a bias after it: one kernel, which loads each element once."""
 
     def forward(x, b):
         return add(softmax(mul(x, 0.125, name="scaled"), name="p"), b, name="y")

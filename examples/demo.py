@@ -1,7 +1,7 @@
-"""make demo: a trained model through both backends, on real files.
+"""`make demo`: compile a trained model for both backends and run it on real files.
 
-The model is magika's (bytes to file type), from the PyPI package of that name. Each step says what it does; the
-labels at the end come from the compiled programs, beside those of magika's own runtime.
+The model is magika's (bytes to file type), from the PyPI package of that name. Each step prints what it does; the
+labels at the end are those of the compiled programs and of magika's own runtime.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK, WINDOW, PADDING = 4096, 1024, 256  # magika's config.min.json: block_size
 
 
 def features(path: Path) -> list[int]:
-    """What the model reads of a file: 1024 bytes of its begin and of its end, without white space around them."""
+    """The model's input for a file: the first and last 1024 bytes, without surrounding white space."""
     content = path.read_bytes()
     begin = content[:BLOCK].lstrip()[:WINDOW]
     end = content[-BLOCK:].rstrip()[-WINDOW:]
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     gelu = next(operation for operation in raised.main.block if operation.name == "gelu")
     print(irc.print(raised, around=gelu.results[0].name, distance=2))
 
-    step("after fusion: kernels and what is left to the host (irc print MODEL --after fuse --summary)")
+    step("after fusion: kernels, library calls, host operations (irc print MODEL --after fuse --summary)")
     fused = irc.opt(module, "default")
     print(irc.print(fused, summary=True))
 
@@ -97,16 +97,16 @@ def main(arguments: Sequence[str]) -> int:
     agreed = True
     for row, file in enumerate(files):
         ours = labels[int(by_onnx[row].argmax())], labels[int(by_triton[row].argmax())]
-        truth = str(reference.identify_path(file).dl.label)
-        truth = ours[0] if truth == "undefined" else truth  # magika asks its model about files of 8 bytes and more
-        agreed &= ours == (truth, truth)
-        print(f"  {file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {truth}")
+        expected = str(reference.identify_path(file).dl.label)
+        expected = ours[0] if expected == "undefined" else expected  # of files under 8 bytes
+        agreed &= ours == (expected, expected)
+        print(f"  {file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {expected}")
     largest = float(np.abs(by_onnx - by_triton).max() / np.abs(by_onnx).max())
     verdict = "all labels agree" if agreed else "LABELS DIFFER"
     seconds = time.perf_counter() - start
     print(f"{verdict}; the backends differ by {largest:.1e}, relative to the largest score; {seconds:.0f} s in all")
 
-    step("what to type next (TUTORIAL.md goes on from here)")
+    step("next commands (TUTORIAL.md explains them)")
     print(f"""{activation()}model={shorten(model)}
 irc print $model --after fuse | less
 irc kernels $model
@@ -116,7 +116,7 @@ irc compile $model --backend triton -o magika_triton""")
 
 
 def activation() -> str:
-    """The line that puts `irc` on the search path, where this runs in an environment that is not activated."""
+    """The line that puts `irc` on the search path, if this environment is not activated."""
     here = Path(sys.executable).parent
     return "" if shutil.which("irc") == str(here / "irc") else f". {shorten(here)}/activate\n"
 

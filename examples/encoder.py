@@ -1,4 +1,4 @@
-"""A model of PyTorch to look at: `irc print examples/encoder.py:layer`."""
+"""An example PyTorch model: `irc print examples/encoder.py:layer`."""
 
 import torch
 

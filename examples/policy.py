@@ -1,4 +1,4 @@
-"""A policy to start from: copy the file, change it, and name it in a pipeline (docs/research.md)."""
+"""A policy to start from: copy the file, change it, and give it in a pipeline (docs/research.md)."""
 
 from irc.policy import policy, reject
 

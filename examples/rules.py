@@ -1,4 +1,4 @@
-"""A rewrite, a group and a policy of one's own: `irc check examples/rules.py`."""
+"""A rewrite rule, a group and a policy in a user's file: `irc check examples/rules.py` tests the rule."""
 
 from irc.ops import add, gelu, matmul, mul
 from irc.policy import group, policy, reject
@@ -18,13 +18,13 @@ def scalar(s):
 
 @group
 def bias_gelu(x, b):
-    """A bias and the gelu behind it: a pattern only; the planner judges whether it becomes a kernel."""
+    """A bias and a gelu: a pattern, whose matches are proposed as kernels."""
     return gelu(add(x, b))
 
 
 @policy
 def frugal(merge):
-    """Merge what saves bytes, but never into a kernel that holds a reduction already."""
+    """Merge what saves bytes, but nothing into a kernel with a reduction."""
     if any(member.name in ("softmax", "layer_norm") for member in merge.producer.members):
         return reject("keeps reductions apart", at=merge.producer)
     return merge.bytes_saved

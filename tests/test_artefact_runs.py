@@ -61,15 +61,15 @@ def test_a_folder_runs_as_the_program_does(name: str, tmp_path: Path) -> None:
 
 def test_folders_that_are_no_artefacts_of_this_version(tmp_path: Path) -> None:
     compiled("dynamic", tmp_path)
-    with pytest.raises(IrcError, match="holds Triton kernels"):
+    with pytest.raises(IrcError, match="has Triton kernels"):
         irc.run(tmp_path / "out", backend="onnx")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     del manifest["signature"]["interface"]
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(IrcError, match="says no interface"):
+    with pytest.raises(IrcError, match="has no interface"):
         irc.run(tmp_path / "out")
     (tmp_path / "out" / "more.py").write_text("")  # another file: not a folder that compile may have written
-    with pytest.raises(IrcError, match="irc reads no such model"):
+    with pytest.raises(IrcError, match="this is not a model that irc reads"):
         irc.run(tmp_path / "out")
 
 

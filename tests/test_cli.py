@@ -395,8 +395,8 @@ module @two {
 
 def test_check_of_rules(folder: Path) -> None:
     out = fine(irc_process("check", EXAMPLES / "rules.py", f"{EXAMPLES}/block.py:scaled", SCORES, folder=folder))
-    assert out.startswith("scale_into_weight: 200 programs made from the pattern, f16 bf16 f32 f64: equal ")
-    assert "guard scalar: 40 near-misses made by breaking it: rejected" in out
+    assert out.startswith("scale_into_weight: 200 programs generated from the pattern, f16 bf16 f32 f64: equal ")
+    assert "guard scalar: 40 near-misses that violate it: rejected" in out
     assert "matched 1 time in " in out and f"idle: never matched in {SCORES}" in out
     assert f"block.py:scaled, {SCORES}" not in out
     wrong = (EXAMPLES / "rules.py").read_text().replace("matmul(x, mul(w, s))\n", "matmul(x, mul(w, mul(s, 1.1)))\n")

@@ -43,14 +43,14 @@ def test_figures_are_those_of_kernels() -> None:
         assert 0 < found.error < 1e-6 and found.compile_seconds > 0
     assert report.passed and report.sizes == {SCORES: {"M": 100, "N": 1000}}
     lines = report.plans[SCORES]["mine"]
-    assert "@y gives up %scaled, %p" in lines and lines[-1] == "costs 800.0 kB of global memory traffic"
+    assert "@y loses %scaled, %p" in lines and lines[-1] == "costs 800.0 kB of global memory traffic"
 
 
 def test_plans_are_compared_by_what_kernels_compute() -> None:
     base = Measurement(groups={"a": ("x", "y"), "b": ("z",)}, distinct_bytes=3000)
     other = Measurement(groups={"b": ("y", "z"), "a": ("x",), "c": ("w",)}, distinct_bytes=1000)
     assert plan_difference(base, other) == (
-        "@b takes %y", "@a gives up %y", "@c is new: %w", "saves 2.0 kB of global memory traffic")
+        "@b gains %y", "@a loses %y", "@c is new: %w", "saves 2.0 kB of global memory traffic")
     assert plan_difference(base, base) == ()
 
 

@@ -398,8 +398,9 @@ def test_a_rule_is_its_own_test(rules: Path):
     report = check_rules(rules, {"idle": idle, "busy": busy})
     good, negative, *bad = report.rules
     assert str(report).startswith(
-        "scale_into_weight: 200 programs made from the pattern, f16 bf16 f32 f64: equal within the stated numerics\n"
-        "  guard scalar: 40 near-misses made by breaking it: rejected, reason given\n"
+        "scale_into_weight: 200 programs generated from the pattern, f16 bf16 f32 f64: "
+        "equal within the stated numerics\n"
+        "  guard scalar: 40 near-misses that violate it: rejected\n"
         "  matched 1 time in busy\n"
         "  idle: never matched in idle\n"
     )

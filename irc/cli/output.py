@@ -17,7 +17,7 @@ import click
 from irc.diagnostics import printable_lines
 
 CLEAR_LINE = "\r\x1b[K"
-LONGEST_INTEGER = 8192  # bits; Python refuses to print much longer integers
+LONGEST_INTEGER = 8192  # bits; Python does not print much longer integers
 
 
 def show(*lines: str, err: bool = False) -> None:

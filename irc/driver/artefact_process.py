@@ -1,7 +1,7 @@
-"""A process that has PyTorch loaded, and runs artefacts of the Triton backend in forks of itself.
+"""A server process that has imported PyTorch, and runs artefacts of the Triton backend in forks of itself.
 
-Each run is a fresh process with the modules that a new one would take seconds to import. Run as a script this file is
-the server, which imports nothing of irc: it reads requests, lines of JSON, and answers each with an exit status.
+A fork has the modules that a new process would take seconds to import. Run as a script, this file is the server, which
+imports nothing of irc: it reads requests, lines of JSON, and answers each with an exit status.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-OUTPUT = "output"  # the file, in a run's folder, that has what the run printed
-# Variables that are read when Python starts and libraries are loaded begin so.
+OUTPUT = "output"  # the file in a run's folder that has its printed output
+# Prefixes of variables that Python and libraries read when they are loaded: a change needs a new server.
 LOADING = ("TRITON", "TORCH", "PYTORCH", "CUDA", "HIP", "ROCR", "NVIDIA", "OMP", "MKL", "KMP", "OPENBLAS", "PYTHON",
            "LD")  # fmt: skip
 
 
 class ArtefactProcess:
-    """The server, started when it is first needed, and again where it ended or the environment of its libraries is
-    another. Runs have the environment of the moment."""
+    """The server. It is started at the first run, and again if it ended or `LOADING` variables have changed. Each run
+    has the current environment."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._environment: dict[str, str] = {}
 
     def run(self, folder: Path, arguments: Sequence[str]) -> tuple[int, str]:
-        """Run `python -m artefact ARGUMENTS` in a folder that has the artefact; returns the exit status, negative for
-        a signal, and what it printed."""
+        """Run `python -m artefact ARGUMENTS` in the folder that holds the artefact; returns the exit status, negative
+        for a signal, and the printed output."""
         process = self._started()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -39,7 +39,7 @@ class ArtefactProcess:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
-        except BaseException:  # an interrupt, say: the answer would be taken for that of the next run
+        except BaseException:  # such as an interrupt: the next run would read this run's answer
             self.close()
             raise
         if not answer:
@@ -71,11 +71,11 @@ atexit.register(ARTEFACTS.close)
 
 
 def serve() -> None:
-    """Answer requests until there are none."""
+    """Answer requests until standard input ends."""
     sys.path.pop(0)  # this folder
     import torch
 
-    if torch.version.cuda is None and torch.version.hip is None:  # with a GPU a fork decides for itself
+    if torch.version.cuda is None and torch.version.hip is None:  # with a GPU each fork decides
         os.environ["TRITON_INTERPRET"] = "1"
     if os.environ.get("TRITON_INTERPRET") == "1":
         import triton.language  # noqa: F401
@@ -83,13 +83,13 @@ def serve() -> None:
     for line in requests:
         child = os.fork()
         if not child:
-            _become(json.loads(line))
+            _run_request(json.loads(line))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
 
 
-def _become(request: dict[str, Any]) -> None:
-    """Run the artefact of a request, and end."""
+def _run_request(request: dict[str, Any]) -> None:
+    """Run the artefact of a request, and exit."""
     import runpy
     import traceback
 

@@ -1,4 +1,4 @@
-"""Artefacts of the Triton backend: folders that run by themselves, read by their manifests and run in a process."""
+"""Artefacts of the Triton backend: reading their manifests, and running them in a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from irc.ir import Function
 from irc.parser import parse
 from irc.weights import Tensor
 
-LINK = "artefact"  # what the process calls the folder that it runs
+LINK = "artefact"  # the name of the package in the process that runs it
 
 
 def is_artefact(source: Any) -> TypeGuard[str | Path]:
@@ -34,7 +34,7 @@ def run_artefact(
 ) -> tuple[Arrays, Arrays, str]:
     """Run an artefact: outputs and inputs by name, and "interpreted" or "device".
 
-    Its own Python runs, in a process of its own. Random integers are 0 or 1, which index nearly everything.
+    Its Python code is executed in another process. Random integers are 0 or 1, which are valid for nearly all indices.
     Raises `file.format` for a manifest of another version of irc.
     """
     interface, results = _read(folder)
@@ -53,31 +53,31 @@ def _read(folder: Path) -> tuple[Function, dict[str, DType]]:
         optional = {entry["name"] for entry in signature["inputs"] if "default" in entry}
         interface = parse(signature["interface"]).main
     except (KeyError, TypeError, ValueError):
-        raise fail("file.format", f"the manifest of {folder} says no interface",
+        raise fail("file.format", f"the manifest of {folder} has no interface",
                    expected="an artefact of this version of irc", help="compile the model again") from None
     for argument in interface.arguments:
-        if argument.name in optional:  # the artefact has the array; here it is known that one need not be given
+        if argument.name in optional:  # a placeholder: the artefact has the array
             interface.defaults[argument] = Tensor.of(np.zeros((), argument.dtype.numpy), argument.dtype)
     return interface, results
 
 
 def run_in_process(folder: Path, inputs: Mapping[str, Any], results: Mapping[str, DType]) -> tuple[Arrays, str]:
-    """Run the artefact that `folder` has in it, as `python -m artefact`; inputs and outputs are files beside it.
+    """Run the artefact in `folder` as `python -m artefact`; inputs and outputs are files next to it.
 
-    The process decides whether there is a GPU; without one the kernels are interpreted, which must be known before
-    Triton is imported. It is a fork of one that has PyTorch loaded, so that later runs start at once. Raises
-    `install.missing_extra`, and `backend.failed` with what the process said.
+    The process decides whether there is a GPU; without one the kernels are interpreted, which must be decided before
+    Triton is imported. It is a fork of a process that has imported PyTorch. Raises `install.missing_extra`, and
+    `backend.failed` with the end of the process's output.
     """
     require_triton("running Triton kernels")
     write_arrays(folder / "in.npz", inputs)
     status, printed = ARTEFACTS.run(folder, ["--input", "in.npz", "--output", "out.npz"])
     if status:
-        raise fail("backend.failed", "the compiled program failed", notes=_last_words(printed))
+        raise fail("backend.failed", "the compiled program failed", notes=_last_lines(printed))
     label = "interpreted" if "interpreted" in printed else "device"
     return read_arrays(folder / "out.npz", results), label
 
 
-def _last_words(text: str) -> tuple[str, ...]:
-    """What a process said last; of a traceback, only what was raised and where."""
+def _last_lines(text: str) -> tuple[str, ...]:
+    """The end of a process's output; of a traceback, the exception and its place."""
     lines = [line for line in text.strip().splitlines() if not line.startswith("Traceback")]
     return tuple(lines[-6:])

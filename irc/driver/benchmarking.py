@@ -1,4 +1,4 @@
-"""bench: the time that a compiled model takes on this machine, beside what it was compiled from."""
+"""`irc bench`: the time of a compiled model on this machine, and of the original."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from irc.module import Module
 from irc.user_files import is_reference
 
 WARM_UP = 3
-LEAST_SECONDS = 5e-3  # of one timing, which repeats calls that are faster
+LEAST_SECONDS = 5e-3  # of one timing; faster calls are repeated
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Seconds of one call: the median of all rounds. `ratio` is irc's time over its own, as the median of the rounds'
-    ratios, between their quartiles: above 1, irc is the slower one. `error` is against irc's outputs."""
+    """Seconds of one call, the median of all rounds. `ratio` is irc's time divided by this one's: the median of the
+    rounds' ratios, with their quartiles; above 1 irc is slower. `error` is against irc's outputs."""
 
     seconds: float
     ratio: float
@@ -39,8 +39,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Contenders by name: "irc" (its ONNX in ONNX Runtime) and what there is of "original" (the ONNX file in ONNX
-    Runtime) and "eager" (the module in PyTorch)."""
+    """Contenders by name: "irc" (its ONNX model in ONNX Runtime), and "original" (the ONNX file in ONNX Runtime) or
+    "eager" (the module in PyTorch)."""
 
     contenders: Mapping[str, Contender]
     rounds: int
@@ -48,7 +48,7 @@ class BenchReport:
     sizes: Mapping[str, tuple[int, ...]]
     machine: str
     versions: Mapping[str, str] = field(default_factory=dict)
-    label: str = "timed on this machine's processor; Triton kernels are not, since interpreting them tells no time"
+    label: str = "timed on this machine's CPU; Triton kernels are not timed, since they would be interpreted"
     schema: str = "irc.bench/1"
 
 
@@ -62,26 +62,26 @@ def bench(
     seed: int = 0,
     settings: Settings | None = None,
 ) -> BenchReport:
-    """Time a model: irc's ONNX, the original in ONNX Runtime, and eager PyTorch, as far as there is each.
+    """Time a model: irc's ONNX model, and the original in ONNX Runtime or in eager PyTorch, if there is one.
 
-    All run on the same inputs (random where none are given), with their optimizations on, on `threads` threads. In
-    each round each runs once, in an order that turns, so that what disturbs the machine disturbs all.
+    All run on the same inputs (random where none are given), with their optimizations on, on `threads` threads. Each
+    runs once in a round, in rotating order, so that disturbances affect all.
     """
     settings = settings or Settings()
-    made = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
+    program = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
     convention = None
-    if isinstance(made, tuple):
-        imported, convention = imported_program(*made)
+    if isinstance(program, tuple):
+        imported, convention = imported_program(*program)
         module = settings.load(imported)
     else:
-        module = settings.load(source if made is None else module_of(made, str(source)))
+        module = settings.load(source if program is None else module_of(program, str(source)))
     given = given_inputs(module.main, inputs, settings.dims, seed)
     if convention is not None and inputs is None:
         given |= convention.held_arrays()
     given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
-            raise fail("usage.arguments", f"%{value.name} is {value.type}, which ONNX Runtime takes no arrays of")
+            raise fail("usage.arguments", f"%{value.name} is {value.type}, of which ONNX Runtime accepts no arrays")
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         plain = Settings(**{**vars(settings), "specialize": {}})
@@ -91,8 +91,8 @@ def bench(
             calls = {"irc": _call(str(path), given, threads, {})}
             if str(source).lower().endswith(".onnx") and not settings.specialize:
                 calls["original"] = _original(Path(str(source)), given, threads)
-            if isinstance(made, tuple):
-                calls["eager"] = _eager(made[0], convention, given, threads)
+            if isinstance(program, tuple):
+                calls["eager"] = _eager(program[0], convention, given, threads)
             return _compared(calls, given, rounds, threads)
 
 
@@ -100,7 +100,7 @@ Call = Callable[[], list[Any]]
 
 
 def _original(path: Path, given: Mapping[str, Any], threads: int) -> Call:
-    """A model's file, and the files that it names, as irc opens them: ONNX Runtime opens none itself."""
+    """A model's file and its external data, opened by irc's rules: ONNX Runtime opens no file."""
     from irc.files import open_file, open_inside
     from irc.frontends.onnx.messages import external_locations
     from irc.frontends.onnx.weights import read_onnx
@@ -112,12 +112,12 @@ def _original(path: Path, given: Mapping[str, Any], threads: int) -> Call:
 
 
 def _call(model: str | bytes, given: Mapping[str, Any], threads: int, external: Mapping[str, Any]) -> Call:
-    """A model in ONNX Runtime, as its users have it but for the threads; `external` holds the files that it names."""
+    """A model in ONNX Runtime with default options except the threads; `external` has its external data by location."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # errors are raised, too
+    options.log_severity_level = 4  # errors are raised
     if external:
         contents = [data.tobytes() for data in external.values()]
         options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
@@ -127,7 +127,7 @@ def _call(model: str | bytes, given: Mapping[str, Any], threads: int, external: 
 
 
 def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int) -> Call:
-    """A program of PyTorch, in the mode in which it was exported."""
+    """A PyTorch program, in the mode in which it was exported."""
     import torch
 
     torch.set_num_threads(threads)
@@ -162,12 +162,12 @@ def _compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, 
                 calls[name]()
             seconds[name].append((time.perf_counter() - start) / repeats[name])
     contenders = {}
-    for name, own in seconds.items():
-        ratios = [irc / each for irc, each in zip(seconds["irc"], own, strict=True)]
+    for name, timings in seconds.items():
+        ratios = [irc / each for irc, each in zip(seconds["irc"], timings, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
         pairs = zip(outputs[name], outputs["irc"], strict=False)
         error = max((relative_error(theirs, ours) for theirs, ours in pairs), default=0.0)
-        contenders[name] = Contender(statistics.median(own), middle, (low, high), error)
+        contenders[name] = Contender(statistics.median(timings), middle, (low, high), error)
     packages = ("irc-compiler", "onnxruntime", *(("torch",) if "eager" in calls else ()))
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     return BenchReport(contenders, rounds, threads, {name: array.shape for name, array in given.items()}, machine,

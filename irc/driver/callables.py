@@ -1,4 +1,4 @@
-"""Programs of PyTorch, compiled, as functions: they take what the module takes and give what it gives."""
+"""Compiled PyTorch programs as functions with the module's calling convention."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from irc.verifier import verify
 
 
 class CompiledProgram:
-    """A program of PyTorch that a backend runs. Call it as the program; results are in the program's own structure.
+    """A PyTorch program that a backend runs. It is called as the program is, and returns the program's structure.
 
-    `module` is what was compiled, after all passes; `label` says how it runs. What the program writes, buffers of its
-    own and arguments, each call writes; what it puts into lists and
-    dictionaries is lost, of which compiling warns. Gradients do not flow through it.
+    `module` is the module after all passes; `label` says how it runs. Each call writes the buffers and arguments that
+    the program writes; what the program adds to lists and dictionaries is lost, and compiling warns of that. There are
+    no gradients.
 
-    Arguments are bound as Python binds them. Constants of Python (numbers, strings, None) must be those of the example
-    inputs, apart from integers that `dynamic_shapes` lets vary. Raises `run.input_missing`, `run.input_unknown`,
+    Arguments are bound as Python binds them. Python constants (numbers, strings, None) must equal those of the example
+    inputs, except integers that `dynamic_shapes` makes dynamic. Raises `run.input_missing`, `run.input_unknown`,
     `run.input_shape`, `run.input_dtype`, `run.dim_range`, `run.dim_conflict`, `run.input_alias` and `torch.tensor`,
     naming the argument: `past["k"][0]`.
 
-    A result that is an argument, a parameter or a buffer, or a view of one or of another result, is that again where
-    exporting shows it. Any other has memory of its own, without gaps, its dims in the order in memory that they had for
-    the example inputs. Results are on the device of the arguments.
+    A result that is an argument, a parameter or a buffer, or a view of one or of another result, is returned as such
+    where the exported program shows it. Any other has contiguous memory of its own, with its dims in the memory order
+    that they had for the example inputs. Results are on the device of the arguments.
 
-    Weights are those of the time of compiling. When the module's have changed since, a call warns, once.
+    The weights are those at compilation. If the module's weights have changed since, a call warns, once.
     """
 
     def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
@@ -66,8 +66,8 @@ def compile_program(
     """Compile a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram into a function.
 
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
-    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. With "onnx" ONNX Runtime runs it on the
-    processor; with "triton" kernels run on the inputs' GPU, or interpreted where there is none. Raises what
+    keyword ones in addition to positional ones; `dynamic_shapes` as in torch.export. With "onnx" ONNX Runtime runs it
+    on the CPU; with "triton" kernels run on the inputs' GPU, or are interpreted where there is none. Raises what
     `from_torch` raises, and `backend.failed`.
     """
     settings = settings or Settings()
@@ -80,7 +80,7 @@ def compile_program(
 def imported_program(
     program: Any, inputs: Any, dynamic_shapes: Any = None, kwargs: Mapping[str, Any] | None = None
 ) -> tuple[Module, Any]:
-    """The module of a program, and the convention by which it is called; arguments are those of `compile_program`."""
+    """The module of a program, and its calling convention; arguments are those of `compile_program`."""
     require("torch", "torch", "compiling a program of PyTorch")
     from irc.frontends.torch.calling import Convention
     from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
@@ -89,7 +89,7 @@ def imported_program(
 
     args, named = example_inputs(inputs, kwargs)
     source = exported(program, args, named, dynamic_shapes)
-    functional = decomposed(source)  # in which buffers are written by results
+    functional = decomposed(source)  # writes to buffers have become results
     parameters = Parameters.of_program(program, source)
     names = names_of_symbols(source, parameters, dynamic_shapes)
     imported = import_program(functional, names, type(program).__name__)
@@ -100,7 +100,7 @@ def imported_program(
 def compiled_module(
     imported: Module, convention: Any, backend: str, *, pipeline: str | None = None, settings: Settings | None = None
 ) -> CompiledProgram:
-    """What `imported_program` gave, through a backend's pipeline or another, as a function."""
+    """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
     make = _in_onnx_runtime if backend == "onnx" else _in_triton
@@ -117,9 +117,9 @@ def _in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settin
     def run(tensors: Sequence[Any]) -> list[Any]:
         arrays = dict(zip(names, map(to_array, tensors), strict=True))
         check_inputs(module.main, arrays, called)
-        found = program(arrays)
+        outputs = program(arrays)
         return [to_tensor(array, value.dtype)
-                for array, value in zip(found.values(), module.main.returned, strict=True)]
+                for array, value in zip(outputs.values(), module.main.returned, strict=True)]
 
     return run, "ONNX Runtime"
 
@@ -133,19 +133,19 @@ def _in_triton(module: Module, called: Mapping[str, str], settings: Settings) ->
     package = _imported(folder)
     model = package.load()
 
-    def run(tensors: Sequence[Any], kept: Any = kept) -> list[Any]:  # the folder lives as long as the function
+    def run(tensors: Sequence[Any], kept: Any = kept) -> list[Any]:  # keeps the folder until the function is deleted
         try:
             return list(model(*tensors).values())
         except package.runtime.ArtefactError as error:
             arrays = zip((argument.name for argument in module.main.arguments), map(stand_in, tensors), strict=True)
             check_inputs(module.main, dict(arrays), called)
-            raise fail("backend.failed", "the compiled program refuses its inputs", notes=[str(error)]) from None
+            raise fail("backend.failed", "the compiled program rejects its inputs", notes=[str(error)]) from None
 
     return run, "interpreted" if package.runtime.INTERPRETED else "device"
 
 
 def _imported(folder: Path) -> Any:
-    """The package in a folder, under a name that no other has."""
+    """Import the package in a folder under a unique name."""
     name = f"irc_compiled_{uuid.uuid4().hex}"
     start = folder / "__init__.py"
     spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[str(folder)])

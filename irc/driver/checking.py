@@ -1,4 +1,4 @@
-"""check: compare every stage of a compilation, and its end, with an evaluation in f64."""
+"""`irc check`: compare every stage of a compilation, and the compiled program, with an evaluation in f64."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from irc.ops.extern import is_random, is_seeded
 
 @dataclass(frozen=True)
 class OutputError:
-    """How far one output is from the f64 evaluation: max |a - b| / max |b|, and what is allowed.
+    """The error of one output against the f64 evaluation, max |a - b| / max |b|, and the allowed error.
 
-    `unsettled` elements, where the program as imported gives an infinity or NaN and f64 a number, as where f16
-    overflows, or another integer, may be either.
+    An element is `unsettled` where the imported program gives an infinity or NaN and f64 a number (f16 overflows, for
+    example), or where integers differ. Such an element may be either.
     """
 
     output: str
     error: float
     allowed: float
     unsettled: int = 0
-    since: str | None = None  # the earlier stage from which on it has been wrong in this way
+    since: str | None = None  # the stage at which this error first appeared
 
     @property
     def passed(self) -> bool:
@@ -43,11 +43,9 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The outputs of one stage; where one of them is wrong in a way in which it was not before, `first_part` names the
-    first operation whose value differs from f64.
-
-    `first_kind` is what that operation was as it was imported, such as "softmax".
-    """
+    """The outputs of one stage. Where one has an error that the previous stage did not have, `first_part` names the
+    first operation whose value differs from f64, and `first_kind` what that operation was as imported, such as
+    "softmax"."""
 
     stage: str
     outputs: tuple[OutputError, ...]
@@ -61,10 +59,10 @@ class StageResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Every stage that was compared, in order; `passed` when each output is within what is allowed.
+    """The compared stages in order; `passed` if every error is allowed.
 
-    `random` are the outputs that differ from run to run, which are compared only as the interpreter draws them;
-    `without_original` says why the model as it came could not be run, where there is one.
+    `random` are the outputs that differ from run to run, which are compared only in the interpreter, with its random
+    numbers; `without_original` says why the original model could not be run.
     """
 
     stages: tuple[StageResult, ...]
@@ -88,17 +86,17 @@ def check(
     seed: int = 0,
     settings: Settings | None = None,
 ) -> CheckReport:
-    """Compile a model and compare its results with an f64 evaluation of the program as it was imported; and what was
-    imported with the model as it came, an ONNX file in ONNX Runtime or a program of PyTorch.
+    """Compile a model and compare its results with an f64 evaluation of the imported program, and the imported program
+    with the original model, an ONNX file in ONNX Runtime or a PyTorch program.
 
-    With `backend` the compiled program runs too (Triton interpreted when there is no GPU). With `each` every
-    pass is compared, so that the report names the pass, and the operation in it, where values first differ.
-    Comparisons allow what rounding explains (`Yardstick`).
+    With `backend` the compiled program is run, too (Triton kernels are interpreted without a GPU). With `each` every
+    pass is compared, so that the report names the pass and the operation where values first differ. `Yardstick`
+    defines the allowed errors.
     """
     settings = settings or Settings()
     module, original = load_with_original(source, settings)
     given = given_inputs(module.main, inputs, settings.dims, seed)
-    # Pinned, since they go by the names of values, which passes may replace.
+    # Results are named after values, which passes may replace.
     module.main.result_names = tuple(module.main.output_names)
     exact = observe_values(module, given, "f64")
     imported = observe_values(module, given, "declared")
@@ -112,7 +110,7 @@ def check(
         except IrcError as error:
             without = " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
     stages.append(compare("import", imported[1], yardsticks))
-    latest: Observed = ({}, {})  # of the stage before
+    latest: Observed = ({}, {})  # of the previous stage
 
     def compare_stage(stage: str, current: Module) -> None:
         nonlocal latest
@@ -140,35 +138,35 @@ def check(
 
 def compare_with_original(outputs: Sequence[Any], imported: Mapping[str, Any], yardsticks: Mapping[str, Yardstick],
                           random: Collection[str]) -> StageResult:  # fmt: skip
-    """What irc imports against the outputs of the model as it came."""
+    """The imported program's outputs against those of the original model."""
     errors = (OutputError(name, relative_error(array, given), yardsticks[name].allowed)
               for (name, array), given in zip(imported.items(), outputs, strict=True) if name not in random)
     return StageResult("original", tuple(errors))
 
 
 def compare_import(module: Module, inputs: Mapping[str, Any], outputs: Sequence[Any]) -> StageResult:
-    """`check` of a module against the outputs of the model that it is imported from, and of nothing else."""
+    """Compare a module with the outputs of the original model, without any compilation."""
     exact, imported = interpreter.run(module, inputs, precision="f64"), interpreter.run(module, inputs)
     yardsticks = {name: Yardstick(array, exact[name]) for name, array in imported.items()}
     return compare_with_original(outputs, imported, yardsticks, random_outputs(module, inputs, imported))
 
 
 def random_outputs(module: Module, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The outputs that are others when random operators without a seed draw other numbers."""
+    """The outputs that depend on random operators without a seed."""
     if not any(is_random(operation) and not is_seeded(operation) for operation in module.walk()):
         return ()
     others = interpreter.run(module, inputs, draws=1)
     return tuple(name for name, array in outputs.items() if relative_error(others[name], array) > 0)
 
 
-# The values of a run, in order of execution, by function, name, and how often that was computed before.
+# The values of a run in order of execution, by function, name, and number of earlier computations.
 Key = tuple[str, str, int]
 Values = dict[Key, tuple[Operation, Any]]
 Observed = tuple[Values, dict[str, Any]]
 
 
 def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) -> Observed:
-    """Run a module; returns each value with the operation that made it, and the outputs."""
+    """Run a module; returns each value with the operation that computed it, and the outputs."""
     values: Values = {}
     times: Counter[tuple[str, str]] = Counter()
 
@@ -194,7 +192,7 @@ def compare(stage: str, outputs: Mapping[str, Any], yardsticks: Mapping[str, Yar
 
 def since_before(stage: StageResult, outputs: Mapping[str, Any], before: StageResult,
                  earlier: Mapping[str, Any]) -> StageResult:  # fmt: skip
-    """The stage with outputs marked that are wrong as they were at the stage `before`, whose outputs are `earlier`."""
+    """The stage, with `since` set for outputs whose error equals that at the stage `before`, with outputs `earlier`."""
     failed = {output.output: output for output in before.outputs if not output.passed}
 
     def marked(output: OutputError) -> OutputError:
@@ -202,44 +200,44 @@ def since_before(stage: StageResult, outputs: Mapping[str, Any], before: StageRe
         if known is None or output.passed or output.output not in earlier:
             return output
         if relative_error(outputs[output.output], earlier[output.output]) > output.allowed:
-            return output  # wrong in another way
+            return output  # another error
         return replace(output, since=known.since or before.stage)
 
     return replace(stage, outputs=tuple(map(marked, stage.outputs)))
 
 
-def first_part(values: Values, truth: Values, imported: Values, latest: Values) -> tuple[str | None, str | None]:
-    """The first operation, in order of execution, whose value is further from f64 than its type explains, and is not
-    what it was at the `latest` stage; in words, and what it was as imported.
+def first_part(values: Values, exact: Values, imported: Values, latest: Values) -> tuple[str | None, str | None]:
+    """The first operation, in order of execution, whose value has a larger error against f64 than is allowed, and
+    differs from its value at the `latest` stage: its description, and its name as imported.
 
-    Values correspond by name: names are stable through passes. A value that only the later stage has, or that has
-    another type there, is passed over.
+    Values correspond by name, since passes keep names. A value that only the later stage has, or that has another type
+    there, is skipped.
     """
     for key, (operation, value) in values.items():
-        if key not in truth or key not in imported or operation.name == "const":
+        if key not in exact or key not in imported or operation.name == "const":
             continue
-        own = imported[key][1]
-        if (value.shape, value.dtype) != (own.shape, own.dtype):
+        declared = imported[key][1]
+        if (value.shape, value.dtype) != (declared.shape, declared.dtype):
             continue
-        measure = Yardstick(own, truth[key][1])
+        measure = Yardstick(declared, exact[key][1])
         if measure.error(value) <= measure.allowed:
             continue
         if key not in latest or relative_error(value, latest[key][1]) > measure.allowed:
-            return described(key, operation, truth, values), imported[key][0].name
+            return described(key, operation, exact, values), imported[key][0].name
     return None, None
 
 
-def described(key: Key, operation: Operation, truth: Values, values: Values) -> str:
-    """The operation that makes a value, in words."""
+def described(key: Key, operation: Operation, exact: Values, values: Values) -> str:
+    """A description of the operation that computes a value."""
     function, name, _ = key
     called = f"@{function}, " if len({function for function, *_ in values}) > 1 else ""
     inside = operation.parent
     kernel = f"kernel @{inside.attributes['name']}, " if inside is not None and inside.name == "kernel" else ""
-    made = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
-    new = [operand.operation for operand in operation.inputs if (function, operand.name, 0) not in truth]
+    rewriter = f", made by {operation.location.made_by[-1]}" if operation.location.made_by else ""
+    new = [operand.operation for operand in operation.inputs if (function, operand.name, 0) not in exact]
     reads = "".join(
         f", which reads %{other.results[0].name} = {other.name}, made by {other.location.made_by[-1]}"
         for other in new
         if other is not None and other.location.made_by
     )
-    return f"{called}{kernel}%{name} = {operation.name}{made}{reads}"
+    return f"{called}{kernel}%{name} = {operation.name}{rewriter}{reads}"

@@ -79,13 +79,13 @@ def compile(
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):
         if output is not None or keep_kernels or figures:
-            raise fail("usage.arguments", "a program of PyTorch is compiled into a function, and not written",
+            raise fail("usage.arguments", "a PyTorch program is compiled into a function, which is not written",
                        help="write irc.compile(irc.from_torch(program, inputs), output=...)")
         return compile_program(source, inputs, backend, kwargs=kwargs, dynamic_shapes=dynamic_shapes,
                                pipeline=pipeline, settings=settings)  # fmt: skip
     if inputs is not None or kwargs is not None or dynamic_shapes is not None:
-        raise fail("usage.arguments", "only programs of PyTorch are compiled with example inputs",
-                   help="a model that is written takes a keyword: irc.compile(model, backend=..., output=...)")
+        raise fail("usage.arguments", "only PyTorch programs are compiled with example inputs",
+                   help="to write a model, call irc.compile(model, backend=..., output=...)")
     path = Path(output) if output is not None else Path(default_output(source, backend))
     report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings())
     if not figures or backend == "onnx":
@@ -97,12 +97,12 @@ def compile(
 def _written(
     source: Source, path: Path, backend: str, pipeline: str | None, keep_kernels: bool, settings: Settings
 ) -> tuple[CompileReport, Module]:
-    """Compile a model into a file or folder; the report, and what was written."""
+    """Compile a model into a file or folder; returns the report, and the module after all passes."""
     emitter = find_backend(backend)
     if keep_kernels and backend != "onnx":
-        raise fail("usage.arguments", f"only models of ONNX keep kernels as functions, not {backend}")
+        raise fail("usage.arguments", f"--keep-kernels is for ONNX models, not for {backend}", help="--backend onnx")
     if len(settings.targets) > 1 and backend == "onnx":
-        raise fail("usage.backend", "a model of ONNX is made for one target", expected=" or ".join(emitter.TARGETS))
+        raise fail("usage.backend", "an ONNX model is compiled for one target", expected=" or ".join(emitter.TARGETS))
     if settings.targets and backend == "triton":
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
@@ -137,12 +137,12 @@ def _notes_on(module: Module) -> list[str]:
     if not count:
         return []
     have = "has a default" if count == 1 else "have defaults"
-    return [f"{count} of the inputs {have}: --fold-defaults makes constants"]
+    return [f"{count} of the inputs {have}: --fold-defaults replaces such inputs by constants"]
 
 
 def default_output(source: Source, backend: str) -> str:
-    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory. The name of a module may come
-    from a foreign text: of that only letters, digits, `_`, `-` and dots inside are kept."""
+    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory. Of a module's name, which may
+    come from an untrusted text, only letters, digits, `_`, `-` and inner dots are kept."""
     if isinstance(source, Module):
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", source.name[:100]).strip(".-")
     else:

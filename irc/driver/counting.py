@@ -1,4 +1,4 @@
-"""Which operations of a module are kernels, which are left to libraries, and which others the host calls."""
+"""Which operations of a module are kernels, library calls, host operations, or none of these."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from irc.module import Module
 
 
 def kernel_operations(module: Module) -> list[Operation]:
-    """The kernels of all functions, those in bodies of `if` and `loop` among them, once each."""
+    """The kernels of all functions, including those in bodies of `if` and `loop`, once each."""
     return [operation for operation in module.walk() if operation.name == "kernel"]
 
 
 def host_operations(module: Module) -> list[Operation]:
-    """The operations of all functions, and of bodies in them, that count and are in no kernel: the host calls each."""
+    """The operations of all functions, and of bodies in them, that are in no kernel and are counted (see `counts`)."""
     return [
         operation
         for operation in module.walk()
@@ -23,7 +23,7 @@ def host_operations(module: Module) -> list[Operation]:
 
 
 def in_kernel(operation: Operation) -> bool:
-    """Whether an operation stands in a kernel."""
+    """Whether an operation is in the region of a kernel."""
     return operation.parent is not None and operation.parent.name == "kernel"
 
 
@@ -33,32 +33,32 @@ def members_of(kernel: Operation) -> list[Operation]:
 
 
 def computing_members(kernel: Operation) -> list[Operation]:
-    """The operations in a kernel but for views and constants, through which it reads."""
+    """The operations in a kernel except views and constants."""
     return [inner for inner in members_of(kernel) if inner.definition.traits.isdisjoint({Trait.FREE, Trait.HOST})]
 
 
 def kernel_of(operation: Operation) -> Kernel:
-    """The kernel of a `kernel` operation, derived from its region, which alone says what it computes."""
+    """The kernel of a `kernel` operation, derived from its region."""
     return derive(members_of(operation), outputs=operation.regions[0].block.terminator.inputs)
 
 
 def counts(operation: Operation) -> bool:
-    """Whether an operation is one of those whose share in kernels is reported: no view, and nothing of structure."""
+    """Whether an operation counts in the share in kernels: it is neither a view nor structural."""
     return operation.definition.traits.isdisjoint({Trait.FREE, Trait.HOST})
 
 
 def is_library(operation: Operation) -> bool:
-    """Whether an operation is a product, a convolution or attention; of externs Einsum is one."""
+    """Whether an operation is a product, a convolution or attention; the extern Einsum is one."""
     if operation.name == "extern":
         return bool(operation.attributes["op_type"] == "Einsum")
     return Trait.LIBRARY in operation.definition.traits
 
 
 def share(inside: int, outside: int) -> float:
-    """The part of all that is inside; of nothing, all is."""
+    """The fraction that is inside; 1 if there are none."""
     return inside / (inside + outside) if inside + outside else 1.0
 
 
 def describe(operation: Operation) -> str:
-    """The name of an operation; of an extern, that of the ONNX operator."""
+    """The name of an operation; for an extern, the name of the ONNX operator."""
     return f"extern {operation.attributes['op_type']}" if operation.name == "extern" else operation.name

@@ -1,4 +1,4 @@
-"""The page of an experiment: one HTML file with tables and plots, which needs neither network nor scripts."""
+"""The report of an experiment as an HTML file with tables and plots, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from irc.driver.experimenting import ExperimentReport, Measurement
 from irc.driver.printing import at_sizes, format_bytes, format_count, format_time
 from irc.driver.roofline import DEVICES
 
-# Title, what is drawn, and how a number of it is written.
+# Title, the plotted number, and its formatting.
 FIGURES: tuple[tuple[str, Callable[[Measurement], float], Callable[[float], str]], ...] = (
-    ("all that the device runs", lambda each: each.device_operations, lambda number: f"{number:.0f}"),
+    ("device operations", lambda each: each.device_operations, lambda number: f"{number:.0f}"),
     ("global memory traffic", lambda each: each.distinct_bytes, lambda number: format_bytes(int(number))),
     ("bytes loaded and stored", lambda each: each.loaded_bytes, lambda number: format_bytes(int(number))),
     ("estimated time", lambda each: each.estimated_microseconds, format_time),
@@ -55,7 +55,7 @@ def page(report: ExperimentReport) -> str:
         for name, lines in report.plans[model].items():
             if lines:
                 items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
-                parts.append(f"<h3>What changes in the plan with {escape(name)}</h3><ul>{items}</ul>")
+                parts.append(f"<h3>Differences of the plan of {escape(name)}</h3><ul>{items}</ul>")
     title = f"irc experiment: {', '.join(report.pipelines)}"
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"/><title>{escape(title)}</title>'
             f'<meta name="viewport" content="width=device-width"/><style>{STYLE}</style></head>\n<body>'
@@ -64,13 +64,13 @@ def page(report: ExperimentReport) -> str:
 
 
 def escape(text: str) -> str:
-    """Text from a model in HTML: no markup, no control characters, no change of direction."""
+    """Text as HTML without markup, control characters or changes of direction."""
     return html.escape(printable(text))
 
 
 def _table(row: Mapping[str, Measurement]) -> str:
     heads = ("", "launches", "library calls", "host operations", "global memory traffic", "loaded and stored", "flops",
-             "programs, least", "estimated", "compiled in", "error against f64")  # fmt: skip
+             "smallest grid", "estimated", "compile time", "error against f64")  # fmt: skip
     lines = ["<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for name, each in row.items():
         if each.failure:

@@ -1,4 +1,4 @@
-"""experiment: pipelines side by side on models, by what can be counted without a GPU."""
+"""`irc experiment`: compare pipelines on models by figures that need no GPU."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from irc.ir import Operation
 from irc.module import Module
 from irc.sizes import representative_sizes
 
-COMPILATIONS = 3  # of which the median time is reported
-BASELINE = "eager"  # the row that every experiment has
+COMPILATIONS = 3  # the median of their times is reported
+BASELINE = "eager"  # a row of every experiment
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one pipeline makes of one model; or the coded error with which it fails, and zeros.
+    """The figures of one model after one pipeline; or the coded error with which it fails, and zeros.
 
-    Counts are of one run: launches of kernels, operations of PyTorch that are products, convolutions or attention, and
-    others. Bytes: of distinct elements that each of them reads and writes, and loaded and stored by all programs.
-    `programs` is the smallest grid of any kernel. Seconds are of wall time: passes and emission. `error` is
-    max|a - b| / max|b| against an evaluation in f64, the largest of all outputs.
+    Counts are per run: kernel launches, PyTorch operations that are products, convolutions or attention, and other
+    operations. `distinct_bytes` are the distinct elements that each of these reads and writes, `loaded_bytes` all loads
+    and stores. `programs` is the smallest grid of any kernel. `compile_seconds` is the wall time of passes and
+    emission. `error` is max|a - b| / max|b| against an evaluation in f64, the largest of all outputs.
     """
 
     kernels: int = 0
@@ -47,26 +47,26 @@ class Measurement:
     estimated_microseconds: float = 0.0
     compile_seconds: float = 0.0
     error: float = 0.0
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # kernels by name: what they compute
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the values that each kernel computes
     failure: str = ""
 
     @property
     def device_operations(self) -> int:
-        """All that the device runs."""
+        """Launches, library calls and host operations."""
         return self.kernels + self.library_calls + self.host_operations
 
 
 @dataclass(frozen=True)
 class ExperimentReport:
-    """Measurements by model and pipeline; `plans` says what changes from the first pipeline to each other one, but for
-    `eager`."""
+    """Measurements by model and pipeline; `plans` has the differences of each pipeline's plan from the first one's,
+    except for `eager`."""
 
     pipelines: Mapping[str, str]
     models: Mapping[str, Mapping[str, Measurement]]
     plans: Mapping[str, Mapping[str, tuple[str, ...]]]
     device: str
     sizes: Mapping[str, Mapping[str, int]]
-    label: str = "counted; times on the device are estimated: its peaks for bytes and arithmetic, launches free"
+    label: str = "counted; times are roofline estimates from the device's published peaks, without launch overhead"
     schema: str = "irc.experiment/2"
 
     @property
@@ -83,13 +83,13 @@ def experiment(
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
 ) -> ExperimentReport:
-    """Take each model through each pipeline and count: launches, bytes, arithmetic, programs, and more.
+    """Run each pipeline on each model and count launches, bytes, flops, programs, and more.
 
-    `pipelines` are texts by name; the first is what others are compared with. `eager`, a kernel or a library call for
-    each operation, is added if no pipeline goes by that name. Sizes are those of `settings.dims`, as
-    far as a model has such symbols; other symbols count 64, or their bound. Nothing runs on a device: `device` names
-    the one whose roofline (Williams, Waterman, Patterson, 2009) the estimates are of. Each model is read once, so that
-    all pipelines have the same weights. `progress` is called with what is done next.
+    `pipelines` are texts by name; plans are compared with the first one's. `eager`, a kernel or a library call for each
+    operation, is added if no pipeline has that name. Sizes are those of `settings.dims` that a model has; other symbols
+    count as 64, or their bound. Nothing runs on a device: time estimates are rooflines (Williams, Waterman, Patterson,
+    2009) of `device`. Each model is read once, so that all pipelines have the same weights. `progress` is called with
+    the next step.
     """
     settings = settings or Settings()
     if device not in DEVICES:
@@ -104,14 +104,14 @@ def experiment(
         progress(f"reading {which}")
         module = replace(settings, dims={}).load(source)
         known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
-        own = replace(settings, dims=known, specialize={}, fold_defaults=False)  # which is done
+        model_settings = replace(settings, dims=known, specialize={}, fold_defaults=False)  # already applied
         sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}
         rows[name] = {}
         for title, text in pipelines.items():
             progress(f"{which}: {title}")
-            rows[name][title] = _measured(module, text, DEVICES[device], seed, own)
+            rows[name][title] = _measured(module, text, DEVICES[device], seed, model_settings)
         plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
-    unknown = sorted(set(settings.dims) - {symbol for found in sizes.values() for symbol in found})
+    unknown = sorted(set(settings.dims) - {symbol for model_sizes in sizes.values() for symbol in model_sizes})
     if unknown:
         raise fail("dim.unbound", f"none of the models has a symbol `{unknown[0]}`")
     return ExperimentReport(dict(pipelines), rows, plans, device, sizes)
@@ -120,7 +120,7 @@ def experiment(
 def _measured(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:
     try:
         return _measure(imported, pipeline, device, seed, settings)
-    except IrcError as error:  # reported in its row: the other pipelines and models still have theirs
+    except IrcError as error:  # reported in its row; the other rows are measured
         return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
 
 
@@ -137,8 +137,8 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
     report = report_on(module, sizes, {}, counted)
     imported.main.result_names = tuple(imported.main.output_names)
     given = given_inputs(imported.main, None, settings.dims, seed)
-    truth = interpreter.run(imported, given, precision="f64")
-    found = interpreter.run(module, given)
+    exact = interpreter.run(imported, given, precision="f64")
+    outputs = interpreter.run(module, given)
     return Measurement(
         kernels=report.launches,
         library_calls=report.library_calls,
@@ -149,13 +149,13 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
         programs=min((kernel.programs for kernel in report.kernels), default=0),
         estimated_microseconds=1e6 * estimate(chain.from_iterable(counted[0].values()), device),
         compile_seconds=statistics.median(seconds),
-        error=max((relative_error(array, truth[name]) for name, array in found.items()), default=0.0),
+        error=max((relative_error(array, exact[name]) for name, array in outputs.items()), default=0.0),
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
     )  # fmt: skip
 
 
 def _computed(kernel: Operation) -> tuple[str, ...]:
-    """The values that a kernel computes, by name, without views and constants, which are read through."""
+    """The names of the values that a kernel computes, except views and constants."""
     block = kernel.regions[0].block
     outside = {inner: result.name for inner, result in zip(block.terminator.inputs, kernel.results, strict=True)}
     computed = (inner.results[0] for inner in computing_members(kernel))
@@ -163,21 +163,21 @@ def _computed(kernel: Operation) -> tuple[str, ...]:
 
 
 def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
-    """What other kernels compute: a line for each kernel whose values no kernel of the base has just so."""
+    """A line for each kernel of `other` whose set of values is not that of a kernel of `base`."""
     lines = []
     sets = {frozenset(values): name for name, values in base.groups.items()}
     for name, values in other.groups.items():
-        own = frozenset(values)
-        if own in sets:
+        members = frozenset(values)
+        if members in sets:
             continue
-        nearest = max(sets, key=lambda group: (len(group & own), -len(group)), default=frozenset())
-        if not nearest & own:
+        nearest = max(sets, key=lambda group: (len(group & members), -len(group)), default=frozenset())
+        if not nearest & members:
             lines.append(f"@{name} is new: {_listed(values)}")
             continue
-        taken = [value for value in values if value not in nearest]
-        given = [value for value in base.groups[sets[nearest]] if value not in own]
-        parts = [f"takes {_listed(taken)}"] if taken else []
-        parts += [f"gives up {_listed(given)}"] if given else []
+        gained = [value for value in values if value not in nearest]
+        lost = [value for value in base.groups[sets[nearest]] if value not in members]
+        parts = [f"gains {_listed(gained)}"] if gained else []
+        parts += [f"loses {_listed(lost)}"] if lost else []
         lines.append(f"@{name} {' and '.join(parts)}")
     if other.distinct_bytes != base.distinct_bytes and not (base.failure or other.failure):
         saved = base.distinct_bytes - other.distinct_bytes

@@ -1,4 +1,4 @@
-"""explain: one value's history, why two values are in different kernels, or what a code means."""
+"""`irc explain`: the history of a value, why two values are in different kernels, or the page of an error code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from irc.policy import Merge, Policy, PolicyRejection
 from irc.sizes import bytes_at, representative_sizes
 from irc.user_files import is_reference
 
-LONGEST_ENTRY = 200  # characters of an entry of a plan that is advised
+LONGEST_ENTRY = 200  # characters of a suggested plan entry
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
@@ -52,7 +52,7 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
 
 
 def explain_value(source: Source, name: str, pipeline: str | None, settings: Settings) -> str:
-    """Where a value comes from, what made it what it is, its kernel, and the line that computes it."""
+    """Where a value comes from, which passes rewrote it, its kernel, and the generated line that computes it."""
     imported = settings.load(source)
     compiled, history = followed(imported, name, pipeline, settings)
     lines = []
@@ -66,21 +66,21 @@ def explain_value(source: Source, name: str, pipeline: str | None, settings: Set
         number = constant_of(after)
         if before is not None and before.operation is not None and before.operation.name != "const":
             constant = "a constant" if number is None else f"the constant {number}"
-            lines.append(f"  folded    {constant} of {after.type} stands for it now")
+            lines.append(f"  folded    replaced by {constant} of {after.type}")
     if after is None:
-        lines += [f"  gone      {line}" for line in history.lines]
+        lines += [f"  removed   {line}" for line in history.lines]
         after = compiled.main.named(history.name)
         if after is not None:
             lines += explain_value_lines(after)
         return printable_lines(lines)
     if before is None:
-        lines += [f"%{name}: {after.type}", f"  made      {place_of(after)}"]
+        lines += [f"%{name}: {after.type}", f"  created   {place_of(after)}"]
     return printable_lines([*lines, *explain_value_lines(after)])
 
 
 def followed(imported: Module, name: str, pipeline: str | None, settings: Settings) -> tuple[Module, History]:
-    """The program with kernels, and what became of a value on the way; a program that has kernels stays as it is,
-    unless a pipeline is given."""
+    """The program with kernels, and the history of a value; a program that has kernels is unchanged unless a pipeline
+    is given."""
     module = imported.clone()
     history = History(module, name)
     if pipeline is None and kernel_operations(module):
@@ -98,7 +98,7 @@ def followed(imported: Module, name: str, pipeline: str | None, settings: Settin
 
 
 def explain_value_lines(after: Value) -> list[str]:
-    """Who made a value what it is, its kernel, and the line that computes it."""
+    """The passes that rewrote a value, its kernel, and the generated line that computes it."""
     lines: list[str] = []
     operation = after.operation
     if operation is None:
@@ -111,9 +111,9 @@ def explain_value_lines(after: Value) -> list[str]:
         lines.append(f"  kernel    @{name} ({kind}): {listed_members(kernel)}")
         lines.append(f"  generated {generated_line(kernel, after)}")
     elif is_free(operation):
-        lines.append(f"  view      {operation.name}: kernels read through it")
+        lines.append(f"  view      {operation.name}: kernels read through it, as index arithmetic")
     elif operation.name == "const":
-        lines.append("  constant  every kernel that needs it reads it")
+        lines.append("  constant  each kernel that uses it loads it")
     else:
         kind = "library" if is_library(operation) else "control" if operation.regions else "host"
         lines.append(f"  {kind:9} {describe(operation)}")
@@ -121,21 +121,21 @@ def explain_value_lines(after: Value) -> list[str]:
 
 
 def generated_line(operation: Operation, value: Value) -> str:
-    """The line of a kernel's Triton source that stores or names a value of it, a result or one inside."""
+    """The line of a kernel's Triton source that stores a result or assigns an inner value."""
     block = operation.regions[0].block
     outside = [*zip(block.arguments, operation.inputs, strict=True)]
     outside += zip(block.terminator.inputs, operation.results, strict=True)
     labels = {inner: "" if value.is_anonymous else value.name for inner, value in outside}
     text = find_backend("triton").kernel_source(operation, labels)
     if not isinstance(text, str):
-        return f"nothing: it runs as host calls, since {text.message}"
+        return f"no kernel: it runs as host calls, since {text.message}"
     lines = [line.strip() for line in text.splitlines()]
     stores = [line for line in lines if "tl.store(" in line]
     if value in operation.results:
         return stores[min(operation.results.index(value), len(stores) - 1)]
     name = re.sub(r"\W", "_", value.name)
     named = [line for line in lines if re.match(rf"{re.escape(name)}(_\d+)? = ", line)]
-    return named[0] if named else "has no line of its own: it is written inside the expression that uses it"
+    return named[0] if named else "no separate line: it is part of the expression that uses it"
 
 
 def place_of(value: Value) -> str:
@@ -153,7 +153,7 @@ def in_words(group: Group) -> str:
 
 
 def graph_of(block: Block, plan: Plan) -> GroupGraph:
-    """The graph of a block's groups as a plan leaves them."""
+    """The graph of a block's groups after a plan."""
     graph = GroupGraph(block)
     for group in plan.groups:
         if group.members[0].block is block:
@@ -162,7 +162,7 @@ def graph_of(block: Block, plan: Plan) -> GroupGraph:
 
 
 def explain_pair(source: Source, first: str, second: str, pipeline: str | None, settings: Settings) -> str:
-    """Why two values are in different kernels: the rule or the policy, with its values, the cost, what to try."""
+    """Why two values are in different kernels: the rule or the policy's reason, the cost, and what to try."""
     context = settings.context("triton")
     module = settings.load(source)
     made_already = pipeline is None and kernel_operations(module)
@@ -183,26 +183,26 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
 
 
 def explain_planned(ends: Sequence[Value], fuse: Fuse, module: Module, context: PassContext) -> list[str]:
-    """`explain_pair` of two values of a module that `fuse` has not run on."""
+    """`explain_pair` for a module before `fuse`."""
     plan = fuse.plans(module, context)[list(module.functions.values()).index(module.main)]
     sides: list[Group] = []
-    asked: dict[Group, str] = {}
+    names: dict[Group, str] = {}
     for end in ends:
         group = next((group for group in plan.groups if end.operation in group.members), None)
         if group is None:
             return [not_in_a_kernel(end.name, end.operation, module.main)]
         sides.append(group)
-        asked[group] = end.name
+        names[group] = end.name
     if sides[0] is sides[1]:
         return [f"in one kernel: {in_words(sides[0])}"]
     sizes = representative_sizes(module.main, context.sizes)
     head, advice = explain_apart(sides, plan, fuse.chosen(), context.numerics, sizes)
-    lines = [head, *(f"  %{asked[side]}: kernel {in_words(side)}" for side in sides)]
+    lines = [head, *(f"  %{names[side]}: kernel {in_words(side)}" for side in sides)]
     between = [value for value in sides[0].stored if any(user in set(sides[1].closure) for user in value.users())]
     cost = sum(bytes_at(value, sizes) for value in between)
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
     lines.append(
-        f"  costs {format_bytes(2 * cost)} written and read again{shown}"
+        f"  costs {format_bytes(2 * cost)}, written and read again{shown}"
         if between
         else "  nothing flows between them directly"
     )
@@ -211,11 +211,11 @@ def explain_planned(ends: Sequence[Value], fuse: Fuse, module: Module, context: 
 
 def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Numerics,
                   sizes: dict[Symbol, int]) -> tuple[str, list[str]]:  # fmt: skip
-    """Why two groups of a plan are two, and what to try; `sides` are put into the order of the block."""
+    """Why two groups of a plan are not one, and what to try; `sides` is sorted in the order of the block."""
     block, other = (side.members[0].block for side in sides)
     assert block is not None
     graph = graph_of(block, plan)
-    merged: Group | LegalityFailure = LegalityFailure("F2", "they stand in different blocks")
+    merged: Group | LegalityFailure = LegalityFailure("F2", "they are in different blocks")
     if block is other:
         sides.sort(key=lambda side: graph.number[side.members[-1]])
         merged = hull(sides, "explain", graph)
@@ -224,8 +224,8 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
         rule = RULES[failure.rule].statement.partition(". ")[0].rstrip(".")
         remedy = CODES[failure.code].remedy
         if isinstance(merged, LegalityFailure):
-            remedy = "nothing in a plan: what stands between them is in no kernel" if block is other else (
-                     "nothing in a plan: a kernel is in one block")  # fmt: skip
+            remedy = "no plan can merge them: an operation between them is in no kernel" if block is other else (
+                     "no plan can merge them: a kernel is in one block")  # fmt: skip
         return (f"not in one kernel: {failure.message}   (rule {failure.rule}: {rule[0].lower()}{rule[1:]})",
                 [f"  try: {remedy}", f"  more: irc explain {failure.code}"])  # fmt: skip
     assert isinstance(merged, Group)
@@ -236,17 +236,17 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
                   if one in chain_between(sides, graph)), None)  # fmt: skip
     if apart is None:
         return ("not in one kernel, though it would be legal: neither reads what the other computes, and the policy "
-                f"{chosen.name} judges only pairs of which one does", [f"  try: {by_plan}"])  # fmt: skip
+                f"{chosen.name} scores only a producer and its consumer", [f"  try: {by_plan}"])  # fmt: skip
     if set(apart) != set(sides):
         reason = reason_of(apart, plan)
-        return (f"not in one kernel, though it would be legal: @{apart[0].name} and @{apart[1].name}, which are on the "
-                f"way, are apart: {reason}", [f"  try: {by_plan}"])  # fmt: skip
+        return (f"not in one kernel, though it would be legal: @{apart[0].name} and @{apart[1].name}, on a path "
+                f"between them, are not merged: {reason}", [f"  try: {by_plan}"])  # fmt: skip
     parts = [unit.group for unit in graph.units_of(merged.members) if unit.group is not None]
     verdict = chosen(Merge(sides[0], sides[1], merged, parts, sizes))
     if isinstance(verdict, PolicyRejection):
         reason = verdict.reason
     else:
-        reason = f"it scores {verdict:g}, and above 0 would be merged"
+        reason = f"its score is {verdict:g}, and only scores above 0 are merged"
     return (f"not in one kernel, though it would be legal: policy {chosen.name}: {reason}",
             [f'  try: another policy: -p "...,fuse{{policy=FILE.py:NAME}}", or {by_plan}'])  # fmt: skip
 
@@ -259,15 +259,15 @@ def chain_between(sides: list[Group], graph: GroupGraph) -> list[Group]:
 
 
 def reason_of(pair: tuple[Group, Group], plan: Plan) -> str:
-    """What the planner decided of a producer and its consumer, last."""
+    """The planner's last decision on a producer and its consumer."""
     for decision in plan.decisions:
         if (decision.producer, decision.consumer) == (pair[0].name, pair[1].name):
             return decision.reason + (f" (rule {decision.rule})" if decision.rule else "")
-    return "they were not judged"
+    return "the policy was not called for them"
 
 
 def kernel_around(value: Value) -> Operation | None:
-    """The kernel that gives a value or in which it is computed."""
+    """The kernel of which a value is a result, or in which it is computed."""
     operation = value.operation
     if operation is None or operation.name == "kernel":
         return operation
@@ -275,7 +275,7 @@ def kernel_around(value: Value) -> Operation | None:
 
 
 def explain_made(ends: list[Value]) -> list[str]:
-    """Of values in kernels that are there already, made by another pass than fuse or in the program as it came."""
+    """`explain_pair` where another pass than fuse, or the program itself, has created the kernels."""
     kernels = [kernel_around(end) for end in ends]
     for end, kernel in zip(ends, kernels, strict=True):
         if kernel is None and (end.operation is None or is_free(end.operation)):
@@ -286,7 +286,7 @@ def explain_made(ends: list[Value]) -> list[str]:
     described = [f"%{end.name}: {_made(kernel)}" for end, kernel in pairs if kernel is not None]
     if kernels[0] is kernels[1]:
         return [f"in one kernel: {described[0].partition(': ')[2]}"]
-    return ["not in one kernel: these are there before a pass `fuse`, which plans no kernel again",
+    return ["not in one kernel: these kernels exist before the pass `fuse`, which does not change them",
             *(f"  {line}" for line in described), "  try: a pipeline with fuse instead"]  # fmt: skip
 
 
@@ -301,14 +301,14 @@ def listed_members(kernel: Operation) -> str:
 
 def not_in_a_kernel(name: str, operation: Operation | None, function: Function | None) -> str:
     if operation is None:
-        return f"%{name} is an input{f' of @{function.name}' if function else ''}: every kernel that needs it reads it"
+        return f"%{name} is an input{f' of @{function.name}' if function else ''}: each kernel that uses it loads it"
     if is_free(operation):
-        return f"%{name} is a {operation.name}: it costs nothing, and each kernel reads through it"
+        return f"%{name} is a {operation.name}, a view: each kernel reads through it, as index arithmetic"
     group = Group([operation])
     if not isinstance(group.kernel, Exception):
         return f"%{name} = {describe(operation)} is in no kernel"
     failure = group.kernel
     if operation.name == "const":
-        return f"%{name} is a constant: every kernel that needs it reads it"
+        return f"%{name} is a constant: each kernel that uses it loads it"
     kind = "a library call" if is_library(operation) else "control flow" if operation.regions else "a host operation"
     return f"%{name} = {describe(operation)} is {kind}: {failure.message} (rule {failure.rule})"

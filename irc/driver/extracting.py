@@ -1,4 +1,4 @@
-"""extract: the operations between values of a model, as a program that runs by itself."""
+"""`irc extract`: the operations between values of a model as a program of their own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from irc.user_files import files_of
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What was written: `operations` without constants, and the files."""
+    """The number of operations that were written, without constants, and the files."""
 
     operations: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     program: str
     arrays: str
-    loads: tuple[str, ...] = ()  # files with a user's operations that the program holds, which reading it needs
+    loads: tuple[str, ...] = ()  # files that declare operations of the program
     schema: str = "irc.extract/1"
 
 
@@ -45,19 +45,20 @@ def extract(
     seed: int = 0,
     settings: Settings | None = None,
 ) -> ExtractReport:
-    """Write what leads from the values `start` to the values `stop` as a program, with the inputs that it had in a run.
+    """Write the operations on paths from the values `start` to the values `stop` as a program, with its inputs in a
+    run.
 
-    Both name values (`%scores`) of one block: the entry's own, or a region's (of a block that runs several times, the
-    last time counts). The program takes the start values, and what else the operations between read; without a start
-    it goes back to where the block begins. `output` is FILE.irc; beside it go its weights and FILE.npz with the
-    arrays, from a run on `inputs` (random where none are given).
+    Both name values (`%scores`) of one block: the entry's, or a region's (of a block that runs several times, the last
+    execution counts). The inputs of the program are the start values and whatever else the operations read; without
+    start values it begins where the block begins. `output` is FILE.irc; next to it are written its weights and FILE.npz
+    with the arrays of a run on `inputs` (random where none are given).
     """
     settings = settings or Settings()
     path = Path(output)
     if path.suffix.lower() != ".irc":
-        raise fail("usage.arguments", f"extract writes a program, and {output} is none", expected="a path FILE.irc")
+        raise fail("usage.arguments", f"extract writes a program, not {output}", expected="FILE.irc")
     if not stop:
-        raise fail("usage.arguments", "extract needs to know where to stop", expected="--to %VALUE")
+        raise fail("usage.arguments", "extract needs at least one last value", expected="--to %VALUE")
     if pipeline is None and after is None:
         module = settings.load(source)
     else:
@@ -70,19 +71,19 @@ def extract(
                        expected="values of one block", help="irc print shows which region a value is in")  # fmt: skip
     members = between(begins, ends)
     recording = record(module, given_inputs(module.main, inputs, settings.dims, seed))
-    found = part(recording, members | constants_of(members), ends, begins)
-    save_text(found.module, path)
+    extracted = part(recording, members | constants_of(members), ends, begins)
+    save_text(extracted.module, path)
     arrays = path.with_suffix(".npz")
-    write_arrays(arrays, found.inputs)
+    write_arrays(arrays, extracted.inputs)
     names = tuple(value.name for value in ends)
-    loads = tuple(files_of(found.module))
-    return ExtractReport(len(members), tuple(found.inputs), names, str(path), str(arrays), loads)
+    loads = tuple(files_of(extracted.module))
+    return ExtractReport(len(members), tuple(extracted.inputs), names, str(path), str(arrays), loads)
 
 
 def between(begins: Sequence[Value], ends: Sequence[Value]) -> set[Operation]:
-    """The operations on ways from one of the first values to one of the others; all that lead to those without any.
+    """The operations on paths from one of `begins` to one of `ends`; without `begins`, all that `ends` depend on.
 
-    Raises `usage.arguments` for a first value from which no way leads, and another to which none does.
+    Raises `usage.arguments` for a first value without a path to a last one, and the other way around.
     """
     leading: dict[Operation, None] = {}
     waiting = [value for value in ends if value not in begins]
@@ -91,7 +92,7 @@ def between(begins: Sequence[Value], ends: Sequence[Value]) -> set[Operation]:
         if operation is not None and operation.block is ends[0].block and operation not in leading:
             leading[operation] = None
             waiting += [value for value in captured_by(operation) if value not in begins]
-    following: dict[Value, set[Value]] = {}  # what values lead to, of the first values themselves
+    following: dict[Value, set[Value]] = {}  # the first values that each value depends on
     reached: set[Operation] = set()
     for operation in ends[0].block or ():
         sources = {begin for value in captured_by(operation) for begin in following.get(value, ())}
@@ -101,11 +102,11 @@ def between(begins: Sequence[Value], ends: Sequence[Value]) -> set[Operation]:
             following.update((result, sources) for result in operation.results if result not in begins)
     for begin in begins:
         if not any(begin in following.get(value, ()) for value in ends):
-            raise fail("usage.arguments", f"nothing leads from %{begin.name} to {_listed(ends)}",
-                       help="ways end at other values of --from")  # fmt: skip
+            raise fail("usage.arguments", f"no path leads from %{begin.name} to {_listed(ends)}",
+                       help="paths end at other values of --from")  # fmt: skip
     for end in ends:
         if end.operation not in reached or end in begins:
-            raise fail("usage.arguments", f"nothing leads from {_listed(begins) or 'the inputs'} to %{end.name}")
+            raise fail("usage.arguments", f"no path leads from {_listed(begins) or 'the inputs'} to %{end.name}")
     return {operation for operation in reached if operation.name != "const"}
 
 

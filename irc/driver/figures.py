@@ -1,7 +1,7 @@
-"""What a program makes a device do: kernels, calls of libraries, other operations of PyTorch.
+"""The device operations of a program: kernel launches, library calls, other PyTorch operations.
 
-Every verb that states launches, bytes or flops reads them here (`report_on`). They are those of the host program that
-the Triton backend emits (`irc.backends.triton.description`).
+Every command that reports launches, bytes or flops takes them from `report_on`. They are counted from the host program
+that the Triton backend emits (`irc.backends.triton.description`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from irc.ir import Operation
 from irc.kernel import Bytes, count
 from irc.module import Module
 
-# The device operations of a run by what they are part of, and why they are not counted, if so.
+# The device operations of a run by the operation that they belong to, and why they are not counted, if so.
 Counted = tuple[dict[Operation | None, list[Any]], str]
 
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One kernel: its launches in a run, and of a launch the bytes of distinct elements, the bytes that all programs
-    load and store, the arithmetic, the size of its grid, and what targets make of it."""
+    """One kernel: its launches in a run, and per launch the bytes of distinct elements, the bytes that all programs
+    load and store, the flops, the size of the grid, and its resources by target."""
 
     name: str
     kind: str
@@ -50,8 +50,8 @@ class KernelReport:
 class CallReport:
     """An operation of the module that is in no kernel, and what the device runs for it in one run.
 
-    `kind` is "library" for products, convolutions and attention, "extern" for what ONNX Runtime runs on the processor,
-    "operation" for the rest. `dispatched` are the operations of PyTorch that it comes to, in order, copies included.
+    `kind` is "library" for products, convolutions and attention, "extern" for operators that ONNX Runtime runs on the
+    CPU, "operation" for the rest. `dispatched` are the PyTorch operations that it dispatches, in order, with copies.
     """
 
     op: str
@@ -64,17 +64,17 @@ class CallReport:
 
 @dataclass(frozen=True)
 class KernelsReport:
-    """What one run of a program makes a device do, at given sizes.
+    """The device operations of one run of a program, at given sizes.
 
-    `launches` are those of kernels; `library_calls` and `host_operations` are operations that PyTorch dispatches:
-    products, convolutions and attention, and all others. `distinct_bytes` is the global memory traffic: of each launch
-    and operation the bytes of the distinct elements that it reads and of those that it writes. `peak_bytes` is the most
-    memory that results take at a time, besides inputs and weights. `share_in_kernels` counts operations other than
-    views, `share_without_library` those that libraries do not compute either. Of an `if` the first branch counts, of a
-    loop one round where data says how many there are: a condition, or a trip count that is computed.
+    `launches` are kernel launches; `library_calls` and `host_operations` are operations that PyTorch dispatches:
+    products, convolutions and attention, and all others. `distinct_bytes` is the global memory traffic: for each launch
+    and operation the bytes of the distinct elements that it reads and of those that it writes. `peak_bytes` is the peak
+    live memory of results, without inputs and weights. `share_in_kernels` counts operations other than views,
+    `share_without_library` those that libraries do not compute either. For an `if` the first branch counts, for a loop
+    whose number of iterations depends on data, one iteration.
 
-    `label` is "counted", or "estimated": then each operation in no kernel counts as one and copies do not count, since
-    `not_counted` says why the program does not run, as where PyTorch is not installed.
+    `label` is "counted", or "estimated" where the program cannot be executed, for the reason `not_counted`, such as
+    that PyTorch is not installed; then each operation in no kernel counts as one, and copies do not count.
     """
 
     launches: int
@@ -88,40 +88,42 @@ class KernelsReport:
     share_without_library: float
     kernels: tuple[KernelReport, ...]
     calls: tuple[CallReport, ...]
-    sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, for which the figures hold
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of the symbols, at which figures are counted
     label: str = "counted"
     not_counted: str = ""
     schema: str = "irc.kernels/2"
 
     @property
     def device_operations(self) -> int:
-        """All that the device runs."""
+        """Launches, library calls and host operations."""
         return self.launches + self.library_calls + self.host_operations
 
 
 def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str, Any],
               counted: Counted | None = None) -> KernelsReport:  # fmt: skip
-    """The report of a module as it is; `compiled` is what targets make of its kernels, by their names, and `counted`
-    what `by_operation` gives, where that is known."""
+    """The report of a module; `compiled` has the resources of its kernels by name (`compile_for`), and `counted` is the
+    result of `by_operation`, where the caller has it."""
     parts, not_counted = by_operation(module, sizes) if counted is None else counted
-    found = [each for own in parts.values() for each in own]
+    counted_operations = [each for members in parts.values() for each in members]
     launched, called = [], []
-    for operation, own in parts.items():
-        if operation is not None and is_launched(operation, own):
-            cost = own[0].kernel if own else count(kernel_of(operation), sizes)
-            launched.append(_of_kernel(operation, cost, len(own), compiled))
+    for operation, members in parts.items():
+        if operation is not None and is_launched(operation, members):
+            cost = members[0].kernel if members else count(kernel_of(operation), sizes)
+            launched.append(_of_kernel(operation, cost, len(members), compiled))
         else:
-            called.append(_of_call(operation, own))
+            called.append(_of_call(operation, members))
     inside = [each for each in module.walk() if in_kernel(each) and counts(each)]
     outside = host_operations(module)
-    kinds = Counter(each.kind for each in found)
+    kinds = Counter(each.kind for each in counted_operations)
     return KernelsReport(
         launches=kinds["kernel"],
         library_calls=kinds["library"],
         host_operations=kinds["operation"] + kinds["extern"],
-        distinct_bytes=sum(each.distinct_bytes for each in found),
-        loaded_bytes=sum(each.distinct_bytes if each.kernel is None else each.kernel.loaded_bytes for each in found),
-        flops=sum(each.flops for each in found),
+        distinct_bytes=sum(each.distinct_bytes for each in counted_operations),
+        loaded_bytes=sum(
+            each.distinct_bytes if each.kernel is None else each.kernel.loaded_bytes for each in counted_operations
+        ),
+        flops=sum(each.flops for each in counted_operations),
         peak_bytes=find_backend("triton").peak_bytes(module, sizes),
         share_in_kernels=share(len(inside), len(outside)),
         share_without_library=share(*(sum(not is_library(each) for each in part) for part in (inside, outside))),
@@ -134,12 +136,12 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
 
 
 def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> Counted:
-    """The device operations of a run by what they are part of, in the order of the program, and why they are not
-    counted, if so. Kernels stand there even if they are not launched; copies of results are part of nothing."""
-    found, not_counted = find_backend("triton").device_operations(module, sizes)
+    """The device operations of a run by the operation that they belong to, in program order, and why they are not
+    counted, if so. Kernels that are not launched have an entry; copies of results belong to None."""
+    device_operations, not_counted = find_backend("triton").device_operations(module, sizes)
     order = {operation: position for position, operation in enumerate(module.walk())}
     parts: dict[Operation | None, list[Any]] = {each: [] for each in kernel_operations(module)}
-    for each in found:
+    for each in device_operations:
         parts.setdefault(each.operation, []).append(each)
 
     def place(operation: Operation | None) -> int:
@@ -149,7 +151,7 @@ def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> Counted:
 
 
 def is_launched(operation: Operation, parts: Sequence[Any]) -> bool:
-    """Whether an operation is a kernel that is launched, and not one that runs as calls instead."""
+    """Whether an operation is a kernel that is launched, rather than one that runs as host calls."""
     return operation.name == "kernel" and all(each.kind == "kernel" for each in parts)
 
 

@@ -33,6 +33,6 @@ def compile_failures(compiled: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     for kernel, by_target in compiled.items():
         for target, facts in by_target.items():
             if facts.get("error") or not facts["fits"]:
-                reason = facts.get("error") or "it needs more shared memory than there is"
+                reason = facts.get("error") or "it needs more shared memory than the target has"
                 failures.setdefault(target, f"not compiled for {target}: @{kernel}: {reason}")
     return failures

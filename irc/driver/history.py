@@ -1,4 +1,4 @@
-"""What became of a value in a pipeline: the passes after which no value has its name, and what stands for it then."""
+"""The history of a value in a pipeline: which passes removed or replaced it, and by which value."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from irc.driver.counting import describe
 from irc.ir import Value, watching_replacements
 from irc.module import Module
 
-MOST_FOLLOWED = 200  # values computed from one that is gone, among which what computes it now is looked for
+MOST_FOLLOWED = 200  # users of a removed value, searched for its successor
 
 
 class History:
     """Follows one value of the entry, by its name, through the stages of a pipeline.
 
-    `lines` says of each disappearance after which pass it was and what stands for the value then; that is followed on.
+    `lines` has a line for each removal: the pass, and the value that replaces it, which is followed from there on.
     """
 
     def __init__(self, module: Module, name: str) -> None:
@@ -26,7 +26,7 @@ class History:
         self._remember(module)
 
     def after(self, stage: str, module: Module, replaced: Mapping[Value, Value]) -> None:
-        """Note what a stage, in which these values were replaced, has done to the value."""
+        """Record what a stage, which replaced these values, did to the value."""
         self._replaced = replaced
         if self.value is not None and module.main.named(self.name) is None:
             how, successor = self._successor(module)
@@ -37,33 +37,33 @@ class History:
     def _remember(self, module: Module) -> None:
         self.value = module.main.named(self.name)
         self.was_found |= self.value is not None
-        # What is computed from it, nearest first.
+        # Values computed from it, nearest first.
         self.followers = [] if self.value is None else [self.value]
         for value in self.followers:
             if len(self.followers) > MOST_FOLLOWED:
                 break
-            made = (result for user in value.users() for result in user.results)
-            self.followers += [result for result in dict.fromkeys(made) if result not in self.followers]
+            results = (result for user in value.users() for result in user.results)
+            self.followers += [result for result in dict.fromkeys(results) if result not in self.followers]
 
     def _successor(self, module: Module) -> tuple[str, Value | None]:
-        """How the value went, in words, and what stands for it or computes it now."""
+        """How the value was removed, and the value that replaces or contains it now."""
         for index, value in enumerate(self.followers):
             now = self._now(value, module)
             if now is None:
                 continue
-            made = "an input" if now.operation is None else describe(now.operation)
+            described = "an input" if now.operation is None else describe(now.operation)
             if index:
-                absorbed = f"is absorbed: %{now.name} = {made}"
+                absorbed = f"is absorbed: %{now.name} = {described}"
                 if now is value:
                     return f"{absorbed} is computed without it now", now
-                return f"{absorbed} stands for it and %{value.name}, which was computed from it", now
-            if made == "const":
-                return f"is folded: the constant %{now.name} stands for it now", now
-            return f"is replaced: %{now.name} = {made} stands for it now", now
-        return "is removed: nothing that is left reads it", None
+                return f"{absorbed} replaces it and %{value.name}, which was computed from it", now
+            if described == "const":
+                return f"is folded: the constant %{now.name} replaces it", now
+            return f"is replaced: %{now.name} = {described} replaces it", now
+        return "is removed: no remaining operation reads it", None
 
     def _now(self, value: Value, module: Module) -> Value | None:
-        """The value that has replaced another, or it itself, if that is in the entry still."""
+        """The value that has replaced another, or the value itself, if it is still in the entry function."""
         seen: set[Any] = set()
         while value in self._replaced and value not in seen:
             seen.add(value)
@@ -73,7 +73,7 @@ class History:
 
 @contextmanager
 def following(histories: Sequence[History]) -> Iterator[Callable[[str, Module], None]]:
-    """Around the run of passes over the module of these histories; gives what is to be called after each pass."""
+    """A context in which passes run over the module of these histories; yields a function to call after each pass."""
     replaced: dict[Value, Value] = {}
 
     def after(stage: str, module: Module) -> None:

@@ -19,10 +19,10 @@ def kernels(
     targets: tuple[str, ...] = (),
     settings: Settings | None = None,
 ) -> KernelsReport:
-    """What a program moves and computes, for the sizes in `settings.dims` (others count 64, or their bound).
+    """The bytes and flops of a program at the sizes of `settings.dims` (other symbols count as 64, or their bound).
 
-    A module without kernels is first taken through the Triton backend's pipeline. `targets` such as
-    ("sm_80", "gfx942") compile each kernel and add registers, spills and shared memory.
+    The Triton backend's pipeline is run first on a module without kernels. With `targets` such as ("sm_80", "gfx942")
+    each kernel is compiled, and the report has its registers, spills and shared memory.
     """
     settings = settings or Settings()
     module = with_kernels(settings.load(source), pipeline, settings)
@@ -31,7 +31,8 @@ def kernels(
 
 
 def with_kernels(module: Module, pipeline: str | None, settings: Settings) -> Module:
-    """A module with kernels as it is, unless a pipeline is given; another after the Triton backend's pipeline."""
+    """The module if it has kernels and no pipeline is given; else the module after the pipeline, by default
+    Triton's."""
     if pipeline is None and any(operation.name == "kernel" for operation in module.walk()):
         return module
     return opt(module, pipeline or find_backend("triton").PIPELINE, settings=replace(settings, specialize={}))

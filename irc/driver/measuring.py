@@ -1,4 +1,4 @@
-"""How far values are from those of an evaluation in f64, and how far they may be."""
+"""Errors of values against an evaluation in f64, and the errors that are allowed."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ from typing import Any
 
 from irc import dtypes
 
-# A stage may be this many times further from f64 than the program as it was imported, which has rounding of its own.
-ALLOWANCE = 8.0
-# ... and never has to be closer than this many units in the last place of the output's type.
-LEAST_UNITS = 64.0
-LEAST_NARROW_UNITS = 4.0  # of types whose sums are kept in f32
+ALLOWANCE = 8.0  # the allowed error of a stage is that of the imported program times this,
+LEAST_UNITS = 64.0  # and at least this many units in the last place of the output's type,
+LEAST_NARROW_UNITS = 4.0  # or this many for types whose sums are computed in f32
 LEAST_DIFFERENCE = 2.0**-64  # of integers that are not equal
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a value is measured by: `truth`, an evaluation in f64, and `own`, what the program as imported gives.
+    """Measures errors of a value: `exact` is an evaluation in f64, `declared` the result of the imported program.
 
-    An element is **unsettled** where these are no two roundings of one number: one of them is infinite or NaN, as where
-    f16 overflows, or integers differ. There a value may be either, and the others alone say how far one may be.
+    An element is **unsettled** where these two are not roundings of one number: one of them is infinite or NaN (f16
+    overflows, for example), or integers differ. Such an element may be either, and does not count in `allowed`.
     """
 
-    own: Any
-    truth: Any
+    declared: Any
+    exact: Any
 
     @cached_property
     def parts(self) -> list[Yardstick] | None:
-        """Those of the elements of a sequence or a map; None of an array, or where their numbers differ."""
-        own, truth = parts_of(self.own), parts_of(self.truth)
-        if own is None or truth is None or len(own) != len(truth):
+        """One for each element of a sequence or a map; None for an array, or where the lengths differ."""
+        declared, exact = parts_of(self.declared), parts_of(self.exact)
+        if declared is None or exact is None or len(declared) != len(exact):
             return None
-        return list(map(Yardstick, own, truth))
+        return list(map(Yardstick, declared, exact))
 
     @cached_property
     def open(self) -> Any:
-        """Which elements are unsettled; None of what has no elements that correspond."""
+        """Which elements are unsettled, as a mask; None where elements do not correspond."""
         import numpy as np
 
-        if parts_of(self.own) is not None or parts_of(self.truth) is not None:
+        if parts_of(self.declared) is not None or parts_of(self.exact) is not None:
             return None
-        own, truth = np.asarray(self.own), np.asarray(self.truth)
-        if own.shape != truth.shape or own.dtype.kind in "OSUT" or truth.dtype.kind in "OSUT":
+        declared, exact = np.asarray(self.declared), np.asarray(self.exact)
+        if declared.shape != exact.shape or declared.dtype.kind in "OSUT" or exact.dtype.kind in "OSUT":
             return None
-        if not (is_inexact(own) or is_inexact(truth)):
-            return own != truth
-        own, truth = widened(own), widened(truth)
-        return (own != truth) & ~(np.isnan(own) & np.isnan(truth)) & ~(np.isfinite(own) & np.isfinite(truth))
+        if not (is_inexact(declared) or is_inexact(exact)):
+            return declared != exact
+        declared, exact = widened(declared), widened(exact)
+        both_nan, both_finite = np.isnan(declared) & np.isnan(exact), np.isfinite(declared) & np.isfinite(exact)
+        return (declared != exact) & ~both_nan & ~both_finite
 
     @cached_property
     def unsettled(self) -> int:
@@ -60,14 +59,14 @@ class Yardstick:
 
     @cached_property
     def allowed(self) -> float:
-        """What a later stage may differ by: 0 for integers and bools, else by the rounding of the declared type."""
+        """The allowed error of a later stage: 0 for integers and bools, else by the rounding of the declared type."""
         import ml_dtypes
         import numpy as np
 
         if self.parts is not None:
             return max((part.allowed for part in self.parts), default=0.0)
-        array = np.asarray(self.own)
-        if parts_of(self.own) is not None or not is_inexact(array):
+        array = np.asarray(self.declared)
+        if parts_of(self.declared) is not None or not is_inexact(array):
             return 0.0
         real = array.real.dtype if np.iscomplexobj(array) else array.dtype
         units = LEAST_UNITS if real.itemsize >= 4 else LEAST_NARROW_UNITS
@@ -75,47 +74,46 @@ class Yardstick:
         return max(ALLOWANCE * self.error(array), units * unit)
 
     def error(self, value: Any) -> float:
-        """max |a - b| / max |b| over the elements, b being the truth, or of an unsettled one what is closer; infinite
-        where shapes, NaNs or infinities are neither's."""
+        """max |a - b| / max |b| over the elements, where b is `exact`, or for an unsettled element the closer of
+        `exact` and `declared`; infinite where shapes, NaNs or infinities are those of neither."""
         import numpy as np
 
-        own_parts = parts_of(value)
-        if self.parts is not None and own_parts is not None and len(own_parts) == len(self.parts):
-            return max((part.error(each) for part, each in zip(self.parts, own_parts, strict=True)), default=0.0)
-        if self.open is None or own_parts is not None or np.asarray(value).shape != self.open.shape:
-            return min(relative_error(value, self.own), relative_error(value, self.truth))
-        array, own, truth = (np.asarray(each) for each in (value, self.own, self.truth))
+        parts = parts_of(value)
+        if self.parts is not None and parts is not None and len(parts) == len(self.parts):
+            return max((part.error(each) for part, each in zip(self.parts, parts, strict=True)), default=0.0)
+        if self.open is None or parts is not None or np.asarray(value).shape != self.open.shape:
+            return min(relative_error(value, self.declared), relative_error(value, self.exact))
+        array, declared, exact = (np.asarray(each) for each in (value, self.declared, self.exact))
         settled = ~self.open
-        if not (is_inexact(array) or is_inexact(own) or is_inexact(truth)):
-            return relative_error(array, np.where(array == own, own, truth))
-        array, own, truth = widened(array), widened(own), widened(truth)
-        scale = largest(truth[settled]) or largest(own[settled])
-        error = distance(array[settled], truth[settled], scale)
-        array, own, truth = array[self.open], own[self.open], truth[self.open]
-        nearest = np.minimum(parted(array, own), parted(array, truth))
-        nearest[np.isnan(own) & ~np.isfinite(array)] = 0.0  # of NaN, as of inf - inf, only one term may have overflowed
+        if not (is_inexact(array) or is_inexact(declared) or is_inexact(exact)):
+            return relative_error(array, np.where(array == declared, declared, exact))
+        array, declared, exact = widened(array), widened(declared), widened(exact)
+        scale = largest(exact[settled]) or largest(declared[settled])
+        error = distance(array[settled], exact[settled], scale)
+        array, declared, exact = array[self.open], declared[self.open], exact[self.open]
+        nearest = np.minimum(elementwise_error(array, declared), elementwise_error(array, exact))
+        nearest[np.isnan(declared) & ~np.isfinite(array)] = 0.0  # NaN of inf - inf: here one term may overflow
         return max(error, float(nearest.max(initial=0.0)))
 
 
-def relative_error(value: Any, truth: Any) -> float:
-    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ. 0 for empty arrays. Of sequences
-    and maps the largest of their elements; infinite where their lengths or keys differ."""
+def relative_error(value: Any, exact: Any) -> float:
+    """max |a - b| / max |b| in f64; infinite where shapes, NaNs or infinities differ; 0 for empty arrays. For sequences
+    and maps the largest error of their elements; infinite where their lengths or keys differ."""
     import numpy as np
 
-    own_parts, parts = parts_of(value), parts_of(truth)
-    if own_parts is not None and parts is not None and len(own_parts) == len(parts):
-        return max(map(relative_error, own_parts, parts), default=0.0)
-    if own_parts is not None or parts is not None:
+    value_parts, exact_parts = parts_of(value), parts_of(exact)
+    if value_parts is not None and exact_parts is not None and len(value_parts) == len(exact_parts):
+        return max(map(relative_error, value_parts, exact_parts), default=0.0)
+    if value_parts is not None or exact_parts is not None:
         return math.inf
-    a, b = np.asarray(value), np.asarray(truth)
+    a, b = np.asarray(value), np.asarray(exact)
     if a.shape != b.shape:
         return math.inf
-    own, other = dtypes.from_numpy(a.dtype), dtypes.from_numpy(b.dtype)
     if not (is_inexact(a) or is_inexact(b)) and np.array_equal(a, b):
         return 0.0
-    if dtypes.STRING in (own, other):
+    if dtypes.STRING in (dtypes.from_numpy(a.dtype), dtypes.from_numpy(b.dtype)):
         return math.inf
-    # Large integers may differ by less than f64 tells apart.
+    # Large integers may differ by less than f64 can represent.
     least = 0.0 if is_inexact(a) or is_inexact(b) else LEAST_DIFFERENCE
     return max(distance(widened(a), widened(b)), least)
 
@@ -132,8 +130,8 @@ def distance(a: Any, b: Any, scale: float | None = None) -> float:
     return difference / scale if scale else (0.0 if difference == 0 else math.inf)
 
 
-def parted(a: Any, b: Any) -> Any:
-    """|a - b| / |b| of each element; infinite where they are not the same and not both finite."""
+def elementwise_error(a: Any, b: Any) -> Any:
+    """|a - b| / |b| of each element; infinite where they differ and are not both finite."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -143,7 +141,7 @@ def parted(a: Any, b: Any) -> Any:
 
 
 def largest(array: Any) -> float:
-    """The largest magnitude of the finite elements; 0 of none."""
+    """The largest magnitude of the finite elements; 0 if there are none."""
     import numpy as np
 
     return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""Reading models, choosing backends, and sizes and inputs for them: what every verb begins with."""
+"""Reading models, the settings of commands, and choosing backends: the first steps of every command."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
 
 @dataclass(frozen=True)
 class Settings:
-    """The options that are the same for every verb.
+    """The options that every command has.
 
-    `dims` gives symbols a size where numbers are needed; `specialize` bakes sizes into the program, and `fold_defaults`
-    what inputs are by default. `opset` is that of the models of ONNX that are written.
+    `dims` are sizes of symbols for runs and figures; `specialize` replaces symbols of the program by sizes, and
+    `fold_defaults` inputs by their defaults. `opset` is the opset of written ONNX models.
     """
 
     opset: int | None = None
-    target: str | None = None  # or several, with commas between, for a backend that compiles for several
+    target: str | None = None  # or several, separated by commas, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
     loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
     dims: Sizes = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Settings:
     fold_defaults: bool = False
     verify_each: bool = False
     dump_after: Sequence[str] = ()
-    show_note: Callable[[str], None] | None = None  # called with what a user should know, though nothing failed
+    show_note: Callable[[str], None] | None = None  # called with notes to the user
     reproducers: Path | None = None
     command: str = ""
 
@@ -70,9 +70,9 @@ class Settings:
         return tuple(dict.fromkeys(name.strip() for name in (self.target or "").split(",") if name.strip()))
 
     def context(self, backend_name: str) -> PassContext:
-        """What passes are told: the target is the backend's, so that `legalize` knows what stays whole.
+        """The context of passes; its target is the backend's, so that `legalize` knows which operations are legal.
 
-        Raises `usage.backend` for a target that the backend has not, and what loading a file raises.
+        Raises `usage.backend` for a target that the backend does not have, and what loading a file raises.
         """
         return PassContext(
             numerics=self.numerics,
@@ -85,22 +85,22 @@ class Settings:
         )
 
     def target_of(self, backend_name: str) -> Any:
-        """The backend's one target; raises `usage.backend` for one that it has not, and `usage.arguments`."""
+        """The backend's one target; raises `usage.backend` for an unknown one, and `usage.arguments` for several."""
         backend = find_backend(backend_name)
         self.check_targets(backend_name)
         if len(self.targets) > 1:
-            raise fail("usage.arguments", f"this is done for one target, and not for {' and '.join(self.targets)}",
-                       help="irc compile --backend triton and irc kernels take several")  # fmt: skip
+            raise fail("usage.arguments", f"this needs one target, not {' and '.join(self.targets)}",
+                       help="irc compile --backend triton and irc kernels accept several")  # fmt: skip
         chosen = backend.Target(self.targets[0]) if self.targets else backend.Target()
         if self.opset is None:
             return chosen
         if backend_name != "onnx":
-            raise fail("usage.arguments", f"only models of ONNX have an opset, not what {backend_name} writes",
+            raise fail("usage.arguments", f"--opset is for ONNX models, not for what {backend_name} writes",
                        help="give --backend onnx, or leave out --opset")  # fmt: skip
         return replace(chosen, opset=self.opset)
 
     def check_targets(self, backend_name: str) -> None:
-        """Raise `usage.backend` for a target that the backend has not."""
+        """Raise `usage.backend` for a target that the backend does not have."""
         backend = find_backend(backend_name)
         for name in self.targets:
             if name not in backend.TARGETS:
@@ -115,17 +115,18 @@ class Settings:
         """The operations that the files of `loads` declare or import, by name."""
         return operations_of(self.loaded())
 
-    def knowing(self, module: Module) -> Settings:
-        """These settings, loading also the files whose operations the module holds: what its text needs to be read."""
+    def with_files_of(self, module: Module) -> Settings:
+        """These settings, with `loads` extended by the files that declare operations of the module."""
         known = {os.path.realpath(path) for path in self.loads}
         return replace(self, loads=(*self.loads, *(path for path in files_of(module) if path not in known)))
 
     def load_options(self) -> list[str]:
-        """The options of a command that loads what these settings load, from any folder."""
+        """The `--load` options of these settings, with absolute paths."""
         return [word for path in self.loads for word in ("--load", os.path.abspath(path))]
 
     def load(self, source: Source) -> Module:
-        """The model with what is baked into it; raises `dim.unbound` for a size of a symbol that it does not have."""
+        """The model, with `specialize` and `fold_defaults` applied; raises `dim.unbound` for an unknown symbol in
+        `dims`."""
         with self.advising(source):
             module = load(source, specialize=self.specialize, fold_defaults=self.fold_defaults, loads=self.loads)
         check_symbols(module.main, self.dims)
@@ -133,9 +134,9 @@ class Settings:
 
     @contextmanager
     def advising(self, source: Source) -> Iterator[None]:
-        """Around reading a program that Python makes: a note says how to save one that is slow to make.
+        """A context around reading a model: a note says how to save a program of FILE.py:NAME that is slow to read.
 
-        Nothing is cached between commands: what a file gives may depend on other files, on packages and on chance.
+        Nothing is cached between commands: the program may depend on other files, on packages and on random numbers.
         """
         start = time.perf_counter()
         yield
@@ -148,25 +149,25 @@ class Settings:
             self.show_note(f"reading {source} took {seconds:.0f} s; {saving}")
 
     def reproduce(self, step: str, module: Module, command: str, error: Exception) -> str:
-        """Keep what repeats a failure of ours; returns what the user is told."""
+        """Write a reproducer of an error in irc; returns the help line for the user."""
         if self.reproducers is None:
             return "please report it"
-        options = "".join(f" {shlex.quote(word)}" for word in self.knowing(module).load_options())
-        came_from = f"{command}{options}\n# came from: {self.command}\n"
-        return leave_reproducer(self.reproducers / f"reproducer-{step}", module, came_from, error)
+        options = "".join(f" {shlex.quote(word)}" for word in self.with_files_of(module).load_options())
+        origin = f"{command}{options}\n# came from: {self.command}\n"
+        return leave_reproducer(self.reproducers / f"reproducer-{step}", module, origin, error)
 
     def dump(self, stage: str, module: Module) -> None:
-        """Show the module after a stage that `dump_after` names, or after each for "all", on stderr."""
+        """Print the module on stderr after a stage that `dump_after` names, or after each for "all"."""
         if stage in self.dump_after or "all" in self.dump_after:
             print(printable_lines([f"# after {stage}", *str(module).split("\n")]), file=sys.stderr)
 
 
 @contextmanager
 def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]:
-    """Run a step that only a bug of irc can make fail in another way than by a coded error.
+    """Run a step in which any exception other than a coded error is an error in irc itself.
 
-    Where `settings` names a folder for reproducers, such a failure leaves the module there, with the command and the
-    traceback, and becomes `internal.error`.
+    Where `settings` has a folder for reproducers, the module, the command and the traceback are written there, and
+    `internal.error` is raised.
     """
     try:
         yield
@@ -174,7 +175,7 @@ def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]
         raise
     except MemoryError:
         raise fail("run.memory", f"{step} needs more memory than the system has") from None
-    except Exception as error:  # a bug of ours: told as one, with all that repeats it
+    except Exception as error:  # an error in irc: reported with a reproducer
         if settings.reproducers is None:
             raise
         help = settings.reproduce(step, module.clone(), f"# {step} of module.irc", error)
@@ -182,7 +183,7 @@ def reproducing(settings: Settings, module: Module, step: str) -> Iterator[None]
 
 
 def require(packages: str, extra: str, purpose: str) -> None:
-    """Raise `install.missing_extra` where one of the packages (with spaces between) is not installed."""
+    """Raise `install.missing_extra` if one of the packages (separated by spaces) is not installed."""
     missing = [name for name in packages.split() if importlib.util.find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -191,19 +192,19 @@ def require(packages: str, extra: str, purpose: str) -> None:
 
 
 def require_triton(purpose: str) -> None:
-    """Raise `install.missing_extra` where torch or triton is not installed."""
+    """Raise `install.missing_extra` if torch or triton is not installed."""
     require("torch triton", "triton", purpose)
 
 
 def find_backend(name: str) -> Any:
-    """The module of a backend, imported when it is asked for; raises `usage.backend`."""
+    """The module of a backend, imported here; raises `usage.backend`."""
     if name not in BACKENDS:
         raise fail("usage.backend", f"there is no backend `{name}`", expected=" or ".join(BACKENDS))
     return importlib.import_module(f"irc.backends.{name}")
 
 
 def read_pipeline(text: str, context: PassContext) -> list[Pass]:
-    """The passes of a pipeline in which those with a name may stand for theirs."""
+    """The passes of a pipeline, which may contain named pipelines."""
     return parse_pipeline(text, context, ALIASES)
 
 
@@ -212,10 +213,10 @@ def read_pipeline(text: str, context: PassContext) -> list[Pass]:
 
 def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool = False,
          loads: Sequence[str] = ()) -> Module:  # fmt: skip
-    """Read a model and verify it; `specialize` makes symbols of the entry plain integers, and `fold_defaults` inputs
-    that have defaults constants. `loads` are Python files with a user's own operations, which a text may hold.
+    """Read a model and verify it. `specialize` replaces symbols of the entry function by integers, and `fold_defaults`
+    inputs that have defaults by constants. `loads` are Python files with a user's own operations, which a text may use.
 
-    Raises `file.missing`, `file.format`, and what the frontend or the parser find wrong.
+    Raises `file.missing`, `file.format`, and the errors of the frontend or the parser.
     """
     module = _read(source, fold_defaults, operations_of(map(load_user_module, loads)))
     if fold_defaults:
@@ -230,30 +231,30 @@ def shortened(text: str, length: int = 300) -> str:
     return text if len(text) <= length else text[:length] + "..."
 
 
-def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefinition]) -> Module:
+def _read(source: Source, fold_defaults: bool, operations: Mapping[str, OperationDefinition]) -> Module:
     if isinstance(source, Module):
         return source.clone()
     if not isinstance(source, (str, os.PathLike)):
-        raise fail("usage.model", f"irc reads no model of the type {type(source).__name__}",
-                   expected="an irc module, or the name of a file",
-                   help="irc.from_torch(program, example_inputs) makes a module of a program of PyTorch"
+        raise fail("usage.model", f"a model cannot be read from an object of type {type(source).__name__}",
+                   expected="an irc module, or the path of a file",
+                   help="irc.from_torch(program, example_inputs) imports a PyTorch program"
                    if is_torch(source) or callable(source) else None)  # fmt: skip
     text = str(source)
     if text == "-":
         from irc.parser import parse
 
-        return parse(decoded(sys.stdin.buffer.read(), "standard input"), None, READERS, own)
+        return parse(decoded(sys.stdin.buffer.read(), "standard input"), None, READERS, operations)
     if is_reference(text):
         return module_of(program_of(text), text)
     path = Path(text)
     suffix = path.suffix.lower()
     expected = "an .onnx, .pt2 or .irc file, FILE.py:NAME, or -"
     if suffix == ".py":
-        raise fail("usage.model", f"{text} is a file, and not a model in it", expected=f"{text}:NAME",
-                   help="NAME is a module, or a function without parameters that makes one")  # fmt: skip
+        raise fail("usage.model", f"{text} is a Python file without the name of a model in it", expected=f"{text}:NAME",
+                   help="NAME is a module, or a function without parameters that returns one")  # fmt: skip
     if suffix not in SUFFIXES:
-        raise fail("usage.model", f"irc reads no such model: {shortened(text)}", expected=expected)
-    if not os.path.isfile(path):  # unlike pathlib's, false for names that are too long
+        raise fail("usage.model", f"this is not a model that irc reads: {shortened(text)}", expected=expected)
+    if not os.path.isfile(path):  # unlike Path.is_file, false for names that are too long
         raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected)
     if suffix == ".pt2":
         return from_torch(saved_program(path), name=path.stem)
@@ -262,41 +263,44 @@ def _read(source: Source, fold_defaults: bool, own: Mapping[str, OperationDefini
 
         module = load_onnx(path, fold_defaults=fold_defaults)
     else:
-        module = load_text(path, own)
+        module = load_text(path, operations)
     if module.source is not None and module.source_digest is not None:
-        # As seen from here rather than from the model's folder: text on standard output may land anywhere.
+        # Relative to the working directory, not to the model's folder: text on standard output has no folder.
         joined = path.parent / module.source
-        plain = Path(os.path.normpath(joined))  # `sub/../model.onnx` would be refused, as it seems to lead out
+        plain = Path(os.path.normpath(joined))  # `sub/../model.onnx` would be rejected as outside
         module.source = (plain if os.path.realpath(plain) == os.path.realpath(joined) else joined).as_posix()
     return module
 
 
 def program_of(reference: str) -> Any:
-    """What FILE.py:NAME gives: a module of irc, or a program of PyTorch, perhaps as a tuple with what else `from_torch`
-    takes: inputs, dynamic shapes and keyword inputs. In a tuple the program may be a function of tensors, too."""
-    found = load_user_object(reference)
-    with blaming("load.raised", f"{reference} raised an exception", found):
-        # A module of PyTorch is callable too, but with inputs, which only a function that returns both can give.
-        made = found() if callable(found) and not is_torch(found) else found
-    is_program = isinstance(made, tuple) and 1 <= len(made) <= 4 and (is_torch(made[0]) or callable(made[0]))
-    if not (isinstance(made, Module) or is_torch(made) or is_program):
+    """The program of FILE.py:NAME: an irc module, a PyTorch program, or a tuple of arguments of `from_torch` (program,
+    inputs, dynamic shapes, keyword inputs). In a tuple the program may also be a function of tensors."""
+    named_object = load_user_object(reference)
+    with blaming("load.raised", f"{reference} raised an exception", named_object):
+        # A PyTorch module is callable, too, but needs inputs.
+        program = named_object() if callable(named_object) and not is_torch(named_object) else named_object
+    is_tuple = isinstance(program, tuple) and 1 <= len(program) <= 4
+    is_program = is_tuple and (is_torch(program[0]) or callable(program[0]))
+    if not (isinstance(program, Module) or is_torch(program) or is_program):
         raise fail(
             "file.format",
-            f"{reference} gives a {type(made).__name__}",
-            expected="an irc module, a program of PyTorch with its inputs, or a function without parameters that "
+            f"{reference} gives a {type(program).__name__}",
+            expected="an irc module, a PyTorch program with its inputs, or a function without parameters that "
             "returns one",
-            help="irc.trace(...) makes a module; for PyTorch return an ExportedProgram or (program, example_inputs), "
-            "and after these dynamic_shapes and keyword inputs",
+            help="return irc.trace(...), an ExportedProgram, or (program, example_inputs), optionally followed by "
+            "dynamic_shapes and keyword inputs",
         )
-    return made
+    return program
 
 
-def module_of(made: Any, reference: str) -> Module:
-    """What `program_of` gave, as a module."""
-    if isinstance(made, Module):
-        check_operation_names(made)
-        return made.clone()
-    return from_torch(*made, name=reference.rpartition(":")[2]) if isinstance(made, tuple) else from_torch(made)
+def module_of(program: Any, reference: str) -> Module:
+    """The result of `program_of`, as a module."""
+    if isinstance(program, Module):
+        check_operation_names(program)
+        return program.clone()
+    if isinstance(program, tuple):
+        return from_torch(*program, name=reference.rpartition(":")[2])
+    return from_torch(program)
 
 
 def saved_program(path: Path) -> Any:
@@ -307,9 +311,9 @@ def saved_program(path: Path) -> Any:
     return load_archive(path)
 
 
-def is_torch(made: Any) -> bool:
-    """Whether it is a program of PyTorch, without importing torch to find out."""
-    return any(each.__module__.split(".")[0] == "torch" for each in type(made).__mro__)
+def is_torch(program: Any) -> bool:
+    """Whether it is a PyTorch program, without importing torch."""
+    return any(each.__module__.split(".")[0] == "torch" for each in type(program).__mro__)
 
 
 def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwargs: Mapping[str, Any] | None = None, *,
@@ -317,11 +321,11 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
     """The module of a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram.
 
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
-    keyword ones beside positional ones; `dynamic_shapes` as in torch.export. Constants share memory with the program's
-    weights: once these are written to, reading the module's raises `weights.changed`. Raises `install.missing_extra`
-    where torch is not installed, `torch.export` and `torch.unsupported`.
+    keyword ones in addition to positional ones; `dynamic_shapes` as in torch.export. Constants share memory with the
+    program's weights: after a write to these, reading the module's constants raises `weights.changed`. Raises
+    `install.missing_extra` where torch is not installed, `torch.export` and `torch.unsupported`.
     """
-    require("torch", "torch", "reading a program of PyTorch")
+    require("torch", "torch", "reading a PyTorch program")
     from irc.frontends.torch import from_torch as read
     from irc.frontends.torch.parameters import example_inputs
 
@@ -330,9 +334,10 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
 
 
 def with_constant_defaults(module: Module) -> Module:
-    """A copy in which arguments of the entry that have defaults are constants, and symbols have the sizes that follow.
+    """A copy in which arguments of the entry that have defaults are constants, and symbols are the sizes that the
+    defaults determine.
 
-    Raises `type.shape` for a default whose extents do not tell the symbols in its argument's type.
+    Raises `type.shape` for a default whose extents do not determine the symbols in its argument's type.
     """
     sizes = {symbol.name: size for symbol, size in default_sizes(module.main).items()}
     copy = specialized(module, sizes)
@@ -340,25 +345,26 @@ def with_constant_defaults(module: Module) -> Module:
     for argument, tensor in function.defaults.items():
         type_ = TensorType(tensor.dtype, tensor.shape)
         if argument.type.is_ranked and argument.type != type_:
-            raise fail("type.shape", f"the default {type_} of %{argument.name} does not tell what {argument.type} is")
+            raise fail("type.shape", f"the default {type_} of %{argument.name} does not determine {argument.type}",
+                       help="give the argument a type whose dims are symbols or those of the default")  # fmt: skip
         block = function.block
         block.remove_argument(argument)
         location = Location(file=function.location.file, name=argument.name)
-        made = Operation(const, (), {"value": tensor}, [type_], names=[argument.name], location=location)
-        argument.replace_uses(block.insert(made, block.first).result)
+        constant = Operation(const, (), {"value": tensor}, [type_], names=[argument.name], location=location)
+        argument.replace_uses(block.insert(constant, block.first).result)
     function.defaults = {}
     return copy
 
 
 def default_sizes(function: Function) -> dict[Symbol, int]:
-    """The symbols that the extents of defaults tell."""
-    found: dict[Symbol, int] = {}
+    """The symbols that the extents of defaults determine."""
+    sizes: dict[Symbol, int] = {}
     for argument, tensor in function.defaults.items():
         symbols = {symbol.expr: symbol for symbol in argument.type.symbols()}
         for dim, extent in zip(argument.type.shape or (), tensor.shape, strict=False):
             if not isinstance(dim, int) and dim in symbols:
-                found.setdefault(symbols[dim], extent)
-    return found
+                sizes.setdefault(symbols[dim], extent)
+    return sizes
 
 
 def check_symbols(function: Function, sizes: Sizes) -> None:
@@ -371,7 +377,7 @@ def check_symbols(function: Function, sizes: Sizes) -> None:
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:
-    """A copy in which symbols of the entry's signature are plain integers; their ranges are checked."""
+    """A copy in which symbols of the entry's signature are integers, which are checked against their ranges."""
     known_sizes(module.main, sizes)
     copy = module.clone(sizes)
     for argument in copy.main.arguments:
@@ -383,8 +389,8 @@ def specialized(module: Module, sizes: Sizes) -> Module:
 
 
 def known_sizes(function: Function, sizes: Sizes) -> dict[Symbol, int]:
-    """`sizes` by symbol; raises `dim.unbound` for a name that is none and `run.dim_range` for a size out of range."""
-    found = {}
+    """`sizes` by symbol; raises `dim.unbound` for an unknown name and `run.dim_range` for a size out of range."""
+    by_symbol = {}
     for name, size in sizes.items():
         if name not in function.symbols:
             names = ", ".join(function.symbols) or "none"
@@ -395,5 +401,5 @@ def known_sizes(function: Function, sizes: Sizes) -> dict[Symbol, int]:
             raise fail(
                 "run.dim_range", f"{name} = {size}", expected=f"{name} in [{symbol.low}, {symbol.high}]{multiple}"
             )
-        found[symbol] = size
-    return found
+        by_symbol[symbol] = size
+    return by_symbol

@@ -16,11 +16,11 @@ from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
 from irc.module import Module
 
-NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # the types of ONNX that NumPy lacks
+NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # ONNX element types that NumPy lacks
 
 
 class OnnxOriginal(Original):
-    """A model of ONNX."""
+    """An ONNX model."""
 
     def __init__(self, model: Any, folder: Path, inputs: Arrays) -> None:
         self.model, self.folder, self.inputs = model, folder, inputs
@@ -61,11 +61,11 @@ class OnnxOriginal(Original):
         return module
 
     def outputs(self) -> list[Any]:
-        found = self._run(self.model)
-        narrow = [info.name for info in self.model.graph.output if info.name not in found]
+        arrays = self._run(self.model)
+        narrow = [info.name for info in self.model.graph.output if info.name not in arrays]
         if narrow:
             raise fail("backend.failed", f"NumPy has no arrays of the type of {narrow[0]}")
-        return list(found.values())
+        return list(arrays.values())
 
     def _run(self, model: Any) -> Arrays:
         """The outputs by name, without those that NumPy cannot hold."""
@@ -75,7 +75,7 @@ class OnnxOriginal(Original):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
-        # Where the files of external data are: they are named by their paths from there.
+        # Paths of external data are relative to this folder.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.folder))
         with as_backend_failed():
             session = onnxruntime.InferenceSession(model.SerializeToString(), options,
@@ -88,7 +88,7 @@ class OnnxOriginal(Original):
 
     @cached_property
     def arrays(self) -> Arrays:
-        """The values of a run at the top of the graph."""
+        """The values of a run, except those in subgraphs."""
         import onnx
 
         model = onnx.ModelProto()
@@ -100,7 +100,7 @@ class OnnxOriginal(Original):
 
     @cached_property
     def types(self) -> dict[str, Any]:
-        """What is declared or inferred of values."""
+        """The declared or inferred types of values."""
         import onnx
 
         graph = self.model.graph
@@ -118,7 +118,7 @@ class OnnxOriginal(Original):
         return self._of(nodes, graph.initializer, [self._info(name) for name in outputs])
 
     def insides(self) -> Iterator[Callable[[], OnnxOriginal]]:
-        """The branch that an If takes, and the first round of a Loop, each as a model."""
+        """The branch that an If takes, and the first iteration of a Loop, each as a model."""
         for node in self.model.graph.node:
             graphs = {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
             if node.op_type == "If" and node.input[0] in self.arrays:
@@ -138,12 +138,12 @@ class OnnxOriginal(Original):
 
     def _of(self, nodes: Sequence[Any], initializers: Iterable[Any], outputs: Sequence[Any],
             declared: Iterable[Any] = (), arrays: Mapping[str, Any] = {}) -> OnnxOriginal:  # fmt: skip
-        """Some nodes as a model: what they read and do not make is an initializer, or an input with the array of the
-        run; `declared` and `arrays` are of inputs that the run does not have."""
+        """Some nodes as a model: a value that they read and do not compute is an initializer, or an input with its
+        array in the run; `declared` and `arrays` are for inputs that the run does not have."""
         import onnx
 
-        made = {name for node in nodes for name in node.output}
-        read = dict.fromkeys(name for node in nodes for name in read_by(node) if name not in made)
+        computed = {name for node in nodes for name in node.output}
+        read = dict.fromkeys(name for node in nodes for name in read_by(node) if name not in computed)
         held = [tensor for tensor in initializers if tensor.name in read and tensor.name not in self.inputs]
         captured = [name for name in read if name not in {tensor.name for tensor in held}]
         types = {info.name: info for info in declared}
@@ -156,7 +156,7 @@ class OnnxOriginal(Original):
         return OnnxOriginal(model, self.folder, {name: known[name] for name in captured})
 
     def _info(self, name: str) -> Any:
-        """The type of a value, as declared, or of the array that it had."""
+        """The type of a value: as declared, or that of its array."""
         import onnx
 
         if name in self.types:
@@ -170,7 +170,7 @@ class OnnxOriginal(Original):
     def save(self, folder: Path) -> str:
         import onnx
 
-        # With its data inside: the files that it names are elsewhere.
+        # External data is written into the file, since the files it refers to are in another folder.
         onnx.load_external_data_for_model(self.model, str(self.folder))
         onnx.save(self.model, folder / "program.onnx")
         return "program.onnx"
@@ -183,16 +183,16 @@ def graphs_of(node: Any) -> list[Any]:
 
 
 def count_of(graph: Any) -> int:
-    """How many nodes a graph has, with those in its subgraphs."""
+    """The number of nodes of a graph, including those in subgraphs."""
     return sum(1 + sum(map(count_of, graphs_of(node))) for node in graph.node)
 
 
 def read_by(node: Any) -> list[str]:
-    """The values that a node reads, those in its subgraphs from outside of them too."""
-    found = [name for name in node.input if name]
+    """The values that a node reads, including outer values that its subgraphs read."""
+    names = [name for name in node.input if name]
     for graph in graphs_of(node):
-        own = {value.name for value in (*graph.input, *graph.initializer)}
-        own |= {name for inner in graph.node for name in inner.output}
-        found += [name for inner in graph.node for name in read_by(inner) if name not in own]
-        found += [value.name for value in graph.output if value.name not in own]
-    return list(dict.fromkeys(found))
+        inner_names = {value.name for value in (*graph.input, *graph.initializer)}
+        inner_names |= {name for inner in graph.node for name in inner.output}
+        names += [name for inner in graph.node for name in read_by(inner) if name not in inner_names]
+        names += [value.name for value in graph.output if value.name not in inner_names]
+    return list(dict.fromkeys(names))

@@ -13,7 +13,7 @@ from irc.pass_manager import PassContext, PassManager
 def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
     """Run a pipeline such as "fold,cse,fuse{policy=greedy}" over a copy of a model.
 
-    `backend` states which operations `legalize` keeps whole. `clean`, `default` and `eager` name pipelines of irc.
+    `backend` is the one that `legalize` legalizes for. `clean`, `default` and `eager` are named pipelines.
     """
     module, _ = run_pipeline(source, pipeline, backend, settings or Settings())
     return module
@@ -26,7 +26,7 @@ def run_pipeline(
     settings: Settings,
     observe: Callable[[str, Module], None] | None = None,
 ) -> tuple[Module, PassContext]:
-    """`opt`, and the context with the statistics, plans and notes that the passes left."""
+    """`opt`; also returns the context with the passes' statistics, plans and notes."""
     context = settings.context(backend)
     module = settings.load(source)
     names = {function: tuple(function.output_names) for function in module.functions.values()}

@@ -14,24 +14,24 @@ from irc.module import Module
 
 
 class Original(ABC):
-    """A model and arrays for its inputs, by the names that irc gives them."""
+    """A model, and arrays for its inputs by the names that irc gives them."""
 
     inputs: Arrays
 
     @property
     @abstractmethod
     def items(self) -> list[Any]:
-        """The operations, in order; `part` takes some of them."""
+        """The operations, in order; `part` accepts a subset of them."""
 
     @property
     def size(self) -> int:
-        """How many operations there are, those inside of others too."""
+        """The number of operations, including nested ones."""
         return len(self.items)
 
     @property
     @abstractmethod
     def declared(self) -> dict[str, DType]:
-        """The names of its inputs, and their element types, in the order of the arguments of `module`."""
+        """The names and element types of its inputs, in the order of the arguments of `module`."""
 
     @property
     def optional(self) -> Collection[str]:
@@ -39,7 +39,7 @@ class Original(ABC):
         return ()
 
     def give(self, inputs: Mapping[str, Any] | str | Path) -> None:
-        """Set the inputs: those of a file, or of a mapping. Raises `run.input_missing`, and what reading does."""
+        """Set the inputs, from a file or a mapping. Raises `run.input_missing`, and the errors of `read_arrays`."""
         given = inputs if isinstance(inputs, Mapping) else read_arrays(inputs, self.declared)
         for name in self.declared:
             if name not in given and name not in self.optional:
@@ -48,19 +48,19 @@ class Original(ABC):
 
     @abstractmethod
     def module(self) -> Module:
-        """What irc imports."""
+        """The imported module."""
 
     @abstractmethod
     def outputs(self) -> list[Any]:
-        """The results of a run, in the order of the module's. Raises `backend.failed` where there is none."""
+        """The results of a run, in the order of the module's results. Raises `backend.failed`."""
 
     @abstractmethod
     def part(self, items: Collection[Any]) -> Original:
-        """Some operations, as a model of its own that gives what others or nobody read. What they read of others
-        become inputs, with what a run gives for it. Raises `extract.not_computed`."""
+        """Some operations as a model. Its outputs are the values that other operations, or none, read; its inputs are
+        the values of other operations, with their arrays in a run. Raises `extract.not_computed`."""
 
     def insides(self) -> Iterator[Callable[[], Original]]:
-        """Functions that make models of what is inside of operations, such as the branch that is taken."""
+        """Functions that return models of nested operations, such as the branch that is taken."""
         return iter(())
 
     @abstractmethod

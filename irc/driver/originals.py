@@ -15,31 +15,31 @@ from irc.user_files import is_reference
 
 
 def original_of(source: Source) -> Original | None:
-    """The model that a source names, unless that is irc's own; it has no inputs yet."""
+    """The model that a source names, without inputs; None for an irc module or text."""
     if isinstance(source, Module):
         return None
     text = str(source)
     suffix = Path(text).suffix.lower()
     if is_reference(text):
-        made, name = program_of(text), text.rpartition(":")[2]
-        if isinstance(made, Module):
+        source_program, name = program_of(text), text.rpartition(":")[2]
+        if isinstance(source_program, Module):
             return None
     elif suffix == ".pt2":
-        made, name = saved_program(Path(text)), Path(text).stem
+        source_program, name = saved_program(Path(text)), Path(text).stem
     else:
         return OnnxOriginal.read(Path(text)) if suffix == ".onnx" else None
     from irc.driver.torch_originals import TorchOriginal
 
-    program, *more = made if isinstance(made, tuple) else (made,)
+    program, *more = source_program if isinstance(source_program, tuple) else (source_program,)
     return TorchOriginal.exported(program, more, name)
 
 
 def load_with_original(source: Source, settings: Settings) -> tuple[Module, Original | None]:
-    """The module of a model, and the model as it came."""
+    """The module of a model, and its original."""
     if isinstance(source, Module) or not is_reference(str(source)):
-        module = settings.load(source)  # which checks the file first
+        module = settings.load(source)  # checks the file first
         return module, original_of(source)
     with settings.advising(source):
         original = original_of(source)
-        made = source if original is None else original.module()
-    return settings.load(made), original
+        imported = source if original is None else original.module()
+    return settings.load(imported), original

@@ -1,8 +1,8 @@
 """Pipelines as text: `"fold,cse,fuse{policy=greedy}"` becomes a list of passes.
 
-A pass's name in a pipeline is the name of its module in `passes/`, imported when a pipeline first names it: there is
-no registry. (A module cannot be called `raise.py`; a trailing underscore is not part of the name.) A file brought by
-`--load` gives its passes by their classes' names: `class DropCasts(Pass)` is `drop_casts`.
+The name of a pass is the name of its module in `passes/`, which is imported when a pipeline first names it: there is no
+registry. (A module cannot be called `raise.py`; a trailing underscore is not part of the name.) In a file that `--load`
+names, the name follows from the class: `class DropCasts(Pass)` is `drop_casts`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OPTION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=(.*))?", re.DOTALL)
 
 
 def pass_names(context: PassContext | None = None) -> list[str]:
-    """Every name that a pipeline may use: the modules of `passes/`, and what loaded files bring."""
+    """The names of all passes: the modules of `passes/`, and the passes of loaded files."""
     package = importlib.import_module("irc.passes")
-    own = [entry.name.rstrip("_") for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
-    return sorted(own) + sorted(_loaded_passes(context))
+    built_in = [entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
+    return sorted(name.rstrip("_") for name in built_in) + sorted(_loaded_passes(context))
 
 
 def find_pass(name: str, context: PassContext | None = None) -> type[Pass]:
-    """The class of the pass called `name`; a loaded file's comes before ours. Raises `pass.unknown`."""
+    """The class of the pass called `name`; one of a loaded file has precedence. Raises `pass.unknown`."""
     loaded = _loaded_passes(context)
     if name in loaded:
         return loaded[name]
@@ -44,19 +44,19 @@ def find_pass(name: str, context: PassContext | None = None) -> type[Pass]:
     if name not in names:
         raise fail("pass.unknown", f"there is no pass `{name}`",
                    help=did_you_mean(name, names, f"passes: {', '.join(names)}"))
-    (found,) = _passes_of(importlib.import_module(f"irc.passes.{name + '_' if keyword.iskeyword(name) else name}"))
-    return found
+    (kind,) = _passes_of(importlib.import_module(f"irc.passes.{name + '_' if keyword.iskeyword(name) else name}"))
+    return kind
 
 
 def _loaded_passes(context: PassContext | None) -> dict[str, type[Pass]]:
     modules = context.loaded if context is not None else ()
-    return {found.pipeline_name(): found for module in modules for found in _passes_of(module)}
+    return {kind.pipeline_name(): kind for module in modules for kind in _passes_of(module)}
 
 
 def _passes_of(module: types.ModuleType) -> list[type[Pass]]:
-    """The passes that a module defines, rather than imports."""
+    """The passes that a module defines, without imported ones."""
     classes = [thing for thing in vars(module).values() if isinstance(thing, type) and issubclass(thing, Pass)]
-    return [found for found in classes if found.__module__ == module.__name__]
+    return [kind for kind in classes if kind.__module__ == module.__name__]
 
 
 # -- reading pipelines -----------------------------------------------------------------------------------------
@@ -82,8 +82,8 @@ def parse_pipeline(text: str, context: PassContext | None = None,
                    aliases: Mapping[str, str] | None = None) -> list[Pass]:
     """The passes that a pipeline names, with their options set.
 
-    `aliases` maps names to pipelines; an option of an alias is meant for one of its passes:
-    `default{fuse.policy=none}`. Raises `pass.syntax`, `pass.unknown` and `pass.option`, with a caret.
+    `aliases` maps names to pipelines; an option of an alias names the pass: `default{fuse.policy=none}`. Raises
+    `pass.syntax`, `pass.unknown` and `pass.option`, with a caret.
     """
     stages: list[Stage] = []
     for stage in _read_stages(text):
@@ -108,10 +108,10 @@ def _read_stages(text: str) -> list[Stage]:
     stages = []
     for start, stop in _parts(text, 0, len(text)):
         stage = _matched(STAGE, text, start, stop, "the pipeline cannot be read", "`name` or `name{option=value,...}`")
-        complaint = f"`{stage[1]}` has an option that cannot be read"
+        message = f"`{stage[1]}` has an option that cannot be read"
         places = _parts(text, *stage.span(2)) if stage[2] else ()
-        found = [_matched(OPTION, text, *place, complaint, "`option=value`") for place in places]
-        options = [Option(each[1], "true" if each[2] is None else each[2].strip(), each.start(1)) for each in found]
+        matches = [_matched(OPTION, text, *place, message, "`option=value`") for place in places]
+        options = [Option(each[1], "true" if each[2] is None else each[2].strip(), each.start(1)) for each in matches]
         for index, (key, _, column) in enumerate(options):
             if any(key == other.key for other in options[:index]):
                 raise _at("pass.option", f"`{stage[1]}` has the option `{key}` twice", text, column, len(key))
@@ -119,18 +119,18 @@ def _read_stages(text: str) -> list[Stage]:
     return stages
 
 
-def _matched(form: re.Pattern[str], text: str, start: int, stop: int, complaint: str, wanted: str) -> re.Match[str]:
-    """A part of a pipeline in the form that it must have."""
-    found = form.fullmatch(text, start, stop)
-    if found is None:
+def _matched(form: re.Pattern[str], text: str, start: int, stop: int, message: str, expected: str) -> re.Match[str]:
+    """Match a part of a pipeline; raises `pass.syntax` with `message`."""
+    match = form.fullmatch(text, start, stop)
+    if match is None:
         part = text[start:stop]
         column = stop - len(part.lstrip())
-        raise _at("pass.syntax", complaint, text, column, max(len(part.strip()), 1), label=f"expected {wanted}")
-    return found
+        raise _at("pass.syntax", message, text, column, max(len(part.strip()), 1), label=f"expected {expected}")
+    return match
 
 
 def _parts(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Where the parts between commas begin and end, those inside of braces left out; none where nothing is written."""
+    """The start and end of each part between commas outside braces; none for an empty text."""
     opened: list[int] = []
     begin = start
     for mark in re.compile("[{},]").finditer(text, start, stop):
@@ -167,9 +167,9 @@ def _make_pass(stage: Stage, text: str, context: PassContext | None) -> Pass:
         try:
             values[key] = _convert(hints[key], value)
         except ValueError:
-            wanted = hints[key].__name__ if isinstance(hints[key], type) else str(hints[key]).replace("typing.", "")
+            type_name = hints[key].__name__ if isinstance(hints[key], type) else str(hints[key]).replace("typing.", "")
             raise _at("pass.option", f"`{stage.name}`: option `{key}` cannot be {value!r}", text, column, len(key),
-                      expected=wanted) from None
+                      expected=type_name) from None
     missing = [field.name for field in dataclasses.fields(kind)
                if field.init and field.name not in values and _is_required(field)]  # fmt: skip
     if missing:

@@ -1,4 +1,4 @@
-"""print: a model as text, whole, as a summary, or around one value."""
+"""`irc print`: a model as text, whole, as a summary, or near a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from irc.module import Module
 from irc.named_pipelines import DEFAULT
 from irc.pass_manager import PassManager
 
-# What `--after PASS` runs when no pipeline is given: everything, so that every pass is somewhere in it.
+# The pipeline of `--after PASS` where none is given.
 FULL = DEFAULT
 
 
@@ -35,17 +35,18 @@ def print(
     backend: str = "triton",
     settings: Settings | None = None,
 ) -> str:
-    """The text of a model: as imported, or `after` a pass of a pipeline (irc's own unless one is given).
+    """The text of a model: as imported, or `after` a pass of a pipeline, by default `default`.
 
-    `around` is a value: only what is within `distance` steps of it is printed, which is for reading and does
-    not parse. `output` writes the text, with its weights beside it, and returns where.
+    With `around`, only operations within `distance` uses of this value are printed; the result does not parse. With
+    `output` the text is written to that file, with its weights next to it, and the result is a message.
     """
     settings = settings or Settings()
     ways = [name for name, given in (("summary", summary), ("around", around), ("output", output)) if given]
     if len(ways) > 1:
-        raise fail("usage.arguments", f"print goes one way at a time, not {' and '.join(ways)}")
+        raise fail("usage.arguments", f"{' and '.join(f'--{way}' for way in ways)} exclude one another",
+                   help="give one of them")  # fmt: skip
     if after is None and pipeline is None:
-        saved = replace(settings, show_note=None) if output is not None else settings  # who saves needs no advice to
+        saved = replace(settings, show_note=None) if output is not None else settings  # no advice to save while saving
         module = saved.load(source)
     else:
         module = module_after(source, pipeline or FULL, after, backend, settings)
@@ -60,7 +61,7 @@ def print(
 
 
 def module_after(source: Source, pipeline: str, after: str | None, backend: str, settings: Settings) -> Module:
-    """The module after the last stage called `after` (`fold.2` is the second fold), or after all."""
+    """The module after the last stage called `after` (`fold.2` is the second fold), or after all stages."""
     context = settings.context(backend)
     passes = read_pipeline(pipeline, context)
     if after is not None:
@@ -75,8 +76,8 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: str,
 
 
 def summarize(module: Module, settings: Settings) -> str:
-    """The signature, and one line a kernel and a call: name, kind, operations, bytes, place."""
-    # Imported here, since only a summary needs to know of kernels: printing starts faster without.
+    """The signature, and a line for each kernel and call: name, kind, operations, bytes, location."""
+    # Imported here, since only a summary needs kernels: other prints start faster.
     from irc.driver.counting import computing_members, counts, describe, is_library
     from irc.driver.figures import by_operation, is_launched
     from irc.sizes import representative_sizes
@@ -102,8 +103,8 @@ def summarize(module: Module, settings: Settings) -> str:
             head = "library" if is_library(operation) else "host"
             rows.append((head, describe(operation), name, moved, operation.location))
     shown = at_sizes({symbol.name: size for symbol, size in sizes.items()})
-    made = f"{counted(kernels, 'kernel')}, {counted(library, 'library call')}, {counted(host, 'host operation')}"
-    lines = [f"@{function.name} {counted(before, 'op')} -> {made}{shown}"]
+    calls = f"{counted(kernels, 'kernel')}, {counted(library, 'library call')}, {counted(host, 'host operation')}"
+    lines = [f"@{function.name} {counted(before, 'op')} -> {calls}{shown}"]
     outputs = zip(function.output_names, function.returned, strict=True)
     lines += [f"  input   {value.name}: {value.type}" for value in function.arguments]
     lines += [f"  output  {name}: {value.type}" for name, value in outputs]
@@ -122,7 +123,7 @@ def symbol_range(symbol: Symbol) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The end of a long name, since paths differ there, behind the sign that says what it names."""
+    """The end of a long name, where paths differ, after its sign `@` or `%`."""
     text = printable(text)
     if len(text) <= width:
         return text
@@ -143,7 +144,7 @@ def format_count(number: int) -> str:
     """1234567 as `1.2 M`."""
     if number < 1000:
         return f"{number} "
-    if number.bit_length() > 512:  # of shapes that no machine can hold
+    if number.bit_length() > 512:  # shapes larger than any memory
         return f"2^{number.bit_length() - 1} "
     amount, units = number / 1000, "kMGTPE"
     while amount >= 999.95 and len(units) > 1:
@@ -157,12 +158,12 @@ def counted(number: int, thing: str, things: str = "") -> str:
 
 
 def at_sizes(sizes: Mapping[str, int]) -> str:
-    """` at B=1, S=512`, behind figures that hold for these sizes; nothing where there are no symbols."""
+    """` at B=1, S=512`, to follow figures at these sizes; empty if there are no symbols."""
     return f" at {', '.join(f'{name}={size}' for name, size in sizes.items())}" if sizes else ""
 
 
 def neighborhood(function: Function, name: str, distance: int) -> str:
-    """The operations within `distance` edges of a value, in order, with dots where others are left out."""
+    """The operations within `distance` uses of a value, in order, with dots where others are omitted."""
     value = function.find(name)
     start = value.operation
     near: dict[Operation, int] = {}

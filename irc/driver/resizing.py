@@ -1,4 +1,4 @@
-"""Programs of smaller extents: the same operations over corners of the same arrays."""
+"""Programs of smaller extents: the same operations on slices of the same arrays."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from irc.types import TensorType
 from irc.weights import Tensor
 
 
-def resized(found: Part, old: int, new: int) -> Part:
+def resized(current: Part, old: int, new: int) -> Part:
     """The program with `new` for each extent that is `old`, in inputs, constants and the dims of attributes.
 
-    Arrays are cut to their first elements; an input without a rank takes its array's shape. Types are inferred anew,
-    so that coded errors tell of a program that does not allow it; neither regions nor stated types do
-    (`type.operands`).
+    Arrays are sliced to their first elements; an input without a rank gets its array's shape. Types are inferred again,
+    which raises a coded error if the program does not allow the extent. Raises `type.operands` for regions and for
+    operations with stated types.
     """
-    main = found.module.main
+    main = current.module.main
     copy = Function(main.name, location=main.location)
     values: dict[Value, Value] = {}
     inputs: dict[str, Any] = {}
     for argument in main.arguments:
-        array = found.inputs[argument.name]
+        array = current.inputs[argument.name]
         shape = tuple(new if dim == old else dim for dim in argument.type.shape or array.shape)
         values[argument] = copy.block.add_argument(TensorType(argument.dtype, shape), argument.name)
         inputs[argument.name] = _corner(array, old, new)
@@ -39,15 +39,15 @@ def resized(found: Part, old: int, new: int) -> Part:
         attributes = _attributes(definition, operation.attributes, old, new)
         types = definition.infer([None if value is None else value.type for value in operands], attributes)
         names = [result.name for result in operation.results]
-        made = Operation(definition, operands, attributes, types, names=names, location=operation.location)
-        copy.block.append(made)
-        values.update(zip(operation.results, made.results, strict=True))
+        resized_operation = Operation(definition, operands, attributes, types, names=names, location=operation.location)
+        copy.block.append(resized_operation)
+        values.update(zip(operation.results, resized_operation.results, strict=True))
     copy.result_names = main.result_names
-    return Part(Module(found.module.name, [copy], found.module.edge_cases), inputs)
+    return Part(Module(current.module.name, [copy], current.module.edge_cases), inputs)
 
 
 def _attributes(definition: OperationDefinition, attributes: dict[str, Any], old: int, new: int) -> dict[str, Any]:
-    """Attributes with the dims in them replaced; a declaration says which those are."""
+    """Attributes with `old` dims replaced by `new`; the declaration determines which attributes are dims."""
     changed: dict[str, Any] = {}
     for name, value in attributes.items():
         if isinstance(value, Tensor):

@@ -1,6 +1,6 @@
-"""Rooflines: the least time that launches can take on a device, by its published peaks.
+"""Rooflines: a lower bound of the time of device operations, from the published peaks of a device.
 
-Williams, Waterman, Patterson: Roofline, 2009. An estimate from counts, and no measurement.
+Williams, Waterman, Patterson: Roofline, 2009. This is an estimate from counts, not a measurement.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from irc.ir import Value
 
 @dataclass(frozen=True)
 class Device:
-    """Published peaks: bytes of memory and floating-point operations a second, dense, without sparsity.
+    """Published peaks: bytes of memory and floating-point operations per second, without sparsity.
 
     Sources: the data sheets of NVIDIA A100 (80 GB SXM), H100 (SXM) and B200 (HGX), and of AMD Instinct MI300X.
     """
@@ -35,8 +35,8 @@ DEVICES = {
 
 
 def estimate(operations: Iterable[Any], device: Device) -> float:
-    """Seconds: for each of a program's device operations the longer of its distinct bytes and its arithmetic at the
-    peaks. Launches cost nothing in it, and operations other than kernels and library calls no arithmetic.
+    """Seconds: the sum over a program's device operations of the larger of the times of its distinct bytes and of its
+    flops at the peaks. Launch overhead, and flops of operations other than kernels and library calls, are not included.
     """
     seconds = 0.0
     for each in operations:
@@ -47,10 +47,10 @@ def estimate(operations: Iterable[Any], device: Device) -> float:
 
 
 def _ratio(amount: int, rate: float) -> float:
-    """`amount / rate`, infinite where the amount is more than a float can be."""
+    """`amount / rate`; infinite where the amount exceeds the range of floats."""
     return amount / rate if amount.bit_length() <= 1000 else math.inf
 
 
 def is_narrow(value: Value) -> bool:
-    """Whether products of its type run on matrix units at their full rate."""
+    """Whether products of its type run at the full rate of matrix units."""
     return bool(value.dtype.is_float and value.dtype.bits < 32)

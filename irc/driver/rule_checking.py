@@ -1,11 +1,11 @@
-"""`irc check rules.py`: every rewrite rule is its own test.
+"""`irc check rules.py`: test rewrite rules on programs generated from their patterns.
 
-From a rule's pattern programs are made: shapes, dtypes and attributes are drawn until the pattern has a type and
-its guards agree. The rule is applied, and both programs are run on drawn inputs, as declared and in f64. What each
-class of numerics promises is the table `PROMISES`; it is measured against the size of the terms of both programs
-(`irc.driver.term_sizes`), since where terms cancel the result says nothing of their rounding. Where exactly one guard
-says no, the program is a near-miss: the rule must leave it alone and say why. What is drawn follows from a seed alone,
-so a report is the same every time, whatever the rule is called.
+Shapes, dtypes and attributes are drawn until the pattern has a type and its guards hold. The rule is applied, and both
+programs are run on random inputs, in the declared types and in f64. `PROMISES` has the error that each class of
+numerics allows, relative to the size of the terms of both programs (`irc.driver.term_sizes`), since where terms cancel,
+the size of the result does not bound their rounding. Where exactly one guard fails, the program is a near-miss, to
+which the rule must not apply. All random choices follow from the seed alone, so that a report is reproducible and
+independent of names.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from irc.user_files import load_user_module
 
 PROGRAMS = 200
 NEAR_MISSES = 40
-ATTEMPTS = 40  # drawn for each program wanted, before it is said that none can be made
+ATTEMPTS = 40  # per program, before the test stops
 FLOATS = (dtypes.F16, dtypes.BF16, dtypes.F32, dtypes.F64)
 EXTENTS = (1, 2, 3, 5, 7, 8)
 MEASURED = "max error relative to the terms"
-SHOWN = 24  # elements of an input that are printed with a counterexample
-FAILURES = 20  # collected, of which the smallest is shown
+SHOWN = 24  # the largest number of elements of an input that a counterexample prints
+FAILURES = 20  # collected; the smallest is shown
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What a class of numerics allows: error between both programs in f64, and beyond the original's own error as
-    declared, in units of the dtype's precision (None where nothing is said); both relative to the terms' size."""
+    """The errors that a class of numerics allows, relative to the size of the terms: between both programs in f64, and
+    in the declared types beyond the original's error, in units of the dtype's precision (None: any)."""
 
     in_f64: float
     units: float | None
@@ -69,17 +69,17 @@ PROMISES: dict[Numerics, Promise] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong with a rule, with the program and the inputs that show it."""
+    """An error of a rule, with the program and the inputs that show it."""
 
     message: str
     program: str = ""
-    inputs: Mapping[str, Any] = field(default_factory=dict)  # as lists; large ones are left out
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # as lists; without large ones
     size: int = 0  # elements of all inputs
 
 
 @dataclass
 class RuleReport:
-    """What is known of a rule after its test."""
+    """The result of the test of a rule."""
 
     name: str
     numerics: Numerics
@@ -88,13 +88,13 @@ class RuleReport:
     near_misses: dict[str, int] = field(default_factory=dict)
     left_alone: int = 0
     matched_in: dict[str, int] = field(default_factory=dict)
-    origin: str = "made from the pattern"
+    origin: str = "generated from the pattern"
     failure: Failure | None = None
-    allowed: Numerics = "approximates"  # in the models
+    allowed: Numerics = "approximates"  # by --numerics, in models
 
     @property
     def idle_in(self) -> list[str]:
-        """The models in which it never matched."""
+        """The models without a match."""
         return [model for model, count in self.matched_in.items() if not count]
 
     def lines(self) -> list[str]:
@@ -103,11 +103,12 @@ class RuleReport:
             shown = [f"  {line}" for line in self.failure.program.splitlines()]
             inputs = [f"  %{name} = {elements}" for name, elements in self.failure.inputs.items()]
             return [f"{self.name}: FAIL: {self.failure.message}", *shown, *inputs]
-        made = f"{self.programs} programs {self.origin}, {' '.join(self.dtypes)}"
-        result = [f"{self.name}: {f'{made}: equal within the stated numerics' if self.programs else 'has no example'}"]
+        count_text = f"{self.programs} programs {self.origin}, {' '.join(self.dtypes)}"
+        verdict = f"{count_text}: equal within the stated numerics" if self.programs else "has no example"
+        result = [f"{self.name}: {verdict}"]
         for guard, count in self.near_misses.items():
-            made = f"{count} near-misses made by breaking it: rejected, reason given" if count else "no near-miss found"
-            result.append(f"  guard {guard}: {made}")
+            verdict = f"{count} near-misses that violate it: rejected" if count else "no near-miss was generated"
+            result.append(f"  guard {guard}: {verdict}")
         if self.left_alone:
             result.append(f"  {self.left_alone} examples of what it must not match: left alone")
         result += [f"  matched {counted(n, 'time')} in {model}" for model, n in self.matched_in.items() if n]
@@ -135,8 +136,8 @@ class CheckReport:
 
 def check_rules(path: str | Path, models: Mapping[str, Module] | None = None, *, seed: int = 0,
                 numerics: Numerics = "approximates") -> CheckReport:  # fmt: skip
-    """Test every rule that a file defines; `models` are those in which to look for matches, and `numerics` what a user
-    allows there. What is drawn for each rule follows from `seed`.
+    """Test every rule that a file defines. `models` are searched for matches, and `numerics` is the class that a user
+    allows there. Random choices follow from `seed`.
 
     Raises `usage.value` where the file has no rule, and what loading it raises.
     """
@@ -153,7 +154,7 @@ def check_rules(path: str | Path, models: Mapping[str, Module] | None = None, *,
 
 def check_rule(rule: Rule, models: Mapping[str, Module] | None = None, *, seed: int = 0,
                numerics: Numerics = "approximates") -> RuleReport:  # fmt: skip
-    """Test one rule; matches are looked for in models as they are and after the pipeline `clean`."""
+    """Test one rule; models are searched for matches before and after the pipeline `clean`."""
     report = RuleReport(rule.name, rule.numerics, allowed=numerics)
     draw = random.Random(seed)
     if isinstance(rule, SimplifyRule):
@@ -184,7 +185,7 @@ def _check_examples(rule: SimplifyRule, report: RuleReport, draw: random.Random)
         module = trace(program, *types)
         text = str(module)
         if apply_rules(module.main, [rule], numerics="approximates"):
-            report.failure = report.failure or Failure("it applies where it must not", text)
+            report.failure = report.failure or Failure("it applies to an example that it must not match", text)
     report.left_alone = len(rule.near_misses)
 
 
@@ -198,10 +199,10 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
         if done or len(failures) == FAILURES:
             break
         plan = plans.next()
-        made = _program(rule, plan)
-        if made is None:
+        generated = _program(rule, plan)
+        if generated is None:
             continue
-        module, named = made
+        module, named = generated
         verdict = rule.failed_guard(named)
         if verdict is not None:
             if report.near_misses[verdict[0]] < NEAR_MISSES:
@@ -214,7 +215,7 @@ def _check_pattern(rule: PatternRule, report: RuleReport, draw: random.Random) -
             failures += [failure] if failure is not None else []
     if not failures and not report.programs:
         reason = max(reasons, key=lambda reason: reasons[reason], default="no types fit its pattern and guards")
-        failures.append(Failure(f"no program could be made to which it applies: {reason}"))
+        failures.append(Failure(f"no generated program matches it: {reason}"))
     report.failure = min(failures, key=lambda failure: failure.size, default=None)
 
 
@@ -225,12 +226,12 @@ def _near_miss(rule: PatternRule, module: Module, verdict: tuple[str, str]) -> l
     return []
 
 
-# -- making programs -------------------------------------------------------------------------------------------
+# -- generating programs -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Shapes over three letters, which stand for extents, and what else was drawn."""
+    """The random choices of a program; shapes are letters, whose extents are drawn as well."""
 
     shapes: tuple[tuple[str, ...], ...]
     attributes: tuple[tuple[str, Any], ...]
@@ -242,7 +243,7 @@ class _Plan:
 
 
 class _Plans:
-    """Draws plans; those that worked are drawn from again, with other extents and dtypes."""
+    """Draws plans; plans to which a rule applied are used again, with other extents and dtypes."""
 
     def __init__(self, rule: PatternRule, draw: random.Random) -> None:
         self.rule, self.draw = rule, draw
@@ -279,7 +280,7 @@ class _Plans:
         return tuple(self.draw.choice("abc") for _ in range(self.draw.randint(1, 3)))
 
     def _attribute(self, name: str, base: Sequence[int]) -> Any:
-        """A value for a wildcard, by the declaration of the attribute that it stands for."""
+        """A value for a wildcard, by the declaration of its attribute."""
         draw = self.draw
         attribute, annotation = self._declaration(name)
         if attribute == "permutation":
@@ -315,19 +316,19 @@ def _operations(rule: PatternRule) -> list[Operation]:
 
 
 def _factors(draw: random.Random, number: int) -> tuple[Dim, ...]:
-    """Extents, in any order, that multiply to a number."""
-    found: list[Dim] = []
-    while number > 1 and len(found) < 3:
+    """Extents in random order whose product is `number`."""
+    factors: list[Dim] = []
+    while number > 1 and len(factors) < 3:
         factor = draw.choice([part for part in range(1, number + 1) if number % part == 0])
-        found.append(factor)
+        factors.append(factor)
         number //= factor
-    found.append(number)
-    draw.shuffle(found)
-    return tuple(found)
+    factors.append(number)
+    draw.shuffle(factors)
+    return tuple(factors)
 
 
 def _program(rule: PatternRule, plan: _Plan) -> tuple[Module, dict[str, Any]] | None:
-    """The pattern as a program, and what its leaves and attributes are; None where it has no type."""
+    """The pattern as a program, and its leaves and attributes by name; None where it has no type."""
     types = [
         TensorType(_leaf_dtype(rule, leaf, plan.dtype), [plan.extent(letter) for letter in shape])
         for leaf, shape in zip(rule.pattern.leaves, plan.shapes, strict=True)
@@ -348,7 +349,7 @@ def _program(rule: PatternRule, plan: _Plan) -> tuple[Module, dict[str, Any]] | 
 
 
 def _leaf_dtype(rule: PatternRule, leaf: Value, dtype: DType) -> DType:
-    """The drawn dtype where the pattern's operations take it, otherwise bool or an integer."""
+    """The drawn dtype where the pattern's operations accept it, otherwise bool or an integer."""
     for operation in _operations(rule):
         for index, operand in enumerate(operation.operands):
             definition: Any = operation.definition
@@ -364,7 +365,7 @@ def _leaf_dtype(rule: PatternRule, leaf: Value, dtype: DType) -> DType:
 def _compare(
     rule: Rule, module: Module, report: RuleReport, draw: random.Random, reasons: dict[str, int] | None = None
 ) -> Failure | None:
-    """Apply the rule to a program and compare; counts the program, or why the rule does not apply to it."""
+    """Apply the rule to a program and compare; counts the program, or the reason why the rule does not apply."""
     program, changed = str(module), module.clone()
     statistics: dict[str, RuleStatistics] = {}
     try:
@@ -373,7 +374,7 @@ def _compare(
         return Failure(error.diagnostics[0].message, program)
     record = statistics[rule.name]
     if not record.matched:
-        reason = next(iter(record.refused), "its own pattern is not recognised")
+        reason = next(iter(record.refused), "its pattern is not matched")
         if reasons is None:
             return Failure(f"it does not apply to its example: {reason}", program)
         reasons[reason] = reasons.get(reason, 0) + 1
@@ -389,7 +390,7 @@ def _compare(
         except IrcError as error:
             if not error.code.startswith("run."):
                 raise
-            continue  # the drawn inputs have no meaning in the program: an index out of range
+            continue  # the random inputs are not valid, such as an index out of range
         if message is not None:
             shown = {name: array.tolist() for name, array in inputs.items() if array.size <= SHOWN}
             return Failure(message, program, shown, sum(array.size for array in inputs.values()))
@@ -415,7 +416,7 @@ def _inputs(function: Function, draw: random.Random, special: bool) -> dict[str,
 
 
 def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[str, Array], seed: int) -> str | None:
-    """In what the programs differ beyond the promise, in words."""
+    """A description of a difference of the programs that the class of numerics does not allow."""
     with np.errstate(all="ignore"):
         old, new = (list(interpreter.run(module, inputs).values()) for module in (before, after))
         exact_old, exact_new = ([array.astype(np.float64) if _is_float(array) else array for array in
@@ -431,7 +432,7 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
             continue
         arrays = a, b, exact_new[index], exact_old[index]
         if _broken_promise(numerics, *arrays, 0.0) is None:
-            continue  # against the result, and hence against its terms
+            continue  # allowed relative to the result, and hence to its terms
         if sizes is None:
             sizes = list(map(max, *(term_sizes(module, inputs, seed) for module in (before, after))))
         broken = _broken_promise(numerics, *arrays, sizes[index])
@@ -440,24 +441,24 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
     return None
 
 
-def _broken_promise(numerics: Numerics, a: Array, b: Array, exact_a: Array, truth: Array, size: float) -> str | None:
-    """In what a result `a` in the place of `b`, of terms of a `size`, breaks the promise; exact values are in f64."""
+def _broken_promise(numerics: Numerics, a: Array, b: Array, exact_a: Array, exact_b: Array, size: float) -> str | None:
+    """An error that `numerics` does not allow for result `a` instead of `b`, whose terms have a `size`."""
     promise = PROMISES[numerics]
-    error = error_against_terms(exact_a, truth, size)
+    error = error_against_terms(exact_a, exact_b, size)
     if error > promise.in_f64:
         return f"{MEASURED} {error:.2g} in f64 (allowed {promise.in_f64:g} for `{numerics}`)"
     if promise.units is None:
         return None
-    truth = np.where(np.isfinite(b.astype(np.float64)), truth, np.nan)  # where the original overflows by itself
-    own, error = (error_against_terms(array.astype(np.float64), truth, size) for array in (b, a))
-    allowed = 2 * own + promise.units * float(_epsilon(b))
+    exact_b = np.where(np.isfinite(b.astype(np.float64)), exact_b, np.nan)  # where the original overflows
+    original_error, error = (error_against_terms(array.astype(np.float64), exact_b, size) for array in (b, a))
+    allowed = 2 * original_error + promise.units * float(_epsilon(b))
     if error > allowed:
-        return f"{MEASURED} {error:.2g} in {b.dtype} (the original's {own:.2g}, allowed {allowed:.2g})"
+        return f"{MEASURED} {error:.2g} in {b.dtype} (the original's {original_error:.2g}, allowed {allowed:.2g})"
     return None
 
 
 def error_against_terms(a: Array, b: Array, size: float) -> float:
-    """max|a - b| / max(|b|, `size` of the terms) where b is finite; infinite where a is not finite there."""
+    """max|a - b| / max(|b|, `size` of the terms) where b is finite; infinite where a is not."""
     where = np.isfinite(b)
     if not where.any():
         return 0.0
@@ -479,7 +480,7 @@ def _epsilon(array: Array) -> float:
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    """Equality to the last bit, -0 included; NaN is NaN whatever its payload."""
+    """Bitwise equality, except for the payloads of NaN."""
     if not _is_float(a):
         return bool(np.array_equal(a, b))
     nan = np.isnan(a.astype(np.float64))

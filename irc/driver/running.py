@@ -1,4 +1,4 @@
-"""run: a program on arrays, by the interpreter or compiled by a backend."""
+"""`irc run`: run a program on arrays, in the interpreter or compiled by a backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from irc.ops.extern import runtime_errors
 
 @dataclass(frozen=True)
 class RunReport:
-    """Outputs by name, the inputs that made them, and how they were computed."""
+    """Outputs by name, the inputs, and how the outputs were computed."""
 
     outputs: Mapping[str, Any]
     inputs: Mapping[str, Any]
@@ -41,13 +41,13 @@ def run(
 ) -> RunReport:
     """Run a model: by the interpreter, or compiled by a backend. Arrays are keyed by input and output name.
 
-    Inputs that are not given are random within the declared ranges, at `settings.dims`; `seed` is theirs, and that of
-    what the interpreter draws for random operators without one. A folder that `compile` has written runs as it is.
+    Where `inputs` is None, they are random within the declared ranges, at `settings.dims`; `seed` is the seed of these,
+    and of the interpreter's random operators that have none. `source` may be a folder that `compile` has written.
     """
     settings = settings or Settings()
     if is_artefact(source):
         if backend not in (None, "triton"):
-            raise fail("usage.backend", f"{source} holds Triton kernels", expected="--backend triton, or none")
+            raise fail("usage.backend", f"{source} has Triton kernels", expected="--backend triton, or no --backend")
         return RunReport(*run_artefact(Path(source), inputs, settings.dims, seed))
     module = settings.load(source)
     given = given_inputs(module.main, inputs, settings.dims, seed)
@@ -62,7 +62,7 @@ def run(
 def run_compiled(
     module: Module, inputs: Mapping[str, Any], backend: str, settings: Settings
 ) -> tuple[Arrays, str]:
-    """Run a module that has been through a backend's pipeline; returns the outputs and a label."""
+    """Run a module after a backend's pipeline; returns the outputs and a label."""
     interpreter.check_memory(module.main, inputs)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
@@ -78,7 +78,7 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None) -> A
 class OnnxProgram:
     """A module in ONNX Runtime, by default with its optimizations: from arrays by name to arrays by name.
 
-    Raises `backend.failed` with what ONNX Runtime says when it refuses the model or fails in it.
+    Raises `backend.failed` with ONNX Runtime's message, if it rejects the model or fails in it.
     """
 
     def __init__(self, module: Module, target: Any = None, *, optimized: bool = True) -> None:
@@ -121,32 +121,32 @@ class OnnxProgram:
 
 
 def is_opaque(value: Value) -> bool:
-    """Whether a value is no tensor, but a list (a sequence), a dictionary (a map), or None."""
+    """Whether a value is not a tensor but a list (a sequence), a dictionary (a map), or None."""
     return bool(value.dtype.kind == "opaque")
 
 
 @contextmanager
 def as_backend_failed() -> Iterator[None]:
-    """Turn what ONNX Runtime raises into `backend.failed`."""
+    """Raise `backend.failed` for exceptions of ONNX Runtime."""
     try:
         yield
     except runtime_errors() as error:
-        raise fail("backend.failed", "ONNX Runtime refuses the model or fails in it", notes=[str(error)]) from None
+        raise fail("backend.failed", "ONNX Runtime rejects the model or fails in it", notes=[str(error)]) from None
 
 
 def carrier(dtype: Any) -> Any:
-    """The type in which an array crosses the border to ONNX Runtime, which takes no bf16, fp8 or int4 from NumPy."""
+    """The NumPy type in which an array is passed to ONNX Runtime, which accepts no bf16, fp8 or int4 from NumPy."""
     import numpy as np
 
-    own = dtypes.from_numpy(dtype)
-    if hasattr(np, own.numpy_name):
+    element_type = dtypes.from_numpy(dtype)
+    if hasattr(np, element_type.numpy_name):
         return dtype
-    return np.dtype(np.float32 if own.is_float else np.int8 if own.is_signed else np.uint8)
+    return np.dtype(np.float32 if element_type.is_float else np.int8 if element_type.is_signed else np.uint8)
 
 
 def with_carriers(model: Any, module: Module) -> Any:
-    """An ONNX model with casts behind inputs and before outputs that arrays cannot carry. Those get names of their
-    own, so that the names inside, subgraphs included, stay as they are. Inputs have no defaults."""
+    """An ONNX model with a cast after each input and before each output whose element type NumPy lacks. These inputs
+    and outputs get new names, so that inner names, also in subgraphs, are unchanged. Inputs have no defaults."""
     from onnx import helper
 
     graph, before, after = model.graph, [], []
@@ -175,7 +175,7 @@ def with_carriers(model: Any, module: Module) -> Any:
 
 
 def run_triton(module: Module, inputs: Mapping[str, Any]) -> tuple[Arrays, str]:
-    """Write the artefact to a temporary folder and run it as a user would: see `artefacts.run_in_process`."""
+    """Write the artefact to a temporary folder and run it by `artefacts.run_in_process`."""
     require_triton("running Triton kernels")
     with temporary_folder() as folder:
         find_backend("triton").emit(module, folder / LINK)

@@ -1,4 +1,4 @@
-"""Parts of a program as programs: some operations of one block, with the values that they read as inputs."""
+"""Parts of a program as modules: some operations of one block, with the values that they read as inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from irc.ops.extern import boxed
 class Recording:
     """One run of a module: the arrays of its values and the sizes of its symbols.
 
-    Of a block that ran several times (a loop's, a function's), they are those of the last time, or of the first.
+    For a block that ran several times (of a loop or a function), they are those of the last execution, or of the first.
     """
 
     module: Module
@@ -38,13 +38,13 @@ class Part:
 
     @property
     def size(self) -> int:
-        """How many operations there are, those in regions too, constants and the ends of blocks aside."""
+        """The number of operations, including those in regions, without constants and terminators."""
         return sum(operation.name != "const" and not operation.definition.is_terminator
                    for operation in self.module.walk())  # fmt: skip
 
 
 class _Recorder(Interpreter):
-    """An interpreter that keeps what it computes, named operations as single steps."""
+    """An interpreter that records the values it computes; a named operation is one step."""
 
     def __init__(self, module: Module, first: bool) -> None:
         super().__init__(module, "declared", lambda operation, results: self.keep(operation.results, results))
@@ -58,7 +58,7 @@ class _Recorder(Interpreter):
                 self.arrays[value] = array
 
     def block(self, block: Block, arrays: Sequence[Any], values: Any, environment: dict[Symbol, int]) -> list[Any]:
-        if self.observe is None:  # inside a body
+        if self.observe is None:  # inside the body of a named operation
             return super().block(block, arrays, values, environment)
         self.keep(block.arguments, arrays)
         try:
@@ -69,10 +69,10 @@ class _Recorder(Interpreter):
 
 def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = False,
            first: bool = False) -> Recording:
-    """Run a module under the interpreter and keep what it computes.
+    """Run a module in the interpreter and record the values it computes.
 
-    With `until_failure` a run that fails is kept as far as it came, whatever it failed with. With `first` the first
-    round of a loop counts, and not the last.
+    With `until_failure` an exception ends the recording, which has the values so far. With `first` the values of a loop
+    are those of its first iteration, not of its last.
     """
     import numpy as np
 
@@ -91,19 +91,19 @@ def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = F
 
 def part(recording: Recording, members: Collection[Operation], outputs: Sequence[Value] = (),
          starts: Sequence[Value] = ()) -> Part:
-    """The `members`, operations of one block, as a module that gives `outputs`; without any, what others or nobody
-    read. Constants of the blocks around may be members, too.
+    """The `members`, operations of one block, as a module that returns `outputs`; by default, the values that other
+    operations, or none, read. Constants of enclosing blocks may be members, too.
 
-    Values that members read and none of them makes become inputs, as do `starts`, with the arrays of the run. So do
-    symbols where an extent of an input tells them; others become the sizes that they had. A part updates nothing.
-    Raises `extract.not_computed` where the run did not come by.
+    Values that members read and none of them computes become inputs, as do `starts`, with the arrays of the run.
+    Symbols that extents of inputs determine are symbols of the part; others become the sizes that they had. Results
+    update no argument. Raises `extract.not_computed` where the run did not execute the operations.
     """
     function = next(iter(members)).function
     assert function is not None
     ordered = [operation for operation in function.walk() if operation in members]
-    made = {result for operation in ordered for result in operation.results} - {*starts}
+    computed = {result for operation in ordered for result in operation.results} - {*starts}
     read = dict.fromkeys([*starts, *(value for operation in ordered for value in captured_by(operation)), *outputs])
-    captured = [value for value in read if value not in made]
+    captured = [value for value in read if value not in computed]
     for value in dict.fromkeys([*captured, *outputs]):
         if value not in recording.arrays:
             raise fail("extract.not_computed", f"the run did not compute %{value.name}",
@@ -113,18 +113,18 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
         results = [value for operation in ordered if operation.name != "const"
                    for value in operation.results if _leaves(value, members)]  # fmt: skip
     copy = Function(recording.module.main.name, location=function.location)
-    symbols, told = _symbols(recording, function, ordered, captured, copy)
+    symbols, inferred = _symbols(recording, function, ordered, captured, copy)
     cloner = Cloner(symbols=symbols)
     for value in captured:
         cloner.values[value] = copy.block.add_argument(value.type.substitute(symbols), value.name)
     arguments = dict(cloner.values)
     for operation in ordered:
-        if operation.name == "bind" and operation.attributes["symbol"] in told:
+        if operation.name == "bind" and operation.attributes["symbol"] in inferred:
             continue
         new = copy.block.append(cloner.operation(operation))
-        for inner in new.walk():  # what an input tells is made nowhere else
+        for inner in new.walk():  # a symbol that an input determines has no other definition
             inner.symbols = tuple(symbol for symbol in inner.symbols if symbol.name in copy.born)
-        cloner.values.update(arguments)  # a start that a member makes as well stays an input
+        cloner.values.update(arguments)  # a start that a member computes as well stays an input
     copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
     functions = [copy, *_callees(recording.module, ordered)]
@@ -141,18 +141,18 @@ def constants_of(operations: Iterable[Operation]) -> set[Operation]:
 
 
 def computing(block: Block) -> list[Operation]:
-    """The operations of a block without its constants and its end."""
+    """The operations of a block without constants and the terminator."""
     return [operation for operation in block if operation.name != "const" and not operation.definition.is_terminator]
 
 
 def captured_by(operation: Operation) -> list[Value]:
-    """What an operation reads from outside, its regions included."""
-    own = {value for inner in operation.walk() for value in inner.defined()}
-    return [value for inner in operation.walk() for value in inner.inputs if value not in own]
+    """The values from outside that an operation and its regions read."""
+    defined = {value for inner in operation.walk() for value in inner.defined()}
+    return [value for inner in operation.walk() for value in inner.inputs if value not in defined]
 
 
 def around(operation: Operation) -> Iterator[Operation]:
-    """An operation, the one whose region holds it, and so on outward."""
+    """An operation, its parent, the parent's parent, and so on."""
     current: Operation | None = operation
     while current is not None:
         yield current
@@ -160,16 +160,16 @@ def around(operation: Operation) -> Iterator[Operation]:
 
 
 def callees(module: Module, operations: Iterable[Operation]) -> list[Function]:
-    """The functions that operations call, directly and through others."""
-    found: dict[str, Function] = {}
+    """The functions that operations call, directly and indirectly."""
+    called: dict[str, Function] = {}
     waiting = [inner for operation in operations for inner in operation.walk()]
     while waiting:
         operation = waiting.pop()
         name = operation.attributes["callee"] if operation.name == "call" else None
-        if name in module.functions and name not in found:
-            found[name] = module.functions[name]
+        if name in module.functions and name not in called:
+            called[name] = module.functions[name]
             waiting += module.functions[name].walk()
-    return [function for name, function in module.functions.items() if name in found]
+    return [function for name, function in module.functions.items() if name in called]
 
 
 def _callees(module: Module, operations: Iterable[Operation]) -> list[Function]:
@@ -179,36 +179,36 @@ def _callees(module: Module, operations: Iterable[Operation]) -> list[Function]:
 
 
 def _leaves(value: Value, members: Collection[Operation]) -> bool:
-    """Whether something outside the members reads a value, or nothing at all."""
+    """Whether an operation outside the members reads a value, or none reads it."""
     users = list(value.users())
     return not users or not all(any(holder in members for holder in around(user)) for user in users)
 
 
 def _symbols(recording: Recording, function: Function, members: Sequence[Operation], captured: Sequence[Value],
              copy: Function) -> tuple[dict[dims.Atom, Any], set[Symbol]]:
-    """What stands in the copy for each symbol that the part mentions, and the symbols that inputs tell."""
+    """The replacement of each symbol that the part mentions, and the symbols that extents of inputs determine."""
     makers = {symbol: operation for operation in function.walk() for symbol in operation.symbols}
     seen = dict.fromkeys(symbol for value in captured for symbol in value.type.symbols())
     mentioned = dict.fromkeys([*seen, *(symbol for operation in members for inner in operation.walk()
                                         for symbol in mentioned_symbols(inner))])  # fmt: skip
-    told: dict[Symbol, int] = {}
-    _solve(captured, recording.arrays, told)
-    found: dict[dims.Atom, Any] = {}
+    inferred: dict[Symbol, int] = {}
+    _solve(captured, recording.arrays, inferred)
+    replacements: dict[dims.Atom, Any] = {}
     for symbol in mentioned:
         maker = makers.get(symbol)
-        born = maker is not None and any(holder in members for holder in around(maker))
-        if symbol in told or (born and symbol not in seen):
-            new = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=symbol not in told)
-            found[symbol] = new.expr
-        elif symbol in recording.sizes and not born:
-            found[symbol] = recording.sizes[symbol]
+        is_defined_inside = maker is not None and any(holder in members for holder in around(maker))
+        if symbol in inferred or (is_defined_inside and symbol not in seen):
+            new = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=symbol not in inferred)
+            replacements[symbol] = new.expr
+        elif symbol in recording.sizes and not is_defined_inside:
+            replacements[symbol] = recording.sizes[symbol]
         else:
             raise fail("dim.unbound", f"the size of {symbol.name} is not known from any value of the run")
-    return found, {*told}
+    return replacements, {*inferred}
 
 
 def _solve(values: Iterable[Value], arrays: Mapping[Value, Any], sizes: dict[Symbol, int]) -> None:
-    """Add the symbols that extents of values tell."""
+    """Add the symbols that extents of values determine."""
     extents = [(dim, arrays[value].shape[axis]) for value in values if value.type.is_ranked
                for axis, dim in enumerate(value.type.dims)]
     before = -1

@@ -1,12 +1,12 @@
-"""How large the terms are that a program adds up: what the rounding of its results is judged by.
+"""The size of the terms of a program's sums, by which rounding errors of its results are measured.
 
-Where terms cancel, a result is small and its rounding is not: of (1e4 + x) - 1e4 in f32, x keeps three digits. So
-rounding is compared with the size of the terms rather than of the result. That size is measured: every term of a sum,
-and every result that is rounded, is changed by a random relative amount, and what the outputs move by is divided by it.
-It is the first-order part of a forward error analysis (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
-chapter 3), with random signs.
+Where terms cancel, a result is small and its rounding error is not: in (1e4 + x) - 1e4 in f32, x keeps three digits. So
+errors are compared with the size of the terms rather than of the result. This size is measured: every term of a sum,
+and every rounded result, is perturbed by a random relative amount, and the change of the outputs is divided by that
+amount. It is the first-order part of a forward error analysis (Higham, Accuracy and Stability of Numerical Algorithms,
+2002, chapter 3), with random signs.
 
-Decisions (comparisons, indices, rounding to integers) stay those of the run without changes.
+Decisions (comparisons, indices, rounding to integers) are those of the unperturbed run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from irc.interpreter import Interpreter, Results, Step, checked_inputs
 from irc.module import Module
 from irc.op import OperationDefinition
 
-RUNS = 3  # of which the largest movement counts
+RUNS = 3  # the largest change counts
 CHANGE = 2.0**-24
 
 
@@ -42,7 +42,8 @@ def is_exact(definition: OperationDefinition) -> bool:
 
 
 class _Run(Interpreter):
-    """A run in f64. With a generator terms and results are changed, and decisions are those of the run before."""
+    """A run in f64. With a generator terms and results are perturbed, and decisions are those of the run without
+    one."""
 
     def __init__(self, module: Module, decisions: list[Results], generator: np.random.Generator | None) -> None:
         super().__init__(module, "f64", None)
@@ -77,9 +78,9 @@ class _Run(Interpreter):
 
 
 def term_sizes(module: Module, inputs: Mapping[str, Any], seed: int) -> list[float]:
-    """For each output the size of the terms of its elements, at its largest; 0 where none is finite.
+    """For each output the largest size of the terms of its elements; 0 where none is finite.
 
-    The module has no random operators. Raises what running it raises.
+    The module has no random operators. Raises the errors of running it.
     """
     arrays = checked_inputs(module.main, inputs, "f64")
     decisions: list[Results] = []

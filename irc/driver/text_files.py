@@ -1,4 +1,4 @@
-"""Modules in files of text: reading them, writing them with their weights beside, keeping what repeats a failure."""
+"""Modules in text files: reading them, writing them with their weights, and writing reproducers of failures."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from irc.weights import Tensor
 
 
 def read_onnx_weights(file: MappedFile) -> Mapping[str, Tensor]:
-    """The constants of an ONNX file, on which a text may rest."""
+    """The constants of an ONNX file, to which a text may refer."""
     from irc.frontends.onnx.weights import read_weights
 
     return read_weights(file)
 
 
-READERS = {".onnx": read_onnx_weights}  # what opens weights for the parser, which knows no frontend
+READERS = {".onnx": read_onnx_weights}  # passed to the parser, which imports no frontend
 
 
-def load_text(path: Path, own: Mapping[str, OperationDefinition] | None = None) -> Module:
-    """The module in a file, which may hold a user's `own` operations, given by name.
+def load_text(path: Path, operations: Mapping[str, OperationDefinition] | None = None) -> Module:
+    """The module in a file, which may use a user's `operations`, given by name.
 
-    Raises `file.missing`, `file.unreadable`, `text.syntax` and what the parser finds wrong.
+    Raises `file.missing`, `file.unreadable`, `text.syntax` and the errors of the parser.
     """
     from irc.parser import parse
 
@@ -41,15 +41,15 @@ def load_text(path: Path, own: Mapping[str, OperationDefinition] | None = None) 
         raise fail("file.missing", f"there is no file {path}") from None
     except OSError as error:
         raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(path))) from None
-    found = None if content.lstrip().startswith(b"irc text") else recognized(content, is_text=True)
-    if found is not None:
-        raise fail("file.format", f"{path.name} is {found.name}, and not irc's text", at=Location(file=str(path)),
-                   help=found.help)
-    return parse(decoded(content, str(path)), path, READERS, own)
+    other_format = None if content.lstrip().startswith(b"irc text") else recognized(content, is_text=True)
+    if other_format is not None:
+        raise fail("file.format", f"{path.name} is {other_format.name}, not irc text", at=Location(file=str(path)),
+                   help=other_format.help)
+    return parse(decoded(content, str(path)), path, READERS, operations)
 
 
 def decoded(content: bytes, source: str) -> str:
-    """The text that `source` holds, which must be UTF-8."""
+    """The content of `source` as text; raises `text.syntax` if it is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -58,10 +58,10 @@ def decoded(content: bytes, source: str) -> str:
 
 
 def save_text(module: Module, path: Path) -> None:
-    """Write `path` and, where there are named constants, the safetensors file beside it that holds them.
+    """Write `path` and, if there are named constants, a safetensors file next to it.
 
-    Each file is replaced as a whole. Constants that share a name but not their data get names of their own, in
-    `module` too, whose `source` and `source_digest` then tell of the new file.
+    Each file is replaced atomically. Constants that share a name but not their data are renamed, in `module` too, whose
+    `source` and `source_digest` become those of the new file.
     """
     tensors = _distinct_names(module)
     module.source = module.source_digest = None
@@ -74,8 +74,8 @@ def save_text(module: Module, path: Path) -> None:
 
 
 def _distinct_names(module: Module) -> dict[str, Tensor]:
-    """The named tensors of a module by name, after renaming those whose name is taken by other data."""
-    found: dict[str, Tensor] = {}
+    """The named tensors of a module by name, after renaming those whose name is used for other data."""
+    tensors: dict[str, Tensor] = {}
 
     def distinct(attribute: Attribute) -> Attribute:
         if isinstance(attribute, tuple):
@@ -87,23 +87,23 @@ def _distinct_names(module: Module) -> dict[str, Tensor]:
         if attribute.dtype is STRING:  # which the file format cannot hold
             return attribute.renamed(None)
         name, number = attribute.name, 0
-        while name in found and found[name] != attribute.renamed(name):
+        while name in tensors and tensors[name] != attribute.renamed(name):
             number += 1
             name = f"{attribute.name}_{number}"
-        return found.setdefault(name, attribute.renamed(name))
+        return tensors.setdefault(name, attribute.renamed(name))
 
     for operation in module.walk():
         for name, attribute in operation.attributes.items():
             operation.attributes[name] = distinct(attribute)
     for function in module.functions.values():
         function.defaults = {argument: distinct(tensor) for argument, tensor in function.defaults.items()}
-    return found
+    return tensors
 
 
 def leave_reproducer(folder: Path, module: Module, command: str, error: Exception) -> str:
-    """Write what repeats a failure of ours into a folder: the module with its weights, the command, the traceback.
+    """Write a reproducer of an error in irc to a folder: the module with its weights, the command, the traceback.
 
-    Returns what the user is told about it, also where the folder cannot be written.
+    Returns the help line for the user, also where the folder cannot be written.
     """
     try:
         reproducer_folder(folder)
@@ -116,7 +116,7 @@ def leave_reproducer(folder: Path, module: Module, command: str, error: Exceptio
 
 
 def reproducer_folder(folder: Path) -> Path:
-    """The folder, made where it is missing; an OSError where it is a link, which may have come with a model."""
+    """The folder, created if missing; raises OSError if it is a link, which a downloaded model may contain."""
     if folder.is_symlink() or folder.parent.is_symlink():
         raise OSError(f"{folder} is a link")
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +124,6 @@ def reproducer_folder(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of text, whole or not at all; a link there is replaced rather than followed."""
+    """Write a text file atomically; a link at its path is replaced, not followed."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""Programs of PyTorch as they came: what torch.export makes of them, run by PyTorch operation by operation."""
+"""Original PyTorch programs: the exported program, run by PyTorch operation by operation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from irc.verifier import verify
 
 
 class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
-    """Runs a graph and keeps the value of each node by its name."""
+    """Runs a graph and records the value of each node by its name."""
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
@@ -39,7 +39,7 @@ class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
 
 
 class TorchOriginal(Original):
-    """An exported program, and the same in the operations that irc reads."""
+    """An exported program, and its decomposition into the operations that irc reads."""
 
     def __init__(self, program: ExportedProgram, names: dict[str, str], name: str) -> None:
         self.program, self.functional = program, decomposed(program)
@@ -47,7 +47,7 @@ class TorchOriginal(Original):
 
     @classmethod
     def exported(cls, source: Any, more: Sequence[Any], name: str) -> TorchOriginal:
-        """Of what `from_torch` takes: a program, and perhaps inputs, dynamic shapes and keyword inputs."""
+        """From the arguments of `from_torch`: a program, and optionally inputs, dynamic shapes and keyword inputs."""
         given: list[Any] = [*more, None, None, None]
         args, shapes, kwargs = given[:3]
         positional, named = example_inputs(args, kwargs)
@@ -56,9 +56,9 @@ class TorchOriginal(Original):
 
     @cached_property
     def imported(self) -> Module:
-        made = import_program(self.functional, self.names, self.name)
-        verify(made)
-        return made
+        module = import_program(self.functional, self.names, self.name)
+        verify(module)
+        return module
 
     @property
     def declared(self) -> dict[str, DType]:
@@ -89,7 +89,7 @@ class TorchOriginal(Original):
             else:
                 arguments.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else held[spec.target])
         recorder = Recorder(self.functional.graph_module)
-        with torch.no_grad(), quiet(), refused():
+        with torch.no_grad(), quiet(), as_backend_failed():
             recorder.run(*arguments)
         return recorder.values
 
@@ -99,7 +99,7 @@ class TorchOriginal(Original):
     def part(self, items: Collection[Any]) -> TorchOriginal:
         graph, copies = torch.fx.Graph(), {}
         nodes = [node for node in self.functional.graph.nodes if node.name in items]
-        # An element of several results stays with what gives them.
+        # The selection of one of several results belongs to the operation that returns them.
         chosen = {node for node in nodes if node.target is not operator.getitem or node.args[0] in nodes}
         captured: list[torch.fx.Node] = []
 
@@ -114,7 +114,7 @@ class TorchOriginal(Original):
                 elif isinstance(value, (int, float, bool)):
                     return value
                 else:
-                    raise fail("extract.not_computed", f"{node.name} is no tensor")
+                    raise fail("extract.not_computed", f"{node.name} is not a tensor")
             return copies[node]
 
         ordered = [node for node in nodes if node in chosen]
@@ -126,9 +126,9 @@ class TorchOriginal(Original):
         graph.output(tuple(copies[node] for node in leaves if isinstance(self.values[node.name], torch.Tensor)))
         module = torch.fx.GraphModule(self.functional.graph_module, graph)
         tensors = [self.values[node.name] for node in captured]
-        made = TorchOriginal.exported(module, (tuple(tensors),), self.name)
-        made.inputs = dict(zip(made.declared, map(to_array, tensors), strict=True))
-        return made
+        original = TorchOriginal.exported(module, (tuple(tensors),), self.name)
+        original.inputs = dict(zip(original.declared, map(to_array, tensors), strict=True))
+        return original
 
     def save(self, folder: Path) -> str:
         torch.export.save(self.program, folder / "program.pt2")
@@ -136,8 +136,8 @@ class TorchOriginal(Original):
 
 
 @contextmanager
-def refused() -> Iterator[None]:
-    """Whatever PyTorch raises, it refuses to run the program."""
+def as_backend_failed() -> Iterator[None]:
+    """Raise `backend.failed` for any exception of PyTorch."""
     try:
         yield
     except Exception as error:

@@ -1,11 +1,13 @@
-"""What operations do at their edges: one table, tested against our references, the backends and others. Every
-primitive has a row, and named operations of which a runtime's kernel does something else.
+"""Edge cases: the results of operations for NaN, infinities, empty tensors, overflow and the like, as a table.
 
-A row has an example with its exact result, or the code of the error. `agrees` names who gives the same result:
-"torch" is eager PyTorch on the CPU, "onnx" ONNX Runtime on the CPU; `differs` says what another does instead, in words.
-Where neither is named, the oracle has no such operation or leaves the case open. Zeros are compared with their sign,
-NaN equals NaN. Structural operations (control flow, bridges, externs) have their examples in the tests that `tested_by`
-names, since they need more than arrays.
+Tests compare the table with the NumPy references, the backends, eager PyTorch and ONNX Runtime. Every primitive has a
+row, and so have named operations for which a runtime's kernel gives another result.
+
+A row has an example with its exact result, or the code of the error. `agrees` lists the oracles with the same result:
+"torch" is eager PyTorch on the CPU, "onnx" ONNX Runtime on the CPU; `differs` describes the result of another one. An
+oracle that is in neither has no such operation, or leaves the case undefined. Zeros are compared with their sign, and
+NaN equals NaN. Structural operations (control flow, bridges, externs) need more than arrays: `tested_by` names the test
+with their example.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ Topic = Literal[
 
 
 class Sample(NamedTuple):
-    """An array as data: its element type, its values, and its shape where they do not say it."""
+    """An array as data: its element type, its values, and its shape where the values do not determine it."""
 
     dtype: DType
     values: Any
@@ -125,11 +127,11 @@ ARITHMETIC = [
     _row("div", "division by zero", "floats: an infinity by the signs, 0/0 is NaN",
          [_f32(1, -1, 1, 0), _f32(0.0, 0.0, -0.0, 0)], _f32(INF, -INF, -INF, NAN), _BOTH, rounding="trunc"),
     _row("div", "division by zero", "an integer divided by 0 is 0", [_i32(7, -7, 0), _i32(0, 0, 0)], _i32(0, 0, 0),
-         differs="torch raises; ONNX leaves it open", rounding="trunc"),
+         differs="torch raises; ONNX leaves it undefined", rounding="trunc"),
     _row("div", "division by zero", "an integer divided by 0 is an error where `by_zero` says so",
          [_i32(7, -7), _i32(2, 0)], "run.zero_division", "torch", rounding="trunc", by_zero="error"),
     _row("div", "overflow", "the least integer divided by -1 is itself", [_i32(_LEAST), _i32(-1)], _i32(_LEAST),
-         differs="torch and ONNX leave it open: the processor may trap", rounding="trunc"),
+         differs="torch and ONNX leave it undefined: the processor may trap", rounding="trunc"),
     _row("div", "rounding", "integers: towards zero", [_i32(7, -7, 7, -7), _i32(2, 2, -2, -2)], _i32(3, -3, -3, 3),
          _BOTH, rounding="trunc"),
     _row("div", "rounding", "integers: towards minus infinity", [_i32(7, -7, 7, -7), _i32(2, 2, -2, -2)],
@@ -139,7 +141,7 @@ ARITHMETIC = [
     _row("mod", "rounding", "trunc: the sign of the dividend", [_i32(7, -7, 7, -7), _i32(3, 3, -3, -3)],
          _i32(1, -1, 1, -1), _BOTH, rounding="trunc"),
     _row("mod", "division by zero", "an integer mod 0 is 0; the least mod -1 is 0", [_i32(7, _LEAST), _i32(0, -1)],
-         _i32(0, 0), differs="torch raises; ONNX leaves it open", rounding="floor"),
+         _i32(0, 0), differs="torch raises; ONNX leaves it undefined", rounding="floor"),
     _row("mod", "division by zero", "an integer mod 0 is an error where `by_zero` says so",
          [_i32(7, -7), _i32(2, 0)], "run.zero_division", "torch", rounding="floor", by_zero="error"),
     _row("mod", "division by zero", "a float mod 0 is NaN; x mod inf is x or, signs differing, inf",
@@ -153,7 +155,7 @@ ARITHMETIC = [
     _row("pow", "infinity", "no square root: inf for -inf, 0 for -0", [_f32(-INF, -0.0, 4.0), Sample(F32, 0.5)],
          _f32(INF, 0.0, 2.0), "onnx"),
     _row("pow", "overflow", "integers wrap around", [_i32(3, 2), _i32(21, 31)], _i32(1870418611, _LEAST), "torch"),
-    _row("pow", "rounding", "an integer to a negative power is the true value truncated; 0 for 0",
+    _row("pow", "rounding", "an integer to a negative power is the exact value truncated; 0 for 0",
          [_i32(1, -1, -1, 2), _i32(-5, -5, -4, -1)], _i32(1, -1, 1, 0), "torch"),
     _row("minimum", "order", "integers of 64 bits too", [Sample(I64, [2**31, -1, 7, 2**31]),
          _i64(0, -(2**31) - 1, 2**40, 1)], _i64(0, -(2**31) - 1, 7, 1), "torch"),
@@ -194,7 +196,7 @@ FUNCTIONS = [
     _unary("acosh", "out of range", "NaN below 1", [1.0, 0.5, INF], [0.0, NAN, INF]),
     _unary("atanh", "out of range", "an infinity at 1, NaN beyond", [1.0, -1.0, 2.0], [INF, -INF, NAN]),
     _unary("erf", "infinity", "1 with its sign", [INF, -INF, 0.0, NAN], [1.0, -1.0, 0.0, NAN]),
-    _row("erf", "empty", "nothing of nothing", [_EMPTY], _EMPTY, _BOTH),
+    _row("erf", "empty", "an empty result", [_EMPTY], _EMPTY, _BOTH),
 ]  # fmt: skip
 
 BITS = [
@@ -216,7 +218,7 @@ BITS = [
 
 _LEFT, _RIGHT = _f32(NAN, NAN, 0.0, -INF), _f32(NAN, 1.0, -0.0, INF)
 COMPARISONS = [
-    _row("equal", "NaN", "NaN equals nothing; 0 equals -0", [_LEFT, _RIGHT], _bools(False, False, True, False),
+    _row("equal", "NaN", "NaN equals no number; 0 equals -0", [_LEFT, _RIGHT], _bools(False, False, True, False),
          _BOTH),
     _row("not_equal", "NaN", "NaN differs from all; 0 does not from -0", [_LEFT, _RIGHT],
          _bools(True, True, False, True), "torch"),
@@ -241,12 +243,12 @@ CASTS = [
     _row("cast", "out-of-range cast", "what fits no i32, and NaN, is the least one when not saturating",
          [_f32(3e9, NAN, -INF, 7.68e14)], _i32(*[_LEAST] * 4), "torch", "processors other than x86 saturate", to=I32,
          saturate=False),
-    _row("cast", "out-of-range cast", "to 16 bits it goes by way of i32", [_f32(3e9, -3e9, 70000.0)],
+    _row("cast", "out-of-range cast", "to 16 bits via i32", [_f32(3e9, -3e9, 70000.0)],
          Sample(I16, [0, 0, 4464]), "torch", to=I16, saturate=False),
     _row("cast", "out-of-range cast", "what fits no i64, and NaN, is the least one when not saturating",
          [_f32(1e30, NAN, -1e30)], _i64(-(2**63), -(2**63), -(2**63)), "torch", "processors other than x86 saturate",
          to=I64, saturate=False),
-    _row("cast", "out-of-range cast", "to u32 it goes by way of i64", [_f32(3e9, 2.0**32 + 512, -1.0)],
+    _row("cast", "out-of-range cast", "to u32 via i64", [_f32(3e9, 2.0**32 + 512, -1.0)],
          Sample(U32, [3000000000, 512, 2**32 - 1]), "", to=U32, saturate=False),
     _row("cast", "out-of-range cast", "the greatest integers are not exact in f32: saturating is",
          [_f32(2.0**63, 2.0**64)], _i64(2**63 - 1, 2**63 - 1), to=I64, saturate=True),
@@ -287,7 +289,7 @@ _TIES = Sample(F32, [[3.0, 1.0, 3.0, 1.0]])
 _ALL_OF_ROW: dict[str, Any] = {"axes": (1,), "keep_dims": False}
 _ALL_OF_COLUMN: dict[str, Any] = {"axes": (0,), "keep_dims": False}
 REDUCTIONS = [
-    _row("reduce_sum", "empty", "0 over nothing", [_EMPTY], _f32(0.0, 0.0), _BOTH, **_ALL_OF_COLUMN),
+    _row("reduce_sum", "empty", "0 for an empty tensor", [_EMPTY], _f32(0.0, 0.0), _BOTH, **_ALL_OF_COLUMN),
     _row("reduce_sum", "overflow", "integers wrap in their own type", [Sample(I32, [[2**31 - 1, 1]])], _i32(_LEAST),
          "torch", "ONNX Runtime saturates i32", **_ALL_OF_ROW),
     _row("reduce_sum", "overflow", "and those of 64 bits are exact",
@@ -298,20 +300,20 @@ REDUCTIONS = [
     _row("reduce_sum", "narrow floats", "f16 is summed in f32 and rounded once: in f16, 2048 + 1 is 2048",
          [Sample(F16, [[2048.0, 1.0, 1.0, 1.0, 1.0]])], Sample(F16, [2052.0]), "torch", **_ALL_OF_ROW),
     _row("reduce_sum", "zero", "over no axes: x itself", [_TIES], _TIES, _BOTH, axes=(), keep_dims=False),
-    _row("reduce_prod", "empty", "1 over nothing", [_EMPTY], _f32(1.0, 1.0), _BOTH, **_ALL_OF_COLUMN),
-    _row("reduce_max", "empty", "-inf over nothing", [_EMPTY], _f32(-INF, -INF), "onnx", "torch raises",
+    _row("reduce_prod", "empty", "1 for an empty tensor", [_EMPTY], _f32(1.0, 1.0), _BOTH, **_ALL_OF_COLUMN),
+    _row("reduce_max", "empty", "-inf for an empty tensor", [_EMPTY], _f32(-INF, -INF), "onnx", "torch raises",
          **_ALL_OF_COLUMN),
-    _row("reduce_max", "empty", "the least integer over nothing", [Sample(I32, [], (0, 1))], _i32(_LEAST), "onnx",
+    _row("reduce_max", "empty", "the least integer if empty", [Sample(I32, [], (0, 1))], _i32(_LEAST), "onnx",
          "torch raises", **_ALL_OF_COLUMN),
     _row("reduce_max", "NaN", "NaN when there is one", [_NAN_ROW], _f32(NAN, 5.0), "torch", **_ALL_OF_ROW),
-    _row("reduce_min", "empty", "inf over nothing", [_EMPTY], _f32(INF, INF), "onnx", "torch raises",
+    _row("reduce_min", "empty", "inf for an empty tensor", [_EMPTY], _f32(INF, INF), "onnx", "torch raises",
          **_ALL_OF_COLUMN),
     _row("reduce_min", "NaN", "NaN when there is one", [_NAN_ROW], _f32(NAN, 2.0), "torch", **_ALL_OF_ROW),
     _row("argmax", "NaN", "NaN counts as the greatest; the first of equals", [_NAN_ROW], _i64(1, 1), "torch",
          axis=1, keep_dims=False, select_last=False),
-    _row("argmax", "order", "the last of equals when asked", [_TIES], _i64(2), "onnx", axis=1, keep_dims=False,
+    _row("argmax", "order", "the last of equals with `select_last`", [_TIES], _i64(2), "onnx", axis=1, keep_dims=False,
          select_last=True),
-    _row("argmax", "empty", "no index of nothing", [_EMPTY], "run.shape", axis=0, keep_dims=False, select_last=False),
+    _row("argmax", "empty", "no index if empty", [_EMPTY], "run.shape", axis=0, keep_dims=False, select_last=False),
     _row("argmin", "NaN", "NaN counts as the least", [_NAN_ROW], _i64(1, 0), "torch", axis=1, keep_dims=False,
          select_last=False),
     _row("argmin", "order", "the first of equals", [_TIES], _i64(1), _BOTH, axis=1, keep_dims=False,
@@ -334,18 +336,18 @@ VIEWS = [
     _row("pad", "zero", "0 where no value is given", [_PAIR], _f32(0.0, 1.0, 2.0), _BOTH, low=(1,), high=(0,),
          mode="constant"),
     _row("pad", "out of range", "a reflection needs a longer axis", [_PAIR], "run.shape", "",
-         "NumPy goes on reflecting", low=(2,), high=(0,), mode="reflect"),
-    _row("pad", "out of range", "wrapping goes round as often as needed", [_PAIR], _f32(2.0, 1.0, 2.0, 1.0, 2.0), "",
+         "NumPy reflects repeatedly", low=(2,), high=(0,), mode="reflect"),
+    _row("pad", "out of range", "wrapping repeats as often as needed", [_PAIR], _f32(2.0, 1.0, 2.0, 1.0, 2.0), "",
          low=(3,), high=(0,), mode="wrap"),
-    _row("pad", "empty", "there is no edge of nothing", [Sample(F32, [], (0,))], "run.shape", low=(1,), high=(0,),
+    _row("pad", "empty", "an empty axis has no edge", [Sample(F32, [], (0,))], "run.shape", low=(1,), high=(0,),
          mode="edge"),
-    _row("concat", "empty", "empty operands take part", [_EMPTY, Sample(F32, [[1.0, 2.0]])],
+    _row("concat", "empty", "an empty operand adds no elements", [_EMPTY, Sample(F32, [[1.0, 2.0]])],
          Sample(F32, [[1.0, 2.0]]), _BOTH, axis=0),
     _row("concat", "out of range", "other extents must agree", [_EMPTY, Sample(F32, [[1.0]])], "run.shape", axis=0),
     _row("split", "empty", "a piece may be empty", [_PAIR], [_PAIR, Sample(F32, [], (0,))], _BOTH, axis=0,
          sizes=(2, 0)),
     _row("split", "out of range", "sizes must sum to the extent", [_PAIR], "run.shape", axis=0, sizes=(2, 1)),
-    _row("reverse", "empty", "nothing backwards", [_EMPTY], _EMPTY, "torch", axes=(0,)),
+    _row("reverse", "empty", "an empty result", [_EMPTY], _EMPTY, "torch", axes=(0,)),
     _row("iota", "overflow", "integers wrap around", [], Sample(I4, [0, 1, 2, 3, 4, 5, 6, 7, -8, -7]), shape=(10,),
          axis=0, dtype=I4),
     _row("iota", "empty", "no positions", [], Sample(I64, [], (0,)), shape=(0,), axis=0, dtype=I64),
@@ -359,7 +361,7 @@ INDEXING = [
          axis=0),
     _row("gather", "out of range", "negative indices too are errors where `bounds` say so", [_TABLE3, _i64(0, -1)],
          "run.index", "torch", axis=0, bounds="positive"),
-    _row("gather", "out of range", "there is no element of nothing", [_EMPTY, _i64(0)], "run.index", axis=0),
+    _row("gather", "out of range", "an empty axis has no element", [_EMPTY, _i64(0)], "run.index", axis=0),
     _row("gather", "out of range", "what is promised to be in range gives its element", [_TABLE3, _i64(2)], _f32(3.0),
          _BOTH, axis=0, bounds="promised"),
     _row("gather", "empty", "no indices, no elements", [_TABLE3, Sample(I64, [], (0,))], Sample(F32, [], (0,)), _BOTH,
@@ -404,7 +406,7 @@ LINEAR = [
          Sample(F32, [], (0, 1, 2)), "torch", **_LINE),
     _row("conv", "out of range", "a window larger than its axis",
          [Sample(F32, [[[1.0]]]), Sample(F32, [[[1.0, 1.0]]])], "run.shape", **_LINE),
-    _row("conv", "NaN", "spreads as far as the window",
+    _row("conv", "NaN", "NaN in every window that contains it",
          [Sample(F32, [[[NAN, 1.0, 2.0]]]), Sample(F32, [[[1.0, 1.0]]])], Sample(F32, [[[NAN, 3.0]]]), _BOTH,
          **_LINE),
     _row("conv_transpose", "zero", "places that no kernel reaches hold the bias",
@@ -423,11 +425,11 @@ LINEAR = [
          axis=0, reverse=False, exclusive=False),
     _row("scan", "zero", "the first exclusive element is the identity", [_f32(1.0, 2.0)], _f32(-INF, 1.0), "",
          kind="max", axis=0, reverse=False, exclusive=True),
-    _row("scan", "empty", "nothing of nothing", [_EMPTY], _EMPTY, "torch", kind="sum", axis=0, reverse=False,
+    _row("scan", "empty", "an empty result", [_EMPTY], _EMPTY, "torch", kind="sum", axis=0, reverse=False,
          exclusive=False),
     _row("sort", "NaN", "NaN is the greatest: last ascending; stable, and 0 equals -0", [_f32(NAN, 0.0, -INF, -0.0)],
          [_f32(-INF, 0.0, -0.0, NAN), _i64(2, 1, 3, 0)], "torch", axis=0, descending=False),
-    _row("sort", "NaN", "NaN is the greatest: first descending; stable all the same", [_f32(2.0, NAN, 2.0, INF)],
+    _row("sort", "NaN", "NaN is the greatest: first descending; stable, too", [_f32(2.0, NAN, 2.0, INF)],
          [_f32(NAN, INF, 2.0, 2.0), _i64(1, 3, 0, 2)], "torch", axis=0, descending=True),
 ]  # fmt: skip
 
@@ -448,25 +450,25 @@ NAMED = [
          Sample(F32, [[[2.0, 2.25, 2.75, 3.0], [NAN, NAN, NAN, 1.0]]]), "torch", **_TO_FOUR),
     _row("resize", "infinity", "so does an infinity", [Sample(F32, [[[2.0, 3.0], [INF, 1.0]]])],
          Sample(F32, [[[2.0, 2.25, 2.75, 3.0], [INF, INF, INF, 1.0]]]), "torch", **_TO_FOUR),
-    _row("grid_sample", "NaN", "of a coordinate that is NaN or infinite, NaN beside zeros",
+    _row("grid_sample", "NaN", "NaN for a coordinate that is NaN or infinite, with padding of zeros",
          [Sample(F32, [[[[1.0, 2.0], [3.0, 4.0]]]]), Sample(F32, [[[[NAN, 0.0], [INF, 0.0]]]])],
          Sample(F32, [[[[NAN, NAN]]]]), "torch", mode="linear", padding="zeros", align_corners=True),
-    _row("grid_sample", "NaN", "of one that is NaN, the first element where padding brings it back",
+    _row("grid_sample", "NaN", "the first element for NaN, where padding clamps coordinates",
          [Sample(F32, [[[[1.0, 2.0], [3.0, 4.0]]]]), Sample(F32, [[[[NAN, -1.0], [1e20, 1.0]]]])],
          Sample(F32, [[[[1.0, 4.0]]]]), "torch", mode="linear", padding="border", align_corners=True),
     _row("top_k", "NaN", "NaN is the greatest", [_f32(1.0, NAN, INF, 3.0)], [_f32(NAN, INF), _i64(1, 2)], "torch",
          k=2, axis=0, largest=True),
     _row("top_k", "NaN", "and last among the smallest", [_f32(NAN, 2.0)], [_f32(2.0, NAN), _i64(1, 0)], "torch", k=2,
          axis=0, largest=False),
-    _row("reduce_mean", "empty", "NaN of nothing", [_EMPTY], _f32(NAN, NAN), "torch", **_ALL_OF_COLUMN),
-    _row("log_sum_exp", "NaN", "NaN beside an infinity too", [Sample(F32, [[INF, NAN]])], _f32(NAN), "torch",
+    _row("reduce_mean", "empty", "NaN for an empty tensor", [_EMPTY], _f32(NAN, NAN), "torch", **_ALL_OF_COLUMN),
+    _row("log_sum_exp", "NaN", "NaN for NaN and an infinity", [Sample(F32, [[INF, NAN]])], _f32(NAN), "torch",
          **_ALL_OF_ROW),
-    _row("attention", "overflow", "a mask of the least number hides nothing where all of a row has it",
+    _row("attention", "overflow", "a mask of the least number has no effect where the whole row has it",
          [_ROWS, _ROWS, _ONES, Sample(F32, [[_LEAST_F32, _LEAST_F32], [_LEAST_F32, 0.0]])],
          Sample(F32, [[[[3.0], [4.0]]]]), "torch", **_ATTENTION),
     _row("attention", "infinity", "a row whose mask is all -inf is zero", [_ROWS, _ROWS, _ONES,
          Sample(F32, [[-INF, -INF], [-INF, 0.0]])], Sample(F32, [[[[0.0], [4.0]]]]), "torch", **_ATTENTION),
-    _row("attention", "zero", "any scale will do", [_ROWS, _ROWS, _ONES], Sample(F32, [[[[3.0], [3.0]]]]), "torch",
+    _row("attention", "zero", "any scale is allowed", [_ROWS, _ROWS, _ONES], Sample(F32, [[[[3.0], [3.0]]]]), "torch",
          **{**_ATTENTION, "scale": -2.0}),
 ]  # fmt: skip
 
@@ -475,16 +477,16 @@ STRUCTURE = [
     _structural("return", "ends a function", "test_functions_return_what_they_are_given"),
     _structural("yield", "ends a region", "test_if_runs_one_side"),
     _structural("if", "only the side taken runs", "test_if_runs_one_side"),
-    _structural("loop", "without a round: carried values unchanged, scanned ones empty", "test_loop_without_a_round"),
-    _structural("call", "symbols are bound anew", "test_calls_bind_symbols_anew"),
-    _structural("kernel", "the same as without braces", "test_kernels_run_their_region"),
+    _structural("loop", "no iteration: carried values unchanged, scanned ones empty", "test_loop_without_a_round"),
+    _structural("call", "symbols are bound at each call", "test_calls_bind_symbols_anew"),
+    _structural("kernel", "the same as its operations outside a kernel", "test_kernels_run_their_region"),
     _structural("dim", "an empty list gives i64[0]", "test_dims_become_tensors"),
     _structural("bind", "out of range is run.dim_range", "test_bind_checks_the_range"),
     _structural("refine", "a broken promise is run.refine", "test_refine_checks_the_promise"),
     _structural("assert", "failing is run.assert; an empty condition holds", "test_assertions_stop_the_run"),
     _structural("assume", "checked as assert", "test_assertions_stop_the_run"),
     _structural("trap", "reaching it is run.trap", "test_a_trap_stops_the_run"),
-    _structural("extern", "as ONNX Runtime does; refusal is run.extern", "test_externs_run_in_onnx_runtime"),
+    _structural("extern", "as ONNX Runtime does; an error is run.extern", "test_externs_run_in_onnx_runtime"),
 ]  # fmt: skip
 
 TABLE: tuple[EdgeCase, ...] = (
