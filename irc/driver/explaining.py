@@ -236,7 +236,7 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
                   if one in chain_between(sides, graph)), None)  # fmt: skip
     if apart is None:
         return ("not in one kernel, though it would be legal: neither reads what the other computes, and the policy "
-                f"{chosen.name} scores only a producer and its consumer", [f"  try: {by_plan}"])  # fmt: skip
+                f"{chosen.name} is called only for a producer and its consumer", [f"  try: {by_plan}"])  # fmt: skip
     if set(apart) != set(sides):
         reason = reason_of(apart, plan)
         return (f"not in one kernel, though it would be legal: @{apart[0].name} and @{apart[1].name}, on a path "
