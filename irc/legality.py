@@ -9,7 +9,7 @@ from __future__ import annotations
 from irc.group import Group
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import are_in_one_block, failure_of, needs_no_more_than_a_target_has, rounds_as_allowed
-from irc.pass_manager import Numerics
+from irc.numerics import Numerics
 
 
 def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: bool = True) -> LegalityFailure | None:

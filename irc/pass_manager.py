@@ -9,27 +9,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import traceback
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from irc.diagnostics import IrcError, fail
 from irc.ir import Operation
 from irc.module import EdgeCases, Module
+from irc.numerics import Numerics
 from irc.op import OperationDefinition
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
-
-Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximates"]
-NUMERICS: tuple[Numerics, ...] = typing.get_args(Numerics)
-
-
-def allows(allowed: Numerics, wanted: Numerics) -> bool:
-    """Whether a user who allows `allowed` accepts a change of class `wanted`; the classes are nested."""
-    return NUMERICS.index(wanted) <= NUMERICS.index(allowed)
 
 
 class Target(Protocol):

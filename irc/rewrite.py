@@ -36,8 +36,8 @@ import numpy as np
 from irc import dims
 from irc.diagnostics import IrcError, Location, did_you_mean, fail
 from irc.ir import Block, Function, Operation, Value, dominates, rename
+from irc.numerics import NUMERICS, Numerics, allows, not_allowed
 from irc.op import Builder, yield_
-from irc.pass_manager import NUMERICS, Numerics, allows
 from irc.pattern import Match, Pattern, already_computed, values_of
 from irc.user_code import blaming, place_of_code
 
@@ -258,11 +258,6 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
                 waiting.update(dict.fromkeys(again))
                 break
     return changed
-
-
-def not_allowed(wanted: Numerics, allowed: Numerics) -> str:
-    """Why a rule of the class `wanted` is not tried."""
-    return f"--numerics {allowed} does not allow {wanted}"
 
 
 def _insert(replacement: Replacement) -> list[Operation]:

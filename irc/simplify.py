@@ -15,8 +15,8 @@ from typing import Any
 
 from irc.diagnostics import Location
 from irc.ir import Operation
+from irc.numerics import Numerics
 from irc.op import Builder
-from irc.pass_manager import Numerics
 from irc.pattern import values_of
 from irc.rewrite import MatchFailure, Outcome, Replacement, Rule
 from irc.user_code import blaming

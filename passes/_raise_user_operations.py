@@ -15,8 +15,8 @@ from typing import Any, get_args, get_origin
 
 from irc.diagnostics import IrcError, Location
 from irc.ir import Operation, Value
+from irc.numerics import Numerics
 from irc.op import REQUIRED, OperationDefinition, const
-from irc.pass_manager import Numerics
 from irc.passes._normal_form import SOFT
 from irc.pattern import Match
 from irc.rewrite import MatchFailure, PatternRule, Replacement

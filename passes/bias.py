@@ -8,10 +8,11 @@ from irc import dims
 from irc.index_map import same
 from irc.ir import Operation, Value
 from irc.module import Module
+from irc.numerics import allows
 from irc.op import Builder
 from irc.ops import conv, reshape
 from irc.ops.named.linear import linear
-from irc.pass_manager import Pass, PassContext, allows
+from irc.pass_manager import Pass, PassContext
 
 
 @dataclass

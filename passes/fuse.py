@@ -25,9 +25,10 @@ from irc.kernel import Kernel, LegalityFailure
 from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
 from irc.module import Module
+from irc.numerics import Numerics
 from irc.op import Builder, yield_
 from irc.ops import kernel as kernel_op
-from irc.pass_manager import Numerics, Pass, PassContext
+from irc.pass_manager import Pass, PassContext
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
 from irc.plan_file import Entry, read_plan, write_plan

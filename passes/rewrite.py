@@ -7,8 +7,9 @@ from types import ModuleType
 
 from irc.diagnostics import fail
 from irc.module import Module
-from irc.pass_manager import Pass, PassContext, allows
-from irc.rewrite import Rule, RuleStatistics, apply_rules, not_allowed
+from irc.numerics import allows, not_allowed
+from irc.pass_manager import Pass, PassContext
+from irc.rewrite import Rule, RuleStatistics, apply_rules
 from irc.user_files import is_reference, load_user_module, load_user_object
 
 

@@ -19,9 +19,9 @@ import pytest
 import irc
 from irc.cli.options import BACKEND, NUMERICS
 from irc.driver.models import BACKENDS, Settings
+from irc.numerics import Numerics
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
-from irc.pass_manager import Numerics
 from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
 
 BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"

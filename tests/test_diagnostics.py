@@ -27,6 +27,7 @@ from irc.diagnostics import (
 )
 from irc.driver.code_pages import RULES, explain_code
 from irc.kernel.rules import LEGALITY_RULES
+from irc.numerics import NUMERICS, NUMERICS_RULES
 from irc.verifier.rules import VERIFIER_RULES
 
 LINE = "    %y = add %x, %o : f16[B, S, 768]"
@@ -193,7 +194,8 @@ def test_rules_that_are_raised_and_documented_are_the_same() -> None:
         assert len({rule.function for rule in table.values()}) == len(table)
         assert {rule.code.partition(".")[0] for rule in table.values()} == {"fuse" if "F1" in table else "verify"}
     documented = {code for code in CODES if code.startswith(("fuse.", "verify."))}
-    assert {rule.code for rule in RULES.values()} == documented
+    assert {rule.code for rule in (LEGALITY_RULES | VERIFIER_RULES).values()} == documented
+    assert tuple(NUMERICS_RULES) == NUMERICS
 
 
 SECTION = "## a.b\n\nwrong (exit status 3)\n\nBecause\nof this.\n\nWhat to do: Mend it.\n\n"

@@ -20,6 +20,7 @@ from irc.driver.models import Settings
 from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
 from irc.ir import Operation
 from irc.module import EdgeCases, Module
+from irc.numerics import NUMERICS, allows
 from irc.op import Builder, trace
 from irc.ops import (
     add,
@@ -39,7 +40,7 @@ from irc.ops import (
     transpose,
     window_reduce,
 )
-from irc.pass_manager import NUMERICS, Pass, PassContext, PassManager, allows
+from irc.pass_manager import Pass, PassContext, PassManager
 from irc.passes import canonicalize
 from irc.passes.cse import Cse
 from irc.passes.dce import Dce

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from irc.driver.rule_checking import check_rule, check_rules
 from irc.driver.term_sizes import term_sizes
+from irc.numerics import NUMERICS, NUMERICS_RULES, Numerics
 from irc.op import trace
 from irc.ops import add, div, equal, exp, floor, log, matmul, mul, reduce_mean, reduce_sum, relu, select, sub, tanh
 from irc.rewrite import PatternRule, rewrite
@@ -88,6 +90,17 @@ def off_by_a_little(x: Any) -> Any:
 def test_wrong_rules_fail_with_every_seed(function: Any) -> None:
     for seed in range(3):
         assert check_rule(declared(function), seed=seed).failure is not None
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+def test_the_example_of_a_page_breaks_its_rule(numerics: Numerics, tmp_path: Path) -> None:
+    heading, _, text = NUMERICS_RULES[numerics].example.partition("\n")
+    imports = "from irc.dtypes import F16\nfrom irc.ops import *\nfrom irc.rewrite import rewrite\n"
+    file = tmp_path / "rules.py"
+    file.write_text(f"{imports}{dedent(text)}\n")
+    (report,) = check_rules(file).rules
+    assert report.numerics == numerics and report.failure is not None
+    assert report.programs and report.failure.inputs, f"{heading} {report.failure.message}"
 
 
 def test_the_name_of_a_rule_changes_nothing() -> None:

@@ -21,8 +21,8 @@ OVERSIZED = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
      "irc.dtypes", "irc.order", "irc.numbered_rules"),
-    ("irc.types", "irc.weights", "irc.metadata", "irc.literals", "irc.ir", "irc.cloning", "irc.equality", "irc.printer",
-     "irc.module"),
+    ("irc.types", "irc.numerics", "irc.weights", "irc.metadata", "irc.literals", "irc.ir", "irc.cloning",
+     "irc.equality", "irc.printer", "irc.module"),
     ("irc.user_code", "irc.index_map", "irc.interfaces", "irc.signature", "irc.execution", "irc.scalar_builder",
      "irc.op", "irc.sizes"),
     ("irc.ops",),

@@ -7,9 +7,10 @@ import textwrap
 from irc.diagnostics import CODES, did_you_mean, fail
 from irc.kernel.rules import LEGALITY_RULES, UNUSED
 from irc.numbered_rules import NumberedRule
+from irc.numerics import NUMERICS_RULES
 from irc.verifier.rules import VERIFIER_RULES
 
-RULES = {**LEGALITY_RULES, **VERIFIER_RULES}
+RULES = {**LEGALITY_RULES, **VERIFIER_RULES, **NUMERICS_RULES}
 WIDTH = 100  # columns
 
 

@@ -20,6 +20,7 @@ from irc.kernel.rules import LEGALITY_RULES, UNUSED
 from irc.limits import LIMITS
 from irc.named_pipelines import ALIASES
 from irc.numbered_rules import NumberedRule
+from irc.numerics import NUMERICS_RULES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.policy import GroupPattern, Policy
@@ -32,7 +33,7 @@ TOPICS = {
     "ops": "the operations, a line each",
     "passes": "the passes, a line each",
     "pipelines": "the named pipelines and those of the backends",
-    "rules": "the legality rules of kernels (F1, ...) and the rules of well-formed IR (V1, ...)",
+    "rules": "the legality rules of kernels (F1, ...), the rules of well-formed IR (V1, ...), classes of numerics",
     "targets": "what each backend compiles for",
     "codes": "the error codes with their exit statuses",
     "limits": "the resource limits for untrusted input, which --limit raises",
@@ -190,8 +191,9 @@ def list_passes(context: PassContext) -> str:
 
 
 def list_rules() -> str:
-    heading = "well-formed IR (irc/verifier/rules.py):"
-    return "\n".join([list_legality(), heading, *_listed(VERIFIER_RULES)])
+    well_formed = ["well-formed IR (irc/verifier/rules.py):", *_listed(VERIFIER_RULES)]
+    numerics = ["classes of numerics (irc/numerics.py):", *_listed(NUMERICS_RULES)]
+    return "\n".join([list_legality(), *well_formed, *numerics])
 
 
 def list_legality() -> str:

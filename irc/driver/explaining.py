@@ -20,7 +20,8 @@ from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.legality import legal
 from irc.module import Module
-from irc.pass_manager import Numerics, PassContext, PassManager
+from irc.numerics import Numerics
+from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import Fuse, producers
 from irc.pattern import constant_of
 from irc.plan import Plan

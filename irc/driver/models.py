@@ -22,8 +22,9 @@ from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.ir import Function, Operation
 from irc.module import Module
 from irc.named_pipelines import ALIASES
+from irc.numerics import Numerics
 from irc.op import OperationDefinition, const
-from irc.pass_manager import Numerics, Pass, PassContext
+from irc.pass_manager import Pass, PassContext
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.user_files import (

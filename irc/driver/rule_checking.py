@@ -1,10 +1,10 @@
 """`irc check rules.py`: test rewrite rules on programs generated from their patterns.
 
 Shapes, dtypes and attributes are drawn until the pattern has a type and its guards hold. The rule is applied, and both
-programs are run on random inputs, in the declared types and in f64. `PROMISES` has the error that each class of
-numerics allows, relative to the size of the terms of both programs (`irc.driver.term_sizes`), since where terms cancel,
-the size of the result does not bound their rounding. Where exactly one guard fails, the program is a near-miss, to
-which the rule must not apply. All random choices follow from the seed alone, so that a report is reproducible and
+programs are run on random inputs, in the declared types and in f64. `irc.numerics` has a function for each class, which
+compares their results relative to the size of the terms of both programs (`irc.driver.term_sizes`), since where terms
+cancel, the size of the result does not bound their rounding. Where exactly one guard fails, the program is a near-miss,
+to which the rule must not apply. All random choices follow from the seed alone, so that a report is reproducible and
 independent of names.
 """
 
@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irc import dims, dtypes, interpreter
 from irc.diagnostics import IrcError, fail
@@ -30,10 +29,11 @@ from irc.dtypes import DType
 from irc.ir import Function, Operation, Value
 from irc.module import Module
 from irc.named_pipelines import ALIASES
+from irc.numerics import NUMERICS_RULES, Array, Numerics, Results, allows, is_float, not_allowed, same_bits
 from irc.op import Builder, return_, trace
-from irc.pass_manager import Numerics, PassManager, allows
+from irc.pass_manager import PassManager
 from irc.pattern import Wildcard
-from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead, not_allowed
+from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead
 from irc.simplify import SimplifyRule
 from irc.types import TensorType
 from irc.user_files import load_user_module
@@ -43,28 +43,9 @@ NEAR_MISSES = 40
 ATTEMPTS = 40  # per program, before the test stops
 FLOATS = (dtypes.F16, dtypes.BF16, dtypes.F32, dtypes.F64)
 EXTENTS = (1, 2, 3, 5, 7, 8)
-MEASURED = "max error relative to the terms"
 SHOWN = 24  # the largest number of elements of an input that a counterexample prints
 FAILURES = 20  # collected; the smallest is shown
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Promise:
-    """The errors that a class of numerics allows, relative to the size of the terms: between both programs in f64, and
-    in the declared types beyond the original's error, in units of the dtype's precision (None: any)."""
-
-    in_f64: float
-    units: float | None
-
-
-PROMISES: dict[Numerics, Promise] = {
-    "exact": Promise(0.0, 0.0),
-    "keeps_more_precision": Promise(1e-9, 4.0),
-    "reassociates": Promise(1e-9, 64.0),
-    "approximates": Promise(1e-2, None),
-}
 
 
 @dataclass(frozen=True)
@@ -419,70 +400,24 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
     """A description of a difference of the programs that the class of numerics does not allow."""
     with np.errstate(all="ignore"):
         old, new = (list(interpreter.run(module, inputs).values()) for module in (before, after))
-        exact_old, exact_new = ([array.astype(np.float64) if _is_float(array) else array for array in
+        exact_old, exact_new = ([array.astype(np.float64) if is_float(array) else array for array in
                                  interpreter.run(module, inputs, precision="f64").values()]
                                 for module in (before, after)) if numerics != "exact" else (old, new)  # fmt: skip
+    rule = NUMERICS_RULES[numerics].function
     sizes: list[float] | None = None
     for index, (a, b) in enumerate(zip(new, old, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"result {index} is {a.dtype}{list(a.shape)} instead of {b.dtype}{list(b.shape)}"
-        if numerics == "exact" or not _is_float(b):
-            if not _same_bits(a, b):
-                return f"result {index} differs; the rule says `exact`" if _is_float(b) else f"result {index} differs"
+        if not is_float(b):
+            if not same_bits(a, b):
+                return f"result {index} differs"
             continue
-        arrays = a, b, exact_new[index], exact_old[index]
-        if _broken_promise(numerics, *arrays, 0.0) is None:
-            continue  # allowed relative to the result, and hence to its terms
-        if sizes is None:
-            sizes = list(map(max, *(term_sizes(module, inputs, seed) for module in (before, after))))
-        broken = _broken_promise(numerics, *arrays, sizes[index])
+        results = Results(index, b, a, exact_old[index], exact_new[index])
+        broken: str | None = rule(results)
+        if broken is not None and numerics != "exact":  # relative to the result; the terms may be larger
+            if sizes is None:
+                sizes = list(map(max, *(term_sizes(module, inputs, seed) for module in (before, after))))
+            broken = rule(replace(results, size=sizes[index]))
         if broken is not None:
             return broken
     return None
-
-
-def _broken_promise(numerics: Numerics, a: Array, b: Array, exact_a: Array, exact_b: Array, size: float) -> str | None:
-    """An error that `numerics` does not allow for result `a` instead of `b`, whose terms have a `size`."""
-    promise = PROMISES[numerics]
-    error = error_against_terms(exact_a, exact_b, size)
-    if error > promise.in_f64:
-        return f"{MEASURED} {error:.2g} in f64 (allowed {promise.in_f64:g} for `{numerics}`)"
-    if promise.units is None:
-        return None
-    exact_b = np.where(np.isfinite(b.astype(np.float64)), exact_b, np.nan)  # where the original overflows
-    original_error, error = (error_against_terms(array.astype(np.float64), exact_b, size) for array in (b, a))
-    allowed = 2 * original_error + promise.units * float(_epsilon(b))
-    if error > allowed:
-        return f"{MEASURED} {error:.2g} in {b.dtype} (the original's {original_error:.2g}, allowed {allowed:.2g})"
-    return None
-
-
-def error_against_terms(a: Array, b: Array, size: float) -> float:
-    """max|a - b| / max(|b|, `size` of the terms) where b is finite; infinite where a is not."""
-    where = np.isfinite(b)
-    if not where.any():
-        return 0.0
-    difference = np.abs(a[where] - b[where])
-    if not np.isfinite(difference).all():
-        return math.inf
-    scale = max(float(np.abs(b[where]).max()), size)
-    return float(difference.max()) / scale if scale else float(difference.max())
-
-
-def _is_float(array: Array) -> bool:
-    return dtypes.from_numpy(array.dtype).is_float
-
-
-def _epsilon(array: Array) -> float:
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    """Bitwise equality, except for the payloads of NaN."""
-    if not _is_float(a):
-        return bool(np.array_equal(a, b))
-    nan = np.isnan(a.astype(np.float64))
-    same = (a == b) & (np.signbit(a.astype(np.float64)) == np.signbit(b.astype(np.float64)))
-    return bool((same | (nan & np.isnan(b.astype(np.float64)))).all())
