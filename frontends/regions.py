@@ -39,7 +39,7 @@ def born_since(importer: Building, dim: Dim, before: set[Symbol]) -> bool:
 
 
 def complete(importer: Building, shape: Sequence[Dim | None], symbols: list[Symbol]) -> list[Dim]:
-    """The shape with a symbol, born at the operation to come, for each extent that is not known."""
+    """The shape with a symbol, which the next operation defines, for each unknown extent."""
     whole: list[Dim] = []
     for dim in shape:
         if dim is None:

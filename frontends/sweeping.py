@@ -1,4 +1,4 @@
-"""What frontends leave behind them: nothing that is not needed."""
+"""Removal of operations that nothing uses, at the end of an import."""
 
 from __future__ import annotations
 

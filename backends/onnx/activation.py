@@ -39,7 +39,8 @@ def has_scalar_bounds(operation: Operation, target: Target) -> bool:
 
 @emits("clip", when=both(on("Clip"), has_scalar_bounds))
 def clip(g: Graph, x: Value, low: Value | None = None, high: Value | None = None) -> Operand:
-    """An absent bound of Clip is the type's largest finite number, ours does not limit: an infinity stays one."""
+    """An absent bound of ONNX's Clip is the type's largest finite number; here it is no bound: an infinity stays
+    one."""
     if x.dtype.is_integer:
         return g.node("Clip", x, low, high)
     if guards_nan(g, *(bound for bound in (low, high) if bound is not None)):  # one that is NaN does not limit either

@@ -16,13 +16,13 @@ from irc.ir import Operation, Value
 
 def agrees(operation: Operation, target: Target) -> bool:
     """Where ONNX Runtime's kernel means the same. There a row that may attend to nothing is zero, and NaN stays NaN:
-    with a mask that is "zero", without one no finite input tells it from "nan". A mask has all keys, all queries or one
-    row for them, and the type of q or bool."""
+    with a mask that is "zero", without one it equals "nan" for every finite input. A mask has all keys, all queries or
+    one row for them, and the type of q or bool."""
     q, k, _, mask = (*operation.operands, None)[:4]
     assert q is not None and k is not None
     masked_rows, scale = operation.attributes["masked_rows"], operation.attributes["scale"]
     extents = (*q.shape, *k.shape)
-    if (scale is not None and scale <= 0) or any(equal(extent, 0) for extent in extents):  # which the kernel refuses
+    if (scale is not None and scale <= 0) or any(equal(extent, 0) for extent in extents):  # which the kernel rejects
         return False
     if mask is None:
         return masked_rows in ("nan", "zero")
@@ -38,7 +38,7 @@ def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None,
     rows: Operand = mask
     if mask is not None and mask.dtype is not BOOL and g.target.keeps_edges:
         rows = above_lowest(g, mask)
-    if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime refuses
+    if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime rejects
         rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
     options: dict[str, Any] = {"scale": scale, "is_causal": causal or None}
     count = dims.product((*q.shape[:1], q.shape[2], k.shape[2]))

@@ -23,7 +23,7 @@ def draws_in_regions(module: Module) -> bool:
 
 
 def bernoulli(g: Graph, x: Value) -> Operand:
-    """By its function in ONNX: ONNX Runtime would put that behind all other nodes, where its number is not known."""
+    """By its function in ONNX: ONNX Runtime would place that after all other nodes, with an unknown number."""
     uniform = g.node("RandomUniformLike", x, low=0.0, high=1.0, dtype=x.dtype.onnx)
     return g.node("Cast", g.node("Greater", uniform, x), to=g.result.dtype.onnx)
 

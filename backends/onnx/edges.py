@@ -1,5 +1,5 @@
 """What irc defines at the edges of operations and ONNX Runtime's kernels do not give: NaN that wins in a maximum, and
-integers that the processor refuses to divide.
+integers at whose division the processor traps.
 
 Rows emit these nodes where `g.target.keeps_edges`; for a model that came from ONNX they emit the operator alone.
 docs/numerics.md lists the differences with what each costs.
@@ -95,7 +95,7 @@ def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: in
             reverse: bool = False) -> Operand:  # fmt: skip
     """A Scan of x, of this shape, along one axis: the last state or, of a body with two outputs, the second ones in x's
     place. ONNX Runtime's Scan divides by 0 where it moves the axis of an empty tensor, and fails over no slice: the
-    axis is moved before and behind it, and where there may be none, the start is one more slice, passed last."""
+    axis is moved before and after it, and where there may be none, the start is one more slice, passed last."""
     order = [axis, *(other for other in range(len(shape)) if other != axis)]
     if axis:
         x = g.node("Transpose", x, perm=order)

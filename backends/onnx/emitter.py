@@ -1,6 +1,6 @@
 """From a module to a ModelProto: blocks are walked, each operation is emitted by its row of the tables.
 
-A named operation without a row, or whose row does not apply, is emitted by its body; braces of kernels are erased, or
+A named operation without a row, or whose row does not apply, is emitted by its body; regions of kernels are inlined, or
 kept as local functions; calls are inlined. What cannot be emitted is collected, and reported all at once.
 """
 
@@ -57,7 +57,7 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
 
 def _settled(module: Module, target: Target, keep_kernels: bool, data: DataFile | None
              ) -> tuple[Model, onnx.GraphProto]:  # fmt: skip
-    """The main graph, in the opset that is asked for, or in the lowest that suits all of it, which is known only when
+    """The main graph, in the requested opset, or in the lowest that suits all of it, which is known only when
     all is emitted: then again where that was another."""
     if target.opset is not None:
         lost = frozenset(name for name, last in LAST_OPSETS.items() if last < target.opset)

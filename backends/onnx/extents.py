@@ -70,7 +70,7 @@ class Extents(ABC):
     # -- what is known -----------------------------------------------------------------------------------------
 
     def carry(self, name: str, type_: TensorType) -> None:
-        """From here on the tensor `name` can be asked for the dims of its type."""
+        """From here on the tensor `name` provides the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
         source = Source(name, type_.shape, False, self.target.runs("Shape", type_.dtype))

@@ -1,4 +1,4 @@
-"""Extern operations: operators of ONNX that irc carries whole, in the opset they came with.
+"""Extern operations: ONNX operators that irc keeps as opaque operations, in their original opset.
 
 A model has one opset for all nodes of the default domain. Where an operator means the same in it as in its own opset
 (its schema has not changed in between), it is emitted as it is; else ONNX's version converter adapts the one node.

@@ -62,7 +62,7 @@ class Model:
         self._tensors: dict[Tensor, str] = {}
 
     def unique(self, hint: str) -> str:
-        """A name that nothing else has: the hint, or one with a number behind it."""
+        """A unique name: the hint, or the hint with a number after it."""
         name = hint
         while name in self._names:
             count = self._suffixes.get(hint, 0) + 1
@@ -156,8 +156,8 @@ class Graph(Extents):
              written: int | None = None, **attributes: Any) -> Any:  # fmt: skip
         """Append a node; returns the name of its output, or a list of several. Attributes of None are left out.
 
-        The node of an extern is written as opset `written` has it, others as rows write them; what another opset that
-        is asked for has, `adapt` sees to.
+        The node of an extern is written in the form of opset `written`, others in the form of their rows; `adapt`
+        converts nodes to the requested opset.
         """
         names = [self.name(operand) for operand in operands]
         while names and not names[-1]:
@@ -318,7 +318,7 @@ class Graph(Extents):
             self.model.types[new] = self.model.types.pop(old)
 
     def sweep(self, results: Iterable[str]) -> None:
-        """Remove nodes that nothing needs: emitters may leave some behind, such as a Transpose that was composed."""
+        """Remove unused nodes, which emitters may leave, such as a Transpose that was composed with another."""
         used, kept = set(results), []
         for node in reversed(self.nodes):
             if not used.isdisjoint(node.output):

@@ -95,7 +95,7 @@ def matmul(g: Graph, x: Value, y: Value) -> Operand:
 @emits("gemm", when=on("Gemm"))
 def gemm(g: Graph, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transpose_a: bool,
          transpose_b: bool) -> Operand:  # fmt: skip
-    """Of a sum of nothing ONNX Runtime's Gemm gives c as it is: there beta is a factor by itself."""
+    """For an empty sum ONNX Runtime's Gemm gives c without beta: there beta is a separate factor."""
     added: Operand = c
     if c is not None and beta != 1 and dims.less(0, a.shape[0 if transpose_a else 1]) is not True:
         wide = g.carrier("Mul", c.dtype)

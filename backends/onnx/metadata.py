@@ -14,7 +14,7 @@ from irc.module import Module
 
 
 def describe_model(model: onnx.ModelProto, module: Module, target: Target) -> None:
-    """Write what is said of the model, its graph, inputs, outputs, values and initializers. Whoever produced the model
+    """Write what is said of the model, its graph, inputs, outputs, values and initializers. The producer of the model
     stays its producer; irc says in properties of its own that it made this one."""
     metadata = module.metadata
     facts = metadata.get(MODEL, {})

@@ -1,8 +1,8 @@
-"""Opsets that are asked for: nodes as these have them.
+"""Requested opsets: nodes in the form of an older opset.
 
 Rows write nodes as opset 21 has them (an operator that came later as it came, an extern as its own version has it). In
 an older opset an attribute that says nothing new is left out, what was written otherwise is written so, and the rest is
-refused with the opset that it needs.
+rejected with the opset that it needs.
 
 Source: onnx/docs/Changelog.md; the attributes and inputs below are all by which schemas differ from 13 on.
 """
@@ -78,7 +78,7 @@ VALUES = {
 
 
 def adapt(g: NodeWriter, node: NodeProto, written: int) -> None:
-    """Make a node of the default domain, written for one opset, one of the opset that is asked for, if that is older;
+    """Make a node of the default domain, written for one opset, one of the requested opset, if that is older;
     what it needs on its way is appended to the graph. Raises `NeedsOpset`."""
     opset = g.target.newest_opset
     older, newer = find_schema(node.op_type, opset), find_schema(node.op_type, max(written, opset))
@@ -138,7 +138,7 @@ def _is_neutral(op_type: str, name: str, value: Any) -> bool:
 
 
 def _first(op_type: str, after: int, fits: Callable[[defs.OpSchema], bool] = lambda schema: True) -> str:
-    """The first opset behind another that has such an operator, in words."""
+    """A description of the first opset after another one that has such an operator."""
     later = ((opset, find_schema(op_type, opset)) for opset in range(after + 1, defs.onnx_opset_version() + 1))
     needed = next((opset for opset, schema in later if schema is not None and fits(schema)), None)
     return "an older opset" if needed is None else f"opset {needed}"

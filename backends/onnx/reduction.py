@@ -36,7 +36,7 @@ def from_front(x: Value, axes: Sequence[int]) -> list[int]:
 
 
 def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
-    """Without axes nothing is reduced, where ONNX would reduce all unless told not to."""
+    """Without axes nothing is reduced, where ONNX reduces all by default."""
     wide = g.carrier(op_type, x.dtype, wraps=op_type in ("ReduceSum", "ReduceProd"))
     places = g.numbers(from_front(x, axes)) if axes else None
     done = g.node(op_type, g.cast(x, x.dtype, wide), places, keepdims=keep_dims,
@@ -109,7 +109,8 @@ def named(name: str, op_type: str) -> Row:
 
 
 def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims: bool) -> str:
-    """Whether one of some flags is true, which are of x's shape: of nothing none is, but ReduceMax of bool fails."""
+    """Whether one of some flags is true, which are of x's shape: false for an empty tensor, for which ReduceMax of bool
+    fails."""
     as_numbers = may_be_empty(x, axes) or not g.target.runs("ReduceMax", BOOL)
     if not as_numbers:
         g.model.hold(BOOL)  # so that the opset is one that has ReduceMax of it

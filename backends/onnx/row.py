@@ -92,7 +92,8 @@ def emits(name: str, *, when: Condition = always, opset: int = WRITTEN_OPSET) ->
 
 def same(name: str, op_type: str, *attributes: str, when: Condition = always, **renamed: str) -> Row:
     """The row of a named operation that has the operands of an operator of ONNX, and `attributes` of the same name;
-    `renamed` maps the operator's attributes to ours. Narrow floats are computed in f32 and rounded once, as in irc."""
+    `renamed` maps the operator's attributes to those of irc. Narrow floats are computed in f32 and rounded once, as in
+    irc."""
     sources = {**{attribute: attribute for attribute in attributes}, **renamed}
 
     def emit(g: Graph, *operands: Value | None, **values: Any) -> Any:

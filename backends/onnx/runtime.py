@@ -3,7 +3,7 @@
 `KERNELS` was measured, not read: each operator was put alone into a model, for each element type, and the types are
 those for which ONNX Runtime 1.31 makes a session (`tests/test_onnx_backend.py` does so again). f16 is listed where
 ONNX Runtime puts its own casts around the node. What is not listed is computed in a wider type where that is exact,
-or else refused.
+or else rejected.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from irc.dtypes import (
     DType,
 )  # fmt: skip
 
-OLDEST_OPSET = 13  # that may be asked for
-LOWEST_OPSET = 18  # that is chosen where none is asked for
+OLDEST_OPSET = 13  # that may be requested
+LOWEST_OPSET = 18  # that is chosen where none is requested
 WRITTEN_OPSET = 21  # as which rows write nodes whose operators it has
 CONTRIB = frozenset({"QuickGelu"})  # operators of the tables that are ONNX Runtime's own
 # The newest opset that a version of ONNX Runtime runs, newest version first.

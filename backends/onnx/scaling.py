@@ -1,6 +1,6 @@
 """Products by a constant beside a MatMul, which ONNX Runtime's MatMulScaleFusion makes the `alpha` of a FusedMatMul.
 
-`alpha` is an f32 number, which a constant of f64 may not be, and must be finite: ONNX Runtime refuses inf, and
+`alpha` is an f32 number, which a constant of f64 may not be, and must be finite: ONNX Runtime rejects inf, and
 (x * inf) @ w is not inf * (x @ w). A constant that would not be kept is applied between two Neg, which is exact.
 """
 

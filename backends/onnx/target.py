@@ -41,7 +41,7 @@ class Target:
         return newest_opset() if self.opset is None else self.opset
 
     def runs(self, op_type: str, dtype: DType) -> bool:
-        """Whether ONNX Runtime runs the operator on elements of this type, in the opset that is asked for."""
+        """Whether ONNX Runtime runs the operator on elements of this type, in the requested opset."""
         from irc.backends.onnx.schemas import takes_type
 
         if self.opset is None or not runs(op_type, dtype):
@@ -49,13 +49,13 @@ class Target:
         return self.opset >= KERNELS_SINCE.get((op_type, dtype.name), 0) and takes_type(op_type, dtype, self.opset)
 
     def allows(self, op_type: str, dtype: DType, position: int = 0) -> bool:
-        """Whether an input of the operator may have elements of this type in the opset that is asked for."""
+        """Whether an input of the operator may have elements of this type in the requested opset."""
         from irc.backends.onnx.schemas import takes_type
 
         return self.opset is None or takes_type(op_type, dtype, self.opset, position)
 
     def is_before(self, opset: int) -> bool:
-        """Whether an older opset than this one is asked for."""
+        """Whether an older opset than this one is requested."""
         return self.opset is not None and self.opset < opset
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType | None:
@@ -64,7 +64,7 @@ class Target:
         return next((candidate for candidate in found if self.runs(op_type, candidate)), None)
 
     def newer_opset(self, op_type: str, *dtypes: DType, **allowed: bool) -> int | None:
-        """The first opset, newer than the one asked for, in which the operator can be computed on all these types."""
+        """The first opset, newer than the requested one, in which the operator can be computed on all these types."""
         later = range(self.newest_opset + 1, newest_opset() + 1)
         return next((opset for opset in later
                      if all(replace(self, opset=opset).carrier(op_type, dtype, **allowed) for dtype in dtypes)), None)

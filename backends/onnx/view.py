@@ -61,7 +61,7 @@ def reshape(g: Graph, x: Value, *, shape: tuple[Dim, ...], inferred: int | None)
 def reshaped(g: Graph, x: Operand, dtype: DType, type_: TensorType, shape: Sequence[Dim],
              inferred: int | None) -> Operand:  # fmt: skip
     """Reshape by a constant where at most one extent is neither a number nor one of x's in the same place. That one is
-    -1, which ONNX Runtime refuses where another extent is 0. Where that may be and the source does not say -1 itself,
+    -1, which ONNX Runtime rejects where another extent is 0. Where that may be and the source does not say -1 itself,
     Transpose or Flatten serves, if it does the same."""
     entries: list[int | None] = []
     for axis, dim in enumerate(shape):

@@ -1,7 +1,7 @@
 """The sign of a zero: where it can be seen, and a Where that keeps it.
 
 ONNX Runtime's Where adds two products with 0, and so makes 0 of a -0. Chosen as integers of the same bits it stays, by
-BitCast of opset 26, which is asked for only where the sign reaches a result, or what tells it from the other.
+BitCast of opset 26, which is required only where the sign affects a result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from irc.dtypes import F32, F64, I32, I64, DType
 from irc.ir import Operation, Value
 
 FARTHEST = 256  # values that are followed before the sign counts as seen
-# What gives the same for both zeros; what adds them up with others gives 0 for either, but for sums of nothing else.
+# Operations that give the same for both zeros. A sum with another term does; a sum of zeros alone does not.
 BLIND = frozenset(
     """abs exp cos cosh equal not_equal less less_equal greater greater_equal is_nan is_inf argmax argmin reduce_sum
     reduce_mean reduce_l1 reduce_l2 reduce_sum_square log_sum_exp square sigmoid softmax log_softmax softplus dot matmul

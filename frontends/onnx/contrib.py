@@ -1,7 +1,7 @@
 """Rows of operators that ONNX Runtime has beside ONNX's: what its optimizers and the exporters for it write.
 
-Those that irc says in its own operations are read here; others are carried whole, and `contrib_types` says what they
-give. Source: ContribOperators.md of ONNX Runtime 1.31.
+Those that irc says in its own operations are read here; others are kept as opaque operations, and `contrib_types` says
+what they give. Source: ContribOperators.md of ONNX Runtime 1.31.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def transpose_matmul(a: Value, b: Value, /, *, alpha: float = 1.0, transA: int =
 
 
 def turned(x: Value, matrices: int, batches: int) -> Value:
-    """With `batches` the first axis goes behind those of the batch, before the last; with `matrices` the last two are
+    """With `batches` the first axis goes after those of the batch, before the last; with `matrices` the last two are
     exchanged. Vectors stay."""
     if x.rank < 2 or not (matrices or batches):
         return x
@@ -201,7 +201,7 @@ def wide(x: Value | None) -> Value | None:
 def skipped(x: Value, skip: Value, bias: Value | None, normalize: Any) -> Any:
     """The normalized sum of the operands, and the sum as the fourth result; narrow floats are rounded at the end."""
     if wants(1) or wants(2):
-        carry("its statistics are asked for")
+        carry("its statistics are requested")
     total = ops.add(wide(x), wide(skip))
     total = total if bias is None else ops.add(total, wide(bias))
     results = normalize(total), total

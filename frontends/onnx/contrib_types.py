@@ -1,4 +1,4 @@
-"""The types of what operators of ONNX Runtime give, for nodes that are carried whole.
+"""The result types of ONNX Runtime's operators, for nodes that are kept as opaque operations.
 
 ONNX itself does not know these operators. A rule gets the node and returns, for each output, its element type and its
 shape; an extent of None is known only when it runs, and so is the whole of a shape that is None.
@@ -378,7 +378,7 @@ def decoder_attention(node: Node) -> Sequence[Known]:
 
 @gives("GroupQueryAttention")
 def group_query_attention(node: Node) -> Sequence[Known]:
-    """How long the cache is after it is told by the values of `total_sequence_length`."""
+    """The length of the cache afterwards is determined by the values of `total_sequence_length`."""
     dtype, heads, pairs = node.dtype(0), node.get("num_heads"), node.get("kv_num_heads")
     query = node.shape(0, 3)
     batch, length, hidden, size = (None,) * 4

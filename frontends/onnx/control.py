@@ -123,7 +123,7 @@ def continue_in_each(importer: GraphImporter, found: RanksDiffer, scope: Scope,
 
 def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,
               operands: Sequence[Any]) -> Sequence[Imported]:
-    """`loop`; extents that change from round to round are symbols, bound anew in each."""
+    """`loop`; extents that change between iterations are symbols, bound in each."""
     body = graph_of(importer, node, "body")
     initial: list[Any] = [foreign.whole(importer, operand) for operand in operands[2:]]
     at = importer.structure.at(node)
@@ -176,7 +176,7 @@ def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
 
 
 def with_symbols(type_: TensorType, index: int, changing: Mapping[tuple[int, int], Symbol]) -> TensorType:
-    """The type of a carried value in the body, or behind the loop: the extents that change are symbols."""
+    """The type of a carried value in the body, or after the loop: the extents that change are symbols."""
     if type_.shape is None:
         return type_
     extents = [changing[index, axis].expr if (index, axis) in changing else dim for axis, dim in enumerate(type_.shape)]

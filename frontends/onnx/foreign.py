@@ -1,4 +1,4 @@
-"""Operators without a row: carried whole as `extern`, typed by ONNX's own inference for that one node."""
+"""Operators without a row: kept as `extern` operations, typed by ONNX's own inference for that one node."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def type_name(described: onnx.TypeProto) -> str:
 
 
 def takes(error: IrcError, node: onnx.NodeProto, operands: Sequence[Value | None], opset: int) -> bool:
-    """Whether a node that a row refused is fine in ONNX all the same: our operation has fewer element types, or needs
+    """Whether a node that a row rejected is valid ONNX nevertheless: irc's operation has fewer element types, or needs
     a rank that is not known."""
     if error.code == "type.rank":
         return any(isinstance(operand, Value) and not operand.type.is_ranked for operand in operands)
@@ -135,7 +135,7 @@ def _schema(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
 
 class Description:
     """What is known of a node's outputs: types, with shapes where a model or ONNX states them, how the names of dims in
-    these are to be read, and shapes by a rule of ours."""
+    these are to be read, and shapes by a rule of irc."""
 
     def __init__(self, types: Sequence[onnx.TypeProto | None], names: Mapping[str, Dim],
                  shapes: Sequence[Sequence[Dim | None] | None] = ()) -> None:
@@ -145,7 +145,7 @@ class Description:
 
     def results(self, importer: GraphImporter, wanted: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
                 ) -> tuple[list[TensorType], list[Any]]:
-        """Our types of the outputs at these positions, and the symbols born for the dims that nothing names."""
+        """irc's types of the outputs at these positions, and the symbols defined for dims without a name."""
         types, symbols = [], []
         for index in wanted:
             described = self.types[index]
@@ -177,7 +177,7 @@ class Description:
 
 def _describe(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Value | None],
               attributes: Mapping[str, Any], domain: str, version: int) -> Description | None:
-    """By ONNX's inference; of operators that ONNX does not know, by a rule of ours and by what the model states."""
+    """By ONNX's inference; of operators that ONNX does not know, by a rule of irc and by what the model states."""
     schema = _schema(node, version)
     if schema is None:
         return _foreign_description(importer, node, operands, attributes, domain)

@@ -1,7 +1,7 @@
 """From a ModelProto to a Module: names, inputs, constants, then node by node by the operator tables.
 
 Shapes are computed while importing: integer arithmetic on extents becomes `dim {value = [...]}` or disappears into
-attributes, and what is then unused is swept. Values keep the names of their tensors; an Identity gives way to what it
+attributes, and what is then unused is swept. Values keep the names of their tensors; an Identity is replaced by what it
 forwards, so the producer's name is the one that survives (graph outputs are named by the function's result names).
 Symbols of the signature range over [0, 10^9]; declared shapes of outputs are not believed but inferred.
 """

@@ -172,7 +172,7 @@ def rounded_up(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[
     for whole, window, stride, dilation, before, after in axes:
         reach = dilation * (window - 1) + 1
         more = dims.ceil_divide(whole + before + after - reach, max(stride, 1))
-        # Windows beyond floor((whole + before - 1) / stride) would begin behind x.
+        # Windows beyond floor((whole + before - 1) / stride) would begin after x.
         more = dims.minimum(more, dims.floor_divide(whole + before - 1, max(stride, 1)))
         result.append(dims.maximum(more * stride + reach - whole - before, 0))
     return tuple(result)
@@ -186,7 +186,7 @@ class Windows(NamedTuple):
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     low: tuple[Dim, ...]
-    high: tuple[Dim, ...]  # the padding that is asked for
+    high: tuple[Dim, ...]  # the requested padding
     further: tuple[Dim, ...]  # what ceil_mode makes of it
 
     def arguments(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def max_pool(
     pads: Ints | None = None, storage_order: int = 0, strides: Ints | None = None,
 ):  # fmt: skip
     if wants(1):
-        carry("the indices are asked for as well")
+        carry("the indices are requested as well")
     around = windows(x, "MaxPool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
     return ops.max_pool(x, **around.arguments())
 

@@ -13,7 +13,7 @@ from irc.metadata import GRAPH, MODEL, Facts, Metadata
 
 
 def read_metadata(model: onnx.ModelProto) -> Metadata:
-    """The metadata of a model. Of nodes (those of subgraphs too) that share a label none is told apart."""
+    """The metadata of a model. Nodes (those of subgraphs, too) that share a label are not distinguished."""
     graph = model.graph
     read: Metadata = {MODEL: _facts(model, "producer_name", "producer_version", "domain", "model_version")}
     read[GRAPH] = _facts(graph)

@@ -193,5 +193,5 @@ def dropout_by_attribute(x: Value, /, *, ratio: float = 0.5):
 
 
 def dropped(x):
-    """In inference nothing is dropped, and the mask, where it is asked for, is true."""
+    """In inference nothing is dropped, and the mask, where it is requested, is true."""
     return (x, ops.expand(literal(True, BOOL), shape=x.shape)) if wants(1) else (x,)

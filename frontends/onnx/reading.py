@@ -1,7 +1,7 @@
 """What the rows of the operator tables may ask about the node that they read.
 
 A row is called with values and attributes; the rest (which outputs are wanted, the opset, what small tensors hold) is
-asked for here, so that a row's signature stays the operator's schema.
+requested here, so that a row's signature stays the operator's schema.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def output_count() -> int:
 
 
 def opset() -> int:
-    """The version of the node's domain that the model asks for."""
+    """The version of the node's domain that the model imports."""
     return _current.get().opset
 
 
@@ -95,7 +95,8 @@ def observe(value: Value) -> None:
 
 
 def entries(value: Value, what: str) -> list[Any]:
-    """The elements of a shape vector as dims, None for what only a run will tell; carries what has no known length."""
+    """The elements of a shape vector as dims, None for those that only a run determines; carries what has no known
+    length."""
     found = elements(value)
     if found is None:
         carry(f"{what} has no known length")
@@ -126,13 +127,13 @@ def number(value: Value, what: str) -> Any:
 
 
 def extents(vector: Value, what: str) -> tuple[Dim, ...]:
-    """The elements of a shape vector as dims; for what only a run will tell a symbol is bound."""
+    """The elements of a shape vector as dims; for those that only a run determines a symbol is bound."""
     found = entries(vector, what)
     return tuple(_bound(vector, index) if element is None else element for index, element in enumerate(found))
 
 
 def extent(scalar: Value, what: str) -> Dim:
-    """A scalar as a dim, bound to a symbol where only a run will tell it."""
+    """A scalar as a dim, bound to a symbol where only a run determines it."""
     (only,) = extents(ops.reshape(scalar, shape=(1,)), what)
     return only
 

@@ -1,7 +1,8 @@
 """Rows of sequences and optionals.
 
 Where lengths are known while importing, as exporters write them, a sequence is several values, and nothing of it is
-left in the module. Where only a run tells, it is an opaque value, and what takes it is carried whole.
+left in the module. Where only a run determines it, the sequence is an opaque value, and its users are opaque
+operations.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def split_to_sequence(x: Value, split: Value | None = None, /, *, axis: int = 0,
         if not isinstance(whole, int) or not isinstance(size, int) or size < 1:
             carry("how many parts there are is known only when it runs")
         if -(-whole // size) > limit("unrolled"):
-            carry("it has more parts than the limit `unrolled` allows to tell apart")
+            carry("it has more parts than the limit `unrolled` allows to separate")
         sizes = [min(size, whole - start) for start in range(0, whole, size)]
     if None in sizes:
         carry("the sizes are not constant")

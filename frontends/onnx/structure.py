@@ -1,6 +1,6 @@
 """Whether a graph is one: its nodes in an order in which they can run, or a coded error.
 
-ONNX asks for sorted nodes, and some exporters do not sort; a stable sort fixes that. What no sort can fix is a cycle,
+ONNX requires sorted nodes, and some exporters do not sort; a stable sort fixes that. What no sort can fix is a cycle,
 a name that nothing defines, and a name with two definitions.
 """
 

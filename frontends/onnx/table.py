@@ -91,7 +91,8 @@ class Row:
 
 
 def exact(value: Any) -> Any:
-    """A float attribute as the f32 that it is; only f64 tells that from the shortest number, as which it is read."""
+    """A float attribute as the f32 that it is; only in f64 does that differ from the shortest decimal number, as which
+    it is read."""
     if isinstance(value, tuple):
         return tuple(map(exact, value))
     return single(value) if isinstance(value, float) else value

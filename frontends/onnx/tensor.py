@@ -360,7 +360,7 @@ def constant_of_shape(target: Value, /, *, value: Tensor | None = None):
 def range_(start: Value, limit: Value, delta: Value, /):
     """Positions from 0, scaled and shifted; the count is max(ceil((limit - start) / delta), 0).
 
-    A limit that is a size cast to a float counts as that size, which f32 does not tell apart from its neighbors above
+    A limit that is a size cast to a float counts as that size, which f32 does not distinguish from its neighbors above
     2**24 (torch.arange, exported, counts the size itself too).
     """
     start, limit, delta = (x if x.rank == 0 else ops.reshape(x, shape=()) for x in (start, limit, delta))
@@ -479,7 +479,7 @@ def grid_sample(x: Value, grid: Value, /, *, align_corners: int = 0, mode: str =
     if x.dtype is not grid.dtype or not x.dtype.is_float:
         carry("its elements are no floats, or of another type than its positions")
     if known == "nearest" and padding_mode == "reflection":
-        carry("it rounds positions before it reflects them, and PyTorch, which the operation follows, behind")
+        carry("it rounds positions before it reflects them, and PyTorch, which the operation follows, after")
     return ops.grid_sample(x, grid, mode=known, padding=padding_mode, align_corners=bool(align_corners))
 
 

@@ -1,6 +1,6 @@
 """The PyTorch frontend: modules, exported programs and `.pt2` files become a module with one function, `@main`.
 
-`exporting` brings a program into the form that `importer` reads, node by node, by the rows of the ATen table:
+`exporting` converts a program to the form that `importer` reads, node by node, by the rows of the ATen table:
 `pointwise`, `reduction`, `view`, `indexing`, `linear`, `normalization`, `recurrent` and `symbolic`. Adding an operation
 is one row. `control` reads what has graphs inside: `torch.cond`, loops and scans.
 """

@@ -53,7 +53,7 @@ def load(path: Path) -> ExportedProgram:
             try:
                 with quiet(), unlogged():
                     return torch.export.load(copy)
-            except Exception as error:  # whatever it is, PyTorch refuses this program, and says why
+            except Exception as error:  # any exception of PyTorch means that it rejects this program
                 notes = [line for line in str(error).splitlines() if line.strip()][:12]
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
                            help=f"it may come from another version than this PyTorch, {torch.__version__}") from error
@@ -115,7 +115,7 @@ def _write_copy(source: _Archive, copy: Path) -> None:
 
 
 def _raw_records(config: Any, kind: str, path: Path) -> list[str]:
-    """The names of the records that hold tensors as raw bytes; refuses what would have to be unpickled."""
+    """The names of the records that hold tensors as raw bytes; rejects what would have to be unpickled."""
     try:
         payloads = {name: (each["path_name"], each["use_pickle"]) for name, each in config["config"].items()}
     except (TypeError, KeyError, AttributeError) as error:
@@ -153,7 +153,7 @@ def _copy_record(source: _Archive, name: str, target: zipfile.ZipFile) -> None:
 
 
 def _checked(program: Any, path: Path) -> Any:
-    """The graph without guards and metadata that irc does not need; refuses what PyTorch would evaluate or import."""
+    """The graph without guards and metadata that irc does not need; rejects what PyTorch would evaluate or import."""
     refused: list[str] = []
     try:
         program["guards_code"] = []

@@ -77,7 +77,7 @@ class Convention:
         return Call(tensors, found)
 
     def _check_apart(self, tensors: Sequence[torch.Tensor]) -> None:
-        """What the program updates must be no other argument's memory: results do not tell what it read of that."""
+        """What the program updates must be no other argument's memory: results do not show what it read of that."""
         for name in self.updated:
             position = self.taken.index(name)
             if (reason := why_not_writable(tensors[position])) is not None:

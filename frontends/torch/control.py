@@ -34,7 +34,7 @@ def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then
         with at_block(importer, Block()) as block:
             given = importer.import_graph(graph, operands)
             if UNSUPPORTED in given:
-                is_read = False  # the other branch is read all the same, for what it has to tell
+                is_read = False  # the other branch is read as well, for its errors
             else:
                 importer.builder.create(yield_, as_values(given))
         regions.append(Region(block))

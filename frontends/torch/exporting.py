@@ -1,6 +1,6 @@
 """What PyTorch calls a program, made into what the importer reads: functional, and in the operations of its table.
 
-The table itself says what PyTorch may decompose: an operation that has a row is kept whole.
+The table itself says what PyTorch may decompose: an operation that has a row is not decomposed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     with EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
         program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
         if has_slices_of_two_or_more(program):
-            # PyTorch may refuse this; the first program is as right as PyTorch's own then.
+            # PyTorch may reject this; then the first program is kept.
             with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
                 program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     if changed:
@@ -169,7 +169,7 @@ def _with_symbols(extent: Any, number: int) -> int:
 
 @contextmanager
 def refused_by_torch(step: str) -> Iterator[None]:
-    """Whatever PyTorch raises, it refuses this program, and says why."""
+    """Raise `torch.export` with the message of any exception of PyTorch."""
     try:
         yield
     except Exception as error:
@@ -178,7 +178,7 @@ def refused_by_torch(step: str) -> Iterator[None]:
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
-    """The program in the operations that the importer reads, as far as PyTorch knows how."""
+    """The program decomposed into operations that the importer reads, where PyTorch has decompositions."""
     table = torch.export.default_decompositions()
     kept = [target for target in table if TABLE.find(target) is not None]
     for target in kept:
@@ -225,7 +225,7 @@ def unlogged() -> Iterator[None]:
 
 
 def names_of_symbols(program: ExportedProgram, parameters: Parameters, dynamic_shapes: Any) -> dict[str, str]:
-    """What the person who gave `dynamic_shapes` calls each symbol of torch's: {"s44": "batch"}."""
+    """The user's name in `dynamic_shapes` for each symbol of torch: {"s44": "batch"}."""
     names: dict[str, str] = {}
     nodes = {node.name: node for node in program.graph.nodes}
     specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]

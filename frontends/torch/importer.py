@@ -77,7 +77,7 @@ def import_program(program: ExportedProgram, names: dict[str, str], name: str) -
 
 
 def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
-    """What a program takes when it is called: its arguments, and of what it holds that which it writes."""
+    """What a program takes when it is called: its arguments, and the buffers and parameters that it writes."""
     kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
     written = {spec.target for spec in signature.output_specs if spec.kind in kinds}
     for spec in signature.input_specs:
@@ -90,7 +90,7 @@ def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
 def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
     """The names of the function's arguments, in order, by what PyTorch calls their placeholders.
 
-    What a caller gives has the placeholder's name. What the program holds has its path, with a number behind it where
+    What a caller gives has the placeholder's name. A parameter or buffer has its path, with a number after it where
     an argument has that name.
     """
     specs = list(taken_inputs(signature))
@@ -104,7 +104,7 @@ def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
 
 
 def given_results(signature: ExportGraphSignature) -> list[OutputSpec]:
-    """What a program gives, in the order in which the importer's function does: what its caller asked for, tensors and
+    """What a program gives, in the order in which the importer's function does: what its caller requested, tensors and
     symbolic numbers, and then what it writes. Constants are no results."""
     given = [spec for spec in signature.output_specs if not isinstance(spec.arg, (ConstantArgument, TokenArgument))]
     return sorted(given, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT)
@@ -359,7 +359,7 @@ class Importer:
 
 
 def location_of(node: torch.fx.Node) -> Location:
-    """The line of the user's Python behind a node, and the path of the innermost module around it."""
+    """The line of the user's Python for a node, and the path of the innermost module around it."""
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if not frame[0].startswith((*LIBRARIES, "<"))]
     module = _path(node)
@@ -422,14 +422,14 @@ def _memory(data: torch.Tensor) -> tuple[Any, ...]:
 
 
 def _unused(name: str, taken: Container[str]) -> str:
-    """A name that is not taken: this one, or with a number behind it."""
+    """A name that is not used: this one, or with a number after it."""
     return name if name not in taken else next(each for number in itertools.count(1)
                                                if (each := f"{name}_{number}") not in taken)
 
 
 def _apart(names: Sequence[str], arguments: set[str], values: Sequence[Value]) -> tuple[str, ...]:
     """Names of results, each used once. The first result of a name keeps it; another, and one that has an argument's
-    name without being that argument, gets a number behind it."""
+    name without being that argument, gets a number after it."""
     own = [name for name, value in zip(names, values, strict=True) if name not in arguments or value.operation is None]
     taken, free = set(names) | arguments, set(own)
     found = []

@@ -234,14 +234,14 @@ def spliced(x: Value, inner: Value, axis: int, start: Any, stop: Any) -> Value:
 
 
 def true_places(mask: Value) -> Value:
-    """Where a mask is true, i64[u, rank], in the order of its elements; u is a symbol that is born here."""
+    """Where a mask is true, i64[u, rank], in the order of its elements; u is a symbol that is defined here."""
     found = as_many("NonZero", 13, [truth(mask)], mask.type.elements, lambda count: (mask.rank, count))
     return ops.transpose(found, permutation=(1, 0))
 
 
 def as_many(op_type: str, version: int, operands: Sequence[Value], most: Dim,
             shape: Callable[[Dim], tuple[Dim, ...]]) -> Value:
-    """An operator of ONNX, carried whole, that gives as many places as its operands say, `most` at the most."""
+    """An ONNX operator, kept as an opaque operation, with a data-dependent number of results, at most `most`."""
     symbol = current_function().fresh_symbol("u", 0, dims.bounds(most)[1])
     attributes = {"domain": "", "op_type": op_type, "version": version, "attributes": {}}
     types = [TensorType(I64, shape(symbol.expr))]

@@ -119,7 +119,7 @@ def same_lead(x: Value, other: Value, grouped: bool) -> bool:
 
 
 def in_four(x: Value, lead: Sequence[Dim]) -> Value:
-    """x, its last two axes behind these, as a batch of heads."""
+    """x, its last two axes after these, as a batch of heads."""
     batch, heads = dims.product(lead[:-1]), lead[-1] if lead else 1
     return reshaped(expanded(x, (*lead, *x.shape[-2:])), (batch, heads, *x.shape[-2:]))
 
@@ -312,7 +312,7 @@ def grid_sample(input, grid, interpolation_mode, padding_mode, align_corners):
 
 def in_space(grid: Value, padding: str) -> Value:
     """Positions in three dimensions, of which ATen has another kernel: a coordinate that is NaN lies outside, or is the
-    last element where padding brings it back, as does an infinite one, but with a border."""
+    last element where padding clamps it, and an infinite one too, except with a border."""
     lost = ops.is_nan(grid)
     if padding != "border":
         lost = ops.bitwise_or(lost, ops.is_inf(grid))

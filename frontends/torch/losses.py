@@ -29,7 +29,7 @@ def multi_margin_loss(self, target, p=1, margin=1, weight=None, reduction=1):
 
 @reads("multilabel_margin_loss_forward")
 def multilabel_margin_loss(self, target, reduction):
-    """Labels end at the first -1; the decomposition counts those behind it as the label 0, and takes in NaN."""
+    """Labels end at the first -1; the decomposition counts those after it as the label 0, and includes NaN."""
     rows, labels = as_rows(self), as_rows(target)
     classes = rows.shape[1]
     place = places(classes)

@@ -27,7 +27,7 @@ COMPILED_WITH = "with which the program was exported"
 
 
 def example_inputs(inputs: Any, keywords: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of what a person gives: a tuple or list of positional ones, a dictionary of
+    """Positional and keyword arguments of what the user gives: a tuple or list of positional ones, a dictionary of
     keyword ones, or one tensor; and keyword ones apart. Raises `usage.value`."""
     if isinstance(inputs, torch.Tensor):
         inputs = (inputs,)

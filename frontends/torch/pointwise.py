@@ -48,7 +48,7 @@ SAME: list[Row] = [
     for definition in ops.TABLE.values()
     if definition.pointwise is not None and definition.pointwise.aten is not None
 ]
-# Activations: PyTorch refuses the types that the operations refuse.
+# Activations: PyTorch rejects the types that the operations reject.
 SAME += [
     reads(name)(definition)
     for name, definition in {

@@ -1,7 +1,7 @@
 """What the rows of the ATen table may ask: the node that they read, and PyTorch's rules of type promotion.
 
 A row is called with the node's arguments, in the schema's order: values for tensors, dims for symbolic integers,
-Python's own for the rest. What the schema does not say is asked for here.
+Python's own for the rest. What the schema does not say is determined here.
 """
 
 from __future__ import annotations

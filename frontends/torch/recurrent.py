@@ -1,4 +1,4 @@
-"""Recurrent layers, kept whole: PyTorch would unroll them, one copy for each step of the example.
+"""Recurrent layers as single operations: PyTorch would unroll them, one copy for each step of the example.
 
 While a program is exported, calls of `torch.lstm`, `torch.gru`, `torch.rnn_tanh` and `torch.rnn_relu` (which the
 modules of `torch.nn` make) go to one operation of our own, `irc::recurrent`, whose row is below. A program that was
@@ -19,7 +19,7 @@ from irc.dims import Dim
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 
-# The order of torch's gates in the weights, by ours: i f g o for i o f g, and r z n for z r n.
+# The order of torch's gates in the weights, by irc's: i f g o for i o f g, and r z n for z r n.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 LAYERS = {getattr(torch, kind): kind for kind in GATES}
 

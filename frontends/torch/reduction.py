@@ -41,7 +41,7 @@ def product(self, dim=None, keepdim=False, *, dtype=None):
 
 
 def ordered(definition: Any, x: Value, **attributes: Any) -> Value:
-    """An extreme value; of bool by way of integers."""
+    """An extreme value; of bool via integers."""
     if x.dtype is BOOL:
         return truth(definition(converted(x, U8), **attributes))
     return definition(x, **attributes)
@@ -351,7 +351,7 @@ def search(sorted_sequence, self, *, out_int32=False, right=False, side=None, so
 
 def searched(ordered: Value, x: Any, small: bool, right: bool) -> Value:
     """How many of the ordered elements come before each of x: before NaN all do, and NaN, which is ordered last, before
-    what is behind all numbers."""
+    what is after all numbers."""
     dtype = promoted(ordered, x)
     each = converted(x, dtype)
     shape = (*ordered.shape[:-1], 1, ordered.shape[-1]) if ordered.rank > 1 else ordered.shape

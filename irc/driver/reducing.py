@@ -113,7 +113,7 @@ def reduce(
     whole = Part(module, given)
     target = failure(module, given)
     if target is None:
-        raise fail("check.passes", "the check does not fail, so that there is nothing to reduce",
+        raise fail("check.passes", "the check passes, so that there is nothing to reduce",
                    help="irc check takes the same options; try other inputs with --seed or --input")  # fmt: skip
     progress(f"the whole fails: {target}")
     search = _PartSearch(target, lambda current: failure(current.module, current.inputs), deadline, progress)

@@ -43,7 +43,7 @@ def attention(
     (write past keys as a mask); masked_rows: what a row gives that may attend to nothing; "nan_as_zero" takes NaN for
     0 whatever its cause.
     Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
-    scaled_dot_product_attention ("zero"), softmax spelled out ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
+    scaled_dot_product_attention ("zero"), a decomposed softmax ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
     Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
     rounded before the second product. T of 0 gives zeros.
     """

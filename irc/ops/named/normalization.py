@@ -42,7 +42,7 @@ def reduce_mean(x: Real, /, *, axes: tuple[int, ...], keep_dims: bool = False) -
     Shapes: x any. Result: the axes are left out, or 1 with keep_dims.
     Attributes: axes, may count from the end, none reduces nothing; keep_dims.
     Source: ONNX ReduceMean-18 and GlobalAveragePool; torch.mean.
-    Edge cases: the mean of nothing is NaN; integers divide as `div` does.
+    Edge cases: the mean of an empty tensor is NaN; integers divide as `div` does.
     """
     wide = widen(x)
     count = dims.product(x.shape[axis] for axis in normalize_axes(axes, x.rank))

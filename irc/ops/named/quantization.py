@@ -58,7 +58,7 @@ def dequantize(x: Real, scale: Float, zero_point: Real | None = None, /, *, axis
 
 @op
 def dynamic_quantize(x: Float, /) -> tuple[Value, Value, Value]:
-    """x as u8 with the scale and zero point that its extremes ask for: (quantized, scale, zero_point).
+    """x as u8 with the scale and zero point that its extremes require: (quantized, scale, zero_point).
 
     Shapes: x any. Results: u8 in x's shape, a scalar of x's type, u8[].
     Source: ONNX DynamicQuantizeLinear-11.

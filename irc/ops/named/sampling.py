@@ -50,7 +50,7 @@ def grid_sample(x: Float, grid: Float, /, *, mode: SampleMode = "linear", paddin
     whether the ends are the centers of the outermost elements, or their far edges.
     Source: ONNX GridSample-20; torch.nn.functional.grid_sample, where linear is called bilinear.
     Edge cases: "nearest" rounds half to even, after reflecting (as PyTorch; ONNX rounds first). A coordinate that is
-    NaN is 0 after padding that brings it back into the axis (as PyTorch), as is one that is infinite after reflecting;
+    NaN is 0 after padding that clamps it into the axis (as PyTorch), as is one that is infinite after reflecting;
     otherwise the result is NaN, of "nearest" 0. ONNX leaves these open, and ONNX Runtime takes some element.
     """
     wide, sizes = accumulator_of(x.dtype), x.shape[2:]
@@ -104,7 +104,7 @@ def _coordinate(grid: Value, place: int, size: Dim, align_corners: bool, wide: D
 
 
 def _kept(at: Value, size: Dim, padding: str, align_corners: bool) -> Value:
-    """A position, brought back into the axis where the padding does that."""
+    """A position, clamped or reflected into the axis where the padding does that."""
     if padding == "zeros":
         return at
     last = number(size - 1, at.dtype)
@@ -118,7 +118,7 @@ def _kept(at: Value, size: Dim, padding: str, align_corners: bool) -> Value:
 
 
 def _weights(fraction: Value, mode: str) -> list[Value]:
-    """Of the elements around a position that lies this far behind the one below it."""
+    """The weights of the elements around a position at this distance from the element below it."""
     if mode == "linear":
         return [sub(1.0, fraction), fraction]
 

@@ -198,7 +198,7 @@ def gather_nd(x: AnyTensor, indices: Integer, /, *, batch_dims: int = 0) -> Valu
     assert isinstance(depth, int)  # the type rule has checked it
     batch, indexed, rest = x.shape[:batch_dims], x.shape[batch_dims : batch_dims + depth], x.shape[batch_dims + depth :]
     found = indices.shape[:-1]
-    # One index into the flattened axes: the columns of `indices`, weighted by the sizes of the axes behind them.
+    # One index into the flattened axes: the columns of `indices`, weighted by the sizes of the axes after them.
     columns = indices.rank - 1
     position = None
     for k, size in enumerate(indexed):
@@ -227,7 +227,7 @@ def _(x: TensorType, indices: TensorType, *, batch_dims: int) -> TensorType:
         raise fail(
             "type.shape",
             f"index vectors of length {depth} after {batch_dims} batch dims, into {x} by {indices}",
-            expected="at least 1 index, and no more than x has dims behind the batch",
+            expected="at least 1 index, and no more than x has dims after the batch",
         )
     for a, b in zip(x.dims[:batch_dims], indices.dims[:batch_dims], strict=True):
         if dims.equal(a, b) is False:
