@@ -20,8 +20,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Files and folders that are checked, by the beginnings of their paths.
 COVERED = (
-    "ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "TUTORIAL.md", "backends/onnx/", "docs/", "examples/",
-    "frontends/", "irc/cli/", "irc/codes.md", "irc/driver/", "irc/ops/edge_cases.py", "irc/ops/named/",
+    "ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "TUTORIAL.md", "backends/onnx/", "docs/",
+    "examples/", "frontends/", "irc/cli/", "irc/codes.md", "irc/driver/", "irc/ops/edge_cases.py", "irc/ops/named/",
 )  # fmt: skip
 NAMES_COVERED = ("irc/cli/", "irc/driver/")
 EXCLUDED = ("tests/golden/", "tests/test_words.py")

@@ -271,7 +271,7 @@ CASTS = [
          Sample(F8E8M0, [8192.0, 4.0, 2.0]), "", to=F8E8M0, saturate=False),
     _row("cast", "rounding", "to nearest even, once: no detour by f32",
          [Sample(F64, [1 + 2.0**-8, 1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8])],
-         Sample(BF16, [1.0, 1 + 2.0**-7, 1 + 2.0**-6]), "", "torch and ONNX Runtime round twice, by way of f32",
+         Sample(BF16, [1.0, 1 + 2.0**-7, 1 + 2.0**-6]), "", "torch and ONNX Runtime round twice, via f32",
          to=BF16,
          saturate=True),
     _row("cast", "rounding", "integers too are rounded once", [_i64(2**40 + 2**32 + 1)],
