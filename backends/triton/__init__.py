@@ -21,8 +21,8 @@ from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
 from irc.backends.triton.description import DeviceOperation, device_operations
 from irc.backends.triton.donation import peak_bytes
 from irc.backends.triton.launches import launched
+from irc.backends.triton.naming import kernel_name
 from irc.backends.triton.source import write_kernel
-from irc.backends.triton.text import identifier
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.kernel.rules import LegalityFailure
@@ -80,7 +80,7 @@ def kernel_source(operation: Operation, labels: Mapping[Value, str]) -> str | Le
     kernel = launched(operation)
     if isinstance(kernel, LegalityFailure):
         return kernel
-    return write_kernel(kernel, identifier(operation.attributes["name"]) or "kernel", labels).text
+    return write_kernel(kernel, kernel_name(operation), labels).text
 
 
 __all__ = ["PIPELINE", "TARGETS", "DeviceOperation", "Resources", "Target", "compile_artefact", "device_operations",

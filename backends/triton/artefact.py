@@ -16,6 +16,7 @@ from irc.backends.triton.calls import UNTYPED, torch_type
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
+from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import python_dim, symbol_sources
@@ -109,7 +110,7 @@ def carried(tensor: Tensor) -> Tensor:
 def kernels_text(kernels: Sequence[Launched]) -> str:
     """kernels.py: the helpers that are used, then the kernels in order of their launches."""
     parts = needed_helpers(name for launched in kernels for name in launched.source.helpers)
-    parts += [launched.source.text.rstrip("\n") for launched in kernels]
+    parts += [comment_on(launched.origins) + launched.source.text.rstrip("\n") for launched in kernels]
     head = '"""The kernels, as Triton source. BLOCK sizes are chosen at the launches in program.py."""\n\n'
     return head + "import triton\nimport triton.language as tl\n\n\n" + "\n\n\n".join(parts) + "\n"
 

@@ -14,6 +14,7 @@ from irc.backends.triton.buffers import allocates, last_uses, reused
 from irc.backends.triton.calls import torch_type
 from irc.backends.triton.donation import donated_arguments
 from irc.backends.triton.launches import is_launch, launched
+from irc.backends.triton.naming import value_name
 from irc.backends.triton.program_builder import BUILTINS, ProgramBuilder
 from irc.backends.triton.sizes import Sizes, sole_symbol, symbol_sources
 from irc.backends.triton.source import wrapped
@@ -94,7 +95,7 @@ class FunctionWriter:
     def variable(self, value: Value) -> str:
         """The variable that holds a value."""
         if value not in self.values:
-            self.values[value] = self.names.fresh(identifier(value.name), "value")
+            self.values[value] = self.names.fresh(value_name(value))
         return self.values[value]
 
     def bind_shape(self, value: Value, only: Sequence[Symbol]) -> None:

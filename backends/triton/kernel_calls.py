@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from irc.backends.triton.calls import torch_type
 from irc.backends.triton.function_writer import FunctionWriter
+from irc.backends.triton.naming import value_name
 from irc.backends.triton.sizes import UNCHECKED
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, LegalityFailure
@@ -28,18 +29,18 @@ def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None
                 if result in writer.taken:
                     writer.taken[inner] = writer.taken[result]
         labels = {
-            inner: "" if outer.is_anonymous else outer.name
+            inner: "" if outer.operation is operation and outer.is_anonymous else value_name(outer)  # "out"
             for inner, outer in zip(
                 (*block.arguments, *yielded), (*operation.inputs, *operation.results), strict=True
             )
         }
-        _launch(writer, kernel, operation.attributes["name"], labels)
+        _launch(writer, kernel, operation, labels)
     for inner, result in zip(yielded, operation.results, strict=True):
         writer.values[result] = writer.values[inner]
 
 
-def _launch(writer: FunctionWriter, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> None:
-    source = writer.builder.kernel(kernel, hint, labels)
+def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels: Mapping[Value, str]) -> None:
+    source = writer.builder.kernel(kernel, operation, labels)
     arguments = [_contiguous(writer, buffer) for buffer in kernel.inputs]
     for output in kernel.outputs:
         name, shape, dead = writer.variable(output), writer.shape(output.shape), writer.taken.get(output)

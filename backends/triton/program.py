@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from irc.backends.triton.externs import Extern
 from irc.backends.triton.source import KernelSource
+from irc.diagnostics import Location
 from irc.ir import Operation
 from irc.kernel import Kernel, LegalityFailure
 from irc.weights import Tensor
@@ -13,10 +14,12 @@ from irc.weights import Tensor
 
 @dataclass
 class Launched:
-    """A kernel of the artefact: its source, and the scalar DAG that the source computes."""
+    """A kernel of the artefact: its source, the scalar DAG that the source computes, and the places that it is from, in
+    the sources of the module, for all its launches."""
 
     source: KernelSource
     kernel: Kernel
+    origins: dict[Location, None] = field(default_factory=dict)
 
 
 @dataclass

@@ -6,11 +6,12 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 from irc.backends.triton.helpers import helper_sources
+from irc.backends.triton.naming import kernel_name
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.source import KernelSource, content, write_kernel
-from irc.backends.triton.text import Names, identifier
+from irc.backends.triton.text import Names
 from irc.diagnostics import Diagnostic
-from irc.ir import Value
+from irc.ir import Operation, Value
 from irc.kernel import Kernel
 from irc.module import Module
 from irc.weights import Tensor
@@ -37,7 +38,7 @@ class ProgramBuilder:
             for name, function in module.functions.items()
         }
         self.problems: list[Diagnostic] = []
-        self.sources: dict[Hashable, KernelSource] = {}
+        self.launched: dict[Hashable, Launched] = {}
 
     def weight(self, tensor: Tensor, hint: str) -> str:
         """The name of a constant among the weights."""
@@ -54,14 +55,16 @@ class ProgramBuilder:
         self.program.modules |= {name} - {"host"}
         return name
 
-    def kernel(self, kernel: Kernel, hint: str, labels: Mapping[Value, str]) -> KernelSource:
-        """The source of a kernel, named after `hint`; kernels with equal content share one source."""
+    def kernel(self, kernel: Kernel, operation: Operation, labels: Mapping[Value, str]) -> KernelSource:
+        """The source of the kernel that a `kernel` operation is; kernels with equal content share one source."""
         key = content(kernel)
-        if key in self.sources:
-            source = replace(self.sources[key], buffers=(*kernel.inputs, *kernel.outputs))
+        if key in self.launched:
+            source = replace(self.launched[key].source, buffers=(*kernel.inputs, *kernel.outputs))
         else:
-            source = write_kernel(kernel, self.kernel_names.fresh(identifier(hint), "kernel"), labels)
-            self.sources[key] = source
-            self.program.kernels.append(Launched(source, kernel))
-        self.program.launches[hint] = source.name
+            source = write_kernel(kernel, self.kernel_names.fresh(kernel_name(operation)), labels)
+            self.launched[key] = Launched(source, kernel)
+            self.program.kernels.append(self.launched[key])
+        members = [member for member in operation.regions[0].block if not member.definition.is_terminator]
+        self.launched[key].origins |= dict.fromkeys(member.location for member in members)
+        self.program.launches[operation.attributes["name"]] = source.name
         return source
