@@ -117,6 +117,7 @@ class OperationDefinition:
         self.has_declared_types = Trait.DECLARED_TYPES in self.traits
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self._reference: Callable[..., Any] | None = None
+        self.of_dims: Callable[..., Any] | None = None
         self.execute: Callable[[Any], Any] | None = None
         self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
@@ -130,6 +131,12 @@ class OperationDefinition:
     def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: the NumPy meaning of a primitive; arrays in operand order, attributes by keyword."""
         self._reference = function
+        return function
+
+    def on_dims(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: what a primitive computes of dims, where its reference takes numbers only: see
+        `irc.ops.symbolic`."""
+        self.of_dims = function
         return function
 
     def execution(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:

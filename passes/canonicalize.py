@@ -10,7 +10,7 @@ import numpy as np
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
 from irc.index_map import IndexMap, compose, is_empty, map_of
-from irc.ir import Operation, Region, Value
+from irc.ir import Operation, Region, Value, dims_in
 from irc.module import Module
 from irc.op import Builder, const, literal, yield_
 from irc.ops import (
@@ -43,9 +43,8 @@ from irc.pass_manager import Pass, PassContext
 from irc.passes._inlining import inline_block
 from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
-from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.shape_analysis import ShapeAnalysis
 from irc.simplify import simplify
-from irc.weights import Tensor
 
 
 @dataclass
@@ -341,15 +340,9 @@ def known_dims(operation: Operation) -> Value | None:
         return None
     if not all(value.operation is not None and value.operation.name in ("const", "dim") for value in operation.inputs):
         return None  # operands come first: what is known of them is a `dim` or a constant by now
-    found = ShapeAnalysis().elements(result)
-    if found is None or not all(is_dim(element) for element in found.flat):
+    if operation.name == "dim" and dims_in(operation.attributes):
         return None
-    if all(isinstance(element, int) for element in found.flat):
-        return const(value=Tensor.of(found.astype(np.int64)))
-    if operation.name == "dim":
-        return None
-    extents: tuple[Dim, ...] = tuple(found.ravel().tolist())
-    return dim(value=extents if result.rank else extents[0])
+    return ShapeAnalysis().normal_form(result)
 
 
 known_dims.example(lambda: dim(value=3))

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from irc.diagnostics import IrcError
-from irc.dims import Expr, bounds
+from irc import constants
+from irc.dims import bounds
 from irc.interfaces import Trait
-from irc.interpreter import evaluate_operation
-from irc.ir import Operation, Value
+from irc.ir import Operation, Value, dims_in
 from irc.module import Module
 from irc.op import Builder, const
 from irc.pass_manager import Pass, PassContext
@@ -75,7 +74,7 @@ class Fold(Pass):
             return False
         if any(value.operation is None or value.operation.definition is not const for value in operation.inputs):
             return False
-        if _mentions_dims(operation.attributes) or not all(result.type.is_static for result in operation.results):
+        if dims_in(operation.attributes) or not all(result.type.is_static for result in operation.results):
             return False
         sizes = [bounds(result.type.nbytes)[1] for result in operation.results]
         if Trait.REPEATS in definition.traits:
@@ -109,21 +108,12 @@ def _is_parted(constant: Value) -> bool:
     return move and parts <= bounds(constant.type.nbytes)[1]
 
 
-def _mentions_dims(attribute: Any) -> bool:
-    if isinstance(attribute, dict):
-        return any(map(_mentions_dims, attribute.values()))
-    return isinstance(attribute, Expr) or (isinstance(attribute, tuple) and any(map(_mentions_dims, attribute)))
-
-
 def _evaluate(operation: Operation) -> Sequence[Any] | None:
     arrays = [
         None if value is None or value.operation is None else value.operation.attributes["value"].array()
         for value in operation.operands
     ]
-    try:
-        return evaluate_operation(operation, arrays, {})
-    except IrcError:
-        return None  # it fails when it runs, with the place and the inputs that led there
+    return constants.results(operation, arrays)
 
 
 def _name(result: Value, operation: Operation, names: set[str | None]) -> str:

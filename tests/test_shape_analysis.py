@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from irc import dims, ops
+from irc import constants, dims, ops
 from irc.dtypes import BOOL, F32, I32, I64
 from irc.interpreter import run
-from irc.op import const, trace
-from irc.shape_analysis import LIMIT, Comparison, ShapeAnalysis, is_dim
+from irc.op import OperationDefinition, const, trace
+from irc.ops.symbolic import Comparison, is_dim
+from irc.shape_analysis import LIMIT, ShapeAnalysis
 from irc.weights import Tensor
 
 X = "f32[?B in (1, 9), ?S in (2, 50), 4]"
@@ -68,6 +70,8 @@ KNOWN: dict[str, Callable[[Any], Any]] = {
     "a named operation": lambda x: ops.clip(vector(-1, 5, 9), 0, 6),
     "a scalar comparison decides": lambda x: ops.select(ops.not_equal(shape(x), 0), shape(x), -1),
     "iota": lambda x: ops.iota(shape=(4,), axis=0, dtype=I64),
+    "padded with a dim": lambda x: ops.pad(shape(x), ops.dim(value=x.shape[0]), low=(1,), high=(2,)),
+    "gathered one by one": lambda x: ops.gather_elements(shape(x), vector(2, 0, -2), axis=0),
     "bool to int": lambda x: ops.cast(ops.greater_equal(shape(x), 1), to=I64),
 }
 
@@ -84,6 +88,55 @@ def test_elements_are_what_runs(name: str) -> None:
         (wanted,) = run(module, {module.main.arguments[0].name: np.zeros((batch, length, 4), np.float32)}).values()
         evaluated = [dims.evaluate(element, environment) for element in found.flat]
         assert np.array_equal(np.reshape(evaluated, found.shape), wanted)
+
+
+SYMBOLIC = [definition for definition in ops.TABLE.values() if definition.of_dims is not None and definition.pointwise]
+
+
+@pytest.mark.parametrize("definition", SYMBOLIC, ids=lambda definition: definition.name)
+def test_the_meaning_for_dims_is_that_of_the_reference(definition: OperationDefinition) -> None:
+    """Of every primitive that declares one, over all values of its symbols, wherever it has an answer."""
+    sizes = [dims.symbol("A", 0, 3), dims.symbol("B", 1, 9), dims.symbol("C", 4, 6, 2)]
+    a, b, c = (symbol.expr for symbol in sizes)
+    operands = [a, b, c, a - b, 2 * c, c - 12, b * c, dims.floor_divide(b, 2), 0, 1, 7, -3]
+    values = itertools.product(range(4), range(1, 10), (4, 6))
+    environments = [dict(zip(sizes, each, strict=True)) for each in values]
+    choices: list[dict[str, Any]] = [{"to": I64, "saturate": True}] if "to" in definition.attribute_specs else [{}]
+    if "rounding" in definition.attribute_specs:
+        choices = [{"rounding": rounding, "by_zero": by_zero} for rounding in ("trunc", "floor")
+                   for by_zero in (None, "error")]  # fmt: skip
+    conditions = [True, False, *(Comparison(kind, b, c) for kind in ("equal", "less", "less_equal"))]
+    is_choice = definition is ops.select
+    count = len(definition.operand_specs) - is_choice
+    rows = itertools.product(*([conditions] if is_choice else []), *[operands] * count)
+    answered = 0
+    for elements in rows:
+        for attributes in choices:
+            found = constants.of_dims(definition, elements, attributes)
+            if found is None or isinstance(found, Comparison):
+                continue
+            answered += 1
+            columns = [np.array([value_at(each, environment) for environment in environments]) for each in elements]
+            (expected,) = definition.evaluate(columns, attributes)
+            assert [value_at(found, environment) for environment in environments] == expected.tolist()
+    assert answered > len(operands) // 2
+
+
+def value_at(element: Any, environment: dict[Any, int]) -> int | bool:
+    if isinstance(element, Comparison):
+        left, right = (dims.evaluate(side, environment) for side in (element.left, element.right))
+        return {"equal": left == right, "less": left < right, "less_equal": left <= right}[element.kind]
+    return element if isinstance(element, bool) else dims.evaluate(element, environment)
+
+
+def test_evaluation_that_fails_has_no_answer() -> None:
+    one, zero = np.array(1), np.array(0)
+    assert constants.of_numbers(ops.lookup("div"), [one, zero], {"rounding": "trunc", "by_zero": "error"}) is None
+    assert constants.of_numbers(ops.gather, [np.arange(3), np.array(3)], {"axis": 0, "bounds": None}) is None
+    assert constants.of_dims(ops.lookup("exp"), [1], {}) is None
+    module = trace(lambda: ops.gather(vector(1, 2), vector(5), axis=0))
+    (operation,) = [each for each in module.main.block if each.name == "gather"]
+    assert constants.results(operation, [np.array([1, 2]), np.array([5])]) is None
 
 
 UNKNOWN: dict[str, Callable[[Any, Any], Any]] = {

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "irc.op", "irc.sizes"),
     ("irc.ops",),
     ("irc.parser", "irc.verifier",
-     "irc.interpreter", "irc.shape_analysis", "irc.kernel"),
+     "irc.interpreter", "irc.constants", "irc.shape_analysis", "irc.kernel"),
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
      "irc.group", "irc.plan", "irc.plan_file", "irc.policy", "irc.legality", "irc.group_graph"),
     ("irc.frontends", "irc.passes", "irc.backends"),

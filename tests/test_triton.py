@@ -195,6 +195,18 @@ def test_structure(case: Case, tmp_path: Path) -> None:
     check(run, case.tolerance)
 
 
+@pytest.mark.parametrize("name", ["div", "mod"])
+def test_checked_divisions_in_masked_lanes(name: str, tmp_path: Path) -> None:
+    """A lane beyond the edge of its row divides 0 by 0, which stops neither the compilation nor the run."""
+    def function(x: Value, y: Value) -> Value:
+        return ops.reduce_sum(ops.lookup(name)(x, y, by_zero="error"), axes=(1,))
+
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(-99, 99, (4, 9), np.int32), generator.integers(1, 9, (4, 9), np.int32)
+    run = harness.run(function, "i32[4, 9]", "i32[4, 9]", folder=tmp_path / "model", inputs={"x": x, "y": y})
+    check(run, 0)
+
+
 # -- every pointwise primitive, dtypes, and the edges ----------------------------------------------------------
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 1e-6, -1e-6, 0.3, 0.7, 20.0, -20.0, 88.0, 100.0, 1e5,

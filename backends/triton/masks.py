@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irc import dtypes, ops
+from irc import constants, dtypes, ops
 from irc.dtypes import BOOL, DType
 from irc.interfaces import identity
 from irc.kernel import Kernel
@@ -135,8 +135,10 @@ def applied(node: Node, operands: list[Any]) -> Any:
         return operands[0]
     if any(operand is UNKNOWN or operand is FINITE for operand in operands):
         return UNKNOWN
-    attributes = dict(node.attributes)
-    (value,) = ops.lookup(node.name).evaluate([np.asarray(operand) for operand in operands], attributes)
+    results = constants.of_numbers(ops.lookup(node.name), list(map(np.asarray, operands)), dict(node.attributes))
+    if results is None:
+        return UNKNOWN
+    (value,) = results
     return value.astype(node.dtype.numpy)[()] if value.dtype != node.dtype.numpy else value[()]
 
 

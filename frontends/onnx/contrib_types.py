@@ -22,7 +22,7 @@ from irc.dtypes import F32, I32, I64, STRING, U32, DType
 from irc.frontends.onnx.linear import padding, per_axis, rounded_up
 from irc.ir import Value
 from irc.ops.rules import broadcast_shapes, normalize_axis, window_extent
-from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.shape_analysis import ShapeAnalysis
 from irc.types import TensorType
 
 MICROSOFT, BLOCKED = "com.microsoft", "com.microsoft.nchwc"
@@ -75,8 +75,7 @@ class Node:
     def elements(self, index: int) -> list[Any] | None:
         """The elements of a small integer tensor that are known before it runs, each a dim or None."""
         operand = self.operands[index] if self.has(index) else None
-        found = None if operand is None else self.analysis.elements(operand)
-        return None if found is None else [each if is_dim(each) else None for each in found.reshape(-1).tolist()]
+        return None if operand is None else self.analysis.known_dims(operand)
 
 
 Rule = Callable[[Node], Sequence[Known]]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from irc import ops
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim
 from irc.dtypes import I32, I64, by_name
@@ -57,7 +56,7 @@ from irc.limits import check_limit
 from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.ops.rules import fits
-from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.shape_analysis import ShapeAnalysis
 from irc.types import TensorType, checked_size
 from irc.weights import INLINE_LIMIT, Tensor
 
@@ -304,17 +303,9 @@ class Importer:
 
     def _shape_in_normal_form(self, value: Imported) -> Imported:
         """Integer shapes that were computed step by step become one `dim`, or a constant."""
-        if not isinstance(value, Value) or value.dtype not in (I64, I32) or value.operation is None:
+        if not isinstance(value, Value) or value.operation is None or value.operation.name in ("const", "dim"):
             return value
-        if value.operation.name in ("const", "dim") or value.type.shape is None or value.rank > 1:
-            return value
-        found = self.analysis.elements(value)
-        if found is None or not all(map(is_dim, found.flat)):
-            return value
-        if all(isinstance(element, int) for element in found.flat):
-            return const(value=Tensor.of(found.astype(value.dtype.numpy)))
-        extents = ops.dim(value=tuple(found) if found.ndim else found.item())
-        return extents if value.dtype is I64 else ops.cast(extents, to=value.dtype)
+        return self.analysis.normal_form(value) or value
 
 
 ATTRIBUTES: dict[str, Callable[[Any], Any]] = {

@@ -18,7 +18,8 @@ from irc.dims import Dim
 from irc.dtypes import I64
 from irc.ir import Function, Value
 from irc.op import Builder
-from irc.shape_analysis import ShapeAnalysis, is_dim
+from irc.ops.symbolic import is_dim
+from irc.shape_analysis import ShapeAnalysis
 
 
 class Carry(Exception):

@@ -30,7 +30,7 @@ from irc.frontends.onnx.table import Floats, Ints, reads
 from irc.ir import Value
 from irc.op import const, literal
 from irc.ops.rules import normalize_axes, normalize_axis, replaced, rest_of_elements
-from irc.shape_analysis import is_dim
+from irc.ops.symbolic import is_dim
 from irc.weights import Tensor
 
 # -- shapes ---------------------------------------------------------------------------------------------------------

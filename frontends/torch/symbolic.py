@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from irc import dims, ops
-from irc.dims import Dim, Expr
+from irc import constants, dims, ops
+from irc.dims import Expr
 from irc.dtypes import BOOL, F64, I64
 from irc.frontends.torch import pointwise
 from irc.frontends.torch.reading import axis_of, converted, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
+from irc.op import OperationDefinition
 
 
 @reads("sym_size.int")
@@ -52,16 +53,16 @@ def promised_by_types(*arguments, **options):
 # -- Python's operators on symbolic numbers ---------------------------------------------------------------------------
 
 
-def comparison(of_dims: Callable[[Dim, Dim], bool | None], of_values: Any) -> Callable[[Any, Any], Any]:
+def comparison(definition: OperationDefinition) -> Callable[[Any, Any], Any]:
     """True or False where it is known, else a scalar that says it when it runs."""
 
     def row(a: Any, b: Any) -> Any:
-        if all(isinstance(x, (int, Expr)) for x in (a, b)):
-            found = of_dims(a, b)
-            if found is not None:
-                return found
         dtype = I64 if all(isinstance(x, (int, Expr)) for x in (a, b)) else F64
-        return of_values(converted(a, dtype), converted(b, dtype))
+        if dtype is I64:
+            verdict = constants.of_dims(definition, [x if isinstance(x, Expr) else int(x) for x in (a, b)], {})
+            if isinstance(verdict, bool):
+                return verdict
+        return definition(converted(a, dtype), converted(b, dtype))
 
     return row
 
@@ -76,18 +77,6 @@ def arithmetic(of_dims: Callable[..., Any], of_values: Any) -> Callable[..., Any
         return of_dims(*operands)
 
     return row
-
-
-def negated(of_dims: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], bool | None]:
-    def row(a: Dim, b: Dim) -> bool | None:
-        found = of_dims(a, b)
-        return None if found is None else not found
-
-    return row
-
-
-def swapped(of_dims: Callable[[Dim, Dim], bool | None]) -> Callable[[Dim, Dim], bool | None]:
-    return lambda a, b: of_dims(b, a)
 
 
 def true_divide(a: Any, b: Any) -> Any:
@@ -137,12 +126,12 @@ PYTHON: dict[Any, Callable[..., Any]] = {
     operator.truediv: true_divide,
     operator.neg: arithmetic(operator.neg, None),
     operator.pow: power,
-    operator.eq: comparison(dims.equal, ops.equal),
-    operator.ne: comparison(negated(dims.equal), ops.not_equal),
-    operator.lt: comparison(dims.less, ops.less),
-    operator.le: comparison(dims.less_equal, ops.less_equal),
-    operator.gt: comparison(swapped(dims.less), ops.greater),
-    operator.ge: comparison(swapped(dims.less_equal), ops.greater_equal),
+    operator.eq: comparison(ops.equal),
+    operator.ne: comparison(ops.not_equal),
+    operator.lt: comparison(ops.less),
+    operator.le: comparison(ops.less_equal),
+    operator.gt: comparison(ops.greater),
+    operator.ge: comparison(ops.greater_equal),
     operator.and_: logic(operator.and_, ops.bitwise_and),
     operator.or_: logic(operator.or_, ops.bitwise_or),
     torch.sym_max: arithmetic(dims.maximum, ops.maximum),

@@ -6,22 +6,20 @@ two results need is one node.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
-from irc import dims
+from irc import constants, dims
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import DType, limits
 from irc.index_map import Guard, Guards
 from irc.interfaces import Combine
 from irc.ir import Value
+from irc.ops import lookup
 
-INDEX_ARITHMETIC: dict[str, Callable[..., Dim]] = {
-    "cast": lambda a: a, "add": operator.add, "sub": operator.sub, "mul": operator.mul,
-}  # fmt: skip
+INDEX_ARITHMETIC = ("cast", "add", "sub", "mul")  # quotients and minima are values: addresses would repeat them
 MOST_TERMS = 32  # of an index expression: products of sums grow fast
 
 
@@ -140,9 +138,8 @@ class Apply(Node):
     def as_index(self) -> Dim | None:
         if self.name not in INDEX_ARITHMETIC or not self.dtype.is_integer:
             return None
-        parts = [operand.as_index for operand in self.operands]
-        known = [part for part in parts if part is not None]
-        return self.exact(INDEX_ARITHMETIC[self.name](*known)) if len(known) == len(parts) else None
+        found = constants.of_dims(lookup(self.name), [node.as_index for node in self.operands], dict(self.attributes))
+        return None if found is None else self.exact(found)
 
 
 class Select(Node):

@@ -7,13 +7,12 @@ recurses, however deep the group is: what a value needs is requested from a loop
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from irc import dims, dtypes, index_map
-from irc.diagnostics import IrcError
+from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
@@ -28,10 +27,6 @@ from irc.scalar_builder import Request, Requesting, ScalarBuilder
 OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divided by 0"
 MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
-COMPARISONS: dict[str, Callable[[Dim, Dim], bool | None]] = {
-    "less": dims.less, "less_equal": dims.less_equal, "equal": dims.equal,
-    "greater": lambda a, b: dims.less(b, a), "greater_equal": lambda a, b: dims.less_equal(b, a),
-}  # fmt: skip
 
 Traced = Requesting[Node]
 
@@ -294,16 +289,14 @@ class Tracer:
 
 def folded(step: Operation, operands: Sequence[Node]) -> Any:
     """The value of an operation on constants, or of a comparison of indices that their bounds decide; else None."""
-    constants = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
-    if len(constants) == len(operands):
-        try:
-            return step.definition.evaluate(constants, step.attributes)[0]
-        except IrcError:  # a division by zero, which is an error when it runs
-            return None
-    indices = [node.as_index for node in operands if node.as_index is not None]
-    if step.name in COMPARISONS and len(indices) == 2:
-        return COMPARISONS[step.name](*indices)
-    return None
+    known = [np.asarray(node.value) for node in operands if isinstance(node, Constant)]
+    if len(known) == len(operands):
+        results = constants.of_numbers(step.definition, known, step.attributes)
+        return None if results is None else results[0]
+    if step.result.dtype is not BOOL:
+        return None
+    verdict = constants.of_dims(step.definition, [node.as_index for node in operands], step.attributes)
+    return verdict if isinstance(verdict, bool) else None
 
 
 def content_range(node: Node) -> tuple[int, int]:

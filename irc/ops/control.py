@@ -222,6 +222,11 @@ def _dim(*, value: int | tuple[int, ...]) -> Array:
     return wrapped if isinstance(value, tuple) else wrapped.reshape(())
 
 
+@dim.on_dims
+def _dim_of_dims(*, value: Dim | tuple[Dim, ...]) -> Dim | tuple[Dim, ...]:
+    return value
+
+
 @dim.element
 def _dim_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coordinates, _: Guards) -> Scalar:
     sizes = operation.attributes["value"]

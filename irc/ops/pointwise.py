@@ -7,11 +7,12 @@ says otherwise.
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 import numpy as np
 
-from irc import dtypes
+from irc import dims, dtypes
 from irc.diagnostics import fail
 from irc.dtypes import BOOL, DType
 from irc.interfaces import Pointwise, Trait
@@ -25,6 +26,7 @@ from irc.op import (
     RealType,
     primitive,
 )
+from irc.ops import symbolic
 from irc.ops.numerics import Array, convert, narrow, rounded, to_bool, widen
 from irc.ops.rules import broadcast_types
 from irc.types import TensorType
@@ -44,6 +46,7 @@ def add(x: NumberType, y: NumberType, /) -> TensorType:
 
 
 add.reference(rounded(np.add))
+add.on_dims(symbolic.known(operator.add))
 
 
 @primitive(Pointwise(onnx="Sub"), Trait.WRAPS, Trait.CANCELS)
@@ -58,6 +61,7 @@ def sub(x: NumberType, y: NumberType, /) -> TensorType:
 
 
 sub.reference(rounded(np.subtract))
+sub.on_dims(symbolic.known(operator.sub))
 
 
 @primitive(Pointwise(onnx="Mul"), Trait.COMMUTATIVE, Trait.WRAPS)
@@ -72,6 +76,7 @@ def mul(x: NumberType, y: NumberType, /) -> TensorType:
 
 
 mul.reference(rounded(np.multiply))
+mul.on_dims(symbolic.known(operator.mul))
 
 
 @primitive(Pointwise(), Trait.WRAPS)
@@ -102,6 +107,9 @@ def _div(x: Array, y: Array, *, rounding: str, by_zero: str | None) -> Array:
         return narrow(quotient, x.dtype)
 
 
+div.on_dims(symbolic.divide)
+
+
 def _check_divisor(x: Array, y: Array, by_zero: str | None) -> None:
     if by_zero == "error" and x.dtype.kind not in "fc" and x.size and (widen(y) == 0).any():
         raise fail("run.zero_division", "an integer is divided by 0")
@@ -125,6 +133,9 @@ def mod(x: RealType, y: RealType, /, *, rounding: Literal["trunc", "floor"] = "f
 def _mod(x: Array, y: Array, *, rounding: str, by_zero: str | None) -> Array:
     _check_divisor(x, y, by_zero)
     return rounded(np.remainder if rounding == "floor" else np.fmod)(x, y)
+
+
+mod.on_dims(symbolic.remainder)
 
 
 @primitive(Pointwise(), Trait.WRAPS)
@@ -167,6 +178,7 @@ def minimum(x: RealType, y: RealType, /) -> TensorType:
 
 
 minimum.reference(rounded(np.minimum))
+minimum.on_dims(symbolic.known(dims.minimum))
 
 
 @primitive(Pointwise(), Trait.COMMUTATIVE, Trait.EXACT)
@@ -181,6 +193,7 @@ def maximum(x: RealType, y: RealType, /) -> TensorType:
 
 
 maximum.reference(rounded(np.maximum))
+maximum.on_dims(symbolic.known(dims.maximum))
 
 
 @primitive(Pointwise(onnx="Neg", aten="neg"), Trait.WRAPS, Trait.EXACT)
@@ -195,6 +208,7 @@ def neg(x: NumberType, /) -> TensorType:
 
 
 neg.reference(rounded(np.negative))
+neg.on_dims(symbolic.known(operator.neg))
 
 
 @primitive(Pointwise(onnx="Abs", aten="abs"), Trait.WRAPS, Trait.EXACT)
@@ -340,6 +354,7 @@ def equal(x: AnyType, y: AnyType, /) -> TensorType:
 
 
 equal.reference(to_bool(np.equal))
+equal.on_dims(symbolic.comparison("equal"))
 
 
 @primitive(Pointwise(), Trait.COMMUTATIVE)
@@ -354,6 +369,7 @@ def not_equal(x: AnyType, y: AnyType, /) -> TensorType:
 
 
 not_equal.reference(to_bool(np.not_equal))
+not_equal.on_dims(symbolic.differ)
 
 
 @primitive(Pointwise(onnx="Less"))
@@ -368,6 +384,7 @@ def less(x: RealType, y: RealType, /) -> TensorType:
 
 
 less.reference(to_bool(np.less))
+less.on_dims(symbolic.comparison("less"))
 
 
 @primitive(Pointwise())
@@ -382,6 +399,7 @@ def less_equal(x: RealType, y: RealType, /) -> TensorType:
 
 
 less_equal.reference(to_bool(np.less_equal))
+less_equal.on_dims(symbolic.comparison("less_equal"))
 
 
 @primitive(Pointwise(onnx="Greater"))
@@ -396,6 +414,7 @@ def greater(x: RealType, y: RealType, /) -> TensorType:
 
 
 greater.reference(to_bool(np.greater))
+greater.on_dims(symbolic.comparison("less", swapped=True))
 
 
 @primitive(Pointwise())
@@ -410,6 +429,7 @@ def greater_equal(x: RealType, y: RealType, /) -> TensorType:
 
 
 greater_equal.reference(to_bool(np.greater_equal))
+greater_equal.on_dims(symbolic.comparison("less_equal", swapped=True))
 
 
 @primitive(Pointwise(onnx="IsNaN"))
@@ -463,6 +483,9 @@ def _select(condition: Array, x: Array, y: Array) -> Array:
     return np.where(condition, x, y)
 
 
+select.on_dims(symbolic.choose)
+
+
 @primitive(Pointwise(flops=0), Trait.EXACT)
 def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
     """x converted to the element type `to`.
@@ -487,6 +510,9 @@ def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
 @cast.reference
 def _cast(x: Array, *, to: DType, saturate: bool) -> Array:
     return convert(x, to, saturate)
+
+
+cast.on_dims(symbolic.convert)
 
 
 @primitive(Pointwise(flops=0), Trait.DECLARED_ARRAYS, Trait.WRAPS, Trait.EXACT)

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from irc import dims
 from irc.diagnostics import fail
-from irc.dims import equal
 from irc.dtypes import I64
 from irc.interfaces import Combine, Reduction, Trait
 from irc.op import NumberType, RealType, primitive
+from irc.ops import symbolic
 from irc.ops.numerics import Array, narrow, neutral, widen
 from irc.ops.rules import OrderedType, differ, normalize_axes, normalize_axis, replaced
 from irc.types import TensorType
@@ -48,6 +49,9 @@ def _reduce_sum(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
         return narrow(np.sum(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
 
 
+reduce_sum.on_dims(symbolic.reduced(dims.total))
+
+
 @primitive(Reduction("prod"), Trait.WRAPS)
 def reduce_prod(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = False) -> TensorType:
     """The product over `axes`.
@@ -64,6 +68,9 @@ def _reduce_prod(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Array:
     wide = widen(x)
     with np.errstate(all="ignore"):
         return narrow(np.prod(wide, axis=tuple(axes), dtype=wide.dtype, keepdims=keep_dims), x.dtype)
+
+
+reduce_prod.on_dims(symbolic.reduced(dims.product))
 
 
 @primitive(Reduction("max"), Trait.WRAPS)
@@ -144,7 +151,7 @@ def _argument(x: TensorType, axis: int, keep_dims: bool) -> TensorType:
         return x.with_dtype(I64)
     position = normalize_axis(axis, x.rank)
     others = (dim for place, dim in enumerate(x.dims) if place != position)
-    if equal(x.dims[position], 0) is True and all(differ(dim, 0) for dim in others):
+    if dims.equal(x.dims[position], 0) is True and all(differ(dim, 0) for dim in others):
         raise fail("type.shape", f"no element along axis {axis} of {x}", expected="an extent of 1 or more")
     shape = replaced(x.dims, position, 1) if keep_dims else (*x.dims[:position], *x.dims[position + 1 :])
     return TensorType(I64, shape)
