@@ -158,6 +158,32 @@ def test_no_empty_axis_is_summed_by_einsum() -> None:
     assert shapes[0, 3] - shapes[3, 0] == {b"ij,kj->ik"} and shapes[3, 0]
 
 
+def test_a_limit_of_0_has_an_absolute_error() -> None:
+    x = np.float32([-32.75, 0.0, -np.inf, -2.0])
+    for op_type, exact in (("Sigmoid", np.float32(6e-15)), ("Softplus", np.float32(6e-15))):
+        truth = judged_node(op_type, x)
+        found = truth.value.copy()
+        found[0] = exact
+        assert truth.difference(found) is None and not truth.undecided.any()
+        found[2] = exact
+        assert "[2]" in str(truth.difference(found)), "of -inf it is exact"
+
+
+def test_first_powers_of_large_integers_are_not_made() -> None:
+    """ONNX Runtime takes them in f64."""
+    made = {}
+    for number in (2**53, 2**62 + 1):
+        powers = []
+        for seed in range(40):
+            graph = Graph(17, 1)
+            steps = OnnxSteps(graph, random.Random(seed), [graph.input(Argument([1], [np.array([number])]))], ALL)
+            with suppress(Reject):
+                steps.power()
+            powers += [int(graph.constants[node.operands[1]]) for node in graph.nodes]
+        made[number] = set(powers)
+    assert made[2**53] - made[2**62 + 1] == {1}
+
+
 def test_infinities_are_not_quantized_dynamically() -> None:
     given = Argument([3], [np.float32([1.0, -np.inf, 2.0])])
     for finite in (True, False):

@@ -441,3 +441,16 @@ def test_extents_of_slices_are_right_for_0_and_1(name: str, use: str) -> None:
     for size in (4, 2, 1, 0):
         x = torch.randn(size, 2)
         check(module, {"x": x}, function(x))
+
+
+@pytest.mark.parametrize("x", [torch.tensor(-2.0), torch.tensor(3.0), -torch.ones(4), -torch.ones(2, 1)])
+def test_a_scalar_takes_the_only_slope_of_prelu(x: torch.Tensor) -> None:
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.prelu(x, torch.tensor([0.25]))
+
+    def given(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return nn.functional.prelu(x, weight)
+
+    weight = torch.tensor([-0.5])
+    check(irc.from_torch(constant, (x,)), {"x": x}, constant(x), (None, "onnx"))
+    check(irc.from_torch(given, (x, weight)), {"x": x, "weight": weight}, given(x, weight), (None, "onnx"))

@@ -356,7 +356,9 @@ def log_sigmoid(self):
 
 @reads("prelu", "_prelu_kernel")
 def prelu(self, weight):
-    shape = (1, weight.shape[0], *(1 for _ in self.shape[2:])) if weight.rank == 1 and self.rank > 1 else weight.shape
+    shape = weight.shape
+    if weight.rank == 1 and self.rank != 1:  # a scalar takes the only slope there is
+        shape = (1, weight.shape[0], *(1 for _ in self.shape[2:])) if self.rank else ()
     content = weight.operation.attributes["value"] if weight.operation and weight.operation.name == "const" else None
     slope = weight if shape == weight.shape else ops.reshape(weight, shape=shape)
     if content is not None and keeps_zeros(content.array().astype(np.float64)):

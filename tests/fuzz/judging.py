@@ -32,16 +32,18 @@ def unit(array: Array) -> float:
 
 
 def perturbed(
-    array: Array, generator: np.random.Generator, *, absolute: bool | Array = False, whole_too: bool = False
-) -> Array:
+    array: Array, generator: np.random.Generator, *, absolute: bool | Array = False,
+    limits: bool | Array = False, whole_too: bool = False
+) -> Array:  # fmt: skip
     """An array of floats with an error of up to two units in each element. `absolute` errors are those of elements of
     size 1, for functions (or the elements) whose implementations have an absolute error. Whole numbers below 2048 are
-    exact, and stay, but for 1 and -1 as limits of such functions, and what an operation adds up and divides
-    (`whole_too`)."""
+    exact, and stay, but for 1 and -1 as limits of such functions, 0 where it is one too (`limits`), and what an
+    operation adds up and divides (`whole_too`)."""
     wide, eps = array.astype(np.float64), unit(array)
     noise = generator.uniform(-2 * eps, 2 * eps, array.shape)
     with np.errstate(all="ignore"):
-        whole = (wide == np.round(wide)) & (np.abs(wide) < 2048) & ~(absolute & (np.abs(wide) == 1))
+        is_limit = absolute & ((np.abs(wide) == 1) | (limits & (wide == 0)))
+        whole = (wide == np.round(wide)) & (np.abs(wide) < 2048) & ~is_limit
         stays = ~np.isfinite(wide) | (whole & (not whole_too))
         moved = wide + noise * (np.abs(wide) + absolute)
         return np.where(stays, wide, moved).astype(array.dtype)

@@ -43,6 +43,8 @@ PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
 ABSOLUTE = frozenset(
     "Sigmoid Tanh Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
 )
+# Of these 0 is a limit: ONNX Runtime's Sigmoid gives it for -32.75, and e^-32.75 is 6e-15.
+TO_0 = frozenset("Sigmoid Softplus Gelu Mish Swish".split())
 # exp(x) - 1 below 0 has the absolute error of exp(x), half a unit of 1 or more; above 0 these are x, or a multiple.
 ABSOLUTE_BELOW_0 = frozenset("Elu Selu Celu".split())
 
@@ -292,8 +294,9 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
     if number == 1 and kind in PRODUCTS:
         results = list(map(other_zeros, results))
     if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
-        results = [perturbed(array, generator, absolute=_absolute(kind, array)) if is_float(array) else array
-                   for array in results]  # fmt: skip
+        limits = kind in TO_0 and np.isfinite(arrays[0]) & (arrays[0] != 0)
+        results = [perturbed(array, generator, absolute=_absolute(kind, array), limits=limits)
+                   if is_float(array) else array for array in results]  # fmt: skip
     return results
 
 
