@@ -18,6 +18,7 @@ from torch.export import Dim
 import irc
 from irc import interpreter
 from irc.diagnostics import IrcError
+from irc.driver.models import find_backend
 from irc.driver.text_files import load_text, save_text
 from irc.frontends.torch.importer import TABLE, constant
 from irc.module import Module
@@ -454,3 +455,16 @@ def test_a_scalar_takes_the_only_slope_of_prelu(x: torch.Tensor) -> None:
     weight = torch.tensor([-0.5])
     check(irc.from_torch(constant, (x,)), {"x": x}, constant(x), (None, "onnx"))
     check(irc.from_torch(given, (x, weight)), {"x": x, "weight": weight}, given(x, weight), (None, "onnx"))
+
+
+def test_no_two_nodes_of_an_onnx_model_have_one_name() -> None:
+    """The node that gives a value as a second result, beside those that are named after the value's place."""
+
+    def twice(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        total = x.sum()
+        return total.prod(), x.expand([1]), total
+
+    module = irc.from_torch(twice, (torch.ones(1, dtype=torch.bfloat16),))
+    nodes = find_backend("onnx").emit(module).graph.node
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names), names

@@ -133,7 +133,8 @@ class Emitter:
             return onnx.GraphProto()
         for value, name in zip(function.returned, outputs, strict=True):
             if graph.name(value) != name:
-                graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], self.model.unique(name)))
+                node_name = self.model.unique_node(self.model.unique(name))
+                graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], node_name))
         graph.sweep(outputs)
         keep_scales(graph)
         used = {name for node in graph.nodes for name in names_used(node)}

@@ -294,8 +294,10 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
     if number == 1 and kind in PRODUCTS:
         results = list(map(other_zeros, results))
     if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
-        limits = kind in TO_0 and np.isfinite(arrays[0]) & (arrays[0] != 0)
-        results = [perturbed(array, generator, absolute=_absolute(kind, array), limits=limits)
+        x = arrays[0]
+        absolute = x < 0 if kind in ABSOLUTE_BELOW_0 else kind in ABSOLUTE
+        limits = kind in TO_0 | ABSOLUTE_BELOW_0 and np.isfinite(x) & (x != 0)
+        results = [perturbed(array, generator, absolute=absolute, limits=limits)
                    if is_float(array) else array for array in results]  # fmt: skip
     return results
 
@@ -309,11 +311,3 @@ def in_f64(node: Node, arrays: list[Array]) -> list[Array]:
     except RUNTIME_ERRORS:  # there is no such kernel
         return node.run(arrays)
     return [array.astype(dtype) for array, dtype in zip(results, declared, strict=True)]
-
-
-def _absolute(kind: str, array: Array) -> bool | Array:
-    """Whether an operator has an absolute error, and where."""
-    if kind not in ABSOLUTE_BELOW_0:
-        return kind in ABSOLUTE
-    below: Array = array < 0
-    return below
