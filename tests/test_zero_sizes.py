@@ -285,7 +285,8 @@ def test_programs_of_pytorch() -> None:
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
             whole = x.to(torch.int16)
             return (x.roll(1, 1), x.softmax(1), x.sum(1), x.square().sum(-1), x.T @ x, whole.prod(1), whole.T.prod(1),
-                    x.amax(0).cumsum(0), x.cumprod(1), x.T.cumprod(1), x.T.argmax(1), x.T.cummax(1).values)
+                    x.amax(0).cumsum(0), x.cumprod(1), x.T.cumprod(1), x.T.argmax(1), x.T.cummax(1).values,
+                    torch.group_norm(x.T, 1))
 
     size = torch.export.Dim("S", min=0, max=64)
     module = irc.from_torch(Program(), (torch.ones(3, 5),), dynamic_shapes=({1: size},))

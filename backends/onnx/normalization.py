@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from irc import dims
 from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.row import Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
@@ -76,7 +77,12 @@ def instance_norm(
     return g.node("InstanceNormalization", x, weight, shift, epsilon=epsilon)
 
 
-@emits("group_norm", when=both(on("GroupNormalization"), same_types, has_channel_parameters))
+def has_elements(operation: Operation, target: Target) -> bool:
+    """ONNX Runtime expands GroupNormalization with a Reshape that fails where there are none."""
+    return not target.keeps_edges or dims.less(0, operation.inputs[0].type.elements) is True
+
+
+@emits("group_norm", when=both(on("GroupNormalization"), same_types, has_channel_parameters, has_elements))
 def group_norm(
     g: Graph, x: Value, scale: Value | None = None, bias: Value | None = None, *, groups: int, epsilon: float
 ) -> Operand:
