@@ -89,7 +89,7 @@ class Group:
             reading = [maker for maker in makers if maker is not None and maker not in found and is_free(maker)
                        and (maker.block is own or maker.name == "const")]  # fmt: skip
             found.update(dict.fromkeys(reading))
-        return sorted(found, key=lambda operation: (operation.block is own, operation._order))
+        return sorted(found, key=lambda operation: (operation.block is own, operation.order_label))
 
     @cached_property
     def kernel(self) -> Kernel | LegalityFailure:

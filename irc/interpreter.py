@@ -282,7 +282,7 @@ class Interpreter:
     def _check_reference(self, step: Step, arrays: Sequence[Any]) -> None:
         """What the reference of a person's own primitive returned, against the types of its results. Raises
         `op.declaration`."""
-        operation, at = step.operation, place_of_code(step.operation.definition._reference)
+        operation, at = step.operation, place_of_code(step.operation.definition.reference_function)
         what, types = f"the reference of `{operation.name}` returned", ", ".join(str(x.type) for x in operation.results)
         if len(arrays) != len(operation.results):
             raise fail("op.declaration", f"{what} {len(arrays)} arrays", at=at, expected=types)

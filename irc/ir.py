@@ -115,11 +115,11 @@ class Operation:
     """One step: `results = definition operands {attributes} : types regions`.
 
     `symbols` are the dims born here (`bind`, `refine`, extern): they are written in the result types.
-    An operand is None where an optional one is absent. `next` and `previous` are its neighbors in the block,
-    which alone sets them.
+    An operand is None where an optional one is absent. `next` and `previous` are its neighbors in the block, and
+    `order_label` increases along the block (`irc.order`); only blocks set them.
     """
 
-    __slots__ = ("_order", "attributes", "block", "definition", "location", "next", "operands", "previous",
+    __slots__ = ("attributes", "block", "definition", "location", "next", "operands", "order_label", "previous",
                  "regions", "results", "symbols")
 
     def __init__(self, definition: OperationDefinition, operands: Iterable[Value | None] = (),
@@ -136,7 +136,7 @@ class Operation:
         self.block: Block | None = None
         self.previous: Operation | None = None
         self.next: Operation | None = None
-        self._order = 0
+        self.order_label = 0
         self.set_operands(operands)
         for region in self.regions:
             region.parent = self
@@ -441,6 +441,10 @@ class Function:
             raise fail("text.undefined_name", f"@{self.name} has no value %{name}")
         return self._names[name]
 
+    def value_names(self) -> list[str]:
+        """The names of all values."""
+        return list(self._names)
+
     def named(self, name: str) -> Value | None:
         """The value called `name`, or None."""
         return self._names.get(name)
@@ -514,7 +518,7 @@ def dominates(value: Value, operation: Operation) -> bool:
         if parent is None or parent.definition.is_isolated:
             return False
         operation = parent
-    return value.operation is None or value.operation._order < operation._order
+    return value.operation is None or value.operation.order_label < operation.order_label
 
 
 def mentioned_dims(operation: Operation) -> list[Dim]:

@@ -116,7 +116,7 @@ class OperationDefinition:
         self.is_isolated = Trait.ISOLATED in self.traits
         self.has_declared_types = Trait.DECLARED_TYPES in self.traits
         self._rule: Callable[..., Any] | None = None if self.is_named else function
-        self._reference: Callable[..., Any] | None = None
+        self.reference_function: Callable[..., Any] | None = None
         self.of_dims: Callable[..., Any] | None = None
         self.execute: Callable[[Any], Any] | None = None
         self.element_of: Callable[..., Any] | None = None
@@ -130,7 +130,7 @@ class OperationDefinition:
 
     def reference(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: the NumPy meaning of a primitive; arrays in operand order, attributes by keyword."""
-        self._reference = function
+        self.reference_function = function
         return function
 
     def on_dims(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,7 +162,7 @@ class OperationDefinition:
 
     @property
     def has_reference(self) -> bool:
-        return self._reference is not None
+        return self.reference_function is not None
 
     # -- meaning -----------------------------------------------------------------------------------------------
 
@@ -238,13 +238,13 @@ class OperationDefinition:
 
     def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]:
         """Run a primitive's NumPy reference; dims in attributes must already be integers."""
-        if self._reference is None:
+        if self.reference_function is None:
             if is_user_code(self.source_function):
                 raise fail("op.declaration", f"the primitive `{self.name}` has no reference, and cannot be run",
                            at=place_of_code(self.source_function), help=f"declare one with `@{self.name}.reference`")
             raise NotImplementedError(f"{self.name} has no NumPy reference: the interpreter runs it itself")
-        with self._blaming("reference", self._reference):
-            return _as_tuple(self._reference(*arrays, **attributes))
+        with self._blaming("reference", self.reference_function):
+            return _as_tuple(self.reference_function(*arrays, **attributes))
 
     def _blaming(self, part: str, function: Callable[..., Any]) -> AbstractContextManager[None]:
         """Around a call of a part of the declaration: what a user's own raises becomes `op.raised`."""

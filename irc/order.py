@@ -22,7 +22,7 @@ SMALLEST = 2  # the logarithm of the smallest range at whose density two element
 class Element(Protocol):
     """An element of a linked list with a label."""
 
-    _order: int
+    order_label: int
 
     @property
     def previous(self) -> Element | None: ...
@@ -34,12 +34,12 @@ def label(element: Element) -> int:
     """Label an element that has just been linked between its neighbors; returns how many others are relabeled."""
     before, after = element.previous, element.next
     if before is None:
-        element._order = 0 if after is None else after._order - GAP
+        element.order_label = 0 if after is None else after.order_label - GAP
     elif after is None:
-        element._order = before._order + GAP
+        element.order_label = before.order_label + GAP
     else:
-        element._order = (before._order + after._order) // 2
-        if element._order == before._order:
+        element.order_label = (before.order_label + after.order_label) // 2
+        if element.order_label == before.order_label:
             return _relabel(element) - 1
     return 0
 
@@ -50,11 +50,11 @@ def _relabel(element: Element) -> int:
     count = 1
     exponent = SMALLEST
     while True:
-        start = element._order >> exponent << exponent
+        start = element.order_label >> exponent << exponent
         stop = start + (1 << exponent)
-        while (other := first.previous) is not None and other._order >= start:
+        while (other := first.previous) is not None and other.order_label >= start:
             first, count = other, count + 1
-        while (other := last.next) is not None and other._order < stop:
+        while (other := last.next) is not None and other.order_label < stop:
             last, count = other, count + 1
         if count * DENSITY**exponent <= 2.0**exponent:
             break
@@ -62,6 +62,6 @@ def _relabel(element: Element) -> int:
     current: Element | None = first
     for position in range(count):
         assert current is not None
-        current._order = start + (position << exponent) // count
+        current.order_label = start + (position << exponent) // count
         current = current.next
     return count

@@ -58,7 +58,7 @@ class Entry:
             try:
                 value = function.find(member)
             except IrcError as error:
-                help = did_you_mean(member, function._names, "irc print MODEL --after PASS shows the names")
+                help = did_you_mean(member, function.value_names(), "irc print MODEL --after PASS shows the names")
                 raise IrcError([self.refused(error.diagnostics[0].message, "plan.stale", help=help)]) from None
             if value.operation is None:
                 raise IrcError([self.refused(f"%{member} is an argument, which no kernel computes")])

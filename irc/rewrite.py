@@ -151,7 +151,7 @@ class PatternRule(Rule):
         """Read the rule again on the graph's values, compare, and move the replacement into the graph."""
         old = [match.values[result] for result in self.pattern.results]
         places = [value.operation for value in old if value.operation is not None]
-        first = min(places, key=lambda place: place._order)
+        first = min(places, key=lambda place: place.order_label)
         leaves = [match.values[leaf] for leaf in self.pattern.leaves if leaf in match.values]
         same_block = all(place.block is first.block for place in places)
         if not same_block or not all(dominates(leaf, first) for leaf in leaves):

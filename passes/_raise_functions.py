@@ -120,7 +120,7 @@ class Frontier:
             elif value not in self.open:
                 self.open[value] = None
                 if producer is not None and producer.block is self.root.block:
-                    heapq.heappush(self.heap, (-producer._order, producer))
+                    heapq.heappush(self.heap, (-producer.order_label, producer))
 
 
 def slices(root: Operation) -> Iterator[Slice]:

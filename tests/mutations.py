@@ -246,7 +246,7 @@ MUTATIONS = (
     # Blocks and rules.
     Mutation(
         "order labels: all before are relabeled", "irc/order.py",
-        "while (other := first.previous) is not None and other._order >= start:",
+        "while (other := first.previous) is not None and other.order_label >= start:",
         "while (other := first.previous) is not None:",
         Selection("tests/test_order.py", "relabel"),
     ),

@@ -44,7 +44,7 @@ def relabeled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def labels(block: Block) -> list[int]:
-    return [operation._order for operation in block]
+    return [operation.order_label for operation in block]
 
 
 # Where the next operation is inserted, from the operation there before and the one inserted last.

@@ -101,7 +101,7 @@ class Steps:
 
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
         are_in_one_block([member for member in members if member.name != "const"])
-        self.members = sorted(members, key=lambda member: (member.name != "const", member._order))
+        self.members = sorted(members, key=lambda member: (member.name != "const", member.order_label))
         expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
         self.inner = expansion.inner
