@@ -1,8 +1,8 @@
-"""Where a thing came from, what is wrong with it and what to do: locations, coded errors, the code table.
+"""Locations in sources, errors with codes, and the table of codes.
 
-A user's mistake never shows a traceback. Every error carries a code from the one table, `codes.md`; the code decides
+A user's mistake never shows a traceback. Every error has a code, whose section is in `codes.md`; the code decides
 the exit status, and `irc explain CODE` prints its section. To raise one: `raise fail(code, message, at=location)`.
-Lines and columns count from 1; 0 says unknown. Only the standard library is imported: everything imports this.
+Lines and columns count from 1; 0 is unknown. Only the standard library is imported, since every module imports this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECTION = re.compile(r"## ([a-z_]+\.[a-z_]+)\n(.+) \(exit status ([0-9]+)\)\n(.+
 
 
 class Exit(IntEnum):
-    """What the process tells its caller."""
+    """The exit status of the process."""
 
     FINE = 0
     DIFFERS = 1
@@ -89,7 +89,7 @@ class Diagnostic:
     message: str
     location: Location = UNKNOWN
     text: SourceSpan | None = None
-    origin: Location | None = None  # the source behind it; the location itself where `text` is quoted
+    origin: Location | None = None  # the place in the source; the location itself where `text` is quoted
     expected: str | None = None
     help: str | None = None
     notes: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ class IrcError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """The exit status that the first finding's code asks for."""
+        """The exit status of the first finding's code."""
         return int(CODES[self.code].exit_code)
 
     def placed(self, at: Location = UNKNOWN, text: SourceSpan | None = None) -> IrcError:
@@ -174,7 +174,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
 
 
 def printable(text: str) -> str:
-    """`text` with control characters and direction marks spelled out: names come from foreign files."""
+    """`text` with control characters and direction marks escaped: names come from files of others."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -232,7 +232,7 @@ class Code:
 
 
 class _Codes(Mapping[str, Code]):
-    """The one table: the sections of `codes.md`, read when the first code is asked for."""
+    """The table of codes: the sections of `codes.md`, read when a code is first looked up."""
 
     @cached_property
     def rows(self) -> dict[str, Code]:
@@ -257,8 +257,8 @@ def read_codes(page: str) -> dict[str, Code]:
     for part in re.split(r"^(?=#)", page, flags=re.MULTILINE):
         if part.startswith("## "):
             text = "\n".join(" ".join(paragraph.split()) for paragraph in part.strip().split("\n\n"))
-            found = SECTION.fullmatch(text)
-            if found is None or found[1] in rows or int(found[3]) not in set(Exit):
+            section = SECTION.fullmatch(text)
+            if section is None or section[1] in rows or int(section[3]) not in set(Exit):
                 raise ValueError(f"this section of the code page is malformed or given twice: {text}")
-            rows[found[1]] = Code(found[2], Exit(int(found[3])), found[4], found[5])
+            rows[section[1]] = Code(section[2], Exit(int(section[3])), section[4], section[5])
     return rows

@@ -17,12 +17,12 @@ from irc.ir import Block, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
 from irc.weights import INLINE_LIMIT, Tensor
 
-MOST_FREE = 64  # free operations on a path that a kernel takes along
+MOST_FREE = 64  # free operations on a path that a kernel includes
 
 
-class Trials:
-    """What the groups that are tried on a block share: copies of primitives, and kernels with their costs by structure,
-    so that equal layers, and a merge that is judged again, derive a kernel once."""
+class DerivationCache:
+    """Kernels by the structure of their groups, with their costs, for the groups of one block: those of equal layers,
+    and of a merge that is scored again, are derived once. `expansion` has the operations as primitives."""
 
     def __init__(self, block: Block) -> None:
         self.expansion = Expansion(block)
@@ -31,7 +31,7 @@ class Trials:
         self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
 
     def structure(self, group: Group) -> Hashable:
-        """What decides a group's kernel, without names."""
+        """The operations, types, attributes and results on which a group's kernel depends, without names."""
         numbers: dict[Value, int] = {}
         parts: list[Hashable] = []
         stored = set(group.stored)
@@ -64,71 +64,73 @@ class Trials:
 
 @dataclass(eq=False)
 class Group:
-    """Operations that become one kernel, in block order, without the free ones that it takes along."""
+    """Operations that become one kernel, in block order, without the free ones that it includes (`closure`).
+
+    `proposer` is the policy, pattern or plan file that proposed it, for messages.
+    """
 
     members: list[Operation]
     proposer: str = "seed"
-    trials: Trials | None = field(default=None, repr=False)
+    cache: DerivationCache | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        """The name of the last value that is computed: kernels are called by it."""
+        """The name of the last value that is computed, which is the name of the kernel."""
         return self.members[-1].results[0].name
 
     @cached_property
     def closure(self) -> list[Operation]:
         """The members and the free operations that lead to their operands, in block order; small constants of the
-        blocks around theirs come first. Of a long chain of free operations only the end is taken along."""
-        own = self.members[0].block if self.members else None
-        found: dict[Operation, None] = dict.fromkeys(self.members)
+        blocks around theirs come first. Of a long chain of free operations only the end is included."""
+        block = self.members[0].block if self.members else None
+        included: dict[Operation, None] = dict.fromkeys(self.members)
         reading = list(self.members)
         for _ in range(MOST_FREE):
             if not reading:
                 break
             makers = dict.fromkeys(value.operation for operation in reading for value in operation.inputs)
-            reading = [maker for maker in makers if maker is not None and maker not in found and is_free(maker)
-                       and (maker.block is own or maker.name == "const")]  # fmt: skip
-            found.update(dict.fromkeys(reading))
-        return sorted(found, key=lambda operation: (operation.block is own, operation.order_label))
+            reading = [maker for maker in makers if maker is not None and maker not in included and is_free(maker)
+                       and (maker.block is block or maker.name == "const")]  # fmt: skip
+            included.update(dict.fromkeys(reading))
+        return sorted(included, key=lambda operation: (operation.block is block, operation.order_label))
 
     @cached_property
     def kernel(self) -> Kernel | LegalityFailure:
-        """The kernel, or the reason why there is none."""
+        """The kernel, or the rule that the group breaks."""
         try:
-            expansion = None if self.trials is None else self.trials.expansion
+            expansion = None if self.cache is None else self.cache.expansion
             return derive(self.closure, outputs=self.stored, expansion=expansion)
         except LegalityFailure as failure:
             return failure
 
     @cached_property
-    def judged(self) -> Kernel | LegalityFailure:
-        """The kernel or the failure, or one that is equal but for names: of other values, but of the same legality and
-        cost. `kernel` has the names."""
-        if self.trials is None or not all(map(self.trials.expansion.has, self.members)):
+    def equal_kernel(self) -> Kernel | LegalityFailure:
+        """`kernel`, or that of a group of the same structure, which has other names but the same legality and cost."""
+        if self.cache is None or not all(map(self.cache.expansion.has, self.members)):
             return self.kernel
-        structure = self.trials.structure(self)
-        if structure not in self.trials.kernels:
-            self.trials.kernels[structure] = self.kernel
-        return self.trials.kernels[structure]
+        structure = self.cache.structure(self)
+        if structure not in self.cache.kernels:
+            self.cache.kernels[structure] = self.kernel
+        return self.cache.kernels[structure]
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
         """The byte model of a legal group, at these sizes of the symbols."""
-        if isinstance(self.judged, LegalityFailure):
-            raise self.judged
-        return count(self.judged, sizes) if self.trials is None else self.trials.cost(self.judged, sizes)
+        if isinstance(self.equal_kernel, LegalityFailure):
+            raise self.equal_kernel
+        return count(self.equal_kernel, sizes) if self.cache is None else self.cache.cost(self.equal_kernel, sizes)
 
     @cached_property
     def stored(self) -> list[Value]:
         """Results of members that something other than this group's closure reads (rule F3), also through free
         operations, which then stay and read their operands there."""
-        inside, own = set(self.closure), set(self.members)
+        inside, members = set(self.closure), set(self.members)
         staying: set[Operation] = set()
 
         def is_read_outside(value: Value) -> bool:
             return any(user not in inside or user in staying for user in value.users())
 
         for operation in reversed(self.closure):
-            if operation not in own and any(map(is_read_outside, operation.results)):
+            if operation not in members and any(map(is_read_outside, operation.results)):
                 staying.add(operation)
         return [result for member in self.members for result in member.results if is_read_outside(result)]
 

@@ -1,4 +1,4 @@
-"""The groups of a block as a graph without cycles: what stands between groups, and merging them.
+"""The groups of a block as a graph without cycles: the operations between groups, and merging groups.
 
 Rule F1 is checked here (`hull`): a kernel reads nothing that depends on what it stores.
 """
@@ -8,26 +8,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from irc.group import Group, Trials, is_free
+from irc.group import DerivationCache, Group, is_free
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, reads_nothing_that_depends_on_its_stores
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:
-    """For each operation of a block those others that must run before it: they make the values and symbols which it, or
-    one inside it, reads; of operations with an effect also the one before."""
+    """For each operation of a block the others that must run before it: those that define the values and symbols that
+    it, or one inside it, reads, and for an operation with an effect the one with an effect before it."""
     defining = {symbol: operation for operation in block for symbol in operation.symbols}
-    found: dict[Operation, dict[Operation, None]] = {operation: {} for operation in block}
-    for operation, needed in found.items():
+    required: dict[Operation, dict[Operation, None]] = {operation: {} for operation in block}
+    for operation, needed in required.items():
         for inner in operation.walk():
-            made_by = [value.operation for value in inner.inputs]
-            needed.update((maker, None) for maker in made_by if maker in found)
+            sources = [value.operation for value in inner.inputs]
+            needed.update((source, None) for source in sources if source in required)
             needed.update((defining[symbol], None) for symbol in mentioned_symbols(inner) if symbol in defining)
         needed.pop(operation, None)
-    for before, behind in itertools.pairwise(operation for operation in block if operation.has_effect):
-        found[behind][before] = None
-    return {operation: list(needed) for operation, needed in found.items()}
+    for before, after in itertools.pairwise(operation for operation in block if operation.has_effect):
+        required[after][before] = None
+    return {operation: list(needed) for operation, needed in required.items()}
 
 
 class Unit:
@@ -47,7 +47,7 @@ class Unit:
 class GroupGraph:
     """The units of a block and the order in which they can run.
 
-    Free operations are no units: kernels take them along, so edges lead through them. Every edge leads to a unit with
+    Free operations are no units: kernels include them, so edges lead through them. Every edge leads to a unit with
     a higher `place`, so a search between two units never leaves the places between theirs. Merging restores that order
     among the units there, as in Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs"
     (2007).
@@ -55,7 +55,7 @@ class GroupGraph:
 
     def __init__(self, block: Block) -> None:
         self.number = {operation: index for index, operation in enumerate(block)}
-        self.trials = Trials(block)
+        self.cache = DerivationCache(block)
         free = {operation for operation in block if is_free(operation)}
         self.units = {operation: Unit([operation], self.number[operation]) for operation in block
                       if operation not in free}  # fmt: skip
@@ -70,7 +70,7 @@ class GroupGraph:
 
     def group(self, members: Iterable[Operation], proposer: str = "seed") -> Group:
         """A group of these operations, which need not be a unit."""
-        return Group(sorted(members, key=self.number.__getitem__), proposer, self.trials)
+        return Group(sorted(members, key=self.number.__getitem__), proposer, self.cache)
 
     def units_of(self, operations: Iterable[Operation]) -> list[Unit]:
         """The units that hold the operations, each once."""
@@ -102,19 +102,19 @@ class GroupGraph:
     def _reached(self, start: list[Unit], *, forward: bool) -> dict[Unit, None]:
         """The other units that depend on these (or, backward, on which these depend), of those in between."""
         low, high = min(unit.place for unit in start), max(unit.place for unit in start)
-        own, found, waiting = set(start), dict[Unit, None](), list(start)
+        starting, reached, waiting = set(start), dict[Unit, None](), list(start)
         while waiting:
             unit = waiting.pop()
             for operation in unit.readers if forward else unit.sources:
                 other = self.units[operation]
-                if low < other.place < high and other not in found and other not in own:
-                    found[other] = None
+                if low < other.place < high and other not in reached and other not in starting:
+                    reached[other] = None
                     waiting.append(other)
-        return found
+        return reached
 
 
 def hull(groups: Iterable[Group], proposer: str, graph: GroupGraph) -> Group | LegalityFailure:
-    """The smallest group that holds these and that no path leaves and enters again (rule F1)."""
+    """The smallest group that contains these and that no path leaves and enters again (rule F1)."""
     groups = list(groups)
     units = graph.units_of(member for group in groups for member in group.members)
     between = graph.between(units)

@@ -1,7 +1,7 @@
 """Whether a group can be one kernel: `legal`.
 
 The rules are functions in `irc.kernel.rules`. Those about the inside of a kernel are checked when it is derived, those
-about its arguments here, and the one about the graph of kernels where groups are merged (`irc.passes._group_graph`).
+about its arguments here, and the one about the graph of kernels where groups are merged (`irc.group_graph`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: b
     apart = failure_of(are_in_one_block, group.members)
     if apart is not None:
         return apart
-    kernel = group.judged
+    kernel = group.equal_kernel
     if isinstance(kernel, LegalityFailure):
         return group.kernel if named and isinstance(group.kernel, LegalityFailure) else kernel
     inside = set(group.closure)

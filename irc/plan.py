@@ -15,7 +15,11 @@ from irc.group import Group
 
 @dataclass
 class Decision:
-    """The last judgment of a merge, by the names of its groups then; without a reason it was wanted."""
+    """The last decision about a merge, with the names that its groups had; without a `reason` the merge was made.
+
+    `code` and `rule` are those of the legality rule that the merge would break; where it is legal, `reason` is the
+    policy's and `bytes_saved` what the merge would save.
+    """
 
     producer: str
     consumer: str
@@ -31,4 +35,4 @@ class Plan:
 
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
-    refused: list[Diagnostic] = field(default_factory=list)  # entries of a plan file that cannot be followed
+    errors: list[Diagnostic] = field(default_factory=list)  # for entries of a plan file that cannot be followed

@@ -2,9 +2,9 @@
 
     {"schema": "irc.plan/1", "groups": [{"members": ["11", "12"]}, ...]}
 
-An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (where it is not the main
-one) and `hash` may be left out. A hash has two halves: what the operations compute, and which members it was made for.
-So a plan of another program differs from a plan that was edited: where the members have changed, the hash is not used.
+An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (the main one by default)
+and `hash` are optional. A hash has two halves, a digest of what the operations compute and one of the members' names.
+It is compared only where the names are the same, so that a user may edit the members without a new hash.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPACE = re.compile(r"[\s,:]*")
 
 @dataclass(frozen=True)
 class Entry:
-    """A group of a plan file: the values that name its members, and where it stands."""
+    """A group of a plan file: the values that name its members, and its line in the file."""
 
     name: str
     members: tuple[str, ...]
@@ -38,44 +38,45 @@ class Entry:
     function: str | None
     place: Location
 
-    def refused(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
-                help: str | None = None) -> Diagnostic:  # fmt: skip
-        """The finding that this entry cannot be followed; `values` are those of the graph that the reason is about."""
+    def error(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
+              help: str | None = None) -> Diagnostic:  # fmt: skip
+        """Why this entry cannot be followed; `values` are those of the graph that the reason is about."""
         cited = f"rule {rule}: " if rule else ""
         places = [f"%{value.name}: {value.operation.location}" for value in values
                   if value.operation is not None and value.operation.location.known]  # fmt: skip
         return Diagnostic(code, f"plan entry @{self.name}: {cited}{reason}", self.place, notes=tuple(places),
                           help=help or (f"irc explain {rule}" if rule else None))  # fmt: skip
 
-    def refused_by(self, failure: LegalityFailure) -> Diagnostic:
+    def illegal(self, failure: LegalityFailure) -> Diagnostic:
+        """Why this entry cannot be one kernel."""
         values = [value for value in failure.values if isinstance(value, Value)]
-        return self.refused(failure.message, rule=failure.rule, values=values)
+        return self.error(failure.message, rule=failure.rule, values=values)
 
     def find(self, function: Function) -> list[Operation]:
         """The members' operations, each once; raises `plan.stale` and `plan.refused`."""
-        found: dict[Operation, None] = {}
+        operations: dict[Operation, None] = {}
         for member in self.members:
             try:
                 value = function.find(member)
             except IrcError as error:
                 help = did_you_mean(member, function.value_names(), "irc print MODEL --after PASS shows the names")
-                raise IrcError([self.refused(error.diagnostics[0].message, "plan.stale", help=help)]) from None
+                raise IrcError([self.error(error.diagnostics[0].message, "plan.stale", help=help)]) from None
             if value.operation is None:
-                raise IrcError([self.refused(f"%{member} is an argument, which no kernel computes")])
-            found[value.operation] = None
+                raise IrcError([self.error(f"%{member} is an argument, which no kernel computes")])
+            operations[value.operation] = None
         structure, _, members = (self.hash or "").partition(":")
-        if structure and members in ("", _digest(self.members)) and structure != structural_hash(list(found)):
-            raise IrcError([self.refused("its operations have changed since the plan was written", "plan.stale",
-                                         help="leave its hash out to plan what is there now")])  # fmt: skip
-        return list(found)
+        if structure and members in ("", _digest(self.members)) and structure != structural_hash(list(operations)):
+            raise IrcError([self.error("its operations have changed since the plan was written", "plan.stale",
+                                       help="leave its hash out to plan what is there now")])  # fmt: skip
+        return list(operations)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
 def write_plan(plan: Plan, function: str | None = None) -> str:
-    """The text of a plan file, of a `function` other than the entry. To be called before the plan is applied, which
-    takes the members away."""
+    """The text of a plan file; `function` names one other than the main one. To be called before the plan is applied,
+    which erases the members."""
     other = {} if function is None else {"function": function}
     return _written([{"name": group.name, **other, **_members(group), "proposer": group.proposer}
                      for group in plan.groups])  # fmt: skip
@@ -117,11 +118,11 @@ def read_plan(content: bytes, path: str) -> list[Entry]:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, of which no key may be dropped."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key `{next(key for key in keys if keys.count(key) > 1)}` stands twice in one object")
-    return found
+    return members
 
 
 def _entry(entry: Any, place: Location) -> Entry:
@@ -149,20 +150,20 @@ def _misread(what: str, place: Location, help: str | None = None) -> IrcError:
 def _places(text: str) -> Iterator[int]:
     """The line of each entry of the last key `groups`, in a text that `json` reads."""
     decoder, at = JSONDecoder(), text.index("{") + 1
-    found: list[int] = []
+    lines: list[int] = []
     while text[at := SPACE.match(text, at).end()] != "}":  # type: ignore[union-attr]
         key, at = decoder.raw_decode(text, at)
         at = SPACE.match(text, at).end()  # type: ignore[union-attr]
         if key != "groups" or text[at] != "[":
             _, at = decoder.raw_decode(text, at)
             continue
-        found, at, line, counted = [], at + 1, 1, 0
+        lines, at, line, counted = [], at + 1, 1, 0
         while text[at := SPACE.match(text, at).end()] != "]":  # type: ignore[union-attr]
             line, counted = line + text.count("\n", counted, at), at
-            found.append(line)
+            lines.append(line)
             _, at = decoder.raw_decode(text, at)
         at += 1
-    return iter(found)
+    return iter(lines)
 
 
 def structural_hash(members: Sequence[Operation]) -> str:

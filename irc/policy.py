@@ -6,7 +6,7 @@
             return reject("a kernel of more than 8 operations", at=merge.merged)
         return merge.bytes_saved                 # the merge with the largest score is made first; at most 0: never
 
-A policy is asked about legal merges only (`irc.legality`). Start at `Merge`, the argument of a policy.
+A policy scores legal merges only (`irc.legality`). Start at `Merge`, the argument of a policy.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def reject(reason: str, at: Any = None) -> PolicyRejection:
 
 @dataclass
 class Merge:
-    """Two groups that may become one (with those between them), and what it would change: what a policy judges.
+    """Two groups that may become one with those between them, `parts`, and what that would change.
 
-    All figures are for one run at the sizes in `sizes` (symbols that were not given count 64, or the bound
-    that is nearest to it).
+    All figures are for one run at the sizes in `sizes`: those that the user gives, for other symbols 64, or the bound
+    of the symbol's range that is nearest to it.
     """
 
     producer: Group
@@ -56,31 +56,33 @@ class Merge:
 
     @cached_property
     def before(self) -> tuple[Bytes, ...]:
+        """The byte model of each part."""
         return tuple(part.bytes(self.sizes) for part in self.parts)
 
     @cached_property
     def after(self) -> Bytes:
+        """The byte model of the merged group."""
         return self.merged.bytes(self.sizes)
 
     @property
     def bytes_saved(self) -> int:
-        """Distinct bytes at kernel boundaries that the merge takes away."""
+        """Distinct bytes that the kernels read and write before the merge, less those after it."""
         return sum(part.distinct_bytes for part in self.before) - self.after.distinct_bytes
 
     @property
     def loaded_bytes_saved(self) -> int:
-        """Bytes of all loads and stores of all programs that the merge takes away; negative when it adds some."""
+        """Bytes of all loads and stores of all programs before the merge, less those after it; may be negative."""
         return sum(part.loaded_bytes for part in self.before) - self.after.loaded_bytes
 
     @property
     def flops_added(self) -> int:
-        """Arithmetic that the merge repeats."""
+        """Arithmetic operations after the merge, less those before it: computed again."""
         return self.after.flops - sum(part.flops for part in self.before)
 
     @property
     def recomputes_reduction(self) -> bool:
-        """Whether a reduction would run more often than now."""
-        kernel = self.merged.judged
+        """Whether a reduction would be computed more often than before the merge."""
+        kernel = self.merged.equal_kernel
         return not isinstance(kernel, LegalityFailure) and kernel.recomputes_reduction
 
 
@@ -110,7 +112,7 @@ def policy(function: Callable[[Merge], float | PolicyRejection]) -> Policy:
 
 @dataclass(frozen=True)
 class GroupPattern:
-    """A pattern whose matches are proposed as groups before the policy is asked."""
+    """A pattern whose matches are proposed as groups before the policy scores merges."""
 
     name: str
     function: Callable[..., Any]
@@ -118,5 +120,5 @@ class GroupPattern:
 
 
 def group(function: Callable[..., Any]) -> GroupPattern:
-    """Declare a group: a function that returns a pattern. It proposes; the legality rules judge."""
+    """Declare a group: a function that returns a pattern. Matches become groups where the legality rules allow it."""
     return GroupPattern(function.__name__, function, inspect.cleandoc(function.__doc__ or ""))

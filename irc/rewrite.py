@@ -48,7 +48,7 @@ Guard = Callable[..., "bool | str"]
 
 @dataclass
 class RuleStatistics:
-    """What became of a rule: how often its root operation was seen, its pattern matched, and why it was refused."""
+    """How often a rule was tried and matched, and how often it failed for which reason."""
 
     tried: int = 0
     matched: int = 0
@@ -170,17 +170,17 @@ class PatternRule(Rule):
             erase_dead(list(scratch))  # the pattern, where the replacement does not use it
             end.erase()
             assert first.block is not None
-            built = frozenset(scratch)
-            for made in list(scratch):
-                first.block.insert(scratch.remove(made), first)
-            return Replacement(dict(zip(old, new, strict=True)), built)
+            built_in_order = list(scratch)
+            for operation in built_in_order:
+                first.block.insert(scratch.remove(operation), first)
+            return Replacement(dict(zip(old, new, strict=True)), frozenset(built_in_order))
         except IrcError as error:
             if not error.code.startswith(("type.", "dim.")):
                 raise
             return MatchFailure(f"does not type: {error.diagnostics[0].message}")
         finally:
-            for made in reversed(list(scratch)):
-                made.erase()
+            for operation in reversed(list(scratch)):
+                operation.erase()
 
     def both_sides(self, named: dict[str, Any]) -> tuple[list[Value], list[Value]]:
         """Pattern and replacement, built at the active builder on typed leaves."""

@@ -1,4 +1,4 @@
-"""Rules for one operation, in plain Python: what a pattern cannot say, as it asks for the types or counts operands.
+"""Rules for one operation, in plain Python, for conditions that patterns cannot state, such as those on types.
 
     @simplify("reshape")
     def reshape_to_same(operation):
@@ -46,10 +46,10 @@ class SimplifyRule(Rule):
     def rewrite(self, operation: Operation, location: Location) -> Outcome:
         builder, before = Builder.before_operation(operation, location), operation.previous
         with builder, blaming("rule.raised", f"the rule `{self.name}` raised an exception"):
-            found = self.function(operation)
-        if found is None or isinstance(found, MatchFailure):
-            return found
-        values = dict(zip(operation.results, values_of(self.name, found), strict=True))
+            outcome = self.function(operation)
+        if outcome is None or isinstance(outcome, MatchFailure):
+            return outcome
+        values = dict(zip(operation.results, values_of(self.name, outcome), strict=True))
         return Replacement(values, frozenset(_between(before, operation)))
 
 

@@ -44,10 +44,10 @@ def _make_agree(extents: tuple[Dim, ...], sizes: dict[Symbol, int], given: set[S
     """Give symbols that stand alone among extents that broadcast the size of the others, unless theirs is given."""
     movable = {symbol.expr: symbol for symbol in sizes.keys() - given if symbol.expr in extents}
     values = {extent: dims.estimate(extent, sizes) for extent in extents}
-    wanted = max((value for extent, value in values.items() if extent not in movable), default=max(values.values()))
+    size = max((value for extent, value in values.items() if extent not in movable), default=max(values.values()))
     for extent, symbol in movable.items():
-        if values[extent] not in (1, wanted) and symbol.low <= wanted <= symbol.high and not wanted % symbol.multiple:
-            sizes[symbol] = wanted
+        if values[extent] not in (1, size) and symbol.low <= size <= symbol.high and not size % symbol.multiple:
+            sizes[symbol] = size
     fitting = {dims.estimate(extent, sizes) for extent in extents} - {1}
     if len(fitting) > 1 and given.issuperset(symbol for extent in extents for symbol in dims.free_symbols(extent)):
         text = " and ".join(f"{extent} = {values[extent]}" for extent in extents)

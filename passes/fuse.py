@@ -1,8 +1,8 @@
-"""Fusion, in four parts: the Plan (`irc.plan`), whether it is legal (`irc.legality`), propose, apply.
+"""Fusion: `propose` makes a plan (`irc.plan`), and `apply` turns each of its groups into a `kernel` operation.
 
-`propose` starts from one group an operation (a named operation such as `softmax` is one seed, its body makes
-the kernel) and merges producers into consumers, best score first, until the policy wants no more. `apply`
-turns each group into a `kernel` operation; erasing its braces never changes meaning.
+`propose` starts with one group for each operation; a named operation such as `softmax` is one operation, whose kernel
+is derived from its body. It merges producers into consumers, the largest score first, until the policy rejects all
+merges that are legal (`irc.legality`). A `kernel` operation means the same as the operations in its region.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def none(merge: Merge) -> PolicyRejection:
 
 @policy
 def greedy(merge: Merge) -> float | PolicyRejection:
-    """Merge whatever takes more bytes off the kernel boundaries than it adds in repeated loads or arithmetic."""
+    """Merge where fewer bytes are read and written, and loads that are repeated do not outweigh them."""
     if merge.recomputes_reduction:
         return reject("it would recompute a reduction", at=merge.producer)
     if merge.loaded_bytes_saved < 0 and -merge.loaded_bytes_saved > merge.bytes_saved:
@@ -56,8 +56,8 @@ def greedy(merge: Merge) -> float | PolicyRejection:
 POLICIES = {"none": none, "greedy": greedy}
 
 
-# Scores a merge and returns what it makes, or None where it is refused.
-Judge = Callable[[Group, Group], "tuple[float, Group] | None"]
+# The score of a merge and the merged group, or None where it is illegal or rejected.
+Score = Callable[[Group, Group], "tuple[float, Group] | None"]
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Fuse(Pass):
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern
     that is proposed first; `plan` is a plan file to follow, which may be edited by hand: an entry is a list of members,
-    and each becomes one kernel of just these, or is refused with the rule that it breaks (`plan.refused`). Without
+    and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`). Without
     `policy`, a plan is followed and nothing else merged; where there is no plan either, the policy is `greedy`.
     """
 
@@ -82,26 +82,26 @@ class Fuse(Pass):
         return changed
 
     def plans(self, module: Module, context: PassContext) -> list[Plan]:
-        """The plan of each function; raises `plan.refused` and `plan.stale`, with a finding for each entry of a plan
+        """The plan of each function; raises `plan.refused` and `plan.stale`, with an error for each entry of a plan
         file that cannot be followed."""
         entries, chosen = self.entries(), self.chosen()
-        refused = [entry.refused(f"there is no function @{entry.function}", "plan.stale") for entry in entries
+        errors = [entry.error(f"there is no function @{entry.function}", "plan.stale") for entry in entries
                    if entry.function not in (None, *module.functions)]  # fmt: skip
         plans = []
         for function in module.functions.values():
-            own = [entry for entry in entries if (entry.function or module.main.name) == function.name]
-            plans.append(propose(function, chosen, context, self.proposals(function), own))
-            refused += plans[-1].refused
-        if refused:
-            raise IrcError(sorted(refused, key=lambda each: each.location.line))
+            of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
+            plans.append(propose(function, chosen, context, self.proposals(function), of_function))
+            errors += plans[-1].errors
+        if errors:
+            raise IrcError(sorted(errors, key=lambda each: each.location.line))
         return plans
 
     def chosen(self) -> Policy:
-        """The policy that judges merges."""
+        """The policy that scores merges."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
     def entries(self) -> list[Entry]:
-        """What the plan file says, where there is one."""
+        """The entries of the plan file; none without one."""
         if not self.plan:
             return []
         path = Path(self.plan)
@@ -111,7 +111,7 @@ class Fuse(Pass):
         return read_plan(path.read_bytes(), self.plan)
 
     def proposals(self, function: Function) -> list[tuple[str, list[Operation]]]:
-        """Where the group that a user declared is found."""
+        """The operations of each match of the pattern that a user declared."""
         if not self.groups:
             return []
         pattern = load_user_object(self.groups)
@@ -121,19 +121,19 @@ class Fuse(Pass):
 
 
 def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
-    """Where the pattern that a function returns is found: the operations of each place, constants left out."""
+    """The operations of each match of the pattern that a function returns, without constants."""
     structure = Pattern(pattern)
     groups = []
     for operation in function.walk():
         match = next(structure.matches(operation), None)
         if match is not None:
-            members = [found.operation for wanted, found in match.values.items() if wanted.operation is not None]
+            members = [value.operation for each, value in match.values.items() if each.operation is not None]
             groups.append([member for member in dict.fromkeys(members) if member is not None])
     return groups
 
 
 def find_policy(name: str) -> Policy:
-    """`none`, `greedy`, or a policy in a person's own file."""
+    """`none`, `greedy`, or a policy in a user's file."""
     if name in POLICIES:
         return POLICIES[name]
     if not is_reference(name):
@@ -153,38 +153,38 @@ def propose(function: Function, chosen: Policy, context: PassContext, proposals:
     legal. No group leaves its block: the bodies of `if` and `loop` have groups of their own."""
     sizes = representative_sizes(function, context.sizes)
     plan = Plan([])
-    planned = find_entries(function, entries, plan.refused)
+    planned = find_entries(function, entries, plan.errors)
     for block in blocks(function.block):
-        own = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
+        inside = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         demanded = [(entry, members) for entry, members in planned if members[0].block is block]
-        propose_in_block(block, chosen, context, demanded, own, sizes, plan)
+        propose_in_block(block, chosen, context, demanded, inside, sizes, plan)
     return plan
 
 
 def find_entries(function: Function, entries: Sequence[Entry],
-                 refused: list[Diagnostic]) -> list[tuple[Entry, list[Operation]]]:  # fmt: skip
-    """Entries with their members, of one block each; what cannot be found is added to `refused`."""
-    found = []
+                 errors: list[Diagnostic]) -> list[tuple[Entry, list[Operation]]]:  # fmt: skip
+    """Entries with their members, those of an entry in one block; errors of other entries are added to `errors`."""
+    planned = []
     plannable = set(blocks(function.block)) if entries else set()
     for entry in entries:
         try:
             members = entry.find(function)
-            # Kernels take small constants along, of the blocks around theirs too.
+            # Kernels include small constants, which may be in another block.
             members = [member for member in members if not (member.name == "const" and is_free(member))] or members
         except IrcError as error:
-            refused += error.diagnostics
+            errors += error.diagnostics
             continue
         outside = [member for member in members if member.block not in plannable]
         apart = [member for member in members if member.block is not members[0].block]
         if outside:
             message = f"%{outside[0].results[0].name} is in a kernel already"
-            refused.append(entry.refused_by(LegalityFailure("F2", message, outside[0].results)))
+            errors.append(entry.illegal(LegalityFailure("F2", message, outside[0].results)))
         elif apart:
             message = f"%{members[0].results[0].name} and %{apart[0].results[0].name} are in different blocks"
-            refused.append(entry.refused_by(LegalityFailure("F2", message, apart[0].results)))
+            errors.append(entry.illegal(LegalityFailure("F2", message, apart[0].results)))
         else:
-            found.append((entry, members))
-    return found
+            planned.append((entry, members))
+    return planned
 
 
 def blocks(block: Block) -> Iterator[Block]:
@@ -198,13 +198,13 @@ def blocks(block: Block) -> Iterator[Block]:
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      demanded: list[tuple[Entry, list[Operation]]],
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
-    """Add a block's groups and the decisions about them to a plan."""
+    """Add the groups of a block, and the decisions about them, to `plan`."""
     graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
     illegal: dict[tuple[str, str], Group] = {}
     groups = seeds(block, graph, context.numerics)
 
-    def judge(producer: Group, consumer: Group) -> tuple[float, Group] | None:
+    def score(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
         decisions[producer.name, consumer.name] = decision
         merged = hull((producer, consumer), chosen.name, graph)
@@ -228,13 +228,13 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             return None
         return float(verdict), merged
 
-    follow(demanded, groups, graph, context.numerics, plan.refused)
+    follow(demanded, groups, graph, context.numerics, plan.errors)
     for proposer, members in proposals:
         failure = accept(proposer, members, groups, graph, context.numerics)
         if failure is not None:
             names = ", ".join(f"%{member.results[0].name}" for member in members)
             context.note(f"fuse: {proposer} proposes {names}: {failure.message} (rule {failure.rule})")
-    merge_best(groups, graph, judge)
+    merge_best(groups, graph, score)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
     for pair, merged in illegal.items():
         failure = legal(merged, context.numerics)
@@ -244,8 +244,8 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
 
 
 def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,
-           numerics: Numerics, refused: list[Diagnostic]) -> None:  # fmt: skip
-    """Make the groups that a plan file demands, of just their members; what cannot be is added to `refused`."""
+           numerics: Numerics, errors: list[Diagnostic]) -> None:  # fmt: skip
+    """Make a group of the members of each entry of a plan file; errors of other entries are added to `errors`."""
     claimed: dict[Operation, Entry] = {}
     for entry, members in demanded:
         computing = [member for member in members if not is_free(member)]
@@ -253,7 +253,7 @@ def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation
         if twice:
             other = claimed[twice[0]]
             message = f"%{twice[0].results[0].name} is a member of @{other.name}, too ({other.place})"
-            refused.append(entry.refused(message, help="name each value in one entry"))
+            errors.append(entry.error(message, help="name each value in one entry"))
             continue
         claimed.update(dict.fromkeys(computing, entry))
         failure: LegalityFailure | None = None
@@ -263,7 +263,7 @@ def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation
             failure = LegalityFailure("F2", message, results)
         failure = failure or accept("plan", members, groups, graph, numerics, exactly=True)
         if failure is not None:
-            refused.append(entry.refused_by(failure))
+            errors.append(entry.illegal(failure))
 
 
 def accept(
@@ -275,8 +275,8 @@ def accept(
     *,
     exactly: bool = False,
 ) -> LegalityFailure | None:
-    """Make a proposed group, with what stands between its members, unless it is wanted `exactly`; or the reason why it
-    is no kernel."""
+    """Make a group of the members and, unless it is to have `exactly` these, of all operations on paths between them.
+    Returns the rule that such a group breaks; then no group is made."""
     parts: dict[Group, None] = {}
     for member in members:
         if member in groups:
@@ -316,57 +316,56 @@ def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation
 
 
 class Candidate(NamedTuple):
-    """A merge to look at: two groups and what would be made of them, as they were when it was noted."""
+    """A merge to consider: two groups and the merged one, as they were when it was added."""
 
     producer: Group
     consumer: Group
     merged: Group
-    is_judged: bool
+    is_scored: bool  # or its score is that of an earlier merge of smaller groups
 
 
-def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) -> None:
-    """Merge producer into consumer, highest score first, until nothing is left that the judge wants.
+def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) -> None:
+    """Merge producers into consumers, the largest score first, until no merge has a score.
 
-    Judging derives a kernel, which is what costs, so where a side has grown the old score says when to look again, and
-    the pair is judged only if it is then as it was noted. Ties go to the smaller group, then to the one that stands
-    first in the block: chains merge evenly, and each operation is in few of the kernels that are derived. When the
-    heap runs dry, pairs that were refused before a side grew get another chance.
+    A score needs a kernel to be derived, which takes nearly all of the time. So where a group has grown since, the old
+    score decides when the pair is considered again, and it is scored then. Of equal scores the smaller merged group
+    comes first, then the one that is first in the block: chains merge evenly, and each operation is in few of the
+    kernels that are derived. When the heap is empty, pairs of groups that have not been scored are added.
     """
-    judged: set[tuple[Group, Group]] = set()
+    scored: set[tuple[Group, Group]] = set()
     serial = itertools.count()
     heap: list[tuple[float, int, int, int, Candidate]] = []
 
-    def note(score: float, candidate: Candidate) -> None:
+    def note(points: float, candidate: Candidate) -> None:
         members = candidate.merged.members
-        heapq.heappush(heap, (-score, len(members), graph.number[members[-1]], next(serial), candidate))
+        heapq.heappush(heap, (-points, len(members), graph.number[members[-1]], next(serial), candidate))
 
     def push(producer: Group, consumer: Group) -> None:
-        judged.add((producer, consumer))
-        verdict = judge(producer, consumer)
-        if verdict is not None:
-            score, merged = verdict
-            note(score, Candidate(producer, consumer, merged, True))
+        scored.add((producer, consumer))
+        result = score(producer, consumer)
+        if result is not None:
+            note(result[0], Candidate(producer, consumer, result[1], True))
 
     def refill() -> bool:
         pairs = [(other, group) for group in dict.fromkeys(groups.values()) for other in producers(group, groups)]
         for producer, consumer in pairs:
-            if (producer, consumer) not in judged:
+            if (producer, consumer) not in scored:
                 push(producer, consumer)
         return bool(heap)
 
     while refill():
         while heap:
-            negative_score, *_, noted = heapq.heappop(heap)
+            negative, *_, noted = heapq.heappop(heap)
             producer, consumer = groups[noted.producer.members[0]], groups[noted.consumer.members[0]]
             if producer is consumer:
                 continue
             current = hull((producer, consumer), noted.merged.proposer, graph)
             if isinstance(current, LegalityFailure):
-                if (producer, consumer) not in judged:
+                if (producer, consumer) not in scored:
                     push(producer, consumer)
             elif current.members != noted.merged.members:
-                note(-negative_score, Candidate(producer, consumer, current, False))
-            elif not noted.is_judged:
+                note(-negative, Candidate(producer, consumer, current, False))
+            elif not noted.is_scored:
                 push(producer, consumer)
             else:
                 for member in noted.merged.members:
@@ -376,20 +375,20 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, judge: Judge) 
 
 def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
     """Groups whose results this one reads, also through free operations; each once, in block order."""
-    found: dict[Group, None] = {}
+    others: dict[Group, None] = {}
     for operation in group.closure:
         for operand in operation.inputs:
             other = groups.get(operand.operation) if operand.operation is not None else None
             if other is not None and other is not group:
-                found[other] = None
-    return iter(found)
+                others[other] = None
+    return iter(others)
 
 
 # -- apply -----------------------------------------------------------------------------------------------------
 
 
 def apply(plan: Plan) -> bool:
-    """Turn each group into a `kernel` operation, and put the blocks back in order."""
+    """Turn each group into a `kernel` operation, and order the blocks again. Returns whether there was a group."""
     changed: dict[Block, None] = {}
     for group in plan.groups:
         block = make_kernel(group).block
@@ -402,7 +401,7 @@ def apply(plan: Plan) -> bool:
 
 def make_kernel(group: Group) -> Operation:
     """Replace a group's members by a kernel; free operations stay where others read them."""
-    assert isinstance(group.judged, Kernel), "an illegal group is never applied"
+    assert isinstance(group.equal_kernel, Kernel), "an illegal group is never applied"
     closure, stored, block = group.closure, group.stored, group.members[0].block
     assert block is not None
     inside = set(closure)
@@ -417,7 +416,7 @@ def make_kernel(group: Group) -> Operation:
     kernel = Operation(
         kernel_op,
         inputs,
-        kernel_op.normalize({"name": group.name, "kind": group.judged.kind}),
+        kernel_op.normalize({"name": group.name, "kind": group.equal_kernel.kind}),
         [value.type for value in stored],
         [region],
         names=[value.name for value in stored],
@@ -429,15 +428,15 @@ def make_kernel(group: Group) -> Operation:
     for operation in reversed(closure):
         if not is_free(operation) or not any(result.uses for result in operation.results):
             operation.erase()
-    # Inserted last: the kernel's results take the names of the values that they stand for.
+    # Inserted last: the kernel's results have the names of the members' results, which are free only now.
     block.insert(kernel, anchor)
     return kernel
 
 
 def sort_block(block: Block) -> None:
-    """Order the operations so that definitions precede uses, keeping their order where that leaves a choice.
+    """Order the operations so that definitions precede uses, and otherwise as they were.
 
-    Kernels stand where their last member stood, which may be behind a reader of an earlier result.
+    A kernel is inserted at the place of its last member, which may be after a reader of an earlier result.
     """
     order = {operation: index for index, operation in enumerate(block)}
     needs = makers(block)

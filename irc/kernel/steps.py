@@ -1,7 +1,7 @@
-"""The members of a kernel as a flat list of primitives: named operations give way to their bodies.
+"""The members of a kernel as a flat list of primitives: named operations are replaced by their bodies.
 
-A body is traced once and shared, so its values cannot stand for those of one use of it: each use gets its own
-copies. They are made once for all groups that are tried on a block (`Expansion`). What may be a member is rule F2.
+A body is traced once and shared, so each use of it has copies of its operations. They are created once for all groups
+of a block (`Expansion`). Rule F2 states which operations may be members.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Expansion:
     def of(self, operation: Operation) -> list[Operation]:
         """The primitives of an operation, in order of dependence; raises `LegalityFailure`."""
         self.add(operation)
-        found = self._primitives[operation]
-        if isinstance(found, LegalityFailure):
-            raise found
-        return found
+        primitives = self._primitives[operation]
+        if isinstance(primitives, LegalityFailure):
+            raise primitives
+        return primitives
 
     def has(self, operation: Operation) -> bool:
         """Whether the operation consists of primitives that kernels compute."""
@@ -119,11 +119,11 @@ class Steps:
     @cached_property
     def computed_with(self) -> set[Value]:
         """The values that a step which computes reads, also through steps that only move elements."""
-        found: set[Value] = set()
+        values: set[Value] = set()
         for step in reversed(self.steps):
-            if not moves_elements(step.definition) or not found.isdisjoint(step.results):
-                found.update(step.inputs)
-        return found
+            if not moves_elements(step.definition) or not values.isdisjoint(step.results):
+                values.update(step.inputs)
+        return values
 
 
 def reduced_dims(reduction: Operation) -> frozenset[int]:

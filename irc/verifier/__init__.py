@@ -49,10 +49,10 @@ def check(module: Module) -> list[Failure]:
     cycle = call_cycle(module)
     for name in module.functions:
         facts = FunctionFacts(module, name, cycle)
-        found = [Failure(rule.number, message, name, operation) for rule in VERIFIER_RULES.values()
-                 for message, operation in rule.function(facts)]  # fmt: skip
-        if found:
+        broken = [Failure(rule.number, message, name, operation) for rule in VERIFIER_RULES.values()
+                  for message, operation in rule.function(facts)]  # fmt: skip
+        if broken:
             places: dict[Operation | None, int] = {operation: at for at, operation in enumerate(facts.operations)}
-            found.sort(key=lambda failure: places.get(failure.operation, -1))
-        failures += found
+            broken.sort(key=lambda failure: places.get(failure.operation, -1))
+        failures += broken
     return failures

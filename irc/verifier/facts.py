@@ -57,7 +57,7 @@ class FunctionFacts:
     @cached_property
     def mismatches(self) -> list[Mismatch]:
         """Operations that do not fit their declarations."""
-        return [found for operation in self.operations if (found := mismatch(operation)) is not None]
+        return [each for operation in self.operations if (each := mismatch(operation)) is not None]
 
 
 def call_cycle(module: Module) -> list[str]:
@@ -78,7 +78,7 @@ def call_cycle(module: Module) -> list[str]:
 
 @dataclass
 class Scopes:
-    """What is used where it is not visible, found in one walk.
+    """Uses of values and symbols that are not visible there, from one walk.
 
     `undefined` and `captured` are operations with such an operand, `captured` across the border of an isolated region.
     `symbols` are symbols, with the words for what mentions them and the operation.

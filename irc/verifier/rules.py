@@ -24,7 +24,7 @@ Failures = Iterator[tuple[str, Operation | None]]
 
 def operands_are_visible(facts: FunctionFacts) -> Failures:
     """An operand is defined before its use, in the same block or in one around it: what is defined inside a region is
-    not visible behind it.
+    not visible after it.
 
     Why: operations of a block run in order, and a region may run not at all, or several times.
 
@@ -40,8 +40,8 @@ def operands_are_visible(facts: FunctionFacts) -> Failures:
 
 
 def isolated_regions_capture_nothing(facts: FunctionFacts) -> Failures:
-    """An isolated region (of a kernel) captures nothing: what a kernel loads are its operands, and replacing it by its
-    members stays trivial.
+    """An isolated region (of a kernel) captures nothing: what a kernel loads are its operands, and a kernel can be
+    replaced by its members.
 
     Why: a kernel is derived from its region and its operands alone. What it reads is the list of its arguments.
 
@@ -59,8 +59,8 @@ def isolated_regions_capture_nothing(facts: FunctionFacts) -> Failures:
 
 
 def links_agree(facts: FunctionFacts) -> Failures:
-    """Use lists, owners and parents agree with operands, results and blocks: passes ask a value for its users and an
-    operation for its block, and a stale answer breaks them far away.
+    """Use lists, owners and parents agree with operands, results and blocks: passes rely on the users of a value and
+    the block of an operation, and one that is stale breaks them in another place.
 
     Why: the IR keeps each link in both directions, so that passes find users and parents without a search.
 
@@ -175,12 +175,11 @@ def blocks_end_in_one_terminator(facts: FunctionFacts) -> Failures:
             yield f"a block ends without `{ending}`", block.last or holder
         for operation in block:
             if operation.definition.is_terminator and operation is not block.last:
-                yield f"`{operation.name}` amid a block", operation
+                yield f"`{operation.name}` before the end of a block", operation
 
 
 def regions_fit_their_operation(facts: FunctionFacts) -> Failures:
-    """A region's arguments and what it yields fit the operation that holds it, whose type rule says what it passes in
-    and takes out.
+    """A region's arguments and what it yields fit the operation that holds it, whose type rule states both.
 
     Why: nothing converts between the operands of `if`, `loop` or a kernel and the values of their regions.
 
@@ -199,7 +198,7 @@ def regions_fit_their_operation(facts: FunctionFacts) -> Failures:
 
 def kernels_have_no_effects(facts: FunctionFacts) -> Failures:
     """A kernel holds only operations without effect: it runs as one step, for many elements at once, where asserts and
-    random state have no place.
+    random state have no meaning.
 
     Why: an effect would happen once for each element, in no order.
 
@@ -247,8 +246,8 @@ def symbols_are_defined_once(facts: FunctionFacts) -> Failures:
 
 
 def symbols_are_visible(facts: FunctionFacts) -> Failures:
-    """A symbol is mentioned only behind what defines it, or, for those of a region's arguments, inside: a dim that
-    nothing has bound yet has no value.
+    """A symbol is mentioned only after its definition, or, for those of a region's arguments, inside: a dim that is not
+    bound yet has no value.
 
     Why: types and attributes are evaluated where they stand.
 
@@ -354,7 +353,7 @@ def updates_fit_their_arguments(facts: FunctionFacts) -> Failures:
 
 def defaults_fit_their_arguments(facts: FunctionFacts) -> Failures:
     """The default of an argument has its element type and a shape that it allows, and no result updates that argument:
-    nobody else would see its new contents.
+    no caller would see its new contents.
 
     Why: a run that is not given the argument computes with the default in its place.
 
