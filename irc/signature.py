@@ -158,7 +158,7 @@ def _check_declaration(function: Callable[..., Any], hints: Mapping[str, Any]) -
             if not any(part in (Value, TensorType) or isinstance(part, Constraint) for part in parts):
                 raise fail("op.declaration", f"{what} is an operand, and annotated {hint}", at=at,
                            expected="Float, Integer, Number, AnyTensor, ... of irc.op",
-                           help="attributes are keyword-only: they stand behind `*`")  # fmt: skip
+                           help="attributes are keyword-only: write them after `*`")  # fmt: skip
         elif parameter.default not in (REQUIRED, None):
             try:
                 AttributeSpec(parameter.name, hint).coerce(parameter.default)

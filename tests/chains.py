@@ -1,6 +1,6 @@
 """ONNX models of any depth: long chains, wide concatenations, nested branches, sizes computed from sizes.
 
-Each builder takes the number of stages. `inputs` gives arrays for the sizes that it is asked for.
+Each builder takes the number of stages. `inputs` gives arrays of the requested sizes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def inputs(model: onnx.ModelProto, sizes: Mapping[str, int], seed: int = 0) -> d
 
 
 def same_padding(g: Graph, x: str, axis: int, kernel: int, stride: int, dilation: int, form: str) -> tuple[str, str]:
-    """The padding before and behind of TensorFlow's SAME, as converters write it."""
+    """The padding before and after of TensorFlow's SAME, as converters write it."""
     extent, reach = g.size(x, axis), (kernel - 1) * dilation + 1
     if form == "modulo":
         rest = g("Mod", extent, g.constant(stride))
@@ -248,7 +248,7 @@ def nested_branches(stages: int) -> onnx.ModelProto:
 
 
 def transformer(stages: int) -> onnx.ModelProto:
-    """Blocks of attention and a feed-forward part, spelled out: about 40 nodes a stage."""
+    """Blocks of attention and a feed-forward part, decomposed: about 40 nodes a stage."""
     g = Graph()
     x = g.input("x", ["B", "S", 8])
     generator = np.random.default_rng(0)

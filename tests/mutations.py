@@ -267,7 +267,7 @@ MUTATIONS = (
         Selection("tests/test_torch_results.py", "memory_of_their_own"),
     ),
     Mutation(
-        "buffers: told from arguments by name", "frontends/torch/importer.py",
+        "buffers: distinguished from arguments by name", "frontends/torch/importer.py",
         "if spec.kind in kinds}", "if spec.kind is not OutputKind.USER_OUTPUT}",
         Selection("tests/test_torch_results.py", "called_as_arguments"),
     ),

@@ -160,7 +160,7 @@ def _torch_find(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
 
 
 def _counted(indices: torch.Tensor, extent: int, bounds: str | None) -> torch.Tensor:
-    """Indices of which negative ones count from the end; PyTorch refuses those."""
+    """Indices of which negative ones count from the end; PyTorch rejects those."""
     indices = indices.to(torch.int64)
     return torch.where(indices < 0, indices + extent, indices) if bounds is None else indices
 
@@ -240,7 +240,7 @@ def stated(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def torch_result(name: str, arrays: Sequence[Array | None], attributes: Mapping[str, Any]) -> list[Array] | None:
     """What eager PyTorch computes; None where it has no such operation or does not take these types.
 
-    Raises RuntimeError where PyTorch refuses the values.
+    Raises RuntimeError where PyTorch rejects the values.
     """
     held = [array for array in arrays if array is not None]
     if name not in TORCH or any(dtypes.from_numpy(array.dtype) not in _TORCH_DTYPE for array in held):
@@ -365,7 +365,7 @@ def onnx_result(
 ) -> list[Array] | None:
     """What ONNX Runtime computes, without optimizations; None where it has no kernel for these types.
 
-    Raises RuntimeError where it refuses the values.
+    Raises RuntimeError where it rejects the values.
     """
     described = ONNX[name](*arrays, **stated(attributes)) if name in ONNX else None
     if described is None:

@@ -1,4 +1,4 @@
-"""Mistakes planted in files that `--load` brings, and models of real size that they spoil."""
+"""Mistakes planted in files for `--load`, and models of real size with which they fail."""
 
 from __future__ import annotations
 

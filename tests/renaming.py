@@ -16,7 +16,7 @@ from irc.ir import Function, FunctionName, Operation, rename
 from irc.module import Module
 from irc.weights import Tensor
 
-# What passes note of what they made, and what a person's rules may be called.
+# Names of passes in locations, and names that a user's rules may have.
 MAKERS = ("raise(attention)", "raise(silu)", "raise(rms_norm)", "rewrite(half)", "legalize(silu)", "fold", "fuse(plan)")
 
 Namer = Callable[[str, str], str]  # from what is named ("value", "symbol", ...) and its name to another name

@@ -73,7 +73,7 @@ class _Maker:
         return self.draw(st.one_of(st.just(""), names))
 
     def fill(self, block: Block, values: list[Value], depth: int) -> list[Value]:
-        """Append some operations to a block; returns the values that can be used behind them."""
+        """Append some operations to a block; returns the values that can be used after them."""
         values = list(values)
         kinds = ["unary", "binary", "const", "dim", "shape", "wide"]
         if depth != KERNEL:
@@ -224,7 +224,7 @@ class _Maker:
 
 @st.composite
 def modules(draw: st.DrawFn) -> Module:
-    """A module of one to three functions over f32 values; the others can be called by those behind them."""
+    """A module of one to three functions over f32 values; the others can be called by those after them."""
     module = Module(draw(names))
     callees: list[Function] = []
     for function_name in draw(

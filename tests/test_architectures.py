@@ -1,6 +1,6 @@
-"""Common architectures, exported by PyTorch and read on both roads, compute what eager PyTorch computes.
+"""Common architectures, exported by PyTorch and read by both frontends, compute what eager PyTorch computes.
 
-Those that are not marked slow are a choice across the families; `-m slow` runs every road, size and backend.
+Those that are not marked slow are a choice across the families; `-m slow` runs every frontend, size and backend.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.models import relative_error
 from tests.renaming import anonymous, disguised
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ROADS, BACKENDS, TARGETS = ("torch", "onnx"), ("onnx", "triton"), ("sm_80", "sm_90", "sm_100", "gfx942")
+FRONTENDS, BACKENDS, TARGETS = ("torch", "onnx"), ("onnx", "triton"), ("sm_80", "sm_90", "sm_100", "gfx942")
 TRIGONOMETRIC = 32  # bytes that CUDA's own sine and cosine keep for arguments beyond 105,615
 QUICK = {
     ("resnet", "torch", "dynamic"), ("swin", "torch", "static"), ("bert", "onnx", "dynamic"),
@@ -41,11 +41,11 @@ QUICK = {
 # torch.onnx exports by torch.export, which unrolls the LSTM, one copy of its cell for each step of the example.
 UNROLLED = ("tagger", "onnx", "dynamic")
 CASES = [
-    pytest.param(name, road, sizes, marks=[] if (name, road, sizes) in QUICK else [pytest.mark.slow])
+    pytest.param(name, frontend, sizes, marks=[] if (name, frontend, sizes) in QUICK else [pytest.mark.slow])
     for name in ARCHITECTURES
-    for road in ROADS
+    for frontend in FRONTENDS
     for sizes in ("static", "dynamic")
-    if (name, road, sizes) != UNROLLED
+    if (name, frontend, sizes) != UNROLLED
 ]
 
 
@@ -55,12 +55,12 @@ def example(name: str) -> Example:
 
 
 @lru_cache(maxsize=len(QUICK))
-def read(name: str, road: str, sizes: str) -> Module:
+def read(name: str, frontend: str, sizes: str) -> Module:
     """An architecture as a module: through torch.export, or exported to ONNX first."""
     found = example(name)
     dynamic = found.dynamic if sizes == "dynamic" else None
     arguments = tuple(found.inputs.values())
-    if road == "torch":
+    if frontend == "torch":
         return irc.from_torch(found.module, arguments, dynamic_shapes=dynamic, name=name)
     own = {torch.ops.torchvision.nms.default: nms_in_onnx} if name == "detector" else None
     with torch.no_grad():
@@ -90,13 +90,13 @@ def test_what_torch_itself_unrolls() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name, road, sizes", CASES)
-def test_as_eager(name: str, road: str, sizes: str, backend: str) -> None:
+@pytest.mark.parametrize("name, frontend, sizes", CASES)
+def test_as_eager(name: str, frontend: str, sizes: str, backend: str) -> None:
     found = example(name)
     inputs = found.others if sizes == "dynamic" else found.inputs
     with torch.no_grad():
         wanted = torch.utils._pytree.tree_leaves(found.module(*inputs.values()))
-    module = read(name, road, sizes)
+    module = read(name, frontend, sizes)
     outputs = irc.run(module, {key: value.numpy() for key, value in inputs.items()}, backend=backend).outputs
     for output, truth in zip(outputs.values(), wanted, strict=True):
         assert relative_error(output, truth.numpy()) <= 1e-5
@@ -116,10 +116,10 @@ def compiled(module: Module, backend: str, target: str | None, seed: int | None,
     return anonymous(module), Counter(node.op_type for node in nodes)
 
 
-@pytest.mark.parametrize("name, road, sizes", CASES)
-def test_names_and_locations_decide_nothing(name: str, road: str, sizes: str) -> None:
+@pytest.mark.parametrize("name, frontend, sizes", CASES)
+def test_names_and_locations_decide_nothing(name: str, frontend: str, sizes: str) -> None:
     """Neither those of the model, nor the names that passes give and what they note of their work."""
-    module = read(name, road, sizes)
+    module = read(name, frontend, sizes)
     for backend, target in (("onnx", "portable"), ("onnx", "cpu"), ("triton", None)):
         expected = compiled(module, backend, target, None, False)
         for seed, halfway in ((0, False), (1, False), (0, True), (1, True)):
@@ -157,8 +157,8 @@ def test_in_half_precision(name: str, dtype: torch.dtype) -> None:
 
 def test_what_is_carried_whole() -> None:
     """Only what has as many results as the data says."""
-    for road in ROADS:
-        names = [operation.attributes["op_type"] for operation in read("detector", road, "static").walk()
+    for frontend in FRONTENDS:
+        names = [operation.attributes["op_type"] for operation in read("detector", frontend, "static").walk()
                  if operation.name == "extern"]  # fmt: skip
         assert sorted(names) == ["NonMaxSuppression", "NonZero"]
 

@@ -372,7 +372,7 @@ def test_an_index_that_is_out_of_range(folder: Path) -> None:
     refused(irc_here(*arguments, "--backend", "onnx", folder=folder), "backend.failed", 3, "idx=7")
 
 
-# -- a person's own files --------------------------------------------------------------------------------------
+# -- a user's own files ---------------------------------------------------------------------------------------
 
 USER = {
     "policy.py": """from irc.policy import policy
@@ -396,9 +396,9 @@ from irc.diagnostics import fail
 from irc.pass_manager import Pass
 @dataclass
 class Polite(Pass):
-    \"\"\"Refuses.\"\"\"
+    \"\"\"Rejects.\"\"\"
     def run(self, module, context):
-        raise fail("usage.value", "this module is not to its taste", help="take another")
+        raise fail("usage.value", "this module is not accepted", help="take another")
 @dataclass
 class Rude(Pass):
     \"\"\"Divides by zero.\"\"\"
@@ -406,7 +406,7 @@ class Rude(Pass):
         return 1 / 0
 @dataclass
 class Careless(Pass):
-    \"\"\"Leaves a use behind.\"\"\"
+    \"\"\"Leaves a use of a removed operation.\"\"\"
     def run(self, module, context):
         block = module.main.block
         block.remove(next(iter(block)))
@@ -452,7 +452,7 @@ def broken(x, y):
         (["-p", "fuse{policy=policy.py:plain}"], "pass.option", 2, ["plain", "@policy"]),
         (["-p", "fuse{policy=policy.py:raise}"], "load.missing_name", 3, ["raises"]),
         (["-p", "fuse{groups=policy.py:raises}"], "pass.option", 2, ["@group"]),
-        (["-p", "polite", "--load", "passes.py"], "usage.value", 2, ["not to its taste", "take another"]),
+        (["-p", "polite", "--load", "passes.py"], "usage.value", 2, ["not accepted", "take another"]),
         (["-p", "rude", "--load", "passes.py"], "pass.raised", 3, ["passes.py:13", "ZeroDivisionError"]),
         (["-p", "careless", "--verify-each", "--load", "passes.py"], "pass.raised", 3, ["careless", "V1", "%half"]),
         (["-p", "rewrite{rules=rules.py}"], "rule.raised", 3, ["rules.py:8", "no_such_thing"]),

@@ -57,7 +57,7 @@ class Case:
     op_type: str
     operands: Sequence[Any]
     dims: Mapping[int, Sequence[str | int]]
-    outputs: Sequence[int] = (0,)  # those that are asked for, by position
+    outputs: Sequence[int] = (0,)  # those that are requested, by position
     attributes: Mapping[str, Any] = field(default_factory=dict)
     domain: str = "com.microsoft"
     opset: int = 17

@@ -231,7 +231,7 @@ def test_two_stages_on_triton(name: str) -> None:
 
 
 def test_definitions_in_branches_and_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a small limit every region has definitions, which hold there and not behind it."""
+    """With a small limit every region has definitions, which hold there and not after it."""
     monkeypatch.setattr(expression, "LIMIT", 3)
     for name in ("branches with sizes", "loops with sizes"):
         proto = chains.SIZES[name](2)

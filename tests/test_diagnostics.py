@@ -49,7 +49,7 @@ error[type.broadcast]: add: cannot broadcast f16[B, S, 768] with f16[770]
 
 def test_without_text_the_location_is_the_place() -> None:
     error = fail("onnx.invalid", "bad\nworse", at=Location(name="/h/0/Add"), origin=Location("gpt.py", 3),
-                 expected="good", help="mend it", notes=["one", "two"])
+                 expected="good", help="fix it", notes=["one", "two"])
     assert str(error) == """\
 error[onnx.invalid]: bad
     worse
@@ -58,7 +58,7 @@ error[onnx.invalid]: bad
   expected: good
   note: one
   note: two
-  help: mend it"""
+  help: fix it"""
     assert str(fail("file.missing", "no x")) == "error[file.missing]: no x\n  help: irc explain file.missing"
 
 
@@ -83,11 +83,11 @@ def caret_lines(source: str, column: int, length: int = 1) -> tuple[str, str]:
 
 def test_carets() -> None:
     assert caret_lines("\t%x = op", 7, 2) == ("%x = op", "     ^^")
-    assert caret_lines("op", 99, 5) == ("op", "  ^")                 # past the end: one column behind it
+    assert caret_lines("op", 99, 5) == ("op", "  ^")                 # past the end: one column after it
     assert caret_lines("", 1) == ("", "^")
     assert caret_lines("  x", 1) == ("  x", "^")                     # in the indentation
     assert caret_lines("変数 = op", 6, 2) == ("変数 = op", "       ^^")  # wide characters take two columns
-    assert caret_lines("a\x1bb c", 5) == ("a\\x1bb c", "       ^")     # an escape is spelled out, and counted
+    assert caret_lines("a\x1bb c", 5) == ("a\\x1bb c", "       ^")     # an escape is printed as text, and counted
 
 
 @pytest.mark.parametrize("column", [1, 50, 4000, 9999])
@@ -198,15 +198,15 @@ def test_rules_that_are_raised_and_documented_are_the_same() -> None:
     assert tuple(NUMERICS_RULES) == NUMERICS
 
 
-SECTION = "## a.b\n\nwrong (exit status 3)\n\nBecause\nof this.\n\nWhat to do: Mend it.\n\n"
+SECTION = "## a.b\n\nwrong (exit status 3)\n\nBecause\nof this.\n\nWhat to do: Fix it.\n\n"
 
 
 def test_the_code_page_is_read_strictly() -> None:
     page = f"# Codes\n\nProse.\n\n{SECTION}# Group\n\n{SECTION.replace('a.b', 'a.c')}"
-    code = Code("wrong", Exit.BAD_INPUT, "Because of this.", "Mend it.")
+    code = Code("wrong", Exit.BAD_INPUT, "Because of this.", "Fix it.")
     assert read_codes(page) == {"a.b": code, "a.c": code}
     for good, bad in (("a.b", "ab"), ("3", "x"), ("3", "5"), (" (exit status 3)", ""), ("What to do: ", ""),
-                      ("\n\n", "\n"), ("Because", "Because\n\n"), ("Mend it.", "")):
+                      ("\n\n", "\n"), ("Because", "Because\n\n"), ("Fix it.", "")):
         with pytest.raises(ValueError, match="section"):
             read_codes(SECTION.replace(good, bad))
     with pytest.raises(ValueError, match="twice"):

@@ -228,7 +228,7 @@ def test_exact_division() -> None:
 
 
 def test_divisions_end() -> None:
-    """What one rule takes away another may bring back, written anew: remainders of remainders by their own parts."""
+    """What one rule removes another may add, written again: remainders of remainders by their own parts."""
     for size in (symbol("A", 1, 6), symbol("G", 4, 16, multiple=4), symbol("S", 1)):
         a = size.expr
         for other in (Variable("p", a), symbol("B", 1), symbol("L", 1, 9)):

@@ -140,7 +140,7 @@ def test_the_page_is_self_contained_and_has_the_figures(written: tuple[Path, dic
     path, report = written
     text = path.read_text()
     assert "<script" not in text and "http" not in text.replace("http-equiv", "") and "url(" not in text
-    root = ElementTree.fromstring(text.partition("\n")[2])  # it is well-formed beyond what HTML asks for
+    root = ElementTree.fromstring(text.partition("\n")[2])  # it is well-formed beyond what HTML requires
     cells = {cell.text for cell in root.iter("td")}
     for row in report["models"].values():
         for each in row.values():
@@ -163,7 +163,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_browser_shows_the_page(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    """The browser's own document has every plot, with a size on the screen, and asked for nothing else."""
+    """The browser's own document has every plot, with a size on the screen, and requested nothing else."""
     path, report = written
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]

@@ -150,7 +150,7 @@ def test_sizes_that_no_input_tells_become_numbers(tmp_path: Path) -> None:
 
 
 def test_sizes_born_on_the_way(tmp_path: Path) -> None:
-    """Symbols of `bind` and `refine`: born inside, told by an input, or a number where neither is so."""
+    """Symbols of `bind` and `refine`: defined inside, determined by an input, or else a number."""
     np.savez(tmp_path / "in.npz", n=np.int64(5), x=np.arange(9, dtype=np.float32))
     given = ("--input", "in.npz")
     module = extracted(BORN, tmp_path, "--from", "%s", "--to", "%a", *given)
@@ -180,7 +180,7 @@ def test_a_size_that_an_input_tells_is_not_born_again() -> None:
         outputs = interpreter.run(found.module, found.inputs)
         for name, array in outputs.items():
             np.testing.assert_array_equal(array, computed(module, inputs)[name])
-    with pytest.raises(IrcError, match=r"dim\.unbound"):  # K + L of %a tells neither
+    with pytest.raises(IrcError, match=r"dim\.unbound"):  # K + L of %a determines neither
         part(recording, {by_name["bind"], by_name["z"]})
 
 

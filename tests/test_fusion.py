@@ -57,7 +57,7 @@ def body_of(module: Module) -> list[Operation]:
 
 
 def fused(module: Module, options: str = "", context: PassContext | None = None) -> Module:
-    """A copy behind `fuse`, verified."""
+    """A copy after `fuse`, verified."""
     copy = module.clone()
     PassManager(parse_pipeline(f"fuse{{{options}}}" if options else "fuse"), context).run(copy)
     verify(copy)
@@ -216,7 +216,7 @@ def test_f3_looks_through_the_views_that_stay_outside() -> None:
 
 
 def around_a_product(x: Value, w: Value) -> Value:
-    """exp is read by the product and, beside it, by the addition behind it."""
+    """exp is read by the product and, by the addition after it."""
     grown = ops.exp(x, name="grown")
     return ops.add(grown, ops.matmul(grown, w, name="product"), name="y")
 
@@ -245,7 +245,7 @@ def test_f1_holds_for_proposed_groups(tmp_path: Path) -> None:
 
 
 def test_every_access_is_proven_or_guarded() -> None:
-    """An index that may be anything brings a guard, an affine one none."""
+    """An index that may be anything needs a guard, an affine one none."""
     gathered = derive(body_of(trace(lambda x, i: ops.gather(x, i, axis=0), "f32[N]", "i64[M]")))
     assert [len(load.guards) for load in gathered.loads if load.buffer.name == "x"] == [1]
     sliced = derive(body_of(trace(lambda x: ops.slice_(x, starts=(1,), stops=(8,), steps=(2,)), "f32[8]")))
@@ -361,7 +361,7 @@ def test_free_operations_are_copied_into_each_kernel_that_reads_through_them() -
 
 
 def test_the_block_is_put_back_in_order() -> None:
-    """The kernel stands where its last member stood, behind a reader of an earlier result of it."""
+    """The kernel is at the place of its last member, after a reader of an earlier result of it."""
 
     def program(x: Value, w: Value) -> tuple[Value, Value]:
         first = ops.exp(x, name="first")
@@ -617,7 +617,7 @@ def test_what_is_spread_is_stored_once(use: Callable[[Value], Value]) -> None:
 
 
 def test_a_reduction_of_every_other_row_knows_which_rows() -> None:
-    """Its result has a point at half of the rows only, and what reads it elsewhere computes it anew or apart."""
+    """Its result has a point at half of the rows only, and what reads it elsewhere computes it again or apart."""
 
     def program(x: Value) -> tuple[Value, ...]:
         whole = ops.exp(x)
@@ -859,7 +859,7 @@ def test_kernels_do_not_depend_on_what_caches_still_hold() -> None:
 
 
 def test_a_symbol_that_only_an_attribute_mentions_keeps_its_order() -> None:
-    """`dim {value = 2*u}` reads no value of the `bind` at which u is born, and still stands behind it (F1, sorting)."""
+    """`dim {value = 2*u}` reads no value of the `bind` that defines u, and still follows it (F1, sorting)."""
     text = """irc text 1
 module @m {
   func @main(%x: f32[4], %n: i64[]) -> (f32[4], i64[]) {

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, a hostile input for each promise: run where an audit hook refuses all that is not allowed.
+"""What SECURITY.md promises, a hostile input for each promise: run where an audit hook rejects all that is not allowed.
 
 `tests/audit/sitecustomize.py` is the hook, `tests/hostile.py` runs commands under it.
 """
@@ -132,8 +132,8 @@ def with_external_data(location: str) -> onnx.ModelProto:
 
 
 def test_weights_stay_in_their_folder(folder: Path, secret: Path) -> None:
-    """Paths and links that lead out are refused before anything there is opened, whether a hash is stated or not, and
-    no message tells what is there."""
+    """Paths and links that lead out are rejected before anything there is opened, whether a hash is stated or not, and
+    no message reveals what is there."""
     (folder / "link.safetensors").symlink_to(secret / "s.safetensors")
     (folder / "up").symlink_to("..")
     stored = secret / "s.safetensors"
@@ -226,8 +226,8 @@ def test_nothing_acts_on_the_terminal(folder: Path) -> None:
 
 
 def test_all_output_goes_through_one_function() -> None:
-    """Beside it print the complaint about an overwritten package, a process that answers in numbers, and --dump-after,
-    which spells out by itself."""
+    """Beside it print the message about an overwritten package, a process that answers in numbers, and --dump-after,
+    which escapes by itself."""
     others = []
     for path in (path for folder in ("irc", "frontends", "passes") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -166,7 +166,7 @@ def test_a_default_that_is_not_what_the_input_is(wrong: str) -> None:
     model.graph.input[1].CopyFrom(helper.make_tensor_value_info("i0", *stated))
     with pytest.raises(IrcError, match=r"onnx\.invalid.*'i0' is .*, but its initializer f32\[4\]"):
         from_model(model, NO_FOLDER)
-    from_model(model, NO_FOLDER, fold_defaults=True)  # nobody reads what such an input is
+    from_model(model, NO_FOLDER, fold_defaults=True)  # nothing reads such an input
 
 
 def test_an_input_that_states_no_shape_has_its_initializers() -> None:
@@ -229,7 +229,7 @@ def test_a_sparse_initializer_may_be_a_default() -> None:
 
 
 def test_an_artefact_gives_away_no_default(tmp_path: Path) -> None:
-    """An output that is a default must be a copy: whoever writes to it would change the next run."""
+    """An output that is a default must be a copy: a write to it would change the next run."""
     module = parse("""irc text 1
     module @m {
       func @main(%x: f32[2], %w: f32[2] = [1.0, 2.0] : f32[2]) -> (y: f32[2], z: f32[2]) {

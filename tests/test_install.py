@@ -1,7 +1,7 @@
 """The package as installed: what the wheel holds, what importing costs, and the sentinel.
 
 The PyPI distribution `irc` is a chat library with a package folder of the same name. pip lays it over
-ours without a word; the `irc` command must then say so, whatever is left.
+irc's files silently; the `irc` command must then say so, whatever is left.
 """
 
 from __future__ import annotations

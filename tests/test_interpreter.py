@@ -211,7 +211,7 @@ def test_loop_without_a_round() -> None:
 
 
 def test_carried_values_may_grow() -> None:
-    """The symbol in the type of the region's argument is bound anew in every round."""
+    """The symbol in the type of the region's argument is bound in every iteration."""
     inner, final = symbol("inner", 0, 100), symbol("final", 0, 100)
 
     def main(x: Value, n: Value) -> Value:
@@ -445,7 +445,7 @@ def test_the_overhead_is_linear() -> None:
             builder.create(return_, [value])
         module = Module("chain", [function])
         gc.collect()
-        gc.disable()  # what other tests left behind would be walked on our time
+        gc.disable()  # garbage of other tests would count
         started = time.process_time()
         try:
             run(module, {"x": np.zeros(4, np.float32)})

@@ -1,4 +1,4 @@
-"""Kernels as data: index maps, axes, nests, the byte model, and why groups are refused."""
+"""Kernels as data: index maps, axes, nests, the byte model, and why groups are illegal."""
 
 from __future__ import annotations
 
@@ -443,7 +443,7 @@ def test_a_legality_failure_becomes_an_error() -> None:
 
 
 def test_what_is_empty_moves_nothing() -> None:
-    """With S = 0 no guard of a concat's pieces holds, and indices that divide by S are not asked for."""
+    """With S = 0 no guard of a concat's pieces holds, and indices that divide by S are not evaluated."""
     module = trace(lambda x: ops.concat(x, ops.softmax(ops.tile(x, repeats=(3,)), axis=0), axis=0), "f32[?S in (0, 9)]")
     *members, _ = module.main.block
     kernel = derive(members)

@@ -1,4 +1,4 @@
-"""Small inputs that ask for much: each is refused by a limit that its message names, and an option raises."""
+"""Small inputs that require much: each is rejected by a limit that its message names, and an option raises."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_a_plan_that_is_none(content: str, tmp_path: Path) -> None:
 
 
 def test_strings_of_a_model_are_text(tmp_path: Path) -> None:
-    """Wherever a string stands in a model, one that is not UTF-8 is refused, and so is a name with a NUL."""
+    """Wherever a string stands in a model, one that is not UTF-8 is rejected, and so is a name with a NUL."""
     marked = helper.make_node("QQQQ1", ["x"], ["QQQQ2"], name="QQQQ3", domain="QQQQ4", QQQQ5=3, doc_string="QQQQ6")
     output = helper.make_tensor_value_info("QQQQ7", TensorProto.FLOAT, ["QQQQ9"])
     branches = {
@@ -336,7 +336,7 @@ N = 100_000
         "".join(f"    %{'ab' * 999}{i} = neg %x : f32[4]\n" for i in range(99)) + f"    neg %{'ba' * 999}\n")),
 ], ids=lambda part: part if len(part) < 20 else part[60:80])  # fmt: skip
 def test_texts_that_nest_or_compute(code: str, content: str, tmp_path: Path) -> None:
-    """They are refused, in time and memory that is linear in them."""
+    """They are rejected, in time and memory that is linear in them."""
     (tmp_path / "m.irc").write_text(content)
     result = irc_here("print", "m.irc", "-o", "out.irc", folder=tmp_path)
     assert result.code == 3 and f"error[{code}]" in result.err, result.err[:999]
@@ -391,7 +391,7 @@ def test_a_shape_of_many_elements_is_counted_before_onnx_makes_dims_of_it(tmp_pa
 
 @pytest.mark.parametrize("shape", [", ".join([str(2**62)] * 20), "*".join("N" * 600)])
 def test_figures_past_what_floats_hold(shape: str, tmp_path: Path) -> None:
-    """Nothing can run at such sizes, but what is counted is told."""
+    """Nothing can run at such sizes, but what is counted is reported."""
     content = text("    %y = exp %x : f32[S]\n    %z = neg %y : f32[S]\n", "S", "<N>").replace("return %x", "return %z")
     (tmp_path / "m.irc").write_text(content.replace("f32[S]", f"f32[{shape}]"))
     for arguments in (["kernels", "m.irc"], ["kernels", "m.irc", "--json"], ["print", "m.irc", "--summary"],

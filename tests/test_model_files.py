@@ -189,7 +189,7 @@ def test_weights_that_are_something_else(tmp_path: Path) -> None:
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones(3, np.float32), "w"))
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").write_bytes(POINTER[:5] + POINTER[5:])
-    with pytest.raises(IrcError, match="a Git LFS pointer"):  # though the 12 bytes that are asked for are there
+    with pytest.raises(IrcError, match="a Git LFS pointer"):  # though the 12 bytes that are required are there
         irc.load(tmp_path / "m.onnx")
     proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     proto.graph.initializer[0].dims[0] = 300

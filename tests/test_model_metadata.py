@@ -122,7 +122,7 @@ def test_irc_names_itself_where_a_model_names_no_producer(tmp_path: Path) -> Non
     irc.driver.compile(tmp_path / "model.onnx", output=tmp_path / "out.onnx")
     made = onnx.load(tmp_path / "out.onnx")
     assert (made.producer_name, made.producer_version) == ("irc", __version__)
-    assert properties(made)["producer"] == "a studio"  # not ours to change
+    assert properties(made)["producer"] == "a studio"  # not to be changed
     assert properties(made)["irc_version"] == __version__
     assert len(properties(made)) == len(made.metadata_props)
 

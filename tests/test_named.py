@@ -522,7 +522,7 @@ for x, y, x_zero, y_zero in (
 def _attention(
     q: Any, k: Any, v: Any, mask: Any = None, scale: float | None = None, causal: bool = False, masked_rows: str = "nan"
 ) -> torch.Tensor:
-    """In f64, spelled out."""
+    """In f64, decomposed."""
     shared = q.shape[1] // k.shape[1]
     wide_k, wide_v = (t.double().repeat_interleave(shared, dim=1) for t in (k, v))
     scores = q.double() @ wide_k.mT * (q.shape[3] ** -0.5 if scale is None else scale)
@@ -1037,7 +1037,7 @@ def infer(name: str, *types: TensorType | None, **attributes: Any) -> tuple[Tens
 
 
 def refused(code: str, name: str, *types: TensorType | None, **attributes: Any) -> str:
-    """The message with which an operation refuses its operands."""
+    """The message with which an operation rejects its operands."""
     definition = ops.lookup(name)
     with pytest.raises(IrcError) as caught:
         definition.infer(types, definition.normalize(attributes))

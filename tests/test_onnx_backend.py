@@ -171,7 +171,7 @@ def test_agrees_with_the_interpreter(case: Case, dtype: str, targets: tuple[str,
     run_case(case, dtype, targets)
 
 
-# -- control flow, calls, dims that are born -----------------------------------------------------------------------
+# -- control flow, calls, data-dependent dims -----------------------------------------------------------------------
 
 
 def read(*lines: str) -> Module:

@@ -2,7 +2,7 @@
 
 `onnx_backend_suite.txt` lists, in sections, every case that is not so: `carries OP, ...` (right, but with operators
 carried as `extern`, which does not count as covered) or `fails CODE: the reason`. The list is exact: a case that does
-better than listed fails the test as well. After a change, `python tests/test_onnx_backend_suite.py` writes it anew;
+better than listed fails the test as well. After a change, `python tests/test_onnx_backend_suite.py` writes it again;
 read the difference. Models that are older than opset 7 are converted by ONNX first.
 """
 

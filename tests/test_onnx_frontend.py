@@ -199,7 +199,7 @@ def test_an_unknown_operator_is_carried_and_typed_by_onnx() -> None:
 
 
 def test_what_our_operation_does_not_take_is_carried_too() -> None:
-    """Strings compare in ONNX, and MaxPool takes more element types than ours need to."""
+    """Strings compare in ONNX, and MaxPool accepts more element types than irc's."""
     module = check_against_runtime("(int8[N, 2, 6] x) => (y) { y = MaxPool<kernel_shape = [2]>(x) }",
                                    {"x": RANDOM.integers(-9, 9, (2, 2, 6)).astype(np.int8)})
     assert operations(module) in (["max_pool"], ["extern"])
@@ -233,7 +233,7 @@ def test_a_decided_if_is_its_branch() -> None:
 
 @pytest.mark.parametrize("condition", [True, False])
 def test_an_open_if_is_an_if(condition: bool) -> None:
-    """Branches capture values from outside; extents in which they disagree are born at the `if`."""
+    """Branches capture values from outside; extents in which they disagree are symbols of the `if`."""
     graph = """(float[N, 3] x, bool c) => (y, z) { h = Neg(x)
         y, z = If(c) <
             then_branch = a () => (t, u) { t = Relu(h) k = Constant<value_floats = [1.0, 2.0]>() u = Neg(k) },

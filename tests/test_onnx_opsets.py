@@ -1,4 +1,4 @@
-"""Models of ONNX in the opset that is asked for: the backend's cases in each, and operators that have changed."""
+"""ONNX models in the requested opset: the backend's cases in each, and operators that have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEEDS = re.compile(r"needs opset (\d+)")
 
 
 def run_in(opset: int, case: Any, dtype: str, targets: tuple[str, ...]) -> None:
-    """Run a case in an opset; where that is refused, in those that the errors ask for, which must be newer."""
+    """Run a case in an opset; where that is rejected, in those that the errors name, which must be newer."""
     while True:
         try:
             return run_case(case, dtype, targets, opset)
@@ -155,7 +155,7 @@ def test_the_lowest_opset_is_chosen(graph: str, opset: int) -> None:
 
 
 def test_quantized_integers_load_with_optimizations() -> None:
-    """At opset 21 ONNX Runtime 1.31 moves int8 QuantizeLinear behind what follows, and then refuses it."""
+    """At opset 21 ONNX Runtime 1.31 moves int8 QuantizeLinear after what follows, and then rejects it."""
     graph = ("(float[1] x) => (y) <float s = {0.25}, int8 p = {3}, int64[2] k = {-1, 1}>"
              " { q = QuantizeLinear(x, s, p) d = DequantizeLinear(q, s, p) y = Reshape(d, k) }")  # fmt: skip
     for opset in (17, 21):

@@ -21,7 +21,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "before, on the right": lambda x, w, c: x @ (c * w),
     "behind": lambda x, w, c: (x @ w) * c,
     "divided before": lambda x, w, c: (x / c) @ w,
-    "divided behind": lambda x, w, c: (x @ w) / c,
+    "divided after": lambda x, w, c: (x @ w) / c,
     "through a transpose": lambda x, w, c: (x * c).transpose(0, 1) @ w,
     "twice": lambda x, w, c: ((x * c) * 0.7) @ w,
     "between two": lambda x, w, c: ((x @ w) * c) @ w,

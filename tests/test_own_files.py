@@ -308,11 +308,11 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "interface twice": ("@op(Pointwise(), Pointwise())\ndef f(x: Float, /): return tanh(x)\n", (), "op.declaration",
                         "twice"),
     "keyword of op": ('@op(trait="x")\ndef f(x: Float, /): return tanh(x)\n', (), "load.raised", "trait"),
-    "operand annotation": ("@op\ndef f(x: Float, n: int, /): return tanh(x)\n", (), "op.declaration", "behind `*`"),
+    "operand annotation": ("@op\ndef f(x: Float, n: int, /): return tanh(x)\n", (), "op.declaration", "after `*`"),
     "default": ('@op\ndef f(x: Float, /, *, beta: float = "one"): return tanh(x)\n', (), "op.declaration", "'one'"),
     "any keywords": ("@op\ndef f(x: Float, /, **more): return tanh(x)\n", (), "op.declaration", "any keyword"),
     "name of an operation of irc": ("@op\ndef gelu(x: Float, /): return tanh(x)\n", (), "op.declaration", "`gelu`"),
-    "spelling of nothing": ("@spelling(tanh2)\ndef f(x): return tanh(x)\n", (), "load.raised", "tanh2"),
+    "spelling of no operation": ("@spelling(tanh2)\ndef f(x): return tanh(x)\n", (), "load.raised", "tanh2"),
     "syntax": ("def f(:\n", (), "load.raised", "SyntaxError"),
     "body that raises": ("@op\ndef f(x: Float, /): return nothing(x)\n"
                          'def used(): return irc.trace(lambda x: f(x), "f32[3]")\n',
@@ -356,7 +356,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "option that is required": ("@dataclass\nclass Odd(Pass):\n    n: int\n"
                                 "    def run(self, module, context): return False\n",
                                 (*OPT, "odd"), "pass.option", "needs the option `n`"),
-    "option that is refused": ("@dataclass\nclass Odd(Pass):\n    n: int = 0\n"
+    "option that is rejected": ("@dataclass\nclass Odd(Pass):\n    n: int = 0\n"
                                "    def __post_init__(self): raise ValueError(self.n)\n", (*OPT, "odd{n=7}"),
                                "pass.raised", "7"),
     "option given twice": ("@policy\ndef p(merge): return 1\n", (*OPT, "fuse{policy=f.py:p,policy=none}"),

@@ -115,7 +115,7 @@ def irc(folder: Path, *arguments: str, **options: object) -> subprocess.Popen[by
 
 
 def test_only_an_artefact_is_replaced(tmp_path: Path) -> None:
-    """A manifest of something else does not make a folder one, nor does one of ours beside a person's files."""
+    """A manifest of something else does not make a folder one, nor does one of irc beside a user's files."""
     module = parse(TEXT)
     for name, file, content in (("app", "manifest.json", '{"name": "app"}'), ("other", "notes", "mine")):
         (tmp_path / name).mkdir()
@@ -157,7 +157,7 @@ def test_several_processes_write_the_same_output(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_output(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: what does not fit is refused by the system."""
+    """A limit on the size of files stands for the disk: what does not fit is rejected by the system."""
     values = ", ".join(f"{number}.5" for number in range(4096))
     (tmp_path / "m.irc").write_text(
         "irc text 1\nmodule @m {\n  func @main(%x: f32[4096]) -> f32[4096] {\n"

@@ -1,4 +1,4 @@
-"""Plans edited by hand: each entry becomes a kernel of just its members, or is refused with its rule and its place."""
+"""Plans edited by hand: each entry becomes a kernel of just its members, or is rejected with its rule and its place."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ LEGAL: dict[str, tuple[Callable[[Groups], Groups], list[list[str]]]] = {
     "members alone": (without("hash", "name", "proposer"), [["a", "b", "c", "d"], ["s", "e"], ["n", "z"], ["g", "h"]]),
     "split": (instead(0, ["a", "b"], ["c", "d"]), [["a", "b"], ["c", "d"], ["s", "e"], ["n", "z"], ["g", "h"]]),
     "split into single ones": (instead(0, ["a"], ["b"], ["c"], ["d"]), [["s", "e"], ["n", "z"], ["g", "h"]]),
-    "member added": (instead(1, ["d", "s", "e"]), []),  # refused: it is in two entries, see REFUSED
+    "member added": (instead(1, ["d", "s", "e"]), []),  # rejected: it is in two entries, see REJECTED
     "member moved": (lambda base: [{**base[0], "members": ["a", "b", "c"]}, {**base[1], "members": ["d", "s", "e"]}],
                      [["a", "b", "c"], ["d", "s", "e"]]),
     "member removed": (instead(0, ["a", "b", "c"]), [["a", "b", "c"], ["s", "e"], ["n", "z"], ["g", "h"]]),
@@ -95,8 +95,8 @@ LEGAL: dict[str, tuple[Callable[[Groups], Groups], list[list[str]]]] = {
     "main named": (changed(function="main"), [["a", "b", "c", "d"], ["s", "e"], ["n", "z"], ["g", "h"]]),
 }  # fmt: skip
 del LEGAL["member added"]
-# ... and the code, the rule, words of the error, and which entries are refused.
-REFUSED: dict[str, tuple[Callable[[Groups], Groups], str, str, tuple[int, ...]]] = {
+# ... and the code, the rule, words of the error, and which entries are rejected.
+REJECTED: dict[str, tuple[Callable[[Groups], Groups], str, str, tuple[int, ...]]] = {
     "a member between left out": (groups(["a", "d"]), "plan.refused", "rule F1: %b stands between", (0,)),
     "a product between": (groups(["s", "e"], ["e2", "n"]), "plan.stale", "no value %e2", (1,)),
     "across a product": (groups(["e", "n"]), "plan.refused", "rule F1: matmul %m", (0,)),
@@ -104,8 +104,8 @@ REFUSED: dict[str, tuple[Callable[[Groups], Groups], str, str, tuple[int, ...]]]
     "a product": (groups(["e", "m"]), "plan.refused", "rule F2", (0,)),
     "a product alone": (groups(["a", "b"], ["m"]), "plan.refused", "rule F2", (1,)),
     "reductions over two axes": (groups(["r", "q"]), "plan.refused", "rule F6", (0,)),
-    "a reduction over rows behind a softmax": (groups(["s", "e", "q"]), "plan.refused", "rule F6", (0,)),
-    "a name of nothing": (groups(["a", "nobody"]), "plan.stale", "no value %nobody", (0,)),
+    "a reduction over rows after a softmax": (groups(["s", "e", "q"]), "plan.refused", "rule F6", (0,)),
+    "an unknown name": (groups(["a", "absent"]), "plan.stale", "no value %absent", (0,)),
     "an argument": (groups(["x", "a"]), "plan.refused", "%x is an argument", (0,)),
     "a member in two entries": (groups(["a", "b"], ["b", "c"]), "plan.refused", "%b is a member of @b, too", (1,)),
     "an entry twice": (groups(["a", "b"], ["b", "a"]), "plan.refused", "is a member of @b, too", (1,)),
@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Groups], Groups], str, str, tuple[int, ...]]]
     "an operation with regions": (groups(["i"]), "plan.refused", "rule F2", (0,)),
     "a hash of something else": (changed(hash="0" * 16), "plan.stale", "have changed", (1,)),
     "a function that is not there": (changed(function="other"), "plan.stale", "no function @other", (1,)),
-    "several": (groups(["r", "q"], ["a", "b"], ["nobody"], ["m"]), "plan.refused", "rule F2", (0, 2, 3)),
+    "several": (groups(["r", "q"], ["a", "b"], ["absent"], ["m"]), "plan.refused", "rule F2", (0, 2, 3)),
 }
 # ... and files that are no plans.
 MISREAD: dict[str, tuple[Callable[[Groups], Any], str]] = {
@@ -171,12 +171,12 @@ def test_legal_edits_replay(folder: Path, name: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_illegal_edits_are_refused_with_rule_and_place(folder: Path, name: str) -> None:
-    edit, code, words, refused = REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_illegal_edits_are_rejected_with_rule_and_place(folder: Path, name: str) -> None:
+    edit, code, words, rejected = REJECTED[name]
     done = edited(folder, edit)
     assert done.code == 1 and f"error[{code}]" in done.err and words in done.err, done.err
-    places = {line_of(folder, index) for index in refused}
+    places = {line_of(folder, index) for index in rejected}
     named = {int(line.rpartition(":")[2]) for line in done.err.splitlines() if "--> edited.json:" in line}
     assert named == places, done.err
     assert not (folder / "out.irc").exists()

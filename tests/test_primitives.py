@@ -394,7 +394,7 @@ def comparable(name: str, arrays: list[Array | None], attributes: dict[str, Any]
     if name in ("div", "mod") and x.dtype.kind == "i" and (held[1] == -1).any():
         return False
     if name == "pow" and (oracle == "onnx" or x.dtype.kind == "c") and x.dtype.kind in "iuc":
-        return False  # ONNX Runtime goes by way of double
+        return False  # ONNX Runtime computes via double
     if name == "sign" and x.dtype.kind not in "iu" and np.isnan(x.astype(np.float64)).any():
         return False
     if name in ("reduce_max", "reduce_min") and any(extent == 0 for extent in x.shape):

@@ -112,7 +112,7 @@ def outputs(model: onnx.ModelProto, x: Any, optimized: bool) -> Any:
 
 
 def stated_weights(model: onnx.ModelProto) -> int:
-    """How many DequantizeLinear read a constant, or a cast of one: of i2, which the optimizations refuse."""
+    """How many DequantizeLinear read a constant, or a cast of one: of i2, which the optimizations reject."""
     constants = {tensor.name for tensor in model.graph.initializer}
     readers = [node for node in model.graph.node if node.input[0] in constants]
     casts = {node.output[0] for node in readers if node.op_type == "Cast"}
@@ -133,7 +133,7 @@ def test_weights_stay_quantized(seed: int, tmp_path: Path) -> None:
     wanted = outputs(model, x, optimized=False)
     np.testing.assert_allclose(interpreter.run(from_model(model, NO_FOLDER), {"x": x})["y"], wanted, atol=STEP * 1.01)
     np.testing.assert_allclose(outputs(emitted, x, optimized=False), wanted, atol=STEP * 1.01)
-    # What the optimizations change in the original, they may change in ours. (Of i2 they refuse the original.)
+    # What the optimizations change in the original, they may change in irc's. (Of i2 they reject the original.)
     narrow = any(tensor.data_type == TensorProto.INT2 for tensor in model.graph.initializer)
     change = np.abs(outputs(model, x, optimized=not narrow) - wanted).max()
     assert np.abs(outputs(emitted, x, optimized=True) - wanted).max() <= max(change, STEP) * 1.01

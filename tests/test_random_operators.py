@@ -43,7 +43,7 @@ def node(op_type: str, name: str, seed: int | None = None) -> str:
 
 
 def scattered(op_type: str, seed: int | None = None) -> onnx.ModelProto:
-    """Two in the main graph, behind one that folds away; one in a branch, one in a body, two calls of a function."""
+    """Two in the main graph, after one that is folded; one in a branch, one in a body, two calls of a function."""
     def draw(name: str) -> str:
         return node(op_type, name, seed)
 

@@ -57,7 +57,7 @@ class Wrong(Pass):
     "order of operands": (PASS + '''
 @dataclass
 class Wrong(Pass):
-    """Concatenates from the end what comes behind a broadcast."""
+    """Concatenates from the end what follows a broadcast."""
     def run(self, module, context):
         for operation in module.walk():
             made = [operand.operation for operand in operation.inputs]

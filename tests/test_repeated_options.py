@@ -1,4 +1,4 @@
-"""Options given twice: all values are used, or the command is refused; none is dropped silently."""
+"""Options given twice: all values are used, or the command is rejected; none is dropped silently."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_no_circles() -> None:
         if name in done:
             return
         for other in sorted(graph.get(name, ())):
-            if not name.startswith(other + "."):  # a submodule's package is loaded first, whoever imports it
+            if not name.startswith(other + "."):  # a submodule's package is loaded first
                 visit(other, (*path, name))
         done.add(name)
 
@@ -196,7 +196,7 @@ def test_start_up_imports_little(statement: str, absent: list[str]) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "irc.ir"])
 def test_bodies_of_operations_are_taken_by_one_method(module: str) -> None:
-    """`Operation.body` and `Operation.operand_types` are not spelled out elsewhere."""
+    """`Operation.body` and `Operation.operand_types` are not written differently elsewhere."""
     text = MODULES[module].read_text()
     assert not re.search(r"\.body\(.*\.attributes\)", text), "use operation.body()"
     types = re.search(r"None if (\w+) is None else \1\.type for \1 in operation\.operands", text)

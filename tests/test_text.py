@@ -1,4 +1,4 @@
-"""Text: what is printed is read back equal, and what cannot be read is refused with a place and advice."""
+"""Text: what is printed is read back equal, and what cannot be read is rejected with a place and advice."""
 
 from __future__ import annotations
 

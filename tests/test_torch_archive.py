@@ -189,7 +189,7 @@ def test_weights_that_repeat_their_elements(tmp_path: Path) -> None:
     "(a + b)*(a + c)*(a + d)*(a + e)*(a + f)*(a + g)*(a + h)*(a + i)*(a + j)*(a + k)*(a + l)*(a + m)*(a + n)",
 ])  # fmt: skip
 def test_sizes_are_small(text: str) -> None:
-    """What SymPy would compute, or multiply out, is refused by a limit before it is read."""
+    """What SymPy would compute, or multiply out, is rejected by a limit before it is read."""
     for raised in (False, True):
         with irc.allow(size=1 << 90 if raised else 4096), nullcontext() if raised else pytest.raises(
                 IrcError, match=r"limit\.exceeded"):  # fmt: skip

@@ -479,7 +479,7 @@ def addresses(tensor: torch.Tensor) -> set[int]:
 
 @pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
 def test_arguments_that_are_not_updated(backend: str) -> None:
-    """Nothing is written when a call is refused."""
+    """Nothing is written when a call is rejected."""
     def update(cache: list[torch.Tensor], x: torch.Tensor) -> Any:
         cache[0].add_(1)
         cache[1].sub_(x)

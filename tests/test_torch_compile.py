@@ -161,7 +161,7 @@ def test_parameters_that_are_written_are_written(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_arguments_that_share_memory_with_what_is_written(backend: str) -> None:
-    """What a program has read of an argument its results do not tell, so that none may be written meanwhile."""
+    """Results do not show what a program has read of an argument, so that none may be written meanwhile."""
 
     def reversing(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         c.copy_(x.flip(0))

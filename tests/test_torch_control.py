@@ -1,4 +1,4 @@
-"""Control flow of PyTorch: cond, while_loop, scan and map against eager PyTorch, on every road."""
+"""Control flow of PyTorch: cond, while_loop, scan and map against eager PyTorch, in every frontend and backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import irc
 from irc.diagnostics import IrcError
 from tests.test_torch_frontend import check
 
-ROADS = (None, "onnx", "triton")
+PATHS = (None, "onnx", "triton")
 
 
 class Branches(nn.Module):
@@ -101,15 +101,15 @@ def test_control_flow(model: nn.Module) -> None:
     more = (torch.randn(4),) if isinstance(model, (Recurrence, Rows)) else ()
     shapes: dict[str, Any] = {"x": {0: Dim("B", min=2)}, **({"first": None} if more else {})}
     module = irc.from_torch(model, (torch.randn(3, 4), *more), dynamic_shapes=shapes)
-    for x, roads in ((torch.rand(3, 4), ROADS[:2]), (-torch.rand(7, 4), ROADS), (-torch.rand(3, 4), ROADS[:2])):
-        check(module, dict(zip(("x", "first"), (x, *more), strict=False)), model(x, *more), roads)
+    for x, paths in ((torch.rand(3, 4), PATHS[:2]), (-torch.rand(7, 4), PATHS), (-torch.rand(3, 4), PATHS[:2])):
+        check(module, dict(zip(("x", "first"), (x, *more), strict=False)), model(x, *more), paths)
 
 
 def test_branches_of_different_extents() -> None:
     module = irc.from_torch(Uneven(), (torch.randn(5, 4),))
     assert "f32[?e in (0, 1000000000), 4]" in str(module)
-    for x, roads in ((torch.rand(5, 4), ROADS[:2]), (-torch.rand(5, 4), ROADS)):
-        check(module, {"x": x}, Uneven()(x), roads)
+    for x, paths in ((torch.rand(5, 4), PATHS[:2]), (-torch.rand(5, 4), PATHS)):
+        check(module, {"x": x}, Uneven()(x), paths)
 
 
 def test_control_flow_in_a_file(tmp_path: Path) -> None:

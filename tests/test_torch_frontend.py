@@ -221,7 +221,7 @@ NAN, NUMBERS = math.nan, torch.tensor([[0.0, -3.0, math.nan], [2.0, 1.0, 9.0]])
 EDGES = {
     "searchsorted": (lambda row, x: torch.searchsorted(row, x), torch.tensor([-1.0, 0.0, 0.0, 2.0, NAN, NAN]), NUMBERS),
     "right": (lambda row, x: torch.searchsorted(row, x, right=True), torch.tensor([-1.0, 0.0, 2.0, 7.0]), NUMBERS),
-    "cdist of nothing": (lambda x, y: torch.cdist(x, y, p=math.inf), torch.ones(2, 0), torch.ones(3, 0)),
+    "cdist of empty tensors": (lambda x, y: torch.cdist(x, y, p=math.inf), torch.ones(2, 0), torch.ones(3, 0)),
     "cdist of NaN": (lambda x, y: torch.cdist(x, y, p=0.0), torch.tensor([[NAN, 1.0]]), torch.tensor([[0.0, 1.0]])),
     "cummax of bool": (lambda x: torch.cummax(x, 1), torch.tensor([[False, True, False], [True, False, True]])),
     "median of NaN": (lambda x: torch.median(x, 1), torch.tensor([[3.0, NAN, 1.0, NAN], [4.0, 1.0, 3.0, 2.0]])),
@@ -344,7 +344,7 @@ class Recurrent(nn.Module):
     "options", [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True, "batch_first": True}]
 )
 def test_recurrent_layers_stay_whole(kind: str, options: dict[str, Any]) -> None:
-    """One operation a layer, whatever the length; with and without first states, which are told by name."""
+    """One operation a layer, whatever the length; with and without first states, which are distinguished by name."""
     torch.manual_seed(0)
     if kind == "RNN" and not options:
         options = {"nonlinearity": "relu"}

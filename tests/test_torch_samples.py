@@ -2,7 +2,7 @@
 
 Every operator of `torch.testing` is tried with floats and with integers. Those that do not pass are in
 `torch_samples.txt` with the reason; a test says so too where one passes that stands there. Quick runs take every eighth
-operator, `-m slow` all. The table is written anew by
+operator, `-m slow` all. The table is written again by
 
     python tests/test_torch_samples.py
 """

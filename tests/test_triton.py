@@ -393,7 +393,7 @@ def test_empty(shape: tuple[int, int], tmp_path: Path) -> None:
 
 
 def test_gather_out_of_range_reads_nothing(tmp_path: Path) -> None:
-    """The reference refuses such an index; a kernel must at least not read outside of its buffer."""
+    """The reference rejects such an index; a kernel must at least not read outside of its buffer."""
     table = np.arange(10, dtype=np.float32)
     indices = np.array([0, -1, -10, 9], np.int64)
     check(run_on(tmp_path, lambda x, y: ops.gather(x, y, axis=0), table, indices), 0)

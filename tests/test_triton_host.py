@@ -107,7 +107,7 @@ def test_templates_take_every_attribute(template: str) -> None:
 
 @pytest.mark.parametrize("name", random_operands.NAMES)
 def test_random_host_calls(name: str) -> None:
-    """What the operation's page says, for operands of any rank and extent; what it refuses is refused."""
+    """What the operation's page says, for operands of any rank and extent; what it rejects is rejected."""
     definition, maker, met = lookup(name), random_operands.Operands(7, TYPES), 0
     for _ in range(RANDOM_SAMPLES):
         arrays, attributes = maker.of(name)

@@ -270,7 +270,7 @@ def compiled(graph: Graph) -> Module:
 
 
 def check_numbers(graph: Graph, inputs: dict[str, np.ndarray], outputs: list[np.ndarray]) -> None:
-    """No further from what exact arithmetic gives than roundings explain: a few times as far as the interpreter is."""
+    """The error against exact arithmetic is what rounding explains: a few times the interpreter's."""
     rounded = interpreter.run(graph.module, inputs)
     exact = interpreter.run(graph.module, inputs, precision="f64")
     coarsest = max(EPSILON.get(str(value.dtype), 0.0) for value in values_of(graph.module))

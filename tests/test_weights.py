@@ -1,4 +1,4 @@
-"""Constants' storage: every dtype through every door, the same bytes each time, and hostile files refused."""
+"""Constants' storage: every dtype by every reader, the same bytes each time, and hostile files rejected."""
 
 from __future__ import annotations
 

@@ -19,20 +19,62 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Files and folders that are checked, by the beginnings of their paths.
-COVERED = (
-    "ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "TUTORIAL.md", "backends/onnx/", "docs/",
-    "examples/", "frontends/", "irc/cli/", "irc/codes.md", "irc/diagnostics.py", "irc/driver/", "irc/group.py",
-    "irc/group_graph.py", "irc/kernel/__init__.py", "irc/kernel/derivation.py", "irc/kernel/rules.py",
-    "irc/kernel/steps.py", "irc/legality.py", "irc/numbered_rules.py", "irc/numerics.py", "irc/ops/edge_cases.py",
-    "irc/ops/named/", "irc/plan.py", "irc/plan_file.py", "irc/policy.py", "irc/rewrite.py", "irc/simplify.py",
-    "irc/sizes.py", "irc/verifier/", "passes/fuse.py",
-)  # fmt: skip
-NAMES_COVERED = (
-    "irc/cli/", "irc/diagnostics.py", "irc/driver/", "irc/group.py", "irc/group_graph.py", "irc/kernel/derivation.py",
-    "irc/kernel/rules.py", "irc/kernel/steps.py", "irc/legality.py", "irc/numbered_rules.py", "irc/numerics.py",
-    "irc/plan.py", "irc/plan_file.py", "irc/policy.py", "irc/rewrite.py", "irc/simplify.py", "irc/sizes.py",
-    "irc/verifier/", "passes/fuse.py",
-)  # fmt: skip
+COVERED = (  # one for each line, so that changes merge
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "TUTORIAL.md",
+    "backends/onnx/",
+    "docs/",
+    "examples/",
+    "frontends/",
+    "irc/cli/",
+    "irc/codes.md",
+    "irc/diagnostics.py",
+    "irc/driver/",
+    "irc/group.py",
+    "irc/group_graph.py",
+    "irc/kernel/__init__.py",
+    "irc/kernel/derivation.py",
+    "irc/kernel/rules.py",
+    "irc/kernel/steps.py",
+    "irc/legality.py",
+    "irc/numbered_rules.py",
+    "irc/numerics.py",
+    "irc/ops/edge_cases.py",
+    "irc/ops/named/",
+    "irc/plan.py",
+    "irc/plan_file.py",
+    "irc/policy.py",
+    "irc/rewrite.py",
+    "irc/simplify.py",
+    "irc/sizes.py",
+    "irc/verifier/",
+    "passes/fuse.py",
+    "tests/",
+)
+NAMES_COVERED = (  # one for each line, so that changes merge
+    "irc/cli/",
+    "irc/diagnostics.py",
+    "irc/driver/",
+    "irc/group.py",
+    "irc/group_graph.py",
+    "irc/kernel/derivation.py",
+    "irc/kernel/rules.py",
+    "irc/kernel/steps.py",
+    "irc/legality.py",
+    "irc/numbered_rules.py",
+    "irc/numerics.py",
+    "irc/plan.py",
+    "irc/plan_file.py",
+    "irc/policy.py",
+    "irc/rewrite.py",
+    "irc/simplify.py",
+    "irc/sizes.py",
+    "irc/verifier/",
+    "passes/fuse.py",
+)
 EXCLUDED = ("tests/golden/", "tests/test_words.py")
 
 # Pattern of a word: what to write instead. Patterns match whole words, in upper or lower case.
@@ -41,7 +83,7 @@ BANNED = {
     r"roads?": "path, lowering, frontend",
     r"house": "the repository, the structure",
     r"rooms?": "module",
-    r"floors? (?:\d|of|above|below)": "layer",
+    r"floors? (?:\d|above|below)": "layer",
     r"flood(?:s|ed|ing)?": "propagate, index propagation",
     r"lives? in": "is defined in, is part of",
     r"births?|born": "is defined; a data-dependent symbol",
@@ -74,7 +116,7 @@ BANNED = {
     r"spell(?:s|ed|ing)? out": "decomposed; escaped",
     r"brings?|brought": "defines, contains, adds",
     r"(?<!plan\.)refus(?:es?|ed|als?|ing)": "reject, fail; failure",
-    r"person(?:'s)?": "user",
+    r"(?<!')person(?:'s)?": "user",
 }
 # Names of variables and parameters that say nothing of what they hold: write `matches`, `new_values`, `expected`.
 NAMES = {"born", "complaint", "found", "made", "own", "rooms", "told", "truth", "wanted"}

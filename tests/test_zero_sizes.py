@@ -79,7 +79,7 @@ def test_a_decoder_step_with_an_empty_cache() -> None:
 
 VIEWS = {
     "a transpose of an extent of 1": "(float[1, H, P] x) => (y) { y = Transpose <perm = [1, 0, 2]> (x) }",
-    "flattened behind": "(float[A, H, P] x) => (y) { y = Flatten <axis = 1> (x) }",
+    "flattened after": "(float[A, H, P] x) => (y) { y = Flatten <axis = 1> (x) }",
     "flattened in front": "(float[A, H, P] x) => (y) { y = Flatten <axis = 2> (x) }",
     "flattened and squeezed": "(float[A, 1, H, P] x) => (y) <int64[1] one = {1}> {"
                               " z = Squeeze(x, one) y = Flatten <axis = 1> (z) }",
@@ -195,7 +195,7 @@ def test_products_over_nothing(graph: str, shapes: list[tuple[int, ...]], expect
 
 
 def test_what_the_source_leaves_to_be_inferred_stays_so() -> None:
-    """A -1 that ONNX Runtime refuses beside a 0 is one node there and back; elsewhere no -1 is made of sizes."""
+    """A -1 that ONNX Runtime rejects beside a 0 is one node there and back; elsewhere no -1 is made of sizes."""
     graph = "(float[B, 4, H, W] x) => (y) <int64[3] shape = {0, 2, -1}> { y = Reshape(x, shape) }"
     module = imported(graph)
     assert module.main.returned[0].operation.attributes["inferred"] == 2  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not all(zoo_path(name).is_file() for name in ENTRIES), reason="python -m tests.zoo has not run"),
 ]
-# What is carried whole, and where: operators that irc has no operations for, and never will have.
+# Opaque operations by model: operators that irc has no operations for, by decision.
 EXTERNS = {
     "atspm_detector__decode_v3": {"TreeEnsemble"},
     "atspm_detector__function229_s0": {"TreeEnsemble"},

@@ -16,14 +16,14 @@ nan, inf = float("nan"), float("inf")
 @dataclass(frozen=True)
 class Case:
     """Functions of tensors, by name. Elements may differ by `rtol` of themselves and `atol` of the largest one;
-    `zeros`: signs of zeros count. `refuses` are paths that have no kernels for it."""
+    `zeros`: signs of zeros count. `unsupported` are paths that have no kernels for it."""
 
     functions: Mapping[str, Callable[..., Any]]
     inputs: tuple[torch.Tensor, ...]
     rtol: float = 2e-6
     atol: float = 0.0
     zeros: bool = False
-    refuses: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 def each(x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -361,7 +361,7 @@ CASES: dict[str, Case] = {
     "real": Case(REAL, (torch.cat([FLOATS, DENORMAL]),)),
     "real f16": Case(REAL, (HALVES,), 2e-3), "real bf16": Case(REAL, (BRAINS,), 1.6e-2),
     "real i64": Case(REAL, (torch.tensor([0, 1, -1, 2, 3, 7, -7, 2**40]),), 1e-5),
-    "real f64": Case(REAL, (WIDE,), 1e-12, refuses=("onnx", "optimized")),
+    "real f64": Case(REAL, (WIDE,), 1e-12, unsupported=("onnx", "optimized")),
     "rounding": Case(ROUNDING, (FLOATS,)), "rounding f16": Case(ROUNDING, (HALVES,), 2e-3),
     "rounding bf16": Case(ROUNDING, (BRAINS,), 1.6e-2), "rounding f64": Case(ROUNDING, (WIDE,), 1e-12),
     "signs": Case(SIGNS, (FLOATS,), zeros=True), "signs f64": Case(SIGNS, (WIDE,), 1e-12, zeros=True),

@@ -173,7 +173,7 @@ def load_artefact(folder: Path) -> ModuleType:
 
 
 def random_inputs(module: Module, sizes: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
-    """Inputs of the types and sizes asked for; integers are small, so that they can be indices."""
+    """Inputs of the requested types and sizes; integers are small, so that they can be indices."""
     generator = np.random.default_rng(seed)
     inputs = {}
     for argument in module.main.arguments:

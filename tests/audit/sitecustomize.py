@@ -1,7 +1,7 @@
 """An audit hook for every Python process that is started with this folder in PYTHONPATH and AUDIT in the environment.
 
 AUDIT is a file of JSON: {"read": [folders], "write": [folders], "report": file, "swap": {name: [path, target]}}. What
-is opened, written, executed or unpickled outside of these folders is refused, and noted in the report, a line each.
+is opened, written, executed or unpickled outside of these folders is rejected, and added to the report, a line each.
 `swap` replaces a file by a link at the moment when a file of that name is opened: after all checks that came before.
 """
 
@@ -36,7 +36,7 @@ def install(settings: dict) -> None:
 
     def refuse(event: str, *what: object) -> None:
         os.write(report, (json.dumps([event, *map(str, what)]) + "\n").encode())
-        raise PermissionError(f"the audit hook refuses {event} {what}")
+        raise PermissionError(f"the audit hook rejects {event} {what}")
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":

@@ -4,7 +4,7 @@
 
 Needs `pip install onnxslim onnxsim`. Every tool reads a file and writes a file, each time in a process of its own, all
 tools in turn; seconds are of a clock, from the first line that the process runs, so imports count, and are medians.
-Behind irc's total stands what its passes take of it. BERT is one of 15 small layers of transformers, exported by
+After irc's total follows the part of its passes. BERT is one of 15 small layers of transformers, exported by
 torch.onnx without its own optimizer, with about 1,400 nodes. Whether a result still computes what its model computed is
 not asked here: `make slow` asks it of irc.
 """

@@ -38,7 +38,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
-    """The programs asked for, as long as time allows."""
+    """The requested programs, within the time limit."""
     started = time.monotonic()
     count = options.count if options.count is not None else 100 if options.seconds is None else sys.maxsize
     for index in range(options.start, options.start + count):

@@ -1,7 +1,7 @@
 """An ONNX model that is built node by node, each node run by ONNX Runtime as soon as it is there.
 
-Whoever adds nodes sees the arrays of all values, for each assignment of sizes to named dims, and can leave out what the
-runtime refuses or ONNX leaves undefined.
+The steps that add nodes see the arrays of all values, for each assignment of sizes to named dims, and can omit what the
+runtime rejects or ONNX leaves undefined.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ UNSUPPORTED = ("backend.unsupported", "torch.unsupported", "onnx.unsupported", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is wrong on a path: `kind` is "difference", "refused" (a coded error), "unsupported" (one of UNSUPPORTED)
+    """An error on a path: `kind` is "difference", "rejected" (a coded error), "unsupported" (one of UNSUPPORTED)
     or "crash"; `feed` is the number of the inputs."""
 
     path: str
@@ -58,7 +58,7 @@ def described(error: Exception) -> tuple[str, str]:
     if isinstance(error, IrcError):
         said = [f"{each.code}: {each.message}" + "".join(f" [{note}]" for note in each.notes or ())
                 for each in error.diagnostics]  # fmt: skip
-        kind = "unsupported" if error.diagnostics[0].code in UNSUPPORTED else "refused"
+        kind = "unsupported" if error.diagnostics[0].code in UNSUPPORTED else "rejected"
         return kind, " | ".join(said)[:1000]
     frames = traceback.extract_tb(error.__traceback__)
     place = " <- ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-4:]))

@@ -32,7 +32,7 @@ class TorchProgram:
     """A module as text, and for each assignment of sizes the inputs and the judgment of each result.
 
     `dims` has for each input the names of its dynamic dims by axis. Results are judged in the order of their leaves,
-    "result 0" and so on, and behind them the inputs that the program may update, "input x0" and so on.
+    "result 0" and so on, and after them the inputs that the program may update, "input x0" and so on.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """A PyTorch program that is built line by line, each line run eagerly as soon as it is there.
 
-Lines are Python over tensors in named variables, so that what goes wrong prints as the program that does. Whoever adds
+Lines are Python over tensors in named variables, so that a failure prints as the program. A step that adds
 lines sees the tensors of all variables, for each assignment of sizes to the dims of its inputs.
 """
 
