@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from irc.dims import Symbol
 from irc.ir import Attribute, Function, with_dims
+from irc.weights import INLINE_LIMIT, Tensor
 
 # A part of a function, such as an operation, with all that makes it equal to another.
 Part = tuple[object, tuple[Attribute, ...]]
@@ -59,3 +60,18 @@ def same_attributes(a: Attribute, b: Attribute) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return a.hex() == b.hex()
     return type(a) is type(b) and bool(a == b)
+
+
+def attribute_key(attribute: Attribute) -> Hashable:
+    """An attribute as a key: 1, 1.0 and True differ, and so do 0.0 and -0.0; tensors compare by their bytes."""
+    if isinstance(attribute, Tensor):
+        if attribute.size <= INLINE_LIMIT:
+            return attribute.dtype, attribute.shape, attribute.digest()
+        return attribute.dtype, attribute.shape, attribute.name, attribute
+    if isinstance(attribute, float):
+        return float, attribute.hex()
+    if isinstance(attribute, tuple):
+        return tuple(map(attribute_key, attribute))
+    if isinstance(attribute, dict):
+        return tuple((name, attribute_key(part)) for name, part in attribute.items())
+    return type(attribute), attribute

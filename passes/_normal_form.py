@@ -25,10 +25,10 @@ from typing import Any
 
 from irc import dims, dtypes
 from irc.dims import Dim
+from irc.equality import attribute_key
 from irc.index_map import IndexMap, compose, identity_map, is_empty, reshape_map, transpose_map
 from irc.ir import Operation, Value
 from irc.op import const
-from irc.passes.cse import freeze
 from irc.pattern import TOLERANCE, constant_of
 
 Shape = tuple[Dim, ...]
@@ -385,7 +385,7 @@ class Normalizer:
                 return self.power(terms[0], 0.5)
             if name == "pow" and self.stripped(terms[1]).kind == "number":
                 return self.power(terms[0], self.stripped(terms[1]).parts[0])
-        attributes = (operation.results[0].dtype.name, *((k, freeze(v)) for k, v in operation.attributes.items()))
+        attributes = (result.dtype.name, attribute_key(operation.attributes))
         return self.pointwise(name, terms, attributes, name in COMMUTATIVE)
 
     def _of_other(self, operation: Operation, value: Value) -> Term:
@@ -410,9 +410,9 @@ class Normalizer:
             return self.expanded(self.reshaped(counting, along), value.shape)
         if name == "dot" and value.dtype.is_float:
             return self.dot(terms[0], terms[1], attributes["batch"], attributes["contract"])
-        frozen = tuple((key, freeze(attribute)) for key, attribute in attributes.items())
         absent = tuple(operand is None for operand in operation.operands)
-        return self.make("other", (name, frozen, absent, value.index, value.dtype.name, *terms), value.shape)
+        parts = (name, attribute_key(attributes), absent, value.index, value.dtype.name, *terms)
+        return self.make("other", parts, value.shape)
 
 
 COMMUTATIVE = ("minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "add", "mul")

@@ -6,11 +6,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from irc.equality import attribute_key
 from irc.interfaces import Trait
 from irc.ir import Block, Operation
 from irc.module import Module
 from irc.pass_manager import Pass, PassContext
-from irc.weights import INLINE_LIMIT, Tensor
 
 
 @dataclass
@@ -58,20 +58,5 @@ def _key(operation: Operation) -> Hashable:
     definition: Any = operation.definition
     if Trait.COMMUTATIVE in definition.traits:
         operands.sort(key=id)  # any order will do: it only has to be the same for both
-    attributes = tuple((name, freeze(attribute)) for name, attribute in operation.attributes.items())
-    return definition, tuple(operands), attributes, tuple(result.type for result in operation.results)
-
-
-def freeze(attribute: Any) -> Hashable:
-    """An attribute as a key: 1, 1.0 and True differ, and so do 0.0 and -0.0; tensors compare by their bytes."""
-    if isinstance(attribute, Tensor):
-        if attribute.size <= INLINE_LIMIT:
-            return attribute.dtype, attribute.shape, attribute.digest()
-        return attribute.dtype, attribute.shape, attribute.name, attribute
-    if isinstance(attribute, float):
-        return float, attribute.hex()
-    if isinstance(attribute, tuple):
-        return tuple(map(freeze, attribute))
-    if isinstance(attribute, dict):
-        return tuple((name, freeze(part)) for name, part in attribute.items())
-    return type(attribute), attribute
+    types = tuple(result.type for result in operation.results)
+    return definition, tuple(operands), attribute_key(operation.attributes), types

@@ -14,7 +14,7 @@ from irc.ir import Operation, Value
 from irc.legality import legal
 from irc.module import Module
 from irc.pass_manager import Pass, PassContext
-from irc.passes.fuse import blocks, make_kernel
+from irc.passes._kernels import blocks, make_kernel
 
 Strides = tuple[Dim, ...]  # in elements, one for each axis
 

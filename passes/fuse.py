@@ -14,21 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irc.cloning import Cloner
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
 from irc.group import Group, is_free
-from irc.group_graph import GroupGraph, hull, makers
-from irc.ir import Block, Function, Operation, Region
-from irc.kernel import Kernel, LegalityFailure
+from irc.group_graph import GroupGraph, hull
+from irc.ir import Block, Function, Operation
+from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics
-from irc.op import Builder, yield_
-from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
+from irc.passes._kernels import blocks, make_kernel, sort_block
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
 from irc.plan_file import Entry, read_plan, write_plan
@@ -185,14 +183,6 @@ def find_entries(function: Function, entries: Sequence[Entry],
         else:
             planned.append((entry, members))
     return planned
-
-
-def blocks(block: Block) -> Iterator[Block]:
-    """The block and those inside it, but for what is inside kernels."""
-    yield block
-    for operation in block:
-        for region in operation.regions if operation.name != "kernel" else ():
-            yield from blocks(region.block)
 
 
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
@@ -397,67 +387,3 @@ def apply(plan: Plan) -> bool:
     for block in changed:
         sort_block(block)
     return bool(plan.groups)
-
-
-def make_kernel(group: Group) -> Operation:
-    """Replace a group's members by a kernel; free operations stay where others read them."""
-    assert isinstance(group.equal_kernel, Kernel), "an illegal group is never applied"
-    closure, stored, block = group.closure, group.stored, group.members[0].block
-    assert block is not None
-    inside = set(closure)
-    inputs = list(dict.fromkeys(v for member in closure for v in member.inputs if v.operation not in inside))
-    region = Region(Block([value.type for value in inputs], [value.name for value in inputs]))
-    cloner = Cloner(dict(zip(inputs, region.block.arguments, strict=True)))
-    for member in closure:
-        region.block.append(cloner.operation(member))
-    with Builder(region.block) as builder:
-        builder.create(yield_, [cloner.values[value] for value in stored])
-    last = group.members[-1]
-    kernel = Operation(
-        kernel_op,
-        inputs,
-        kernel_op.normalize({"name": group.name, "kind": group.equal_kernel.kind}),
-        [value.type for value in stored],
-        [region],
-        names=[value.name for value in stored],
-        location=last.location.by(f"fuse({group.proposer})"),
-    )
-    for value, result in zip(stored, kernel.results, strict=True):
-        value.replace_uses(result, where=lambda user: user not in inside or is_free(user))
-    anchor = last.next
-    for operation in reversed(closure):
-        if not is_free(operation) or not any(result.uses for result in operation.results):
-            operation.erase()
-    # Inserted last: the kernel's results have the names of the members' results, which are free only now.
-    block.insert(kernel, anchor)
-    return kernel
-
-
-def sort_block(block: Block) -> None:
-    """Order the operations so that definitions precede uses, and otherwise as they were.
-
-    A kernel is inserted at the place of its last member, which may be after a reader of an earlier result.
-    """
-    order = {operation: index for index, operation in enumerate(block)}
-    needs = makers(block)
-    readers: dict[Operation, list[Operation]] = {operation: [] for operation in order}
-    for operation, required in needs.items():
-        for other in required:
-            readers[other].append(operation)
-    missing = {operation: len(required) for operation, required in needs.items()}
-    ready = [(order[operation], operation) for operation in order if not missing[operation]]
-    heapq.heapify(ready)
-    sequence = []
-    while ready:
-        operation = heapq.heappop(ready)[1]
-        sequence.append(operation)
-        for reader in readers[operation]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(ready, (order[reader], reader))
-    assert len(sequence) == len(order), "legal groups form no cycle"
-    if sequence != list(order):
-        for operation in sequence:
-            block.remove(operation)
-        for operation in sequence:
-            block.append(operation)

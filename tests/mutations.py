@@ -232,8 +232,8 @@ MUTATIONS = (
     Mutation(
         "cse: attributes do not matter",
         "passes/cse.py",
-        "return definition, tuple(operands), attributes, tuple(",
-        "return definition, tuple(operands), tuple(",
+        "return definition, tuple(operands), attribute_key(operation.attributes), types",
+        "return definition, tuple(operands), types",
         passes("cse"),
     ),
     Mutation(

@@ -128,7 +128,7 @@ def test_plans_of_other_passes(folder: Path) -> None:
     assert "not in one kernel" in apart and "kernel @t (tanh), made by fuse(eager)" in apart and "policy" not in apart
     (folder / "own.py").write_text(
         "from dataclasses import dataclass\nfrom irc.pass_manager import Pass\n"
-        "from irc.passes.fuse import make_kernel\nfrom irc.group import Group\n"
+        "from irc.passes._kernels import make_kernel\nfrom irc.group import Group\n"
         "@dataclass\nclass Pair(Pass):\n    def run(self, module, context):\n"
         "        names = ('s', 't')\n"
         "        make_kernel(Group([module.main.find(name).operation for name in names], 'pair'))\n"

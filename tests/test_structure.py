@@ -92,6 +92,16 @@ def test_imports_point_to_lower_layers(module: str) -> None:
         assert not across, f"{module} imports {across}: the driver joins these"
 
 
+def test_passes_do_not_run_one_another() -> None:
+    """What passes share is in modules without a pass, underscored; pipelines are run by drivers."""
+    passes = [name for name in MODULES if re.fullmatch(r"irc\.passes\.[a-z]\w*", name)]
+    shared = [name for name in MODULES if name.startswith("irc.passes.")]
+    assert "irc.passes.fold" in passes
+    for module in shared:
+        assert not imports_of(module) & set(passes), f"{module} imports a pass"
+        assert "PassManager" not in MODULES[module].read_text(), f"{module} runs passes"
+
+
 def test_no_circles() -> None:
     graph = {name: imports_of(name, everywhere=False) - {name} for name in MODULES if name != "irc"}
     done: set[str] = set()
