@@ -32,7 +32,9 @@ class Form:
 
     def body(self, types: Sequence[TensorType], attributes: dict[str, Any]) -> Function:
         """The form, traced. Raises an IrcError where the operation does not accept these types or attributes."""
-        return self.definition.body(types, self.definition.normalize(attributes), self.spelling)
+        normalized = self.definition.normalize(attributes)
+        self.definition.infer(types, normalized)  # a body may assume what the type rule checks
+        return self.definition.body(types, normalized, self.spelling)
 
     def sample(self) -> Function:
         """The form at its sample types, with a default for each attribute that is not fixed."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 
+from irc.diagnostics import IrcError
 from irc.dtypes import by_name
-from irc.ir import Value
+from irc.ir import Function, Value
 from irc.op import Float, op, trace
 from irc.ops import (
     add,
@@ -31,7 +33,10 @@ from irc.ops import (
 )
 from irc.passes import _raise_skeletons
 from irc.passes._raise_forms import forms_of
+from irc.passes._raise_functions import forms as function_forms
+from irc.passes._raise_proof import attribute_choices
 from irc.passes._raise_skeletons import matching_operation, skeleton_of, skeletons
+from irc.types import TensorType
 from tests.raising import raised, raised_names, same_numbers
 
 Q, K, V = "f32[B, 2, S, 8]", "f32[B, 2, T, 8]", "f32[B, 2, T, 5]"
@@ -203,3 +208,68 @@ def test_what_is_no_attention():
     keys_as_they_are = raised_names(lambda q, k, v: matmul(softmax(matmul(q, k)), v), *square)
     assert keys_as_they_are.count("transpose") == 1  # k stands as it is: attention gets it transposed
     assert attention.name in keys_as_they_are
+
+
+SIZES = ("0", "1", "2", "3", "B", "S")
+
+
+def products_around_a_softmax(draw: random.Random) -> tuple[Any, list[str]]:
+    """A program on operands of rank 0 to 6, whose axes are batch, contracted or free as drawn, and their types."""
+
+    def shape(most: int) -> list[str]:
+        return [draw.choice(SIZES) for _ in range(draw.randint(0, most))]
+
+    batch, contracted, queries, keys = (shape(2) for _ in range(4))
+    scores = [*batch, *queries, *keys]
+    over = draw.sample(range(len(scores)), draw.randint(0, min(len(scores), 2)))  # axes of the scores that meet v
+    kept = draw.randint(0, len(over))  # how many of these stay as batch axes
+    shapes = [[*batch, *contracted, *free] for free in (queries, keys)]
+    shapes.append([*(scores[each] for each in over), *shape(2)])
+    if draw.random() < 0.4:
+        shapes.append(scores[draw.randint(0, len(scores)) :])
+    dtype = draw.choice(["f32", "f16", "f64"])
+
+    def program(q: Any, k: Any, v: Any, *masks: Any) -> Any:
+        pairs = [(axis, axis) for axis in range(len(batch) + len(contracted))]
+        x = mul(dot(q, k, batch=tuple(pairs[: len(batch)]), contract=tuple(pairs[len(batch) :])), 0.3)
+        weights = softmax(add(x, *masks) if masks else x, axis=-1) if scores else x
+        pairs = [(axis, place) for place, axis in enumerate(over)]
+        return dot(weights, v, batch=tuple(pairs[:kept]), contract=tuple(pairs[kept:]))
+
+    return program, [f"{dtype}[{', '.join(each)}]" for each in shapes]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_products_around_a_softmax_of_any_rank_keep_their_values(seed: int):
+    draw = random.Random(seed)
+    for _ in range(12):
+        program, types = products_around_a_softmax(draw)
+        before, after = raised(program, *types)
+        assert str(after.main.returned[0].type) == str(before.main.returned[0].type)
+        if not any("0" in type_ for type_ in types):
+            same_numbers(before, after)
+
+
+def test_a_form_accepts_or_refuses_operands_of_any_types():
+    """Of each operation that is raised: its type rule is asked before its body, which may assume what it checks."""
+    draw = random.Random(0)
+    symbolic = trace(lambda x: x, "f32[B, S, 2 * B, B + 1]").main.arguments[0].shape
+    dtypes = [by_name(name) for name in ("f32", "f16", "bf16", "f64", "i64", "u8", "bool", "c64")]
+
+    def some_type() -> TensorType:
+        shape = [draw.choice([0, 1, 2, 8, *symbolic]) for _ in range(draw.randint(0, 6))]
+        return TensorType(draw.choice(dtypes), None if draw.random() < 0.1 else shape)
+
+    outcomes = set()
+    for form in [*SEVERAL, *(form for group in function_forms().values() for form in group)]:
+        for _ in range(6):
+            types = [some_type() for _ in range(draw.randint(0, len(form.definition.operand_specs) + 1))]
+            if types and draw.random() < 0.7:
+                types = [types[0]] * len(types)
+            axes = [tuple(draw.sample(range(-3, 7), draw.randint(0, 3)))]
+            for attributes in attribute_choices(form, [0.5, 0.0], axes, draw.randint(-7, 7)):
+                try:
+                    outcomes.add(isinstance(form.body(types, attributes), Function))
+                except IrcError:
+                    outcomes.add(False)
+    assert outcomes == {True, False}
