@@ -52,6 +52,10 @@ def fusion(words: str) -> Selection:
     return Selection("tests/test_fusion.py", words)
 
 
+def fused_kernels(words: str) -> Selection:
+    return Selection("tests/test_fusion_kernels.py", words)
+
+
 def passes(words: str) -> Selection:
     return Selection("tests/test_passes.py", words)
 
@@ -133,7 +137,7 @@ MUTATIONS = (
         VIEW,
         "(Guard(index, size),)",
         "(Guard(index, size + 1),)",
-        fusion("joined"),
+        fused_kernels("joined"),
     ),
     Mutation(
         "bounds: one beyond the end is proven",
@@ -147,21 +151,21 @@ MUTATIONS = (
         PROPAGATION,
         'return bool(view.attributes["mode"] == "constant")',
         "return True",
-        fusion("repeated_elements"),
+        fused_kernels("repeated_elements"),
     ),
     Mutation(
         "stores: reduced axes are forgotten",
         DERIVATION,
         "axes = (*parallel, *bound) if mentioned & set(bound) else parallel",
         "axes = parallel",
-        fusion("spread"),
+        fused_kernels("spread"),
     ),
     Mutation(
         "propagation: a point that repeats an element",
         PROPAGATION,
         "if ended & staying or any(",
         "if any(",
-        fusion("spread"),
+        fused_kernels("spread"),
     ),
     # Legality.
     Mutation(
@@ -241,7 +245,7 @@ MUTATIONS = (
         "passes/fold.py",
         "return sum(sizes) <= (self.cap if moves else max(read, self.cap))",
         "return True",
-        fusion("fold"),
+        fused_kernels("fold"),
     ),
     # Blocks and rules.
     Mutation(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from test_primitives import values
+from primitive_samples import values
 
 from irc import dtypes
 from irc.dtypes import DType, by_name

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from bad_input import working_folder
 from onnx import TensorProto, helper, numpy_helper
 
 import irc
@@ -21,21 +20,10 @@ from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from tests.command_line import TEXT, Result, irc_here, irc_process, model_proto
 
-OUTPUTS = ("out.onnx", "out.npz", "out.irc", "out.safetensors", "out.triton", "plan.json")
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A working directory with a model, a text, and a folder beside it that is none of its business."""
-    work = tmp_path / "work"
-    work.mkdir()
-    onnx.save(model_proto(), work / "model.onnx")
-    (work / "small.irc").write_text(TEXT)
-    (tmp_path / "secret.bin").write_bytes(bytes(8192))
-    before = {path for path in work.rglob("*")}
-    yield work
-    made = {path.name for path in work.rglob("*")} - {path.name for path in before}
-    assert not [name for name in made if name in OUTPUTS or name.endswith((".partial", ".old"))], made
+    yield from working_folder(tmp_path)
 
 
 def refused(result: Result, code: str, exit_code: int, *words: str, place: str | None = None) -> None:
@@ -64,7 +52,6 @@ def save_graph(path: Path, nodes: list[onnx.NodeProto], *, initializers: list[Te
 
 
 # -- ONNX files ------------------------------------------------------------------------------------------------
-
 
 def test_truncated_protobuf(folder: Path) -> None:
     content = (folder / "model.onnx").read_bytes()
@@ -144,7 +131,6 @@ def test_external_link_out_of_the_folder(folder: Path) -> None:
 
 # -- text ------------------------------------------------------------------------------------------------------
 
-
 @pytest.mark.parametrize(
     ("old", "new", "code", "words"),
     [
@@ -198,7 +184,6 @@ def test_stale_and_missing_weights(folder: Path) -> None:
 
 
 # -- the command -----------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("arguments", "code", "exit_code", "words"),
@@ -296,7 +281,6 @@ def test_a_plan_that_is_none(folder: Path) -> None:
 
 
 # -- arrays ----------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("backend", [None, "onnx", "triton"])
 @pytest.mark.parametrize(
@@ -484,7 +468,6 @@ def test_mistakes_in_a_model_of_ones_own(folder: Path) -> None:
 
 # -- outputs ---------------------------------------------------------------------------------------------------
 
-
 def test_a_folder_that_irc_did_not_write_stays(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("years of work")
@@ -536,71 +519,3 @@ def test_what_a_backend_cannot_express(folder: Path) -> None:
     )
     result = irc_here("compile", "complex.irc", "--backend", "triton", "-o", "out.triton", folder=folder)
     refused(result, "backend.unsupported", 4, "%y = reverse", "f6e2m3")
-
-
-# -- bugs of irc -----------------------------------------------------------------------------------------------
-
-PLANTED = """import sys
-from irc.passes.{module} import {name}
-def run(self, module, context):
-    {body}
-{name}.run = run
-sys.argv = ["irc", *sys.argv[1:]]
-from irc.cli.entry import main
-main()
-"""
-
-
-def with_a_bug(folder: Path, module: str, name: str, body: str, *arguments: str) -> Result:
-    """The command line of an irc in which a pass does what it must not."""
-    code = PLANTED.format(module=module, name=name, body=body)
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
-def test_a_bug_of_irc_leaves_a_reproducer(folder: Path) -> None:
-    arguments = ["opt", "model.onnx", "-p", "fold,cse,dce", "-o", "out.irc"]
-    result = with_a_bug(folder, "cse", "Cse", "raise ZeroDivisionError('planted')", *arguments)
-    assert (result.code, result.out) == (70, "")
-    assert "error[internal.pass]: the pass `cse` failed" in result.err and "planted" in result.err
-    left = folder / "irc-reproducer" / "reproducer-cse"
-    assert f"the files in {left.relative_to(folder)}" in result.err
-    assert "ZeroDivisionError" in (left / "traceback.txt").read_text()
-    command = (left / "command").read_text().splitlines()
-    assert command == ['irc opt module.irc -p "cse,dce"', "# came from: irc " + " ".join(arguments)]
-    # The module before the failing pass, with its weights: fold has run, the others have not.
-    again = irc_here("opt", "module.irc", "-p", "cse,dce", folder=left)
-    assert again.code == 0 and "matmul" in again.out and "%half = const 0.5" in again.out
-
-
-def test_a_pass_that_breaks_the_module_is_found(folder: Path) -> None:
-    body = "block = module.main.block; block.remove(next(iter(block))); return True"
-    result = with_a_bug(folder, "cse", "Cse", body, "opt", "small.irc", "-p", "cse", "--verify-each")
-    assert (result.code, result.out) == (70, "") and "error[internal.pass]" in result.err
-    assert "V1" in result.err and (folder / "irc-reproducer" / "reproducer-cse" / "module.irc").read_text() == TEXT
-
-
-def test_a_bug_outside_of_passes_is_told_as_one(folder: Path) -> None:
-    code = (
-        "import sys, irc.parser\nirc.parser.parse = lambda *_: 1 / 0\nsys.argv = ['irc', 'print', 'small.irc']\n"
-        "from irc.cli.entry import main\nmain()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 70 and done.stdout == "" and "Traceback" not in done.stderr
-    assert "error[internal.error]: ZeroDivisionError" in done.stderr and "irc-reproducer/" in done.stderr
-    assert (folder / "irc-reproducer" / "command").read_text() == "irc print small.irc\n"
-    assert "ZeroDivisionError" in (folder / "irc-reproducer" / "traceback.txt").read_text()
-
-
-def test_a_bug_in_a_backend_leaves_the_module(folder: Path) -> None:
-    code = (
-        "import sys, irc.backends.onnx as backend\n"
-        "def save(*arguments, **options): raise KeyError('planted')\n"
-        "backend.save = save\nsys.argv = ['irc', 'compile', 'model.onnx', '-o', 'out.onnx']\n"
-        "from irc.cli.entry import main\nmain()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 70 and "error[internal.error]: emit-onnx failed: KeyError" in done.stderr
-    left = folder / "irc-reproducer" / "reproducer-emit-onnx"
-    names = sorted(path.name for path in left.iterdir())
-    assert names == ["command", "module.irc", "module.safetensors", "traceback.txt"]

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from cli_reports import fine, working_folder
 
 import irc
 from irc.cli.options import BACKEND, NUMERICS
-from irc.driver.models import BACKENDS, Settings
+from irc.driver.models import BACKENDS
 from irc.numerics import Numerics
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
@@ -29,16 +29,7 @@ BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with a model and a text in it."""
-    onnx.save(model_proto(), tmp_path / "model.onnx")
-    (tmp_path / "small.irc").write_text(TEXT)
-    return tmp_path
-
-
-def fine(result: Result) -> str:
-    """The output of a command that must succeed, and say nothing beside it."""
-    assert (result.code, result.err) == (0, "")
-    return result.out
+    return working_folder(tmp_path)
 
 
 def report(result: Result, code: int = 0) -> dict[str, Any]:
@@ -53,7 +44,6 @@ def operations(text: str) -> list[str]:
 
 
 # -- starting --------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
 def test_help_and_version_import_nothing_large(arguments: list[str]) -> None:
@@ -89,7 +79,6 @@ def test_no_verb_is_a_usage_error(folder: Path) -> None:
 
 
 # -- print -----------------------------------------------------------------------------------------------------
-
 
 def test_print_then_opt_by_way_of_a_file(folder: Path) -> None:
     """`irc print model.onnx > m.irc && irc opt m.irc -p fold,cse`: the text points at the weights of the model."""
@@ -181,7 +170,6 @@ def test_specialize_bakes_a_size_in(folder: Path) -> None:
 
 # -- opt -------------------------------------------------------------------------------------------------------
 
-
 def test_opt_dumps_and_statistics_go_to_stderr(folder: Path) -> None:
     result = irc_here("opt", "model.onnx", "-p", "fold,cse,dce", "--dump-after", "fold", "--dump-after", "dce",
                       "--verify-each", "--statistics", folder=folder)  # fmt: skip
@@ -244,104 +232,7 @@ def test_plan_needs_fuse(folder: Path) -> None:
     assert result.code == 2 and "error[usage.arguments]" in result.err and not (folder / "plan.json").exists()
 
 
-# -- run -------------------------------------------------------------------------------------------------------
-
-
-def test_run_on_files(folder: Path) -> None:
-    x = np.random.default_rng(2).standard_normal((5, 64)).astype(np.float32)
-    np.savez(folder / "in.npz", x=x)
-    expected = model_outputs(model_proto(), x)
-    for backend in ([], ["--backend", "onnx"]):
-        fine(irc_process("run", "model.onnx", "--input", "in.npz", "--output", "out.npz", *backend, folder=folder))
-        with np.load(folder / "out.npz") as arrays:
-            assert arrays.files == ["y"]
-            np.testing.assert_allclose(arrays["y"], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_run_compiled_by_triton(folder: Path) -> None:
-    pytest.importorskip("triton")
-    arguments = ["run", "small.irc", "--dim", "N=7"]
-    fine(irc_here(*arguments, "--output", "plain.npz", folder=folder))
-    out = fine(irc_here(*arguments, "--backend", "triton", "--output", "out.npz", folder=folder))
-    assert out.startswith(("interpreted, ", "device, "))
-    with np.load(folder / "plain.npz") as plain, np.load(folder / "out.npz") as compiled:
-        np.testing.assert_allclose(compiled["y"], plain["y"], rtol=1e-5)
-
-
-def test_random_inputs_are_seeded_and_of_the_sizes_asked_for(folder: Path) -> None:
-    first, again, other = (
-        fine(irc_here("run", "small.irc", "--dim", "N=6", "--seed", seed, folder=folder)) for seed in (3, 3, 4)
-    )
-    assert first == again != other
-    assert first.startswith("interpreted by NumPy, random inputs (x [6, 8], b [8])\n  y: float32[6, 8]  ")
-
-
-def test_random_indices_are_valid(folder: Path) -> None:
-    text = """irc text 1
-module @lookup {
-  func @main<N>(%table: f32[3, 4], %ids: i64[N], %mask: bool[N]) -> f32[N, 4] {
-    %row = gather %table, %ids {axis = 0} : f32[N, 4]
-    return %row
-  }
-}
-"""
-    (folder / "lookup.irc").write_text(text)
-    for seed in range(5):
-        fine(irc_here("run", "lookup.irc", "--dim", "N=50", "--seed", seed, folder=folder))
-
-
-@pytest.mark.parametrize("dtype", ["bf16", "f8e4m3fn", "i4"])
-def test_types_that_numpy_lacks_stand_in_files_as_their_bits(folder: Path, dtype: str) -> None:
-    text = f"""irc text 1
-module @same {{
-  func @main<N>(%x: {dtype}[N]) -> (y: {dtype}[N]) {{
-    %y = reverse %x {{axes = [0]}} : {dtype}[N]
-    return %y
-  }}
-}}
-"""
-    (folder / "same.irc").write_text(text)
-    own = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "i4": ml_dtypes.int4}[dtype]
-    stored = {"bf16": np.uint16, "f8e4m3fn": np.uint8, "i4": np.int8}[dtype]
-    x = np.array([-3, 1, 2, 5]).astype(own)
-    bits = x.astype(np.int8) if dtype == "i4" else x.view(stored)
-    for given in (x, bits):  # as numpy.savez writes an array of ml_dtypes, and as irc writes it
-        np.savez(folder / "in.npz", x=given)
-        fine(irc_here("run", "same.irc", "--input", "in.npz", "--output", "out.npz", folder=folder))
-        with np.load(folder / "out.npz") as arrays:
-            assert arrays["y"].dtype == stored
-            np.testing.assert_array_equal(arrays["y"], bits[::-1])
-
-
-def test_types_that_numpy_lacks_reach_onnx_runtime() -> None:
-    """Inputs that are returned as they are, and those that regions capture, too."""
-    module = parse("""irc text 1
-module @m {
-  func @main<S>(%c: bool[], %x: bf16[S], %y: f32[S]) -> (bf16[S], bf16[S], f32[S]) {
-    %r = if %c : f32[S] {
-      %a = cast %x {to = f32, saturate = true} : f32[S]
-      yield %a
-    } else {
-      yield %y
-    }
-    return %x, %x, %r
-  }
-}""")
-    x = np.array([1.5, 2.0, 3.0], ml_dtypes.bfloat16)
-    given = {"c": np.array(True), "x": x, "y": np.zeros(3, np.float32)}
-    for found in irc.run(module, given, backend="onnx", settings=Settings(target="cpu")).outputs.values():
-        assert found.tolist() == x.tolist()
-
-
-def test_arrays_may_be_called_anything(folder: Path) -> None:
-    (folder / "odd.irc").write_text(TEXT.replace("%x", '%"file"').replace("%y", '%"a/b:0"'))
-    fine(irc_here("run", "odd.irc", "--output", "out.npz", folder=folder))
-    with np.load(folder / "out.npz") as arrays:
-        assert arrays.files == ["a/b:0"]
-
-
 # -- check -----------------------------------------------------------------------------------------------------
-
 
 def test_check_compares_with_f64(folder: Path) -> None:
     found = report(irc_here("check", "model.onnx", "--dim", "B=3", "--backend", "onnx", "--json", folder=folder))
@@ -422,7 +313,6 @@ def test_programs_that_are_slow_to_read_are_better_saved(
 
 
 # -- explain, kernels, doc -------------------------------------------------------------------------------------
-
 
 def test_explain_a_code_and_a_rule(folder: Path) -> None:
     out = fine(irc_process("explain", "type.broadcast", folder=folder))
@@ -528,7 +418,6 @@ def test_doc(folder: Path) -> None:
 
 # -- compile ---------------------------------------------------------------------------------------------------
 
-
 def test_compile_for_onnx_runtime(folder: Path) -> None:
     assert fine(irc_process("compile", "model.onnx", folder=folder)).startswith("wrote model.irc.onnx   ")
     model = onnx.load(folder / "model.irc.onnx")
@@ -586,7 +475,6 @@ def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
 
 
 # -- MODEL, and the verbs from Python --------------------------------------------------------------------------
-
 
 def test_a_model_may_be_a_module_or_a_function_in_a_file(folder: Path) -> None:
     (folder / "mine.py").write_text(

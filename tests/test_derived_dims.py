@@ -104,9 +104,9 @@ def small_limit() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_limit")
 class TestLawsOfDims:
-    """The laws that tests/test_dims.py compares with brute force, where almost every sum is a derived symbol."""
+    """The laws that tests/test_dims_random.py compares with brute force, where almost every sum is a derived symbol."""
 
-    from tests.test_dims import (
+    from tests.test_dims_random import (
         test_answers_are_never_wrong,
         test_simplification_keeps_values,
         test_substitution_keeps_values,

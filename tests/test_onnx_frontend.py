@@ -5,48 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from importing import RANDOM, READERS, failure, floats, types
 from models import model_inputs, model_path, reference_outputs, relative_error
 from onnx_models import NO_FOLDER, check_against_runtime, check_close, imported, in_runtime, model, operations
 
-import irc
 from irc.diagnostics import Exit, IrcError
-from irc.driver.arrays import read_arrays, write_arrays
-from irc.driver.models import find_backend
-from irc.dtypes import by_name
 from irc.frontends.onnx import from_model, load
-from irc.frontends.onnx.weights import read_weights
 from irc.interpreter import run
-from irc.module import Module
 from irc.parser import parse
 from irc.verifier import verify
 
-RANDOM = np.random.default_rng(0)
-READERS = {".onnx": read_weights}
-
-
-def floats(*shape: int) -> Any:
-    return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-def types(module: Module) -> list[str]:
-    return [str(value.type) for value in module.main.returned]
-
-
-def failure(graph: str, code: str, opset: int = 17, **options: Any) -> str:
-    """The whole text of the error that importing this model gives."""
-    with pytest.raises(IrcError) as caught:
-        imported(graph, opset, **options)
-    assert caught.value.code == code
-    return str(caught.value)
-
-
 # -- trained models -------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("name", ["magika", "basic_pitch", "minilm_int8"])
 def test_trained_models(name: str) -> None:
@@ -75,7 +48,6 @@ def test_int8_weights_stay_as_they_are() -> None:
 
 
 # -- names, locations, inputs and outputs -----------------------------------------------------------------------------
-
 
 def test_values_are_named_by_tensors_and_operations_by_nodes(tmp_path: Path) -> None:
     proto = model("(float[N, 5] x) => (out) { h = Relu(x) out = Neg(h) }")
@@ -122,7 +94,6 @@ def test_float_attributes_are_written_as_people_do() -> None:
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
-
 
 def test_symbols_of_the_signature() -> None:
     """One symbol for one name; `_`, nothing and -1 name nothing; anonymous names do not clash."""
@@ -184,7 +155,6 @@ def test_one_extent_known_only_at_run_time_is_what_is_left() -> None:
 
 # -- externs ----------------------------------------------------------------------------------------------------------
 
-
 def test_an_unknown_operator_is_carried_and_typed_by_onnx() -> None:
     graph = "(float[N, S, 4] x, float[R, 4] rois, int64[R] batch, float[N, C, 5, 5] image) => (y, z) {" \
             " y = RoiAlign<output_height = 2, output_width = 3>(image, rois, batch) z = NonZero(x) }"
@@ -220,122 +190,7 @@ def test_what_meets_an_unranked_value_is_carried() -> None:
     assert operations(module) == ["extern", "extern"] or operations(module) == ["extern", "softmax"]
 
 
-# -- control flow and functions ---------------------------------------------------------------------------------------
-
-
-def test_a_decided_if_is_its_branch() -> None:
-    module = imported("""(float[N, 3] x) => (y) {
-        s = Shape(x) i = Constant<value_int = 1>() n = Gather(s, i) three = Constant<value_int = 3>()
-        c = Equal(n, three)
-        y = If(c) <then_branch = a () => (t) { t = Relu(x) }, else_branch = b () => (e) { e = NonZero(x) }> }""")
-    assert operations(module) == ["relu"]
-
-
-@pytest.mark.parametrize("condition", [True, False])
-def test_an_open_if_is_an_if(condition: bool) -> None:
-    """Branches capture values from outside; extents in which they disagree are symbols of the `if`."""
-    graph = """(float[N, 3] x, bool c) => (y, z) { h = Neg(x)
-        y, z = If(c) <
-            then_branch = a () => (t, u) { t = Relu(h) k = Constant<value_floats = [1.0, 2.0]>() u = Neg(k) },
-            else_branch = b () => (e, f) { e = Exp(h) f = Constant<value_floats = [3.0]>() }> }"""
-    module = check_against_runtime(graph, {"x": floats(2, 3), "c": np.array(condition)})
-    assert operations(module) == ["neg", "if"] and types(module) == ["f32[N, 3]", "f32[e]"]
-    verify(module)
-    assert parse(str(module)) == module
-
-
-SIDES_OF_OTHER_RANKS = """(float[N, 3] x) => (y) { h = Neg(x) s = Shape(x) i = Constant<value_int = 0>()
-    n = Gather(s, i) one = Constant<value_int = 1>() c = Equal(n, one) axis = Constant<value_ints = [0]>()
-    m = If(c) <then_branch = a () => (t) { t = Squeeze(h, axis) }, else_branch = b () => (e) { e = Exp(h) }> """
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_an_if_of_other_ranks_has_what_follows_in_each_branch(rows: int) -> None:
-    graph = SIDES_OF_OTHER_RANKS + "r = Relu(m) y = Add(r, x) }"
-    module = check_against_runtime(graph, {"x": floats(rows, 3)})
-    assert operations(module)[-1] == "if"
-    branch = [operation.name for operation in module.walk() if operation.parent is not None]
-    assert branch.count("relu") == branch.count("add") == 2
-    verify(module)
-    assert parse(str(module)) == module
-
-
-def test_a_branch_that_nothing_can_follow_becomes_an_assertion() -> None:
-    """A product with w fits rank 2 only, so the condition must be false."""
-    graph = SIDES_OF_OTHER_RANKS + "w = Constant<value = float[3, 2] {1, 2, 3, 4, 5, 6}>() y = Gemm(m, w) }"
-    module = check_against_runtime(graph, {"x": floats(2, 3)})
-    assert "if" not in operations(module) and "assert" in operations(module)
-    with pytest.raises(IrcError, match=r"run\.assert.*\n?.*the then branch does not fit what follows"):
-        run(module, {"x": floats(1, 3)})
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_results_of_other_ranks(rows: int) -> None:
-    """Nothing follows: the result has no rank."""
-    module = check_against_runtime(SIDES_OF_OTHER_RANKS + "y = Relu(m) }", {"x": floats(rows, 3)})
-    assert types(module) == ["f32[*]"]
-    assert parse(str(module)) == module
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_squeezing_what_may_be_one(rows: int) -> None:
-    """An `if` in irc, whose result has no rank, and in ONNX one Squeeze again."""
-    graph = "(float[N, 1, 3] x) => (y) { s = Squeeze(x) y = Relu(s) }"
-    module = check_against_runtime(graph, {"x": floats(rows, 1, 3)})
-    assert types(module) == ["f32[*]"] and operations(module)[-2:] == ["if", "relu"]
-    emitted = find_backend("onnx").emit(irc.opt(module, find_backend("onnx").PIPELINE, backend="onnx"))
-    assert [node.op_type for node in emitted.graph.node] == ["Squeeze", "Relu"]
-
-
-def test_branches_that_nothing_can_follow_are_an_error() -> None:
-    text = failure(SIDES_OF_OTHER_RANKS + "w = Constant<value = float[5, 2] {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}>()"
-                   " y = Gemm(m, w) }", "type.rank")
-    assert "gemm" in text
-
-
-def test_a_loop() -> None:
-    graph = """(float[N, 3] x, int64 n, bool go) => (y, all) {
-        y, all = Loop(n, go, x) <body = b (int64 i, bool c, float[N, 3] a) => (d, s, o) {
-            s = Add(a, x) f = Cast<to = 1>(i) o = Mul(s, f) limit = Constant<value_float = 1000.0>()
-            m = ReduceMax<keepdims = 0>(s) d = Less(m, limit) }> }"""
-    inputs = {"x": floats(2, 3), "n": np.array(4), "go": np.array(True)}
-    module = check_against_runtime(graph, inputs)
-    stopped = run(module, inputs | {"go": np.array(False)})  # ONNX Runtime forgets N where there is no round
-    np.testing.assert_array_equal(stopped["y"], inputs["x"])
-    assert stopped["all"].shape == (0, 2, 3)
-    assert types(module) == ["f32[N, 3]", "f32[e, N, 3]"]
-    verify(module)
-    assert parse(str(module)) == module
-
-
-def test_a_loop_that_runs_through_has_a_known_count() -> None:
-    module = check_against_runtime("""(float[3] x) => (y, all) <int64 n = {4}, bool go = {1}> {
-        y, all = Loop(n, go, x) <body = b (int64 i, bool c, float[3] a) => (d, s, o) {
-            d = Identity(c) s = Add(a, x) o = Identity(s) }> }""", {"x": floats(3)})
-    assert types(module) == ["f32[3]", "f32[4, 3]"]
-
-
-def test_local_functions_are_inlined() -> None:
-    functions = """<domain: "local", opset_import: ["" : 17]> twice (a) => (b) { c = Relu(a) b = Add(c, c) }"""
-    graph = "(float[N] x) => (y) { h = local.twice(x) y = local.twice(h) }"
-    module = check_against_runtime(graph, {"x": floats(3)}, functions=functions, domains={"local": 1})
-    assert operations(module) == ["relu", "add", "relu", "add"]
-
-
-def test_constants_of_functions_are_found_in_the_file_again(tmp_path: Path) -> None:
-    functions = f"""<domain: "local", opset_import: ["" : 17]> shifted (a) => (b) {{
-        k = Constant<value_floats = [{", ".join(f"{i}.0" for i in range(100))}]>() b = Add(a, k) }}"""
-    proto = model("(float[100] x) => (y) { h = local.shifted(x) y = local.shifted(h) }", functions=functions,
-                  domains={"local": 1})
-    onnx.save(proto, tmp_path / "m.onnx")
-    module = load(tmp_path / "m.onnx")
-    again = parse(str(module), tmp_path / "m.irc", READERS)
-    x = floats(100)
-    np.testing.assert_array_equal(run(again, {"x": x})["y"], run(module, {"x": x})["y"])
-
-
 # -- external data ----------------------------------------------------------------------------------------------------
-
 
 def external(folder: Path, location: str = "weights.bin") -> Path:
     """A model whose weights lie in another file."""
@@ -373,7 +228,6 @@ def test_external_data_must_not_leave_the_folder(tmp_path: Path, location: str) 
 
 
 # -- bad models -------------------------------------------------------------------------------------------------------
-
 
 def test_a_truncated_file(tmp_path: Path) -> None:
     data = model_path("magika").read_bytes()
@@ -455,211 +309,6 @@ def test_all_that_is_unsupported_is_listed_at_once() -> None:
     assert "2 of foreign Strange" in text and ": a, b" in text and "Nonsense" in text
 
 
-GROWING = """(float[N, 3] x, int64 n, bool go) => (y, z, w) { y, z, w = Loop(n, go, x, x) <
-    body = b (int64 i, bool c, float[k, l] a, float[k, l] bb) => (d, joined, kept, most) {
-        d = Identity(c)  e = Tanh(a)  joined = Concat<axis = 0>(e, bb)  kept = Concat<axis = 0>(bb, bb)
-        most = ReduceMax<keepdims = 0>(joined) }> }"""
-
-
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-def test_loops_whose_carried_shapes_change(rounds: int) -> None:
-    """An extent that a round changes is a symbol of that round; one that this changes in turn is another."""
-    inputs = {"x": np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32), "n": np.array(rounds),
-              "go": np.array(True)}  # fmt: skip
-    module = check_against_runtime(GROWING, inputs)
-    (loop,) = (operation for operation in module.walk() if operation.name == "loop")
-    assert [str(value.type) for value in loop.regions[0].block.arguments[2:]] == ["f32[e, 3]", "f32[e_1, 3]"]
-    assert [str(value.type) for value in loop.results] == ["f32[e_2, 3]", "f32[e_3, 3]", "f32[e_4]"]
-    assert str(parse(str(module))) == str(module)
-    wanted = in_runtime(model(GROWING), inputs)
-    for backend in ("onnx", "triton"):
-        found = irc.run(module, inputs, backend=backend).outputs
-        for output, truth in zip(found.values(), wanted, strict=True):
-            check_close(output, truth)
-    assert irc.kernels(module).launches > 0
-
-
-SCANS = [
-    "s, y = Scan<num_scan_inputs = 1, body = b (float[3] a, float[3] r) => (t, o)"
-    " { t = Add(a, r) o = Mul(t, r) }>(z, x)",
-    "s, y = Scan<num_scan_inputs = 2, scan_input_axes = [1, -1], scan_input_directions = [1, 0],"
-    " scan_output_axes = [1], scan_output_directions = [1], body = b (float[N] a, float[N] p, float[N] q) => (t, o)"
-    " { t = Sub(a, p) u = Mul(t, q) o = Tanh(u) }>(m, x, x)",
-    "y, s = Scan<num_scan_inputs = 1, body = b (float[3] r) => (o, k)"
-    " { k = ReduceSum<keepdims = 0>(r) o = Exp(r) }>(x)",
-]
-
-
-@pytest.mark.parametrize("nodes", SCANS)
-@pytest.mark.parametrize("rows", [1, 4])
-def test_scans(nodes: str, rows: int) -> None:
-    graph = f"(float[N, 3] x, float[3] z, float[N] m) => (y, s) {{ {nodes} }}"
-    random = np.random.default_rng(0)
-    inputs = {"x": random.standard_normal((rows, 3)), "z": random.standard_normal(3), "m": random.standard_normal(rows)}
-    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
-    module = check_against_runtime(graph, inputs)
-    wanted = in_runtime(model(graph), inputs)
-    for backend in ("onnx", "triton"):
-        for output, truth in zip(irc.run(module, inputs, backend=backend).outputs.values(), wanted, strict=True):
-            check_close(output, truth)
-
-
-SEQUENCES = [
-    "p = Constant<value_int = -1>() s = SequenceConstruct(x, x) t = SequenceInsert(s, e, p) y = SequenceAt(t, p)",
-    "s = SplitToSequence<axis = 1, keepdims = 0>(x) y = ConcatFromSequence<axis = 0, new_axis = 1>(s)",
-    "k = Constant<value_int = 2>() s = SplitToSequence<axis = 1>(x, k) t = SequenceErase(s)"
-    " y = ConcatFromSequence<axis = 1>(t)",
-    "k = Constant<value_ints = [1, 2]>() s = SplitToSequence<axis = 1>(x, k) n = SequenceLength(s) f = Cast<to = 1>(n)"
-    " i = Identity(s) o = Constant<value_int = 1>() z = SequenceAt(i, o) y = Mul(z, f)",
-    "s = SequenceEmpty() p = Constant<value_int = 0>() t = SequenceInsert(s, x, p) y = SequenceAt(t, p)",
-    "o = Optional(x) h = OptionalHasElement(o) g = OptionalGetElement(o) y = Where(h, g, e)",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("nodes", SEQUENCES)
-def test_sequences_of_known_length_are_several_values(nodes: str) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    module = check_against_runtime(f"(float[N, 3] x) => (y) {{ e = Exp(x) {nodes} }}", {"x": x}, 18)
-    assert "extern" not in {operation.name for operation in module.walk()}
-
-
-def test_a_body_for_each_element_of_a_sequence() -> None:
-    module = imported("""(float[N, 3] x) => (y) { e = Exp(x) s = SequenceConstruct(x, e)
-        t = SequenceMap<body = b (float[N, 3] a, float[N, 3] c) => (d) { d = Sub(a, c) }>(s, x)
-        y = ConcatFromSequence<axis = -1>(t) }""", 18)
-    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    np.testing.assert_array_equal(run(module, {"x": x})["y"], np.concatenate([x - x, np.exp(x) - x], 1))
-
-
-OPAQUE = {  # graphs over sequences of which only a run knows how long they are, and what else they take
-    "given and returned": ("(seq(float[N]) s, int64 n) => (t, y) { a = SequenceAt(s, n) y = Exp(a)"
-                           " t = SequenceInsert(s, y, n) }", ["SequenceAt", "SequenceInsert"]),
-    "constructed": ("(float[N, 3] x) => (s, e) { y = Neg(x) s = SequenceConstruct(x, y) e = SequenceEmpty() }",
-                    ["SequenceConstruct", "SequenceEmpty"]),
-    "split": ("(float[N, 3] x) => (y, k) { s = SplitToSequence(x) y = ConcatFromSequence<axis = 0>(s)"
-              " k = SequenceLength(s) }", ["SplitToSequence", "ConcatFromSequence", "SequenceLength"]),
-    "chosen": ("(float[N, 3] x, int64 n) => (y) { e = Exp(x) s = SequenceConstruct(x, e) a = SequenceAt(s, n)"
-               " y = Neg(a) }", ["SequenceConstruct", "SequenceAt"]),
-    "collected": ("(float[N, 3] x, int64 n) => (y, s) { e = SequenceEmpty() s = Loop(n, , e) <body = b (int64 i,"
-                  " bool c, seq(float[M]) q) => (d, r) { d = Identity(c) g = Gather<axis = 1>(x, i) h = Tanh(g)"
-                  " r = SequenceInsert(q, h) }> y = ConcatFromSequence<axis = 0, new_axis = 1>(s) }",
-                  ["SequenceEmpty", "SequenceInsert", "ConcatFromSequence"]),
-    "branches": ("(float[N, 3] x, bool go) => (y) { s = If(go) <then_branch = a () => (p)"
-                 " { p = SequenceConstruct(x, x) }, else_branch = b () => (q) { q = SequenceConstruct(x) }>"
-                 " y = ConcatFromSequence<axis = 0>(s) }",
-                 ["SequenceConstruct", "SequenceConstruct", "ConcatFromSequence"]),
-    "mapped": ("(seq(float[N]) s, float[2] z) => (t) { t = SequenceMap<body = b (float[N] a, float[2] c)"
-               " => (float[M] d) { k = Constant<value_float = 2.0>() e = Mul(a, k)"
-               " d = Concat<axis = 0>(e, c) }>(s, z) }",
-               ["SequenceLength", "SequenceEmpty", "SequenceAt", "SequenceInsert"]),
-    "stacked": ("(seq(float[2]) t, bool go) => (y) { k = SequenceLength(t) y = Loop(k, go) <body = b (int64 i, bool c)"
-                " => (d, e) { d = Identity(c) e = SequenceAt(t, i) }> }", ["SequenceLength", "SequenceAt"]),
-    "text": ("(string[N] text) => (s, k) { s = SplitToSequence(text) k = SequenceLength(s) }",
-             ["SplitToSequence", "SequenceLength"]),
-    "optional": ("(optional(float[N]) o, optional(seq(float[N])) p, optional(float[N]) q) => (y, s, h, k) {"
-                 " g = OptionalGetElement(o) y = Exp(g) s = OptionalGetElement(p) h = OptionalHasElement(q)"
-                 " k = OptionalHasElement(p) }",
-                 ["OptionalGetElement", "OptionalGetElement", "OptionalHasElement", "OptionalHasElement"]),
-    "keyed": ("(map(string, float[N]) m) => (y) { v = ai.onnx.ml.DictVectorizer<string_vocabulary = [\"a\", \"b\"]>(m)"
-              " y = Neg(v) }", ["DictVectorizer"]),
-    "classes": ("(float[N, 3] x) => (m) { p = Softmax(x) m = ai.onnx.ml.ZipMap<classlabels_int64s = [3, 5, 7]>(p) }",
-                ["ZipMap"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "go"), [*((name, True) for name in OPAQUE), ("branches", False)])
-def test_sequences_that_only_a_run_knows(name: str, go: bool, tmp_path: Path) -> None:
-    """They are opaque values, and what takes them is carried: printed and read back, interpreted, compiled."""
-    graph, carried = OPAQUE[name]
-    random = np.random.default_rng(0)
-    rows = [random.standard_normal(size).astype(np.float32) for size in ((2, 3), 4, 0, 2)]
-    everything = {"x": rows[0], "s": rows[1:], "n": np.array(1), "go": np.array(go), "z": rows[3], "o": rows[1],
-                  "p": [rows[1], rows[3]], "q": None, "t": [rows[3], -rows[3]], "m": {"b": 2.0, "a": 0.5},
-                  "text": np.array(["a", "bc", ""], object)}  # fmt: skip
-    proto = model(graph, 18, domains={"ai.onnx.ml": 3})
-    inputs = {value.name: everything[value.name] for value in proto.graph.input}
-    wanted = in_runtime(proto, inputs)
-    path = tmp_path / "model.onnx"
-    onnx.save(proto, path)
-    module = irc.load(path)
-    assert parse(str(module), path) == module
-    assert [op.attributes["op_type"] for op in module.walk() if op.name == "extern"] == carried
-    write_arrays(tmp_path / "in.npz", inputs)
-    for backend in (None, "onnx", "triton"):
-        found = irc.run(path, tmp_path / "in.npz", backend=backend).outputs
-        for output, truth in zip(found.values(), wanted, strict=True):
-            check_close(output, truth)
-    assert irc.check(path, inputs=inputs).passed
-
-
-@pytest.mark.parametrize(
-    ("arrays", "code"),
-    [
-        ({}, "run.input_missing"),
-        ({"s": [1.0]}, "run.input_dtype"),
-        ({"s.0": [1.0], "s.2": [1.0]}, "run.input_unknown"),
-        ({"s.0.0": [1.0]}, "run.input_unknown"),
-        ({"s.length": 2, "s.0": [1.0]}, "file.format"),
-        ({"s.length": [2]}, "file.format"),
-        ({"s.length": 10**15}, "file.format"),
-        ({"s.0": np.float64([1.0])}, "run.input_dtype"),
-        ({"s.0": ["a"]}, "run.input_dtype"),
-    ],
-)
-@pytest.mark.parametrize("backend", [None, "onnx"])
-def test_sequences_that_a_file_does_not_hold(arrays: Any, code: str, backend: str | None, tmp_path: Path) -> None:
-    onnx.save(model("(seq(float[N]) s, int64 n) => (y) { y = SequenceAt(s, n) }"), tmp_path / "m.onnx")
-    given = {name: np.asarray(array, np.float32 if array == [1.0] and not hasattr(array, "dtype") else None)
-             for name, array in arrays.items()}  # fmt: skip
-    np.savez(tmp_path / "in.npz", n=0, **given)
-    with pytest.raises(IrcError) as caught:
-        irc.run(tmp_path / "m.onnx", tmp_path / "in.npz", backend=backend)
-    assert caught.value.code == code
-
-
-def test_empty_sequences_and_names_that_collide(tmp_path: Path) -> None:
-    write_arrays(tmp_path / "a.npz", {"s": [[np.ones(2)], [], [np.zeros(1)]], "t": [], "m": {}})
-    found = read_arrays(tmp_path / "a.npz", {"s": by_name("sequence(sequence(f64))"), "t": by_name("sequence(f32)"),
-                                             "m": by_name("map(i64, f32)")})  # fmt: skip
-    assert [len(part) for part in found["s"]] == [1, 0, 1] and found["t"] == [] and found["m"] == {}
-    with pytest.raises(IrcError, match=r"two arrays would be called `t.0`"):
-        write_arrays(tmp_path / "b.npz", {"t": [np.ones(1)], "t.0": np.ones(1)})
-    assert not (tmp_path / "b.npz").exists()
-
-
-def test_a_part_of_a_program_of_sequences(tmp_path: Path) -> None:
-    graph = """(seq(float[N]) s, int64 n) => (y) { a = SequenceAt(s, n) t = SequenceInsert(s, a) b = SequenceAt(t, n)
-               y = Exp(b) }"""
-    onnx.save(model(graph), tmp_path / "m.onnx")
-    inputs = {"s": [np.ones(3, np.float32), np.zeros(2, np.float32)], "n": np.array(1)}
-    irc.extract(tmp_path / "m.onnx", ["t"], ["y"], tmp_path / "part.irc", inputs)
-    assert 'opaque["sequence(f32)"]' in (tmp_path / "part.irc").read_text()
-    (output,) = irc.run(tmp_path / "part.irc", tmp_path / "part.npz").outputs.values()
-    check_close(output, np.ones(2, np.float32))
-
-
-def test_optionals_that_are_known_to_be_absent() -> None:
-    graph = """(float[N] x) => (y) { o = Optional<type = float[N]>() h = OptionalHasElement(o)
-               y = If(h) <then_branch = a () => (p) { p = Exp(x) }, else_branch = b () => (q) { q = Neg(x) }> }"""
-    assert operations(imported(graph.replace("<type = float[N]>", ""), 18)) == ["neg"]
-    text = failure("(float[N] x) => (y) { y = Optional() }", "onnx.unsupported", 18)
-    assert "an output that is not there" in text
-    text = failure("(float[N] x, bool c) => (y) { o = If(c) <then_branch = a () => (p) { p = Optional(x) },"
-                   " else_branch = b () => (q) { q = Optional() }> y = OptionalHasElement(o) }", "onnx.unsupported", 18)
-    assert "an optional is there or not as the data says" in text
-
-
-def test_opaque_types_are_checked() -> None:
-    text = failure("(float[N] x) => (y) { s = SequenceEmpty<dtype = 7>() y = SequenceInsert(s, x) }", "onnx.invalid")
-    assert "f32[N] is put into a sequence" in text
-    text = failure("(sparse_tensor(float[2]) x) => (y) { y = Neg(x) }", "onnx.invalid")
-    assert "values of the kind sparse_tensor_type are not read" in text
-    text = failure("(seq(float[N]) s) => (y) { y = foreign.Strange(s) }", "onnx.unsupported", domains={"foreign": 1})
-    assert "foreign Strange" in text
-    text = failure("(seq(float[N]) s) => (y) { y = Neg(s) }", "type.dtype")
-    assert "sequence(f32)" in text
-
-
 @pytest.mark.parametrize("layout", [0, 1])
 def test_the_batch_of_an_initial_state_is_that_of_the_sequence(layout: int) -> None:
     """Where it is a number, so that what follows knows it, too."""
@@ -672,13 +321,6 @@ def test_the_batch_of_an_initial_state_is_that_of_the_sequence(layout: int) -> N
               for value in module.main.arguments]  # fmt: skip
     with pytest.raises(IrcError, match=r"run\.refine"):
         run(module, dict(zip("xwrh", arrays, strict=True)))
-
-
-def test_a_loop_whose_carried_rank_changes() -> None:
-    text = failure("""(float[3] x, int64 n, bool go) => (y) { y = Loop(n, go, x) <
-        body = b (int64 i, bool c, float[k] a) => (d, s) { z = Constant<value_ints = [0]>() d = Identity(c)
-                                                           s = Unsqueeze(a, z) }> }""", "onnx.unsupported")
-    assert "it carries f32[3], which becomes f32[1, 3]" in text
 
 
 def test_huge_extents_cost_nothing() -> None:
@@ -700,7 +342,6 @@ def test_deep_and_long_models() -> None:
 
 
 # -- cost and determinism ---------------------------------------------------------------------------------------------
-
 
 def test_importing_loads_neither_onnxruntime_nor_torch_and_is_deterministic() -> None:
     program = (

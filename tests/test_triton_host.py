@@ -18,7 +18,8 @@ pytest.importorskip("torch")
 
 import random_operands
 import torch
-from test_primitives import PRIMITIVES, sampled_dtypes, samples
+from primitive_samples import sampled_dtypes, samples
+from test_primitives import PRIMITIVES
 
 from irc import dtypes, interpreter
 from irc.backends.triton import emit

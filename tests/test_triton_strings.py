@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 
 import random_operands
 import torch
-from test_primitives import samples
+from primitive_samples import samples
 from test_triton_host import ERROR, load_template, to_torch
 
 import irc

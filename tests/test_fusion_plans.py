@@ -1,0 +1,152 @@
+"""Plan files and policies: read, followed, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fusing import ROOT, around_a_product, fused, kernels, planned
+
+from examples import block
+from irc.diagnostics import IrcError
+from irc.module import Module
+from irc.op import trace
+from irc.pass_manager import PassContext
+from irc.passes.fuse import find_policy
+
+# -- plan files ------------------------------------------------------------------------------------------------
+
+def written_plan(module: Module, path: Path, options: str = "") -> Path:
+    context = PassContext()
+    fused(module, options, context)
+    path.write_text(context.plans["main"])
+    return path
+
+
+@pytest.mark.parametrize("options", ["", "policy=none"])
+def test_a_plan_is_replayed_as_it_was(options: str, tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json", options)
+    context = PassContext()
+    replayed = fused(module, f"plan={plan}", context)
+    assert kernels(replayed) == kernels(fused(module, options)) and not context.notes
+
+
+def test_a_changed_plan_is_followed(tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json")
+    content = json.loads(plan.read_text())
+    dropped = content["groups"].pop(2)
+    plan.write_text(json.dumps(content))
+    assert len(dropped["members"]) == 2
+    assert len(kernels(fused(module, f"plan={plan}"))) == 5
+    assert len(kernels(fused(module, f"plan={plan},policy=greedy"))) == 4
+
+
+def test_stale_entries_are_refused_one_by_one(tmp_path: Path) -> None:
+    module = block.block()
+    plan = written_plan(module, tmp_path / "plan.json")
+    content = json.loads(plan.read_text())
+    content["groups"][1]["hash"] = "0" * 16
+    content["groups"][2]["members"][0] = "nobody"
+    plan.write_text(json.dumps(content))
+    with pytest.raises(IrcError) as caught:
+        fused(module, f"plan={plan}")
+    changed, missing = caught.value.diagnostics
+    assert {changed.code, missing.code} == {"plan.stale"} and caught.value.exit_code == 1
+    assert f"@{content['groups'][1]['name']}: its operations have changed" in changed.message
+    assert "nobody" in missing.message
+
+
+def test_a_plan_cannot_make_an_illegal_group(tmp_path: Path) -> None:
+    module = trace(around_a_product, "f32[8, 8]", "f32[8, 8]")
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"groups": [{"members": ["grown", "y"]}, {"members": ["grown", "product"]}]}))
+    with pytest.raises(IrcError) as caught:
+        fused(module, f"plan={path}")
+    assert "rule F1" in str(caught.value) and caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"groups": [{"name": "x"}]}', '{"groups": 3}', "\xff"])
+def test_what_is_no_plan_file_is_said(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(IrcError) as caught:
+        fused(block.scores(), f"plan={path}")
+    assert caught.value.code == "plan.format"
+    with pytest.raises(IrcError) as caught:
+        fused(block.scores(), f"plan={tmp_path}/none.json")
+    assert caught.value.code == "file.missing"
+
+
+# -- groups and policies ---------------------------------------------------------------------------------------
+
+def test_a_group_is_proposed_before_the_policy_is_asked() -> None:
+    result = fused(block.block(), f"policy=none,groups={ROOT}/examples/rules.py:bias_gelu")
+    assert ["add", "gelu"] in kernels(result) and len(kernels(result)) == 5
+
+
+POLICIES = """
+from irc.policy import policy, reject
+
+@policy
+def raises(merge):
+    return 1 / 0
+
+@policy
+def text(merge):
+    return "yes"
+
+@policy
+def boolean(merge):
+    return True
+
+@policy
+def nothing(merge):
+    pass
+
+@policy
+def not_a_number(merge):
+    return float("nan")
+
+@policy
+def reluctant(merge):
+    return reject("not today", at=merge.consumer)
+
+def plain(merge):
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [
+        ("raises", "policy.raised"), ("text", "policy.result"), ("boolean", "policy.result"),
+        ("nothing", "policy.result"), ("not_a_number", "policy.result"), ("plain", "pass.option"),
+        ("missing", "load.missing_name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_policy_is_an_error_of_its_author(name: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(POLICIES)
+    with pytest.raises(IrcError) as caught:
+        fused(block.block(), f"policy={path}:{name}")
+    assert caught.value.code == code
+    if name == "raises":
+        assert any("ZeroDivisionError" in note and "mine.py:6" in note for note in caught.value.diagnostics[0].notes)
+
+
+def test_a_refusal_of_a_policy_is_kept_as_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(POLICIES)
+    plan = planned(block.scores(), f"{path}:reluctant")
+    assert len(plan.groups) == 3
+    assert {(each.code, each.reason) for each in plan.decisions} == {(None, "not today")}
+
+
+@pytest.mark.parametrize("name", ["greedily", "mine.py:"])
+def test_an_unknown_policy(name: str) -> None:
+    with pytest.raises(IrcError) as caught:
+        find_policy(name)
+    assert caught.value.code == "pass.option"

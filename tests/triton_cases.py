@@ -1,0 +1,53 @@
+"""Programs that tests of the Triton backend share, and how one is checked under Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc import ops
+from irc.ir import Value
+from tests import triton_harness as harness
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    function: Callable[..., Any]
+    types: tuple[str, ...]
+    sizes: dict[str, int] = field(default_factory=dict)
+    tolerance: float = 1e-6
+
+
+def tiled_softmax(x: Value) -> tuple[Value, ...]:
+    y = ops.softmax(x, axis=1)
+    return ops.reduce_sum(ops.exp(x), axes=(1,)), ops.tile(y, repeats=(2, 3)), y
+
+
+def stretched_along_a_part_of_an_axis(x: Value, y: Value) -> tuple[Value, ...]:
+    rows, columns = x.shape
+    wide = ops.add(ops.reshape(ops.softmax(x, axis=1), shape=(rows, 1, columns)), y)
+    return ops.reshape(wide, shape=(rows, 5 * columns)), ops.exp(x)
+
+
+def check(run: harness.Run, tolerance: float) -> None:
+    assert not run.program.refused, run.program.refused
+    for name, expected in run.expected.items():
+        found = run.outputs[name]
+        if expected.dtype.kind in "biu":
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert harness.relative_error(found, expected) <= tolerance
+    for launch in run.launches:
+        assert launch.predicted is not None
+        if launch.predicted.exact:
+            assert launch.counted == launch.predicted.loaded_bytes
+        else:
+            assert launch.counted <= launch.predicted.loaded_bytes
