@@ -81,7 +81,7 @@ def test_parts_compute_what_they_computed(
 def test_a_given_input_and_constants(tmp_path: Path) -> None:
     """From an ONNX file with weights, on a file of inputs; weights stay constants, with their names."""
     onnx.save(planted.encoder(), tmp_path / "encoder.onnx")
-    x = np.random.default_rng(3).standard_normal((2, 5, 32)).astype(np.float32)
+    x = np.random.default_rng(3).standard_normal((2, 5, 24)).astype(np.float32)
     np.savez(tmp_path / "in.npz", x=x)
     done = irc_process("extract", "encoder.onnx", "--from", "%l1h", "--to", "%l1p", "--to", "%l1v", "--input", "in.npz",
                        "-o", "heads.irc", folder=tmp_path)  # fmt: skip
