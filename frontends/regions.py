@@ -32,9 +32,9 @@ def at_block(importer: Building, block: Block) -> Iterator[Block]:
         importer.builder = outer
 
 
-def born_since(importer: Building, dim: Dim, before: set[Symbol]) -> bool:
+def defined_since(importer: Building, dim: Dim, before: set[Symbol]) -> bool:
     """Whether a dim mentions a symbol that is known only inside the region that was just read."""
-    inner = set(importer.function.born.values()) - before
+    inner = set(importer.function.defined_symbols.values()) - before
     return not inner.isdisjoint(dims.free_symbols(dim))
 
 
@@ -49,19 +49,19 @@ def complete(importer: Building, shape: Sequence[Dim | None], symbols: list[Symb
     return whole
 
 
-def joined_type(importer: Building, one: Value, other: Value, born_before: set[Symbol],
+def joined_type(importer: Building, one: Value, other: Value, defined_before: set[Symbol],
                 symbols: list[Symbol]) -> TensorType:  # fmt: skip
     """The type of what two branches give, of one rank; extents that they give differently, or that only one of them
     knows, are new `symbols`."""
-    shape = [a if dims.equal(a, b) and not born_since(importer, a, born_before) else None
+    shape = [a if dims.equal(a, b) and not defined_since(importer, a, defined_before) else None
              for a, b in zip(one.shape, other.shape, strict=True)]  # fmt: skip
     return TensorType(one.dtype, complete(importer, shape, symbols))
 
 
-def stacked_type(importer: Building, value: Value, rounds: Dim | None, born_before: set[Symbol],
+def stacked_type(importer: Building, value: Value, rounds: Dim | None, defined_before: set[Symbol],
                  symbols: list[Symbol]) -> TensorType:  # fmt: skip
     """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
     if not value.type.is_ranked:
         return TensorType(value.dtype, None)
-    shape = [None if born_since(importer, dim, born_before) else dim for dim in value.shape]
+    shape = [None if defined_since(importer, dim, defined_before) else dim for dim in value.shape]
     return TensorType(value.dtype, complete(importer, [rounds, *shape], symbols))

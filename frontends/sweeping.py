@@ -12,14 +12,14 @@ def sweep(block: Block, used: set[Symbol]) -> None:
     `used` collects the symbols that what is kept speaks of. A `bind` is needed as long as its symbol is.
     """
     for operation in reversed(block):
-        born = set(operation.symbols)
+        defined = set(operation.symbols)
         needed = operation.has_effect and operation.name != "bind"
-        if needed or any(result.uses for result in operation.results) or not used.isdisjoint(born):
+        if needed or any(result.uses for result in operation.results) or not used.isdisjoint(defined):
             for region in operation.regions:
                 sweep(region.block, used)
-            used.update(set(mentioned_symbols(operation)) - (born if operation.name == "bind" else set()))
+            used.update(set(mentioned_symbols(operation)) - (defined if operation.name == "bind" else set()))
         else:
             if operation.function is not None:
                 for symbol in operation.symbols:
-                    operation.function.born.pop(symbol.name, None)
+                    operation.function.defined_symbols.pop(symbol.name, None)
             operation.erase()

@@ -11,7 +11,7 @@ from typing import Any
 
 from irc._version import __version__
 
-# Marks this file as ours. The PyPI package `irc` (a chat library) installs files into the same
+# Marks this file as irc's. The PyPI package `irc` (a chat library) installs files into the same
 # folder and overwrites this one; `irc/cli/sentinel.py` looks for the mark.
 __irc_compiler__ = True
 

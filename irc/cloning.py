@@ -54,12 +54,12 @@ def cloned(function: Function, sizes: Mapping[str, int]) -> Function:
     """A copy with symbols of its own, or with integers for those that `sizes` names."""
     copy = Function(function.name, location=function.location)
     cloner = Cloner()
-    for name, symbol in (*function.symbols.items(), *function.born.items()):
-        born = name in function.born
-        if name in sizes and not born:
+    for name, symbol in (*function.symbols.items(), *function.defined_symbols.items()):
+        defined = name in function.defined_symbols
+        if name in sizes and not defined:
             cloner.symbols[symbol] = sizes[name]
         else:
-            cloner.symbols[symbol] = copy.symbol(name, symbol.low, symbol.high, symbol.multiple, born=born).expr
+            cloner.symbols[symbol] = copy.symbol(name, symbol.low, symbol.high, symbol.multiple, defined=defined).expr
     cloner.block(function.block, copy.block)
     copy.result_names = function.result_names
     copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}

@@ -2,7 +2,7 @@
 
 Source: onnx.proto3, TensorProto.DataType (the codes), and the "Float stored in 8 bits", "4 bits" pages of the
 ONNX specification. Types narrower than a byte are packed in files and take one byte an element in arrays.
-numpy and ml_dtypes are loaded when an array is first asked for: printing a graph needs neither.
+numpy and ml_dtypes are loaded when an array is first requested: printing a graph needs neither.
 """
 
 from __future__ import annotations

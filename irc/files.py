@@ -59,9 +59,9 @@ def open_file(path: Path, missing: str = "file.missing") -> MappedFile:
 
 
 def resolve_inside(folder: Path, relative: str, code: str = "weights.outside") -> Path:
-    """The path that `relative` means in `folder`, without links; one that leads out of it is refused with `code`.
+    """The path that `relative` means in `folder`, without links; one that leads out of it is rejected with `code`.
 
-    Refused are absolute paths, `..` (in the manner of any system) and links, of the file or a folder on the way,
+    Rejected are absolute paths, `..` (in the manner of any system) and links, of the file or a folder on the way,
     whose target lies elsewhere: a downloaded model must not read the user's other files. Folders that
     `irc.limits.allow` names may be led to in any way.
     """

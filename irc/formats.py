@@ -46,7 +46,7 @@ SIGNS: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x7fELF", Format("a program or library", EXPORT)),
     (0, b"ptrt", Format("an engine of TensorRT", "use the .onnx file that it was made from")),
 )  # fmt: skip
-# ... and of text, in lower case, behind white space.
+# ... and of text, in lower case, after white space.
 PAGE = Format("an HTML page", DOWNLOAD)
 TEXT_SIGNS: tuple[tuple[bytes, Format], ...] = (
     (b"<!doctype html", PAGE), (b"<html", PAGE), (b"<head", PAGE), (b"<?xml", Format("XML", DOWNLOAD)),
@@ -67,7 +67,7 @@ def recognized(data: Any, *, is_text: bool = False) -> Format | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     found = [format for offset, sign, format in SIGNS if head[offset:].startswith(sign)]
     found += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
-    if head[8:9] == b"{":  # behind its length, the header
+    if head[8:9] == b"{":  # after its length, the header
         found.append(Format("a safetensors file", EXPORT))
     if not found and not is_text and _is_plain(head):
         return PLAIN

@@ -43,7 +43,7 @@ class Guard:
 
     index: Dim
     extent: Dim
-    _hash: int = field(init=False, repr=False, compare=False)  # asked for often, since guards are parts of keys
+    _hash: int = field(init=False, repr=False, compare=False)  # computed once, since guards are parts of keys
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_hash", hash((self.index, self.extent)))
@@ -90,7 +90,7 @@ def delinearize(index: Dim, shape: Coordinates) -> Coordinates:
     """The coordinates of the element at a place in row-major order."""
     coordinates: list[Dim] = []
     for position in range(len(shape) - 1, -1, -1):
-        if same(shape[position], 1) or same(shape[position], 0):  # of nothing, no element is ever asked for
+        if same(shape[position], 1) or same(shape[position], 0):  # empty: unreachable
             coordinates.append(0)
         elif same(dims.product(shape[:position]), 1):
             coordinates.append(index)
@@ -132,7 +132,7 @@ def transpose(coordinates: Coordinates, permutation: tuple[int, ...]) -> Coordin
 
 
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
-    """The element of an operand of shape `operand` that broadcasting brings to `coordinates` of `shape`."""
+    """The element of an operand of shape `operand` that broadcasting maps to `coordinates` of `shape`."""
     if operand == shape and 1 not in shape:
         return coordinates
     first = len(shape) - len(operand)

@@ -5,7 +5,7 @@
     evaluate_operation(operation, arrays, {})     one operation, for folding
 
 A primitive runs its NumPy reference, a named operation its body, an extern a one-node model in ONNX Runtime, and
-a kernel its region. Symbols are bound where they are born and checked against their ranges; dims in attributes
+a kernel its region. Symbols are bound where they are defined and checked against their ranges; dims in attributes
 are evaluated through them. A value is freed after its last use.
 """
 
@@ -31,7 +31,7 @@ from irc.ops.numerics import Array, narrow
 from irc.types import LARGEST
 from irc.user_code import is_user_code, place_of_code
 
-TOO_LARGE = ("array is too big", "Maximum allowed dimension")  # how NumPy refuses what no memory could hold
+TOO_LARGE = ("array is too big", "Maximum allowed dimension")  # NumPy's error for an array beyond the address space
 Precision = Literal["declared", "f64"]
 Observe = Callable[[Operation, Sequence[Array]], None]
 Environment = dict[Symbol, int]
@@ -54,7 +54,7 @@ class Step(NamedTuple):
         return [array for array in self.arrays if array is not None]
 
     def region(self, index: int = 0, arrays: Sequence[Array] = ()) -> list[Array]:
-        """What a region yields. What is born in it is unknown outside, and to its next round."""
+        """What a region yields. Symbols defined in it are unknown outside, and in its next iteration."""
         block, environment = self.operation.regions[index].block, dict(self.environment)
         if self.operation.definition.is_isolated:
             return self.run.block(block, arrays, {}, environment)
@@ -192,7 +192,7 @@ class Interpreter:
         self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
 
     def call(self, function: Function, arrays: Sequence[Array]) -> list[Array]:
-        """The results of a function, its symbols bound anew from the arrays."""
+        """The results of a function, with its symbols bound from the arrays."""
         return self.block(function.block, arrays, {}, _bind_arguments(function, arrays))
 
     def block(self, block: Block, arrays: Sequence[Array], values: Values, environment: Environment) -> list[Array]:
@@ -280,7 +280,7 @@ class Interpreter:
         return tuple(results)
 
     def _check_reference(self, step: Step, arrays: Sequence[Any]) -> None:
-        """What the reference of a person's own primitive returned, against the types of its results. Raises
+        """What the reference of a user's primitive returned, against the types of its results. Raises
         `op.declaration`."""
         operation, at = step.operation, place_of_code(step.operation.definition.reference_function)
         what, types = f"the reference of `{operation.name}` returned", ", ".join(str(x.type) for x in operation.results)
@@ -307,7 +307,7 @@ class Interpreter:
             self.observe = observe
 
     def _check_promise(self, step: Step, results: Sequence[Array]) -> None:
-        """Results against the types that are stated; binds the symbols born there."""
+        """Results against the types that are stated; binds the symbols defined there."""
         operation = step.operation
         if len(results) != len(operation.results):
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
@@ -329,7 +329,7 @@ def _bytes_of(array: Array) -> int:
 
 
 def predicted_bytes(operation: Operation, environment: Environment, precision: Precision = "declared") -> int:
-    """Bytes of an operation's results as far as their types tell, before it runs."""
+    """A lower bound of the bytes of an operation's results, from their types, before it runs."""
     total = 0
     for result in operation.results:
         try:
@@ -379,7 +379,7 @@ def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environ
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are
     left alone when nothing does. What does not fit is `run.refine`; the inputs of a function, which `shown` names, are
-    a person's: shapes that are wrong (`run.input_shape`) differ from those that contradict one another
+    a user's: shapes that are wrong (`run.input_shape`) differ from those that contradict one another
     (`run.dim_conflict`).
     """
     code, conflict = ("run.refine", "run.refine") if shown is None else ("run.input_shape", "run.dim_conflict")

@@ -89,7 +89,7 @@ class Value:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether the name is a mere number, which gives way to a name from the source."""
+        """Whether the name is a mere number, which a name from the source replaces."""
         return not self.name or self.name.isdecimal()
 
     def users(self) -> Iterator[Operation]:
@@ -114,7 +114,7 @@ class Value:
 class Operation:
     """One step: `results = definition operands {attributes} : types regions`.
 
-    `symbols` are the dims born here (`bind`, `refine`, extern): they are written in the result types.
+    `symbols` are the dims defined here (`bind`, `refine`, extern): they are written in the result types.
     An operand is None where an optional one is absent. `next` and `previous` are its neighbors in the block, and
     `order_label` increases along the block (`irc.order`); only blocks set them.
     """
@@ -330,7 +330,7 @@ class Block:
         return operation
 
     def remove(self, operation: Operation) -> Operation:
-        """Detach an operation without erasing it: its operands stay, its names are given up."""
+        """Detach an operation without erasing it: its operands stay, its names become free."""
         self._join(operation.previous, operation.next)
         function = self.function
         if function is not None:
@@ -366,7 +366,7 @@ class Region:
 class Function:
     """A named function with its symbols, its arguments and one block that ends in `return`.
 
-    `symbols` are those of the signature; `born` those that an operation inside defines. `symbol` is the only
+    `symbols` are those of the signature; `defined_symbols` those that an operation inside defines. `symbol` is the only
     place that makes one: two symbols of one function never share a name.
     """
 
@@ -374,7 +374,7 @@ class Function:
                  location: Location = UNKNOWN) -> None:
         self.name = name
         self.symbols: dict[str, Symbol] = {}
-        self.born: dict[str, Symbol] = {}
+        self.defined_symbols: dict[str, Symbol] = {}
         self.location = location
         self.result_names: tuple[str, ...] | None = None  # None: each result is called as the value returned
         self.updates: dict[int, Value] = {}  # by a result's position, the argument whose new contents it is
@@ -398,7 +398,7 @@ class Function:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What its results are called: `result_names`, or the names of the values returned, told apart."""
+        """What its results are called: `result_names`, or the names of the values returned, made unique."""
         if self.result_names is not None:
             return self.result_names
         names: dict[str, None] = {}
@@ -411,26 +411,26 @@ class Function:
         return tuple(names)
 
     def symbol(self, name: str, low: int = dims.IMPORTED_LOW, high: int = dims.IMPORTED_HIGH, multiple: int = 1, *,
-               born: bool = False) -> Symbol:
-        """Make the symbol `name`: of the signature, or `born` at an operation. A name is taken only once."""
-        if name in self.symbols or name in self.born:
+               defined: bool = False) -> Symbol:
+        """Make the symbol `name`: of the signature, or `defined` by an operation. A name is taken only once."""
+        if name in self.symbols or name in self.defined_symbols:
             raise fail("dim.redeclared", f"@{self.name} already has a symbol `{name}`")
         symbol = dims.symbol(name, low, high, multiple)
-        (self.born if born else self.symbols)[name] = symbol
+        (self.defined_symbols if defined else self.symbols)[name] = symbol
         return symbol
 
     def fresh_symbol(self, hint: str, low: int = 0, high: int = dims.IMPORTED_HIGH, multiple: int = 1) -> Symbol:
-        """A symbol born at an operation, named `hint` or, if that is taken, `hint_1` and so on."""
+        """A symbol that an operation defines, named `hint` or, if that is taken, `hint_1` and so on."""
         name, count = hint, self._symbol_numbers.get(hint, 0)
-        while name in self.symbols or name in self.born:
+        while name in self.symbols or name in self.defined_symbols:
             count += 1
             name = f"{hint}_{count}"
         self._symbol_numbers[hint] = count
-        return self.symbol(name, low, high, multiple, born=True)
+        return self.symbol(name, low, high, multiple, defined=True)
 
     def find_symbol(self, name: str) -> Symbol:
         """The symbol called `name`; raises `dim.unbound`."""
-        symbol = self.symbols.get(name) or self.born.get(name)
+        symbol = self.symbols.get(name) or self.defined_symbols.get(name)
         if symbol is None:
             raise fail("dim.unbound", f"@{self.name} has no symbol `{name}`")
         return symbol
@@ -450,7 +450,7 @@ class Function:
         return self._names.get(name)
 
     def claim(self, value: Value) -> None:
-        """Give a value a name that is unique in the function: its own, or one with a number behind it."""
+        """Give a value a name that is unique in the function: its own, or one with a number after it."""
         name = value.name
         if self._names.get(name) is value:
             return

@@ -1,6 +1,6 @@
-"""What input that is not trusted may take: limits on what it asks for, and the folders whose files it may name.
+"""Resource limits for untrusted input, and the folders whose files it may refer to.
 
-Each limit has a name, a value and what it bounds in `LIMITS`; whoever trusts an input raises it for a block,
+Each limit has a name, a value and what it bounds in `LIMITS`; code that trusts an input raises it for a block,
 
     with irc.allow("/data/weights", memory=64 << 30):
         irc.run("model.irc")
@@ -41,7 +41,7 @@ LIMITS = {
     "inlined": Limit(100_000, "nodes", "functions in the place of their calls"),
     "inlined_bytes": Limit(10**9, "bytes", "the same, with the constants in functions"),
     "size": Limit(4096, "bits", "a size in a .pt2 file: the largest number that it may come to, or its terms"),
-    "unrolled": Limit(10**4, "parts", "elements of a sequence that are told apart: longer ones stay one value"),
+    "unrolled": Limit(10**4, "parts", "elements of a sequence that become separate values; longer ones are one value"),
 }
 
 

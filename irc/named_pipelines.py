@@ -1,6 +1,6 @@
 """Pipelines with a name.
 
-`clean` brings a program to its normal form, `default` goes on to kernels, and `eager` is what others are measured
+`clean` converts a program to its normal form, `default` goes on to kernels, and `eager` is what others are measured
 against: the operations as they were imported, each by itself.
 """
 

@@ -1,7 +1,7 @@
 """How operations are declared, and how calling one builds IR.
 
 There are three kinds of operation. A *primitive* has a type rule and a NumPy reference; a *named* operation
-has a body written in other operations, which is its only semantics; an *extern* operation is carried whole.
+has a body written in other operations, which is its only semantics; an *extern* operation is opaque.
 Each is declared once, as a function: positional parameters are operands, keyword-only parameters attributes,
 and the docstring is its reference page.
 

@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all: made under random names beside their place, then renamed.
 
-What a process that was killed left behind is removed when the next one writes to the same folder: each partial file is
-locked by the process that makes it, so that one without a lock is known to be nobody's. Only the standard library is
+Partial files of a killed process are removed when the next one writes to the same folder: each partial file is
+locked by the process that makes it, so that one without a lock is known to be abandoned. Only the standard library is
 imported, and errors are OSErrors: artefacts carry a copy of this file.
 """
 
@@ -122,7 +122,7 @@ def _new(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
             return path, handle
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):  # nobody took it for left over before it was locked
+        if _is_at(handle, path):  # no process removed it as abandoned before it was locked
             return path, handle
         os.close(handle)
     raise OSError(errno.EEXIST, "no free name was found for a temporary file", str(folder))

@@ -32,10 +32,10 @@ class Target(Protocol):
         `edge_cases`."""
 
     def raises(self, definition: OperationDefinition) -> bool:
-        """Whether `raise` replaces subgraphs by the operation that they spell out."""
+        """Whether `raise` replaces subgraphs by the operation whose decomposition they are."""
 
 
-# (stage, module before it, command that runs what was left, what happened) -> what the user is told
+# (stage, module before it, command that runs what was left, what happened) -> the help line for the user
 Reproduce = Callable[[str, Module, str, Exception], str]
 
 
@@ -79,7 +79,7 @@ class Pass:
 
     @classmethod
     def pipeline_name(cls) -> str:
-        """What a pipeline calls it: its module in `passes/`; a class of a person's own file by its own name."""
+        """What a pipeline calls it: its module in `passes/`; a class of a user's file by its name."""
         if is_user_code(cls):
             return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         return cls.__module__.rpartition(".")[2].rstrip("_")
@@ -91,13 +91,13 @@ class Pass:
 
 
 def _checked_result(stage: str, step: Pass, module: Module, changed: Any) -> bool:
-    """What a person's own pass returned. Raises `pass.raised` where that is no bool, or where the module is not well
-    formed behind it, with the rules that it breaks."""
+    """The result of a user's pass. Raises `pass.raised` where that is no bool, or where the module is not well
+    formed after it, with the rules that it breaks."""
     at = place_of_code(type(step))
     if not isinstance(changed, bool):
         raise fail("pass.raised", f"your pass `{stage}` returned {changed!r}", at=at,
                    expected="True where it changed the module, else False")  # fmt: skip
-    message = f"behind your pass `{stage}` the program is not well formed"
+    message = f"after your pass `{stage}` the program is not well formed"
     if not module.functions:
         raise fail("pass.raised", message, at=at, notes=["it has no functions"])
     try:
@@ -156,7 +156,7 @@ class PassManager:
             except MemoryError:
                 raise fail("run.memory", f"the pass `{stage}` needs more memory than the system has") from None
             except Exception as error:
-                # Coded errors tell a person of their mistake; but what our own pass leaves behind is never theirs.
+                # Coded errors are for mistakes of users; a broken module after irc's own pass is an error in irc.
                 if isinstance(error, IrcError) and (is_theirs or not error.code.startswith("verify.")):
                     raise
                 raise self._internal(index, stage, error, before) from error

@@ -165,7 +165,7 @@ class Pattern:
         for each in parameters:
             if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) or each.default is not each.empty:
                 raise fail("rule.raised", f"`{self.name}`: `{each}` among its parameters", at=place_of_code(function),
-                           expected="leaves, and behind `*` attributes, that stand for one thing each and have no "
+                           expected="leaves, and after `*` attributes, that stand for one thing each and have no "
                                     "default")  # fmt: skip
         self.leaf_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.attribute_names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -194,7 +194,7 @@ class Pattern:
         return found
 
     def _further_result(self, wanted: Value, match: Match) -> Iterator[Match]:
-        """A result behind the first is looked for at the operations that use what is bound already."""
+        """A result after the first is searched among the users of bound values."""
         if wanted.operation is None or wanted in match.values:
             yield match
             return
@@ -244,7 +244,7 @@ class Pattern:
                 yield from matches
 
     def _attributes(self, wanted: Operation, found: Operation, match: Match) -> Mapping[str, Any] | None:
-        """The wildcards with those that are bound here, or None where attributes differ as far as they are known."""
+        """The wildcards with those that are bound here, or None where known attributes differ."""
         bound = dict(match.attributes)
         for name, attribute in wanted.attributes.items():
             if isinstance(attribute, Wildcard):

@@ -16,7 +16,7 @@ from irc.dtypes import DType
 from irc.ir import Attribute, Block, Function, FunctionName, Operation, Value, dims_in, mentioned_dims
 from irc.literals import format_literal, quote
 from irc.metadata import Metadata
-from irc.types import TensorType, format_birth, format_type
+from irc.types import TensorType, format_symbol_definition, format_type
 from irc.weights import Tensor
 
 INDENT = "  "
@@ -55,8 +55,8 @@ def format_location(location: Location) -> str:
     return f"loc({', '.join(parts)})"
 
 
-def format_attribute(attribute: Attribute, born: Iterable[Symbol] = ()) -> str:
-    """An attribute's value; a symbol in `born` is written with its range."""
+def format_attribute(attribute: Attribute, defined: Iterable[Symbol] = ()) -> str:
+    """An attribute's value; a symbol in `defined` is written with its range."""
     if attribute is None:
         return "none"
     if isinstance(attribute, bool):
@@ -72,19 +72,19 @@ def format_attribute(attribute: Attribute, born: Iterable[Symbol] = ()) -> str:
     if isinstance(attribute, (DType, Expr)):
         return str(attribute)
     if isinstance(attribute, Symbol):
-        return format_birth(attribute) if attribute in born else str(attribute.expr)
+        return format_symbol_definition(attribute) if attribute in defined else str(attribute.expr)
     if isinstance(attribute, Tensor):
         return format_tensor(attribute)
     if isinstance(attribute, tuple):
-        return f"[{', '.join(format_attribute(part, born) for part in attribute)}]"
+        return f"[{', '.join(format_attribute(part, defined) for part in attribute)}]"
     if isinstance(attribute, dict):
-        return format_dictionary(attribute, born)
+        return format_dictionary(attribute, defined)
     raise fail("internal.error", f"text has no form for an attribute of type {type(attribute).__name__}: {attribute!r}")
 
 
-def format_dictionary(attributes: dict[str, Attribute], born: Iterable[Symbol] = ()) -> str:
+def format_dictionary(attributes: dict[str, Attribute], defined: Iterable[Symbol] = ()) -> str:
     parts = (
-        f"{name if KEY.fullmatch(name) else quote(name)} = {format_attribute(attribute, born)}"
+        f"{name if KEY.fullmatch(name) else quote(name)} = {format_attribute(attribute, defined)}"
         for name, attribute in attributes.items()
     )
     return f"{{{', '.join(parts)}}}"
@@ -142,7 +142,7 @@ class _Printer:
         return [line for operation in block for line in self.operation(operation, indent)]
 
     def definitions(self, extents: Iterable[Dim]) -> list[str]:
-        """The derived symbols that are met for the first time, each behind those that it rests on."""
+        """The derived symbols that are met for the first time, each after those that it depends on."""
         new = dims.derived_below(extents, self.defined.__contains__)
         self.defined.update(new)
         return [f"{derived} = [{derived.definition}]" for derived in new]
@@ -154,7 +154,7 @@ class _Printer:
             words.insert(0, f"{', '.join(format_name('%', result.name) for result in operation.results)} =")
         if operation.name == "const" and isinstance(value, Tensor):
             return [f"{indent}{' '.join(words)} {format_tensor(value)}{self.place(operation.location)}"]
-        waiting, in_front = _births(operation)
+        waiting, in_front = _symbol_definitions(operation)
 
         def type_of(value: Value) -> str:
             """With the ranges of symbols that were not written before."""
@@ -179,7 +179,7 @@ class _Printer:
         elif operation.operands:
             words.append(", ".join("_" if each is None else format_name("%", each.name) for each in operation.operands))
         if in_front:
-            words.append(f"with {', '.join(map(format_birth, in_front))}")
+            words.append(f"with {', '.join(map(format_symbol_definition, in_front))}")
         if attributes:
             words.append(format_dictionary(attributes, operation.symbols))
         if operation.results:
@@ -195,7 +195,7 @@ class _Printer:
         return [*lines, f"{indent}}}"] if operation.regions else lines
 
 
-def _births(operation: Operation) -> tuple[dict[Dim, Symbol], list[Symbol]]:
+def _symbol_definitions(operation: Operation) -> tuple[dict[Dim, Symbol], list[Symbol]]:
     """Where the symbols that an operation makes are written, if they are no attribute: at their first mention, if
     that is the bare symbol in the type of a result or of a region's argument, and else in a clause in front."""
     in_types: dict[Dim, Symbol] = {}
@@ -229,7 +229,7 @@ def _format_results(function: Function) -> str:
         names = function.output_names
         types = [f"{type_} updates {format_name('%', function.updates[position].name)}"
                  if position in function.updates else type_ for position, type_ in enumerate(types)]
-    if names is None or len(names) != len(types):  # a broken function prints too, for whoever has to fix it
+    if names is None or len(names) != len(types):  # a broken function prints, too, for debugging
         return types[0] if len(types) == 1 else f"({', '.join(types)})"
     quoted = [name if RESULT_WORD.fullmatch(name) else quote(name) for name in names]
     return f"({', '.join(f'{name}: {type_}' for name, type_ in zip(quoted, types, strict=True))})"

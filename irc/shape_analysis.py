@@ -1,4 +1,4 @@
-"""What small integer tensors hold, as far as it is known before the program runs.
+"""Values of small integer tensors that are known before the program runs.
 
 Programs compute shapes with tensors: `Shape`, `Gather`, `Concat`, `Where(Equal(shape, -1), ...)`. This module reads
 such arithmetic as dims. An *element* is an int, a dim, a bool, a float, a `Comparison` of dims that is not decided, or

@@ -95,7 +95,7 @@ class AttributeSpec:
 
 
 def _coerce(annotation: Any, value: Any) -> Attribute:
-    """The value in the form that an annotation asks for; raises TypeError or ValueError when it does not fit."""
+    """The value in the form that an annotation requires; raises TypeError or ValueError when it does not fit."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, python_types.UnionType):
         for candidate in arguments:

@@ -1,6 +1,6 @@
 """Types of values: a tensor's element type and its shape.
 
-Shapes live in types. A dim is an integer or an expression over the symbols of the function (`irc.dims`), so
+Shapes are part of types. A dim is an integer or an expression over the symbols of the function (`irc.dims`), so
 that `f32[B, S + 1, 768]` says all that is known before a program runs. `f32[*]` is unranked: a last resort
 for results that nothing describes, until a `refine` gives a rank. What is no tensor, a sequence or a map, is opaque and
 has no rank: `opaque["sequence(f32)"]`.
@@ -100,16 +100,16 @@ class TensorType:
         return f"TensorType({self})"
 
 
-def format_type(type_: TensorType, born: Iterable[Symbol] = ()) -> str:
-    """Text of a type. Symbols in `born` are defined by the operation whose result this is, and are written
+def format_type(type_: TensorType, defined: Iterable[Symbol] = ()) -> str:
+    """Text of a type. Symbols in `defined` are defined by the operation whose result this is, and are written
     with their range where they first appear: `f32[B, ?u in (0, 8)]`."""
     if type_.shape is None:
         return f'opaque["{type_.dtype}"]' if type_.dtype.kind == "opaque" else f"{type_.dtype}[*]"
-    waiting = {symbol.expr: symbol for symbol in born}
+    waiting = {symbol.expr: symbol for symbol in defined}
     parts = []
     for dim in type_.shape:
         symbol = waiting.pop(dim, None) if not isinstance(dim, int) else None
-        parts.append(dims.format_dim(dim) if symbol is None else format_birth(symbol))
+        parts.append(dims.format_dim(dim) if symbol is None else format_symbol_definition(symbol))
     return f"{type_.dtype}[{', '.join(parts)}]"
 
 
@@ -118,7 +118,7 @@ def list_types(listed: Iterable[TensorType]) -> str:
     return ", ".join(map(str, listed)) or "none"
 
 
-def format_birth(symbol: Symbol) -> str:
+def format_symbol_definition(symbol: Symbol) -> str:
     """`?u in (0, 8) % 4`: a symbol where an operation defines it; both bounds are included."""
     multiple = f" % {symbol.multiple}" if symbol.multiple != 1 else ""
     return f"?{dims.format_dim(symbol.expr)} in ({symbol.low}, {symbol.high}){multiple}"
@@ -139,13 +139,15 @@ def checked_size(type_: TensorType) -> TensorType:
 
 QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 BRACKET = re.compile(r'["([{]')
-BIRTH = re.compile(rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?')
+SYMBOL_DEFINITION = re.compile(
+    rf'\?\s*({QUOTED}|[A-Za-z_][A-Za-z0-9_.]*)\s+in\s+\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)(?:\s*%\s*(\d+))?'
+)
 Declare = Callable[[str, int, int, int], Symbol]
 
 
-def parse_birth(text: str, declare: Declare) -> Symbol:
+def parse_symbol_definition(text: str, declare: Declare) -> Symbol:
     """Read `?u in (0, 8) % 4`, calling `declare(name, low, high, multiple)` for the new symbol."""
-    match = BIRTH.fullmatch(text.strip())
+    match = SYMBOL_DEFINITION.fullmatch(text.strip())
     if match is None:
         raise dims.DimError(f"expected `?name in (low, high)`, not {text.strip()!r}")
     name, low, high, multiple = match.groups()
@@ -156,10 +158,9 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
                definitions: Mapping[str, Dim] = MappingProxyType({})) -> TensorType:
     """Read a type as `format_type` writes it.
 
-    `lookup(name)` finds a symbol; `declare` makes one that is born here, and is None where none may be; `definitions`
-    has the derived symbols.
-    Raises `irc.dims.DimError` for a malformed dim, `dim.range` for one that is negative or does not fit into an i64,
-    and `type.dtype` for an unknown element type.
+    `lookup(name)` finds a symbol; `declare` makes one that is defined here, and is None where none may be;
+    `definitions` has the derived symbols. Raises `irc.dims.DimError` for a malformed dim, `dim.range` for one that is
+    negative or does not fit into an i64, and `type.dtype` for an unknown element type.
     """
     dtype_name, bracket, rest = text.strip().partition("[")
     inside = rest[:-1].strip()
@@ -176,8 +177,8 @@ def parse_type(text: str, lookup: Callable[[str], Symbol], declare: Declare | No
     for part in split_outside(inside, ","):
         if part.lstrip().startswith("?"):
             if declare is None:
-                raise dims.DimError(f"a symbol cannot be born here: {part.strip()!r}")
-            shape.append(parse_birth(part, declare).expr)
+                raise dims.DimError(f"a symbol cannot be defined here: {part.strip()!r}")
+            shape.append(parse_symbol_definition(part, declare).expr)
         else:
             shape.append(int(part) if part.strip().isdecimal() else dims.parse_dim(part, lookup, definitions))
     if any(dims.bounds(dim)[1] < 0 for dim in shape):

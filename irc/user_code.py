@@ -1,7 +1,7 @@
-"""Telling the mistakes in a person's own Python files from ours.
+"""Distinguishes exceptions in users' Python files from errors in irc.
 
 `--load experiment.py`, `policy=rules.py:frugal` and `irc check rules.py` run a file that irc does not know. An
-exception in it is that person's to fix, so it becomes a coded error that names the line in their file.
+exception in it is the user's to fix, so it becomes a coded error that names the line in the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREFIX = "irc_user_"  # of the private names under which such files are loaded
 
 
 def is_user_code(thing: Any) -> bool:
-    """Whether a class or function was defined in a person's own file."""
+    """Whether a class or function was defined in a user's file."""
     return str(getattr(thing, "__module__", "")).startswith(PREFIX)
 
 
@@ -51,7 +51,7 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
         if not places_coded or not place.known or error.diagnostics[0].location.known:
             raise
         raise error.placed(place) from error.__cause__
-    except (Exception, SystemExit) as error:  # the one boundary to code that is not ours: what it raises is reported
+    except (Exception, SystemExit) as error:  # the boundary to the user's code: its exceptions are reported
         if not is_user_code(called) and _is_ours(error):
             raise
         place = _place_of(error, called)

@@ -131,7 +131,7 @@ class Tensor:
         return self._data is other._data or self.digest() == other.digest()
 
     def __hash__(self) -> int:
-        # Large tensors are told apart by name: hashing must not read a file.
+        # Large tensors are distinguished by name: hashing must not read a file.
         return hash((self.name, self.dtype, self.shape, self.size <= INLINE_LIMIT and self.digest()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -184,7 +184,7 @@ def _strings(elements: Iterable[Any]) -> Array:
 
 
 def _frozen(array: Array) -> bool:
-    """Whether nobody can write to the array's memory through any array that shares it."""
+    """Whether no code can write to the array's memory through any array that shares it."""
     link: Any = array
     while isinstance(link, np.ndarray):
         if link.flags.writeable:
@@ -287,7 +287,7 @@ def read(file: MappedFile) -> dict[str, Tensor]:
 
 
 def _read_header(data: Bytes) -> tuple[list[Entry], Bytes]:
-    """The entries, which fill the bytes behind the header, and those bytes; a ValueError says what is wrong."""
+    """The entries, which fill the bytes after the header, and those bytes; a ValueError says what is wrong."""
     length = int.from_bytes(data[:8].tobytes(), "little")
     if data.size < 8 or length > min(HEADER_LIMIT, data.size - 8):
         raise ValueError(f"a header of {length} bytes does not fit the file's {data.size}")
@@ -306,7 +306,7 @@ def _read_header(data: Bytes) -> tuple[list[Entry], Bytes]:
 
 
 def _entry(name: str, entry: dict[str, Any], metadata: dict[str, Any]) -> Entry:
-    """One entry, checked by itself; our metadata tells of dtypes that were written as bytes."""
+    """One entry, checked by itself; irc's metadata lists dtypes that were written as bytes."""
     dtype, shape = SAFETENSORS.get(str(entry.get("dtype"))), entry.get("shape")
     if (stated := metadata.get(f"irc.dtype:{name}")) is not None:
         dtype, shape = AS_BYTES.get(str(stated)), _json(str(metadata.get(f"irc.shape:{name}")).encode())

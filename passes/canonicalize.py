@@ -49,7 +49,7 @@ from irc.simplify import simplify
 
 @dataclass
 class Canonicalize(Pass):
-    """Bring operations to one form, exactly: views, casts, constants and dims that do nothing or say it twice.
+    """Convert operations to a canonical form, exactly: remove redundant views, casts, constants and dims.
 
     Every rewrite is a named rule in this file (`irc check passes/canonicalize.py` tests them), keeps every bit,
     -0 and NaN included, and runs until none applies, in linear time.
@@ -363,7 +363,7 @@ def if_known(operation: Operation) -> Sequence[Value] | None:
     if [value.type for value in terminator.inputs] != [result.type for result in operation.results]:
         return None
     if any(inner.symbols for inner in operation.walk()):
-        return None  # its symbols would be born a second time
+        return None  # its symbols would be defined twice
     return inline_block(region.block, [], operation)
 
 

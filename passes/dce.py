@@ -15,7 +15,7 @@ class Dce(Pass):
     """Remove operations whose results and symbols are not used, in linear time.
 
     Operations with effects stay, and so does whatever they read. A symbol that a live type or attribute
-    mentions keeps the `bind`, `refine` or extern at which it is born; a `bind` that no dim needs goes, and
+    mentions keeps the `bind`, `refine` or extern that defines it; a `bind` that no dim needs is removed, and
     with it its check, for there is nothing left that relied on it.
 
     Before: %y = exp %x; %z = neg %x; return %z        After: %z = neg %x; return %z
@@ -29,18 +29,18 @@ class Dce(Pass):
 
 def eliminate(function: Function) -> int:
     """Remove the dead operations of a function; returns how many."""
-    births = {symbol: operation for operation in function.walk() for symbol in operation.symbols}
+    definitions = {symbol: operation for operation in function.walk() for symbol in operation.symbols}
     live: set[Operation] = set()
     pending: list[Operation] = list(_roots(function.block))
     for argument in function.arguments:
-        pending += [births[symbol] for symbol in argument.type.symbols() if symbol in births]
+        pending += [definitions[symbol] for symbol in argument.type.symbols() if symbol in definitions]
     while pending:
         operation = pending.pop()
         if operation in live:
             continue
         live.add(operation)
         pending += [value.operation for value in operation.inputs if value.operation is not None]
-        pending += [births[symbol] for symbol in mentioned_symbols(operation) if symbol in births]
+        pending += [definitions[symbol] for symbol in mentioned_symbols(operation) if symbol in definitions]
         for region in operation.regions:
             pending += _roots(region.block)
         if operation.parent is not None:
@@ -62,6 +62,6 @@ def _sweep(function: Function, block: Block, live: set[Operation]) -> int:
         removed += sum(1 for _ in operation.walk())
         for inner in operation.walk():
             for symbol in inner.symbols:
-                function.born.pop(symbol.name, None)
+                function.defined_symbols.pop(symbol.name, None)
         operation.erase()
     return removed

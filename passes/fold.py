@@ -29,7 +29,7 @@ class Fold(Pass):
 
     cap: bytes that a result may have though its operands have fewer.
     views: also copy views of large constants, where the copies together are no larger than the constant, which
-        nothing else reads: for backends that copy each time a view is asked for.
+        nothing else reads: for backends that copy for each view.
 
     A result may be as large as its operands together, or `cap`. So int8 weights are not blown up to floats.
     Views of large constants (a transposed weight) stay views, for a copy would gain nothing (a reshape copies

@@ -1,4 +1,4 @@
-"""Legalize: expand the named operations that a backend does not take whole."""
+"""Legalize: expand the named operations that a backend does not support."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Legalize(Pass):
 
 
 def expand(operation: Operation) -> list[Operation]:
-    """Put a named operation's body in its place; returns the named operations that this brought in."""
+    """Replace a named operation by its body; returns the named operations in the body."""
     body = operation.body()
     previous, block = operation.previous, operation.block
     assert block is not None, "only operations in a block are expanded"

@@ -1,4 +1,4 @@
-"""Rewrite: apply a person's rules."""
+"""Rewrite: apply a user's rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rewrite(Pass):
     """Apply rules until none applies.
 
     rules: a file (`rules.py`: all rules in it, in order) or one rule of it (`rules.py:NAME`); without it, the rules
-           of the files that --load brought.
+           of the files of --load.
 
     Rules of a class that --numerics does not allow are not tried, which a note says. For each rule the statistics say
     how often its root was seen, how often it matched, and why it was refused. `irc check rules.py` tests the rules.

@@ -190,10 +190,11 @@ class _Maker:
             inner.create(yield_, [block.arguments[1], block.arguments[2], x])
         scanned = TensorType(F32, None if x.type.shape is None else (self.symbol("r").expr, *x.type.shape))
         outside = self.symbol("out")
-        born = [symbol, outside, *(s for s in scanned.symbols()[:1])]
+        defined = [symbol, outside, *(s for s in scanned.symbols()[:1])]
         start = self.extern([], [TensorType(F32, None)])
         types = [TensorType(F32, (outside.expr,)), scanned]
-        operation = builder.create(ops.TABLE["loop"], [None, None, *start], types=types, regions=[region], symbols=born)
+        operation = builder.create(ops.TABLE["loop"], [None, None, *start], types=types, regions=[region],
+                                   symbols=defined)  # fmt: skip
         return list(operation.results)
 
     def make_kernel(self, values: list[Value], depth: int) -> list[Value]:

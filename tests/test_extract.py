@@ -154,7 +154,7 @@ def test_sizes_born_on_the_way(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", n=np.int64(5), x=np.arange(9, dtype=np.float32))
     given = ("--input", "in.npz")
     module = extracted(BORN, tmp_path, "--from", "%s", "--to", "%a", *given)
-    assert list(module.main.symbols) == ["K"] and list(module.main.born) == ["L"]
+    assert list(module.main.symbols) == ["K"] and list(module.main.defined_symbols) == ["L"]
     module = extracted(BORN, tmp_path, "--from", "%x", "--to", "%t", *given)
     assert not module.main.symbols and module.main.returned[0].shape == (5,)
     module = extracted(BORN, tmp_path, "--from", "%r", "--to", "%z", *given)

@@ -1,4 +1,4 @@
-"""Plan files and policies: read, followed, refused."""
+"""Plan files and policies: read, followed, rejected."""
 
 from __future__ import annotations
 

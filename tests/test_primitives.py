@@ -40,9 +40,9 @@ def check_types(name: str, arrays: list[Array | None], attributes: dict[str, Any
         if type_ is None or (name == "scatter" and index == 1):  # the length of index vectors is static
             symbolic.append(type_)
             continue
-        born = [symbol(f"d{index}_{axis}", 0) for axis in range(type_.rank)]
-        environment.update(dict(zip(born, type_.static_shape(), strict=True)))
-        symbolic.append(type_.with_shape(s.expr for s in born))
+        defined = [symbol(f"d{index}_{axis}", 0) for axis in range(type_.rank)]
+        environment.update(dict(zip(defined, type_.static_shape(), strict=True)))
+        symbolic.append(type_.with_shape(s.expr for s in defined))
     inferred = definition.infer(symbolic, attributes)
     for said, type_ in zip(inferred, actual, strict=True):
         assert said.dtype == type_.dtype

@@ -153,7 +153,7 @@ module @m {
 """
     module = parse(text)
     assert str(module) == text
-    assert list(module.main.born) == ["s", "u", "v", 'odd ["name"]']
+    assert list(module.main.defined_symbols) == ["s", "u", "v", 'odd ["name"]']
 
 
 def test_hand_written_forms():

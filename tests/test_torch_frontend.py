@@ -155,7 +155,7 @@ def test_numbers_that_a_run_computes() -> None:
         return torch.zeros(count, 3) + x.amax().item(), x
 
     module = irc.from_torch(function, (torch.randn(4, 5),))
-    (symbol,) = module.main.born.values()
+    (symbol,) = module.main.defined_symbols.values()
     assert (symbol.low, symbol.high) == (0, 20)
     x = torch.randn(4, 5)
     check(module, {"x": x}, function(x), (None, "onnx"))

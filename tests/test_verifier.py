@@ -200,7 +200,7 @@ def test_symbol_made_twice():
     assert broken(namesake) == ["V11"]
 
 
-def test_symbol_before_its_birth():
+def test_symbol_before_its_definition():
     def change(main, by_name):
         symbol = by_name["bind"].attributes["symbol"]
         attributes = {"shape": (symbol.expr,), "axis": 0, "dtype": F32}

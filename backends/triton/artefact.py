@@ -182,11 +182,11 @@ def signature(function: Function, in_place: Collection[Value], defaults: Mapping
     or it is copied."""
     names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
-    born = {symbol: names.fresh(identifier(symbol.name), "size")
+    defined = {symbol: names.fresh(identifier(symbol.name), "size")
             for operation in function.walk() for symbol in operation.symbols}  # fmt: skip
     mentioned = [d for value in (*function.arguments, *function.returned) for d in value.type.shape or ()]
     derived: dict[Any, str] = {each: names.fresh(f"size_{each.name}") for each in dims.derived_below(mentioned)}
-    sizes = {**born, **symbols, **derived}
+    sizes = {**defined, **symbols, **derived}
 
     def entry(name: str, value: Any) -> dict[str, Any]:
         shape = None

@@ -33,7 +33,7 @@ def read_if(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...]
     if known is not None and isinstance(known.item(), bool):
         name = "then_branch" if known.item() else "else_branch"
         return importer.import_graph(graphs[name], inside(path, name), Scope(scope))
-    born_before = set(importer.function.born.values())
+    defined_before = set(importer.function.defined_symbols.values())
     sides = []
     for name, graph in graphs.items():
         with at_block(importer, Block()) as block:
@@ -41,7 +41,7 @@ def read_if(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...]
     if len(sides[0][1]) != len(sides[1][1]):
         raise fail("onnx.invalid", f"the branches of {label(node)} differ in their number of outputs",
                    at=importer.structure.at(node), expected=f"{len(node.output)} outputs")
-    return joined(importer, node, condition, sides, born_before)
+    return joined(importer, node, condition, sides, defined_before)
 
 
 Side = tuple[Block, Sequence[Imported]]  # where a branch was read, and what it gives
@@ -50,13 +50,14 @@ Side = tuple[Block, Sequence[Imported]]  # where a branch was read, and what it 
 class RanksDiffer(Exception):
     """The branches of an If give values of different ranks, which have no type in common."""
 
-    def __init__(self, node: onnx.NodeProto, condition: Value, sides: Sequence[Side], born_before: set[Symbol]) -> None:
+    def __init__(self, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
+                 defined_before: set[Symbol]) -> None:  # fmt: skip
         super().__init__(label(node))
-        self.node, self.condition, self.sides, self.born_before = node, condition, sides, born_before
+        self.node, self.condition, self.sides, self.defined_before = node, condition, sides, defined_before
 
 
 def joined(importer: GraphImporter, node: onnx.NodeProto, condition: Value, sides: Sequence[Side],
-           born_before: set[Symbol], is_last: bool = False) -> Sequence[Imported]:
+           defined_before: set[Symbol], is_last: bool = False) -> Sequence[Imported]:
     """The results of an `if` over what two branches give; with `is_last` some may differ in rank, and have none."""
     pairs = list(zip(*(values for _, values in sides), strict=True))
     for index, (block, _) in enumerate(sides):
@@ -70,7 +71,7 @@ def joined(importer: GraphImporter, node: onnx.NodeProto, condition: Value, side
         if not is_last and one.dtype.kind != "opaque" and (
             one.type.shape is None or other.type.shape is None or one.rank != other.rank
         ):
-            raise RanksDiffer(node, condition, sides, born_before)
+            raise RanksDiffer(node, condition, sides, defined_before)
     if len(present) < len(pairs):
         if any(value is None for pair in pairs for value in pair):
             unsupported(node, importer, "an optional is there or not as the data says")
@@ -81,7 +82,7 @@ def joined(importer: GraphImporter, node: onnx.NodeProto, condition: Value, side
         if one.type.shape is None or other.type.shape is None or one.rank != other.rank:
             types.append(TensorType(one.dtype, None))
         else:
-            types.append(joined_type(importer, one, other, born_before, symbols))
+            types.append(joined_type(importer, one, other, defined_before, symbols))
     for index, (block, _) in enumerate(sides):
         with at_block(importer, block):
             importer.builder.create(yield_, [pair[index] for pair in present])
@@ -111,7 +112,7 @@ def continue_in_each(importer: GraphImporter, found: RanksDiffer, scope: Scope,
     if len(errors) == 2:
         raise errors[0]
     if not errors:
-        return list(joined(importer, node, found.condition, sides, found.born_before, is_last=True))
+        return list(joined(importer, node, found.condition, sides, found.defined_before, is_last=True))
     ((block, results),) = sides
     is_then = block is found.sides[0][0]
     meant = found.condition if is_then else ops.bitwise_not(found.condition)
@@ -133,7 +134,7 @@ def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
     trips = forever or scalar(importer, node, operands, 0, I64)
     always = literal(True, BOOL) if len(operands) < 2 or operands[1] is None else None
     condition = always or scalar(importer, node, operands, 1, BOOL)
-    born_before = set(importer.function.born.values())
+    defined_before = set(importer.function.defined_symbols.values())
     changing: dict[tuple[int, int], Symbol] = {}  # by carried value and axis
     while True:
         noted, known = len(importer.unsupported), len(changing)
@@ -170,7 +171,7 @@ def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
     found = importer.analysis.elements(trips)
     steps = found.item() if found is not None and runs_through(importer, condition, present[0], block) else None
     result_types = [with_symbols(value.type, index, behind) for index, value in enumerate(initial)]
-    result_types += [stacked_type(importer, value, steps, born_before, symbols) for value in scanned]
+    result_types += [stacked_type(importer, value, steps, defined_before, symbols) for value in scanned]
     return importer.builder.create(ops.loop, [trips, condition, *initial], types=result_types, symbols=symbols,
                                    regions=[Region(block)]).results
 
@@ -216,7 +217,7 @@ def read_squeeze(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str,
             if is_one:
                 promised = importer.builder.create(ops.refine, [x], types=[x.type.with_shape(shape)]).result
             sides.append((block, [ops.reshape(promised if is_one else x, shape=kept)]))
-    return joined(importer, node, condition, sides, set(importer.function.born.values()), is_last=True)
+    return joined(importer, node, condition, sides, set(importer.function.defined_symbols.values()), is_last=True)
 
 
 def read_sequence_map(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope,

@@ -44,7 +44,7 @@ def read_scan(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
     axes = [normalize_axis(axis, value.rank)
             for axis, value in zip(listed(attributes, "scan_input_axes", scanned_count), scanned, strict=True)]
     rounds = scanned[0].shape[axes[0]]
-    born_before = set(importer.function.born.values())
+    defined_before = set(importer.function.defined_symbols.values())
     with at_block(importer, Block()) as block:
         inner = Scope(scope)
         number = block.add_argument(TensorType(I64, ()), "round")
@@ -66,7 +66,7 @@ def read_scan(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
             return unsupported(node, importer, f"its state {before.type} becomes {after.type}")
     symbols: list[Symbol] = []
     types = [value.type for value in states]
-    types += [stacked_type(importer, value, rounds, born_before, symbols) for value in present[len(states) :]]
+    types += [stacked_type(importer, value, rounds, defined_before, symbols) for value in present[len(states) :]]
     found = importer.builder.create(ops.loop, [ops.dim(value=rounds), None, *states], types=types, symbols=symbols,
                                     regions=[Region(block)]).results
     stacked = []

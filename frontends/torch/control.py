@@ -28,7 +28,7 @@ def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then
     """`if`; extents that the branches give differently, or that only one of them knows, are new symbols."""
     if isinstance(condition, bool):
         return importer.import_graph(then if condition else otherwise, operands)
-    born_before = set(importer.function.born.values())
+    defined_before = set(importer.function.defined_symbols.values())
     regions, is_read = [], True
     for graph in (then, otherwise):
         with at_block(importer, Block()) as block:
@@ -42,7 +42,7 @@ def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then
         return UNSUPPORTED
     sides = [region.block.terminator.inputs for region in regions]
     symbols: list[Symbol] = []
-    types = [joined_type(importer, one, other, born_before, symbols) for one, other in zip(*sides, strict=True)]
+    types = [joined_type(importer, one, other, defined_before, symbols) for one, other in zip(*sides, strict=True)]
     found = importer.builder.create(ops.if_, [scalar(truth(condition))], types=types, regions=regions, symbols=symbols,
                                     names=[node.name] * len(types)).results
     return results(importer, node, found)
@@ -66,7 +66,7 @@ def read_while_loop(importer: GraphImporter, node: torch.fx.Node, condition: Any
 def read_scan(importer: GraphImporter, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
               captured: Sequence[Any] = ()) -> Any:
     """`loop`, whose body takes one slice of each scanned operand and gives one of each stacked result."""
-    rounds, born_before = scanned[0].shape[0], set(importer.function.born.values())
+    rounds, defined_before = scanned[0].shape[0], set(importer.function.defined_symbols.values())
     carried = as_values(initial)
     with at_block(importer, Block()) as block:
         number, going, *states = loop_arguments(block, carried)
@@ -77,7 +77,7 @@ def read_scan(importer: GraphImporter, node: torch.fx.Node, body: Any, initial: 
         given = as_values(yielded)
         importer.builder.create(yield_, [going, *given])
     symbols: list[Symbol] = []
-    stacked = [stacked_type(importer, value, rounds, born_before, symbols) for value in given[len(carried) :]]
+    stacked = [stacked_type(importer, value, rounds, defined_before, symbols) for value in given[len(carried) :]]
     return looped(importer, node, block, [ops.dim(value=rounds), None], carried, stacked, symbols)
 
 

@@ -14,7 +14,7 @@ One class for both, because the same proofs are wanted of both: `less(i*E + j, S
 
 Questions are answered True (for all values within the ranges), False (for none) or None (not known), and never
 guessed. Simplifications hold wherever the original is defined: `E*B//B` is `E`, though `E*B//B` has no value where B
-is 0, and `bcast` may drop the check of its sizes. Whoever divides by what may be 0 answers for that case.
+is 0, and `bcast` may drop the check of its sizes. Code that divides by a dim that may be 0 must handle that case.
 
 Atoms compare by identity (functions, indirects and derived symbols are interned), so that no cache confuses two symbols
 of one name. They are ordered by name, then by age, so that text does not depend on hashing.

@@ -148,8 +148,8 @@ class Symbol(_Atom):
 class Variable(_Atom):
     """The index of one axis of a kernel, over [0, extent).
 
-    One with a `place` is interned: axes of one name, extent and place are one axis, whoever makes them, and axes of one
-    name are ordered by their places. One without a place equals no other.
+    One with a `place` is interned: axes of one name, extent and place are one axis, and axes of one name
+    are ordered by their places. One without a place equals no other.
     """
 
     __slots__ = ("extent", "name")
@@ -168,7 +168,7 @@ class Variable(_Atom):
 
     @property
     def place(self) -> tuple[int, ...]:
-        """Where the axis comes from, as whoever made it numbers axes; empty if it is not interned."""
+        """The origin of the axis, as numbered by its creator; empty if it is not interned."""
         place: tuple[int, ...] = self.key[3]
         return place
 
@@ -247,7 +247,7 @@ symbol = Symbol  # a new one, equal to no other; its `.expr` is it as a dim
 
 # --- Polynomials ---
 def terms_of(d: Dim) -> tuple[Term, ...]:
-    """The terms of a dim; of NumPy's integers too, and of nothing that is not whole."""
+    """The terms of a dim; of NumPy's integers too, and no other numbers."""
     if isinstance(d, Expr):
         return d.terms
     return (((), operator.index(d)),) if d else ()

@@ -64,7 +64,7 @@ def _recomposed(terms: dict[Monomial, int]) -> dict[Monomial, int] | None:
 
 
 def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Term], Callable[[], Dim]]]:
-    """Sums that begin with a `//` or `%`, and what each of them equals, computed when asked for."""
+    """Sums that begin with a `//` or `%`, and what each of them equals, computed on demand."""
     if atom.kind not in DIVISIONS or bounds(atom.args[1])[0] < 0:
         return
     x, d = atom.args
@@ -183,7 +183,7 @@ def _long_divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     their own sign. A number also divides what it is known to divide: `(S + 1)//16` where 16 divides S."""
     leading, lead = terms_of(b)[0]
     total: Dim = 0
-    taken: set[Monomial] = set()  # each once: what is left is written anew, and may bring back what was taken away
+    taken: set[Monomial] = set()  # each once: the rest is normalized again, and may contain a removed term again
     while True:
         for monomial, coefficient in terms_of(a):
             quotient, used = _of_term(monomial, coefficient, leading, lead, b)

@@ -123,7 +123,7 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
             continue
         new = copy.block.append(cloner.operation(operation))
         for inner in new.walk():  # a symbol that an input determines has no other definition
-            inner.symbols = tuple(symbol for symbol in inner.symbols if symbol.name in copy.born)
+            inner.symbols = tuple(symbol for symbol in inner.symbols if symbol.name in copy.defined_symbols)
         cloner.values.update(arguments)  # a start that a member computes as well stays an input
     copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
@@ -198,7 +198,7 @@ def _symbols(recording: Recording, function: Function, members: Sequence[Operati
         maker = makers.get(symbol)
         is_defined_inside = maker is not None and any(holder in members for holder in around(maker))
         if symbol in inferred or (is_defined_inside and symbol not in seen):
-            new = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, born=symbol not in inferred)
+            new = copy.symbol(symbol.name, symbol.low, symbol.high, symbol.multiple, defined=symbol not in inferred)
             replacements[symbol] = new.expr
         elif symbol in recording.sizes and not is_defined_inside:
             replacements[symbol] = recording.sizes[symbol]

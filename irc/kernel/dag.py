@@ -193,7 +193,7 @@ class Graph:
         if isinstance(node, Select) and (not node.guards or node.operands[0] is node.operands[1]):
             return node.operands[0]
         known = self._nodes.setdefault(node.content, node)
-        if known is node:  # worked out now, from the operands' alone: asked for later, it could recurse deeply
+        if known is node:  # worked out now, from the operands' alone: on demand, it could recurse deeply
             _ = node.axes, node.as_index
         return known
 
@@ -202,7 +202,7 @@ _FIELDS: dict[type[Node], tuple[str, ...]] = {}
 
 
 def field_names(node: Node) -> tuple[str, ...]:
-    """The names of a node's fields; `dataclasses.fields` is slow to ask for each of many nodes."""
+    """The names of a node's fields; `dataclasses.fields` is slow for many nodes."""
     kind = type(node)
     if kind not in _FIELDS:
         _FIELDS[kind] = tuple(field.name for field in fields(kind))

@@ -4,7 +4,7 @@ The axes of a kernel are the dims of its **anchor**, its root iteration space: t
 else the largest result. Coordinates propagate from there, forwards and backwards: through views by `irc.index_map`,
 through pointwise operations by broadcasting, through reductions by dropping axes. A value that they reach is computed
 at its point, so that the `x` under a softmax's maximum and the `x` from which it is subtracted are one load. Choosing
-the axes by the result instead would compute a reduction again for each element of a view behind it.
+the axes by the result instead would compute a reduction again for each element of a view after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from irc.kernel.dag import variables
 from irc.kernel.rules import every_dim_has_an_axis
 from irc.kernel.steps import Steps, reduced_dims
 
-TYPICAL_SIZE = 64  # of a dim that is not known, to tell the larger of two values
+TYPICAL_SIZE = 64  # of a dim that is not known, to compare two values
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
@@ -41,7 +41,7 @@ def typical(elements: Dim) -> int:
 
 @lru_cache(1 << 12)
 def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
-    """Axes of its own for a reduction whose argument has no point; `number` tells such reductions apart."""
+    """Axes of its own for a reduction whose argument has no point; `number` distinguishes such reductions."""
     numbered = enumerate(extents)
     return tuple(Variable(f"r{position}", extent, (REDUCED, number, position)) for position, extent in numbered)
 
@@ -85,7 +85,7 @@ class Propagation:
         return None
 
     def _broadcast(self, result: Value) -> tuple[list[Dim | None], Guards]:
-        """The point of a pointwise result as far as its operands' points give it: each dim from an operand that is not
+        """The point of a pointwise result where its operands' points determine it: each dim from an operand that is not
         repeated along it. Two dims over one axis would be a diagonal: in `x[:, None] + x` the second gives nothing."""
         merged: list[Dim | None] = [None] * result.rank
         step = result.operation

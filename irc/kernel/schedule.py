@@ -245,7 +245,7 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple
 
 
 def looped_nest(roots: tuple[Root, ...], columns: Tile) -> Iterator[Scope]:
-    """One loop for each level of reductions: a loop computes what varies over the columns anew."""
+    """One loop for each level of reductions: a loop computes again what varies over the columns."""
     axes = frozenset(columns.axes)
     level: dict[Node, int] = {}
     for node in walk(roots):

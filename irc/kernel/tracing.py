@@ -72,7 +72,7 @@ class Tracer:
                 needs_no_more_than_a_target_has(operations=len(self._memo), values=(value.name,))
                 waiting.append((wanted, self._traced(*wanted)))
             found = self._memo.get(wanted)
-            while waiting:  # give what was requested to whoever waits for it, until one requests something else
+            while waiting:  # send the node to the generator that waits for it, until one requests another
                 request, traced = waiting[-1]
                 try:
                     wanted = traced.send(found) if found is not None else next(traced)
@@ -102,7 +102,7 @@ class Tracer:
         return (yield from self._pointwise(step, value, coordinates, guards))
 
     def _kept(self, node: Node, value: Value) -> Node:
-        """A value of f16 or bf16 is held in f32, without the rounding that storing it would bring; `cast` rounds."""
+        """A value of f16 or bf16 is held in f32, without the rounding that storing it would cause; `cast` rounds."""
         self.skipped_rounding |= value.dtype is not node.dtype and value in self.steps.computed_with
         return node
 
@@ -300,7 +300,7 @@ def folded(step: Operation, operands: Sequence[Node]) -> Any:
 
 
 def content_range(node: Node) -> tuple[int, int]:
-    """The least and the greatest that an integer may be, as far as it is loaded from a constant or its type tells."""
+    """The least and the greatest that an integer may be, from the constant that it is loaded from, or from its type."""
     if isinstance(node, Load) and node.buffer.operation is not None and node.buffer.operation.name == "const":
         tensor = node.buffer.operation.attributes["value"]
         if 0 < tensor.size <= MOST_LOOKED_AT:

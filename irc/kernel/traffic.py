@@ -1,7 +1,7 @@
 """The byte model: what a kernel moves and computes, counted by walking its nest.
 
 `distinct_bytes` are those that a launch must move: each element that it reads, once, and each that it writes.
-`loaded_bytes` are those that its programs ask for, loads and stores, lane by lane: a bias read by every program
+`loaded_bytes` are those that its programs access, loads and stores, lane by lane: a bias read by every program
 counts each time, a masked lane does not. Both are exact for affine accesses; where an address or a mask depends on
 loaded data, or would take too long to enumerate, they are upper bounds and `exact` is False.
 """

@@ -104,7 +104,7 @@ def loop(
     Region: arguments iteration i64[], condition bool[] and the carried values; it yields the condition for the next
     round, the carried values, and any number of scanned ones. Results: the carried values after the last round, then
     each scanned value of all rounds, stacked along a new first axis.
-    Shapes: the result types are stated; in the region's arguments new symbols may stand, bound anew in each round.
+    Shapes: the result types are stated; in the region's arguments new symbols may be defined, bound in each iteration.
     Source: ONNX Loop.
     Edge cases: an absent trip count means no limit, an absent condition true; without a round the carried values
     come out as they went in, and scanned results have extent 0 (in unknown dims too).
@@ -157,7 +157,7 @@ def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
         if len({row.shape for row in rows}) > 1:
             raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
         return np.stack(rows)
-    # No round tells the extents: those that the type leaves open are 0, as in ONNX Runtime.
+    # No iteration determines the extents: those that the type does not state are 0, as in ONNX Runtime.
     known = [dims.at_sizes(dim, step.environment) for dim in (result.type.shape or ())[1:]]
     return np.zeros((0, *(dim if isinstance(dim, int) else 0 for dim in known)), result.dtype.numpy)
 
@@ -166,10 +166,10 @@ def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
 def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> tuple[TensorType, ...]:
     """The results of another function of the module, applied to the operands.
 
-    The callee's symbols are bound anew at each call. Calls are kept even when unused, since the callee may assert.
+    The callee's symbols are bound at each call. Calls are kept even when unused, since the callee may assert.
     Shapes: result types are stated, in the caller's symbols; the verifier compares them with the callee's signature.
     Source: func.call of MLIR; a function of an ONNX model.
-    Edge cases: recursion is refused by the verifier.
+    Edge cases: recursion is rejected by the verifier.
     """
     return _require_declared(declared)
 
@@ -181,7 +181,7 @@ def _call(step: Execution) -> list[Array]:
 
 @primitive(Trait.ISOLATED, Trait.REGIONS, Trait.EXACT)
 def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
-    """Braces around operations that run as one kernel; erasing them never changes the meaning.
+    """Operations that run as one kernel; inlining the region does not change the results.
 
     Region: isolated; its arguments are the operands in order, and it yields the results.
     Shapes: the results have the types that the region yields.
@@ -260,7 +260,7 @@ def _bind(step: Execution) -> tuple[()]:
 def refine(x: AnyType, /, *, declared: Declared = None) -> TensorType:
     """x itself, promised to have the stated type, which is checked when it runs.
 
-    Shapes: the stated type gives a rank, or dims that could not be proven equal; new symbols may be born in it. The
+    Shapes: the stated type gives a rank, or dims that could not be proven equal; new symbols may be defined in it. The
     element type stays.
     Source: stablehlo shape assertions; `torch._check`.
     Edge cases: a shape that breaks the promise is `run.refine`; a new symbol out of range `run.dim_range`.

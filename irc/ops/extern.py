@@ -1,4 +1,4 @@
-"""Operations that are carried whole because nothing in the table says them."""
+"""Opaque operations: operators of the source that the op table does not have."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _with_seed(operation: Operation, draws: int) -> Mapping[str, Any]:
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a model that it refuses or that fails: errors of its own, and Python's where a
+    """What ONNX Runtime raises for a model that it rejects or that fails: errors of its own, and Python's where a
     result has more axes or elements than an array of NumPy can have."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

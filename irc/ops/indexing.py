@@ -32,7 +32,7 @@ def gather(x: AnyType, indices: IntegerType, /, *, axis: int, bounds: Bounds = N
     """The elements of x at `indices` along `axis`.
 
     Shapes: x [*A, D, *B], indices [*I] -> [*A, *I, *B], with D at `axis`.
-    Source: ONNX Gather; NumPy take; ATen index_select, embedding, which refuse negative indices.
+    Source: ONNX Gather; NumPy take; ATen index_select, embedding, which reject negative indices.
     Edge cases: negative indices count from the end, unless `bounds` say otherwise; out of range is `run.index`.
     """
     if x.shape is None or indices.shape is None:

@@ -47,7 +47,7 @@ def narrow(x: Any, dtype: np.dtype[Any]) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(x, dtype)
     if dtypes.from_numpy(dtype).is_float:
-        # NumPy and ml_dtypes convert by way of f32, which rounds twice; an f32 rounded to odd loses nothing that
+        # NumPy and ml_dtypes convert via f32, which rounds twice; an f32 rounded to odd loses nothing that
         # the second rounding needs, since f32 has more than two bits beyond any narrower type.
         x = round_to_odd(x)
     with np.errstate(all="ignore"):

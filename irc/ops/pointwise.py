@@ -448,7 +448,7 @@ is_nan.reference(to_bool(np.isnan))
 
 @primitive(Pointwise())
 def is_inf(x: FloatType, /, *, detect_positive: bool = True, detect_negative: bool = True) -> TensorType:
-    """Whether x is an infinity, of one of the signs asked for.
+    """Whether x is an infinity, of one of the requested signs.
 
     Shapes: the result has x's, in bool.
     Source: ONNX IsInf; NumPy isinf, isposinf, isneginf; ATen isinf.

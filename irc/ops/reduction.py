@@ -118,7 +118,7 @@ def argmax(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: b
 
     Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
     Source: ONNX ArgMax; NumPy argmax; ATen argmax.
-    Edge cases: NaN counts as the greatest; an empty axis of which an index is asked for is an error (`type.shape`, or
+    Edge cases: NaN counts as the greatest; an index of an empty axis is an error (`type.shape`, or
     `run.shape` when it runs).
     """
     return _argument(x, axis, keep_dims)
@@ -135,7 +135,7 @@ def argmin(x: RealType, /, *, axis: int, keep_dims: bool = False, select_last: b
 
     Shapes: x without the axis, or with extent 1 there when `keep_dims`; the result is i64.
     Source: ONNX ArgMin; NumPy argmin; ATen argmin.
-    Edge cases: NaN counts as the least here; an empty axis of which an index is asked for is an error (`type.shape`, or
+    Edge cases: NaN counts as the least here; an index of an empty axis is an error (`type.shape`, or
     `run.shape` when it runs).
     """
     return _argument(x, axis, keep_dims)

@@ -1,6 +1,6 @@
 """What type rules share: broadcasting, axes, and the questions that dims answer with yes, no or unknown.
 
-A rule refuses what is provably wrong. Where equality of dims is unknown it accepts, and the reference (or a
+A rule rejects what is provably wrong. Where equality of dims is unknown it accepts, and the reference (or a
 guard that an importer puts in) looks again when the program runs. A rule that meets an unranked operand gives
 an unranked result unless the attributes alone say the rank.
 """

@@ -102,5 +102,5 @@ def choose(condition: Any, x: Any, y: Any) -> Any:
 
 
 def convert(x: Any, *, to: DType, saturate: bool = True) -> Dim | None:
-    """An integer in an integer type; whoever evaluates it knows the range."""
+    """An integer in an integer type; the caller that evaluates it knows the range."""
     return x if isinstance(x, Expr) and to.is_integer else int(x) if isinstance(x, int) and to.is_integer else None

@@ -376,7 +376,7 @@ def _concat_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
         index = index - size
     if len(pieces) == 1:
         return (replace(pieces[0], guards=()),)
-    return tuple(pieces) or (Point(at),)  # of nothing but empty operands, no element is ever asked for
+    return tuple(pieces) or (Point(at),)  # all operands are empty: unreachable
 
 
 concat.index_maps(_concat_pull)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RULES = 3  # of the grammar, at most, for each bracket
 DEEPEST = 64  # regions in regions, lists in lists: no model needs more, and Python's stack bears it
-COMMENTS = re.compile(rf"({QUOTED})|(?<=[][{{}},=:])(?:\s*//[^\n]*)+")  # behind a word, // is a division
+COMMENTS = re.compile(rf"({QUOTED})|(?<=[][{{}},=:])(?:\s*//[^\n]*)+")  # after a word, // is a division
 KEYWORDS = {"none": None, "true": True, "false": False}
 DTYPES = frozenset(map(str, ALL))
 
@@ -45,7 +45,7 @@ class AttributeReader:
         plain = COMMENTS.sub(lambda match: match[1] or " " * len(match[0]), text) if "//" in text else text
         return Part(plain, start, depth)
 
-    def dictionary(self, written: Part | None, specs: Mapping[str, AttributeSpec], born: list[Symbol] | None = None,
+    def dictionary(self, written: Part | None, specs: Mapping[str, AttributeSpec], defined: list[Symbol] | None = None,
                    depth: int = 1) -> dict[str, Attribute]:
         """Attributes by name; one that the declaration lacks is for `normalize` to report."""
         entries: dict[str, Attribute] = {}
@@ -55,10 +55,11 @@ class AttributeReader:
             if name in entries:
                 raise self.source.error("text.redefined_name", f"attribute `{name}` is given twice", value)
             annotation = specs[name].annotation if name in specs else Any
-            entries[name] = self._interpret(value, annotation, born, depth)
+            entries[name] = self._interpret(value, annotation, defined, depth)
         return entries
 
-    def _interpret(self, written: Part, annotation: Any, born: list[Symbol] | None = None, depth: int = 1) -> Attribute:
+    def _interpret(self, written: Part, annotation: Any, defined: list[Symbol] | None = None,
+                   depth: int = 1) -> Attribute:  # fmt: skip
         """What an attribute means, by its annotation in the declaration of the operation."""
         if depth > DEEPEST:
             raise self.source.error("text.syntax", f"brackets nest deeper than {DEEPEST}", written)
@@ -75,9 +76,9 @@ class AttributeReader:
             self.references.append((self.source.name(literal), literal))
             return FunctionName(self.references[-1][0])
         if mark == "?":
-            if born is None:
-                raise self.source.error("text.syntax", "a symbol cannot be born here", literal)
-            return self.types.birth(literal, born)
+            if defined is None:
+                raise self.source.error("text.syntax", "a symbol cannot be defined here", literal)
+            return self.types.symbol_definition(literal, defined)
         return self._scalar(literal, annotation)
 
     def _scalar(self, text: Part, annotation: Any) -> Attribute:

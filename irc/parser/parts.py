@@ -14,7 +14,7 @@ WORDS = {  # for "expected": what a reader calls the tokens that are more than a
     "RESULTS": "`%name =`", "NAME": "an operation", "OPERANDS": "operands", "VALUE": "`%name`", "SYMBOL": "`@name`",
     "TYPES": "types", "TYPE": "a type", "STRING": "a string", "BARE": "a number, dim or dtype", "TAIL": "an operator",
     "_OPEN": "attributes", "FLAT_ATTRIBUTES": "attributes", "FLAT_LIST": "a list", "EMPTY": "`{}`",
-    "PLACE": "`loc(#1)`", "LOCATION": "`#1 = loc(...)`", "BIRTH": "`?symbol in (low, high)`",
+    "PLACE": "`loc(#1)`", "LOCATION": "`#1 = loc(...)`", "SYMBOL_DEFINITION": "`?symbol in (low, high)`",
     "DEFINITION": "`$name = [dim]`", "INTEGER": "an integer",
     "SYMBOL_NAME": "a symbol", "RESULT_NAME": "a name", "$END": "the end",
 }

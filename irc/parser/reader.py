@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from irc.parser.source import At
 
-MOST_EXPECTED = 8  # a longer list of alternatives in an error helps nobody
+MOST_EXPECTED = 8  # a longer list of alternatives in an error does not help
 # Parts of tokens of text.lark.
 VALUE = re.compile(rf"%(?:{QUOTED}|[A-Za-z0-9_.$/-]+)|_")
 FIRST_LINE = re.compile(r"(?:\s|//[^\n]*(?:\n|\Z))*(irc text [0-9]+|)")
@@ -43,7 +43,7 @@ PLACE = re.compile(
 )
 PLACE_FORM = 'loc("file":line:column, "name", ["pass", ...]), with _ for what is not known'
 PLAIN_RULES = ("symbols", "parameters", "parameter", "arguments", "argument", "named_result", "operands", "bindings",
-               "binding", "born")  # fmt: skip
+               "binding", "defined")  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +78,7 @@ class _Header:
     types_token: Token | None
     bindings: list[tuple[Token, Token]] | None
     location: Location
-    born: list[Symbol]
+    defined: list[Symbol]
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ class Reader:
             raise self.source.error("text.version", message, Part(match[1], match.start(1)))
 
     def read_locations(self) -> None:
-        """Read the table behind the module, before the operations that refer to it."""
+        """Read the table after the module, before the operations that refer to it."""
         for match in LOCATION.finditer(self.source.text):
             number, written = match.groups()
             at, parts = Part(written, match.start(2)), PLACE.fullmatch(written)
@@ -290,29 +290,29 @@ class Reader:
 
     # --- operations ---
     def header(self, children: list[Any]) -> None:
-        results, name, (symbol, bindings, operand_list, births), attributes, types_token, place = children
+        results, name, (symbol, bindings, operand_list, definitions), attributes, types_token, place = children
         with self.source.blaming(name):
             definition = ops.lookup(name, self.own)
-        born: list[Symbol] = []
-        for token in births or ():
-            self.type_reader.birth(token, born)
+        defined: list[Symbol] = []
+        for token in definitions or ():
+            self.type_reader.symbol_definition(token, defined)
         operands = [None if name is None else self.operand(name, at) for name, at in self.values(operand_list)]
         if bindings is not None:
             if operands:
                 raise self.source.error("text.syntax", "operands after bindings", operand_list)
             operands = [self.operand(self.source.name(operand), operand) for _, operand in bindings]
-        given = self.attribute_reader.dictionary(attributes, definition.attribute_specs, born)
+        given = self.attribute_reader.dictionary(attributes, definition.attribute_specs, defined)
         if symbol is not None:
             key = "callee" if "callee" in definition.attribute_specs else "name"
             given[key] = self.source.name(symbol)
             if key == "callee":
                 self.attribute_reader.references.append((given[key], symbol))
-        stated = None if types_token is None else self.type_reader.read(types_token, born)
+        stated = None if types_token is None else self.type_reader.read(types_token, defined)
         if stated is None and results is None and definition.has_declared_types:
             stated = []
         location = self.place(place)
         self.headers.append(_Header(name, definition, results, operands, given, stated, types_token, bindings, location,
-                                    born))  # fmt: skip
+                                    defined))  # fmt: skip
 
     def region_header(self, children: list[Any]) -> None:
         header, around = self.headers[-1], self.scopes[-1]
@@ -324,7 +324,7 @@ class Reader:
             assert operand is not None
             self.argument_of(block, token, operand.type)
         for token, type_token in children[0] or ():
-            self.argument_of(block, token, *self.type_reader.read(type_token, header.born))
+            self.argument_of(block, token, *self.type_reader.read(type_token, header.defined))
 
     def region(self, children: list[Any]) -> Region:
         scope = self.scopes.pop()
@@ -351,7 +351,7 @@ class Reader:
             message = f"{definition.name}: the text states {list_types(header.types)}"
             mismatch = fail("text.type_mismatch", message, expected=list_types(inferred))
             raise self.source.placed(mismatch, header.types_token or header.name, header.location)
-        operation = Operation(definition, header.operands, attributes, inferred, regions, symbols=header.born,
+        operation = Operation(definition, header.operands, attributes, inferred, regions, symbols=header.defined,
                               location=header.location)
         self.append(operation, header.results, header.name)
 

@@ -34,25 +34,25 @@ class TypeReader:
         self.definitions: dict[str, Dim] = {}
         self._known: dict[str, list[TensorType]] = {}  # by text
 
-    def declare(self, at: At, born: list[Symbol] | None, name: str, low: int, high: int, multiple: int) -> Symbol:
-        """Make a symbol: of the signature, or one that is added to those `born` at an operation."""
+    def declare(self, at: At, defined: list[Symbol] | None, name: str, low: int, high: int, multiple: int) -> Symbol:
+        """Make a symbol: of the signature, or one that is added to those `defined` by an operation."""
         if not is_text(name):
             raise self.source.error("text.syntax", HALF, at)
         with self.source.blaming(at, "dim.range"):
-            symbol = self.function.symbol(name, low, high, multiple, born=born is not None)
-        if born is not None:
-            born.append(symbol)
+            symbol = self.function.symbol(name, low, high, multiple, defined=defined is not None)
+        if defined is not None:
+            defined.append(symbol)
         return symbol
 
-    def read(self, token: At, born: list[Symbol] | None) -> list[TensorType]:
-        """The types in a token; symbols born in them are added to `born`, which is None where none may be."""
+    def read(self, token: At, defined: list[Symbol] | None) -> list[TensorType]:
+        """The types in a token; symbols defined in them are added to `defined`, which is None where none may be."""
         known = self._known.get(token)
         if known is not None:
             return known
         read = []
         for match in TYPE.finditer(token):
             at = within(token, match)
-            declare = None if born is None else partial(self.declare, at, born)
+            declare = None if defined is None else partial(self.declare, at, defined)
             with self.source.blaming(at, "dim.syntax"):
                 type_ = types.parse_type(match.group(), self.function.find_symbol, declare, self.definitions)
             read.append(type_)
@@ -69,6 +69,6 @@ class TypeReader:
             raise self.source.error("text.redefined_name", f"${name.strip()} is defined twice", token)
         self.definitions[name.strip()] = definition
 
-    def birth(self, token: At, born: list[Symbol]) -> Symbol:
+    def symbol_definition(self, token: At, defined: list[Symbol]) -> Symbol:
         with self.source.blaming(token):
-            return types.parse_birth(token, partial(self.declare, token, born))
+            return types.parse_symbol_definition(token, partial(self.declare, token, defined))
