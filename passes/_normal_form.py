@@ -5,8 +5,8 @@
     reductions keep their dims and run over the last axes; numbers leave sums, dots and views
     a dot is a product of transposed views
     views (reshapes, transposes) move towards the leaves; expansion moves outwards
-    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept; but for one that
-        is asked for by itself, a cast of f32 to f16 that a cast to f32 reads
+    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept; a cast to a
+        narrower type whose result is only cast back stays, since the rounding is its purpose
 
 Terms are interned, and numbers within 2e-6 of one another are one number, so two values compute the same
 function over the reals when their terms are one object. What would change the domain is not simplified: x*x/x is
@@ -82,15 +82,15 @@ class Normalizer:
         attributes that are not 0, so that another outline needs no trial of theirs."""
         if term not in self._outlines:
             if term.kind == "number":
-                found: Hashable = "number"
+                outline: Hashable = "number"
             elif term.kind == "add":
                 constant, parts = term.parts
                 bases = [self.outline(base) for base, _ in parts]
                 is_scaled = not constant and len(bases) == 1
-                found = bases[0] if is_scaled else ("add", bool(constant), frozenset(Counter(bases).items()))
+                outline = bases[0] if is_scaled else ("add", bool(constant), frozenset(Counter(bases).items()))
             else:
-                found = term.kind, term.shape, self._outlined(term.parts)
-            self._outlines[term] = found
+                outline = term.kind, term.shape, self._outlined(term.parts)
+            self._outlines[term] = outline
         return self._outlines[term]
 
     def _outlined(self, part: Any) -> Hashable:
@@ -123,8 +123,8 @@ class Normalizer:
     def add(self, terms: Iterable[tuple[float, Term]]) -> Term:
         constant, sums = 0.0, dict[Term, float]()
         for factor, term in terms:
-            own, parts = self.linear(self.stripped(term))
-            constant += factor * own
+            summand, parts = self.linear(self.stripped(term))
+            constant += factor * summand
             for part, coefficient in parts.items():
                 sums[part] = sums.get(part, 0.0) + factor * coefficient
         return self._sum(constant, sums)
@@ -157,8 +157,8 @@ class Normalizer:
     def mul(self, terms: Iterable[Term]) -> Term:
         coefficient, product = 1.0, dict[Term, float]()
         for term in terms:
-            own, bases = self.factors(self.stripped(term))
-            coefficient *= own
+            factor, bases = self.factors(self.stripped(term))
+            coefficient *= factor
             for base, exponent in bases.items():
                 if base not in product:
                     product[base] = exponent
@@ -182,19 +182,22 @@ class Normalizer:
         if term is None:
             return self.number(coefficient)
         constant, parts = self.linear(term)
-        return self._sum(coefficient * constant, {part: coefficient * own for part, own in parts.items()})
+        return self._sum(coefficient * constant, {part: coefficient * inner for part, inner in parts.items()})
 
     def power(self, term: Term, exponent: float) -> Term:
         """term ** exponent; exponents merge where that keeps the domain and the sign."""
         coefficient, bases = self.factors(self.stripped(term))
         if float(exponent).is_integer() and (coefficient or exponent > 0):
-            raised = {base: own * exponent for base, own in bases.items()}
-            return self.scaled(_raised(coefficient, exponent), self._product(raised))
+            powers = {base: inner * exponent for base, inner in bases.items()}
+            return self.scaled(_raised(coefficient, exponent), self._product(powers))
         if coefficient > 0 and len(bases) == 1:
-            ((base, own),) = bases.items()
-            merges = not float(own).is_integer() or own % 2 == 1
-            inner = {base: own * exponent} if merges else {self.make("mul", ((base, own),), base.shape): exponent}
-            return self.scaled(_raised(coefficient, exponent), self._product(inner))
+            ((base, inner),) = bases.items()
+            merges = not float(inner).is_integer() or inner % 2 == 1
+            if merges:
+                powers = {base: inner * exponent}
+            else:
+                powers = {self.make("mul", ((base, inner),), base.shape): exponent}
+            return self.scaled(_raised(coefficient, exponent), self._product(powers))
         if coefficient > 0 and bases:
             product = self._product(bases)
             assert product is not None
@@ -336,10 +339,10 @@ class Normalizer:
 
     def term(self, value: Value) -> Term:
         """The normal form of a value, down to the bound ones."""
-        found = self._values.get(value)
-        if found is None:
-            found = self._values[value] = self._of_result(value)
-        return found
+        term = self._values.get(value)
+        if term is None:
+            term = self._values[value] = self._of_result(value)
+        return term
 
     def _of_result(self, value: Value) -> Term:
         operation = value.operation
@@ -347,10 +350,10 @@ class Normalizer:
             return self.make("leaf", (value,), value.shape)
         definition: Any = operation.definition
         if definition is const:
-            found = constant_of(value)
-            if found is None or value.dtype.kind == "complex":
+            number = constant_of(value)
+            if number is None or value.dtype.kind == "complex":
                 return self.make("leaf", (value,), value.shape)
-            return self.expanded(self.number(float(found)), value.shape)
+            return self.expanded(self.number(float(number)), value.shape)
         if definition.is_named:
             return self.of_body(operation.body(), [self.term(operand) for operand in operation.inputs])[value.index]
         if definition.pointwise is not None:
@@ -420,12 +423,12 @@ COMMUTATIVE = ("minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwi
 
 def rounds(cast: Operation) -> bool:
     """Whether a cast to a wider float reads a cast from one, between which nothing computes."""
-    made = cast.inputs[0].operation
-    while made is not None and made.name in ("reshape", "transpose", "expand"):
-        made = made.inputs[0].operation
-    if made is None or made.name != "cast" or not made.inputs[0].dtype.is_float:
+    inner = cast.inputs[0].operation
+    while inner is not None and inner.name in ("reshape", "transpose", "expand"):
+        inner = inner.inputs[0].operation
+    if inner is None or inner.name != "cast" or not inner.inputs[0].dtype.is_float:
         return False
-    wide, narrow, origin = cast.result.dtype, made.result.dtype, made.inputs[0].dtype
+    wide, narrow, origin = cast.result.dtype, inner.result.dtype, inner.inputs[0].dtype
     return dtypes.holds(wide, narrow) and not dtypes.holds(narrow, origin)
 
 

@@ -1,9 +1,9 @@
-"""Raising a user's own operations: the body of each is a pattern, and the operation its replacement.
+"""Raising the operations of a user's files: the body of each is a pattern, and the operation its replacement.
 
-A body is read as rules are (`irc.pattern`), once for every choice of absent optional operands and of attributes with a
-list of values; other attributes are bound by what the graph has in their place. Where a body decides by an attribute,
-that attribute keeps its default. At each place the body is traced again on the graph's own values and must be what is
-there, so that nothing is raised by its looks.
+A body is traced without types, as rules are (`irc.pattern`), once for every choice of absent optional operands and of
+attributes with a list of values; other attributes are bound to what the graph has in their place. An attribute that
+decides the structure of the body keeps its default. Each match is verified: the body, traced on the matched values,
+must be the matched operations. Start reading at `raising_rules`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_ABSENT = 4  # optional operands of which each choice is a pattern of its ow
 
 
 class RaisingRule(PatternRule):
-    """Body -> operation, for one choice of operands; attributes in `fixed` are not looked for."""
+    """Body -> operation, for one choice of present operands; attributes in `fixed` have these values."""
 
     def __init__(self, definition: OperationDefinition, absent: frozenset[str], fixed: dict[str, Any],
                  numerics: Numerics) -> None:
@@ -50,7 +50,7 @@ class RaisingRule(PatternRule):
     def _replacement(self, match: Match, named: dict[str, Any], location: Location) -> Replacement | MatchFailure:
         unbound = [name for name in self.defaults if name not in match.attributes]
         if any(self.defaults[name] is REQUIRED for name in unbound):
-            return MatchFailure(f"nothing says what `{unbound[0]}` is")
+            return MatchFailure(f"nothing binds the attribute `{unbound[0]}`")
         kept = _read_elsewhere(self.pattern.results, match)
         if kept is not None:
             return MatchFailure(f"%{kept.name} is read by another operation, and would be computed twice")
@@ -61,17 +61,17 @@ class RaisingRule(PatternRule):
 
 
 def _read_elsewhere(results: Sequence[Value], match: Match) -> Value | None:
-    """A value within the match that an operation outside of it reads, and that costs more than an elementwise sum."""
+    """A value inside the match that an operation outside reads, and that costs more than an elementwise sum."""
     inside: dict[Operation, None] = {}
-    waiting = [value.operation for value in results]
-    while waiting:
-        wanted = waiting.pop()
-        if wanted is None or wanted.definition is const or not wanted.results:
+    pending = [value.operation for value in results]
+    while pending:
+        pattern = pending.pop()
+        if pattern is None or pattern.definition is const or not pattern.results:
             continue
-        found = match.values[wanted.results[0]].operation
-        if found is not None and found not in inside:
-            inside[found] = None
-            waiting += [value.operation for value in wanted.inputs]
+        operation = match.values[pattern.results[0]].operation
+        if operation is not None and operation not in inside:
+            inside[operation] = None
+            pending += [value.operation for value in pattern.inputs]
     ends = {match.values[value] for value in results}
     values = (value for operation in inside if operation.name not in SOFT for value in operation.results
               if value not in ends)  # fmt: skip
@@ -86,16 +86,16 @@ def raising_rules(definitions: Sequence[OperationDefinition],
     for definition in definitions:
         if not definition.is_named or definition.has_effect:
             continue
-        found: list[RaisingRule] = []
+        choices: list[RaisingRule] = []
         reason = "it takes any number of operands"
         for absent, fixed in _choices(definition):
             try:
-                found.append(RaisingRule(definition, absent, fixed, strict))
+                choices.append(RaisingRule(definition, absent, fixed, strict))
             except IrcError as error:  # a body that decides by shapes or types is no pattern
                 reason = " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
-        if not found:
+        if not choices:
             notes.append(f"raise: `{definition.name}` is not looked for: {reason}")
-        rules += found
+        rules += choices
     return sorted(rules, key=lambda rule: -rule.size), notes
 
 

@@ -241,6 +241,20 @@ MUTATIONS = (
         passes("cse"),
     ),
     Mutation(
+        "raise: operands are not aligned",
+        "passes/_raise_skeletons.py",
+        "axes = dict(zip(form, graph, strict=True))",
+        "axes = dict(enumerate(graph))",
+        Selection("tests/test_raise_skeletons.py", "scale_anywhere or other_axes"),
+    ),
+    Mutation(
+        "raise: numbers do not matter",
+        "passes/_raise_proof.py",
+        "if term is required and",
+        "if normalizer.outline(term) == normalizer.outline(required) and",
+        Selection("tests/test_raise.py", "another_constant_is_no_gelu"),
+    ),
+    Mutation(
         "fold: no cap",
         "passes/fold.py",
         "return sum(sizes) <= (self.cap if moves else max(read, self.cap))",

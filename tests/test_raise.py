@@ -1,4 +1,4 @@
-"""Raising: what is found, what must not be, and that nothing but rounding changes."""
+"""Raising functions of one value: what is raised, what must not be, and that nothing but rounding changes."""
 
 from __future__ import annotations
 
@@ -387,11 +387,11 @@ def test_trained_models():
     from irc.frontends.onnx import load
     from tests.models import model_path
 
-    wanted = {
+    expected = {
         "magika": {"gelu": 2, "layer_norm": 2, "softmax": 1},
         "minilm_int8": {"attention": 6, "dequantize": 38, "gelu": 6},
     }
-    for name, counts in wanted.items():
+    for name, counts in expected.items():
         module = load(model_path(name))
         context = PassContext()
         PassManager(parse_pipeline(f"{CLEAN},raise,canonicalize,fold,cse,dce"), context).run(module)
@@ -399,12 +399,12 @@ def test_trained_models():
         verify(module)
 
 
-@pytest.mark.parametrize("dtype, found", [("f32", True), ("f64", False)])
-def test_constants_of_f64_are_those_of_f64(dtype: str, found: bool) -> None:
+@pytest.mark.parametrize("dtype, is_raised", [("f32", True), ("f64", False)])
+def test_constants_of_f64_are_those_of_f64(dtype: str, is_raised: bool) -> None:
     """Six digits of a sixth, or the f32 number, are another function in f64."""
     for sixth in (0.166667, float(np.float32(1 / 6))):
         module = trace(lambda x: mul(x, hard_sigmoid(x, alpha=sixth, beta=0.5)), f"{dtype}[8]")  # noqa: B023
         raised = irc.opt(module, "raise")
-        assert any(operation.name == "hard_swish" for operation in raised.main.block) is found
+        assert any(operation.name == "hard_swish" for operation in raised.main.block) is is_raised
     exact = trace(lambda x: mul(x, hard_sigmoid(x, alpha=1 / 6, beta=0.5)), f"{dtype}[8]")
     assert any(operation.name == "hard_swish" for operation in irc.opt(exact, "raise").main.block)
