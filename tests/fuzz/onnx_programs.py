@@ -10,8 +10,9 @@ import onnx
 
 from irc.driver.arrays import write_arrays
 from tests.fuzz.judging import SAMPLES, Array, Truth
+from tests.fuzz.onnx_choices import FLOATS, INTEGERS
 from tests.fuzz.onnx_graph import IR_VERSIONS, RUNTIME_ERRORS, Graph, Value, session
-from tests.fuzz.onnx_steps import FLOATS, INTEGERS, OnnxSteps
+from tests.fuzz.onnx_steps import OnnxSteps
 from tests.fuzz.steps import Reject, arguments, environments, results
 
 
