@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location
 from irc.ir import Operation
 from irc.module import Module
-from irc.verifier.facts import FunctionFacts, call_cycle
+from irc.verifier.facts import module_facts
 from irc.verifier.rules import VERIFIER_RULES
 
 MOST = 20  # failures that one error reports
@@ -46,10 +46,8 @@ def verify(module: Module) -> None:
 def check(module: Module) -> list[Failure]:
     """The failures of a module: by function, then in the order of its operations."""
     failures: list[Failure] = []
-    cycle = call_cycle(module)
-    for name in module.functions:
-        facts = FunctionFacts(module, name, cycle)
-        broken = [Failure(rule.number, message, name, operation) for rule in VERIFIER_RULES.values()
+    for facts in module_facts(module):
+        broken = [Failure(rule.number, message, facts.name, operation) for rule in VERIFIER_RULES.values()
                   for message, operation in rule.function(facts)]  # fmt: skip
         if broken:
             places: dict[Operation | None, int] = {operation: at for at, operation in enumerate(facts.operations)}

@@ -23,10 +23,10 @@ from irc.types import list_types
 class FunctionFacts:
     """A function of a module, under the `name` that the module has for it."""
 
-    def __init__(self, module: Module, name: str, cycle: list[str]) -> None:
+    def __init__(self, module: Module, name: str) -> None:
         self.module = module
         self.name = name
-        self.cycle = cycle  # functions of the module that call one another in a cycle
+        self.cycle: list[str] = []  # functions that call one another, the first again at the end
         self.function: Function = module.functions[name]
         self.operations = list(self.function.walk())  # each before those inside it
 
@@ -35,6 +35,11 @@ class FunctionFacts:
         """Each block, with the operation whose region it is."""
         inner = [(region.block, operation) for operation in self.operations for region in operation.regions]
         return [(self.function.block, None), *inner]
+
+    @cached_property
+    def calls(self) -> list[Operation]:
+        """The calls of functions that have the attribute which names one (V6)."""
+        return [each for each in self.operations if each.name == "call" and "callee" in each.attributes]
 
     @cached_property
     def last(self) -> Operation | None:
@@ -60,17 +65,17 @@ class FunctionFacts:
         return [each for operation in self.operations if (each := mismatch(operation)) is not None]
 
 
-def call_cycle(module: Module) -> list[str]:
-    """Functions that call one another in a cycle, the first again at the end; empty where there are none."""
-    targets: dict[str, list[str]] = {name: [] for name in module.functions}
-    for name, function in module.functions.items():
-        callees = (call.attributes.get("callee") for call in function.walk() if call.name == "call")
-        targets[name] += [callee for callee in callees if callee in module.functions]
+def module_facts(module: Module) -> list[FunctionFacts]:
+    """The facts of each function of a module."""
+    facts = [FunctionFacts(module, name) for name in module.functions]
+    targets = {each.name: [call.attributes["callee"] for call in each.calls] for each in facts}
+    known = {name: [callee for callee in callees if callee in targets] for name, callees in targets.items()}
     try:
-        TopologicalSorter(targets).prepare()
+        TopologicalSorter(known).prepare()
     except CycleError as error:
-        return list(error.args[1])
-    return []
+        for each in facts:
+            each.cycle = list(error.args[1])
+    return facts
 
 
 # -- scopes ----------------------------------------------------------------------------------------------------
@@ -114,12 +119,13 @@ class Scopes:
         self._mentions(dims_in(operation.attributes), "an attribute", operation)
         for result in operation.results:
             self._mentions(result.type.shape or (), f"the type of %{result.name}", operation)
-        self._defined -= after
-        self._defined |= inside
-        for region in operation.regions:
-            self._region(operation, region.block)
-        self._defined -= inside
-        self._defined |= after
+        if operation.regions:
+            self._defined -= after
+            self._defined |= inside
+            for region in operation.regions:
+                self._region(operation, region.block)
+            self._defined -= inside
+            self._defined |= after
         self._visible.update(operation.results)
 
     def _region(self, operation: Operation, block: Block) -> None:
@@ -179,7 +185,8 @@ def mismatch(operation: Operation) -> Mismatch | None:
         if not same_attributes(normal, operation.attributes):
             message = f"{operation.name} has {operation.attributes}, in canonical form {normal}"
             return Mismatch(part, message, operation)
-        if not all(last is not None and last.name == "yield" for last in (r.block.last for r in operation.regions)):
+        endings = [region.block.last for region in operation.regions]
+        if any(last is None or last.name != "yield" for last in endings):
             return None  # rule V8; types are inferred from what regions yield
         part = "results"
         inferred = list(definition.infer(operands, operation.attributes, stored, operation.regions))

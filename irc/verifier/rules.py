@@ -278,14 +278,12 @@ def calls_fit_their_functions(facts: FunctionFacts) -> Failures:
         }
     """
     functions = facts.module.functions
-    for call in facts.operations:
-        callee = call.attributes.get("callee") if call.name == "call" else None
-        if callee in functions:
-            problem = _misfit(call, functions[callee])
-            if problem is not None:
-                yield f"call of @{callee}: {problem}", call
-        elif callee is not None:
+    for call in facts.calls:
+        callee = call.attributes["callee"]
+        if callee not in functions:
             yield f"there is no function @{callee}", call
+        elif (problem := _misfit(call, functions[callee])) is not None:
+            yield f"call of @{callee}: {problem}", call
     if facts.cycle[:1] == [facts.name]:
         yield f"functions call themselves: {' <- '.join(f'@{name}' for name in facts.cycle)}", None
 
