@@ -52,7 +52,7 @@ class RuleStatistics:
 
     tried: int = 0
     matched: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
 
 
 # -- rules -----------------------------------------------------------------------------------------------------
@@ -240,13 +240,13 @@ def apply_rules(function: Function, rules: Iterable[Rule], *, numerics: Numerics
         for rule in by_root[operation.name] if operation.block is not None else ():
             record = statistics[rule.name]
             if not allows(numerics, rule.numerics):
-                record.refused[not_allowed(rule.numerics, numerics)] += 1
+                record.rejected[not_allowed(rule.numerics, numerics)] += 1
                 continue
             record.tried += 1
             location = operation.location.by(f"{maker}({rule.name})")
             outcome = rule.rewrite(operation, location)
             if isinstance(outcome, MatchFailure):
-                record.refused[outcome.reason] += 1
+                record.rejected[outcome.reason] += 1
             elif outcome is not None:
                 record.matched += 1
                 changed, budget = True, budget - 1

@@ -178,7 +178,7 @@ def matching_function(root: Operation, chosen: frozenset[OperationDefinition]) -
         named = part.named
         worth = (form for form in candidates if form.definition.pointwise is None or form.definition not in named)
         proofs = (_prove_on_slice(form, part, root, normalizer, required) for form in worth)
-        best = next((proof for proof in proofs if proof is not None), best)  # the largest slice leaves least behind
+        best = next((proof for proof in proofs if proof is not None), best)  # the largest slice
     return best
 
 

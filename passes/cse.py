@@ -20,7 +20,7 @@ class Cse(Pass):
     Two operations are the same when definition, operands (in any order where the operation is commutative),
     attributes and types agree. The first one stays, where it dominates the second: a value of one side of an
     `if` never serves the other. Left alone are effects, externs (one may be random), operations with regions,
-    and those at which a symbol is born. Small constants merge by their bytes, large ones when they share a name too.
+    and those that define a symbol. Small constants merge by their bytes, large ones when they share a name too.
 
     Before: %a = exp %x; %b = exp %x; %c = add %a, %b        After: %a = exp %x; %c = add %a, %a
     """

@@ -1,4 +1,4 @@
-"""Raise: replace what a graph spells out by named operations.
+"""Raise: replace decompositions by named operations.
 
 The order in which operations are raised is here. What is looked for and how it is proven is in `_raise_functions`
 (functions of one value), `_raise_skeletons` (operations of several operands, such as attention), `_raise_dequantize`
@@ -32,14 +32,15 @@ Matcher = Callable[[Operation, frozenset[OperationDefinition]], Proof | None]
 
 @dataclass
 class Raise(Pass):
-    """Replace subgraphs by the named operations that they spell out: gelu, softmax, layer_norm, attention and so on.
+    """Replace subgraphs by the named operations that they are decompositions of: gelu, softmax, layer_norm, attention
+    and so on.
 
     Candidates come from few hints: which transcendental functions, reductions and products lie between values and a
     root. Each is then proven: the subgraph and the body (or a spelling) of the named operation, traced on the same
     values, must have the same normal form over the reals, with constants within 2e-6, of f64 1e-13
     (passes/_normal_form.py). A subgraph with another constant or another axis is never raised.
 
-    Operations of files that `--load` brought are raised, too, by their bodies: with any operands, and with the
+    Operations of files of `--load` are raised, too, by their bodies: with any operands, and with the
     attributes that the graph has in their place. Of two that share a root the larger body is chosen.
 
     What a graph spells is taken for the function that it means, so roundings may differ within the operation: at

@@ -21,7 +21,7 @@ class Rewrite(Pass):
            of the files of --load.
 
     Rules of a class that --numerics does not allow are not tried, which a note says. For each rule the statistics say
-    how often its root was seen, how often it matched, and why it was refused. `irc check rules.py` tests the rules.
+    how often its root was seen, how often it matched, and why it was rejected. `irc check rules.py` tests the rules.
     """
 
     rules: str | None = None
@@ -38,8 +38,8 @@ class Rewrite(Pass):
         for name, record in statistics.items():
             context.count(f"rewrite({name})", "tried", record.tried)
             context.count(f"rewrite({name})", "matched", record.matched)
-            for reason, number in record.refused.items():
-                context.count(f"rewrite({name})", f"refused: {reason}", number)
+            for reason, number in record.rejected.items():
+                context.count(f"rewrite({name})", f"rejected: {reason}", number)
         return changed
 
     def _chosen(self, context: PassContext) -> list[Rule]:

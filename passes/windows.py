@@ -23,7 +23,7 @@ class Windows(Pass):
            to come, and a line of its source.
 
     A kernel then reads through slices and padding by index arithmetic, and pooling joins what stands before and
-    behind it. Sums are taken in f32 for narrower floats, in the order of the window's elements. Windows whose
+    after it. Sums are taken in f32 for narrower floats, in the order of the window's elements. Windows whose
     number is not provably at least 0, or whose size is not a number, stay.
 
     Before: %y = window_reduce %x {kind = "max", window = [2], strides = [2], ...}

@@ -86,7 +86,7 @@ def test_commutative_operands_match_in_both_orders():
 def test_a_guard_refuses_with_its_reason():
     kinds, record = apply(scale_into_weight, lambda x, w, s: mul(matmul(x, w), s), "f32[4, 8]", "f32[8, 3]", "f32[3]")
     assert kinds == ["matmul", "mul"]
-    assert dict(record.refused) == {"scalar: the scale must be a scalar": 1}
+    assert dict(record.rejected) == {"scalar: the scale must be a scalar": 1}
     assert (record.tried, record.matched) == (1, 0)
 
 
@@ -96,7 +96,7 @@ def test_a_class_that_is_not_allowed_is_not_tried():
         numerics="keeps_more_precision",
     )  # fmt: skip
     assert kinds == ["matmul", "mul"] and record.tried == 0
-    assert list(record.refused) == ["--numerics keeps_more_precision does not allow reassociates"]
+    assert list(record.rejected) == ["--numerics keeps_more_precision does not allow reassociates"]
 
 
 @rewrite(numerics="reassociates")
@@ -141,7 +141,7 @@ def test_a_number_matches_a_constant_array_only_where_types_agree():
 
     assert apply(very_half, full((1,)), "f32[4]")[0] == ["div"]
     kinds, record = apply(very_half, full((3, 4)), "f32[4]")
-    assert kinds == ["mul"] and not record.matched and record.refused
+    assert kinds == ["mul"] and not record.matched and record.rejected
 
 
 def test_spellings_are_one_pattern_where_roundings_may_differ():
@@ -185,7 +185,7 @@ def flatten_twice(x):
 def test_attributes_computed_from_shapes_must_be_the_graphs():
     assert apply(flatten_twice, lambda x: reshape(exp(x), shape=(6,)), "f32[2, 3]")[0] == ["reshape", "exp"]
     kinds, record = apply(flatten_twice, lambda x: reshape(exp(x), shape=(3, 2)), "f32[2, 3]")
-    assert (kinds == ["exp", "reshape"] and "shape" in next(iter(record.refused))) or record.refused
+    assert (kinds == ["exp", "reshape"] and "shape" in next(iter(record.rejected))) or record.rejected
 
 
 @rewrite(numerics="exact")
@@ -228,7 +228,7 @@ def to_scalar(x):
 def test_a_replacement_of_another_type_is_refused():
     kinds, record = apply(to_scalar, exp, "f32[4]")
     assert kinds == ["exp"]
-    assert list(record.refused) == ["the replacement has type f32[], not f32[4]"]
+    assert list(record.rejected) == ["the replacement has type f32[], not f32[4]"]
 
 
 def test_names_and_makers_are_kept():
@@ -266,7 +266,7 @@ def test_rules_apply_whatever_locations_and_names_say(rules):
     def applied(module):
         statistics = {}
         assert apply_rules(module.main, rules, numerics="approximates", statistics=statistics)
-        counts = [(record.matched, sum(record.refused.values())) for record in statistics.values()]
+        counts = [(record.matched, sum(record.rejected.values())) for record in statistics.values()]
         once = anonymous(module)
         assert not apply_rules(module.main, rules, numerics="approximates") and anonymous(module) == once
         return counts, once
@@ -288,7 +288,7 @@ def test_a_replacement_that_is_there_already_is_not_put_in():
 
     kinds, record = apply(maybe, lambda x, y: add(add(x, y), add(x, x)), "f32[4]", "f32[4]")
     assert kinds == ["add", "mul", "add"] and record.matched == 1
-    assert record.refused == {"the replacement is what is there already": 2}
+    assert record.rejected == {"the replacement is what is there already": 2}
 
 
 def test_groups_are_found_by_the_same_patterns():

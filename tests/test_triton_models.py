@@ -32,7 +32,7 @@ def fused(name: str) -> Module:
 def test_every_address_and_byte(name: str, tmp_path: Path) -> None:
     module, inputs = fused(name), models.model_inputs(name, seed=1)
     program = emit(module, tmp_path / "model")
-    assert program.kernels and not program.refused and not program.externs
+    assert program.kernels and not program.rejected and not program.externs
     launches, outputs = run_watched(tmp_path / "model", module, program, inputs)
     assert len(launches) == len(program.launches) >= len(program.kernels)
     for launch in launches:

@@ -427,7 +427,7 @@ def test_int8_weights_stay_int8(tmp_path: Path) -> None:
 
 def test_what_triton_lacks_runs_on_the_host(tmp_path: Path) -> None:
     run = harness.run(lambda x: ops.tanh(x), "f64[3, 5]", folder=tmp_path / "model")
-    assert not run.launches and list(run.program.refused) == ["fused"]
+    assert not run.launches and list(run.program.rejected) == ["fused"]
     assert harness.relative_error(*[next(iter(r.values())) for r in (run.outputs, run.expected)]) < 1e-12
 
 

@@ -300,7 +300,7 @@ def check(graph: Graph) -> None:
     module, inputs = compiled(graph), harness.random_inputs(graph.module, graph.sizes, graph.numbers)
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         run = harness.run(module, folder=Path(folder) / "model", inputs=inputs, fuse=False)
-        assert not run.program.refused
+        assert not run.program.rejected
         check_numbers(graph, inputs, list(run.outputs.values()))
     indirect = any(map(is_gather, graph.module.main.block))
     for launch in run.launches:

@@ -7,7 +7,7 @@
     compile_artefact(folder, ("sm_90",))       # registers, spills and shared memory of each kernel, without a GPU
 
 Kernels are derived from the regions of the module's `kernel` operations, which alone say what they compute. One that
-cannot be written in Triton runs as host calls instead: erasing a kernel's braces never changes what it means.
+cannot be written in Triton runs as host calls instead, with the same results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PIPELINE = DEFAULT
 
 
 def takes(operation: Operation) -> bool:
-    """Whether an operation stays whole: PyTorch or a control structure has it, or its body can be one kernel."""
+    """Whether an operation is legal: PyTorch or a control structure computes it, or its body can be one kernel."""
     if operation.name == "attention" and not is_fused_attention(operation):
         return False
     is_of_host = Trait.HOST in operation.definition.traits or operation.definition.is_isolated
@@ -61,7 +61,7 @@ def is_fused_attention(operation: Operation) -> bool:
 
 @dataclass(frozen=True)
 class Target:
-    """A GPU to compile kernels for, besides writing their source; what stays whole is the same for each."""
+    """A GPU to compile kernels for, in addition to writing their source; the legal operations are the same for each."""
 
     name: str | None = None
 
@@ -70,7 +70,7 @@ class Target:
         return takes(operation)
 
     def raises(self, definition: OperationDefinition) -> bool:
-        """Every operation that a subgraph spells out: its body becomes a kernel, or PyTorch has it."""
+        """Every operation whose decomposition a subgraph is: its body becomes a kernel, or PyTorch computes it."""
         return True
 
 

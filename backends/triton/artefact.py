@@ -147,7 +147,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
             "sizes": {symbol.name: size for symbol, size in sizes.items()},
         },
         "host_calls": {name: program.host_calls.count(name) for name in sorted(set(program.host_calls))},
-        "not_kernels": program.refused,
+        "not_kernels": program.rejected,
         "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],
     }
 
@@ -178,8 +178,8 @@ def argument_types(launched: Launched) -> list[dict[str, Any]]:
 
 def signature(function: Function, in_place: Collection[Value], defaults: Mapping[str, str]) -> dict[str, Any]:
     """Inputs and outputs with dtypes and shapes; the weight that an input is by default; the range of each symbol, and
-    the extent that tells its size; which argument a result updates, and whether a kernel writes it there (`in_place`)
-    or it is copied."""
+    the extent that determines its size; which argument a result updates, and whether a kernel writes it there
+    (`in_place`) or it is copied."""
     names = Names({"extent", "min", "max", "bcast"})
     symbols = {symbol: names.fresh(identifier(symbol.name), "size") for symbol in function.symbols.values()}
     defined = {symbol: names.fresh(identifier(symbol.name), "size")

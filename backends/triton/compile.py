@@ -80,7 +80,7 @@ def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: flo
 
 
 def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[Resources], str]:
-    """What a worker tells of the first of `wanted`, and how it ended if it did not get through them."""
+    """A worker's results for the first of `wanted`, and how it ended if it did not finish all."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, str(WORKER), str(folder), *wanted]
     lines: queue.Queue[str | None] = queue.Queue()

@@ -1,6 +1,6 @@
 """What the host program of a module makes a device do: kernels, calls of libraries, other operations of PyTorch.
 
-Whoever states launches, bytes or flops of a program reads them here (`device_operations`).
+`device_operations` is the one source of a program's launches, bytes and flops.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperat
 
     What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends, or whose trip
     count is computed, one round, and results as long as the data says have the sizes given for their symbols.
-    NotCounted: PyTorch refuses an operation at these sizes, as that of a branch that a run at these sizes does not
+    NotCounted: PyTorch rejects an operation at these sizes, as that of a branch that a run at these sizes does not
     take.
     """
     rounds = _rounds(module, sizes)

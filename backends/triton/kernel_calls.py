@@ -18,7 +18,7 @@ def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None
         writer.values[argument] = writer.variable(operand)
     yielded, kernel = block.terminator.inputs, writer.derived(operation)
     if isinstance(kernel, LegalityFailure):
-        writer.builder.program.refused[operation.attributes["name"]] = f"{kernel.rule}: {kernel.message}"
+        writer.builder.program.rejected[operation.attributes["name"]] = f"{kernel.rule}: {kernel.message}"
         for member in block:
             if not member.definition.is_terminator:
                 writer.write_operation(member)

@@ -27,7 +27,7 @@ class Program:
     """The text of the host program, with the kernels, weights and externs that it uses.
 
     launches: by the name of each `kernel`, the name of its source. defaults: by inputs, the names of weights.
-    refused: kernels that run as host calls instead, with the reason. modules: the templates that the text imports,
+    rejected: kernels that run as host calls instead, with the reason. modules: the templates that the text imports,
     beside those of every artefact. lines: by line numbers of the text, the operations that they compute.
     """
 
@@ -38,7 +38,7 @@ class Program:
     defaults: dict[str, str] = field(default_factory=dict)
     externs: list[Extern] = field(default_factory=list)
     host_calls: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
     derived: dict[Operation, Kernel | LegalityFailure] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
     lines: dict[int, Operation] = field(default_factory=dict)

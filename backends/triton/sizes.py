@@ -53,7 +53,7 @@ class Sizes:
         return python_dim(dim, self.variables, divisor)
 
     def may_be_negative(self, extents: Iterable[Dim]) -> list[Dim]:
-        """Extents that may be below 0 as far as their symbols tell, those that were returned here before left out."""
+        """Extents that may be below 0 by the ranges of their symbols, except those returned before."""
         known = [each for each in dict.fromkeys(extents) if each not in self._checked
                  and all(symbol in self.variables for symbol in dims.free_symbols(each))]  # fmt: skip
         self._checked.update(known)
@@ -61,7 +61,7 @@ class Sizes:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """What is computed in a block that may not run is not known behind it."""
+        """A size that is computed in a block that may not run is not known after it."""
         before, checked = len(self._computed), set(self._checked)
         yield
         self._checked = checked

@@ -118,7 +118,7 @@ def nvidia_resources(assembly: dict[str, Any]) -> dict[str, int]:
         command = [ptxas(architecture[1]), "-v", f"--gpu-name={architecture[1]}", str(path), "-o", f"{path}.cubin"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
-            raise RuntimeError(f"ptxas refuses it: {done.stderr.strip() or done.stdout.strip()}")
+            raise RuntimeError(f"ptxas rejects it: {done.stderr.strip() or done.stdout.strip()}")
         report = done.stderr
 
     def figure(pattern: str) -> int:
@@ -145,8 +145,8 @@ def ptxas(architecture: str) -> str:
 def amd_resources(assembly: str) -> dict[str, int]:
     """The same from the metadata of the AMD assembly.
 
-    Scalar registers that a wave has too few of go to lanes of a vector register, which is no memory: they are told
-    apart (LLVM's AMDGPU usage, "Spilling"). Were there no lanes left, the stack in `local_bytes` would show it.
+    Scalar registers that a wave lacks are spilled to lanes of a vector register, not to memory, and are listed
+    separately (LLVM's AMDGPU usage, "Spilling"). Were there no lanes left, the stack in `local_bytes` would show it.
     """
 
     def figure(name: str) -> int:

@@ -32,13 +32,13 @@ def carry(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any]
     domain = normal_domain(node.domain)
     version = importer.opsets.get(domain, 1)
     plain = {name: value for name, (_, value) in attributes.items()}
-    refused = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)
+    rejected = next((name for name, (kind, _) in attributes.items() if kind not in CARRIED_ATTRIBUTES), None)
     described = None
-    if refused is None:
+    if rejected is None:
         described = _describe(importer, node, operands, plain, domain, version)
         reason = f"{domain or 'ai.onnx'} {version} has no such operator, and the model does not state its types"
     else:
-        reason = f"attribute `{refused}` is of kind {attributes[refused][0]}"
+        reason = f"attribute `{rejected}` is of kind {attributes[rejected][0]}"
     wanted = [position for position, name in enumerate(node.output) if name]
     if described is not None and any(described.types[position] is None for position in wanted):
         described = None

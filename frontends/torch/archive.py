@@ -154,26 +154,26 @@ def _copy_record(source: _Archive, name: str, target: zipfile.ZipFile) -> None:
 
 def _checked(program: Any, path: Path) -> Any:
     """The graph without guards and metadata that irc does not need; rejects what PyTorch would evaluate or import."""
-    refused: list[str] = []
+    rejected: list[str] = []
     try:
         program["guards_code"] = []
         program["graph_module"]["module_call_graph"] = program["graph_module"]["module_call_graph"][:1]
         texts = [*program["range_constraints"], *_texts(program, "expr_str")]
-        refused += [f"the size {text!r:.200}" for text in texts if not is_arithmetic(text)]
+        rejected += [f"the size {text!r:.200}" for text in texts if not is_arithmetic(text)]
         for kind in ("in_spec", "out_spec"):
-            refused += [f"a structure with {each}" for text in _texts(program, kind) for each in LOOKED_UP
+            rejected += [f"a structure with {each}" for text in _texts(program, kind) for each in LOOKED_UP
                         if each in str(text)]  # fmt: skip
         for target in dict.fromkeys(_texts(program, "target")):
             if not (TARGET.fullmatch(str(target)) or HIGHER_ORDER.fullmatch(str(target)) or _is_name(target, program)):
-                refused.append(f"the operation {target}")
+                rejected.append(f"the operation {target}")
         for metadata in _texts(program, "metadata"):
             for key in set(metadata) - set(KEPT_METADATA):
                 del metadata[key]
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _bad(path, "its graph is not one") from error
-    if refused:
+    if rejected:
         raise fail("torch.archive", f"the graph of {path} names what irc neither evaluates nor imports",
-                   notes=refused[:12], expected="operations of ATen, and sizes that are arithmetic")  # fmt: skip
+                   notes=rejected[:12], expected="operations of ATen, and sizes that are arithmetic")  # fmt: skip
     return program
 
 

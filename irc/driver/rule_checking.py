@@ -355,7 +355,7 @@ def _compare(
         return Failure(error.diagnostics[0].message, program)
     record = statistics[rule.name]
     if not record.matched:
-        reason = next(iter(record.refused), "its pattern is not matched")
+        reason = next(iter(record.rejected), "its pattern is not matched")
         if reasons is None:
             return Failure(f"it does not apply to its example: {reason}", program)
         reasons[reason] = reasons.get(reason, 0) + 1

@@ -3,7 +3,7 @@
 `carried` decorates a function of tensors that is written for other types. Operands come to it in one that holds their
 values, or, of uint64, in an int64 that stands for them; results go back, rounded once.
 
-Integers of fewer than 8 bits are bytes here: `narrowed` brings a result back into their range.
+Integers of fewer than 8 bits are bytes here: `narrowed` wraps a result into their range.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def restored(x, dtype, kind):
     if kind == "moves":
         return x.view(dtype)
     if dtype in FLOATS:
-        # Where only the order counts, an infinity that the type has not is the maximum of nothing: its least number.
+        # Where only the order counts, the type's least number replaces an infinity that it lacks.
         return to_float8(x, dtype, saturate=kind == "orders" and math.isnan(FLOATS[dtype][2]))
     if dtype in WIDER:
         return x.to(dtype)

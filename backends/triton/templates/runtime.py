@@ -312,7 +312,7 @@ class Model:
                     raise ArtefactError(f"{both}, and the program updates {name!r}: pass a copy of one")
 
     def _check_shapes(self, tensors):
-        """Read the size of each symbol at the extent that tells it, then compare all extents."""
+        """Read the size of each symbol from the extent that determines it, then compare all extents."""
         signature, known = self.signature, {"min": min, "max": max, "bcast": bcast}
         for name, symbol in signature["symbols"].items():
             extent = tensors[self.inputs.index(symbol["input"])].shape[symbol["axis"]]
