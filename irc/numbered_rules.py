@@ -1,9 +1,9 @@
-"""Numbered rules: a row for each, with its number, the code of its error, the function that checks it, and its page.
+"""Rows of the tables of rules: number, code of the error, functions that check the rule, and its page.
 
-Two tables have them: `irc.kernel.rules` (F: when operations can be one kernel) and `irc.verifier_rules` (V: when IR is
-well formed). The page of a rule is the docstring of its function: the first paragraph is what the rule demands; then a
-paragraph `Why:`, and `Example:`, a program or a step that breaks it. What to do is stated with the code (`codes.md`).
-A number is never given to another rule: those of rules that were removed stay unused.
+The tables are in `irc.kernel.rules` (F1, ...: when operations can be one kernel), `irc.verifier.rules` (V1, ...: when
+IR is well formed) and `irc.numerics` (by the names of classes). The page of a rule is the docstring of its first
+function: a paragraph that states what the rule demands, one that begins with `Why:`, and `Example:` with a program or a
+step that breaks it. What to do is stated with the code (`codes.md`). The number of a removed rule is not used again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class NumberedRule:
 
     number: str
     code: str
-    function: Callable[..., Any]
+    functions: tuple[Callable[..., Any], ...]  # the first has the page, others check parts of the rule
 
     @property
     def page(self) -> str:
         """What the rule demands, why, and an example that breaks it."""
-        return inspect.cleandoc(self.function.__doc__ or "")
+        return inspect.cleandoc(self.functions[0].__doc__ or "")
 
     @property
     def statement(self) -> str:
@@ -43,11 +43,12 @@ class NumberedRule:
         return self.page.partition("\nExample: ")[2]
 
     @property
-    def place(self) -> str:
-        """The file and line of the function."""
-        return f"{self.function.__module__.replace('.', '/')}.py:{self.function.__code__.co_firstlineno}"
+    def places(self) -> str:
+        """The functions with their files and lines."""
+        return ", ".join(f"{each.__name__} ({each.__module__.replace('.', '/')}.py:{each.__code__.co_firstlineno})"
+                         for each in self.functions)  # fmt: skip
 
 
-def table(*rows: tuple[str, str, Callable[..., Any]]) -> dict[str, NumberedRule]:
-    """Rules by their numbers, from rows of number, code and function."""
-    return {number: NumberedRule(number, code, function) for number, code, function in rows}
+def table(*rows: tuple[str, str, Unpack[tuple[Callable[..., Any], ...]]]) -> dict[str, NumberedRule]:
+    """Rules by their numbers, from rows of number, code and functions."""
+    return {number: NumberedRule(number, code, tuple(functions)) for number, code, *functions in rows}

@@ -26,7 +26,7 @@ from irc.diagnostics import (
     read_codes,
 )
 from irc.driver.code_pages import RULES, explain_code
-from irc.kernel.rules import LEGALITY_RULES
+from irc.kernel.rules import LEGALITY_RULES, UNUSED
 from irc.numerics import NUMERICS, NUMERICS_RULES
 from irc.verifier.rules import VERIFIER_RULES
 
@@ -163,7 +163,7 @@ def test_every_rule_has_a_page(number: str) -> None:
     assert rule.statement[0].isupper() and rule.statement.endswith(".") and rule.reason.endswith(".") and rule.example
     text = explain_code(number)
     assert text.startswith(f"{number}: [{rule.code}] ") and max(map(len, text.split("\n"))) <= 120
-    for part in (rule.reason[:20], rule.example, CODES[rule.code].remedy[:20], f"{rule.function.__name__} ("):
+    for part in (rule.reason[:20], rule.example, CODES[rule.code].remedy[:20], f"{rule.functions[0].__name__} ("):
         assert part in text
     assert f"irc doc {number}" in explain_code(rule.code)
 
@@ -189,9 +189,12 @@ def test_rules_that_are_raised_and_documented_are_the_same() -> None:
     raised = functions_that_raise()
     assert set().union(*raised.values()) == LEGALITY_RULES.keys()
     for number, rule in LEGALITY_RULES.items():
-        assert raised[rule.function.__name__] == {number}
+        assert [raised[function.__name__] for function in rule.functions] == [{number}] * len(rule.functions)
+    listed = [function.__name__ for rule in LEGALITY_RULES.values() for function in rule.functions]
+    here = Path(__file__).parent.parent / "irc" / "kernel" / "rules.py"
+    assert sorted(name for name in raised if f"\ndef {name}(" in here.read_text(encoding="utf-8")) == sorted(listed)
     for table in (LEGALITY_RULES, VERIFIER_RULES):
-        assert len({rule.function for rule in table.values()}) == len(table)
+        assert len({rule.functions for rule in table.values()}) == len(table)
         assert {rule.code.partition(".")[0] for rule in table.values()} == {"fuse" if "F1" in table else "verify"}
     documented = {code for code in CODES if code.startswith(("fuse.", "verify."))}
     assert {rule.code for rule in (LEGALITY_RULES | VERIFIER_RULES).values()} == documented
@@ -222,6 +225,18 @@ def test_codes_of_the_source_and_of_the_table_are_the_same() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     never_raised = [code for code in CODES if f'"{code}"' not in text and f"[{code}]" not in text]
     assert not never_raised
+
+
+def test_rules_that_texts_mention_exist() -> None:
+    root = Path(__file__).parent.parent
+    patterns = ("irc/**/*.py", "passes/*.py", "backends/**/*.py", "tests/*.py", "docs/*.md", "*.md")
+    texts = {path: path.read_text(encoding="utf-8") for each in patterns for path in root.glob(each)}
+    unknown = [f"{path.name}: {number}" for path, text in texts.items() if path.name != "CHANGELOG.md"
+               for number in re.findall(r"\b(?:[Rr]ules?|doc|explain|and|to) ([FV][0-9]+)\b", text)
+               if number not in RULES and number not in UNUSED]  # fmt: skip
+    removed = [path.name for path, text in texts.items()
+               for number in re.findall(r"\b[Rr]ule ([FV][0-9]+)\b(?! was removed)", text) if number in UNUSED]
+    assert not unknown and not removed
 
 
 def test_explaining_an_unknown_code_suggests() -> None:

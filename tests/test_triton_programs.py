@@ -208,7 +208,7 @@ IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
 
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_arguments_are_updated(name: str, tmp_path: Path) -> None:
-    """The caller's tensor holds the new contents, written by the kernel itself where nothing else reads it (F11)."""
+    """The caller's tensor holds the new contents, written by the kernel itself where nothing else reads it."""
     function, in_place = IN_PLACE[name]
     module = updating(function, "f32[6, 6]", "f32[6, 6]")
     text = emit(module, tmp_path / "model").text

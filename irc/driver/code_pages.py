@@ -44,7 +44,7 @@ def rule_page(rule: NumberedRule) -> str:
     """The page of a numbered rule: what it demands, why, an example that breaks it, what to do, and the function."""
     parts = [wrapped(f"{rule.number}: [{rule.code}] ", rule.statement), wrapped("Why: ", rule.reason)]
     parts.append(f"Example: {rule.example}")
-    parts.append("\n".join([*_what_to_do(rule.code), f"Checked by: {rule.function.__name__} ({rule.place})"]))
+    parts.append("\n".join([*_what_to_do(rule.code), textwrap.fill(f"Checked by: {rule.places}", WIDTH)]))
     return "\n\n".join(parts)
 
 

@@ -403,7 +403,7 @@ def _difference(numerics: Numerics, before: Module, after: Module, inputs: dict[
         exact_old, exact_new = ([array.astype(np.float64) if is_float(array) else array for array in
                                  interpreter.run(module, inputs, precision="f64").values()]
                                 for module in (before, after)) if numerics != "exact" else (old, new)  # fmt: skip
-    rule = NUMERICS_RULES[numerics].function
+    rule = NUMERICS_RULES[numerics].functions[0]
     sizes: list[float] | None = None
     for index, (a, b) in enumerate(zip(new, old, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:

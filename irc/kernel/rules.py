@@ -1,11 +1,11 @@
 """When operations can be one kernel: the legality rules, as functions in the table `LEGALITY_RULES`.
 
-A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page
-(`irc doc F6`). `derive` calls those about the inside of a kernel, `irc.legality` and `irc.passes` those about
-the arguments of a kernel and the graph of kernels.
+A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page (`irc doc
+F6`). `derive` calls those about the inside of a kernel, `irc.legality` those about its arguments, `irc.group_graph` the
+one about the graph of kernels.
 
-The numbers F5, F7, F8, F9, F11 and F12 are not in use (`UNUSED`): they stood for products inside kernels, which are
-library calls, and for what holds of every derived kernel by construction.
+The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): they were about products inside kernels, which are
+library calls, and about properties that every derived kernel has.
 """
 
 from __future__ import annotations
@@ -70,14 +70,16 @@ def reads_nothing_that_depends_on_its_stores(outside: Sequence[Operation], produ
           return %y
         }
     """
-    for operation in outside:
+    if outside:
+        operation = outside[0]
         what = " ".join([operation.name, *(f"%{result.name}" for result in operation.results)])
         raise LegalityFailure("F1", f"{what} needs @{producer} and is needed by @{consumer}", operation.results)
 
 
 def has_nothing_between(outside: Sequence[Operation]) -> None:
     """Rule F1, of a group that is to have just these members."""
-    for operation in outside:
+    if outside:
+        operation = outside[0]
         message = f"%{operation.results[0].name} stands between its members: it needs one and is needed by another"
         raise LegalityFailure("F1", message, operation.results)
 
@@ -119,7 +121,7 @@ def has_type_of_kernels(value: Value) -> None:
 
 
 def are_in_one_block(operations: Sequence[Operation]) -> None:
-    """Rule F2, of where members stand."""
+    """Rule F2, of the blocks of members."""
     if any(operation.block is not operations[0].block for operation in operations):
         raise LegalityFailure("F2", "the members stand in different blocks")
 
@@ -216,7 +218,8 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce, Variable]]) ->
           return %y
         }
     """
-    for node, axis in repeated:
+    if repeated:
+        node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise LegalityFailure("F10", message, (node.hint, axis.extent))
 
@@ -270,13 +273,13 @@ def needs_no_more_than_a_target_has(
 
 
 LEGALITY_RULES = table(
-    ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores),
-    ("F2", "fuse.impure_member", members_map_elements),
+    ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
+    ("F2", "fuse.impure_member", members_map_elements, has_type_of_kernels, are_in_one_block),
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
-    ("F4", "fuse.unreached_root", every_dim_has_an_axis),
+    ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once),
-    ("F13", "fuse.numerics", rounds_as_allowed),
+    ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.

@@ -48,7 +48,7 @@ def check(module: Module) -> list[Failure]:
     failures: list[Failure] = []
     for facts in module_facts(module):
         broken = [Failure(rule.number, message, facts.name, operation) for rule in VERIFIER_RULES.values()
-                  for message, operation in rule.function(facts)]  # fmt: skip
+                  for check_rule in rule.functions for message, operation in check_rule(facts)]  # fmt: skip
         if broken:
             places: dict[Operation | None, int] = {operation: at for at, operation in enumerate(facts.operations)}
             broken.sort(key=lambda failure: places.get(failure.operation, -1))
