@@ -94,8 +94,10 @@ def skeleton_of(form: Form) -> Skeleton:
 
 def kind_of(operation: Operation) -> str | None:
     """The kind of a hard operation: a primitive's name, also of a named operation that is one primitive and soft
-    operations, such as matmul; the name of any other. None for a soft operation."""
-    if operation.regions or operation.symbols or not all(result.type.is_ranked for result in operation.results):
+    operations, such as matmul; the name of any other. None for a soft operation. None of unknown rank is matched."""
+    if not all(result.type.is_ranked for result in operation.results):
+        return "unranked"
+    if operation.regions or operation.symbols:
         return operation.name
     counted = signature(operation)
     if counted.total() == 1:
@@ -176,7 +178,7 @@ class SkeletonMatcher:
             pairs = (pair for (arguments, _), order in zip(groups, orders, strict=True)
                      for pair in zip(arguments, order, strict=False))  # fmt: skip
             if all(leaves.setdefault(argument, value) is value for argument, value in pairs):
-                if len(leaves) == len(skeleton.reads):
+                if len(leaves) == len(skeleton.reads) and all(leaf.type.is_ranked for leaf in leaves.values()):
                     yield tuple(leaves[argument] for argument in range(len(leaves)))
 
     def _values_beside(self, region: Region, value: Value, skeleton: Skeleton, matched: dict[int, Operation],

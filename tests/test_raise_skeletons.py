@@ -250,6 +250,22 @@ def test_products_around_a_softmax_of_any_rank_keep_their_values(seed: int):
             same_numbers(before, after)
 
 
+@pytest.mark.parametrize("unranked", range(4))
+def test_operands_of_unknown_rank_are_left(unranked: int):
+    """The product and the mask have a known rank only after a reshape."""
+
+    def program(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        x = reshape(dot(q, k, batch=((0, 0), (1, 1)), contract=((3, 3),)), shape=(2, 3, 5, 4))
+        x = add(x, reshape(add(mask, mask), shape=(2, 1, 5, 4)))
+        return matmul(softmax(x), reshape(v, shape=(2, 3, 4, 6)))
+
+    types = ["f32[2, 3, 5, 8]", "f32[2, 3, 4, 8]", "f32[2, 3, 4, 6]", "f32[2, 1, 5, 4]"]
+    assert "attention" in raised_names(program, *types)
+    types[unranked] = "f32[*]"
+    has_ranked_leaves = unranked > 1  # what is reshaped stands beside the products
+    assert ("attention" in raised_names(program, *types)) == has_ranked_leaves
+
+
 def test_a_form_accepts_or_refuses_operands_of_any_types():
     """Of each operation that is raised: its type rule is asked before its body, which may assume what it checks."""
     draw = random.Random(0)
