@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_backend_cases import CASES
 
 import irc.driver
 from irc._version import __version__
@@ -21,6 +23,7 @@ from irc.driver.text_files import READERS, save_text
 from irc.frontends.onnx import from_model
 from irc.metadata import FIELDS, GRAPH, MODEL
 from irc.module import Module
+from irc.op import trace
 from irc.parser import parse
 from tests.onnx_models import NO_FOLDER
 
@@ -264,3 +267,28 @@ def test_nothing_is_said_of_a_rank_that_nothing_states() -> None:
     assert not made.graph.output[0].type.tensor_type.HasField("shape")
     assert GRAPH not in from_model(model_of_two_ranks(None), NO_FOLDER).metadata
     assert MODEL not in from_model(model_of_two_ranks(None), NO_FOLDER).metadata
+
+
+def names_of_nodes(model: onnx.ModelProto) -> list[str]:
+    """Of all graphs and local functions."""
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for node in pending:  # which grows
+        pending += [inner for attribute in node.attribute for inner in attribute.g.node]
+    return [node.name for node in pending]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_of_nodes_are_distinct_whatever_the_source_calls_them(name: str) -> None:
+    """Each node of the source has a name that a node or a tensor of the model has, or would have next."""
+    draw = random.Random(name)
+    for case in CASES[name]:
+        types = [text.replace("$", case.dtypes.split()[0]) for text in case.types]
+        module = trace(case.function, *types)
+        once = find_backend("onnx").emit(module)
+        tensors = [output for node in once.graph.node for output in node.output if output]
+        names = [f"{each}{end}" for each in (*tensors, *names_of_nodes(once)) for end in ("", "_1", "_2")]
+        for _ in range(3):
+            for operation in module.walk():
+                operation.location = replace(operation.location, name=draw.choice(names))
+            given = names_of_nodes(find_backend("onnx").emit(module))
+            assert all(given) and len(set(given)) == len(given), given

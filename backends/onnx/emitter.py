@@ -36,6 +36,8 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
     _check_calls(module)
     model, graph = _settled(module, target, keep_kernels, data)
     separate(graph, model)
+    for nodes in (graph.node, *(function.node for function in model.functions.values())):
+        model.name_nodes(nodes)
     imports = {"": model.opset, **dict(sorted(model.domains.items()))}
     opsets = [helper.make_opsetid(domain, number) for domain, number in imports.items()]
     for function in model.functions.values():
@@ -259,7 +261,7 @@ class Emitter:
                 node.name = self.model.unique_node(operation.location.name)
                 if node.name == operation.location.name:
                     describe_node(node, self.module.metadata)
-            elif not node.name or node.name not in self.model.node_names:
+            elif not node.name:
                 node.name = self.model.unique_node(first)
 
     # -- regions -----------------------------------------------------------------------------------------------
@@ -287,7 +289,6 @@ class Emitter:
             produced = inner.name(value)
             if produced in outputs or not any(produced in node.output for node in inner.nodes):
                 produced = inner.node("Identity", produced)
-                inner.nodes[-1].name = self.model.unique_node(produced)
             outputs.append(produced)
         inner.sweep(outputs)
         keep_scales(inner)

@@ -33,6 +33,24 @@ KERNEL_DOMAIN = "irc.kernels"
 Operand = Value | str | None  # a value, the name of a tensor in ONNX, or nothing
 
 
+class Names:
+    """Names in use, among which `unique` adds one that is not."""
+
+    def __init__(self) -> None:
+        self.used = {""}
+        self._suffixes: dict[str, int] = {}
+
+    def unique(self, hint: str) -> str:
+        """The hint, or the hint with a number after it."""
+        name = hint
+        while name in self.used:
+            count = self._suffixes.get(hint, 0) + 1
+            self._suffixes[hint] = count
+            name = f"{hint}_{count}"
+        self.used.add(name)
+        return name
+
+
 class Model:
     """What the graphs of a model share: the names in use, initializers, local functions, opsets, operations
     that the target cannot express."""
@@ -54,34 +72,28 @@ class Model:
         self.unsupported: list[Diagnostic] = []
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
         self.draws_in_regions = False
-        self.node_names: set[str] = set()
         self.spread = 0  # bytes of constants of one number
-        self._names: set[str] = {""}
-        self._suffixes: dict[str, int] = {}
+        self._names, self._node_names = Names(), Names()
         self._numbers: dict[tuple[DType, tuple[int, ...], bytes], str] = {}
         self._tensors: dict[Tensor, str] = {}
 
     def unique(self, hint: str) -> str:
-        """A unique name: the hint, or the hint with a number after it."""
-        name = hint
-        while name in self._names:
-            count = self._suffixes.get(hint, 0) + 1
-            self._suffixes[hint] = count
-            name = f"{hint}_{count}"
-        self._names.add(name)
-        return name
+        """A unique name of a tensor: the hint, or the hint with a number after it."""
+        return self._names.unique(hint)
 
     def reserve(self, name: str) -> None:
-        self._names.add(name)
+        self._names.used.add(name)
 
     def unique_node(self, hint: str) -> str:
-        """A name for a node, of which there are as many as nodes; they do not mix with names of tensors."""
-        name, count = hint, 0
-        while name in self.node_names:
-            count += 1
-            name = f"{hint}_{count}"
-        self.node_names.add(name)
-        return name
+        """A unique name of a node. Every node is named here, once; names of nodes and of tensors may be the same."""
+        return self._node_names.unique(hint)
+
+    def name_nodes(self, nodes: Iterable[NodeProto]) -> None:
+        """Name the nodes without a name, those in subgraphs too, after what they produce."""
+        pending = list(nodes)
+        for node in pending:  # which grows
+            node.name = node.name or self.unique_node(next(name for name in node.output if name))
+            pending += (inner for graph in subgraphs(node) for inner in graph.node)
 
     def require(self, opset: int) -> None:
         """The model needs at least this opset."""
@@ -163,7 +175,7 @@ class Graph(Extents):
         while names and not names[-1]:
             names.pop()
         produced = [self.model.unique(f"{self.hint}/{op_type}") for _ in range(outputs)]
-        node = NodeProto(op_type=op_type, domain=domain, name=produced[0])
+        node = NodeProto(op_type=op_type, domain=domain)
         node.input.extend(names)
         node.output.extend(produced)
         for key in sorted(attributes):
@@ -238,7 +250,7 @@ class Graph(Extents):
         if not root.is_function:
             return name
         if name not in root.constants:
-            node = NodeProto(op_type="Constant", name=self.model.unique(f"{name}/Constant"))
+            node = NodeProto(op_type="Constant", name=self.model.unique_node(f"{name}/Constant"))
             node.output.append(self.model.unique(name))
             node.attribute.append(helper.make_attribute("value", self.model.initializers[name]))
             root.nodes.insert(0, node)
