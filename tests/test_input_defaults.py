@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import irc
 import irc.driver
-from irc.backends.onnx import storage
+from irc.backends.onnx import saving
 from irc.diagnostics import IrcError
 from irc.driver import Settings
 from irc.driver.running import OnnxProgram
@@ -138,11 +138,11 @@ def test_the_onnx_output_has_inputs_with_initializers(tmp_path: Path, monkeypatc
     """Also where weights lie outside of the model."""
     model, others = node_model("MatMul", [np.eye(4, 400, dtype=np.float32)]), {"i0": np.ones((4, 400), np.float32)}
     onnx.save(model, tmp_path / "model.onnx")
-    for limit in (storage.WHOLE_LIMIT, 0):
-        monkeypatch.setattr(storage, "WHOLE_LIMIT", limit)
+    for limit in (saving.WHOLE_LIMIT, 0):
+        monkeypatch.setattr(saving, "WHOLE_LIMIT", limit)
         report = irc.driver.compile(tmp_path / "model.onnx", output=tmp_path / "out.onnx")
         assert report.weight_bytes == 4 * 400 * 4
-        assert report.notes == ("1 of the inputs has a default: --fold-defaults makes constants",)
+        assert report.notes == ("1 of the inputs has a default: --fold-defaults replaces such inputs by constants",)
         made = onnx.load(tmp_path / "out.onnx")
         assert [value.name for value in made.graph.input] == ["x", "i0"]
         assert [tensor.name for tensor in made.graph.initializer] == ["i0"]

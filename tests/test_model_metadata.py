@@ -16,7 +16,7 @@ from onnx_backend_cases import CASES
 
 import irc.driver
 from irc._version import __version__
-from irc.backends.onnx import storage
+from irc.backends.onnx import saving
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.driver.text_files import READERS, save_text
@@ -251,7 +251,7 @@ def model_of_two_ranks(shape: list[Any] | None) -> onnx.ModelProto:
 def test_an_output_of_unknown_rank_keeps_the_stated_shape(shape: list[Any], data_outside: bool, tmp_path: Path,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     if data_outside:
-        monkeypatch.setattr(storage, "WHOLE_LIMIT", 0)
+        monkeypatch.setattr(saving, "WHOLE_LIMIT", 0)
     onnx.checker.check_model(model_of_two_ranks(shape))
     module = parse(str(from_model(model_of_two_ranks(shape), NO_FOLDER)))
     assert not module.main.returned[0].type.is_ranked

@@ -18,7 +18,7 @@ from onnx_backend_cases import CASES, Case
 
 from irc import dtypes, interpreter, ops
 from irc.backends import onnx as backend
-from irc.backends.onnx import Target, storage
+from irc.backends.onnx import Target, saving
 from irc.backends.onnx.runtime import KERNELS, newest_opset
 from irc.backends.onnx.table import ROWS
 from irc.diagnostics import IrcError
@@ -450,7 +450,7 @@ def weighted() -> Module:
 
 
 def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "WHOLE_LIMIT", storage.RESERVE)
+    monkeypatch.setattr(saving, "WHOLE_LIMIT", saving.RESERVE)
     path = tmp_path / "m.onnx"
     backend.save(weighted(), path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
