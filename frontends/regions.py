@@ -60,7 +60,7 @@ def joined_type(importer: Building, one: Value, other: Value, defined_before: se
 
 def stacked_type(importer: Building, value: Value, rounds: Dim | None, defined_before: set[Symbol],
                  symbols: list[Symbol]) -> TensorType:  # fmt: skip
-    """The type of what a body gives in each round, stacked; extents that only the body knows are new `symbols`."""
+    """The type of the stacked results of a body's iterations; extents that only the body knows are new `symbols`."""
     if not value.type.is_ranked:
         return TensorType(value.dtype, None)
     shape = [None if defined_since(importer, dim, defined_before) else dim for dim in value.shape]

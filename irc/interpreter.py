@@ -264,7 +264,7 @@ class Interpreter:
                 known = {name: _attribute(value, step.environment, precision) for name, value in attributes}
                 found = definition.evaluate(arrays, known)
         except MemoryError:
-            raise fail("run.memory", f"{operation.name}: the system has not enough memory for its results") from None
+            raise fail("run.memory", f"{operation.name}: the system lacks memory for its results") from None
         except ValueError as error:
             if str(error).startswith(TOO_LARGE):
                 raise fail("run.memory", f"{operation.name}: {error}") from None

@@ -37,7 +37,7 @@ LIMITS = {
     "memory": Limit(8 * 10**9, "bytes", "the values that a run holds at a time; an .npz file, unpacked"),
     "rank": Limit(64, "axes", "a tensor (NumPy has no more)"),
     "literals": Limit(64 * 10**6, "bytes", "constants of one element many times, of a text together or of an operator"),
-    "repeated": Limit(20_000, "nodes", "what is read again for the branches and the rounds of an ONNX model"),
+    "repeated": Limit(20_000, "nodes", "what is read again for the branches and iterations of an ONNX model"),
     "inlined": Limit(100_000, "nodes", "functions in the place of their calls"),
     "inlined_bytes": Limit(10**9, "bytes", "the same, with the constants in functions"),
     "size": Limit(4096, "bits", "a size in a .pt2 file: the largest number that it may come to, or its terms"),

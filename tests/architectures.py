@@ -1,5 +1,5 @@
 """Small seeded instances of the architectures that people compile: transformers' own from their configurations, without
-weights, and plain modules of PyTorch. Each comes with example inputs and the axes that may vary."""
+weights, and plain PyTorch modules. Each comes with example inputs and the axes that may vary."""
 
 from __future__ import annotations
 

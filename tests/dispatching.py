@@ -1,4 +1,4 @@
-"""What programs make a device do, seen from outside: launches of kernels, operations of PyTorch, and their bytes.
+"""What programs make a device do, seen from outside: launches of kernels, PyTorch operations, and their bytes.
 
     seen = of_artefact(folder, inputs)     # a written artefact
     seen = of_exported(exported, inputs)   # a program of torch.export, as PyTorch runs it without a compiler

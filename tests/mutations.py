@@ -273,7 +273,7 @@ MUTATIONS = (
         "if already_computed(old, new, scratch):", "if False:",
         Selection("tests/test_rewrite.py", "already or whatever"),
     ),
-    # Programs of PyTorch.
+    # PyTorch programs.
     Mutation(
         "figures: views count", "backends/triton/dispatches.py",
         "if name not in ALLOCATIONS and (not is_view or not written):", "if name not in ALLOCATIONS:",

@@ -97,7 +97,7 @@ def test_a_loop() -> None:
             m = ReduceMax<keepdims = 0>(s) d = Less(m, limit) }> }"""
     inputs = {"x": floats(2, 3), "n": np.array(4), "go": np.array(True)}
     module = check_against_runtime(graph, inputs)
-    stopped = run(module, inputs | {"go": np.array(False)})  # ONNX Runtime forgets N where there is no round
+    stopped = run(module, inputs | {"go": np.array(False)})  # ONNX Runtime forgets N without an iteration
     np.testing.assert_array_equal(stopped["y"], inputs["x"])
     assert stopped["all"].shape == (0, 2, 3)
     assert types(module) == ["f32[N, 3]", "f32[e, N, 3]"]
@@ -139,7 +139,7 @@ GROWING = """(float[N, 3] x, int64 n, bool go) => (y, z, w) { y, z, w = Loop(n, 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_loops_whose_carried_shapes_change(rounds: int) -> None:
-    """An extent that a round changes is a symbol of that round; one that this changes in turn is another."""
+    """An extent that an iteration changes is a symbol of that iteration; one that depends on it is another."""
     inputs = {"x": np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32), "n": np.array(rounds),
               "go": np.array(True)}  # fmt: skip
     module = check_against_runtime(GROWING, inputs)

@@ -1,4 +1,4 @@
-"""Calls of compiled programs of PyTorch: arguments as their caller gives them, in any structure."""
+"""Calls of compiled PyTorch programs: arguments as their caller gives them, in any structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""irc.compile of programs of PyTorch: functions that take and give what the programs do."""
+"""irc.compile of PyTorch programs: functions that take and give what the programs do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of PyTorch over edge inputs: the interpreter, ONNX Runtime with its optimizations off and on, and Triton
+"""PyTorch programs over edge inputs: the interpreter, ONNX Runtime with its optimizations off and on, and Triton
 kernels, interpreted, give what eager PyTorch does."""
 
 from __future__ import annotations

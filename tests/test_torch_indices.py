@@ -1,4 +1,4 @@
-"""Indices of programs of PyTorch that are negative or beyond their axis: where eager PyTorch raises an error every path
+"""Indices of PyTorch programs that are negative or beyond their axis: where eager PyTorch raises an error every path
 does, and where it counts from the end every path does."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results of compiled programs of PyTorch: as eager PyTorch gives them, in memory too; and programs in files."""
+"""Results of compiled PyTorch programs: as eager PyTorch gives them, in memory too; and programs in files."""
 
 from __future__ import annotations
 

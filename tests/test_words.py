@@ -91,6 +91,7 @@ BANNED = {
     r"honest(?:ly)?": "correct",
     r"asks? for|asked for": "requires, requests",
     # standard terms
+    r"(?:programs?|modules?|models?|operations?) of (?:PyTorch|ONNX)(?! models)": "PyTorch program, ONNX model",
     r"mend(?:s|ed)?": "fix",
     r"anew": "again",
     r"behind": "after",

@@ -1,4 +1,4 @@
-"""Compiled programs of PyTorch beside eager ones: what their results must have in common."""
+"""Compiled PyTorch programs beside eager ones: what their results must have in common."""
 
 from __future__ import annotations
 

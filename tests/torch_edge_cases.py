@@ -1,4 +1,4 @@
-"""Programs of PyTorch over edge inputs, for the rows of the ATen table: NaN, infinities, both zeros, denormals, numbers
+"""PyTorch programs over edge inputs, for the rows of the ATen table: NaN, infinities, both zeros, denormals, numbers
 at the ends of their types, nothing, and extents of 1. A case is several functions of the same tensors."""
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def squeezed(operation: Operation) -> Value | None:
 
 @emits("loop")
 def loop(g: Graph, trip_count: Value | None = None, condition: Value | None = None, *carried: Value) -> Any:
-    """Without a round, what is scanned has extent 0 in ONNX Runtime in every axis whose extent is not a number."""
+    """Without an iteration, a scanned value has extent 0 in ONNX Runtime in every axis whose extent is not a number."""
     assert g.operation is not None
     if not g.operation.results:
         return []

@@ -119,7 +119,7 @@ class Emitter:
         outputs = list(function.output_names)
         if not outputs:
             raise fail("backend.unsupported", f"@{function.name} has no results", at=function.location,
-                       expected="at least one: a model of ONNX has outputs")  # fmt: skip
+                       expected="at least one: an ONNX model has outputs")  # fmt: skip
         self._check_names(function, arguments, outputs)
         for name in (*arguments, *outputs):
             self.model.reserve(name)

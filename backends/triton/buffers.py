@@ -99,8 +99,8 @@ def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[O
                donated: Mapping[Value, Value] | None = None) -> int:  # fmt: skip
     """The most bytes of results that live at a time while a block runs, besides its inputs and constants.
 
-    Views take none; of `if` the larger side counts, of `loop` one round and what it stacks. Values without a rank are
-    not counted, nor what PyTorch takes for itself inside a call.
+    Views take none; of `if` the larger side counts, of `loop` one iteration and what it stacks. Values without a rank
+    are not counted, nor what PyTorch takes for itself inside a call.
     """
     dying, taken, living, most = last_uses(block), reused(block, is_launch, donated), 0, 0
     kept = set(taken.values())

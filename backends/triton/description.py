@@ -1,4 +1,4 @@
-"""What the host program of a module makes a device do: kernels, calls of libraries, other operations of PyTorch.
+"""What the host program of a module makes a device do: kernels, calls of libraries, other PyTorch operations.
 
 `device_operations` is the one source of a program's launches, bytes and flops.
 """
@@ -25,7 +25,7 @@ class DeviceOperation:
     """One thing that the device runs.
 
     `kind` is "kernel" for a launch of a kernel of irc's, "library" for a product, a convolution or attention,
-    "operation" for another operation of PyTorch, and "extern" for one that ONNX Runtime runs on the processor. Bytes
+    "operation" for another PyTorch operation, and "extern" for one that ONNX Runtime runs on the processor. Bytes
     are those of the distinct elements that it reads, and of those that it writes; flops are counted of kernels and
     library calls. `operation` is what it is part of in the module; nothing for copies of results.
     """

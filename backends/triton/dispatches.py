@@ -58,7 +58,7 @@ def dispatches(module: Module, sizes: Mapping[Symbol, int]) -> list[DeviceOperat
     """What one run of the entry does, in order, where symbols have these sizes.
 
     What depends on data is not known: of an `if` the first branch runs, of a loop that a condition ends, or whose trip
-    count is computed, one round, and results as long as the data says have the sizes given for their symbols.
+    count is computed, one iteration, and results as long as the data says have the sizes given for their symbols.
     NotCounted: PyTorch rejects an operation at these sizes, as that of a branch that a run at these sizes does not
     take.
     """
@@ -83,7 +83,7 @@ def _rounds(module: Module, sizes: Mapping[Symbol, int]) -> int:
 
 
 def _trip_count(loop: Operation, sizes: Mapping[Symbol, int]) -> int:
-    trip = loop.operands[0] if is_counted_loop(loop) else None  # one round is run of what a condition ends
+    trip = loop.operands[0] if is_counted_loop(loop) else None  # a loop that a condition ends runs one iteration
     maker = None if trip is None else trip.operation
     if maker is not None and maker.name == "const":
         return max(1, int(maker.attributes["value"].array().item()))

@@ -192,7 +192,7 @@ def forget(importer: GraphImporter, block: Block, noted: int) -> None:
 
 
 def changed_axes(before: TensorType, after: TensorType) -> list[int] | None:
-    """The axes in which a round makes an extent another one; None where it changes more than extents."""
+    """The axes whose extent an iteration changes; None where it changes more than extents."""
     if before.shape is None or after.shape is None:
         return [] if before == after else None
     if before.dtype is not after.dtype or len(before.shape) != len(after.shape):

@@ -1,4 +1,5 @@
-"""Scan: a loop that takes one slice of its inputs each round, and stacks what it gives. Source: ONNX Scan, opset 9."""
+"""Scan: a loop that takes one slice of its inputs in each iteration, and stacks its results. Source: ONNX Scan, opset
+9."""
 
 from __future__ import annotations
 

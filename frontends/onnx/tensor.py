@@ -113,7 +113,7 @@ def squeezed(x: Value, axes: tuple[int, ...] | None):
     gone = normalize_axes(axes, x.rank)
     for axis in gone:
         if dims.equal(x.shape[axis], 1) is False:
-            raise fail("type.shape", f"Squeeze: axis {axis} of {x.type} has not extent 1")
+            raise fail("type.shape", f"Squeeze: axis {axis} of {x.type} does not have extent 1")
     return ops.reshape(x, shape=tuple(dim for axis, dim in enumerate(x.shape) if axis not in gone))
 
 

@@ -17,7 +17,7 @@ __all__ = ["from_torch"]
 
 def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *,
                dynamic_shapes: Any = None, name: str | None = None) -> Module:
-    """Read a program of PyTorch: a torch.nn.Module, a GraphModule, a function of tensors, or an ExportedProgram.
+    """Read a PyTorch program: a torch.nn.Module, a GraphModule, a function of tensors, or an ExportedProgram.
 
     `args`, `kwargs` and `dynamic_shapes` are those of `torch.export.export`; an ExportedProgram needs none. Constants
     share memory with the parameters, and are not read once these are written to (`weights.changed`). Buffers that the

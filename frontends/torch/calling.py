@@ -1,4 +1,4 @@
-"""How a program of PyTorch is called: from its arguments to tensors in the order of a function's, and back."""
+"""How a PyTorch program is called: from its arguments to tensors in the order of a function's, and back."""
 
 from __future__ import annotations
 

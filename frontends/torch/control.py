@@ -50,7 +50,7 @@ def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then
 
 def read_while_loop(importer: GraphImporter, node: torch.fx.Node, condition: Any, body: Any, carried: Sequence[Any],
                     captured: Sequence[Any] = ()) -> Any:
-    """`loop`, whose condition is asked before the first round and at the end of each."""
+    """`loop`, whose condition is evaluated before the first iteration and at the end of each."""
     initial, going = as_values(carried), importer.import_graph(condition, [*carried, *captured])[0]
     with at_block(importer, Block()) as block:
         _, _, *states = loop_arguments(block, initial)
@@ -97,7 +97,7 @@ def reader(target: Any) -> Callable[..., Any] | None:
 
 
 def loop_arguments(block: Block, initial: Sequence[Value]) -> list[Value]:
-    """The number of the round, the condition, and what is carried."""
+    """The number of the iteration, the condition, and the carried values."""
     number, going = block.add_argument(TensorType(I64, ()), "round"), block.add_argument(TensorType(BOOL, ()), "going")
     return [number, going, *(block.add_argument(value.type, value.name) for value in initial)]
 

@@ -41,7 +41,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         return source
     if not isinstance(source, torch.nn.Module):
         if not callable(source):
-            raise fail("torch.export", f"a {type(source).__name__} is no program of PyTorch",
+            raise fail("torch.export", f"a {type(source).__name__} is not a PyTorch program",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
     kwargs = dict(kwargs or {})
     parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))

@@ -1,4 +1,4 @@
-"""The parameters of a program of PyTorch: which argument of a call is which leaf of its example inputs.
+"""The parameters of a PyTorch program: which argument of a call is which leaf of its example inputs.
 
 A call binds arguments as Python does: positional, by keyword, or left to their defaults. What it gives must have the
 structure of the example inputs, whose leaves are then in the order in which PyTorch exported them. Errors name an

@@ -1,4 +1,4 @@
-"""What the results of a program of PyTorch share with its arguments and with one another, and how they lie in memory.
+"""What the results of a PyTorch program share with its arguments and with one another, and how they lie in memory.
 
 Exporting runs the program on tensors without elements. Their memory shows which result is an argument, a view of one,
 or a view of another result: `Results` runs the program's own views again to make these. Other results have their dims

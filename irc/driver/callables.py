@@ -81,7 +81,7 @@ def imported_program(
     program: Any, inputs: Any, dynamic_shapes: Any = None, kwargs: Mapping[str, Any] | None = None
 ) -> tuple[Module, Any]:
     """The module of a program, and its calling convention; arguments are those of `compile_program`."""
-    require("torch", "torch", "compiling a program of PyTorch")
+    require("torch", "torch", "compiling a PyTorch program")
     from irc.frontends.torch.calling import Convention
     from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
     from irc.frontends.torch.importer import import_program

@@ -1,4 +1,4 @@
-"""compile: models into ONNX files or Triton artefacts, programs of PyTorch into functions.
+"""compile: models into ONNX files or Triton artefacts, PyTorch programs into functions.
 
 `compile` decides which of them, `_written` compiles into a file or folder; functions are made by `callables`.
 """
@@ -74,7 +74,7 @@ def compile(
 
     With `figures` the report of a Triton program has those of one run, as `kernels` gives them.
 
-    A program of PyTorch with example `inputs` (and `kwargs`) is compiled into a function of the same signature instead:
+    A PyTorch program with example `inputs` (and `kwargs`) is compiled into a function of the same signature instead:
     see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):

@@ -1,4 +1,4 @@
-"""Models of ONNX as originals: run by ONNX Runtime without optimizations."""
+"""ONNX models as originals: run by ONNX Runtime without optimizations."""
 
 from __future__ import annotations
 

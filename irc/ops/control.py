@@ -102,12 +102,11 @@ def loop(
     """Run the region again and again while the condition holds, at most `trip_count` times.
 
     Region: arguments iteration i64[], condition bool[] and the carried values; it yields the condition for the next
-    round, the carried values, and any number of scanned ones. Results: the carried values after the last round, then
-    each scanned value of all rounds, stacked along a new first axis.
-    Shapes: the result types are stated; in the region's arguments new symbols may be defined, bound in each iteration.
-    Source: ONNX Loop.
-    Edge cases: an absent trip count means no limit, an absent condition true; without a round the carried values
-    come out as they went in, and scanned results have extent 0 (in unknown dims too).
+    iteration, the carried values, and any number of scanned ones. Results: the carried values after the last iteration,
+    then each scanned value of all rounds, stacked along a new first axis. Shapes: the result types are stated; in the
+    region's arguments new symbols may be defined, bound in each iteration. Source: ONNX Loop. Edge cases: an absent
+    trip count means no limit, an absent condition true; without an iteration the carried values come out as they went
+    in, and scanned results have extent 0 (in unknown dims too).
     """
     for what, type_ in (("the trip count", trip_count), ("the condition", condition)):
         if type_ is not None:
@@ -126,7 +125,7 @@ def loop(
     ]
     for type_ in promised[len(carried) :]:
         if type_.shape is not None and type_.rank == 0:
-            raise fail("type.rank", f"a scanned result is {type_}", expected="a first axis for the rounds")
+            raise fail("type.rank", f"a scanned result is {type_}", expected="a first axis for the iterations")
     _check_yield("the region", yielded, [TensorType(BOOL, ()), *promised[: len(carried)], *scanned])
     return promised
 
@@ -155,7 +154,7 @@ def _loop(step: Execution) -> list[Array]:
 def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
     if rows:
         if len({row.shape for row in rows}) > 1:
-            raise fail("run.shape", f"the rounds of a loop gave %{result.name} different shapes")
+            raise fail("run.shape", f"the iterations of a loop gave %{result.name} different shapes")
         return np.stack(rows)
     # No iteration determines the extents: those that the type does not state are 0, as in ONNX Runtime.
     known = [dims.at_sizes(dim, step.environment) for dim in (result.type.shape or ())[1:]]

@@ -3,7 +3,7 @@
 First a chain of 10,000 and of 100,000 operations that alternates additions, products and negations, so that nothing
 folds away; the ratio of a linear step is about 10. Parsing and building 100,000 together should stay under 20 s.
 Inserting INSERTED operations at one place takes as long in a long block as in a short one: the ratio is about 1.
-Then generated models of ONNX from `tests/chains.py`, each imported, through the passes of PASSES, and emitted; fusing
+Then generated ONNX models from `tests/chains.py`, each imported, through the passes of PASSES, and emitted; fusing
 gets models a tenth as long.
 """
 

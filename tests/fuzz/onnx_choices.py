@@ -1,4 +1,4 @@
-"""What steps of programs of ONNX choose from: values, types, shapes."""
+"""What steps of ONNX programs choose from: values, types, shapes."""
 
 from __future__ import annotations
 

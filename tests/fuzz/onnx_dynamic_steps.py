@@ -1,4 +1,4 @@
-"""Steps of programs of ONNX: sizes as data, control flow."""
+"""Steps of ONNX programs: sizes as data, control flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.steps import Reject, is_static, step
 
 
 class DynamicSteps(OnnxChoices):
-    """Steps of programs of ONNX: sizes as data, control flow."""
+    """Steps of ONNX programs: sizes as data, control flow."""
 
     @step(1)
     def size(self) -> Sequence[Value]:

@@ -1,4 +1,4 @@
-"""Steps of programs of ONNX: elementwise operators and conversions."""
+"""Steps of ONNX programs: elementwise operators and conversions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAFE = ("Neg", "Abs", "Tanh", "Sigmoid", "Floor", "Ceil", "Round", "Erf", "Sin",
 
 
 class ElementwiseSteps(OnnxChoices):
-    """Steps of programs of ONNX: elementwise operators and conversions."""
+    """Steps of ONNX programs: elementwise operators and conversions."""
 
     @step(3)
     def unary(self) -> Sequence[Value]:

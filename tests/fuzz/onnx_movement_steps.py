@@ -1,4 +1,4 @@
-"""Steps of programs of ONNX: shapes, slices, indices."""
+"""Steps of ONNX programs: shapes, slices, indices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.steps import Reject, broadcast, is_static, step
 
 
 class MovementSteps(OnnxChoices):
-    """Steps of programs of ONNX: shapes, slices, indices."""
+    """Steps of ONNX programs: shapes, slices, indices."""
 
     @step(3)
     def transpose(self) -> Sequence[Value]:

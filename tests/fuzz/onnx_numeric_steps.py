@@ -1,4 +1,4 @@
-"""Steps of programs of ONNX: reductions, normalizations, products, windows, quantization."""
+"""Steps of ONNX programs: reductions, normalizations, products, windows, quantization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
 
 
 class NumericSteps(OnnxChoices):
-    """Steps of programs of ONNX: reductions, normalizations, products, windows, quantization."""
+    """Steps of ONNX programs: reductions, normalizations, products, windows, quantization."""
 
     @step(5)
     def reduce(self) -> Sequence[Value]:

@@ -1,4 +1,4 @@
-"""What programs of ONNX do: each method adds some nodes, and gives the values that later steps may use.
+"""What ONNX programs do: each method adds some nodes, and gives the values that later steps may use.
 
 A method raises Reject where it does not fit. What ONNX leaves undefined is not made; LEFT_OPEN says where.
 """
@@ -32,7 +32,7 @@ RUNTIME_FAULTS = {
     "Einsum": "a product of matrices whose inner extent is 0 (it divides by it, and is killed)",
     "LogSoftmax": "of f64 in a row with inf, -inf where inf is subtracted from inf",
     "Pow": "first powers of i64 in f64, so that large ones are rounded",
-    "Loop": "of no rounds, results of one axis where those of a round would be stacked",
+    "Loop": "without iterations, results of one axis where those of an iteration would be stacked",
 }
 
 

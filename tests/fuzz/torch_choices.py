@@ -1,4 +1,4 @@
-"""What steps of programs of PyTorch choose from."""
+"""What steps of PyTorch programs choose from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of programs of PyTorch: elementwise operators and conversions."""
+"""Steps of PyTorch programs: elementwise operators and conversions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ COMPARE = ("{x} > {y}", "{x} >= {y}", "{x} < {y}", "{x} <= {y}", "{x} == {y}", "
 
 
 class ElementwiseSteps(TorchChoices):
-    """Steps of programs of PyTorch: elementwise operators and conversions."""
+    """Steps of PyTorch programs: elementwise operators and conversions."""
 
     @step(4)
     def unary(self) -> Sequence[Variable]:

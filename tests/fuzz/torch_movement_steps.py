@@ -1,4 +1,4 @@
-"""Steps of programs of PyTorch: shapes, slices, indices."""
+"""Steps of PyTorch programs: shapes, slices, indices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz.torch_source import Kind, Variable
 
 
 class MovementSteps(TorchChoices):
-    """Steps of programs of PyTorch: shapes, slices, indices."""
+    """Steps of PyTorch programs: shapes, slices, indices."""
 
     @step(3)
     def permute(self) -> Sequence[Variable]:

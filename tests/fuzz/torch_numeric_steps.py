@@ -1,4 +1,4 @@
-"""Steps of programs of PyTorch: reductions, normalizations, products, updates, sizes, branches."""
+"""Steps of PyTorch programs: reductions, normalizations, products, updates, sizes, branches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REDUCTIONS: dict[str, Kind] = {
 
 
 class NumericSteps(TorchChoices):
-    """Steps of programs of PyTorch: reductions, normalizations, products, updates, sizes, branches."""
+    """Steps of PyTorch programs: reductions, normalizations, products, updates, sizes, branches."""
 
     def reduced(self, x: Variable, name: str, axes: Sequence[int], keep: bool) -> Variable:
         text = f"{x}.{name}({list(axes)}, keepdim={keep})"

@@ -1,4 +1,4 @@
-"""The paths of a program of PyTorch: exported and imported once, then by the interpreter and compiled, each called as
+"""The paths of a PyTorch program: exported and imported once, then by the interpreter and compiled, each called as
 the program itself is, with arguments that it may update."""
 
 from __future__ import annotations

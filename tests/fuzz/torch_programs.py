@@ -1,4 +1,4 @@
-"""Random programs of PyTorch with inputs, and what eager PyTorch makes of them."""
+"""Random PyTorch programs with inputs, and what eager PyTorch makes of them."""
 
 from __future__ import annotations
 

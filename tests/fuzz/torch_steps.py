@@ -1,4 +1,4 @@
-"""What programs of PyTorch do: each method adds some lines, and gives the variables that later steps may use.
+"""What PyTorch programs do: each method adds some lines, and gives the variables that later steps may use.
 
 A method raises Reject where it does not fit, as does what eager PyTorch rejects. What PyTorch leaves undefined is not
 made; LEFT_OPEN says where.

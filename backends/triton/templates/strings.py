@@ -108,5 +108,5 @@ def select(condition, x, y):
 
 
 def stacked(rows, shape):
-    """What a loop collects; `shape` is that of no rounds."""
+    """What a loop collects; `shape` is that without iterations."""
     return numpy.stack(rows) if rows else numpy.empty(shape, dtype=object)
