@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from irc.backends.triton.artefact import emit, is_artefact
 from irc.backends.triton.calls import TORCH_TYPES, host_functions
 from irc.backends.triton.compile import TARGETS, Resources, compile_artefact
-from irc.backends.triton.description import DeviceOperation, device_operations
+from irc.backends.triton.description import device_operations
+from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.donation import peak_bytes
 from irc.backends.triton.launches import launched
 from irc.backends.triton.naming import kernel_name

@@ -1,4 +1,4 @@
-"""What the host program of a module makes a device do: kernels, calls of libraries, other PyTorch operations.
+"""The operations of a device in one run of a program: kernels, library calls, other PyTorch operations.
 
 `device_operations` is the one source of a program's launches, bytes and flops.
 """
@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from irc import dims
+from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.launches import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Function, Operation
-from irc.kernel import Bytes, Kernel, count
+from irc.kernel import Kernel, count
 from irc.module import Module
 from irc.sizes import bytes_at
-
-
-@dataclass(frozen=True)
-class DeviceOperation:
-    """One thing that the device runs.
-
-    `kind` is "kernel" for a launch of a kernel of irc's, "library" for a product, a convolution or attention,
-    "operation" for another PyTorch operation, and "extern" for one that ONNX Runtime runs on the processor. Bytes
-    are those of the distinct elements that it reads, and of those that it writes; flops are counted of kernels and
-    library calls. `operation` is what it is part of in the module; nothing for copies of results.
-    """
-
-    name: str
-    kind: str
-    distinct_bytes: int
-    flops: int = 0
-    kernel: Bytes | None = None
-    operation: Operation | None = None
 
 
 def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list[DeviceOperation], str]:
@@ -58,7 +40,7 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
             return found, ""
     if importlib.util.find_spec("torch") is None:
         return alone(), "PyTorch, on which the program is run to count, is not installed"
-    from irc.backends.triton.dispatches import NotCounted, dispatches
+    from irc.backends.triton.dispatches import NotCounted, dispatches  # which imports torch
 
     try:
         return dispatches(module, sizes), ""

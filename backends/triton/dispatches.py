@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 from irc import dims
 from irc.backends.triton.calls import TORCH_TYPES, torch_type
 from irc.backends.triton.control_flow import is_counted_loop
-from irc.backends.triton.description import DeviceOperation
+from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.program import Program
 from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import sole_symbol

@@ -586,10 +586,8 @@ def extern(model, *xs, dtypes, device):
         found = model.run(None, feeds)
     except Exception as error:  # ONNX Runtime's errors have no class in common
         raise ArtefactError(f"ONNX Runtime: {error}") from None
-    results = [
-        result if dtype is None else torch.from_numpy(as_torch_knows(result)).to(device=device, dtype=dtype)
-        for result, dtype in zip(found, dtypes, strict=True)
-    ]
+    results = [result if dtype is None else torch.from_numpy(as_torch_knows(result)).to(device=device, dtype=dtype)
+               for result, dtype in zip(found, dtypes, strict=True)]  # fmt: skip
     return results[0] if len(results) == 1 else tuple(results)
 
 
