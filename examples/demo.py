@@ -20,6 +20,7 @@ import numpy as np
 
 import irc
 from irc.driver.running import run_onnx
+from irc.module import Module
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "magika/models/standard_v3_3"
@@ -60,7 +61,34 @@ def main(arguments: Sequence[str]) -> int:
     constants = sum(operation.name == "const" for operation in module.main.block)
     count = len(module.main.block) - constants - 1  # `return` is the last
     print(f"{count} operations and {constants} constants; input %{name}: {module.main.arguments[0].type}")
+    gelu = show_fusion(module)
 
+    with tempfile.TemporaryDirectory(prefix="irc-demo-") as temporary:
+        folder = Path(temporary)
+        step("compile for ONNX Runtime, and run")
+        onnx_report = irc.compile(module, output=folder / "magika.irc.onnx")
+        print(f"{onnx_report.nodes} nodes, where the original has {original_nodes(model)}")
+        by_onnx = next(iter(run_onnx(irc.opt(module, onnx_pipeline(), backend="onnx"), {name: batch}).values()))
+        by_triton = run_triton(module, name, batch, folder)
+
+    step("labels: of the model compiled for ONNX Runtime, compiled to Triton, and in magika's own runtime")
+    agreed = labels_agree(files, labels, by_onnx, by_triton)
+    largest = float(np.abs(by_onnx - by_triton).max() / np.abs(by_onnx).max())
+    verdict = "all labels agree" if agreed else "LABELS DIFFER"
+    seconds = time.perf_counter() - start
+    print(f"{verdict}; the backends differ by {largest:.1e}, relative to the largest score; {seconds:.0f} s in all")
+
+    step("next commands (TUTORIAL.md explains them)")
+    print(f"""{activation()}model={shorten(model)}
+irc print $model --after fuse | less
+irc kernels $model
+irc explain $model %{gelu}
+irc compile $model --backend triton -o magika_triton""")
+    return 0 if agreed and largest < 1e-4 else 1
+
+
+def show_fusion(module: Module) -> str:
+    """Print the module around its first gelu, then its kernels; returns the name of the gelu's result."""
     step("before fusion: where the first gelu is (irc print MODEL --after raise --around %VALUE)")
     raised = irc.opt(module, "clean")
     gelu = next(operation for operation in raised.main.block if operation.name == "gelu")
@@ -69,28 +97,28 @@ def main(arguments: Sequence[str]) -> int:
     step("after fusion: kernels, library calls, host operations (irc print MODEL --after fuse --summary)")
     fused = irc.opt(module, "default")
     print(irc.print(fused, summary=True))
+    return str(gelu.results[0].name)
 
-    with tempfile.TemporaryDirectory(prefix="irc-demo-") as temporary:
-        folder = Path(temporary)
-        step("compile for ONNX Runtime, and run")
-        onnx_report = irc.compile(module, output=folder / "magika.irc.onnx")
-        print(f"{onnx_report.nodes} nodes, where the original has {original_nodes(model)}")
-        by_onnx = next(iter(run_onnx(irc.opt(module, onnx_pipeline(), backend="onnx"), {name: batch}).values()))
 
-        step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
-        report = irc.compile(module, backend="triton", output=folder / "magika_triton")
-        print(f"{report.kernels} kernels, {report.host_calls} host calls")
-        np.savez(folder / "in.npz", **{name: batch})
-        command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]
-        subprocess.run(command, cwd=folder, check=True)
-        with np.load(folder / "out.npz") as outputs:
-            by_triton = outputs[outputs.files[0]]
+def run_triton(module: Module, name: str, batch: np.ndarray, folder: Path) -> np.ndarray:
+    """Compile into the folder and run the artefact on the input of this name; returns its only output."""
+    step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
+    report = irc.compile(module, backend="triton", output=folder / "magika_triton")
+    print(f"{report.kernels} kernels, {report.host_calls} host calls")
+    np.savez(folder / "in.npz", **{name: batch})
+    command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]
+    subprocess.run(command, cwd=folder, check=True)
+    with np.load(folder / "out.npz") as outputs:
+        output = outputs[outputs.files[0]]
 
-        step("one generated kernel: the last one, a bias and a softmax (magika_triton/kernels.py)")
-        source = (folder / "magika_triton" / "kernels.py").read_text()
-        print(excerpt(source[source.rindex("@triton.jit") :], 45))
+    step("one generated kernel: the last one, a bias and a softmax (magika_triton/kernels.py)")
+    source = (folder / "magika_triton" / "kernels.py").read_text()
+    print(excerpt(source[source.rindex("@triton.jit") :], 45))
+    return output
 
-    step("labels: of the model compiled for ONNX Runtime, compiled to Triton, and in magika's own runtime")
+
+def labels_agree(files: Sequence[Path], labels: Sequence[str], by_onnx: np.ndarray, by_triton: np.ndarray) -> bool:
+    """Print the label of each file by both backends and by magika; returns whether all are equal."""
     from magika import Magika
 
     reference = Magika()
@@ -101,18 +129,7 @@ def main(arguments: Sequence[str]) -> int:
         expected = ours[0] if expected == "undefined" else expected  # of files under 8 bytes
         agreed &= ours == (expected, expected)
         print(f"  {file.name:16} onnx {ours[0]:10} triton {ours[1]:10} magika {expected}")
-    largest = float(np.abs(by_onnx - by_triton).max() / np.abs(by_onnx).max())
-    verdict = "all labels agree" if agreed else "LABELS DIFFER"
-    seconds = time.perf_counter() - start
-    print(f"{verdict}; the backends differ by {largest:.1e}, relative to the largest score; {seconds:.0f} s in all")
-
-    step("next commands (TUTORIAL.md explains them)")
-    print(f"""{activation()}model={shorten(model)}
-irc print $model --after fuse | less
-irc kernels $model
-irc explain $model %{gelu.results[0].name}
-irc compile $model --backend triton -o magika_triton""")
-    return 0 if agreed and largest < 1e-4 else 1
+    return agreed
 
 
 def activation() -> str:

@@ -74,17 +74,22 @@ def attention(
         key = iota(shape=(1, keys), axis=1, dtype=I64)
         query = iota(shape=(queries, 1), axis=0, dtype=I64)
         scores = select(less_equal(key, query), scores, -INFINITY)
-    weights = softmax(scores, axis=3)
-    if masked_rows == "zero":
-        weights = select(equal(reduce_max(scores, axes=(3,), keep_dims=True), -INFINITY), 0, weights)
-    elif masked_rows == "nan_as_zero":
-        weights = select(is_nan(weights), 0, weights)
-    weights = convert(weights, q.dtype)
+    weights = convert(_weights(scores, masked_rows), q.dtype)
     if shared:
         weights = reshape(weights, shape=(*grouped, keys))
         result = dot(weights, v, batch=both, contract=((4, 2),), accumulate=accumulate)
         return reshape(result, shape=(batch, heads, queries, v.shape[3]))
     return dot(weights, v, batch=both, contract=((3, 2),), accumulate=accumulate)
+
+
+def _weights(scores: Value, masked_rows: str) -> Value:
+    """The softmax of the scores, with the stated result in rows that may attend to nothing."""
+    weights: Value = softmax(scores, axis=3)
+    if masked_rows == "zero":
+        return select(equal(reduce_max(scores, axes=(3,), keep_dims=True), -INFINITY), 0, weights)
+    if masked_rows == "nan_as_zero":
+        return select(is_nan(weights), 0, weights)
+    return weights
 
 
 @attention.types
