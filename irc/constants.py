@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from irc.diagnostics import IrcError
 from irc.dims import DimError
 from irc.interpreter import evaluate_operation
-from irc.ir import Attribute, Operation, dims_in
-from irc.op import OperationDefinition
+from irc.ir import Attribute, Definition, Operation, dims_in
 
 Elements = NDArray[np.object_]
 Arrays = Sequence[NDArray[Any] | None]
@@ -37,7 +36,7 @@ def results(operation: Operation, arrays: Arrays) -> tuple[NDArray[Any], ...] | 
         return None
 
 
-def of_numbers(definition: OperationDefinition, arrays: Arrays,
+def of_numbers(definition: Definition, arrays: Arrays,
                attributes: Mapping[str, Attribute]) -> tuple[NDArray[Any], ...] | None:  # fmt: skip
     """The results of a primitive for arrays, by its reference. They may have other element types than its operands:
     kernels compute in wider ones, and arrays of any objects can be moved."""
@@ -48,7 +47,7 @@ def of_numbers(definition: OperationDefinition, arrays: Arrays,
         return None
 
 
-def of_dims(definition: OperationDefinition, operands: Sequence[Any], attributes: Mapping[str, Attribute]) -> Any:
+def of_dims(definition: Definition, operands: Sequence[Any], attributes: Mapping[str, Attribute]) -> Any:
     """The element that a primitive computes of elements, by its declared meaning; None also where it declares none."""
     if definition.of_dims is None:
         return None

@@ -21,13 +21,11 @@ views `compose` by substitution, and move elements alike where their maps are eq
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from irc import dims
 from irc.dims import Dim, Variable
-from irc.ir import Value
 
 Coordinates = tuple[Dim, ...]
 
@@ -62,10 +60,6 @@ class Point:
     coordinates: Coordinates
     guards: Guards = ()
     operand: int = 0  # of what is pulled: which one the value is
-
-
-Pull = Callable[[Value, Coordinates], tuple[Point, ...]]
-Push = Callable[[Value, Point], Point | None]
 
 
 # -- linear order ----------------------------------------------------------------------------------------------
@@ -213,16 +207,6 @@ def reshape_map(source: Coordinates, shape: Coordinates) -> IndexMap:
 def transpose_map(source: Coordinates, permutation: tuple[int, ...]) -> IndexMap:
     shape = tuple(source[axis] for axis in permutation)
     return IndexMap(source, shape, transpose(axes(shape), permutation))
-
-
-def map_of(result: Value) -> IndexMap | None:
-    """The map from the only operand of a view to a result. None for what is no view, where the operand has no rank, and
-    where elements come from several pieces or under guards."""
-    view = result.operation
-    if view is None or view.definition.pull is None or len(view.inputs) != 1 or not view.inputs[0].type.is_ranked:
-        return None
-    (piece, *others) = view.definition.pull(result, axes(result.shape))
-    return None if others or piece.guards else IndexMap(view.inputs[0].shape, result.shape, piece.coordinates)
 
 
 @lru_cache(1 << 12)

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import DType, limits
 from irc.index_map import Coordinates
-from irc.ir import Operation
 
 Combine = Literal["sum", "prod", "max", "min"]
 
@@ -96,6 +95,28 @@ class Reduction:
         return f"reduction ({'index of ' if self.finds_index else ''}{self.combine})"
 
 
+class Shaped(Protocol):
+    """A value, as iteration spaces read it."""
+
+    @property
+    def shape(self) -> tuple[Dim, ...]: ...
+
+    @property
+    def rank(self) -> int: ...
+
+
+class Contracting(Protocol):
+    """An operation that is a contraction, as its iteration space reads it: an `irc.ir.Operation`."""
+
+    attributes: dict[str, Any]
+
+    @property
+    def inputs(self) -> Sequence[Shaped]: ...
+
+    @property
+    def result(self) -> Shaped: ...
+
+
 @dataclass(frozen=True)
 class Space:
     """The iteration space of a contraction, with the coordinates that a point of it has in operands and result.
@@ -115,9 +136,9 @@ class Contraction:
     coordinates is the sum over all points of the space with them.
     """
 
-    space: Callable[[Operation], Space]
+    space: Callable[[Contracting], Space]
 
-    def flops(self, operation: Operation) -> Dim:
+    def flops(self, operation: Contracting) -> Dim:
         """A multiplication and an addition for each point of the iteration space."""
         return 2 * math.prod(self.space(operation).extents, start=1)
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Dim, Symbol
+from irc.index_map import Coordinates, Point
+from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait
 from irc.types import TensorType
 
 if TYPE_CHECKING:
-    from irc.op import OperationDefinition
     from irc.weights import Tensor
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
@@ -111,6 +112,66 @@ class Value:
         return f"%{self.name}: {self.type}"
 
 
+# How coordinates of a result correspond to those of operands (`irc.index_map`).
+Pull = Callable[[Value, Coordinates], tuple[Point, ...]]
+Push = Callable[[Value, Point], Point | None]
+
+
+class Parameter(Protocol):
+    """An operand or an attribute in a declaration."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class AttributeParameter(Parameter, Protocol):
+    @property
+    def annotation(self) -> Any: ...
+    @property
+    def default(self) -> Any: ...
+
+
+class Definition(Protocol):
+    """The declaration of an operation, as its uses in the IR see it; `irc.op.OperationDefinition` has the meaning of
+    each member."""
+
+    name: str
+    traits: frozenset[Trait]
+    interfaces: tuple[Interface, ...]
+    pointwise: Pointwise | None
+    movement: DataMovement | None
+    reduction: Reduction | None
+    contraction: Contraction | None
+    gather: Gather | None
+    is_named: bool
+    is_terminator: bool
+    is_isolated: bool
+    has_effect: bool
+    has_declared_types: bool
+    pull: Pull | None
+    push: Push | None
+    execute: Callable[[Any], Any] | None
+    element_of: Callable[..., Any] | None
+    of_dims: Callable[..., Any] | None
+    source_function: Callable[..., Any]
+    reference_function: Callable[..., Any] | None
+
+    @property
+    def operand_specs(self) -> Sequence[Parameter]: ...
+    @property
+    def attribute_specs(self) -> Mapping[str, AttributeParameter]: ...
+    @property
+    def has_reference(self) -> bool: ...
+    def check_operands(self, operand_types: Sequence[TensorType | None]) -> None: ...
+    def normalize(self, attributes: Mapping[str, Any]) -> dict[str, Attribute]: ...
+    def infer(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute],
+              declared: Sequence[TensorType] | None = None, regions: Sequence[Region] = ()
+              ) -> tuple[TensorType, ...]: ...  # fmt: skip
+    def evaluate(self, arrays: Sequence[Any], attributes: Mapping[str, Attribute]) -> tuple[Any, ...]: ...
+    def body(self, operand_types: Sequence[TensorType | None], attributes: Mapping[str, Attribute]) -> Function: ...
+    def __call__(self, *operands: Any, name: str = "", **attributes: Any) -> Any: ...
+
+
 class Operation:
     """One step: `results = definition operands {attributes} : types regions`.
 
@@ -122,7 +183,7 @@ class Operation:
     __slots__ = ("attributes", "block", "definition", "location", "next", "operands", "order_label", "previous",
                  "regions", "results", "symbols")
 
-    def __init__(self, definition: OperationDefinition, operands: Iterable[Value | None] = (),
+    def __init__(self, definition: Definition, operands: Iterable[Value | None] = (),
                  attributes: Mapping[str, Attribute] | None = None, result_types: Iterable[TensorType] = (),
                  regions: Iterable[Region] = (), *, names: Sequence[str] = (), symbols: Iterable[Symbol] = (),
                  location: Location = UNKNOWN) -> None:

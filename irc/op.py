@@ -37,7 +37,6 @@ from irc import dims, types
 from irc.diagnostics import UNKNOWN, IrcError, Location, did_you_mean, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
-from irc.index_map import Pull, Push
 from irc.interfaces import (
     Contraction,
     DataMovement,
@@ -48,7 +47,7 @@ from irc.interfaces import (
     Scatter,
     Trait,
 )
-from irc.ir import Attribute, Block, Function, Operation, Region, Value
+from irc.ir import Attribute, Block, Function, Operation, Pull, Push, Region, Value
 from irc.module import Module
 from irc.signature import (
     BOOLEAN,

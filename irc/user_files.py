@@ -14,6 +14,7 @@ from typing import Any
 from irc import ops
 from irc.diagnostics import IrcError, did_you_mean, fail
 from irc.files import note_input
+from irc.ir import Definition
 from irc.module import Module
 from irc.op import OperationDefinition
 from irc.user_code import PREFIX, blaming, place_of_code
@@ -71,7 +72,7 @@ def check_operation_names(module: Module) -> None:
         _check_name(definition)
 
 
-def own_definitions(module: Module) -> list[OperationDefinition]:
+def own_definitions(module: Module) -> list[Definition]:
     """The operations of a program that are not of irc's table, each once."""
     definitions = dict.fromkeys(operation.definition for operation in module.walk())
     return [definition for definition in definitions if ops.is_own(definition)]
@@ -83,7 +84,7 @@ def files_of(module: Module) -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _check_name(definition: OperationDefinition) -> None:
+def _check_name(definition: Definition) -> None:
     if definition.name in ops.TABLE:
         raise fail("op.declaration", f"irc has an operation called `{definition.name}`",
                    at=place_of_code(definition.source_function), help="give yours another name")  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
-from irc.ir import Function, Operation
+from irc.ir import Definition, Function, Operation
 from irc.op import OperationDefinition, const, trace
 from irc.passes._normal_form import SOFT
 from irc.types import TensorType
@@ -77,9 +77,9 @@ def signature(operation: Operation) -> Counter[str]:
     return Counter({operation.name: 1})
 
 
-def named_within(operations: Iterable[Operation]) -> set[OperationDefinition]:
+def named_within(operations: Iterable[Operation]) -> set[Definition]:
     """The named operations among these, and those in their bodies."""
-    named: set[OperationDefinition] = set()
+    named: set[Definition] = set()
     for operation in operations:
         if operation.definition.is_named:
             named |= {operation.definition, *named_within(operation.body().block)}

@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 from irc.dims import Dim, DimError
-from irc.ir import Operation, Value
-from irc.op import OperationDefinition, const
+from irc.ir import Definition, Operation, Value
+from irc.op import const
 from irc.ops import (
     celu,
     elu,
@@ -79,7 +79,7 @@ class Slice:
     parameters: list[Value]
     numbers: list[Any]
     signature: Counter[str]
-    named: frozenset[OperationDefinition]  # those that it contains, and those in their bodies
+    named: frozenset[Definition]  # those that it contains, and those in their bodies
 
     def is_shared(self) -> bool:
         """Whether something outside reads an operation that is worth raising, so that it would be computed twice."""
@@ -154,7 +154,7 @@ def slices(root: Operation) -> Iterator[Slice]:
 # -- candidates ------------------------------------------------------------------------------------------------
 
 
-def matching_function(root: Operation, chosen: frozenset[OperationDefinition]) -> Proof | None:
+def matching_function(root: Operation, chosen: frozenset[Definition]) -> Proof | None:
     """The chosen function of one value, with constant parameters, that `root` computes."""
     if not root.result.dtype.is_float or root.name in ("const", "transpose", "expand", "return", "yield"):
         return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
-from irc.index_map import IndexMap, compose, is_empty, map_of
+from irc.index_map import IndexMap, compose, is_empty
 from irc.ir import Operation, Region, Value, dims_in
 from irc.module import Module
 from irc.op import Builder, const, literal, yield_
@@ -39,6 +39,7 @@ from irc.ops import (
     transpose,
 )  # fmt: skip
 from irc.ops import pow_ as power
+from irc.ops.view import map_of
 from irc.pass_manager import Pass, PassContext
 from irc.passes._inlining import inline_block
 from irc.pattern import constant_of

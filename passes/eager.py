@@ -8,11 +8,12 @@ from typing import cast
 
 from irc.dims import Dim, substitute, total
 from irc.group import Group, is_free
-from irc.index_map import axis_variables, map_of
+from irc.index_map import axis_variables
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.legality import legal
 from irc.module import Module
+from irc.ops.view import map_of
 from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks, make_kernel
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from irc import dims
-from irc.index_map import IndexMap, axes, compose, identity_map, map_of, same
+from irc.index_map import IndexMap, axes, compose, identity_map, same
 from irc.ir import Operation, Value
 from irc.module import Module
 from irc.op import Builder
 from irc.ops import attention
+from irc.ops.view import map_of
 from irc.pass_manager import Pass, PassContext
 
 

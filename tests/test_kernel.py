@@ -24,7 +24,6 @@ from irc.index_map import (
     identity_map,
     in_bounds,
     linearize,
-    map_of,
     reshape,
     reshape_map,
     restrict,
@@ -34,6 +33,7 @@ from irc.interpreter import run
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, LegalityFailure, Loop, count, derive, traffic
 from irc.op import trace
+from irc.ops.view import map_of
 from tests.programs import static_type
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from irc import dims
 from irc.diagnostics import fail
 from irc.driver.slicing import Part
-from irc.ir import Function, Operation, Value
+from irc.ir import Definition, Function, Operation, Value
 from irc.module import Module
-from irc.op import OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -46,7 +45,7 @@ def resized(current: Part, old: int, new: int) -> Part:
     return Part(Module(current.module.name, [copy], current.module.edge_cases), inputs)
 
 
-def _attributes(definition: OperationDefinition, attributes: dict[str, Any], old: int, new: int) -> dict[str, Any]:
+def _attributes(definition: Definition, attributes: dict[str, Any], old: int, new: int) -> dict[str, Any]:
     """Attributes with `old` dims replaced by `new`; the declaration determines which attributes are dims."""
     changed: dict[str, Any] = {}
     for name, value in attributes.items():

@@ -18,14 +18,14 @@ import numpy as np
 
 from irc.interfaces import Contraction, Scan, Scatter, Trait, Window
 from irc.interpreter import Interpreter, Results, Step, checked_inputs
+from irc.ir import Definition
 from irc.module import Module
-from irc.op import OperationDefinition
 
 RUNS = 3  # the largest change counts
 CHANGE = 2.0**-24
 
 
-def adds_terms(definition: OperationDefinition) -> bool:
+def adds_terms(definition: Definition) -> bool:
     """Whether the elements of operands are terms, of which some may cancel."""
     if definition.reduction is not None:
         return definition.reduction.combine == "sum"
@@ -33,7 +33,7 @@ def adds_terms(definition: OperationDefinition) -> bool:
     return Trait.CANCELS in definition.traits or any(isinstance(each, kinds) for each in definition.interfaces)
 
 
-def is_exact(definition: OperationDefinition) -> bool:
+def is_exact(definition: Definition) -> bool:
     """Whether floats of the results are floats of operands, so that nothing is rounded."""
     if definition.reduction is not None:
         return definition.reduction.combine in ("max", "min")

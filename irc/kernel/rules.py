@@ -16,10 +16,9 @@ from typing import Any, ParamSpec
 from irc import dims
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim, Variable
-from irc.ir import Operation, Value
+from irc.ir import Definition, Operation, Value
 from irc.kernel.dag import Reduce
 from irc.numbered_rules import table
-from irc.op import OperationDefinition
 
 MOST_CONDITIONS = 32  # on what is read through one pad or concatenation after another
 MOST_OPERATIONS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
@@ -126,7 +125,7 @@ def are_in_one_block(operations: Sequence[Operation]) -> None:
         raise LegalityFailure("F2", "the members stand in different blocks")
 
 
-def moves_elements(definition: OperationDefinition) -> bool:
+def moves_elements(definition: Definition) -> bool:
     """Whether the operation only moves elements of its operands, hence rounds nothing."""
     return definition.pull is not None or definition.element_of is not None
 

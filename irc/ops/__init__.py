@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from irc.diagnostics import did_you_mean, fail
+from irc.ir import Definition
 from irc.op import OperationDefinition, const, return_, yield_
 
 PRIMITIVE_MODULES = ("pointwise", "functions", "reduction", "view", "indexing", "products", "control", "extern")
@@ -35,7 +36,7 @@ def lookup(name: str, own: Mapping[str, OperationDefinition] | None = None) -> O
     return definition
 
 
-def is_own(definition: OperationDefinition) -> bool:
+def is_own(definition: Definition) -> bool:
     """Whether an operation is a user's own, rather than one of the table."""
     return TABLE.get(definition.name) is not definition
 

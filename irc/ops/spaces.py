@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from irc.dims import Dim, floor_divide
 from irc.index_map import Coordinates
-from irc.interfaces import Space
-from irc.ir import Operation
+from irc.interfaces import Contracting, Space
 
 
-def dot_space(operation: Operation) -> Space:
+def dot_space(operation: Contracting) -> Space:
     """[*batch, *free axes of x, *free axes of y, *contracted axes] of a `dot`."""
     x, y = (value.shape for value in operation.inputs)
     pairs = [[pair[0] % len(x), pair[1] % len(y)] for pair in operation.attributes["batch"]]
@@ -29,7 +28,7 @@ def dot_space(operation: Operation) -> Space:
     return Space((*operation.result.shape, *(x[left] for left, _ in contracted)), maps)
 
 
-def convolution_space(operation: Operation) -> Space:
+def convolution_space(operation: Contracting) -> Space:
     """[N, M, *output, C/groups, *K] of a `conv`: the window at an element of the result."""
     weight, attributes, rank = operation.inputs[1].shape, operation.attributes, operation.result.rank
     per_group = floor_divide(weight[0], attributes["groups"])
@@ -42,7 +41,7 @@ def convolution_space(operation: Operation) -> Space:
     return Space((*operation.result.shape, *weight[1:]), maps)
 
 
-def transposed_convolution_space(operation: Operation) -> Space:
+def transposed_convolution_space(operation: Contracting) -> Space:
     """[N, C, *S, M/groups, *K] of a `conv_transpose`: where each element of x is added, times the weight."""
     x, weight, rank = operation.inputs[0].shape, operation.inputs[1].shape, operation.result.rank
     per_group = floor_divide(x[1], operation.attributes["groups"])
@@ -55,7 +54,7 @@ def transposed_convolution_space(operation: Operation) -> Space:
     return Space((*x, *weight[1:]), maps)
 
 
-def _at_tap(position: list[Dim], tap: list[Dim], operation: Operation) -> list[Dim]:
+def _at_tap(position: list[Dim], tap: list[Dim], operation: Contracting) -> list[Dim]:
     """The place, on the strided side of a convolution, of an element of a window; outside of it where it is padding."""
     attributes = operation.attributes
     parts = zip(position, tap, attributes["strides"], attributes["dilations"], attributes["low"], strict=True)

@@ -15,7 +15,7 @@ from irc import dims, index_map
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import DType, accumulator_of
-from irc.index_map import Coordinates, Guard, Guards, Point, same, spread
+from irc.index_map import Coordinates, Guard, Guards, IndexMap, Point, axes, same, spread
 from irc.interfaces import DataMovement, Trait
 from irc.ir import Operation, Value
 from irc.op import AnyType, primitive
@@ -464,3 +464,13 @@ def _iota_element(builder: ScalarBuilder[Scalar], operation: Operation, at: Coor
         return builder.constant(accumulator_of(dtype), index)
     attributes, name = {"to": dtype, "saturate": True}, operation.result.name
     return builder.apply("cast", accumulator_of(dtype), builder.index(index), attributes=attributes, hint=name)
+
+
+def map_of(result: Value) -> IndexMap | None:
+    """The map from the only operand of a view to a result. None for what is no view, where the operand has no rank, and
+    where elements come from several pieces or under guards."""
+    view = result.operation
+    if view is None or view.definition.pull is None or len(view.inputs) != 1 or not view.inputs[0].type.is_ranked:
+        return None
+    (piece, *others) = view.definition.pull(result, axes(result.shape))
+    return None if others or piece.guards else IndexMap(view.inputs[0].shape, result.shape, piece.coordinates)
