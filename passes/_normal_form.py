@@ -1,19 +1,19 @@
-"""One normal form for primitive float arithmetic, in which spellings of a function become the same term.
+"""A normal form of primitive float arithmetic: decompositions of one function that differ in form get the same term.
 
-    add(c, {term: coefficient})      sub, neg and multiplication by numbers dissolve in it
-    mul({base: exponent})            div, sqrt, pow, reciprocal and square dissolve in it
-    reductions keep their dims and run over the last axes; numbers leave sums, dots and views
+    add(c, {term: coefficient})      sub, neg and multiplication by numbers are sums, too
+    mul({base: exponent})            div, sqrt, pow, reciprocal and square are products, too
+    reductions keep their dims and run over the last axes; numbers are moved out of sums, dots and views
     a dot is a product of transposed views
-    views (reshapes, transposes) move towards the leaves; expansion moves outwards
-    casts between f16, bf16, f32 and f64 vanish: where a rounding is skipped, more precision is kept; a cast to a
+    views (reshapes, transposes) are moved to the leaves, expansions to the root
+    casts between f16, bf16, f32 and f64 are removed, which keeps more precision; a cast to a
         narrower type whose result is only cast back stays, since the rounding is its purpose
 
-Terms are interned, and numbers within 2e-6 of one another are one number, so two values compute the same
-function over the reals when their terms are one object. What would change the domain is not simplified: x*x/x is
-not x, sqrt(x*x) is not x, sqrt(x)*sqrt(x) is not x, x - x is not 0. Infinities and NaN from overflow within are
-the only differences left.
+Terms are interned, and numbers within 2e-6 of one another are one number: two values compute the same function over
+the reals if their terms are one object. Simplifications that change the domain are not made: x*x/x is
+not x, sqrt(x*x) is not x, sqrt(x)*sqrt(x) is not x, x - x is not 0. Only infinities and NaN of intermediate
+overflow may differ.
 
-A normalizer sees what leads to given leaves, which are opaque: `bind` them first, then ask for `term`.
+A normalizer computes the terms of values that depend on given leaves, which are opaque: call `bind` first, then `term`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from irc.pattern import TOLERANCE, constant_of
 Shape = tuple[Dim, ...]
 ROUNDED = ("f16", "bf16", "f32", "f64")
 
-# Operations in which spellings differ; all others are counted, and tell functions apart.
+# Operations in which decompositions of one function differ; the counts of all others must be equal.
 SOFT = frozenset(
     ("add", "sub", "mul", "div", "neg", "sqrt", "pow", "cast", "reshape", "transpose", "expand", "const", "dim",
      "return", "yield")
@@ -42,7 +42,7 @@ SOFT = frozenset(
 
 
 class Term:
-    """A node of the normal form; `parts` tells its kind's content. Identity is equality within a normalizer."""
+    """A node of the normal form; `parts` has the content of its kind. Identity is equality within a normalizer."""
 
     __slots__ = ("kind", "parts", "serial", "shape")
 
@@ -54,10 +54,10 @@ class Term:
 
 
 class Normalizer:
-    """Makes terms; interning is per normalizer, so compare only terms of one."""
+    """Creates terms, interned per normalizer: only terms of one normalizer can be compared."""
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:
-        self.tolerance = tolerance  # within which numbers are one
+        self.tolerance = tolerance  # numbers closer than this are one
         self._terms: dict[Hashable, Term] = {}
         self._numbers: list[float] = []
         self._values: dict[Value, Term] = {}
@@ -284,7 +284,7 @@ class Normalizer:
         return all(not part.shape or part.shape == term.shape for part in parts)
 
     def _viewed(self, term: Term, step: IndexMap, otherwise: Hashable) -> Term:
-        """A view of a term: of what the term views, where that is known. `otherwise` tells other views apart."""
+        """A view of a term: of the term's base, where it is known. `otherwise` distinguishes other views."""
         whole, inner = term.shape, term
         if term.kind == "expand" and whole == (1,) * (len(whole) - len(term.parts[0].shape)) + term.parts[0].shape:
             (inner,) = term.parts  # it only adds axes of size 1, as a reshape would
