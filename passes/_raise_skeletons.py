@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -31,7 +31,7 @@ OPERATIONS: dict[OperationDefinition, tuple[tuple[str, ...], ...]] = {
     attention: ((Q, K, V), (Q, K, V, f"f32{SCORES}"), (Q, K, V, f"bool{SCORES}")),
 }
 
-MOST_SOFT = 40  # operations that are visited behind an operand
+MOST_SOFT = 40  # soft operations behind an operand, and in all between the hard ones: terms are made by recursion
 
 Permutation = tuple[int, ...]
 
@@ -153,6 +153,14 @@ def is_number(value: Value) -> bool:
 # -- matching --------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Match:
+    """What is matched so far: the hard operations of a skeleton, by number, and the soft operations between them."""
+
+    hard: dict[int, Operation]
+    between: dict[Operation, None] = field(default_factory=dict)
+
+
 class SkeletonMatcher:
     """Matches skeletons to what a root reads, remembering the surroundings of values."""
 
@@ -162,29 +170,27 @@ class SkeletonMatcher:
 
     def leaves(self, skeleton: Skeleton) -> Iterator[tuple[Value, ...]]:
         """The values of the graph that may stand for the arguments of the form."""
-        matched = {0: self.root}
-        groups: list[tuple[tuple[int, ...], list[Value]]] = []
+        match = Match({0: self.root})
+        groups: list[tuple[tuple[int, ...], Sequence[Value]]] = []
         pending = [0]
-        while pending:
-            number = pending.pop()
-            for position, value in enumerate(matched[number].operands):
+        for number in pending:  # which grows
+            for position, value in enumerate(match.hard[number].operands):
                 region = skeleton.regions.get((number, position), Region())
-                values = None if value is None else self._values_beside(region, value, skeleton, matched, pending)
-                if value is not None and (values is None or len(values) != len(region.arguments)):
+                values = () if value is None else self._values_beside(region, value, skeleton, match)
+                if values is None or len(values) != len(region.arguments) or len(match.between) > MOST_SOFT:
                     return
-                groups.append((region.arguments, values or []))
+                groups.append((region.arguments, values))
+                pending += [other for other in region.operations if other not in pending]
         for orders in itertools.product(*(itertools.permutations(values) for _, values in groups)):
             leaves: dict[int, Value] = {}
             pairs = (pair for (arguments, _), order in zip(groups, orders, strict=True)
-                     for pair in zip(arguments, order, strict=False))  # fmt: skip
-            if all(leaves.setdefault(argument, value) is value for argument, value in pairs):
-                if len(leaves) == len(skeleton.reads) and all(leaf.type.is_ranked for leaf in leaves.values()):
-                    yield tuple(leaves[argument] for argument in range(len(leaves)))
+                     for pair in zip(arguments, order, strict=True))  # fmt: skip
+            if all(leaves.setdefault(argument, value) is value and value.type.is_ranked for argument, value in pairs):
+                yield tuple(leaves[argument] for argument in range(len(leaves)))
 
-    def _values_beside(self, region: Region, value: Value, skeleton: Skeleton, matched: dict[int, Operation],
-                       pending: list[int]) -> list[Value] | None:  # fmt: skip
-        """The values that soft operations combine with the region's hard operations, which are added to `matched` and
-        `pending`; None where one of these is missing."""
+    def _values_beside(self, region: Region, value: Value, skeleton: Skeleton, match: Match) -> Sequence[Value] | None:
+        """The values that soft operations combine with the region's hard operations, which are added to the match; None
+        where one of these is missing."""
         if not region.operations:
             return [value] if region.arguments or not is_number(value) else []
         if value not in self.surroundings:
@@ -192,20 +198,19 @@ class SkeletonMatcher:
         seen = self.surroundings[value]
         path: dict[Operation, None] = {}
         for number in region.operations:
-            if number in matched:
-                operation = matched[number] if matched[number] in seen.kinds else None
-            else:
+            if number not in match.hard:
                 alike = (each for each, kind in seen.kinds.items() if kind == skeleton.kinds[number])
-                operation = next((each for each in alike if each not in matched.values()), None)
-            if operation is None:
+                nearest = next((each for each in alike if each not in match.hard.values()), None)
+                if nearest is None:
+                    return None
+                match.hard[number] = nearest
+            if match.hard[number] not in seen.kinds:
                 return None
-            if number not in matched:
-                matched[number] = operation
-                pending.append(number)
-            path |= dict.fromkeys([operation, *seen.path_to(operation)])
-        inside = {matched[number] for number in region.operations}
-        read = (each for operation in path if operation not in inside for each in operation.inputs)
-        return list(dict.fromkeys(each for each in read if each.operation not in path and not is_number(each)))
+            path |= dict.fromkeys(seen.path_to(match.hard[number]))
+        match.between |= path
+        inside = {*path, *(match.hard[number] for number in region.operations)}
+        read = (each for operation in path for each in operation.inputs)
+        return list(dict.fromkeys(each for each in read if each.operation not in inside and not is_number(each)))
 
 
 # -- proving ---------------------------------------------------------------------------------------------------
@@ -242,24 +247,29 @@ def _prove_on_leaves(skeleton: Skeleton, leaves: Sequence[Value], root: Operatio
 def _without_scalings(proof: Proof, skeleton: Skeleton, leaves: tuple[Value, ...], root: Operation) -> Proof:
     """The same operation on leaves before they are multiplied by numbers, where an attribute can express these."""
     for index in range(len(leaves)):
-        while (unscaled := _unscaled(leaves[index])) is not None:
+        unscaled = _unscaled(leaves[index])
+        if unscaled is not leaves[index]:
             nearer = (*leaves[:index], unscaled, *leaves[index + 1 :])
             again = _prove_on_leaves(skeleton, nearer, root)
-            if again is None:
-                break
-            proof, leaves = again, nearer
+            if again is not None:
+                proof, leaves = again, nearer
     return proof
 
 
-def _unscaled(value: Value) -> Value | None:
-    """The value that this one is a multiple of by a number."""
-    operation = value.operation
-    if operation is None or operation.name not in ("mul", "div"):
-        return None
-    x, y = operation.inputs
-    if constant_of(y) is not None and x.type == value.type:
-        return x
-    return y if operation.name == "mul" and constant_of(x) is not None and y.type == value.type else None
+def _unscaled(value: Value) -> Value:
+    """The value that this one is a multiple of by numbers."""
+    for _ in range(MOST_SOFT):
+        operation = value.operation
+        if operation is None or operation.name not in ("mul", "div"):
+            break
+        x, y = operation.inputs
+        if constant_of(y) is not None and x.type == value.type:
+            value = x
+        elif operation.name == "mul" and constant_of(x) is not None and y.type == value.type:
+            value = y
+        else:
+            break
+    return value
 
 
 def _alignment(form: Permutation | None, graph: Permutation | None) -> Permutation | None:

@@ -98,6 +98,27 @@ def test_any_number_of_soft_operations_stands_between():
     check_attention(program, Q, K, V, "f32[B, 1, S, T]", beside=("add",))
 
 
+@pytest.mark.parametrize("behind_leaves", [True, False])
+def test_soft_operations_beyond_the_limit(behind_leaves: bool):
+    """Terms are made by recursion, which must end long before Python's limit, however long the graph is."""
+
+    def scaled(x, times):
+        for _ in range(times):
+            x = mul(x, 1.01)
+        return x
+
+    def program(q, k, v, m):
+        times = 300 if behind_leaves else 39
+        scores = matmul(scaled(q, times), scaled(turned(k), times))
+        if not behind_leaves:  # five regions, each within the limit
+            scores = scaled(select(m, scaled(scores, 39), -math.inf), 39)
+            weights = scaled(softmax(scores), 39)
+            return matmul(scaled(select(is_nan(weights), 0.0, weights), 39), scaled(v, times))
+        return matmul(softmax(select(m, scores, -math.inf)), scaled(v, times))
+
+    assert raised_names(program, Q, K, V, "bool[B, 1, S, T]").count("attention") == behind_leaves
+
+
 def test_attention_whose_products_have_other_axes():
     def program(q, k, v):  # as einsum writes it: bshd,bthd->bhst and bhst,bthd->bhsd
         scores = mul(dot(q, k, batch=((0, 0), (2, 2)), contract=((3, 3),)), 0.3)
