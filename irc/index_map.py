@@ -65,10 +65,7 @@ class Point:
 # -- linear order ----------------------------------------------------------------------------------------------
 
 
-@lru_cache(1 << 14)
-def same(a: Dim, b: Dim) -> bool:
-    """Whether two dims are known to be equal."""
-    return a == b or dims.equal(a, b) is True
+same = lru_cache(1 << 14)(dims.same)  # of two dims, whether they are proven to be equal
 
 
 @lru_cache(1 << 14)

@@ -41,6 +41,7 @@ from irc.dims import (
     multiple_of,
     parse_dim,
     product,
+    same,
     substitute,
     symbol,
     total,
@@ -477,3 +478,10 @@ def test_order_does_not_depend_on_age() -> None:
     assert format_dim(early + late) == "X + Y" and format_dim(minimum(early, 3, late)) == "min(X, Y, 3)"
     twin = symbol("Y").expr
     assert free_atoms(twin + late + early) == (sole(late), sole(early), sole(twin))
+
+
+def test_same_is_a_proof_of_equality() -> None:
+    a, b = symbol("A", 0, 9).expr, symbol("B", 1, 9).expr
+    sizes = [0, 1, 4, a, b, 2 * a, a + b, a * b, (4 * a) // 4, minimum(a, a + 1), minimum(a, b), a // b, b - b]
+    for left, right in itertools.product(sizes, repeat=2):
+        assert same(left, right) == (equal(left, right) is True)

@@ -69,6 +69,7 @@ from irc.dims.proofs import (
     equal,
     less,
     less_equal,
+    same,
 )
 from irc.dims.text import (
     format_dim,
@@ -116,6 +117,7 @@ __all__ = [
     "parse_definition",
     "parse_dim",
     "product",
+    "same",
     "substitute",
     "symbol",
     "total",

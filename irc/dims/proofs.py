@@ -44,6 +44,14 @@ def equal(a: Dim, b: Dim) -> bool | None:
     return True if answers == {True} else None
 
 
+def same(a: Dim, b: Dim) -> bool:
+    """Whether `a` is proven to be `b` for all values: `equal` without the proofs that tell False from None."""
+    if a == b or (isinstance(a, int) and isinstance(b, int)):
+        return a == b
+    difference = _combined((1, a), (-1, b))
+    return non_negative(difference) and non_negative(_combined((-1, difference)))
+
+
 def less(a: Dim, b: Dim) -> bool | None:
     """Is `a < b` for all values, for none, or not known?"""
     return _is_non_negative(_combined((1, b), (-1, a), (-1, 1)))
