@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("triton")
 
 import irc
-from irc import dims, interpreter
+from irc import dims, interpreter, ops
 from irc.backends.onnx import emit
 from irc.backends.onnx.reduction import NAMED, PRIMITIVES
 from irc.diagnostics import IrcError
@@ -296,6 +296,28 @@ def test_programs_of_pytorch() -> None:
         for path, outputs in on_every_path(module, {module.main.arguments[0].name: x.numpy()}).items():
             for output, truth in zip(outputs, Program()(x), strict=True):
                 np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("empty", [*"BHSDTE", "HE", "DE", "ST", "DT"])
+def test_attention_of_nothing(empty: str, causal: bool) -> None:
+    """Of no batch, heads, queries, elements of a key, keys, or elements of a value, which only the inputs say."""
+    import torch
+    import torch.nn.functional as F
+
+    def program(q: Any, k: Any, v: Any) -> Any:
+        return ops.attention(q, k, v, causal=causal, masked_rows="zero")
+
+    depth, again = ("?D in (0, 9)", "D") if "D" in empty else ("4", "4")  # ONNX's operator has at least one
+    shapes = [f"?B in (0, 9), ?H in (0, 9), ?S in (0, 9), {depth}", f"B, H, ?T in (0, 9), {again}"]
+    module = irc.trace(program, *(f"f32[{shape}]" for shape in (*shapes, "B, H, T, ?E in (0, 9)")))
+    for zero in ("", empty):
+        sizes = {name: 0 if name in zero else size for name, size in zip("BHSDTE", (2, 2, 3, 4, 3, 5), strict=True)}
+        inputs = {name: ramp(*(sizes[each] for each in shape))
+                  for name, shape in (("q", "BHSD"), ("k", "BHTD"), ("v", "BHTE"))}  # fmt: skip
+        truth = F.scaled_dot_product_attention(*map(torch.from_numpy, inputs.values()), is_causal=causal)
+        for path, (output,) in on_every_path(module, inputs).items():
+            np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "means", "shapes"])

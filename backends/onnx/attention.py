@@ -21,8 +21,9 @@ def agrees(operation: Operation, target: Target) -> bool:
     q, k, _, mask = (*operation.operands, None)[:4]
     assert q is not None and k is not None
     masked_rows, scale = operation.attributes["masked_rows"], operation.attributes["scale"]
-    extents = (*q.shape, *k.shape)
-    if (scale is not None and scale <= 0) or any(equal(extent, 0) for extent in extents):  # which the kernel rejects
+    depth = q.shape[-1]
+    has_depth = dims.less(0, depth) is True if target.keeps_edges else not equal(depth, 0)
+    if (scale is not None and scale <= 0) or not has_depth:  # which the kernel rejects
         return False
     if mask is None:
         return masked_rows in ("nan", "zero")
@@ -41,8 +42,9 @@ def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None,
     if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime rejects
         rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
     options: dict[str, Any] = {"scale": scale, "is_causal": causal or None}
-    count = dims.product((*q.shape[:1], q.shape[2], k.shape[2]))
-    return unless_empty(g, count, lambda inner: inner.node("Attention", q, k, v, rows, **options))
+    # An empty operand fails in the runtime, and no heads of k end the process.
+    extents = dict.fromkeys(extent for x in (q, k, v) for extent in x.shape if dims.less(0, extent) is not True)
+    return unless_empty(g, dims.product(extents), lambda inner: inner.node("Attention", q, k, v, rows, **options))
 
 
 def above_lowest(g: Graph, mask: Value) -> Operand:

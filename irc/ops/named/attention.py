@@ -45,7 +45,7 @@ def attention(
     Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
     scaled_dot_product_attention ("zero"), a decomposed softmax ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
     Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
-    rounded before the second product. T of 0 gives zeros.
+    rounded before the second product. T of 0 gives zeros; D of 0 gives the means of the values.
     """
     batch, heads, queries, depth = q.shape
     groups, keys = k.shape[1], k.shape[2]
@@ -66,7 +66,8 @@ def attention(
     elif isinstance(depth, int):
         scores = mul(scores, 1 / math.sqrt(depth) if depth else 1.0)
     else:
-        scores = div(scores, sqrt(number(depth, scores.dtype)))
+        divisor = depth if dims.less(0, depth) is True else dims.maximum(depth, 1)
+        scores = div(scores, sqrt(number(divisor, scores.dtype)))
     if mask is not None:
         mask = fitted(mask, shape)
         scores = select(mask, scores, -INFINITY) if mask.dtype is BOOL else add(scores, convert(mask, scores.dtype))
