@@ -39,7 +39,7 @@ Values = dict[Value, Array]
 Results = tuple[Array, ...]
 
 
-class Step(NamedTuple):
+class Invocation(NamedTuple):
     """An operation about to run: its operands, the values that its regions may use, and the symbols bound so far."""
 
     run: Interpreter
@@ -128,7 +128,7 @@ def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
     that uses values from outside.
     """
     run = Interpreter(None, "declared", None)
-    return run.execute(Step(run, operation, arrays, {}, dict(environment or {})))
+    return run.execute(Invocation(run, operation, arrays, {}, dict(environment or {})))
 
 
 def _shown(function: Function) -> dict[str, str]:
@@ -204,7 +204,7 @@ class Interpreter:
                 break
             operands = [None if operand is None else values[operand] for operand in operation.operands]
             try:
-                results = self.execute(Step(self, operation, operands, values, environment))
+                results = self.execute(Invocation(self, operation, operands, values, environment))
                 if operation.name != "const":
                     sizes.update(zip(operation.results, map(_bytes_of, results), strict=True))
                     self.hold(sum(sizes[result] for result in operation.results), operation)
@@ -241,27 +241,27 @@ class Interpreter:
 
     # -- operations --------------------------------------------------------------------------------------------
 
-    def execute(self, step: Step) -> Results:
+    def execute(self, invocation: Invocation) -> Results:
         """The results of one operation: by its body, by its execution, or by its reference."""
-        operation, definition, arrays = step.operation, step.operation.definition, step.arrays
+        operation, definition, arrays = invocation.operation, invocation.operation.definition, invocation.arrays
         if definition.is_named:
-            return self._named(step)
+            return self._named(invocation)
         if not operation.regions and definition.name not in ("const", "call"):
             before = self.held
-            self.hold(predicted_bytes(operation, step.environment, self.precision), operation)
+            self.hold(predicted_bytes(operation, invocation.environment, self.precision), operation)
             self.held = before
         precision = "declared" if Trait.DECLARED_ARRAYS in definition.traits else self.precision
         if precision != self.precision:
             pairs = zip(operation.operands, arrays, strict=True)
             arrays = [None if x is None or array is None else narrow(array, x.dtype.numpy) for x, array in pairs]
-            step = step._replace(arrays=arrays)
+            invocation = invocation._replace(arrays=arrays)
         try:
             if definition.execute is not None:
-                execution: Execution = step
+                execution: Execution = invocation
                 found = definition.execute(execution)
             else:
                 attributes = operation.attributes.items()
-                known = {name: _attribute(value, step.environment, precision) for name, value in attributes}
+                known = {name: _attribute(value, invocation.environment, precision) for name, value in attributes}
                 found = definition.evaluate(arrays, known)
         except MemoryError:
             raise fail("run.memory", f"{operation.name}: the system lacks memory for its results") from None
@@ -273,16 +273,16 @@ class Interpreter:
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
         if is_user_code(definition.source_function):
-            self._check_reference(step, found)
+            self._check_reference(invocation, found)
         results = [_array_at(array, self.precision) for array in found]
         if definition.has_declared_types:
-            self._check_promise(step, results)
+            self._check_promise(invocation, results)
         return tuple(results)
 
-    def _check_reference(self, step: Step, arrays: Sequence[Any]) -> None:
+    def _check_reference(self, invocation: Invocation, arrays: Sequence[Any]) -> None:
         """What the reference of a user's primitive returned, against the types of its results. Raises
         `op.declaration`."""
-        operation, at = step.operation, place_of_code(step.operation.definition.reference_function)
+        operation, at = invocation.operation, place_of_code(invocation.operation.definition.reference_function)
         what, types = f"the reference of `{operation.name}` returned", ", ".join(str(x.type) for x in operation.results)
         if len(arrays) != len(operation.results):
             raise fail("op.declaration", f"{what} {len(arrays)} arrays", at=at, expected=types)
@@ -292,30 +292,30 @@ class Interpreter:
             if self.precision == "declared" and array.dtype != value.dtype.numpy:
                 raise fail("op.declaration", f"{what} elements of {array.dtype}", at=at, expected=str(value.type))
         try:
-            _bind(operation.results, arrays, dict(step.environment))
+            _bind(operation.results, arrays, dict(invocation.environment))
         except IrcError as error:
             raise fail("op.declaration", f"{what} another shape: {error.diagnostics[0].message}", at=at,
                        expected=types) from None  # fmt: skip
 
-    def _named(self, step: Step) -> Results:
-        operation = step.operation
+    def _named(self, invocation: Invocation) -> Results:
+        operation = invocation.operation
         body = operation.body()
         observe, self.observe = self.observe, None  # a body's operations are not the module's
         try:
-            return tuple(self.block(body.block, step.present, {}, dict(step.environment)))
+            return tuple(self.block(body.block, invocation.present, {}, dict(invocation.environment)))
         finally:
             self.observe = observe
 
-    def _check_promise(self, step: Step, results: Sequence[Array]) -> None:
+    def _check_promise(self, invocation: Invocation, results: Sequence[Array]) -> None:
         """Results against the types that are stated; binds the symbols defined there."""
-        operation = step.operation
+        operation = invocation.operation
         if len(results) != len(operation.results):
             raise fail("run.refine", f"{operation.name}: {len(results)} results", expected=str(len(operation.results)))
         for value, array in zip(operation.results, results, strict=True):
             if array.dtype != _dtype_at(value.dtype, self.precision).numpy:
                 message = f"{operation.name}: %{value.name} holds {array.dtype}"
                 raise fail("run.refine", message, expected=str(value.type))
-        _bind(operation.results, results, step.environment)
+        _bind(operation.results, results, invocation.environment)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------

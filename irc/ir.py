@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
@@ -21,9 +21,7 @@ from irc.dims import Dim, Symbol
 from irc.index_map import Coordinates, Point
 from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait
 from irc.types import TensorType
-
-if TYPE_CHECKING:
-    from irc.weights import Tensor
+from irc.weights import Tensor
 
 # int, float, bool, str, None, DType, Dim, Symbol, Tensor, FunctionName, or tuples and dictionaries of these.
 Attribute = Any

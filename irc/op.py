@@ -37,6 +37,7 @@ from irc import dims, types
 from irc.diagnostics import UNKNOWN, IrcError, Location, did_you_mean, fail
 from irc.dims import Symbol
 from irc.dtypes import BOOL, F32, I64, DType, accumulator_of
+from irc.execution import Execution
 from irc.interfaces import (
     Contraction,
     DataMovement,
@@ -49,6 +50,7 @@ from irc.interfaces import (
 )
 from irc.ir import Attribute, Block, Function, Operation, Pull, Push, Region, Value
 from irc.module import Module
+from irc.scalar_builder import Scalar, ScalarBuilder
 from irc.signature import (
     BOOLEAN,
     INTEGER,
@@ -117,7 +119,7 @@ class OperationDefinition:
         self._rule: Callable[..., Any] | None = None if self.is_named else function
         self.reference_function: Callable[..., Any] | None = None
         self.of_dims: Callable[..., Any] | None = None
-        self.execute: Callable[[Any], Any] | None = None
+        self.execute: Callable[[Execution], Any] | None = None
         self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
@@ -138,8 +140,8 @@ class OperationDefinition:
         self.of_dims = function
         return function
 
-    def execution(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Decorator: the meaning of an operation that takes more than arrays, from an `irc.interpreter.Step`."""
+    def execution(self, function: Callable[[Execution], Any]) -> Callable[[Execution], Any]:
+        """Decorator: the meaning of an operation that needs more than arrays: see `irc.execution`."""
         self.execute = function
         return function
 
@@ -149,9 +151,9 @@ class OperationDefinition:
         return function
 
     def element(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorator: what a kernel computes for one element, where neither index maps nor a pointwise meaning say it:
-        from the `Tracer` of `irc.kernel`, the operation, coordinates and the guards under which they count, a node, or
-        a generator that requests the nodes it needs and returns one."""
+        """Decorator: the scalar that a kernel computes for one element, where neither index maps nor a pointwise
+        meaning define it. The function takes a `ScalarBuilder` (`irc.scalar_builder`), the operation, coordinates, and
+        the guards under which they count; it returns a scalar, or is a generator that requests those it needs."""
         self.element_of = function
         return function
 
@@ -435,8 +437,9 @@ def _const(*, value: Tensor) -> Any:
 
 
 @const.element
-def _const_element(tracer: Any, step: Operation, *_: Any) -> Any:
-    return tracer.constant(accumulator_of(step.result.dtype), step.attributes["value"].array().reshape(-1)[0])
+def _const_element(builder: ScalarBuilder[Scalar], operation: Operation, *_: object) -> Scalar:
+    content = operation.attributes["value"].array()
+    return builder.constant(accumulator_of(operation.result.dtype), content.reshape(-1)[0])
 
 
 @primitive(Trait.TERMINATOR, Trait.HOST)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from irc.interfaces import Contraction, Scan, Scatter, Trait, Window
-from irc.interpreter import Interpreter, Results, Step, checked_inputs
+from irc.interpreter import Interpreter, Invocation, Results, checked_inputs
 from irc.ir import Definition
 from irc.module import Module
 
@@ -51,16 +51,17 @@ class _Run(Interpreter):
         self.decisions = decisions
         self.taken = 0
 
-    def execute(self, step: Step) -> Results:
-        definition = step.operation.definition
+    def execute(self, invocation: Invocation) -> Results:
+        definition = invocation.operation.definition
         if definition.is_named:
-            return super().execute(step)
+            return super().execute(invocation)
         if self.generator is not None and adds_terms(definition):
-            step = step._replace(arrays=[None if array is None else self.changed(array) for array in step.arrays])
-        results = super().execute(step)
+            arrays = [None if array is None else self.changed(array) for array in invocation.arrays]
+            invocation = invocation._replace(arrays=arrays)
+        results = super().execute(invocation)
         rounded = not (is_exact(definition) or adds_terms(definition))
         is_decision = Trait.DISCONTINUOUS in definition.traits or not any(array.dtype.kind in "fc" for array in results)
-        if is_decision and not step.operation.regions:
+        if is_decision and not invocation.operation.regions:
             return self.decided(results)
         return tuple(self.changed(array) for array in results) if rounded else results
 

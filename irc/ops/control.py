@@ -73,8 +73,8 @@ def if_(
 
 
 @if_.execution
-def _if(step: Execution) -> list[Array]:
-    return step.region(0 if _scalar(step.present[0]) else 1)
+def _if(execution: Execution) -> list[Array]:
+    return execution.region(0 if _scalar(execution.present[0]) else 1)
 
 
 def _scalar(array: Array) -> Any:
@@ -131,33 +131,33 @@ def loop(
 
 
 @loop.execution
-def _loop(step: Execution) -> list[Array]:
+def _loop(execution: Execution) -> list[Array]:
     """ONNX Loop: `for (i = 0; i < trip_count and condition; i++)`, either bound absent or not."""
-    trip_count, condition = [*step.arrays, None, None][:2]
-    carried = [array for array in step.arrays[2:] if array is not None]
+    trip_count, condition = [*execution.arrays, None, None][:2]
+    carried = [array for array in execution.arrays[2:] if array is not None]
     limit = None if trip_count is None else _scalar(trip_count)
     going = condition is None or _scalar(condition)
-    scanned = step.operation.results[len(carried) :]
+    scanned = execution.operation.results[len(carried) :]
     rows: list[list[Array]] = [[] for _ in scanned]
-    number, before = 0, step.run.held
+    number, before = 0, execution.run.held
     while going and (limit is None or number < limit):
-        again, *yielded = step.region(0, [np.asarray(number, np.int64), np.asarray(True), *carried])
+        again, *yielded = execution.region(0, [np.asarray(number, np.int64), np.asarray(True), *carried])
         going, number = _scalar(again), number + 1
         for row, array in zip(rows, yielded[len(carried) :], strict=True):
-            step.run.hold(array.nbytes, step.operation)
+            execution.run.hold(array.nbytes, execution.operation)
             row.append(array)
         carried = yielded[: len(carried)]
-    step.run.held = before
-    return [*carried, *(_stacked(step, result, row) for result, row in zip(scanned, rows, strict=True))]
+    execution.run.held = before
+    return [*carried, *(_stacked(execution, result, row) for result, row in zip(scanned, rows, strict=True))]
 
 
-def _stacked(step: Execution, result: Value, rows: Sequence[Array]) -> Array:
+def _stacked(execution: Execution, result: Value, rows: Sequence[Array]) -> Array:
     if rows:
         if len({row.shape for row in rows}) > 1:
             raise fail("run.shape", f"the iterations of a loop gave %{result.name} different shapes")
         return np.stack(rows)
     # No iteration determines the extents: those that the type does not state are 0, as in ONNX Runtime.
-    known = [dims.at_sizes(dim, step.environment) for dim in (result.type.shape or ())[1:]]
+    known = [dims.at_sizes(dim, execution.environment) for dim in (result.type.shape or ())[1:]]
     return np.zeros((0, *(dim if isinstance(dim, int) else 0 for dim in known)), result.dtype.numpy)
 
 
@@ -174,8 +174,8 @@ def call(*xs: AnythingType, callee: FunctionName, declared: Declared = None) -> 
 
 
 @call.execution
-def _call(step: Execution) -> list[Array]:
-    return step.call(step.operation.attributes["callee"])
+def _call(execution: Execution) -> list[Array]:
+    return execution.call(execution.operation.attributes["callee"])
 
 
 @primitive(Trait.ISOLATED, Trait.REGIONS, Trait.EXACT)
@@ -198,8 +198,8 @@ def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -
 
 
 @kernel.execution
-def _kernel(step: Execution) -> list[Array]:
-    return step.region(0, step.present)
+def _kernel(execution: Execution) -> list[Array]:
+    return execution.region(0, execution.present)
 
 
 @primitive(Trait.HOST, Trait.FREE, Trait.NO_ALLOCATION)
@@ -250,8 +250,8 @@ def bind(scalar: IntegerType, /, *, symbol: Symbol) -> tuple[TensorType, ...]:
 
 
 @bind.execution
-def _bind(step: Execution) -> tuple[()]:
-    step.bind(step.operation.attributes["symbol"], _scalar(step.present[0]))
+def _bind(execution: Execution) -> tuple[()]:
+    execution.bind(execution.operation.attributes["symbol"], _scalar(execution.present[0]))
     return ()
 
 

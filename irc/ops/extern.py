@@ -83,24 +83,24 @@ def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[st
 
 
 @extern.execution
-def _run(step: Execution) -> list[Any]:
+def _run(execution: Execution) -> list[Any]:
     """As a model of one node in ONNX Runtime; what is random has a session of its own for the whole run."""
     import numpy as np
 
-    operation = step.operation
+    operation = execution.operation
     types = [None if operand is None else operand.dtype for operand in operation.operands]
     outputs = [result.dtype for result in operation.results]
     feeds = {
         f"i{i}": array.item() if dtype.kind == "opaque" else np.asarray(array, _carrier(dtype).numpy)
-        for i, (array, dtype) in enumerate(zip(step.arrays, types, strict=True))
+        for i, (array, dtype) in enumerate(zip(execution.arrays, types, strict=True))
         if dtype is not None and array is not None
     }
     try:
         if is_random(operation):
-            if operation not in step.run.sessions:
-                attributes = _with_seed(operation, step.run.draws)
-                step.run.sessions[operation] = _make_session(one_node_model(attributes, types, outputs))
-            session = step.run.sessions[operation]
+            if operation not in execution.run.sessions:
+                attributes = _with_seed(operation, execution.run.draws)
+                execution.run.sessions[operation] = _make_session(one_node_model(attributes, types, outputs))
+            session = execution.run.sessions[operation]
         else:
             session = _session(one_node_model(operation.attributes, types, outputs))
         results = session.run(None, feeds)
