@@ -47,13 +47,15 @@ def _grouped(operation: Operation) -> bool:
 
 def _repeated(value: Value) -> Iterator[Value]:
     """The values [B, G, T, D] that views repeat to this one, [B, H, T, D], the furthest first."""
-    batch, head, *rest = axes(value.shape)
-    heads, found = value.shape[1], list[Value]()
-    view: IndexMap | None = identity_map(value.shape)
+    shape, (batch, head, *rest), sources = value.shape, axes(value.shape), list[Value]()
+    view: IndexMap | None = identity_map(shape)
     while view is not None and value.operation is not None and (step := map_of(value)) is not None:
         value, view = value.operation.inputs[0], compose(view, step)
-        if view is not None and value.rank == 4:
-            times = dims.exact_divide(heads, value.shape[1]) if dims.less(0, value.shape[1]) is True else None
-            if times is not None and times != 1 and view.coordinates == (batch, dims.floor_divide(head, times), *rest):
-                found.append(value)
-    return reversed(found)
+        if view is None or value.rank != 4:
+            continue
+        groups = value.shape[1]
+        is_whole = all(map(same, value.shape, (shape[0], groups, *shape[2:])))  # it may be a slice of a cache
+        times = dims.exact_divide(shape[1], groups) if is_whole and dims.less(0, groups) is True else None
+        if times is not None and times != 1 and view.coordinates == (batch, dims.floor_divide(head, times), *rest):
+            sources.append(value)
+    return reversed(sources)

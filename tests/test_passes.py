@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc import dtypes
+from irc import dtypes, interpreter
 from irc.diagnostics import InternalError, IrcError
 from irc.driver.models import Settings
 from irc.driver.pipelines import find_pass, parse_pipeline, pass_names
@@ -24,6 +24,7 @@ from irc.numerics import NUMERICS, allows
 from irc.op import Builder, trace
 from irc.ops import (
     add,
+    attention,
     bind,
     const,
     dim,
@@ -36,6 +37,7 @@ from irc.ops import (
     reshape,
     select,
     silu,
+    slice_,
     sub,
     transpose,
     window_reduce,
@@ -44,6 +46,7 @@ from irc.pass_manager import Pass, PassContext, PassManager
 from irc.passes import canonicalize
 from irc.passes.cse import Cse
 from irc.passes.dce import Dce
+from irc.passes.grouped_heads import GroupedHeads
 from irc.passes.legalize import Legalize
 from irc.rewrite import apply_rules
 from irc.simplify import SimplifyRule
@@ -424,3 +427,25 @@ def test_constants_stay_constants():
     assert run("canonicalize,cse,dce", module) == ["const", "add", "return"]
     assert const.name == "const"
     assert Dce().run(module, PassContext()) is False
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_grouped_heads_reads_what_is_repeated(batch: int, length: int) -> None:
+    """Keys and values of shared heads are read once; those of a prefix of a cache stay a prefix."""
+    def repeated(cache: Any) -> Any:
+        prefix = slice_(cache, starts=(0,) * 4, stops=(batch, 2, length, 8), steps=(1,) * 4)
+        apart = expand(reshape(prefix, shape=(batch, 2, 1, length, 8)), shape=(batch, 2, 3, length, 8))
+        return reshape(apart, shape=(batch, 6, length, 8))
+
+    cache = f"f32[{batch}, 2, 5, 8]"
+    module = trace(lambda q, k, v: attention(q, repeated(k), repeated(v)), f"f32[{batch}, 6, 7, 8]", cache, cache)
+    generator = np.random.default_rng(0)
+    inputs = {argument.name: generator.standard_normal(argument.type.static_shape()).astype(np.float32)
+              for argument in module.main.arguments}  # fmt: skip
+    (expected,) = interpreter.run(module, inputs).values()
+    assert GroupedHeads().run(module, PassContext())
+    (grouped,) = interpreter.run(module, inputs).values()
+    np.testing.assert_array_equal(grouped, expected)
+    (operation,) = [each for each in module.walk() if each.name == "attention"]
+    assert [value.shape[1] for value in operation.inputs] == [6, 2, 2]
