@@ -68,20 +68,20 @@ def of_elements(operation: Operation, operands: Sequence[Elements | None],
         except OverflowError:  # a number is beyond the range of its type
             return None
         if arrays is not None:
-            found = of_numbers(definition, arrays, attributes)
-            return None if found is None else [array.astype(object) for array in found]
+            computed = of_numbers(definition, arrays, attributes)
+            return None if computed is None else [array.astype(object) for array in computed]
     if definition.of_dims is None:
         return None
     options = {"is_open": is_open} if "by_zero" in attributes else {}
     known = [operand for operand in operands if operand is not None]
     if definition.pointwise is None:
-        found_elements = of_dims(definition, known, attributes)
+        elements = of_dims(definition, known, attributes)
     else:
         each = np.frompyfunc(lambda *row: of_dims(definition, row, {**attributes, **options}), len(known), 1)
-        found_elements = each(*known)
-    if found_elements is None:
+        elements = each(*known)
+    if elements is None:
         return None
-    return [np.asarray(found_elements, dtype=object).reshape(operation.result.type.static_shape())]
+    return [np.asarray(elements, dtype=object).reshape(operation.result.type.static_shape())]
 
 
 def are_numbers(operands: Sequence[Elements | None]) -> bool:

@@ -90,16 +90,16 @@ def view_chain(operation: Operation) -> Value | None:
 
 def _viewed(value: Value) -> list[tuple[Value, IndexMap]]:
     """The values that `value` views by reshapes and transposes alone, nearest first, with the maps from them."""
-    found: list[tuple[Value, IndexMap]] = []
+    sources: list[tuple[Value, IndexMap]] = []
     view: IndexMap | None = None
     while (operation := value.operation) is not None and operation.name in ("reshape", "transpose"):
         step = map_of(value)
         view = step if view is None or step is None else compose(view, step)
         value = operation.inputs[0]
-        if view is None or len(found) == LONGEST_CHAIN or is_empty(value.shape):
+        if view is None or len(sources) == LONGEST_CHAIN or is_empty(value.shape):
             break
-        found.append((value, view))
-    return found
+        sources.append((value, view))
+    return sources
 
 
 view_chain.example(lambda x: reshape(x, shape=(2, 6)), "f32[2, 6]")

@@ -138,8 +138,8 @@ class Apply(Node):
     def as_index(self) -> Dim | None:
         if self.name not in INDEX_ARITHMETIC or not self.dtype.is_integer:
             return None
-        found = constants.of_dims(lookup(self.name), [node.as_index for node in self.operands], dict(self.attributes))
-        return None if found is None else self.exact(found)
+        index = constants.of_dims(lookup(self.name), [node.as_index for node in self.operands], dict(self.attributes))
+        return None if index is None else self.exact(index)
 
 
 class Select(Node):
