@@ -54,7 +54,7 @@ class Results:
 def exact(results: Results) -> str | None:
     """Results are equal to the last bit, -0 included; of NaN the payload does not matter.
 
-    Why: the change can be made anywhere, in any number, without a thought about rounding.
+    Why: rounding, infinities and the sign of zero are not changed, so that such a rule may apply anywhere.
 
     Example: the difference is rounded.
         @rewrite(numerics="exact")
@@ -96,7 +96,7 @@ def reassociates(results: Results) -> str | None:
 def approximates(results: Results) -> str | None:
     """Another number is computed, within 1e-2 of the largest term.
 
-    Why: a model may be trained for a cheaper function, such as the form of `gelu` with `tanh`.
+    Why: the error is small against that of a trained model, and a form such as `gelu` with `tanh` takes less time.
 
     Example: a series that ends too soon.
         @rewrite(numerics="approximates")

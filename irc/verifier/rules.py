@@ -269,7 +269,8 @@ def calls_fit_their_functions(facts: FunctionFacts) -> Failures:
     """A call's target exists, takes its operands and gives its results under the symbols that the operands' dims bind,
     and does not lead back to the caller.
 
-    Why: calls are inlined. A function that calls itself would have no end.
+    Why: a call stands for the operations of its function, which has no other types. A function that calls itself would
+    not end.
 
     Example: a function that calls itself.
         func @main(%x: f32[4]) -> f32[4] {
