@@ -157,7 +157,7 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
 
 
 def test_no_import_is_circular() -> None:
-    """A package is loaded before its modules, whoever imports them: such imports do not count."""
+    """A package is loaded before its modules, by any importer: such imports do not count."""
     def graph(deferred: bool) -> dict[str, list[str]]:
         return {name: [each.module for each in imports if (deferred or not each.is_deferred)
                        and each.module != name and not name.startswith(each.module + ".")]

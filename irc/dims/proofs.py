@@ -45,7 +45,7 @@ def equal(a: Dim, b: Dim) -> bool | None:
 
 
 def same(a: Dim, b: Dim) -> bool:
-    """Whether `a` is proven to be `b` for all values: `equal` without the proofs that tell False from None."""
+    """Whether `a` is proven to be `b` for all values: `equal` without the proofs that distinguish False from None."""
     if a == b or (isinstance(a, int) and isinstance(b, int)):
         return a == b
     difference = _combined((1, a), (-1, b))
