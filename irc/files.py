@@ -159,7 +159,13 @@ def note_input(path: str | Path) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Raise `file.exists` for a place that an input of the current block has, or lies in."""
+    """Raise `file.exists` for a device or a pipe, and for a place where an input of the current block is, or that it
+    lies in."""
+    if "\0" in str(path):
+        raise fail("file.unreadable", "a path has no null character", at=Location(file=str(path)))
+    if partial.is_special(path):
+        raise fail("file.exists", f"{path} is a device or a pipe", at=Location(file=str(path)),
+                   expected="the place of a file", help="give another output with -o")
     place = os.path.realpath(path)
     for name in [] if may_replace_inputs() else _inputs.get() or ():
         same = name == place or (os.path.exists(place) and os.path.exists(name) and os.path.samefile(name, place))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -28,6 +30,7 @@ SIGNS: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x1f\x8b", Format("a gzip archive", UNPACK)),
     (0, b"BZh", Format("a bzip2 archive", UNPACK)),
     (0, b"\xfd7zXZ\0", Format("an xz archive", UNPACK)),
+    (0, b"\x5d\0\0\x80\0\xff\xff\xff\xff", Format("an LZMA archive", UNPACK)),
     (0, b"\x28\xb5\x2f\xfd", Format("a Zstandard archive", UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", UNPACK)),
     (0, b"PK\x03\x04", ZIP),
@@ -48,13 +51,18 @@ SIGNS: tuple[tuple[int, bytes, Format], ...] = (
 )  # fmt: skip
 # ... and of text, in lower case, after white space.
 PAGE = Format("an HTML page", DOWNLOAD)
+XML = Format("XML", DOWNLOAD)
+ANNEX = Format("a pointer of git-annex", "git annex get fetches the file that it stands for")
 TEXT_SIGNS: tuple[tuple[bytes, Format], ...] = (
-    (b"<!doctype html", PAGE), (b"<html", PAGE), (b"<head", PAGE), (b"<?xml", Format("XML", DOWNLOAD)),
+    (b"<!doctype html", PAGE), (b"<html", PAGE), (b"<head", PAGE), (b"<body", PAGE), (b"<script", PAGE),
+    (b"<!--", PAGE), (b"<?xml", XML), (b"<error>", XML), (b"/annex/objects/", ANNEX),
+    (b"version https://hawser.github.com/spec/", LFS),
     (b"<ir_version", Format("ONNX in its text form", "onnx.parser.parse_model reads it")),
     (b"ir_version:", Format("ONNX in protobuf's text form", "google.protobuf.text_format reads it")),
     (b"{", Format("JSON", DOWNLOAD)),
 )  # fmt: skip
 PLAIN = Format("plain text", DOWNLOAD)
+POINTERS_AND_PAGES = (LFS, ANNEX, PAGE, XML)  # whose signs are long enough that no weights begin so
 LOOKED_AT = 4096  # bytes
 
 
@@ -64,7 +72,7 @@ def recognized(data: Any, *, is_text: bool = False) -> Format | None:
     head = bytes(data[:LOOKED_AT])
     if not head:
         return EMPTY
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    text = _in_utf8(head).lstrip().lower()
     found = [format for offset, sign, format in SIGNS if head[offset:].startswith(sign)]
     found += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
     if head[8:9] == b"{":  # after its length, the header
@@ -72,6 +80,23 @@ def recognized(data: Any, *, is_text: bool = False) -> Format | None:
     if not found and not is_text and _is_plain(head):
         return PLAIN
     return found[0] if found else ZEROS if not any(head) else None
+
+
+def recognized_file(path: Path) -> Format | None:
+    """The same of a file, None where it cannot be read or is no regular file."""
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return recognized(file.read(LOOKED_AT))
+    return None
+
+
+def _in_utf8(head: bytes) -> bytes:
+    """Bytes without the mark of UTF-8, or those of UTF-16 recoded."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if head.startswith(mark):
+            return head.decode("utf-16", "replace").encode("utf-8", "replace")
+    return head.removeprefix(codecs.BOM_UTF8)
 
 
 def _is_plain(head: bytes) -> bool:

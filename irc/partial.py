@@ -35,6 +35,7 @@ FOLDER = os.O_RDONLY | NO_LINKS | getattr(os, "O_DIRECTORY", 0)
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well; a link there is replaced."""
     place = Path(path)
+    _check_place(place)
     remove_left_over(place.parent)
     beside, handle = _new(place.parent, lambda name: os.open(name, CREATE, 0o666))
     try:
@@ -52,12 +53,28 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` when the block ends well."""
     place = Path(os.path.realpath(path))
+    _check_place(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFolder(place.parent, mode=0o777) as beside:
         new = beside / "new"
         new.mkdir()
         yield new
         _put(new, place, beside)
+
+
+def is_special(path: str | Path) -> bool:
+    """Whether a path is a device, pipe or socket, or a link to one."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _check_place(place: Path) -> None:
+    """Where the user may write to /dev, a rename would remove /dev/null for all processes of the system."""
+    if is_special(place):
+        raise OSError(errno.EEXIST, "it is a device or a pipe, which no file replaces", str(place))
 
 
 class TemporaryFolder:

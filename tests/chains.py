@@ -38,7 +38,7 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(content, dtype), name))
         return name
 
-    def input(self, name: str, shape: Sequence[str | int], dtype: int = TensorProto.FLOAT) -> str:
+    def input(self, name: str, shape: Sequence[str | int | None], dtype: int = TensorProto.FLOAT) -> str:
         self.inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
         return name
 
@@ -279,6 +279,12 @@ def transformer(stages: int) -> onnx.ModelProto:
     return g.model(x)
 
 
+def joined_inputs(count: int, names: Callable[[int], str | None] = "S{}".format) -> onnx.ModelProto:
+    """One input for each stage, with a dim of its own."""
+    g = Graph()
+    return g.model(g("Concat", *(g.input(f"x{index}", [names(index), 8]) for index in range(count)), axis=0))
+
+
 SIZES: dict[str, Callable[[int], onnx.ModelProto]] = {
     "SAME pools": same_pools,
     "SAME pools of odd kernels": lambda stages: same_pools(stages, (3, 2, 5, 7), (1, 2, 3), (1, 2)),
@@ -298,6 +304,7 @@ STRUCTURE: dict[str, Callable[[int], onnx.ModelProto]] = {
     "pointwise": pointwise,
     "reductions": reductions,
     "wide concatenation": wide_concatenation,
+    "joined inputs": joined_inputs,
     "nested branches": nested_branches,
     "transformer": transformer,
 }

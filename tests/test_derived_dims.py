@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,21 @@ def test_forty_stages_are_imported_in_a_second(name: str) -> None:
     assert all(isinstance(d, int) or d.size <= LIMIT for d in all_dims(module))
     assert max(map(len, str(module).splitlines())) < 6000
     assert seconds < 3  # on a machine that has other things to do
+
+
+@pytest.mark.parametrize("names", [lambda index: f"S{index}", lambda index: None, lambda index: f"d{index}"])
+def test_many_inputs_are_imported_in_linear_time(names: Callable[[int], str | None]) -> None:
+    """Each input has a dim of its own: named, without a name, or named as irc names what has no name."""
+    def seconds(count: int) -> float:
+        proto = chains.joined_inputs(count, names)
+        start = time.process_time()
+        module = from_model(proto, NO_FOLDER)
+        assert len(module.main.symbols) == count
+        return time.process_time() - start
+
+    seconds(2)
+    few, many = (min(seconds(count) for _ in range(2)) for count in (200, 1600))
+    assert many < 24 * few  # 8 times as many
 
 
 @pytest.mark.parametrize("name", [*chains.SIZES])

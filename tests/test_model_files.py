@@ -3,6 +3,7 @@ would take the place of inputs."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import shutil
@@ -22,10 +23,10 @@ from irc.diagnostics import IrcError
 from irc.driver import Settings
 from irc.driver.models import find_backend
 from irc.driver.running import run_compiled
-from irc.formats import SIGNS, TEXT_SIGNS
+from irc.formats import PAGE, SIGNS, TEXT_SIGNS, recognized
 from irc.frontends.onnx import from_model
 from irc.weights import Tensor, save
-from tests.command_line import Result, irc_here
+from tests.command_line import TEXT, Result, irc_here
 from tests.onnx_models import NO_FOLDER, check_close, in_runtime
 
 
@@ -165,6 +166,22 @@ def test_text_of_no_format_is_no_model(content: bytes, tmp_path: Path) -> None:
         assert caught.value.code == code
 
 
+@pytest.mark.parametrize(("what", "content"), CONTENTS.items(), ids=list(CONTENTS))
+@pytest.mark.parametrize("name", ["in.npz", "model.ort", "model", "model.onnx.gz", "model.pt"])
+def test_what_a_file_is_that_is_no_array_or_has_another_suffix(name: str, what: str, content: bytes,
+                                                              tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "m.irc").write_text(TEXT)
+    done = irc_here(*(("run", "m.irc", "--input", name) if name == "in.npz" else ("print", name)), folder=tmp_path)
+    assert done.code == (3 if name == "in.npz" else 2) and what in done.err and "zip file" not in done.err, done
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_a_page_in_another_encoding(encoding: str) -> None:
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    assert recognized(mark + "\r\n<!-- x --><html>".encode(encoding)) is PAGE
+
+
 @pytest.mark.parametrize(("offset", "sign", "format"), [*SIGNS, *((3, *each) for each in TEXT_SIGNS)])
 def test_every_sign_is_told(offset: int, sign: bytes, format: Any, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes((b" " if offset == 3 else b"\x01") * offset + sign + b" and more")
@@ -184,13 +201,20 @@ def test_a_model_that_is_cut_short_is_told_as_such(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_something_else(tmp_path: Path) -> None:
-    """External data and weights of a text that are pointers of Git LFS."""
+    """External data and weights of a text that are pointers of Git LFS or pages."""
     model = simple_model()
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones(3, np.float32), "w"))
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").write_bytes(POINTER[:5] + POINTER[5:])
     with pytest.raises(IrcError, match="a Git LFS pointer"):  # though the 12 bytes that are required are there
         irc.load(tmp_path / "m.onnx")
+    denied = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
+    for content, what in ((CONTENTS["an HTML page"], "an HTML page"), (denied, "XML"),
+                          (b"/annex/objects/SHA256E-s12--4d7a\n", "git-annex")):
+        (tmp_path / "m.data").write_bytes(content)
+        with pytest.raises(IrcError, match=what):
+            irc.load(tmp_path / "m.onnx")
+    (tmp_path / "m.data").write_bytes(POINTER)
     proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     proto.graph.initializer[0].dims[0] = 300
     for entry in proto.graph.initializer[0].external_data:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from irc import partial
@@ -17,7 +18,7 @@ from irc.backends.triton import emit
 from irc.diagnostics import IrcError
 from irc.driver.text_files import leave_reproducer
 from irc.parser import parse
-from tests.command_line import ROOT, TEXT
+from tests.command_line import ROOT, TEXT, irc_here
 
 HOLD = """
 import sys, time
@@ -128,6 +129,25 @@ def test_only_an_artefact_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(IrcError, match=r"file\.exists"):
         emit(module, tmp_path / "ours")
     assert (tmp_path / "ours" / "notes").read_text() == "mine" and not left(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_pipe_is_not_replaced(name: str, tmp_path: Path) -> None:
+    """A user who may write to /dev would lose /dev/null, which compilers take as "write nothing"."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "m.irc").write_text(TEXT)
+    np.savez(tmp_path / "in.npz", x=np.ones((2, 8), np.float32), b=np.ones(8, np.float32))
+    for replaces in (partial.replacing, partial.replacing_folder):
+        with pytest.raises(FileExistsError), replaces(tmp_path / name):
+            pass
+    for arguments in (["compile", "m.irc", "-o", name], ["compile", "m.irc", "--backend", "triton", "-o", name],
+                      ["opt", "m.irc", "-p", "cse", "-o", name], ["opt", "m.irc", "-p", "fuse", "--plan", name],
+                      ["run", "m.irc", "--input", "in.npz", "--output", name],
+                      ["experiment", "m.irc", "-p", "a=clean", "--html", name]):
+        done = irc_here(*arguments, folder=tmp_path)
+        assert done.code and "error[file.exists]" in done.err, (arguments, done)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink() and not left(tmp_path)
 
 
 def test_a_reproducer_is_not_left_through_a_link(tmp_path: Path) -> None:

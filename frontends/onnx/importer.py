@@ -8,6 +8,7 @@ Symbols of the signature range over [0, 10^9]; declared shapes of outputs are no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
@@ -150,10 +151,12 @@ class Importer:
         return opsets
 
     def _add_inputs(self, inputs: Sequence[onnx.ValueInfoProto], scope: Scope) -> None:
+        dim_names = {dim.dim_param for value in inputs for dim in value.type.tensor_type.shape.dim}
+        unused = (name for name in map("d{}".format, itertools.count()) if name not in dim_names)
         for value in inputs:
             if value.name in scope.values:
                 raise fail("onnx.redefined_name", f"two inputs are called {value.name!r}", at=Location(file=self.file))
-            argument = self.function.block.add_argument(self._input_type(value, inputs), value.name)
+            argument = self.function.block.add_argument(self._input_type(value, unused), value.name)
             self.analysis.observe(argument.type)
             scope.values[value.name] = argument
             if value.name in self.defaults:
@@ -167,7 +170,8 @@ class Importer:
                        at=Location(file=self.file, name=argument.name))
         return _stored(tensor, has_file=self.file is not None)
 
-    def _input_type(self, value: onnx.ValueInfoProto, inputs: Sequence[onnx.ValueInfoProto]) -> TensorType:
+    def _input_type(self, value: onnx.ValueInfoProto, unused: Iterator[str]) -> TensorType:
+        """The type of an input; `unused` gives names for dims that have none."""
         at = Location(file=self.file, name=value.name)
         try:
             dtype = by_name(foreign.type_name(value.type))
@@ -178,7 +182,6 @@ class Importer:
         if not described.HasField("shape"):
             default = self.defaults.get(value.name)
             return TensorType(dtype, None if default is None else default.shape)
-        taken = {dim.dim_param for each in inputs for dim in each.type.tensor_type.shape.dim}
         shape: list[Dim] = []
         for dim in described.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value != -1:
@@ -189,10 +192,7 @@ class Importer:
                 symbol = self.function.symbols.get(dim.dim_param) or self.function.symbol(dim.dim_param)
                 shape.append(symbol.expr)
             else:
-                number = 0
-                while f"d{number}" in self.function.symbols or f"d{number}" in taken:
-                    number += 1
-                shape.append(self.function.symbol(f"d{number}").expr)
+                shape.append(self.function.symbol(next(unused)).expr)
         try:
             return checked_size(TensorType(dtype, shape))
         except IrcError as error:

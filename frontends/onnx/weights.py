@@ -23,7 +23,7 @@ from irc import dtypes
 from irc.diagnostics import Diagnostic, IrcError, Location, fail
 from irc.dtypes import DType
 from irc.files import Bytes, MappedFile, open_inside
-from irc.formats import EMPTY, LFS, ZEROS, recognized
+from irc.formats import EMPTY, POINTERS_AND_PAGES, ZEROS, recognized
 from irc.frontends.onnx.messages import check_strings
 from irc.limits import check_limit
 from irc.weights import Array, Tensor, addressable
@@ -223,8 +223,10 @@ class _OnnxReader:
         try:
             if location not in self.maps:
                 file = open_inside(self.folder, location, "onnx.external_outside", "onnx.external_missing")
-                if recognized(file.data) is LFS:  # which small tensors would lie within
-                    raise fail("onnx.invalid", f"{location!r} is {LFS.name}, no external data", help=LFS.help)
+                other_format = recognized(file.data)
+                if other_format in POINTERS_AND_PAGES:  # which small tensors would lie within
+                    raise fail("onnx.invalid", f"{location!r} is {other_format.name}, no external data",
+                               help=other_format.help)
                 self.maps[location] = file.data
         except IrcError as error:
             of = Location(name=f"external data of {proto.name!r}")

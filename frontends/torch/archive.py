@@ -22,7 +22,7 @@ from torch.export import ExportedProgram
 
 from irc.diagnostics import IrcError, fail
 from irc.files import note_input, temporary_folder
-from irc.formats import LOOKED_AT, ZIP, recognized
+from irc.formats import ZIP, recognized_file
 from irc.frontends.torch.control import READERS
 from irc.frontends.torch.exporting import quiet, unlogged
 from irc.frontends.torch.size_texts import is_arithmetic
@@ -58,7 +58,7 @@ def load(path: Path) -> ExportedProgram:
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
                            help=f"it may come from another version than this PyTorch, {torch.__version__}") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:  # the second: a compression of another kind
-        found = recognized(path.read_bytes()[:LOOKED_AT])
+        found = recognized_file(path)
         found = None if found is ZIP else found
         raise _bad(path, str(error) if found is None else f"it is {found.name}", found and found.help) from error
 

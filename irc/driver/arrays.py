@@ -27,6 +27,7 @@ from irc.diagnostics import Location, fail
 from irc.dims import Symbol
 from irc.driver.models import Sizes, check_symbols, default_sizes, known_sizes
 from irc.dtypes import DType
+from irc.formats import ZIP, recognized_file
 from irc.ir import Function, Value
 from irc.limits import check_limit
 
@@ -74,6 +75,10 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
                 raise ValueError("two arrays have one name")
     except (ValueError, OSError, EOFError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
             lzma.LZMAError, tokenize.TokenError) as error:  # fmt: skip
+        other_format = recognized_file(Path(path))
+        if other_format not in (None, ZIP):
+            raise fail("file.format", f"{Path(path).name} is {other_format.name}, and no .npz file", at=at,
+                       help=other_format.help) from None
         raise fail("file.format", f"the arrays cannot be read: {error}", at=at,
                    expected="an .npz file without pickled objects",
                    help="write one with numpy.savez(PATH, NAME=array, ...)") from None  # fmt: skip

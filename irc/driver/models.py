@@ -19,6 +19,7 @@ from irc.diagnostics import IrcError, Location, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
+from irc.formats import recognized_file
 from irc.ir import Function, Operation
 from irc.module import Module
 from irc.named_pipelines import ALIASES
@@ -254,7 +255,10 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
         raise fail("usage.model", f"{text} is a Python file without the name of a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that returns one")  # fmt: skip
     if suffix not in SUFFIXES:
-        raise fail("usage.model", f"this is not a model that irc reads: {shortened(text)}", expected=expected)
+        other_format = recognized_file(path)
+        is_other = "" if other_format is None else f", but {other_format.name}"
+        raise fail("usage.model", f"this is not a model that irc reads{is_other}: {shortened(text)}", expected=expected,
+                   help=other_format and other_format.help)
     if not os.path.isfile(path):  # unlike Path.is_file, false for names that are too long
         raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected)
     if suffix == ".pt2":
