@@ -163,6 +163,14 @@ def test_quantized_integers_load_with_optimizations() -> None:
         assert run_model(made, {"x": np.array([1.1], np.float32)}, optimized=True)["y"].tolist() == [[1.0]]
 
 
+@pytest.mark.parametrize("dtype", [4, 5])
+def test_an_element_type_counts_for_the_operators_that_have_it(dtype: int) -> None:
+    """QuantizeLinear of u16 and of i16 is of opset 21; a Cast of them beside one of i8 is not."""
+    graph = (f"(float[1] x) => (y, w) <float s = {{0.25}}, int8 p = {{3}}> {{ h = Cast<to = {dtype}>(x)"
+             " w = Cast<to = 7>(h) q = QuantizeLinear(x, s, p) y = DequantizeLinear(q, s, p) }")  # fmt: skip
+    assert emitted(model(graph, 18), None).opset_import[0].version == 18
+
+
 def test_kernels_kept_as_functions() -> None:
     module = trace(lambda x: ops.reduce_max(ops.exp(x), axes=(1,)), "f32[2, 5]")
     made = backend.emit(module, target=Target(opset=15), keep_kernels=True)

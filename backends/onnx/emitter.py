@@ -96,7 +96,9 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
         raise IrcError(model.unsupported)
     if model.target.opset is None:
         for op_type in model.operators:
-            model.require(max(first_opset(op_type), *(typed_since(op_type, dtype) for dtype in model.dtypes)))
+            model.require(first_opset(op_type))
+        for op_type, dtype in model.typed_operators:
+            model.require(typed_since(op_type, dtype))
     return model, graph
 
 
@@ -176,7 +178,8 @@ class Emitter:
         before, start = graph.operation, len(graph.nodes)
         graph.operation = operation
         try:
-            produced = self.produce(graph, operation)
+            with self.model.emitting():
+                produced = self.produce(graph, operation)
         except UnsupportedError as error:
             types = ", ".join(str(value.type) for value in operation.inputs)
             message = f"{operation.name} {types}: {error}"

@@ -8,6 +8,9 @@ graphs share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -51,6 +54,14 @@ class Names:
         return name
 
 
+@dataclass
+class Uses:
+    """What an operation is emitted with, without the operations in its regions or in its body."""
+
+    operators: set[str] = field(default_factory=set)  # of the default domain
+    dtypes: set[DType] = field(default_factory=set)  # of what nodes take and give
+
+
 class Model:
     """What the graphs of a model share: the names in use, initializers, local functions, opsets, operations
     that the target cannot express."""
@@ -67,7 +78,8 @@ class Model:
         self.settled = settled  # the opset, where it is known already; else 0
         self.domains: dict[str, int] = {}
         self.operators: set[str] = set()  # of the default domain
-        self.dtypes: set[DType] = set()  # of what nodes take and give
+        self.uses = Uses()  # of the operation that is being emitted
+        self.typed_operators: set[tuple[str, DType]] = set()  # of the default domain, by what an operation has of both
         self.externs: set[tuple[str, int]] = set()  # of the default domain: operator and opset
         self.unsupported: list[Diagnostic] = []
         self.emit_region: Callable[[Graph, Block, str], onnx.GraphProto]  # set by the emitter
@@ -101,12 +113,22 @@ class Model:
 
     def hold(self, *dtypes: DType) -> None:
         """The model needs an opset that has these element types; raises `NeedsOpset` where it must be older."""
-        self.dtypes.update(dtypes)
+        self.uses.dtypes.update(dtypes)
         for dtype in dtypes:
             needed = DTYPE_OPSETS.get(dtype.name, 0)
             if self.target.is_before(needed):
                 raise NeedsOpset(f"{dtype} needs opset {needed}")
             self.require(needed)
+
+    @contextmanager
+    def emitting(self) -> Iterator[None]:
+        """Around the emission of an operation: notes which operators may have which element types."""
+        before, self.uses = self.uses, Uses()
+        try:
+            yield
+        finally:
+            self.typed_operators.update(product(self.uses.operators, self.uses.dtypes))
+            self.uses = before
 
     def initializer(self, tensor: Tensor, hint: str) -> str:
         """The name of an initializer with this content; those that irc makes up itself are shared."""
@@ -190,6 +212,7 @@ class Graph(Extents):
             self.model.domains.setdefault(domain, 1)
         else:
             self.model.operators.add(op_type)
+            self.model.uses.operators.add(op_type)
         return produced[0] if outputs == 1 else produced
 
     def name(self, operand: Operand) -> str:
