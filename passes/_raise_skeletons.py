@@ -1,9 +1,9 @@
 """Operations of several operands: candidates by the skeleton of a form.
 
-The skeleton of a form is what no spelling can do without: its hard operations (those that signatures count: products,
-softmax, selections), which of them stands behind which operand, and which arguments of the form do. Soft operations
-(arithmetic, casts, views, `SOFT`) may stand anywhere between them. A skeleton is matched from a root towards what it
-reads; the values that meet its arguments are the operands of a candidate, which `_raise_proof` proves or rejects. Start
+The skeleton of a form is what all its variants have in common: its hard operations (those that signatures count:
+products, softmax, selections), and which of these and of the form's arguments each operand depends on. Soft operations
+(arithmetic, casts, views, `SOFT`) may be anywhere between them. A skeleton is matched from a root towards its operands;
+the values that match its arguments are the operands of a candidate, which `_raise_proof` proves or rejects. Start
 reading at `matching_operation`.
 """
 
@@ -26,12 +26,12 @@ from irc.pattern import constant_of, tolerance_of
 
 Q, K, V, SCORES = "f32[B, H, S, D]", "f32[B, H, T, D]", "f32[B, H, T, E]", "[B, H, S, T]"
 
-# Operations that are looked for, with sample types of their operands.
+# Operations that are raised, with sample types of their operands.
 OPERATIONS: dict[OperationDefinition, tuple[tuple[str, ...], ...]] = {
     attention: ((Q, K, V), (Q, K, V, f"f32{SCORES}"), (Q, K, V, f"bool{SCORES}")),
 }
 
-MOST_SOFT = 40  # soft operations behind an operand, and in all between the hard ones: terms are made by recursion
+MOST_SOFT = 40  # soft operations before an operand, and in all between the hard ones: terms are made by recursion
 
 Permutation = tuple[int, ...]
 
@@ -41,7 +41,7 @@ Permutation = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Region:
-    """What stands behind an operand of a hard operation, beyond soft ones: hard operations and arguments, by number."""
+    """The hard operations and arguments, by number, on which an operand of a hard operation depends via soft ones."""
 
     operations: tuple[int, ...] = ()
     arguments: tuple[int, ...] = ()
@@ -49,17 +49,17 @@ class Region:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The hard operations of a form, the root first, and the region behind each operand of theirs."""
+    """The hard operations of a form, the root first, and the region of each of their operands."""
 
     form: Form
     kinds: tuple[str, ...]
-    regions: dict[tuple[int, int], Region]  # (hard operation, operand) -> what stands behind it
+    regions: dict[tuple[int, int], Region]  # by hard operation and operand
     reads: tuple[Permutation | None, ...]  # the transpose through which the form reads each argument, if there is one
 
 
 @lru_cache(maxsize=1)
 def skeletons() -> dict[str, list[Skeleton]]:
-    """The skeletons of all forms by the kind of their root, large ones first: they leave least behind."""
+    """The skeletons of all forms by the kind of their root, large ones first: they replace the most operations."""
     table: dict[str, list[Skeleton]] = {}
     for definition, samples in OPERATIONS.items():
         for form in (form for types in samples for form in forms_of(definition, types)):
