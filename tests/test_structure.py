@@ -128,6 +128,25 @@ def test_passes_do_not_run_one_another() -> None:
             assert "PassManager" not in MODULES[module].read_text(), f"{module} runs passes"
 
 
+def test_imports_are_read_wherever_they_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text("""
+from irc import dims
+if TYPE_CHECKING:
+    from irc.interpreter import Interpreter
+def f():
+    import irc.printer
+    from . import verifier
+    return import_module("irc.parser")
+""")
+    monkeypatch.setitem(MODULES, "irc.sample", path)
+    assert imports_of("irc.sample") == [
+        Import("irc.dims", None, False), Import("irc.interpreter", "Interpreter", True),
+        Import("irc.printer", None, True), Import("irc.verifier", None, True), Import("irc.parser", None, True),
+    ]  # fmt: skip
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [["b", "c"]]
+
+
 def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """The modules that import one another, directly or through others (Tarjan's strongly connected components)."""
     number: dict[str, int] = {}
