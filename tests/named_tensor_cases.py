@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from named_cases import FLOATS, INF, NAN, SPECIAL, Array, Case, integers, random
 
 from irc.dtypes import BF16, F16, F32, F64, I8, I16, I32, I64, U8, U16, DType
+from tests.named_cases import FLOATS, INF, NAN, SPECIAL, Array, Case, integers, random
 
 CASES: list[Case] = []
 add = CASES.append

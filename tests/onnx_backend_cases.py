@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from onnx_backend_case_makers import (
+from irc import ops
+from irc.dtypes import F32, I8, I32, U8, by_name
+from tests.onnx_backend_case_makers import (
     BS,
     FLOATS,
     IMAGE,
@@ -26,9 +28,6 @@ from onnx_backend_case_makers import (
     shift,
     unary,
 )
-
-from irc import ops
-from irc.dtypes import F32, I8, I32, U8, by_name
 
 CASES: dict[str, list[Case]] = {
     # Arithmetic.

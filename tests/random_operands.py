@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from primitive_samples import values
 
 from irc import dtypes
 from irc.dtypes import DType, by_name
+from tests.primitive_samples import values
 
 Array = NDArray[Any]
 Sample = tuple[list[Array], dict[str, Any]]

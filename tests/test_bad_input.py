@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from bad_input import working_folder
 from onnx import TensorProto, helper, numpy_helper
 
 import irc
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
+from tests.bad_input import working_folder
 from tests.command_line import TEXT, Result, irc_here, irc_process, model_proto
 
 

@@ -14,7 +14,6 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
-from cli_reports import fine, working_folder
 
 import irc
 from irc.cli.options import BACKEND, NUMERICS
@@ -22,6 +21,7 @@ from irc.driver.models import BACKENDS
 from irc.numerics import Numerics
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
+from tests.cli_reports import fine, working_folder
 from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
 
 BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"

@@ -7,11 +7,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from cli_reports import fine, working_folder
 
 import irc
 from irc.driver.models import Settings
 from irc.parser import parse
+from tests.cli_reports import fine, working_folder
 from tests.command_line import TEXT, irc_here, irc_process, model_outputs, model_proto
 
 # -- run -------------------------------------------------------------------------------------------------------

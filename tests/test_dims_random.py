@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy
 import pytest
-from dim_symbols import SYMBOLS, Environment, Pair, Undefined, atom_pair, constant, divide, sized
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +36,7 @@ from irc.dims import (
     substitute,
     symbol,
 )
+from tests.dim_symbols import SYMBOLS, Environment, Pair, Undefined, atom_pair, constant, divide, sized
 
 FIRST, LAST = SYMBOLS[0].expr, SYMBOLS[3].expr
 AXES = [Variable("p", FIRST), Variable("q", LAST), Variable("r", 4), Variable("u", minimum(FIRST, 3))]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fusing import around_a_product, body_of, fused, kernels, planned, same_results
 
 import irc
 from examples import block
@@ -28,6 +27,7 @@ from irc.passes.fuse import apply, find_policy, propose
 from irc.policy import Merge, policy
 from irc.verifier import verify
 from irc.weights import Tensor
+from tests.fusing import around_a_product, body_of, fused, kernels, planned, same_results
 
 # -- the rules -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fusing import ROOT, body_of, check_group, check_kernels, fused, kernels, same_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager
 from irc.verifier import verify
 from irc.weights import Tensor
+from tests.fusing import ROOT, body_of, check_group, check_kernels, fused, kernels, same_results
 from tests.models import model_path
 from tests.programs import arrays, programs
 from tests.strategies import modules

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from fusing import ROOT, around_a_product, fused, kernels, planned
 
 from examples import block
 from irc.diagnostics import IrcError
@@ -14,6 +13,7 @@ from irc.module import Module
 from irc.op import trace
 from irc.pass_manager import PassContext
 from irc.passes.fuse import find_policy
+from tests.fusing import ROOT, around_a_product, fused, kernels, planned
 
 # -- plan files ------------------------------------------------------------------------------------------------
 

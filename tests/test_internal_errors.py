@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bad_input import working_folder
 
+from tests.bad_input import working_folder
 from tests.command_line import TEXT, Result, irc_here
 
 # -- bugs of irc -----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx_backend_cases import CASES
 
 import irc.driver
 from irc._version import __version__
@@ -25,6 +24,7 @@ from irc.metadata import FIELDS, GRAPH, MODEL
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
+from tests.onnx_backend_cases import CASES
 from tests.onnx_models import NO_FOLDER
 
 TEXTS = ("plain", "", "two\nlines\tand a tab", 'quotes " and \\', "// no comment", "#1 = loc(_)", "字典 ✓ é",

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import named_numeric_cases
-import named_tensor_cases
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from named_cases import (
+
+from irc import dims, ops
+from irc.diagnostics import IrcError
+from irc.dtypes import F8E4M3FN, F8E5M2, F16, F32, I8, I16, I32, I64, U8, DType
+from irc.interpreter import run
+from irc.module import Module
+from irc.op import OperationDefinition
+from irc.types import TensorType
+from tests import named_numeric_cases, named_tensor_cases
+from tests.named_cases import (
     FLOATS,
     NAN,
     TOLERANCE,
@@ -29,14 +36,6 @@ from named_cases import (
     random,
     run_onnx,
 )
-
-from irc import dims, ops
-from irc.diagnostics import IrcError
-from irc.dtypes import F8E4M3FN, F8E5M2, F16, F32, I8, I16, I32, I64, U8, DType
-from irc.interpreter import run
-from irc.module import Module
-from irc.op import OperationDefinition
-from irc.types import TensorType
 
 CASES = [*named_numeric_cases.CASES, *named_tensor_cases.CASES]
 

@@ -14,7 +14,6 @@ import onnx
 import onnxruntime
 import pytest
 from models import model_inputs, model_path, reference_outputs, relative_error
-from onnx_backend_cases import CASES, Case
 
 from irc import dtypes, interpreter, ops
 from irc.backends import onnx as backend
@@ -31,6 +30,7 @@ from irc.parser import parse
 from irc.pass_manager import PassContext, PassManager
 from irc.verifier import verify
 from irc.weights import Tensor
+from tests.onnx_backend_cases import CASES, Case
 
 # Largest error of an element over the largest element.
 TOLERANCE = {"f64": 1e-12, "f32": 2e-5, "f16": 3e-3, "bf16": 2e-2}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from importing import READERS, failure, floats, types
 from onnx_models import check_against_runtime, check_close, imported, in_runtime, model, operations
 
 import irc
@@ -17,6 +16,7 @@ from irc.frontends.onnx import load
 from irc.interpreter import run
 from irc.parser import parse
 from irc.verifier import verify
+from tests.importing import READERS, failure, floats, types
 
 # -- control flow and functions ---------------------------------------------------------------------------------------
 

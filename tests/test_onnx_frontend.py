@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from importing import RANDOM, READERS, failure, floats, types
 from models import model_inputs, model_path, reference_outputs, relative_error
 from onnx_models import NO_FOLDER, check_against_runtime, check_close, imported, in_runtime, model, operations
 
@@ -18,6 +17,7 @@ from irc.frontends.onnx import from_model, load
 from irc.interpreter import run
 from irc.parser import parse
 from irc.verifier import verify
+from tests.importing import RANDOM, READERS, failure, floats, types
 
 # -- trained models -------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from importing import failure
 from onnx_models import check_against_runtime, check_close, imported, in_runtime, model, operations
 
 import irc
@@ -17,6 +16,7 @@ from irc.driver.arrays import read_arrays, write_arrays
 from irc.dtypes import by_name
 from irc.interpreter import run
 from irc.parser import parse
+from tests.importing import failure
 
 SEQUENCES = [
     "p = Constant<value_int = -1>() s = SequenceConstruct(x, x) t = SequenceInsert(s, e, p) y = SequenceAt(t, p)",

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from oracles import onnx_result, torch_result
-from primitive_samples import PRIMITIVES, STRUCTURAL, Array, generator, sampled_dtypes, samples
 
 from irc import dims, dtypes
 from irc.diagnostics import IrcError
@@ -18,6 +17,7 @@ from irc.dtypes import ALL, BF16, BOOL, C64, C128, F16, F32, F64, I8, I32, I64, 
 from irc.ops import TABLE, lookup
 from irc.ops.numerics import convert, round_to_odd, widen
 from irc.types import TensorType
+from tests.primitive_samples import PRIMITIVES, STRUCTURAL, Array, generator, sampled_dtypes, samples
 from tests.programs import static_type
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -13,13 +13,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from triton_cases import Case, check
 
 from irc import dtypes, ops
 from irc.backends.triton import emit
 from irc.ir import Value
 from irc.op import literal, trace
 from tests import triton_harness as harness
+from tests.triton_cases import Case, check
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -18,8 +18,6 @@ pytest.importorskip("torch")
 
 import random_operands
 import torch
-from primitive_samples import sampled_dtypes, samples
-from test_primitives import PRIMITIVES
 
 from irc import dtypes, interpreter
 from irc.backends.triton import emit
@@ -32,6 +30,8 @@ from irc.ops import lookup
 from irc.ops.numerics import convert
 from irc.types import TensorType
 from irc.weights import Tensor
+from tests.primitive_samples import sampled_dtypes, samples
+from tests.test_primitives import PRIMITIVES
 from tests.triton_harness import load_artefact
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from triton_cases import Case, check, stretched_along_a_part_of_an_axis, tiled_softmax
 
 import irc
 from irc import dtypes, interpreter, ops
@@ -22,6 +21,7 @@ from irc.ir import Value
 from irc.op import trace
 from irc.verifier import verify
 from tests import triton_harness as harness
+from tests.triton_cases import Case, check, stretched_along_a_part_of_an_axis, tiled_softmax
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -386,7 +386,7 @@ def test_writing_needs_neither_torch_nor_triton(tmp_path: Path) -> None:
 
 def test_artefacts_do_not_depend_on_hashing(tmp_path: Path) -> None:
     code = (
-        "import sys; from irc.backends.triton import emit; from tests.test_triton import fused_mixed\n"
+        "import sys; from irc.backends.triton import emit; from tests.test_triton_programs import fused_mixed\n"
         "emit(fused_mixed(), sys.argv[1])"
     )
     for seed in ("1", "2"):

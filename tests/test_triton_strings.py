@@ -15,7 +15,6 @@ pytest.importorskip("triton")
 
 import random_operands
 import torch
-from primitive_samples import samples
 from test_triton_host import ERROR, load_template, to_torch
 
 import irc
@@ -31,6 +30,7 @@ from irc.frontends.onnx import from_model
 from irc.module import Module
 from irc.ops import lookup
 from tests.onnx_models import NO_FOLDER, in_runtime
+from tests.primitive_samples import samples
 from tests.triton_harness import load_artefact
 
 MODULE = load_template("strings")
