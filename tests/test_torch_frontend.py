@@ -443,6 +443,19 @@ def test_extents_of_slices_are_right_for_0_and_1(name: str, use: str) -> None:
         check(module, {"x": x}, function(x))
 
 
+def test_sizes_for_which_pytorch_exports_no_right_program_are_rejected() -> None:
+    """PyTorch takes the slice to have two rows, and rejects the program where it is not to assume that."""
+    rows = torch.export.Dim("rows", min=0, max=9)
+    with pytest.warns(UserWarning, match="the least size is 2 for dim 0 of `x`"):
+        module = irc.from_torch(lambda x: x[-2:] + torch.ones(2, 2), (torch.randn(3, 2),), dynamic_shapes=({0: rows},))
+    for size in (4, 2):
+        x = torch.randn(size, 2)
+        check(module, {"x": x}, x[-2:] + 1)
+    for size in (1, 0):
+        with pytest.raises(IrcError, match=f"rows is {size}"):
+            irc.run(module, {"x": np.zeros((size, 2), np.float32)})
+
+
 @pytest.mark.parametrize("x", [torch.tensor(-2.0), torch.tensor(3.0), -torch.ones(4), -torch.ones(2, 1)])
 def test_a_scalar_takes_the_only_slope_of_prelu(x: torch.Tensor) -> None:
     def constant(x: torch.Tensor) -> torch.Tensor:

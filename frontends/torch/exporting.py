@@ -19,6 +19,8 @@ import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from irc.diagnostics import fail
 from irc.frontends.torch.importer import TABLE
@@ -50,10 +52,13 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     changed: list[str] = []
     with EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
         program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
-        if has_slices_of_two_or_more(program):
-            # PyTorch may reject this; then the first program is kept.
-            with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
-                program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+        least = least_right_sizes(program)
+        if least:
+            try:
+                with symbolic_shapes_config.patch(backed_size_oblivious=True):
+                    program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            except Exception:  # of many classes: PyTorch has no program that is right for all sizes
+                _exclude_below(program, least)
     if changed:
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
                       "it give them as results", stacklevel=2)  # fmt: skip
@@ -135,28 +140,54 @@ def _named(kind: Any) -> Any:
     return inspect.Parameter.POSITIONAL_OR_KEYWORD if kind is inspect.Parameter.POSITIONAL_ONLY else kind
 
 
-def has_slices_of_two_or_more(program: ExportedProgram) -> bool:
-    """Whether a slice has another extent than PyTorch says where a dynamic dim is 0 or 1.
+def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
+    """The symbols of dynamic dims of which a slice has another extent at 0 or 1 than PyTorch says, with the least size
+    from which on it is right.
 
     Exporting assumes that dynamic dims are 2 or more, whatever their ranges say: of B in [0, 64] it takes x[-2:] to
     have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
     """
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
-    return any(_differs_below_two(node, program.range_constraints) for graph in graphs
-               for node in graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor))  # fmt: skip
+    least: dict[Any, int] = {}
+    for graph in graphs:
+        for node in graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor):
+            for number in _wrong_sizes(node, program.range_constraints):
+                for symbol in node.args[0].meta["val"].shape[node.args[1]].node.expr.free_symbols:
+                    least[symbol] = max(least.get(symbol, 0), number + 1)
+    return least
 
 
-def _differs_below_two(node: torch.fx.Node, ranges: Mapping[Any, Any]) -> bool:
+def _exclude_below(program: ExportedProgram, least: Mapping[Any, int]) -> None:
+    """Raise the lower bounds of symbols to the sizes from which on a program is right, and warn of it."""
+    for symbol, low in least.items():
+        allowed = program.range_constraints.get(symbol)
+        program.range_constraints[symbol] = ValueRanges(low, int_oo if allowed is None else allowed.upper)
+    sizes = ", ".join(f"{low} for {_place_of(program, symbol)}" for symbol, low in least.items())
+    warnings.warn(f"PyTorch exports slices of this program for larger sizes only: the least size is {sizes}",
+                  stacklevel=4)  # fmt: skip
+
+
+def _place_of(program: ExportedProgram, symbol: Any) -> str:
+    """The first dim of an input that is the symbol, in words."""
+    for node in program.graph.find_nodes(op="placeholder"):
+        for axis, extent in enumerate(getattr(node.meta["val"], "shape", ())):
+            if isinstance(extent, torch.SymInt) and extent.node.expr == symbol:
+                return f"dim {axis} of `{node.name}`"
+    return str(symbol)
+
+
+def _wrong_sizes(node: torch.fx.Node, ranges: Mapping[Any, Any]) -> list[int]:
+    """Which of 0 and 1, as the size of the dim that is sliced, give another extent than PyTorch says."""
     arguments: list[Any] = list(node.args)
     x, dim, start, stop, step = arguments + [0, None, None, 1][len(arguments) - 1 :]
     before, after = (value.meta["val"].shape[dim] for value in (x, node))
     is_known = not any(isinstance(place, torch.fx.Node) for place in (start, stop))
     if not isinstance(before, torch.SymInt) or not is_known or start == -1:  # of x[-1:] it says 1 in any case
-        return False
+        return []
     symbols = before.node.expr.free_symbols
     small = [number for number in (0, 1) if all(symbol not in ranges or number in ranges[symbol] for symbol in symbols)]
-    return any(len(range(*slice(start, stop, step).indices(_with_symbols(before, number))))
-               != _with_symbols(after, number) for number in small)  # fmt: skip
+    return [number for number in small if len(range(*slice(start, stop, step).indices(_with_symbols(before, number))))
+            != _with_symbols(after, number)]  # fmt: skip
 
 
 def _with_symbols(extent: Any, number: int) -> int:
