@@ -1,8 +1,9 @@
-"""Groups: operations that become one kernel, and the operations that every kernel computes for itself.
+"""Groups: sets of operations that become one kernel.
 
-Start at `Group`: `members` are the operations that a fusion plan assigns to it. Views, sizes, small constants and
-widening casts are *free* (`is_free`): a kernel reads through them by index arithmetic, so they are members of no group.
-Each group includes those that lead to its operands (`closure`), and several groups may include the same one.
+Start at `Group`: its `members` are the operations that a fusion plan (`irc.plan`) assigns to it. Views, sizes, small
+constants and widening casts are *free* (`is_free`): each kernel that reads their results computes them itself, at no
+cost in memory traffic. A fusion plan assigns them to no group; instead each group includes those from which its
+operands are computed (`closure`), and several groups may include the same one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from irc.ir import Block, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
 from irc.weights import INLINE_LIMIT, Tensor
 
-MOST_FREE = 64  # free operations on a path that a kernel includes
+MOST_FREE = 64  # longest path of free operations that a kernel includes; it reads the results of longer ones
 
 
 class DerivationCache:
-    """Kernels by the structure of their groups, with their costs, for the groups of one block: those of equal layers,
-    and of a merge that is scored again, are derived once. `expansion` has the operations as primitives."""
+    """Kernels and their costs, by the structure of their groups (`structure`), for the groups of one block.
+
+    Deriving a kernel takes most of the time of fusion. With the cache, the groups of equal layers of a model, and a
+    merge that is scored twice, are derived once. `expansion` has the block's operations as primitives.
+    """
 
     def __init__(self, block: Block) -> None:
         self.expansion = Expansion(block)
@@ -31,7 +35,8 @@ class DerivationCache:
         self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
 
     def structure(self, group: Group) -> Hashable:
-        """The operations, types, attributes and results on which a group's kernel depends, without names."""
+        """All that a group's kernel depends on, as a hashable key: definitions, attributes, operand types, which
+        operation reads which result, and which results are stored. Names do not count."""
         numbers: dict[Value, int] = {}
         parts: list[Hashable] = []
         stored = set(group.stored)
@@ -56,7 +61,7 @@ class DerivationCache:
         return self._attributes[operation]
 
     def cost(self, kernel: Kernel, sizes: Mapping[Symbol, int]) -> Bytes:
-        """The byte model of a kernel at these sizes."""
+        """The memory traffic of a kernel (`irc.kernel.count`) at these sizes of the symbols, computed once."""
         if kernel not in self._costs or self._costs[kernel][0] is not sizes:
             self._costs[kernel] = (sizes, count(kernel, sizes))
         return self._costs[kernel][1]
@@ -64,9 +69,11 @@ class DerivationCache:
 
 @dataclass(eq=False)
 class Group:
-    """Operations that become one kernel, in block order, without the free ones that it includes (`closure`).
+    """Operations that become one kernel.
 
-    `proposer` is the policy, pattern or plan file that proposed it, for messages.
+    members: in block order, without the free operations that the kernel also computes (`closure`).
+    proposer: what proposed the group, for messages: the name of a policy or pattern, "plan" for a plan file, or "seed"
+        for the group of one operation with which fusion starts.
     """
 
     members: list[Operation]
@@ -75,28 +82,31 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The name of the last value that is computed, which is the name of the kernel."""
+        """The name of the kernel: that of the first result of the last member."""
         return self.members[-1].results[0].name
 
     @cached_property
     def closure(self) -> list[Operation]:
-        """The members and the free operations that lead to their operands, in block order; small constants of the
-        blocks around theirs come first. Of a long chain of free operations only the end is included."""
+        """The members, and the free operations from which their operands are computed, in block order.
+
+        Small constants may be defined in a block around that of the members, and come first. Of a path of more than
+        `MOST_FREE` free operations only the last are included; the kernel reads the result of the one before them.
+        """
         block = self.members[0].block if self.members else None
         included: dict[Operation, None] = dict.fromkeys(self.members)
-        reading = list(self.members)
+        latest = list(self.members)
         for _ in range(MOST_FREE):
-            if not reading:
+            if not latest:
                 break
-            makers = dict.fromkeys(value.operation for operation in reading for value in operation.inputs)
-            reading = [maker for maker in makers if maker is not None and maker not in included and is_free(maker)
-                       and (maker.block is block or maker.name == "const")]  # fmt: skip
-            included.update(dict.fromkeys(reading))
+            producers = dict.fromkeys(value.operation for operation in latest for value in operation.inputs)
+            latest = [each for each in producers if each is not None and each not in included and is_free(each)
+                      and (each.block is block or each.name == "const")]  # fmt: skip
+            included.update(dict.fromkeys(latest))
         return sorted(included, key=lambda operation: (operation.block is block, operation.order_label))
 
     @cached_property
     def kernel(self) -> Kernel | LegalityFailure:
-        """The kernel, or the rule that the group breaks."""
+        """The derived kernel, or the legality rule that the group breaks."""
         try:
             expansion = None if self.cache is None else self.cache.expansion
             return derive(self.closure, outputs=self.stored, expansion=expansion)
@@ -105,7 +115,8 @@ class Group:
 
     @cached_property
     def equal_kernel(self) -> Kernel | LegalityFailure:
-        """`kernel`, or that of a group of the same structure, which has other names but the same legality and cost."""
+        """The kernel of a group of the same structure, where the cache has one, else `kernel`: cheaper where only
+        legality and cost matter, since the names in it may be those of the other group."""
         if self.cache is None or not all(map(self.cache.expansion.has, self.members)):
             return self.kernel
         structure = self.cache.structure(self)
@@ -114,29 +125,37 @@ class Group:
         return self.cache.kernels[structure]
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
-        """The byte model of a legal group, at these sizes of the symbols."""
+        """The memory traffic of the kernel (`irc.kernel.count`), at these sizes of the symbols; raises the
+        `LegalityFailure` of a group that cannot be a kernel."""
         if isinstance(self.equal_kernel, LegalityFailure):
             raise self.equal_kernel
         return count(self.equal_kernel, sizes) if self.cache is None else self.cache.cost(self.equal_kernel, sizes)
 
     @cached_property
     def stored(self) -> list[Value]:
-        """Results of members that something other than this group's closure reads (rule F3), also through free
-        operations, which then stay and read their operands there."""
+        """The results of members that the kernel stores: those that operations outside the closure read (rule F3).
+
+        A free operation of the closure that is read outside remains in the block beside the kernel, so a member's
+        result that it reads is stored, too.
+        """
         inside, members = set(self.closure), set(self.members)
-        staying: set[Operation] = set()
+        remaining: set[Operation] = set()
 
         def is_read_outside(value: Value) -> bool:
-            return any(user not in inside or user in staying for user in value.users())
+            return any(user not in inside or user in remaining for user in value.users())
 
         for operation in reversed(self.closure):
             if operation not in members and any(map(is_read_outside, operation.results)):
-                staying.add(operation)
+                remaining.add(operation)
         return [result for member in self.members for result in member.results if is_read_outside(result)]
 
 
 def is_free(operation: Operation) -> bool:
-    """Whether a kernel reads through the operation at no cost: views, sizes, small constants, widening casts."""
+    """Whether each kernel that reads the operation's results computes it itself, at no cost in memory traffic.
+
+    These are operations with `Trait.FREE` (views, sizes), scalars and small constants of one repeated element that have
+    no name, and casts of floats to a wider float type.
+    """
     if Trait.FREE in operation.definition.traits:
         return True
     if operation.name == "const":

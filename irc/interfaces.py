@@ -1,11 +1,12 @@
-"""What an operation is to passes and backends: interfaces with data and traits without, stated in its declaration.
+"""Interfaces and traits: what the declaration of an operation states for passes and backends.
 
-    @primitive(Pointwise(onnx="Add", aten="add"), Trait.COMMUTATIVE)
+    @primitive(Pointwise(onnx="Add"), Trait.COMMUTATIVE)
     def add(x: NumberType, y: NumberType, /) -> TensorType: ...
 
-An interface is read from the definition (`definition.reduction` is a `Reduction` or None), a trait is a member of
-`definition.traits`. `irc doc OP` prints both. Nothing outside of a declaration decides by a list of names what an
-operation is.
+An interface has data and a trait has none, as in MLIR. The definition of an operation (`irc.op.OperationDefinition`)
+has both: `definition.traits` is the set of its traits, `definition.interfaces` the tuple of its interfaces, and
+`pointwise`, `movement`, `reduction`, `contraction`, `gather` and `scatter` are the interface of that kind or None.
+`irc doc OP` prints them. Passes and backends classify operations by these, not by lists of names.
 """
 
 from __future__ import annotations
@@ -26,35 +27,36 @@ Combine = Literal["sum", "prod", "max", "min"]
 
 
 class Trait(enum.Enum):
-    """Facts without data; the values are the words of `irc doc`."""
+    """A property that an operation has or has not; the values are printed by `irc doc`."""
 
     COMMUTATIVE = "commutative"
-    EFFECT = "effect"  # kept though nothing reads its results, and not moved across other effects
+    EFFECT = "effect"  # is kept when its results are unused, and not moved across other effects
     TERMINATOR = "terminator"
-    CONTROL_FLOW = "control flow"  # runs blocks of its regions, or a function
-    REGIONS = "regions"  # the type rule takes the regions
-    ISOLATED = "isolated from above"
-    DECLARED_TYPES = "declared types"  # its result types are stated, not inferred
-    DECLARED_ARRAYS = "declared arrays"  # takes arrays of the declared types in a run of another precision, too
-    HOST = "host only"  # runs on the host alone: structure, sizes, checks
-    FREE = "free in kernels"  # computed by each kernel that reads it, at no cost in memory traffic
-    NO_ALLOCATION = "no allocation"  # its results take no memory of their own: views, constants, sizes
-    NEW_MEMORY = "new memory"  # the library call that computes it never returns memory of an operand
-    LIBRARY = "library call"  # a product, a convolution or attention, which PyTorch leaves to libraries
-    REPEATS = "repeats elements"  # makes many elements of few: a constant of it is larger than what it is made of
-    WRAPS = "wraps around"  # integers of its results may leave the range of their type, and wrap around
-    EXACT = "exact"  # rounds nothing: floats of its results are floats of its operands, up to sign and type
-    DISCONTINUOUS = "discontinuous"  # a small change of a float operand may change the result by much
-    CANCELS = "cancels"  # adds terms, which may cancel
+    CONTROL_FLOW = "control flow"  # runs blocks of its regions, or calls a function
+    REGIONS = "regions"  # its type rule receives its regions, as the keyword `regions`
+    ISOLATED = "isolated from above"  # its regions read no values of the blocks around them
+    DECLARED_TYPES = "declared types"  # its result types are stated where it is used, not inferred
+    DECLARED_ARRAYS = "declared arrays"  # reads arrays of its operands' dtypes even where the interpreter runs in f64
+    HOST = "host only"  # never runs on the device: control flow, sizes, checks
+    FREE = "free in kernels"  # each kernel that reads its results computes them, at no cost in memory traffic
+    NO_ALLOCATION = "no allocation"  # no memory is allocated for its results: views, sizes, checks
+    NEW_MEMORY = "new memory"  # the library call that computes it never returns a view of an operand
+    LIBRARY = "library call"  # a matrix product, a convolution or attention: PyTorch calls cuBLAS, cuDNN and such
+    REPEATS = "repeats elements"  # results may be larger than operands: constant folding bounds their size
+    WRAPS = "wraps around"  # an integer result outside the range of its dtype wraps around
+    EXACT = "exact"  # rounds nothing: each float of a result is one of an operand, up to sign and dtype
+    DISCONTINUOUS = "discontinuous"  # a small change of a float operand may change a result by much
+    CANCELS = "cancels"  # adds or subtracts operands, so that a small result may have a large rounding error
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Each element of the results is a scalar function of the operands' elements at the same broadcast position.
+    """Each element of a result is a scalar function of the elements of the broadcast operands at its position.
 
-    onnx, aten: the operator of ONNX and of ATen that is the same function of the same operands, for the frontends and
-        backends that take it one to one; None where a row of theirs says how.
-    flops: what an element of a float type costs.
+    onnx, aten: the name of the ONNX operator, and of the ATen operator, that computes the same function of the same
+        operands. Frontends and backends translate these one to one. None where there is no such operator, or where
+        operands, attributes or edge cases differ: the tables of the frontends and backends then have their own rows.
+    flops: the floating-point operations that one element of a result counts as in cost reports.
     """
 
     onnx: str | None = None
@@ -68,10 +70,10 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class DataMovement:
-    """Each element of the results is an element of an operand (or a stated fill), found by index arithmetic.
+    """Each element of a result is an element of an operand, or a fill value, which index arithmetic selects.
 
-    The index maps are declared by `OperationDefinition.index_maps`, or, of elements that are known from their position
-    alone, by `element`.
+    `OperationDefinition.index_maps` declares the index maps. An operation without operands, such as `iota`, declares by
+    `OperationDefinition.element` what it computes from the position of an element.
     """
 
     def __str__(self) -> str:
@@ -80,11 +82,11 @@ class DataMovement:
 
 @dataclass(frozen=True)
 class Reduction:
-    """The elements along `axes` (or `axis`) of the first operand are combined into one.
+    """The elements of the first operand along its reduced axes (attribute `axes` or `axis`) are combined into one.
 
-    combine: the associative and commutative function of two elements.
-    finds_index: the result is the index at which the extremum is attained.
-    operands: how many are reduced together, element by element.
+    combine: the associative and commutative function that combines two elements; `identity` gives its neutral element.
+    finds_index: whether the result is the index of the extremum along the axis (argmax, argmin), not its value.
+    operands: the number of operands that are reduced together.
     """
 
     combine: Combine
@@ -96,7 +98,7 @@ class Reduction:
 
 
 class Shaped(Protocol):
-    """A value, as iteration spaces read it."""
+    """The part of `irc.ir.Value` that iteration spaces depend on."""
 
     @property
     def shape(self) -> tuple[Dim, ...]: ...
@@ -106,7 +108,7 @@ class Shaped(Protocol):
 
 
 class Contracting(Protocol):
-    """An operation that is a contraction, as its iteration space reads it: an `irc.ir.Operation`."""
+    """The part of `irc.ir.Operation` that the iteration space of a contraction depends on."""
 
     attributes: dict[str, Any]
 
@@ -119,27 +121,29 @@ class Contracting(Protocol):
 
 @dataclass(frozen=True)
 class Space:
-    """The iteration space of a contraction, with the coordinates that a point of it has in operands and result.
+    """The iteration space of a contraction, and the indexing maps from its points to elements.
 
-    A point outside of an operand or of the result (padding, cropping) contributes nothing.
+    extents: the size of each axis of the space.
+    maps: for a point of the space its coordinates in the first operand, in the second operand and in the result. Where
+        any of these are out of bounds (padding, cropping), the point contributes nothing.
     """
 
     extents: tuple[Dim, ...]
-    maps: Callable[[Coordinates], tuple[Coordinates, Coordinates, Coordinates]]  # first operand, second, result
+    maps: Callable[[Coordinates], tuple[Coordinates, Coordinates, Coordinates]]
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """Each element of the result is a sum of products, of one element of each of the first two operands.
+    """Each element of the result is a sum of products of an element of the first operand and one of the second.
 
-    `space` gives the iteration space of an operation, as `linalg.generic` of MLIR does: the result at a map's
-    coordinates is the sum over all points of the space with them.
+    space: the iteration space of an operation. As in MLIR's `linalg.generic`, every point of the space adds the product
+        of its two operand elements to its element of the result.
     """
 
     space: Callable[[Contracting], Space]
 
     def flops(self, operation: Contracting) -> Dim:
-        """A multiplication and an addition for each point of the iteration space."""
+        """Floating-point operations: a multiplication and an addition for each point of the iteration space."""
         return 2 * math.prod(self.space(operation).extents, start=1)
 
     def __str__(self) -> str:
@@ -148,7 +152,10 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Scan:
-    """Elements along `axis` are combined with all before them."""
+    """Each element of the result combines the elements of the first operand along attribute `axis` up to its position.
+
+    The operation's attributes state the function, the direction, and whether the element itself is included.
+    """
 
     def __str__(self) -> str:
         return "scan"
@@ -156,7 +163,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Window:
-    """Elements of a sliding window of the first operand are combined into one."""
+    """Each element of the result combines the elements of one position of a window that slides over the first operand.
+
+    The operation's attributes state the function and the size, strides, dilations and padding of the window.
+    """
 
     def __str__(self) -> str:
         return "window"
@@ -164,7 +174,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Gather:
-    """Each element of the result is an element of the first operand, at an index that operand `indices` holds."""
+    """Each element of the result is the element of the first operand at an index that is read from another operand.
+
+    indices: the position of that other operand among the operands.
+    """
 
     indices: int = 1
 
@@ -174,7 +187,10 @@ class Gather:
 
 @dataclass(frozen=True)
 class Scatter:
-    """The first operand, with elements of the last stored, or combined, at indices that operand `indices` holds."""
+    """The result is the first operand in which elements are replaced by, or combined with, those of the last operand.
+
+    indices: the position of the operand that holds the indices of these elements.
+    """
 
     indices: int = 1
 
@@ -186,8 +202,10 @@ Interface = Pointwise | DataMovement | Reduction | Contraction | Scan | Window |
 
 
 def identity(combine: Combine, dtype: DType) -> Any:
-    """The element that `combine` ignores, as a NumPy scalar of the type; extrema of floats have infinities where the
-    type does."""
+    """The neutral element of `combine`, as a NumPy scalar of the type: combined with any x it gives x.
+
+    That of max is -inf, and that of min is inf; in types without infinities, the least and the greatest finite number.
+    """
     if combine in ("sum", "prod"):
         return np.asarray(combine == "prod", dtype.numpy)[()]
     smallest, largest = limits(dtype)

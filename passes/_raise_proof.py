@@ -2,7 +2,7 @@
 
 A candidate names the operands; `prove` looks for attributes with which both have one normal form over the reals
 (`_normal_form`), and `build` creates the named operation that was proven. Where candidates come from is up to
-`_raise_functions` and `_raise_operands`.
+`_raise_functions` and `_raise_skeletons`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""Operations of several operands: candidates by the skeleton of a form.
+"""Raising operations of several operands, such as attention: candidates from skeletons of forms.
 
-The skeleton of a form is what all its variants have in common: its hard operations (those that signatures count:
-products, softmax, selections), and which of these and of the form's arguments each operand depends on. Soft operations
-(arithmetic, casts, views, `SOFT`) may be anywhere between them. A skeleton is matched from a root towards its operands;
-the values that match its arguments are the operands of a candidate, which `_raise_proof` proves or rejects. Start
-reading at `matching_operation`.
+A form (`_raise_forms`) is one way to write a named operation in primitives. Its *hard* operations (products, softmax,
+selections) are in every equivalent way to write it; *soft* operations (arithmetic, casts, views: `SOFT`) differ. The
+skeleton of a form has its hard operations, and for each operand of these the hard operations and arguments of the form
+from which soft operations compute the operand.
+
+A skeleton is matched in a graph from a root operation, the last of the form, against the operations that compute its
+operands. The values of the graph that take the place of the form's arguments are the operands of a candidate, which
+`_raise_proof` proves or rejects: a match need not be correct. Start at `matching_operation`.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ from irc.pattern import constant_of, tolerance_of
 
 Q, K, V, SCORES = "f32[B, H, S, D]", "f32[B, H, T, D]", "f32[B, H, T, E]", "[B, H, S, T]"
 
-# Operations that are raised, with sample types of their operands.
+# The operations that are matched, each with sample types of its operands: without a mask, with a float, a bool mask.
 OPERATIONS: dict[OperationDefinition, tuple[tuple[str, ...], ...]] = {
     attention: ((Q, K, V), (Q, K, V, f"f32{SCORES}"), (Q, K, V, f"bool{SCORES}")),
 }
 
-MOST_SOFT = 40  # soft operations before an operand, and in all between the hard ones: terms are made by recursion
+# Limit on the soft operations before one operand, and on those between all hard ones: terms are built recursively.
+MOST_SOFT = 40
 
 Permutation = tuple[int, ...]
 
@@ -41,7 +45,8 @@ Permutation = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Region:
-    """The hard operations and arguments, by number, on which an operand of a hard operation depends via soft ones."""
+    """The hard operations, by number, and the arguments, by position, from which soft operations compute an operand of
+    a hard operation."""
 
     operations: tuple[int, ...] = ()
     arguments: tuple[int, ...] = ()
@@ -49,43 +54,50 @@ class Region:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The hard operations of a form, the root first, and the region of each of their operands."""
+    """The hard operations of a form, numbered from the root, which is 0.
+
+    kinds: the kind of each hard operation (`kind_of`).
+    regions: by hard operation and position of an operand, what that operand is computed from.
+    reads: for each argument the transpose through which the form reads it; None where there is no single one.
+    """
 
     form: Form
     kinds: tuple[str, ...]
-    regions: dict[tuple[int, int], Region]  # by hard operation and operand
-    reads: tuple[Permutation | None, ...]  # the transpose through which the form reads each argument, if there is one
+    regions: dict[tuple[int, int], Region]
+    reads: tuple[Permutation | None, ...]
 
 
 @lru_cache(maxsize=1)
 def skeletons() -> dict[str, list[Skeleton]]:
-    """The skeletons of all forms by the kind of their root, large ones first: they replace the most operations."""
+    """The skeletons of all forms by the kind of their root, those of most hard operations first: what they prove
+    replaces the most operations."""
     table: dict[str, list[Skeleton]] = {}
     for definition, samples in OPERATIONS.items():
         for form in (form for types in samples for form in forms_of(definition, types)):
             skeleton = skeleton_of(form)
             table.setdefault(skeleton.kinds[0], []).append(skeleton)
-    return {root: sorted(known, key=lambda skeleton: -len(skeleton.kinds)) for root, known in table.items()}
+    return {root: sorted(group, key=lambda skeleton: -len(skeleton.kinds)) for root, group in table.items()}
 
 
 def skeleton_of(form: Form) -> Skeleton:
+    """The skeleton of a form, which must end in a hard operation."""
     body = form.sample()
     (result,) = body.returned
     root = result.operation
     assert root is not None and kind_of(root) is not None, f"{form} has no hard operation as its root"
     numbers, regions = {root: 0}, {}
     operations = [root]
-    for number, operation in enumerate(operations):  # which grows
+    for number, operation in enumerate(operations):  # the loop appends to the list
         for position, value in enumerate(operation.operands):
             if value is None:
                 continue
-            seen = Surroundings(value)
-            for each in seen.hard:
+            sources = Surroundings(value)
+            for each in sources.hard:
                 if each not in numbers:
                     numbers[each] = len(operations)
                     operations.append(each)
-            arguments = tuple(end.index for end in seen.ends)
-            regions[number, position] = Region(tuple(numbers[each] for each in seen.hard), arguments)
+            arguments = tuple(end.index for end in sources.ends)
+            regions[number, position] = Region(tuple(numbers[each] for each in sources.hard), arguments)
     normalizer = Normalizer()
     leaves = [normalizer.bind(argument) for argument in body.arguments]
     reads = permutations(normalizer.term(result), leaves)
@@ -93,8 +105,12 @@ def skeleton_of(form: Form) -> Skeleton:
 
 
 def kind_of(operation: Operation) -> str | None:
-    """The kind of a hard operation: a primitive's name, also of a named operation that is one primitive and soft
-    operations, such as matmul; the name of any other. None for a soft operation. None of unknown rank is matched."""
+    """The kind of a hard operation, None for a soft one.
+
+    The kind is the operation's name, but for a named operation whose body has one hard primitive besides soft
+    operations, such as matmul, the name of that primitive. An operation with a result of unknown rank has the kind
+    "unranked", which no skeleton has.
+    """
     if not all(result.type.is_ranked for result in operation.results):
         return "unranked"
     if operation.regions or operation.symbols:
@@ -106,18 +122,20 @@ def kind_of(operation: Operation) -> str | None:
 
 
 class Surroundings:
-    """The operations that a value is computed by, through soft operations of its block, the nearest first.
+    """The operations of its block that compute a value, the nearest first, up to and including the first hard one on
+    each path; at most `MOST_SOFT` of them.
 
-    `kinds` has them all, the hard ones at the boundary included; `ends` are values without a producer in the block.
+    kinds: the kind of each (`kind_of`). readers: for each the operation that reads it on the path from the value, None
+        for the value's producer. ends: the values on these paths that the block does not compute.
     """
 
     def __init__(self, value: Value) -> None:
         self.kinds: dict[Operation, str | None] = {}
-        self.readers: dict[Operation, Operation | None] = {}  # the soft operation that reads each; None for the first
+        self.readers: dict[Operation, Operation | None] = {}
         self.ends: dict[Value, None] = {}
         block = value.operation.block if value.operation is not None else None
         pending: list[tuple[Value, Operation | None]] = [(value, None)]
-        for current, reader in pending:  # which grows
+        for current, reader in pending:  # the loop appends to the list
             operation = current.operation
             if operation is None or operation.block is not block:
                 self.ends[current] = None
@@ -128,10 +146,11 @@ class Surroundings:
 
     @property
     def hard(self) -> Iterator[Operation]:
+        """The hard operations."""
         return (operation for operation, kind in self.kinds.items() if kind is not None)
 
     def path_to(self, operation: Operation) -> list[Operation]:
-        """The soft operations between the value and an operation."""
+        """The soft operations on the path from the value to one of the operations, the nearest to this first."""
         path = []
         reader = self.readers[operation]
         while reader is not None:
@@ -141,13 +160,14 @@ class Surroundings:
 
 
 def is_number(value: Value) -> bool:
-    """Whether a value is one number everywhere: a constant, or computed from constants and dims."""
+    """Whether a value is a number of the form rather than an operand: a constant of one repeated element, or a scalar
+    that soft operations compute from constants and dims."""
     if constant_of(value) is not None:
         return True
     if value.operation is None or not value.type.is_ranked or value.rank:
         return False
-    seen = Surroundings(value)
-    return not seen.ends and len(seen.kinds) < MOST_SOFT and next(seen.hard, None) is None
+    sources = Surroundings(value)
+    return not sources.ends and len(sources.kinds) < MOST_SOFT and next(sources.hard, None) is None
 
 
 # -- matching --------------------------------------------------------------------------------------------------
@@ -155,25 +175,27 @@ def is_number(value: Value) -> bool:
 
 @dataclass
 class Match:
-    """What is matched so far: the hard operations of a skeleton, by number, and the soft operations between them."""
+    """A partial match of a skeleton: the graph's operations that match its hard operations, by number, and the soft
+    operations on paths between these."""
 
     hard: dict[int, Operation]
     between: dict[Operation, None] = field(default_factory=dict)
 
 
 class SkeletonMatcher:
-    """Matches skeletons to what a root reads, remembering the surroundings of values."""
+    """Matches skeletons against the operations before one root; caches the surroundings of values."""
 
     def __init__(self, root: Operation) -> None:
         self.root = root
         self.surroundings: dict[Value, Surroundings] = {}
 
     def leaves(self, skeleton: Skeleton) -> Iterator[tuple[Value, ...]]:
-        """The values of the graph that may stand for the arguments of the form."""
+        """The values of the graph that may take the place of the form's arguments, in the order of these: for each
+        match of the skeleton every assignment, since soft operations may combine arguments in any order."""
         match = Match({0: self.root})
         groups: list[tuple[tuple[int, ...], Sequence[Value]]] = []
         pending = [0]
-        for number in pending:  # which grows
+        for number in pending:  # the loop appends to the list
             for position, value in enumerate(match.hard[number].operands):
                 region = skeleton.regions.get((number, position), Region())
                 values = () if value is None else self._values_beside(region, value, skeleton, match)
@@ -189,24 +211,28 @@ class SkeletonMatcher:
                 yield tuple(leaves[argument] for argument in range(len(leaves)))
 
     def _values_beside(self, region: Region, value: Value, skeleton: Skeleton, match: Match) -> Sequence[Value] | None:
-        """The values that soft operations combine with the region's hard operations, which are added to the match; None
-        where one of these is missing."""
+        """The values that take the place of a region's arguments: those, other than numbers, that the soft operations
+        on the paths from an operand, `value`, to the region's hard operations also read.
+
+        The matched hard operations and the soft ones on these paths are added to the match. None where a hard operation
+        of the region is missing.
+        """
         if not region.operations:
             return [value] if region.arguments or not is_number(value) else []
         if value not in self.surroundings:
             self.surroundings[value] = Surroundings(value)
-        seen = self.surroundings[value]
+        sources = self.surroundings[value]
         path: dict[Operation, None] = {}
         for number in region.operations:
             if number not in match.hard:
-                alike = (each for each, kind in seen.kinds.items() if kind == skeleton.kinds[number])
-                nearest = next((each for each in alike if each not in match.hard.values()), None)
+                same_kind = (each for each, kind in sources.kinds.items() if kind == skeleton.kinds[number])
+                nearest = next((each for each in same_kind if each not in match.hard.values()), None)
                 if nearest is None:
                     return None
                 match.hard[number] = nearest
-            if match.hard[number] not in seen.kinds:
+            if match.hard[number] not in sources.kinds:
                 return None
-            path |= dict.fromkeys(seen.path_to(match.hard[number]))
+            path |= dict.fromkeys(sources.path_to(match.hard[number]))
         match.between |= path
         inside = {*path, *(match.hard[number] for number in region.operations)}
         read = (each for operation in path for each in operation.inputs)
@@ -217,7 +243,10 @@ class SkeletonMatcher:
 
 
 def matching_operation(root: Operation, chosen: frozenset[OperationDefinition]) -> Proof | None:
-    """The chosen operation of several operands that `root` computes."""
+    """The proof that `root` computes one of the `chosen` operations on values of the graph; None where there is none.
+
+    The first skeleton, and the first assignment of values to its arguments, that is proven is the result.
+    """
     if not root.result.dtype.is_float:
         return None
     matcher = SkeletonMatcher(root)
@@ -231,7 +260,10 @@ def matching_operation(root: Operation, chosen: frozenset[OperationDefinition]) 
 
 
 def _prove_on_leaves(skeleton: Skeleton, leaves: Sequence[Value], root: Operation) -> Proof | None:
-    """The form on these leaves, transposed so that it reads them as the graph does."""
+    """The proof that the root computes the skeleton's form of these values, the leaves; None where there is none.
+
+    A leaf that the graph and the form read through different transposes becomes a transposed operand.
+    """
     normalizer = Normalizer(tolerance_of(root.result.dtype.bits))
     terms = [normalizer.bind(leaf) for leaf in leaves]
     try:
@@ -245,19 +277,20 @@ def _prove_on_leaves(skeleton: Skeleton, leaves: Sequence[Value], root: Operatio
 
 
 def _without_scalings(proof: Proof, skeleton: Skeleton, leaves: tuple[Value, ...], root: Operation) -> Proof:
-    """The same operation on leaves before they are multiplied by numbers, where an attribute can express these."""
+    """The proof of the same operation on the leaves before they are multiplied by numbers, where an attribute of the
+    operation (such as the scale of attention) can express the numbers; else the proof as it is."""
     for index in range(len(leaves)):
         unscaled = _unscaled(leaves[index])
         if unscaled is not leaves[index]:
-            nearer = (*leaves[:index], unscaled, *leaves[index + 1 :])
-            again = _prove_on_leaves(skeleton, nearer, root)
-            if again is not None:
-                proof, leaves = again, nearer
+            candidates = (*leaves[:index], unscaled, *leaves[index + 1 :])
+            unscaled_proof = _prove_on_leaves(skeleton, candidates, root)
+            if unscaled_proof is not None:
+                proof, leaves = unscaled_proof, candidates
     return proof
 
 
 def _unscaled(value: Value) -> Value:
-    """The value that this one is a multiple of by numbers."""
+    """The value before it is multiplied or divided by constants; the value itself where it is not."""
     for _ in range(MOST_SOFT):
         operation = value.operation
         if operation is None or operation.name not in ("mul", "div"):
@@ -273,7 +306,8 @@ def _unscaled(value: Value) -> Value:
 
 
 def _alignment(form: Permutation | None, graph: Permutation | None) -> Permutation | None:
-    """The transpose of a leaf after which the form's read of it is that of the graph."""
+    """The transpose of a leaf after which the form's transpose of it (`form`) equals the graph's (`graph`); None where
+    no transpose is required or one of them is not known."""
     if form is None or graph is None or form == graph or len(form) != len(graph):
         return None
     axes = dict(zip(form, graph, strict=True))
@@ -284,7 +318,8 @@ def _alignment(form: Permutation | None, graph: Permutation | None) -> Permutati
 
 
 def permutations(term: Term, leaves: Sequence[Term]) -> list[Permutation | None]:
-    """For each leaf the one transpose through which a term reads it, None where it is read otherwise."""
+    """For each leaf the transpose through which a term reads it; None where it reads it through several, through
+    another view, or not at all."""
     reads: dict[Term, set[Permutation | None]] = {leaf: set() for leaf in leaves}
     for part in subterms(term, leaves):
         base, view = part.parts if part.kind == "view" else (part, None)
@@ -294,13 +329,13 @@ def permutations(term: Term, leaves: Sequence[Term]) -> list[Permutation | None]
 
 
 def coefficients(term: Term) -> list[float]:
-    """The numbers by which a term multiplies others."""
+    """The distinct coefficients of the sums in a term."""
     sums = (part.parts[1] for part in subterms(term) if part.kind == "add")
     return list(dict.fromkeys(coefficient for parts in sums for _, coefficient in parts))
 
 
 def subterms(term: Term, leaves: Sequence[Term] = ()) -> Iterator[Term]:
-    """A term and those in it, each once; views of leaves count as one."""
+    """A term and all terms in it, each once, but not those in leaves; a view of a leaf is not divided further."""
     pending: list[Any] = [term]
     seen: set[Term] = set()
     while pending:

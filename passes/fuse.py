@@ -1,8 +1,11 @@
 """Fusion: `propose` makes a plan (`irc.plan`), and `apply` turns each of its groups into a `kernel` operation.
 
-`propose` starts with one group for each operation; a named operation such as `softmax` is one operation, whose kernel
-is derived from its body. It merges producers into consumers, the largest score first, until the policy rejects all
-merges that are legal (`irc.legality`). A `kernel` operation means the same as the operations in its region.
+`propose` starts with one group for each operation that can be a kernel (`seeds`); a named operation such as `softmax`
+is one operation, whose kernel is derived from its body. Then it makes the groups that a plan file or a user's pattern
+states (`follow`, `accept`). Then it merges groups with groups that read their results, the merge of the largest score
+first, until the policy rejects all merges that are legal (`irc.legality`).
+
+A `kernel` operation computes the same as the operations in its region. Start at `propose`.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ def none(merge: Merge) -> PolicyRejection:
 
 @policy
 def greedy(merge: Merge) -> float | PolicyRejection:
-    """Merge where fewer bytes are read and written, and loads that are repeated do not outweigh them."""
+    """Merge where the kernels then read and write fewer distinct bytes, unless the bytes that are loaded repeatedly
+    grow by more than that; never where a reduction would be computed again. The score is the bytes saved."""
     if merge.recomputes_reduction:
         return reject("it would recompute a reduction", at=merge.producer)
     if merge.loaded_bytes_saved < 0 and -merge.loaded_bytes_saved > merge.bytes_saved:
@@ -54,7 +58,8 @@ def greedy(merge: Merge) -> float | PolicyRejection:
 POLICIES = {"none": none, "greedy": greedy}
 
 
-# The score of a merge and the merged group, or None where it is illegal or rejected.
+# A function of a producer and a consumer: the score of their merge, and the merged group; None where the merge is
+# illegal or rejected.
 Score = Callable[[Group, Group], "tuple[float, Group] | None"]
 
 
@@ -95,11 +100,11 @@ class Fuse(Pass):
         return plans
 
     def chosen(self) -> Policy:
-        """The policy that scores merges."""
+        """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
     def entries(self) -> list[Entry]:
-        """The entries of the plan file; none without one."""
+        """The entries of the plan file, none without one; raises `file.missing` and the errors of `read_plan`."""
         if not self.plan:
             return []
         path = Path(self.plan)
@@ -109,7 +114,7 @@ class Fuse(Pass):
         return read_plan(path.read_bytes(), self.plan)
 
     def proposals(self, function: Function) -> list[tuple[str, list[Operation]]]:
-        """The operations of each match of the pattern that a user declared."""
+        """The name of the `@group` pattern with the operations of each of its matches; raises `pass.option`."""
         if not self.groups:
             return []
         pattern = load_user_object(self.groups)
@@ -119,7 +124,8 @@ class Fuse(Pass):
 
 
 def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Operation]]:
-    """The operations of each match of the pattern that a function returns, without constants."""
+    """The operations of each match of a `@group` pattern, without the constants that it matches; at most one match for
+    each operation as the last of it."""
     structure = Pattern(pattern)
     groups = []
     for operation in function.walk():
@@ -131,7 +137,7 @@ def find_groups(function: Function, pattern: Callable[..., Any]) -> list[list[Op
 
 
 def find_policy(name: str) -> Policy:
-    """`none`, `greedy`, or a policy in a user's file."""
+    """`none`, `greedy`, or a policy in a user's file (`FILE.py:NAME`); raises `pass.option`."""
     if name in POLICIES:
         return POLICIES[name]
     if not is_reference(name):
@@ -147,27 +153,32 @@ def find_policy(name: str) -> Policy:
 
 def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
             entries: Sequence[Entry] = ()) -> Plan:  # fmt: skip
-    """The plan for a function under a policy; the entries of a plan file come first, then proposed groups, if they are
-    legal. No group leaves its block: the bodies of `if` and `loop` have groups of their own."""
+    """The plan for a function under a policy.
+
+    The entries of a plan file are followed first. Then the groups of `proposals`, each the proposer's name and the
+    operations, are made where they are legal. Then the policy merges groups. The members of a group are in one block:
+    the bodies of `if` and `loop` are planned apart. Entries that cannot be followed are in the plan's `errors`.
+    """
     sizes = representative_sizes(function, context.sizes)
     plan = Plan([])
     planned = find_entries(function, entries, plan.errors)
     for block in blocks(function.block):
-        inside = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
-        demanded = [(entry, members) for entry, members in planned if members[0].block is block]
-        propose_in_block(block, chosen, context, demanded, inside, sizes, plan)
+        proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
+        in_block = [(entry, members) for entry, members in planned if members[0].block is block]
+        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan)
     return plan
 
 
 def find_entries(function: Function, entries: Sequence[Entry],
                  errors: list[Diagnostic]) -> list[tuple[Entry, list[Operation]]]:  # fmt: skip
-    """Entries with their members, those of an entry in one block; errors of other entries are added to `errors`."""
+    """The entries whose members exist and are in one block, with the members; the errors of other entries are added to
+    `errors`."""
     planned = []
     plannable = set(blocks(function.block)) if entries else set()
     for entry in entries:
         try:
             members = entry.find(function)
-            # Kernels include small constants, which may be in another block.
+            # A small constant may be in another block: each kernel that reads it computes it.
             members = [member for member in members if not (member.name == "const" and is_free(member))] or members
         except IrcError as error:
             errors += error.diagnostics
@@ -186,9 +197,9 @@ def find_entries(function: Function, entries: Sequence[Entry],
 
 
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
-                     demanded: list[tuple[Entry, list[Operation]]],
+                     planned: list[tuple[Entry, list[Operation]]],
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
-    """Add the groups of a block, and the decisions about them, to `plan`."""
+    """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file."""
     graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
     illegal: dict[tuple[str, str], Group] = {}
@@ -218,7 +229,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             return None
         return float(verdict), merged
 
-    follow(demanded, groups, graph, context.numerics, plan.errors)
+    follow(planned, groups, graph, context.numerics, plan.errors)
     for proposer, members in proposals:
         failure = accept(proposer, members, groups, graph, context.numerics)
         if failure is not None:
@@ -226,6 +237,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             context.note(f"fuse: {proposer} proposes {names}: {failure.message} (rule {failure.rule})")
     merge_best(groups, graph, score)
     ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
+    # `score` has reasons with the names of an equal group, which takes less time. Plans print the group's names.
     for pair, merged in illegal.items():
         failure = legal(merged, context.numerics)
         decisions[pair].reason = "" if failure is None else failure.message
@@ -233,11 +245,12 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
     plan.decisions += decisions.values()
 
 
-def follow(demanded: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,
+def follow(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,
            numerics: Numerics, errors: list[Diagnostic]) -> None:  # fmt: skip
-    """Make a group of the members of each entry of a plan file; errors of other entries are added to `errors`."""
+    """Make a group of the members of each entry of a plan file; the errors of entries for which that is not possible
+    are added to `errors`."""
     claimed: dict[Operation, Entry] = {}
-    for entry, members in demanded:
+    for entry, members in planned:
         computing = [member for member in members if not is_free(member)]
         twice = [member for member in computing if member in claimed]
         if twice:
@@ -265,8 +278,12 @@ def accept(
     *,
     exactly: bool = False,
 ) -> LegalityFailure | None:
-    """Make a group of the members and, unless it is to have `exactly` these, of all operations on paths between them.
-    Returns the rule that such a group breaks; then no group is made."""
+    """Merge the groups of the members into one, with all groups on paths between them; free members have none.
+
+    Returns None where that is done, or where the members are in one group already. Returns the failure and changes
+    nothing where the group would break a legality rule, or, if it is to have `exactly` these members, where operations
+    are on paths between them.
+    """
     parts: dict[Group, None] = {}
     for member in members:
         if member in groups:
@@ -293,7 +310,7 @@ def accept(
 
 
 def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation, Group]:
-    """A group for each operation that can be a kernel by itself."""
+    """The groups with which fusion starts, by operation: one for each that can be a kernel alone and is not free."""
     groups = {}
     for operation in block:
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
@@ -306,61 +323,66 @@ def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation
 
 
 class Candidate(NamedTuple):
-    """A merge to consider: two groups and the merged one, as they were when it was added."""
+    """An entry of the heap of merges: the two groups and the merged one, as they were when the entry was added.
+
+    is_scored: whether its score is that of this merge. If not, it is that of an earlier merge, before one of the groups
+        grew.
+    """
 
     producer: Group
     consumer: Group
     merged: Group
-    is_scored: bool  # or its score is that of an earlier merge of smaller groups
+    is_scored: bool
 
 
 def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) -> None:
-    """Merge producers into consumers, the largest score first, until no merge has a score.
+    """Merge pairs of groups, the merge of the largest score first, until no pair has a score.
 
-    A score needs a kernel to be derived, which takes nearly all of the time. So where a group has grown since, the old
-    score decides when the pair is considered again, and it is scored then. Of equal scores the smaller merged group
-    comes first, then the one that is first in the block: chains merge evenly, and each operation is in few of the
-    kernels that are derived. When the heap is empty, pairs of groups that have not been scored are added.
+    A score requires deriving a kernel, which takes nearly all of the time. So where a group of a pair has grown since
+    the pair was scored, its entry goes back to the heap with the old score, and the pair is scored again only when that
+    entry is the first. Among equal scores the smaller merged group comes first, then the one that ends earlier in the
+    block: chains merge evenly, and each operation is in few of the kernels that are derived. When the heap is empty,
+    pairs that have not been scored are added.
     """
     scored: set[tuple[Group, Group]] = set()
     serial = itertools.count()
     heap: list[tuple[float, int, int, int, Candidate]] = []
 
-    def note(points: float, candidate: Candidate) -> None:
+    def push(priority: float, candidate: Candidate) -> None:
         members = candidate.merged.members
-        heapq.heappush(heap, (-points, len(members), graph.number[members[-1]], next(serial), candidate))
+        heapq.heappush(heap, (-priority, len(members), graph.number[members[-1]], next(serial), candidate))
 
-    def push(producer: Group, consumer: Group) -> None:
+    def score_and_push(producer: Group, consumer: Group) -> None:
         scored.add((producer, consumer))
         result = score(producer, consumer)
         if result is not None:
-            note(result[0], Candidate(producer, consumer, result[1], True))
+            push(result[0], Candidate(producer, consumer, result[1], True))
 
     def refill() -> bool:
         pairs = [(other, group) for group in dict.fromkeys(groups.values()) for other in producers(group, groups)]
         for producer, consumer in pairs:
             if (producer, consumer) not in scored:
-                push(producer, consumer)
+                score_and_push(producer, consumer)
         return bool(heap)
 
     while refill():
         while heap:
-            negative, *_, noted = heapq.heappop(heap)
-            producer, consumer = groups[noted.producer.members[0]], groups[noted.consumer.members[0]]
+            negated, *_, best = heapq.heappop(heap)
+            producer, consumer = groups[best.producer.members[0]], groups[best.consumer.members[0]]
             if producer is consumer:
                 continue
-            current = hull((producer, consumer), noted.merged.proposer, graph)
+            current = hull((producer, consumer), best.merged.proposer, graph)
             if isinstance(current, LegalityFailure):
                 if (producer, consumer) not in scored:
-                    push(producer, consumer)
-            elif current.members != noted.merged.members:
-                note(-negative, Candidate(producer, consumer, current, False))
-            elif not noted.is_scored:
-                push(producer, consumer)
+                    score_and_push(producer, consumer)
+            elif current.members != best.merged.members:
+                push(-negated, Candidate(producer, consumer, current, False))
+            elif not best.is_scored:
+                score_and_push(producer, consumer)
             else:
-                for member in noted.merged.members:
-                    groups[member] = noted.merged
-                graph.merge(noted.merged)
+                for member in best.merged.members:
+                    groups[member] = best.merged
+                graph.merge(best.merged)
 
 
 def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
@@ -378,7 +400,8 @@ def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
 
 
 def apply(plan: Plan) -> bool:
-    """Turn each group into a `kernel` operation, and order the blocks again. Returns whether there was a group."""
+    """Turn each group of a plan into a `kernel` operation, and sort the blocks that have one by dependence. Returns
+    whether the plan has a group."""
     changed: dict[Block, None] = {}
     for group in plan.groups:
         block = make_kernel(group).block

@@ -163,7 +163,7 @@ MUTATIONS = (
     Mutation(
         "propagation: a point that repeats an element",
         PROPAGATION,
-        "if ended & staying or any(",
+        "if dropped_axes & kept_axes or any(",
         "if any(",
         fused_kernels("spread"),
     ),
@@ -192,7 +192,7 @@ MUTATIONS = (
     Mutation(
         "F3: values read through views are not stored",
         GROUP,
-        "any(user not in inside or user in staying for user in value.users())",
+        "any(user not in inside or user in remaining for user in value.users())",
         "any(user not in inside for user in value.users())",
         fusion("f3"),
     ),

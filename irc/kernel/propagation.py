@@ -1,10 +1,14 @@
 """Index propagation: from the anchor's axes to the coordinates of every value of a group.
 
-The axes of a kernel are the dims of its **anchor**, its root iteration space: the argument of the largest reduction, or
-else the largest result. Coordinates propagate from there, forwards and backwards: through views by `irc.index_map`,
-through pointwise operations by broadcasting, through reductions by dropping axes. A value that they reach is computed
-at its point, so that the `x` under a softmax's maximum and the `x` from which it is subtracted are one load. Choosing
-the axes by the result instead would compute a reduction again for each element of a view after it.
+The axes of a kernel are the dims of its **anchor**, the value whose shape is the kernel's root iteration space: the
+argument of the largest reduction, or else the largest result. A `Point` (`irc.index_map`) states which element of a
+value is computed at each index of these axes: its coordinates are expressions over them, and its guards are the
+conditions under which there is such an element. Points propagate from the anchor to readers and to producers: through
+views by their index maps, through pointwise operations by broadcasting, through reductions by dropping axes.
+
+All readers of a value that has a point read it there, so the `x` in a softmax's maximum and the `x` from which the
+maximum is subtracted are one load. Axes chosen from the result would not reach the argument of a reduction through a
+slice after it, and the reduction would be computed again for each element. Start at `Propagation`.
 """
 
 from __future__ import annotations
@@ -21,33 +25,39 @@ from irc.kernel.dag import variables
 from irc.kernel.rules import every_dim_has_an_axis
 from irc.kernel.steps import Steps, reduced_dims
 
-TYPICAL_SIZE = 64  # of a dim that is not known, to compare two values
+TYPICAL_SIZE = 64  # assumed for a symbol, within its range, to compare the sizes of two values
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
-    """The values to try as anchor: arguments of reductions, results, what is cut into several; the largest first."""
+    """The values to try as anchor: first arguments of reductions, then results, then operands of slices and splits;
+    each of these from the largest to the smallest."""
     arguments = [step.inputs[0] for step in steps.steps if step.definition.reduction is not None]
     results = [steps.inner[output] for output in outputs]
-    whole = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
-    for values in (arguments, results, whole):
+    sliced = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
+    for values in (arguments, results, sliced):
         yield from sorted(dict.fromkeys(values), key=lambda value: -typical(value.type.elements))
 
 
 @lru_cache(1 << 12)
 def typical(elements: Dim) -> int:
+    """A number of elements at typical sizes of its symbols."""
     sizes = {symbol: max(symbol.low, min(symbol.high, TYPICAL_SIZE)) for symbol in dims.free_symbols(elements)}
     return dims.estimate(elements, sizes)
 
 
 @lru_cache(1 << 12)
 def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
-    """Axes of its own for a reduction whose argument has no point; `number` distinguishes such reductions."""
+    """New axes, of these extents, for a reduction whose argument has no point. Reductions with equal extents share
+    them; the caller counts `number` up where the argument's other coordinates use the axes already."""
     numbered = enumerate(extents)
     return tuple(Variable(f"r{position}", extent, (REDUCED, number, position)) for position, extent in numbered)
 
 
 class Propagation:
-    """The points of the values that the anchor's coordinates reach within a group."""
+    """The points of the values of a group that propagation from an anchor reaches.
+
+    points: by value, also of values that the group reads from outside. axes: those of the anchor.
+    """
 
     def __init__(self, anchor: Value, steps: Steps) -> None:
         self.points: dict[Value, Point] = {anchor: Point(index_map.axes(anchor.shape))}
@@ -69,15 +79,16 @@ class Propagation:
             self._waiting.append(value)
 
     def _forward(self, step: Operation, result: Value) -> Point | None:
+        """The point of a result from those of the operands; None where they do not determine one."""
         push = step.definition.push
         if push is not None:
             return push(result, self.points[step.inputs[0]])
         if step.definition.reduction is not None and step.inputs[0] in self.points:
             point, reduced, keep = self.points[step.inputs[0]], reduced_dims(step), step.attributes["keep_dims"]
-            ending = remaining(point, reduced)
+            guards = guards_without(point, reduced)
             parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
-            moved = tuple(0 if gone else coordinate for gone, coordinate in parts if keep or not gone)
-            return None if ending is None else Point(moved, ending)
+            coordinates = tuple(0 if is_reduced else part for is_reduced, part in parts if keep or not is_reduced)
+            return None if guards is None else Point(coordinates, guards)
         if step.definition.pointwise is not None:
             partial, guards = self._broadcast(result)
             known = tuple(coordinate for coordinate in partial if coordinate is not None)
@@ -85,50 +96,55 @@ class Propagation:
         return None
 
     def _broadcast(self, result: Value) -> tuple[list[Dim | None], Guards]:
-        """The point of a pointwise result where its operands' points determine it: each dim from an operand that is not
-        repeated along it. Two dims over one axis would be a diagonal: in `x[:, None] + x` the second gives nothing."""
+        """The coordinates and guards of a pointwise result, as its operands' points determine them; None for the dims
+        that they do not determine.
+
+        Each dim is taken from an operand that is not broadcast along it. An operand adds no dims whose axes others
+        use already: in `x[:, None] + x` both dims would run over the one axis of x, which is a diagonal.
+        """
         merged: list[Dim | None] = [None] * result.rank
         step = result.operation
         for operand in step.inputs if step is not None and step.definition.pointwise is not None else ():
             if operand in self.points:
-                point, new = self.points[operand], result.rank - operand.rank
-                parts = zip(point.coordinates, operand.shape, result.shape[new:], strict=True)
-                own = [None] * new + [c if same(extent, whole) else None for c, extent, whole in parts]
-                if None not in own:
-                    return own, point.guards
-                known = variables(*(c for c in merged if c is not None))
-                more = [c for c, old in zip(own, merged, strict=True) if old is None and c is not None]
-                if not point.guards and known.isdisjoint(variables(*more)):
-                    merged = [mine if old is None else old for old, mine in zip(merged, own, strict=True)]
+                point, missing = self.points[operand], result.rank - operand.rank
+                parts = zip(point.coordinates, operand.shape, result.shape[missing:], strict=True)
+                given = [None] * missing + [c if same(extent, full) else None for c, extent, full in parts]
+                if None not in given:
+                    return given, point.guards
+                used = variables(*(c for c in merged if c is not None))
+                added = [c for c, old in zip(given, merged, strict=True) if old is None and c is not None]
+                if not point.guards and used.isdisjoint(variables(*added)):
+                    merged = [new if old is None else old for old, new in zip(merged, given, strict=True)]
         return merged, ()
 
     def _backward(self, step: Operation, result: Value) -> None:
-        """Operands whose every element has a point: a view may read only a part of its operand."""
+        """Give points to the operands of a step, where each of their elements is read: a slice reads only a part."""
         point = self.points[result]
         if step.name == "expand" or step.definition.pointwise is not None:
             for operand in step.inputs:
                 self._reach(operand, None if operand in self.points else narrowed(operand, result, point))
         elif step.definition.pull is not None and reads_all(step):
             for piece in step.definition.pull(result, point.coordinates):
-                if piece.operand < len(step.inputs):  # a pad without a value fills in zero, which is no operand
+                if piece.operand < len(step.inputs):  # the fill of a pad without a fill operand is a constant 0
                     guards = (*point.guards, *piece.guards)
                     self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
 
     def covers(self, value: Value) -> bool:
-        """Whether each of the axes is a dim of the value: as an anchor it would have the same ones."""
+        """Whether the dims of a value run over exactly these axes: as an anchor it would have no others."""
         point = self.points.get(value)
         if point is None or point.guards:
             return False
         coordinates = [coordinate for coordinate in point.coordinates if coordinate != 0]
         return len(coordinates) == len(self.axes) and {axis.expr for axis in self.axes}.issubset(coordinates)
 
-    def root(self, value: Value) -> Point:
-        """The point of a stored value (rule F4); dims that nothing reached take a free axis of their extent."""
+    def stored_point(self, value: Value) -> Point:
+        """The point at which a result is stored. A dim without a coordinate runs over an axis of its extent that no
+        other dim uses; raises `LegalityFailure` (rule F4) where there is none."""
         if value in self.points:
             return self.points[value]
         partial, guards = self._broadcast(value)
         used = {atom for c in partial if c is not None for atom in dims.free_atoms(c)}
-        found: list[Dim] = []
+        coordinates: list[Dim] = []
         for coordinate, extent in zip(partial, value.shape, strict=True):
             if coordinate is None and same(extent, 1):
                 coordinate = 0
@@ -138,43 +154,46 @@ class Propagation:
                 assert axis is not None
                 used.add(axis)
                 coordinate = axis.expr
-            found.append(coordinate)
-        return Point(tuple(found), guards)
+            coordinates.append(coordinate)
+        return Point(tuple(coordinates), guards)
 
 
 def narrowed(operand: Value, result: Value, point: Point) -> Point | None:
-    """The point of an operand that is broadcast; None where a dim may or may not be stretched, and where none of the
-    result's elements is made of the operand's, since there are none."""
+    """The point of an operand of a broadcasting step, from that of its result.
+
+    None where it is not known whether a dim is broadcast, where a dim is broadcast to extent 0 (no element of the
+    operand is read), and where `guards_without` is None.
+    """
     if operand.shape == result.shape and 1 not in operand.shape:
         return point
     missing = result.rank - operand.rank
     pairs = zip(operand.shape, result.shape[missing:], strict=True)
-    if not all(same(own, 1) or same(own, extent) for own, extent in pairs):
+    if not all(same(before, 1) or same(before, after) for before, after in pairs):
         return None
-    lost = {*range(missing), *(missing + axis for axis, own in enumerate(operand.shape) if same(own, 1))}
-    if any(same(result.shape[axis], 0) for axis in lost):
+    dropped = {*range(missing), *(missing + axis for axis, extent in enumerate(operand.shape) if same(extent, 1))}
+    if any(same(result.shape[axis], 0) for axis in dropped):
         return None
-    guards = remaining(point, lost)
+    guards = guards_without(point, dropped)
     return None if guards is None else Point(index_map.spread(point.coordinates, result.shape, operand.shape), guards)
 
 
-def remaining(point: Point, lost: Collection[int]) -> Guards | None:
-    """The guards of a point of which some coordinates are left out: those of their axes end with them.
+def guards_without(point: Point, dropped: Collection[int]) -> Guards | None:
+    """The guards of a point after the coordinates of the `dropped` dims are removed: guards on their axes go with them.
 
-    None where the coordinates that stay use these axes too: one element would stand, and be stored, at several
-    places along an axis. None also where it is not known which coordinates a guard is about, since it is about some of
-    both, or about no axis at all: `0 <= 0 < S` of a slice of one element.
+    None where the remaining coordinates use these axes too: one element would be stored at several indices of an axis.
+    None also where a guard cannot be assigned to either, since it mentions axes of both, or no axis: `0 <= 0 < S` of a
+    slice of one element.
     """
-    ended = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis in lost))
-    staying = variables(*(coordinate for axis, coordinate in enumerate(point.coordinates) if axis not in lost))
+    dropped_axes = variables(*(coordinate for dim, coordinate in enumerate(point.coordinates) if dim in dropped))
+    kept_axes = variables(*(coordinate for dim, coordinate in enumerate(point.coordinates) if dim not in dropped))
     guarded = [variables(guard.index) for guard in point.guards]
-    if ended & staying or any(not axes or (ended & axes and axes - ended) for axes in guarded):
+    if dropped_axes & kept_axes or any(not axes or (dropped_axes & axes and axes - dropped_axes) for axes in guarded):
         return None
-    return tuple(guard for guard in point.guards if ended.isdisjoint(variables(guard.index)))
+    return tuple(guard for guard in point.guards if dropped_axes.isdisjoint(variables(guard.index)))
 
 
 def reads_all(view: Operation) -> bool:
-    """Whether a view reads every element of its operand, and none twice."""
+    """Whether a view reads every element of its operand exactly once."""
     if view.name == "pad":
         return bool(view.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
     return view.name not in ("slice", "split")

@@ -54,7 +54,7 @@ class Tracer:
 
     def store(self, output: Value, value: Value) -> Store:
         """What the kernel writes to an output, each element once."""
-        point = self.propagation.root(value)
+        point = self.propagation.stored_point(value)
         node = self.node(value, point.coordinates, point.guards)
         if isinstance(node, Apply) and node.rounds_to is output.dtype:
             node = node.operands[0]  # storing rounds
