@@ -8,7 +8,7 @@ from irc.backends.onnx.edges import integer_bounds
 from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.opsets import NeedsOpset
 from irc.backends.onnx.row import Row, emits
-from irc.backends.onnx.zeros import chosen, keeps_zeros
+from irc.backends.onnx.zeros import keeps_zeros, select_bits
 from irc.diagnostics import UnsupportedError
 from irc.dtypes import BOOL, F8E5M2, F16, F32, F64, I8, I32, I64, U8, U16, U32, U64, DType, limits
 from irc.ir import Value
@@ -114,7 +114,7 @@ def trunc(g: Graph, x: Value) -> Operand:
     is_negative = g.node("Less", whole, g.numbers(0.0, wide))
     up, down = g.node("Ceil", whole), g.node("Floor", whole)
     if keeps_zeros(g, g.result, x):
-        return g.cast(chosen(g, is_negative, up, down, wide), wide, x.dtype)
+        return g.cast(select_bits(g, is_negative, up, down, wide), wide, x.dtype)
     return g.cast(g.node("Where", is_negative, up, down), wide, x.dtype)
 
 
@@ -185,7 +185,7 @@ def is_inf(g: Graph, x: Value, *, detect_positive: bool, detect_negative: bool) 
 @emits("select")
 def select(g: Graph, condition: Value, x: Value, y: Value) -> Operand:
     if keeps_zeros(g, g.result, x, y):
-        return chosen(g, condition, x, y, x.dtype)
+        return select_bits(g, condition, x, y, x.dtype)
     wide = g.carrier("Where", x.dtype, wraps=True)
     return g.cast(g.node("Where", condition, g.cast(x, x.dtype, wide), g.cast(y, x.dtype, wide)), wide, x.dtype)
 

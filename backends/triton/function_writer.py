@@ -1,7 +1,8 @@
-"""A function of the host program: values are Python variables, symbols are integers.
+"""Writes one function of the host program, the Python module that allocates buffers and launches kernels.
 
-`FunctionWriter` walks the blocks; the operations are written by the functions of `operations`, by name, and others as
-host calls. See `program_writer` for the table.
+Tensor values become Python variables, and symbols of dims variables that hold integers. `FunctionWriter.lines` writes
+the signature and walks the blocks. The text of an operation is written by a `Write` function: one from a table by the
+operation's name (`program_writer.WRITERS`), for all others `host_calls.write_host_call`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from irc.dtypes import DType
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import Kernel, LegalityFailure
 
-Write = Callable[["FunctionWriter", Operation], None]  # writes one operation
+Write = Callable[["FunctionWriter", Operation], None]  # writes the lines of one operation
 
 
 class FunctionWriter:
-    """The lines of one function.
+    """Writes the lines of one function; `Write` functions receive it and call its methods.
 
-    values: the variables, or other expressions, of values. dense: variables whose tensors are known to be contiguous.
-    taken: by results of launches, the dead buffers that they reuse. computing: by line numbers, the operations.
+    values: for each value a Python expression, mostly the name of its variable. symbols: for each symbol the variable
+    that holds its size. contiguous: the variables of tensors that are known to be contiguous. reused: for results of
+    launches the value whose buffer they are written to, which nothing reads later. operation_of_line: for indices of
+    lines in `out` the operation for which the line was written.
     """
 
     def __init__(self, builder: ProgramBuilder, function: Function, name: str, operations: Mapping[str, Write],
@@ -46,31 +49,31 @@ class FunctionWriter:
         self.sizes = Sizes(self.names, self.line)
         self.symbols = self.sizes.variables
         self.values: dict[Value, str] = {}
-        self.dense: set[str] = set()
-        self.taken: dict[Value, Value] = {}
+        self.contiguous: set[str] = set()
+        self.reused: dict[Value, Value] = {}
         self.indent = ""
         self.out: list[str] = []
-        self.computing: dict[int, Operation] = {}
+        self.operation_of_line: dict[int, Operation] = {}
         self.current: Operation | None = None
 
     def lines(self) -> list[str]:
         """Write the function; returns its lines."""
         arguments = [self.variable(argument) for argument in self.function.arguments]
         if self.name == "main":
-            self.dense.update(arguments)  # the runtime makes them so
+            self.contiguous.update(arguments)  # the runtime copies inputs that are not
         self.line(f"def {self.name}({', '.join(['weights', 'externs', 'device', *arguments])}):")
         self.indent = "    "
         outputs = zip(self.function.output_names, self.function.returned, strict=True)
-        taken = [plain(f"{value.name} {value.type}") for value in self.function.arguments]
-        given = [plain(f"{name} {value.type}") for name, value in outputs]
-        self.out.extend(['    """Inputs and outputs:', "", *(f"    {line}" for line in taken), "    ->"])
-        self.out.extend([*(f"    {line}" for line in given), '    """'])
+        input_lines = [plain(f"{value.name} {value.type}") for value in self.function.arguments]
+        output_lines = [plain(f"{name} {value.type}") for name, value in outputs]
+        self.out.extend(['    """Inputs and outputs:', "", *(f"    {line}" for line in input_lines), "    ->"])
+        self.out.extend([*(f"    {line}" for line in output_lines), '    """'])
         self._solve_symbols()
         self.write_block(self.function.block)
         return self.out
 
     def _solve_symbols(self) -> None:
-        """Read the symbols of the signature from the extents of inputs."""
+        """Write lines that compute the symbols of the signature from the extents of inputs."""
         for symbol, source in symbol_sources(self.function).items():
             self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
             size = source.size(f"{self.variable(source.value)}.shape[{source.axis}]", self.symbols)
@@ -79,27 +82,28 @@ class FunctionWriter:
             if symbol not in self.symbols:
                 self.problem(f"symbol {symbol.name} cannot be inferred from the extents of any input",
                              self.function.location)
-                self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")  # to find other problems
+                # A name all the same, so that the rest is written and its problems are reported, too.
+                self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
 
     def line(self, text: str) -> None:
         """Write a line at the current indentation."""
         first = len(self.out)
         self.out.extend(wrapped(f"{self.indent}{text}"))
         if self.current is not None:
-            self.computing |= dict.fromkeys(range(first, len(self.out)), self.current)
+            self.operation_of_line |= dict.fromkeys(range(first, len(self.out)), self.current)
 
     def problem(self, message: str, location: Location) -> None:
-        """Note that PyTorch lacks something."""
+        """Record that the function cannot be written: `write_program` raises all problems as `backend.unsupported`."""
         self.builder.problems.append(Diagnostic("backend.unsupported", f"triton: {message}", location))
 
     def variable(self, value: Value) -> str:
-        """The variable that holds a value."""
+        """The Python expression of a value; at its first use, the new name of its variable."""
         if value not in self.values:
             self.values[value] = self.names.fresh(value_name(value))
         return self.values[value]
 
     def bind_shape(self, value: Value, only: Sequence[Symbol]) -> None:
-        """Name those of these symbols that are extents of a value and have no name yet."""
+        """Write variables for those of the symbols `only` that are an extent of a value and have no variable yet."""
         for axis, extent in enumerate(value.shape):
             symbol = sole_symbol(extent)
             if symbol is not None and symbol not in self.symbols and symbol in only:
@@ -107,11 +111,12 @@ class FunctionWriter:
                 self.line(f"{self.symbols[symbol]} = {self.variable(value)}.shape[{axis}]")
 
     def write_block(self, block: Block) -> None:
+        """Write the operations of a block, and `del` statements after the last uses of tensors."""
         is_entry = block is self.builder.module.main.block
         donated = donated_arguments(self.function, self.derived) if is_entry else {}
-        last_use, taken = last_uses(block), reused(block, self.is_launch, donated)
-        self.taken |= taken
-        kept = set(taken.values())  # until a launch takes them
+        last_use, buffer_of = last_uses(block), reused(block, self.is_launch, donated)
+        self.reused |= buffer_of
+        kept = set(buffer_of.values())  # a later launch writes to their buffers
         for operation in block:
             if operation.definition.is_terminator:
                 if operation.name == "return":
@@ -122,31 +127,35 @@ class FunctionWriter:
             self._check_extents(operation)
             self.write_operation(operation)
             self.current = outer
-            dying = [value for value in last_use.get(operation, ()) if value not in kept]
-            dead = [self.values[value] for value in dying if value in self.values]
-            held = {self.values[result] for result in operation.results if result in self.values}  # it may be the same
-            dead = [name for name in dead if name not in held and not name.startswith("weights[")]
+            unused = [value for value in last_use.get(operation, ()) if value not in kept]
+            dead = [self.values[value] for value in unused if value in self.values]
+            # A result may have the variable of an operand, as that of `refine` of an unranked value has.
+            live = {self.values[result] for result in operation.results if result in self.values}
+            dead = [name for name in dead if name not in live and not name.startswith("weights[")]
             if dead and allocates(operation):
                 self.line(f"del {', '.join(dead)}")
 
     def _check_extents(self, operation: Operation) -> None:
-        """Stop where a size is below 0, as of a slice that ends before it starts: kernels would compute with it."""
+        """Write checks that stop the run where the extent of a result is negative, as that of a slice that ends before
+        it starts: kernels would compute with it."""
         members = operation.regions[0].block if operation.name == "kernel" else (operation,)
         ranked = [result for member in members for result in member.results if result.type.is_ranked]
         for extent in self.sizes.may_be_negative(extent for result in ranked for extent in result.shape):
             self.line(f"check({self.dim(extent)} >= 0, {quoted(f'the size {extent} is below 0')})")
 
     def derived(self, operation: Operation) -> Kernel | LegalityFailure:
+        """The kernel of a `kernel` operation, or why it runs as host calls (`launches.launched`), computed once."""
         derived = self.builder.program.derived
         if operation not in derived:
             derived[operation] = launched(operation)
         return derived[operation]
 
     def is_launch(self, operation: Operation) -> bool:
-        """Whether an operation is a launch each of whose results has a buffer of its own."""
+        """Whether an operation is launched as a kernel that writes each result to a buffer that no other one shares."""
         return is_launch(operation, self.derived)
 
     def write_operation(self, operation: Operation) -> None:
+        """Write an operation, and variables for the data-dependent symbols that it defines."""
         self.operations.get(operation.name, self.host_call)(self, operation)
         if operation.symbols:
             for result in operation.results:
@@ -154,7 +163,7 @@ class FunctionWriter:
                     self.bind_shape(result, operation.symbols)
 
     def write_body(self, operation: Operation) -> None:
-        """A named operation without a host function: the operations of its body."""
+        """Write a named operation for which there is no host call: the operations of its body."""
         body = operation.body()
         outer = dict(self.values)
         for argument, value in zip(body.arguments, operation.inputs, strict=True):
@@ -170,7 +179,7 @@ class FunctionWriter:
             self.values[result] = name
 
     def write_region(self, block: Block, symbols: Sequence[Symbol] = ()) -> None:
-        """A block, indented; `symbols` are those that its arguments may bind."""
+        """Write a block of a region, indented; `symbols` are those whose sizes its arguments may define."""
         self.indent += "    "
         with self.sizes.inside():
             for argument in block.arguments if symbols else ():
@@ -184,6 +193,7 @@ class FunctionWriter:
         self.line(f"    {text}")
 
     def is_bound(self, dim: Dim) -> bool:
+        """Whether all symbols of a dim have a variable."""
         return all(symbol in self.symbols for symbol in dims.free_symbols(dim))
 
     def dim(self, dim: Dim) -> str:
@@ -191,10 +201,12 @@ class FunctionWriter:
         return self.sizes.text(dim)
 
     def shape(self, shape: Iterable[Dim]) -> str:
+        """A shape as a Python tuple."""
         parts = [self.dim(extent) for extent in shape]
         return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
     def literal(self, value: Any) -> str:
+        """An attribute as a Python expression."""
         if isinstance(value, Expr):
             return self.dim(value)
         if isinstance(value, DType):

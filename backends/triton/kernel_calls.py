@@ -26,8 +26,8 @@ def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None
         for inner, result in zip(yielded, operation.results, strict=True):
             if inner.operation is not None and inner not in writer.values:
                 writer.values[inner] = writer.variable(result)
-                if result in writer.taken:
-                    writer.taken[inner] = writer.taken[result]
+                if result in writer.reused:
+                    writer.reused[inner] = writer.reused[result]
         labels = {
             inner: "" if outer.operation is operation and outer.is_anonymous else value_name(outer)  # "out"
             for inner, outer in zip(
@@ -43,7 +43,7 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
     source = writer.builder.kernel(kernel, operation, labels)
     arguments = [_contiguous(writer, buffer) for buffer in kernel.inputs]
     for output in kernel.outputs:
-        name, shape, dead = writer.variable(output), writer.shape(output.shape), writer.taken.get(output)
+        name, shape, dead = writer.variable(output), writer.shape(output.shape), writer.reused.get(output)
         if dead is None:
             kind = f"dtype=torch.{torch_type(output.dtype)}, device=device"
             writer.line(f"{name} = torch.empty({shape}, {kind})")
@@ -53,7 +53,7 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
             view = "" if dead.shape == output.shape else f".view({shape})"
             writer.line(f"{name} = {writer.variable(dead)}{view}  # whose memory nothing needs any more")
             writer.line(f"del {writer.variable(dead)}")
-        writer.dense.add(name)
+        writer.contiguous.add(name)
         arguments.append(name)
     arguments += [writer.sizes.text(size, UNCHECKED) for size in source.sizes]
     for tile in source.tiles:
@@ -69,4 +69,4 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
 def _contiguous(writer: FunctionWriter, value: Value) -> str:
     """The text of an argument of a launch: kernels address dense tensors."""
     name = writer.variable(value)
-    return name if name in writer.dense or name.startswith("weights[") else f"{name}.contiguous()"
+    return name if name in writer.contiguous or name.startswith("weights[") else f"{name}.contiguous()"

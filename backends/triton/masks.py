@@ -1,9 +1,12 @@
-"""Masked-lane analysis: what the lanes beyond a ragged edge hold, so that few `where`s are needed.
+"""Masked-lane analysis: which values masked loads fill in, so that a kernel requires few `where`s.
 
-A masked load gives its lanes a value of our choice, `other`. Followed through the operations, that choice decides
-what a reduction sees there: it must be the value that the reduction ignores (0 for a sum, -inf for a maximum).
-Likewise a guarded value (a pad) needs no `where` if its masked lanes come out as the fill. The analysis tries, for
-each load, the few values that matter and keeps the choice that leaves the fewest `where`s.
+Where the extent of a tile axis is no multiple of the block, the last block has lanes beyond the extent. Loads are
+masked there, as they are where their guards fail, and `tl.load(..., other=fill)` gives masked lanes a fill that the
+compiler is free to choose. Propagated through the operations, the fills determine the argument of a reduction in
+masked lanes. If that is the reduction's neutral element (0 for a sum, -inf for a maximum), the argument requires no
+`where`. Likewise a `Select`, such as the fill of a pad where its guards fail, requires no `where` if its first operand
+equals the second in these lanes anyway. For each load the analysis tries the few fills that matter, and keeps the
+choice with the fewest `where`s. Start at `analyse`.
 """
 
 from __future__ import annotations
@@ -19,15 +22,20 @@ from irc.interfaces import identity
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, walk
 
+# What a node holds in masked lanes: a NumPy scalar, FINITE (some number that is neither infinite nor NaN), or UNKNOWN.
 UNKNOWN = None
-FINITE = "finite"  # a number that is neither infinite nor NaN
-SWEEPS = 2
+FINITE = "finite"
+SWEEPS = 2  # times that each load's fill is tried: a better fill of one may depend on that of another
 
 
 @dataclass(frozen=True)
 class Masking:
-    """`fills`: what masked lanes of each load hold. `wheres`: reductions whose body must be masked by a `where`.
-    `implied`: selects that their masked loads already decide. `nan`: maxima that must look for NaN."""
+    """The result of the analysis.
+
+    fills: the number in masked lanes of each load. wheres: the reductions whose argument requires a `where`, which puts
+    the neutral element in lanes beyond the extent. implied: the selects that require none. nan: the maxima and minima
+    that must return NaN where an element is NaN, which Triton's do not by themselves.
+    """
 
     fills: dict[Load, Any]
     wheres: frozenset[Reduce]
@@ -36,7 +44,7 @@ class Masking:
 
 
 def analyse(kernel: Kernel) -> Masking:
-    """Choose the fills of a kernel's loads."""
+    """Choose the fills of a kernel's loads, and determine the `where`s that are then required."""
     nodes = kernel.nodes
     columns = kernel.schedule.columns
     ragged = frozenset(columns.axes) if columns is not None and columns.masked and kernel.bound else frozenset()
@@ -44,19 +52,20 @@ def analyse(kernel: Kernel) -> Masking:
     selects = [node for node in nodes if isinstance(node, Select)]
     addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.reads)}
     fills: dict[Load, Any] = {node: zero(node.dtype) for node in nodes if isinstance(node, Load)}
-    free = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses]
+    # Loads of indices, which are parts of addresses, keep the fill 0.
+    choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses]
 
-    def open_ends() -> tuple[list[Reduce], list[Select]]:
+    def required_wheres() -> tuple[list[Reduce], list[Select]]:
         lanes = _Lanes(fills, ragged)
         unmet = [node for node in reductions if not same(lanes.of(node.operands[0]), identity(node.kind, node.dtype))]
         return unmet, [node for node in selects if not implied(node, fills)]
 
     def cost() -> int:
-        unmet, kept = open_ends()
+        unmet, kept = required_wheres()
         return len(unmet) + len(kept)
 
     best = cost()
-    for load in free * SWEEPS:
+    for load in choosable * SWEEPS:
         if best == 0:
             break
         for candidate in candidates(load.dtype):
@@ -66,36 +75,39 @@ def analyse(kernel: Kernel) -> Masking:
                 best = new
             else:
                 fills[load] = before
-    unmet, kept = open_ends()
+    unmet, kept = required_wheres()
     decided = frozenset(node for node in selects if node not in kept)
     return Masking(fills, frozenset(unmet), decided, nan_sensitive(kernel))
 
 
 def zero(dtype: DType) -> Any:
+    """0 as a NumPy scalar of the type."""
     return np.zeros((), dtype.numpy)[()]
 
 
 def candidates(dtype: DType) -> list[Any]:
+    """The fills to try: neutral elements of reductions, which are 0, 1 and the extrema of the type."""
     if dtype is BOOL:
         return [np.bool_(False), np.bool_(True)]
     ends: list[Any] = [-np.inf, np.inf] if dtype.is_float else list(dtypes.limits(dtype))
     return [np.asarray(value, dtype.numpy)[()] for value in (0, *ends, 1)]
 
 
-def same(found: Any, wanted: Any) -> bool:
-    return found is not UNKNOWN and found is not FINITE and bool(found == wanted)
+def same(lane: Any, number: Any) -> bool:
+    """Whether a masked lane is known to hold this number."""
+    return lane is not UNKNOWN and lane is not FINITE and bool(lane == number)
 
 
-def is_finite(found: Any) -> bool:
-    return found is FINITE or (found is not UNKNOWN and bool(np.isfinite(found)))
+def is_finite(lane: Any) -> bool:
+    return lane is FINITE or (lane is not UNKNOWN and bool(np.isfinite(lane)))
 
 
-def is_infinite(found: Any) -> bool:
-    return found is not UNKNOWN and found is not FINITE and bool(np.isinf(found))
+def is_infinite(lane: Any) -> bool:
+    return lane is not UNKNOWN and lane is not FINITE and bool(np.isinf(lane))
 
 
 class _Lanes:
-    """The value of a node where the columns are masked: a number, or unknown."""
+    """What nodes hold in lanes beyond the extent of the `ragged` axes, the columns of a kernel that reduces."""
 
     def __init__(self, fills: dict[Load, Any], ragged: frozenset[Any]) -> None:
         self.fills = fills
@@ -118,7 +130,7 @@ class _Lanes:
 
 
 def applied(node: Node, operands: list[Any]) -> Any:
-    """A node's value from those of its operands, by the op's own reference."""
+    """What a node holds in masked lanes, from what its operands hold, by the NumPy reference of its operation."""
     if isinstance(node, Constant):
         return node.value
     if not isinstance(node, Apply):
@@ -131,7 +143,7 @@ def applied(node: Node, operands: list[Any]) -> Any:
         infinite, other = operands if is_infinite(operands[0]) else reversed(operands)
         return infinite if is_finite(other) or same(infinite, other) else UNKNOWN
     if node.name == "sub" and subtracts_maximum(node) and same(operands[0], -np.inf):
-        # Elsewhere the maximum is finite, or it is NaN or infinite and then the whole row comes out as NaN anyway.
+        # -inf - max is -inf, unless max is -inf or NaN: then x - max is NaN in the whole row.
         return operands[0]
     if any(operand is UNKNOWN or operand is FINITE for operand in operands):
         return UNKNOWN
@@ -143,13 +155,14 @@ def applied(node: Node, operands: list[Any]) -> Any:
 
 
 def subtracts_maximum(node: Node) -> bool:
-    """Whether it is `x - max(x)`."""
+    """Whether a `sub` node is `x - max(x)`."""
     left, right = node.operands
     return isinstance(right, Reduce) and right.kind == "max" and right.operands[0] is left
 
 
 def implied(select: Select, fills: dict[Load, Any]) -> bool:
-    """Whether the guarded operand equals the other one in lanes where its loads are masked."""
+    """Whether a select requires no `where`: where its guards fail, its first operand, computed from the fills of loads
+    that are masked there, equals the second."""
     inside, outside = select.operands[:2]
     if not isinstance(outside, Constant) or select.reads:
         return False
@@ -158,16 +171,20 @@ def implied(select: Select, fills: dict[Load, Any]) -> bool:
         if isinstance(node, Load):
             known[node] = fills[node] if set(select.guards) <= set(node.guards) else UNKNOWN
         elif isinstance(node, Select):
-            outer, inner = known[node.operands[0]], known[node.operands[1]]
+            first, second = known[node.operands[0]], known[node.operands[1]]
             fails_too = set(select.guards) <= set(node.guards)
-            known[node] = inner if fails_too else outer if same(outer, inner) else UNKNOWN
+            known[node] = second if fails_too else first if same(first, second) else UNKNOWN
         else:
             known[node] = applied(node, [known[operand] for operand in node.operands])
     return same(known[inside], outside.value)
 
 
 def nan_sensitive(kernel: Kernel) -> frozenset[Reduce]:
-    """The maxima and minima whose NaN would be lost: all but those of a softmax, whose sum is NaN as well."""
+    """The float maxima and minima that must return NaN where an element is NaN.
+
+    Triton's ignore NaN. That affects no result in a softmax: the exponential of a NaN element, and so the sum by which
+    the whole row is divided, is NaN.
+    """
     users: dict[Node, list[Node]] = {}
     for node in kernel.nodes:
         for operand in node.below:
@@ -184,12 +201,13 @@ def nan_sensitive(kernel: Kernel) -> frozenset[Reduce]:
         sums = [user for node in exponentials for user in users.get(node, []) if isinstance(user, Reduce)]
         if not any(node.kind == "sum" for node in sums):
             return False
-        # Whatever else is made of the differences must meet the sum, so that its NaN comes through.
+        # Every other result of the differences must be computed with the sum, so that it is NaN where the sum is.
         for node in (*differences, *exponentials):
             for user in users.get(node, []):
-                meets = (isinstance(user, Reduce) and user in sums) or user in exponentials
-                meets = meets or (is_named(user, "div", "sub", "mul") and any(s in walk(user.operands) for s in sums))
-                if not meets:
+                has_sum = (isinstance(user, Reduce) and user in sums) or user in exponentials
+                has_sum = has_sum or (is_named(user, "div", "sub", "mul")
+                                      and any(s in walk(user.operands) for s in sums))  # fmt: skip
+                if not has_sum:
                     return False
         return not stored & {*differences, *exponentials}
 

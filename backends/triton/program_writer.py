@@ -42,6 +42,6 @@ def write_program(module: Module) -> Program:
     program.text = "\n".join([head, "", *imports, "", "", body, ""])
     start = len(imports) + 5
     for writer, part in zip(writers, parts, strict=True):
-        program.lines |= {start + line: operation for line, operation in writer.computing.items()}
+        program.lines |= {start + line: operation for line, operation in writer.operation_of_line.items()}
         start += part.count("\n") + 3
     return program
