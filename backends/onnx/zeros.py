@@ -15,8 +15,8 @@ from irc.dtypes import F32, F64, I32, I64, DType
 from irc.ir import Operation, Value
 
 MOST_FOLLOWED = 256  # values to follow from a zero; beyond that its sign is assumed to affect a result
-# Operations whose results are the same for 0 and -0. For sums that is true where a term is not zero; the sign of a sum
-# of zeros alone is neglected.
+# Operations that irc defines to have the same result for 0 and -0. Sums begin with 0, as those of NumPy and PyTorch do:
+# the sum of zeros of any sign is 0.
 SIGN_IGNORED = frozenset(
     """abs exp cos cosh equal not_equal less less_equal greater greater_equal is_nan is_inf argmax argmin reduce_sum
     reduce_mean reduce_l1 reduce_l2 reduce_sum_square log_sum_exp square sigmoid softmax log_softmax softplus dot matmul
