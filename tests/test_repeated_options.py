@@ -61,7 +61,7 @@ def test_sizes_that_inputs_contradict_are_refused(tmp_path: Path, verb: str) -> 
     np.savez(tmp_path / "in.npz", x=np.zeros((2, 3), np.float32), b=np.zeros(3, np.float32))
     more = {"extract": ("--to", "%y"), "reduce": ("-o", "small")}.get(verb, ())
     done = irc_here(verb, SCORES, *more, "--input", "in.npz", "--dim", "M=2", "--dim", "N=9", folder=tmp_path)
-    assert done.code == 2 and "--dim N=9, and the inputs have N=3" in done.err, done.err
+    assert done.code == 2 and "--dim N=9, but the inputs have N=3" in done.err, done.err
 
 
 @pytest.mark.parametrize("verb", ["print", "opt", "check", "run", "explain", "extract", "bench", "experiment"])
@@ -77,7 +77,7 @@ def test_several_targets_are_refused_where_one_is_used(tmp_path: Path, verb: str
     elif verb == "experiment":
         assert done.code == 1 and "usage.arguments" in done.out
     else:
-        assert done.code == 2 and "one target, and not for sm_80 and sm_90" in done.err, done.err
+        assert done.code == 2 and "one target, not sm_80 and sm_90" in done.err, done.err
 
 
 def test_settings_of_several_targets() -> None:
