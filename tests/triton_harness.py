@@ -35,7 +35,6 @@ from triton.runtime import interpreter as triton_interpreter
 from irc import dims, interpreter, ops
 from irc.backends.triton import emit
 from irc.backends.triton.program import Launched, Program
-from irc.backends.triton.sizes import sole_symbol
 from irc.cloning import Cloner
 from irc.dims import Symbol
 from irc.ir import Block, Region
@@ -229,7 +228,7 @@ def bind_symbols(module: Module, inputs: Mapping[str, Any]) -> dict[Symbol, int]
     environment: dict[Symbol, int] = {}
     for argument in module.main.arguments:
         for extent, size in zip(argument.shape, np.shape(inputs[argument.name]), strict=True):
-            symbol = sole_symbol(extent)
+            symbol = dims.sole_symbol(extent)
             if symbol is not None:
                 environment[symbol] = size
     return environment

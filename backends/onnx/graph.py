@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
+from irc import dims
 from irc.backends.onnx.extents import Extents
 from irc.backends.onnx.opsets import NeedsOpset, adapt, least_opset
 from irc.backends.onnx.runtime import DTYPE_OPSETS, LOWEST_OPSET, WRITTEN_OPSET
@@ -434,8 +435,8 @@ def type_proto(type_: TensorType) -> onnx.TypeProto:
 
 def symbol_name(dim: Any) -> str | None:
     """The name of the symbol that a dim is, or None for an expression."""
-    found = {symbol.expr: symbol.name for symbol in TensorType(I64, [dim]).symbols()}
-    return found.get(dim)
+    symbol = dims.sole_symbol(dim)
+    return None if symbol is None else symbol.name
 
 
 def value_info(name: str, type_: TensorType) -> onnx.ValueInfoProto:

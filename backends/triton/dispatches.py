@@ -34,7 +34,6 @@ from irc.backends.triton.control_flow import is_counted_loop
 from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.program import Program
 from irc.backends.triton.program_writer import write_program
-from irc.backends.triton.sizes import sole_symbol
 from irc.dims import Dim, Symbol
 from irc.dtypes import STRING, DType
 from irc.ir import Operation, Value
@@ -162,7 +161,7 @@ class _Run:
         kernel, sizes = self.kernels[name], dict(self.sizes)
         for buffer, tensor in zip((*kernel.inputs, *kernel.outputs), arguments, strict=False):
             for extent, size in zip(buffer.shape, tensor.shape, strict=True):
-                symbol = sole_symbol(extent)
+                symbol = dims.sole_symbol(extent)
                 if symbol is not None:
                     sizes[symbol] = size
         cost = count(kernel, sizes)

@@ -17,7 +17,7 @@ from irc.backends.triton.donation import donated_arguments
 from irc.backends.triton.launches import is_launch, launched
 from irc.backends.triton.naming import value_name
 from irc.backends.triton.program_builder import BUILTINS, ProgramBuilder
-from irc.backends.triton.sizes import Sizes, sole_symbol, symbol_sources
+from irc.backends.triton.sizes import Sizes, symbol_sources
 from irc.backends.triton.source import wrapped
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, Location
@@ -105,7 +105,7 @@ class FunctionWriter:
     def bind_shape(self, value: Value, only: Sequence[Symbol]) -> None:
         """Write variables for those of the symbols `only` that are an extent of a value and have no variable yet."""
         for axis, extent in enumerate(value.shape):
-            symbol = sole_symbol(extent)
+            symbol = dims.sole_symbol(extent)
             if symbol is not None and symbol not in self.symbols and symbol in only:
                 self.symbols[symbol] = self.names.fresh(identifier(symbol.name), "size")
                 self.line(f"{self.symbols[symbol]} = {self.variable(value)}.shape[{axis}]")

@@ -77,7 +77,7 @@ def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
                for axis, extent in enumerate(value.shape)]
     found: dict[Symbol, SymbolSource] = {}
     for value, axis, extent in extents:
-        symbol = sole_symbol(extent)
+        symbol = dims.sole_symbol(extent)
         if symbol is not None:
             found.setdefault(symbol, SymbolSource(value, axis, 1, 0))
     before = -1
@@ -89,12 +89,6 @@ def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
             if line is not None:
                 found[unknown[0]] = SymbolSource(value, axis, *line)
     return found
-
-
-def sole_symbol(extent: Dim) -> Symbol | None:
-    """The symbol that the extent is, and nothing else."""
-    symbols = dims.free_symbols(extent)
-    return symbols[0] if len(symbols) == 1 and symbols[0].expr == extent else None
 
 
 def python_dim(dim: Dim, symbols: Variables, divisor: str = UNCHECKED) -> str:

@@ -53,6 +53,7 @@ from irc.dims.expression import (
     bounds,
     multiple_of,
     product,
+    sole_symbol,
     symbol,
     total,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "parse_dim",
     "product",
     "same",
+    "sole_symbol",
     "substitute",
     "symbol",
     "total",

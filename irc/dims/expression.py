@@ -369,6 +369,12 @@ def sole_atom(d: Dim) -> Atom | None:
     return None
 
 
+def sole_symbol(d: Dim) -> Symbol | None:
+    """The symbol that `d` is, or None."""
+    atom = sole_atom(d)
+    return atom if isinstance(atom, Symbol) else None
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     return math.prod(dims)
 
