@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +96,39 @@ def test_no_dim_is_larger_than_the_limit() -> None:
     assert equal(found[0], dims.product(reversed(parts))) is not False
 
 
-@pytest.fixture(scope="class")
-def small_limit() -> Iterator[None]:
+@contextmanager
+def limited(limit: int) -> Iterator[None]:
+    """A small limit on dims, for a while; what was computed with another one is not remembered."""
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("irc.dims") or name == "irc.index_map":
+                for function in vars(module).values():
+                    getattr(function, "cache_clear", lambda: None)()
+
     before = expression.LIMIT
-    expression.LIMIT = 4
-    yield
-    expression.LIMIT = before
+    forget()
+    expression.LIMIT = limit
+    try:
+        yield
+    finally:
+        expression.LIMIT = before
+        forget()
 
 
-@pytest.mark.usefixtures("small_limit")
+@pytest.fixture(scope="class")
+def limit_of_four() -> Iterator[None]:
+    with limited(4):
+        yield
+
+
+@pytest.fixture
+def limit_of_three() -> Iterator[None]:
+    with limited(3):
+        yield
+
+
+@pytest.mark.usefixtures("limit_of_four")
 class TestLawsOfDims:
     """The laws that tests/test_dims_random.py compares with brute force, where almost every sum is a derived symbol."""
 
@@ -201,7 +227,7 @@ def test_forty_stages_are_imported_in_a_second(name: str) -> None:
     verify(module)
     assert all(isinstance(d, int) or d.size <= LIMIT for d in all_dims(module))
     assert max(map(len, str(module).splitlines())) < 6000
-    assert seconds < 3  # on a machine that has other things to do
+    assert seconds < 10  # where it does not end, minutes; a second on a machine that has nothing else to do
 
 
 @pytest.mark.parametrize("names", [lambda index: f"S{index}", lambda index: None, lambda index: f"d{index}"])
@@ -245,9 +271,9 @@ def test_two_stages_on_triton(name: str) -> None:
             check_close(output, value)
 
 
-def test_definitions_in_branches_and_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("limit_of_three")
+def test_definitions_in_branches_and_loops() -> None:
     """With a small limit every region has definitions, which hold there and not after it."""
-    monkeypatch.setattr(expression, "LIMIT", 3)
     for name in ("branches with sizes", "loops with sizes"):
         proto = chains.SIZES[name](2)
         module = from_model(proto, NO_FOLDER)
@@ -271,9 +297,9 @@ def test_baked_in_sizes_leave_no_definition() -> None:
     assert derived_below(all_dims(module.clone({"B": 2})))
 
 
-def test_functions_and_kept_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("limit_of_three")
+def test_functions_and_kept_kernels() -> None:
     """A local function takes the symbols that its definitions rest on."""
-    monkeypatch.setattr(expression, "LIMIT", 3)
     module = from_model(chains.SIZES["reshapes"](3), NO_FOLDER)
     compiled = irc.opt(module, irc.backends.onnx.KERNELS_PIPELINE, backend="onnx")
     proto = irc.backends.onnx.emit(compiled, keep_kernels=True)
