@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from irc import _version, dims, dtypes, partial, weights
-from irc.backends.triton.calls import UNTYPED, torch_type
+from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
@@ -30,7 +30,6 @@ from irc.op import trace_function
 from irc.sizes import representative_sizes
 from irc.weights import Tensor
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 COPIED = {
     "__init__.py": TEMPLATES / "init.py", "__main__.py": TEMPLATES / "main.py", "partial.py": Path(partial.__file__),
     **{name: TEMPLATES / name for name in ("elements.py", "errors.py", "host.py", "interpreting.py", "outputs.py",

@@ -16,7 +16,6 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from irc import dims
-from irc.backends.triton.calls import TORCH_TYPES, torch_type
+from irc.backends.triton.calls import TEMPLATES, TORCH_TYPES, torch_type
 from irc.backends.triton.control_flow import is_counted_loop
 from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.program import Program
@@ -40,7 +39,6 @@ from irc.ir import Operation, Value
 from irc.kernel import Bytes, count
 from irc.module import Module
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 PACKAGE = "irc_host_program"  # under which templates and the program find one another
 FILE = "program.py"
 META = torch.device("meta")

@@ -6,9 +6,10 @@ import ast
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
-FUNCTIONS = Path(__file__).resolve().parent / "templates" / "functions.py"
+from irc.backends.triton.calls import TEMPLATES
+
+FUNCTIONS = TEMPLATES / "functions.py"
 
 
 @cache

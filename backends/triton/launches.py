@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from irc.backends.triton import pointwise
 from irc.ir import Operation
-from irc.kernel import Kernel, LegalityFailure, derive
+from irc.kernel import Kernel, LegalityFailure, derive, members_of
 from irc.kernel.dag import Apply
 
 Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a table of its results
@@ -15,10 +15,9 @@ Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a ta
 def launched(operation: Operation) -> Kernel | LegalityFailure:
     """The kernel of a `kernel` operation, or why it runs as host calls."""
     block = operation.regions[0].block
-    members = [member for member in block if not member.definition.is_terminator]
     computed = [value for value in dict.fromkeys(block.terminator.inputs) if value.operation is not None]
     try:
-        kernel = derive(members, outputs=computed)
+        kernel = derive(members_of(operation), outputs=computed)
     except LegalityFailure as failure:
         return failure
     for node in kernel.nodes:

@@ -12,6 +12,7 @@ from irc.backends.triton.text import identifier, plain
 from irc.diagnostics import Location
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
+from irc.kernel import members_of
 
 MOST_OPERATIONS = 3  # in the name of a kernel
 MOST_PLACES = 4  # in a comment
@@ -22,7 +23,7 @@ def kernel_name(operation: Operation) -> str:
     own = identifier(operation.attributes["name"])
     if own:
         return own
-    members = [member for member in operation.regions[0].block if not member.definition.is_terminator]
+    members = members_of(operation)
     names = dict.fromkeys(member.name for member in members if _computes(member))
     return "_".join(list(names)[:MOST_OPERATIONS] or [member.name for member in members[:1]] or ["kernel"])
 

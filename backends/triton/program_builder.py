@@ -12,7 +12,7 @@ from irc.backends.triton.source import KernelSource, content, write_kernel
 from irc.backends.triton.text import Names
 from irc.diagnostics import Diagnostic
 from irc.ir import Operation, Value
-from irc.kernel import Kernel
+from irc.kernel import Kernel, members_of
 from irc.module import Module
 from irc.weights import Tensor
 
@@ -64,7 +64,6 @@ class ProgramBuilder:
             source = write_kernel(kernel, self.kernel_names.fresh(kernel_name(operation)), labels)
             self.launched[key] = Launched(source, kernel)
             self.program.kernels.append(self.launched[key])
-        members = [member for member in operation.regions[0].block if not member.definition.is_terminator]
-        self.launched[key].origins |= dict.fromkeys(member.location for member in members)
+        self.launched[key].origins |= dict.fromkeys(member.location for member in members_of(operation))
         self.program.launches[operation.attributes["name"]] = source.name
         return source

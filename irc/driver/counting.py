@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irc.interfaces import Trait
 from irc.ir import Operation
-from irc.kernel import Kernel, derive
+from irc.kernel import Kernel, derive, members_of
 from irc.module import Module
 
 
@@ -25,11 +25,6 @@ def host_operations(module: Module) -> list[Operation]:
 def in_kernel(operation: Operation) -> bool:
     """Whether an operation is in the region of a kernel."""
     return operation.parent is not None and operation.parent.name == "kernel"
-
-
-def members_of(kernel: Operation) -> list[Operation]:
-    """The operations in a kernel."""
-    return [inner for inner in kernel.regions[0].block if not inner.definition.is_terminator]
 
 
 def computing_members(kernel: Operation) -> list[Operation]:

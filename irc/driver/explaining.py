@@ -10,14 +10,14 @@ from pathlib import Path
 from irc.diagnostics import CODES, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.code_pages import RULES, explain_code, is_code
-from irc.driver.counting import describe, in_kernel, is_library, kernel_operations, members_of
+from irc.driver.counting import describe, in_kernel, is_library, kernel_operations
 from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
-from irc.kernel import LegalityFailure
+from irc.kernel import LegalityFailure, members_of
 from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics

@@ -27,8 +27,8 @@ from __future__ import annotations
 from irc.kernel.derivation import Kernel, derive
 from irc.kernel.rules import LegalityFailure
 from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
-from irc.kernel.steps import Expansion
+from irc.kernel.steps import Expansion, members_of
 from irc.kernel.traffic import Bytes, count
 
 __all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Schedule", "Scope", "Tile",
-           "count", "derive"]  # fmt: skip
+           "count", "derive", "members_of"]  # fmt: skip

@@ -126,6 +126,11 @@ class Steps:
         return values
 
 
+def members_of(kernel: Operation) -> list[Operation]:
+    """The operations in the region of a `kernel` operation, without its `yield`."""
+    return [member for member in kernel.regions[0].block if not member.definition.is_terminator]
+
+
 def reduced_dims(reduction: Operation) -> frozenset[int]:
     """The axes of its operand that a reduction reduces."""
     attributes = reduction.attributes
