@@ -3,7 +3,9 @@ the program itself is, with arguments that it may update."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from irc.module import Module
 from tests.fuzz.paths import Outcome, described, passed, path_outcomes, quiet
 from tests.fuzz.torch_programs import TorchProgram, judged
 from tests.fuzz.triton_path import Artefact, merged
+from tests.triton_harness import bind_symbols
 
 
 def torch_outcomes(program: TorchProgram) -> list[Outcome]:
@@ -39,16 +42,28 @@ def torch_outcomes(program: TorchProgram) -> list[Outcome]:
 
 
 def imported_as_exported(program: TorchProgram) -> tuple[Module, Any]:
-    """The program with dynamic dims, or, where PyTorch needs one of their sizes, at its first sizes."""
+    """The program with dynamic dims, or, where PyTorch needs one of their sizes, at its first sizes. Sizes that PyTorch
+    does not export, of which a warning tells, are left out."""
     arguments = tuple(tensor.clone() for tensor in program.feeds[0])
     if program.dynamic_shapes is not None:
         try:
-            return imported_program(program.module, arguments, program.dynamic_shapes)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                imported, convention = imported_program(program.module, arguments, program.dynamic_shapes)
+            if any("for larger sizes only" in str(warning.message) for warning in caught):
+                program.leave_out(partial(below_range, imported))
+            return imported, convention
         except IrcError as error:
             if error.diagnostics[0].code != "torch.export":
                 raise
             program.become_static()
     return imported_program(program.module, arguments)
+
+
+def below_range(imported: Module, feed: Sequence[torch.Tensor]) -> bool:
+    """Whether a size of the inputs is below the range of its symbol."""
+    named = {argument.name: tensor for argument, tensor in zip(imported.main.arguments, feed, strict=True)}
+    return any(size < symbol.low for symbol, size in bind_symbols(imported, named).items())
 
 
 def called(compiled: CompiledProgram, feed: Sequence[torch.Tensor]) -> dict[str, Any]:

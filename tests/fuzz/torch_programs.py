@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,11 @@ class TorchProgram:
     def become_static(self) -> None:
         """Keep the first sizes alone."""
         self.dims, self.feeds, self.truths = [{} for _ in self.dims], self.feeds[:1], self.truths[:1]
+
+    def leave_out(self, excluded: Callable[[Sequence[torch.Tensor]], bool]) -> None:
+        """Leave out the sizes whose inputs are excluded."""
+        kept = [number for number, feed in enumerate(self.feeds) if not excluded(feed)]
+        self.feeds, self.truths = [self.feeds[number] for number in kept], [self.truths[number] for number in kept]
 
     def save(self, folder: Path) -> None:
         """Write program.py, and inputs.0.npz and so on."""
