@@ -15,11 +15,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from irc.dims import DimError
-from irc.ir import Operation, Value
+from irc.ir import Block, Operation, Value
 from irc.op import OperationDefinition
 from irc.ops import attention
 from irc.passes._normal_form import Normalizer, Term
@@ -58,13 +58,18 @@ class Skeleton:
 
     kinds: the kind of each hard operation (`kind_of`).
     regions: by hard operation and position of an operand, what that operand is computed from.
-    reads: for each argument the transpose through which the form reads it; None where there is no single one.
     """
 
     form: Form
     kinds: tuple[str, ...]
     regions: dict[tuple[int, int], Region]
-    reads: tuple[Permutation | None, ...]
+
+    @cached_property
+    def reads(self) -> tuple[Permutation | None, ...]:
+        """For each argument the transpose through which the form reads it; None where there is no single one."""
+        body, normalizer = self.form.sample(), Normalizer()
+        leaves = [normalizer.bind(argument) for argument in body.arguments]
+        return tuple(permutations(normalizer.term(*body.returned), leaves))
 
 
 @lru_cache(maxsize=1)
@@ -75,8 +80,38 @@ def skeletons() -> dict[str, list[Skeleton]]:
     for definition, samples in OPERATIONS.items():
         for form in (form for types in samples for form in forms_of(definition, types)):
             skeleton = skeleton_of(form)
+            root, before = first_kinds(definition)
+            assert skeleton.kinds[0] == root and before <= {*skeleton.kinds[1:]}, f"{form} lacks some of these"
             table.setdefault(skeleton.kinds[0], []).append(skeleton)
     return {root: sorted(group, key=lambda skeleton: -len(skeleton.kinds)) for root, group in table.items()}
+
+
+@lru_cache(maxsize=64)
+def first_kinds(definition: OperationDefinition) -> tuple[str, frozenset[str]]:
+    """The kind of the root of an operation's first form, and the kinds of the hard operations before it: those that
+    every other form has too."""
+    first, *_ = forms_of(definition, OPERATIONS[definition][0])
+    root, *others = skeleton_of(first).kinds
+    return root, frozenset(others)
+
+
+def possible_operations(block: Block, chosen: frozenset[OperationDefinition]) -> frozenset[OperationDefinition]:
+    """Those of the chosen operations whose hard operations lie before a possible root in the block. In a block with
+    none of these the forms need not be traced, which takes longer than all else for a small model."""
+    return frozenset(each for each in OPERATIONS if each in chosen and _has_chain(block, *first_kinds(each)))
+
+
+def _has_chain(block: Block, root: str, others: frozenset[str]) -> bool:
+    """Whether the block computes the operand of an operation of kind `root` from operations of all other kinds."""
+    computed_from: dict[Operation, frozenset[str]] = {}
+    for operation in block:
+        reads = (value.operation for value in operation.inputs)
+        before = frozenset[str]().union(*(computed_from.get(each, ()) for each in reads if each is not None))
+        kind = kind_of(operation)
+        if kind == root and others <= before:
+            return True
+        computed_from[operation] = before | ({kind} & others)
+    return False
 
 
 def skeleton_of(form: Form) -> Skeleton:
@@ -98,10 +133,7 @@ def skeleton_of(form: Form) -> Skeleton:
                     operations.append(each)
             arguments = tuple(end.index for end in sources.ends)
             regions[number, position] = Region(tuple(numbers[each] for each in sources.hard), arguments)
-    normalizer = Normalizer()
-    leaves = [normalizer.bind(argument) for argument in body.arguments]
-    reads = permutations(normalizer.term(result), leaves)
-    return Skeleton(form, tuple(str(kind_of(each)) for each in operations), regions, tuple(reads))
+    return Skeleton(form, tuple(str(kind_of(each)) for each in operations), regions)
 
 
 def kind_of(operation: Operation) -> str | None:

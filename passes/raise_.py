@@ -8,7 +8,7 @@ and, for the operations of a user's files, `_raise_user_operations`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from irc.pass_manager import Pass, PassContext
 from irc.passes._raise_dequantize import dequantized
 from irc.passes._raise_functions import FUNCTIONS, matching_function
 from irc.passes._raise_proof import Proof, build
-from irc.passes._raise_skeletons import OPERATIONS, matching_operation
+from irc.passes._raise_skeletons import OPERATIONS, matching_operation, possible_operations
 from irc.passes._raise_user_operations import RaisingRule, raising_rules
 from irc.rewrite import RuleStatistics, apply_rules, erase_dead
 
@@ -89,15 +89,22 @@ def raise_block(block: Block, chosen: frozenset[OperationDefinition]) -> Counter
         value = dequantized(root)
         return None if value is None else (dequantize, value)
 
-    def proven_by(match: Matcher, root: Operation) -> Raised:
-        proof = match(root, chosen)
+    def proven_by(match: Matcher, definitions: frozenset[OperationDefinition], root: Operation) -> Raised:
+        proof = match(root, definitions)
         return None if proof is None else (proof.definition, build(root, proof))
 
+    def steps() -> Iterator[Callable[[Operation], Raised]]:
+        """Each is prepared when those before it are done: attention contains a softmax that they may raise."""
+        if dequantize in chosen:
+            yield dequantize_of
+        if not chosen.isdisjoint(FUNCTIONS):
+            yield partial(proven_by, matching_function, chosen)
+        possible = possible_operations(block, chosen)
+        if possible:
+            yield partial(proven_by, matching_operation, possible)
+
     raised: Counter[str] = Counter()
-    steps: list[Callable[[Operation], Raised]] = [dequantize_of] if dequantize in chosen else []
-    steps += [partial(proven_by, matching_function)] if not chosen.isdisjoint(FUNCTIONS) else []
-    steps += [partial(proven_by, matching_operation)] if not chosen.isdisjoint(OPERATIONS) else []
-    for step in steps:
+    for step in steps():
         for operation in list(block)[::-1]:
             if operation.block is block and len(operation.results) == 1 and operation.result.type.is_ranked:
                 replacement = step(operation)
