@@ -35,7 +35,7 @@ from irc.passes import _raise_skeletons
 from irc.passes._raise_forms import forms_of
 from irc.passes._raise_functions import forms as function_forms
 from irc.passes._raise_proof import attribute_choices
-from irc.passes._raise_skeletons import matching_operation, skeleton_of, skeletons
+from irc.passes._raise_skeletons import matching_operation, possible_operations, skeleton_of, skeletons
 from irc.types import TensorType
 from tests.raising import raised, raised_names, same_numbers
 
@@ -186,6 +186,19 @@ def test_skeletons_are_those_of_any_operation(monkeypatch: pytest.MonkeyPatch):
     assert swapped.attributes == {"factor": 1.0} and swapped.candidate.operands[2].value.name == "z"
     assert proof(lambda x, y: tanh(add(matmul(x, y), 1.0)), *samples[0]) is None
     assert proof(lambda x, y, z: tanh(mul(matmul(x, y), z)), *samples[1]) is None
+
+
+@pytest.mark.parametrize("program, possible", [
+    (lambda q, k, v: matmul(softmax(matmul(q, turned(k))), v), True),
+    (lambda q, k, v: matmul(tanh(softmax(matmul(q, turned(k)))), v), True),  # to prove or to refuse
+    (lambda q, k, v: matmul(q, turned(k)), False),
+    (lambda q, k, v: softmax(matmul(q, turned(k))), False),  # as classifiers end
+    (lambda q, k, v: matmul(softmax(q), turned(q)), False),
+])  # fmt: skip
+def test_forms_are_traced_where_their_hard_operations_follow_one_another(program: Any, possible: bool):
+    """As tracing them takes longer than all of `raise` does for a small model."""
+    block = trace(program, Q, K, V).main.block
+    assert possible_operations(block, frozenset({attention})) == (frozenset({attention}) if possible else frozenset())
 
 
 def test_attention_with_masks():

@@ -66,6 +66,8 @@ class Expr:
         return Expr(tuple((monomial, -coefficient) for monomial, coefficient in self.terms))
 
     def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int) and not any([atom.args for monomial, _ in self.terms for atom, _ in monomial]):
+            return scaled(self, other)
         return build(collect(products(*factors(self, other))))
 
     def __floordiv__(self, other: Dim) -> Dim:
@@ -304,6 +306,13 @@ def build(terms: Mapping[Monomial, int]) -> Dim:
     return bounded(build_at_length(terms))
 
 
+def scaled(d: Expr, number: int) -> Dim:
+    """`d * number` where `d` has no functions, whose identities a factor may complete."""
+    if number in (0, 1):
+        return d if number else 0
+    return Expr(tuple([(monomial, coefficient * number) for monomial, coefficient in d.terms]))
+
+
 def build_at_length(terms: Mapping[Monomial, int]) -> Dim:
     """As `build`, of whatever size."""
     kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
@@ -376,7 +385,14 @@ def sole_symbol(d: Dim) -> Symbol | None:
 
 
 def product(dims: Iterable[Dim]) -> Dim:
-    return math.prod(dims)
+    """The product: the integers first, so that expressions are multiplied by one number alone."""
+    number, others = 1, []
+    for d in dims:
+        if isinstance(d, int):
+            number *= d
+        else:
+            others.append(d)
+    return math.prod(others, start=number)
 
 
 def total(dims: Iterable[Dim]) -> Dim:
