@@ -223,12 +223,17 @@ def compose(outer: IndexMap, inner: IndexMap) -> IndexMap | None:
 
 @lru_cache(1 << 14)
 def restrict(coordinates: Coordinates, shape: Coordinates, guards: Guards) -> Guards:
-    """Guards under which every coordinate is in bounds: the fewest of the given ones, and new ones where unproven."""
+    """Guards under which every coordinate is in bounds: the fewest of the given ones, and new ones where unproven.
+
+    A proof of `x % S < S` assumes that S is not 0. Where it may be, the guards that then hold nowhere are needed too.
+    """
     needed: list[Guard] = []
     for coordinate, extent in zip(coordinates, shape, strict=True):
         atoms = set(dims.free_atoms(coordinate))
         related = tuple(guard for guard in guards if not atoms.isdisjoint(dims.free_atoms(guard.index)))
-        choices = ((), *((guard,) for guard in related), related)
+        possibly_0 = [d for d in dims.divisors(coordinate) if dims.less(0, d) is not True]
+        vanishing = tuple(guard for guard in related if any(guard.extent % d == 0 for d in possibly_0))
+        choices = (vanishing, *((*vanishing, guard) for guard in related), related)
         proven = (choice for choice in choices if in_bounds(coordinate, extent, choice))
         needed.extend(next(proven, (Guard(coordinate, extent),)))
     return tuple(dict.fromkeys(needed))

@@ -21,10 +21,13 @@ from irc.backends.onnx.reduction import NAMED, PRIMITIVES
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.driver.running import run_onnx, run_triton
+from irc.dtypes import by_name
 from irc.frontends.onnx import from_model
+from irc.ir import Value
 from irc.module import Module
 from irc.parser import parse
 from irc.shape_analysis import ShapeAnalysis
+from tests import triton_harness as harness
 from tests.fuzz.running import KINDS, Job, commands, program_of, run_job
 from tests.onnx_models import NO_FOLDER, check_close, imported, in_runtime, model, operations
 
@@ -367,6 +370,33 @@ def test_random_models(start: int) -> None:
         result = run_job(job)
         failures += [*map(str, result.failures), *(commands(result) if result.failures else [])]
     assert not failures, "\n".join(failures)
+
+
+def flat(x: Value) -> Value:
+    return ops.reshape(x, shape=(x.type.elements,))
+
+
+READS_OF_NOTHING = {
+    "padded": lambda x, y: ops.pad(flat(ops.concat(x, y, axis=0)), low=(2,), high=(2,)),
+    "transposed": lambda x, y: ops.pad(flat(ops.transpose(ops.concat(x, y, axis=0), permutation=(1, 0))),
+                                       low=(3,), high=(1,)),
+    "concatenated": lambda x, y: ops.concat(flat(ops.concat(x, y, axis=0)), iota_of(5), flat(x), axis=0),
+    "reshaped": lambda x, y: ops.pad(ops.reshape(ops.concat(x, y, axis=0), shape=(x.shape[1], 14)),
+                                     low=(1, 1), high=(0, 2)),
+}  # fmt: skip
+
+
+def iota_of(size: int) -> Value:
+    return ops.cast(ops.iota(shape=(size,), axis=0, dtype=by_name("i64")), to=by_name("f32"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+@pytest.mark.parametrize("name", READS_OF_NOTHING)
+def test_kernels_read_nothing_of_what_is_empty(name: str, size: int, tmp_path: Path) -> None:
+    """Also where coordinates are divided by the size that is 0, of which no proof of bounds holds."""
+    run = harness.run(READS_OF_NOTHING[name], "f32[4, S]", "f32[10, S]", folder=tmp_path / "a", sizes={"S": size})
+    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_dims_divide_what_is_0() -> None:

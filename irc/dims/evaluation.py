@@ -12,6 +12,7 @@ import numpy as np
 
 from irc.dims.expression import (
     CACHED,
+    DIVISIONS,
     Atom,
     Derived,
     Dim,
@@ -54,6 +55,12 @@ def free_atoms(d: Dim) -> tuple[Atom, ...]:
         elif not atom.args:
             found.add(atom)
     return tuple(sorted(found, key=lambda atom: atom.key))
+
+
+@lru_cache(CACHED)
+def divisors(d: Dim) -> tuple[Dim, ...]:
+    """What `d` divides by: the divisors of its `//` and `%`, inside functions too."""
+    return tuple(dict.fromkeys(atom.args[1] for atom in _atoms(terms_of(d)) if atom.kind in DIVISIONS))
 
 
 def free_symbols(d: Dim) -> tuple[Symbol, ...]:
