@@ -110,7 +110,7 @@ def _has_chain(block: Block, root: str, others: frozenset[str]) -> bool:
         kind = kind_of(operation)
         if kind == root and others <= before:
             return True
-        computed_from[operation] = before | ({kind} & others)
+        computed_from[operation] = before | {kind} if kind in others else before
     return False
 
 
