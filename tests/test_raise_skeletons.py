@@ -190,7 +190,7 @@ def test_skeletons_are_those_of_any_operation(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("program, possible", [
     (lambda q, k, v: matmul(softmax(matmul(q, turned(k))), v), True),
-    (lambda q, k, v: matmul(tanh(softmax(matmul(q, turned(k)))), v), True),  # to prove or to refuse
+    (lambda q, k, v: matmul(tanh(softmax(matmul(q, turned(k)))), v), True),  # what is possible is not yet proven
     (lambda q, k, v: matmul(q, turned(k)), False),
     (lambda q, k, v: softmax(matmul(q, turned(k))), False),  # as classifiers end
     (lambda q, k, v: matmul(softmax(q), turned(q)), False),

@@ -43,7 +43,7 @@ def torch_outcomes(program: TorchProgram) -> list[Outcome]:
 
 def imported_as_exported(program: TorchProgram) -> tuple[Module, Any]:
     """The program with dynamic dims, or, where PyTorch needs one of their sizes, at its first sizes. Sizes that PyTorch
-    does not export, of which a warning tells, are left out."""
+    does not export, as a warning says, are left out."""
     arguments = tuple(tensor.clone() for tensor in program.feeds[0])
     if program.dynamic_shapes is not None:
         try:
