@@ -17,6 +17,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 SAMPLES = 5  # perturbed runs of each program
+CERTAIN = 80  # of one that is different: few runs may miss that a comparison is decided by rounding
 # Perturbed runs show typical errors, not the largest: a result may be this many times further away ...
 SPREAD = 16.0
 # ... plus this many units in the last place.

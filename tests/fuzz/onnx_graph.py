@@ -297,7 +297,8 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
         x = arrays[0]
         absolute = x < 0 if kind in ABSOLUTE_BELOW_0 else kind in ABSOLUTE
         limits = kind in TO_0 | ABSOLUTE_BELOW_0 and np.isfinite(x) & (x != 0)
-        results = [perturbed(array, generator, absolute=absolute, limits=limits)
+        whole_too = kind.endswith("Normalization")  # where 1 is a rounded x / |x|
+        results = [perturbed(array, generator, absolute=absolute, limits=limits, whole_too=whole_too)
                    if is_float(array) else array for array in results]  # fmt: skip
     return results
 

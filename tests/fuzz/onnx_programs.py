@@ -45,17 +45,17 @@ class OnnxProgram:
         return "model.onnx"
 
 
-def generate(seed: int, index: int, features: frozenset[str]) -> OnnxProgram:
+def generate(seed: int, index: int, features: frozenset[str], runs: int = SAMPLES) -> OnnxProgram:
     """The program of a seed and an index: the first of its attempts that ONNX Runtime runs."""
     rng = random.Random(f"onnx {seed} {index}")
     while True:
         try:
-            return _attempt(rng, features, f"onnx-{seed}-{index}")
+            return _attempt(rng, features, runs, f"onnx-{seed}-{index}")
         except (Reject, *RUNTIME_ERRORS):
             continue
 
 
-def _attempt(rng: random.Random, features: frozenset[str], name: str) -> OnnxProgram:
+def _attempt(rng: random.Random, features: frozenset[str], runs: int, name: str) -> OnnxProgram:
     sizes = environments(rng, features)
     graph = Graph(rng.choice(list(IR_VERSIONS)), len(sizes))
     inputs = [graph.input(given) for given in arguments(rng, features, sizes, FLOATS, INTEGERS, 4)]
@@ -71,7 +71,7 @@ def _attempt(rng: random.Random, features: frozenset[str], name: str) -> OnnxPro
     values = list(outputs.values())
     for index, feed in enumerate(feeds):
         found = runner.run(None, feed)
-        samples = graph.samples(index, values, SAMPLES)
+        samples = graph.samples(index, values, runs)
         truths.append({output: Truth.of(array, [run[place] for run in samples])
                        for place, (output, array) in enumerate(zip(outputs, found, strict=True))})  # fmt: skip
     return OnnxProgram(name, model, feeds, truths)

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.fuzz.judging import CERTAIN, SAMPLES
 from tests.fuzz.paths import Outcome
 
 KINDS = ("onnx", "torch")
@@ -49,14 +50,15 @@ class Result:
         return [outcome for outcome in self.outcomes if outcome.is_failure]
 
 
-def program_of(job: Job) -> Any:
+def program_of(job: Job, runs: int = SAMPLES) -> Any:
+    """The program of a job, judged by so many perturbed runs."""
     if job.kind == "onnx":
         from tests.fuzz import onnx_programs
 
-        return onnx_programs.generate(job.seed, job.index, job.features)
+        return onnx_programs.generate(job.seed, job.index, job.features, runs)
     from tests.fuzz import torch_programs
 
-    return torch_programs.generate(job.seed, job.index, job.features)
+    return torch_programs.generate(job.seed, job.index, job.features, runs)
 
 
 def run_job(job: Job, folder: Path | None = None) -> Result:
@@ -66,6 +68,9 @@ def run_job(job: Job, folder: Path | None = None) -> Result:
     started = time.monotonic()
     program = program_of(job)
     found = outcomes(program)
+    if any(outcome.kind == "difference" for outcome in found):
+        program = program_of(job, CERTAIN)
+        found = outcomes(program)
     judged = [truth for truths in program.truths for truth in truths.values()]
     elements = sum(truth.value.size for truth in judged)
     result = Result(job, tuple(found), program.size, elements - sum(int(truth.undecided.sum()) for truth in judged),

@@ -99,17 +99,17 @@ def judged(given: Any, called: Sequence[torch.Tensor]) -> dict[str, Any]:
     return found | {f"input x{number}": from_torch(tensor) for number, tensor in enumerate(called)}
 
 
-def generate(seed: int, index: int, features: frozenset[str]) -> TorchProgram:
+def generate(seed: int, index: int, features: frozenset[str], runs: int = SAMPLES) -> TorchProgram:
     """The program of a seed and an index: the first of its attempts that eager PyTorch runs."""
     rng = random.Random(f"torch {seed} {index}")
     while True:
         try:
-            return _attempt(rng, features, f"torch-{seed}-{index}")
+            return _attempt(rng, features, runs, f"torch-{seed}-{index}")
         except (Reject, *EAGER_ERRORS):
             continue
 
 
-def _attempt(rng: random.Random, features: frozenset[str], name: str) -> TorchProgram:
+def _attempt(rng: random.Random, features: frozenset[str], runs: int, name: str) -> TorchProgram:
     sizes = environments(rng, features)
     source = Source(len(sizes))
     given_arguments = arguments(rng, features, sizes, FLOATS, INTEGERS, 3)
@@ -127,7 +127,7 @@ def _attempt(rng: random.Random, features: frozenset[str], name: str) -> TorchPr
         called = [tensor.clone() for tensor in tensors.values()]
         with torch.no_grad():
             values = judged(program.module(*called), called)
-        samples = source.samples(index, lines, [*names, *tensors], SAMPLES)
+        samples = source.samples(index, lines, [*names, *tensors], runs)
         program.truths.append({key: Truth.of(array, [run[place] for run in samples])
                                for place, (key, array) in enumerate(values.items())})  # fmt: skip
     return program

@@ -23,6 +23,8 @@ from tests.oracles import from_torch, to_torch
 Kind = Literal["exact", "rounded", "accumulated", "absolute"]
 NARROW = (torch.float16, torch.bfloat16)
 EAGER_ERRORS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, ZeroDivisionError, OverflowError)
+# Lines in which a whole number, such as the 1 of x / |x|, is a rounded one.
+INEXACT = re.compile(r"rsqrt|\.std\(|normalize|_norm\(")
 PRODUCTS = re.compile(r" @ |F\.linear|F\.conv\d|torch\.einsum")
 PRELUDE = """import torch
 import torch.nn.functional as F
@@ -243,7 +245,8 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
     if line.kind == "exact":
         return
     for name in line.results:
-        moved = _perturbed(space[name], generator, absolute=line.kind == "absolute")
+        whole_too = INEXACT.search(line.text) is not None
+        moved = _perturbed(space[name], generator, absolute=line.kind == "absolute", whole_too=whole_too)
         if line.in_place:
             space[name].copy_(moved)
         else:
