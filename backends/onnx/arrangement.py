@@ -153,6 +153,6 @@ def resized_last(g: Graph, x: Value, axes: list[int], factors: Any, targets: Any
     before, after = ((1, dims.product(kept), *between, *(shape[axis] for axis in axes))
                      for shape in (x.shape, g.result.type.dims))  # fmt: skip
     places = list(range(len(before) - len(axes), len(before)))
-    made = g.node("Resize", reshaped(g, x, x.dtype, x.type, before, None), None, factors, targets, axes=places,
-                  mode="linear", **options)  # fmt: skip
-    return reshaped(g, made, x.dtype, x.type.with_shape(after), g.result.type.dims, None)
+    resized = g.node("Resize", reshaped(g, x, x.dtype, x.type, before, None), None, factors, targets, axes=places,
+                     mode="linear", **options)  # fmt: skip
+    return reshaped(g, resized, x.dtype, x.type.with_shape(after), g.result.type.dims, None)

@@ -104,11 +104,11 @@ def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: in
         more = g.node("Unsqueeze", start, g.numbers([0]))
         x = g.node("Concat", *((more, x) if reverse else (x, more)), axis=0)
     count, direction = len(body.output), [1] if reverse else None
-    made = g.node("Scan", start, x, outputs=count, body=body, num_scan_inputs=1, scan_input_directions=direction,
-                  scan_output_directions=direction if count > 1 else None)  # fmt: skip
+    results = g.node("Scan", start, x, outputs=count, body=body, num_scan_inputs=1, scan_input_directions=direction,
+                     scan_output_directions=direction if count > 1 else None)  # fmt: skip
     if count == 1:
-        return made
-    done = made[1]
+        return results
+    done = results[1]
     if extends:
         ends = (1, TO_THE_END) if reverse else (0, -1)
         done = g.node("Slice", done, *(g.numbers([end]) for end in ends), g.numbers([0]))

@@ -84,8 +84,8 @@ def _check_calls(module: Module) -> None:
     if len(module.functions) > 1:
         calls = {name: Counter(str(each.attributes["callee"]) for each in function.walk() if each.name == "call")
                  for name, function in module.functions.items()}  # fmt: skip
-        own = {name: sum(1 for _ in function.walk()) for name, function in module.functions.items()}
-        check_limit("inlined", expanded(own, calls)[module.main.name] - own[module.main.name],
+        operation_counts = {name: sum(1 for _ in function.walk()) for name, function in module.functions.items()}
+        check_limit("inlined", expanded(operation_counts, calls)[module.main.name] - operation_counts[module.main.name],
                     "the calls of the module's functions become {}", module.main.location)
 
 
@@ -130,8 +130,8 @@ class Emitter:
             self.define(graph, argument, argument.name)
         defaults = [tensor_proto(tensor, x.name, self.model.data) for x, tensor in function.defaults.items()]
         for value, name in zip(function.returned, outputs, strict=True):
-            if value.operation is not None and value not in graph.wanted:
-                graph.wanted[value] = name
+            if value.operation is not None and value not in graph.final_names:
+                graph.final_names[value] = name
         self.block(graph, function.block)
         if self.model.unsupported:
             return onnx.GraphProto()
@@ -245,15 +245,15 @@ class Emitter:
         is_new = any(name in node.output for node in graph.nodes[start:])
         if not is_new or graph.is_shared(name):
             return name
-        wanted = graph.wanted.get(result)
-        if wanted is None and graph.prefix and result.is_anonymous:
-            wanted = name
-        elif wanted is None:
-            wanted = self.model.unique(graph.prefix + result.name)
-        if wanted != name:
-            graph.rename(start, name, wanted)
-        self.model.types[wanted] = result.type
-        return wanted
+        final_name = graph.final_names.get(result)
+        if final_name is None and graph.prefix and result.is_anonymous:
+            final_name = name
+        elif final_name is None:
+            final_name = self.model.unique(graph.prefix + result.name)
+        if final_name != name:
+            graph.rename(start, name, final_name)
+        self.model.types[final_name] = result.type
+        return final_name
 
     def name_nodes(self, graph: Graph, operation: Operation, start: int) -> None:
         """Name the node that gives the result after its source, and the others after what they produce."""

@@ -87,9 +87,9 @@ class Extents(ABC):
         self.shared.add(name)
 
     def _add(self, source: Source, axis: int, dim: Dim) -> None:
-        found = self.sources.setdefault(dim, [])
-        if len(found) < REMEMBERED:
-            found.append((source, axis))
+        sources = self.sources.setdefault(dim, [])
+        if len(sources) < REMEMBERED:
+            sources.append((source, axis))
 
     def hold(self, name: str, dim: Dim) -> None:
         """From here on the i64 scalar `name` holds a dim."""
@@ -104,28 +104,28 @@ class Extents(ABC):
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    def shape(self, wanted: Sequence[Dim]) -> str:
+    def shape(self, extents: Sequence[Dim]) -> str:
         """The name of an i64 vector with these dims."""
-        wanted = tuple(wanted)
-        if all(isinstance(dim, int) for dim in wanted):
-            return self.numbers(np.asarray(wanted, np.int64))
-        made = self._made(wanted)
-        if made is None:
-            pieces = list(self._pieces(wanted))
-            made = pieces[0] if len(pieces) == 1 else self.node("Concat", *pieces, axis=0)
-            self.vectors[wanted] = made
-            self.shared.add(made)
-        return made
+        extents = tuple(extents)
+        if all(isinstance(dim, int) for dim in extents):
+            return self.numbers(np.asarray(extents, np.int64))
+        vector = self._known_vector(extents)
+        if vector is None:
+            pieces = list(self._pieces(extents))
+            vector = pieces[0] if len(pieces) == 1 else self.node("Concat", *pieces, axis=0)
+            self.vectors[extents] = vector
+            self.shared.add(vector)
+        return vector
 
-    def extent(self, wanted: Dim) -> str:
+    def extent(self, dim: Dim) -> str:
         """The name of an i64 scalar with this dim."""
-        if isinstance(wanted, int):
-            return self.numbers(wanted)
+        if isinstance(dim, int):
+            return self.numbers(dim)
         for scope in self.scopes():
-            if wanted in scope.scalars:
-                return scope.scalars[wanted]
-        name: str = self.node("Squeeze", self.shape((wanted,)))
-        self.hold(name, wanted)
+            if dim in scope.scalars:
+                return scope.scalars[dim]
+        name: str = self.node("Squeeze", self.shape((dim,)))
+        self.hold(name, dim)
         return name
 
     def is_shared(self, name: str) -> bool:
@@ -134,43 +134,44 @@ class Extents(ABC):
 
     # -- finding -----------------------------------------------------------------------------------------------
 
-    def _made(self, wanted: tuple[Dim, ...]) -> str | None:
-        return next((scope.vectors[wanted] for scope in self.scopes() if wanted in scope.vectors), None)
+    def _known_vector(self, extents: tuple[Dim, ...]) -> str | None:
+        return next((scope.vectors[extents] for scope in self.scopes() if extents in scope.vectors), None)
 
-    def _pieces(self, wanted: tuple[Dim, ...]) -> Iterator[str]:
-        """Vectors that make up the wanted one: runs of constants, of one value's dims, and single dims."""
+    def _pieces(self, extents: tuple[Dim, ...]) -> Iterator[str]:
+        """Vectors that concatenated give `extents`: runs of constants, of one value's dims, and single dims."""
         start = 0
-        while start < len(wanted):
-            best = self._run_of_a_source(wanted, start)
+        while start < len(extents):
+            best = self._run_of_a_source(extents, start)
             if best is not None:
                 source, first, stop = best
                 take = partial(self._taken, source, first, first + stop - start)
-                yield self._remembered(wanted[start:stop], take)
-            elif isinstance(wanted[start], int):
+                yield self._remembered(extents[start:stop], take)
+            elif isinstance(extents[start], int):
                 stop = start + 1
-                while stop < len(wanted) and isinstance(wanted[stop], int) and not self._run_of_a_source(wanted, stop):
+                while (stop < len(extents) and isinstance(extents[stop], int)
+                       and not self._run_of_a_source(extents, stop)):  # fmt: skip
                     stop += 1
-                yield self.numbers(np.asarray(wanted[start:stop], np.int64))
+                yield self.numbers(np.asarray(extents[start:stop], np.int64))
             else:
                 stop = start + 1
-                yield self._single(wanted[start])
+                yield self._single(extents[start])
             start = stop
 
-    def _run_of_a_source(self, wanted: tuple[Dim, ...], start: int) -> tuple[Source, int, int] | None:
-        """The source whose consecutive dims are the most of `wanted` from `start` on; where they begin in it, and end
-        in `wanted`. A run that begins with integers counts if it reaches a symbolic dim and takes all on the way.
+    def _run_of_a_source(self, extents: tuple[Dim, ...], start: int) -> tuple[Source, int, int] | None:
+        """The source whose consecutive dims are the most of `extents` from `start` on; where they begin in it, and end
+        in `extents`. A run that begins with integers counts if it reaches a symbolic dim and takes all on the way.
         """
-        symbolic = next((i for i in range(start, len(wanted)) if not isinstance(wanted[i], int)), None)
+        symbolic = next((i for i in range(start, len(extents)) if not isinstance(extents[i], int)), None)
         if symbolic is None:
             return None
         best = None
         for scope in self.scopes():
-            for source, axis in scope.sources.get(wanted[symbolic], ()):
+            for source, axis in scope.sources.get(extents[symbolic], ()):
                 whole, first = source.dims, axis - (symbolic - start)
-                if first < 0 or tuple(whole[first:axis]) != wanted[start:symbolic]:
+                if first < 0 or tuple(whole[first:axis]) != extents[start:symbolic]:
                     continue
                 stop, last = symbolic + 1, axis + 1
-                while stop < len(wanted) and last < len(whole) and whole[last] == wanted[stop]:
+                while stop < len(extents) and last < len(whole) and whole[last] == extents[stop]:
                     stop, last = stop + 1, last + 1
                 if best is None or (stop, source.rank) > (best[2], best[0].rank):
                     best = (source, first, stop)
@@ -186,40 +187,40 @@ class Extents(ABC):
         part: dict[str, Any] = {} if is_whole else {"start": first, "end": last}
         return self.node("Shape", name, **part)
 
-    def _remembered(self, wanted: tuple[Dim, ...], make: Any) -> str:
-        made = self._made(wanted)
-        if made is None:
-            made = self.vectors[wanted] = make()
-            self.shared.add(made)
-        return made
+    def _remembered(self, extents: tuple[Dim, ...], make: Any) -> str:
+        vector = self._known_vector(extents)
+        if vector is None:
+            vector = self.vectors[extents] = make()
+            self.shared.add(vector)
+        return vector
 
-    def _single(self, wanted: Dim) -> str:
+    def _single(self, dim: Dim) -> str:
         """A vector of one dim that no value has as an extent."""
-        scalar = next((scope.scalars[wanted] for scope in self.scopes() if wanted in scope.scalars), None)
+        scalar = next((scope.scalars[dim] for scope in self.scopes() if dim in scope.scalars), None)
         if scalar is not None:
-            return self._remembered((wanted,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
-        assert isinstance(wanted, Expr)
-        for derived in dims.derived_below([wanted], self._has):
+            return self._remembered((dim,), lambda: self.node("Unsqueeze", scalar, self.numbers([0])))
+        assert isinstance(dim, Expr)
+        for derived in dims.derived_below([dim], self._has):
             self._remembered((derived.expr,), partial(self._vector, derived.definition))
-        return self._remembered((wanted,), lambda: self._computed(wanted))
+        return self._remembered((dim,), lambda: self._computed(dim))
 
     def _has(self, derived: Derived) -> bool:
         """Whether a value has a derived symbol as an extent, or it has been computed."""
         dim = derived.expr
         return any(dim in scope.sources or dim in scope.scalars or (dim,) in scope.vectors for scope in self.scopes())
 
-    def _vector(self, wanted: Dim) -> str:
-        return self.shape((wanted,))
+    def _vector(self, dim: Dim) -> str:
+        return self.shape((dim,))
 
     # -- computing ---------------------------------------------------------------------------------------------
 
-    def _computed(self, wanted: Expr) -> str:
+    def _computed(self, expr: Expr) -> str:
         """A polynomial over symbols and functions of dims, as arithmetic on vectors of one element."""
-        (first, coefficient), *others = wanted.terms
+        (first, coefficient), *others = expr.terms
         if coefficient == 1 and len(first) == 1 and first[0][1] == 1 and not others:
             return self._atom(first[0][0])
-        positive = [term for term in wanted.terms if term[1] > 0]
-        negative = [(monomial, -count) for monomial, count in wanted.terms if count < 0]
+        positive = [term for term in expr.terms if term[1] > 0]
+        negative = [(monomial, -count) for monomial, count in expr.terms if count < 0]
         total = self._sum(positive) if positive else self.numbers([0])
         return self.node("Sub", total, self._sum(negative)) if negative else total
 

@@ -163,7 +163,7 @@ class Graph(Extents):
         self.operation: Operation | None = None
         self.values: dict[Value, str] = {}
         self.contents: dict[Value, Tensor] = {}  # of arguments that stand for constants
-        self.wanted: dict[Value, str] = {}  # names that results must have: those of the outputs
+        self.final_names: dict[Value, str] = {}  # names that results must have: those of the outputs
         self.constants: dict[str, str] = {}  # of a function: initializers as Constant nodes
         self.further: dict[Symbol, str] = {}  # of a function: inputs for dims that no argument carries
 
@@ -334,15 +334,15 @@ class Graph(Extents):
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
         """The type in which the runtime computes the operator on `dtype` exactly; raises `UnsupportedError`."""
-        found = self.target.carrier(op_type, dtype, wraps=wraps, compares=compares)
-        if found is None:
+        carrier_dtype = self.target.carrier(op_type, dtype, wraps=wraps, compares=compares)
+        if carrier_dtype is None:
             needed = self.target.newer_opset(op_type, dtype, wraps=wraps, compares=compares)
             if needed is not None:
                 raise NeedsOpset(f"{op_type} of {dtype} needs opset {needed}")
             raise UnsupportedError(
                 f"ONNX Runtime's CPU provider has no {op_type} of {dtype}, nor of a type that could stand in"
             )
-        return found
+        return carrier_dtype
 
     # -- names of results --------------------------------------------------------------------------------------
 

@@ -101,8 +101,8 @@ def adapt(g: NodeWriter, node: NodeProto, written: int) -> None:
             _leave_out(node, name, declared, opset)
     if len(node.input) > older.max_input or len(node.output) > older.max_output:
         inputs, outputs = len(node.input), len(node.output)
-        wanted = _first(node.op_type, opset, lambda each: inputs <= each.max_input and outputs <= each.max_output)
-        raise NeedsOpset(f"{node.op_type} with {inputs} inputs and {outputs} outputs needs {wanted}")
+        required = _first(node.op_type, opset, lambda each: inputs <= each.max_input and outputs <= each.max_output)
+        raise NeedsOpset(f"{node.op_type} with {inputs} inputs and {outputs} outputs needs {required}")
 
 
 def least_opset(node: NodeProto) -> int:

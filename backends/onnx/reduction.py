@@ -115,8 +115,8 @@ def any_of(g: Graph, flags: Operand, x: Value, axes: tuple[int, ...], keep_dims:
     if not as_numbers:
         g.model.hold(BOOL)  # so that the opset is one that has ReduceMax of it
     held = g.node("Cast", flags, to=U8.onnx) if as_numbers else flags
-    found: str = g.node("ReduceMax", held, g.numbers(from_front(x, axes)), keepdims=keep_dims)
-    return g.node("Cast", found, to=BOOL.onnx) if as_numbers else found
+    maximum: str = g.node("ReduceMax", held, g.numbers(from_front(x, axes)), keepdims=keep_dims)
+    return g.node("Cast", maximum, to=BOOL.onnx) if as_numbers else maximum
 
 
 def may_be_empty(x: Value, axes: Iterable[int]) -> bool:
@@ -132,15 +132,15 @@ ROWS = [
 
 @emits("argmax")
 def argmax(g: Graph, x: Value, *, axis: int, keep_dims: bool, select_last: bool) -> Operand:
-    return found(g, "ArgMax", x, axis, keep_dims, select_last)
+    return index_of_best(g, "ArgMax", x, axis, keep_dims, select_last)
 
 
 @emits("argmin")
 def argmin(g: Graph, x: Value, *, axis: int, keep_dims: bool, select_last: bool) -> Operand:
-    return found(g, "ArgMin", x, axis, keep_dims, select_last)
+    return index_of_best(g, "ArgMin", x, axis, keep_dims, select_last)
 
 
-def found(g: Graph, op_type: str, x: Value, axis: int, keep_dims: bool, select_last: bool) -> Operand:
+def index_of_best(g: Graph, op_type: str, x: Value, axis: int, keep_dims: bool, select_last: bool) -> Operand:
     """ArgMax or ArgMin; of i64, which they lack, the first of TopK, whose equals come in order too."""
     (axis,) = from_front(x, [axis])
     if x.dtype is I64 and not select_last:

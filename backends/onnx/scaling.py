@@ -52,11 +52,11 @@ def _neg(g: Graph, source: str, result: str) -> NodeProto:
 def _beside(nodes: Iterable[tuple[Iterable[str], Iterable[str], NodeProto]]) -> set[str]:
     """The tensors on one side of a MatMul, and on that side of what is fused or moved: what nodes give, in order, or
     what they take, in reverse."""
-    found: set[str] = set()
+    reached: set[str] = set()
     for near, far, node in nodes:
-        if _is_product(node) or (node.op_type in THROUGH and not found.isdisjoint(near)):
-            found.update(far)
-    return found
+        if _is_product(node) or (node.op_type in THROUGH and not reached.isdisjoint(near)):
+            reached.update(far)
+    return reached
 
 
 def _lost_factor(g: Graph, node: NodeProto, stored: Mapping[str, str]) -> int | None:

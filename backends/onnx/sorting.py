@@ -29,8 +29,8 @@ def top_k(g: Graph, x: Value, *, k: Dim, axis: int, largest: bool) -> list[Opera
 
 def top(g: Graph, x: Operand, count: Operand, axis: int, largest: bool) -> list[Operand]:
     """The values and places of TopK, which takes the first of equals first."""
-    found: list[Operand] = g.node("TopK", x, count, outputs=2, axis=axis, largest=None if largest else 0)
-    return found
+    results: list[Operand] = g.node("TopK", x, count, outputs=2, axis=axis, largest=None if largest else 0)
+    return results
 
 
 def ordered(g: Graph, x: Value, count: Operand, axis: int, largest: bool) -> list[Operand]:

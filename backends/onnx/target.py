@@ -60,8 +60,8 @@ class Target:
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType | None:
         """The type in which to compute the operator exactly (see `carriers`); None where there is none."""
-        found = carriers(dtype, wraps=wraps, compares=compares)
-        return next((candidate for candidate in found if self.runs(op_type, candidate)), None)
+        candidates = carriers(dtype, wraps=wraps, compares=compares)
+        return next((candidate for candidate in candidates if self.runs(op_type, candidate)), None)
 
     def newer_opset(self, op_type: str, *dtypes: DType, **allowed: bool) -> int | None:
         """The first opset, newer than the requested one, in which the operator can be computed on all these types."""

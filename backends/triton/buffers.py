@@ -31,12 +31,12 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
                     last[value] = operation
         if operation.definition.is_terminator or not allocates(operation):
             kept.update(operation.inputs)  # returned, or viewed by what lives on
-    found: dict[Operation, list[Value]] = {}
+    values_by_last_use: dict[Operation, list[Value]] = {}
     for value, operation in last.items():
         producer = value.operation
         if value not in kept and producer is not None and allocates(producer):
-            found.setdefault(operation, []).append(value)
-    return found
+            values_by_last_use.setdefault(operation, []).append(value)
+    return values_by_last_use
 
 
 def donated(function: Function, is_launch: Callable[[Operation], bool],
@@ -45,7 +45,7 @@ def donated(function: Function, is_launch: Callable[[Operation], bool],
     written: nothing reads it later, nor the launch itself but where it writes, nor a view of it."""
     block = function.block
     order = {operation: position for position, operation in enumerate(block)}
-    found: dict[Value, Value] = {}
+    donated_arguments: dict[Value, Value] = {}
     for position, argument in function.updates.items():
         output = function.returned[position]
         maker = output.operation
@@ -55,8 +55,8 @@ def donated(function: Function, is_launch: Callable[[Operation], bool],
         if all(
             order.get(reader, len(order)) <= order[maker] and gives_no_view(reader, is_launch) for reader in readers
         ) and (maker not in readers or reads_where_it_writes(output, argument)):
-            found[output] = argument
-    return found
+            donated_arguments[output] = argument
+    return donated_arguments
 
 
 def reused(block: Block, is_launch: Callable[[Operation], bool],
@@ -107,11 +107,11 @@ def peak_bytes(block: Block, sizes: Mapping[Symbol, int], is_launch: Callable[[O
     for operation in block:
         if operation.definition.is_terminator or not allocates(operation):
             continue
-        own = sum(bytes_at(result, sizes) for result in operation.results if result not in taken)
+        result_bytes = sum(bytes_at(result, sizes) for result in operation.results if result not in taken)
         regions = operation.regions if operation.name != "kernel" else ()
         inside = max((peak_bytes(region.block, sizes, is_launch) for region in regions), default=0)
-        most = max(most, living + own + inside)
-        living += own
+        most = max(most, living + result_bytes + inside)
+        living += result_bytes
         dead = [*dying.get(operation, ()), *(result for result in operation.results if not result.uses)]
         living -= sum(bytes_at(value, sizes) for value in dead if value not in kept)
     return most

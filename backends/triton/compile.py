@@ -68,21 +68,21 @@ def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: flo
         raise fail("install.missing_extra", "compiling kernels needs triton", help='pip install "irc-compiler[triton]"')
     manifest = json.loads((Path(folder) / "manifest.json").read_text("utf-8"))
     waiting = [f"{entry['name']}:{target}" for entry in manifest["kernels"] for target in targets]
-    found: list[Resources] = []
+    resources: list[Resources] = []
     while waiting:
         done, ending = _compile(Path(folder), waiting, seconds)
-        found += done
+        resources += done
         waiting = waiting[len(done) :]
         if waiting:  # the process ended at the first of them
             name, _, target = waiting.pop(0).partition(":")
-            found.append(Resources(name, target, fits=False, error=ending))
-    return found
+            resources.append(Resources(name, target, fits=False, error=ending))
+    return resources
 
 
-def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[Resources], str]:
-    """A worker's results for the first of `wanted`, and how it ended if it did not finish all."""
+def _compile(folder: Path, kernels: Sequence[str], seconds: float) -> tuple[list[Resources], str]:
+    """A worker's results for the first of `kernels`, and how it ended if it did not finish all."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(WORKER), str(folder), *wanted]
+    command = [sys.executable, str(WORKER), str(folder), *kernels]
     lines: queue.Queue[str | None] = queue.Queue()
     # The process may be killed: what it leaves among the temporary files is removed here.
     with temporary_folder() as temporary, tempfile.TemporaryFile("w+") as errors:
@@ -96,15 +96,15 @@ def _compile(folder: Path, wanted: Sequence[str], seconds: float) -> tuple[list[
             lines.put(None)
 
         threading.Thread(target=read, daemon=True).start()
-        found: list[Resources] = []
+        resources: list[Resources] = []
         try:
             # The first also waits for Triton to be imported.
-            while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not found else 0))) is not None:
-                found.append(Resources(**json.loads(line)))
+            while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not resources else 0))) is not None:
+                resources.append(Resources(**json.loads(line)))
         except queue.Empty:
-            return found, f"compiling took more than {seconds:g} seconds"
+            return resources, f"compiling took more than {seconds:g} seconds"
         finally:
             worker.kill()
             worker.wait()
         errors.seek(0)
-        return found, f"the compiler crashed: {errors.read()[-500:].strip()}"
+        return resources, f"the compiler crashed: {errors.read()[-500:].strip()}"

@@ -35,9 +35,9 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
 
     only_kernels = all(each.name == "kernel" for each in computing) and not any(map(is_control_flow, met))
     if only_kernels and not _copies_results(module.main):
-        found = alone()
-        if all(each.kind == "kernel" for each in found):
-            return found, ""
+        operations = alone()
+        if all(each.kind == "kernel" for each in operations):
+            return operations, ""
     if importlib.util.find_spec("torch") is None:
         return alone(), "PyTorch, on which the program is run to count, is not installed"
     from irc.backends.triton.dispatches import NotCounted, dispatches  # which imports torch
@@ -57,8 +57,8 @@ def is_control_flow(operation: Operation) -> bool:
 def _copies_results(function: Function) -> bool:
     """Whether a result may be copied: one that is an argument or a constant, stands twice, or updates an argument."""
     returned = function.returned
-    made = all(value.operation is not None and value.operation.name == "kernel" for value in returned)
-    return bool(function.updates) or not made or len(set(returned)) < len(returned)
+    from_kernels = all(value.operation is not None and value.operation.name == "kernel" for value in returned)
+    return bool(function.updates) or not from_kernels or len(set(returned)) < len(returned)
 
 
 def _outside_kernels(module: Module) -> Iterator[Operation]:

@@ -73,9 +73,9 @@ def _rounds(module: Module, sizes: Mapping[Symbol, int]) -> int:
     while waiting:
         block, times = waiting.pop()
         for operation in block:
-            own = times * _trip_count(operation, sizes) if operation.name == "loop" else times
-            most = max(most, own) if operation.name == "loop" else most
-            waiting += [(region.block, own) for region in operation.regions if operation.name != "kernel"]
+            nested_times = times * _trip_count(operation, sizes) if operation.name == "loop" else times
+            most = max(most, nested_times) if operation.name == "loop" else most
+            waiting += [(region.block, nested_times) for region in operation.regions if operation.name != "kernel"]
     return most
 
 
@@ -99,7 +99,7 @@ class _Run:
     def __init__(self, module: Module, sizes: Mapping[Symbol, int], program: Program) -> None:
         self.main, self.sizes, self.program = module.main, sizes, program
         self.kernels = {launched.source.name: launched.kernel for launched in program.kernels}
-        self.found: list[DeviceOperation] = []
+        self.operations: list[DeviceOperation] = []
         self.conditions: Counter[int] = Counter()  # by lines, how many conditions they have asked the device for
 
     def operations(self) -> list[DeviceOperation]:
@@ -120,12 +120,12 @@ class _Run:
             updates = {argument.name: self.main.output_names[position]
                        for position, argument in self.main.updates.items()}  # fmt: skip
             package.outputs.finish(outputs, inputs, updates, [*inputs.values(), *weights.values()])
-        return self.found
+        return self.operations
 
     def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None) -> None:
-        if len(self.found) == MOST_OPERATIONS:
+        if len(self.operations) == MOST_OPERATIONS:
             raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
-        self.found.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
+        self.operations.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
 
     def condition(self) -> bool:
         """What a condition is that only data decides: true, then false, where one line asks again."""
@@ -172,11 +172,11 @@ class _Run:
         """Stand-ins for the results of an operation that does not run here."""
         operation = self._operation()
         assert operation is not None
-        found = tuple(map(self.stand_in, operation.results))
+        stand_ins = tuple(map(self.stand_in, operation.results))
         kind = "extern" if operation.name == "extern" else "operation"
         name = operation.attributes["op_type"] if operation.name == "extern" else operation.name
-        self.record(name, kind, distinct_bytes([x for x in (*operands, *found) if isinstance(x, torch.Tensor)]))
-        return found[0] if len(found) == 1 else found
+        self.record(name, kind, distinct_bytes([x for x in (*operands, *stand_ins) if isinstance(x, torch.Tensor)]))
+        return stand_ins[0] if len(stand_ins) == 1 else stand_ins
 
 
 def _package(run: _Run) -> ModuleType:
@@ -201,8 +201,8 @@ def _package(run: _Run) -> ModuleType:
         if name == "host":
             module.extern = module.nonzero = run.results  # type: ignore[attr-defined]
         elif name != "outputs":
-            own = [each for each, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-            replaced = vars(module).setdefault("replaced", own)  # by the results of the run before
+            local = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+            replaced = vars(module).setdefault("replaced", local)  # by the results of the run before
             vars(module).update(dict.fromkeys(replaced, run.results))
     return package
 
@@ -270,11 +270,11 @@ def distinct_bytes(tensors: Sequence[torch.Tensor]) -> int:
         place = (tensor.storage_offset(), tuple(sorted((step, size) for step, size in axes if step and size > 1)))
         if tensor.numel():
             places.setdefault((tensor.untyped_storage()._cdata, tensor.element_size()), set()).add(place)
-    found = 0
-    for (_, width), own in places.items():
-        start = min(offset for offset, _ in own)
-        found += width * _distinct(tuple(sorted((offset - start, axes) for offset, axes in own)))
-    return found
+    byte_count = 0
+    for (_, width), accesses in places.items():
+        start = min(offset for offset, _ in accesses)
+        byte_count += width * _distinct(tuple(sorted((offset - start, axes) for offset, axes in accesses)))
+    return byte_count
 
 
 @lru_cache(1 << 12)

@@ -17,21 +17,21 @@ def helper_sources() -> dict[str, str]:
     """The source of each function by name, in order."""
     text = FUNCTIONS.read_text("utf-8")
     lines = text.splitlines()
-    found = {}
+    sources = {}
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            found[node.name] = "\n".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno])
-    return found
+            sources[node.name] = "\n".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno])
+    return sources
 
 
 def needed_helpers(names: Iterable[str]) -> list[str]:
     """The sources of these functions and of those that they call, in order."""
     sources = helper_sources()
-    wanted: set[str] = set()
+    needed: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
+        if name not in needed:
+            needed.add(name)
             waiting += [other for other in sources if re.search(rf"\b{other}\(", sources[name])]
-    return [source for name, source in sources.items() if name in wanted]
+    return [source for name, source in sources.items() if name in needed]

@@ -20,8 +20,8 @@ def write_host_call(writer: FunctionWriter, operation: Operation) -> None:
     known = host_functions("strings" if is_text else "host")
     if unknown or (operation.name not in known and not definition.is_named):
         reason = f"PyTorch has no {unknown[0]}" if unknown else "there is no host call for it"
-        made = f"%{operation.results[0].name} = " if operation.results else ""
-        writer.problem(f"{made}{operation.name}: {reason}", operation.location)
+        assignment = f"%{operation.results[0].name} = " if operation.results else ""
+        writer.problem(f"{assignment}{operation.name}: {reason}", operation.location)
         return
     if operation.name not in known:
         writer.write_body(operation)

@@ -20,9 +20,9 @@ MOST_PLACES = 4  # in a comment
 
 def kernel_name(operation: Operation) -> str:
     """An identifier for a `kernel`: its own name, or `mul_softmax` after its first operations, each named once."""
-    own = identifier(operation.attributes["name"])
-    if own:
-        return own
+    name = identifier(operation.attributes["name"])
+    if name:
+        return name
     members = members_of(operation)
     names = dict.fromkeys(member.name for member in members if _computes(member))
     return "_".join(list(names)[:MOST_OPERATIONS] or [member.name for member in members[:1]] or ["kernel"])
@@ -30,9 +30,9 @@ def kernel_name(operation: Operation) -> str:
 
 def value_name(value: Value) -> str:
     """An identifier for a value: its own name, or what it is."""
-    own = identifier(value.name)
-    if own:
-        return own
+    name = identifier(value.name)
+    if name:
+        return name
     operation = value.operation
     if operation is None or operation.name == "const":
         return _operand_name(value) or ("constant" if operation is not None else "x")

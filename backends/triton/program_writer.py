@@ -34,10 +34,10 @@ def write_program(module: Module) -> Program:
         program.defaults[argument.name] = builder.weight(tensor, argument.name)
     body = "\n\n\n".join(parts)
     runtime = ("Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "nonzero", "refine")
-    wanted = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
+    used_functions = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
     imports = ["import torch", "", f"from . import {', '.join(sorted({'host', 'kernels', *program.modules}))}"]
-    if wanted:
-        imports.append(f"from .runtime import {', '.join(wanted)}")
+    if used_functions:
+        imports.append(f"from .runtime import {', '.join(used_functions)}")
     head = '"""The host program: what runs, in order. Tensors are named as in the source model."""'
     program.text = "\n".join([head, "", *imports, "", "", body, ""])
     start = len(imports) + 5

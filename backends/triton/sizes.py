@@ -75,20 +75,20 @@ def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
     just the symbol, or else the first that is linear in it."""
     extents = [(value, axis, extent) for value in function.arguments if value.type.is_ranked
                for axis, extent in enumerate(value.shape)]
-    found: dict[Symbol, SymbolSource] = {}
+    sources: dict[Symbol, SymbolSource] = {}
     for value, axis, extent in extents:
         symbol = dims.sole_symbol(extent)
         if symbol is not None:
-            found.setdefault(symbol, SymbolSource(value, axis, 1, 0))
+            sources.setdefault(symbol, SymbolSource(value, axis, 1, 0))
     before = -1
-    while before < len(found):
-        before = len(found)
+    while before < len(sources):
+        before = len(sources)
         for value, axis, extent in extents:
-            unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
+            unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in sources]
             line = dims.linear_in(extent, unknown[0]) if len(unknown) == 1 else None
             if line is not None:
-                found[unknown[0]] = SymbolSource(value, axis, *line)
-    return found
+                sources[unknown[0]] = SymbolSource(value, axis, *line)
+    return sources
 
 
 def python_dim(dim: Dim, symbols: Variables, divisor: str = UNCHECKED) -> str:

@@ -45,7 +45,7 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     compiled = triton.compile(source, target=TARGETS[target], options=options)
     shared = int(compiled.metadata.shared)
     is_nvidia = "ptx" in compiled.asm
-    found = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])
+    resources = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])
     assembly = compiled.asm["ptx" if is_nvidia else "amdgcn"]
     accesses = memory_accesses(assembly, PTX_ACCESS if is_nvidia else AMD_ACCESS)
     start = function.fn.__code__.co_firstlineno
@@ -55,7 +55,7 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
         if is_aligned
     ]
     return {
-        **found,
+        **resources,
         "shared_bytes": shared,
         "shared_limit": SHARED_LIMITS[target],
         "fits": shared <= SHARED_LIMITS[target],
@@ -69,10 +69,10 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
 
 def facts_of(argument: dict[str, Any], target: str) -> list[list[Any]]:
     """What Triton learns of an argument when it launches: 16 divides it, a buffer has less than 2 GB (for AMD)."""
-    found: list[list[Any]] = [["tt.divisibility", 16]] if argument["aligned"] else []
+    facts: list[list[Any]] = [["tt.divisibility", 16]] if argument["aligned"] else []
     if argument["type"].startswith("*") and TARGETS[target].backend == "hip":
-        found.append(["tt.pointer_range", 32])
-    return found
+        facts.append(["tt.pointer_range", 32])
+    return facts
 
 
 # Loads and stores of global memory, and instructions that multiply matrices, in PTX and in AMD's assembly.
@@ -86,19 +86,19 @@ LOCATION = re.compile(r"\s*\.loc\s+\d+\s+(\d+)")
 
 def memory_accesses(assembly: str, pattern: re.Pattern[str]) -> list[tuple[int, str, int]]:
     """Each access of global memory: the line of kernels.py that it belongs to, "load" or "store", bits a thread."""
-    found, line = [], 0
+    accesses, line = [], 0
     for text in assembly.splitlines():
         location, access = LOCATION.match(text), pattern.search(text)
         if location and location[1] != "0":  # 0 is code of no line; what follows belongs to the last one known
             line = int(location[1])
         if access and pattern is PTX_ACCESS:
             kind, vector, bits = access.groups()
-            found.append((line, "load" if kind == "ld" else "store", int(vector or 1) * int(bits)))
+            accesses.append((line, "load" if kind == "ld" else "store", int(vector or 1) * int(bits)))
         elif access:
             kind, width = access.groups()
             bits = AMD_BITS.get(width, 8 if "byte" in width or width.endswith("8") else 16)
-            found.append((line, kind, bits))
-    return found
+            accesses.append((line, kind, bits))
+    return accesses
 
 
 def histogram(widths: Iterable[int]) -> dict[str, int]:
@@ -164,20 +164,20 @@ def amd_resources(assembly: str) -> dict[str, int]:
 def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # compilers print, too
-    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+    folder, kernel_names = Path(sys.argv[1]), sys.argv[2:]
     specification = importlib.util.spec_from_file_location("kernels", folder / "kernels.py")
     assert specification is not None and specification.loader is not None
     kernels = importlib.util.module_from_spec(specification)
     sys.modules["kernels"] = kernels  # Triton reads the source of functions by their module
     specification.loader.exec_module(kernels)
     entries = {entry["name"]: entry for entry in json.loads((folder / "manifest.json").read_text("utf-8"))["kernels"]}
-    for name, _, target in (each.partition(":") for each in wanted):
-        found: dict[str, Any] = {"kernel": name, "target": target}
+    for name, _, target in (each.partition(":") for each in kernel_names):
+        answer: dict[str, Any] = {"kernel": name, "target": target}
         try:
-            found.update(compile_kernel(getattr(kernels, name), entries[name], target))
+            answer.update(compile_kernel(getattr(kernels, name), entries[name], target))
         except Exception as error:  # whatever compilers raise: that is what they make of this kernel
-            found.update(fits=False, error=(str(error) or type(error).__name__)[-2000:])
-        print(json.dumps(found), file=answers, flush=True)
+            answer.update(fits=False, error=(str(error) or type(error).__name__)[-2000:])
+        print(json.dumps(answer), file=answers, flush=True)
     return 0
 
 

@@ -45,10 +45,10 @@ def carried(how, values=1):
                 widened(each, kind) if isinstance(each, torch.Tensor) and each.dtype == dtype else each
                 for each in operands
             ]
-            found = function(widened(x, kind), *operands, **attributes)
-            if not isinstance(found, tuple):
-                return restored(found, dtype, kind) if values else found
-            return tuple(restored(each, dtype, kind) if index < values else each for index, each in enumerate(found))
+            results = function(widened(x, kind), *operands, **attributes)
+            if not isinstance(results, tuple):
+                return restored(results, dtype, kind) if values else results
+            return tuple(restored(each, dtype, kind) if index < values else each for index, each in enumerate(results))
 
         return call
 

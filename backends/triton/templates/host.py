@@ -238,15 +238,15 @@ def _place(x, function, axis, keep_dims, select_last):
         shape[axis % x.ndim : axis % x.ndim] = [1] if keep_dims else []
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
     best = function(x, dim=axis, keepdim=True)
-    found = x == best
+    attains = x == best
     if x.dtype.is_floating_point:
-        found = found | (torch.isnan(best) & torch.isnan(x))
+        attains = attains | (torch.isnan(best) & torch.isnan(x))
     shape = [1] * x.ndim
     shape[axis] = -1
     index = torch.arange(x.shape[axis], device=x.device).reshape(shape)
     if select_last:
-        return torch.amax(torch.where(found, index, -1), dim=axis, keepdim=keep_dims)
-    return torch.amin(torch.where(found, index, x.shape[axis]), dim=axis, keepdim=keep_dims)
+        return torch.amax(torch.where(attains, index, -1), dim=axis, keepdim=keep_dims)
+    return torch.amin(torch.where(attains, index, x.shape[axis]), dim=axis, keepdim=keep_dims)
 
 
 # -- views -----------------------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def _resolved(indices, extent, bounds=None):
 @carried("moves")
 def gather(x, indices, *, axis, bounds=None):
     axis %= x.ndim
-    found = x.index_select(axis, _resolved(indices, x.shape[axis], bounds).reshape(-1))
-    return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+    gathered = x.index_select(axis, _resolved(indices, x.shape[axis], bounds).reshape(-1))
+    return gathered.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @carried("moves")
@@ -467,8 +467,8 @@ def dot(x, y, *, batch=(), contract, accumulate=None):
 def _convolved(function, x, weight, bias):
     """A convolution in a type in which PyTorch convolves: of 16 bits not on a CPU, and of integers nowhere."""
     if is_integer(x):
-        found = in_limbs(function, x, weight)
-        return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
+        products = in_limbs(function, x, weight)
+        return products if bias is None else products + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
     wide = _accumulating(x) if x.device.type == "cpu" else x
     return function(wide, weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)).to(x.dtype)
 
@@ -485,8 +485,8 @@ def conv(x, weight, bias=None, *, strides, dilations, low, high, groups=1):
     def convolved(x, weight, bias=None):
         if function is not None:
             return function(x, weight, bias, strides, list(low), dilations, groups)
-        found = by_taps(x, weight, strides, dilations, groups)
-        return found if bias is None else found + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
+        products = by_taps(x, weight, strides, dilations, groups)
+        return products if bias is None else products + bias.reshape(1, -1, *([1] * (x.ndim - 2)))
 
     return _convolved(convolved, x, weight, bias)
 
@@ -501,16 +501,16 @@ def conv_transpose(x, weight, bias=None, *, strides, dilations, low, high, outpu
         if function is not None and whole and x.numel() and weight.numel():
             return function(x, weight, bias, strides, low, output_padding, groups, dilations)
         if not x.numel():
-            found = transposed_of_nothing(x, weight, strides, dilations, groups, output_padding)
+            products = transposed_of_nothing(x, weight, strides, dilations, groups, output_padding)
         elif function is None or not weight.numel():
-            found = transposed_by_taps(x, weight, strides, dilations, groups)
+            products = transposed_by_taps(x, weight, strides, dilations, groups)
         else:
-            found = function(x, weight, None, strides, 0, 0, groups, dilations)
+            products = function(x, weight, None, strides, 0, 0, groups, dilations)
         if any(output_padding) and x.numel():
-            found = pad(found, low=(0,) * x.ndim, high=(0, 0, *output_padding))
+            products = pad(products, low=(0,) * x.ndim, high=(0, 0, *output_padding))
         for axis, (a, b) in enumerate(zip(low, high, strict=True), 2):
-            found = found.narrow(axis, a, max(0, found.shape[axis] - a - b))
-        return found if bias is None else found + bias.reshape(1, -1, *[1] * (x.ndim - 2))
+            products = products.narrow(axis, a, max(0, products.shape[axis] - a - b))
+        return products if bias is None else products + bias.reshape(1, -1, *[1] * (x.ndim - 2))
 
     return _convolved(convolved, x, weight, bias)
 
@@ -526,9 +526,9 @@ def window_reduce(x, *, kind="max", window, strides, dilations, low, high):
 
 @carried(_by_kind)
 def _windows(x, *, kind, window, strides, dilations, low, high):
-    found = pooled(x, kind, window, strides, dilations, low, high)
-    if found is not None:
-        return found
+    result = pooled(x, kind, window, strides, dilations, low, high)
+    if result is not None:
+        return result
     wide = _accumulating(x)
     wide = pad(wide, _ends(wide.dtype)[0] if kind == "max" else 0, low=low, high=high)
     combine = torch.maximum if kind == "max" else torch.add
@@ -583,11 +583,11 @@ def extern(model, *xs, dtypes, device):
     list or a dictionary, of dtype None) stays as ONNX Runtime gives it."""
     feeds = {f"i{index}": _plain(x) for index, x in enumerate(xs) if x is not None}
     try:
-        found = model.run(None, feeds)
+        results = model.run(None, feeds)
     except Exception as error:  # ONNX Runtime's errors have no class in common
         raise ArtefactError(f"ONNX Runtime: {error}") from None
     results = [result if dtype is None else torch.from_numpy(as_torch_knows(result)).to(device=device, dtype=dtype)
-               for result, dtype in zip(found, dtypes, strict=True)]  # fmt: skip
+               for result, dtype in zip(results, dtypes, strict=True)]  # fmt: skip
     return results[0] if len(results) == 1 else tuple(results)
 
 

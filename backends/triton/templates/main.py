@@ -86,8 +86,8 @@ def taken(arrays, name, kind, used):
         return array.astype(object) if kind == "string" and array is not MISSING else array
     element = inside[:-1]
     if word == "optional":
-        found = taken(arrays, name, element, used)
-        return None if found is MISSING else found
+        content = taken(arrays, name, element, used)
+        return None if content is MISSING else content
     if word == "map":
         used |= {f"{name}.keys", f"{name}.values"}
         if f"{name}.keys" not in arrays or f"{name}.values" not in arrays:
@@ -97,10 +97,10 @@ def taken(arrays, name, kind, used):
     length = int(arrays[f"{name}.length"]) if f"{name}.length" in arrays else None
     elements = []
     while length is None or len(elements) < length:
-        found = taken(arrays, f"{name}.{len(elements)}", element, used)
-        if found is MISSING or (length is None and found is None):
+        content = taken(arrays, f"{name}.{len(elements)}", element, used)
+        if content is MISSING or (length is None and content is None):
             break
-        elements.append(found)
+        elements.append(content)
     return elements if elements or length is not None else MISSING
 
 

@@ -179,8 +179,8 @@ def bcast(*sizes):
 def check_dim(name, size, low, high, multiple=1):
     """A dim within its range."""
     if not low <= size <= high or size % multiple:
-        wanted = f"[{low}, {high}]" + (f", a multiple of {multiple}" if multiple != 1 else "")
-        raise ArtefactError(f"{name} is {size}, expected {wanted}")
+        expected = f"[{low}, {high}]" + (f", a multiple of {multiple}" if multiple != 1 else "")
+        raise ArtefactError(f"{name} is {size}, expected {expected}")
     return size
 
 
@@ -265,10 +265,10 @@ class Model:
             return self.device
         if INTERPRETED:
             return torch.device("cpu")
-        found = {value.device for value in inputs.values() if isinstance(value, torch.Tensor) and value.is_cuda}
-        if len(found) > 1:
-            raise ArtefactError(f"the inputs are on several devices: {', '.join(sorted(map(str, found)))}")
-        return found.pop() if found else torch.device("cuda", torch.cuda.current_device())
+        devices = {value.device for value in inputs.values() if isinstance(value, torch.Tensor) and value.is_cuda}
+        if len(devices) > 1:
+            raise ArtefactError(f"the inputs are on several devices: {', '.join(sorted(map(str, devices)))}")
+        return devices.pop() if devices else torch.device("cuda", torch.cuda.current_device())
 
     def _weights_on(self, device):
         if device not in self.weights:
@@ -324,10 +324,10 @@ class Model:
             if not entry["extents"]:
                 continue
             for axis, (dim, size) in enumerate(zip(entry["extents"], tensor.shape, strict=True)):
-                wanted = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
-                if size != wanted:
+                expected = dim if isinstance(dim, int) else eval(dim, {"__builtins__": {}}, known)
+                if size != expected:
                     dim = entry["shape"][axis]
-                    raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {wanted}"
+                    raise ArtefactError(f"input {entry['name']!r} has extent {size} in axis {axis}, expected {expected}"
                                         + ("" if isinstance(dim, int) else f" ({dim})"))  # fmt: skip
 
 
@@ -400,8 +400,8 @@ def read_texts(folder):
     path = folder / "texts.json"
     if not path.exists():
         return {}
-    found = json.loads(path.read_text("utf-8")).items()
-    return {name: numpy.array([*each["elements"], None], object)[:-1].reshape(each["shape"]) for name, each in found}
+    entries = json.loads(path.read_text("utf-8")).items()
+    return {name: numpy.array([*each["elements"], None], object)[:-1].reshape(each["shape"]) for name, each in entries}
 
 
 def load(device=None):

@@ -13,9 +13,9 @@ import torch
 from .errors import ArtefactError
 
 
-def _array(found):
+def _array(elements):
     """An array, also of one string, which NumPy hands out as such."""
-    return numpy.asarray(found, dtype=object)
+    return numpy.asarray(elements, dtype=object)
 
 
 def _plain(indices, extent, bounds=None):

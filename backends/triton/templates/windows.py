@@ -93,7 +93,7 @@ def pooled(x, kind, window, strides, dilations, low, high):
         for default, each in ((1, window), (1, strides), (0, low), (1, dilations))
     )
     if kind == "max":
-        found = {2: F.max_pool2d, 3: F.max_pool3d}[rank](wide, size, stride, padding, dilation)
+        result = {2: F.max_pool2d, 3: F.max_pool3d}[rank](wide, size, stride, padding, dilation)
     else:
-        found = {2: F.avg_pool2d, 3: F.avg_pool3d}[rank](wide, size, stride, padding, divisor_override=1)
-    return found.reshape((*x.shape[lead], *found.shape[2 + max(0, rank - x.ndim) :]))
+        result = {2: F.avg_pool2d, 3: F.avg_pool3d}[rank](wide, size, stride, padding, divisor_override=1)
+    return result.reshape((*x.shape[lead], *result.shape[2 + max(0, rank - x.ndim) :]))
