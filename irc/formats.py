@@ -73,13 +73,13 @@ def recognized(data: Any, *, is_text: bool = False) -> Format | None:
     if not head:
         return EMPTY
     text = _in_utf8(head).lstrip().lower()
-    found = [format for offset, sign, format in SIGNS if head[offset:].startswith(sign)]
-    found += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
+    formats = [format for offset, sign, format in SIGNS if head[offset:].startswith(sign)]
+    formats += [format for sign, format in TEXT_SIGNS if text.startswith(sign)]
     if head[8:9] == b"{":  # after its length, the header
-        found.append(Format("a safetensors file", EXPORT))
-    if not found and not is_text and _is_plain(head):
+        formats.append(Format("a safetensors file", EXPORT))
+    if not formats and not is_text and _is_plain(head):
         return PLAIN
-    return found[0] if found else ZEROS if not any(head) else None
+    return formats[0] if formats else ZEROS if not any(head) else None
 
 
 def recognized_file(path: Path) -> Format | None:

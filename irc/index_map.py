@@ -128,8 +128,8 @@ def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -
         return coordinates
     first = len(shape) - len(operand)
     return tuple(
-        0 if same(own, 1) else coordinate if same(own, extent) else dims.minimum(coordinate, own - 1)  # 1 or the extent
-        for coordinate, extent, own in zip(coordinates[first:], shape[first:], operand, strict=True)
+        0 if same(dim, 1) else coordinate if same(dim, extent) else dims.minimum(coordinate, dim - 1)  # 1 or the extent
+        for coordinate, extent, dim in zip(coordinates[first:], shape[first:], operand, strict=True)
     )
 
 

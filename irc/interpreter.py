@@ -258,11 +258,11 @@ class Interpreter:
         try:
             if definition.execute is not None:
                 execution: Execution = invocation
-                found = definition.execute(execution)
+                computed = definition.execute(execution)
             else:
                 attributes = operation.attributes.items()
                 known = {name: _attribute(value, invocation.environment, precision) for name, value in attributes}
-                found = definition.evaluate(arrays, known)
+                computed = definition.evaluate(arrays, known)
         except MemoryError:
             raise fail("run.memory", f"{operation.name}: the system lacks memory for its results") from None
         except ValueError as error:
@@ -273,8 +273,8 @@ class Interpreter:
             shapes = " with ".join(str(list(array.shape)) for array in arrays if array is not None)
             raise fail("run.shape", f"{operation.name}: cannot broadcast {shapes}") from None
         if is_user_code(definition.source_function):
-            self._check_reference(invocation, found)
-        results = [_array_at(array, self.precision) for array in found]
+            self._check_reference(invocation, computed)
+        results = [_array_at(array, self.precision) for array in computed]
         if definition.has_declared_types:
             self._check_promise(invocation, results)
         return tuple(results)
@@ -403,8 +403,8 @@ def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environ
             if isinstance(dim, int) and dim != size:
                 raise fail(code, f"{name} is {size}", expected=str(dim))
             if actual != size:
-                wanted = f"{dim}, which is {actual}" if solution is None else f"a value of {dim}"
-                raise fail(conflict, f"{name} is {size}", expected=wanted)
+                expected = f"{dim}, which is {actual}" if solution is None else f"a value of {dim}"
+                raise fail(conflict, f"{name} is {size}", expected=expected)
             if solution is not None:
                 _check_range(unbound[0], solution, name)
                 environment[unbound[0]] = solution

@@ -111,12 +111,12 @@ def read_limit(text: str) -> tuple[str, int]:
     return match[1], int(match[2]) * UNITS[match[3]]
 
 
-def expanded(own: Mapping[Key, int], calls: Mapping[Key, Mapping[Key, int]]) -> dict[Key, int]:
+def expanded(sizes_alone: Mapping[Key, int], calls: Mapping[Key, Mapping[Key, int]]) -> dict[Key, int]:
     """The size of each function with its calls expanded: its own, and that of each callee as often as it is called.
 
     Raises `graphlib.CycleError` where one calls itself.
     """
     sizes: dict[Key, int] = {}
     for key in TopologicalSorter({key: list(callees) for key, callees in calls.items()}).static_order():
-        sizes[key] = own[key] + sum(sizes[callee] * count for callee, count in calls[key].items())
+        sizes[key] = sizes_alone[key] + sum(sizes[callee] * count for callee, count in calls[key].items())
     return sizes

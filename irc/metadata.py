@@ -35,12 +35,12 @@ def misfit(subject: Subject, facts: Facts) -> str | None:
     if kind not in FIELDS or (kind in ("model", "graph")) != (not name):
         return f"there is no such subject: {kind}{f' {name!r}' if name else ''}"
     for field, fact in facts.items():
-        wanted = FIELDS[kind].get(field)
+        expected = FIELDS[kind].get(field)
         parts = (*fact, *fact.values()) if isinstance(fact, dict) else fact if isinstance(fact, tuple) else ()
-        if wanted is None:
+        if expected is None:
             return f"a {kind} has no field {field!r}"
         held = (str, int) if field == "shape" else (str,)
-        if type(fact) is not wanted or not all(type(part) in held for part in parts):
+        if type(fact) is not expected or not all(type(part) in held for part in parts):
             return f"{field} of a {kind} holds {type(fact).__name__}"
         if any(isinstance(number, int) and not -LIMIT <= number < LIMIT for number in (fact, *parts)):
             return f"{field} has more than 64 bits"

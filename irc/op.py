@@ -190,8 +190,8 @@ class OperationDefinition:
         variadic = bool(specs) and specs[-1].variadic
         needed = sum(not spec.optional and not spec.variadic for spec in specs)
         if len(operand_types) < needed or (len(operand_types) > len(specs) and not variadic):
-            wanted = ", ".join(("*" if s.variadic else "") + s.name + ("?" if s.optional else "") for s in specs)
-            raise fail("type.operands", f"{self.name}: {len(operand_types)} operands given", expected=f"({wanted})")
+            signature = ", ".join(("*" if s.variadic else "") + s.name + ("?" if s.optional else "") for s in specs)
+            raise fail("type.operands", f"{self.name}: {len(operand_types)} operands given", expected=f"({signature})")
         for index, type_ in enumerate(operand_types):
             spec = specs[min(index, len(specs) - 1)]
             if type_ is None:

@@ -174,11 +174,11 @@ class Pattern:
         wildcards = {name: Wildcard(name) for name in self.attribute_names}
         with blaming("rule.raised", f"`{self.name}` could not be read as a pattern", function), PatternBuilder(block):
             self.results = read(self.name, function(*self.leaves, **wildcards))
-        made = [result.operation for result in self.results if result.operation is not None]
-        if not made or len(made) < len(self.results):
+        operations = [result.operation for result in self.results if result.operation is not None]
+        if not operations or len(operations) < len(self.results):
             raise fail("rule.raised", f"the pattern of `{self.name}` is a bare leaf",
                        at=place_of_code(function), expected="an operation")  # fmt: skip
-        self.root = made[0]
+        self.root = operations[0]
 
     @property
     def root_names(self) -> list[str]:
@@ -188,78 +188,78 @@ class Pattern:
 
     def matches(self, operation: Operation) -> Iterator[Match]:
         """Every way in which the structure is found at `operation`."""
-        found = self._operation(self.root, operation, Match())
+        matched = self._operation(self.root, operation, Match())
         for result in self.results[1:]:
-            found = chain.from_iterable(map(partial(self._further_result, result), found))
-        return found
+            matched = chain.from_iterable(map(partial(self._further_result, result), matched))
+        return matched
 
-    def _further_result(self, wanted: Value, match: Match) -> Iterator[Match]:
+    def _further_result(self, pattern: Value, match: Match) -> Iterator[Match]:
         """A result after the first is searched among the users of bound values."""
-        if wanted.operation is None or wanted in match.values:
+        if pattern.operation is None or pattern in match.values:
             yield match
             return
-        known = [match.values[operand] for operand in wanted.operation.inputs if operand in match.values]
+        known = [match.values[operand] for operand in pattern.operation.inputs if operand in match.values]
         for user in dict.fromkeys(user for value in known for user in value.users()):
-            yield from self._operation(wanted.operation, user, match)
+            yield from self._operation(pattern.operation, user, match)
 
-    def _value(self, wanted: Operand, found: Operand, match: Match) -> Iterator[Match]:
+    def _value(self, pattern: Operand, value: Operand, match: Match) -> Iterator[Match]:
         """Every way in which an operand of the pattern is one of the graph; both may be absent, or bare numbers."""
-        if wanted is None or found is None:
-            if wanted is found:
+        if pattern is None or value is None:
+            if pattern is value:
                 yield match
-        elif isinstance(wanted, float) or (wanted.operation is not None and wanted.operation.definition is const):
-            if self._same_number(constant_of(wanted), constant_of(found)):
+        elif isinstance(pattern, float) or (pattern.operation is not None and pattern.operation.definition is const):
+            if self._same_number(constant_of(pattern), constant_of(value)):
                 yield match
-        elif isinstance(wanted, PatternNumber):
-            number = _shortest(constant_of(found))
-            attributes = {wanted.wildcard.name: number, **match.attributes}
-            if number is not None and same_attributes(number, attributes[wanted.wildcard.name]):
+        elif isinstance(pattern, PatternNumber):
+            number = _shortest(constant_of(value))
+            attributes = {pattern.wildcard.name: number, **match.attributes}
+            if number is not None and same_attributes(number, attributes[pattern.wildcard.name]):
                 yield replace(match, attributes=attributes)
-        elif isinstance(found, float):
+        elif isinstance(value, float):
             return
-        elif wanted in match.values:
-            if match.values[wanted] is found:
+        elif pattern in match.values:
+            if match.values[pattern] is value:
                 yield match
-        elif wanted.operation is None:  # a leaf
-            yield replace(match, values={**match.values, wanted: found})
-        elif found.operation is not None and found.index == wanted.index:
-            yield from self._operation(wanted.operation, found.operation, match)
+        elif pattern.operation is None:  # a leaf
+            yield replace(match, values={**match.values, pattern: value})
+        elif value.operation is not None and value.index == pattern.index:
+            yield from self._operation(pattern.operation, value.operation, match)
 
-    def _operation(self, wanted: Operation, found: Operation, match: Match) -> Iterator[Match]:
+    def _operation(self, pattern: Operation, operation: Operation, match: Match) -> Iterator[Match]:
         """Every way in which the operations agree: as they are written, or both in their normal form."""
-        spellings = [(_as_written(wanted), _as_written(found))]
-        normal = _normal_form(wanted), _normal_form(found)
+        spellings = [(_as_written(pattern), _as_written(operation))]
+        normal = _normal_form(pattern), _normal_form(operation)
         if not self.exact and normal not in spellings:
             spellings.append(normal)
-        attributes = self._attributes(wanted, found, match) if wanted.name == found.name else match.attributes
+        attributes = self._attributes(pattern, operation, match) if pattern.name == operation.name else match.attributes
         for (wanted_name, wanted_operands), (name, operands) in spellings:
             if wanted_name != name or len(wanted_operands) != len(operands) or attributes is None:
                 continue
-            bound = {**match.values, **dict(zip(wanted.results, found.results, strict=False))}
-            commutes = Trait.COMMUTATIVE in wanted.definition.traits or name in NORMAL.values()
+            bound = {**match.values, **dict(zip(pattern.results, operation.results, strict=False))}
+            commutes = Trait.COMMUTATIVE in pattern.definition.traits or name in NORMAL.values()
             for order in (operands, operands[::-1])[: 2 if commutes and len(operands) == 2 else 1]:
                 matches = iter([Match(bound, attributes)])
                 for pair in zip(wanted_operands, order, strict=True):
                     matches = chain.from_iterable(map(partial(self._value, *pair), matches))
                 yield from matches
 
-    def _attributes(self, wanted: Operation, found: Operation, match: Match) -> Mapping[str, Any] | None:
+    def _attributes(self, pattern: Operation, operation: Operation, match: Match) -> Mapping[str, Any] | None:
         """The wildcards with those that are bound here, or None where known attributes differ."""
         bound = dict(match.attributes)
-        for name, attribute in wanted.attributes.items():
+        for name, attribute in pattern.attributes.items():
             if isinstance(attribute, Wildcard):
-                attribute = bound.setdefault(attribute.name, found.attributes[name])
-            if not _is_free(attribute) and not _same_attribute(name, attribute, found):
+                attribute = bound.setdefault(attribute.name, operation.attributes[name])
+            if not _is_free(attribute) and not _same_attribute(name, attribute, operation):
                 return None
         return bound
 
-    def _same_number(self, wanted: Any, found: Any) -> bool:
-        if wanted is None or found is None:
+    def _same_number(self, expected: Any, actual: Any) -> bool:
+        if expected is None or actual is None:
             return False
         if self.exact:
-            return bool(found == np.asarray(wanted).astype(found.dtype))
-        tolerance = tolerance_of(found.dtype.itemsize * 8) if found.dtype.kind == "f" else TOLERANCE
-        return bool(np.isclose(complex(found), complex(wanted), rtol=tolerance, atol=0, equal_nan=True))
+            return bool(actual == np.asarray(expected).astype(actual.dtype))
+        tolerance = tolerance_of(actual.dtype.itemsize * 8) if actual.dtype.kind == "f" else TOLERANCE
+        return bool(np.isclose(complex(actual), complex(expected), rtol=tolerance, atol=0, equal_nan=True))
 
     def difference(self, typed: Sequence[Value], match: Match) -> str | None:
         """Why the pattern, read again at the graph's types, is not what was matched; None when it is."""
@@ -273,11 +273,11 @@ class Pattern:
                 return "the pattern reads differently at these types"
             if again.type != value.type:
                 return f"%{value.name} is {value.type}, not {again.type}"
-            found = value.operation
-            if found is not None and found.name == again.operation.name:
+            operation = value.operation
+            if operation is not None and operation.name == again.operation.name:
                 for name, attribute in again.operation.attributes.items():
-                    if not _same_attribute(name, attribute, found):
-                        return f"{found.name} has {name} = {found.attributes[name]}, not {attribute}"
+                    if not _same_attribute(name, attribute, operation):
+                        return f"{operation.name} has {name} = {operation.attributes[name]}, not {attribute}"
             operands = zip(first.operation.operands, again.operation.operands, strict=True)
             pending += [(old, new) for old, new in operands if old is not None and new is not None]
         return None
@@ -334,17 +334,17 @@ def _normal_form(operation: Operation) -> tuple[str, list[Operand]]:
     return name, operands
 
 
-def _same_attribute(name: str, wanted: Any, operation: Operation) -> bool:
+def _same_attribute(name: str, expected: Any, operation: Operation) -> bool:
     """Whether an operation has this attribute; axes counted from the end are those counted from the front."""
-    found = operation.attributes[name]
+    actual = operation.attributes[name]
     if name not in ("axis", "axes") or not operation.inputs or not operation.inputs[0].type.is_ranked:
-        return same_attributes(wanted, found)
+        return same_attributes(expected, actual)
     rank = max(operation.inputs[0].rank, 1)
 
     def from_the_front(axes: Any) -> Any:
         return tuple(axis % rank for axis in axes) if isinstance(axes, tuple) else axes % rank
 
-    return same_attributes(from_the_front(wanted), from_the_front(found))
+    return same_attributes(from_the_front(expected), from_the_front(actual))
 
 
 def _shortest(number: Any) -> Any:

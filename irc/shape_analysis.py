@@ -56,8 +56,8 @@ class ShapeAnalysis:
                 pending += missing
             else:
                 operands = [None if x is None else self._memo[x] for x in operation.operands]
-                found = _results(operation, operands, self._is_open)
-                for result, each in zip(operation.results, found, strict=True):
+                results = _results(operation, operands, self._is_open)
+                for result, each in zip(operation.results, results, strict=True):
                     self._memo[result] = self._within(each, result.dtype)
         return self._memo[value]
 
@@ -69,10 +69,10 @@ class ShapeAnalysis:
             if len(self._counts) > SHAPES_REMEMBERED:
                 del self._counts[next(iter(self._counts))]
 
-    def _within(self, found: Elements | None, dtype: DType) -> Elements | None:
+    def _within(self, elements: Elements | None, dtype: DType) -> Elements | None:
         """The elements in the range of an integer type."""
-        if found is None or not dtype.is_integer:
-            return found
+        if elements is None or not dtype.is_integer:
+            return elements
         low, high = map(int, limits(dtype)[:2])
 
         def within(element: Any) -> Any:
@@ -83,7 +83,7 @@ class ShapeAnalysis:
             least, most = dims.bounds(element)
             return element if (low <= least and most <= high) or self._counts_elements(element) else None
 
-        return _objects(np.frompyfunc(within, 1, 1)(found)).reshape(found.shape)
+        return _objects(np.frompyfunc(within, 1, 1)(elements)).reshape(elements.shape)
 
     def _counts_elements(self, element: Expr) -> bool:
         """Whether each term is a factor of the number of elements of some tensor."""
@@ -92,21 +92,21 @@ class ShapeAnalysis:
 
     def known_dims(self, value: Value) -> list[Dim | None] | None:
         """The elements in row-major order, None for each that is not known or no dim."""
-        found = self.elements(value)
-        return None if found is None else [each if is_dim(each) else None for each in found.reshape(-1).tolist()]
+        elements = self.elements(value)
+        return None if elements is None else [each if is_dim(each) else None for each in elements.reshape(-1).tolist()]
 
     def normal_form(self, value: Value) -> Value | None:
         """An integer scalar or vector as one constant or one `dim`, built at the active builder; None where elements
         are not known."""
         if value.dtype not in (I64, I32) or value.type.shape is None or value.rank > 1:
             return None
-        found = self.elements(value)
-        if found is None or not all(map(is_dim, found.flat)):
+        elements = self.elements(value)
+        if elements is None or not all(map(is_dim, elements.flat)):
             return None
-        if all(isinstance(element, int) for element in found.flat):
-            result: Value = const(value=Tensor.of(found.astype(value.dtype.numpy)))
+        if all(isinstance(element, int) for element in elements.flat):
+            result: Value = const(value=Tensor.of(elements.astype(value.dtype.numpy)))
             return result
-        result = ops.dim(value=tuple(found) if found.ndim else found.item())
+        result = ops.dim(value=tuple(elements) if elements.ndim else elements.item())
         if value.dtype is not I64:
             result = ops.cast(result, to=value.dtype)
         return result
@@ -132,12 +132,12 @@ def _objects(content: Any) -> Elements:
 def _results(operation: Operation, operands: list[Elements | None], is_open: bool) -> list[Elements | None]:
     """The elements of an operation's results, not yet in the range of their type."""
     known = [x for x in operands if x is not None]
-    found: Sequence[Elements | None] | None = None
+    results: Sequence[Elements | None] | None = None
     if len(known) == len(operation.inputs):
         if not operation.definition.is_named:
-            found = constants.of_elements(operation, operands, is_open)
+            results = constants.of_elements(operation, operands, is_open)
         elif not dims_in(operation.attributes) and constants.are_numbers(known):
             body = operation.body()
             inner = ShapeAnalysis(dict(zip(body.arguments, known, strict=True)))
-            found = [inner.elements(value) for value in body.returned]
-    return [_unknown(result) for result in operation.results] if found is None else list(found)
+            results = [inner.elements(value) for value in body.returned]
+    return [_unknown(result) for result in operation.results] if results is None else list(results)

@@ -86,11 +86,11 @@ class AttributeSpec:
         try:
             return _coerce(self.annotation, value)
         except (TypeError, ValueError, KeyError):
-            wanted = getattr(self.annotation, "__name__", None) or str(self.annotation)
+            expected = getattr(self.annotation, "__name__", None) or str(self.annotation)
             if typing.get_origin(self.annotation) is Literal:
-                wanted = " or ".join(map(repr, typing.get_args(self.annotation)))
+                expected = " or ".join(map(repr, typing.get_args(self.annotation)))
             raise fail(
-                "type.attribute", f"attribute `{self.name}` cannot be {value!r}", expected=wanted.replace("irc.", "")
+                "type.attribute", f"attribute `{self.name}` cannot be {value!r}", expected=expected.replace("irc.", "")
             ) from None
 
 
@@ -136,8 +136,8 @@ def signature(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], di
             continue
         optional = parameter.default is None or type(None) in typing.get_args(hint)
         constraints = [hint, *typing.get_args(hint)]
-        found = [part for c in constraints for part in getattr(c, "__metadata__", ()) if isinstance(part, Constraint)]
-        constraint = found[0] if found else next((c for c in constraints if isinstance(c, Constraint)), _ANY)
+        parts = [part for c in constraints for part in getattr(c, "__metadata__", ()) if isinstance(part, Constraint)]
+        constraint = parts[0] if parts else next((c for c in constraints if isinstance(c, Constraint)), _ANY)
         variadic = parameter.kind is parameter.VAR_POSITIONAL
         operands.append(OperandSpec(parameter.name, constraint, optional, variadic))
     return tuple(operands), attributes

@@ -52,17 +52,17 @@ def operations_of(modules: Iterable[ModuleType]) -> dict[str, OperationDefinitio
 
     Raises `op.declaration` for a name that irc's table has, or that two files declare differently.
     """
-    own: dict[str, OperationDefinition] = {}
+    definitions: dict[str, OperationDefinition] = {}
     for module in modules:
         for definition in vars(module).values():
             if isinstance(definition, OperationDefinition) and ops.is_own(definition):
                 _check_name(definition)
-                other = own.setdefault(definition.name, definition)
+                other = definitions.setdefault(definition.name, definition)
                 if other is not definition:
                     raise fail("op.declaration", f"two operations are called `{definition.name}`",
                                at=place_of_code(definition.source_function),
                                origin=place_of_code(other.source_function), help="rename one of them")  # fmt: skip
-    return own
+    return definitions
 
 
 def check_operation_names(module: Module) -> None:

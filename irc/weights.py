@@ -157,19 +157,19 @@ class _Data:
 # --- arrays and bytes ---
 def _converted(array: Array, dtype: DType | None) -> Array:
     """`array` contiguous, in native byte order and in `dtype`; numbers that an integer cannot hold are an error."""
-    found = dtypes.from_numpy(array.dtype)
-    dtype = dtype or found
-    if (dtype is dtypes.STRING) != (found is dtypes.STRING) or found.is_complex > dtype.is_complex:
-        raise fail("type.dtype", f"{found} elements cannot become {dtype}")
+    stored = dtypes.from_numpy(array.dtype)
+    dtype = dtype or stored
+    if (dtype is dtypes.STRING) != (stored is dtypes.STRING) or stored.is_complex > dtype.is_complex:
+        raise fail("type.dtype", f"{stored} elements cannot become {dtype}")
     if dtype is dtypes.STRING:
         return _strings(array.reshape(-1).tolist()).reshape(array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         converted = np.asarray(array, dtype.numpy, order="C")
-    if found is not dtype and (dtype.is_integer or dtype is dtypes.BOOL):
-        wide = array.astype(np.float64 if found.is_float else np.uint64 if found is dtypes.U64 else np.int64)
+    if stored is not dtype and (dtype.is_integer or dtype is dtypes.BOOL):
+        wide = array.astype(np.float64 if stored.is_float else np.uint64 if stored is dtypes.U64 else np.int64)
         low, high = dtypes.limits(dtype)
         if not ((wide >= low) & (wide <= high) & (converted.astype(wide.dtype) == wide)).all():
-            raise fail("type.dtype", f"some {found} elements do not fit {dtype}, integers from {low} to {high}")
+            raise fail("type.dtype", f"some {stored} elements do not fit {dtype}, integers from {low} to {high}")
     return converted
 
 
@@ -279,9 +279,9 @@ def read(file: MappedFile) -> dict[str, Tensor]:
     try:
         entries, body = _read_header(file.data)
     except (ValueError, RecursionError) as error:
-        found = recognized(file.data)
-        message = f"{file.path.name} is no safetensors file: {error if found is None else f'it is {found.name}'}"
-        raise fail("weights.format", message, at=Location(file=str(file.path)), help=found and found.help) from None
+        format_ = recognized(file.data)
+        message = f"{file.path.name} is no safetensors file: {error if format_ is None else f'it is {format_.name}'}"
+        raise fail("weights.format", message, at=Location(file=str(file.path)), help=format_ and format_.help) from None
     return {name: Tensor.packed(dtype, shape, body[begin:end], name)
             for begin, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[2])}
 
@@ -321,10 +321,10 @@ def _entry(name: str, entry: dict[str, Any], metadata: dict[str, Any]) -> Entry:
 def _json(text: bytes) -> Any:
     """What a piece of JSON says; a key given twice is an error, for readers would differ on which one counts."""
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
             raise ValueError("a name is given twice")
-        return found
+        return entries
 
     return json.loads(text.decode(), object_pairs_hook=distinct)
 

@@ -253,12 +253,13 @@ def _is_constant(value: Value) -> bool:
     return value.operation is not None and value.operation.definition is const
 
 
-def _is_number(value: Value, wanted: float) -> bool:
+def _is_number(value: Value, expected: float) -> bool:
     """Whether a value is this constant everywhere, sign of zero included."""
-    found = constant_of(value)
-    if found is None:
+    number = constant_of(value)
+    if number is None:
         return False
-    return bool(found == wanted) and (value.dtype.kind != "float" or bool(np.signbit(found) == np.signbit(wanted)))
+    has_same_sign = value.dtype.kind != "float" or np.signbit(number) == np.signbit(expected)
+    return bool(number == expected) and bool(has_same_sign)
 
 
 @simplify("mul", "div", "pow", "add", "sub", "minimum", "maximum")

@@ -32,7 +32,7 @@ class Eager(Pass):
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        made = 0
+        count = 0
         for function in module.functions.values():
             layouts: dict[Value, Strides | None] = {}  # of results of views; other values are contiguous
             for block in list(blocks(function.block)):
@@ -40,9 +40,9 @@ class Eager(Pass):
                     group = Group([operation], "eager")
                     if _computes(operation, layouts) and legal(group, context.numerics) is None:
                         make_kernel(group)
-                        made += 1
-        context.count("eager", "kernels", made)
-        return made > 0
+                        count += 1
+        context.count("eager", "kernels", count)
+        return count > 0
 
 
 def _computes(operation: Operation, layouts: dict[Value, Strides | None]) -> bool:

@@ -26,11 +26,11 @@ class GroupedHeads(Pass):
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        found = 0
+        count = 0
         for operation in [each for each in module.walk() if each.name == "attention"]:
-            found += _grouped(operation)
-        context.count("grouped_heads", "grouped", found)
-        return found > 0
+            count += _grouped(operation)
+        context.count("grouped_heads", "grouped", count)
+        return count > 0
 
 
 def _grouped(operation: Operation) -> bool:

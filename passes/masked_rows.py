@@ -25,17 +25,17 @@ class MaskedRows(Pass):
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        found = [each for each in module.walk() if each.name == "attention" and len(each.inputs) == 4
-                 and (each.attributes["masked_rows"] == "nan" or
+        operations = [each for each in module.walk() if each.name == "attention" and len(each.inputs) == 4
+                      and (each.attributes["masked_rows"] == "nan" or
                       (each.attributes["masked_rows"] == "zero" and each.attributes["causal"]))]  # fmt: skip
-        for operation in found:
+        for operation in operations:
             q, k, v, mask = operation.inputs
             attributes = {**operation.attributes, "masked_rows": "zero", "causal": False}
             with Builder.before_operation(operation, operation.location.by("masked_rows")):
                 result = attention(q, k, v, _additive(operation, mask), **attributes)
             operation.replace([result])
-        context.count("masked_rows", "rewritten", len(found))
-        return bool(found)
+        context.count("masked_rows", "rewritten", len(operations))
+        return bool(operations)
 
 
 def _additive(operation: Operation, mask: Value) -> Value:

@@ -33,13 +33,13 @@ class Windows(Pass):
     limit: int = 32
 
     def run(self, module: Module, context: PassContext) -> bool:
-        found = [op for op in module.walk() if op.name == "window_reduce" and _unrolls(op, self.limit)]
-        for operation in found:
+        operations = [op for op in module.walk() if op.name == "window_reduce" and _unrolls(op, self.limit)]
+        for operation in operations:
             with Builder.before_operation(operation, operation.location.by("windows")):
                 result = _unrolled(operation)
             operation.replace([result])
-        context.count("windows", "unrolled", len(found))
-        return bool(found)
+        context.count("windows", "unrolled", len(operations))
+        return bool(operations)
 
 
 def _unrolls(operation: Operation, limit: int) -> bool:

@@ -2,7 +2,7 @@
 
 `BANNED` has a pattern for each word to avoid, and what to write instead. Words are banned because they are metaphors
 ("road"), because they are private to this project ("birth"), or because a standard term exists ("mend"). `NAMES` are
-names of variables and parameters that do not say what they hold.
+names that do not say what they hold.
 """
 
 from __future__ import annotations
@@ -35,31 +35,14 @@ COVERED = (  # one for each line, so that changes merge
     "tests/",
 )
 NAMES_COVERED = (  # one for each line, so that changes merge
-    "backends/onnx/zeros.py",
-    "backends/triton/function_writer.py",
-    "backends/triton/masks.py",
-    "irc/cli/",
-    "irc/diagnostics.py",
-    "irc/driver/",
-    "irc/group.py",
-    "irc/group_graph.py",
-    "irc/interfaces.py",
-    "irc/kernel/derivation.py",
-    "irc/kernel/propagation.py",
-    "irc/kernel/rules.py",
-    "irc/kernel/steps.py",
-    "irc/legality.py",
-    "irc/numbered_rules.py",
-    "irc/numerics.py",
-    "irc/plan.py",
-    "irc/plan_file.py",
-    "irc/policy.py",
-    "irc/rewrite.py",
-    "irc/simplify.py",
-    "irc/sizes.py",
-    "irc/verifier/",
-    "passes/_raise_skeletons.py",
-    "passes/fuse.py",
+    "backends/",
+    "frontends/",
+    "irc/",
+    "passes/",
+)
+NAMES_NOT_COVERED = (  # being rewritten
+    "backends/triton/source.py",
+    "irc/kernel/schedule.py",
 )
 SUFFIXES = (".lark", ".md", ".py", ".toml")
 EXCLUDED = (
@@ -109,7 +92,8 @@ BANNED = {
     r"(?<!plan\.)refus(?:es?|ed|als?|ing)": "reject, fail; failure",
     r"(?<!')person(?:'s)?": "user",
 }
-# Names of variables and parameters that say nothing of what they hold: write `matches`, `new_values`, `expected`.
+# Names of variables, parameters, attributes and functions that do not state what they hold: write `matches`,
+# `new_values`, `expected`.
 NAMES = {"born", "complaint", "found", "made", "own", "rooms", "told", "truth", "wanted"}
 
 
@@ -162,17 +146,23 @@ def test_replacements_use_no_banned_word() -> None:
 
 
 def test_covered_paths_exist() -> None:
-    for prefix in (*COVERED, *NAMES_COVERED, *EXCLUDED):
+    for prefix in (*COVERED, *NAMES_COVERED, *NAMES_NOT_COVERED, *EXCLUDED):
         assert (ROOT / prefix).exists(), prefix
+
+
+def defined_name(node: ast.AST) -> str:
+    """The name of the variable, parameter, attribute or function that a node defines or reads; else empty."""
+    if isinstance(node, ast.Attribute):
+        return node.attr if isinstance(node.ctx, ast.Store) else ""
+    return getattr(node, {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name"}.get(type(node), ""), "")
 
 
 def test_names_say_what_they_hold() -> None:
     uses = []
     for path in files():
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix == ".py" and name.startswith(NAMES_COVERED):
+        if path.suffix == ".py" and name.startswith(NAMES_COVERED) and name not in NAMES_NOT_COVERED:
             for node in ast.walk(ast.parse(path.read_text())):
-                written = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else ""
-                if written in NAMES:
-                    uses.append(f"{name}:{node.lineno}: {written}")
+                if defined_name(node) in NAMES:
+                    uses.append(f"{name}:{node.lineno}: {defined_name(node)}")
     assert not uses, "\n".join(uses)

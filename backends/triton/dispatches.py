@@ -99,7 +99,7 @@ class _Run:
     def __init__(self, module: Module, sizes: Mapping[Symbol, int], program: Program) -> None:
         self.main, self.sizes, self.program = module.main, sizes, program
         self.kernels = {launched.source.name: launched.kernel for launched in program.kernels}
-        self.operations: list[DeviceOperation] = []
+        self.recorded: list[DeviceOperation] = []
         self.conditions: Counter[int] = Counter()  # by lines, how many conditions they have asked the device for
 
     def operations(self) -> list[DeviceOperation]:
@@ -120,12 +120,12 @@ class _Run:
             updates = {argument.name: self.main.output_names[position]
                        for position, argument in self.main.updates.items()}  # fmt: skip
             package.outputs.finish(outputs, inputs, updates, [*inputs.values(), *weights.values()])
-        return self.operations
+        return self.recorded
 
     def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None) -> None:
-        if len(self.operations) == MOST_OPERATIONS:
+        if len(self.recorded) == MOST_OPERATIONS:
             raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
-        self.operations.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
+        self.recorded.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
 
     def condition(self) -> bool:
         """What a condition is that only data decides: true, then false, where one line asks again."""

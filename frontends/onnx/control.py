@@ -90,15 +90,15 @@ def joined(importer: GraphImporter, node: onnx.NodeProto, condition: Value, side
                                    regions=[Region(block) for block, _ in sides]).results
 
 
-def continue_in_each(importer: GraphImporter, found: RanksDiffer, scope: Scope,
+def continue_in_each(importer: GraphImporter, differing: RanksDiffer, scope: Scope,
                      rest: Callable[[Scope], list[Imported]]) -> list[Imported]:
     """What a graph gives whose nodes after an If are read by `rest` into each of its branches.
 
     A branch that the rest provably cannot follow, since it has no types there, is a path that no run takes: the other
     one stays, after an assertion that it is meant.
     """
-    node, sides, errors = found.node, [], []
-    for block, values in found.sides:
+    node, sides, errors = differing.node, [], []
+    for block, values in differing.sides:
         inner, noted = Scope(scope), len(importer.unsupported)
         inner.values.update(zip(filter(None, node.output), values, strict=True))
         try:
@@ -112,10 +112,10 @@ def continue_in_each(importer: GraphImporter, found: RanksDiffer, scope: Scope,
     if len(errors) == 2:
         raise errors[0]
     if not errors:
-        return list(joined(importer, node, found.condition, sides, found.defined_before, is_last=True))
+        return list(joined(importer, node, differing.condition, sides, differing.defined_before, is_last=True))
     ((block, results),) = sides
-    is_then = block is found.sides[0][0]
-    meant = found.condition if is_then else ops.bitwise_not(found.condition)
+    is_then = block is differing.sides[0][0]
+    meant = differing.condition if is_then else ops.bitwise_not(differing.condition)
     ops.assert_(meant, message=f"{label(node)}: the {'else' if is_then else 'then'} branch does not fit what follows")
     for operation in list(block):
         importer.builder.block.append(block.remove(operation))
@@ -168,8 +168,8 @@ def read_loop(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
         importer.builder.create(yield_, present)
     behind = {place: importer.function.fresh_symbol("e") for place in changing}
     symbols = [*changing.values(), *behind.values()]
-    found = importer.analysis.elements(trips)
-    steps = found.item() if found is not None and runs_through(importer, condition, present[0], block) else None
+    count = importer.analysis.elements(trips)
+    steps = count.item() if count is not None and runs_through(importer, condition, present[0], block) else None
     result_types = [with_symbols(value.type, index, behind) for index, value in enumerate(initial)]
     result_types += [stacked_type(importer, value, steps, defined_before, symbols) for value in scanned]
     return importer.builder.create(ops.loop, [trips, condition, *initial], types=result_types, symbols=symbols,
@@ -279,8 +279,8 @@ def scalar(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any
     """An operand that is a scalar, or a vector of one element, as a scalar."""
     value = operands[index] if index < len(operands) else None
     if value is None or value.dtype is not dtype or value.type.shape not in ((), (1,)):
-        found = "missing" if value is None else f"{value.type}"
-        raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {found}",
+        actual = "missing" if value is None else f"{value.type}"
+        raise fail("onnx.invalid", f"{node.op_type} {label(node)}: operand {index} is {actual}",
                    at=importer.structure.at(node), expected=f"{dtype}[]")
     return value if not value.shape else ops.reshape(value, shape=())
 
@@ -288,7 +288,7 @@ def scalar(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any
 def runs_through(importer: GraphImporter, start: Value, again: Value, block: Block) -> bool:
     """Whether a loop never ends before its trip count: its condition is true, and stays true."""
     def is_true(value: Value) -> bool:
-        found = importer.analysis.elements(value)
-        return found is not None and found.item() is True
+        elements = importer.analysis.elements(value)
+        return elements is not None and elements.item() is True
 
     return is_true(start) and (again is block.arguments[1] or is_true(again))

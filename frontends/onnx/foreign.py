@@ -39,8 +39,8 @@ def carry(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any]
         reason = f"{domain or 'ai.onnx'} {version} has no such operator, and the model does not state its types"
     else:
         reason = f"attribute `{rejected}` is of kind {attributes[rejected][0]}"
-    wanted = [position for position, name in enumerate(node.output) if name]
-    if described is not None and any(described.types[position] is None for position in wanted):
+    used_outputs = [position for position, name in enumerate(node.output) if name]
+    if described is not None and any(described.types[position] is None for position in used_outputs):
         described = None
     if described is not None and any(each is not None and each.WhichOneof("value") == "sparse_tensor_type"
                                      for each in described.types):  # fmt: skip
@@ -48,15 +48,15 @@ def carry(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any]
     if described is None:
         importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
         return [UNSUPPORTED] * len(node.output)
-    types, symbols = described.results(importer, wanted, shapes)
+    types, symbols = described.results(importer, used_outputs, shapes)
     schema = _schema(node, version)
     if schema is not None and not domain:  # the operator's own version, in which more runtimes know it
         version = max(schema.since_version, OLDEST_OPSET)
     known = {"domain": domain, "op_type": node.op_type, "version": version, "attributes": plain}
-    if wanted != list(range(len(wanted))):
-        known["outputs"] = tuple(wanted)
-    made = iter(importer.builder.create(extern, operands, known, types=types, symbols=symbols).results)
-    return [next(made) if name else None for name in node.output]
+    if used_outputs != list(range(len(used_outputs))):
+        known["outputs"] = tuple(used_outputs)
+    results = iter(importer.builder.create(extern, operands, known, types=types, symbols=symbols).results)
+    return [next(results) if name else None for name in node.output]
 
 
 def whole(importer: GraphImporter, value: Imported) -> Imported:
@@ -78,8 +78,8 @@ def definition(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence
     names: dict[Dim, str] = {}
     types = [_type_proto(x.type, names).SerializeToString() for x in operands if isinstance(x, Value)]
     schema = onnx.defs.get_schema(node.op_type, version, node.domain)
-    made = schema.get_context_dependent_function(node.SerializeToString(), types)  # type: ignore[attr-defined]
-    return onnx.FunctionProto.FromString(made)
+    serialized = schema.get_context_dependent_function(node.SerializeToString(), types)  # type: ignore[attr-defined]
+    return onnx.FunctionProto.FromString(serialized)
 
 
 def type_name(described: onnx.TypeProto) -> str:
@@ -143,11 +143,11 @@ class Description:
         self.names = names
         self.shapes = shapes
 
-    def results(self, importer: GraphImporter, wanted: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
+    def results(self, importer: GraphImporter, used_outputs: Sequence[int], shapes: Sequence[Sequence[Dim | None]]
                 ) -> tuple[list[TensorType], list[Any]]:
         """irc's types of the outputs at these positions, and the symbols defined for dims without a name."""
         types, symbols = [], []
-        for index in wanted:
+        for index in used_outputs:
             described = self.types[index]
             assert described is not None
             tensor = described.tensor_type
@@ -206,8 +206,8 @@ def _describe(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[
     except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise fail("onnx.invalid", f"ONNX finds no types for {node.op_type}", at=importer.structure.at(node),
                    notes=str(error).splitlines()[:3]) from None
-    found = [inferred.get(name) for name in alone.output]
-    return Description([each if each is not None and each.WhichOneof("value") else None for each in found],
+    inferred_types = [inferred.get(name) for name in alone.output]
+    return Description([each if each is not None and each.WhichOneof("value") else None for each in inferred_types],
                        {name: dim for dim, name in names.items()})
 
 

@@ -117,10 +117,10 @@ class Importer:
         initializers = {tensor.name for tensor in (*graph.initializer, *sparse)}
         inputs = {value.name for value in graph.input}
         if not fold_defaults and self.model.ir_version >= DEFAULTS_SINCE:
-            own = self.constants.get((), [])
-            self.defaults = {constant.name: constant.tensor for constant in own
+            main_constants = self.constants.get((), [])
+            self.defaults = {constant.name: constant.tensor for constant in main_constants
                              if constant.name in inputs & initializers}  # fmt: skip
-            self.constants[()] = [constant for constant in own if constant.name not in self.defaults]
+            self.constants[()] = [constant for constant in main_constants if constant.name not in self.defaults]
         initializers -= self.defaults.keys()
         self._add_inputs([value for value in graph.input if value.name not in initializers], scope)
         with self.builder:
@@ -140,9 +140,9 @@ class Importer:
     def _read_opsets(self) -> dict[str, int]:
         opsets = {normal_domain(entry.domain): entry.version for entry in self.model.opset_import}
         newest = onnx.defs.onnx_opset_version()
-        found = opsets.setdefault("", OLDEST_OPSET if opsets else 1)
-        if not OLDEST_OPSET <= found <= newest:
-            raise fail("onnx.opset", f"the model needs opset {found} of the default domain",
+        opset = opsets.setdefault("", OLDEST_OPSET if opsets else 1)
+        if not OLDEST_OPSET <= opset <= newest:
+            raise fail("onnx.opset", f"the model needs opset {opset} of the default domain",
                        at=Location(file=self.file), expected=f"an opset from {OLDEST_OPSET} to {newest}")
         for what, version in {**{f"opset of {domain!r}": version for domain, version in opsets.items()},
                               "version of the format": self.model.ir_version or 1}.items():  # fmt: skip
@@ -164,9 +164,9 @@ class Importer:
 
     def _default(self, argument: Value) -> Tensor:
         tensor = self.defaults[argument.name]
-        found = TensorType(tensor.dtype, tensor.shape)
-        if not fits(found, argument.type):
-            raise fail("onnx.invalid", f"input {argument.name!r} is {argument.type}, but its initializer {found}",
+        type_ = TensorType(tensor.dtype, tensor.shape)
+        if not fits(type_, argument.type):
+            raise fail("onnx.invalid", f"input {argument.name!r} is {argument.type}, but its initializer {type_}",
                        at=Location(file=self.file, name=argument.name))
         return _stored(tensor, has_file=self.file is not None)
 
@@ -233,9 +233,9 @@ class Importer:
                 continue
             try:
                 self.import_node(node, (*path, str(index)), scope)
-            except control.RanksDiffer as found:
+            except control.RanksDiffer as differing:
                 rest = partial(self._import_nodes, graph, order[position + 1 :], path)
-                return control.continue_in_each(self, found, scope, rest)
+                return control.continue_in_each(self, differing, scope, rest)
         return [scope.find(value.name) for value in graph.output]
 
     def import_node(self, node: onnx.NodeProto, path: tuple[str, ...], scope: Scope) -> None:

@@ -37,24 +37,24 @@ def einsum(x: Value, y: Value | None = None, /, *others: Value, equation: str):
     values = [value for value in (x, y) if value is not None]
     if [value.rank for value in values] != [len(each) for each in labels] or not set(output) <= set(inputs) - {","}:
         raise fail("onnx.invalid", f"Einsum: {equation!r} does not fit its operands")
-    for index, (value, own) in enumerate(zip(values, labels, strict=True)):
+    for index, (value, axis_labels) in enumerate(zip(values, labels, strict=True)):
         kept = output + "".join(labels[:index] + labels[index + 1 :])
-        gone = tuple(axis for axis, label in enumerate(own) if label not in kept)
+        gone = tuple(axis for axis, label in enumerate(axis_labels) if label not in kept)
         if gone:
             values[index] = ops.reduce_sum(value, axes=gone)
-            labels[index] = "".join(label for label in own if label in kept)
-    result, found = values[0], labels[0]
+            labels[index] = "".join(label for label in axis_labels if label in kept)
+    result, result_labels = values[0], labels[0]
     if len(values) == 2:
-        both = [label for label in found if label in labels[1]]
-        pairs = {label: (found.index(label), labels[1].index(label)) for label in both}
+        both = [label for label in result_labels if label in labels[1]]
+        pairs = {label: (result_labels.index(label), labels[1].index(label)) for label in both}
         if any(dims.equal(values[0].shape[i], values[1].shape[j]) is False for i, j in pairs.values()):
             carry("an axis of extent 1 is repeated")
         result = ops.dot(*values, batch=tuple(pairs[label] for label in both if label in output),
                          contract=tuple(pairs[label] for label in both if label not in output),
                          accumulate=accumulator_of(x.dtype))
-        alone = [label for own, other in (labels, labels[::-1]) for label in own if label not in other]
-        found = "".join([label for label in both if label in output] + alone)
-    order = tuple(found.index(label) for label in output)
+        alone = [label for axis_labels, other in (labels, labels[::-1]) for label in axis_labels if label not in other]
+        result_labels = "".join([label for label in both if label in output] + alone)
+    order = tuple(result_labels.index(label) for label in output)
     return result if order == tuple(range(len(order))) else ops.transpose(result, permutation=order)
 
 
@@ -151,10 +151,10 @@ def cropping(extents: Sequence[Dim], kernel: Sequence[int], strides: Sequence[in
     """What a transposed convolution leaves out on each side to reach the output's extents: extent * stride, unless
     they are given."""
     given = None if output_shape is None else output_shape[-len(extents):]
-    wanted = per_axis(given, len(extents), 0, "output_shape") if given is not None else [
+    targets = per_axis(given, len(extents), 0, "output_shape") if given is not None else [
         extent * stride for extent, stride in zip(extents, strides, strict=True)]
     low, high = [], []
-    axes = zip(extents, kernel, strides, dilations, extra, wanted, strict=True)
+    axes = zip(extents, kernel, strides, dilations, extra, targets, strict=True)
     for whole, window, stride, dilation, more, target in axes:
         both = stride * (whole - 1) + more + (window - 1) * dilation + 1 - target
         half = dims.floor_divide(both, 2)

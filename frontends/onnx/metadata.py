@@ -36,9 +36,9 @@ def state_shape(metadata: Metadata, output: onnx.ValueInfoProto) -> None:
 
 def _facts(message: Any, *fields: str) -> Facts:
     """The fields that are set, besides those that all messages have."""
-    found = {field: getattr(message, field) for field in (*fields, "doc_string")}
-    found["metadata_props"] = {entry.key: entry.value for entry in message.metadata_props}
-    return {field: fact for field, fact in found.items() if fact}
+    facts = {field: getattr(message, field) for field in (*fields, "doc_string")}
+    facts["metadata_props"] = {entry.key: entry.value for entry in message.metadata_props}
+    return {field: fact for field, fact in facts.items() if fact}
 
 
 def _of_value(value: onnx.ValueInfoProto) -> Facts:

@@ -112,8 +112,8 @@ def clip(x: Value, low: Value | None = None, high: Value | None = None, /):
 
 @reads("Clip")
 def clip_by_attribute(x: Value, /, *, min: float = limits(F32).smallest, max: float = limits(F32).largest):
-    own = limits(x.dtype)
-    bounds = (literal(bound, x.dtype) if own.smallest <= bound <= own.largest else None for bound in (min, max))
+    ends = limits(x.dtype)
+    bounds = (literal(bound, x.dtype) if ends.smallest <= bound <= ends.largest else None for bound in (min, max))
     low, high = bounds
     return x if low is None and high is None else ops.clip(x, low, high)
 

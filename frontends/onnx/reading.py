@@ -83,11 +83,11 @@ def of_rank(value: Value, rank: int, what: str) -> tuple[Dim, ...]:
 
 def elements(value: Value) -> list[Any] | None:
     """The elements of a small vector or scalar, each an int, a float, a dim or None; None where it is no such."""
-    found = _current.get().analysis.elements(value)
-    if found is None:
+    array = _current.get().analysis.elements(value)
+    if array is None:
         static = value.type.shape is not None and value.rank == 1 and isinstance(value.shape[0], int)
         return [None] * value.shape[0] if static and value.shape[0] <= 64 else None  # type: ignore[operator]
-    return found.reshape(-1).tolist()
+    return array.reshape(-1).tolist()
 
 
 def observe(value: Value) -> None:
@@ -98,18 +98,18 @@ def observe(value: Value) -> None:
 def entries(value: Value, what: str) -> list[Any]:
     """The elements of a shape vector as dims, None for those that only a run determines; carries what has no known
     length."""
-    found = elements(value)
-    if found is None:
+    values = elements(value)
+    if values is None:
         carry(f"{what} has no known length")
-    return [element if is_dim(element) else None for element in found]
+    return [element if is_dim(element) else None for element in values]
 
 
 def integers(value: Value, what: str) -> tuple[int, ...]:
     """The elements of an integer vector or scalar that must not depend on the input; carried where they do."""
-    found = elements(value)
-    if found is None or not all(isinstance(element, int) for element in found):
+    values = elements(value)
+    if values is None or not all(isinstance(element, int) for element in values):
         carry(f"{what} is not constant")
-    return tuple(int(element) for element in found)
+    return tuple(int(element) for element in values)
 
 
 def integer(value: Value, what: str) -> int:
@@ -121,16 +121,16 @@ def integer(value: Value, what: str) -> int:
 
 def number(value: Value, what: str) -> Any:
     """A scalar that must not depend on the input."""
-    found = elements(value)
-    if found is None or len(found) != 1 or not isinstance(found[0], (int, float)):
+    values = elements(value)
+    if values is None or len(values) != 1 or not isinstance(values[0], (int, float)):
         carry(f"{what} is not constant")
-    return found[0]
+    return values[0]
 
 
 def extents(vector: Value, what: str) -> tuple[Dim, ...]:
     """The elements of a shape vector as dims; for those that only a run determines a symbol is bound."""
-    found = entries(vector, what)
-    return tuple(_bound(vector, index) if element is None else element for index, element in enumerate(found))
+    partly_known = entries(vector, what)
+    return tuple(_bound(vector, index) if element is None else element for index, element in enumerate(partly_known))
 
 
 def extent(scalar: Value, what: str) -> Dim:

@@ -68,16 +68,16 @@ def read_scan(importer: GraphImporter, node: onnx.NodeProto, path: tuple[str, ..
     symbols: list[Symbol] = []
     types = [value.type for value in states]
     types += [stacked_type(importer, value, rounds, defined_before, symbols) for value in present[len(states) :]]
-    found = importer.builder.create(ops.loop, [ops.dim(value=rounds), None, *states], types=types, symbols=symbols,
-                                    regions=[Region(block)]).results
+    computed = importer.builder.create(ops.loop, [ops.dim(value=rounds), None, *states], types=types, symbols=symbols,
+                                       regions=[Region(block)]).results
     stacked = []
-    outputs = zip(found[len(states) :], listed(attributes, "scan_output_axes", results),
+    outputs = zip(computed[len(states) :], listed(attributes, "scan_output_axes", results),
                   listed(attributes, "scan_output_directions", results), strict=True)
     for value, axis, reverse in outputs:
         axis, ordered = normalize_axis(axis, value.rank), ops.reverse(value, axes=(0,)) if reverse else value
         order = [*range(1, axis + 1), 0, *range(axis + 1, value.rank)]
         stacked.append(ops.transpose(ordered, permutation=tuple(order)) if axis else ordered)
-    return [*found[: len(states)], *stacked]
+    return [*computed[: len(states)], *stacked]
 
 
 def listed(attributes: dict[str, Any], name: str, count: int) -> Sequence[int]:

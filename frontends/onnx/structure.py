@@ -99,14 +99,14 @@ class Structure:
         return names
 
     def _check_defined(self, graph: GraphProto, reads: list[list[str]], is_defined: Callable[[str], bool]) -> None:
-        found = [Diagnostic("onnx.undefined_name",
-                            f"{label(node)} ({node.op_type}) reads {name!r}, which nothing defines", self.at(node))
-                 for node, names in zip(graph.node, reads, strict=True) for name in names if not is_defined(name)]
-        found += [Diagnostic("onnx.undefined_name", f"the graph's output {value.name!r} is not defined by anything",
-                             Location(file=self.file, name=value.name))
-                  for value in graph.output if not is_defined(value.name)]
-        if found:
-            raise IrcError(found)
+        errors = [Diagnostic("onnx.undefined_name",
+                             f"{label(node)} ({node.op_type}) reads {name!r}, which nothing defines", self.at(node))
+                  for node, names in zip(graph.node, reads, strict=True) for name in names if not is_defined(name)]
+        errors += [Diagnostic("onnx.undefined_name", f"the graph's output {value.name!r} is not defined by anything",
+                              Location(file=self.file, name=value.name))
+                   for value in graph.output if not is_defined(value.name)]
+        if errors:
+            raise IrcError(errors)
 
     def _cycle(self, nodes: list[NodeProto]) -> IrcError:
         names = [label(node) for node in reversed(nodes)]

@@ -81,9 +81,9 @@ class Row:
         values = {}
         wide = any(isinstance(operand, Value) and operand.dtype is F64 for operand in operands)
         for name, (kind, default) in self.attributes.items():
-            found, value = attributes.get(name, (kind, default))
-            if found != kind:
-                raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is of kind {found}", expected=kind)
+            given, value = attributes.get(name, (kind, default))
+            if given != kind:
+                raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is of kind {given}", expected=kind)
             if value is REQUIRED:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is missing")
             values[name] = exact(value) if wide else value

@@ -137,10 +137,10 @@ def unsqueezed(x: Value, axes: tuple[int, ...]):
 @reads("Expand")
 def expand(x: Value, target: Value, /):
     """Broadcasts both ways: an entry of 1 leaves x's extent."""
-    wanted = extents(target, "the shape")
-    rank = max(x.rank, len(wanted))
+    target_shape = extents(target, "the shape")
+    rank = max(x.rank, len(target_shape))
     ours = (1,) * (rank - x.rank) + x.shape
-    theirs = (1,) * (rank - len(wanted)) + wanted
+    theirs = (1,) * (rank - len(target_shape)) + target_shape
     return ops.expand(x, shape=tuple(map(dims.broadcast, ours, theirs)))
 
 
@@ -398,8 +398,8 @@ def _cast_size(x: Value) -> Dim | None:
     cast = x.operation
     if cast is None or cast.name != "cast" or x.dtype not in (F32, F64) or not cast.inputs[0].dtype.is_integer:
         return None
-    found = elements(cast.inputs[0])
-    return found[0] if found is not None and len(found) == 1 and is_dim(found[0]) else None
+    values = elements(cast.inputs[0])
+    return values[0] if values is not None and len(values) == 1 and is_dim(values[0]) else None
 
 
 @reads("OneHot", since=9)
@@ -460,8 +460,8 @@ def resize(x: Value, roi: Value | None = None, scales: Value | None = None, size
     options: dict[str, Any] = {"mode": mode, "coordinates": coordinate_transformation_mode, "nearest": nearest_mode,
                "cubic_coefficient": cubic_coeff_a}
     if sizes is not None:
-        wanted = extents(sizes, "the sizes")
-        return ops.resize(x, sizes=placed(x.shape, places, wanted), **options)
+        result_sizes = extents(sizes, "the sizes")
+        return ops.resize(x, sizes=placed(x.shape, places, result_sizes), **options)
     return ops.resize(x, scales=placed((1.0,) * x.rank, places, factors(scales)), **options)
 
 
@@ -489,10 +489,10 @@ def upsample_by_attribute(x: Value, /, *, scales: Floats, mode: str = "nearest")
 
 
 def factors(scales: Value | None) -> tuple[float, ...]:
-    found = None if scales is None else elements(scales)
-    if found is None or not all(isinstance(factor, float) for factor in found):
+    values = None if scales is None else elements(scales)
+    if values is None or not all(isinstance(factor, float) for factor in values):
         carry("the scales are known only when it runs")
-    return tuple(found)
+    return tuple(values)
 
 
 def placed(whole: tuple[Any, ...], places: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...]:

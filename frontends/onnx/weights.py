@@ -67,11 +67,11 @@ def read_onnx(file: MappedFile) -> onnx.ModelProto:
 
 def _no_model(file: MappedFile, message: str, notes: list[str]) -> IrcError:
     """What is wrong with a file that is no model: what it is instead, where that can be seen."""
-    at, found = Location(file=str(file.path)), recognized(file.data)
-    if found is None:
+    at, format_ = Location(file=str(file.path)), recognized(file.data)
+    if format_ is None:
         return fail("onnx.truncated", message, at=at, notes=notes)
-    code = "onnx.truncated" if found in (EMPTY, ZEROS) else "file.format"
-    return fail(code, f"{file.path.name} is {found.name}, and no ONNX model", at=at, help=found.help)
+    code = "onnx.truncated" if format_ in (EMPTY, ZEROS) else "file.format"
+    return fail(code, f"{file.path.name} is {format_.name}, and no ONNX model", at=at, help=format_.help)
 
 
 def onnx_tensors(model: onnx.ModelProto, folder: Path) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ def onnx_constants(model: onnx.ModelProto, folder: Path) -> list[OnnxConstant]:
     The main graph's keep their names; of others that share a name each later one gets the next free ".1", ".2", ...
     All that is wrong is reported at once.
     """
-    found: list[OnnxConstant] = []
+    constants: list[OnnxConstant] = []
     errors: dict[tuple[str, str], Diagnostic] = {}
     taken: dict[str, int] = {}
     reader = _OnnxReader(folder)
@@ -102,10 +102,10 @@ def onnx_constants(model: onnx.ModelProto, folder: Path) -> list[OnnxConstant]:
             continue
         if tensor is not None:
             key = _free_name(name, taken)
-            found.append(OnnxConstant(key, scope, name, tensor.renamed(key)))
+            constants.append(OnnxConstant(key, scope, name, tensor.renamed(key)))
     if errors:
         raise IrcError(errors.values())
-    return found
+    return constants
 
 
 def onnx_tensor(proto: onnx.TensorProto, folder: Path | None = None) -> Tensor:
@@ -162,8 +162,8 @@ class _OnnxReader:
             raise fail("onnx.invalid", f"a sparse tensor of shape {list(shape)}")
         alike = places.shape in (values.shape, (*values.shape, len(shape)))
         if len(values.shape) != 1 or places.dtype is not dtypes.I64 or not alike:
-            found = f"{places.dtype}{list(places.shape)} of {values.dtype}{list(values.shape)}"
-            raise fail("onnx.invalid", f"the indices of a sparse tensor are {found}",
+            actual = f"{places.dtype}{list(places.shape)} of {values.dtype}{list(values.shape)}"
+            raise fail("onnx.invalid", f"the indices of a sparse tensor are {actual}",
                        expected=f"i64[N] or i64[N, {len(shape)}] beside N values")
         size = values.dtype.itemsize or np.dtype(object).itemsize
         check_limit("memory", prod(shape) * size, "a sparse tensor takes {} with its zeros")
@@ -230,17 +230,17 @@ class _OnnxReader:
                 self.maps[location] = file.data
         except IrcError as error:
             of = Location(name=f"external data of {proto.name!r}")
-            raise IrcError(replace(found, origin=of) for found in error.diagnostics) from None
+            raise IrcError(replace(diagnostic, origin=of) for diagnostic in error.diagnostics) from None
         data = self.maps[location]
         if not all(re.fullmatch("[0-9]{1,19}", number) for number in (offset, length or "0")):
             raise fail("onnx.invalid", f"external data at offset {offset!r} of length {length!r}")
         begin = int(offset)
         end = begin + int(length) if length else data.size
         if not begin <= end <= data.size:
-            found = recognized(data)
+            format_ = recognized(data)
             message = f"bytes {begin} to {end} lie outside {location!r} of {data.size} bytes"
-            raise fail("onnx.invalid", message if found is None else f"{message}, which is {found.name}",
-                       help=found and found.help)
+            raise fail("onnx.invalid", message if format_ is None else f"{message}, which is {format_.name}",
+                       help=format_ and format_.help)
         return data[begin:end]
 
 

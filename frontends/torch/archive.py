@@ -58,9 +58,9 @@ def load(path: Path) -> ExportedProgram:
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
                            help=f"it may come from another version than this PyTorch, {torch.__version__}") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:  # the second: a compression of another kind
-        found = recognized_file(path)
-        found = None if found is ZIP else found
-        raise _bad(path, str(error) if found is None else f"it is {found.name}", found and found.help) from error
+        kind = recognized_file(path)
+        kind = None if kind is ZIP else kind
+        raise _bad(path, str(error) if kind is None else f"it is {kind.name}", kind and kind.help) from error
 
 
 def _bad(path: Path, why: str, help: str | None = None) -> IrcError:

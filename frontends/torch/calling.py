@@ -69,12 +69,12 @@ class Convention:
         `run.input_shape`, `run.input_dtype`, `run.input_alias` and `torch.tensor`."""
         self.weights.warn_if_changed()
         leaves = self.parameters.leaves(args, kwargs)
-        found = dict(self.held)
+        values = dict(self.held)
         for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
-            found[spec.arg.name] = checked(spec.arg, leaf, label, self.types.get(spec.arg.name))
-        tensors = [torch.as_tensor(found[name]).resolve_conj().resolve_neg() for name in self.taken]
+            values[spec.arg.name] = checked(spec.arg, leaf, label, self.types.get(spec.arg.name))
+        tensors = [torch.as_tensor(values[name]).resolve_conj().resolve_neg() for name in self.taken]
         self._check_apart(tensors)
-        return Call(tensors, found)
+        return Call(tensors, values)
 
     def _check_apart(self, tensors: Sequence[torch.Tensor]) -> None:
         """What the program updates must be no other argument's memory: results do not show what it read of that."""
@@ -104,8 +104,8 @@ class Convention:
 
     def held_arrays(self) -> dict[str, Any]:
         """What the program holds of what it writes, copied, by the names of the function's arguments."""
-        own = [(name, held) for name, held in zip(self.names, self.taken, strict=True) if held not in self.labels]
-        return {name: to_array(self.held[held]).copy() for name, held in own}
+        pairs = [(name, held) for name, held in zip(self.names, self.taken, strict=True) if held not in self.labels]
+        return {name: to_array(self.held[held]).copy() for name, held in pairs}
 
     def example(self, arrays: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call with copies of these arrays, which are in the order of the function's arguments."""
@@ -123,9 +123,9 @@ class Convention:
     def computed(self, result: Any) -> list[Any]:
         """The parts of what the program gives that the function computes, as arrays."""
         leaves = pytree.tree_leaves(result)
-        found = [leaf for leaf, spec in zip(leaves, self.returned, strict=True)
-                 if not isinstance(spec.arg, ConstantArgument)]  # fmt: skip
-        return [to_array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in found]
+        computed_leaves = [leaf for leaf, spec in zip(leaves, self.returned, strict=True)
+                           if not isinstance(spec.arg, ConstantArgument)]  # fmt: skip
+        return [to_array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in computed_leaves]
 
 
 def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
@@ -158,8 +158,9 @@ class Snapshot:
 
     def __init__(self, source: Any, program: ExportedProgram, targets: Collection[str]) -> None:
         self.name, self.is_warned, self.next = type(source).__name__, False, 0
-        own: dict[str, Any] = {**program.constants, **program.state_dict}
-        used = {own[name].data_ptr() for name in targets if isinstance(own[name], torch.Tensor) and own[name].numel()}
+        held: dict[str, Any] = {**program.constants, **program.state_dict}
+        tensors = [held[name] for name in targets if isinstance(held[name], torch.Tensor)]
+        used = {tensor.data_ptr() for tensor in tensors if tensor.numel()}
         inside = [inner for module in modules_of(source) for inner in module.modules()]
         holders = [holder for inner in inside for holder in (inner._parameters, inner._buffers)] or [program.state_dict]
         self.kept = [(holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()

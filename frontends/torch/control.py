@@ -16,7 +16,7 @@ from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
 from irc.frontends.regions import at_block, joined_type, stacked_type
 from irc.frontends.torch.graph_importer import GraphImporter
-from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.pointwise import as_bool
 from irc.frontends.torch.reading import UNSUPPORTED, converted, scalar, unsupported
 from irc.ir import Block, Region, Value
 from irc.op import yield_
@@ -43,9 +43,9 @@ def read_cond(importer: GraphImporter, node: torch.fx.Node, condition: Any, then
     sides = [region.block.terminator.inputs for region in regions]
     symbols: list[Symbol] = []
     types = [joined_type(importer, one, other, defined_before, symbols) for one, other in zip(*sides, strict=True)]
-    found = importer.builder.create(ops.if_, [scalar(truth(condition))], types=types, regions=regions, symbols=symbols,
-                                    names=[node.name] * len(types)).results
-    return results(importer, node, found)
+    values = importer.builder.create(ops.if_, [scalar(as_bool(condition))], types=types, regions=regions,
+                                     symbols=symbols, names=[node.name] * len(types)).results
+    return results(importer, node, values)
 
 
 def read_while_loop(importer: GraphImporter, node: torch.fx.Node, condition: Any, body: Any, carried: Sequence[Any],
@@ -59,8 +59,8 @@ def read_while_loop(importer: GraphImporter, node: torch.fx.Node, condition: Any
             return UNSUPPORTED
         given = as_values(yielded)
         again = importer.import_graph(condition, [*given, *captured])[0]
-        importer.builder.create(yield_, [scalar(truth(again)), *given])
-    return looped(importer, node, block, [None, scalar(truth(going))], initial, [], [])
+        importer.builder.create(yield_, [scalar(as_bool(again)), *given])
+    return looped(importer, node, block, [None, scalar(as_bool(going))], initial, [], [])
 
 
 def read_scan(importer: GraphImporter, node: torch.fx.Node, body: Any, initial: Sequence[Any], scanned: Sequence[Value],
@@ -109,9 +109,9 @@ def looped(importer: GraphImporter, node: torch.fx.Node, block: Block, bounds: l
         if before.type != after.type:
             unsupported(f"it carries {before.type}, which becomes {after.type}")
     types = [*(value.type for value in initial), *stacked]
-    found = importer.builder.create(ops.loop, [*bounds, *initial], types=types, regions=[Region(block)],
-                                    symbols=symbols, names=[node.name] * len(types)).results
-    return results(importer, node, found)
+    values = importer.builder.create(ops.loop, [*bounds, *initial], types=types, regions=[Region(block)],
+                                     symbols=symbols, names=[node.name] * len(types)).results
+    return results(importer, node, values)
 
 
 def results(importer: GraphImporter, node: torch.fx.Node, values: Sequence[Value]) -> list[Any]:

@@ -117,8 +117,8 @@ def _examples(source: Any, parameters: Parameters, args: Sequence[Any],
         if id(leaf) in known:
             leaves[index] = leaf.detach().clone()
         known.add(id(leaf))
-    found = pytree.tree_unflatten(leaves, structure)
-    return found[0], found[1]
+    arguments = pytree.tree_unflatten(leaves, structure)
+    return arguments[0], arguments[1]
 
 
 def _as_module(function: Any) -> torch.nn.Module:
@@ -129,10 +129,10 @@ def _as_module(function: Any) -> torch.nn.Module:
         return function(*args, **kwargs)
 
     with suppress(ValueError):  # functions of C, such as torch.add, have no signature
-        own = inspect.signature(function)
+        signature = inspect.signature(function)
         itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        parameters = [each.replace(kind=_named(each.kind)) for each in own.parameters.values()]
-        forward.__signature__ = own.replace(parameters=[itself, *parameters])  # type: ignore[attr-defined]
+        parameters = [each.replace(kind=_named(each.kind)) for each in signature.parameters.values()]
+        forward.__signature__ = signature.replace(parameters=[itself, *parameters])  # type: ignore[attr-defined]
     return type(getattr(function, "__name__", "function"), (torch.nn.Module,), {"forward": forward})()
 
 

@@ -230,8 +230,8 @@ class Importer:
             self.values[node] = held[key]
 
     def _data(self, target: str, kind: InputKind) -> torch.Tensor:
-        found = self.program.state_dict.get(target)
-        return self.program.constants[target] if found is None else found
+        tensor = self.program.state_dict.get(target)
+        return self.program.constants[target] if tensor is None else tensor
 
     def _return(self) -> None:
         signature = self.program.graph_signature
@@ -361,11 +361,11 @@ class Importer:
 def location_of(node: torch.fx.Node) -> Location:
     """The line of the user's Python for a node, and the path of the innermost module around it."""
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith((*LIBRARIES, "<"))]
+    user_frames = [frame for frame in frames if not frame[0].startswith((*LIBRARIES, "<"))]
     module = _path(node)
-    if not own:
+    if not user_frames:
         return Location(name=module or node.name)
-    file, line = own[-1]
+    file, line = user_frames[-1]
     return Location(_shown(file), int(line), name=module or None)
 
 
@@ -430,20 +430,20 @@ def _unused(name: str, taken: Container[str]) -> str:
 def _apart(names: Sequence[str], arguments: set[str], values: Sequence[Value]) -> tuple[str, ...]:
     """Names of results, each used once. The first result of a name keeps it; another, and one that has an argument's
     name without being that argument, gets a number after it."""
-    own = [name for name, value in zip(names, values, strict=True) if name not in arguments or value.operation is None]
-    taken, free = set(names) | arguments, set(own)
-    found = []
+    kept = [name for name, value in zip(names, values, strict=True) if name not in arguments or value.operation is None]
+    taken, free = set(names) | arguments, set(kept)
+    unique_names = []
     for name in names:
-        found.append(name if name in free else _unused(name, taken))
+        unique_names.append(name if name in free else _unused(name, taken))
         free.discard(name)
-        taken.add(found[-1])
-    return tuple(found)
+        taken.add(unique_names[-1])
+    return tuple(unique_names)
 
 
 def _has_reader(target: Any) -> bool:
-    own = (operator.getitem, torch.ops.aten._local_scalar_dense.default)
+    read_here = (operator.getitem, torch.ops.aten._local_scalar_dense.default)
     in_tables = target in symbolic.PYTHON or TABLE.find(target) is not None
-    return target in own or in_tables or control.reader(target) is not None
+    return target in read_here or in_tables or control.reader(target) is not None
 
 
 def _mentions_unsupported(arguments: Sequence[Any]) -> bool:

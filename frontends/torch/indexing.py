@@ -9,7 +9,7 @@ from typing import Any
 from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I64, limits
-from irc.frontends.torch.pointwise import times, truth
+from irc.frontends.torch.pointwise import as_bool, times
 from irc.frontends.torch.reading import axis_of, converted, current_function, extent, unsupported
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import cut, reshaped, within
@@ -47,12 +47,12 @@ def index(self, indices):
     if len(axes) == 1:
         return ops.gather(self, indices[axes[0]], axis=axes[0])
     front = ops.transpose(self, permutation=(*axes, *rest))
-    found = ops.gather_nd(front, coordinates([indices[axis] for axis in axes]))
+    gathered = ops.gather_nd(front, coordinates([indices[axis] for axis in axes]))
     if not first:
-        return found
-    count = found.rank - len(rest)  # axes of the indices, now in front
-    order = (*range(count, count + first), *range(count), *range(count + first, found.rank))
-    return ops.transpose(found, permutation=order)
+        return gathered
+    count = gathered.rank - len(rest)  # axes of the indices, now in front
+    order = (*range(count, count + first), *range(count), *range(count + first, gathered.rank))
+    return ops.transpose(gathered, permutation=order)
 
 
 def named_axes(indices: Sequence[Value | None], rank: int) -> tuple[list[int], list[int], int]:
@@ -235,8 +235,8 @@ def spliced(x: Value, inner: Value, axis: int, start: Any, stop: Any) -> Value:
 
 def true_places(mask: Value) -> Value:
     """Where a mask is true, i64[u, rank], in the order of its elements; u is a symbol that is defined here."""
-    found = as_many("NonZero", 13, [truth(mask)], mask.type.elements, lambda count: (mask.rank, count))
-    return ops.transpose(found, permutation=(1, 0))
+    by_axis = as_many("NonZero", 13, [as_bool(mask)], mask.type.elements, lambda count: (mask.rank, count))
+    return ops.transpose(by_axis, permutation=(1, 0))
 
 
 def as_many(op_type: str, version: int, operands: Sequence[Value], most: Dim,
@@ -250,16 +250,16 @@ def as_many(op_type: str, version: int, operands: Sequence[Value], most: Dim,
 
 def positions(indices: Sequence[Value | None]) -> list[Value | None]:
     """Indices with each mask replaced by the positions, axis by axis, of what is true in it."""
-    found: list[Value | None] = []
+    replaced: list[Value | None] = []
     for each in indices:
         if each is None or each.dtype is not BOOL:
-            found.append(each)
+            replaced.append(each)
         elif not each.rank:
             unsupported("the mask is a scalar")
         else:
             places = true_places(each)
-            found += [reshaped(cut(places, 1, axis, axis + 1), places.shape[:1]) for axis in range(each.rank)]
-    return found
+            replaced += [reshaped(cut(places, 1, axis, axis + 1), places.shape[:1]) for axis in range(each.rank)]
+    return replaced
 
 
 @reads("nonzero")

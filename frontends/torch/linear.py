@@ -107,9 +107,9 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         lead = leads[0]
         if attn_mask is not None and len(lead) > 2:
             attn_mask = in_four(attn_mask, lead)
-        operands = [in_four(x, own) for x, own in zip(operands, leads, strict=True)]
-    made = ops.attention(*operands, attn_mask, scale=scale, causal=is_causal, masked_rows="zero")
-    return reshaped(made, (*lead, *made.shape[-2:]))
+        operands = [in_four(x, lead_shape) for x, lead_shape in zip(operands, leads, strict=True)]
+    result = ops.attention(*operands, attn_mask, scale=scale, causal=is_causal, masked_rows="zero")
+    return reshaped(result, (*lead, *result.shape[-2:]))
 
 
 def same_lead(x: Value, other: Value, grouped: bool) -> bool:
@@ -166,7 +166,7 @@ def pooled(definition: Any, x: Value, count: int, kernel: Any, stride: Any, padd
     if definition is ops.average_pool and attributes.get("count_include_pad") and high != low:
         # What the padding adds counts, what rounding up adds does not: so the padding becomes elements.
         batched = ops.pad(batched, low=(0, 0, *low), high=(0, 0, *low))
-        high = tuple(dims.maximum(more - own, 0) for more, own in zip(high, low, strict=True))
+        high = tuple(dims.maximum(more - least, 0) for more, least in zip(high, low, strict=True))
         low, attributes = (0,) * count, {"count_include_pad": False}
     result = definition(batched, kernel=window, strides=steps, dilations=spread, low=low, high=high, **attributes)
     return result if lead else ops.reshape(result, shape=result.shape[1:])
@@ -211,8 +211,8 @@ def adaptive_average_pool(self, output_size):
     if all(size == 1 for size in output_size):
         result = ops.global_average_pool(batched)
     else:
-        steps = [dims.exact_divide(size, wanted) if isinstance(wanted, int) and wanted else None
-                 for size, wanted in zip(batched.shape[2:], output_size, strict=True)]
+        steps = [dims.exact_divide(size, target) if isinstance(target, int) and target else None
+                 for size, target in zip(batched.shape[2:], output_size, strict=True)]
         if all(isinstance(step, int) for step in steps):
             none = (0,) * count
             result = ops.average_pool(batched, kernel=tuple(steps), strides=tuple(steps), dilations=(1,) * count,
@@ -233,12 +233,12 @@ def adaptive_max_pool(self, output_size):
 
 def over_adaptive_windows(reduce: Any, x: Value, output_size: Sequence[Any]) -> Value:
     """One axis after another: element i of n is over those from floor(i * size / n) to ceil((i + 1) * size / n)."""
-    for axis, (size, wanted) in enumerate(zip(x.shape[2:], output_size, strict=True), 2):
-        if not isinstance(size, int) or not isinstance(wanted, int):
+    for axis, (size, target) in enumerate(zip(x.shape[2:], output_size, strict=True), 2):
+        if not isinstance(size, int) or not isinstance(target, int):
             unsupported("an extent is not known, and its windows may differ in size")
-        if wanted == size:
+        if target == size:
             continue
-        ends = [(index * size // wanted, -(-(index + 1) * size // wanted)) for index in range(wanted)]
+        ends = [(index * size // target, -(-(index + 1) * size // target)) for index in range(target)]
         parts = [reduce(cut(x, axis, first, last), axes=(axis,), keep_dims=True) for first, last in ends]
         if not parts:
             unsupported("its result is empty")

@@ -16,8 +16,8 @@ def multi_margin_loss(self, target, p=1, margin=1, weight=None, reduction=1):
     """The kernel adds what is above 0, and so passes over NaN; the decomposition limits by 0."""
     rows, labels = as_rows(self), reshaped(target, (target.type.elements, 1))
     classes = rows.shape[1]
-    own = ops.gather_elements(rows, labels, axis=1, bounds="positive")
-    loss = above_zero(ops.add(ops.sub(margin, own), rows))
+    label_scores = ops.gather_elements(rows, labels, axis=1, bounds="positive")
+    loss = above_zero(ops.add(ops.sub(margin, label_scores), rows))
     if p == 2:
         loss = ops.mul(loss, loss)
     if weight is not None:
@@ -36,11 +36,11 @@ def multilabel_margin_loss(self, target, reduction):
     end = ops.reduce_min(ops.select(ops.equal(labels, -1), place, converted(classes, I64)), axes=(1,), keep_dims=True)
     is_label = ops.less(place, end)
     named = ops.select(is_label, labels, 0)
-    own = ops.gather_elements(rows, named, axis=1, bounds="positive")
+    label_scores = ops.gather_elements(rows, named, axis=1, bounds="positive")
     count, labeled = rows.shape[0], column(is_label)
     matches = ops.bitwise_and(labeled, ops.equal(column(named), place))
     is_target = ops.reduce_max(converted(matches, U8), axes=(1,))
-    margins = above_zero(ops.add(ops.sub(1.0, column(own)), ops.reshape(rows, shape=(count, 1, classes))))
+    margins = above_zero(ops.add(ops.sub(1.0, column(label_scores)), ops.reshape(rows, shape=(count, 1, classes))))
     others = ops.equal(ops.reshape(is_target, shape=(count, 1, classes)), 0)
     losses = ops.select(ops.bitwise_and(labeled, others), margins, 0.0)
     means = ops.div(ops.reduce_sum(losses, axes=(1, 2)), converted(classes, self.dtype))

@@ -82,8 +82,8 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
 def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
     result = group_norm.function(input, group, weight, bias, eps)
     grouped = ops.reshape(input, shape=(N, group, dims.floor_divide(C, group) * HxW))
-    found = statistics(grouped, (2,), eps)
-    return result, *(x if x is None else ops.reshape(x, shape=(N, group)) for x in found)
+    moments = statistics(grouped, (2,), eps)
+    return result, *(x if x is None else ops.reshape(x, shape=(N, group)) for x in moments)
 
 
 @reads("_native_batch_norm_legit_no_training")

@@ -103,10 +103,10 @@ class Parameters:
         `run.input_shape`."""
         given = self._bound(args, kwargs)
         self._check_others(given)
-        found: list[Any] = []
+        leaves: list[Any] = []
         for slot in self.slots:
-            collect(self._value(slot, given), slot.structure, slot.label, found)
-        return found
+            collect(self._value(slot, given), slot.structure, slot.label, leaves)
+        return leaves
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -173,14 +173,14 @@ def children_of(structure: pytree.TreeSpec) -> list[pytree.TreeSpec]:
     return list(structure.children() if hasattr(structure, "children") else structure.children_specs)
 
 
-def collect(value: Any, structure: pytree.TreeSpec, label: str, found: list[Any]) -> None:
-    """Add the leaves of a value to `found`; raises `run.input_shape` where it has another structure."""
+def collect(value: Any, structure: pytree.TreeSpec, label: str, leaves: list[Any]) -> None:
+    """Add the leaves of a value to `leaves`; raises `run.input_shape` where it has another structure."""
     if structure.is_leaf():
-        found.append(value)
+        leaves.append(value)
         return
     parts = _parts(value, structure, label)
     for part, inner, key in zip(parts, children_of(structure), keys_of(structure), strict=True):
-        collect(part, inner, label + key, found)
+        collect(part, inner, label + key, leaves)
 
 
 def _parts(value: Any, structure: pytree.TreeSpec, label: str) -> list[Any]:

@@ -67,7 +67,7 @@ def sign(self):
 
 @reads("logical_not")
 def logical_not(self):
-    return ops.bitwise_not(truth(self))
+    return ops.bitwise_not(as_bool(self))
 
 
 @reads("isnan")
@@ -89,7 +89,7 @@ def round_decimals(self, *, decimals):
     return widened(lambda x: after(ops.round_(before(x, factor)), factor), self)
 
 
-def truth(x: Value | Scalar) -> Value:
+def as_bool(x: Value | Scalar) -> Value:
     """Whether each element is not zero; NaN is not."""
     if isinstance(x, Value):
         return x if x.dtype is BOOL else ops.not_equal(x, literal(0, x.dtype))
@@ -112,7 +112,7 @@ def times(x: Value | Scalar, factor: Value | Scalar, dtype: DType) -> Value | Sc
 def add(self, other, alpha=1):
     dtype = promoted(self, other)
     if dtype is BOOL:
-        return ops.bitwise_or(truth(self), truth(other)) if alpha else truth(self)
+        return ops.bitwise_or(as_bool(self), as_bool(other)) if alpha else as_bool(self)
     return together(ops.add, self, times(other, alpha, dtype), dtype=dtype)
 
 
@@ -131,7 +131,7 @@ def reverse_subtract(self, other, alpha=1):
 @reads("mul.Tensor", "mul.Scalar")
 def multiply(self, other):
     if promoted(self, other) is BOOL:
-        return ops.bitwise_and(truth(self), truth(other))
+        return ops.bitwise_and(as_bool(self), as_bool(other))
     return scaled(ops.mul, self, other)
 
 
@@ -265,7 +265,7 @@ COMPARISONS: list[Row] = [
 
 
 def on_truth(definition: Any):
-    return lambda self, other: definition(truth(self), truth(other))
+    return lambda self, other: definition(as_bool(self), as_bool(other))
 
 
 def on_bits(definition: Any):
@@ -286,12 +286,12 @@ LOGIC: list[Row] = [
 @reads("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def where(condition, self, other):
     dtype = result_dtype()
-    return ops.select(truth(condition), converted(self, dtype), converted(other, dtype))
+    return ops.select(as_bool(condition), converted(self, dtype), converted(other, dtype))
 
 
 @reads("masked_fill.Scalar", "masked_fill.Tensor")
 def masked_fill(self, mask, value):
-    return ops.select(truth(mask), converted(value, self.dtype), self)
+    return ops.select(as_bool(mask), converted(value, self.dtype), self)
 
 
 # -- activations ------------------------------------------------------------------------------------------------------

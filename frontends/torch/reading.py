@@ -65,8 +65,8 @@ def current_function() -> Function:
 
 def result_dtype(output: int = 0) -> DType:
     """The element type of the node's result, as PyTorch promised it."""
-    made = _current.get().node.meta["val"]
-    return dtype_of((made[output] if isinstance(made, (tuple, list)) else made).dtype)
+    example = _current.get().node.meta["val"]
+    return dtype_of((example[output] if isinstance(example, (tuple, list)) else example).dtype)
 
 
 def dtype_of(dtype: torch.dtype) -> DType:
@@ -89,10 +89,10 @@ def promoted(*operands: Value | Scalar) -> DType:
     Source: torch.result_type.
     """
     first, *others = [_sample(operand) for operand in operands]
-    found: torch.dtype = torch.result_type(first, others[0]) if others else torch.result_type(first, first)
+    dtype: torch.dtype = torch.result_type(first, others[0]) if others else torch.result_type(first, first)
     for other in others[1:]:
-        found = torch.promote_types(found, torch.result_type(first, other))
-    return DTYPES[found]
+        dtype = torch.promote_types(dtype, torch.result_type(first, other))
+    return DTYPES[dtype]
 
 
 def _sample(operand: Value | Scalar) -> Any:

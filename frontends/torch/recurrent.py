@@ -68,16 +68,16 @@ def recurrent(kind, input, states, parameters, has_biases, layers, bidirectional
     last: list[list[Value]] = [[] for _ in states]
     for layer in range(layers):
         first = layer * directions
-        own = [parameters[(first + index) * each : (first + index + 1) * each] for index in range(directions)]
-        weights = [_of_directions([reordered(kind, part[place]) for part in own]) for place in range(2)]
-        biases = [ops.concat(*(reordered(kind, bias) for bias in part[2:]), axis=0) for part in own if has_biases]
+        parts = [parameters[(first + index) * each : (first + index + 1) * each] for index in range(directions)]
+        weights = [_of_directions([reordered(kind, part[place]) for part in parts]) for place in range(2)]
+        biases = [ops.concat(*(reordered(kind, bias) for bias in part[2:]), axis=0) for part in parts if has_biases]
         initial = [_rows(state, first, first + directions) for state in states]
         outputs, *after = _layer(kind, [x, *weights, _of_directions(biases) if has_biases else None], initial,
                                  "bidirectional" if bidirectional else "forward")  # fmt: skip
         x = ops.reshape(ops.transpose(outputs, permutation=(0, 2, 1, 3)),
                         shape=(steps, batch, directions * outputs.shape[3]))  # fmt: skip
-        for found, state in zip(last, after, strict=True):
-            found.append(state)
+        for collected, state in zip(last, after, strict=True):
+            collected.append(state)
     return [ops.transpose(x, permutation=(1, 0, 2)) if batch_first else x,
             *(states[0] if len(states) == 1 else ops.concat(*states, axis=0) for states in last)]
 

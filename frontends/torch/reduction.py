@@ -7,7 +7,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import BOOL, F32, F64, I32, I64, U8, accumulator_of
-from irc.frontends.torch.pointwise import truth
+from irc.frontends.torch.pointwise import as_bool
 from irc.frontends.torch.reading import (
     axes_of,
     axis_of,
@@ -43,7 +43,7 @@ def product(self, dim=None, keepdim=False, *, dtype=None):
 def ordered(definition: Any, x: Value, **attributes: Any) -> Value:
     """An extreme value; of bool via integers."""
     if x.dtype is BOOL:
-        return truth(definition(converted(x, U8), **attributes))
+        return as_bool(definition(converted(x, U8), **attributes))
     return definition(x, **attributes)
 
 
@@ -120,12 +120,12 @@ def all_of(self, dim=None, keepdim=False):
 
 def counted(x: Value) -> Value:
     """1 where an element is not zero."""
-    return converted(truth(x), U8)
+    return converted(as_bool(x), U8)
 
 
 def as_result(x: Value) -> Value:
     """bool, or u8 where ATen gives that; an empty axis has the identity, which is 0 or 255."""
-    return converted(truth(x), result_dtype())
+    return converted(as_bool(x), result_dtype())
 
 
 @reads("var.correction")
@@ -259,7 +259,7 @@ def sorted_along(x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
         return x, literal(0, I64)
     if x.dtype is BOOL:
         values, places = sorted_along(converted(x, U8), dim, descending)
-        return truth(values), places
+        return as_bool(values), places
     values, places = ops.sort(x, axis=axis_of(dim, x.rank), descending=descending)
     return values, index_type(places)
 
@@ -292,13 +292,13 @@ def middle(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
     extent = x.shape[axis] if x.rank else 1
     if dims.equal(extent, 0):
         unsupported("it is empty")
-    found, place = kth(x, dims.floor_divide(extent - 1, 2), dim, keepdim)
+    median, place = kth(x, dims.floor_divide(extent - 1, 2), dim, keepdim)
     if not x.rank or not x.dtype.is_float:
-        return found, place
+        return median, place
     nan = converted(ops.is_nan(x), U8)
-    any_nan = truth(ops.reduce_max(nan, axes=(axis,), keep_dims=keepdim))
+    any_nan = as_bool(ops.reduce_max(nan, axes=(axis,), keep_dims=keepdim))
     first = ops.argmax(nan, axis=axis, keep_dims=keepdim)
-    return ops.select(any_nan, float("nan"), found), ops.select(any_nan, first, place)
+    return ops.select(any_nan, float("nan"), median), ops.select(any_nan, first, place)
 
 
 def kth(x: Value, index: Any, dim: int, keepdim: bool) -> tuple[Value, Value]:
@@ -327,7 +327,7 @@ def record(x: Value, dim: int, kind: str) -> tuple[Value, Value]:
         return x, literal(0, I64)
     if x.dtype is BOOL:
         best, place = record(converted(x, U8), dim, kind)
-        return truth(best), place
+        return as_bool(best), place
     axis = axis_of(dim, x.rank)
     best = ops.scan(x, kind=kind, axis=axis)
     is_record = ops.equal(x, best)

@@ -63,10 +63,10 @@ class Results:
             return []
         if base is None or base is result:
             return None
-        found, waiting = set[Node](), [result]
+        reached, waiting = set[Node](), [result]
         while waiting:
             node = waiting.pop()
-            if node in found or node is base or node in self.arguments:
+            if node in reached or node is base or node in self.arguments:
                 continue
             if writes_in_place(node):
                 waiting.append(node.all_input_nodes[0])
@@ -74,8 +74,8 @@ class Results:
                 waiting += node.all_input_nodes
             else:
                 return None
-            found.add(node)
-        return sorted(found, key=self.position.__getitem__)
+            reached.add(node)
+        return sorted(reached, key=self.position.__getitem__)
 
     def of(self, computed: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """What the caller gets: `computed` has a value for each result; `arguments`, by placeholder, hold what the

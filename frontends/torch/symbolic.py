@@ -42,7 +42,7 @@ def assert_scalar(self, assert_msg):
 
 @reads("_assert_async.msg")
 def assert_async(self, assert_msg):
-    ops.assert_(pointwise.truth(self), message=assert_msg)
+    ops.assert_(pointwise.as_bool(self), message=assert_msg)
 
 
 @reads("_assert_tensor_metadata", "sym_constrain_range_for_size", "sym_constrain_range")

@@ -89,12 +89,12 @@ def squeeze(self, dim=None):
 
 @reads("expand", "expand_copy")
 def expand(self, size, *, implicit=False):
-    wanted = sizes(size)
-    own = (1,) * (len(wanted) - self.rank) + self.shape
+    target = sizes(size)
+    source = (1,) * (len(target) - self.rank) + self.shape
     # An axis stays 1 only where it is 1; PyTorch's export takes sizes that may be 1 or 0 for 1 (x[1:2]).
-    shape = tuple(old if new in (-1, 1) else new for old, new in zip(own, wanted, strict=True))
-    x = reshaped(self, own)
-    return x if shape == own else ops.expand(x, shape=shape)
+    shape = tuple(old if new in (-1, 1) else new for old, new in zip(source, target, strict=True))
+    x = reshaped(self, source)
+    return x if shape == source else ops.expand(x, shape=shape)
 
 
 @reads("repeat")

@@ -48,13 +48,13 @@ def _atoms(terms: Iterable[Term]) -> Iterator[Atom]:
 def free_atoms(d: Dim) -> tuple[Atom, ...]:
     """The symbols, variables and indirects of `d`, inside functions and definitions too (not within extents), in
     order."""
-    found: set[Atom] = set()
+    atoms: set[Atom] = set()
     for atom in _atoms(terms_of(d)):
         if isinstance(atom, Derived):
-            found.update(atom.symbols)
+            atoms.update(atom.symbols)
         elif not atom.args:
-            found.add(atom)
-    return tuple(sorted(found, key=lambda atom: atom.key))
+            atoms.add(atom)
+    return tuple(sorted(atoms, key=lambda atom: atom.key))
 
 
 @lru_cache(CACHED)
@@ -81,20 +81,20 @@ def derived_below(dims: Iterable[Dim], is_known: Callable[[Derived], bool] = lam
 
 
 def _below(roots: Iterable[Derived], is_known: Callable[[Derived], bool]) -> list[Derived]:
-    found: dict[Derived, None] = {}
+    ordered: dict[Derived, None] = {}
     for root in roots:
         pending = [root]
         while pending:
             last = pending[-1]
-            is_done = last in found or is_known(last)
-            inner = [] if is_done else [each for each in last.inner if each not in found and not is_known(each)]
+            is_done = last in ordered or is_known(last)
+            inner = [] if is_done else [each for each in last.inner if each not in ordered and not is_known(each)]
             if inner:
                 pending += inner
             else:
                 pending.pop()
                 if not is_done:
-                    found[last] = None
-    return list(found)
+                    ordered[last] = None
+    return list(ordered)
 
 
 class _Replacement:
@@ -133,10 +133,10 @@ class _Replacement:
     def _is_known(self, derived: Derived) -> bool:
         if derived in self.defined or not self.touches(derived):
             return True
-        found = derived.known.get(self._key(derived)) if self.functions is not _ARRAY_FUNCTIONS else None
-        if found is not None:
-            self.defined[derived] = found
-        return found is not None
+        known = derived.known.get(self._key(derived)) if self.functions is not _ARRAY_FUNCTIONS else None
+        if known is not None:
+            self.defined[derived] = known
+        return known is not None
 
     def _key(self, derived: Derived) -> Any:
         return self.functions is ESTIMATORS, *map(self.values.get, derived.symbols)

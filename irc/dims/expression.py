@@ -294,10 +294,10 @@ def products(left: Iterable[Term], right: Iterable[Term]) -> list[Term]:
 
 def collect(terms: Iterable[Term], start: Iterable[Term] = ()) -> dict[Monomial, int]:
     """The sum of terms, by monomial."""
-    found = dict(start)
+    coefficients = dict(start)
     for monomial, coefficient in terms:
-        found[monomial] = found.get(monomial, 0) + coefficient
-    return found
+        coefficients[monomial] = coefficients.get(monomial, 0) + coefficient
+    return coefficients
 
 
 def build(terms: Mapping[Monomial, int]) -> Dim:
@@ -348,12 +348,12 @@ def over_derived(d: Expr) -> Dim:
     for monomial, coefficient in d.terms:
         varying = tuple((atom, power) for atom, power in monomial if atom.varies)
         groups.setdefault(varying, {})[multiply(monomial, varying, sign=-1)] = coefficient
-    found: dict[Monomial, int] = {}
+    terms: dict[Monomial, int] = {}
     for varying, group in groups.items():
         scale = build_at_length(group)
         scale = derived(scale) if len(group) > 1 else scale
-        found = collect(products(terms_of(scale), [(varying, 1)]), found.items())
-    return build_at_length(found)
+        terms = collect(products(terms_of(scale), [(varying, 1)]), terms.items())
+    return build_at_length(terms)
 
 
 def factors(left: Dim, right: Dim) -> tuple[tuple[Term, ...], tuple[Term, ...]]:

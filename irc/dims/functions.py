@@ -42,9 +42,9 @@ LARGEST_DIVISOR = 1 << 61  # that two divisions are joined to: programs compute 
 def recompose(terms: dict[Monomial, int]) -> dict[Monomial, int]:
     """Apply the identities of `//` and `%` until none fits. Splitting an index and joining it again is how
     views meet, so this is what makes a view and its inverse cancel."""
-    found: dict[Monomial, int] | None = terms
-    while found is not None:
-        terms, found = found, _recomposed(found)
+    next_terms: dict[Monomial, int] | None = terms
+    while next_terms is not None:
+        terms, next_terms = next_terms, _recomposed(next_terms)
     return terms
 
 
@@ -68,17 +68,17 @@ def _identities(atom: Atom, terms: Iterable[Monomial]) -> Iterator[tuple[list[Te
     if atom.kind not in DIVISIONS or bounds(atom.args[1])[0] < 0:
         return
     x, d = atom.args
-    own = ((atom, 1),)
+    itself = ((atom, 1),)
     if atom.kind == "//":
         if isinstance(d, int) and multiple_of(x) % d == 0:
-            yield [(own, d)], lambda: x  # d*(x//d) = x where d divides x
+            yield [(itself, d)], lambda: x  # d*(x//d) = x where d divides x
         return
     quotient = floor_divide(x, d)
-    yield [(own, 1), *terms_of(d * quotient)], lambda: x  # x % d + d*(x//d) = x
-    yield [(own, -1), *terms_of(x)], lambda: d * quotient  # x - x % d = d*(x//d)
+    yield [(itself, 1), *terms_of(d * quotient)], lambda: x  # x % d + d*(x//d) = x
+    yield [(itself, -1), *terms_of(x)], lambda: d * quotient  # x - x % d = d*(x//d)
     for other in [other for monomial in terms for other, _ in monomial]:
         if other.kind == "%" and other.args[0] == quotient:  # x % d + d*((x//d) % q) = x % (d*q)
-            yield [(own, 1), *terms_of(d * other.expr)], partial(modulo, x, d * other.args[1])
+            yield [(itself, 1), *terms_of(d * other.expr)], partial(modulo, x, d * other.args[1])
 
 
 def applied(kind: str, args: tuple[Dim, ...]) -> Dim:
@@ -167,11 +167,11 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
 def _over_arguments(a: Dim, b: Dim) -> Dim | None:
     """The quotient by a positive `b`, which grows with `a`, taken of each argument of the only minimum or maximum
     that is a term of `a`; None where that does not give less to write."""
-    found = [(atom, count) for monomial, count in terms_of(a) for atom, power in monomial
-             if len(monomial) == power == 1 and atom.kind in ("min", "max")]  # fmt: skip
-    if len(found) != 1 or isinstance(a, int):
+    extrema = [(atom, count) for monomial, count in terms_of(a) for atom, power in monomial
+               if len(monomial) == power == 1 and atom.kind in ("min", "max")]  # fmt: skip
+    if len(extrema) != 1 or isinstance(a, int):
         return None
-    ((atom, count),) = found
+    ((atom, count),) = extrema
     rest = a - count * atom.expr
     kind = atom.kind if count > 0 else "min" if atom.kind == "max" else "max"
     quotient = _extremum(kind, tuple(floor_divide(count * arg + rest, b) for arg in atom.args))

@@ -111,21 +111,21 @@ class _Parser:
         self.definitions = definitions
         self.depth = 0
 
-    def take(self, wanted: str) -> None:
-        found = self.tokens.popleft()
-        if found != wanted:
-            raise DimError(f"expected {wanted or 'an operator'}, found {found or 'the end'}")
+    def take(self, expected: str) -> None:
+        token = self.tokens.popleft()
+        if token != expected:
+            raise DimError(f"expected {expected or 'an operator'}, found {token or 'the end'}")
 
     def expression(self) -> Dim:
         return total(self.addends())
 
     def addends(self) -> list[Dim]:
         """What `+` and `-` join: a sum is taken at once, so that no part of it becomes a derived symbol."""
-        found = [self.factors()]
+        terms = [self.factors()]
         while self.tokens[0] in ("+", "-"):
             sign = 1 if self.tokens.popleft() == "+" else -1
-            found.append(sign * self.factors())
-        return found
+            terms.append(sign * self.factors())
+        return terms
 
     def factors(self) -> Dim:
         result = self.operand()

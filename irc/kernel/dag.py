@@ -55,8 +55,8 @@ class Node:
     @cached_property
     def axes(self) -> frozenset[Variable]:
         """The kernel's axes that it varies over."""
-        own = variables(*self.indices) if self.is_placed else frozenset[Variable]()
-        return own.union(*(operand.axes for operand in self.operands))
+        index_axes = variables(*self.indices) if self.is_placed else frozenset[Variable]()
+        return index_axes.union(*(operand.axes for operand in self.operands))
 
     @cached_property
     def as_index(self) -> Dim | None:
@@ -219,13 +219,13 @@ def indirect_nodes(*indices: Dim) -> tuple[Node, ...]:
 @lru_cache(1 << 14)
 def variables(*indices: Dim) -> frozenset[Variable]:
     """The axes that indices vary over, through loaded indices too."""
-    own = [atom for index in indices for atom in dims.free_atoms(index) if isinstance(atom, Variable)]
-    return frozenset(own).union(*(node.axes for node in indirect_nodes(*indices)))
+    direct = [atom for index in indices for atom in dims.free_atoms(index) if isinstance(atom, Variable)]
+    return frozenset(direct).union(*(node.axes for node in indirect_nodes(*indices)))
 
 
 def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -> list[Node]:
     """Every node below the roots once, operands before users; below a node only where `through` says so."""
-    found: list[Node] = []
+    ordered: list[Node] = []
     seen: set[Node] = set()
     stack: list[Node | None] = []
     stack.extend(reversed(list(roots)))
@@ -233,33 +233,33 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -
     while stack:
         node = stack.pop()
         if node is None:  # all below the last opened one are found
-            found.append(opened.pop())
+            ordered.append(opened.pop())
         elif node not in seen:
             seen.add(node)
             opened.append(node)
             stack.append(None)
             if through is None or through(node):
                 stack.extend(node.below[::-1])
-    return found
+    return ordered
 
 
 def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Root, ...]:  # fmt: skip
     """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions."""
     graph = Graph()
-    made: dict[Node, Any] = {}
+    replaced: dict[Node, Any] = {}
 
     def moved(index: Dim) -> Dim:
         reads = [atom for atom in dims.free_atoms(index) if isinstance(atom, Indirect)]
-        atoms = {atom: Indirect(made[cast(Node, atom.node)], atom.low, atom.high).expr for atom in reads}
+        atoms = {atom: Indirect(replaced[cast(Node, atom.node)], atom.low, atom.high).expr for atom in reads}
         return dims.substitute(indices[index], atoms)
 
     for node in walk(roots):
-        changes: dict[str, Any] = {"operands": tuple([made[operand] for operand in node.operands])}
+        changes: dict[str, Any] = {"operands": tuple([replaced[operand] for operand in node.operands])}
         if node.is_placed:
             changes["index"] = moved(node.index)
             changes["guards"] = tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards)
         if isinstance(node, Reduce):
             changes["bound"] = bound.get(node.bound, node.bound)
-        made[node] = graph(node.over(**changes))
-    return tuple(made[root] for root in roots)
+        replaced[node] = graph(node.over(**changes))
+    return tuple(replaced[root] for root in roots)

@@ -65,24 +65,24 @@ class Tracer:
 
     def node(self, value: Value, coordinates: Coordinates, guards: Guards = ()) -> Node:
         """The value of an element; `guards` hold wherever it matters, so that its loads may be masked by them."""
-        wanted: Request = (value, coordinates, guards)
+        needed: Request = (value, coordinates, guards)
         waiting: list[tuple[Request, Traced]] = []
         while True:
-            if wanted not in self._memo:
+            if needed not in self._memo:
                 needs_no_more_than_a_target_has(operations=len(self._memo), values=(value.name,))
-                waiting.append((wanted, self._traced(*wanted)))
-            found = self._memo.get(wanted)
+                waiting.append((needed, self._traced(*needed)))
+            result = self._memo.get(needed)
             while waiting:  # send the node to the generator that waits for it, until one requests another
                 request, traced = waiting[-1]
                 try:
-                    wanted = traced.send(found) if found is not None else next(traced)
+                    needed = traced.send(result) if result is not None else next(traced)
                     break
                 except StopIteration as end:
-                    found = self._memo[request] = end.value
+                    result = self._memo[request] = end.value
                     waiting.pop()
             else:
-                assert found is not None
-                return found
+                assert result is not None
+                return result
 
     def _traced(self, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
         step = value.operation
@@ -97,8 +97,8 @@ class Tracer:
             return (yield from self._reduction(step, value, coordinates, guards))
         if step.definition.element_of is not None:
             builder: ScalarBuilder[Node] = self
-            made: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
-            return made if isinstance(made, Node) else (yield from made)
+            element: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
+            return element if isinstance(element, Node) else (yield from element)
         return (yield from self._pointwise(step, value, coordinates, guards))
 
     def _kept(self, node: Node, value: Value) -> Node:
@@ -118,14 +118,14 @@ class Tracer:
         """Stop the run unless the condition holds, at the points of its axes at which the guards do."""
         if isinstance(condition, Constant) and condition.value:
             return
-        own = [(guard, variables(guard.index)) for guard in (*guards, Guard(0, unless_empty))]
-        related = [guard for guard, axes in own if not axes or not axes.isdisjoint(condition.axes)]
+        guard_axes = [(guard, variables(guard.index)) for guard in (*guards, Guard(0, unless_empty))]
+        related = [guard for guard, axes in guard_axes if not axes or not axes.isdisjoint(condition.axes)]
         if any(dims.less(guard.index, guard.extent) is False for guard in related):
             return
         kept = tuple(guard for guard in related if not in_bounds(guard.index, guard.extent, ()))
-        found = self.graph(Check(BOOL, (condition,), 0, kept, message=message))
-        assert isinstance(found, Check)
-        self.checks[found] = None
+        node = self.graph(Check(BOOL, (condition,), 0, kept, message=message))
+        assert isinstance(node, Check)
+        self.checks[node] = None
 
     def index(self, index: Dim, dtype: DType = I64) -> Node:
         """An index as a value; in a type that is too narrow for it, it wraps around."""
@@ -157,8 +157,8 @@ class Tracer:
         if step.name == "bitcast":
             for end in (step.inputs[0], value):
                 bits_are_stored_ones(end, accumulator_of(end.dtype))
-        made = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
-        return self._kept(made, value)
+        result = self.apply(step.name, register, *operands, attributes=step.attributes, hint=value.name)
+        return self._kept(result, value)
 
     def _check_divisor(self, divisor: Node, value: Value, guards: Guards) -> None:
         condition = self.apply("not_equal", BOOL, divisor, self.constant(divisor.dtype, 0))
@@ -205,11 +205,11 @@ class Tracer:
         if point is not None and visible:
             at = tuple(kept.get(axis, coordinate) for axis, coordinate in enumerate(point.coordinates))
             inner = variables(*(at[axis] for axis in reduced))
-            own = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
+            inner_guards = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
             others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
-            if inner.isdisjoint(others) and variables(*(guard.index for guard in own)) <= inner:
+            if inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
                 ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
-                return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, own)
+                return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, inner_guards)
         # No point fits these coordinates: axes of its own, which reductions of equal extents share.
         extents = tuple(argument.shape[axis] for axis in reduced if not same(argument.shape[axis], 1))
         taken = variables(*coordinates)
@@ -219,12 +219,13 @@ class Tracer:
                    for axis, extent in enumerate(argument.shape))  # fmt: skip
         return self._reduced_over(at, axes, guards)
 
-    def _reduced_over(self, at: Coordinates, axes: Iterable[Any], guards: Guards, own: Guards = ()) -> Argument:
+    def _reduced_over(self, at: Coordinates, axes: Iterable[Any], guards: Guards,
+                      inner_guards: Guards = ()) -> Argument:  # fmt: skip
         """The argument read at a point of the reduced axes. A guard of those that holds where the result is read does
         not hold all along them."""
         bound = tuple(axes)
         held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
-        return Argument(at, (*held, *own), bound, own)
+        return Argument(at, (*held, *inner_guards), bound, inner_guards)
 
     def _kept_coordinates(self, step: Operation, coordinates: Coordinates) -> dict[int, Dim]:
         """The coordinates of a reduction's result, by the axes of its argument that are not reduced."""
@@ -246,13 +247,13 @@ class Tracer:
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
 
-        found = reduced(reduction.combine, body)
+        combined = reduced(reduction.combine, body)
         if not reduction.finds_index:
-            return self._kept(found, value)
-        attained = self.apply("equal", BOOL, body, found)
+            return self._kept(combined, value)
+        attained = self.apply("equal", BOOL, body, combined)
         if body.dtype.is_float:
-            found_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, found))
-            attained = self.apply("select", BOOL, any_nan, found_nan, attained)
+            element_nan, any_nan = (self.apply("is_nan", BOOL, node) for node in (body, combined))
+            attained = self.apply("select", BOOL, any_nan, element_nan, attained)
         (axis,) = reduced_dims(step)
         kind: Combine = "max" if step.attributes["select_last"] else "min"
         worst = self.constant(I64, identity(kind, I64))

@@ -62,10 +62,10 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
     exact = True
 
-    def certain(found: tuple[int, bool]) -> int:
+    def certain(counted: tuple[int, bool]) -> int:
         nonlocal exact
-        exact &= found[1]
-        return found[0]
+        exact &= counted[1]
+        return counted[0]
 
     def lanes(axes: frozenset[Variable], guards: Guards = ()) -> int:
         """Lanes of all programs that an access or operation which varies over `axes` takes under its guards.
@@ -114,9 +114,9 @@ def flops_of(name: str) -> int:
 @lru_cache(1 << 12)
 def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int, bool]:
     """Points of the axes at which the guards hold."""
-    found = box(0, axes, guards, sizes)
-    if found is not None:
-        return found.points, True
+    region = box(0, axes, guards, sizes)
+    if region is not None:
+        return region.points, True
     guarded = axes & variables(*(guard.index for guard in guards))
     free, total = (prod(size_at(axis.extent, sizes) for axis in some) for some in (axes - guarded, guarded))
     if total > ENUMERATED or indirect_nodes(*(guard.index for guard in guards)):
@@ -131,19 +131,19 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
     for address, guards in accesses:
         indices = (address, *(guard.index for guard in guards))
         axes = variables(*indices)
-        found, whole = (box(address, axes, some, sizes) for some in (guards, ()))
+        region, whole = (box(address, axes, some, sizes) for some in (guards, ()))
         number, exact = points(axes, guards, sizes)
-        apart = any(each is not None and each.is_injective for each in (found, whole))
+        apart = any(each is not None and each.is_injective for each in (region, whole))
         if apart and (len(accesses) == 1 or (exact and number >= size)):
             return min(size, number), exact
         reached, enumerable = reached + number, enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
-        reads.append((address, guards, axes, found))
+        reads.append((address, guards, axes, region))
     if not enumerable:
         return min(size, reached), False
     seen = np.zeros(size, dtype=bool)
-    for address, guards, axes, found in reads:
-        if found is not None:
-            found.elements(seen)[...] = True
+    for address, guards, axes, region in reads:
+        if region is not None:
+            region.elements(seen)[...] = True
         else:
             arrays, mask = enumerated(axes, guards, sizes)
             seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
@@ -201,7 +201,7 @@ class Box:
 @lru_cache(1 << 12)
 def box(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> Box | None:
     """An access at the points of the axes at which the guards hold, if it is affine and each guard bounds one axis."""
-    found = affine(address, sizes)
+    terms = affine(address, sizes)
     ranges = {axis: range(size_at(axis.extent, sizes)) for axis in axes}
     for guard in guards:
         bounded, end = affine(guard.index, sizes), size_at(guard.extent, sizes)
@@ -212,9 +212,9 @@ def box(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -
             offset, step = end - 1 - offset, -step  # the same condition, counted from the other end
         inside = ranges[axis]
         ranges[axis] = range(max(inside.start, -(offset // step)), min(inside.stop, (end - 1 - offset) // step + 1))
-    if found is None:
+    if terms is None:
         return None
-    constant, strides = found
+    constant, strides = terms
     # Not `len`, which has no more than 63 bits.
     places = tuple((strides.get(axis, 0), max(0, ranges[axis].stop - ranges[axis].start)) for axis in axes)
     return Box(constant + sum(stride * ranges[axis].start for axis, stride in strides.items()), places)

@@ -24,9 +24,9 @@ NAMED_MODULES = (
 TABLE: dict[str, OperationDefinition] = {}
 
 
-def lookup(name: str, own: Mapping[str, OperationDefinition] | None = None) -> OperationDefinition:
-    """The operation called `name`, of irc's or of a user's `own` files; raises `text.unknown_op`."""
-    known = {**(own or {}), **TABLE} if own else TABLE
+def lookup(name: str, definitions: Mapping[str, OperationDefinition] | None = None) -> OperationDefinition:
+    """The operation called `name`, of the table or of `definitions` (a user's); raises `text.unknown_op`."""
+    known = {**(definitions or {}), **TABLE} if definitions else TABLE
     definition = known.get(name)
     if definition is None:
         load = "give the file that declares an operation of your own: --load FILE.py"

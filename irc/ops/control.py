@@ -114,10 +114,10 @@ def loop(
     promised = _require_declared(declared)
     (yielded,) = _require_regions(regions, 1)
     arguments = [argument.type for argument in regions[0].block.arguments]
-    wanted = [TensorType(I64, ()), TensorType(BOOL, ()), *carried]
-    if len(arguments) != len(wanted):
-        raise fail("type.region", f"the region has {len(arguments)} arguments", expected=str(len(wanted)))
-    for index, (argument, type_) in enumerate(zip(arguments, wanted, strict=True)):
+    required = [TensorType(I64, ()), TensorType(BOOL, ()), *carried]
+    if len(arguments) != len(required):
+        raise fail("type.region", f"the region has {len(arguments)} arguments", expected=str(len(required)))
+    for index, (argument, type_) in enumerate(zip(arguments, required, strict=True)):
         if not fits(type_, argument):
             raise fail("type.region", f"argument {index} of the region is {argument}", expected=str(type_))
     scanned = [

@@ -73,10 +73,10 @@ def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[st
     """The outputs of a node whose results have these names: empty names stand for those that are absent."""
     if outputs is None:
         return list(names)
-    found = [""] * (max(outputs, default=-1) + 1)
+    by_position = [""] * (max(outputs, default=-1) + 1)
     for name, position in zip(names, outputs, strict=True):
-        found[position] = name
-    return found
+        by_position[position] = name
+    return by_position
 
 
 # -- running one -----------------------------------------------------------------------------------------------

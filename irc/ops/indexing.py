@@ -109,18 +109,18 @@ def scatter(
     if depth > x.rank:
         raise fail("type.shape", f"index vectors of length {depth} into {x}", expected=f"at most {x.rank}")
     if updates.shape is not None:
-        wanted = x.with_shape((*indices.dims[:-1], *x.dims[depth:]))
-        if updates.rank != wanted.rank or any(map(differ, updates.dims, wanted.dims)):
-            raise fail("type.shape", f"the updates are {updates}", expected=str(wanted))
+        required = x.with_shape((*indices.dims[:-1], *x.dims[depth:]))
+        if updates.rank != required.rank or any(map(differ, updates.dims, required.dims)):
+            raise fail("type.shape", f"the updates are {updates}", expected=str(required))
     return x
 
 
 @scatter.reference
 def _scatter(x: Array, indices: Array, updates: Array, *, reduction: ScatterReduction) -> Array:
     depth = indices.shape[-1]
-    wanted = (*indices.shape[:-1], *x.shape[depth:])
-    if updates.shape != wanted:
-        raise fail("run.shape", f"the updates have shape {list(updates.shape)}", expected=str(list(wanted)))
+    required = (*indices.shape[:-1], *x.shape[depth:])
+    if updates.shape != required:
+        raise fail("run.shape", f"the updates have shape {list(updates.shape)}", expected=str(list(required)))
     columns = tuple(_resolved(indices[..., k], x.shape[k], k) for k in range(depth))
     if depth == 0:
         # Index vectors of length 0 all mean the whole of x: one more leading axis makes that an index.

@@ -133,9 +133,9 @@ def _check_convolution(
         raise fail("type.rank", f"x is {x} but the weight {weight}", expected="equal ranks")
 
 
-def _check_channels(what: str, type_: TensorType, axis: int, wanted: Dim) -> None:
-    if differ(type_.dims[axis], wanted):
-        raise fail("type.shape", f"{what} {type_} has {type_.dims[axis]} at axis {axis}", expected=str(wanted))
+def _check_channels(what: str, type_: TensorType, axis: int, expected: Dim) -> None:
+    if differ(type_.dims[axis], expected):
+        raise fail("type.shape", f"{what} {type_} has {type_.dims[axis]} at axis {axis}", expected=str(expected))
 
 
 @primitive(Contraction(convolution_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)

@@ -166,7 +166,7 @@ def _find(function: Any, x: Array, axis: int, keep_dims: bool, select_last: bool
         raise fail("run.shape", f"no element along axis {axis} of an array of shape {list(x.shape)}")
     wide = widen(x)
     if select_last:
-        found = extent - 1 - function(np.flip(wide, axis), axis=axis, keepdims=keep_dims)
+        positions = extent - 1 - function(np.flip(wide, axis), axis=axis, keepdims=keep_dims)
     else:
-        found = function(wide, axis=axis, keepdims=keep_dims)
-    return np.asarray(found, np.int64)
+        positions = function(wide, axis=axis, keepdims=keep_dims)
+    return np.asarray(positions, np.int64)

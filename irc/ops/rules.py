@@ -107,8 +107,8 @@ def check_lengths(rank: int, **lists: Sequence[object]) -> None:
     """Raises `type.attribute` unless each list attribute has one entry for each of `rank` axes."""
     for name, entries in lists.items():
         if len(entries) != rank:
-            wanted = f"one for each of {rank} axes"
-            raise fail("type.attribute", f"`{name}` has {len(entries)} entries", expected=wanted)
+            expected = f"one for each of {rank} axes"
+            raise fail("type.attribute", f"`{name}` has {len(entries)} entries", expected=expected)
 
 
 def check_positive(**lists: Iterable[int]) -> None:

@@ -148,8 +148,8 @@ def _expand_pull(result: Value, at: Coordinates) -> tuple[Point, ...]:
 
 
 def _expand_push(result: Value, at: Point) -> Point | None:
-    own = _source(result).shape
-    return at if len(own) == result.rank and all(map(same, own, result.shape)) else None
+    source = _source(result).shape
+    return at if len(source) == result.rank and all(map(same, source, result.shape)) else None
 
 
 expand.index_maps(_expand_pull, _expand_push)

@@ -21,11 +21,11 @@ __all__ = ["parse"]
 
 
 def parse(text: str, path: Path | None = None, readers: Mapping[str, weights.Reader] | None = None,
-          own: Mapping[str, OperationDefinition] | None = None) -> Module:  # fmt: skip
+          definitions: Mapping[str, OperationDefinition] | None = None) -> Module:  # fmt: skip
     """The module that a text describes.
 
     `path` is the file of the text: errors show it, and weights are beside it (else in the working folder); `readers`
-    open weights that are no safetensors file; `own` are operations beside those of the table. Raises coded errors with
-    their place.
+    open weights in formats other than safetensors; `definitions` are operations beside those of the table. Raises coded
+    errors with their place.
     """
-    return Reader(text, path, readers or {}, own or {}).read()
+    return Reader(text, path, readers or {}, definitions or {}).read()

@@ -85,8 +85,8 @@ class AttributeReader:
         """One bare word, number, dim or string. Where dims may stand, other words are symbols unless they may, too."""
         kinds = kinds_of(annotation)
 
-        def may_be(*wanted: type) -> bool:
-            return Expr not in kinds or not kinds.isdisjoint(wanted)
+        def may_be(*types: type) -> bool:
+            return Expr not in kinds or not kinds.isdisjoint(types)
 
         if text in KEYWORDS and may_be(type(KEYWORDS[text])):
             return KEYWORDS[text]

@@ -58,6 +58,6 @@ def clipped(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
-def is_text(found: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether it can be written as UTF-8, which has no lone surrogates; what is no string can."""
-    return not isinstance(found, str) or not any("\ud800" <= character <= "\udfff" for character in found)
+    return not isinstance(value, str) or not any("\ud800" <= character <= "\udfff" for character in value)

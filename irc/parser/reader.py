@@ -98,8 +98,8 @@ class Reader:
     """Builds the module of one text. Methods named after rules of the grammar are the actions."""
 
     def __init__(self, text: str, path: Path | None, readers: Mapping[str, weights.Reader],
-                 own: Mapping[str, OperationDefinition]) -> None:
-        self.source, self.own = Source(text, path), own
+                 definitions: Mapping[str, OperationDefinition]) -> None:
+        self.source, self.definitions = Source(text, path), definitions
         self.result, self.current = Module(), Function("")
         self.type_reader = TypeReader(self.source)
         folder = Path() if path is None else path.parent
@@ -131,26 +131,26 @@ class Reader:
     def syntax_error(self, error: UnexpectedInput) -> IrcError:
         from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
-        start, found, wanted = len(self.source.text.rstrip()), "", set[str]()
+        start, unexpected, terminals = len(self.source.text.rstrip()), "", set[str]()
         if isinstance(error, UnexpectedToken):
-            wanted = error.accepts or error.expected
+            terminals = error.accepts or error.expected
             if error.token.type != "$END":
-                start, found = error.token.start_pos or 0, error.token.split("\n")[0]
+                start, unexpected = error.token.start_pos or 0, error.token.split("\n")[0]
         elif isinstance(error, UnexpectedCharacters):
-            start, wanted = error.pos_in_stream or 0, error.allowed or set()
-            found = self.source.text[start : start + 1]
-        message = f"unexpected {clipped(found)}" if found else "the text ends too early"
-        words = sorted(WORDS.get(token) or f"`{grammar().get_terminal(token).pattern.value}`" for token in wanted)
+            start, terminals = error.pos_in_stream or 0, error.allowed or set()
+            unexpected = self.source.text[start : start + 1]
+        message = f"unexpected {clipped(unexpected)}" if unexpected else "the text ends too early"
+        words = sorted(WORDS.get(token) or f"`{grammar().get_terminal(token).pattern.value}`" for token in terminals)
         expected = ", ".join(words) if 0 < len(words) <= MOST_EXPECTED else None
-        return self.source.error("text.syntax", message, Part(found, start), expected)
+        return self.source.error("text.syntax", message, Part(unexpected, start), expected)
 
     # --- the text around functions ---
     def check_version(self) -> None:
         match = FIRST_LINE.match(self.source.text)
         assert match is not None  # the pattern matches nothing, too
-        wanted = f"irc text {FORMAT_VERSION}"
-        if match.group(1) != wanted:
-            message = f"a text that this irc reads begins with the line `{wanted}`"
+        first_line = f"irc text {FORMAT_VERSION}"
+        if match.group(1) != first_line:
+            message = f"a text that this irc reads begins with the line `{first_line}`"
             raise self.source.error("text.version", message, Part(match[1], match.start(1)))
 
     def read_locations(self) -> None:
@@ -292,7 +292,7 @@ class Reader:
     def header(self, children: list[Any]) -> None:
         results, name, (symbol, bindings, operand_list, definitions), attributes, types_token, place = children
         with self.source.blaming(name):
-            definition = ops.lookup(name, self.own)
+            definition = ops.lookup(name, self.definitions)
         defined: list[Symbol] = []
         for token in definitions or ():
             self.type_reader.symbol_definition(token, defined)

@@ -77,9 +77,9 @@ class TensorReader:
             if tensor is None:
                 message = f"{self.module.source} has no {what}"
                 raise fail("weights.absent", message, help=did_you_mean(name, self.weights))
-            found = TensorType(tensor.dtype, tensor.shape)
-            if found != type_:
-                raise fail("weights.absent", f"the {what} is {found}, not {type_}")
+            actual = TensorType(tensor.dtype, tensor.shape)
+            if actual != type_:
+                raise fail("weights.absent", f"the {what} is {actual}, not {type_}")
         return tensor
 
     def _open_weights(self) -> Mapping[str, Tensor]:

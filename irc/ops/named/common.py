@@ -62,10 +62,10 @@ def fitted(x: Value, shape: tuple[Dim, ...]) -> Value:
     return expand(x, shape=whole)
 
 
-def must_equal(name: str, found: Dim, wanted: Dim) -> None:
+def must_equal(name: str, actual: Dim, expected: Dim) -> None:
     """Raise `type.shape` where two dims are known to differ."""
-    if dims.equal(found, wanted) is False:
-        raise fail("type.shape", f"{name} is {found}", expected=str(wanted))
+    if dims.equal(actual, expected) is False:
+        raise fail("type.shape", f"{name} is {actual}", expected=str(expected))
 
 
 def must_fit(name: str, operand: TensorType, x: TensorType) -> None:

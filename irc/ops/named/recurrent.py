@@ -117,7 +117,7 @@ def _layers(x: Value, w: Value, r: Value, b: Value | None, lengths: Value | None
     """Outputs [T, D, B, H] and each last state [D, B, H], of one layer for each direction."""
     (steps, batch, _), (count, _, hidden) = x.shape, r.shape
     assert isinstance(count, int), "the type rule has seen it"
-    found = []
+    scans = []
     for index in range(count):
         weights, recurrent = (widen(_at(operand, index)) for operand in (w, r))
         bias = None if b is None else widen(_at(b, index))
@@ -129,9 +129,9 @@ def _layers(x: Value, w: Value, r: Value, b: Value | None, lengths: Value | None
         zero = expand(literal(0, x.dtype), shape=(batch, hidden))
         states = [zero if each is None else fitted(_at(each, index), (batch, hidden)) for each in initial]
         backwards = direction == "reverse" or index == 1
-        found.append(_scan(inputs, states, lengths, backwards, partial(step, recurrent, again)))
-    outputs = [reshape(each[0], shape=(steps, 1, batch, hidden)) for each in found]
-    last = [[reshape(state, shape=(1, batch, hidden)) for state in each[1:]] for each in found]
+        scans.append(_scan(inputs, states, lengths, backwards, partial(step, recurrent, again)))
+    outputs = [reshape(each[0], shape=(steps, 1, batch, hidden)) for each in scans]
+    last = [[reshape(state, shape=(1, batch, hidden)) for state in each[1:]] for each in scans]
     if count == 1:
         return [outputs[0], *last[0]]
     return [concat(*outputs, axis=1), *(concat(*states, axis=0) for states in zip(*last, strict=True))]
@@ -154,8 +154,8 @@ def _scan(inputs: Value, states: list[Value], lengths: Value | None, backwards: 
             after = [select(within, new, old) for new, old in zip(after, before, strict=True)]
         yield_(going, *after, output)
     types = [*(state.type for state in states), states[0].type.with_shape((steps, *states[0].shape))]
-    made = Builder.active().create(loop, [dim(value=steps), None, *states], types=types, regions=[Region(block)])
-    *last, outputs = made.results
+    operation = Builder.active().create(loop, [dim(value=steps), None, *states], types=types, regions=[Region(block)])
+    *last, outputs = operation.results
     return [reverse(outputs, axes=(0,)) if backwards else outputs, *last]
 
 
@@ -197,8 +197,8 @@ def _check(gates: int, x: TensorType, w: TensorType, r: TensorType, b: TensorTyp
     shapes = {"w": (w, (count, rows, size)), "r": (r, (count, rows, hidden)), "b": (b, (count, 2 * rows)),
               "lengths": (lengths, (batch,))}  # fmt: skip
     shapes |= {name: (state, (count, batch, hidden)) for name, state in initial.items()}
-    for name, (operand, wanted) in shapes.items():
-        for axis, extent in enumerate(wanted if operand is not None else ()):
+    for name, (operand, extents) in shapes.items():
+        for axis, extent in enumerate(extents if operand is not None else ()):
             assert operand is not None
             must_equal(f"axis {axis} of {name}", operand.dims[axis], extent)
     if r.dims[0] != count:

@@ -197,14 +197,14 @@ def gather_nd(x: AnyTensor, indices: Integer, /, *, batch_dims: int = 0) -> Valu
     depth = indices.shape[-1]
     assert isinstance(depth, int)  # the type rule has checked it
     batch, indexed, rest = x.shape[:batch_dims], x.shape[batch_dims : batch_dims + depth], x.shape[batch_dims + depth :]
-    found = indices.shape[:-1]
+    index_shape = indices.shape[:-1]
     # One index into the flattened axes: the columns of `indices`, weighted by the sizes of the axes after them.
     columns = indices.rank - 1
     position = None
     for k, size in enumerate(indexed):
-        starts = (*(0 for _ in found), k)
-        column = slice_(indices, starts=starts, stops=(*found, k + 1), steps=(1,) * indices.rank)
-        index = reshape(convert(column, I64), shape=found)
+        starts = (*(0 for _ in index_shape), k)
+        column = slice_(indices, starts=starts, stops=(*index_shape, k + 1), steps=(1,) * indices.rank)
+        index = reshape(convert(column, I64), shape=index_shape)
         if depth + batch_dims > 1:
             index = gather(iota(shape=(size,), axis=0, dtype=I64), index, axis=0)
         position = index if position is None else add(mul(position, number(size, I64)), index)
