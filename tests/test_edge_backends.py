@@ -37,16 +37,16 @@ FAMILIES = {name: rows for name, rows in vars(edge_cases).items()
             if isinstance(rows, list) and rows and isinstance(rows[0], EdgeCase) and name != "STRUCTURE"}
 # Rows that ONNX Runtime cannot be made to give, with the reason.
 NOT_IN_ONNX = {
-    ("cast", "to nearest even, once: no detour by f32"): "its Cast rounds twice, as PyTorch's does",
-    ("cast", "integers too are rounded once"): "its Cast rounds twice, as PyTorch's does",
+    ("cast", "f64 is rounded once, to nearest even, and not via f32"): "its Cast rounds twice, as PyTorch's does",
+    ("cast", "an integer is rounded once"): "its Cast rounds twice, as PyTorch's does",
     ("iota", "integers wrap around"): "it has no Identity for integers narrower than a byte",
-    ("shift_left", "4-bit integers shift in 4 bits"): "it shifts no integers narrower than a byte",
+    ("shift_left", "4-bit integers are shifted in 4 bits"): "it shifts no integers narrower than a byte",
 }
 # Rows that Triton kernels and PyTorch's calls do not give, with the reason.
 NOT_IN_TRITON = {
-    ("cast", "to powers of two: the nearer one"): "there is no f8e8m0",
-    ("cast", "to nearest even, once: no detour by f32"): "kernels round twice",
-    ("cast", "integers too are rounded once"): "kernels round twice",
+    ("cast", "to f8e8m0: the nearer power of two"): "there is no f8e8m0",
+    ("cast", "f64 is rounded once, to nearest even, and not via f32"): "kernels round twice",
+    ("cast", "an integer is rounded once"): "kernels round twice",
 }
 
 
