@@ -1,22 +1,23 @@
-"""The index algebra: how the coordinates of an operation's results and operands answer each other.
+"""Index maps: which elements of its operands an element of a view's result is.
 
-A coordinate is a dim expression over the axes of a kernel. Views compute nothing: each is declared (`irc/ops/view.py`)
-with two maps, and neither copies.
+A coordinate is a dim expression over the axes of a kernel. A view (`irc/ops/view.py`) computes nothing: it is declared
+by two maps.
 
-    pull   result element -> where it comes from, as pieces: the first piece whose guards hold gives the value, and
-           the last piece always holds
-    push   element of the first operand -> where it goes, under guards where only a part of the operand arrives; None
-           where no one point does
+    pull   maps the coordinates of a result element to coordinates in the operands, as a list of guarded points. The
+           element is that of the first point whose guards hold. The guards of the last hold where no others do.
+    push   maps the coordinates of an element of the first operand to coordinates in the result. Its guards hold for
+           the elements that the result contains. It is None where no single point describes them.
 
     slice   pull(c) = start + step*c                push(c) = (c - start)//step  where  0 <= c - start < ...
     pad     pull(c) = c - low  where 0 <= c - low < extent, else the fill
     concat  pull(c) = c - offset of piece k  where  0 <= c - offset < size of piece k
 
-Guards have one form, `0 <= index < extent`. `restrict` proves that an access is in bounds: it keeps the
-guards that the proof needs, and adds those that cannot be proven.
+A guard is a condition `0 <= index < extent`. `restrict` returns the guards under which an access is in bounds: the
+given ones that its proof needs, and new ones for what it cannot prove.
 
-An `IndexMap` is the pull of a whole value: coordinates in the operand over `axes` of the result's shape. Chains of
-views `compose` by substitution, and move elements alike where their maps are equal: dims have a normal form.
+An `IndexMap` is the pull of a whole value: coordinates in the source over the `axes` of the result's shape. `compose`
+substitutes one map into another. Dims have a normal form, so that views that move elements in the same way have equal
+maps. Start at `Guard`, `Point` and `IndexMap`.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from irc.dims import Dim, Variable
 
 Coordinates = tuple[Dim, ...]
 
-# What the places of axes begin with (`Variable`): dims of a value, dims of a reduction that nothing else runs over,
-# two axes as one, variables of a proof.
+# The first part of the `place` of a `Variable`: dims of a value, dims of a reduction, two axes fused into one,
+# variables of a proof.
 WHOLE, REDUCED, JOINED, PROOF = range(4)
-MOST_PARTS = 64  # of a coordinate: reshapes that cut across one another's axes double it with each transpose between
+MOST_PARTS = 64  # of a coordinate: reshapes that split each other's axes, with transposes between, double it each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Guard:
 
     index: Dim
     extent: Dim
-    _hash: int = field(init=False, repr=False, compare=False)  # computed once, since guards are parts of keys
+    _hash: int = field(init=False, repr=False, compare=False)  # computed once: guards are parts of memo keys
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_hash", hash((self.index, self.extent)))
@@ -55,22 +56,22 @@ Guards = tuple[Guard, ...]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An element of a value, one for each point of the kernel's axes at which the guards hold."""
+    """Coordinates of an element of a value, valid at the points of the kernel's axes at which all guards hold."""
 
     coordinates: Coordinates
     guards: Guards = ()
-    operand: int = 0  # of what is pulled: which one the value is
+    operand: int = 0  # of a pull: the operand that the coordinates index
 
 
 # -- linear order ----------------------------------------------------------------------------------------------
 
 
-same = lru_cache(1 << 14)(dims.same)  # of two dims, whether they are proven to be equal
+same = lru_cache(1 << 14)(dims.same)  # whether two dims are proven to be equal
 
 
 @lru_cache(1 << 14)
 def linearize(coordinates: Coordinates, shape: Coordinates) -> Dim:
-    """The place of an element in row-major order."""
+    """The position of an element in row-major order."""
     index: Dim = 0
     for coordinate, extent in zip(coordinates, shape, strict=True):
         index = index * extent + coordinate
@@ -78,7 +79,7 @@ def linearize(coordinates: Coordinates, shape: Coordinates) -> Dim:
 
 
 def delinearize(index: Dim, shape: Coordinates) -> Coordinates:
-    """The coordinates of the element at a place in row-major order."""
+    """The coordinates of the element at a position in row-major order."""
     coordinates: list[Dim] = []
     for position in range(len(shape) - 1, -1, -1):
         if same(shape[position], 1) or same(shape[position], 0):  # empty: unreachable
@@ -96,8 +97,8 @@ def delinearize(index: Dim, shape: Coordinates) -> Coordinates:
 def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -> Coordinates:
     """The coordinates, in shape `after`, of an element of shape `before`.
 
-    Where the products of leading extents agree, the shapes fall into blocks that are mapped apart: in
-    [B, S, 768] -> [B, S, 12, 64] the coordinates of B and S stay what they are.
+    The shapes are split into blocks where the products of their leading extents are equal, and each block is mapped
+    separately: in [B, S, 768] -> [B, S, 12, 64] the coordinates of B and S do not change.
     """
     result: list[Dim] = []
     left = right = 0
@@ -117,13 +118,13 @@ def reshape(coordinates: Coordinates, before: Coordinates, after: Coordinates) -
 
 
 def transpose(coordinates: Coordinates, permutation: tuple[int, ...]) -> Coordinates:
-    """The coordinates, in the operand of a transpose, of an element of its result."""
+    """The coordinates in the operand of a transpose of an element of its result."""
     sources = [axis % len(permutation) for axis in permutation]
     return tuple(coordinates[sources.index(axis)] for axis in range(len(sources)))
 
 
 def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -> Coordinates:
-    """The element of an operand of shape `operand` that broadcasting maps to `coordinates` of `shape`."""
+    """The coordinates, in an operand of shape `operand`, of an element of that operand broadcast to `shape`."""
     if operand == shape and 1 not in shape:
         return coordinates
     first = len(shape) - len(operand)
@@ -138,10 +139,10 @@ def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -
 
 @lru_cache(1 << 12)
 def axes(shape: Coordinates) -> Coordinates:
-    """Coordinates of all elements of a shape, over one axis for each extent other than 1.
+    """The coordinates of the elements of a shape, over one axis for each extent other than 1.
 
-    A shape has the same axes in every kernel: what has been derived for one group is reused for the groups that it
-    grows into, and for those of the next layer.
+    A shape has the same axes in every kernel, so that memoized results for one group hold for larger groups and for
+    equal layers of a model.
     """
     return tuple(0 if same(axis.extent, 1) else axis.expr for axis in axis_variables(shape))
 
@@ -153,7 +154,7 @@ def axis_variables(shape: Coordinates) -> tuple[Variable, ...]:
 
 
 def axis_name(extent: Dim, position: int) -> str:
-    """`b` for an axis that runs over B, else a letter by position."""
+    """`b` for an axis of extent B, else a letter by position."""
     for symbol in dims.free_symbols(extent):
         if symbol.expr == extent:
             return symbol.name.lower()
@@ -171,12 +172,12 @@ class IndexMap:
 
     @property
     def is_reshape(self) -> bool:
-        """Whether elements keep their row-major order."""
+        """Whether the elements have the same row-major order in the source and the result."""
         return linearize(self.coordinates, self.source) == linearize(axes(self.shape), self.shape)
 
     @property
     def permutation(self) -> tuple[int, ...] | None:
-        """The permutation of the transpose that it is, where it is one."""
+        """The permutation, if the map is that of a transpose; else None."""
         ones = iter([axis for axis, extent in enumerate(self.source) if extent == 1])
         sources = {at: axis for axis, at in enumerate(self.coordinates) if at != 0}
         order = [next(ones, None) if extent == 1 else sources.get(at)
@@ -187,8 +188,8 @@ class IndexMap:
 
 
 def is_empty(shape: Coordinates) -> bool:
-    """Whether there are no elements, so that no map says anything. Where a symbol may be 0, the maps for its other
-    values are right for 0 too."""
+    """Whether a shape never has elements, so that any map is valid. A map that is valid for all positive sizes is also
+    valid where a symbol is 0."""
     return any(dims.bounds(extent)[1] < 1 for extent in shape)
 
 
@@ -209,7 +210,7 @@ def transpose_map(source: Coordinates, permutation: tuple[int, ...]) -> IndexMap
 @lru_cache(1 << 12)
 def compose(outer: IndexMap, inner: IndexMap) -> IndexMap | None:
     """The map of a view `outer` of a view `inner`; None where a coordinate has more than `MOST_PARTS` parts."""
-    if outer.is_reshape and inner.is_reshape:  # the reshape between them may cut across the axes of both
+    if outer.is_reshape and inner.is_reshape:  # the shape between them may split the axes of both
         return reshape_map(inner.source, outer.shape)
     moved = dict(zip(axis_variables(inner.shape), outer.coordinates, strict=True))
     coordinates = tuple(dims.substitute(at, moved) for at in inner.coordinates)
@@ -223,9 +224,10 @@ def compose(outer: IndexMap, inner: IndexMap) -> IndexMap | None:
 
 @lru_cache(1 << 14)
 def restrict(coordinates: Coordinates, shape: Coordinates, guards: Guards) -> Guards:
-    """Guards under which every coordinate is in bounds: the fewest of the given ones, and new ones where unproven.
+    """Guards under which every coordinate is in bounds: a minimal selection of the given ones, and new ones for
+    coordinates that are not proven to be in bounds.
 
-    A proof of `x % S < S` assumes that S is not 0. Where it may be, the guards that then hold nowhere are needed too.
+    A proof of `x % S < S` assumes that S is not 0. Where S may be 0, the guards that hold nowhere for S = 0 are kept.
     """
     needed: list[Guard] = []
     for coordinate, extent in zip(coordinates, shape, strict=True):
@@ -243,18 +245,18 @@ def restrict(coordinates: Coordinates, shape: Coordinates, guards: Guards) -> Gu
 def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
     """Whether `0 <= index < extent` is proven where the guards hold.
 
-    A guard on `j - low` is used by a change of variables: `j` becomes `t + low` with `t` in the guard's range.
+    A guard on `j - low` is applied as a change of variables: `j` becomes `t + low` with `t` in the guard's range.
     """
     if any(guard.index == index and dims.less_equal(guard.extent, extent) is True for guard in guards):
         return True
-    if guards and in_bounds(index, extent, ()):  # as the index of an axis is; guards on the axis may hide that
+    if guards and in_bounds(index, extent, ()):  # an axis itself is; substituting for it may lose that
         return True
     mapping: dict[Variable, Dim] = {}
     for guard in guards:
         for axis in dims.free_atoms(guard.index):
             if isinstance(axis, Variable) and axis not in mapping:
                 rest = guard.index - axis.expr
-                if axis not in dims.free_atoms(rest):  # so that it can be solved for the axis
+                if axis not in dims.free_atoms(rest):  # linear in the axis: the guard can be solved for it
                     mapping[axis] = _guarded(len(mapping), guard.extent).expr - rest
                     break
     index = dims.substitute(index, mapping)
@@ -262,5 +264,5 @@ def in_bounds(index: Dim, extent: Dim, guards: Guards) -> bool:
 
 
 def _guarded(number: int, extent: Dim) -> Variable:
-    """A variable of `in_bounds`, the same one each time: what is proven of it need not be proven again."""
+    """A variable of `in_bounds`. The same arguments give the same variable, so that proofs are memoized."""
     return Variable(f"guarded{number}", extent, (PROOF, number))

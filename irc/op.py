@@ -158,7 +158,7 @@ class OperationDefinition:
         return function
 
     def index_maps(self, pull: Pull, push: Push | None = None) -> None:
-        """How coordinates of a view's result and of its operand answer each other: see `irc.index_map`."""
+        """The maps between the coordinates of a view's result and of its operands: see `irc.index_map`."""
         self.pull, self.push = pull, push
 
     @property

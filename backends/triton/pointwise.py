@@ -1,4 +1,4 @@
-"""How each pointwise primitive is written in Triton: one small function an op, by name."""
+"""The Triton text of pointwise primitives: one writer for each, by name. Start at `write`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from irc.backends.triton.text import (
 from irc.dtypes import BOOL, F32, F64, I32, I64, U32, DType
 from irc.kernel.dag import Apply, Constant, Node
 
-Helper = Callable[[str], str]  # notes that a kernel uses a function of templates/functions.py
+Helper = Callable[[str], str]  # records that a kernel uses a function of templates/functions.py; returns its name
 Writer = Callable[[Apply, Sequence[Code], Helper], Code]
 
 INFIX = {
@@ -38,7 +38,7 @@ LANGUAGE = frozenset({"sqrt", "exp", "log", "sin", "cos", "erf"})  # functions o
 
 
 def is_helper(name: str) -> bool:
-    """Whether templates/functions.py has a function of that name, written for f32: what needs no row here."""
+    """Whether templates/functions.py has a function of that name, for f32, so that no writer is needed."""
     return name in helper_sources() and name not in WRITERS
 
 
@@ -66,8 +66,8 @@ def write(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _logic(node: Apply, operands: Sequence[Code], operator: str, level: int) -> Code:
-    """Conditions combined. Triton's interpreter spreads a comparison of scalars over a block as numbers, which have no
-    bits: there the scalar chooses."""
+    """A logical operation on two conditions. Triton's interpreter broadcasts a scalar comparison to a block of numbers
+    without bitwise operations: for a scalar and a block tl.where selects by the scalar."""
     x, y = node.operands
     if bool(x.axes) == bool(y.axes):
         return binary(operator, level, operands[0], operands[1])
@@ -93,8 +93,8 @@ def _mod(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def typed(node: Apply, operands: Sequence[Code]) -> Sequence[Code]:
-    """The operands of what takes a number for a signed one of 32 bits where it fits, and would give that of narrower
-    integers: functions, tl.maximum, tl.where of two numbers."""
+    """The operands, with literals as typed tensors. Functions, tl.maximum and tl.where take a literal that fits 32 bits
+    for i32, and would return i32 for narrower integers."""
     return operands if node.dtype in (F32, I32) else list(map(filled, node.operands, operands))
 
 
@@ -120,8 +120,8 @@ def filled(node: Node, code: Code) -> Code:
 
 
 def choose(condition: Code | str, nodes: Sequence[Node], operands: Sequence[Code]) -> Code:
-    """The first operand where the condition holds, else the second. Of two numbers Triton would take the type for
-    one of 32 bits, whatever is meant."""
+    """The first operand where the condition holds, else the second. For two literals Triton would choose a type of 32
+    bits, whatever the type of the node is."""
     first, second = operands
     if all(isinstance(node, Constant) for node in nodes) and nodes[0].dtype not in (F32, I32, BOOL):
         first = filled(nodes[0], first)
@@ -134,7 +134,7 @@ def _extremum(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _neg(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    """Triton's unary minus is 0 - x, which gives 0 where -0 is meant; a product with -1 becomes a negation in LLVM."""
+    """Triton's unary minus is 0 - x, 0 for 0 instead of -0; LLVM turns a product with -1 into a negation."""
     if node.dtype.is_float:
         return binary("*", PRODUCT, operands[0], Code("-1.0", UNARY))
     return Code(f"-{operands[0].at(UNARY)}", UNARY)
@@ -147,7 +147,7 @@ def _abs(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 def _sign(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     x = operands[0].at(SUM)
     if node.dtype.is_float:
-        return Code(f"tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, {x} + 0.0))")  # 0 of -0, and NaN
+        return Code(f"tl.where({x} > 0, 1.0, tl.where({x} < 0, -1.0, {x} + 0.0))")  # -0 gives 0, NaN gives NaN
     target = type_name(node.dtype)
     return Code(f"({x} > 0).to({target}) - ({x} < 0).to({target})", SUM)
 
@@ -166,7 +166,7 @@ def _tan(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
 
 
 def _not(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
-    if node.dtype.is_integer and not node.dtype.is_signed:  # ~ would need the constant -1
+    if node.dtype.is_integer and not node.dtype.is_signed:  # ~ needs the constant -1, which they do not have
         return binary("^", XOR, operands[0], Code(str(dtypes.limits(node.dtype).largest)))
     return Code(f"~{operands[0].at(UNARY)}", UNARY)
 

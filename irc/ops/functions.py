@@ -1,6 +1,6 @@
 """Pointwise primitives of real numbers: rounding, roots, exponentials, angles.
 
-As in irc/ops/pointwise.py floats narrower than 32 bits are computed in f32 and rounded once; NaN in, NaN out.
+Floats narrower than 32 bits are computed in f32 and rounded once, as in irc/ops/pointwise.py. NaN gives NaN.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from irc.types import TensorType
 
 @primitive(Pointwise(onnx="Floor", aten="floor"), Trait.DISCONTINUOUS)
 def floor(x: FloatType, /) -> TensorType:
-    """The greatest whole number that is not above x.
+    """The greatest integer that is at most x.
 
     Shapes: the result has x's.
     Source: ONNX Floor; NumPy floor; ATen floor.
-    Edge cases: infinities, NaN and -0.0 stay.
+    Edge cases: infinities, NaN and -0.0 are unchanged.
     """
     return x
 
@@ -33,11 +33,11 @@ floor.reference(rounded(np.floor))
 
 @primitive(Pointwise(onnx="Ceil", aten="ceil"), Trait.DISCONTINUOUS)
 def ceil(x: FloatType, /) -> TensorType:
-    """The least whole number that is not below x.
+    """The least integer that is at least x.
 
     Shapes: the result has x's.
     Source: ONNX Ceil; NumPy ceil; ATen ceil.
-    Edge cases: infinities, NaN and -0.0 stay; ceil(-0.5) is -0.0.
+    Edge cases: infinities, NaN and -0.0 are unchanged; ceil(-0.5) is -0.0.
     """
     return x
 
@@ -47,11 +47,11 @@ ceil.reference(rounded(np.ceil))
 
 @primitive(Pointwise(onnx="Round", aten="round"), Trait.DISCONTINUOUS)
 def round_(x: FloatType, /) -> TensorType:
-    """The nearest whole number; halves go to the even one.
+    """The nearest integer; a half is rounded to the even one.
 
     Shapes: the result has x's.
     Source: ONNX Round; NumPy rint; ATen round.
-    Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN stay.
+    Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN are unchanged.
     """
     return x
 
@@ -61,11 +61,11 @@ round_.reference(rounded(np.rint))
 
 @primitive(Pointwise(aten="trunc"), Trait.DISCONTINUOUS)
 def trunc(x: FloatType, /) -> TensorType:
-    """x without its fraction: rounded towards zero.
+    """x rounded towards zero.
 
     Shapes: the result has x's.
     Source: NumPy trunc; ATen trunc.
-    Edge cases: infinities, NaN and -0.0 stay; trunc(-0.5) is -0.0.
+    Edge cases: infinities, NaN and -0.0 are unchanged; trunc(-0.5) is -0.0.
     """
     return x
 
@@ -194,7 +194,7 @@ def atan(x: FloatOrComplexType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Atan; NumPy arctan; ATen atan.
-    Edge cases: atan(inf) is pi/2.
+    Edge cases: atan(inf) is pi/2 and atan(-inf) is -pi/2.
     """
     return x
 
@@ -236,7 +236,7 @@ def tanh(x: FloatOrComplexType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Tanh; NumPy tanh; ATen tanh.
-    Edge cases: tanh of an infinity is 1 with its sign.
+    Edge cases: tanh(inf) is 1 and tanh(-inf) is -1.
     """
     return x
 
@@ -250,7 +250,7 @@ def asinh(x: FloatOrComplexType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Asinh; NumPy arcsinh; ATen asinh.
-    Edge cases: infinities and -0.0 stay.
+    Edge cases: infinities and -0.0 are unchanged.
     """
     return x
 
@@ -278,7 +278,7 @@ def atanh(x: FloatOrComplexType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Atanh; NumPy arctanh; ATen atanh.
-    Edge cases: an infinity at 1 and -1; NaN beyond.
+    Edge cases: atanh(1) is inf and atanh(-1) is -inf; NaN outside [-1, 1].
     """
     return x
 
@@ -292,7 +292,7 @@ def erf(x: FloatType, /) -> TensorType:
 
     Shapes: the result has x's.
     Source: ONNX Erf; C99 erf; ATen erf.
-    Edge cases: erf of an infinity is 1 with its sign.
+    Edge cases: erf(inf) is 1 and erf(-inf) is -1.
     """
     return x
 
@@ -302,5 +302,5 @@ _erf_of_one = np.frompyfunc(math.erf, 1, 1)
 
 @erf.reference
 def _erf(x: Array) -> Array:
-    # NumPy has no erf. math.erf is exact to the last bit of f64 and takes about 0.1 s for a million elements.
+    # NumPy has no erf. math.erf is accurate to f64 and takes about 0.1 s for a million elements.
     return narrow(np.asarray(_erf_of_one(widen(x).astype(np.float64))).astype(np.float64), x.dtype)

@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def max_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
-    """The greatest element, NaN where there is one: tl.max passes over NaN."""
+    """The greatest element, or NaN if any element is NaN: tl.max ignores NaN."""
     nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
     return tl.where(nan != 0, float("nan"), tl.max(x, axis=axis, keep_dims=keep_dims))
 

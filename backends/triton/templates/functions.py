@@ -1,4 +1,5 @@
-"""Functions that Triton's language lacks or rounds otherwise. An artefact gets those that its kernels use.
+"""Functions that Triton's language does not have, or has with another rounding. An artefact contains those that its
+kernels use.
 
 Polynomials: Cephes (S. Moshier), single precision; errors below 4 units in the last place.
 """
@@ -23,7 +24,7 @@ def floor_mod(x, y):
 
 @triton.jit
 def divide_integers(x, y, floor: tl.constexpr, signed: tl.constexpr):
-    """Integer division: by 0 it gives 0, and the least integer by -1 itself, both of which LLVM leaves open."""
+    """Integer division. x / 0 is 0, and the least integer / -1 is itself: LLVM defines neither."""
     divisor = tl.where(y == 0, 1, y)
     if signed:
         divisor = tl.where(y == -1, 1, divisor)
@@ -35,7 +36,7 @@ def divide_integers(x, y, floor: tl.constexpr, signed: tl.constexpr):
 
 @triton.jit
 def integer_mod(x, y, floor: tl.constexpr, signed: tl.constexpr):
-    """Integer remainder: by 0 it gives 0, and by -1 too."""
+    """Integer remainder. It is 0 for a divisor of 0 or -1."""
     divisor = tl.where(y == 0, 1, y)
     if signed:
         divisor = tl.where(y == -1, 1, divisor)
@@ -44,22 +45,22 @@ def integer_mod(x, y, floor: tl.constexpr, signed: tl.constexpr):
 
 @triton.jit
 def round_half_even(x):
-    """The nearest whole number, halves to the even one."""
+    """The nearest integer; a half is rounded to the even one."""
     below = tl.floor(x)
     odd = below - 2.0 * tl.floor(below * 0.5) == 1.0
     up = (x - below > 0.5) | ((x - below == 0.5) & odd)
-    return tl.where(up, tl.ceil(x), below)  # of -0.3 it is -0
+    return tl.where(up, tl.ceil(x), below)  # -0.3 gives -0
 
 
 @triton.jit
 def truncate(x):
-    """The whole number next to x on the side of zero."""
+    """x rounded towards zero."""
     return tl.where(x < 0, tl.ceil(x), tl.floor(x))
 
 
 @triton.jit
 def to_integer(x, dtype: tl.constexpr, low: tl.constexpr, high: tl.constexpr):
-    """A float as an integer: truncated; out of range the nearest end, NaN 0."""
+    """A float as an integer: truncated, clamped to the range; NaN gives 0."""
     beyond = high + 1.0
     result = tl.where((x >= low * 1.0) & (x < beyond), x, 0.0).to(dtype)
     return tl.where(x >= beyond, high, tl.where(x < low, low, result))
@@ -67,21 +68,21 @@ def to_integer(x, dtype: tl.constexpr, low: tl.constexpr, high: tl.constexpr):
 
 @triton.jit
 def to_low_bits(x, dtype: tl.constexpr, wide: tl.constexpr, limit: tl.constexpr):
-    """A float as an integer: the low bits of its whole part in a wide type, where what does not fit, from the limit on,
-    is the least."""
+    """A float as an integer: the low bits of its integer part in a wide type. A value out of that type's range, or
+    NaN, gives the least integer of it."""
     return tl.where((x >= -limit) & (x < limit), x, -limit).to(wide).to(dtype)
 
 
 @triton.jit
 def max_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
-    """The greatest element, NaN where there is one: tl.max passes over NaN."""
+    """The greatest element, or NaN if any element is NaN: tl.max ignores NaN."""
     nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
     return tl.where(nan != 0, float("nan"), tl.max(x, axis=axis, keep_dims=keep_dims))
 
 
 @triton.jit
 def min_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
-    """The least element, NaN where there is one: tl.min passes over NaN."""
+    """The least element, or NaN if any element is NaN: tl.min ignores NaN."""
     nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
     return tl.where(nan != 0, float("nan"), tl.min(x, axis=axis, keep_dims=keep_dims))
 
@@ -93,7 +94,7 @@ def multiply(x, y):
 
 @triton.jit
 def power(x, y):
-    """x to the power of y, as C99 defines the edges."""
+    """x to the power of y, with the special cases of C99 (annex F)."""
     x, y = tl.broadcast(x, y)
     size = tl.abs(x)
     whole = tl.floor(y) == y
@@ -108,7 +109,7 @@ def power(x, y):
 
 @triton.jit
 def power_half(x):
-    """x to the power of 1/2: of -inf it is inf, and of -0 it is 0, unlike the square root."""
+    """x to the power of 1/2: inf for -inf and 0 for -0, unlike the square root."""
     return tl.where(x == float("-inf"), float("inf"), tl.sqrt(x) + 0.0)
 
 
@@ -121,7 +122,7 @@ def tanh(x):
     small = small * square + 1.33314422036e-1
     small = small * square - 3.33332819422e-1
     large = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
-    small = tl.where(x == 0, x, small * square * x + x)  # of -0 the sum is 0
+    small = tl.where(x == 0, x, small * square * x + x)  # the sum is 0 for -0
     return tl.where(size < 0.625, small, tl.where(x < 0, -large, large))
 
 
@@ -144,7 +145,7 @@ def cosh(x):
 
 @triton.jit
 def log1p(x):
-    """log(1 + x), exact for small x (Kahan's correction)."""
+    """log(1 + x), accurate for small x (Kahan's correction)."""
     sum = 1.0 + x
     return tl.where((sum == 1.0) | (sum == float("inf")), x + 0.0 * x, tl.log(sum) * (x / (sum - 1.0)))
 

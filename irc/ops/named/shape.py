@@ -42,7 +42,7 @@ Coordinates = Literal[
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn"
 ]
 Nearest = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
-TIE = 1e-6  # a position so close to halfway is halfway, and missed it by rounding; ONNX Runtime has the same margin
+TIE = 1e-6  # a position this close to a half counts as a half: rounding may have moved it; as in ONNX Runtime
 
 # -- rearranging -----------------------------------------------------------------------------------------------
 
@@ -70,11 +70,11 @@ def _(x: TensorType, *, repeats: tuple[Dim, ...]) -> TensorType:
 
 @op
 def depth_to_space(x: AnyTensor, /, *, block: int, mode: Literal["DCR", "CRD"] = "DCR") -> Value:
-    """Channels laid out as blocks in space.
+    """Channels rearranged into blocks of the spatial axes.
 
     Shapes: x [N, C, H, W], where block² divides C -> [N, C / block², H * block, W * block].
-    Attributes: block, the side of a block; mode: whether a channel's place in its block comes before (DCR) or after
-    (CRD) the channel that remains.
+    Attributes: block, the size of a block along H and W; mode, the order in which C is split: (block, block, C/block²)
+    for DCR, (C/block², block, block) for CRD.
     Source: ONNX DepthToSpace-13; torch.nn.functional.pixel_shuffle is CRD.
     """
     batch, channels, height, width = x.shape
@@ -95,11 +95,11 @@ def _(x: TensorType, *, block: int, mode: str) -> TensorType:
 
 @op
 def space_to_depth(x: AnyTensor, /, *, block: int, mode: Literal["DCR", "CRD"] = "DCR") -> Value:
-    """Blocks of space laid out as channels: what depth_to_space of the same mode undoes.
+    """Blocks of the spatial axes rearranged into channels: the inverse of depth_to_space of the same mode.
 
     Shapes: x [N, C, H, W], where block divides H and W -> [N, C * block², H / block, W / block].
-    Attributes: block, the side of a block; mode: whether a place in the block comes before (DCR) or after (CRD) the
-    channel.
+    Attributes: block, the size of a block along H and W; mode, the order of the axes that form the result's channels:
+    (block, block, C) for DCR, (C, block, block) for CRD.
     Source: ONNX SpaceToDepth-13 is DCR; torch.nn.functional.pixel_unshuffle is CRD.
     """
     batch, channels, height, width = x.shape
@@ -139,9 +139,9 @@ def trilu(x: AnyTensor, /, *, upper: bool = True, k: int = 0) -> Value:
     """The upper or lower triangle of each matrix, zeros (or false) elsewhere.
 
     Shapes: x [..., M, N]. Result: x's type.
-    Attributes: upper, which triangle; k, the diagonal that bounds it: 0 the main one, above it positive.
+    Attributes: upper, whether the upper triangle is kept; k, the diagonal that bounds it: 0 the main, positive above.
     Source: ONNX Trilu-14; torch.triu, torch.tril.
-    Edge cases: what is cut off is 0, even if it was NaN.
+    Edge cases: elements outside the triangle are 0, even where x is NaN.
     """
     rows, columns = x.shape[-2:]
     row = iota(shape=(rows, 1), axis=0, dtype=I64)
@@ -158,10 +158,10 @@ def _(x: TensorType, *, upper: bool, k: int) -> TensorType:
 
 @op(Trait.REPEATS)
 def one_hot(indices: Integer, values: AnyTensor, /, *, depth: Dim, axis: int = -1) -> Value:
-    """values[1] at the index along a new axis, values[0] elsewhere.
+    """values[1] at the position of each index along a new axis, values[0] at other positions.
 
     Shapes: indices [*A, *B], values [2] -> values' element type in [*A, depth, *B], with depth at `axis`.
-    Attributes: depth, the size of the new axis; axis, its place in the result.
+    Attributes: depth, the size of the new axis; axis, its position in the result.
     Source: ONNX OneHot-11; torch.nn.functional.one_hot with values [0, 1].
     Edge cases: negative indices count from the end; an index outside [-depth, depth) gives values[0] everywhere.
     """
@@ -188,8 +188,7 @@ def _(indices: TensorType, values: TensorType, *, depth: Dim, axis: int) -> Tens
 def gather_nd(x: AnyTensor, indices: Integer, /, *, batch_dims: int = 0) -> Value:
     """The element or slice of x at each index vector.
 
-    Shapes: x [*B, *D, *E], indices [*B, *I, K], where K is the number of dims D and batch_dims that of B ->
-    [*B, *I, *E].
+    Shapes: x [*B, *D, *E], indices [*B, *I, K] -> [*B, *I, *E]. D has K dims, B has batch_dims.
     Attributes: batch_dims, how many leading axes x and indices share.
     Source: ONNX GatherND-13; in PyTorch, x[i0, i1, ...].
     Edge cases: negative indices count from the end; an index that is out of range of its axis is `run.index`.
@@ -237,12 +236,12 @@ def _(x: TensorType, indices: TensorType, *, batch_dims: int) -> TensorType:
 
 @op
 def top_k(x: Real, /, *, k: Dim, axis: int = -1, largest: bool = True) -> tuple[Value, Value]:
-    """The k largest (or smallest) elements along an axis, in order, and where they were.
+    """The k largest (or smallest) elements along an axis, in order, and their indices.
 
-    Shapes: x any of rank >= 1. Results: k at `axis`; of x's element type, and i64.
-    Attributes: k, at most the size of the axis; axis, may count from the end; largest, or else smallest.
+    Shapes: x has rank >= 1. Both results have x's shape with k at `axis`: elements of x's type, and i64 indices.
+    Attributes: k, at most the size of the axis; axis, negative from the end; largest, or else the smallest elements.
     Source: ONNX TopK-11; torch.topk with sorted True.
-    Edge cases: of equal elements the first comes first; NaN counts as the largest.
+    Edge cases: of equal elements the one with the lower index is first; NaN counts as the largest.
     """
     place = normalize_axis(axis, x.rank)
     stops = replaced(x.shape, place, k)
@@ -278,14 +277,14 @@ def resize(
 ) -> Value:
     """x resampled to other sizes, axis by axis.
 
-    Shapes: x [d0, d1, ...] -> `sizes`, or [floor(scales[0] * d0), ...]. An axis whose size does not change and whose
-    scale is 1 is left alone.
-    Attributes: either sizes or scales, one for each axis; mode; coordinates: where in x a result's element lies;
-    nearest: how "nearest" rounds; cubic_coefficient: the constant a of "cubic".
+    Shapes: x [d0, d1, ...] -> `sizes`, or [floor(scales[0] * d0), ...]. An axis is not
+    resampled if its size does not change and its scale is 1 or not given.
+    Attributes: either sizes or scales, one for each axis; mode; coordinates, the map from an index of the result to a
+    position in x; nearest, the rounding of mode "nearest"; cubic_coefficient, the constant a of mode "cubic".
     Source: ONNX Resize-19 without antialias, exclude_outside and crops; torch.nn.functional.interpolate:
     "nearest" is asymmetric and floor, "bilinear" pytorch_half_pixel or align_corners, "bicubic" half_pixel.
-    Edge cases: what lies outside x is its nearest element. Positions are computed in f32 (f64 for f64), as in ONNX
-    Runtime; where rounding decides between neighbours another implementation may choose the other.
+    Edge cases: a position outside x reads the nearest element of x. Positions are computed in f32 (f64 for f64), as in
+    ONNX Runtime; another implementation may round a position to the other neighbour.
     """
     result = x if mode == "nearest" else convert(x, accumulator_of(x.dtype))
     for axis, (old, new) in enumerate(zip(x.shape, _resized(x.type, sizes, scales), strict=True)):
@@ -334,7 +333,7 @@ def _resized(x: TensorType, sizes: tuple[Dim, ...] | None, scales: tuple[float, 
 
 
 def _scaled(size: Dim, scale: float) -> Dim:
-    """floor(size * scale), where a scale that f32 holds only nearly, such as 0.7, means the plain fraction."""
+    """floor(size * scale). A scale that f32 only approximates is the simple fraction near it: 0.7 is 7/10."""
     exact = Fraction(scale)
     plain = exact.limit_denominator(1000)
     if abs(plain - exact) <= exact / 2**24:
@@ -343,7 +342,7 @@ def _scaled(size: Dim, scale: float) -> Dim:
 
 
 def _source_positions(old: Dim, new: Dim, scale: float | None, coordinates: str, dtype: DType) -> Value:
-    """Where along an axis of x each index of the result lies, as a vector [new]; unlimited."""
+    """The position along an axis of x of each index of the result, as a vector [new]; not clamped to the axis."""
     index = iota(shape=(new,), axis=0, dtype=dtype)
     if coordinates == "align_corners":
         return div(mul(index, number(old - 1, dtype)), number(dims.maximum(new - 1, 1), dtype))
@@ -354,17 +353,17 @@ def _source_positions(old: Dim, new: Dim, scale: float | None, coordinates: str,
     if coordinates == "tf_half_pixel_for_nn":
         return centre
     if coordinates == "half_pixel_symmetric":
-        # The middle of the result stays the middle of x, though floor(scale * old) is smaller than scale * old.
+        # The middle of the result is the middle of x also where floor(scale * old) is less than scale * old.
         share = div(number(new, dtype), mul(number(old, dtype), factor))
         centre = add(centre, mul(div(number(old, dtype), 2), sub(1, share)))
     position = sub(centre, 0.5)
     if coordinates == "pytorch_half_pixel":
-        position = mul(position, number(dims.minimum(new - 1, 1), dtype))  # 0 where there is only one
+        position = mul(position, number(dims.minimum(new - 1, 1), dtype))  # 0 where new is 1
     return position
 
 
 def _nearest(position: Value, nearest: str) -> Value:
-    """Positions as whole numbers."""
+    """Positions rounded to integers."""
     if nearest == "floor":
         return floor(position)
     if nearest == "ceil":
@@ -376,13 +375,13 @@ def _nearest(position: Value, nearest: str) -> Value:
 
 
 def _nearby(x: Value, whole: Value, axis: int) -> Value:
-    """The elements of an axis at whole numbers, the outermost for those outside."""
+    """The elements of an axis at integer positions, which are clamped to the axis."""
     index = minimum(maximum(cast(whole, to=I64), 0), number(x.shape[axis] - 1, I64))
     return gather(x, index, axis=axis, bounds="promised")
 
 
 def _weight(weight: Value, axis: int, x: Value) -> Value:
-    """A weight for each index of an axis, in x's type, so that it broadcasts."""
+    """One weight for each index of an axis, in x's type and shaped to broadcast with x."""
     shape = tuple(weight.shape[0] if i == axis else 1 for i in range(x.rank))
     return reshape(convert(weight, x.dtype), shape=shape)
 
