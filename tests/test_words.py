@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Files and folders that are checked, by the beginnings of their paths.
 COVERED = (  # one for each line, so that changes merge
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
