@@ -1,4 +1,4 @@
-"""Canonicalize: the few rewrites that are always right, exact to the last bit."""
+"""The pass `canonicalize` and its rules: simplifications that are always valid and change no bit of a result."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ from irc.simplify import simplify
 
 @dataclass
 class Canonicalize(Pass):
-    """Convert operations to a canonical form, exactly: remove redundant views, casts, constants and dims.
+    """Convert operations to a canonical form: remove redundant views, casts, constants and dims.
 
-    Every rewrite is a named rule in this file (`irc check passes/canonicalize.py` tests them), keeps every bit,
-    -0 and NaN included, and runs until none applies, in linear time.
+    Every rewrite is a named rule in this file; `irc check passes/canonicalize.py` tests them. A rule keeps every bit of
+    the results, -0 and NaN included. The rules are applied until none matches, in linear time.
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
@@ -70,12 +70,12 @@ class Canonicalize(Pass):
 # -- views -----------------------------------------------------------------------------------------------------
 
 
-LONGEST_CHAIN = 8  # views looked through at a time; longer chains shrink step by step
+LONGEST_CHAIN = 8  # views that one match composes; longer chains are shortened by several matches
 
 
 @simplify("reshape", "transpose")
 def view_chain(operation: Operation) -> Value | None:
-    """reshape and transpose that do nothing, or that one of them does alone: [12*B, S, D] and back, say."""
+    """A chain of reshape and transpose -> its source, or one reshape or transpose of the source"""
     result = operation.result
     for source, view in reversed(_viewed(result)):
         if view.is_reshape and source.type == result.type:
@@ -89,7 +89,8 @@ def view_chain(operation: Operation) -> Value | None:
 
 
 def _viewed(value: Value) -> list[tuple[Value, IndexMap]]:
-    """The values that `value` views by reshapes and transposes alone, nearest first, with the maps from them."""
+    """The sources of the chain of reshapes and transposes that ends with `value`, nearest first, each with its index
+    map to `value`."""
     sources: list[tuple[Value, IndexMap]] = []
     view: IndexMap | None = None
     while (operation := value.operation) is not None and operation.name in ("reshape", "transpose"):
@@ -155,7 +156,7 @@ pad_by_nothing.near_miss(lambda x: pad(x, low=(0,), high=(1,)), "f32[3]")
 
 @simplify("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 def reduce_over_nothing(operation: Operation) -> Value | None:
-    """reduce(x, axes=[]) -> x; but a sum of floats begins with 0, and makes 0.0 of -0.0"""
+    """reduce(x, axes=[]) -> x, except a sum of floats: it starts at 0.0, so that -0.0 becomes 0.0"""
     (x,) = operation.inputs
     changes = operation.name == "reduce_sum" and not x.dtype.is_integer
     return x if operation.attributes["axes"] == () and not changes else None
@@ -189,7 +190,7 @@ concat_of_split.near_miss(lambda x: concat(*split(x, axis=0, sizes=(2, 2))[::-1]
 
 @simplify("split")
 def split_of_concat(operation: Operation) -> Sequence[Value] | None:
-    """split(concat(a, b)) with their sizes -> a, b; split(x) into one -> x"""
+    """split(concat(a, b)) into the same pieces -> a, b; split(x) into one piece -> x"""
     (x,) = operation.inputs
     source = x.operation
     if len(operation.results) == 1 and operation.result.type == x.type:
@@ -237,7 +238,7 @@ cast_to_same.near_miss(lambda x: cast(cast(x, to=BF16), to=F16), "f16[3]")
     "add", "mul", "minimum", "maximum", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor"
 )
 def constant_to_the_right(operation: Operation) -> Value | None:
-    """add(1, x) -> add(x, 1), for the other rules to look in one place"""
+    """add(1, x) -> add(x, 1), so that other rules match the constant on one side only"""
     x, y = operation.inputs
     if not _is_constant(x) or _is_constant(y):
         return None
@@ -254,7 +255,7 @@ def _is_constant(value: Value) -> bool:
 
 
 def _is_number(value: Value, expected: float) -> bool:
-    """Whether a value is this constant everywhere, sign of zero included."""
+    """Whether all elements of a value are this constant, with the same sign of zero."""
     number = constant_of(value)
     if number is None:
         return False
@@ -336,12 +337,12 @@ SHAPE_ARITHMETIC = (
 
 @simplify(*SHAPE_ARITHMETIC)
 def known_dims(operation: Operation) -> Value | None:
-    """An i64 scalar or vector of dims: one `dim`, or a constant where all are integers"""
+    """An i64 scalar or vector whose elements are known dims -> one `dim`, or a constant if all are integers"""
     (result, *more) = operation.results
     if more or result.dtype.name != "i64" or not result.type.is_static or result.rank > 1:
         return None
     if not all(value.operation is not None and value.operation.name in ("const", "dim") for value in operation.inputs):
-        return None  # operands come first: what is known of them is a `dim` or a constant by now
+        return None  # operands are visited first: known ones are a `dim` or a constant by now
     if operation.name == "dim" and dims_in(operation.attributes):
         return None
     return ShapeAnalysis().normal_form(result)
@@ -365,7 +366,7 @@ def if_known(operation: Operation) -> Sequence[Value] | None:
     if [value.type for value in terminator.inputs] != [result.type for result in operation.results]:
         return None
     if any(inner.symbols for inner in operation.walk()):
-        return None  # its symbols would be defined twice
+        return None  # the inlined copy would define its symbols again
     return inline_block(region.block, [], operation)
 
 

@@ -1,7 +1,8 @@
-"""From a module to a ModelProto: blocks are walked, each operation is emitted by its row of the tables.
+"""Emits a module as an ONNX ModelProto. Start at `emit_model`; `Emitter` visits the blocks.
 
-A named operation without a row, or whose row does not apply, is emitted by its body; regions of kernels are inlined, or
-kept as local functions; calls are inlined. What cannot be emitted is collected, and reported all at once.
+Each operation is emitted by its row (`table.ROWS`). A named operation whose row is absent or does not apply is emitted
+by its body. Calls are inlined; kernels are inlined, or become local functions with `keep_kernels`. Operations that
+cannot be emitted are collected and reported together.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from irc.module import Module
 
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
-    """The model of a module's entry. Raises `backend.unsupported` with all that the target cannot express."""
+    """The ONNX model of a module's main function. Raises `backend.unsupported` with every operation that the target
+    does not support."""
     target = replace(target, edge_cases=module.edge_cases)
     _check_calls(module)
     model, graph = _settled(module, target, keep_kernels, data)
@@ -59,8 +61,8 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
 
 def _settled(module: Module, target: Target, keep_kernels: bool, data: DataFile | None
              ) -> tuple[Model, onnx.GraphProto]:  # fmt: skip
-    """The main graph, in the requested opset, or in the lowest that suits all of it, which is known only when
-    all is emitted: then again where that was another."""
+    """The main graph, in the requested opset or the lowest one that all of its nodes allow. That opset is known only
+    after emission: the module is emitted again where another opset changes an extern or removes an operator."""
     if target.opset is not None:
         lost = frozenset(name for name, last in LAST_OPSETS.items() if last < target.opset)
         return _attempt(module, Model(replace(target, without=lost), keep_kernels, data, target.opset))
@@ -80,7 +82,7 @@ def _settled(module: Module, target: Target, keep_kernels: bool, data: DataFile 
 
 
 def _check_calls(module: Module) -> None:
-    """Calls are inlined: raise `limit.exceeded` where they would become too many operations."""
+    """Raises `limit.exceeded` if inlining the calls would give too many operations."""
     if len(module.functions) > 1:
         calls = {name: Counter(str(each.attributes["callee"]) for each in function.walk() if each.name == "call")
                  for name, function in module.functions.items()}  # fmt: skip
@@ -90,7 +92,7 @@ def _check_calls(module: Module) -> None:
 
 
 def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
-    """The main graph; which opset all of it needs, and whether that suits the externs, is known only afterwards."""
+    """Emit the main graph, and record the opset that its operators and element types require."""
     graph = Emitter(module, model).main(module.main)
     if model.unsupported:
         raise IrcError(model.unsupported)
@@ -102,10 +104,8 @@ def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
     return model, graph
 
 
-
-
 class Emitter:
-    """One emission: walks blocks and puts nodes into graphs."""
+    """Emits one module: visits its blocks and appends nodes to graphs."""
 
     def __init__(self, module: Module, model: Model) -> None:
         self.module = module
@@ -116,7 +116,7 @@ class Emitter:
     # -- functions ---------------------------------------------------------------------------------------------
 
     def main(self, function: Function) -> onnx.GraphProto:
-        """The main graph: inputs and outputs keep their names exactly."""
+        """The main graph; its inputs and outputs have the names of the function's arguments and results."""
         arguments = [argument.name for argument in function.arguments]
         outputs = list(function.output_names)
         if not outputs:
@@ -159,7 +159,7 @@ class Emitter:
                 raise fail("backend.unsupported", f"an argument and a result are called {name!r}", at=function.location)
 
     def types(self, graph: Graph, outputs: Sequence[str]) -> list[onnx.ValueInfoProto]:
-        """The types of what the nodes of a graph produce, but for its outputs, which state their own."""
+        """The types of the results of the graph's nodes, without its outputs: their entries contain the types."""
         produced = [name for node in graph.nodes for name in node.output]
         known = self.model.types
         stated = [name for name in produced if name in known and known[name].is_ranked and name not in outputs]
@@ -168,13 +168,14 @@ class Emitter:
     # -- blocks ------------------------------------------------------------------------------------------------
 
     def block(self, graph: Graph, block: Block) -> None:
-        """Emit the operations of a block, but for its terminator."""
+        """Emit the operations of a block, without its terminator."""
         for operation in block:
             if operation.name != "const" and not operation.definition.is_terminator:
                 self.operation(graph, operation)
 
     def operation(self, graph: Graph, operation: Operation) -> None:
-        """Emit one operation. One that is not supported is noted; its results get names, so that others are checked."""
+        """Emit one operation. An unsupported one is recorded, and its results get names, so that operations after it
+        are checked too."""
         before, start = graph.operation, len(graph.nodes)
         graph.operation = operation
         try:
@@ -206,7 +207,7 @@ class Emitter:
         if row is not None and row.applies(operation, self.model.target):
             try:
                 produced = row.emit(graph, *operation.operands, **operation.attributes)
-            except NeedsOpset:  # what was emitted on the way is swept
+            except NeedsOpset:  # `Graph.sweep` removes the nodes that it appended
                 if not definition.is_named:
                     raise
             else:
@@ -222,7 +223,7 @@ class Emitter:
         return self.module.functions[operation.attributes["callee"]].block
 
     def inlined(self, graph: Graph, operation: Operation, block: Block, prefix: str = "") -> list[str]:
-        """Emit a block among the nodes of `graph`, the operands standing for its arguments."""
+        """Emit a block into `graph`, with the operands of `operation` in place of the block's arguments."""
         inner = Graph(self.model, graph, inlined=True, prefix=prefix or graph.prefix)
         for argument, operand in zip(block.arguments, operation.inputs, strict=True):
             known = graph.known(operand)
@@ -235,13 +236,13 @@ class Emitter:
     # -- names -------------------------------------------------------------------------------------------------
 
     def define(self, graph: Graph, value: Value, name: str) -> None:
-        """From here on `value` is the tensor `name`."""
+        """Record that the tensor `name` is `value`."""
         graph.values[value] = name
         graph.carry(name, value.type)
         self.model.types.setdefault(name, value.type)
 
     def settle_name(self, graph: Graph, result: Value, name: str, start: int) -> str:
-        """Give a tensor that was made for a result the result's own name; one that was there before keeps its."""
+        """Rename a tensor that a new node computes to the name of the result; an older tensor keeps its name."""
         is_new = any(name in node.output for node in graph.nodes[start:])
         if not is_new or graph.is_shared(name):
             return name
@@ -256,7 +257,7 @@ class Emitter:
         return final_name
 
     def name_nodes(self, graph: Graph, operation: Operation, start: int) -> None:
-        """Name the node that gives the result after its source, and the others after what they produce."""
+        """Name the node of the first result after the operation's source, and other nodes after their first output."""
         for node in graph.nodes[start:]:
             first = next(name for name in node.output if name)
             main = operation.results and first == graph.values[operation.results[0]]
@@ -270,7 +271,7 @@ class Emitter:
     # -- regions -----------------------------------------------------------------------------------------------
 
     def region(self, graph: Graph, block: Block, name: str) -> onnx.GraphProto:
-        """The body of an If or Loop: its own nodes, seeing all names around it."""
+        """The body of an If or Loop: a graph that can read the names of the enclosing graphs."""
         inner = Graph(self.model, graph, prefix=graph.prefix)
         names = [self.model.unique(f"{graph.prefix}{argument.name}") for argument in block.arguments]
         for argument, given in zip(block.arguments, names, strict=True):
@@ -286,7 +287,8 @@ class Emitter:
         )
 
     def yielded(self, inner: Graph, block: Block) -> list[str]:
-        """The outputs of a graph: each the output of a node in it, and no two the same."""
+        """The outputs of a graph. ONNX requires each to be the output of a node of that graph, and all to be distinct:
+        an Identity is inserted where a value is not."""
         outputs: list[str] = []
         for value in block.terminator.inputs:
             produced = inner.name(value)
@@ -298,7 +300,7 @@ class Emitter:
         return outputs
 
     def local_function(self, graph: Graph, operation: Operation) -> list[str]:
-        """A kernel as a local function, and the node that calls it."""
+        """Emit a kernel as a local function and a node that calls it; returns the names of the results."""
         block = operation.regions[0].block
         name = operation.attributes["name"]
         taken, count = name, 0

@@ -1,8 +1,8 @@
-"""Dims as tensors: a size that a node needs while it runs is taken from any value that carries it.
+"""Dims as tensors: nodes that compute, at run time, the sizes that other nodes take as operands.
 
-Every value that is emitted carries the dims of its type. An expression is read from a value that has just this
-extent (`Shape` of it), or else computed from its symbols, as vectors of one element; what was computed once in a graph
-is used again there and in the graphs inside it.
+Every emitted value provides the dims of its type. A dim is read from a value that has it as an extent (by `Shape`), or
+else computed from its symbols, as vectors of one element. A computed dim is reused in its graph and in the graphs
+nested in it. Start at `Extents.shape`.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from irc.dims import Derived, Dim, Expr, Symbol
 from irc.dtypes import I8
 from irc.types import TensorType
 
-REMEMBERED = 8  # how many values are kept as carriers of one dim
+REMEMBERED = 8  # sources that are recorded for one dim
 
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor that gives dims: by its shape, or, where `is_content`, by its elements, of which some may be unknown."""
+    """A tensor that provides dims: by its shape, or if `is_content` by its elements, some of which may be unknown."""
 
     name: str
     dims: Sequence[Dim | None]
     is_content: bool
-    has_shape: bool  # its element type is one that the operator Shape takes
+    has_shape: bool  # whether the operator Shape accepts its element type
 
     @property
     def rank(self) -> int:
-        """Which source to prefer: elements cost nothing, an odd element type a Cast."""
+        """The order of preference: elements need no node, a shape a Shape, another element type a Cast too."""
         return 2 if self.is_content else int(self.has_shape)
 
 
 class Extents(ABC):
-    """The part of a graph that knows where dims come from. `irc.backends.onnx.graph` adds nodes and constants."""
+    """The sources of dims in a graph. `irc.backends.onnx.graph.Graph` implements the nodes and constants."""
 
     def __init__(self, outer: Extents | None) -> None:
         self.outer = outer
-        self.sources: dict[Dim, list[tuple[Source, int]]] = {}  # and the axis, or element, in each
+        self.sources: dict[Dim, list[tuple[Source, int]]] = {}  # with the axis, or the element, of each
         self.contents_of: dict[str, Source] = {}
         self.scalars: dict[Dim, str] = {}  # dims that a scalar of i64 holds
-        self.vectors: dict[tuple[Dim, ...], str] = {}  # vectors of i64 that have been made
-        self.shared: set[str] = set()  # what may be used again, and so must keep its name
+        self.vectors: dict[tuple[Dim, ...], str] = {}  # i64 vectors that the graph computes, by their dims
+        self.shared: set[str] = set()  # tensors that may be reused, and so keep their names
 
     @property
     @abstractmethod
@@ -67,10 +67,10 @@ class Extents(ABC):
     def symbol_input(self, symbol: Symbol) -> str | None:
         """The input, a vector of one element, by which a function receives a symbol; None in other graphs."""
 
-    # -- what is known -----------------------------------------------------------------------------------------
+    # -- recording sources -------------------------------------------------------------------------------------
 
     def carry(self, name: str, type_: TensorType) -> None:
-        """From here on the tensor `name` provides the dims of its type."""
+        """Record that the tensor `name` provides the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
         source = Source(name, type_.shape, False, self.target.runs("Shape", type_.dtype))
@@ -79,7 +79,7 @@ class Extents(ABC):
                 self._add(source, axis, dim)
 
     def contain(self, name: str, length: int, index: int, dim: Dim) -> None:
-        """From here on element `index` of the i64 vector `name` is known to be a dim."""
+        """Record that element `index` of the i64 vector `name` is `dim`."""
         source = self.contents_of.setdefault(name, Source(name, [None] * length, True, True))
         assert isinstance(source.dims, list)
         source.dims[index] = dim
@@ -92,7 +92,7 @@ class Extents(ABC):
             sources.append((source, axis))
 
     def hold(self, name: str, dim: Dim) -> None:
-        """From here on the i64 scalar `name` holds a dim."""
+        """Record that the i64 scalar `name` is `dim`."""
         self.scalars.setdefault(dim, name)
         self.shared.add(name)
 
@@ -102,7 +102,7 @@ class Extents(ABC):
             yield scope
             scope = scope.outer
 
-    # -- asking ------------------------------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------------------
 
     def shape(self, extents: Sequence[Dim]) -> str:
         """The name of an i64 vector with these dims."""
@@ -129,10 +129,10 @@ class Extents(ABC):
         return name
 
     def is_shared(self, name: str) -> bool:
-        """Whether a tensor may be used again as dims, and so must keep its name."""
+        """Whether a tensor may be reused as dims, so that it keeps its name."""
         return any(name in scope.shared for scope in self.scopes())
 
-    # -- finding -----------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------------------
 
     def _known_vector(self, extents: tuple[Dim, ...]) -> str | None:
         return next((scope.vectors[extents] for scope in self.scopes() if extents in scope.vectors), None)
@@ -158,8 +158,8 @@ class Extents(ABC):
             start = stop
 
     def _run_of_a_source(self, extents: tuple[Dim, ...], start: int) -> tuple[Source, int, int] | None:
-        """The source whose consecutive dims are the most of `extents` from `start` on; where they begin in it, and end
-        in `extents`. A run that begins with integers counts if it reaches a symbolic dim and takes all on the way.
+        """The longest run of `extents` from `start` on that is a run of one source's dims: the source, the start of the
+        run in it, and its end in `extents`. A run may begin with integers, but must contain a symbolic dim.
         """
         symbolic = next((i for i in range(start, len(extents)) if not isinstance(extents[i], int)), None)
         if symbolic is None:
@@ -239,7 +239,7 @@ class Extents(ABC):
     def _atom(self, atom: dims.Atom) -> str:
         if isinstance(atom, Symbol):
             return self._symbol(atom)
-        assert isinstance(atom, dims.Function), "indices of kernels are no dims of values"
+        assert isinstance(atom, dims.Function), "a dim of a value has no indices of kernels"
         first, *rest = atom.args
         result = self._vector(first)
         for arg in rest:
@@ -265,7 +265,7 @@ class Extents(ABC):
         return self.node("Where", self.node("Equal", x, self.numbers([1])), y, x)
 
     def _divisor(self, name: str, dim: Dim) -> str:
-        """What is divided by: 1 instead of 0, which would end the process of the runtime."""
+        """A divisor, with 1 in place of 0: division by 0 would end the process of the runtime."""
         low, high = dims.bounds(dim)
         if low > 0 or high < 0:
             return name
@@ -274,7 +274,7 @@ class Extents(ABC):
         return self.node("Where", self.node("Equal", name, self.numbers([0])), self.numbers([1]), name)
 
     def _symbol(self, symbol: Symbol) -> str:
-        """From a dim that is linear in the symbol, `2*S + 1`; in a function, from a further input."""
+        """A symbol as a vector: solved from a dim that is linear in it (`2*S + 1`), or an input of a function."""
         for scope in self.scopes():
             for dim in scope.sources:
                 slope, rest = dims.linear_in(dim, symbol) or (0, 0)
