@@ -16,6 +16,7 @@ from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
+from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 from irc.weights import INLINE_LIMIT, Tensor
 
 MOST_FREE = 64  # longest path of free operations that a kernel includes; it reads the results of longer ones
@@ -74,11 +75,13 @@ class Group:
     members: in block order, without the free operations that the kernel also computes (`closure`).
     proposer: what proposed the group, for messages: the name of a policy or pattern, "plan" for a plan file, or "seed"
         for the group of one operation with which fusion starts.
+    options: what a plan file or a user's function states of the kernel's schedule.
     """
 
     members: list[Operation]
     proposer: str = "seed"
     cache: DerivationCache | None = field(default=None, repr=False)
+    options: ScheduleOptions = NO_OPTIONS
 
     @property
     def name(self) -> str:
@@ -109,7 +112,7 @@ class Group:
         """The derived kernel, or the legality rule that the group breaks."""
         try:
             expansion = None if self.cache is None else self.cache.expansion
-            return derive(self.closure, outputs=self.stored, expansion=expansion)
+            return derive(self.closure, outputs=self.stored, expansion=expansion, options=self.options)
         except LegalityFailure as failure:
             return failure
 
@@ -117,7 +120,7 @@ class Group:
     def equal_kernel(self) -> Kernel | LegalityFailure:
         """The kernel of a group of the same structure, where the cache has one, else `kernel`: cheaper where only
         legality and cost matter, since the names in it may be those of the other group."""
-        if self.cache is None or not all(map(self.cache.expansion.has, self.members)):
+        if self.cache is None or self.options.stated or not all(map(self.cache.expansion.has, self.members)):
             return self.kernel
         structure = self.cache.structure(self)
         if structure not in self.cache.kernels:

@@ -2,9 +2,10 @@
 
     {"schema": "irc.plan/1", "groups": [{"members": ["11", "12"]}, ...]}
 
-An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (the main one by default)
-and `hash` are optional. A hash has two halves, a digest of what the operations compute and one of the members' names.
-It is compared only where the names are the same, so that a user may edit the members without a new hash.
+An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (the main one by default),
+`schedule` (options such as {"m": 2, "n": 512, "warps": 8}, `irc.schedule_options`) and `hash` are optional. A hash has
+two halves, a digest of what the operations compute and one of the members' names. It is compared only where the names
+are the same, so that a user may edit the members without a new hash.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from irc.group import Group
 from irc.ir import Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.plan import Plan
+from irc.schedule_options import ScheduleOptions
 
 SCHEMA = "irc.plan/1"
-KEYS = ("name", "members", "hash", "proposer", "function")
+KEYS = ("name", "members", "hash", "proposer", "function", "schedule")
 SPACE = re.compile(r"[\s,:]*")
 
 
@@ -37,6 +39,7 @@ class Entry:
     hash: str | None
     function: str | None
     place: Location
+    schedule: ScheduleOptions | None = None
 
     def error(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
               help: str | None = None) -> Diagnostic:  # fmt: skip
@@ -93,7 +96,8 @@ def _written(entries: Sequence[dict[str, Any]]) -> str:
 
 def _members(group: Group) -> dict[str, Any]:
     names = [member.results[0].name for member in group.members]
-    return {"members": names, "hash": f"{structural_hash(group.members)}:{_digest(names)}"}
+    schedule = {"schedule": group.options.stated} if group.options.stated else {}
+    return {"members": names, "hash": f"{structural_hash(group.members)}:{_digest(names)}", **schedule}
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
@@ -138,7 +142,11 @@ def _entry(entry: Any, place: Location) -> Entry:
         if not isinstance(entry.get(key), str | None):
             raise _misread(f"`{key}` of an entry is {json.dumps(entry[key])}", place)
     names = tuple(name.removeprefix("%") for name in members)
-    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place)
+    schedule = entry.get("schedule")
+    if not isinstance(schedule, dict | None):
+        raise _misread(f"`schedule` of an entry is {json.dumps(schedule)}", place)
+    options = None if schedule is None else ScheduleOptions.of(schedule, place)
+    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place, options)
 
 
 def _misread(what: str, place: Location, help: str | None = None) -> IrcError:

@@ -39,7 +39,9 @@ def make_kernel(group: Group) -> Operation:
     kernel = Operation(
         kernel_op,
         inputs,
-        kernel_op.normalize({"name": group.name, "kind": group.equal_kernel.kind}),
+        kernel_op.normalize(
+            {"name": group.name, "kind": group.equal_kernel.kind, "schedule": group.options.stated or None}
+        ),
         [value.type for value in stored],
         [region],
         names=[value.name for value in stored],

@@ -30,6 +30,7 @@ from irc.module import Module
 from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks, make_kernel, sort_block
+from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
 from irc.plan_file import Entry, read_plan, write_plan
@@ -67,15 +68,17 @@ Score = Callable[[Group, Group], "tuple[float, Group] | None"]
 class Fuse(Pass):
     """Group operations into kernels.
 
-    Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern
-    that is proposed first; `plan` is a plan file to follow, which may be edited by hand: an entry is a list of members,
-    and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`). Without
-    `policy`, a plan is followed and nothing else merged; where there is no plan either, the policy is `greedy`.
+    Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern that is
+    proposed first; `schedule` is `FILE.py:NAME` of a `@schedule` function, which states blocks, warps and stages of
+    kernels (`irc.scheduling`); `plan` is a plan file to follow, which may be edited by hand: an entry is a list of
+    members, and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`).
+    Without `policy`, a plan is followed and nothing else merged; where there is no plan either, the policy is `greedy`.
     """
 
     policy: str = ""
     groups: str = ""
     plan: str = ""
+    schedule: str = ""
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
@@ -88,6 +91,7 @@ class Fuse(Pass):
         """The plan of each function; raises `plan.refused` and `plan.stale`, with an error for each entry of a plan
         file that cannot be followed."""
         entries, chosen = self.entries(), self.chosen()
+        scheduler = find_scheduler(self.schedule) if self.schedule else None
         errors = [entry.error(f"there is no function @{entry.function}", "plan.stale") for entry in entries
                    if entry.function not in (None, *module.functions)]  # fmt: skip
         plans = []
@@ -95,6 +99,8 @@ class Fuse(Pass):
             of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
             plans.append(propose(function, chosen, context, self.proposals(function), of_function))
             errors += plans[-1].errors
+            if scheduler is not None:
+                choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
         if errors:
             raise IrcError(sorted(errors, key=lambda each: each.location.line))
         return plans
@@ -166,6 +172,7 @@ def propose(function: Function, chosen: Policy, context: PassContext, proposals:
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
         propose_in_block(block, chosen, context, in_block, proposed, sizes, plan)
+    follow_schedules(plan, planned)
     return plan
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from irc import interpreter, ops
-from irc.driver.counting import kernel_of
 from irc.driver.pipelines import parse_pipeline
 from irc.group import Group
 from irc.ir import Operation, Value
-from irc.kernel import LegalityFailure, count
+from irc.kernel import LegalityFailure, count, kernel_of
 from irc.module import Module
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import find_policy, propose

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from examples import block
 from irc import dtypes, interpreter, ops
-from irc.driver.counting import kernel_of
 from irc.driver.optimizing import opt
 from irc.driver.pipelines import parse_pipeline
 from irc.ir import Operation, Value
-from irc.kernel import count, derive
+from irc.kernel import count, derive, kernel_of
 from irc.module import Module, difference
 from irc.op import const, trace
 from irc.parser import parse

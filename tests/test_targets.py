@@ -17,10 +17,10 @@ from irc.backends.triton import compile as compiling
 from irc.backends.triton import compile_artefact, emit
 from irc.backends.triton.accesses import is_wide
 from irc.backends.triton.compile import TARGETS
-from irc.driver.counting import kernel_of
 from irc.driver.figures import KernelsReport
 from irc.driver.models import find_backend
 from irc.driver.optimizing import opt
+from irc.kernel import kernel_of
 from irc.kernel.dag import Load
 from tests.command_line import EXAMPLES, irc_here
 

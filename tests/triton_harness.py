@@ -241,7 +241,9 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
     known = {launched.source.name: launched for launched in program.kernels}
     original = runtime.launch
 
-    def launch(kernel: Any, *arguments: Any, warps: int | None = None, **tiles: Any) -> None:
+    def launch(
+        kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None, **tiles: Any
+    ) -> None:
         launched = known[kernel.fn.__name__]
         record = Launch(launched.source.name)
         launches.append(record)
@@ -250,7 +252,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
         RECORDER.launch = record
         RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
         try:
-            original(kernel, *arguments, warps=warps, **tiles)
+            original(kernel, *arguments, warps=warps, stages=stages, **tiles)
         finally:
             RECORDER.launch = None
         check_stores(record, launched, tensors)

@@ -134,6 +134,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "looped": launched.kernel.looped,
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
                 "warps": launched.source.warps,
+                **({"stages": stages} if (stages := launched.source.options.stages) is not None else {}),
                 "launches": list(program.launches.values()).count(launched.source.name),
                 "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),

@@ -61,8 +61,11 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
         exact = "" if tile.masked else ", exact=True"
         kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
         arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")
-    if all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles):
+    is_static = all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles)
+    if is_static or source.options.warps is not None:
         arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
+    if source.options.stages is not None:
+        arguments.append(f"stages={source.options.stages}")
     writer.line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
 
 

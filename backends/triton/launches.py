@@ -6,19 +6,20 @@ from collections.abc import Callable
 
 from irc.backends.triton import pointwise
 from irc.ir import Operation
-from irc.kernel import Kernel, LegalityFailure, derive, members_of
+from irc.kernel import Kernel, LegalityFailure, kernel_of
 from irc.kernel.dag import Apply
 
 Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a table of its results
 
 
 def launched(operation: Operation) -> Kernel | LegalityFailure:
-    """The kernel of a `kernel` operation, or why it runs as host calls."""
-    block = operation.regions[0].block
-    computed = [value for value in dict.fromkeys(block.terminator.inputs) if value.operation is not None]
+    """The kernel of a `kernel` operation, or why it runs as host calls; raises `fuse.schedule` for a stated schedule
+    that does not fit it, which is a mistake of the user."""
     try:
-        kernel = derive(members_of(operation), outputs=computed)
+        kernel = kernel_of(operation)
     except LegalityFailure as failure:
+        if failure.rule == "F15":
+            raise failure.error(operation.location) from None
         return failure
     for node in kernel.nodes:
         if isinstance(node, Apply) and not pointwise.writable(node.name, node.operands[0].dtype):

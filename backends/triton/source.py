@@ -57,6 +57,7 @@ from irc.kernel.dag import (
     walk,
 )
 from irc.kernel.schedule import unit_stride
+from irc.schedule_options import ScheduleOptions
 
 INLINE_LENGTH = 60
 LINE_LENGTH = 120
@@ -76,6 +77,7 @@ class KernelSource:
     parameters: tuple[str, ...]  # names of buffers, then sizes
     tiles: tuple[Tile, ...]
     warps: int
+    options: ScheduleOptions
     helpers: tuple[str, ...]
     accesses: tuple[Access, ...]
 
@@ -112,7 +114,8 @@ def content(kernel: Kernel) -> Hashable:
         return tuple(map(numbered, part)) if isinstance(part, tuple) else part
 
     nodes = tuple(numbered(node.content) for node in numbers if isinstance(node, Node))
-    return nodes, tuple(value.type for value in buffers), kernel.parallel, kernel.bound, kernel.numerics
+    types = tuple(value.type for value in buffers)
+    return nodes, types, kernel.parallel, kernel.bound, kernel.numerics, kernel.options
 
 
 class _Writer:
@@ -158,7 +161,7 @@ class _Writer:
         parameters = (*self.buffers.values(), *self.parameters.by_dim.values())
         return KernelSource(
             self.name, text + "\n", tuple(self.buffers), tuple(self.parameters.by_dim), parameters,
-            self.schedule.tiles, self.schedule.warps, tuple(self.helpers),
+            self.schedule.tiles, self.schedule.warps, self.kernel.options, tuple(self.helpers),
             tuple(Access(number, number + line.lines - 1, is_wide(line.access, self.schedule))
                   for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
         )  # fmt: skip

@@ -42,6 +42,8 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     source = ASTSource(fn=function, signature=signature, constexprs=entry["constants"], attrs=attributes)
     warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
     options = {"num_warps": warps, "enable_fp_fusion": True, "debug": bool(function.debug), "sanitize_overflow": False}
+    if "stages" in entry:
+        options["num_stages"] = entry["stages"]
     compiled = triton.compile(source, target=TARGETS[target], options=options)
     shared = int(compiled.metadata.shared)
     is_nvidia = "ptx" in compiled.asm

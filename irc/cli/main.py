@@ -417,15 +417,17 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
 
 
 @cli.command(short_help="Explain an error code, a value, or why two did not fuse.")
-@click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE]",
+@click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE] | MODEL @KERNEL",
                 shell_complete=completion.files)  # fmt: skip
+@click.option("--nest", is_flag=True, help="Of a kernel: print its tile axes and its loop nest.")
 @pipeline_option("Passes to run.  [default: the Triton backend's pipeline]")
 @common
 def explain(names: tuple[str, ...], **options: Any) -> None:
-    """Explain an error code or a rule, the history of a value, or why two values are in different kernels.
+    """Explain an error code or a rule, the history of a value, why two values are in different kernels, or a kernel.
 
     For a value: where it comes from in the source, which passes rewrote it, and which kernel or call computes it. For
-    two values: the legality rule that keeps them apart, or the policy's reason, and what fusing them would save.
+    two values: the legality rule that keeps them apart, or the policy's reason, and what fusing them would save. For a
+    kernel: what it computes and moves, and which options of its schedule are stated.
     """
     from irc.driver import explain as explain_names
 

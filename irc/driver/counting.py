@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irc.interfaces import Trait
 from irc.ir import Operation
-from irc.kernel import Kernel, derive, members_of
+from irc.kernel import members_of
 from irc.module import Module
 
 
@@ -30,11 +30,6 @@ def in_kernel(operation: Operation) -> bool:
 def computing_members(kernel: Operation) -> list[Operation]:
     """The operations in a kernel except views and constants."""
     return [inner for inner in members_of(kernel) if inner.definition.traits.isdisjoint({Trait.FREE, Trait.HOST})]
-
-
-def kernel_of(operation: Operation) -> Kernel:
-    """The kernel of a `kernel` operation, derived from its region."""
-    return derive(members_of(operation), outputs=operation.regions[0].block.terminator.inputs)
 
 
 def counts(operation: Operation) -> bool:

@@ -25,10 +25,11 @@ from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
+from irc.scheduling import Scheduler
 from irc.user_files import load_user_module, operations_of
 from irc.verifier.rules import VERIFIER_RULES
 
-DECLARED = (Rule, GroupPattern, Policy)  # declared by a decorator in a user's file, besides operations
+DECLARED = (Rule, GroupPattern, Policy, Scheduler)  # declared by a decorator in a user's file, besides operations
 TOPICS = {
     "ops": "the operations, a line each",
     "passes": "the passes, a line each",
@@ -107,9 +108,9 @@ def op_page(definition: OperationDefinition) -> str:
     return "\n".join([*lines, f"{heading} ({path}:{line}):", "", source_of(definition.source_function)])
 
 
-def declared_page(declared: Rule | GroupPattern | Policy) -> str:
-    """The docstring and the source of a user's rule, group or policy."""
-    kind = {GroupPattern: "group", Policy: "policy"}.get(type(declared), "rule")
+def declared_page(declared: Rule | GroupPattern | Policy | Scheduler) -> str:
+    """The docstring and the source of a user's rule, group, policy or schedule."""
+    kind = {GroupPattern: "group", Policy: "policy", Scheduler: "schedule"}.get(type(declared), "rule")
     numerics = f", {declared.numerics}" if isinstance(declared, Rule) else ""
     path, line = place_of(declared.function)
     docstring = inspect.cleandoc(declared.function.__doc__ or "")

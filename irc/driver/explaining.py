@@ -11,6 +11,7 @@ from irc.diagnostics import CODES, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.code_pages import RULES, explain_code, is_code
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations
+from irc.driver.explaining_kernels import explain_kernel
 from irc.driver.history import History, following
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
@@ -32,8 +33,10 @@ from irc.user_files import is_reference
 LONGEST_ENTRY = 200  # characters of a suggested plan entry
 
 
-def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None) -> str:
-    """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, or a pair of values."""
+def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None,
+            nest: bool = False) -> str:  # fmt: skip
+    """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, a pair of values, or a
+    kernel (`@name`), of which `nest` adds the loop nest."""
     settings = settings or Settings()
     if source is None and len(names) == 1 and (is_reference(names[0]) or Path(names[0]).suffix.lower() in SUFFIXES):
         source, names = names[0], ()
@@ -43,6 +46,10 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
         raise fail(
             "usage.arguments", "explain takes a code, or MODEL and one or two values", help="irc explain m.onnx %y"
         )
+    if len(names) == 1 and names[0].startswith("@"):
+        return explain_kernel(source, names[0].removeprefix("@"), pipeline, settings, nest)
+    if nest:
+        raise fail("usage.arguments", "--nest applies to a kernel", help="irc explain MODEL @KERNEL --nest")
     values = [name.removeprefix("%") for name in names]
     if len(values) == 1:
         return explain_value(source, values[0], pipeline, settings)

@@ -18,13 +18,12 @@ from irc.driver.counting import (
     host_operations,
     in_kernel,
     is_library,
-    kernel_of,
     kernel_operations,
     share,
 )
 from irc.driver.models import find_backend
 from irc.ir import Operation
-from irc.kernel import Bytes, count
+from irc.kernel import Bytes, count, kernel_of
 from irc.module import Module
 
 # The device operations of a run by the operation that they belong to, and why they are not counted, if so.

@@ -19,8 +19,9 @@ from irc.kernel.rules import (
     stores_what_is_read_outside,
 )
 from irc.kernel.schedule import Schedule, make_schedule, merge_axes
-from irc.kernel.steps import Expansion, Steps
+from irc.kernel.steps import Expansion, Steps, members_of
 from irc.kernel.tracing import Tracer
+from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Kernel:
     checks: tuple[Check, ...]
     numerics: str
     recomputes_reduction: bool
+    options: ScheduleOptions = NO_OPTIONS  # of its schedule
 
     @property
     def kind(self) -> str:
@@ -55,7 +57,7 @@ class Kernel:
 
     @cached_property
     def schedule(self) -> Schedule:
-        return make_schedule(self.roots, self.parallel, self.bound)
+        return make_schedule(self.roots, self.parallel, self.bound, self.options)
 
     @property
     def looped(self) -> bool:
@@ -64,8 +66,31 @@ class Kernel:
 
 
 def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False,
-           expansion: Expansion | None = None) -> Kernel:  # fmt: skip
+           expansion: Expansion | None = None, options: ScheduleOptions = NO_OPTIONS) -> Kernel:  # fmt: skip
     """The kernel that computes the members; raises `LegalityFailure`. See the package's docstring."""
+    kernel = _derived(members, outputs, recompute, expansion)
+    if not options.stated:
+        return kernel
+    kernel = replace(kernel, options=options)
+    _ = kernel.schedule  # raises where the options do not fit
+    return kernel
+
+
+def kernel_of(operation: Operation) -> Kernel:
+    """The kernel of a `kernel` operation, with the schedule that it states; raises `LegalityFailure`."""
+    yielded = dict.fromkeys(operation.regions[0].block.terminator.inputs)
+    computed = [value for value in yielded if value.operation is not None]
+    options = ScheduleOptions.of(operation.attributes["schedule"])
+    try:
+        return derive(members_of(operation), outputs=computed, options=options)
+    except LegalityFailure as failure:
+        if failure.rule != "F15":
+            raise
+        raise LegalityFailure("F15", f"@{operation.attributes['name']}: {failure.message}", failure.values) from None
+
+
+def _derived(members: Sequence[Operation], outputs: Sequence[Value] | None, recompute: bool,
+             expansion: Expansion | None) -> Kernel:  # fmt: skip
     steps = Steps(members, expansion)
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
     stores_what_is_read_outside(stored)

@@ -19,11 +19,13 @@ from irc.dims import Dim, Variable
 from irc.ir import Definition, Operation, Value
 from irc.kernel.dag import Reduce
 from irc.numbered_rules import table
+from irc.schedule_options import ScheduleOptions
 
 MOST_CONDITIONS = 32  # on what is read through one pad or concatenation after another
 MOST_OPERATIONS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
+LARGEST_TILE = 1 << 20  # TRITON_MAX_TENSOR_NUMEL of Triton's language
 P = ParamSpec("P")
 
 
@@ -271,6 +273,31 @@ def needs_no_more_than_a_target_has(
         raise LegalityFailure("F14", f"more than {MOST_CONDITIONS} conditions on one element", values)
 
 
+def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elements: int = 0) -> None:
+    """A stated schedule has blocks for the tile axes of the kernel only, and a tile of at most 1,048,576 elements.
+
+    Why: a pointwise kernel has one tile axis, `i`, or rows and columns, `m` and `n`; one that reduces has its reduced
+    axes as columns. A block of an axis that the kernel does not have would have no effect. Triton compiles no tile of
+    more elements.
+
+    Example: {%y} of
+        func @main(%x: f32[8, 9]) -> f32[8, 9] {
+          %y = kernel @y (%x) {kind = "pointwise", schedule = {m = 4}} : f32[8, 9] {
+            ^(%x: f32[8, 9]):
+            %z = exp %x : f32[8, 9]
+            yield %z
+          }
+          return %y
+        }
+    """
+    extra = [name for name in options.blocks if name not in tiles]
+    if extra:
+        message = f"the schedule has a block of `{extra[0]}`, and the tile axes are {', '.join(tiles) or 'none'}"
+        raise LegalityFailure("F15", message)
+    if options.blocks and elements > LARGEST_TILE:
+        raise LegalityFailure("F15", f"the schedule has tiles of {elements} elements, at most {LARGEST_TILE}")
+
+
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
     ("F2", "fuse.impure_member", members_map_elements, has_type_of_kernels, are_in_one_block),
@@ -280,6 +307,7 @@ LEGALITY_RULES = table(
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
+    ("F15", "fuse.schedule", schedule_fits_the_tiles),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -1,6 +1,6 @@
 """From the scalar DAG to a loop nest: axes are merged, gathered into tiles, and scopes are laid out.
 
-A kernel works on tiles of rank 1 or 2, its **frame**: `i` alone, or rows `m` by columns `n`. A tile axis stands for
+A kernel works on tiles of rank 1 or 2: one tile axis `i` alone, or rows `m` by columns `n`. A tile axis stands for
 one or several axes, flattened; those are split coordinates of it (`b = m // S`). Where a kernel reduces, the columns
 are the reduced axes, and a row is read once if it fits in registers (persistent) or else once for each level of
 reductions (looped). The nest says what is computed where; the byte model and the emitters walk the same one.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise, permutations
 
@@ -18,6 +18,8 @@ from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
 from irc.kernel.dag import Load, Node, Reduce, Root, Store, substituted, walk
+from irc.kernel.rules import schedule_fits_the_tiles
+from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
 WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
@@ -84,11 +86,12 @@ Scope = Node | Accumulate | Loop
 
 @dataclass(frozen=True)
 class Schedule:
-    """The frame, and what is computed in which scope."""
+    """The tile shape, and what is computed in which scope."""
 
     rows: Tile | None
     columns: Tile | None
     nest: tuple[Scope, ...]
+    options: ScheduleOptions = NO_OPTIONS
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -102,6 +105,8 @@ class Schedule:
     @property
     def warps(self) -> int:
         """How many compute a tile: of rows of unknown size, a typical one."""
+        if self.options.warps is not None:
+            return self.options.warps
         elements = math.prod(tile.typical for tile in self.tiles)
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
         loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
@@ -167,17 +172,38 @@ def unit_stride(address: Dim) -> Variable | None:
     return next((atom for atom, power in alone if power == 1 and isinstance(atom, Variable)), None)
 
 
-def make_schedule(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> Schedule:
-    """Choose the frame and its blocks, and lay out the nest."""
-    nest, stores = tuple(walk(roots)), [root for root in roots if isinstance(root, Store)]
+def make_schedule(
+    roots: tuple[Root, ...], parallel: Axes, bound: Axes, options: ScheduleOptions = NO_OPTIONS
+) -> Schedule:
+    """Choose the tile shape and its blocks where `options` do not state them, and lay out the nest; raises the
+    `LegalityFailure` of options that do not fit the kernel (rule F15)."""
+    nest = tuple(walk(roots))
+    stores = [root for root in roots if isinstance(root, Store)]
+    tiles = choose_tiles(nest, stores, parallel, bound, options.n)
+    names = [tile.name for tile in tiles if tile is not None]
+    schedule_fits_the_tiles(options, names)
+    rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
+    is_looped = columns is not None and columns.looped
+    schedule = Schedule(rows, columns, tuple(looped_nest(roots, columns)) if is_looped else nest, options)
+    schedule_fits_the_tiles(options, names, math.prod(tile.typical for tile in schedule.tiles))
+    return schedule
+
+
+def with_block(tile: Tile, block: int | None) -> Tile:
+    """The tile axis with this block, if one is stated and it is no whole row."""
+    return tile if block is None or tile.whole else replace(tile, block=block)
+
+
+def choose_tiles(nest: Sequence[Node], stores: Sequence[Store], parallel: Axes, bound: Axes,
+                 width: int | None) -> tuple[Tile | None, Tile | None]:  # fmt: skip
+    """The rows and columns of a tile, with blocks that rules choose; `width` is the stated block of reduced rows."""
     loads = [node for node in nest if isinstance(node, Load)]
     if bound:
-        rows, columns = reduction_tiles(loads, parallel, bound)
-        return Schedule(rows, columns, tuple(looped_nest(roots, columns)) if columns.looped else nest)
+        return reduction_tiles(loads, parallel, bound, width)
     column = column_axis(loads, stores, parallel)
     if column is None:
         block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
-        return Schedule(Tile("i", parallel, block) if parallel else None, None, nest)
+        return Tile("i", parallel, block) if parallel else None, None
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
     width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
     if all(unit_stride(load.index) in (column, None) for load in loads):
@@ -185,7 +211,7 @@ def make_schedule(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> Sched
         height = min(height, max(1, TILE_ELEMENTS // width))
     while width * height > affordable(len(loads)):
         width, height = (width // 2, height) if width > height else (width, height // 2)
-    return Schedule(Tile("m", others, height), Tile("n", (column,), width), nest)
+    return Tile("m", others, height), Tile("n", (column,), width)
 
 
 def affordable(loads: int) -> int:
@@ -228,7 +254,10 @@ def flat_block(extent: Dim, most: int) -> int:
     return min(divisor, most) if divisor >= FLAT_BLOCK else covering(extent, most)
 
 
-def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple[Tile | None, Tile]:
+def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes,
+                    stated: int | None = None) -> tuple[Tile | None, Tile]:  # fmt: skip
+    """Rows, and columns that are the reduced axes: whole in registers where they fit and `stated`, the block that the
+    user states, covers them, else looped."""
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
     whole = most <= (WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN)
@@ -236,6 +265,8 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes) -> tuple
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:
         whole, width = whole and width * 8 <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS) if whole else SIDE // 2
+    if stated is not None:
+        whole, width = most <= stated, stated
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
     return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns

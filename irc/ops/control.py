@@ -24,6 +24,7 @@ from irc.op import AnythingType, AnyType, BooleanType, IntegerType, primitive
 from irc.ops.numerics import Array
 from irc.ops.rules import fits
 from irc.scalar_builder import Scalar, ScalarBuilder
+from irc.schedule_options import ScheduleOptions
 from irc.types import TensorType
 
 Declared = Sequence[TensorType] | None
@@ -179,14 +180,18 @@ def _call(execution: Execution) -> list[Array]:
 
 
 @primitive(Trait.ISOLATED, Trait.REGIONS, Trait.EXACT)
-def kernel(*xs: AnyType, name: str, kind: str, regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:
+def kernel(*xs: AnyType, name: str, kind: str, schedule: dict[str, int] | None = None,
+           regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:  # fmt: skip
     """Operations that run as one kernel; inlining the region does not change the results.
+
+    `schedule` states blocks, warps and stages of the kernel (`irc.schedule_options`); rules choose what is not stated.
 
     Region: isolated; its arguments are the operands in order, and it yields the results.
     Shapes: the results have the types that the region yields.
     Source: a fusion of XLA's HLO.
     Edge cases: those of the operations inside.
     """
+    ScheduleOptions.of(schedule)
     (yielded,) = _require_regions(regions, 1)
     arguments = [argument.type for argument in regions[0].block.arguments]
     if len(arguments) != len(xs):

@@ -111,14 +111,14 @@ def warps_for(blocks):
     return min(16, max(1, min(4, elements // 128), power_of_two(elements // 512)))
 
 
-def launch(kernel, *arguments, warps=None, **tiles):
+def launch(kernel, *arguments, warps=None, stages=None, **tiles):
     """Start the programs of a kernel on contiguous tensors and sizes; an empty grid starts none.
 
     What follows from the tiles is worked out when a kernel first meets them.
     """
     key = (kernel.fn.__name__, *tiles.values())
     if key not in PREPARED:
-        PREPARED[key] = prepared(kernel, warps, tiles)
+        PREPARED[key] = prepared(kernel, warps, stages, tiles)
     start, options = PREPARED[key]
     if start is not None:
         start(*arguments, **options)
@@ -127,12 +127,14 @@ def launch(kernel, *arguments, warps=None, **tiles):
 PREPARED = {}  # by kernels and tiles
 
 
-def prepared(kernel, warps, tiles):
-    """What starts a kernel over a grid (None: nothing is to do), and its blocks and warps."""
+def prepared(kernel, warps, stages, tiles):
+    """What starts a kernel over a grid (None: nothing is to do), and its blocks, warps and stages."""
     blocks = choose_blocks(tiles)
     programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
     options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
     options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
+    if stages is not None:
+        options["num_stages"] = stages
     if not INTERPRETED and kernel.debug:  # it stops at what it checks; integers wrap around as ever
         options["sanitize_overflow"] = False
     start = kernel[(programs,)] if programs else None

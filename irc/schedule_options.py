@@ -1,0 +1,65 @@
+"""Schedule options: what is stated of a kernel's schedule, by hand or by a function. Rules choose the rest.
+
+    %y = kernel @y (%x) {kind = "reduction", schedule = {m = 2, n = 512, warps = 8}} : ...
+
+They do not change what a kernel computes. `irc.kernel.schedule` has the rules and defines the tile axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from irc.diagnostics import UNKNOWN, Location, fail
+
+LARGEST_BLOCK = 1 << 16
+MOST_WARPS = 32
+MOST_STAGES = 8
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """Options of a schedule; None where rules choose.
+
+    i: elements in a block of a kernel with one tile axis. A power of two, as `m` and `n` are.
+    m, n: elements in a block along the rows and the columns of a tile. A row that is reduced is held in registers where
+        `n` covers it, else the kernel loops over it.
+    warps: the warps of 32 threads of one program, a power of two.
+    stages: how many iterations of a loop the compiler keeps in flight.
+    """
+
+    i: int | None = None
+    m: int | None = None
+    n: int | None = None
+    warps: int | None = None
+    stages: int | None = None
+
+    @property
+    def stated(self) -> dict[str, int]:
+        """The options that are stated, by name."""
+        return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """The blocks that are stated, by tile axis."""
+        return {name: block for name, block in self.stated.items() if name not in ("warps", "stages")}
+
+    @staticmethod
+    def of(stated: Mapping[str, Any] | None, place: Location = UNKNOWN) -> ScheduleOptions:
+        """The options of a `schedule` attribute or of an entry of a plan; raises `fuse.schedule` at the place."""
+        for name, value in (stated or {}).items():
+            if name not in NAMES:
+                raise fail("fuse.schedule", f"a schedule has no option `{name}`", at=place, expected=", ".join(NAMES))
+            most = LIMITS.get(name, LARGEST_BLOCK)
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            if not is_number or not 1 <= value <= most or (name != "stages" and value & (value - 1)):
+                kind = "a number" if name == "stages" else "a power of two"
+                raise fail("fuse.schedule", f"`{name}` of a schedule is {value!r}", at=place,
+                           expected=f"{kind} from 1 to {most}")  # fmt: skip
+        return ScheduleOptions(**(stated or {}))
+
+
+NAMES = tuple(field.name for field in fields(ScheduleOptions))
+LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES}
+NO_OPTIONS = ScheduleOptions()
