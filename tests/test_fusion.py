@@ -178,7 +178,8 @@ def test_every_rule_has_a_test() -> None:
     assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 16)}
 
 
-@pytest.mark.parametrize("number", [number for number, rule in LEGALITY_RULES.items() if "func @" in rule.example])
+@pytest.mark.parametrize("number", [number for number, rule in LEGALITY_RULES.items()
+                                    if "func @" in rule.example and number != "F15"])  # of a kernel (test_schedules)
 def test_the_example_of_a_page_breaks_its_rule(number: str) -> None:
     members, _, text = LEGALITY_RULES[number].example.partition(" of\n")
     main = parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n").main

@@ -19,6 +19,7 @@ from irc.backends.triton import compile_artefact, emit
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.kernel import kernel_of
+from irc.kernel.rules import LEGALITY_RULES
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
@@ -121,6 +122,12 @@ def test_options_that_do_not_fit_are_errors(stated: dict[str, Any], message: str
     assert message.partition(" is True")[0] in result.err and not (tmp_path / "out").exists()
     with pytest.raises(IrcError, match=re.escape(message)):
         emit(with_schedule(kernelized("softmax"), stated), tmp_path / "built")
+
+
+def test_the_example_of_the_rule_breaks_it(tmp_path: Path) -> None:
+    text = LEGALITY_RULES["F15"].example.partition(" of\n")[2]
+    with pytest.raises(IrcError, match=r"fuse\.schedule.*F15: @y: the schedule has a block of `m`"):
+        emit(parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n"), tmp_path / "a")
 
 
 # -- plans and functions ---------------------------------------------------------------------------------------

@@ -56,10 +56,18 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 # Elements that stand at several places of one axis; whether that is one kernel is for the legality rules to say.
+def reduced_with_itself(x: Value) -> tuple[Value, Value]:
+    """A sum over one element beside that element, which is 0: the guards of neither read are tested."""
+    upper = ops.trilu(x, upper=True, k=1)
+    norm = ops.reduce_l2(upper, axes=(0, 1), keep_dims=True)
+    return norm, ops.concat(norm, upper, axis=0)
+
+
 SPREAD = [
     Case("tile", lambda x: ops.tile(ops.softmax(x, axis=1), repeats=(1, 3)), ("f32[B, S]",)),
     Case("tiled_softmax", tiled_softmax, ("f32[B, S]",)),
     Case("stretched", stretched_along_a_part_of_an_axis, ("f32[B, S]", "f32[B, 5, S]")),
+    Case("reduced_constant", reduced_with_itself, ("f32[1, 1]",)),
     Case("expand_rows", lambda x: ops.reshape(ops.expand(ops.softmax(x, axis=1), shape=(3, *x.shape)), shape=(
         3 * x.shape[0], x.shape[1])), ("f32[B, S]",)),
 ]

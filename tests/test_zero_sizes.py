@@ -301,6 +301,14 @@ def test_programs_of_pytorch() -> None:
                 np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+def test_attention_without_heads_has_no_elements() -> None:
+    shapes = (2, 0, 3, 4), (2, 0, 5, 4), (2, 0, 5, 6)
+    module = irc.trace(lambda q, k, v: ops.attention(q, k, v), *(f"f32{list(shape)}" for shape in shapes))
+    inputs = dict(zip("qkv", (zeros(*shape) for shape in shapes), strict=True))
+    for outputs in on_every_path(module, inputs).values():
+        assert outputs[0].shape == module.main.returned[0].shape == (2, 0, 3, 6)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("empty", [*"BHSDTE", "HE", "DE", "ST", "DT"])
 def test_attention_of_nothing(empty: str, causal: bool) -> None:

@@ -136,6 +136,7 @@ class _Writer:
         self.helpers: dict[str, None] = {}
         self.tile_of = {axis: tile for tile in self.schedule.tiles for axis in tile.axes}
         self.values: dict[Node, Code] = {}
+        self.text_axes: dict[Node, frozenset[Variable]] = {}  # the axes that the text of a value varies over
         self.axis_names: dict[Variable, str] = {}
         self.function_names: dict[Function, str] = {}
         self.wide = any(
@@ -353,20 +354,34 @@ class _Writer:
             self.values[node] = number(node.value, node.dtype)
             return
         code, fallback = self._expression(node)
+        self.text_axes[node] = self._axes_of_text(node)
         if uses[node] == 1 and len(code.text) <= INLINE_LENGTH:
             self.values[node] = code
         else:
             self._assign(node, code, fallback)
+
+    def _axes_of_text(self, node: Node) -> frozenset[Variable]:
+        """The axes that the text of a node varies over: not those of guards that it need not test."""
+        if isinstance(node, Select) and not self._tests(node):
+            return self._text_axes(node.operands[0])
+        own = variables(*node.indices) if node.is_placed else frozenset[Variable]()
+        return own.union(*map(self._text_axes, node.operands))
+
+    def _text_axes(self, node: Node) -> frozenset[Variable]:
+        return self.text_axes.get(node, node.axes)
+
+    def _tests(self, node: Select) -> list[Code]:
+        """The comparisons of a selection; none where the first operand has the value in every case."""
+        implied = node in self.masking.implied
+        return [] if implied else [test for guard in node.guards for test in self._guard(guard)]
 
     def _expression(self, node: Node) -> tuple[Code, str]:
         operands = [self.values[operand] for operand in node.operands]
         if isinstance(node, Index):
             return self._index_value(node), "index"
         if isinstance(node, Select):
-            if node in self.masking.implied:
-                return operands[0], "value"
-            tests = [test for guard in node.guards for test in self._guard(guard)]
-            if not tests:  # all are proven
+            tests = self._tests(node)
+            if not tests:
                 return operands[0], "value"
             condition = tests[0].text if len(tests) == 1 else " & ".join(test.at(AND + 1) for test in tests)
             return pointwise.choose(condition, node.operands[:2], operands[:2]), "value"
@@ -409,7 +424,7 @@ class _Writer:
         neutral = number(identity(node.kind, node.dtype), node.dtype)
         if columns.masked and node in self.masking.wheres:
             return call("tl.where", self._inside(columns), self.values[body], neutral)
-        if not body.axes & set(columns.axes):
+        if not self._text_axes(body) & set(columns.axes):
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 

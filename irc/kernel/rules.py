@@ -282,9 +282,8 @@ def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elem
 
     Example: {%y} of
         func @main(%x: f32[8, 9]) -> f32[8, 9] {
-          %y = kernel @y (%x) {kind = "pointwise", schedule = {m = 4}} : f32[8, 9] {
-            ^(%x: f32[8, 9]):
-            %z = exp %x : f32[8, 9]
+          %y = kernel @y (%a = %x) {kind = "pointwise", schedule = {m = 4}} : f32[8, 9] {
+            %z = exp %a : f32[8, 9]
             yield %z
           }
           return %y

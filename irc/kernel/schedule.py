@@ -177,14 +177,15 @@ def make_schedule(
 ) -> Schedule:
     """Choose the tile shape and its blocks where `options` do not state them, and lay out the nest; raises the
     `LegalityFailure` of options that do not fit the kernel (rule F15)."""
-    nest = tuple(walk(roots))
+    nest: tuple[Scope, ...] = tuple(walk(roots))
     stores = [root for root in roots if isinstance(root, Store)]
     tiles = choose_tiles(nest, stores, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
     schedule_fits_the_tiles(options, names)
     rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
-    is_looped = columns is not None and columns.looped
-    schedule = Schedule(rows, columns, tuple(looped_nest(roots, columns)) if is_looped else nest, options)
+    if columns is not None and columns.looped:
+        nest = tuple(looped_nest(roots, columns))
+    schedule = Schedule(rows, columns, nest, options)
     schedule_fits_the_tiles(options, names, math.prod(tile.typical for tile in schedule.tiles))
     return schedule
 
@@ -194,7 +195,7 @@ def with_block(tile: Tile, block: int | None) -> Tile:
     return tile if block is None or tile.whole else replace(tile, block=block)
 
 
-def choose_tiles(nest: Sequence[Node], stores: Sequence[Store], parallel: Axes, bound: Axes,
+def choose_tiles(nest: Sequence[Scope], stores: Sequence[Store], parallel: Axes, bound: Axes,
                  width: int | None) -> tuple[Tile | None, Tile | None]:  # fmt: skip
     """The rows and columns of a tile, with blocks that rules choose; `width` is the stated block of reduced rows."""
     loads = [node for node in nest if isinstance(node, Load)]

@@ -52,10 +52,10 @@ def attention(
     shape = (batch, heads, queries, keys)
     # Where heads share a key, q gets an axis for them, which k and v lack: nothing is copied.
     shared = dims.equal(heads, groups) is not True
-    grouped = (batch, groups, dims.floor_divide(heads, groups), queries)
     both = ((0, 0), (1, 1))
     accumulate = accumulator_of(q.dtype)
     if shared:
+        grouped = (batch, groups, dims.floor_divide(heads, groups), queries)
         scores = dot(reshape(q, shape=(*grouped, depth)), k, batch=both, contract=((4, 3),), accumulate=accumulate)
         scores = reshape(scores, shape=shape)
     else:
