@@ -233,12 +233,12 @@ def t5() -> Example:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(vocab_size=50, d_model=12, d_kv=4, d_ff=20, num_layers=2, num_heads=3)
-    found = tokens(EncoderDecoder(T5ForConditionalGeneration(config), logits), 50)
+    example = tokens(EncoderDecoder(T5ForConditionalGeneration(config), logits), 50)
     generator = torch.Generator().manual_seed(3)
-    for inputs, length in ((found.inputs, 4), (found.others, 9)):
+    for inputs, length in ((example.inputs, 4), (example.others, 9)):
         inputs["decoder_input_ids"] = torch.randint(0, 50, (len(inputs["input_ids"]), length), generator=generator)
-    found.dynamic["decoder_input_ids"] = {0: found.dynamic["input_ids"][0], 1: Dim("written", min=2, max=64)}
-    return found
+    example.dynamic["decoder_input_ids"] = {0: example.dynamic["input_ids"][0], 1: Dim("written", min=2, max=64)}
+    return example
 
 
 def whisper_encoder() -> Example:
@@ -264,15 +264,16 @@ def detector() -> Example:
     define_nms()
     torch.manual_seed(0)
     model = Yolo()
-    found = images(Detector(model), (64, 96), (32, 80), name="x", multiple=16)
+    sample = images(Detector(model), (64, 96), (32, 80), name="x", multiple=16)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():  # norms of these images: else scores hardly differ, and rounding errors order the boxes
-        model.train()(found.inputs["x"])
+        model.train()(sample.inputs["x"])
     model.eval()
-    inputs, others = ({"x": each["x"][:1]} for each in (found.inputs, found.others))
-    return Example(found.module, inputs, others, {"x": {axis: dim for axis, dim in found.dynamic["x"].items() if axis}})
+    inputs, others = ({"x": each["x"][:1]} for each in (sample.inputs, sample.others))
+    dynamic = {axis: dim for axis, dim in sample.dynamic["x"].items() if axis}
+    return Example(sample.module, inputs, others, {"x": dynamic})
 
 
 def unet() -> Example:

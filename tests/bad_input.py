@@ -21,5 +21,5 @@ def working_folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "secret.bin").write_bytes(bytes(8192))
     before = {path for path in work.rglob("*")}
     yield work
-    made = {path.name for path in work.rglob("*")} - {path.name for path in before}
-    assert not [name for name in made if name in OUTPUTS or name.endswith((".partial", ".old"))], made
+    new_names = {path.name for path in work.rglob("*")} - {path.name for path in before}
+    assert not [name for name in new_names if name in OUTPUTS or name.endswith((".partial", ".old"))], new_names

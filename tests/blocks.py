@@ -116,8 +116,8 @@ class Decoder(nn.Module):
         q, k, v = (each(normed).view(batch, length, heads, self.size).transpose(1, 2)
                    for each, heads in ((self.q, self.heads), (self.k, self.groups), (self.v, self.groups)))
         q, k = q * cos + self.rotated(q) * sin, k * cos + self.rotated(k) * sin
-        found = self.attention(q, self.repeated(k), self.repeated(v))
-        x = x + self.o(found.transpose(1, 2).reshape(batch, length, width))
+        attended = self.attention(q, self.repeated(k), self.repeated(v))
+        x = x + self.o(attended.transpose(1, 2).reshape(batch, length, width))
         normed = self.norm2(x)
         return x + self.down(F.silu(self.gate(normed)) * self.up(normed))
 

@@ -64,12 +64,12 @@ class Graph:
 
 def inputs(model: onnx.ModelProto, sizes: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
-    found = {}
+    arrays = {}
     for value in model.graph.input:
         shape = [dim.dim_value or sizes[dim.dim_param] for dim in value.type.tensor_type.shape.dim]
         is_bool = value.type.tensor_type.elem_type == TensorProto.BOOL
-        found[value.name] = np.asarray(True) if is_bool else generator.standard_normal(shape).astype(np.float32)
-    return found
+        arrays[value.name] = np.asarray(True) if is_bool else generator.standard_normal(shape).astype(np.float32)
+    return arrays
 
 
 # -- sizes ----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def main() -> int:
         mypy = [sys.executable, "-m", "mypy", "-p", "irc"]
         mypy += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
         done = subprocess.run(mypy, cwd=target, env=environment, capture_output=True, text=True)
-        wanted = len(modules_of(wheel))
+        module_count = len(modules_of(wheel))
     home = {"irc/frontends/": "frontends/", "irc/passes/": "passes/", "irc/backends/": "backends/"}
     report = done.stdout
     for installed, source in home.items():
@@ -36,9 +36,9 @@ def main() -> int:
     sys.stderr.write(done.stderr)
     # "Success: no issues found in 40 source files", "Found 3 errors in 2 files (checked 40 source files)"
     counted = re.search(r"(?:found in|checked) (\d+) source files?", done.stdout)
-    if counted is None or int(counted[1]) != wanted:
+    if counted is None or int(counted[1]) != module_count:
         checked = counted[1] if counted else "no"
-        print(f"mypy checked {checked} files; the wheel has {wanted} modules")
+        print(f"mypy checked {checked} files; the wheel has {module_count} modules")
         return 1
     return done.returncode
 

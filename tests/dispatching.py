@@ -70,7 +70,7 @@ def of_artefact(folder: Path, inputs: Sequence[torch.Tensor]) -> Seen:
 def _recorded(artefact: Any, inputs: Sequence[torch.Tensor]) -> list[tuple[str, int]]:
     """The kernels that run on the processor, and the bytes of the distinct addresses that each touches."""
     RECORDER.install()
-    model, found = artefact.load("cpu"), []
+    model, records = artefact.load("cpu"), []
     original = sys.modules[f"{artefact.__name__}.runtime"].launch
 
     def launch(kernel: Any, *arguments: Any, **tiles: Any) -> None:
@@ -81,11 +81,11 @@ def _recorded(artefact: Any, inputs: Sequence[torch.Tensor]) -> list[tuple[str, 
             original(kernel, *arguments, **tiles)
         finally:
             RECORDER.launch = None
-        found.append((record.name, distinct(record.accesses, stores=False) + distinct(record.accesses, stores=True)))
+        records.append((record.name, distinct(record.accesses, stores=False) + distinct(record.accesses, stores=True)))
 
     model.program.launch = launch
     model(*(x.clone() for x in inputs))
-    return found
+    return records
 
 
 def distinct(accesses: Sequence[Access], *, stores: bool) -> int:

@@ -55,10 +55,10 @@ def planned(module: Module, chosen: str = "greedy", context: PassContext | None 
 
 
 def same_results(first: Module, second: Module, inputs: dict[str, np.ndarray]) -> None:
-    expected, found = interpreter.run(first, inputs), interpreter.run(second, inputs)
-    assert list(expected) == list(found)
+    expected, actual = interpreter.run(first, inputs), interpreter.run(second, inputs)
+    assert list(expected) == list(actual)
     for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(actual[name], expected[name])
 
 
 def check_kernels(module: Module, chosen: str, inputs: dict[str, np.ndarray]) -> None:

@@ -58,17 +58,17 @@ def audited(folder: Path, *commands: Sequence[object], read: Sequence[Path] = ()
 
 def named_model(name: str) -> onnx.ModelProto:
     """A model in which this is the name of all that has one: an operator and its domain, nodes, tensors, dims."""
-    own = {kind: f"{name}{kind}" for kind in ("", "k", "w", "o", "d", "v")}
+    names = {kind: f"{name}{kind}" for kind in ("", "k", "w", "o", "d", "v")}
     nodes = [
-        helper.make_node("Exp", [own[""]], [own["k"]], name=name),
-        helper.make_node("Add", [own["k"], own["w"]], [own["v"]], name=name),
-        helper.make_node(name or "Empty", [own["v"]], [own["o"]], name=name, domain=f"d{name}"),
+        helper.make_node("Exp", [names[""]], [names["k"]], name=name),
+        helper.make_node("Add", [names["k"], names["w"]], [names["v"]], name=name),
+        helper.make_node(name or "Empty", [names["v"]], [names["o"]], name=name, domain=f"d{name}"),
     ]
     graph = helper.make_graph(
         nodes, name,
-        [helper.make_tensor_value_info(own[""], TensorProto.FLOAT, [own["d"], 128])],
-        [helper.make_tensor_value_info(own["o"], TensorProto.FLOAT, [own["d"], 128])],
-        [numpy_helper.from_array(np.arange(128, dtype=np.float32), own["w"])], doc_string=name,
+        [helper.make_tensor_value_info(names[""], TensorProto.FLOAT, [names["d"], 128])],
+        [helper.make_tensor_value_info(names["o"], TensorProto.FLOAT, [names["d"], 128])],
+        [numpy_helper.from_array(np.arange(128, dtype=np.float32), names["w"])], doc_string=name,
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid(f"d{name}", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name=name, doc_string=name)

@@ -52,7 +52,7 @@ class _Evaluation:
             space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in check.axes))
             if not (np.broadcast_to(holds, space) | ~np.broadcast_to(mask, space)).all():
                 raise ValueError(check.message)
-        found = {}
+        arrays = {}
         for store in self.kernel.stores:
             shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
             result = np.zeros(int(np.prod(shape)), store.buffer.dtype.numpy)
@@ -64,8 +64,8 @@ class _Evaluation:
             written = np.bincount(places[mask], minlength=result.size)
             assert (written == 1).all(), f"%{store.buffer.name}: elements are written {set(written)} times"
             result[places[mask]] = np.broadcast_to(self.values[store.node], space)[mask].astype(result.dtype)
-            found[store.buffer.name] = result.reshape(shape)
-        return found
+            arrays[store.buffer.name] = result.reshape(shape)
+        return arrays
 
     def _extent(self, axis: Any) -> tuple[int, ...]:
         return self.arrays[axis].shape  # type: ignore[no-any-return]

@@ -50,9 +50,9 @@ def reference_outputs(path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def relative_error(value: Any, truth: Any) -> float:
+def relative_error(value: Any, expected: Any) -> float:
     """max |a - b| / max |b|; NaNs stand in the same places."""
-    assert value.shape == truth.shape, (value.shape, truth.shape)
-    if np.array_equal(value, truth, equal_nan=truth.dtype.kind in "fc"):
+    assert value.shape == expected.shape, (value.shape, expected.shape)
+    if np.array_equal(value, expected, equal_nan=expected.dtype.kind in "fc"):
         return 0.0
-    return float(np.abs(value - truth).max() / np.abs(truth).max())
+    return float(np.abs(value - expected).max() / np.abs(expected).max())

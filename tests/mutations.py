@@ -310,8 +310,8 @@ def check_that_the_copy_is_tested(copy: Path) -> None:
     script = "import irc.passes.fuse as a, irc.backends.triton.masks as b; print(irc.__file__, a.__file__, b.__file__)"
     command = [sys.executable, "-c", f"import irc; {script}"]
     done = subprocess.run(command, cwd=copy, env=environment(copy), check=True, capture_output=True, text=True)
-    found = done.stdout.splitlines()[0].split()
-    assert all(Path(path).is_relative_to(copy) for path in found), f"not the copy is imported: {found}"
+    imported = done.stdout.splitlines()[0].split()
+    assert all(Path(path).is_relative_to(copy) for path in imported), f"not the copy is imported: {imported}"
 
 
 def run_tests(copy: Path, tests: Sequence[Selection]) -> subprocess.CompletedProcess[str]:

@@ -175,8 +175,8 @@ def check(case: Case, dtype: DType) -> None:
     references = []
     assert case.torch is not None or case.onnx is not None
     if case.torch is not None:
-        found = case.torch(*map(to_torch, arrays))
-        references.append([from_torch(tensor) for tensor in (found if isinstance(found, tuple) else (found,))])
+        computed = case.torch(*map(to_torch, arrays))
+        references.append([from_torch(tensor) for tensor in (computed if isinstance(computed, tuple) else (computed,))])
     if case.onnx is not None and dtype in case.onnx_dtypes:
         op_type, opset, attributes, *arrange = case.onnx
         fed = arrange[0](*arrays) if arrange else arrays

@@ -42,34 +42,34 @@ def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
     return session.run(None, dict(inputs))  # type: ignore[no-any-return]
 
 
-def check_close(found: Any, wanted: Any, tolerance: float = 1e-5) -> None:
+def check_close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
     """Same type and shape; floats within max|a - b| / max|b|, NaN and infinities in the same places. Of sequences and
     maps that holds of each element."""
-    if isinstance(wanted, dict):
-        assert list(found) == list(wanted)
-        found, wanted = list(found.values()), list(wanted.values())
-    if isinstance(wanted, list):
-        assert isinstance(found, list) and len(found) == len(wanted)
-        for one, other in zip(found, wanted, strict=True):
+    if isinstance(expected, dict):
+        assert list(actual) == list(expected)
+        actual, expected = list(actual.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert isinstance(actual, list) and len(actual) == len(expected)
+        for one, other in zip(actual, expected, strict=True):
             check_close(one, other, tolerance)
         return
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-    if wanted.dtype.kind not in "fV":
-        np.testing.assert_array_equal(found, wanted)
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+    if expected.dtype.kind not in "fV":
+        np.testing.assert_array_equal(actual, expected)
         return
-    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
-    finite = np.isfinite(wanted)
-    np.testing.assert_array_equal(found[~finite], wanted[~finite])
-    scale = np.abs(wanted[finite]).max(initial=0) or 1
-    assert np.abs(found[finite] - wanted[finite]).max(initial=0) <= tolerance * scale
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
+    scale = np.abs(expected[finite]).max(initial=0) or 1
+    assert np.abs(actual[finite] - expected[finite]).max(initial=0) <= tolerance * scale
 
 
 def check_against_runtime(graph: str, inputs: Mapping[str, Any], opset: int = 17, **options: Any) -> Module:
     """Import, interpret, and compare every output with ONNX Runtime; returns the module."""
     proto = model(graph, opset, **options)
     module = from_model(proto, NO_FOLDER)
-    found = run(module, inputs)
-    for value, wanted in zip(proto.graph.output, in_runtime(proto, inputs), strict=True):
-        check_close(found[value.name], wanted)
+    outputs = run(module, inputs)
+    for value, expected in zip(proto.graph.output, in_runtime(proto, inputs), strict=True):
+        check_close(outputs[value.name], expected)
     return module

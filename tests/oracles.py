@@ -166,8 +166,8 @@ def _counted(indices: torch.Tensor, extent: int, bounds: str | None) -> torch.Te
 
 
 def _torch_gather(x: torch.Tensor, indices: torch.Tensor, axis: int, bounds: str | None = None) -> torch.Tensor:
-    found = torch.index_select(x, axis, _counted(indices, x.shape[axis], bounds).reshape(-1))
-    return found.reshape((*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :]))
+    gathered = torch.index_select(x, axis, _counted(indices, x.shape[axis], bounds).reshape(-1))
+    return gathered.reshape((*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :]))
 
 
 def _torch_scatter_elements(
@@ -406,9 +406,9 @@ def onnx_result(
     except (state.NotImplemented, state.InvalidGraph, state.Fail):
         return None
     try:
-        found = session.run(None, feeds)
+        computed = session.run(None, feeds)
     except (state.InvalidArgument, state.RuntimeException, state.Fail) as error:
         if "not supported" in str(error):
             return None
         raise RuntimeError(str(error)) from None
-    return [np.asarray(array).astype(d.numpy) for array, d in zip(found, results, strict=True)]
+    return [np.asarray(array).astype(d.numpy) for array, d in zip(computed, results, strict=True)]

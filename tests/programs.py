@@ -171,10 +171,10 @@ def programs(draw: st.DrawFn, most: int = 10) -> Module:
         pool = list(inputs)
         for _ in range(draw(st.integers(1, most))):
             x = draw(st.sampled_from(pool[-4:]))
-            made = draw(st.sampled_from(methods))(x, pool)
-            sizes = {symbol: SIZES[symbol.name] for symbol in made.type.symbols()}
-            if dims.evaluate(made.type.elements, sizes) <= MOST_ELEMENTS:
-                pool.append(made)
+            created = draw(st.sampled_from(methods))(x, pool)
+            sizes = {symbol: SIZES[symbol.name] for symbol in created.type.symbols()}
+            if dims.evaluate(created.type.elements, sizes) <= MOST_ELEMENTS:
+                pool.append(created)
         made_here = [value for value in pool if value.operation is not None] or pool
         return tuple(draw(st.lists(st.sampled_from(made_here[-5:]), min_size=1, max_size=3)))
 

@@ -58,8 +58,8 @@ class Operands:
     def indices(self, extent: int, shape: Sequence[int]) -> Array:
         dtype = self.pick(INDICES)
         low = 0 if dtype.kind == "uint" else -extent
-        found = self.random.integers(low, max(extent, low + 1), shape) if extent else np.zeros(shape)
-        return found.astype(dtype.numpy)
+        indices = self.random.integers(low, max(extent, low + 1), shape) if extent else np.zeros(shape)
+        return indices.astype(dtype.numpy)
 
     def axis(self, rank: int) -> int:
         return self.upto(-rank, rank - 1)

@@ -44,9 +44,9 @@ def _renamed(function: Function, functions: dict[str, str], other: Namer,
              place: Callable[[Location], Location]) -> Function:
     copy, cloner = Function(functions[function.name], location=place(function.location)), Cloner()
     for name, symbol in (*function.symbols.items(), *function.defined_symbols.items()):
-        made = copy.symbol(other("symbol", name), symbol.low, symbol.high, symbol.multiple,
-                           defined=name in function.defined_symbols)  # fmt: skip
-        cloner.symbols[symbol] = made.expr
+        renamed = copy.symbol(other("symbol", name), symbol.low, symbol.high, symbol.multiple,
+                              defined=name in function.defined_symbols)  # fmt: skip
+        cloner.symbols[symbol] = renamed.expr
     cloner.block(function.block, copy.block)
     copy.updates = {position: cloner.values[argument] for position, argument in function.updates.items()}
     copy.result_names = tuple(other("result", name) for name in function.output_names)

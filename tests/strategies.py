@@ -105,10 +105,10 @@ class _Maker:
     def dim(self, values: list[Value]) -> dims.Dim:
         known: list[dims.Dim] = [dim for value in values for dim in value.type.shape or ()]
         x, y = (self.draw(st.sampled_from([*known, 1, 2, 7])) for _ in range(2))
-        found = [x, x + y, x * y, (x + 31) // 32, x % 4, dims.minimum(x, y)]
+        choices = [x, x + y, x * y, (x + 31) // 32, x % 4, dims.minimum(x, y)]
         if 1 in (x, y) or dims.equal(x, y) is not False:
-            found.append(dims.broadcast(x, y))
-        return self.draw(st.sampled_from(found))
+            choices.append(dims.broadcast(x, y))
+        return self.draw(st.sampled_from(choices))
 
     def make_dim(self, values: list[Value], depth: int) -> list[Value]:
         ops.TABLE["dim"](value=tuple(self.dim(values) for _ in range(self.draw(st.integers(0, 3)))), name=self.name())
@@ -229,7 +229,7 @@ def modules(draw: st.DrawFn) -> Module:
     module = Module(draw(names))
     callees: list[Function] = []
     for function_name in draw(
-        st.lists(names, min_size=0, max_size=2, unique=True).map(lambda found: [*found, "main "])
+        st.lists(names, min_size=0, max_size=2, unique=True).map(lambda chosen: [*chosen, "main "])
     ):
         function = Function(function_name, location=draw(locations))
         for symbol_name in draw(st.lists(symbol_names, min_size=1, max_size=3, unique=True)):

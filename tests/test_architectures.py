@@ -57,15 +57,15 @@ def example(name: str) -> Example:
 @lru_cache(maxsize=len(QUICK))
 def read(name: str, frontend: str, sizes: str) -> Module:
     """An architecture as a module: through torch.export, or exported to ONNX first."""
-    found = example(name)
-    dynamic = found.dynamic if sizes == "dynamic" else None
-    arguments = tuple(found.inputs.values())
+    case = example(name)
+    dynamic = case.dynamic if sizes == "dynamic" else None
+    arguments = tuple(case.inputs.values())
     if frontend == "torch":
-        return irc.from_torch(found.module, arguments, dynamic_shapes=dynamic, name=name)
-    own = {torch.ops.torchvision.nms.default: nms_in_onnx} if name == "detector" else None
+        return irc.from_torch(case.module, arguments, dynamic_shapes=dynamic, name=name)
+    translations = {torch.ops.torchvision.nms.default: nms_in_onnx} if name == "detector" else None
     with torch.no_grad():
-        program = torch.onnx.export(found.module, arguments, dynamo=True, verbose=False, dynamic_shapes=dynamic,
-                                    custom_translation_table=own)  # fmt: skip
+        program = torch.onnx.export(case.module, arguments, dynamo=True, verbose=False, dynamic_shapes=dynamic,
+                                    custom_translation_table=translations)  # fmt: skip
     assert program is not None
     return from_model(program.model_proto, Path())
 
@@ -83,23 +83,23 @@ def nms_in_onnx(dets: Any, scores: Any, iou_threshold: float) -> Any:
 
 def test_what_torch_itself_unrolls() -> None:
     """So there is no ONNX model of the tagger for every length; through irc's own export there is a module."""
-    found = example("tagger")
+    case = example("tagger")
     with pytest.raises(Exception, match="You marked length as dynamic but your code specialized it"):
-        torch.export.export(found.module, tuple(found.inputs.values()), dynamic_shapes=found.dynamic)
+        torch.export.export(case.module, tuple(case.inputs.values()), dynamic_shapes=case.dynamic)
     assert str(read("tagger", "torch", "dynamic").main.find("tokens").type) == "i64[batch, length]"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name, frontend, sizes", CASES)
 def test_as_eager(name: str, frontend: str, sizes: str, backend: str) -> None:
-    found = example(name)
-    inputs = found.others if sizes == "dynamic" else found.inputs
+    case = example(name)
+    inputs = case.others if sizes == "dynamic" else case.inputs
     with torch.no_grad():
-        wanted = torch.utils._pytree.tree_leaves(found.module(*inputs.values()))
+        expected = torch.utils._pytree.tree_leaves(case.module(*inputs.values()))
     module = read(name, frontend, sizes)
     outputs = irc.run(module, {key: value.numpy() for key, value in inputs.items()}, backend=backend).outputs
-    for output, truth in zip(outputs.values(), wanted, strict=True):
-        assert relative_error(output, truth.numpy()) <= 1e-5
+    for output, reference in zip(outputs.values(), expected, strict=True):
+        assert relative_error(output, reference.numpy()) <= 1e-5
 
 
 def compiled(module: Module, backend: str, target: str | None, seed: int | None, halfway: bool) -> tuple[str, Any]:
@@ -138,21 +138,21 @@ HALF = [
 @pytest.mark.parametrize("name, dtype", HALF)
 def test_in_half_precision(name: str, dtype: torch.dtype) -> None:
     """Weights, inputs and values of 16 bits: within 1e-2 of the same weights and inputs evaluated in f64."""
-    found = build(name)
+    case = build(name)
 
     def floats(inputs: dict[str, torch.Tensor], to: torch.dtype) -> dict[str, torch.Tensor]:
         return {key: value.to(to) if value.is_floating_point() else value for key, value in inputs.items()}
 
-    module, inputs = found.module.to(dtype), floats(found.inputs, dtype)
+    module, inputs = case.module.to(dtype), floats(case.inputs, dtype)
     imported = irc.from_torch(module, tuple(inputs.values()), name=name)
     with torch.no_grad():
         eager = torch.utils._pytree.tree_leaves(module(*inputs.values()))
         exact = torch.utils._pytree.tree_leaves(module.double()(*floats(inputs, torch.float64).values()))
     for backend in BACKENDS:
         outputs = irc.run(imported, {key: to_array(value) for key, value in inputs.items()}, backend=backend).outputs
-        for output, same, truth in zip(outputs.values(), eager, exact, strict=True):
+        for output, same, reference in zip(outputs.values(), eager, exact, strict=True):
             assert str(output.dtype) == str(same.dtype).removeprefix("torch.")
-            assert relative_error(output.astype(np.float64), truth.numpy()) <= 1e-2
+            assert relative_error(output.astype(np.float64), reference.numpy()) <= 1e-2
 
 
 def test_what_is_carried_whole() -> None:

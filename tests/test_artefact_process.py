@@ -16,9 +16,9 @@ from irc.driver.artefact_process import ArtefactProcess
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ArtefactProcess]:
-    made = ArtefactProcess()
-    yield made
-    made.close()
+    process = ArtefactProcess()
+    yield process
+    process.close()
 
 
 def run(server: ArtefactProcess, folder: Path, program: str, *arguments: str) -> tuple[int, str]:
@@ -50,8 +50,8 @@ print(artefact.count, file=sys.stderr)
     ],
 )
 def test_how_a_run_ends(server: ArtefactProcess, program: str, status: int, said: str, tmp_path: Path) -> None:
-    found, printed = run(server, tmp_path, program)
-    assert found == status and said in printed
+    actual, printed = run(server, tmp_path, program)
+    assert actual == status and said in printed
 
 
 def test_the_server_serves_until_it_is_ended_or_what_libraries_read_changes(

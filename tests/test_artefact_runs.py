@@ -47,16 +47,16 @@ def compiled(name: str, folder: Path) -> irc.Module:
 def test_a_folder_runs_as_the_program_does(name: str, tmp_path: Path) -> None:
     module = compiled(name, tmp_path)
     sizes = Settings(dims=dict.fromkeys(module.main.symbols, 3))
-    found = irc.run(tmp_path / "out", seed=4, settings=sizes)
-    wanted = irc.run(module, found.inputs)
-    assert found.label in ("interpreted", "device") and found.outputs.keys() == wanted.outputs.keys()
-    assert found.inputs.keys() == irc.run(module, settings=sizes).inputs.keys()  # none for what has a default
-    for each, array in wanted.outputs.items():
-        assert found.outputs[each].dtype == array.dtype
+    actual = irc.run(tmp_path / "out", seed=4, settings=sizes)
+    expected = irc.run(module, actual.inputs)
+    assert actual.label in ("interpreted", "device") and actual.outputs.keys() == expected.outputs.keys()
+    assert actual.inputs.keys() == irc.run(module, settings=sizes).inputs.keys()  # none for what has a default
+    for each, array in expected.outputs.items():
+        assert actual.outputs[each].dtype == array.dtype
         tolerance = 1e-6 if array.dtype.itemsize == 4 else 1e-2
-        np.testing.assert_allclose(found.outputs[each].astype("f4"), array.astype("f4"), rtol=tolerance)
-    again = irc.run(str(tmp_path / "out"), wanted.inputs, backend="triton")
-    assert again.outputs.keys() == wanted.outputs.keys()
+        np.testing.assert_allclose(actual.outputs[each].astype("f4"), array.astype("f4"), rtol=tolerance)
+    again = irc.run(str(tmp_path / "out"), expected.inputs, backend="triton")
+    assert again.outputs.keys() == expected.outputs.keys()
 
 
 def test_folders_that_are_no_artefacts_of_this_version(tmp_path: Path) -> None:

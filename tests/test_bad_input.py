@@ -243,9 +243,9 @@ def test_sizes_that_do_not_broadcast(folder: Path) -> None:
     result = irc_here("kernels", "two.irc", "--dim", "A=3", "--dim", "B=4", folder=folder)
     refused(result, "run.dim_range", 3, "A = 3", "B = 4", "broadcast")
     for sizes in ({"A": 3}, {"B": 3}, {"A": 1, "B": 3}):
-        found = irc.kernels(folder / "two.irc", settings=Settings(dims=sizes))
-        assert found.sizes == {"A": 3, "B": 3, **sizes}
-        assert found.distinct_bytes == 4 * 4 * (found.sizes["A"] + found.sizes["B"] + 3)
+        actual = irc.kernels(folder / "two.irc", settings=Settings(dims=sizes))
+        assert actual.sizes == {"A": 3, "B": 3, **sizes}
+        assert actual.distinct_bytes == 4 * 4 * (actual.sizes["A"] + actual.sizes["B"] + 3)
 
 
 def test_sizes_that_nothing_makes_agree(folder: Path) -> None:
@@ -256,10 +256,10 @@ def test_sizes_that_nothing_makes_agree(folder: Path) -> None:
         f" %w: f32[4, 4]) -> {extent} {{\n    %z = add %x, %y : {extent}\n    %u = matmul %z, %w : {extent}\n"
         f"    %v = exp %u : {extent}\n    return %v\n  }}\n}}\n"
     )
-    found = irc.kernels(folder / "two.irc")
-    assert found.label == "estimated" and "cannot be inferred" in found.not_counted
-    assert [call.distinct_bytes for call in found.calls] == [4 * 4 * (64 // 2 + 4 + 64 // 2)]
-    assert found.peak_bytes == 2 * 4 * 4 * (64 // 2)
+    actual = irc.kernels(folder / "two.irc")
+    assert actual.label == "estimated" and "cannot be inferred" in actual.not_counted
+    assert [call.distinct_bytes for call in actual.calls] == [4 * 4 * (64 // 2 + 4 + 64 // 2)]
+    assert actual.peak_bytes == 2 * 4 * 4 * (64 // 2)
 
 
 @pytest.mark.parametrize(

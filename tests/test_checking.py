@@ -41,10 +41,10 @@ def test_an_overflow_may_be_what_either_gives_and_nothing_else() -> None:
 
 def test_what_is_allowed_is_finite_whatever_the_program_gives() -> None:
     ends = [np.array(each, np.float32) for each in ([INF], [NAN], [0], [1e-30], [3])]
-    for own in ends:
-        for truth in ends:
-            measure = Yardstick(own, truth.astype(np.float64))
-            assert math.isfinite(measure.allowed) and measure.error(own) <= measure.allowed
+    for actual in ends:
+        for exact in ends:
+            measure = Yardstick(actual, exact.astype(np.float64))
+            assert math.isfinite(measure.allowed) and measure.error(actual) <= measure.allowed
             assert measure.error(np.array([1e20], np.float32)) > measure.allowed
 
 

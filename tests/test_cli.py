@@ -35,8 +35,8 @@ def folder(tmp_path: Path) -> Path:
 def report(result: Result, code: int = 0) -> dict[str, Any]:
     """The JSON of a command; nothing else may stand on stdout."""
     assert result.code == code, result.err
-    found: dict[str, Any] = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    return found
+    decoded: dict[str, Any] = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return decoded
 
 
 def operations(text: str) -> list[str]:
@@ -235,10 +235,10 @@ def test_plan_needs_fuse(folder: Path) -> None:
 # -- check -----------------------------------------------------------------------------------------------------
 
 def test_check_compares_with_f64(folder: Path) -> None:
-    found = report(irc_here("check", "model.onnx", "--dim", "B=3", "--backend", "onnx", "--json", folder=folder))
-    assert found["schema"] == "irc.check/1" and found["label"] == "ONNX Runtime"
-    assert [stage["stage"] for stage in found["stages"]] == ["original", "import", "passes", "onnx"]
-    for stage in found["stages"]:
+    actual = report(irc_here("check", "model.onnx", "--dim", "B=3", "--backend", "onnx", "--json", folder=folder))
+    assert actual["schema"] == "irc.check/1" and actual["label"] == "ONNX Runtime"
+    assert [stage["stage"] for stage in actual["stages"]] == ["original", "import", "passes", "onnx"]
+    for stage in actual["stages"]:
         (output,) = stage["outputs"]
         assert output["output"] == "y" and 0 <= output["error"] <= output["allowed"] < 1e-4
     out = fine(irc_process("check", "model.onnx", folder=folder))
@@ -259,8 +259,8 @@ def test_check_each_names_the_pass_and_the_operation(folder: Path) -> None:
     assert marks == [("sharpen", ""), ("cse", "still wrong since sharpen"), ("sharpen.2", ""),
                      ("dce", "still wrong since sharpen.2"), ("onnx", "still wrong since sharpen.2")]  # fmt: skip
     assert twice.out.count("first differs at: sharpen") == 2
-    found = report(irc_here("check", *arguments, "-p", "canonicalize,sharpen", "--json", folder=folder), code=1)
-    assert found["stages"][-1]["first_part"].startswith("%p = softmax")
+    actual = report(irc_here("check", *arguments, "-p", "canonicalize,sharpen", "--json", folder=folder), code=1)
+    assert actual["stages"][-1]["first_part"].startswith("%p = softmax")
 
 
 def test_check_looks_into_functions_that_are_called(folder: Path) -> None:
@@ -292,9 +292,9 @@ def test_check_of_rules(folder: Path) -> None:
     assert f"block.py:scaled, {SCORES}" not in out
     wrong = (EXAMPLES / "rules.py").read_text().replace("matmul(x, mul(w, s))\n", "matmul(x, mul(w, mul(s, 1.1)))\n")
     (folder / "wrong.py").write_text(wrong)
-    found = report(irc_here("check", "wrong.py", "--json", folder=folder), code=1)
-    assert found["schema"] == "irc.check_rules/1" and found["passed"] is False
-    assert "error relative to the terms" in found["rules"][0]["failure"]["message"]
+    actual = report(irc_here("check", "wrong.py", "--json", folder=folder), code=1)
+    assert actual["schema"] == "irc.check_rules/1" and actual["passed"] is False
+    assert "error relative to the terms" in actual["rules"][0]["failure"]["message"]
     assert irc_here("check", "wrong.py", "--each", folder=folder).code == 2
     assert irc_here("check", "model.onnx", "small.irc", folder=folder).code == 2
 
@@ -355,22 +355,22 @@ def test_explain_a_pair(folder: Path) -> None:
 
 
 def test_kernels_as_json(folder: Path) -> None:
-    found = report(irc_process("kernels", "model.onnx", "--dim", "B=16", "--json", folder=folder))
-    assert set(found) == {"schema", "label", "not_counted", "launches", "library_calls", "host_operations",
-                          "distinct_bytes", "loaded_bytes", "flops", "peak_bytes", "share_in_kernels",
-                          "share_without_library", "kernels", "calls", "sizes"}  # fmt: skip
+    actual = report(irc_process("kernels", "model.onnx", "--dim", "B=16", "--json", folder=folder))
+    assert set(actual) == {"schema", "label", "not_counted", "launches", "library_calls", "host_operations",
+                           "distinct_bytes", "loaded_bytes", "flops", "peak_bytes", "share_in_kernels",
+                           "share_without_library", "kernels", "calls", "sizes"}  # fmt: skip
     # The product is needed until the kernel has read it, and is as large as what the kernel writes.
-    assert found["peak_bytes"] == 2 * 4 * 16 * 32
-    assert found["sizes"] == {"B": 16}
-    assert found["schema"] == "irc.kernels/2" and found["launches"] == len(found["kernels"]) == 1
-    (kernel,) = found["kernels"]
+    assert actual["peak_bytes"] == 2 * 4 * 16 * 32
+    assert actual["sizes"] == {"B": 16}
+    assert actual["schema"] == "irc.kernels/2" and actual["launches"] == len(actual["kernels"]) == 1
+    (kernel,) = actual["kernels"]
     assert set(kernel) == {"name", "kind", "launches", "distinct_bytes", "loaded_bytes", "flops", "programs", "targets"}
     # relu, mul, add and softmax in one kernel: the product and the bias go in, the result comes out.
     assert kernel["kind"] == "reduction" and kernel["distinct_bytes"] == 4 * (16 * 32 + 32 + 16 * 32)
-    (call,) = found["calls"]
+    (call,) = actual["calls"]
     assert call["op"] == "matmul" and call["distinct_bytes"] == 4 * (16 * 64 + 64 * 32 + 16 * 32)
-    assert found["distinct_bytes"] == kernel["distinct_bytes"] + call["distinct_bytes"]
-    assert found["share_in_kernels"] == pytest.approx(4 / 5) and found["share_without_library"] == 1
+    assert actual["distinct_bytes"] == kernel["distinct_bytes"] + call["distinct_bytes"]
+    assert actual["share_in_kernels"] == pytest.approx(4 / 5) and actual["share_without_library"] == 1
 
 
 def test_kernels_as_a_table(folder: Path) -> None:
@@ -387,8 +387,8 @@ def test_kernels_as_a_table(folder: Path) -> None:
 
 def test_kernels_for_targets(folder: Path) -> None:
     pytest.importorskip("triton")
-    found = report(irc_here("kernels", SCORES, "--target", "sm_90,gfx942", "--json", folder=folder))
-    (kernel,) = found["kernels"]
+    actual = report(irc_here("kernels", SCORES, "--target", "sm_90,gfx942", "--json", folder=folder))
+    (kernel,) = actual["kernels"]
     assert set(kernel["targets"]) == {"sm_90", "gfx942"}
     for facts in kernel["targets"].values():
         assert facts["registers"] > 0 and facts["spilled_bytes"] == 0 and facts["fits"] is True
@@ -424,8 +424,8 @@ def test_compile_for_onnx_runtime(folder: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     x = np.random.default_rng(5).standard_normal((2, 64)).astype(np.float32)
     np.testing.assert_allclose(model_outputs(model, x), model_outputs(model_proto(), x), rtol=1e-5, atol=1e-6)
-    found = report(irc_here("compile", "model.onnx", "--keep-kernels", "-o", "view.onnx", "--json", folder=folder))
-    assert found["schema"] == "irc.compile/2" and found["output"] == "view.onnx" and found["kernels"] == 1
+    actual = report(irc_here("compile", "model.onnx", "--keep-kernels", "-o", "view.onnx", "--json", folder=folder))
+    assert actual["schema"] == "irc.compile/2" and actual["output"] == "view.onnx" and actual["kernels"] == 1
     assert len(onnx.load(folder / "view.onnx").functions) == 1
 
 
@@ -482,8 +482,8 @@ def test_a_model_may_be_a_module_or_a_function_in_a_file(folder: Path) -> None:
         "def made(): return irc.trace(lambda x: add(x, x), 'f32[4]')\n"
         "ready = made()\n"
     )
-    made, ready = (fine(irc_here("print", f"mine.py:{name}", folder=folder)) for name in ("made", "ready"))
-    assert made == ready
+    called, ready = (fine(irc_here("print", f"mine.py:{name}", folder=folder)) for name in ("made", "ready"))
+    assert called == ready
 
 
 def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

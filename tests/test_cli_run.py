@@ -75,9 +75,9 @@ module @same {{
 }}
 """
     (folder / "same.irc").write_text(text)
-    own = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "i4": ml_dtypes.int4}[dtype]
+    dtypes = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "i4": ml_dtypes.int4}[dtype]
     stored = {"bf16": np.uint16, "f8e4m3fn": np.uint8, "i4": np.int8}[dtype]
-    x = np.array([-3, 1, 2, 5]).astype(own)
+    x = np.array([-3, 1, 2, 5]).astype(dtypes)
     bits = x.astype(np.int8) if dtype == "i4" else x.view(stored)
     for given in (x, bits):  # as numpy.savez writes an array of ml_dtypes, and as irc writes it
         np.savez(folder / "in.npz", x=given)
@@ -103,8 +103,8 @@ module @m {
 }""")
     x = np.array([1.5, 2.0, 3.0], ml_dtypes.bfloat16)
     given = {"c": np.array(True), "x": x, "y": np.zeros(3, np.float32)}
-    for found in irc.run(module, given, backend="onnx", settings=Settings(target="cpu")).outputs.values():
-        assert found.tolist() == x.tolist()
+    for actual in irc.run(module, given, backend="onnx", settings=Settings(target="cpu")).outputs.values():
+        assert actual.tolist() == x.tolist()
 
 
 def test_arrays_may_be_called_anything(folder: Path) -> None:

@@ -273,8 +273,8 @@ def test_a_model_of_one_operator(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("case", "types"), TYPED, ids=[case.op_type for case, _ in TYPED])
 def test_types_of_what_other_processors_run(case: Case, types: str) -> None:
-    found = from_model(case.model()[0], NO_FOLDER).main.returned
-    assert ", ".join(str(value.type) for value in found) == types
+    actual = from_model(case.model()[0], NO_FOLDER).main.returned
+    assert ", ".join(str(value.type) for value in actual) == types
 
 
 def test_every_rule_and_row_is_tried() -> None:
@@ -289,17 +289,17 @@ def test_every_rule_and_row_is_tried() -> None:
 
 def run_everywhere(model: onnx.ModelProto, feeds: Mapping[str, Any], folder: Path, tolerance: float = 1e-4) -> None:
     """Import and run on each path, and compare with the model in ONNX Runtime, its optimizations off."""
-    wanted = in_runtime(model, feeds)
+    required = in_runtime(model, feeds)
     module = from_model(model, NO_FOLDER)
-    for array, expected in zip(interpreter.run(module, feeds).values(), wanted, strict=True):
+    for array, expected in zip(interpreter.run(module, feeds).values(), required, strict=True):
         check_close(array, expected, tolerance)
     compiled = irc.opt(module, find_backend("onnx").PIPELINE, backend="onnx")
-    for array, expected in zip(run_compiled(compiled, feeds, "onnx", Settings())[0].values(), wanted, strict=True):
+    for array, expected in zip(run_compiled(compiled, feeds, "onnx", Settings())[0].values(), required, strict=True):
         check_close(array, expected, 10 * tolerance)
     find_backend("triton").emit(irc.opt(module, find_backend("triton").PIPELINE), folder / "artefact")
     results = load_artefact(folder / "artefact").load().run(feeds).values()
-    for found, expected in zip(results, wanted, strict=True):
-        check_close(found if isinstance(found, np.ndarray) else to_numpy(found), expected, 10 * tolerance)
+    for actual, expected in zip(results, required, strict=True):
+        check_close(actual if isinstance(actual, np.ndarray) else to_numpy(actual), expected, 10 * tolerance)
 
 
 def test_a_decoder_as_exporters_for_the_runtime_write_it(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ b, s, t = (symbol(name).expr for name in "BST")
 
 def large(x: Dim, y: Dim) -> Dim:
     """A dim whose definition is just over the limit."""
-    found = x
-    while isinstance(found, Expr) and not isinstance(sole(found), Derived):
-        found = maximum(found // 2 + y, 90 - found)
-    return found
+    dim = x
+    while isinstance(dim, Expr) and not isinstance(sole(dim), Derived):
+        dim = maximum(dim // 2 + y, 90 - dim)
+    return dim
 
 
 def sole(d: Dim) -> Any:
@@ -76,24 +76,24 @@ def test_a_chain_of_definitions_is_evaluated_once_and_without_recursion() -> Non
     assert len(derived_below([d])) == 1500
     start = time.process_time()
     for size in (1, 2, 3):
-        wanted = size
+        expected = size
         for _ in range(1500):
-            wanted = wanted // 2 + 5
-        assert [evaluate(stage, {sole(s): size, sole(t): 5}) for stage in stages][-1] == wanted
-        assert evaluate(dims.substitute(d, {sole(t): 5}), {sole(s): size}) == wanted
+            expected = expected // 2 + 5
+        assert [evaluate(stage, {sole(s): size, sole(t): 5}) for stage in stages][-1] == expected
+        assert evaluate(dims.substitute(d, {sole(t): 5}), {sole(s): size}) == expected
     assert time.process_time() - start < 10
 
 
 def test_no_dim_is_larger_than_the_limit() -> None:
     parts = [symbol(f"P{index}").expr // 2 + 1 for index in range(9)]
-    found = [dims.product(parts), dims.total(part * part for part in parts), maximum(*parts, *(p * 3 for p in parts)),
-             dims.product(parts) // dims.product(parts[:4]), dims.broadcast(*parts)]  # fmt: skip
-    for d in found:
+    bounded = [dims.product(parts), dims.total(part * part for part in parts), maximum(*parts, *(p * 3 for p in parts)),
+               dims.product(parts) // dims.product(parts[:4]), dims.broadcast(*parts)]  # fmt: skip
+    for d in bounded:
         assert d.size <= LIMIT
     sizes = {atom: 4 for part in parts for atom in dims.free_symbols(part)}
-    assert evaluate(found[0], sizes) == 3**9 and evaluate(found[1], sizes) == 81
-    assert evaluate(found[2], sizes) == 9 and evaluate(found[3], sizes) == 3**5 and evaluate(found[4], sizes) == 3
-    assert equal(found[0], dims.product(reversed(parts))) is not False
+    assert evaluate(bounded[0], sizes) == 3**9 and evaluate(bounded[1], sizes) == 81
+    assert evaluate(bounded[2], sizes) == 9 and evaluate(bounded[3], sizes) == 3**5 and evaluate(bounded[4], sizes) == 3
+    assert equal(bounded[0], dims.product(reversed(parts))) is not False
 
 
 @contextmanager
@@ -254,9 +254,9 @@ def test_four_stages_as_in_the_runtime(name: str, tmp_path: Path) -> None:
     emitted = irc.opt(module, find_backend("onnx").PIPELINE, backend="onnx")
     for number in range(len(SIZES)):
         inputs = chains.inputs(proto, sizes_of(number), number)
-        wanted = in_runtime(proto, inputs)
+        expected = in_runtime(proto, inputs)
         for outputs in (interpreter.run(module, inputs), run_onnx(emitted, inputs)):
-            for output, value in zip(outputs.values(), wanted, strict=True):
+            for output, value in zip(outputs.values(), expected, strict=True):
                 check_close(output, value)
 
 
@@ -307,8 +307,8 @@ def test_functions_and_kept_kernels() -> None:
     original = chains.SIZES["reshapes"](3)
     for number in range(len(SIZES)):
         inputs = chains.inputs(original, SIZES[number])
-        for found, wanted in zip(in_runtime(proto, inputs), in_runtime(original, inputs), strict=True):
-            check_close(found, wanted)
+        for actual, expected in zip(in_runtime(proto, inputs), in_runtime(original, inputs), strict=True):
+            check_close(actual, expected)
 
 
 def test_atoms_other_than_symbols_are_not_replaced_inside_definitions() -> None:

@@ -120,7 +120,7 @@ def test_numpy_integers_mix_and_floats_do_not() -> None:
 # --- Division ---------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
+    ("actual", "expected"),
     [
         (b * s * 768 // (s * 768), b),
         ((b * s + s) // s, b + 1),
@@ -181,11 +181,11 @@ def test_numpy_integers_mix_and_floats_do_not() -> None:
         (7 % (s + 7), 7),
     ],
 )
-def test_division(found: Dim, wanted: Any) -> None:
-    if wanted is Variable:
-        assert isinstance(sole(found), Variable)
+def test_division(actual: Dim, expected: Any) -> None:
+    if expected is Variable:
+        assert isinstance(sole(actual), Variable)
     else:
-        assert found == wanted, f"{found}, not {wanted}"
+        assert actual == expected, f"{actual}, not {expected}"
 
 
 def test_divisors_stay_within_64_bits() -> None:
@@ -385,8 +385,8 @@ def test_evaluate_arrays() -> None:
     rows, columns = numpy.arange(4)[:, None], numpy.arange(6)[None, :]
     d = (i * 6 + j) // 5 + (i - j) % 4 + minimum(i, j, 2) * maximum(i, j) + broadcast(j - j // 2 * 2, 1)
     values = evaluate_array(d, {sole(i): rows, sole(j): columns})
-    wanted = [[evaluate(d, {sole(i): row, sole(j): column}) for column in range(6)] for row in range(4)]
-    assert numpy.array_equal(values, wanted)
+    expected = [[evaluate(d, {sole(i): row, sole(j): column}) for column in range(6)] for row in range(4)]
+    assert numpy.array_equal(values, expected)
     sizes = evaluate_array(broadcast(s, t), {sole(s): 4, sole(t): numpy.array([1, 4])})
     assert numpy.array_equal(sizes, [4, 4])
     with pytest.raises(DimError, match="broadcast"):

@@ -156,8 +156,8 @@ def test_answers_are_never_wrong(left: Pair, right: Pair, points: list[Environme
         x, y = value_of(left, environment), value_of(right, environment)
         if x is not None and y is not None:
             truths = x == y, x < y, x <= y
-            for answer, truth in zip(answers, truths, strict=True):
-                assert answer is None or answer == truth
+            for answer, expected in zip(answers, truths, strict=True):
+                assert answer is None or answer == expected
             if quotient is not None and y != 0:
                 assert x % y == 0 and evaluate(quotient, environment) == x // y
             assert quotient is None or y != 0 or x == 0
@@ -210,5 +210,5 @@ def test_floor_semantics_exhaustively(divisor: int) -> None:
         d = factor * x.expr + offset
         for value in range(-30, 31):
             environment = {x: value}
-            wanted = divmod(factor * value + offset, divisor)
-            assert (evaluate(d // divisor, environment), evaluate(d % divisor, environment)) == wanted
+            expected = divmod(factor * value + offset, divisor)
+            assert (evaluate(d // divisor, environment), evaluate(d % divisor, environment)) == expected

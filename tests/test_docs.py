@@ -32,17 +32,17 @@ def blocks(document: Path) -> list[tuple[str, str, int]]:
 
 def commands(block: str) -> list[tuple[str, list[str]]]:
     """(command, expected output lines) of a console block; a line that ends in a backslash goes on."""
-    found: list[tuple[str, list[str]]] = []
+    examples: list[tuple[str, list[str]]] = []
     going = False
     for line in block.splitlines():
         if going:
-            found[-1] = (found[-1][0] + "\n" + line.strip(), [])
+            examples[-1] = (examples[-1][0] + "\n" + line.strip(), [])
         elif line.startswith("$ "):
-            found.append((line[2:], []))
-        elif found:
-            found[-1][1].append(line.rstrip())
+            examples.append((line[2:], []))
+        elif examples:
+            examples[-1][1].append(line.rstrip())
         going = (going or line.startswith("$ ")) and line.endswith("\\")
-    return found
+    return examples
 
 
 def matches(expected: list[str], actual: str) -> bool:

@@ -80,13 +80,13 @@ def run_onnx(
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    made = onnxruntime.InferenceSession(with_carriers(proto, module).SerializeToString(), options,
-                                        providers=["CPUExecutionProvider"])  # fmt: skip
+    session = onnxruntime.InferenceSession(with_carriers(proto, module).SerializeToString(), options,
+                                           providers=["CPUExecutionProvider"])  # fmt: skip
     feeds = {entry.name: inputs[value.name].astype(carrier(value.dtype.numpy), copy=False)
-             for entry, value in zip(made.get_inputs(), module.main.arguments, strict=True)}
-    found = made.run(None, feeds)
+             for entry, value in zip(session.get_inputs(), module.main.arguments, strict=True)}
+    results = session.run(None, feeds)
     return [np.asarray(x).astype(value.dtype.numpy)
-            for x, value in zip(found, module.main.returned, strict=True)], nodes  # fmt: skip
+            for x, value in zip(results, module.main.returned, strict=True)], nodes  # fmt: skip
 
 
 def count(graph: Any) -> int:
@@ -99,19 +99,19 @@ def giving(rows: Sequence[EdgeCase]) -> list[EdgeCase]:
     return [row for row in rows if not isinstance(row.expected, str)]
 
 
-def differences(rows: Sequence[EdgeCase], found: Sequence[Any]) -> list[str]:
-    waiting = iter(found)
-    return [f"{name(row)}: {row.says}: {array}, not {wanted.values}"
-            for row in rows for wanted in row.expected for array in [next(waiting)]
-            if not identical(array, wanted.array())]  # fmt: skip
+def differences(rows: Sequence[EdgeCase], actual: Sequence[Any]) -> list[str]:
+    waiting = iter(actual)
+    return [f"{name(row)}: {row.says}: {array}, not {expected.values}"
+            for row in rows for expected in row.expected for array in [next(waiting)]
+            if not identical(array, expected.array())]  # fmt: skip
 
 
 @pytest.mark.parametrize("optimized", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_onnx_runtime_gives_what_is_defined(family: str, optimized: bool) -> None:
     rows = [row for row in giving(FAMILIES[family]) if (row.op, row.says) not in NOT_IN_ONNX]
-    found, _ = run_onnx(*module_of(rows), optimized)
-    assert not differences(rows, found)
+    actual, _ = run_onnx(*module_of(rows), optimized)
+    assert not differences(rows, actual)
 
 
 FAILING = [row for row in EXAMPLES if row.expected in ("run.index", "run.zero_division") and row.op != "slice"]
@@ -161,11 +161,11 @@ def test_sizes_below_0_stop_the_run(name: str, tmp_path: Path) -> None:
 def test_what_onnx_runtime_cannot_give(key: tuple[str, str]) -> None:
     (row,) = (row for row in EXAMPLES if (row.op, row.says) == key)
     try:
-        found, _ = run_onnx(*module_of([row]), False)
+        actual, _ = run_onnx(*module_of([row]), False)
     except (IrcError, NotImplemented) as error:
         assert isinstance(error, NotImplemented) or error.code == "backend.unsupported"
     else:
-        assert differences([row], found), "it does: take it out of NOT_IN_ONNX"
+        assert differences([row], actual), "it does: take it out of NOT_IN_ONNX"
 
 
 # -- the table of differences -----------------------------------------------------------------------------------------
@@ -183,13 +183,13 @@ def shown(array: Any) -> str:
 def line(row: EdgeCase) -> str | None:
     """The row of the table of an edge case in which ONNX Runtime's operator gives something else."""
     try:
-        found, few = run_onnx(*module_of([row], "onnx"), False)
-        theirs = "; ".join(map(shown, found))
+        results, few = run_onnx(*module_of([row], "onnx"), False)
+        theirs = "; ".join(map(shown, results))
     except NotImplemented:
         return None
     except Fail:
-        found, few, theirs = [], 1, "fails"
-    if found and not differences([row], found):
+        results, few, theirs = [], 1, "fails"
+    if results and not differences([row], results):
         return None
     _, many = run_onnx(*module_of([row]), False)
     given = ", ".join(shown(array) for array in operands(row) if array is not None)
@@ -266,15 +266,15 @@ def integer_divisions(dtype: str) -> tuple[Module, dict[str, Any]]:
 def test_no_integers_stop_the_process(dtype: str) -> None:
     """In both kinds of modules: what ONNX leaves open may be anything."""
     module, inputs = integer_divisions(dtype)
-    wanted = [*interpreter.run(module, inputs).values()]
+    expected = [*interpreter.run(module, inputs).values()]
     for optimized in (False, True):
-        found, _ = run_onnx(module, inputs, optimized)
-        for ours, theirs in zip(wanted, found, strict=True):
+        actual, _ = run_onnx(module, inputs, optimized)
+        for ours, theirs in zip(expected, actual, strict=True):
             np.testing.assert_array_equal(theirs, ours)
     quotients = trace(lambda a, b: ops.div(a, b), *(str(value.type) for value in module.main.arguments))
     quotients.edge_cases = "onnx"
     (quotient,), _ = run_onnx(quotients, inputs, True)
-    np.testing.assert_array_equal(quotient[inputs["b"] != 0], wanted[0][inputs["b"] != 0])
+    np.testing.assert_array_equal(quotient[inputs["b"] != 0], expected[0][inputs["b"] != 0])
 
 
 def test_division_by_zero_stops_the_run() -> None:
@@ -285,8 +285,8 @@ def test_division_by_zero_stops_the_run() -> None:
     for index in range(4):
         module = trace(lambda a, b, index=index: divided(a, b)[index], "i64[A]", "i64[B]")
         whole = {"a": np.array([-(2**63), 7]), "b": np.array([-1, 2])}
-        (wanted,) = interpreter.run(module, whole).values()
-        np.testing.assert_array_equal(run_onnx(module, whole, False)[0][0], wanted)
+        (expected,) = interpreter.run(module, whole).values()
+        np.testing.assert_array_equal(run_onnx(module, whole, False)[0][0], expected)
         zero = {"a": np.array([-(2**63), 7]), "b": np.array([-1, 0])}
         with pytest.raises(IrcError, match=r"run\.zero_division"):
             interpreter.run(module, zero)
@@ -326,9 +326,9 @@ def run_triton(module: Module, inputs: Mapping[str, Any], folder: Path, fused: b
     triton.emit(module, folder)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = load_artefact(folder).load().run(inputs).values()
+        actual = load_artefact(folder).load().run(inputs).values()
     return [to_array(result).astype(value.dtype.numpy, copy=False)
-            for result, value in zip(found, module.main.returned, strict=True)]  # fmt: skip
+            for result, value in zip(actual, module.main.returned, strict=True)]  # fmt: skip
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -344,6 +344,6 @@ def test_triton_gives_what_is_defined(family: str, fused: bool, tmp_path: Path) 
 def test_integers_are_divided_as_defined(dtype: str, fused: bool, tmp_path: Path) -> None:
     pytest.importorskip("triton")
     module, inputs = integer_divisions(dtype)
-    wanted = interpreter.run(module, inputs).values()
-    for ours, theirs in zip(wanted, run_triton(module, inputs, tmp_path / "artefact", fused), strict=True):
+    expected = interpreter.run(module, inputs).values()
+    for ours, theirs in zip(expected, run_triton(module, inputs, tmp_path / "artefact", fused), strict=True):
         np.testing.assert_array_equal(theirs, ours)

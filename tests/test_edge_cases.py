@@ -29,13 +29,13 @@ def name(row: EdgeCase) -> str:
     return f"{row.op}-{row.topic}-{TABLE.index(row)}"
 
 
-def identical(ours: NDArray[Any], wanted: NDArray[Any]) -> bool:
+def identical(ours: NDArray[Any], expected: NDArray[Any]) -> bool:
     """Same type, shape and values; zeros by sign, NaN equal to NaN."""
-    if ours.dtype != wanted.dtype or ours.shape != wanted.shape:
+    if ours.dtype != expected.dtype or ours.shape != expected.shape:
         return False
     if not dtypes.from_numpy(ours.dtype).is_float:
-        return bool(np.array_equal(ours, wanted))
-    a, b = ours.astype(np.float64), wanted.astype(np.float64)
+        return bool(np.array_equal(ours, expected))
+    a, b = ours.astype(np.float64), expected.astype(np.float64)
     return bool(
         np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a) & (a == 0), np.signbit(b) & (b == 0))
     )
@@ -86,8 +86,8 @@ def test_our_reference(row: EdgeCase) -> None:
         return
     results = evaluate(definition, row)
     assert len(results) == len(row.expected)
-    for result, wanted in zip(results, row.expected, strict=True):
-        assert identical(result, wanted.array()), f"{row.says}: {result} is not {wanted.values}"
+    for result, expected in zip(results, row.expected, strict=True):
+        assert identical(result, expected.array()), f"{row.says}: {result} is not {expected.values}"
 
 
 @pytest.mark.parametrize("row", [row for row in EXAMPLES if "torch" in row.agrees], ids=name)
@@ -98,8 +98,8 @@ def test_torch_agrees(row: EdgeCase) -> None:
         return
     results = torch_result(row.op, operands(row), row.attributes)
     assert results is not None, "PyTorch does not have it"
-    for result, wanted in zip(results, row.expected, strict=True):
-        assert isinstance(wanted, Sample) and identical(result, wanted.array()), f"{result} is not {wanted}"
+    for result, expected in zip(results, row.expected, strict=True):
+        assert isinstance(expected, Sample) and identical(result, expected.array()), f"{result} is not {expected}"
 
 
 @pytest.mark.parametrize("row", [row for row in EXAMPLES if "onnx" in row.agrees], ids=name)
@@ -107,8 +107,8 @@ def test_onnx_runtime_agrees(row: EdgeCase) -> None:
     expected = [sample for sample in row.expected if isinstance(sample, Sample)]
     results = onnx_result(row.op, operands(row), row.attributes, [sample.dtype for sample in expected])
     assert results is not None, "ONNX Runtime has no kernel for it"
-    for result, wanted in zip(results, expected, strict=True):
-        assert identical(result, wanted.array()), f"{result} is not {wanted}"
+    for result, required in zip(results, expected, strict=True):
+        assert identical(result, required.array()), f"{result} is not {required}"
 
 
 SAID_TO_DIFFER = [

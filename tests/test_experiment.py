@@ -33,14 +33,14 @@ def test_figures_are_those_of_kernels() -> None:
     settings = Settings(dims={"M": 100, "N": 1000})
     report = irc.experiment([SCORES], {"base": "default", "mine": FRUGAL}, settings=settings)
     for name, pipeline in (("base", "default"), ("mine", FRUGAL)):
-        found, truth = report.models[SCORES][name], kernels(SCORES, pipeline=pipeline, settings=settings)
-        assert (found.kernels, found.library_calls, found.host_operations) == (truth.launches, 0, 0)
-        assert (found.distinct_bytes, found.loaded_bytes) == (truth.distinct_bytes, truth.loaded_bytes)
-        assert found.flops == truth.flops  # no products here
-        assert found.programs == min(kernel.programs for kernel in truth.kernels)
-        seconds = sum(max(kernel.distinct_bytes / 3.35e12, kernel.flops / 67e12) for kernel in truth.kernels)
-        assert found.estimated_microseconds == pytest.approx(1e6 * seconds)
-        assert 0 < found.error < 1e-6 and found.compile_seconds > 0
+        actual, expected = report.models[SCORES][name], kernels(SCORES, pipeline=pipeline, settings=settings)
+        assert (actual.kernels, actual.library_calls, actual.host_operations) == (expected.launches, 0, 0)
+        assert (actual.distinct_bytes, actual.loaded_bytes) == (expected.distinct_bytes, expected.loaded_bytes)
+        assert actual.flops == expected.flops  # no products here
+        assert actual.programs == min(kernel.programs for kernel in expected.kernels)
+        seconds = sum(max(kernel.distinct_bytes / 3.35e12, kernel.flops / 67e12) for kernel in expected.kernels)
+        assert actual.estimated_microseconds == pytest.approx(1e6 * seconds)
+        assert 0 < actual.error < 1e-6 and actual.compile_seconds > 0
     assert report.passed and report.sizes == {SCORES: {"M": 100, "N": 1000}}
     lines = report.plans[SCORES]["mine"]
     assert "@y loses %scaled, %p" in lines and lines[-1] == "costs 800.0 kB of global memory traffic"
@@ -91,8 +91,8 @@ def test_models_are_read_once(tmp_path: Path) -> None:
     )
     done = irc_here("experiment", "m.py:model", "-p", "a=default", "-p", "b=eager", "--json", folder=tmp_path)
     assert done.code == 0 and done.out.count("read\n") == 1, done.err
-    found = json.loads(done.out.partition("\n")[2])["models"]["m.py:model"]
-    assert all(each["error"] < 1e-5 for each in found.values())
+    actual = json.loads(done.out.partition("\n")[2])["models"]["m.py:model"]
+    assert all(each["error"] < 1e-5 for each in actual.values())
 
 
 def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_bench_of_an_onnx_model(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     report = json.loads(done.out)
     assert set(report["contenders"]) == {"irc", "original"} and report["threads"] == 1
-    own, other = report["contenders"]["irc"], report["contenders"]["original"]
-    assert own["ratio"] == 1 and own["seconds"] > 0 and other["error"] < 1e-6
+    compiled, other = report["contenders"]["irc"], report["contenders"]["original"]
+    assert compiled["ratio"] == 1 and compiled["seconds"] > 0 and other["error"] < 1e-6
     assert other["quartiles"][0] <= other["ratio"] <= other["quartiles"][1]
     assert report["sizes"] == {"x": [5, 8]}
     done = irc_here("bench", "m.onnx", "--dim", "N=5", "--rounds", "4", folder=tmp_path)

@@ -174,10 +174,10 @@ def test_a_size_that_an_input_tells_is_not_born_again() -> None:
         (("r", "w"), ["K", "L"], ["refine", "exp"]),
         (("bind", "s", "t", "r"), [], ["bind", "slice", "exp", "refine"]),
     ):
-        found = part(recording, {by_name[name] for name in kept})
-        verify(found.module)
-        assert list(found.module.main.symbols) == symbols and operations(found.module) == left
-        outputs = interpreter.run(found.module, found.inputs)
+        extracted = part(recording, {by_name[name] for name in kept})
+        verify(extracted.module)
+        assert list(extracted.module.main.symbols) == symbols and operations(extracted.module) == left
+        outputs = interpreter.run(extracted.module, extracted.inputs)
         for name, array in outputs.items():
             np.testing.assert_array_equal(array, computed(module, inputs)[name])
     with pytest.raises(IrcError, match=r"dim\.unbound"):  # K + L of %a determines neither

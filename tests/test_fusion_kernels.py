@@ -153,9 +153,9 @@ def test_exact_passes_change_no_bit(module: Module, pipeline: list[str]) -> None
 
     def compare(stage: str, current: Module) -> None:
         verify(current)
-        found = interpreter.run(current, inputs)
-        for value, truth in zip(found.values(), expected.values(), strict=True):
-            np.testing.assert_array_equal(value, truth, err_msg=stage)
+        actual = interpreter.run(current, inputs)
+        for value, reference in zip(actual.values(), expected.values(), strict=True):
+            np.testing.assert_array_equal(value, reference, err_msg=stage)
 
     PassManager(parse_pipeline(",".join(pipeline)), PassContext(numerics="exact"), observe=compare).run(module)
 
@@ -168,9 +168,9 @@ def test_other_passes_change_no_more_than_they_say(module: Module, pipeline: lis
 
     def compare(stage: str, current: Module) -> None:
         verify(current)
-        found = interpreter.run(current, inputs)
-        for value, truth in zip(found.values(), expected.values(), strict=True):
-            np.testing.assert_allclose(value, truth, rtol=1e-7, atol=1e-9, err_msg=stage)
+        actual = interpreter.run(current, inputs)
+        for value, reference in zip(actual.values(), expected.values(), strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-7, atol=1e-9, err_msg=stage)
 
     PassManager(parse_pipeline(",".join(pipeline)), PassContext(numerics="reassociates"), observe=compare).run(module)
 
@@ -348,6 +348,6 @@ def test_windows_over_windows_are_not_one_kernel() -> None:
         return x
 
     module = opt(trace(main, "f32[N, 4, H, W]"), "default")
-    made = [operation for operation in module.main.block if operation.name == "kernel"]
-    assert len(made) >= 3 and {operation.name for operation in module.main.block} == {"kernel", "return"}
-    assert all(len(kernel_of(operation).loads) <= 30 for operation in made)
+    kernels = [operation for operation in module.main.block if operation.name == "kernel"]
+    assert len(kernels) >= 3 and {operation.name for operation in module.main.block} == {"kernel", "return"}
+    assert all(len(kernel_of(operation).loads) <= 30 for operation in kernels)

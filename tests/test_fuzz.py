@@ -53,7 +53,7 @@ def test_programs_agree_on_every_path(kind: str, start: int) -> None:
 def test_a_program_is_the_same_each_time(kind: str) -> None:
     first, second = (program_of(Job(kind, 5, 2, ALL)) for _ in range(2))
     assert first.text == second.text and first.text != program_of(Job(kind, 5, 3, ALL)).text
-    assert [list(truth) for truth in first.truths] == [list(truth) for truth in second.truths]
+    assert [list(references) for references in first.truths] == [list(references) for references in second.truths]
 
 
 def test_features_are_chosen_by_name() -> None:
@@ -64,7 +64,7 @@ def test_features_are_chosen_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "found", "said"),
+    ("value", "actual", "said"),
     [
         (np.float32([1, 2]), np.float64([1, 2]), "dtype float64, expected float32"),
         (np.float32([1, 2]), np.float32([[1, 2]]), "shape (1, 2), expected (2,)"),
@@ -74,16 +74,16 @@ def test_features_are_chosen_by_name() -> None:
         (np.int64([7]), np.int64([8]), "8, expected 7"),
     ],
 )
-def test_differences_are_seen(value: np.ndarray, found: np.ndarray, said: str) -> None:
-    assert said in str(Truth.of(value, [value, value]).difference(found))
+def test_differences_are_seen(value: np.ndarray, actual: np.ndarray, said: str) -> None:
+    assert said in str(Truth.of(value, [value, value]).difference(actual))
     assert Truth.of(value, [value]).difference(value) is None
 
 
 def test_what_rounding_decides_is_not_compared() -> None:
-    truth = Truth.of(np.float32([1, 2, 3]), [np.float32([1, 2.1, np.nan])])
-    assert truth.undecided.tolist() == [False, False, True]
-    assert truth.difference(np.float32([1, 2.5, 0])) is None
-    assert truth.difference(np.float32([1.1, 2, 3])) is not None
+    reference = Truth.of(np.float32([1, 2, 3]), [np.float32([1, 2.1, np.nan])])
+    assert reference.undecided.tolist() == [False, False, True]
+    assert reference.difference(np.float32([1, 2.5, 0])) is None
+    assert reference.difference(np.float32([1.1, 2, 3])) is not None
     assert Truth.of(np.int64([1]), [np.int64([2])]).difference(np.int64([9])) is None
     assert Truth.of(np.int64([1]), [np.int64([1, 1])]).difference(np.int64([])) is None  # a shape, too
 
@@ -109,9 +109,9 @@ def judged_line(expression: str, tensor: torch.Tensor, kind: Kind) -> Truth:
 @pytest.mark.parametrize("huge", [[3e38, 4.0, 0.0, 2.0], [2.0**70, 2.0**70, 2.0**-80, 1.0]])
 def test_what_overflows_by_the_order_of_a_product_is_not_compared(huge: list[float]) -> None:
     rows = np.float32([huge, huge[::-1], [1.0, 2.0, 3.0, 4.0], [np.inf, 1.0, 1.0, 1.0], [3e38, 3e38, 1.0, 1.0]])
-    for truth in (judged_node("ReduceProd", rows, axes=[1], keepdims=0),
-                  judged_line("{x}.prod(1)", torch.tensor(rows), "accumulated")):  # fmt: skip
-        assert truth.undecided.tolist() == [True, True, False, False, False]
+    for reference in (judged_node("ReduceProd", rows, axes=[1], keepdims=0),
+                      judged_line("{x}.prod(1)", torch.tensor(rows), "accumulated")):  # fmt: skip
+        assert reference.undecided.tolist() == [True, True, False, False, False]
 
 
 def test_exponentials_less_1_have_an_absolute_error_below_0_alone() -> None:
@@ -139,7 +139,7 @@ def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:
     runs = source.samples(0, source.live(names), names, SAMPLES)
     truths += [Truth.of(source.spaces[0][name].numpy(), [run[place] for run in runs])
                for place, name in enumerate(names)]  # fmt: skip
-    assert [truth.undecided.ravel().tolist() for truth in truths] == [
+    assert [reference.undecided.ravel().tolist() for reference in truths] == [
         [False] * 3, [True, False, False], [False] * 4, [True, False, False, True],
     ]  # fmt: skip
 
@@ -161,17 +161,17 @@ def test_no_empty_axis_is_summed_by_einsum() -> None:
 def test_a_limit_of_0_has_an_absolute_error() -> None:
     x = np.float32([-32.75, 0.0, -np.inf, -2.0])
     for op_type, exact in (("Sigmoid", np.float32(6e-15)), ("Softplus", np.float32(6e-15))):
-        truth = judged_node(op_type, x)
-        found = truth.value.copy()
-        found[0] = exact
-        assert truth.difference(found) is None and not truth.undecided.any()
-        found[2] = exact
-        assert "[2]" in str(truth.difference(found)), "of -inf it is exact"
+        reference = judged_node(op_type, x)
+        actual = reference.value.copy()
+        actual[0] = exact
+        assert reference.difference(actual) is None and not reference.undecided.any()
+        actual[2] = exact
+        assert "[2]" in str(reference.difference(actual)), "of -inf it is exact"
 
 
 def test_first_powers_of_large_integers_are_not_made() -> None:
     """ONNX Runtime takes them in f64."""
-    made = {}
+    powers_of = {}
     for number in (2**53, 2**62 + 1):
         powers = []
         for seed in range(40):
@@ -180,22 +180,22 @@ def test_first_powers_of_large_integers_are_not_made() -> None:
             with suppress(Reject):
                 steps.power()
             powers += [int(graph.constants[node.operands[1]]) for node in graph.nodes]
-        made[number] = set(powers)
-    assert made[2**53] - made[2**62 + 1] == {1}
+        powers_of[number] = set(powers)
+    assert powers_of[2**53] - powers_of[2**62 + 1] == {1}
 
 
 def test_infinities_are_not_quantized_dynamically() -> None:
     given = Argument([3], [np.float32([1.0, -np.inf, 2.0])])
     for finite in (True, False):
         array = np.nan_to_num(given.arrays[0], neginf=0.0) if finite else given.arrays[0]
-        made = set()
+        op_types = set()
         for seed in range(60):
             graph = Graph(17, 1)
             steps = OnnxSteps(graph, random.Random(seed), [graph.input(given._replace(arrays=[array]))], ALL)
             with suppress(Reject):
                 steps.quantize()
-            made |= {node.proto.op_type for node in graph.nodes}
-        assert ("DynamicQuantizeLinear" in made) is finite and "QuantizeLinear" in made
+            op_types |= {node.proto.op_type for node in graph.nodes}
+        assert ("DynamicQuantizeLinear" in op_types) is finite and "QuantizeLinear" in op_types
 
 
 def test_a_mistake_is_found_saved_and_repeated(

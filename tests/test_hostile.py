@@ -50,9 +50,10 @@ def test_names_do_not_become_paths_or_code(folder: Path) -> None:
         assert result.code in (0, 3), (name, result.err)
         if result.code:
             continue
-        made = {path.relative_to(folder / f"{number}.out").as_posix() for path in (folder / f"{number}.out").rglob("*")}
-        externs = {path for path in made if path.startswith("externs")}
-        assert made - externs <= ARTEFACT, (name, made)
+        out = folder / f"{number}.out"
+        files = {path.relative_to(out).as_posix() for path in out.rglob("*")}
+        externs = {path for path in files if path.startswith("externs")}
+        assert files - externs <= ARTEFACT, (name, files)
         (file,) = externs - {"externs"}
         assert Path(file).stem.isidentifier() and file.isascii() and len(file) < 60, (name, file)
         for path in (folder / f"{number}.out").glob("*.py"):
@@ -158,9 +159,9 @@ def test_weights_stay_in_their_folder(folder: Path, secret: Path) -> None:
 def test_a_folder_that_is_allowed_may_be_named(folder: Path, secret: Path) -> None:
     (folder / "m.irc").write_text(text_with("../secret/s.safetensors", None))
     (folder / "m.onnx").write_bytes(with_external_data(str(secret / "s.bin")).SerializeToString())
-    *found, timed = audited(folder, *(["run", name, "--allow-folder", "../secret"] for name in ("m.irc", "m.onnx")),
-                            ["bench", "m.onnx", "--rounds", "2", "--allow-folder", "../secret"], read=[secret])
-    assert ["7.25" in result.out for result in found] == [True, True], found
+    *allowed, timed = audited(folder, *(["run", name, "--allow-folder", "../secret"] for name in ("m.irc", "m.onnx")),
+                              ["bench", "m.onnx", "--rounds", "2", "--allow-folder", "../secret"], read=[secret])
+    assert ["7.25" in result.out for result in allowed] == [True, True], allowed
     assert timed.code == 0 and "original" in timed.out and "outputs differ by 0e+00" in timed.out, timed
 
 

@@ -96,8 +96,8 @@ def test_a_run_takes_what_it_is_given_or_else_the_default(model: onnx.ModelProto
                                                          backend: str | None, tmp_path: Path) -> None:  # fmt: skip
     onnx.save(model, tmp_path / "model.onnx")
     for given in ({"x": numbers_for(model)}, {"x": numbers_for(model), **others}):
-        found = results(tmp_path / "model.onnx", given, backend)
-        check_close(found, in_runtime(model, given))
+        actual = results(tmp_path / "model.onnx", given, backend)
+        check_close(actual, in_runtime(model, given))
 
 
 @pytest.mark.parametrize(("model", "others"), CASES, ids=NAMES)
@@ -109,10 +109,10 @@ def test_they_are_constants_where_that_is_asked(model: onnx.ModelProto, others: 
         module = asked.load(tmp_path / name)
         assert [argument.name for argument in module.main.arguments] == ["x"]
         irc.driver.compile(tmp_path / name, output=tmp_path / "out.onnx", settings=asked)
-        made = onnx.load(tmp_path / "out.onnx")
-        assert [value.name for value in made.graph.input] == ["x"]
+        written = onnx.load(tmp_path / "out.onnx")
+        assert [value.name for value in written.graph.input] == ["x"]
         given = {"x": numbers_for(model)}
-        check_close(in_runtime(made, given), in_runtime(model, given))
+        check_close(in_runtime(written, given), in_runtime(model, given))
 
 
 @pytest.mark.parametrize(("model", "others"), CASES, ids=NAMES)
@@ -143,12 +143,12 @@ def test_the_onnx_output_has_inputs_with_initializers(tmp_path: Path, monkeypatc
         report = irc.driver.compile(tmp_path / "model.onnx", output=tmp_path / "out.onnx")
         assert report.weight_bytes == 4 * 400 * 4
         assert report.notes == ("1 of the inputs has a default: --fold-defaults replaces such inputs by constants",)
-        made = onnx.load(tmp_path / "out.onnx")
-        assert [value.name for value in made.graph.input] == ["x", "i0"]
-        assert [tensor.name for tensor in made.graph.initializer] == ["i0"]
-        onnx.checker.check_model(made, full_check=True)
+        written = onnx.load(tmp_path / "out.onnx")
+        assert [value.name for value in written.graph.input] == ["x", "i0"]
+        assert [tensor.name for tensor in written.graph.initializer] == ["i0"]
+        onnx.checker.check_model(written, full_check=True)
         for given in ({"x": X}, {"x": X, **others}):
-            check_close(in_runtime(made, given), in_runtime(model, given))
+            check_close(in_runtime(written, given), in_runtime(model, given))
     assert (tmp_path / "out.onnx.data").is_file()
 
 
@@ -214,8 +214,8 @@ def test_defaults_of_types_that_numpy_lacks(kind: str, tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(model, tmp_path / "model.onnx")
     for backend in (None, "onnx", "triton"):
-        (found,) = results(tmp_path / "model.onnx", {}, backend)
-        assert found.astype(str if kind == "STRING" else float).tolist() == content
+        (actual,) = results(tmp_path / "model.onnx", {}, backend)
+        assert actual.astype(str if kind == "STRING" else float).tolist() == content
 
 
 def test_a_sparse_initializer_may_be_a_default() -> None:
@@ -245,9 +245,9 @@ def test_an_artefact_gives_away_no_default(tmp_path: Path) -> None:
 
     model = load_artefact(tmp_path / "out").load()
     for _ in range(2):
-        found = model(floats(3, 4))
-        assert found["y"].tolist() == [1, 2]
-        found["y"].zero_()
+        actual = model(floats(3, 4))
+        assert actual["y"].tolist() == [1, 2]
+        actual["y"].zero_()
     assert model(floats(3, 4), w=floats(7, 8))["y"].tolist() == [7, 8]
     with pytest.raises(ValueError, match="no input 'v'"):
         model(floats(3, 4), v=floats(7, 8))
@@ -263,11 +263,11 @@ def test_other_verbs_take_models_with_defaults(tmp_path: Path) -> None:
                       ["check", "model.onnx", "--input", "in.npz", "--each"], ["bench", "model.onnx"],
                       ["extract", "model.onnx", "--to", "%y0", "-o", "part.irc"], ["kernels", "model.onnx"],
                       ["print", "model.onnx"], ["compile", "model.onnx", "--fold-defaults", "-o", "out.onnx"]):
-        found = irc_here(*arguments, folder=tmp_path)
-        assert found.code == 0, (arguments, found)
+        ended = irc_here(*arguments, folder=tmp_path)
+        assert ended.code == 0, (arguments, ended)
     assert [value.name for value in onnx.load(tmp_path / "out.onnx").graph.input] == ["x"]
-    found = irc_here("run", "part.irc", "--input", "part.npz", folder=tmp_path)
-    assert found.code == 0, found
+    ended = irc_here("run", "part.irc", "--input", "part.npz", folder=tmp_path)
+    assert ended.code == 0, ended
     missing = irc_here("run", "model.onnx", "--input", "empty.npz", folder=tmp_path)
     assert missing.code != 0
 

@@ -115,18 +115,18 @@ def test_push_inverts_pull(
     operand = static_type(type_)
     axes = axes_of(operand.static_shape())
     array = np.arange(np.prod(operand.static_shape()), dtype=np.float32).reshape(operand.static_shape())
-    wanted = expected(array)
+    required = expected(array)
     result = view(name, attributes, type_)
     point = result.operation.definition.push(result, Point(tuple(axis.expr for axis in axes)))
     if point is None:
         assert name == "expand"
         return
-    seen = np.full(wanted.shape, -1.0, np.float32)
+    seen = np.full(required.shape, -1.0, np.float32)
     for place in np.ndindex(*operand.static_shape()):
         environment = dict(zip(axes, map(int, place), strict=True))
         if all(0 <= dims.evaluate(g.index, environment) < dims.evaluate(g.extent, {}) for g in point.guards):
             seen[tuple(dims.evaluate(c, environment) for c in point.coordinates)] = array[place]
-    np.testing.assert_array_equal(seen, wanted)
+    np.testing.assert_array_equal(seen, required)
 
 
 def chain_of_views(x: Value, generator: random.Random) -> Value:
@@ -409,14 +409,14 @@ def test_f3_something_is_stored() -> None:
 
 
 def test_f4_every_root_is_reached() -> None:
-    found = failure(lambda x, y: (ops.exp(x), ops.exp(y)), "f32[4]", "f32[5]")
-    assert (found.rule, found.code) == ("F4", "fuse.unreached_root")
-    assert "axis" in found.message and found.values
+    error = failure(lambda x, y: (ops.exp(x), ops.exp(y)), "f32[4]", "f32[5]")
+    assert (error.rule, error.code) == ("F4", "fuse.unreached_root")
+    assert "axis" in error.message and error.values
 
 
 def test_f6_reductions_share_their_axis() -> None:
-    found = failure(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
-    assert found.rule in ("F4", "F6")
+    error = failure(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
+    assert error.rule in ("F4", "F6")
     nested = failure(lambda x: ops.reduce_max(ops.reduce_sum(x, axes=(2,)), axes=(1,)), "f32[4, 6, 7]")
     assert nested.rule == "F6"
 
@@ -425,14 +425,14 @@ def test_f10_reductions_are_computed_once() -> None:
     def function(x: Value, y: Value) -> Value:
         return ops.mul(ops.reduce_sum(x, axes=(1,), keep_dims=True), y)
 
-    found = failure(function, "f32[6, 7]", "f32[6, 90]")
-    assert (found.rule, found.code) == ("F10", "fuse.recomputed_reduction")
+    error = failure(function, "f32[6, 7]", "f32[6, 90]")
+    assert (error.rule, error.code) == ("F10", "fuse.recomputed_reduction")
     assert kernel(function, "f32[6, 7]", "f32[6, 90]", recompute=True).recomputes_reduction
 
 
 def test_f13_bits_of_a_half_are_not_those_of_a_register() -> None:
-    found = failure(lambda x: ops.bitcast(ops.bitcast(x, to=dtypes.F16), to=dtypes.I16), "i16[4]")
-    assert found.rule == "F13"
+    error = failure(lambda x: ops.bitcast(ops.bitcast(x, to=dtypes.F16), to=dtypes.I16), "i16[4]")
+    assert error.rule == "F13"
 
 
 def test_a_legality_failure_becomes_an_error() -> None:

@@ -57,9 +57,9 @@ class Generator:
             getattr(self, name) for name in vars(Generator) if name not in ("module", "body") and name[0] != "_"
         ]
         for _ in range(int(self.random.integers(3, 11))):
-            made = self._one_of(methods)(self._one_of([x, *self.values[-4:]]))
-            if made is not None and made.rank <= 4 and dims.bounds(made.type.elements)[1] <= MOST_ELEMENTS:
-                self.values.append(made)
+            created = self._one_of(methods)(self._one_of([x, *self.values[-4:]]))
+            if created is not None and created.rank <= 4 and dims.bounds(created.type.elements)[1] <= MOST_ELEMENTS:
+                self.values.append(created)
         results = [value for value in self.values if value.operation is not None][-4:] or [ops.neg(x)]
         count = int(self.random.integers(1, 4))
         return tuple(results[int(index)] for index in self.random.integers(0, len(results), count))
@@ -98,8 +98,8 @@ class Generator:
     def argument(self, x: Value) -> Value | None:
         if not x.rank or least(x.shape[axis := self._axis(x)]) < 1:
             return None
-        found = ops.TABLE[self._one_of(["argmax", "argmin"])](x, axis=axis, keep_dims=True)
-        return ops.cast(found, to=x.dtype)
+        index = ops.TABLE[self._one_of(["argmax", "argmin"])](x, axis=axis, keep_dims=True)
+        return ops.cast(index, to=x.dtype)
 
     def concat(self, x: Value) -> Value | None:
         if not x.rank:
@@ -233,8 +233,8 @@ def check(module: Module, seed: int) -> None:
     apply(plan)
     verify(module)
     for inputs, expected in runs:
-        for found, wanted in zip(interpreter.run(module, inputs).values(), expected.values(), strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for actual, required in zip(interpreter.run(module, inputs).values(), expected.values(), strict=True):
+            np.testing.assert_array_equal(actual, required)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -150,10 +150,10 @@ def test_what_a_file_is_that_is_no_model(what: str, content: bytes, tmp_path: Pa
         (tmp_path / name).write_bytes(content)
         with pytest.raises(IrcError) as caught:
             irc.load(tmp_path / name)
-        (found,) = caught.value.diagnostics
+        (diagnostic,) = caught.value.diagnostics
         code = "onnx.truncated" if name == "model.onnx" and not any(content) else "file.format"
-        assert found.code == code and what in found.message and found.help, (name, found)
-        assert "whole" not in found.message
+        assert diagnostic.code == code and what in diagnostic.message and diagnostic.help, (name, diagnostic)
+        assert "whole" not in diagnostic.message
 
 
 @pytest.mark.parametrize("content", [b"Not Found\n", b"import torch\n", b"caf\xc3\xa9 " * 2000, b"\x1b[31mred\x1b[0m"])
@@ -314,5 +314,5 @@ def test_an_artefact_does_not_write_to_its_input(work: Path) -> None:
 def test_the_runtime_agrees_on_a_sparse_constant() -> None:
     model = sparse_model(sparse("w", np.array([3, 4], np.float32), [[0, 1], [1, 2]], [2, 3]), "Mul")
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    (wanted, _) = in_runtime(model, {"x": x})
-    check_close(interpreter.run(from_model(model, NO_FOLDER), {"x": x})["y"], wanted)
+    (expected, _) = in_runtime(model, {"x": x})
+    check_close(interpreter.run(from_model(model, NO_FOLDER), {"x": x})["y"], expected)

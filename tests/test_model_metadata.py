@@ -46,12 +46,12 @@ def properties(message: Any) -> dict[str, str]:
 
 def nodes_of(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The nodes of a model by name, those of subgraphs too."""
-    found, waiting = {}, list(model.graph.node)
+    nodes, waiting = {}, list(model.graph.node)
     while waiting:
         node = waiting.pop()
-        found[node.name] = node
+        nodes[node.name] = node
         waiting += [inner for attribute in node.attribute for inner in attribute.g.node]
-    return found
+    return nodes
 
 
 def detailed_model() -> onnx.ModelProto:
@@ -73,18 +73,18 @@ def detailed_model() -> onnx.ModelProto:
 
 def summary(model: onnx.ModelProto) -> dict[str, Any]:
     """All that a model says of itself, without what irc says."""
-    found: dict[str, Any] = {name: (node.doc_string, properties(node)) for name, node in nodes_of(model).items()}
+    facts: dict[str, Any] = {name: (node.doc_string, properties(node)) for name, node in nodes_of(model).items()}
     for kind, message in [("graph", model.graph), *((value.name, value) for value in
                           (*model.graph.input, *model.graph.output, *model.graph.initializer))]:  # fmt: skip
-        found[kind] = (message.doc_string, properties(message))
+        facts[kind] = (message.doc_string, properties(message))
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        found[f"type of {value.name}"] = (value.type.denotation, [dim.denotation for dim in dims])
-    own = {key: text for key, text in properties(model).items() if not key.startswith("irc_") and text != "irc"}
+        facts[f"type of {value.name}"] = (value.type.denotation, [dim.denotation for dim in dims])
+    foreign = {key: text for key, text in properties(model).items() if not key.startswith("irc_") and text != "irc"}
     producer = (model.producer_name, model.producer_version)
-    found["model"] = (*producer, model.model_version, model.domain, model.doc_string, own)
-    found["graph"] += (model.graph.name,)
-    return found
+    facts["model"] = (*producer, model.model_version, model.domain, model.doc_string, foreign)
+    facts["graph"] += (model.graph.name,)
+    return facts
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,14 @@ def test_a_model_that_irc_writes_says_what_the_original_says(original: Path, thr
         source = tmp_path / "first.onnx"
         irc.driver.compile(original, output=source)
     irc.driver.compile(source, output=tmp_path / "out.onnx", keep_kernels=through == "kernels")
-    made, given = onnx.load(tmp_path / "out.onnx"), detailed_model()
-    onnx.checker.check_model(made, full_check=True)
-    wanted, found = summary(given), summary(made)
+    written, given = onnx.load(tmp_path / "out.onnx"), detailed_model()
+    onnx.checker.check_model(written, full_check=True)
+    expected, actual = summary(given), summary(written)
     if through == "kernels":  # nodes of functions stand elsewhere
-        wanted = {subject: facts for subject, facts in wanted.items() if subject in found}
-        assert len(wanted) > 5
-    assert {subject: found[subject] for subject in wanted} == wanted
-    about = properties(made)
+        expected = {subject: facts for subject, facts in expected.items() if subject in actual}
+        assert len(expected) > 5
+    assert {subject: actual[subject] for subject in expected} == expected
+    about = properties(written)
     assert (about["producer"], about["irc_version"], about["irc_target"]) == ("irc", __version__, "portable")
 
 
@@ -123,11 +123,11 @@ def test_irc_names_itself_where_a_model_names_no_producer(tmp_path: Path) -> Non
     model.metadata_props.add(key="irc_version", value="0")
     onnx.save(model, tmp_path / "model.onnx")
     irc.driver.compile(tmp_path / "model.onnx", output=tmp_path / "out.onnx")
-    made = onnx.load(tmp_path / "out.onnx")
-    assert (made.producer_name, made.producer_version) == ("irc", __version__)
-    assert properties(made)["producer"] == "a studio"  # not to be changed
-    assert properties(made)["irc_version"] == __version__
-    assert len(properties(made)) == len(made.metadata_props)
+    written = onnx.load(tmp_path / "out.onnx")
+    assert (written.producer_name, written.producer_version) == ("irc", __version__)
+    assert properties(written)["producer"] == "a studio"  # not to be changed
+    assert properties(written)["irc_version"] == __version__
+    assert len(properties(written)) == len(written.metadata_props)
 
 
 def test_nodes_that_share_a_name_are_not_described() -> None:
@@ -151,10 +151,10 @@ def test_nodes_beside_calls_of_local_functions_keep_their_properties() -> None:
     model.graph.node[1].metadata_props.add(key="stack", value="main.py:3")
     model.graph.metadata_props.add(key="of", value="graph")
     model.functions[0].node[0].doc_string = "inner"
-    made = find_backend("onnx").emit(from_model(model, NO_FOLDER))
-    assert properties(nodes_of(made)["last"]) == {"stack": "main.py:3"}
-    assert properties(made.graph) == {"of": "graph"}
-    assert [node.doc_string for node in made.graph.node] == ["inner", ""]
+    written = find_backend("onnx").emit(from_model(model, NO_FOLDER))
+    assert properties(nodes_of(written)["last"]) == {"stack": "main.py:3"}
+    assert properties(written.graph) == {"of": "graph"}
+    assert [node.doc_string for node in written.graph.node] == ["inner", ""]
 
 
 def test_an_artefact_says_what_the_model_says(original: Path, tmp_path: Path) -> None:
@@ -179,12 +179,12 @@ def random_metadata(seed: int) -> dict[tuple[str, str], dict[str, Any]]:
         drawn = {str: text(), int: choose.choice([0, -5, 2**63 - 1, -(2**63)]), dict: texts}
         return drawn[kind] if kind in drawn else tuple(extents if field == "shape" else [text()])
 
-    found = {}
+    facts_of = {}
     for kind, fields in FIELDS.items():
         for name in [""] if kind in ("model", "graph") else {text() for _ in range(3)} - {""}:
             facts = {field: fact(field, type_) for field, type_ in fields.items() if choose.random() < 0.7}
-            found[kind, name] = facts or {"doc_string": "d"}
-    return found
+            facts_of[kind, name] = facts or {"doc_string": "d"}
+    return facts_of
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -216,9 +216,9 @@ def test_metadata_that_is_none_is_an_error_with_a_place(line: str) -> None:
     text = f"irc text 1\nmodule @m {{\n  func @main(%x: f32[]) -> f32[] {{\n    return %x\n  }}\n}}\nmetadata {line}\n"
     with pytest.raises(IrcError) as caught:
         parse(text)
-    (found,) = caught.value.diagnostics
-    assert found.code in ("text.syntax", "dim.syntax", "type.attribute"), found
-    assert found.text is not None and found.text.line == 7
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code in ("text.syntax", "dim.syntax", "type.attribute"), diagnostic
+    assert diagnostic.text is not None and diagnostic.text.line == 7
 
 
 def test_metadata_is_given_once() -> None:
@@ -256,15 +256,15 @@ def test_an_output_of_unknown_rank_keeps_the_stated_shape(shape: list[Any], data
     module = parse(str(from_model(model_of_two_ranks(shape), NO_FOLDER)))
     assert not module.main.returned[0].type.is_ranked
     find_backend("onnx").save(module, tmp_path / "out.onnx")
-    made = onnx.load(tmp_path / "out.onnx")
-    onnx.checker.check_model(made)
-    dims = made.graph.output[0].type.tensor_type.shape.dim
+    written = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(written)
+    dims = written.graph.output[0].type.tensor_type.shape.dim
     assert [dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else None) for dim in dims] == shape
 
 
 def test_nothing_is_said_of_a_rank_that_nothing_states() -> None:
-    made = find_backend("onnx").emit(from_model(model_of_two_ranks(None), NO_FOLDER))
-    assert not made.graph.output[0].type.tensor_type.HasField("shape")
+    written = find_backend("onnx").emit(from_model(model_of_two_ranks(None), NO_FOLDER))
+    assert not written.graph.output[0].type.tensor_type.HasField("shape")
     assert GRAPH not in from_model(model_of_two_ranks(None), NO_FOLDER).metadata
     assert MODEL not in from_model(model_of_two_ranks(None), NO_FOLDER).metadata
 

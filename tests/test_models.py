@@ -36,9 +36,9 @@ def imported(name: str) -> Module:
 
 
 def check_outputs(outputs: dict[str, Any], name: str, inputs: dict[str, Any]) -> None:
-    truth = reference_outputs(model_path(name), inputs)
-    assert list(outputs) == list(truth)
-    for output, value in truth.items():
+    expected = reference_outputs(model_path(name), inputs)
+    assert list(outputs) == list(expected)
+    for output, value in expected.items():
         assert relative_error(outputs[output], value) < TOLERANCE, output
 
 
@@ -61,8 +61,8 @@ def test_every_stage_verifies_and_round_trips_as_text(name: str, backend: str, t
         path = tmp_path / f"{label}.irc"
         copy = module.clone()
         save_text(copy, path)
-        found = difference(parse(path.read_text(), path), copy)
-        assert found is None, f"{label}: {found}"
+        differs = difference(parse(path.read_text(), path), copy)
+        assert differs is None, f"{label}: {differs}"
         stages.append(label)
 
     run_pipeline(model_path(name), find_backend(backend).PIPELINE, backend, Settings(), stage)
@@ -107,13 +107,13 @@ def raised(name: str) -> Counter[str]:
 
 
 def test_raising_finds_what_magika_spells_out() -> None:
-    found = raised("magika")
-    assert (found["gelu"], found["layer_norm"], found["softmax"]) == (2, 2, 1)
+    counts = raised("magika")
+    assert (counts["gelu"], counts["layer_norm"], counts["softmax"]) == (2, 2, 1)
 
 
 def test_raising_finds_what_minilm_spells_out() -> None:
-    found = raised("minilm_int8")
-    assert (found["gelu"], found["attention"], found["layer_norm"]) == (6, 6, 13)
+    counts = raised("minilm_int8")
+    assert (counts["gelu"], counts["attention"], counts["layer_norm"]) == (6, 6, 13)
 
 
 @pytest.mark.parametrize("backend", ["onnx", "triton"])

@@ -50,24 +50,24 @@ def session(model: onnx.ModelProto, optimized: bool) -> onnxruntime.InferenceSes
 
 
 def run_model(model: onnx.ModelProto, inputs: Mapping[str, Any], optimized: bool = False) -> dict[str, Any]:
-    made = session(model, optimized)
-    names = [output.name for output in made.get_outputs()]
-    return dict(zip(names, made.run(names, dict(inputs)), strict=True))
+    runner = session(model, optimized)
+    names = [output.name for output in runner.get_outputs()]
+    return dict(zip(names, runner.run(names, dict(inputs)), strict=True))
 
 
-def assert_close(found: Any, wanted: Any, tolerance: float, what: str) -> None:
-    assert found.shape == wanted.shape, (what, found.shape, wanted.shape)
-    assert found.dtype == wanted.dtype, (what, found.dtype, wanted.dtype)
-    if wanted.dtype.kind not in "fV" or wanted.size == 0:
-        np.testing.assert_array_equal(found, wanted, err_msg=what)
+def assert_close(actual: Any, expected: Any, tolerance: float, what: str) -> None:
+    assert actual.shape == expected.shape, (what, actual.shape, expected.shape)
+    assert actual.dtype == expected.dtype, (what, actual.dtype, expected.dtype)
+    if expected.dtype.kind not in "fV" or expected.size == 0:
+        np.testing.assert_array_equal(actual, expected, err_msg=what)
         return
-    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted), err_msg=what)
-    finite = np.isfinite(wanted)
-    np.testing.assert_array_equal(np.where(finite, 0, found), np.where(finite, 0, wanted), err_msg=what)
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), err_msg=what)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.where(finite, 0, actual), np.where(finite, 0, expected), err_msg=what)
     if finite.any():
-        scale = max(np.abs(wanted[finite]).max(), 1e-30)
-        assert np.abs(found[finite] - wanted[finite]).max() <= tolerance * scale, (what, found, wanted)
+        scale = max(np.abs(expected[finite]).max(), 1e-30)
+        assert np.abs(actual[finite] - expected[finite]).max() <= tolerance * scale, (what, actual, expected)
 
 
 def check(
@@ -80,20 +80,20 @@ def check(
 ) -> onnx.ModelProto:
     """Emit, check, run with optimizations off and on, import again, and compare with the interpreter."""
     verify(module)
-    wanted = interpreter.run(module, inputs)
+    expected = interpreter.run(module, inputs)
     for name in targets:
         model = backend.emit(module, target=Target(name, opset=opset))
         onnx.checker.check_model(model, full_check=True)
         for optimized in (False, True):
-            found = run_model(model, inputs, optimized)
-            assert list(found) == list(wanted)
-            for output, array in found.items():
-                assert_close(array, wanted[output], tolerance, f"{output} on {name}, optimized {optimized}")
+            actual = run_model(model, inputs, optimized)
+            assert list(actual) == list(expected)
+            for output, array in actual.items():
+                assert_close(array, expected[output], tolerance, f"{output} on {name}, optimized {optimized}")
         # Dims of an imported model are at least 1.
         if again and all(array.size for array in inputs.values()):
             imported = from_model(model, Path())
             for output, array in interpreter.run(imported, inputs).items():
-                assert_close(array, wanted[output], tolerance, f"{output}, imported again")
+                assert_close(array, expected[output], tolerance, f"{output}, imported again")
     return model
 
 
@@ -316,10 +316,10 @@ def test_kernels_are_erased_or_kept() -> None:
     onnx.checker.check_model(kept, full_check=True)
     assert [function.name for function in kept.functions] == ["scale", "scale_1", "pair"]
     assert [node.op_type for node in kept.graph.node if node.domain] == ["scale", "scale_1", "pair"]
-    wanted = interpreter.run(module, inputs)
+    expected = interpreter.run(module, inputs)
     for optimized in (False, True):
         for name, array in run_model(kept, inputs, optimized).items():
-            assert_close(array, wanted[name], 1e-6, name)
+            assert_close(array, expected[name], 1e-6, name)
 
 
 def test_a_kernel_is_given_the_dims_that_it_lacks() -> None:
@@ -458,8 +458,8 @@ def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.
     onnx.checker.check_model(str(path), full_check=True)
     assert backend.count_nodes(path) == 1
     x = np.ones((2, 64), np.float32)
-    made = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(made.run(None, {"x": x})[0], x @ np.arange(4096, dtype=np.float32).reshape(64, 64))
+    created = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(created.run(None, {"x": x})[0], x @ np.arange(4096, dtype=np.float32).reshape(64, 64))
     assert interpreter.run(load(path), {"x": x})
 
 
@@ -481,11 +481,11 @@ def test_bytes_do_not_depend_on_the_hash_seed() -> None:
         "print(hashlib.sha256(m.SerializeToString(deterministic=True)).hexdigest())"
     )
     root = Path(__file__).parents[1]
-    found = {
+    actual = {
         subprocess.run([sys.executable, "-c", command], cwd=root, env={"PYTHONHASHSEED": seed, "PATH": ""}, check=True,
                        capture_output=True, text=True).stdout for seed in ("0", "1")
     }  # fmt: skip
-    assert len(found) == 1
+    assert len(actual) == 1
 
 
 # -- the runtime's table -------------------------------------------------------------------------------------------
@@ -562,10 +562,10 @@ def test_trained_models(name: str, target: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert len(model.graph.node) <= len(onnx.load(model_path(name), load_external_data=False).graph.node)
     inputs = model_inputs(name, seed=3)
-    wanted = reference_outputs(model_path(name), inputs)
+    expected = reference_outputs(model_path(name), inputs)
     for optimized in (False, True):
         for output, array in run_model(model, inputs, optimized).items():
-            assert relative_error(array, wanted[output]) < MODEL_TOLERANCE
+            assert relative_error(array, expected[output]) < MODEL_TOLERANCE
     if name == "minilm_int8":
         bytes_of_weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
         kept = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
@@ -578,10 +578,10 @@ def test_trained_models_with_kernels_kept(name: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert model.functions
     inputs = model_inputs(name, seed=3)
-    wanted = reference_outputs(model_path(name), inputs)
+    expected = reference_outputs(model_path(name), inputs)
     for optimized in (False, True):
         for output, array in run_model(model, inputs, optimized).items():
-            assert relative_error(array, wanted[output]) < MODEL_TOLERANCE
+            assert relative_error(array, expected[output]) < MODEL_TOLERANCE
 
 
 @pytest.mark.parametrize("name, attributes", [
@@ -592,6 +592,6 @@ def test_attributes_are_as_exact_as_f64(name: str, attributes: dict[str, float])
     """Attributes of ONNX are f32: an epsilon of 1e-5 is another number there."""
     module = trace(lambda x: ops.lookup(name)(x, **attributes), "f64[3, 5]")
     inputs = {"x": np.random.default_rng(0).standard_normal((3, 5))}
-    (found,) = run_model(backend.emit(module), inputs).values()
-    (wanted,) = interpreter.run(module, inputs).values()
-    np.testing.assert_allclose(found, wanted, rtol=1e-14)
+    (actual,) = run_model(backend.emit(module), inputs).values()
+    (expected,) = interpreter.run(module, inputs).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-14)

@@ -94,10 +94,10 @@ def data_of(case: TestCase) -> Iterator[tuple[Sequence[Any], Sequence[Any]]]:
 
 def arrays_in(outputs: Sequence[Any]) -> list[Any]:
     """The arrays, those in sequences too, with the lengths of these."""
-    found: list[Any] = []
+    actual: list[Any] = []
     for each in outputs:
-        found += [np.asarray(len(each)), *arrays_in(each)] if isinstance(each, list) else [each]
-    return found
+        actual += [np.asarray(len(each)), *arrays_in(each)] if isinstance(each, list) else [each]
+    return actual
 
 
 def array_of(each: Any) -> Any:
@@ -129,12 +129,12 @@ def outcome(case: TestCase) -> str:
     return f"carries {', '.join(carried)}" if carried else "covered"
 
 
-def with_reason(name: str, found: str) -> str:
-    code = found.removeprefix("fails ")
-    if code == found:
-        return found
+def with_reason(name: str, actual: str) -> str:
+    code = actual.removeprefix("fails ")
+    if code == actual:
+        return actual
     known = (why for each, pattern, why in REASONS if each == code and re.search(pattern, name))
-    return f"{found}: {next(known, '?')}"
+    return f"{actual}: {next(known, '?')}"
 
 
 def measured() -> dict[str, str]:
@@ -157,9 +157,9 @@ def listed() -> tuple[str, dict[str, str]]:
     return version.split()[-1], table
 
 
-def written(found: dict[str, str]) -> str:
+def written(actual: dict[str, str]) -> str:
     sections: dict[str, list[str]] = {}
-    for name, what in found.items():
+    for name, what in actual.items():
         if what != "covered":
             sections.setdefault(what, []).append(name)
     text = [f"# Written by test_onnx_backend_suite.py for onnx {onnx.__version__}"]
@@ -173,12 +173,12 @@ def test_suite() -> None:
     version, table = listed()
     if version != onnx.__version__:
         pytest.skip(f"the table is for onnx {version}")
-    found = measured()
+    actual = measured()
     different = [f"{name}: {what}, listed as: {table.get(name, 'covered')}"
-                 for name, what in found.items() if what != table.get(name, "covered")]
-    unknown = [f"{name}: listed, but not in the suite" for name in table if name not in found]
+                 for name, what in actual.items() if what != table.get(name, "covered")]
+    unknown = [f"{name}: listed, but not in the suite" for name in table if name not in actual]
     assert not different + unknown
-    assert sum(what == "covered" for what in found.values()) >= LEAST_COVERED
+    assert sum(what == "covered" for what in actual.values()) >= LEAST_COVERED
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
@@ -205,8 +205,8 @@ def test_light_models(path: Path) -> None:
     random = np.random.default_rng(0)
     inputs = {argument.name: random.standard_normal(argument.type.static_shape()).astype(np.float32)
               for argument in module.main.arguments}
-    for found, wanted in zip(run(module, inputs).values(), in_runtime(onnx.load(path), inputs), strict=True):
-        check_close(found, wanted)
+    for actual, expected in zip(run(module, inputs).values(), in_runtime(onnx.load(path), inputs), strict=True):
+        check_close(actual, expected)
 
 
 if __name__ == "__main__":

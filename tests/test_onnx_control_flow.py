@@ -147,11 +147,11 @@ def test_loops_whose_carried_shapes_change(rounds: int) -> None:
     assert [str(value.type) for value in loop.regions[0].block.arguments[2:]] == ["f32[e, 3]", "f32[e_1, 3]"]
     assert [str(value.type) for value in loop.results] == ["f32[e_2, 3]", "f32[e_3, 3]", "f32[e_4]"]
     assert str(parse(str(module))) == str(module)
-    wanted = in_runtime(model(GROWING), inputs)
+    expected = in_runtime(model(GROWING), inputs)
     for backend in ("onnx", "triton"):
-        found = irc.run(module, inputs, backend=backend).outputs
-        for output, truth in zip(found.values(), wanted, strict=True):
-            check_close(output, truth)
+        actual = irc.run(module, inputs, backend=backend).outputs
+        for output, reference in zip(actual.values(), expected, strict=True):
+            check_close(output, reference)
     assert irc.kernels(module).launches > 0
 
 
@@ -174,10 +174,10 @@ def test_scans(nodes: str, rows: int) -> None:
     inputs = {"x": random.standard_normal((rows, 3)), "z": random.standard_normal(3), "m": random.standard_normal(rows)}
     inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
     module = check_against_runtime(graph, inputs)
-    wanted = in_runtime(model(graph), inputs)
+    expected = in_runtime(model(graph), inputs)
     for backend in ("onnx", "triton"):
-        for output, truth in zip(irc.run(module, inputs, backend=backend).outputs.values(), wanted, strict=True):
-            check_close(output, truth)
+        for output, reference in zip(irc.run(module, inputs, backend=backend).outputs.values(), expected, strict=True):
+            check_close(output, reference)
 
 
 def test_a_loop_whose_carried_rank_changes() -> None:

@@ -34,10 +34,10 @@ def test_trained_models(name: str) -> None:
     assert len(operations(module)) <= nodes
     assert module.source == path.name and module.source_digest is not None
     inputs = model_inputs(name, seed=1)
-    found = run(module, inputs)
-    for output, wanted in reference_outputs(path, inputs).items():
+    actual = run(module, inputs)
+    for output, expected in reference_outputs(path, inputs).items():
         # basic-pitch takes logarithms of a spectrum near 0: ONNX Runtime itself is 2e-4 from f64 on such sound.
-        assert relative_error(found[output], wanted) < (5e-4 if name == "basic_pitch" else 1e-4)
+        assert relative_error(actual[output], expected) < (5e-4 if name == "basic_pitch" else 1e-4)
 
 
 def test_int8_weights_stay_as_they_are() -> None:
@@ -67,9 +67,9 @@ def test_values_are_named_by_tensors_and_operations_by_nodes(tmp_path: Path) -> 
 def test_outputs_may_be_inputs_and_constants() -> None:
     module = imported("(float[N] x, float[N] y) => (b, y, c, b2) <float[2] c = {1, 2}> { b = Identity(x) b2 = Neg(x) }")
     assert module.main.output_names == ("b", "y", "c", "b2")
-    found = run(module, {"x": floats(3), "y": floats(3)})
-    assert list(found) == ["b", "y", "c", "b2"]
-    np.testing.assert_array_equal(found["c"], np.float32([1, 2]))
+    actual = run(module, {"x": floats(3), "y": floats(3)})
+    assert list(actual) == ["b", "y", "c", "b2"]
+    np.testing.assert_array_equal(actual["c"], np.float32([1, 2]))
 
 
 def test_identity_gives_way_to_what_it_forwards() -> None:
@@ -123,8 +123,8 @@ def test_shapes_as_data_have_one_form() -> None:
     module = imported("(float[N, S] x) => (y, z) { s = Shape(x) y = Mul(s, s) a = Constant<value_ints = [1]>()"
                       " g = Gather(s, a) z = Squeeze(g) }")
     assert operations(module) == ["dim", "dim"]
-    found = run(module, {"x": floats(3, 5)})
-    assert found["y"].tolist() == [9, 25] and found["z"] == 5
+    actual = run(module, {"x": floats(3, 5)})
+    assert actual["y"].tolist() == [9, 25] and actual["z"] == 5
 
 
 def test_extents_known_only_at_run_time_are_bound() -> None:

@@ -305,6 +305,6 @@ def test_float_attributes_of_f64_are_f32(opset: int, node: str) -> None:
     generator = np.random.default_rng(0)
     inputs = {"x": generator.standard_normal((3, 3)), "w": generator.random(3), "f": np.ones((3, 3), np.float32)}
     proto = model(f"(double[3, 3] x, double[3] w, float[3, 3] f) => (y) {{ y = {node} }}", opset)
-    (wanted,) = in_runtime(proto, inputs)
-    found = run(from_model(proto, NO_FOLDER), inputs)["y"]
-    np.testing.assert_allclose(found, wanted, rtol=1e-13 if wanted.dtype == np.float64 else 1e-6)
+    (expected,) = in_runtime(proto, inputs)
+    actual = run(from_model(proto, NO_FOLDER), inputs)["y"]
+    np.testing.assert_allclose(actual, expected, rtol=1e-13 if expected.dtype == np.float64 else 1e-6)

@@ -58,9 +58,9 @@ def test_all_cases(opset: int) -> None:
 
 
 def emitted(proto: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
-    made = backend.emit(from_model(proto, NO_FOLDER), target=Target(opset=opset))
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    model = backend.emit(from_model(proto, NO_FOLDER), target=Target(opset=opset))
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 # A graph, the opset it is written for, and, from the oldest on, the first opset in which it can be emitted.
@@ -104,11 +104,11 @@ def test_graphs_in_every_opset(graph: str, written: int, first: int) -> None:
             assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"backend.opset"}
             assert max(int(number) for number in NEEDS.findall(str(caught.value))) == first
             continue
-        made = emitted(proto, opset)
-        assert made.opset_import[0].version == opset
-        assert made.ir_version == max(7, helper.find_min_ir_version_for(made.opset_import))
-        for found, output in zip(in_runtime(made, inputs), expected, strict=True):
-            check_close(found, output)
+        rewritten = emitted(proto, opset)
+        assert rewritten.opset_import[0].version == opset
+        assert rewritten.ir_version == max(7, helper.find_min_ir_version_for(rewritten.opset_import))
+        for actual, output in zip(in_runtime(rewritten, inputs), expected, strict=True):
+            check_close(actual, output)
 
 
 @pytest.mark.parametrize(("graph", "written", "needed"), [
@@ -159,8 +159,8 @@ def test_quantized_integers_load_with_optimizations() -> None:
     graph = ("(float[1] x) => (y) <float s = {0.25}, int8 p = {3}, int64[2] k = {-1, 1}>"
              " { q = QuantizeLinear(x, s, p) d = DequantizeLinear(q, s, p) y = Reshape(d, k) }")  # fmt: skip
     for opset in (17, 21):
-        made = emitted(model(graph, opset), None)
-        assert run_model(made, {"x": np.array([1.1], np.float32)}, optimized=True)["y"].tolist() == [[1.0]]
+        written = emitted(model(graph, opset), None)
+        assert run_model(written, {"x": np.array([1.1], np.float32)}, optimized=True)["y"].tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("dtype", [4, 5])
@@ -173,8 +173,8 @@ def test_an_element_type_counts_for_the_operators_that_have_it(dtype: int) -> No
 
 def test_kernels_kept_as_functions() -> None:
     module = trace(lambda x: ops.reduce_max(ops.exp(x), axes=(1,)), "f32[2, 5]")
-    made = backend.emit(module, target=Target(opset=15), keep_kernels=True)
-    onnx.checker.check_model(made, full_check=True)
+    written = backend.emit(module, target=Target(opset=15), keep_kernels=True)
+    onnx.checker.check_model(written, full_check=True)
 
 
 @pytest.mark.parametrize("opset", [12, 99])

@@ -40,8 +40,8 @@ def test_a_factor_beside_a_product_is_kept(dtype: torch.dtype) -> None:
     x, w = (torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((len(cases), 3, 3), (3, 3)))
     x[:, 0, 0], w[1, 2] = 0.0, float("inf")
     module = irc.opt(irc.from_torch(program, (x, w)), PIPELINE, backend="onnx")
-    found = iter(run_model(emit(module), {"x": x.numpy(), "w": w.numpy()}, optimized=True).values())
+    actual = iter(run_model(emit(module), {"x": x.numpy(), "w": w.numpy()}, optimized=True).values())
     for case, expected in zip(cases, program(x, w), strict=True):
         for tensor in tree_leaves(expected):
             tolerance = 1e-13 if dtype is torch.float64 else 1e-5
-            np.testing.assert_allclose(next(found), tensor.numpy(), tolerance, err_msg=str(case))
+            np.testing.assert_allclose(next(actual), tensor.numpy(), tolerance, err_msg=str(case))

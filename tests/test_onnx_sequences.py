@@ -92,7 +92,7 @@ def test_sequences_that_only_a_run_knows(name: str, go: bool, tmp_path: Path) ->
                   "text": np.array(["a", "bc", ""], object)}  # fmt: skip
     proto = model(graph, 18, domains={"ai.onnx.ml": 3})
     inputs = {value.name: everything[value.name] for value in proto.graph.input}
-    wanted = in_runtime(proto, inputs)
+    expected = in_runtime(proto, inputs)
     path = tmp_path / "model.onnx"
     onnx.save(proto, path)
     module = irc.load(path)
@@ -100,9 +100,9 @@ def test_sequences_that_only_a_run_knows(name: str, go: bool, tmp_path: Path) ->
     assert [op.attributes["op_type"] for op in module.walk() if op.name == "extern"] == carried
     write_arrays(tmp_path / "in.npz", inputs)
     for backend in (None, "onnx", "triton"):
-        found = irc.run(path, tmp_path / "in.npz", backend=backend).outputs
-        for output, truth in zip(found.values(), wanted, strict=True):
-            check_close(output, truth)
+        actual = irc.run(path, tmp_path / "in.npz", backend=backend).outputs
+        for output, reference in zip(actual.values(), expected, strict=True):
+            check_close(output, reference)
     assert irc.check(path, inputs=inputs).passed
 
 
@@ -133,9 +133,9 @@ def test_sequences_that_a_file_does_not_hold(arrays: Any, code: str, backend: st
 
 def test_empty_sequences_and_names_that_collide(tmp_path: Path) -> None:
     write_arrays(tmp_path / "a.npz", {"s": [[np.ones(2)], [], [np.zeros(1)]], "t": [], "m": {}})
-    found = read_arrays(tmp_path / "a.npz", {"s": by_name("sequence(sequence(f64))"), "t": by_name("sequence(f32)"),
-                                             "m": by_name("map(i64, f32)")})  # fmt: skip
-    assert [len(part) for part in found["s"]] == [1, 0, 1] and found["t"] == [] and found["m"] == {}
+    actual = read_arrays(tmp_path / "a.npz", {"s": by_name("sequence(sequence(f64))"), "t": by_name("sequence(f32)"),
+                                              "m": by_name("map(i64, f32)")})  # fmt: skip
+    assert [len(part) for part in actual["s"]] == [1, 0, 1] and actual["t"] == [] and actual["m"] == {}
     with pytest.raises(IrcError, match=r"two arrays would be called `t.0`"):
         write_arrays(tmp_path / "b.npz", {"t": [np.ones(1)], "t.0": np.ones(1)})
     assert not (tmp_path / "b.npz").exists()

@@ -18,14 +18,14 @@ from irc.weights import Tensor
 NUMBER = Tensor.of(1.0, F32)
 
 
-def made() -> Operation:
+def new_operation() -> Operation:
     return Operation(const, (), {"value": NUMBER}, [TensorType(F32, ())])
 
 
 def block_of(length: int) -> Block:
     block = Block()
     for _ in range(length):
-        block.append(made())
+        block.append(new_operation())
     return block
 
 
@@ -63,7 +63,7 @@ def test_insertions_at_one_place_relabel_as_many_in_a_block_of_any_length(place:
         start = last = list(block)[length // 2]
         relabeled.clear()
         for _ in range(400):
-            last = block.insert(made(), PLACES[place](start, last, chance))
+            last = block.insert(new_operation(), PLACES[place](start, last, chance))
         totals[length] = sum(relabeled)
         assert labels(block) == sorted(set(labels(block))) and len(block) == length + 400
     assert totals[2_000] == totals[8_000] <= 400 * 2 * math.log2(400), totals
@@ -76,14 +76,14 @@ def test_many_insertions_relabel_logarithmically_many_each(place: str, relabeled
         start = last = list(block)[length // 2]
         relabeled.clear()
         for _ in range(length):
-            last = block.insert(made(), PLACES[place](start, last, chance))
+            last = block.insert(new_operation(), PLACES[place](start, last, chance))
         assert sum(relabeled) <= 2 * length * math.log2(length)
 
 
 def test_insertions_at_the_ends_relabel_nothing(relabeled: list[int]) -> None:
     block = Block()
     for index in range(1_000):
-        block.insert(made(), block.first if index % 3 else None)
+        block.insert(new_operation(), block.first if index % 3 else None)
     assert sum(relabeled) == 0 and labels(block) == sorted(set(labels(block)))
 
 
@@ -98,7 +98,7 @@ def test_order_is_that_of_the_list_after_any_edits(seed: int) -> None:
         if expected and chance.random() < 0.3:
             block.remove(expected.pop(min(at, len(expected) - 1)))
             continue
-        operation = block.insert(made(), expected[at] if at < len(expected) else None)
+        operation = block.insert(new_operation(), expected[at] if at < len(expected) else None)
         expected.insert(at, operation)
     assert list(block) == expected
     for _ in range(500):

@@ -216,16 +216,16 @@ def test_temporary_files_of_a_killed_run_are_removed_by_the_next(tmp_path: Path)
 def test_a_folder_that_another_process_removes_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                    ) -> None:
     """Between its making and its locking a folder looks as if a killed process had left it."""
-    make, made = os.mkdir, []
+    make, created = os.mkdir, []
 
     def mkdir(path: Path, mode: int) -> None:
         make(path, mode)
-        made.append(path)
-        if len(made) < 3:
+        created.append(path)
+        if len(created) < 3:
             partial.remove_left_over(tmp_path)
 
     monkeypatch.setattr(partial.os, "mkdir", mkdir)
     with partial.TemporaryFolder(tmp_path) as folder:
-        assert folder == made[-1] and folder.is_dir() and len(made) == 3
+        assert folder == created[-1] and folder.is_dir() and len(created) == 3
     with pytest.raises(FileNotFoundError):
         partial.TemporaryFolder(tmp_path / "none")

@@ -111,7 +111,7 @@ def test_every_pass_can_be_found_and_is_documented():
 
 def test_numerics_classes_are_nested():
     for index, allowed in enumerate(NUMERICS):
-        assert [allows(allowed, wanted) for wanted in NUMERICS] == [i <= index for i in range(4)]
+        assert [allows(allowed, expected) for expected in NUMERICS] == [i <= index for i in range(4)]
 
 
 def test_stages_are_observed_and_dumped_by_unique_names(capsys: pytest.CaptureFixture[str]):
@@ -308,10 +308,10 @@ def test_windows_are_slices_that_compute_the_same(dtype, kind, window, strides, 
     x = np.random.default_rng(0).uniform(0, 9, (2, 5, 7)).astype(dtypes.by_name(dtype).numpy)
     if kind == "max" and x.dtype.kind not in "iu":
         x[0, 1, 2:5] = np.nan, np.inf, -np.inf
-    (wanted,) = irc.run(module, {"x": x}).outputs.values()
+    (expected,) = irc.run(module, {"x": x}).outputs.values()
     assert "window_reduce" not in run("windows", module)
     (result,) = irc.run(module, {"x": x}).outputs.values()
-    np.testing.assert_allclose(result.astype("f8"), wanted.astype("f8"), rtol=1e-6 if kind == "sum" else 0)
+    np.testing.assert_allclose(result.astype("f8"), expected.astype("f8"), rtol=1e-6 if kind == "sum" else 0)
 
 
 def test_windows_that_are_large_or_larger_than_the_operand_stay():
@@ -331,18 +331,18 @@ def test_windows_that_are_large_or_larger_than_the_operand_stay():
 # -- canonicalize ----------------------------------------------------------------------------------------------
 
 EXAMPLES = [
-    pytest.param(rule, program, types, wanted, id=f"{rule.name}-{'example' if wanted else 'near_miss'}-{index}")
+    pytest.param(rule, program, types, expected, id=f"{rule.name}-{'example' if expected else 'near_miss'}-{index}")
     for rule in canonicalize.RULES
     if isinstance(rule, SimplifyRule)
-    for wanted, programs in ((True, rule.examples), (False, rule.near_misses))
+    for expected, programs in ((True, rule.examples), (False, rule.near_misses))
     for index, (program, types) in enumerate(programs)
 ]
 
 
-@pytest.mark.parametrize("rule, program, types, wanted", EXAMPLES)
-def test_canonical_forms(rule, program, types, wanted):
+@pytest.mark.parametrize("rule, program, types, expected", EXAMPLES)
+def test_canonical_forms(rule, program, types, expected):
     module = trace(program, *types)
-    assert apply_rules(module.main, [rule], numerics="exact") is wanted
+    assert apply_rules(module.main, [rule], numerics="exact") is expected
 
 
 def test_canonicalize_knows_that_adding_zero_changes_minus_zero():

@@ -158,11 +158,11 @@ def test_legal_edits_replay(folder: Path, name: str) -> None:
     done = edited(folder, edit)
     assert done.code == 0 and "note" not in done.err, done.err
     module, before = load(folder / "out.irc"), load(folder / "m.irc")
-    made = [[inner.results[0].name for inner in kernel.regions[0].block if not inner.definition.is_terminator
-             and inner.name not in ("reshape", "const")] for kernel in kernel_operations(module)]  # fmt: skip
+    members = [[inner.results[0].name for inner in kernel.regions[0].block if not inner.definition.is_terminator
+                and inner.name not in ("reshape", "const")] for kernel in kernel_operations(module)]  # fmt: skip
     renamed = {inner.name: result.name for kernel in kernel_operations(module)
                for result, inner in zip(kernel.results, kernel.regions[0].block.terminator.inputs, strict=True)}
-    kernels = [[renamed.get(member, member) for member in kernel] for kernel in made]
+    kernels = [[renamed.get(member, member) for member in kernel] for kernel in members]
     assert sorted(sorted(kernel) for kernel in kernels if len(kernel) > 1) == sorted(map(sorted, expected))
     assert sorted(member for kernel in kernels for member in kernel) == sorted(itertools.chain(*BASE))
     given = given_inputs(before.main, None, {"N": 3}, 0)

@@ -203,12 +203,12 @@ def test_conversions_round_once_to_nearest_even(target: DType) -> None:
     odd = bits[np.isfinite(every)][first] % 2 == 1
     assert np.array_equal(convert(finite, target).astype(np.float64), finite)
     middle = (finite[:-1] + finite[1:]) / 2
-    for given, wanted in [
+    for given, expected in [
         (np.nextafter(middle, -np.inf), finite[:-1]),
         (np.nextafter(middle, np.inf), finite[1:]),
         (middle, np.where(odd[:-1], finite[1:], finite[:-1])),
     ]:
-        assert np.array_equal(convert(given, target).astype(np.float64), wanted)
+        assert np.array_equal(convert(given, target).astype(np.float64), expected)
 
 
 def test_round_to_odd_keeps_what_a_second_rounding_needs() -> None:

@@ -70,35 +70,35 @@ class QuantizedModel:
 
 def random_model(seed: int) -> tuple[onnx.ModelProto, np.ndarray[Any, Any]]:
     """A model of one operator, with its input; weights have from 1 to some hundred elements."""
-    made = QuantizedModel(seed)
-    pick = made.random.choice
+    maker = QuantizedModel(seed)
+    pick = maker.random.choice
     op_type = str(pick(["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul"]))
     kind = SMALL_TYPES[str(pick(list(SMALL_TYPES)))]
     by_channel = bool(pick([True, False]))
-    n, channels, out = (int(made.random.integers(1, 6)) for _ in range(3))
+    n, channels, out = (int(maker.random.integers(1, 6)) for _ in range(3))
     if op_type in ("Conv", "ConvTranspose"):
         groups = int(pick([1, channels]))
         out = out if groups == 1 else channels
         inverse = op_type == "ConvTranspose"
         shape = (channels, out // groups, 3, 3) if inverse else (out, channels // groups, 3, 3)
         axis = None if not by_channel or (inverse and groups > 1) else int(inverse)
-        weight = made.weight("w", shape, kind, axis)
-        bias = made.weight("b", (out,), np.int32, None if axis is None else 0, made.scale * np.float32(STEP))
-        x = made.random.standard_normal((n, channels, 5, 4))
-        model = made.finish(op_type, [made.quantized, weight, bias], ["N", channels, 5, 4], group=groups)
+        weight = maker.weight("w", shape, kind, axis)
+        bias = maker.weight("b", (out,), np.int32, None if axis is None else 0, maker.scale * np.float32(STEP))
+        x = maker.random.standard_normal((n, channels, 5, 4))
+        model = maker.finish(op_type, [maker.quantized, weight, bias], ["N", channels, 5, 4], group=groups)
     elif op_type in ("Gemm", "MatMul"):
-        weight = made.weight("w", (channels, out), kind, 1 if by_channel else None)
-        operands = [made.quantized, weight]
+        weight = maker.weight("w", (channels, out), kind, 1 if by_channel else None)
+        operands = [maker.quantized, weight]
         if op_type == "Gemm":
             axis = 0 if by_channel else None
-            operands.append(made.weight("b", (out,), np.int32, axis, made.scale * np.float32(STEP)))
-        x = made.random.standard_normal((n, channels))
-        model = made.finish(op_type, operands, ["N", channels])
+            operands.append(maker.weight("b", (out,), np.int32, axis, maker.scale * np.float32(STEP)))
+        x = maker.random.standard_normal((n, channels))
+        model = maker.finish(op_type, operands, ["N", channels])
     else:
         shape = [(), (1,), (channels,), (1, channels)][int(pick(4))]
-        weight = made.weight("w", shape, kind, None)
-        x = made.random.standard_normal((n, channels))
-        model = made.finish(op_type, [made.quantized, weight], ["N", channels])
+        weight = maker.weight("w", shape, kind, None)
+        x = maker.random.standard_normal((n, channels))
+        model = maker.finish(op_type, [maker.quantized, weight], ["N", channels])
     return model, x.astype(np.float32)
 
 
@@ -130,21 +130,21 @@ def test_weights_stay_quantized(seed: int, tmp_path: Path) -> None:
     model, x = random_model(seed)
     emitted = compiled(model, tmp_path)
     assert stated_weights(emitted) == stated_weights(model)
-    wanted = outputs(model, x, optimized=False)
-    np.testing.assert_allclose(interpreter.run(from_model(model, NO_FOLDER), {"x": x})["y"], wanted, atol=STEP * 1.01)
-    np.testing.assert_allclose(outputs(emitted, x, optimized=False), wanted, atol=STEP * 1.01)
+    expected = outputs(model, x, optimized=False)
+    np.testing.assert_allclose(interpreter.run(from_model(model, NO_FOLDER), {"x": x})["y"], expected, atol=STEP * 1.01)
+    np.testing.assert_allclose(outputs(emitted, x, optimized=False), expected, atol=STEP * 1.01)
     # What the optimizations change in the original, they may change in irc's. (Of i2 they reject the original.)
     narrow = any(tensor.data_type == TensorProto.INT2 for tensor in model.graph.initializer)
-    change = np.abs(outputs(model, x, optimized=not narrow) - wanted).max()
-    assert np.abs(outputs(emitted, x, optimized=True) - wanted).max() <= max(change, STEP) * 1.01
+    change = np.abs(outputs(model, x, optimized=not narrow) - expected).max()
+    assert np.abs(outputs(emitted, x, optimized=True) - expected).max() <= max(change, STEP) * 1.01
 
 
 @pytest.mark.parametrize("passes", ["fold", "canonicalize,fold,cse,raise,canonicalize,legalize,fold{views},cse,dce"])
 @pytest.mark.parametrize("elements", [1, 3, 64, 65])
 def test_no_dequantize_is_folded(passes: str, elements: int) -> None:
-    made = QuantizedModel(0)
-    weight = made.weight("w", (elements,), np.int8, None)
-    module = irc.opt(from_model(made.finish("Add", [made.quantized, weight], [1]), NO_FOLDER), passes, backend="onnx")
+    maker = QuantizedModel(0)
+    weight = maker.weight("w", (elements,), np.int8, None)
+    module = irc.opt(from_model(maker.finish("Add", [maker.quantized, weight], [1]), NO_FOLDER), passes, backend="onnx")
     assert [operation.name for operation in module.walk()].count("dequantize") == 3
 
 

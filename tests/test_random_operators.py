@@ -91,21 +91,21 @@ def outputs(module: Module, path: str, inputs: Mapping[str, Any] = INPUTS) -> di
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("op_type", DRAWS)
 def test_no_two_nodes_draw_the_same(op_type: str, path: str) -> None:
-    found = outputs(from_model(scattered(op_type), NO_FOLDER), path)
-    drawn = {"a": found["a"], "b": found["b"], "t": found["t"], "f": found["f"], "g": found["g"]}
-    drawn |= {f"round {index}": array for index, array in enumerate(found["rounds"])}
+    arrays = outputs(from_model(scattered(op_type), NO_FOLDER), path)
+    drawn = {"a": arrays["a"], "b": arrays["b"], "t": arrays["t"], "f": arrays["f"], "g": arrays["g"]}
+    drawn |= {f"round {index}": array for index, array in enumerate(arrays["rounds"])}
     assert len({array.tobytes() for array in drawn.values()}) == len(drawn) == 8
-    assert all(array.tobytes() == found["a"].tobytes() for array in found["held"])
+    assert all(array.tobytes() == arrays["a"].tobytes() for array in arrays["held"])
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("op_type", DRAWS)
 def test_with_a_seed_all_draw_what_the_runtime_draws(op_type: str, path: str) -> None:
     model = scattered(op_type, seed=7)
-    module, wanted = from_model(model, NO_FOLDER), in_runtime(model, INPUTS)
+    module, expected = from_model(model, NO_FOLDER), in_runtime(model, INPUTS)
     for _ in range(2):  # each run begins again
-        for found, array in zip(outputs(module, path).values(), wanted, strict=True):
-            np.testing.assert_array_equal(found, array)
+        for actual, array in zip(outputs(module, path).values(), expected, strict=True):
+            np.testing.assert_array_equal(actual, array)
 
 
 @pytest.mark.parametrize("op_type", DRAWS)
@@ -121,7 +121,7 @@ def test_passes_neither_merge_nor_fold_what_is_random(op_type: str) -> None:
         assert names.count("extern") == 2
 
 
-@pytest.mark.parametrize(("op_type", "wanted"), [
+@pytest.mark.parametrize(("op_type", "expected"), [
     ("RandomNormal<shape = [100, 100], mean = 2.0, scale = 3.0>()", (2.0, 3.0)),
     ("RandomUniform<shape = [100, 100], low = -1.0, high = 5.0>()", (2.0, 3.0**0.5)),
     ("RandomNormalLike<mean = -1.0, scale = 0.5>(x)", (-1.0, 0.5)),
@@ -131,7 +131,7 @@ def test_passes_neither_merge_nor_fold_what_is_random(op_type: str) -> None:
     ("Dropout(x, ratio, train)", (0.3, 0.3 / 3**0.5)),
     ("Dropout(x, ratio, stop)", (0.3, 0.0)),
 ])  # fmt: skip
-def test_the_numbers_of_triton_are_distributed_as_they_should_be(op_type: str, wanted: tuple[float, float]) -> None:
+def test_the_numbers_of_triton_are_distributed_as_they_should_be(op_type: str, expected: tuple[float, float]) -> None:
     text = f"""<ir_version: 8, opset_import: ["": 17]>
     g (float[N, 100] x, float[2, 4] logits, bool stop) => (y, bool[] m)
     <float ratio = {{0.25}}, bool train = {{1}}> {{ {"y, m" if "Dropout" in op_type else "y"} = {op_type}
@@ -140,11 +140,11 @@ def test_the_numbers_of_triton_are_distributed_as_they_should_be(op_type: str, w
     logits = np.array([[-np.inf, np.log(1), np.log(3), np.nan]] * 2, np.float32)
     given = {"x": np.full((100, 100), 0.3, np.float32), "logits": logits, "stop": np.array(False)}
     for path in PATHS:
-        found = outputs(module, path, given)
-        mean, deviation = np.mean(found["y"], dtype=np.float64), np.std(found["y"], dtype=np.float64)
-        assert abs(mean - wanted[0]) < 0.05 * max(wanted) and abs(deviation - wanted[1]) < 0.05 * max(wanted)
+        actual = outputs(module, path, given)
+        mean, deviation = np.mean(actual["y"], dtype=np.float64), np.std(actual["y"], dtype=np.float64)
+        assert abs(mean - expected[0]) < 0.05 * max(expected) and abs(deviation - expected[1]) < 0.05 * max(expected)
         if "Dropout" in op_type:
-            assert np.array_equal(found["m"], found["y"] != 0)
+            assert np.array_equal(actual["m"], actual["y"] != 0)
 
 
 def test_check_tells_which_outputs_are_random(tmp_path: Path) -> None:

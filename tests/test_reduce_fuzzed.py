@@ -112,8 +112,8 @@ def imported(kind: str, index: int) -> tuple[Module, dict[str, Any]] | None:
 
 def failing(kind: str, settings: Settings, options: dict[str, Any]) -> Iterator[tuple[Module, dict[str, Any]]]:
     """The first programs in which a mistake shows."""
-    return islice((found for index in count() if (found := imported(kind, index)) is not None
-                   and shows(*found, settings, options)), PROGRAMS)  # fmt: skip
+    return islice((program for index in count() if (program := imported(kind, index)) is not None
+                   and shows(*program, settings, options)), PROGRAMS)  # fmt: skip
 
 
 def shows(module: Module, inputs: dict[str, Any], settings: Settings, options: dict[str, Any]) -> bool:

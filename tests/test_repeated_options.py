@@ -20,13 +20,13 @@ VALUES = {"pipeline": "dce", "device": "sm_90", "backend": "onnx", "numerics": "
 
 def options_of_one_value() -> list[tuple[str, str, str]]:
     """Every option of every command that takes one value: command, option, value."""
-    found = []
+    options = []
     for name, command in cli.commands.items():
         for option in command.params:
             if isinstance(option, click.Option) and not (option.multiple or option.is_flag):
                 value = VALUES.get(option.name or "", "3")
-                found.append((name, option.opts[0], value))
-    return found
+                options.append((name, option.opts[0], value))
+    return options
 
 
 @pytest.mark.parametrize(("command", "option", "value"), options_of_one_value())

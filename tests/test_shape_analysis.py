@@ -80,14 +80,14 @@ KNOWN: dict[str, Callable[[Any], Any]] = {
 def test_elements_are_what_runs(name: str) -> None:
     module = trace(KNOWN[name], X)
     (result,) = module.main.returned
-    found = ShapeAnalysis().elements(result)
-    assert found is not None and all(map(is_dim, found.flat))
+    actual = ShapeAnalysis().elements(result)
+    assert actual is not None and all(map(is_dim, actual.flat))
     symbols = {symbol.name: symbol for symbol in module.main.symbols.values()}
     for batch, length in ((1, 2), (5, 7), (9, 50), (4, 5)):
         environment = {symbols["B"]: batch, symbols["S"]: length}
-        (wanted,) = run(module, {module.main.arguments[0].name: np.zeros((batch, length, 4), np.float32)}).values()
-        evaluated = [dims.evaluate(element, environment) for element in found.flat]
-        assert np.array_equal(np.reshape(evaluated, found.shape), wanted)
+        (expected,) = run(module, {module.main.arguments[0].name: np.zeros((batch, length, 4), np.float32)}).values()
+        evaluated = [dims.evaluate(element, environment) for element in actual.flat]
+        assert np.array_equal(np.reshape(evaluated, actual.shape), expected)
 
 
 SYMBOLIC = [definition for definition in ops.TABLE.values() if definition.of_dims is not None and definition.pointwise]
@@ -112,13 +112,13 @@ def test_the_meaning_for_dims_is_that_of_the_reference(definition: OperationDefi
     answered = 0
     for elements in rows:
         for attributes in choices:
-            found = constants.of_dims(definition, elements, attributes)
-            if found is None or isinstance(found, Comparison):
+            actual = constants.of_dims(definition, elements, attributes)
+            if actual is None or isinstance(actual, Comparison):
                 continue
             answered += 1
             columns = [np.array([value_at(each, environment) for environment in environments]) for each in elements]
             (expected,) = definition.evaluate(columns, attributes)
-            assert [value_at(found, environment) for environment in environments] == expected.tolist()
+            assert [value_at(actual, environment) for environment in environments] == expected.tolist()
     assert answered > len(operands) // 2
 
 
@@ -151,24 +151,24 @@ UNKNOWN: dict[str, Callable[[Any, Any], Any]] = {
 def test_nothing_is_guessed(name: str) -> None:
     module = trace(UNKNOWN[name], X, "i64[3]")
     (result,) = module.main.returned
-    found = ShapeAnalysis().elements(result)
+    actual = ShapeAnalysis().elements(result)
     if name == "an open condition":
-        assert found is not None and found[0] is None and found[1] is None
+        assert actual is not None and actual[0] is None and actual[1] is None
     else:
-        assert found is not None and found.tolist() == [None, None, None]
+        assert actual is not None and actual.tolist() == [None, None, None]
 
 
 def test_elements_are_known_one_by_one() -> None:
     module = trace(lambda x, n: ops.concat(n, shape(x), axis=0), X, "i64[1]")
-    found = ShapeAnalysis().elements(module.main.returned[0])
-    assert found is not None and found[0] is None and found[1:].tolist() == list(module.main.arguments[0].shape)
+    actual = ShapeAnalysis().elements(module.main.returned[0])
+    assert actual is not None and actual[0] is None and actual[1:].tolist() == list(module.main.arguments[0].shape)
 
 
 def test_an_open_comparison_is_remembered() -> None:
     module = trace(lambda x: ops.less(ops.dim(value=x.shape[0]), 5), X)
-    found = ShapeAnalysis().elements(module.main.returned[0])
+    actual = ShapeAnalysis().elements(module.main.returned[0])
     batch = module.main.arguments[0].shape[0]
-    assert found is not None and found.item() == Comparison("less", batch, 5)
+    assert actual is not None and actual.item() == Comparison("less", batch, 5)
 
 
 def test_data_is_not_looked_at() -> None:
@@ -182,8 +182,8 @@ def test_errors_of_a_run_are_not_errors_here() -> None:
     module = trace(lambda x: (ops.gather(vector(1, 2), vector(5), axis=0), ops.div(vector(1), vector(0))), X)
     analysis = ShapeAnalysis()
     for value in module.main.returned:
-        found = analysis.elements(value)
-        assert found is not None and found.shape == (1,)
+        actual = analysis.elements(value)
+        assert actual is not None and actual.shape == (1,)
 
 
 def test_what_bind_makes_known() -> None:
@@ -191,8 +191,8 @@ def test_what_bind_makes_known() -> None:
     symbol = module.main.fresh_symbol("n")
     analysis = ShapeAnalysis()
     analysis.learn(module.main.arguments[1], symbol.expr)
-    found = analysis.elements(module.main.returned[0])
-    assert found is not None and found.item() == symbol.expr + 1
+    actual = analysis.elements(module.main.returned[0])
+    assert actual is not None and actual.item() == symbol.expr + 1
 
 
 def test_long_chains_do_not_recurse() -> None:
@@ -203,8 +203,8 @@ def test_long_chains_do_not_recurse() -> None:
         return value
 
     module = trace(chain, X)
-    found = ShapeAnalysis().elements(module.main.returned[0])
-    assert found is not None and found.item() == module.main.arguments[0].shape[0] + 5000
+    actual = ShapeAnalysis().elements(module.main.returned[0])
+    assert actual is not None and actual.item() == module.main.arguments[0].shape[0] + 5000
 
 
 def test_where_a_slice_begins_may_be_unknown() -> None:
@@ -213,12 +213,12 @@ def test_where_a_slice_begins_may_be_unknown() -> None:
         return ops.slice_(const(value=Tensor.of(np.arange(8))), starts=(first,), stops=(first + 1,), steps=(1,))
 
     module = trace(one_of_eight, "f32[?S in (1, 6)]")
-    found = ShapeAnalysis().elements(module.main.returned[0])
-    assert found is not None and found.tolist() == [None]
+    actual = ShapeAnalysis().elements(module.main.returned[0])
+    assert actual is not None and actual.tolist() == [None]
 
 
 def test_decided_conditions_are_bools() -> None:
     module = trace(lambda x: ops.bitwise_not(ops.equal(shape(x), -1)), X)
-    found = ShapeAnalysis().elements(module.main.returned[0])
+    actual = ShapeAnalysis().elements(module.main.returned[0])
     assert module.main.returned[0].dtype is BOOL
-    assert found is not None and found.tolist() == [True, True, True]
+    assert actual is not None and actual.tolist() == [True, True, True]

@@ -39,15 +39,15 @@ SIDES = ("irc.frontends", "irc.passes", "irc.backends")
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its installed name."""
-    found = {}
+    paths = {}
     for folder in ("irc", "frontends", "passes", "backends"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if "templates" in path.parts:
                 continue
             parts = path.relative_to(ROOT).with_suffix("").parts
             parts = parts if parts[0] == "irc" else ("irc", *parts)
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 MODULES = modules()
@@ -63,13 +63,13 @@ class Import(NamedTuple):
 
 def imports_of(importer: str) -> list[Import]:
     """What a module imports of irc, inside functions and for types too, and by `import_module` of a constant."""
-    path, found = MODULES[importer], list[Import]()
+    path, imports = MODULES[importer], list[Import]()
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
 
     def add(module: str, name: str | None, is_deferred: bool) -> None:
         if module.split(".")[0] == "irc":
             inner = f"{module}.{name}"
-            found.append(Import(inner, None, is_deferred) if inner in MODULES else Import(module, name, is_deferred))
+            imports.append(Import(inner, None, is_deferred) if inner in MODULES else Import(module, name, is_deferred))
 
     def visit(node: ast.AST, is_deferred: bool) -> None:
         if isinstance(node, ast.Import):
@@ -88,7 +88,7 @@ def imports_of(importer: str) -> list[Import]:
             visit(child, is_deferred or is_inner or is_for_types)
 
     visit(ast.parse(path.read_text()), False)
-    return found
+    return imports
 
 
 IMPORTS = {name: imports_of(name) for name in MODULES if name != "irc"}
@@ -152,7 +152,7 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    cycles: list[list[str]] = []
 
     def visit(name: str) -> None:
         number[name] = lowest[name] = len(number)
@@ -167,12 +167,12 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
             component = stack[stack.index(name) :]
             del stack[stack.index(name) :]
             if len(component) > 1:
-                found.append(sorted(component))
+                cycles.append(sorted(component))
 
     for name in graph:
         if name not in number:
             visit(name)
-    return found
+    return cycles
 
 
 def test_no_import_is_circular() -> None:
@@ -297,12 +297,12 @@ def reading_order() -> str:
 def test_reading_order_is_true(request: pytest.FixtureRequest) -> None:
     """ARCHITECTURE.md lists every module of the core; counts may have moved by a tenth. Renew it with --update."""
     path = ROOT / "ARCHITECTURE.md"
-    found = READING_ORDER.search(path.read_text())
-    assert found is not None
+    table = READING_ORDER.search(path.read_text())
+    assert table is not None
     if request.config.getoption("--update"):
         path.write_text(READING_ORDER.sub(lambda match: match[1] + reading_order() + match[3], path.read_text()))
         return
-    listed = {row.split("`")[1]: int(row.split("|")[3]) for row in found[2].splitlines() if "`" in row.split("|")[2]}
+    listed = {row.split("`")[1]: int(row.split("|")[3]) for row in table[2].splitlines() if "`" in row.split("|")[2]}
     lines = {name.removeprefix("irc."): count for name, count in core_lines().items()}
     assert sorted(listed) == sorted(lines)
     moved = {name: count for name, count in lines.items() if abs(listed[name] - count) > 10 + count // 10}

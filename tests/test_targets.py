@@ -115,8 +115,8 @@ def test_lines_are_those_of_the_accesses(tmp_path: Path) -> None:
     (entry,) = json.loads((tmp_path / "a" / "manifest.json").read_text())["kernels"]
     lines = (tmp_path / "a" / "kernels.py").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if f"def {entry['name']}(" in line) - 1
-    found = {number - first for number, line in enumerate(lines) if "tl.load(" in line or "tl.store(" in line}
-    assert {line for line, _, _ in entry["accesses"]} == found and len(found) >= 6
+    numbers = {number - first for number, line in enumerate(lines) if "tl.load(" in line or "tl.store(" in line}
+    assert {line for line, _, _ in entry["accesses"]} == numbers and len(numbers) >= 6
     for begin, end, _ in entry["accesses"]:
         text = "".join(lines[first + begin : first + end + 1])
         assert text.count("(") == text.count(")") and text.endswith(")")
@@ -147,8 +147,8 @@ def test_what_compilers_print_is_no_answer(tmp_path: Path) -> None:
     emit(opt(irc.trace(ops.relu, "f32[B, 64]"), PIPELINE), tmp_path / "a")
     source = tmp_path / "a" / "kernels.py"
     source.write_text("import os\nprint('{\"kernel\": \"relu\"')\nos.write(1, b'{}\\n')\n" + source.read_text())
-    (found,) = compile_artefact(tmp_path / "a", ["sm_90"])
-    assert found.registers and found.fits and not found.error
+    (resources,) = compile_artefact(tmp_path / "a", ["sm_90"])
+    assert resources.registers and resources.fits and not resources.error
 
 
 def test_a_refusal_by_the_assembler_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,9 +94,9 @@ def test_literals_keep_every_bit(tensor):
 
 
 def parse_constant(literal: str) -> Tensor:
-    found = parse(body(f"%c = const {literal}")).main.block.first.attributes["value"]
-    assert isinstance(found, Tensor)
-    return found
+    constant = parse(body(f"%c = const {literal}")).main.block.first.attributes["value"]
+    assert isinstance(constant, Tensor)
+    return constant
 
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in ALL if 0 < dtype.bits <= 16], ids=str)

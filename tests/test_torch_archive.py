@@ -57,12 +57,12 @@ def saved(folder: Path, module: nn.Module | None = None) -> tuple[Path, nn.Modul
 
 def changed(path: Path, change: Callable[[str, bytes], tuple[str, bytes] | None], to: str = "evil.pt2") -> Path:
     """A copy of an archive in which each record is changed, or left out."""
-    found = path.parent / to
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(found, "w") as target:
+    copy = path.parent / to
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
         for info in source.infolist():
             if (record := change(info.filename, source.read(info))) is not None:
                 target.writestr(*record)
-    return found
+    return copy
 
 
 def with_graph(path: Path, old: str, new: str) -> Path:

@@ -92,43 +92,43 @@ class RandomProgram(nn.Module):
             if isinstance(node, tuple) and node and node[0] == "tensor":
                 return torch.randn(node[1], generator=generator)
             if isinstance(node, (dict, OrderedDict)):
-                found = [(key, filled(part)) for key, part in node.items()]
-                return type(node)(found[::-1] if mixed else found)
+                parts = [(key, filled(part)) for key, part in node.items()]
+                return type(node)(parts[::-1] if mixed else parts)
             if isinstance(node, Pair):
                 return Pair(*map(filled, node))
             if isinstance(node, Record):
                 return Record(filled(node.first), filled(node.second))
             return type(node)(map(filled, node)) if isinstance(node, (tuple, list)) else node
 
-        found = {name: filled(node) for name, node in self.inputs.items()}
-        return dict(reversed(found.items())) if mixed else found
+        parts = {name: filled(node) for name, node in self.inputs.items()}
+        return dict(reversed(parts.items())) if mixed else parts
 
     def forward(self, x: Any, more: Any, factor: float = 2.0) -> Any:
         given = [leaf for leaf in leaves_by_key((x, more)) if isinstance(leaf, torch.Tensor)]
-        found: list[Any] = []
+        results: list[Any] = []
         for step, (chosen, number) in zip(self.steps, self.choices, strict=True):
             tensor = given[chosen % len(given)]
             if step == "new":
-                found.append(tensor * self.weight + factor)
+                results.append(tensor * self.weight + factor)
             elif step == "same":
-                found.append(tensor)
+                results.append(tensor)
             elif step == "view":
-                found.append((tensor.reshape(-1), tensor.transpose(0, -1), tensor[..., 1:])[number % 3])
+                results.append((tensor.reshape(-1), tensor.transpose(0, -1), tensor[..., 1:])[number % 3])
             elif step == "write":
                 tensor.mul_(number)
             elif step == "buffer":
                 self.x.add_(tensor.reshape(-1)[:3])
-                found.append(self.x)
+                results.append(self.x)
             elif step == "twice":
-                found += [tensor + number] * 2
+                results += [tensor + number] * 2
             elif step == "number":
-                found += [tensor.shape[0], (tensor.sum() * 0 + number).item(), (tensor > 1000).any().item()]
+                results += [tensor.shape[0], (tensor.sum() * 0 + number).item(), (tensor > 1000).any().item()]
             elif step == "weight":
-                found += [self.weight, self.weight + tensor]
+                results += [self.weight, self.weight + tensor]
             else:
-                found.append(None if step == "none" else number)
-        half = len(found) // 2
-        return {"last": found[-1], "all": found[:half], "more": Pair(tuple(found[half:]), {})}
+                results.append(None if step == "none" else number)
+        half = len(results) // 2
+        return {"last": results[-1], "all": results[:half], "more": Pair(tuple(results[half:]), {})}
 
 
 @pytest.mark.parametrize("seed, backend", [
@@ -142,13 +142,13 @@ def test_random_structures(seed: int, backend: str) -> None:
     for call, mixed in ((0, False), (1, True)):
         arguments, theirs = module.arguments(call, mixed), module.arguments(call, mixed)
         given = {name: part for name, part in arguments.items() if name == "more"}
-        found = program(arguments["x"], **given) if mixed else program(**arguments)
+        actual = program(arguments["x"], **given) if mixed else program(**arguments)
         with torch.no_grad():
             expected = eager(**theirs)
-        assert_like(found, expected)
+        assert_like(actual, expected)
         assert_like((arguments, module.x), (theirs, eager.x))
         mine, others = ([*pytree.tree_leaves((each, weight.weight, weight.x)), *pytree.tree_leaves(result)]
-                        for each, weight, result in ((arguments, module, found), (theirs, eager, expected)))
+                        for each, weight, result in ((arguments, module, actual), (theirs, eager, expected)))
         assert sharing(mine) == sharing(others)
 
 
@@ -241,14 +241,14 @@ CALLS: list[tuple[Any, Any, list[Any], list[Any]]] = [
 ]  # fmt: skip
 
 
-def made(tree: Any) -> Any:
+def from_tree(tree: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf() if callable(leaf) else leaf, tree)
 
 
 def as_call(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     is_whole = isinstance(call, tuple) and len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict)
     args, kwargs = call if is_whole else (call, {})
-    return made(args), made(kwargs)
+    return from_tree(args), from_tree(kwargs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -256,15 +256,15 @@ def as_call(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def test_arguments_are_bound_as_python_does(case: int, backend: str) -> None:
     program, examples, taken, refused = CALLS[case]
     args, kwargs = as_call(examples)
-    found = compiled(program, args, backend, kwargs=kwargs)
+    optimized = compiled(program, args, backend, kwargs=kwargs)
     for call in (examples, *taken):
         torch.manual_seed(1)
         args, kwargs = as_call(call)
-        assert_like(found(*args, **kwargs), program(*args, **kwargs))
+        assert_like(optimized(*args, **kwargs), program(*args, **kwargs))
     for call, message in refused:
         args, kwargs = as_call(call)
         with pytest.raises(IrcError, match=message):
-            found(*args, **kwargs)
+            optimized(*args, **kwargs)
 
 
 def test_example_inputs() -> None:
@@ -303,12 +303,12 @@ KINDS: dict[str, Callable[[], torch.Tensor]] = {
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_tensors_without_dense_elements(backend: str) -> None:
-    found = irc.compile(lambda pair: pair["x"] + 1, ({"x": torch.eye(3)},), backend=backend)
+    optimized = irc.compile(lambda pair: pair["x"] + 1, ({"x": torch.eye(3)},), backend=backend)
     for kind, make in KINDS.items():
         with pytest.raises(IrcError, match=rf'torch\.tensor.*the argument pair\["x"\] is {kind}'):
-            found({"x": make()})
+            optimized({"x": make()})
     with pytest.raises(IrcError, match=r"torch\.tensor.*transformation of torch\.func"):
-        torch.func.vmap(lambda x: found({"x": x}))(torch.randn(2, 3, 3))
+        torch.func.vmap(lambda x: optimized({"x": x}))(torch.randn(2, 3, 3))
     module = nn.Module()
     module.forward = lambda x: x @ module.w  # type: ignore[method-assign]
     module.register_buffer("w", torch.eye(3).to_sparse())
@@ -332,10 +332,10 @@ def test_views_that_negate_and_conjugate(backend: str) -> None:
             return x @ self.turned + self.plain * 3 + self.negative + self.repeated
 
     module, base = Weighted(), torch.randn(4)
-    found = irc.compile(module, (torch.randn(4), torch.randn(4)), backend=backend)
+    optimized = irc.compile(module, (torch.randn(4), torch.randn(4)), backend=backend)
     for x in (torch._neg_view(base), base.flip(0)[::2].repeat(2), torch.randn(1).expand(4), torch.randn(4, 2)[:, 1]):
         y, theirs = torch._neg_view(torch.arange(4.0)), torch._neg_view(torch.arange(4.0))
-        assert_like(found(x, y), module(x, theirs))
+        assert_like(optimized(x, y), module(x, theirs))
         assert_like(y, theirs)
     z = torch.randn(3, dtype=torch.complex64)
     for result in (interpret(lambda z: z * 2, (z,))(z.conj()), interpret(lambda z: z * 2, (z.conj(),))(z.conj())):
@@ -348,22 +348,22 @@ def test_numbers(backend: str) -> None:
     def sizes(x: torch.Tensor, n: int) -> Any:
         return x.shape[0], x.shape[0] * 2 + 1, x.numel() / 2, x.shape[0] > 3, x.expand(n, *x.shape), n, n * x.shape[0]
 
-    found = irc.compile(sizes, (torch.randn(3, 4), 5), backend=backend,
-                        dynamic_shapes=({0: Dim("rows")}, Dim.DYNAMIC))
+    optimized = irc.compile(sizes, (torch.randn(3, 4), 5), backend=backend,
+                            dynamic_shapes=({0: Dim("rows")}, Dim.DYNAMIC))
     for rows, n in ((3, 5), (2, 7), (6, 2)):
         x = torch.randn(rows, 4)
-        assert_like(found(x, n), sizes(x, n))
+        assert_like(optimized(x, n), sizes(x, n))
     for wrong in (2.0, True, torch.tensor(2)):
         with pytest.raises(IrcError, match=r"run\.input_dtype.*argument n is .*\n.*an int"):
-            found(torch.randn(3, 4), wrong)
+            optimized(torch.randn(3, 4), wrong)
 
     def items(i: torch.Tensor, f: torch.Tensor, b: torch.Tensor) -> Any:
         return {"i": i.item(), "more": i.item() + 1, "f": f.sum().item(), "b": b.all().item(), "scaled": f * i.item()}
 
-    found = irc.compile(items, (torch.tensor(3), torch.randn(2), torch.tensor([True])), backend=backend)
+    optimized = irc.compile(items, (torch.tensor(3), torch.randn(2), torch.tensor([True])), backend=backend)
     for i, b in ((0, True), (-5, False), (5_000_000_000, True)):
         arguments = torch.tensor(i), torch.randn(2), torch.tensor([b])
-        assert_like(found(*arguments), items(*arguments))
+        assert_like(optimized(*arguments), items(*arguments))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -371,17 +371,17 @@ def test_integers_of_every_type(backend: str) -> None:
     """Also where the backend computes in NumPy, which has two types of 64-bit integers."""
     for dtype in (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int64):
         x = torch.tensor([[1, 2, 3], [0, 5, torch.iinfo(dtype).max]], dtype=torch.uint64).to(dtype)
-        found = irc.compile(lambda x: (x.t(), x.reshape(3, 2)), (x,), backend=backend)
-        for result, expected in zip(found(x), (x.t(), x.reshape(3, 2)), strict=True):
+        optimized = irc.compile(lambda x: (x.t(), x.reshape(3, 2)), (x,), backend=backend)
+        for result, expected in zip(optimized(x), (x.t(), x.reshape(3, 2)), strict=True):
             assert result.dtype is dtype and result.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_results(backend: str) -> None:
-    found = irc.compile(lambda x: None, (torch.randn(3),), backend=backend)
-    assert found(torch.randn(3)) is None
-    found = irc.compile(lambda x: (1, "a", []), (torch.randn(3),), backend=backend)
-    assert found(torch.randn(3)) == (1, "a", [])
+    optimized = irc.compile(lambda x: None, (torch.randn(3),), backend=backend)
+    assert optimized(torch.randn(3)) is None
+    optimized = irc.compile(lambda x: (1, "a", []), (torch.randn(3),), backend=backend)
+    assert optimized(torch.randn(3)) == (1, "a", [])
 
 
 def test_sizes_have_their_own_names() -> None:
@@ -413,9 +413,9 @@ def test_sizes_beside_shapes_that_say_nothing() -> None:
     module = irc.from_torch(function, (*inputs, 3), ({}, ({}, rows[1]), None))
     types = [str(argument.type) for argument in module.main.arguments]
     assert types == ["f32[3]", "f32[4, 3]", "f32[count]"]
-    found = irc.compile(lambda x, y: x + y, (torch.randn(3), torch.randn(4, 3)), dynamic_shapes=({}, {0: Dim("B")}))
+    optimized = irc.compile(lambda x, y: x + y, (torch.randn(3), torch.randn(4, 3)), dynamic_shapes=({}, {0: Dim("B")}))
     x, y = torch.randn(3), torch.randn(7, 3)
-    assert_like(found(x, y), x + y)
+    assert_like(optimized(x, y), x + y)
 
 
 class Mode(enum.Enum):
@@ -486,7 +486,7 @@ def test_arguments_that_are_not_updated(backend: str) -> None:
         return x * 2
 
     new = lambda: torch.zeros(2, 3)  # noqa: E731
-    found, base = compiled(update, ([new(), new()], new()), backend), torch.zeros(2, 8)
+    optimized, base = compiled(update, ([new(), new()], new()), backend), torch.zeros(2, 8)
     with torch.inference_mode():
         unwritable = new()
     for cache, x, message in (
@@ -497,7 +497,7 @@ def test_arguments_that_are_not_updated(backend: str) -> None:
         ([new(), unwritable], new(), r"cache\[1\] is an inference tensor"),
     ):
         with pytest.raises(IrcError, match=rf"run\.input_alias.*argument.* {message}.*updates"):
-            found(cache, x)
+            optimized(cache, x)
         assert not any(each.any() for each in cache)
     for first, second, x in (
         (base[:, 0:3], base[:, 3:6], base[:, 6:7].expand(2, 3)),
@@ -505,7 +505,7 @@ def test_arguments_that_are_not_updated(backend: str) -> None:
         (new(), new().t().reshape(3, 2).t(), new()),
     ):
         copies = [each.clone() for each in (first, second, x)]
-        assert_like(found([first, second], x), update(copies[:2], copies[2]))
+        assert_like(optimized([first, second], x), update(copies[:2], copies[2]))
         assert_like([first, second, x], copies)
 
 
@@ -533,10 +533,10 @@ def test_containers_that_are_changed(name: str) -> None:
     for read in (irc.from_torch, interpret):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            read(program, made(inputs))
-        found = [str(each.message) for each in caught if "puts other things into" in str(each.message)]
-        assert len(found) == (changed is not None)
-        assert changed is None or re.search(rf"its argument {changed};.*as results", found[0])
+            read(program, from_tree(inputs))
+        warned = [str(each.message) for each in caught if "puts other things into" in str(each.message)]
+        assert len(warned) == (changed is not None)
+        assert changed is None or re.search(rf"its argument {changed};.*as results", warned[0])
     assert not (isinstance(program, nn.Module) and (program._forward_hooks or program._forward_pre_hooks))
 
 
@@ -551,13 +551,13 @@ def test_constants_are_the_same_to_a_program() -> None:
     for constant, other in CONSTANTS:
         assert same_constant(constant, copy.deepcopy(constant)) and not same_constant(constant, other)
         assert not same_constant(other, constant)
-    found = interpret(lambda x, sizes=(1, 2): x * sizes[0], torch.arange(3))
-    assert_like(found(torch.arange(3), (1, 2)), torch.arange(3))
+    optimized = interpret(lambda x, sizes=(1, 2): x * sizes[0], torch.arange(3))
+    assert_like(optimized(torch.arange(3), (1, 2)), torch.arange(3))
     with pytest.raises(IrcError, match=r"argument sizes is \(1\.0, 2\)\n.*\(1, 2\), its default"):
-        found(torch.arange(3), (1.0, 2))
-    found = interpret(lambda x, y: x / y, (torch.ones(3), 0.0))
+        optimized(torch.arange(3), (1.0, 2))
+    optimized = interpret(lambda x, y: x / y, (torch.ones(3), 0.0))
     with pytest.raises(IrcError, match=r"argument y is -0\.0\n.*0\.0"):
-        found(torch.ones(3), -0.0)
+        optimized(torch.ones(3), -0.0)
 
 
 @pytest.mark.parametrize("backend", ["onnx", "triton"])

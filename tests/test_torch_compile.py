@@ -64,15 +64,15 @@ class Tied(nn.Module):
 
 def check(compiled: Any, program: Any, *args: Any, tolerance: float = 1e-5, **kwargs: Any) -> None:
     with torch.no_grad():
-        wanted, structure = pytree.tree_flatten(program(*args, **kwargs))
-    found, own = pytree.tree_flatten(compiled(*args, **kwargs))
-    assert own == structure
-    for result, truth in zip(found, wanted, strict=True):
-        if isinstance(truth, torch.Tensor):
-            assert result.dtype == truth.dtype
-            torch.testing.assert_close(result, truth, rtol=tolerance, atol=tolerance)
+        expected, structure = pytree.tree_flatten(program(*args, **kwargs))
+    results, result_structure = pytree.tree_flatten(compiled(*args, **kwargs))
+    assert result_structure == structure
+    for result, reference in zip(results, expected, strict=True):
+        if isinstance(reference, torch.Tensor):
+            assert result.dtype == reference.dtype
+            torch.testing.assert_close(result, reference, rtol=tolerance, atol=tolerance)
         else:
-            assert result == truth
+            assert result == reference
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -285,6 +285,6 @@ def test_programs_are_compiled_in_threads() -> None:
     x = torch.randn(2, 8)
     with ThreadPoolExecutor(len(modules)) as pool:
         programs = list(pool.map(lambda module: irc.compile(module, (x,), backend="onnx"), modules))
-        found = list(pool.map(lambda program: program(x), programs))
-    for module, one in zip(modules, found, strict=True):
+        results = list(pool.map(lambda program: program(x), programs))
+    for module, one in zip(modules, results, strict=True):
         torch.testing.assert_close(one, module(x).detach(), rtol=1e-4, atol=1e-5)

@@ -55,8 +55,8 @@ class Counted(nn.Module):
     """A loop that carries an integer, up to an extent."""
 
     def forward(self, x: torch.Tensor) -> Any:
-        _, found = while_loop(lambda i, x: i < x.shape[0], lambda i, x: (i + 1, x + i), (0, x))
-        return found
+        _, counted = while_loop(lambda i, x: i < x.shape[0], lambda i, x: (i + 1, x + i), (0, x))
+        return counted
 
 
 class Large(nn.Module):

@@ -46,23 +46,23 @@ def run(path: str, module: Module, inputs: Mapping[str, Any], folder: Path) -> l
     return [to_tensor(array, value.dtype) for array, value in zip(arrays, module.main.returned, strict=True)]
 
 
-def difference(found: torch.Tensor, wanted: torch.Tensor, case: Case) -> str:
+def difference(actual: torch.Tensor, expected: torch.Tensor, case: Case) -> str:
     """Where two results part, in words."""
-    if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
-        return f"{found.dtype} {[*found.shape]}, not {wanted.dtype} {[*wanted.shape]}"
-    a, b = (x.double() if x.is_floating_point() else x for x in (found, wanted))
-    if not wanted.is_floating_point():
+    if (actual.dtype, actual.shape) != (expected.dtype, expected.shape):
+        return f"{actual.dtype} {[*actual.shape]}, not {expected.dtype} {[*expected.shape]}"
+    a, b = (x.double() if x.is_floating_point() else x for x in (actual, expected))
+    if not expected.is_floating_point():
         wrong = a != b
     else:
         finite = b.isfinite()
         largest = b[finite].abs().max() if finite.any() else 0.0
-        least = 6e-8 if wanted.dtype is torch.float16 else 1e-37  # near the least numbers of full precision
+        least = 6e-8 if expected.dtype is torch.float16 else 1e-37  # near the least numbers of full precision
         close = (a - b).abs() <= case.rtol * b.abs() + case.atol * largest + least
         wrong = torch.where(finite, ~close, ~((a == b) | (a.isnan() & b.isnan())))
         if case.zeros:
             wrong |= (b == 0) & (a.signbit() != b.signbit())
     places = wrong.flatten().nonzero().flatten()[:6]
-    sources = [x.flatten()[places].tolist() for x in case.inputs if x.numel() == wanted.numel()]
+    sources = [x.flatten()[places].tolist() for x in case.inputs if x.numel() == expected.numel()]
     return f"{a.flatten()[places].tolist()}, not {b.flatten()[places].tolist()} of {sources}" if len(places) else ""
 
 
@@ -75,17 +75,17 @@ QUICK = [name for name in CASES if not any(word in name for word in ("f16", "f64
 def test_edges(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     module, inputs = imported(case)
-    wanted = {name: function(*(x.clone() for x in case.inputs)) for name, function in case.functions.items()}
-    names = [name for name, results in wanted.items() for _ in pytree.tree_leaves(results)]
+    expected = {name: function(*(x.clone() for x in case.inputs)) for name, function in case.functions.items()}
+    names = [name for name, results in expected.items() for _ in pytree.tree_leaves(results)]
     differences = []
     for path in PATHS:
         try:
-            found = run(path, module, inputs, tmp_path / "artefact")
+            outputs = run(path, module, inputs, tmp_path / "artefact")
         except IrcError as error:
             if error.code != "backend.unsupported" or path not in case.unsupported:
                 raise
             continue
-        for name, ours, theirs in zip(names, found, pytree.tree_leaves([*wanted.values()]), strict=True):
+        for name, ours, theirs in zip(names, outputs, pytree.tree_leaves([*expected.values()]), strict=True):
             words = difference(ours, theirs, case)
             differences += [f"{path}: {name}: {words}"] if words else []
     assert not differences

@@ -26,16 +26,16 @@ from tests.command_line import irc_process
 from tests.models import relative_error
 
 
-def check(module: Module, inputs: dict[str, torch.Tensor], wanted: Any, backends: tuple[str | None, ...] = (None,),
+def check(module: Module, inputs: dict[str, torch.Tensor], results: Any, backends: tuple[str | None, ...] = (None,),
           tolerance: float = 1e-5) -> None:
     """The module gives what PyTorch gave, in the order of its outputs."""
-    expected = [leaf for leaf in torch.utils._pytree.tree_leaves(wanted) if isinstance(leaf, torch.Tensor)]
+    expected = [leaf for leaf in torch.utils._pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor)]
     for backend in backends:
         outputs = irc.run(module, {name: x.numpy() for name, x in inputs.items()}, backend=backend).outputs
         assert len(outputs) == len(expected)
-        for found, truth in zip(outputs.values(), expected, strict=True):
-            assert str(found.dtype) == str(truth.dtype).removeprefix("torch.") and found.shape == truth.shape
-            assert relative_error(found, truth.detach().numpy()) <= tolerance
+        for actual, reference in zip(outputs.values(), expected, strict=True):
+            assert str(actual.dtype) == str(reference.dtype).removeprefix("torch.") and actual.shape == reference.shape
+            assert relative_error(actual, reference.detach().numpy()) <= tolerance
 
 
 class Block(nn.Module):
@@ -132,8 +132,8 @@ def test_what_a_program_writes_is_an_input_and_a_further_result() -> None:
     assert module.main.output_names[1:] == tuple(f"{name}.updated" for name in names[:3])
     given = {"running_mean": torch.zeros(4), "running_var": torch.ones(4),
              "num_batches_tracked": torch.tensor(0), "input": x}
-    wanted = model(x)
-    check(module, given, [wanted, model.running_mean, model.running_var, model.num_batches_tracked])
+    expected = model(x)
+    check(module, given, [expected, model.running_mean, model.running_var, model.num_batches_tracked])
 
 
 def test_sizes_as_data() -> None:
@@ -198,8 +198,8 @@ def test_scalars_are_as_exact_as_in_pytorch() -> None:
 
     x = torch.linspace(-4, 4, 64).to(torch.float16)
     module = irc.from_torch(function, (x,))
-    found = next(iter(interpreter.run(module, {"x": x.numpy()}).values()))
-    assert (found == function(x).numpy()).mean() == 1.0
+    actual = next(iter(interpreter.run(module, {"x": x.numpy()}).values()))
+    assert (actual == function(x).numpy()).mean() == 1.0
 
 
 @pytest.mark.parametrize("name", ["atan2", "copysign"])
@@ -208,12 +208,12 @@ def test_signs_and_angles_at_the_edges(name: str) -> None:
     y, x = (part.reshape(-1).contiguous() for part in torch.meshgrid(points, points, indexing="ij"))
     function = getattr(torch, name)
     module = irc.from_torch(function, (y, x))
-    wanted = function(y, x).numpy()
+    expected = function(y, x).numpy()
     for backend in (None, "onnx", "triton"):
-        (found,) = irc.run(module, {"args_0": y.numpy(), "args_1": x.numpy()}, backend=backend).outputs.values()
-        np.testing.assert_allclose(found, wanted, rtol=1e-6)
-        number = ~np.isnan(wanted)
-        np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(wanted)[number])
+        (actual,) = irc.run(module, {"args_0": y.numpy(), "args_1": x.numpy()}, backend=backend).outputs.values()
+        np.testing.assert_allclose(actual, expected, rtol=1e-6)
+        number = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(actual)[number], np.signbit(expected)[number])
 
 
 NAN, NUMBERS = math.nan, torch.tensor([[0.0, -3.0, math.nan], [2.0, 1.0, 9.0]])
@@ -234,8 +234,8 @@ def test_rows_at_their_edges(name: str) -> None:
     given = dict(zip([argument.name for argument in module.main.arguments], inputs, strict=True))
     for backend in (None, "onnx"):
         outputs = irc.run(module, {key: x.numpy() for key, x in given.items()}, backend=backend).outputs
-        for found, wanted in zip(outputs.values(), torch.utils._pytree.tree_leaves(function(*inputs)), strict=True):
-            np.testing.assert_array_equal(found, wanted.numpy())
+        for actual, expected in zip(outputs.values(), torch.utils._pytree.tree_leaves(function(*inputs)), strict=True):
+            np.testing.assert_array_equal(actual, expected.numpy())
 
 
 def test_all_that_cannot_be_read_is_listed_at_once() -> None:
@@ -265,8 +265,8 @@ def test_pytorch_says_why_it_cannot_export() -> None:
 
 
 def test_torch_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else found(name, *a))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find_spec(name, *a))
     with pytest.raises(IrcError) as caught:
         irc.from_torch(Block(), (torch.randn(2, 12),))
     assert caught.value.diagnostics[0].code == "install.missing_extra"
@@ -312,8 +312,8 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
 def test_rows_take_what_their_schemas_give(name: str) -> None:
     """Each overload exists in some version, and its row has a parameter for every argument of the schema."""
     define_nms()
-    namespace, _, own = name.rpartition("::")
-    packet, _, overload = own.partition(".")
+    namespace, _, qualified = name.rpartition("::")
+    packet, _, overload = qualified.partition(".")
     operations = getattr(torch.ops, namespace or "aten")
     if not hasattr(operations, packet) or overload not in getattr(operations, packet).overloads():
         pytest.fail(f"PyTorch has no {name}")

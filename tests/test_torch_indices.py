@@ -56,12 +56,12 @@ def test_indices_at_the_ends_and_beyond(name: str, tmp_path: Path) -> None:
         inputs = (X, torch.tensor([1, last]))
         named = dict(zip((value.name for value in module.main.arguments), map(to_array, inputs), strict=True))
         try:
-            wanted = program(*inputs)
+            expected = program(*inputs)
         except (IndexError, RuntimeError):
             for path in PATHS:
                 with pytest.raises(Exception, match=r"run\.index|while running|an index is out"):
                     run(path, module, named, tmp_path / "artefact")
             continue
         for path in PATHS:
-            (found,) = run(path, module, named, tmp_path / "artefact")
-            assert not difference(found, wanted, Case({}, ())), (path, last)
+            (actual,) = run(path, module, named, tmp_path / "artefact")
+            assert not difference(actual, expected, Case({}, ())), (path, last)

@@ -39,14 +39,14 @@ def test_results_given_more_than_once(backend: str) -> None:
         return {"last": a, "all": [a, b, a], "more": (b, x, x, add_1, x * 3)}
 
     x, y = torch.randn(3), torch.randn(3)
-    found = irc.compile(function, (x, y), backend=backend)(x, y)
-    assert_like(found, function(x, y))
-    assert sharing(pytree.tree_leaves(found)) == sharing(pytree.tree_leaves(function(x, y)))
+    results = irc.compile(function, (x, y), backend=backend)(x, y)
+    assert_like(results, function(x, y))
+    assert sharing(pytree.tree_leaves(results)) == sharing(pytree.tree_leaves(function(x, y)))
     if backend == "onnx":
         given = {"x": x.numpy(), "add_1": y.numpy()}
         outputs = irc.run(irc.from_torch(function, (x, y)), given, backend=backend).outputs
-        for array, truth in zip(outputs.values(), pytree.tree_leaves(function(x, y)), strict=True):
-            np.testing.assert_allclose(array, truth.numpy(), rtol=1e-6)
+        for array, reference in zip(outputs.values(), pytree.tree_leaves(function(x, y)), strict=True):
+            np.testing.assert_allclose(array, reference.numpy(), rtol=1e-6)
 
 
 def test_names_of_results_are_apart() -> None:
@@ -74,11 +74,11 @@ class Named(nn.Module):
 @pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
 def test_buffers_that_are_called_as_arguments(backend: str) -> None:
     module, eager = Named(), Named()
-    found = compiled(module, (torch.randn(3), torch.randn(3)), backend)
+    optimized = compiled(module, (torch.randn(3), torch.randn(3)), backend)
     for _ in range(3):
         x, y = torch.randn(3), torch.randn(3)
         theirs = y.clone()
-        assert_like((found(x, y), y, module.x), (eager(x, theirs), theirs, eager.x))
+        assert_like((optimized(x, y), y, module.x), (eager(x, theirs), theirs, eager.x))
     assert [argument.name for argument in irc.from_torch(module, (x, y)).main.arguments] == ["x_1", "x", "y"]
 
 
@@ -99,11 +99,11 @@ LAYOUTS: dict[str, tuple[Callable[..., Any], torch.Tensor]] = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_layouts_are_those_of_the_example(name: str, backend: str) -> None:
     function, x = LAYOUTS[name]
-    found = irc.compile(function, (x,), backend=backend)
+    optimized = irc.compile(function, (x,), backend=backend)
     for _ in range(2):
-        result, truth = found(x), function(x)
-        assert_like(result, truth)
-        assert result.stride() == truth.stride()
+        result, expected = optimized(x), function(x)
+        assert_like(result, expected)
+        assert result.stride() == expected.stride()
 
 
 def written_through(x: torch.Tensor, y: torch.Tensor) -> Any:
@@ -131,24 +131,24 @@ GIVEN_BACK: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("name", GIVEN_BACK)
 def test_what_gives_its_argument_back(name: str, backend: str) -> None:
     function = GIVEN_BACK[name]
-    found = compiled(function, (torch.randn(2, 3), torch.randn(2, 3)), backend)
+    optimized = compiled(function, (torch.randn(2, 3), torch.randn(2, 3)), backend)
     for _ in range(2):
         arguments = torch.randn(2, 3), torch.randn(2, 3)
         theirs = tuple(each.clone() for each in arguments)
-        result, truth = found(*arguments), function(*theirs)
-        assert_like((arguments, result), (theirs, truth))
+        result, expected = optimized(*arguments), function(*theirs)
+        assert_like((arguments, result), (theirs, expected))
         mine, others = ([*given, *pytree.tree_leaves(results)] for given, results in
-                        ((arguments, result), (theirs, truth)))  # fmt: skip
+                        ((arguments, result), (theirs, expected)))  # fmt: skip
         assert sharing(mine) == sharing(others)
         assert [each.stride() for each in mine] == [each.stride() for each in others]
 
 
 def test_an_argument_that_must_be_copied() -> None:
     """The example is contiguous, what a call gives is not: then eager PyTorch gives a copy."""
-    found = interpret(lambda x: x.reshape(-1), torch.randn(2, 3))
+    optimized = interpret(lambda x: x.reshape(-1), torch.randn(2, 3))
     for x in (torch.randn(2, 3), torch.randn(3, 2).t()):
-        assert_like(found(x), x.reshape(-1))
-        assert sharing([x, found(x)]) == sharing([x, x.reshape(-1)])
+        assert_like(optimized(x), x.reshape(-1))
+        assert sharing([x, optimized(x)]) == sharing([x, x.reshape(-1)])
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -158,10 +158,10 @@ def test_layouts_of_recurrent_layers(kind: Any, batch_first: bool) -> None:
     for shape in ((2, 5, 4), (5, 4)):
         x = torch.randn(shape)
         with torch.no_grad():
-            result, truth = interpret(module, x)(x), module(x)
-        assert_like(result, truth)
+            result, expected = interpret(module, x)(x), module(x)
+        assert_like(result, expected)
         assert [each.stride() for each in pytree.tree_leaves(result)] == [
-            each.stride() for each in pytree.tree_leaves(truth)]  # fmt: skip
+            each.stride() for each in pytree.tree_leaves(expected)]  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -176,11 +176,11 @@ def test_results_have_memory_of_their_own(backend: str) -> None:
             return x.clone(), x * 1, x + 0, x + 1, (x + 1).clone(), torch.arange(4.0), torch.ones(2), self.kept * 1
 
     module, x = Giving(), torch.randn(3)
-    found = irc.compile(module, (x,), backend=backend)
-    truth = [result.clone() for result in module(x)]
+    optimized = irc.compile(module, (x,), backend=backend)
+    expected = [result.clone() for result in module(x)]
     for _ in range(2):
-        results = found(x)
-        assert_like(list(results), truth)
+        results = optimized(x)
+        assert_like(list(results), expected)
         assert len({result.data_ptr() for result in (*results, x, module.kept)}) == len(results) + 2
         for result in results:
             result.fill_(7)
@@ -202,37 +202,37 @@ def test_changed_weights_are_announced(backend: str) -> None:
     }
     for name, change in list(changes.items())[: 1 if backend == "triton" else None]:
         module, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(2, 3)
-        found, before = irc.compile(module, (x,), backend=backend), module(x).detach()
+        optimized, before = irc.compile(module, (x,), backend=backend), module(x).detach()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert_like(found(x), before)
+            assert_like(optimized(x), before)
         change(module)
         with pytest.warns(UserWarning, match="weights of Sequential have changed.*compile it again") as caught:
-            assert_like(found(x), before)
+            assert_like(optimized(x), before)
         assert len(caught) == 1 and caught[0].filename == __file__, name
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found(x)
+            optimized(x)
 
 
 def test_changed_weights_of_a_function_are_announced() -> None:
     linear, x = nn.Linear(3, 2), torch.randn(2, 3)
     for program in (linear.forward, lambda x: linear(x) * 2):
-        found = irc.compile(program, x)
-        found(x)
+        optimized = irc.compile(program, x)
+        optimized(x)
         linear.load_state_dict(nn.Linear(3, 2).state_dict())
         with pytest.warns(UserWarning, match="have changed"):
-            found(x)
+            optimized(x)
 
 
 def test_every_weight_is_looked_at() -> None:
     module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(50)))
-    found, x = irc.compile(module, (torch.randn(1, 2),)), torch.randn(1, 2)
+    optimized, x = irc.compile(module, (torch.randn(1, 2),)), torch.randn(1, 2)
     with torch.no_grad():
         module[49].bias.zero_()
     with pytest.warns(UserWarning, match="have changed"):
         for _ in range(4):
-            found(x)
+            optimized(x)
 
 
 class Scaled(nn.Module):
@@ -279,11 +279,11 @@ def test_modules_never_mix_weights_of_two_times() -> None:
                     irc.run(each, {"x": x.numpy()}, backend=backend)
                 assert "irc.from_torch" in str(caught.value)
             else:
-                (found,) = irc.run(each, {"x": x.numpy()}, backend=backend).outputs.values()
-                np.testing.assert_allclose(found, before, rtol=1e-4, atol=1e-4, err_msg=name)
+                (actual,) = irc.run(each, {"x": x.numpy()}, backend=backend).outputs.values()
+                np.testing.assert_allclose(actual, before, rtol=1e-4, atol=1e-4, err_msg=name)
         program = program.float()
-        (found,) = irc.run(irc.from_torch(program, x), {"x": x.numpy()}).outputs.values()
-        np.testing.assert_allclose(found, program(x).detach().numpy(), rtol=1e-4, atol=1e-4)
+        (actual,) = irc.run(irc.from_torch(program, x), {"x": x.numpy()}).outputs.values()
+        np.testing.assert_allclose(actual, program(x).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_both_backends_in_one_process() -> None:
@@ -359,10 +359,10 @@ def test_models_in_files(name: str, tmp_path: Path) -> None:
     model = f"{tmp_path / 'models.py'}:{name}"
     report = irc.run(model)
     for backend in BACKENDS if name == "mixed" else ("onnx",):
-        found = irc.run(model, report.inputs, backend=backend).outputs
-        assert list(found) == list(report.outputs)
+        actual = irc.run(model, report.inputs, backend=backend).outputs
+        assert list(actual) == list(report.outputs)
         for result, array in report.outputs.items():
-            np.testing.assert_allclose(found[result], array, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(actual[result], array, rtol=1e-5, atol=1e-5)
     assert check(model, backend="onnx").passed
     contenders = irc.bench(model, rounds=2).contenders
     assert contenders["eager"].error <= 1e-5

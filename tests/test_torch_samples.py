@@ -55,9 +55,9 @@ def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[Any, tuple[torch.Te
     """Functions of tensors alone, with the tensors, and what eager PyTorch makes of them."""
     operator = OPERATORS[name]
     torch.manual_seed(0)
-    found = list(operator.sample_inputs("cpu", dtype, requires_grad=False))
-    chosen = [found[index] for index in sorted({round(place) for place in np.linspace(0, len(found) - 1, SAMPLES)})]
-    for sample in chosen if found else []:
+    inputs = list(operator.sample_inputs("cpu", dtype, requires_grad=False))
+    chosen = [inputs[index] for index in sorted({round(place) for place in np.linspace(0, len(inputs) - 1, SAMPLES)})]
+    for sample in chosen if inputs else []:
         leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
         places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
@@ -70,9 +70,9 @@ def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[Any, tuple[torch.Te
             return operator.op(first, *args, **kwargs)
 
         tensors = tuple(leaves[place].clone() for place in places)
-        truth = pytree.tree_leaves(function(*(tensor.clone() for tensor in tensors)))
-        if tensors and truth and all(isinstance(each, torch.Tensor) and not each.is_sparse for each in truth):
-            yield function, tensors, truth
+        expected = pytree.tree_leaves(function(*(tensor.clone() for tensor in tensors)))
+        if tensors and expected and all(isinstance(each, torch.Tensor) and not each.is_sparse for each in expected):
+            yield function, tensors, expected
 
 
 def outcome(name: str) -> str:
@@ -84,7 +84,7 @@ def outcome(name: str) -> str:
         return MEMORY
     compared = 0
     for dtype in (dtype for dtype in DTYPES if dtype in OPERATORS[name].supported_dtypes("cpu")):
-        for function, tensors, truth in samples(name, dtype):
+        for function, tensors, exact in samples(name, dtype):
             try:
                 module = irc.from_torch(function, tensors)
             except IrcError as error:
@@ -92,11 +92,11 @@ def outcome(name: str) -> str:
             arguments = [value.name for value in module.main.arguments]
             given = dict(zip(arguments, map(to_array, tensors), strict=True))
             try:
-                outputs = [*interpreter.run(module, given).values()][: len(truth)]  # others: arguments that it writes
+                outputs = [*interpreter.run(module, given).values()][: len(exact)]  # others: arguments that it writes
             except IrcError as error:
                 return f"{error.code}"
-            for output, wanted in zip(outputs, truth, strict=True):
-                expected = to_array(wanted.resolve_conj().resolve_neg())
+            for output, reference in zip(outputs, exact, strict=True):
+                expected = to_array(reference.resolve_conj().resolve_neg())
                 if output.dtype != expected.dtype or not relative_error(output, expected) <= TOLERANCE:
                     return f"differs: {dtype}".replace("torch.", "")
             compared += 1
@@ -112,9 +112,9 @@ def refusal(error: IrcError) -> str:
     if error.code != "torch.unsupported":
         return error.code
     note = re.compile(r"\d+ of (\S+?)(?:\.default)? \((.*?)\)(?::|$)")
-    found = [match.groups() for match in map(note.match, error.diagnostics[0].notes) if match is not None]
+    reasons = [match.groups() for match in map(note.match, error.diagnostics[0].notes) if match is not None]
     return "irc reads no " + ", ".join(
-        sorted({name if reason == "irc has no row for it" else f"{name} ({reason})" for name, reason in found}))
+        sorted({name if reason == "irc has no row for it" else f"{name} ({reason})" for name, reason in reasons}))
 
 
 def read_table() -> dict[str, str]:
@@ -137,10 +137,10 @@ def attempt(name: str) -> str:
 def write_table() -> None:
     groups: dict[str, list[str]] = {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        for name, found in zip(sorted(OPERATORS), pool.imap(attempt, sorted(OPERATORS), chunksize=8), strict=True):
-            if found:
-                print(f"{name}: {found}", flush=True)
-                groups.setdefault(found, []).append(name)
+        for name, result in zip(sorted(OPERATORS), pool.imap(attempt, sorted(OPERATORS), chunksize=8), strict=True):
+            if result:
+                print(f"{name}: {result}", flush=True)
+                groups.setdefault(result, []).append(name)
     passed = len(OPERATORS) - sum(map(len, groups.values()))
     lines = [f"# Written by test_torch_samples.py for torch {torch.__version__.partition('+')[0]}: of {len(OPERATORS)} "
              f"operators {passed} pass, and"]  # fmt: skip

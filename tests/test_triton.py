@@ -185,26 +185,26 @@ def test_unary_float(name: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
     values = np.array([*SPECIAL, *generator.standard_normal(200), *generator.uniform(-40, 40, 200)], np.float32)
     run = run_on(tmp_path, ops.lookup(name), values)
-    (found,), (expected,) = run.outputs.values(), run.expected.values()
+    (actual,), (expected,) = run.outputs.values(), run.expected.values()
     if expected.dtype == bool:
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(actual, expected)
         return
     sane = np.abs(expected) < 1e30
     if name in ("sin", "cos", "tan"):
         sane &= np.abs(values) < 1e4
     if name == "tan":
         sane &= np.abs(expected) < 1e3
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    np.testing.assert_allclose(found[sane], expected[sane], rtol=3e-6, atol=1e-30)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    np.testing.assert_allclose(actual[sane], expected[sane], rtol=3e-6, atol=1e-30)
     finite = np.isfinite(expected) | np.isnan(expected)
-    np.testing.assert_array_equal(found[~finite], expected[~finite])
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
     if name != "tanh":  # of -0.0 it is 0.0: to keep it would cost gelu a comparison
-        assert_signs_of_zeros(found, expected)
+        assert_signs_of_zeros(actual, expected)
 
 
-def assert_signs_of_zeros(found: np.ndarray, expected: np.ndarray) -> None:
-    zeros = (expected == 0) & (found == 0)
-    np.testing.assert_array_equal(np.signbit(found[zeros]), np.signbit(expected[zeros]))
+def assert_signs_of_zeros(actual: np.ndarray, expected: np.ndarray) -> None:
+    zeros = (expected == 0) & (actual == 0)
+    np.testing.assert_array_equal(np.signbit(actual[zeros]), np.signbit(expected[zeros]))
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -213,19 +213,19 @@ def test_binary_float(name: str, tmp_path: Path) -> None:
     left = np.array([*np.repeat(SPECIAL, len(SPECIAL)), *generator.uniform(0.1, 5, 100)], np.float32)
     right = np.array([*SPECIAL * len(SPECIAL), *generator.uniform(-5, 5, 100)], np.float32)
     run = run_on(tmp_path, ops.lookup(name), left, right)
-    (found,), (expected,) = run.outputs.values(), run.expected.values()
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    np.testing.assert_allclose(found, expected, rtol=2e-5 if name == "pow" else 1e-6)
+    (actual,), (expected,) = run.outputs.values(), run.expected.values()
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    np.testing.assert_allclose(actual, expected, rtol=2e-5 if name == "pow" else 1e-6)
     if expected.dtype != bool and name != "mod":  # there NumPy and ATen differ
-        assert_signs_of_zeros(found, expected)
+        assert_signs_of_zeros(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_negative_zero_as_a_constant(dtype: Any, tmp_path: Path) -> None:
     run = run_on(tmp_path, lambda x: (ops.add(x, -0.0), ops.sub(-0.0, x)), np.array([0.0, -0.0, 1.0], dtype))
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        np.testing.assert_array_equal(found, expected)
-        assert_signs_of_zeros(found, expected)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+        assert_signs_of_zeros(actual, expected)
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "mod", "minimum", "maximum", "less", "select", "pad"])
@@ -238,8 +238,8 @@ def test_constants_of_f64_are_not_rounded(name: str, tmp_path: Path) -> None:
     function = functions.get(name, lambda x: ops.TABLE[name](x, 0.1))
     x = np.array([0.1, 0.1 + 1e-12, 0.1 - 1e-12, 2.0])
     run = harness.run(function, "f64[4]", folder=tmp_path / "model", inputs=[x])
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-15)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint32"])
@@ -300,8 +300,8 @@ def test_each_bfloat16_is_itself_in_kernels(tmp_path: Path) -> None:
     every = np.arange(2**16, dtype=np.uint32)
     x, wide = every.astype(np.uint16).view(ml_dtypes.bfloat16), (every << 16).view(np.float32)
     run = run_on(tmp_path, lambda x: ops.mul(ops.cast(x, to=dtypes.F32), 4.0), x)
-    (found,) = run.outputs.values()
-    np.testing.assert_array_equal(found, wide * np.float32(4))
+    (actual,) = run.outputs.values()
+    np.testing.assert_array_equal(actual, wide * np.float32(4))
     assert run.program.kernels
 
 
@@ -396,9 +396,9 @@ def test_compiles_without_spills(case: Case, tmp_path: Path) -> None:
     from irc.backends.triton import compile_artefact
 
     emit(harness.kernelize(trace(case.function, *case.types)), tmp_path / "model")
-    for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
-        assert not found.error, found
-        assert found.fits and not found.spilled_bytes, found
+    for resources in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
+        assert not resources.error, resources
+        assert resources.fits and not resources.spilled_bytes, resources
 
 
 @pytest.mark.slow
@@ -414,5 +414,5 @@ def test_every_function_compiles(tmp_path: Path) -> None:
 
     module = harness.kernelize(trace(function, "f32[300]", "f32[300]", "i32[300]", "i32[300]"))
     emit(module, tmp_path / "model")
-    for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
-        assert not found.error, found
+    for resources in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
+        assert not resources.error, resources

@@ -133,25 +133,25 @@ def check_call(name: str, arrays: Any, attributes: dict[str, Any], expected: Any
     if name in ("iota", "dim"):
         given["device"] = "cpu"
     label = (name, attributes, [None if array is None else (array.dtype, array.shape) for array in arrays])
-    found = getattr(HOST_MODULE, name)(*map(to_torch, arrays), **given)
-    results = found if isinstance(found, tuple) else (found,)
+    computed = getattr(HOST_MODULE, name)(*map(to_torch, arrays), **given)
+    results = computed if isinstance(computed, tuple) else (computed,)
     for result, array in zip(results, expected, strict=True):
         dtype = dtypes.from_numpy(array.dtype)
         assert result.dtype == getattr(torch, torch_type(dtype)), label
         compare(from_torch(result), array, dtype, label)
 
 
-def compare(found: np.ndarray, expected: np.ndarray, dtype: DType, label: Any) -> None:
-    assert found.shape == expected.shape, label
+def compare(actual: np.ndarray, expected: np.ndarray, dtype: DType, label: Any) -> None:
+    assert actual.shape == expected.shape, label
     if not (dtype.is_float or dtype.is_complex):
-        np.testing.assert_array_equal(found, expected, err_msg=str(label))
+        np.testing.assert_array_equal(actual, expected, err_msg=str(label))
         return
     wide = expected.astype(np.complex128 if dtype.is_complex else np.float64)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(wide), err_msg=str(label))
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(wide), err_msg=str(label))
     scale, loose = np.abs(wide[np.isfinite(wide)]).max(initial=1.0), LOOSE.get(dtype.name, LOOSE_FLOAT8)
     sums = label[0] in ("dot", "conv", "conv_transpose", "reduce_sum", "scan", "window_reduce")
     least = loose * scale if sums else 1e-6 * min(scale, 1e6)
-    np.testing.assert_allclose(found, wide, rtol=loose, atol=least, err_msg=str(label))
+    np.testing.assert_allclose(actual, wide, rtol=loose, atol=least, err_msg=str(label))
 
 
 # -- element types -------------------------------------------------------------------------------------------------
@@ -174,9 +174,9 @@ def test_floats_of_a_byte_are_rounded_once(name: str, saturate: bool) -> None:
     given = [every, wide, near, near_f64, integers, integers.astype(np.int32), integers.astype(np.uint64)]
     for array in given:
         expected = convert(array, dtype, saturate)
-        found = HOST_MODULE.cast(torch.from_numpy(array), to=getattr(torch, torch_type(dtype)), saturate=saturate)
-        same = found.view(torch.uint8).numpy() == bits(expected)
-        both_nan = torch.isnan(found.float()).numpy() & np.isnan(expected.astype(np.float32))
+        actual = HOST_MODULE.cast(torch.from_numpy(array), to=getattr(torch, torch_type(dtype)), saturate=saturate)
+        same = actual.view(torch.uint8).numpy() == bits(expected)
+        both_nan = torch.isnan(actual.float()).numpy() & np.isnan(expected.astype(np.float32))
         assert (same | both_nan).all(), (name, array.dtype, array[~(same | both_nan)][:5])
 
 
@@ -188,8 +188,8 @@ def test_wide_numbers_are_rounded_once(name: str) -> None:
     integers = np.array([(1 << power) + (1 << (power - least)) + by
                          for power in range(26, 63) for least in (8, 9, 11, 12, 25) for by in (-1, 0, 1)])  # fmt: skip
     for array in (floats, -floats, integers, -integers, integers.astype(np.uint64), integers.astype(np.uint64) * 2 + 1):
-        found = HOST_MODULE.cast(torch.from_numpy(array), to=getattr(torch, torch_type(dtype)))
-        np.testing.assert_array_equal(from_torch(found), convert(array, dtype).astype(np.float64), str(array.dtype))
+        actual = HOST_MODULE.cast(torch.from_numpy(array), to=getattr(torch, torch_type(dtype)))
+        np.testing.assert_array_equal(from_torch(actual), convert(array, dtype).astype(np.float64), str(array.dtype))
 
 
 def test_the_last_of_many_updates_wins() -> None:
@@ -233,8 +233,8 @@ def test_integers_narrower_than_a_byte_stay_in_range(name: str) -> None:
     def function(*values: Any) -> Any:
         waiting, results = iter(values), []
         for definition, arrays, attributes in cases:
-            made = definition(*[next(waiting) for _ in arrays], **attributes)
-            results += made if isinstance(made, tuple) else [made]
+            returned = definition(*[next(waiting) for _ in arrays], **attributes)
+            results += returned if isinstance(returned, tuple) else [returned]
         return tuple(results)
 
     given = [array for _, arrays, _ in cases for array in arrays]
@@ -243,10 +243,10 @@ def test_integers_narrower_than_a_byte_stay_in_range(name: str) -> None:
     labels = [(definition.name, attributes) for definition, _, attributes in cases for _ in range(
         2 if definition.name == "sort" else len(attributes["sizes"]) if definition.name == "split" else 1)]
     expected = interpreter.run(module, inputs).values()
-    for label, found, array in zip(labels, run_program(module, inputs), expected, strict=True):
+    for label, actual, array in zip(labels, run_program(module, inputs), expected, strict=True):
         element = dtypes.from_numpy(array.dtype)
         whole = element.is_integer or element is dtypes.BOOL
-        result = from_torch(found)
+        result = from_torch(actual)
         compare(result, array.astype(result.dtype) if whole else array, element, label)
 
 
@@ -256,9 +256,9 @@ def test_constants_and_inputs_of_every_type(name: str) -> None:
     content = (np.arange(90).reshape(9, 10) % 2).astype(dtype.numpy)
     stored = Tensor.of(content, dtype, name="stored")
     module = trace(lambda x: (const(value=stored), const(value=Tensor.of(content[0, 0], dtype)), x), f"{name}[9, 10]")
-    for found, array in zip(run_program(module, {"x": content}), (content, content[0, 0], content), strict=True):
-        assert str(found.dtype) == f"torch.{torch_type(dtype)}"
-        np.testing.assert_array_equal(from_torch(found), array.astype(from_torch(found).dtype))
+    for actual, array in zip(run_program(module, {"x": content}), (content, content[0, 0], content), strict=True):
+        assert str(actual.dtype) == f"torch.{torch_type(dtype)}"
+        np.testing.assert_array_equal(from_torch(actual), array.astype(from_torch(actual).dtype))
 
 
 @pytest.mark.parametrize("code", ["Q", "q", ">u8", ">i2", ">f4"])
@@ -266,8 +266,8 @@ def test_arrays_of_numpy_that_torch_does_not_take(code: str) -> None:
     """The second type of 64-bit integers, and the other byte order."""
     array = np.arange(6, dtype=code).reshape(2, 3)
     name = dtypes.from_numpy(array.dtype).name
-    found, = run_program(trace(lambda x: x, f"{name}[2, 3]"), {"x": array})  # fmt: skip
-    assert found.tolist() == array.tolist()
+    actual, = run_program(trace(lambda x: x, f"{name}[2, 3]"), {"x": array})  # fmt: skip
+    assert actual.tolist() == array.tolist()
 
 
 def test_externs_give_integers_of_64_bits() -> None:
@@ -275,5 +275,5 @@ def test_externs_give_integers_of_64_bits() -> None:
         def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
             return [feeds["i0"].astype(np.ulonglong)]
 
-    found = HOST_MODULE.extern(Session(), torch.tensor([1, 2]), dtypes=[torch.uint64], device="cpu")
-    assert found.dtype is torch.uint64 and found.tolist() == [1, 2]
+    actual = HOST_MODULE.extern(Session(), torch.tensor([1, 2]), dtypes=[torch.uint64], device="cpu")
+    assert actual.dtype is torch.uint64 and actual.tolist() == [1, 2]

@@ -41,8 +41,8 @@ def test_every_address_and_byte(name: str, tmp_path: Path) -> None:
         assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact, launch.name
     assert sum(not launch.predicted.exact for launch in launches if launch.predicted) <= 2, "gathers alone are bounded"
     expected = models.reference_outputs(models.model_path(name), inputs)
-    for output, found in outputs.items():
-        assert models.relative_error(found, expected[output]) < 1e-4
+    for output, actual in outputs.items():
+        assert models.relative_error(actual, expected[output]) < 1e-4
 
 
 def run_watched(folder: Path, module: Module, program: Any, inputs: dict[str, np.ndarray]) -> tuple[list[Any], Any]:
@@ -60,9 +60,9 @@ def run_watched(folder: Path, module: Module, program: Any, inputs: dict[str, np
 @pytest.mark.parametrize("name", MODELS)
 def test_kernels_compile_without_spills(name: str, tmp_path: Path) -> None:
     emit(fused(name), tmp_path / "model")
-    for found in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
-        assert not found.error, found
-        assert found.fits and not found.spilled_bytes, found
+    for resources in compile_artefact(tmp_path / "model", ("sm_80", "sm_90", "gfx942")):
+        assert not resources.error, resources
+        assert resources.fits and not resources.spilled_bytes, resources
 
 
 def test_weights_stay_as_they_were(tmp_path: Path) -> None:

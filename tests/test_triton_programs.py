@@ -76,8 +76,8 @@ SPREAD = [
 @pytest.mark.parametrize("case", SPREAD, ids=lambda case: case.name)
 def test_what_is_spread_is_reduced_and_stored_once(case: Case, tmp_path: Path) -> None:
     run = harness.run(case.function, *case.types, folder=tmp_path / "model", sizes=case.sizes)
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        assert harness.relative_error(found, expected) < case.tolerance
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) < case.tolerance
 
 
 NAMES = ["tl", "x_ptr", "launch", "host", "BLOCK_I", "lambda", "print", "a.b", "a_b", "net/a/b", "a/b", "v" * 200]
@@ -98,8 +98,8 @@ def test_names_do_not_collide(result: str, tmp_path: Path) -> None:
         argument.name = name
     for fused in (irc.opt(module, PIPELINE), module):
         run = harness.run(fused, folder=tmp_path / "artefact", fuse=False)
-        for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(found, expected) < 1e-6
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(actual, expected) < 1e-6
 
 
 def test_host_calls_stand_between_kernels(tmp_path: Path) -> None:
@@ -158,9 +158,9 @@ def test_buffers_serve_again(tmp_path: Path) -> None:
     assert "again = hidden  # whose memory" in text and "result = again  # whose memory" in text
     loaded = harness.load_artefact(tmp_path / "b").load()
     inputs = {"x": np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), "w": np.eye(8, dtype=np.float32)}
-    wanted = -np.tanh(np.exp(inputs["x"]))
+    expected = -np.tanh(np.exp(inputs["x"]))
     for _ in range(2):
-        np.testing.assert_allclose(loaded.run(inputs)["result"].numpy(), wanted, rtol=1e-6)
+        np.testing.assert_allclose(loaded.run(inputs)["result"].numpy(), expected, rtol=1e-6)
     (symbol,) = module.main.symbols.values()
     assert peak_bytes(module, {symbol: 5}) == 2 * 4 * 5 * 8
     assert loaded.manifest["memory"] == {"peak_bytes": 2 * 4 * 64 * 8, "sizes": {"B": 64}}
@@ -352,9 +352,9 @@ def test_the_folder_runs_without_irc(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "interpreted: no GPU" in done.stderr
     with np.load(tmp_path / "out.npz") as outputs:
-        (found,) = (outputs[name] for name in outputs.files)
+        (actual,) = (outputs[name] for name in outputs.files)
     (expected,) = interpreter.run(fused_mixed(), inputs).values()
-    assert harness.relative_error(found, expected) < 1e-5
+    assert harness.relative_error(actual, expected) < 1e-5
 
 
 def test_wrong_inputs_are_named(tmp_path: Path) -> None:
@@ -494,8 +494,8 @@ def test_long_lines_that_end_in_brackets_are_split_without_becoming_tuples() -> 
     long = "a_name_from_the_source_model" * 5
     namespace = {long: 2.0}
     lines = {f"x = 0.5 * ({long} + 1.0)": 1.5, f"x = max({long}, 3.0)": 3.0, f"x = ({long},)": (2.0,)}
-    for line, wanted in lines.items():
+    for line, expected in lines.items():
         split = list(wrapped(line))
         assert len(split) > 2
         exec("\n".join(split), namespace)
-        assert namespace["x"] == wanted
+        assert namespace["x"] == expected

@@ -231,9 +231,9 @@ def graphs(draw: st.DrawFn) -> Graph:
         pool = list(inputs)
         for _ in range(draw(st.integers(6, 16))):
             method: Callable[[Value, list[Value]], Value] = getattr(steps, draw(st.sampled_from(METHODS)))
-            made = method(draw(st.sampled_from([pool[0], *pool[-3:]])), pool)
-            if made.rank <= 5 and elements(made) <= MOST_ELEMENTS:
-                pool.append(made)
+            created = method(draw(st.sampled_from([pool[0], *pool[-3:]])), pool)
+            if created.rank <= 5 and elements(created) <= MOST_ELEMENTS:
+                pool.append(created)
         made_here = [value for value in pool if value.operation is not None] or [ops.neg(pool[0])]
         results = draw(st.lists(st.sampled_from(made_here[-5:]), min_size=1, max_size=3))
         if draw(st.booleans()):  # something that may update an argument
@@ -274,18 +274,18 @@ def check_numbers(graph: Graph, inputs: dict[str, np.ndarray], outputs: list[np.
     rounded = interpreter.run(graph.module, inputs)
     exact = interpreter.run(graph.module, inputs, precision="f64")
     coarsest = max(EPSILON.get(str(value.dtype), 0.0) for value in values_of(graph.module))
-    for found, near, true in zip(outputs, rounded.values(), exact.values(), strict=True):
+    for actual, near, true in zip(outputs, rounded.values(), exact.values(), strict=True):
         if near.dtype.kind in "biu":
-            np.testing.assert_array_equal(found, near)
+            np.testing.assert_array_equal(actual, near)
             continue
-        assert (found.dtype, found.shape) == (near.dtype, near.shape)
-        found, near, true = (np.asarray(array, np.float64) for array in (found, near, true))
-        np.testing.assert_array_equal(np.isnan(found), np.isnan(near))
-        np.testing.assert_array_equal(found[np.isinf(near)], near[np.isinf(near)])
+        assert (actual.dtype, actual.shape) == (near.dtype, near.shape)
+        actual, near, true = (np.asarray(array, np.float64) for array in (actual, near, true))
+        np.testing.assert_array_equal(np.isnan(actual), np.isnan(near))
+        np.testing.assert_array_equal(actual[np.isinf(near)], near[np.isinf(near)])
         finite = np.isfinite(near) & np.isfinite(true)
         if finite.any():
             allowed = 4 * np.abs(near - true)[finite].max() + coarsest * max(1.0, np.abs(true[finite]).max())
-            assert np.abs(found - true)[finite].max() <= allowed
+            assert np.abs(actual - true)[finite].max() <= allowed
 
 
 def values_of(module: Module) -> list[Value]:

@@ -40,8 +40,8 @@ TEXT = {"gather": (0,), "gather_elements": (0,), "scatter": (0, 2), "scatter_ele
 
 def words(array: np.ndarray) -> np.ndarray:
     """A text for each number, the empty one among them."""
-    found = np.array([*("é" * (abs(int(number)) % 7) for number in array.reshape(-1)), None], object)
-    return found[:-1].reshape(array.shape)
+    texts = np.array([*("é" * (abs(int(number)) % 7) for number in array.reshape(-1)), None], object)
+    return texts[:-1].reshape(array.shape)
 
 
 @pytest.mark.parametrize("name", sorted(host_functions("strings")))
@@ -62,8 +62,8 @@ def test_operations_on_text(name: str) -> None:
                 getattr(MODULE, name)(*map(converted, given), **normal)
             continue
         more = {"device": "cpu"} if name.endswith("equal") else {}
-        found = getattr(MODULE, name)(*map(converted, given), **normal, **more)
-        for result, array in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+        actual = getattr(MODULE, name)(*map(converted, given), **normal, **more)
+        for result, array in zip(actual if isinstance(actual, tuple) else (actual,), expected, strict=True):
             assert isinstance(result, torch.Tensor if name.endswith("equal") else np.ndarray)
             np.testing.assert_array_equal(np.asarray(result), array, str((name, attributes)))
         met += 1

@@ -195,10 +195,10 @@ def test_the_safetensors_package_reads_ours(tmp_path: Path) -> None:
         assert Tensor.of(array) == standard[name]
     weights.save(path, {str(dtype): random_tensor(dtype, (4, 2)) for dtype in STORED})
     with safetensors.safe_open(path, "np") as file:
-        found = {name: file.get_slice(name) for name in file.keys()}
-        assert {name for name, part in found.items() if part.get_dtype() == "U8"} == {
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        assert {name for name, part in slices.items() if part.get_dtype() == "U8"} == {
             "u8", "c128", *(dtype.name for dtype in NARROW)}
-        assert found["bf16"].get_dtype() == "BF16" and found["f8e4m3fn"].get_shape() == [4, 2]
+        assert slices["bf16"].get_dtype() == "BF16" and slices["f8e4m3fn"].get_shape() == [4, 2]
         assert file.metadata()["irc.dtype:i4"] == "i4" and file.metadata()["irc.shape:i4"] == "[4, 2]"
 
 
@@ -354,8 +354,8 @@ def test_opening_checks_the_digest(tmp_path: Path) -> None:
     weights.save(path, {"w": Tensor.of(1.0)})
     digest = files.open_file(path).digest
     assert digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    found = [weights.open_weights(tmp_path, path.name, expected) for expected in (digest, None)]
-    assert found == [weights.load(path)] * 2
+    opened = [weights.open_weights(tmp_path, path.name, expected) for expected in (digest, None)]
+    assert opened == [weights.load(path)] * 2
     weights.save(path, {"w": Tensor.of(2.0)})
     with pytest.raises(IrcError, match=digest) as caught:
         weights.open_weights(tmp_path, path.name, digest)
@@ -448,11 +448,11 @@ def test_constants_of_every_attribute(tmp_path: Path) -> None:
              constant("b", value_float=0.1), constant("c", value_floats=[0.1, 2.0]), constant("d", value_int=-3),
              constant("e", value_ints=[1, 2**40]), constant("f", value_string="x"),
              constant("g", value_strings=["x\0", ""])]
-    found = onnx_weights.onnx_tensors(model_of([], nodes), tmp_path)
+    tensors = onnx_weights.onnx_tensors(model_of([], nodes), tmp_path)
     expected = {"a": Tensor.of(np.ones((2, 2), np.float16)), "b": Tensor.of(0.1, F32), "c": Tensor.of([0.1, 2], F32),
                 "d": Tensor.of(-3), "e": Tensor.of([1, 2**40]), "f": Tensor.of("x"),
                 "g": Tensor.of(["x\0", ""], STRING)}
-    assert found == {name: tensor.renamed(name) for name, tensor in expected.items()}
+    assert tensors == {name: tensor.renamed(name) for name, tensor in expected.items()}
     empty = constant("e", value_ints=[1])
     del empty.attribute[0].ints[:]
     assert onnx_weights.onnx_tensors(model_of([], [empty]), tmp_path)["e"] == Tensor.of([], I64, "e")
@@ -475,15 +475,15 @@ def test_names_are_unique_and_deterministic(tmp_path: Path) -> None:
     taken.attribute.append(onnx.AttributeProto(name="value_int", ref_attr_name="p", type=onnx.AttributeProto.INT))
     function.node.append(taken)
     model.functions.append(function)
-    found = onnx_weights.onnx_constants(model, tmp_path)
-    assert [(c.key, c.scope, c.name, int(c.tensor.array())) for c in found] == [
+    constants = onnx_weights.onnx_constants(model, tmp_path)
+    assert [(c.key, c.scope, c.name, int(c.tensor.array())) for c in constants] == [
         ("w", (), "w", 1), ("w.1", (), "w.1", 7), ("v", (), "v", 2),
         ("w.2", ("function 0",), "w", 8),
         ("w.3", ("0.else_branch",), "w", 4), ("w.4", ("0.then_branch",), "w", 3),
         ("v.1", ("0.then_branch", "0.else_branch"), "v", 6), ("w.5", ("0.then_branch", "0.else_branch"), "w", 5),
         ("v.2", ("0.then_branch", "0.then_branch"), "v", 6), ("w.6", ("0.then_branch", "0.then_branch"), "w", 5)]
-    assert onnx_weights.onnx_tensors(model, tmp_path) == {c.key: c.tensor for c in found}
-    assert all(c.tensor.name == c.key for c in found)
+    assert onnx_weights.onnx_tensors(model, tmp_path) == {c.key: c.tensor for c in constants}
+    assert all(c.tensor.name == c.key for c in constants)
     twice = model_of([weight("w", 1)], [constant("w", value_int=1)])
     assert code_of(lambda: onnx_weights.onnx_tensors(twice, tmp_path)) == "onnx.redefined_name"
 
@@ -499,13 +499,13 @@ def external(location: str | None = "data.bin", name: str = "w", **fields: str) 
 def test_external_data_is_mapped(tmp_path: Path) -> None:
     data = np.arange(10, dtype=np.float32)
     data.tofile(tmp_path / "data.bin")
-    found = onnx_weights.onnx_tensors(model_of([
+    tensors = onnx_weights.onnx_tensors(model_of([
         external(name="a", offset="0", length="16"), external(name="b", offset="24"),
         external(name="c", offset="3", length="16"), external("./data.bin", name="d", length="16")]), tmp_path)
-    assert all(mapped(tensor.array()) for tensor in found.values())
-    assert found["a"].array().tolist() == [0, 1, 2, 3] and found["b"].array().tolist() == [6, 7, 8, 9]
-    assert found["c"].array().tobytes() == data.tobytes()[3:19] and found["d"] == found["a"].renamed("d")
-    assert float(found["c"].array().sum()) == float(found["c"].array().copy().sum())
+    assert all(mapped(tensor.array()) for tensor in tensors.values())
+    assert tensors["a"].array().tolist() == [0, 1, 2, 3] and tensors["b"].array().tolist() == [6, 7, 8, 9]
+    assert tensors["c"].array().tobytes() == data.tobytes()[3:19] and tensors["d"] == tensors["a"].renamed("d")
+    assert float(tensors["c"].array().sum()) == float(tensors["c"].array().copy().sum())
 
 
 def test_external_data_is_confined_and_checked(tmp_path: Path) -> None:
@@ -554,6 +554,6 @@ def test_a_model_file_with_external_data_opens(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
     readers = {".onnx": onnx_weights.read_weights}
-    found = weights.open_weights(tmp_path, path.name, files.open_file(path).digest, readers)
-    assert found == {"w": Tensor.of(array, name="w")} and mapped(found["w"].array())
+    opened = weights.open_weights(tmp_path, path.name, files.open_file(path).digest, readers)
+    assert opened == {"w": Tensor.of(array, name="w")} and mapped(opened["w"].array())
     assert code_of(lambda: weights.open_weights(tmp_path, path.name)) == "weights.format"  # no reader was given

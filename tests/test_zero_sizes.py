@@ -51,9 +51,9 @@ def on_every_path(module: Module, inputs: Mapping[str, Any]) -> dict[str, list[A
 def check_model(proto: onnx.ModelProto, *feeds: dict[str, np.ndarray]) -> Module:
     module = from_model(proto, NO_FOLDER)
     for feed in feeds:
-        wanted = in_runtime(proto, feed)
+        expected = in_runtime(proto, feed)
         for outputs in on_every_path(module, feed).values():
-            for output, value in zip(outputs, wanted, strict=True):
+            for output, value in zip(outputs, expected, strict=True):
                 check_close(output, value)
     return module
 
@@ -130,13 +130,13 @@ def test_axes_counted_from_the_back(op_type: str) -> None:
         if dtype == "int32" and op_type in NAMED.values():
             continue
         for axis in (1, 2):
-            found = emit(from_model(reduced(axis - 3, dtype), NO_FOLDER))
+            other = emit(from_model(reduced(axis - 3, dtype), NO_FOLDER))
             for shape in ((2, 3, 4), (2, 3, 0), (2, 0, 4), (0, 3, 4)):
                 if not (is_place and shape[axis] == 0):
                     x = np.ones(shape, numpy_dtype)
-                    for output, wanted in zip(in_runtime(found, {"x": x}), in_runtime(reduced(axis, dtype), {"x": x}),
-                                              strict=True):  # fmt: skip
-                        check_close(output, wanted)
+                    for output, expected in zip(in_runtime(other, {"x": x}), in_runtime(reduced(axis, dtype), {"x": x}),
+                                                strict=True):  # fmt: skip
+                        check_close(output, expected)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_a_transposed_convolution_of_nothing_is_its_bias(kernel: tuple[int, ...]
     for sizes in ((1, *[0] * rank), (2, 0, *[3] * (rank - 1)), (1, *[2] * (rank - 1), 0), (0, *[2] * rank)):
         axes = zip(sizes[1:], strides, spread, kernel, strict=True)
         extents = [step * (size - 1) + dilation * (window - 1) - less for size, step, dilation, window in axes]
-        wanted = np.broadcast_to(values["b"].reshape(1, -1, *[1] * rank), (sizes[0], len(values["b"]), *extents))
+        expected = np.broadcast_to(values["b"].reshape(1, -1, *[1] * rank), (sizes[0], len(values["b"]), *extents))
         for outputs in on_every_path(module, {"x": ramp(sizes[0], 2, *sizes[1:])}).values():
-            check_close(outputs[0], wanted)
+            check_close(outputs[0], expected)
     short = from_model(of_transposed({"w": ramp(2, 3, 1)}, 1, strides=[2]), NO_FOLDER)
     with pytest.raises(IrcError, match=r"has the shape \[1, 3, -1\]"):
         interpreter.run(short, {"x": zeros(1, 2, 0)})
@@ -217,8 +217,8 @@ def test_a_shape_that_is_left_by_what_may_be_0() -> None:
         t = Shape(like) shape = Concat <axis = 0> (t, rest) y = Reshape <allowzero = 1> (x, shape) }"""
     divided = imported(graph)
     assert str(divided.main.returned[0].type) == "f32[T, (B*S)//max(T, 1)]"
-    (found,) = interpreter.run(divided, {"x": zeros(0, 3), "like": zeros(0)}).values()
-    assert found.shape == (0, 0)
+    (actual,) = interpreter.run(divided, {"x": zeros(0, 3), "like": zeros(0)}).values()
+    assert actual.shape == (0, 0)
 
 
 # -- integers that are divided --------------------------------------------------------------------------------------
@@ -297,8 +297,8 @@ def test_programs_of_pytorch() -> None:
     for extent in (5, 0):
         x = torch.randn(3, extent)
         for path, outputs in on_every_path(module, {module.main.arguments[0].name: x.numpy()}).items():
-            for output, truth in zip(outputs, Program()(x), strict=True):
-                np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
+            for output, reference in zip(outputs, Program()(x), strict=True):
+                np.testing.assert_allclose(output, reference.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 def test_attention_without_heads_has_no_elements() -> None:
@@ -326,9 +326,9 @@ def test_attention_of_nothing(empty: str, causal: bool) -> None:
         sizes = {name: 0 if name in zero else size for name, size in zip("BHSDTE", (2, 2, 3, 4, 3, 5), strict=True)}
         inputs = {name: ramp(*(sizes[each] for each in shape))
                   for name, shape in (("q", "BHSD"), ("k", "BHTD"), ("v", "BHTE"))}  # fmt: skip
-        truth = F.scaled_dot_product_attention(*map(torch.from_numpy, inputs.values()), is_causal=causal)
+        expected = F.scaled_dot_product_attention(*map(torch.from_numpy, inputs.values()), is_causal=causal)
         for path, (output,) in on_every_path(module, inputs).items():
-            np.testing.assert_allclose(output, truth.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
+            np.testing.assert_allclose(output, expected.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "means", "shapes"])
@@ -349,10 +349,10 @@ def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
     program, shapes = programs[name]
     for shape in shapes:
         x = torch.ones(shape)
-        wanted = program(x)
+        expected = program(x)
         for backend in ("onnx", "triton"):
-            found = irc.compile(program, (x,), backend=backend)(x)
-            torch.testing.assert_close(found, wanted, equal_nan=True)
+            actual = irc.compile(program, (x,), backend=backend)(x)
+            torch.testing.assert_close(actual, expected, equal_nan=True)
 
 
 # -- random programs ------------------------------------------------------------------------------------------------
@@ -365,9 +365,9 @@ SEED, BATCH = 16, 15
 def empty_programs(kind: str, start: int, count: int) -> list[Job]:
     """The next jobs of a range whose program has an input without elements."""
     jobs = (Job(kind, SEED, index, FEATURES) for index in range(start, start + 40 * count))
-    found = (job for job in jobs if any(0 in np.shape(array) for feed in program_of(job).feeds
+    empty_jobs = (job for job in jobs if any(0 in np.shape(array) for feed in program_of(job).feeds
                                          for array in feed.values()))  # fmt: skip
-    return [job for job, _ in zip(found, range(count), strict=False)]
+    return [job for job, _ in zip(empty_jobs, range(count), strict=False)]
 
 
 @pytest.mark.parametrize("start", [pytest.param(1000 * batch, marks=[pytest.mark.slow] if batch > 1 else [])
@@ -403,8 +403,8 @@ def iota_of(size: int) -> Value:
 def test_kernels_read_nothing_of_what_is_empty(name: str, size: int, tmp_path: Path) -> None:
     """Also where coordinates are divided by the size that is 0, of which no proof of bounds holds."""
     run = harness.run(READS_OF_NOTHING[name], "f32[4, S]", "f32[10, S]", folder=tmp_path / "a", sizes={"S": size})
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_dims_divide_what_is_0() -> None:

@@ -42,14 +42,14 @@ def test_as_onnx_runtime(name: str, backend: str) -> None:
     module = irc.load(zoo_path(name))
     for seed in SEEDS[backend]:
         inputs = zoo_inputs(name, seed)
-        truth = reference_outputs(zoo_path(name), inputs)
-        found = irc.run(module, inputs, backend=backend).outputs
-        assert list(found) == list(truth)
-        for key, array in truth.items():
+        expected = reference_outputs(zoo_path(name), inputs)
+        outputs = irc.run(module, inputs, backend=backend).outputs
+        assert list(outputs) == list(expected)
+        for key, array in expected.items():
             if array.dtype.kind in "fc":
-                assert relative_error(found[key], array) <= TOLERANCES.get((name, backend), TOLERANCE), key
+                assert relative_error(outputs[key], array) <= TOLERANCES.get((name, backend), TOLERANCE), key
             else:
-                np.testing.assert_array_equal(found[key], array)
+                np.testing.assert_array_equal(outputs[key], array)
 
 
 @pytest.mark.parametrize("name", ENTRIES)

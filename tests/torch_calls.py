@@ -34,14 +34,14 @@ def sharing(leaves: list[Any]) -> list[Any]:
             for one, each, leaf in zip(same, memory, leaves, strict=True)]
 
 
-def assert_like(found: Any, expected: Any) -> None:
-    leaves, structure = pytree.tree_flatten(found)
+def assert_like(actual: Any, expected: Any) -> None:
+    leaves, structure = pytree.tree_flatten(actual)
     others, other = pytree.tree_flatten(expected)
     assert structure == other
-    for one, truth in zip(leaves, others, strict=True):
-        assert type(one) is type(truth)
-        if isinstance(truth, torch.Tensor):
-            assert (one.dtype, one.shape) == (truth.dtype, truth.shape)
-            torch.testing.assert_close(one, truth, rtol=1e-5, atol=1e-5, equal_nan=True)
+    for one, reference in zip(leaves, others, strict=True):
+        assert type(one) is type(reference)
+        if isinstance(reference, torch.Tensor):
+            assert (one.dtype, one.shape) == (reference.dtype, reference.shape)
+            torch.testing.assert_close(one, reference, rtol=1e-5, atol=1e-5, equal_nan=True)
         else:
-            assert one == truth and repr(one) == repr(truth)
+            assert one == reference and repr(one) == repr(reference)

@@ -293,12 +293,14 @@ IMAGES = {
     "index_put": lambda x: x.index_put((torch.tensor([0, 0]),), x[:1].expand(2, 4, 5, 6), accumulate=True),
 }  # fmt: skip
 REDUCED = {
-    f"{reduce} {own}": lambda x, i, y, reduce=reduce, own=own: x.scatter_reduce(1, i, y, reduce, include_self=own)
-    for reduce in ("sum", "mean", "prod", "amax", "amin") for own in (True, False)
+    f"{reduce} {include}": lambda x, i, y, reduce=reduce, include=include:
+        x.scatter_reduce(1, i, y, reduce, include_self=include)
+    for reduce in ("sum", "mean", "prod", "amax", "amin") for include in (True, False)
 }  # fmt: skip
 SLICES = {
-    f"{reduce} {own}": lambda x, i, y, reduce=reduce, own=own: x.index_reduce(1, i[0], y, reduce, include_self=own)
-    for reduce in ("mean", "prod", "amax", "amin") for own in (True, False)
+    f"{reduce} {include}": lambda x, i, y, reduce=reduce, include=include:
+        x.index_reduce(1, i[0], y, reduce, include_self=include)
+    for reduce in ("mean", "prod", "amax", "amin") for include in (True, False)
 }  # fmt: skip
 FIVE, SIX = torch.tensor([[nan, inf, -inf, 0.0, 5.0]]), torch.tensor([[1.0, nan, 2.0, 3.0, -inf, inf]])
 TO_FIVE = torch.tensor([[0, 1, 1, 2, 3, 3]])

@@ -96,12 +96,12 @@ def truths(function: Function, tensors: Sequence[torch.Tensor], generator: np.ra
         wide = leaves_of(function(*(x.double() if x.dtype in FLOATS else x.clone() for x in tensors)))
     except (RuntimeError, IndexError, ValueError):
         wide = values
-    found = [Truth.of(value, [other[index] for other in others]) for index, value in enumerate(values)]
-    for truth, exact in zip(found, wide, strict=True):
-        if is_float(truth.value) and exact.shape == truth.value.shape:
-            one, other = truth.value.astype(np.float64), exact.astype(truth.value.dtype).astype(np.float64)
-            truth.undecided[...] |= (np.isfinite(one) != np.isfinite(other)) | (np.isnan(one) != np.isnan(other))
-    return found
+    references = [Truth.of(value, [other[index] for other in others]) for index, value in enumerate(values)]
+    for reference, exact in zip(references, wide, strict=True):
+        if is_float(reference.value) and exact.shape == reference.value.shape:
+            one, other = reference.value.astype(np.float64), exact.astype(reference.value.dtype).astype(np.float64)
+            reference.undecided[...] |= (np.isfinite(one) != np.isfinite(other)) | (np.isnan(one) != np.isnan(other))
+    return references
 
 
 def moved(tensor: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
@@ -145,7 +145,7 @@ def element_types(name: str, generator: np.random.Generator) -> list[torch.dtype
 def differences(name: str, seed: int = 0) -> list[str]:
     """Where a path gives other than eager PyTorch, in words."""
     warnings.simplefilter("ignore")
-    found = []
+    messages = []
     generator = np.random.default_rng([seed, *name.encode()])
     for dtype in element_types(name, generator):
         given = [each for each in samples(name, dtype) if sum(tensor.numel() for tensor in each[1]) <= LARGEST]
@@ -153,25 +153,25 @@ def differences(name: str, seed: int = 0) -> list[str]:
             kinds = list(KINDS) if dtype is torch.float32 else ["all"] if dtype in INTEGERS else ["nan", "huge", "all"]
             feeds = [[with_edges(tensor, kind, generator) for tensor in tensors] for kind in kinds]
             with torch.no_grad():
-                judged = [(kind, feed, truth) for kind, feed in zip(kinds, feeds, strict=True)
-                          if (truth := truths(function, feed, generator)) is not None]  # fmt: skip
+                judged = [(kind, feed, references) for kind, feed in zip(kinds, feeds, strict=True)
+                          if (references := truths(function, feed, generator)) is not None]  # fmt: skip
             if judged:
-                found += compared(function, tensors, judged, f"{str(dtype)[6:]} {number}")
-    return found
+                messages += compared(function, tensors, judged, f"{str(dtype)[6:]} {number}")
+    return messages
 
 
 def compared(function: Function, tensors: Sequence[torch.Tensor], judged: Any, where: str) -> list[str]:
-    found = []
+    messages = []
     with quiet(), np.errstate(all="ignore"):
         for path, program in paths_of(function, tensors):
-            for kind, feed, truth in judged:
+            for kind, feed, references in judged:
                 try:
                     results = leaves_of(program(*(tensor.clone() for tensor in feed)))
-                    words = next(filter(None, map(Truth.difference, truth, results)), None)
+                    words = next(filter(None, map(Truth.difference, references, results)), None)
                 except Exception as error:
                     words = f"{type(error).__name__}: {str(error)[:300]}"
-                found += [f"{path}: {where} {kind}: {words}"] if words else []
-    return found
+                messages += [f"{path}: {where} {kind}: {words}"] if words else []
+    return messages
 
 
 def main() -> int:
@@ -183,10 +183,10 @@ def main() -> int:
     options = parser.parse_args()
     undecided = 0
     for name in itertools.islice(options.names or PASSING, options.first, None, options.stride):
-        found = differences(name, options.seed)
-        undecided += bool(found) and name not in DIFFERENT
-        print(f"{name}: {len(found)} differ{f' ({DIFFERENT[name]})' if found and name in DIFFERENT else ''}",
-              *found[:12], sep="\n    ", flush=True)  # fmt: skip
+        messages = differences(name, options.seed)
+        undecided += bool(messages) and name not in DIFFERENT
+        print(f"{name}: {len(messages)} differ{f' ({DIFFERENT[name]})' if messages and name in DIFFERENT else ''}",
+              *messages[:12], sep="\n    ", flush=True)  # fmt: skip
     return int(undecided > 0)
 
 

@@ -40,11 +40,11 @@ def stretched_along_a_part_of_an_axis(x: Value, y: Value) -> tuple[Value, ...]:
 def check(run: harness.Run, tolerance: float) -> None:
     assert not run.program.rejected, run.program.rejected
     for name, expected in run.expected.items():
-        found = run.outputs[name]
+        actual = run.outputs[name]
         if expected.dtype.kind in "biu":
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(actual, expected)
         else:
-            assert harness.relative_error(found, expected) <= tolerance
+            assert harness.relative_error(actual, expected) <= tolerance
     for launch in run.launches:
         assert launch.predicted is not None
         if launch.predicted.exact:

@@ -274,19 +274,19 @@ def launch_symbols(
     tensors = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
     for buffer, tensor in zip([*launched.kernel.inputs, *launched.kernel.outputs], tensors, strict=True):
         pairs += zip(buffer.type.dims, tensor.shape, strict=True)
-    found = dict(known)
+    known_sizes = dict(known)
     for extent, size in sorted(pairs, key=lambda pair: len(dims.free_symbols(pair[0]))):
-        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
-        line = dims.linear_in(dims.substitute(extent, found), unknown[0]) if len(unknown) == 1 else None
+        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in known_sizes]
+        line = dims.linear_in(dims.substitute(extent, known_sizes), unknown[0]) if len(unknown) == 1 else None
         if line is not None:
-            found[unknown[0]] = (size - dims.evaluate(line[1], {})) // dims.evaluate(line[0], {})
+            known_sizes[unknown[0]] = (size - dims.evaluate(line[1], {})) // dims.evaluate(line[0], {})
     for extent, size in pairs:  # of `(e + 2)//3` alone one of the sizes that fit, to which the kernel is the same
-        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in found]
+        unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in known_sizes]
         if len(unknown) == 1:
             fitting = (guess for guess in range(unknown[0].low, LARGEST_GUESS)
-                       if dims.evaluate(extent, {**found, unknown[0]: guess}) == size)
-            found.update(zip(unknown, fitting, strict=False))
-    return found
+                       if dims.evaluate(extent, {**known_sizes, unknown[0]: guess}) == size)
+            known_sizes.update(zip(unknown, fitting, strict=False))
+    return known_sizes
 
 
 def check_stores(record: Launch, launched: Launched, tensors: Sequence[torch.Tensor]) -> None:
@@ -304,16 +304,16 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     """max|a - b| / max|b| over finite elements; infinite where NaN or infinities stand in different places."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    assert found.shape == expected.shape, (found.shape, expected.shape)
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
     finite = np.isfinite(expected)
-    same = np.array_equal(np.isnan(found), np.isnan(expected)) and np.array_equal(
-        found[np.isinf(expected)], expected[np.isinf(expected)]
+    same = np.array_equal(np.isnan(actual), np.isnan(expected)) and np.array_equal(
+        actual[np.isinf(expected)], expected[np.isinf(expected)]
     )
-    if not same or not np.isfinite(found[finite]).all():
+    if not same or not np.isfinite(actual[finite]).all():
         return float("inf")
     if not finite.any():
         return 0.0
-    return float(np.abs(found[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-30))
+    return float(np.abs(actual[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-30))

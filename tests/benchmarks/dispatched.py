@@ -105,7 +105,7 @@ def is_worse(rows: Sequence[Row]) -> bool:
     return default[0] > eager[0] or default[1] > eager[1]
 
 
-def told(figures: Figures) -> str:
+def cells_of(figures: Figures) -> str:
     *counts, moved = figures
     return f"{' + '.join(map(str, counts))}, {moved:,} B"
 
@@ -127,11 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module, inputs = model(name, DTYPES[dtype])
             exported = torch.export.export(module, inputs)
             rows = list(compared(exported, inputs, name, dtype))
-            show(f"| {name} | {dtype} | PyTorch | | {told(figures(of_exported(exported, inputs)))} | |")
+            show(f"| {name} | {dtype} | PyTorch | | {cells_of(figures(of_exported(exported, inputs)))} | |")
             for row in rows:
                 verdict = "equal" if row.agrees else "**differs**"
-                found = f"{told(row.reported)} | {told(row.dispatched)}"
-                show(f"| {name} | {dtype} | {row.pipeline} | {found} | {verdict} |")
+                counts = f"{cells_of(row.reported)} | {cells_of(row.dispatched)}"
+                show(f"| {name} | {dtype} | {row.pipeline} | {counts} | {verdict} |")
             if why_equal(rows):
                 show(f"| {name} | {dtype} | | {why_equal(rows)} | | |")
             if is_worse(rows):

@@ -92,8 +92,8 @@ def time_ratio(original: Path, ours: Path, inputs: Mapping[str, Any]) -> float:
     return statistics.median(ratios)
 
 
-def largest_error(outputs: Mapping[str, Any], truth: Mapping[str, Any]) -> float:
-    return max(relative_error(outputs[name], value) for name, value in truth.items())
+def largest_error(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
+    return max(relative_error(outputs[name], value) for name, value in expected.items())
 
 
 def measure(name: str, folder: Path) -> Row:
@@ -113,10 +113,10 @@ def measure(name: str, folder: Path) -> Row:
     by_onnx, by_triton, label = 0.0, 0.0, ""
     for seed in SEEDS:
         inputs = model_inputs(name, seed, batch=1)
-        truth = reference_outputs(path, inputs)
-        by_onnx = max(by_onnx, largest_error(reference_outputs(ours, inputs), truth))
+        expected = reference_outputs(path, inputs)
+        by_onnx = max(by_onnx, largest_error(reference_outputs(ours, inputs), expected))
         outputs, label = run_triton(fused, inputs)
-        by_triton = max(by_triton, largest_error(outputs, truth))
+        by_triton = max(by_triton, largest_error(outputs, expected))
     return Row(
         model=f"{FILES[name][0]} {version(FILES[name][0])}",
         operations=sum(Trait.HOST not in operation.definition.traits for operation in imported.main.block),

@@ -67,12 +67,12 @@ def once(tool: str, source: Path, folder: Path) -> tuple[float, float, int] | No
 
 
 def measure(source: Path, rounds: int, folder: Path) -> list[str]:
-    found: dict[str, list[tuple[float, float, int] | None]] = {tool: [] for tool in TOOLS}
+    attempts: dict[str, list[tuple[float, float, int] | None]] = {tool: [] for tool in TOOLS}
     for turn in range(rounds):
         for tool in list(TOOLS)[:: -1 if turn % 2 else 1]:
-            found[tool].append(once(tool, source, folder))
+            attempts[tool].append(once(tool, source, folder))
     cells = [source.stem, str(count_nodes(source))]
-    for tool, results in found.items():
+    for tool, results in attempts.items():
         good = [result for result in results if result is not None]
         if not good:
             cells.append("failed")

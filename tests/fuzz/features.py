@@ -28,13 +28,13 @@ def chosen(text: str) -> frozenset[str]:
     """ "default", "all", or names with commas between, each "-name" taken away from the default."""
     if text == "all":
         return ALL
-    found = ALL - OFF.keys()
+    features = ALL - OFF.keys()
     if text == "default":
-        return found
+        return features
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name.removeprefix("-") not in ALL:
             raise ValueError(f"no feature {name.removeprefix('-')!r}: {', '.join(sorted(ALL))}")
     taken = {name[1:] for name in names if name.startswith("-")}
-    own = {name for name in names if not name.startswith("-")}
-    return frozenset(own) if own else found - taken
+    named = {name for name in names if not name.startswith("-")}
+    return frozenset(named) if named else features - taken

@@ -65,14 +65,14 @@ def without_fractions(array: Array) -> Array:
 
 def overflowed(product: Array, largest: Array) -> Array:
     """A product of floats as it is in the order that overflows, if `largest`, that `without_fractions`, is infinite."""
-    made: Array = np.where(np.isfinite(product) & np.isinf(largest), np.array(np.inf, product.dtype), product)
-    return made
+    changed: Array = np.where(np.isfinite(product) & np.isinf(largest), np.array(np.inf, product.dtype), product)
+    return changed
 
 
 def other_zeros(array: Array) -> Array:
     """Floats with zeros of the other sign: a product that is -0 stays so alone, and gives 0 where it is added to 0."""
-    made: Array = np.where(array == 0, -array, array)
-    return made
+    changed: Array = np.where(array == 0, -array, array)
+    return changed
 
 
 @dataclass(frozen=True)
@@ -100,40 +100,40 @@ class Truth:
                 np.maximum(slack, np.where(finite, np.abs(one - another), 0.0), out=slack)
         return cls(value, slack, undecided)
 
-    def difference(self, found: Any) -> str | None:
-        """What is different in `found`, in words; None where nothing is."""
-        found = np.asarray(found)
-        if found.dtype != self.value.dtype:
-            return f"dtype {found.dtype}, expected {self.value.dtype}"
-        if found.shape != self.value.shape:
+    def difference(self, actual: Any) -> str | None:
+        """What is different in `actual`, in words; None where nothing is."""
+        actual = np.asarray(actual)
+        if actual.dtype != self.value.dtype:
+            return f"dtype {actual.dtype}, expected {self.value.dtype}"
+        if actual.shape != self.value.shape:
             if self.undecided.size and self.undecided.all():
                 return None
-            return f"shape {found.shape}, expected {self.value.shape}"
-        wrong = self._wrong(found) & ~self.undecided
+            return f"shape {actual.shape}, expected {self.value.shape}"
+        wrong = self._wrong(actual) & ~self.undecided
         if not wrong.any():
             return None
         where = tuple(np.argwhere(wrong)[0].tolist())
         place = f" at {list(where)}" if where else ""
-        return f"{int(wrong.sum())} of {wrong.size} elements differ, the first{place}: {found[where]}, " \
+        return f"{int(wrong.sum())} of {wrong.size} elements differ, the first{place}: {actual[where]}, " \
                f"expected {self.value[where]}"  # fmt: skip
 
-    def _wrong(self, found: Array) -> Any:
-        if not is_float(found):
-            return found != self.value
+    def _wrong(self, actual: Array) -> Any:
+        if not is_float(actual):
+            return actual != self.value
         with np.errstate(all="ignore"):
-            one, another = found.astype(np.float64), self.value.astype(np.float64)
-            tiny = float(ml_dtypes.finfo(found.dtype).smallest_subnormal)  # type: ignore[no-untyped-call]
-            allowed = SPREAD * self.slack + UNITS * (unit(found) * np.abs(another) + tiny)
+            one, another = actual.astype(np.float64), self.value.astype(np.float64)
+            tiny = float(ml_dtypes.finfo(actual.dtype).smallest_subnormal)  # type: ignore[no-untyped-call]
+            allowed = SPREAD * self.slack + UNITS * (unit(actual) * np.abs(another) + tiny)
             near = np.abs(one - another) <= np.where(np.isfinite(another), allowed, 0.0)
             return ~(near | (one == another) | (np.isnan(one) & np.isnan(another)))
 
 
-def first_difference(truth: Mapping[str, Truth], found: Mapping[str, Any]) -> str | None:
+def first_difference(references: Mapping[str, Truth], outputs: Mapping[str, Any]) -> str | None:
     """The first output that differs, and how."""
-    if list(found) != list(truth):
-        return f"outputs {list(found)}, expected {list(truth)}"
-    for name, expected in truth.items():
-        said = expected.difference(found[name])
+    if list(outputs) != list(references):
+        return f"outputs {list(outputs)}, expected {list(references)}"
+    for name, expected in references.items():
+        said = expected.difference(outputs[name])
         if said is not None:
             return f"{name}: {said}"
     return None

@@ -42,16 +42,16 @@ class DynamicSteps(OnnxChoices):
         x = self.tensor()
         axis = self.axis(x)
         extent = self.g.one("Gather", self.g.one("Shape", x), self.g.const(np.array(axis, np.int64)))
-        found = self.g.one("Range", self.g.const(np.array(0)), extent, self.g.const(np.array(1)))
+        value = self.g.one("Range", self.g.const(np.array(0)), extent, self.g.const(np.array(1)))
         dtype = np.dtype(self.rng.choice([np.int32, np.int64, np.uint8, np.int8, np.float32]))
         if dtype != np.int64:
-            self.castable(found, dtype)
-            found = self.g.one("Cast", found, to=helper.np_dtype_to_tensor_dtype(dtype))
+            self.castable(value, dtype)
+            value = self.g.one("Cast", value, to=helper.np_dtype_to_tensor_dtype(dtype))
         if dtype.kind in "iu" and "integer limits" in self.features:
             factor = {"int8": 77, "uint8": 201, "int32": 1664525000, "int64": 2**62 + 3}[dtype.name]
-            found = self.g.one("Mul", found, self.g.const(np.array(factor, dtype)))
-            found = self.g.one("Add", found, self.g.const(np.array(self.rng.choice([1, 100]), dtype)))
-        return [found]
+            value = self.g.one("Mul", value, self.g.const(np.array(factor, dtype)))
+            value = self.g.one("Add", value, self.g.const(np.array(self.rng.choice([1, 100]), dtype)))
+        return [value]
 
     @step(0.3, "data-dependent sizes")
     def found_nonzero(self) -> Sequence[Value]:
@@ -119,5 +119,5 @@ class DynamicSteps(OnnxChoices):
             [info(f"{name}.on", TensorProto.BOOL, []), info(out, dtype, None), info(f"{name}.row", dtype, None)],
         )  # fmt: skip
         trips = self.rng.choice([1, 2, 3, 0 if "zero sizes" in self.features else 1])
-        made = self.g.node("Loop", [self.g.const(np.array(trips)), self.g.const(np.array(True)), x], 2, [y], body=body)
-        return made if trips else made[:1]
+        final = self.g.node("Loop", [self.g.const(np.array(trips)), self.g.const(np.array(True)), x], 2, [y], body=body)
+        return final if trips else final[:1]

@@ -99,8 +99,8 @@ class ElementwiseSteps(OnnxChoices):
     def compare(self) -> Sequence[Value]:
         x = self.any(lambda value: value.dtype != bfloat16() and value.dtype != np.bool_)
         op_type = self.rng.choice(["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Equal"])
-        found = self.g.one(op_type, x, self.broadcastable(x))
-        return [found, self.g.one("Not", found)] if self.rng.random() < 0.3 else [found]
+        result = self.g.one(op_type, x, self.broadcastable(x))
+        return [result, self.g.one("Not", result)] if self.rng.random() < 0.3 else [result]
 
     @step(0.5)
     def classify(self) -> Sequence[Value]:
@@ -131,7 +131,7 @@ class ElementwiseSteps(OnnxChoices):
         if "narrow floats" not in self.features and to in (np.float16, bfloat16()):
             raise Reject("narrow floats")
         self.castable(x, to)
-        made = self.g.one("Cast", x, to=helper.np_dtype_to_tensor_dtype(to))
+        result = self.g.one("Cast", x, to=helper.np_dtype_to_tensor_dtype(to))
         if to != bfloat16():
-            return [made]
-        return [made, self.g.one("Cast", made, to=TensorProto.FLOAT)]
+            return [result]
+        return [result, self.g.one("Cast", result, to=TensorProto.FLOAT)]

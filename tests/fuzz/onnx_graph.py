@@ -114,9 +114,9 @@ class Node:
         runner, outputs = self.sessions[key]
         feeds = {value.name: array.astype(np.float32) if array.dtype == bfloat16() else array
                  for value, array in zip(self.operands, arrays, strict=True)}  # fmt: skip
-        found = runner.run(None, feeds)
+        results = runner.run(None, feeds)
         return [np.asarray(array).astype(dtype) if dtype is not None else np.asarray(array)
-                for array, dtype in zip(found, outputs, strict=True)]  # fmt: skip
+                for array, dtype in zip(results, outputs, strict=True)]  # fmt: skip
 
     def _session(self, arrays: Sequence[Array]) -> tuple[Any, list[Any]]:
         """A session, and for each output the type that its array cannot carry."""
@@ -142,17 +142,17 @@ class Node:
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
                                   ir_version=IR_VERSIONS[self.opset])  # fmt: skip
-        made = session(model)
-        carried_outputs = [output.type == "tensor(bfloat16)" for output in made.get_outputs()]
+        loaded = session(model)
+        carried_outputs = [output.type == "tensor(bfloat16)" for output in loaded.get_outputs()]
         if any(carried_outputs):
             del graph.output[:]
             for name, carried in zip(names, carried_outputs, strict=True):
                 if carried:
                     graph.node.append(helper.make_node("Cast", [name], [f"{name}.f32"], to=onnx.TensorProto.FLOAT))
                 graph.output.append(onnx.ValueInfoProto(name=f"{name}.f32" if carried else name))
-            made = session(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
-                                             ir_version=IR_VERSIONS[self.opset]))  # fmt: skip
-        return made, [bfloat16() if carried else None for carried in carried_outputs]
+            loaded = session(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
+                                               ir_version=IR_VERSIONS[self.opset]))  # fmt: skip
+        return loaded, [bfloat16() if carried else None for carried in carried_outputs]
 
 
 class Graph:
@@ -193,20 +193,20 @@ class Graph:
             raise Reject("not in this opset") from None
         given = {name: value for name, value in attributes.items() if value is not None}
         proto = helper.make_node(op_type, ["" if value is None else value.name for value in inputs], names, **given)
-        made = Node(proto, list(inputs), list(captured), self.opset)
+        added = Node(proto, list(inputs), list(captured), self.opset)
         try:
-            results = [made.run([value.arrays[index] for value in made.operands])
+            results = [added.run([value.arrays[index] for value in added.operands])
                        for index in range(self.assignments)]  # fmt: skip
         except RUNTIME_ERRORS as error:
             raise Reject(str(error)) from None
-        made.outputs = [Value(name, [arrays[place] for arrays in results]) for place, name in enumerate(names)]
-        for value in made.outputs:
+        added.outputs = [Value(name, [arrays[place] for arrays in results]) for place, name in enumerate(names)]
+        for value in added.outputs:
             if any(array.size > MOST_ELEMENTS for array in value.arrays) or value.rank > MOST_AXES:
                 raise Reject("too large")
             if len({array.ndim for array in value.arrays}) > 1:
                 raise Reject("the rank differs")
-        self.nodes.append(made)
-        return made.outputs
+        self.nodes.append(added)
+        return added.outputs
 
     def one(self, op_type: str, *inputs: Value | None, **attributes: Any) -> Value:
         return self.node(op_type, inputs, **attributes)[0]
@@ -240,14 +240,14 @@ class Graph:
 
     def _needed(self, values: Sequence[Value]) -> set[Node]:
         makers = {value: node for node in self.nodes for value in node.outputs}
-        found: set[Node] = set()
+        needed: set[Node] = set()
         waiting = [makers[value] for value in values if value in makers]
         while waiting:
             node = waiting.pop()
-            if node not in found:
-                found.add(node)
+            if node not in needed:
+                needed.add(node)
                 waiting += [makers[value] for value in node.operands if value in makers]
-        return found
+        return needed
 
     # -- other roundings -----------------------------------------------------------------------------------------
 

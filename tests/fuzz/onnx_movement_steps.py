@@ -201,8 +201,8 @@ class MovementSteps(OnnxChoices):
         shape = self.rng.choice([(), (1,), (3,), (2, 2), (0,)])
         if shape == (0,) and "zero sizes" not in self.features:
             raise Reject("zero sizes")
-        found = self.indices(min(x.shape[axis]), shape)
-        return [self.g.one("Gather", x, self.g.const(found), axis=axis)]
+        positions = self.indices(min(x.shape[axis]), shape)
+        return [self.g.one("Gather", x, self.g.const(positions), axis=axis)]
 
     @step(1)
     def gather_computed(self) -> Sequence[Value]:
@@ -225,8 +225,8 @@ class MovementSteps(OnnxChoices):
         if not all(is_static(x, each) for each in range(x.rank)):
             raise Reject("dynamic")
         shape = [extent[0] if place != axis else self.rng.randint(1, 3) for place, extent in enumerate(x.shape)]
-        found = self.indices(x.shape[axis][0], shape)
-        return [self.g.one("GatherElements", x, self.g.const(found), axis=axis)]
+        positions = self.indices(x.shape[axis][0], shape)
+        return [self.g.one("GatherElements", x, self.g.const(positions), axis=axis)]
 
     @step(0.5)
     def gather_nd(self) -> Sequence[Value]:

@@ -200,5 +200,5 @@ class NumericSteps(OnnxChoices):
             return self.g.node("DynamicQuantizeLinear", [x], 3)
         dtype = self.rng.choice([np.int8, np.uint8])
         scale, zero = self.g.const(np.array(0.25, np.float32)), self.g.const(np.array(3, dtype))
-        made = self.g.one("QuantizeLinear", x, scale, zero)
-        return [made, self.g.one("DequantizeLinear", made, scale, zero)]
+        quantized = self.g.one("QuantizeLinear", x, scale, zero)
+        return [quantized, self.g.one("DequantizeLinear", quantized, scale, zero)]

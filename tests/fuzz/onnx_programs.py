@@ -70,22 +70,22 @@ def _attempt(rng: random.Random, features: frozenset[str], runs: int, name: str)
     truths = []
     values = list(outputs.values())
     for index, feed in enumerate(feeds):
-        found = runner.run(None, feed)
+        arrays = runner.run(None, feed)
         samples = graph.samples(index, values, runs)
         truths.append({output: Truth.of(array, [run[place] for run in samples])
-                       for place, (output, array) in enumerate(zip(outputs, found, strict=True))})  # fmt: skip
+                       for place, (output, array) in enumerate(zip(outputs, arrays, strict=True))})  # fmt: skip
     return OnnxProgram(name, model, feeds, truths)
 
 
 def _outputs(graph: Graph, rng: random.Random, pool: list[Value], inputs: list[Value],
              features: frozenset[str]) -> dict[str, Value]:  # fmt: skip
     """Results by name. There are no arrays of bf16 outside of a model."""
-    made = [value for value in pool if value.dtype.name != "bfloat16" and value not in inputs]
-    if not made:
+    computed = [value for value in pool if value.dtype.name != "bfloat16" and value not in inputs]
+    if not computed:
         raise Reject("nothing to give")
     read = {value.name for node in graph.nodes for value in node.operands}
     outputs: dict[str, Value] = {}
-    for value in results(rng, made, inputs, read, features):
+    for value in results(rng, computed, inputs, read, features):
         taken = value.name in outputs or value in inputs
         outputs[f"{value.name}_again" if taken else value.name] = value
     return outputs

@@ -94,11 +94,11 @@ def _onnx_outcomes(program: OnnxProgram) -> list[Outcome]:
         "triton": lambda: Artefact(passed(module, "triton")).on_arrays,
         "triton merged": lambda: Artefact(merged(module)).on_arrays,
     }
-    found = []
+    outcomes = []
     for path, make in makers.items():
         truths = program.truths if path != "onnx on" else without_runtime_faults(program)
-        found += path_outcomes(path, make, program.feeds, truths)
-    return found
+        outcomes += path_outcomes(path, make, program.feeds, truths)
+    return outcomes
 
 
 def path_outcomes(
@@ -114,10 +114,10 @@ def path_outcomes(
             run = make()
     except Exception as error:
         return [Outcome(path, *described(error))]
-    for number, (feed, truth) in enumerate(zip(feeds, truths, strict=True)):
+    for number, (feed, references) in enumerate(zip(feeds, truths, strict=True)):
         try:
             with quiet():
-                said = first_difference(truth, call(run, feed))
+                said = first_difference(references, call(run, feed))
         except Exception as error:
             return [Outcome(path, *described(error), number)]
         if said is not None:
@@ -127,8 +127,8 @@ def path_outcomes(
 
 def passed(module: Module, backend: str) -> Module:
     """A module after a backend's pipeline."""
-    made, _ = run_pipeline(module, find_backend(backend).PIPELINE, backend, Settings())
-    return made
+    optimized, _ = run_pipeline(module, find_backend(backend).PIPELINE, backend, Settings())
+    return optimized
 
 
 def in_onnx_runtime(module: Module, optimized: bool) -> Run:
@@ -149,7 +149,7 @@ def without_runtime_faults(program: OnnxProgram) -> list[dict[str, Truth]]:
         return program.truths
     judged = []
     for truths, arrays in zip(program.truths, runs, strict=True):
-        judged.append({name: truth if truth.difference(array) is None else
-                       Truth(truth.value, truth.slack, np.ones(truth.value.shape, bool))
-                       for (name, truth), array in zip(truths.items(), arrays, strict=True)})  # fmt: skip
+        judged.append({name: reference if reference.difference(array) is None else
+                       Truth(reference.value, reference.slack, np.ones(reference.value.shape, bool))
+                       for (name, reference), array in zip(truths.items(), arrays, strict=True)})  # fmt: skip
     return judged

@@ -67,19 +67,19 @@ def run_job(job: Job, folder: Path | None = None) -> Result:
 
     started = time.monotonic()
     program = program_of(job)
-    found = outcomes(program)
-    if any(outcome.kind == "difference" for outcome in found):
+    listed = outcomes(program)
+    if any(outcome.kind == "difference" for outcome in listed):
         program = program_of(job, CERTAIN)
-        found = outcomes(program)
-    judged = [truth for truths in program.truths for truth in truths.values()]
-    elements = sum(truth.value.size for truth in judged)
-    result = Result(job, tuple(found), program.size, elements - sum(int(truth.undecided.sum()) for truth in judged),
+        listed = outcomes(program)
+    judged = [each for truths in program.truths for each in truths.values()]
+    elements = sum(each.value.size for each in judged)
+    result = Result(job, tuple(listed), program.size, elements - sum(int(each.undecided.sum()) for each in judged),
                     elements, time.monotonic() - started)  # fmt: skip
     if folder is not None and result.failures:
         place = folder / job.name
         place.mkdir(parents=True, exist_ok=True)
         program.save(place)
-        (place / "report").write_text("\n".join([*map(str, found), *commands(result, place, program)]) + "\n", "utf-8")
+        (place / "report").write_text("\n".join([*map(str, listed), *commands(result, place, program)]) + "\n", "utf-8")
     return result
 
 
@@ -149,8 +149,8 @@ class _Worker:
         job, self.job = self.job, None
         try:
             if self.connection.poll():
-                found: Result = self.connection.recv()
-                return found
+                result: Result = self.connection.recv()
+                return result
             said = f"not finished after {self.longest:.0f} seconds"
             self.process.kill()
         except (EOFError, ConnectionResetError):

@@ -80,19 +80,19 @@ class Steps:
         for _ in range(count):
             for _ in range(6):
                 try:
-                    made = self.rng.choices(self.methods, weights)[0]()
+                    values = self.rng.choices(self.methods, weights)[0]()
                 except Reject:
                     continue
                 known = {value.name for value in self.pool}
-                self.pool += [value for value in made if value.name not in known]
+                self.pool += [value for value in values if value.name not in known]
                 break
 
     def any(self, condition: Callable[[Any], bool] = lambda value: True) -> Any:
         """A value that meets a condition, the latest ones more often."""
-        found = [value for value in self.pool if condition(value)]
-        if not found:
+        matching = [value for value in self.pool if condition(value)]
+        if not matching:
             raise Reject("no value fits")
-        return self.rng.choice(found[-3:] if self.rng.random() < 0.6 else found)
+        return self.rng.choice(matching[-3:] if self.rng.random() < 0.6 else matching)
 
     def tensor(self, least_rank: int = 1) -> Any:
         return self.any(lambda value: value.rank >= least_rank)
@@ -129,10 +129,10 @@ def environments(rng: random.Random, features: frozenset[str]) -> Environments:
     zero, empty = "zero sizes" in features, "empty named dims" in features
     if "dynamic sizes" not in features or rng.random() < 0.3:
         return [{name: rng.choice([*SIZES, *SIZES, 1, *([0] if zero else [])]) for name in "BS"}]
-    found = [dict(zip("BS", rng.sample(SIZES, 2), strict=True))]
+    distinct_sizes = [dict(zip("BS", rng.sample(SIZES, 2), strict=True))]
     small = [1, 0] if empty and rng.random() < 0.6 else [1]
-    return found + [{name: size if name == chosen else rng.choice(SIZES) for name in "BS"}
-                    for size in small for chosen in [rng.choice("BS")]]  # fmt: skip
+    return distinct_sizes + [{name: size if name == chosen else rng.choice(SIZES) for name in "BS"}
+                             for size in small for chosen in [rng.choice("BS")]]  # fmt: skip
 
 
 class Argument(NamedTuple):
@@ -152,7 +152,7 @@ def arguments(rng: random.Random, features: frozenset[str], sizes: Environments,
     if len(sizes) == 1:
         extents = [sizes[0][extent] if isinstance(extent, str) else extent for extent in extents]
     shape = [rng.choice(extents) for _ in range(rng.choice([1, 2, 2, 3, 3, 4]))]
-    found = []
+    created = []
     for number in range(rng.randint(1, most)):
         dims = [1 if rng.random() < 0.2 else dim for dim in shape[rng.randint(0, len(shape)) if number else 0 :]]
         kind = rng.random() * (0.85 if number == 0 else 1.0)
@@ -163,17 +163,17 @@ def arguments(rng: random.Random, features: frozenset[str], sizes: Environments,
         for known in sizes:
             extent = [known[dim] if isinstance(dim, str) else dim for dim in dims]
             arrays.append(random_arrays.draw(rng, dtype, extent, special=special, limits=limits))
-        found.append(Argument(dims, arrays))
-    return found
+        created.append(Argument(dims, arrays))
+    return created
 
 
-def results(rng: random.Random, made: Sequence[Any], inputs: Sequence[Any], read: set[str],
+def results(rng: random.Random, computed: Sequence[Any], inputs: Sequence[Any], read: set[str],
             features: frozenset[str]) -> list[Any]:  # fmt: skip
     """One to five of the values that were made, those that nothing reads first; an input, or a value twice, now and
     then."""
-    leaves = [value for value in made if value.name not in read] or made
-    chosen = [leaves[-1], *(rng.choice(leaves if rng.random() < 0.8 else made) for _ in range(rng.randint(0, 4)))]
-    found = list({value.name: value for value in chosen}.values())
+    leaves = [value for value in computed if value.name not in read] or computed
+    chosen = [leaves[-1], *(rng.choice(leaves if rng.random() < 0.8 else computed) for _ in range(rng.randint(0, 4)))]
+    distinct_results = list({value.name: value for value in chosen}.values())
     if "views of outputs" in features and rng.random() < 0.15:
-        found.append(rng.choice([*found, *inputs]))
-    return found
+        distinct_results.append(rng.choice([*distinct_results, *inputs]))
+    return distinct_results

@@ -70,8 +70,8 @@ class NumericSteps(TorchChoices):
             pair = self.s.line(f"torch.sort({x}, stable=True, dim={axis}, descending={keep})", outputs=2)
             return pair
         if name == "topk":
-            found = self.s.line(f"{x}.topk({self.rng.randint(0, extent)}, {axis}, largest={keep})", outputs=2)
-            return found[:1]  # which of equal elements comes first is open
+            values = self.s.line(f"{x}.topk({self.rng.randint(0, extent)}, {axis}, largest={keep})", outputs=2)
+            return values[:1]  # which of equal elements comes first is open
         if name == "kthvalue":
             return self.s.line(
                 f"{x}.kthvalue({self.rng.randint(1, max(1, extent))}, {axis}, keepdim={keep})", outputs=2
@@ -82,8 +82,8 @@ class NumericSteps(TorchChoices):
             raise Reject("open")
         if name == "var_mean":
             return self.s.line(f"torch.var_mean({x}, {axis}, keepdim={keep})", kind="accumulated", outputs=2)
-        found = self.s.line(f"{x}.{name}({axis}, keepdim={keep})", outputs=2)
-        return found[:1] if name == "median" else found
+        values = self.s.line(f"{x}.{name}({axis}, keepdim={keep})", outputs=2)
+        return values[:1] if name == "median" else values
 
     @step(4)
     def shared_reduction(self) -> Sequence[Variable]:
@@ -236,8 +236,8 @@ class NumericSteps(TorchChoices):
         """0, 1, 2 ... along an axis, in arithmetic that may wrap around."""
         x = self.tensor()
         dtype = self.rng.choice([*INTEGERS, "torch.float32"])
-        found = self.s.one(f"torch.arange({x}.shape[{self.axis(x)}], dtype={dtype})")
-        if found.is_integer and "integer limits" in self.features:
+        value = self.s.one(f"torch.arange({x}.shape[{self.axis(x)}], dtype={dtype})")
+        if value.is_integer and "integer limits" in self.features:
             factor = {
                 torch.int8: 77,
                 torch.uint8: 201,
@@ -245,8 +245,8 @@ class NumericSteps(TorchChoices):
                 torch.int32: 1664525000,
                 torch.int64: 2**62 + 3,
             }
-            found = self.s.one(f"{found} * {factor[found.dtype]} + {self.rng.choice([1, 100])}")
-        return [found]
+            value = self.s.one(f"{value} * {factor[value.dtype]} + {self.rng.choice([1, 100])}")
+        return [value]
 
     @step(1)
     def sized(self) -> Sequence[Variable]:

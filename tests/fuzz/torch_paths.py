@@ -36,12 +36,12 @@ def torch_outcomes(program: TorchProgram) -> list[Outcome]:
         "triton": lambda: in_triton(passed(imported, "triton"), convention),
         "triton merged": lambda: in_triton(merged(imported), convention),
     }
-    found = outcomes_of(makers, program)
-    if any(outcome.kind == "difference" for outcome in found):
+    outcomes = outcomes_of(makers, program)
+    if any(outcome.kind == "difference" for outcome in outcomes):
         with quiet():
             program.leave_out(exported_otherwise(program))
-        found = outcomes_of(makers, program)
-    return found
+        outcomes = outcomes_of(makers, program)
+    return outcomes
 
 
 def outcomes_of(makers: Mapping[str, Callable[[], CompiledProgram]], program: TorchProgram) -> list[Outcome]:
@@ -58,8 +58,8 @@ def exported_otherwise(program: TorchProgram) -> Callable[[Sequence[torch.Tensor
 
     def differs(feed: Sequence[torch.Tensor]) -> bool:
         arguments = [tensor.clone() for tensor in feed]
-        (truth,) = (truth for other, truth in zip(program.feeds, program.truths, strict=True) if other is feed)
-        return first_difference(truth, judged(exported(*arguments), arguments)) is not None
+        (expected,) = (values for other, values in zip(program.feeds, program.truths, strict=True) if other is feed)
+        return first_difference(expected, judged(exported(*arguments), arguments)) is not None
 
     return differs
 
@@ -113,8 +113,8 @@ def on_arrays(module: Module, run: Any) -> Callable[[Sequence[torch.Tensor]], li
     names = [argument.name for argument in module.main.arguments]
 
     def function(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        found = run(dict(zip(names, map(to_array, tensors), strict=True)))
+        outputs = run(dict(zip(names, map(to_array, tensors), strict=True)))
         return [to_tensor(array.copy(), value.dtype)  # which may have negative strides
-                for array, value in zip(found.values(), module.main.returned, strict=True)]  # fmt: skip
+                for array, value in zip(outputs.values(), module.main.returned, strict=True)]  # fmt: skip
 
     return function

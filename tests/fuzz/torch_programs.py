@@ -46,8 +46,8 @@ class TorchProgram:
     def module(self) -> torch.nn.Module:
         space = sys.modules["fuzzed"] = ModuleType("fuzzed")  # where PyTorch looks for what it traces
         exec(compile(self.definition, f"<{self.name}>", "exec"), vars(space))
-        made: torch.nn.Module = space.Program()
-        return made
+        program: torch.nn.Module = space.Program()
+        return program
 
     @property
     def text(self) -> str:
@@ -94,9 +94,9 @@ class TorchProgram:
 def judged(given: Any, called: Sequence[torch.Tensor]) -> dict[str, Any]:
     """Results and arguments of a call by the names under which they are judged, as arrays."""
     leaves, _ = torch.utils._pytree.tree_flatten(given)
-    found = {f"result {number}": from_torch(leaf.detach()) if isinstance(leaf, torch.Tensor) else np.asarray(leaf)
-             for number, leaf in enumerate(leaves)}  # fmt: skip
-    return found | {f"input x{number}": from_torch(tensor) for number, tensor in enumerate(called)}
+    arrays = {f"result {number}": from_torch(leaf.detach()) if isinstance(leaf, torch.Tensor) else np.asarray(leaf)
+              for number, leaf in enumerate(leaves)}  # fmt: skip
+    return arrays | {f"input x{number}": from_torch(tensor) for number, tensor in enumerate(called)}
 
 
 def generate(seed: int, index: int, features: frozenset[str], runs: int = SAMPLES) -> TorchProgram:
@@ -117,8 +117,8 @@ def _attempt(rng: random.Random, features: frozenset[str], runs: int, name: str)
     steps = TorchSteps(source, rng, list(inputs), features)
     steps.take(rng.randint(4, 16))
     read = {name for line in source.lines for name in line.operands if name not in line.results}
-    made = [value for value in steps.pool if value not in inputs] or inputs
-    given = results(rng, made, inputs, read, features)
+    computed = [value for value in steps.pool if value not in inputs] or inputs
+    given = results(rng, computed, inputs, read, features)
     names = [value.name for value in given]
     lines = source.live(names)
     program = TorchProgram(name, _definition(source, lines, names, rng), _dims(source),

@@ -53,8 +53,8 @@ class Line:
     @cached_property
     def operands(self) -> tuple[str, ...]:
         """The variables that it reads."""
-        found = dict.fromkeys(re.findall(r"\b[vx]\d+\b", self.text))
-        return tuple(name for name in found if self.in_place or name not in self.results)
+        names = dict.fromkeys(re.findall(r"\b[vx]\d+\b", self.text))
+        return tuple(name for name in names if self.in_place or name not in self.results)
 
     @property
     def wide(self) -> str:
@@ -185,13 +185,13 @@ class Source:
         """The lines on which variables, and what the program does to its arguments, depend."""
         space = self.spaces[0]
         needed, stored = {*names}, {_storage(space[name]) for name in (*names, *self.inputs)}
-        found = []
+        lines = []
         for line in reversed(self.lines):
             if needed.intersection(line.results) or (line.in_place and _storage(space[line.results[0]]) in stored):
-                found.append(line)
+                lines.append(line)
                 needed.update(line.operands)
                 stored.update(_storage(space[name]) for name in line.operands)
-        return found[::-1]
+        return lines[::-1]
 
     # -- other roundings -----------------------------------------------------------------------------------------
 
@@ -228,11 +228,11 @@ def run(text: str, space: dict[str, Any]) -> None:
 def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, number: int) -> None:
     """Run a line with other roundings: the first time with `overflowing` sums, the second time in f64, and with
     `other_zeros` of products."""
-    own = {name: space[name] for name in line.operands}
+    operands = {name: space[name] for name in line.operands}
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
         space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=number == 0)
-                      for name, tensor in own.items()})  # fmt: skip
+                      for name, tensor in operands.items()})  # fmt: skip
     run(line.text, space)
     if line.kind == "accumulated" and number == 0 and "prod(" in line.text:
         _overflow(line, space)
@@ -241,7 +241,7 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
     if number == 1 and PRODUCTS.search(line.text):
         space.update({name: to_torch(other_zeros(from_torch(space[name]))) for name in line.results})
     if line.kind == "accumulated":
-        space.update(own)
+        space.update(operands)
     if line.kind == "exact":
         return
     for name in line.results:

@@ -34,13 +34,13 @@ def everything(merge: Merge) -> float:
 
 def merged(module: Module) -> Module:
     """A copy of a module in as few kernels as are legal."""
-    made, context = module.clone(), PassContext(target=Target(), numerics="keeps_more_precision")
+    result, context = module.clone(), PassContext(target=Target(), numerics="keeps_more_precision")
     before, _, after = PIPELINE.partition("fuse,")
-    PassManager(parse_pipeline(before.rstrip(",")), context).run(made)
-    apply(propose(made.main, everything, context, []))
-    PassManager(parse_pipeline(after), context).run(made)
-    verify(made)
-    return made
+    PassManager(parse_pipeline(before.rstrip(",")), context).run(result)
+    apply(propose(result.main, everything, context, []))
+    PassManager(parse_pipeline(after), context).run(result)
+    verify(result)
+    return result
 
 
 class Artefact:
