@@ -25,15 +25,15 @@ FAR = 3.0  # a coordinate at which nothing but the ends of an axis of any size i
 
 
 def samples_alike(operation: Operation, target: Target) -> bool:
-    """Whether GridSample does what is meant: it rounds before it reflects, and ONNX Runtime's reflects what lies far
-    outside to other places."""
+    """Whether GridSample computes grid_sample: it rounds before it reflects, and ONNX Runtime's reflects coordinates
+    far outside to other positions."""
     nearest = operation.attributes["mode"] == "nearest"
     return operation.attributes["padding"] != "reflection" or not (nearest or target.keeps_edges)
 
 
 @emits("grid_sample", when=samples_alike)
 def grid_sample(g: Graph, x: Value, grid: Value, *, mode: str, padding: str, align_corners: bool) -> Operand:
-    """ONNX Runtime's takes a coordinate that is NaN or beyond i64 for some element: it gets none of those."""
+    """ONNX Runtime's GridSample reads an arbitrary element for a coordinate that is NaN or out of range of i64."""
     wide = x.dtype if g.target.runs("GridSample", x.dtype) else F32
     source, places = (g.cast(each, x.dtype, wide) for each in (x, grid))
     near = places

@@ -48,7 +48,7 @@ def mod(g: Graph, x: Value, y: Value, *, rounding: str, by_zero: str | None) -> 
 
 
 def integer_mod(g: Graph, x: Value, y: Value, rounding: str, by_zero: str | None) -> Operand:
-    """With fmod, Mod computes in f64: it never stops the process, but knows no integers beyond 2^53."""
+    """With fmod, Mod computes in f64: it never stops the process, but is inexact for integers above 2^53."""
     truncates = rounding == "trunc" and x.dtype.is_signed
     if truncates and not g.target.keeps_edges:
         return computed(g, "Mod", x, y, fmod=1)

@@ -1,5 +1,5 @@
-"""What irc defines at the edges of operations and ONNX Runtime's kernels do not give: NaN that wins in a maximum, and
-integers at whose division the processor traps.
+"""Edge cases that irc defines and ONNX Runtime's kernels compute otherwise: NaN in a maximum, sums over empty axes,
+and integer divisions at which the processor traps.
 
 Rows emit these nodes where `g.target.keeps_edges`; for a model that came from ONNX they emit the operator alone.
 docs/numerics.md lists the differences with what each costs.
@@ -30,12 +30,12 @@ BEYOND_F32 = 1e300  # greater than every number of f32, less than inf
 
 
 def guards_nan(g: Graph, *xs: Value) -> bool:
-    """Whether NaN must win and may be there."""
+    """Whether the module defines that NaN is propagated, and one of the values may hold NaN."""
     return g.target.keeps_edges and any(may_be_nan(g, x) for x in xs)
 
 
 def may_be_nan(g: Graph, x: Value) -> bool:
-    """Whether a value may hold NaN: no integers, no constant without one, nor what was an integer."""
+    """Whether a value may hold NaN. Integers, constants without NaN and casts of integers do not."""
     if not x.dtype.is_float:
         return False
     known = g.known(x)
@@ -58,7 +58,7 @@ def nan_where(g: Graph, condition: Operand, x: Operand, dtype: DType) -> Operand
 
 
 def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
-    """f64 in which the numbers of a narrower float stand in order, and NaN above inf."""
+    """f64 with the same order as the numbers of a narrower float, and with NaN above inf."""
     nan = is_nan(g, x, dtype)
     capped = g.node("Min", g.cast(x, dtype, F64), g.numbers(BEYOND_F32, F64))
     name: str = g.node("Where", nan, g.numbers(float("inf"), F64), capped)
@@ -70,9 +70,9 @@ def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
 
 def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand], wide: DType | None = None,
                  traps: bool = False) -> Operand:  # fmt: skip
-    """What `build` gives for the current operation, in the type `wide` if that is given, or zeros where `count`, the
-    extent that it sums over, is 0: there ONNX Runtime's MatMul leaves memory as it is, and its Attention fails. What
-    `traps` there, as Einsum does, is never run, whatever the program leaves open."""
+    """The result of `build` for the current operation, in the type `wide` if it is given, or zeros where `count`, the
+    extent that it sums over, is 0: there ONNX Runtime's MatMul does not write its result, and its Attention fails. If
+    `traps`, as Einsum does, `build` is guarded also where the module does not define edge cases."""
     type_ = g.result.type if wide is None else g.result.type.with_dtype(wide)
 
     def zeros(inner: Graph) -> Operand:
@@ -93,9 +93,9 @@ def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand], wide: 
 
 def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: int, body: onnx.GraphProto,
             reverse: bool = False) -> Operand:  # fmt: skip
-    """A Scan of x, of this shape, along one axis: the last state or, of a body with two outputs, the second ones in x's
-    place. ONNX Runtime's Scan divides by 0 where it moves the axis of an empty tensor, and fails over no slice: the
-    axis is moved before and after it, and where there may be none, the start is one more slice, passed last."""
+    """A Scan of x, of this shape, along one axis: the last state or, for a body with two outputs, the scanned outputs.
+    ONNX Runtime's Scan divides by 0 when it moves the axis of an empty tensor, and fails without slices: the axis is
+    moved before and after it, and if there may be no slices, the start is appended as one more slice."""
     order = [axis, *(other for other in range(len(shape)) if other != axis)]
     if axis:
         x = g.node("Transpose", x, perm=order)
@@ -119,7 +119,7 @@ def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: in
 
 
 def integer_bounds(g: Graph, x: Value) -> tuple[int, int]:
-    """The least and the greatest that an integer may be: of a constant, of dims, of what was narrower, or of any."""
+    """The range of an integer value: that of a constant, of dims, of a narrower type before a cast, or of its type."""
     low, high = map(int, limits(x.dtype))
     known, maker = g.known(x), x.operation
     if known is not None:
@@ -140,8 +140,8 @@ def integer_bounds(g: Graph, x: Value) -> tuple[int, int]:
 
 
 def max_pool(g: Graph, x: Operand, type_: TensorType, finite: Operand, **attributes: Any) -> Operand:
-    """MaxPool with a result of this type, whose dtype is x's. ONNX Runtime's passes over NaN, and is the least number
-    where a window has only -inf. Both are looked for only if `finite`, of the same elements, sums to no number."""
+    """MaxPool with a result of this type and of x's dtype. ONNX Runtime's ignores NaN, and gives the least number where
+    a window has only -inf. Both are corrected only if the sum of `finite`, of the same elements, is not finite."""
     total = g.node("ReduceSum", finite, keepdims=0)
     strange = is_nan(g, g.node("Sub", total, total), type_.dtype)
 
@@ -162,14 +162,14 @@ def max_pool(g: Graph, x: Operand, type_: TensorType, finite: Operand, **attribu
 
 
 def branch(g: Graph, name: str, type_: TensorType, build: Callable[[Graph], Operand]) -> onnx.GraphProto:
-    """A branch of an If that gives one tensor of this type."""
+    """A branch of an If with one output of this type."""
     return subgraph(g, name, [], [type_], lambda inner: [build(inner)])
 
 
 def subgraph(g: Graph, name: str, inputs: Sequence[TensorType], outputs: Sequence[TensorType],
              build: Callable[..., Sequence[Operand]]) -> onnx.GraphProto:  # fmt: skip
-    """The graph of an If or Loop: `build` gets it and the names of its inputs, and gives its outputs, each of which
-    a node of its own makes."""
+    """The graph of an If or Loop. `build` takes the graph and the names of its inputs, and returns its outputs. Each
+    must be the result of a node of that graph."""
     inner = Graph(g.model, g, prefix=g.prefix)
     inner.operation = g.operation
     hint = f"{g.hint}/{name}"

@@ -17,7 +17,7 @@ from irc.ops.rules import normalize_axis
 SAME: list[Row] = [
     same("softmax", "Softmax", "axis"),
     same("log_softmax", "LogSoftmax", "axis", when=lambda operation, target: not (
-        target.keeps_edges and operation.inputs[0].dtype is F64)),  # of which it passes over NaN
+        target.keeps_edges and operation.inputs[0].dtype is F64)),  # for which it ignores NaN
     same("batch_norm", "BatchNormalization", "epsilon"),
 ]
 

@@ -17,8 +17,8 @@ MOST_BITS = 63  # of an exponent
 
 @emits("pow")
 def pow_(g: Graph, x: Value, y: Value) -> Operand:
-    """Pow of ONNX Runtime computes integers in f64, which holds none beyond 2^53: they are multiplied instead, as i64,
-    whose low bits count."""
+    """ONNX Runtime's Pow computes integers in f64, which is inexact above 2^53: they are multiplied as i64 instead, so
+    that the low bits are exact."""
     if not x.dtype.is_integer or not g.target.keeps_edges:
         return computed(g, "Pow", x, y)
     base, exponent = (g.cast(each, x.dtype, I64) for each in (x, y))

@@ -60,8 +60,8 @@ def primitive(name: str, op_type: str) -> Row:
 
 
 def exact(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: bool) -> Operand:
-    """A sum or product of integers, whose low bits count: ONNX Runtime computes both in f64, and limits those of i32.
-    Where the sum may be beyond 2^53 it is a product with ones; a product is carried through a Scan, axis by axis."""
+    """A sum or product of integers with exact low bits: ONNX Runtime computes both in f64, and saturates i32. A sum
+    that may exceed 2^53 is an Einsum with ones; a product is a Scan along each axis."""
     wide = g.cast(x, x.dtype, I64)
     axes = tuple(sorted(axis % x.rank for axis in axes))
     count = dims.bounds(dims.product(x.shape[axis] for axis in axes))[1]
@@ -92,7 +92,7 @@ def multiplied(g: Graph, x: Operand, axis: int, shape: tuple[Dim, ...]) -> Opera
 
 def named(name: str, op_type: str) -> Row:
     def emit(g: Graph, x: Value, *, axes: tuple[int, ...], keep_dims: bool) -> Operand:
-        """Beside an infinity ReduceLogSumExp passes over NaN."""
+        """ReduceLogSumExp ignores NaN if another element is infinite."""
         result = reduced(g, op_type, x, axes, keep_dims)
         if op_type != "ReduceLogSumExp" or not guards_nan(g, x):
             return result

@@ -253,7 +253,7 @@ def distances(x1, x2, p, compute_mode):
                              ops.reshape(x2, shape=(*x2.shape[:-2], 1, *x2.shape[-2:]))))  # fmt: skip
     axes = (apart.rank - 1,)
     if p == math.inf:
-        # ATen passes over NaN here; of rows without elements it is 0.
+        # ATen ignores NaN here; the result for empty rows is 0.
         return ops.maximum(ops.reduce_max(ops.select(ops.is_nan(apart), 0.0, apart), axes=axes), 0.0)
     if p == 0:
         return ops.reduce_sum(ops.minimum(ops.ceil(apart), 1.0), axes=axes)

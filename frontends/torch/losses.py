@@ -13,7 +13,7 @@ from irc.ir import Value
 
 @reads("multi_margin_loss")
 def multi_margin_loss(self, target, p=1, margin=1, weight=None, reduction=1):
-    """The kernel adds what is above 0, and so passes over NaN; the decomposition limits by 0."""
+    """The kernel adds the terms above 0, and so ignores NaN; the decomposition takes the maximum with 0."""
     rows, labels = as_rows(self), reshaped(target, (target.type.elements, 1))
     classes = rows.shape[1]
     label_scores = ops.gather_elements(rows, labels, axis=1, bounds="positive")

@@ -39,7 +39,7 @@ def max_pool(
     Shapes: x [N, C, *S] -> [N, C, *O], O the number of windows along each axis.
     Attributes: kernel, the window's size; strides between windows; low and high padding; dilations within a window.
     Source: ONNX MaxPool-22 without indices; torch.nn.functional.max_pool1d, 2d, 3d.
-    Edge cases: padding is -inf (the least integer), so it never wins; NaN wins.
+    Edge cases: padding is -inf (the least integer) and never the maximum; NaN is propagated.
     """
     return _windows(x, "max", kernel, strides, low, high, dilations)
 
