@@ -25,6 +25,7 @@ class ScheduleOptions:
     i: elements in a block of a kernel with one tile axis. A power of two, as `m` and `n` are.
     m, n: elements in a block along the rows and the columns of a tile. A row that is reduced is held in registers where
         `n` covers it, else the kernel loops over it.
+    k: elements in a block along the axes over which products are summed; 16 or more, as `m` and `n` of products are.
     warps: the warps of 32 threads of one program, a power of two.
     stages: how many iterations of a loop the compiler keeps in flight.
     """
@@ -32,6 +33,7 @@ class ScheduleOptions:
     i: int | None = None
     m: int | None = None
     n: int | None = None
+    k: int | None = None
     warps: int | None = None
     stages: int | None = None
 

@@ -22,6 +22,7 @@ from irc.dims import Symbol
 from irc.files import note_input
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
+from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, has_nothing_between
@@ -70,15 +71,18 @@ class Fuse(Pass):
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern that is
     proposed first; `schedule` is `FILE.py:NAME` of a `@schedule` function, which states blocks, warps and stages of
-    kernels (`irc.scheduling`); `plan` is a plan file to follow, which may be edited by hand: an entry is a list of
-    members, and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`).
-    Without `policy`, a plan is followed and nothing else merged; where there is no plan either, the policy is `greedy`.
+    kernels (`irc.scheduling`); `products` is `host` (matrix products are library calls) or `irc` (kernels compute those
+    that can be, with what is computed of their operands and results); `plan` is a plan file to follow, which may be
+    edited by hand: an entry is a list of members, and each becomes one kernel of just these, or is reported with the
+    rule that it breaks (`plan.refused`). Without `policy`, a plan is followed and nothing else merged; where there is
+    no plan either, the policy is `greedy`.
     """
 
     policy: str = ""
     groups: str = ""
     plan: str = ""
     schedule: str = ""
+    products: str = "host"
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
@@ -97,7 +101,8 @@ class Fuse(Pass):
         plans = []
         for function in module.functions.values():
             of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
-            plans.append(propose(function, chosen, context, self.proposals(function), of_function))
+            proposals = self.proposals(function)
+            plans.append(propose(function, chosen, context, proposals, of_function, products=self.in_kernels()))
             errors += plans[-1].errors
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
@@ -108,6 +113,12 @@ class Fuse(Pass):
     def chosen(self) -> Policy:
         """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
+
+    def in_kernels(self) -> bool:
+        """Whether products are computed in kernels: the option `products`; raises `pass.option`."""
+        if self.products not in ("host", "irc"):
+            raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected="host or irc")
+        return self.products == "irc"
 
     def entries(self) -> list[Entry]:
         """The entries of the plan file, none without one; raises `file.missing` and the errors of `read_plan`."""
@@ -158,8 +169,8 @@ def find_policy(name: str) -> Policy:
 
 
 def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
-            entries: Sequence[Entry] = ()) -> Plan:  # fmt: skip
-    """The plan for a function under a policy.
+            entries: Sequence[Entry] = (), *, products: bool = False) -> Plan:  # fmt: skip
+    """The plan for a function under a policy; `products` says whether kernels compute matrix products.
 
     The entries of a plan file are followed first. Then the groups of `proposals`, each the proposer's name and the
     operations, are made where they are legal. Then the policy merges groups. The members of a group are in one block:
@@ -171,7 +182,7 @@ def propose(function: Function, chosen: Policy, context: PassContext, proposals:
     for block in blocks(function.block):
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
-        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan)
+        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, products)
     follow_schedules(plan, planned)
     return plan
 
@@ -205,12 +216,13 @@ def find_entries(function: Function, entries: Sequence[Entry],
 
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      planned: list[tuple[Entry, list[Operation]]],
-                     proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan) -> None:
+                     proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan,
+                     products: bool) -> None:  # fmt: skip
     """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file."""
     graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
     illegal: dict[tuple[str, str], Group] = {}
-    groups = seeds(block, graph, context.numerics)
+    groups = seeds(block, graph, context.numerics, products)
 
     def score(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
@@ -316,11 +328,14 @@ def accept(
     return failure
 
 
-def seeds(block: Block, graph: GroupGraph, numerics: Numerics) -> dict[Operation, Group]:
-    """The groups with which fusion starts, by operation: one for each that can be a kernel alone and is not free."""
+def seeds(block: Block, graph: GroupGraph, numerics: Numerics, products: bool) -> dict[Operation, Group]:
+    """The groups with which fusion starts, by operation: one for each that can be a kernel alone, is not free, and,
+    unless kernels compute `products`, is no library call."""
     groups = {}
     for operation in block:
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
+            continue
+        if Trait.LIBRARY in operation.definition.traits and not products:
             continue
         group = graph.group([operation])
         if legal(group, numerics) is None:

@@ -19,7 +19,7 @@ from irc.dims import Dim, Indirect, Symbol
 from irc.index_map import Guards
 from irc.interfaces import identity
 from irc.kernel import Kernel
-from irc.kernel.dag import Apply, Constant, Index, Load, Node, Reduce, Select
+from irc.kernel.dag import Apply, Constant, Dot, Index, Load, Node, Reduce, Select
 
 REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -109,6 +109,10 @@ class _Evaluation:
             body = np.broadcast_to(operands[0], space)
             nothing = identity(node.kind, node.dtype)
             return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True, initial=nothing)
+        if isinstance(node, Dot):
+            positions = tuple(self.axes.index(axis) for axis in node.bound)
+            first, second = (operand.astype(node.fed.numpy).astype(np.float64) for operand in operands)
+            return np.sum(first * second, axis=positions, keepdims=True)
         assert isinstance(node, Apply)
         return ops.lookup(node.name).evaluate(operands, dict(node.attributes))[0]
 

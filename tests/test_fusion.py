@@ -51,7 +51,11 @@ def with_table(x: Value) -> Value:
 
 
 ILLEGAL: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
-    ("F2", lambda x, y: ops.matmul(x, y), ("f32[8, 9]", "f32[9, 4]")),
+    ("F2", lambda x, y: ops.matmul(x, y), ("i32[8, 9]", "i32[9, 4]")),
+    ("F2", lambda x, y: ops.matmul(x, y), ("f64[8, 9]", "f64[9, 4]")),
+    ("F16", lambda x, y: ops.softmax(ops.matmul(x, y), axis=1), ("f32[8, 9]", "f32[9, 4]")),
+    ("F16", lambda x, y: ops.matmul(ops.matmul(x, y), y), ("f32[8, 8]", "f32[8, 8]")),
+    ("F16", lambda x, y, z: ops.add(ops.matmul(x, y), ops.matmul(y, z)), ("f32[8, 8]", "f32[8, 8]", "f32[8, 8]")),
     ("F2", lambda x: ops.scan(x, kind="sum", axis=0), ("f32[8, 9]",)),
     ("F2", lambda x: (ops.assert_(ops.less(x, 1.0), message="too large"), ops.neg(x))[1], ("f32[]",)),
     ("F2", lambda x: ops.add(x, x), ("c64[8]",)),
@@ -175,7 +179,7 @@ def test_f14_a_kernel_has_at_most_32_pointers() -> None:
 
 def test_every_rule_has_a_test() -> None:
     assert {"F1", "F3", "F14", "F15", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
-    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 16)}
+    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 17)}
 
 
 @pytest.mark.parametrize("number", [number for number, rule in LEGALITY_RULES.items()

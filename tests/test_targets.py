@@ -173,7 +173,7 @@ def test_the_table_shows_what_targets_take(tmp_path: Path) -> None:
 
 def test_launches_choose_the_warps_that_kernels_were_looked_at_with() -> None:
     from irc.backends.triton.templates import runtime
-    from irc.kernel.schedule import warps_for
+    from irc.kernel.nest import warps_for
 
     for elements in (1, 2, 64, 128, 512, 1000, 1024, 2048, 4096, 8192, 16384, 65536):
         assert runtime.warps_for({"m": elements}) == warps_for(elements)

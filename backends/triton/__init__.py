@@ -23,7 +23,7 @@ from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.donation import peak_bytes
 from irc.backends.triton.launches import launched
 from irc.backends.triton.naming import kernel_name
-from irc.backends.triton.source import write_kernel
+from irc.backends.triton.writing import write_kernel
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.kernel.rules import LegalityFailure

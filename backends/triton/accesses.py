@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from irc import dims
 from irc.kernel.dag import Load, Store, indirect_nodes, variables
-from irc.kernel.schedule import WARP, Schedule, unit_stride
+from irc.kernel.nest import WARP, Schedule
+from irc.kernel.schedule import unit_stride
 
 WIDEST = 128  # bits that a thread loads or stores at once
 
@@ -48,6 +49,8 @@ def is_wide(access: Load | Store, schedule: Schedule) -> bool:
     """
     inner, bits = schedule.columns or schedule.rows, access.buffer.dtype.bits
     axis = unit_stride(access.index)
+    if schedule.summed is not None:  # either side of a product may be the contiguous one
+        inner = next((tile for tile in schedule.tiles if axis in tile.axes), None)
     if inner is None or axis is None or axis is not inner.axes[-1] or WIDEST % bits:
         return False
     run = WIDEST // bits

@@ -132,13 +132,15 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "kind": launched.kernel.kind,
                 "numerics": launched.kernel.numerics,
                 "looped": launched.kernel.looped,
-                "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in launched.source.tiles},
+                "blocks": {tile.name: "whole row" if tile.whole else tile.block
+                           for tile in launched.source.tiles if not tile.single},
                 "warps": launched.source.warps,
                 **({"stages": stages} if (stages := launched.source.options.stages) is not None else {}),
                 "launches": list(program.launches.values()).count(launched.source.name),
                 "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),
-                "constants": {f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles},
+                "constants": {f"BLOCK_{tile.name.upper()}": tile.typical
+                              for tile in launched.source.tiles if not tile.single},
             }
             for launched in program.kernels
         ],

@@ -191,7 +191,7 @@ def _package(run: _Run) -> ModuleType:
     vars(runtime).update(
         launch=run.launch, check_dim=run.check_dim, check=lambda *_: None, refine=lambda x, _: x,
         bcast=lambda *sizes: next((size for size in sizes if size != 1), 1),
-        **dict.fromkeys(("Grid", "Loop", "Whole"), lambda *extents, **_: extents),
+        **dict.fromkeys(("Each", "Grid", "Loop", "Whole"), lambda *extents, **_: extents),
     )  # fmt: skip
     for name, module in (("runtime", runtime), ("kernels", kernels)):
         sys.modules[f"{PACKAGE}.{name}"] = module

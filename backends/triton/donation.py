@@ -16,7 +16,7 @@ from irc.dims import Symbol
 from irc.ir import Function, Value
 from irc.kernel import Kernel
 from irc.kernel.dag import variables, walk
-from irc.kernel.schedule import WARP
+from irc.kernel.nest import WARP
 from irc.module import Module
 
 

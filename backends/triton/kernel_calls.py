@@ -59,8 +59,10 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
     for tile in source.tiles:
         extent = writer.sizes.text(tile.extent, UNCHECKED)
         exact = "" if tile.masked else ", exact=True"
-        kind = "Whole" if tile.whole else "Loop" if tile.looped else "Grid"
-        arguments.append(f"{tile.name}={kind}({extent}" + ("" if tile.whole else f", {tile.block}{exact}") + ")")
+        if tile.single or tile.whole:
+            arguments.append(f"{tile.name}={'Each' if tile.single else 'Whole'}({extent})")
+        else:
+            arguments.append(f"{tile.name}={'Loop' if tile.looped else 'Grid'}({extent}, {tile.block}{exact})")
     is_static = all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles)
     if is_static or source.options.warps is not None:
         arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows

@@ -20,7 +20,7 @@ from irc import constants, dtypes, ops
 from irc.dtypes import BOOL, DType
 from irc.interfaces import identity
 from irc.kernel import Kernel
-from irc.kernel.dag import Apply, Constant, Load, Node, Reduce, Select, walk
+from irc.kernel.dag import Apply, Constant, Dot, Load, Node, Reduce, Select, walk
 
 # What a node holds in masked lanes: a NumPy scalar, FINITE (some number that is neither infinite nor NaN), or UNKNOWN.
 UNKNOWN = None
@@ -47,16 +47,18 @@ def analyse(kernel: Kernel) -> Masking:
     """Choose the fills of a kernel's loads, and determine the `where`s that are then required."""
     nodes = kernel.nodes
     columns = kernel.schedule.columns
-    ragged = frozenset(columns.axes) if columns is not None and columns.masked and kernel.bound else frozenset()
+    reduces = kernel.kind == "reduction"
+    ragged = frozenset(columns.axes) if columns is not None and columns.masked and reduces else frozenset()
     reductions = [node for node in nodes if isinstance(node, Reduce)] if ragged else []
     selects = [node for node in nodes if isinstance(node, Select)]
     addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.reads)}
+    multiplied = {*walk(operand for node in nodes if isinstance(node, Dot) for operand in node.operands)}
     fills: dict[Load, Any] = {node: zero(node.dtype) for node in nodes if isinstance(node, Load)}
-    # Loads of indices, which are parts of addresses, keep the fill 0.
-    choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses]
+    # Loads of indices, which are parts of addresses, and those of products keep the fill 0.
+    choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses | multiplied]
 
     def required_wheres() -> tuple[list[Reduce], list[Select]]:
-        lanes = _Lanes(fills, ragged)
+        lanes = Lanes(fills, ragged)
         unmet = [node for node in reductions if not same(lanes.of(node.operands[0]), identity(node.kind, node.dtype))]
         return unmet, [node for node in selects if not implied(node, fills)]
 
@@ -106,8 +108,8 @@ def is_infinite(lane: Any) -> bool:
     return lane is not UNKNOWN and lane is not FINITE and bool(np.isinf(lane))
 
 
-class _Lanes:
-    """What nodes hold in lanes beyond the extent of the `ragged` axes, the columns of a kernel that reduces."""
+class Lanes:
+    """What nodes hold in lanes beyond the extent of the `ragged` axes: those that a kernel reduces or sums over."""
 
     def __init__(self, fills: dict[Load, Any], ragged: frozenset[Any]) -> None:
         self.fills = fills

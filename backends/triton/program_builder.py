@@ -8,8 +8,9 @@ from dataclasses import replace
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.naming import kernel_name
 from irc.backends.triton.program import Launched, Program
-from irc.backends.triton.source import KernelSource, content, write_kernel
+from irc.backends.triton.source import KernelSource, content
 from irc.backends.triton.text import Names
+from irc.backends.triton.writing import write_kernel
 from irc.diagnostics import Diagnostic
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, members_of
@@ -17,7 +18,7 @@ from irc.module import Module
 from irc.weights import Tensor
 
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
-                      "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
+                      "Each", "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
                       "nonzero"})  # fmt: skip
 
 

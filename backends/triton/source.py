@@ -41,7 +41,7 @@ from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.interfaces import identity
 from irc.ir import Value
-from irc.kernel import Accumulate, Kernel, Loop, Scope, Tile
+from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
 from irc.kernel.dag import (
     Apply,
     Check,
@@ -98,11 +98,6 @@ class Part:
             yield from rest
 
 
-def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
-    """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
-    return _Writer(kernel, name, labels or {}).source()
-
-
 def content(kernel: Kernel) -> Hashable:
     """What makes the source of a kernel, but for its names: equal layers have equal kernels."""
     buffers = (*kernel.inputs, *kernel.outputs)
@@ -118,14 +113,21 @@ def content(kernel: Kernel) -> Hashable:
     return nodes, types, kernel.parallel, kernel.bound, kernel.numerics, kernel.options
 
 
-class _Writer:
+class KernelWriter:
+    """Writes a kernel without products; `ProductWriter` writes those with products."""
+
+    RESERVED: tuple[str, ...] = ()  # names of lines that a subclass writes
+
     def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
         self.kernel = kernel
         self.labels = {value: labels.get(value, value.name) for value in (*kernel.inputs, *kernel.outputs)}
         self.name = name
         self.masking = analyse(kernel)
         self.schedule = kernel.schedule
-        self.names = Names({name, *helper_sources(), *(f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles)})
+        tiles = [tile.name for tile in self.schedule.tiles]
+        self.names = Names(
+            {name, *helper_sources(), *self.RESERVED, *tiles, *(f"BLOCK_{tile.upper()}" for tile in tiles)}
+        )
         self.buffers = {
             value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
@@ -147,11 +149,12 @@ class _Writer:
             )
         )
         self.outer = self.part = Part("    ")
+
     # -- the function ------------------------------------------------------------------------------------------
 
     def source(self) -> KernelSource:
         body = list(self._scopes(self.schedule.nest))
-        blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles]
+        blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles if not tile.single]
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
@@ -190,19 +193,24 @@ class _Writer:
         uses = count_uses(scopes)
         masks = Counter(self._mask_key(scope) for scope in scopes)
         for scope in scopes:
-            if isinstance(scope, Loop):
-                self._loop(scope)
-            elif isinstance(scope, Accumulate):
-                self._accumulate(scope.reduce)
-            elif isinstance(scope, Reduce):
-                self._finish(scope)
-            elif isinstance(scope, Store):
-                self._store(scope, masks)
-            elif isinstance(scope, Check):
-                self._check(scope, masks)
-            else:
-                self._compute(scope, uses, masks)
+            self._scope(scope, uses, masks)
         yield from self.part.text()
+
+    def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
+        if isinstance(scope, Loop):
+            self._loop(scope)
+        elif isinstance(scope, Accumulate):
+            assert isinstance(scope.reduce, Reduce)
+            self._accumulate(scope.reduce)
+        elif isinstance(scope, Reduce):
+            self._finish(scope)
+        elif isinstance(scope, Store):
+            self._store(scope, masks)
+        elif isinstance(scope, Check):
+            self._check(scope, masks)
+        else:
+            assert isinstance(scope, Node)
+            self._compute(scope, uses, masks)
 
     def _line(self, text: str) -> None:
         self.part.lines.append(text)
@@ -224,10 +232,19 @@ class _Writer:
         return self.part if tile.looped else self.outer
 
     def _tile(self, tile: Tile) -> str:
+        """The text of the indices of a tile axis."""
+        return self._subscripted(self._tile_name(tile), tile)
+
+    def _tile_name(self, tile: Tile) -> str:
+        """The name of the indices of a tile axis, which are defined where they are first used."""
         place = self._place(tile)
         if tile.name not in place.prelude:
             place.prelude[tile.name] = f"{tile.name} = {self._lanes(tile)}"
         return tile.name
+
+    def _subscripted(self, name: str, tile: Tile) -> str:
+        """The text of a name that is defined for the indices of a tile axis, in the shape of a tile."""
+        return name
 
     def _lanes(self, tile: Tile) -> str:
         block = f"BLOCK_{tile.name.upper()}"
@@ -267,14 +284,14 @@ class _Writer:
         name = self.axis_names[atom]
         if name not in place.prelude:
             position = tile.axes.index(atom)
-            code = Code(self._tile(tile))
+            code = Code(self._tile_name(tile))
             inner = dims.product(axis.extent for axis in tile.axes[position + 1 :])
             if inner != 1:
                 code = binary("//", PRODUCT, code, self.parameters.code(inner))
             if position:
                 code = binary("%", PRODUCT, code, self.parameters.code(atom.extent))
             place.prelude[name] = f"{name} = {code.text}"
-        return Code(name)
+        return Code(self._subscripted(name, tile))
 
     def _named(self, atom: Function, code: Code) -> Code:
         """A minimum or maximum among indices gets a name: bounds and addresses both need it."""
@@ -294,16 +311,16 @@ class _Writer:
         name = f"{tile.name}_inside"
         place = self._place(tile)
         if name not in place.prelude:
-            index = self._tile(tile)
+            index = self._tile_name(tile)
             place.prelude[name] = f"{name} = {index} < {self.parameters.code(tile.extent).text}"
-        return Code(name)
+        return Code(self._subscripted(name, tile))
 
     def _touched(self, axes: Iterable[Variable]) -> list[Tile]:
         found = {self.tile_of[axis].name for axis in axes}
         return [tile for tile in self.schedule.tiles if tile.name in found]
 
     def _mask_parts(self, axes: Iterable[Variable], guards: Guards) -> tuple[str, ...]:
-        parts = [self._inside(tile) for tile in self._touched(axes) if tile.masked]
+        parts = [self._inside(tile) for tile in self._touched(axes) if tile.masked and not tile.single]
         parts += [test for guard in guards for test in self._guard(guard)]
         return tuple(part.text if len(parts) == 1 else part.at(AND + 1) for part in parts)
 
@@ -399,9 +416,13 @@ class _Writer:
         mask = self._mask(node, masks)
         masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
         code = Code(f"tl.load({address}{masked})")
-        if node.dtype is F32 and node.buffer.dtype is not F32:
+        if node.dtype is F32 and node.buffer.dtype is not F32 and not self._keeps_type(node):
             code = method(code, "to", "tl.float32")
         self._assign(node, code, "x", self.labels[node.buffer])
+
+    def _keeps_type(self, node: Load) -> bool:
+        """Whether a load is used in the type of its buffer, rather than in the type that kernels compute in."""
+        return False
 
     def _store(self, store: Store, masks: Counter[object]) -> None:
         address = self._address(store.buffer, store.index, store.axes)
@@ -428,16 +449,20 @@ class _Writer:
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 
-    def _loop(self, loop: Loop) -> None:
+    def _accumulators(self, loop: Loop) -> None:
+        """Define what a loop accumulates in."""
         blocks = [f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles]
         shape = f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
         for scope in loop.body:
-            if isinstance(scope, Accumulate):
+            if isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
                 node = scope.reduce
                 neutral = number(identity(node.kind, node.dtype), node.dtype)
                 name = self.names.fresh(f"{identifier(node.hint) or REDUCED[node.kind]}_lanes")
                 self._line(f"{name} = tl.full({shape}, {neutral.text}, {type_name(node.dtype)})")
                 self.values[node] = Code(name)
+
+    def _loop(self, loop: Loop) -> None:
+        self._accumulators(loop)
         outside, self.part = self.part, Part(self.part.indent + "    ")
         taken = set(self.names.taken)
         lines = list(self._scopes(loop.body))
@@ -520,6 +545,8 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
             for inner in scope.body:
                 count(inner, 2)
             return
+        if isinstance(scope, Placed):
+            scope = scope.node
         nodes += scope.reduce.operands if isinstance(scope, Accumulate) else scope.below
         if isinstance(scope, Load) or (isinstance(scope, Apply) and scope.name in REPEATED):
             nodes *= 2  # of a load they are in the address and in its guard

@@ -79,6 +79,7 @@ def facts_of(argument: dict[str, Any], target: str) -> list[list[Any]]:
 
 # Loads and stores of global memory, and instructions that multiply matrices, in PTX and in AMD's assembly.
 PTX_ACCESS = re.compile(r"\b(ld|st)\.global[.\w:]*?(?:\.v(\d))?\.[bfus](\d+)\b")
+PTX_COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\.global.*?, *(0x[0-9a-f]+|\d+)")  # to shared memory, bytes a thread
 AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(\w+)")
 AMD_BITS = {"dwordx4": 128, "dwordx3": 96, "dwordx2": 64, "dword": 32, "b128": 128, "b96": 96, "b64": 64, "b32": 32}
 PTX_MATRIX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b")
@@ -93,7 +94,10 @@ def memory_accesses(assembly: str, pattern: re.Pattern[str]) -> list[tuple[int, 
         location, access = LOCATION.match(text), pattern.search(text)
         if location and location[1] != "0":  # 0 is code of no line; what follows belongs to the last one known
             line = int(location[1])
-        if access and pattern is PTX_ACCESS:
+        copy = PTX_COPY.search(text) if pattern is PTX_ACCESS else None
+        if copy:
+            accesses.append((line, "load", 8 * int(copy[1], 0)))
+        elif access and pattern is PTX_ACCESS:
             kind, vector, bits = access.groups()
             accesses.append((line, "load" if kind == "ld" else "store", int(vector or 1) * int(bits)))
         elif access:

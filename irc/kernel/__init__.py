@@ -3,7 +3,7 @@
     kernel = derive(members)                   # raises LegalityFailure
     kernel = kernel_of(operation)              # of a `kernel` operation, with the schedule that it states
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
-    kernel.kind                                # "pointwise" or "reduction"
+    kernel.kind                                # "pointwise", "reduction" or "product"
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
     kernel.numerics                            # "exact", or "keeps_more_precision": a rounding to f16 is skipped
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
@@ -27,10 +27,10 @@ the IrcError to report. The rules are in `irc.kernel.rules`. A `derive` costs ab
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive, kernel_of
+from irc.kernel.nest import Accumulate, Loop, Placed, Schedule, Scope, Tile
 from irc.kernel.rules import LegalityFailure
-from irc.kernel.schedule import Accumulate, Loop, Schedule, Scope, Tile
 from irc.kernel.steps import Expansion, members_of
 from irc.kernel.traffic import Bytes, count
 
-__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Schedule", "Scope", "Tile",
-           "count", "derive", "kernel_of", "members_of"]  # fmt: skip
+__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Placed", "Schedule", "Scope",
+           "Tile", "count", "derive", "kernel_of", "members_of"]  # fmt: skip

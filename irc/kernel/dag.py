@@ -159,6 +159,30 @@ class Reduce(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Dot(Node):
+    """The sum over `bound` of the products of two operands, which are rounded to the type `fed` before.
+
+    The axes of the kernel that both operands vary over are batch axes, those of the first alone are rows, and those of
+    the second alone are columns. A sum of products without rows or columns is a `Reduce`.
+    """
+
+    fed: DType
+    bound: tuple[Variable, ...]
+
+    @cached_property
+    def axes(self) -> frozenset[Variable]:
+        return self.operands[0].axes.union(self.operands[1].axes) - set(self.bound)
+
+    @property
+    def rows(self) -> frozenset[Variable]:
+        return self.axes - self.operands[1].axes
+
+    @property
+    def columns(self) -> frozenset[Variable]:
+        return self.axes - self.operands[0].axes
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Store(Node):
     """The operand written to an output at `index`, where the guards hold."""
 
@@ -245,7 +269,8 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -
 
 def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Root, ...]:  # fmt: skip
-    """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions."""
+    """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions and
+    products."""
     graph = Graph()
     replaced: dict[Node, Any] = {}
 
@@ -259,7 +284,7 @@ def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
         if node.is_placed:
             changes["index"] = moved(node.index)
             changes["guards"] = tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards)
-        if isinstance(node, Reduce):
+        if isinstance(node, (Reduce, Dot)):
             changes["bound"] = bound.get(node.bound, node.bound)
         replaced[node] = graph(node.over(**changes))
     return tuple(replaced[root] for root in roots)

@@ -9,16 +9,18 @@ from functools import cached_property
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
-from irc.kernel.dag import Check, Load, Node, Reduce, Root, Store, variables, walk
+from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
+from irc.kernel.nest import Schedule
 from irc.kernel.propagation import Propagation, anchors
 from irc.kernel.rules import (
     LegalityFailure,
     is_written_unless_empty,
+    products_share_their_tiles,
     reductions_are_computed_once,
     reductions_share_their_axes,
     stores_what_is_read_outside,
 )
-from irc.kernel.schedule import Schedule, make_schedule, merge_axes
+from irc.kernel.schedule import make_schedule, merge_axes
 from irc.kernel.steps import Expansion, Steps, members_of
 from irc.kernel.tracing import Tracer
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
@@ -40,6 +42,8 @@ class Kernel:
 
     @property
     def kind(self) -> str:
+        if any(isinstance(node, Dot) for node in self.nodes):
+            return "product"
         return "reduction" if self.bound else "pointwise"
 
     @property
@@ -61,8 +65,9 @@ class Kernel:
 
     @property
     def looped(self) -> bool:
-        """Whether a row does not fit in registers, so that each level of reductions reads it again."""
-        return self.schedule.columns is not None and self.schedule.columns.looped
+        """Whether programs loop over what is summed, as those of products do, or over rows that do not fit in
+        registers, which each level of reductions then reads again."""
+        return any(tile.looped for tile in self.schedule.tiles)
 
 
 def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False,
@@ -119,14 +124,16 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
     roots: tuple[Root, ...] = (*tracer.checks, *stores)
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
+    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    products_share_their_tiles(products, reductions)
     reductions_share_their_axes(reductions)
-    bound = reductions[0].bound if reductions else ()
+    bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
-    reductions = [node for node in nodes if isinstance(node, Reduce) and 0 not in (axis.extent for axis in node.bound)]
-    repeated = [(node, axis) for node in reductions for axis in parallel if axis not in node.axes]
+    reduced = [node for node in nodes if isinstance(node, (Reduce, Dot)) and 0 not in (a.extent for a in node.bound)]
+    repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes]
     if not recompute:
         reductions_are_computed_once(repeated)
     stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from irc import dims
 from irc.dims import Dim, Indirect
 from irc.index_map import Guards
-from irc.kernel.dag import Apply, Check, Constant, Index, Load, Node, Reduce, Select, Store
+from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Select, Store
 from irc.kernel.derivation import Kernel
-from irc.kernel.schedule import Accumulate, Loop, Scope, Tile
+from irc.kernel.nest import Accumulate, Loop, Placed, Scope, Tile
 
 
 def nest_text(kernel: Kernel, name: str, labels: Mapping[str, str] | None = None) -> list[str]:
@@ -36,6 +36,8 @@ def tile_text(tile: Tile) -> str:
     axes = ", ".join(f"{axis.name} of {dims.format_dim(axis.extent)}" for axis in tile.axes)
     if tile.whole:
         block = "one block"
+    elif tile.single:
+        block = "one a program"
     else:
         block = f"blocks of {tile.block}, {'in a loop' if tile.looped else 'a program each'}"
     return f"axis {tile.name}: {axes}; {block}"
@@ -56,7 +58,9 @@ class _Names:
                 yield from (f"  {line}" for line in self.lines(scope.body))
             elif isinstance(scope, Accumulate):
                 yield f"accumulate {self.name(scope.reduce)} = {self.reduction(scope.reduce)}"
-            elif not isinstance(scope, Constant):
+            elif isinstance(scope, Placed):
+                yield self.line(scope.node)
+            elif not isinstance(scope, (Constant, Dot)):
                 yield self.line(scope)
 
     def line(self, node: Node) -> str:
@@ -82,8 +86,10 @@ class _Names:
     def place(self, node: Load | Store) -> str:
         return f"{self.labels.get(node.buffer.name, node.buffer.name)}[{self.index(node.index)}]"
 
-    def reduction(self, node: Reduce) -> str:
+    def reduction(self, node: Reduce | Dot) -> str:
         over = ", ".join(axis.name for axis in node.bound)
+        if isinstance(node, Dot):
+            return f"dot {', '.join(map(self.name, node.operands))} in {node.fed} over {over}"
         return f"{node.kind} {self.name(node.operands[0])} over {over}"
 
     def name(self, node: Node) -> str:

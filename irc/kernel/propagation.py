@@ -1,10 +1,11 @@
 """Index propagation: from the anchor's axes to the coordinates of every value of a group.
 
 The axes of a kernel are the dims of its **anchor**, the value whose shape is the kernel's root iteration space: the
-argument of the largest reduction, or else the largest result. A `Point` (`irc.index_map`) states which element of a
-value is computed at each index of these axes: its coordinates are expressions over them, and its guards are the
-conditions under which there is such an element. Points propagate from the anchor to readers and to producers: through
-views by their index maps, through pointwise operations by broadcasting, through reductions by dropping axes.
+result of the largest product, or the argument of the largest reduction, or else the largest result. A `Point`
+(`irc.index_map`) states which element of a value is computed at each index of these axes: its coordinates are
+expressions over them, and its guards are the conditions under which there is such an element. Points propagate from the
+anchor to readers and to producers: through views by their index maps, through pointwise operations by broadcasting,
+through reductions by dropping axes.
 
 All readers of a value that has a point read it there, so the `x` in a softmax's maximum and the `x` from which the
 maximum is subtracted are one load. Axes chosen from the result would not reach the argument of a reduction through a
@@ -29,12 +30,13 @@ TYPICAL_SIZE = 64  # assumed for a symbol, within its range, to compare the size
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
-    """The values to try as anchor: first arguments of reductions, then results, then operands of slices and splits;
-    each of these from the largest to the smallest."""
+    """The values to try as anchor: first results of products, then arguments of reductions, results, and operands of
+    slices and splits; each of these from the largest to the smallest."""
+    products = [step.result for step in steps.steps if step.definition.contraction is not None]
     arguments = [step.inputs[0] for step in steps.steps if step.definition.reduction is not None]
     results = [steps.inner[output] for output in outputs]
     sliced = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
-    for values in (arguments, results, sliced):
+    for values in (products, arguments, results, sliced):
         yield from sorted(dict.fromkeys(values), key=lambda value: -typical(value.type.elements))
 
 

@@ -4,8 +4,8 @@ A rule's function raises `LegalityFailure` where its rule does not hold, and its
 F6`). `derive` calls those about the inside of a kernel, `irc.legality` those about its arguments, `irc.group_graph` the
 one about the graph of kernels.
 
-The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): they were about products inside kernels, which are
-library calls, and about properties that every derived kernel has.
+The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): other rules are about products now, and the others were
+about properties that every derived kernel has.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, ParamSpec
 from irc import dims
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim, Variable
+from irc.dtypes import F32, DType
 from irc.ir import Definition, Operation, Value
-from irc.kernel.dag import Reduce
+from irc.kernel.dag import Dot, Reduce, walk
 from irc.numbered_rules import table
 from irc.schedule_options import ScheduleOptions
 
@@ -92,7 +93,7 @@ def members_map_elements(operation: Operation) -> None:
     """Members are pure, in one block, and map elements to elements.
 
     Why: each element of a result is computed at one point of the kernel's axes, from elements at other points that
-    index arithmetic finds. Products, sorts and scans have no such form; an effect would be repeated for each point.
+    index arithmetic finds. Sorts, scans and convolutions have no such form; an effect would be repeated for each point.
 
     Example: {%y} of
         func @main(%x: f32[8]) -> f32[8] {
@@ -102,6 +103,7 @@ def members_map_elements(operation: Operation) -> None:
     """
     definition, name = operation.definition, operation.name
     is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
+    is_known |= name == "dot"
     if definition.has_effect or operation.regions or not is_known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("F2", f"{name} {kind}", operation.results)
@@ -206,7 +208,7 @@ def _listed(axes: Sequence[Variable]) -> str:
     return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
 
 
-def reductions_are_computed_once(repeated: Sequence[tuple[Reduce, Variable]]) -> None:
+def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable]]) -> None:
     """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it.
 
     Why: at each point of another axis the whole reduction would be computed again. In a kernel of its own it is
@@ -223,6 +225,44 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce, Variable]]) ->
         node, axis = repeated[0]
         message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
         raise LegalityFailure("F10", message, (node.hint, axis.extent))
+
+
+# -- products --------------------------------------------------------------------------------------------------
+
+
+def products_are_of_floats(operand: Value, accumulator: DType) -> None:
+    """Rule F2, of what a product multiplies, and of the type of its sums."""
+    if operand.dtype.name not in ("f16", "bf16", "f32") or accumulator is not F32:
+        message = f"kernels do not multiply matrices of {operand.dtype} and add them up in {accumulator}"
+        raise LegalityFailure("F2", f"{message} (%{operand.name})", (operand.name,))
+
+
+def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
+    """All products of a kernel are summed over the same axes, have the same rows and the same columns, and read neither
+    products nor reductions; the kernel reduces nothing else.
+
+    Why: a program has one tile of results, and one loop, over what is summed. Another product, or a reduction of a
+    result, would need another loop, or all columns in one tile.
+
+    Example: {%product, %y} of
+        func @main(%x: f32[32, 64], %w: f32[64, 48]) -> f32[32, 48] {
+          %product = matmul %x, %w : f32[32, 48]
+          %y = softmax %product {axis = 1} : f32[32, 48]
+          return %y
+        }
+    """
+    if products and reductions:
+        message = f"%{reductions[0].hint} is reduced, and %{products[0].hint} is a product"
+        raise LegalityFailure("F16", message, (products[0].hint, reductions[0].hint))
+    for node in products:
+        first = products[0]
+        shared = (set(node.bound), node.rows, node.columns) == (set(first.bound), first.rows, first.columns)
+        nested = any(isinstance(below, Dot) and below is not node for below in walk((node,)))
+        if nested or not shared:
+            message = f"%{first.hint} and %{node.hint} are products over different axes"
+            if nested:
+                message = f"%{node.hint} is a product of what another product computes"
+            raise LegalityFailure("F16", message, (first.hint, node.hint))
 
 
 # -- numerics and resources ------------------------------------------------------------------------------------
@@ -297,22 +337,31 @@ def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elem
         raise LegalityFailure("F15", f"the schedule has tiles of {elements} elements, at most {LARGEST_TILE}")
 
 
+def schedule_fits_a_product(options: ScheduleOptions, least: int) -> None:
+    """Rule F15, of a kernel with products: its tile axes are `m`, `n` and `k`, with blocks of at least `least`."""
+    schedule_fits_the_tiles(options, ("m", "n", "k"), (options.m or 1) * (options.n or 1))
+    for name, block in options.blocks.items():
+        if block < least:
+            raise LegalityFailure("F15", f"the block of `{name}` is {block}, and that of a product at least {least}")
+
+
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
-    ("F2", "fuse.impure_member", members_map_elements, has_type_of_kernels, are_in_one_block),
+    ("F2", "fuse.impure_member", members_map_elements, has_type_of_kernels, are_in_one_block, products_are_of_floats),
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
-    ("F15", "fuse.schedule", schedule_fits_the_tiles),
+    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
+    ("F16", "fuse.products", products_share_their_tiles),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {
-    "F5": "two contractions in one kernel: products are library calls",
+    "F5": "two contractions in one kernel: F16 is about these",
     "F7": "the scope in which a value is computed: it follows from F6 and F10",
-    "F8": "the tiles of a contraction: products are library calls",
+    "F8": "the tiles of a contraction: F15 and F16 are about these",
     "F9": "the size of attention in one kernel: attention is a library call",
     "F11": "reads of an argument that a kernel updates: where it reads it elsewhere, the result is copied (`in_place`)",
     "F12": "bounds of accesses: each is proven to be in bounds, or guarded, in every kernel that is derived",

@@ -1,144 +1,67 @@
 """From the scalar DAG to a loop nest: axes are merged, gathered into tiles, and scopes are laid out.
 
-A kernel works on tiles of rank 1 or 2: one tile axis `i` alone, or rows `m` by columns `n`. A tile axis stands for
-one or several axes, flattened; those are split coordinates of it (`b = m // S`). Where a kernel reduces, the columns
-are the reduced axes, and a row is read once if it fits in registers (persistent) or else once for each level of
-reductions (looped). The nest says what is computed where; the byte model and the emitters walk the same one.
+Where a kernel reduces, the columns are the reduced axes, and a row is read once if it fits in registers (persistent) or
+else once for each level of reductions (looped). Products have a schedule of their own (`irc.kernel.product_schedule`).
+Start at `make_schedule`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, permutations
 
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Load, Node, Reduce, Root, Store, substituted, walk
+from irc.kernel.dag import Dot, Load, Node, Reduce, Root, Store, substituted, walk
+from irc.kernel.nest import (
+    LOADED_VALUES,
+    WARP,
+    Accumulate,
+    Axes,
+    Loop,
+    Schedule,
+    Scope,
+    Tile,
+    next_power_of_two,
+    size_of,
+)
+from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
 WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
-TYPICAL_ROW = 1_024  # for such a row where a kernel is looked at without being run
 LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
 STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: the more rows the better
 SIDE = 64  # of a tile between two contiguous axes
-WARP = 32  # threads; where a target's have 64, half as many do
 NARROW = 32  # columns that are too few for a tile axis of their own
-LOADED_VALUES = 64  # that a thread has registers for, with their masks
-
-Axes = tuple[Variable, ...]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A tile axis: the flattened `axes`, in blocks of `block` elements, or 0 for all of them in one block."""
-
-    name: str
-    axes: Axes
-    block: int
-    looped: bool = False
-    whole: bool = False  # one block holds the extent, rounded up to a power of two
-
-    @property
-    def extent(self) -> Dim:
-        return size_of(self.axes)
-
-    @property
-    def typical(self) -> int:
-        """The block: of a row of unknown size, that of a typical one."""
-        extent = self.extent if isinstance(self.extent, int) else min(dims.bounds(self.extent)[1], TYPICAL_ROW)
-        return next_power_of_two(extent) if self.whole else self.block
-
-    @property
-    def masked(self) -> bool:
-        """Whether the last block may reach beyond the extent."""
-        if self.whole:
-            return not isinstance(self.extent, int) or self.extent != next_power_of_two(self.extent)
-        return dims.multiple_of(self.extent) % self.block != 0 if self.extent != 0 else True
-
-
-@dataclass(frozen=True)
-class Accumulate:
-    """One step of a reduction, in a loop over the columns."""
-
-    reduce: Reduce
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Passes over the columns, a block at a time."""
-
-    tile: Tile
-    body: tuple[Scope, ...]
-
-
-# A node stands for its value, for each point of the tile axes that it varies over; a root for what it does, a reduction
-# for its end over the lanes of a tile, which is all of it where the row is whole.
-Scope = Node | Accumulate | Loop
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The tile shape, and what is computed in which scope."""
-
-    rows: Tile | None
-    columns: Tile | None
-    nest: tuple[Scope, ...]
-    options: ScheduleOptions = NO_OPTIONS
-
-    @property
-    def tiles(self) -> tuple[Tile, ...]:
-        return tuple(tile for tile in (self.rows, self.columns) if tile is not None)
-
-    @property
-    def grid(self) -> tuple[Tile, ...]:
-        """The tile axes whose blocks are different programs."""
-        return tuple(tile for tile in self.tiles if not tile.looped and not tile.whole)
-
-    @property
-    def warps(self) -> int:
-        """How many compute a tile: of rows of unknown size, a typical one."""
-        if self.options.warps is not None:
-            return self.options.warps
-        elements = math.prod(tile.typical for tile in self.tiles)
-        bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
-        loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
-        return max(warps_for(elements), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
-
-
-def warps_for(elements: int) -> int:
-    """Four for a tile of so many elements, more for large ones, fewer where a thread would have less than four."""
-    return min(16, max(1, min(4, elements // (4 * WARP)), next_power_of_two(elements // 512)))
-
-
-def next_power_of_two(number: int) -> int:
-    return 1 << max(0, number - 1).bit_length()
-
-
-def size_of(axes: Axes) -> Dim:
-    return dims.product(axis.extent for axis in axes)
 
 
 # -- merging axes ----------------------------------------------------------------------------------------------
 
 
 def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Root, ...], Axes, Axes]:
-    """Make neighbours one axis where no index needs them apart."""
+    """Make neighbours one axis where no index needs them apart, and the same operands of products vary over both."""
     indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
     rows, columns = parallel, bound
+    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    roles = {axis: [axis in operand.axes for node in products for operand in node.operands] for axis in parallel}
 
     def mergeable(outer: Variable, inner: Variable) -> bool:
+        if roles.get(outer) != roles.get(inner):
+            return False
         return not any(outer in dims.free_atoms(over_joined(index, outer, inner)) for index in indices.values())
 
     while pair := next((pair for pair in (*permutations(rows, 2), *pairwise(columns)) if mergeable(*pair)), None):
         outer, inner = pair
+        if outer in roles:
+            roles[joined(outer, inner)] = roles[outer]
         indices = {old: over_joined(index, outer, inner) for old, index in indices.items()}
         rows, columns = (
             tuple(joined(outer, inner) if axis is inner else axis for axis in axes if axis is not outer)
@@ -178,6 +101,10 @@ def make_schedule(
     """Choose the tile shape and its blocks where `options` do not state them, and lay out the nest; raises the
     `LegalityFailure` of options that do not fit the kernel (rule F15)."""
     nest: tuple[Scope, ...] = tuple(walk(roots))
+    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    if products:
+        batch, rows, columns, summed = product_tiles(products, parallel, bound, options)
+        return Schedule(rows, columns, product_nest(roots, products, summed), options, summed, batch)
     stores = [root for root in roots if isinstance(root, Store)]
     tiles = choose_tiles(nest, stores, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]

@@ -18,9 +18,9 @@ from irc.dtypes import BOOL, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
 from irc.interfaces import Combine, identity
 from irc.ir import Operation, Value
-from irc.kernel.dag import Apply, Check, Constant, Graph, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
-from irc.kernel.rules import bits_are_stored_ones, needs_no_more_than_a_target_has
+from irc.kernel.rules import bits_are_stored_ones, needs_no_more_than_a_target_has, products_are_of_floats
 from irc.kernel.steps import Steps, reduced_dims
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
@@ -95,6 +95,8 @@ class Tracer:
             return (yield from self._view(step, step.definition.pull(value, coordinates), value, guards))
         if step.definition.reduction is not None:
             return (yield from self._reduction(step, value, coordinates, guards))
+        if step.definition.contraction is not None:
+            return (yield from self._contraction(step, value, coordinates, guards))
         if step.definition.element_of is not None:
             builder: ScalarBuilder[Node] = self
             element: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
@@ -210,13 +212,10 @@ class Tracer:
             if inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
                 ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
                 return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, inner_guards)
-        # No point fits these coordinates: axes of its own, which reductions of equal extents share.
-        extents = tuple(argument.shape[axis] for axis in reduced if not same(argument.shape[axis], 1))
-        taken = variables(*coordinates)
-        axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(extents, number)))
-        fresh = iter(axes)
-        at = tuple(kept[axis] if axis in kept else 0 if same(extent, 1) else next(fresh).expr
-                   for axis, extent in enumerate(argument.shape))  # fmt: skip
+        # No point fits these coordinates: axes of its own.
+        indices, axes = new_indices([argument.shape[axis] for axis in reduced], coordinates)
+        fresh = iter(indices)
+        at = tuple(kept[axis] if axis in kept else next(fresh) for axis in range(argument.rank))
         return self._reduced_over(at, axes, guards)
 
     def _reduced_over(self, at: Coordinates, axes: Iterable[Any], guards: Guards,
@@ -259,6 +258,24 @@ class Tracer:
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
+    def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+        """The sum of products that an element of a contraction is: a `Dot`, or where an operand varies over nothing
+        that the other does not, as in the product with a vector, a reduction."""
+        assert step.definition.contraction is not None
+        register = step.attributes["accumulate"] or accumulator_of(value.dtype)
+        products_are_of_floats(step.inputs[0], register)
+        space = step.definition.contraction.space(step)
+        inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
+        left_at, right_at, _ = space.maps((*coordinates, *inner))
+        left = yield step.inputs[0], left_at, guards
+        right = yield step.inputs[1], right_at, guards
+        made: Node = Dot(register, (left, right), hint=value.name, fed=step.inputs[0].dtype, bound=axes)
+        assert isinstance(made, Dot)
+        if not axes or not made.rows or not made.columns:
+            product = self.apply("mul", register, left, right, hint=value.name)
+            made = Reduce(register, (product,), hint=value.name, kind="sum", bound=axes) if axes else product
+        return self._kept(self.graph(made), value)
+
     def loaded_index(self, node: Node, extent: Dim, guards: Guards, bounds: str | None) -> Dim:
         """A node as an index into an axis, whose `bounds` are those of `gather`: checked at the points at which the
         guards hold, unless it is proven or promised to be in range."""
@@ -286,6 +303,15 @@ class Tracer:
             tests.append(self.apply("less", BOOL, node, self.index(extent, node.dtype)))
         both = tests[0] if len(tests) == 1 else self.apply("bitwise_and", BOOL, *tests)
         self.check(both, guards, OUT_OF_RANGE)
+
+
+def new_indices(extents: Sequence[Dim], coordinates: Coordinates) -> tuple[Coordinates, tuple[Variable, ...]]:
+    """Indices along dims of these extents, 0 for those of 1 element, and their axes, which the coordinates do not use.
+    What is reduced over dims of equal extents shares them."""
+    longer, taken = tuple(extent for extent in extents if not same(extent, 1)), variables(*coordinates)
+    axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(longer, number)))
+    fresh = iter(axes)
+    return tuple(0 if same(extent, 1) else next(fresh).expr for extent in extents), axes
 
 
 def folded(step: Operation, operands: Sequence[Node]) -> Any:

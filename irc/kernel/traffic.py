@@ -21,9 +21,9 @@ from irc import dims, ops
 from irc.dims import Dim, Expr, Symbol, Variable
 from irc.index_map import Guards
 from irc.ir import Value
-from irc.kernel.dag import Apply, Load, Reduce, Store, indirect_nodes, variables
+from irc.kernel.dag import Apply, Dot, Load, Reduce, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
-from irc.kernel.schedule import Accumulate, Loop
+from irc.kernel.nest import Accumulate, Loop, Placed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Bytes:
     flops: int
     programs: int
     exact: bool = True
+    product_flops: int = 0  # those of `flops` that are multiplications and additions of products
 
 
 def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str, int] | None = None) -> Bytes:
@@ -77,14 +78,16 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
 
     empty = {buffer for buffer in buffers if size_at(buffer.type.elements, sizes) == 0}
-    loaded = flops = distinct_bytes = 0
+    loaded = flops = distinct_bytes = product_flops = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
     for scope in chain(*nest):
-        node = scope.reduce if isinstance(scope, Accumulate) else scope
+        node = scope.reduce if isinstance(scope, Accumulate) else scope.node if isinstance(scope, Placed) else scope
         if isinstance(node, (Load, Store)):
             if node.buffer in empty:
                 continue  # its guards never hold, and may divide by the extent that is 0
             loaded += lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
+        elif isinstance(node, Dot):
+            product_flops += 2 * lanes(node.axes.union(kernel.bound)) if scope is not node else 0
         elif isinstance(node, Reduce) and node.dtype.is_float:
             # Of a loop over a row, the lanes of the last tile are few beside the row.
             flops += 0 if scope is node and kernel.looped else lanes(node.axes.union(kernel.bound))
@@ -98,7 +101,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         if buffer in accesses:
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
-    return Bytes(distinct_bytes, loaded, flops, prod(grid.values()), exact)
+    return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops)
 
 
 def flops_of(name: str) -> int:

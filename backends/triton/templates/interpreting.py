@@ -108,6 +108,31 @@ def wrap_sums():
     ReduceOps.to_tensor = to_tensor
 
 
+def multiply_as_f32():
+    """Make Triton's interpreter multiply matrices as GPUs do: of bfloat16 it multiplies the bits, and it rounds sums of
+    float16 products on the way to float32."""
+    import numpy
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    strict = InterpreterBuilder.create_dot
+    if getattr(strict, "widens", False):
+        return
+
+    def widened(handle):
+        if handle.dtype.scalar == tl.bfloat16:
+            return TensorHandle((handle.data.astype(numpy.uint32) << 16).view(numpy.float32), tl.float32)
+        if handle.dtype.scalar == tl.float16:
+            return TensorHandle(handle.data.astype(numpy.float32), tl.float32)
+        return handle
+
+    def create_dot(self, a, b, d, *options):
+        return strict(self, widened(a), widened(b), d, *options)
+
+    create_dot.widens = True
+    InterpreterBuilder.create_dot = create_dot
+
+
 def index_by_item():
     """Make Triton's interpreter, of 3.6, read a scalar that ends a range: NumPy no longer takes its array for one."""
     from triton.runtime import interpreter

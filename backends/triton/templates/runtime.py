@@ -55,6 +55,7 @@ if INTERPRETED:
     interpreting.round_to_bfloat16()
     interpreting.index_by_item()
     interpreting.wrap_sums()
+    interpreting.multiply_as_f32()
 
 
 # -- launches --------------------------------------------------------------------------------------------------
@@ -82,8 +83,15 @@ class Whole(NamedTuple):
     extent: int
 
 
+class Each(NamedTuple):
+    """A tile axis that has a program for each element."""
+
+    extent: int
+
+
 def choose_blocks(tiles):
-    """The block of each tile axis."""
+    """The block of each tile axis that has one."""
+    tiles = {name: tile for name, tile in tiles.items() if not isinstance(tile, Each)}
     blocks = {
         name: power_of_two(tile.extent) if isinstance(tile, Whole) else tile.block for name, tile in tiles.items()
     }
@@ -131,6 +139,7 @@ def prepared(kernel, warps, stages, tiles):
     """What starts a kernel over a grid (None: nothing is to do), and its blocks, warps and stages."""
     blocks = choose_blocks(tiles)
     programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
+    programs *= math.prod(tile.extent for tile in tiles.values() if isinstance(tile, Each))
     options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
     options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
     if stages is not None:

@@ -1,0 +1,141 @@
+"""Triton source of kernels with products: a tile of results in registers, in a loop over blocks of what is summed.
+
+Index vectors have one dim and get the shape of a tile where they are used: in `m[:, None] * K + k[None, :]`, the
+address of an element of the first operand, `k` is the columns, and in that of the second, the rows. What varies over
+the summed axis is therefore written for one operand or the other (`irc.kernel.Placed`).
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, Counter
+from collections.abc import Mapping
+
+from irc.backends.triton.masks import Lanes, same, zero
+from irc.backends.triton.source import INLINE_LENGTH, KernelWriter
+from irc.backends.triton.text import Code, call, identifier, method, type_name
+from irc.dims import Function
+from irc.dtypes import F32
+from irc.ir import Value
+from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
+from irc.kernel.dag import Dot, Load, Node
+
+GROUP = 8  # blocks of rows that run in turn for each block of columns, so that the L2 cache has their operands
+
+
+class ProductWriter(KernelWriter):
+    """Writes a kernel with products."""
+
+    RESERVED = ("program", "blocks_m", "blocks_n", "block_m", "block_n")
+
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
+        super().__init__(kernel, name, labels)
+        self.side = "first"
+        self.sided: dict[str, dict[Node, Code]] = {"first": {}, "second": {}}
+        self.products = [node for node in kernel.nodes if isinstance(node, Dot)]
+        assert self.schedule.summed is not None
+        self.beyond = Lanes(self.masking.fills, frozenset(self.schedule.summed.axes))
+        users = [(operand, node) for node in kernel.nodes for operand in node.below]
+        self.multiplied_alone = {
+            operand for product in self.products for operand in product.operands
+            if all(isinstance(user, Dot) for other, user in users if other is operand)
+        }  # fmt: skip
+
+    # -- indices -----------------------------------------------------------------------------------------------
+
+    def _subscripted(self, name: str, tile: Tile) -> str:
+        if tile.single:
+            return name
+        is_rows = tile is self.schedule.rows or (tile is self.schedule.summed and self.side == "second")
+        return f"{name}[{':, None' if is_rows else 'None, :'}]"
+
+    def _lanes(self, tile: Tile) -> str:
+        schedule = self.schedule
+        if tile is schedule.summed:
+            text = f"start + tl.arange(0, BLOCK_{tile.name.upper()})"
+            return f"({text}).to(tl.int64)" if self.wide else text
+        row, column, batch = self._position()
+        if tile is schedule.batch:
+            return batch
+        position = row if tile is schedule.rows else column
+        return f"{position} * BLOCK_{tile.name.upper()} + tl.arange(0, BLOCK_{tile.name.upper()})"
+
+    def _position(self) -> tuple[str, str, str]:
+        """The names of the block of rows and of the block of columns of a program, and the text of its matrix in the
+        batch."""
+        rows, columns = self.schedule.rows, self.schedule.columns
+        assert rows is not None and columns is not None
+        if "program" not in self.outer.prelude:
+            down, across = (f"tl.cdiv({self.parameters.code(tile.extent).text}, BLOCK_{tile.name.upper()})"
+                            for tile in (rows, columns))  # fmt: skip
+            wide = ".to(tl.int64)" if self.wide else ""
+            self.outer.prelude["program"] = f"program = tl.program_id(0){wide}"
+            self.outer.prelude["blocks_m"] = f"blocks_m, blocks_n = {down}, {across}"
+            which = "program" if self.schedule.batch is None else "program % (blocks_m * blocks_n)"
+            self.outer.prelude["block_m"] = (
+                f"block_m, block_n = tl.swizzle2d({which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {GROUP})"
+            )
+        return "block_m", "block_n", "program // (blocks_m * blocks_n)"
+
+    def _named(self, atom: Function, code: Code) -> Code:
+        return code  # in the shape of a tile, which depends on the operand
+
+    # -- scopes ------------------------------------------------------------------------------------------------
+
+    def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
+        if isinstance(scope, Placed):
+            self._on_side(scope.side, scope.node, uses, masks)
+        elif isinstance(scope, Accumulate):
+            assert isinstance(scope.reduce, Dot)
+            self._multiply(scope.reduce)
+        elif not isinstance(scope, Dot):  # the value of which is its accumulator
+            super()._scope(scope, uses, masks)
+
+    def _on_side(self, side: str, node: Node, uses: Counter[Node], masks: Counter[object]) -> None:
+        """Write a node for one operand of the products."""
+        common, self.side = self.values, side
+        self.values = ChainMap(self.sided[side], common)  # type: ignore[assignment]
+        self._compute(node, uses, masks)
+        self.values, self.side = common, "first"
+
+    def _accumulators(self, loop: Loop) -> None:
+        for product in self.products:
+            name = self.names.fresh(f"{identifier(product.hint)}_sum" if identifier(product.hint) else "total")
+            self._line(f"{name} = tl.zeros((BLOCK_M, BLOCK_N), {type_name(product.dtype)})")
+            self.values[product] = Code(name)
+
+    def _multiply(self, product: Dot) -> None:
+        first, second = (self._operand(product, side) for side in ("first", "second"))
+        total = self.values[product].text
+        exact = ', input_precision="ieee"' if product.fed is F32 else ""  # tf32 would keep 10 bits of 23
+        self._line(f"{total} = tl.dot({first}, {second}, {total}{exact})")
+
+    def _operand(self, product: Dot, side: str) -> str:
+        """The text of an operand in the type in which it is multiplied, 0 in lanes beyond what is summed."""
+        node, summed = product.operands[side == "second"], self.schedule.summed
+        assert summed is not None
+        code = self.sided[side].get(node) or self.values[node]
+        if self._keeps_type(node):
+            return code.text
+        self.side = side
+        if summed.masked and not same(self.beyond.of(node), zero(node.dtype)):
+            code = call("tl.where", self._inside(summed), code, "0.0")
+        elif not node.axes & set(summed.axes):
+            code = call("tl.where", f"{self._tile(summed)} >= 0", code, "0.0")
+        self.side = "first"
+        if product.fed is not node.dtype:
+            code = method(code, "to", type_name(product.fed))
+        if len(code.text) <= INLINE_LENGTH:
+            return code.text
+        name = self.names.fresh(node.hint, side)
+        self._line(f"{name} = {code.text}")
+        return name
+
+    def _keeps_type(self, node: Node) -> bool:
+        """A load that is only multiplied stays in the type of its buffer."""
+        assert self.schedule.summed is not None
+        if not isinstance(node, Load) or node not in self.multiplied_alone:
+            return False
+        types = {product.fed for product in self.products if node in product.operands}
+        return types == {node.buffer.dtype} and bool(node.axes & set(self.schedule.summed.axes))
+
+

@@ -1,0 +1,16 @@
+"""`write_kernel`: the Triton source of a kernel, by the writer for kernels of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from irc.backends.triton.product_source import ProductWriter
+from irc.backends.triton.source import KernelSource, KernelWriter
+from irc.ir import Value
+from irc.kernel import Kernel
+
+
+def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
+    """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
+    writer = KernelWriter if kernel.schedule.summed is None else ProductWriter
+    return writer(kernel, name, labels or {}).source()

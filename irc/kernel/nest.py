@@ -1,0 +1,134 @@
+"""Schedules as data: tile axes, scopes, and the loop nest that the byte model and the emitters walk.
+
+A kernel works on tiles of rank 1 or 2: one tile axis `i` alone, or rows `m` by columns `n`; products have tiles of
+results `m` by `n` in a loop over blocks of what is summed, `k`, for each matrix `b` of a batch. A tile axis stands for
+one or several axes, flattened; those are split coordinates of it (`b = m // S`). Rules choose a schedule
+(`irc.kernel.schedule`, `irc.kernel.product_schedule`). Start at `Schedule`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from irc import dims
+from irc.dims import Dim, Variable
+from irc.kernel.dag import Dot, Load, Node, Reduce
+from irc.schedule_options import NO_OPTIONS, ScheduleOptions
+
+TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at without being run
+WARP = 32  # threads; where a target's have 64, half as many do
+LOADED_VALUES = 64  # that a thread has registers for, with their masks
+ACCUMULATED_VALUES = 64  # of the tile of a product that a thread holds
+
+Axes = tuple[Variable, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile axis: the flattened `axes`, in blocks of `block` elements, or 0 for all of them in one block."""
+
+    name: str
+    axes: Axes
+    block: int
+    looped: bool = False
+    whole: bool = False  # one block holds the extent, rounded up to a power of two
+    single: bool = False  # blocks are single elements, whose index is a scalar
+
+    @property
+    def extent(self) -> Dim:
+        return size_of(self.axes)
+
+    @property
+    def typical(self) -> int:
+        """The block: of a row of unknown size, that of a typical one."""
+        extent = self.extent if isinstance(self.extent, int) else min(dims.bounds(self.extent)[1], TYPICAL_ROW)
+        return next_power_of_two(extent) if self.whole else self.block
+
+    @property
+    def masked(self) -> bool:
+        """Whether the last block may reach beyond the extent."""
+        if self.whole:
+            return not isinstance(self.extent, int) or self.extent != next_power_of_two(self.extent)
+        return dims.multiple_of(self.extent) % self.block != 0 if self.extent != 0 else True
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """One step of a reduction, or of a product, in a loop over what is reduced."""
+
+    reduce: Reduce | Dot
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A node in the loop of a product, for an operand of it: the first has the summed axis as columns, the second as
+    rows. What both read is placed twice."""
+
+    node: Node
+    side: Literal["first", "second"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Passes over a tile axis, a block at a time."""
+
+    tile: Tile
+    body: tuple[Scope, ...]
+
+
+# A node stands for its value, for each point of the tile axes that it varies over; a root for what it does, a reduction
+# for its end over the lanes of a tile, which is all of it where the row is whole.
+Scope = Node | Accumulate | Placed | Loop
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The tile shape, and what is computed in which scope. `summed` and `batch` are tile axes of products alone."""
+
+    rows: Tile | None
+    columns: Tile | None
+    nest: tuple[Scope, ...]
+    options: ScheduleOptions = NO_OPTIONS
+    summed: Tile | None = None
+    batch: Tile | None = None
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        every = (self.batch, self.rows, self.columns, self.summed)
+        return tuple(tile for tile in every if tile is not None)
+
+    @property
+    def grid(self) -> tuple[Tile, ...]:
+        """The tile axes whose blocks are different programs."""
+        return tuple(tile for tile in self.tiles if not tile.looped and not tile.whole)
+
+    @property
+    def warps(self) -> int:
+        """How many compute a tile: of rows of unknown size, a typical one."""
+        if self.options.warps is not None:
+            return self.options.warps
+        if self.summed is not None:
+            assert self.rows is not None and self.columns is not None
+            (loop,) = (scope for scope in self.nest if isinstance(scope, Loop))
+            products = sum(isinstance(scope, Accumulate) for scope in loop.body)
+            values = products * self.rows.block * self.columns.block
+            return max(4, min(8, values // (ACCUMULATED_VALUES * WARP)))
+        elements = math.prod(tile.typical for tile in self.tiles)
+        bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
+        loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
+        return max(warps_for(elements), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
+
+
+def warps_for(elements: int) -> int:
+    """Four for a tile of so many elements, more for large ones, fewer where a thread would have less than four."""
+    return min(16, max(1, min(4, elements // (4 * WARP)), next_power_of_two(elements // 512)))
+
+
+def next_power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
+
+
+def size_of(axes: Axes) -> Dim:
+    return dims.product(axis.extent for axis in axes)

@@ -1,0 +1,71 @@
+"""Schedules of products: tiles of the result in registers, in a loop over blocks of what is summed.
+
+Blocks are powers of two of at least 16, as matrix instructions take them. Start at `product_tiles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from irc.kernel.dag import Dot, Node, Root, walk
+from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, size_of
+from irc.kernel.rules import schedule_fits_a_product
+from irc.schedule_options import ScheduleOptions
+
+LEAST = 16  # elements of a block of a product
+ROWS, COLUMNS = 128, 128  # of a tile of results of f16 and bf16, which eight warps hold
+ROWS_F32, COLUMNS_F32 = 64, 64  # of f32, which no matrix instruction multiplies without loss
+SUMMED_BYTES = 128  # of a row of a block of what is summed: one line of the cache
+
+
+class ProductTiles(NamedTuple):
+    """The tile axes of a kernel with products: matrices of a batch, rows and columns of results, and what is summed."""
+
+    batch: Tile | None
+    rows: Tile
+    columns: Tile
+    summed: Tile
+
+
+def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options: ScheduleOptions) -> ProductTiles:
+    """The tile axes, with blocks that rules choose where the options do not state them; raises the `LegalityFailure`
+    of options that do not fit (rule F15)."""
+    first = products[0]
+    schedule_fits_a_product(options, LEAST)
+    rows = tuple(axis for axis in parallel if axis in first.rows)
+    columns = tuple(axis for axis in parallel if axis in first.columns)
+    batch = tuple(axis for axis in parallel if axis not in first.rows | first.columns)
+    wide = first.fed.bits > 16
+    height = options.m or covering(rows, ROWS_F32 if wide else ROWS)
+    most = (COLUMNS_F32 if wide else COLUMNS) // next_power_of_two(len(products))  # each has a tile in registers
+    width = options.n or covering(columns, max(LEAST, most))
+    depth = options.k or covering(bound, max(LEAST, SUMMED_BYTES * 8 // first.fed.bits))
+    return ProductTiles(
+        Tile("b", batch, 1, single=True) if batch else None,
+        Tile("m", rows, height),
+        Tile("n", columns, width),
+        Tile("k", bound, depth, looped=True),
+    )
+
+
+def covering(axes: Axes, most: int) -> int:
+    """The least block that covers the axes, or `most`."""
+    extent = size_of(axes)
+    return max(LEAST, min(next_power_of_two(extent), most)) if isinstance(extent, int) else most
+
+
+def product_nest(roots: tuple[Root, ...], products: Sequence[Dot], summed: Tile) -> tuple[Scope, ...]:
+    """What the operands need that does not vary over the summed axes, the loop over these, and then all else."""
+    axes = frozenset(summed.axes)
+    sides = [[node for node in walk(product.operands[side] for product in products) if node.axes & axes]
+             for side in (0, 1)]  # fmt: skip
+    inside = dict.fromkeys(chain(*sides))
+    before = [node for node in walk(node.operands[side] for node in products for side in (0, 1)) if node not in inside]
+    body: list[Scope] = [Placed(node, "first") for node in sides[0]]
+    body += [Placed(node, "second") for node in sides[1]]
+    body += [Accumulate(product) for product in products]
+    done: set[Node] = {*before, *inside}
+    after = [node for node in walk(roots) if node not in done]
+    return *before, Loop(summed, tuple(body)), *after

@@ -1,0 +1,296 @@
+"""Kernels with products: results, the bytes and flops that the model counts, text, and what they compile to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+import irc
+from examples import block
+from irc import ops
+from irc.backends.triton import compile_artefact, emit
+from irc.backends.triton.compile import TARGETS
+from irc.diagnostics import IrcError
+from irc.ir import Value
+from irc.kernel import LegalityFailure, count, derive, kernel_of
+from irc.kernel.dag import Dot, Reduce
+from irc.module import Module
+from irc.op import trace
+from irc.parser import parse
+from tests import triton_harness as harness
+from tests.command_line import irc_here
+from tests.fusing import body_of
+from tests.kernel_reference import evaluate
+
+TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}  # of a result that is rounded once; of f32, of the sum's order
+
+
+def transposed(x: Value) -> Value:
+    return ops.transpose(x, permutation=(*range(x.rank - 2), x.rank - 1, x.rank - 2))
+
+
+def swiglu(x: Value, gate: Value, up: Value) -> Value:
+    return ops.mul(ops.silu(ops.matmul(x, gate)), ops.matmul(x, up))
+
+
+def heads(x: Value, w: Value) -> Value:
+    batch, rows, _ = x.shape
+    return ops.transpose(ops.reshape(ops.matmul(x, w), shape=(batch, rows, 4, 8)), permutation=(0, 2, 1, 3))
+
+
+PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "plain": (ops.matmul, ("T[M, K]", "T[K, N]")),
+    "static": (ops.matmul, ("T[33, 40]", "T[40, 50]")),
+    "epilogue": (lambda x, w, b, r: ops.add(ops.gelu(ops.add(ops.matmul(x, w), b)), r),
+                 ("T[M, K]", "T[K, N]", "T[N]", "T[M, N]")),
+    "prologue": (lambda x, w: ops.matmul(ops.relu(x), ops.neg(w)), ("T[M, K]", "T[K, N]")),
+    "not_zero_in_masked_lanes": (lambda x, w: ops.matmul(ops.exp(x), ops.cos(w)), ("T[M, K]", "T[K, N]")),
+    "scaled_rows": (lambda x, w, s: ops.matmul(ops.mul(x, s), w), ("T[M, K]", "T[K, N]", "T[M, 1]")),
+    "scaled_sum": (lambda x, w, s: ops.matmul(ops.mul(x, s), ops.mul(w, ops.reshape(s, shape=(s.shape[0], 1)))),
+                   ("T[M, K]", "T[K, N]", "T[K]")),
+    "transposed_weight": (lambda x, w: ops.matmul(x, transposed(w)), ("T[M, K]", "T[N, K]")),
+    "transposed_result": (lambda x, w: transposed(ops.matmul(x, w)), ("T[M, K]", "T[K, N]")),
+    "with_itself": (lambda x: ops.matmul(x, transposed(x)), ("T[M, K]",)),
+    "batch": (ops.matmul, ("T[B, 2, M, K]", "T[B, 2, K, N]")),
+    "broadcast_batch": (ops.matmul, ("T[B, 2, M, K]", "T[2, K, N]")),
+    "shared_operand": (swiglu, ("T[B, M, K]", "T[K, N]", "T[K, N]")),
+    "heads": (heads, ("T[B, M, K]", "T[K, 32]")),
+    "merged_heads": (lambda x, w: ops.matmul(ops.reshape(ops.transpose(x, permutation=(0, 2, 1, 3)),
+                                                         shape=(x.shape[0], x.shape[2], 24)), w),
+                     ("T[B, 3, M, 8]", "T[24, N]")),
+    "padded": (lambda x, w: ops.matmul(ops.pad(x, low=(1, 2), high=(0, 3)), w), ("T[M, 40]", "T[45, N]")),
+    "sliced": (lambda x, w: ops.matmul(ops.slice_(x, starts=(0, 3), stops=(x.shape[0], 23), steps=(1, 1)), w),
+               ("T[M, 40]", "T[20, N]")),
+    "concatenated": (lambda x, y, w: ops.matmul(ops.concat(x, y, axis=1), w), ("T[M, 20]", "T[M, 25]", "T[45, N]")),
+    "gathered": (lambda x, i, w: ops.matmul(ops.gather(x, i, axis=0), w), ("T[5, K]", "i64[M]", "T[K, N]")),
+    "vector": (ops.matmul, ("T[K]", "T[K, N]")),
+    "row_of_one": (ops.matmul, ("T[1, K]", "T[K, N]")),
+    "outer": (ops.matmul, ("T[M, 1]", "T[1, N]")),
+}  # fmt: skip
+SIZES = (1, 3, 17, 32, 100, 257)
+
+
+def typed(types: tuple[str, ...], dtype: str) -> list[str]:
+    return [each.replace("T[", f"{dtype}[") for each in types]
+
+
+def kernelized(name: str, dtype: str) -> Module:
+    program, types = PROGRAMS[name]
+    return harness.kernelize(trace(program, *typed(types, dtype)))
+
+
+def the_kernel(module: Module) -> Any:
+    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    return kernel_of(operation)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
+    """At random sizes, with tiles as on a GPU; every address is looked at, and the bytes are those of the model."""
+    draw = random.Random(f"{name} {dtype}")
+    module = kernelized(name, dtype)
+    if name not in ("vector", "row_of_one", "outer"):
+        assert any(isinstance(node, Dot) for node in the_kernel(module).nodes)
+    for number in range(3):
+        sizes = {"B": draw.choice([1, 2]), "M": draw.choice(SIZES), "N": draw.choice(SIZES),
+                 "K": draw.choice([0, *SIZES]) if number else 40}  # fmt: skip
+        run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
+        assert not run.program.rejected
+        for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(found, expected) <= TOLERANCES[dtype], sizes
+        (launch,) = run.launches
+        assert launch.predicted is not None
+        assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "gathered"])
+def test_the_dag_means_the_product(name: str) -> None:
+    """Evaluated without tiles, every access in bounds and every element written once."""
+    program, types = PROGRAMS[name]
+    module = trace(program, *typed(types, "f32"))
+    sizes = {"B": 2, "M": 5, "N": 6, "K": 7}
+    inputs = harness.random_inputs(module, sizes)
+    kernel = derive(body_of(module))
+    found = evaluate(kernel, inputs, harness.bind_symbols(module, inputs))
+    for result, expected in zip(found.values(), irc.interpreter.run(module, inputs).values(), strict=True):
+        assert harness.relative_error(result, expected) < 1e-5
+
+
+def test_infinities_and_nan_stay_in_their_rows(tmp_path: Path) -> None:
+    """In masked lanes operands are 0 on both sides: 0 times what lies beyond would be NaN."""
+    program, types = PROGRAMS["not_zero_in_masked_lanes"]
+    x, w = np.ones((17, 19), np.float32), np.ones((19, 18), np.float32)
+    x[3, 4], x[5, 6], x[16, 18] = np.inf, np.nan, -np.inf
+    module = harness.kernelize(trace(program, *typed(types, "f32")))
+    run = harness.run(module, folder=tmp_path / "a", inputs=[x, w], fuse=False, real_tiles=True)
+    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(found, expected) < 1e-5
+        assert np.isnan(expected[5]).all() and np.isfinite(np.delete(expected, (3, 5), axis=0)).all()
+
+
+def test_flops_of_products_are_counted() -> None:
+    module = trace(swiglu, "bf16[4, 32, 64]", "bf16[64, 80]", "bf16[64, 80]")
+    cost = count(derive(body_of(module)), {})
+    assert cost.product_flops == 2 * 2 * 4 * 32 * 64 * 80
+    assert cost.product_flops < cost.flops < 1.1 * cost.product_flops
+
+
+def test_a_shared_operand_is_loaded_once() -> None:
+    kernel = derive(body_of(trace(swiglu, "bf16[M, 64]", "bf16[64, 80]", "bf16[64, 80]")))
+    assert len(kernel.loads) == 3 and sum(isinstance(node, Dot) for node in kernel.nodes) == 2
+
+
+def test_products_without_rows_are_reductions() -> None:
+    for types in (("f16[64]", "f16[64, 80]"), ("f16[1, 64]", "f16[64, 80]")):
+        kernel = derive(body_of(trace(ops.matmul, *types)))
+        assert kernel.kind == "reduction" and not any(isinstance(node, Dot) for node in kernel.nodes)
+        assert [node.kind for node in kernel.nodes if isinstance(node, Reduce)] == ["sum"]
+
+
+@pytest.mark.parametrize("stated", [{"m": 16, "n": 16, "k": 16}, {"m": 32}, {"k": 128, "warps": 2, "stages": 2}])
+def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path) -> None:
+    module = kernelized("epilogue", "f16")
+    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    operation.attributes["schedule"] = stated
+    run = harness.run(module, folder=tmp_path / "a", sizes={"M": 33, "N": 50, "K": 70}, fuse=False, real_tiles=True)
+    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(found, expected) <= TOLERANCES["f16"]
+    schedule = kernel_of(operation).schedule
+    assert {tile.name: tile.block for tile in schedule.tiles}.items() >= {
+        name: value for name, value in stated.items() if len(name) == 1}.items()  # fmt: skip
+    for wrong, message in (({"k": 8}, "the block of `k` is 8, and that of a product at least 16"),
+                           ({"i": 64}, "a block of `i`, and the tile axes are m, n, k")):  # fmt: skip
+        operation.attributes["schedule"] = wrong
+        with pytest.raises(LegalityFailure, match=message):
+            kernel_of(operation)
+
+
+# -- text and targets ------------------------------------------------------------------------------------------
+
+def gemm(x: Value, w: Value, bias: Value, residual: Value) -> Value:
+    return ops.add(ops.gelu(ops.add(ops.matmul(x, w, name="up"), bias)), residual)
+
+
+COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "gemm": (gemm, ("bf16[M, 1024]", "bf16[1024, 4096]", "bf16[4096]", "bf16[M, 4096]")),
+    "linear": (lambda x, w: ops.matmul(ops.silu(x), transposed(w)), ("f16[4096, 1024]", "f16[4096, 1024]")),
+    "scores": (lambda q, k: ops.matmul(q, transposed(k)), ("f16[8, 12, 512, 64]", "f16[8, 12, 512, 64]")),
+    "swiglu": (swiglu, ("bf16[4, 1024, 2048]", "bf16[2048, 5632]", "bf16[2048, 5632]")),
+    "f32": (ops.matmul, ("f32[512, 512]", "f32[512, 512]")),
+    "ragged": (lambda x, w: ops.matmul(ops.exp(x), w), ("bf16[100, 100]", "bf16[100, 130]")),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
+    """For each target: no spills, within shared memory, aligned accesses 128 bits wide."""
+    program, types = COMPILED[name]
+    emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
+    for resources in compile_artefact(tmp_path / "a", TARGETS):
+        assert not resources.error and resources.fits, resources
+        assert resources.spilled_bytes == resources.local_bytes == 0, resources
+        assert (resources.matrix_instructions > 0) == (name != "f32" or resources.target == "gfx942"), resources
+        if resources.target != "gfx942":
+            assert resources.wide_accesses == resources.aligned_accesses, resources
+
+
+@pytest.mark.parametrize("name", ["gemm", "swiglu"])
+def test_the_text_of_a_product(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    program, types = COMPILED[name]
+    emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
+    text = (tmp_path / "a" / "kernels.py").read_text()
+    golden = Path(__file__).parent / "golden" / f"{name}.py"
+    if request.config.getoption("--update"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+# -- fusion ----------------------------------------------------------------------------------------------------
+
+
+def kinds(module: Module) -> list[str]:
+    return [operation.attributes["kind"] if operation.name == "kernel" else operation.name
+            for operation in module.main.block if operation.name not in ("const", "return")]  # fmt: skip
+
+
+def test_products_are_in_kernels_where_the_option_says_so() -> None:
+    module = trace(gemm, "f16[M, 64]", "f16[64, 96]", "f16[96]", "f16[M, 96]")
+    assert kinds(irc.opt(module, "default", backend="triton")) == ["linear", "pointwise"]
+    assert kinds(irc.opt(module, "default{fuse.products=irc}", backend="triton")) == ["product"]
+    softmax = trace(lambda x, w: ops.softmax(ops.matmul(x, w), axis=1), "f16[M, 64]", "f16[64, 96]")
+    assert kinds(irc.opt(softmax, "default{fuse.products=irc}", backend="triton")) == ["product", "reduction"]
+    integers = trace(ops.matmul, "i32[M, 64]", "i32[64, 96]")
+    assert kinds(irc.opt(integers, "default{fuse.products=irc}", backend="triton")) == ["matmul"]
+    with pytest.raises(IrcError, match="`products` of fuse is `cuda`"):
+        irc.opt(module, "default{fuse.products=cuda}", backend="triton")
+
+
+def test_exact_numerics_keep_roundings_between_operations() -> None:
+    module = trace(gemm, "f16[M, 64]", "f16[64, 96]", "f16[96]", "f16[M, 96]")
+    settings = irc.driver.models.Settings(numerics="exact")
+    exact = irc.driver.optimizing.opt(module, "legalize,fuse{products=irc}", settings=settings)
+    assert kinds(exact)[0] == "product" and len(kinds(exact)) > 1
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_a_block_of_a_transformer(dtype: str, tmp_path: Path) -> None:
+    """All its products, with their biases, activations and residuals, in five kernels."""
+    sizes = ["-p", "default{fuse.products=irc}", "--dim", "B=2", "--dim", "S=17", "--backend", "triton"]
+    if dtype == "f32":
+        path = Path(block.__file__)
+        result = irc_here("check", f"{path}:block", *sizes, folder=tmp_path)
+        assert result.code == 0, result.out + result.err
+    module = irc.opt(block.block(), "default{fuse.products=irc}", backend="triton")
+    assert kinds(module).count("product") == 6 and "matmul" not in kinds(module)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_products(seed: int, tmp_path: Path) -> None:
+    """Chains of products, views and pointwise operations: kernels agree with the program that is not fused."""
+    draw = random.Random(seed)
+
+    def program(x: Value, w: Value, v: Value) -> Value:
+        values = [x]
+        for _ in range(draw.randint(3, 7)):
+            y = draw.choice(values[-2:])
+            step = draw.choice(["product", "product", "relu", "bias", "gelu", "residual", "turn", "scale"])
+            if step == "product":
+                weight = draw.choice([w, transposed(w)])
+                y = ops.matmul(y, weight) if draw.random() < 0.7 else ops.matmul(weight, y)
+            elif step == "turn":
+                y = transposed(y)
+            elif step == "bias":
+                y = ops.add(y, v)
+            elif step == "residual":
+                y = ops.add(y, draw.choice(values))
+            else:
+                y = {"relu": ops.relu, "gelu": ops.gelu, "scale": lambda z: ops.mul(z, 0.25)}[step](y)
+            values.append(ops.mul(y, 0.125) if step == "product" else y)
+        return values[-1]
+
+    size = draw.choice([1, 3, 17, 33])
+    dtype = draw.choice(["f32", "f16"])
+    types = (f"{dtype}[B, {size}, {size}]", f"{dtype}[{size}, {size}]", f"{dtype}[{size}]")
+    module = trace(program, *types)
+    fused = irc.opt(module.clone(), "default{fuse.products=irc}", backend="triton")
+    run = harness.run(fused, folder=tmp_path / "a", sizes={"B": 2}, fuse=False, seed=seed)
+    wide = {name: array.astype(np.float64) for name, array in harness.random_inputs(module, {"B": 2}, seed).items()}
+    truth = irc.interpreter.run(trace_wide(module), wide)
+    for found, expected in zip(run.outputs.values(), truth.values(), strict=True):
+        assert harness.relative_error(found, expected) <= 8 * TOLERANCES[dtype]
+
+
+def trace_wide(module: Module) -> Module:
+    """The same program in f64."""
+    text = str(module)
+    for dtype in ("f32", "f16"):
+        text = text.replace(f"{dtype}[", "f64[").replace(f"accumulate = {dtype}", "accumulate = f64")
+    return parse(text)
