@@ -121,12 +121,18 @@ class Normalizer:
         return 0.0, {term: 1.0}
 
     def add(self, terms: Iterable[tuple[float, Term]]) -> Term:
-        constant, sums = 0.0, dict[Term, float]()
+        constant, sums, zeros = 0.0, dict[Term, float](), dict[Term, None]()
         for factor, term in terms:
             summand, parts = self.linear(self.stripped(term))
             constant += factor * summand
             for part, coefficient in parts.items():
-                sums[part] = sums.get(part, 0.0) + factor * coefficient
+                if factor * coefficient == 0.0:
+                    zeros[part] = None
+                else:
+                    sums[part] = sums.get(part, 0.0) + factor * coefficient
+        for part in zeros:  # x + 0 * x is not x where x is infinite
+            zero = part if sums.get(part, 0.0) == 0.0 else self.make("zero of", (part,), part.shape)
+            sums[zero] = 0.0
         return self._sum(constant, sums)
 
     def _sum(self, constant: float, sums: dict[Term, float]) -> Term:

@@ -102,6 +102,7 @@ DIFFERENT = {
     "root_of_a_square": (lambda x: sqrt(mul(x, x)), lambda x: add(x, 0.0)),
     "square_of_a_root": (lambda x: mul(sqrt(x), sqrt(x)), lambda x: mul(x, 1.0)),
     "quotient_of_itself": (lambda x: mul(div(x, x), x), lambda x: mul(x, 1.0)),
+    "zero_times_itself": (lambda x: add(x, mul(x, 0.0)), lambda x: mul(x, 1.0)),
     "difference_of_itself": (lambda x: add(sub(x, x), exp(x)), lambda x: exp(x)),
     "root_of_a_product": (
         lambda x: sqrt(mul(x, exp(x))),
