@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -197,22 +197,32 @@ class Source:
 
     def samples(self, index: int, lines: Sequence[Line], names: Sequence[str], count: int) -> list[list[Array]]:
         """What the tensors of variables could be with other roundings: the first time with large numbers as
-        infinities, the second time with sums and products of f32 in f64, and at last with f16 and bf16 held as f32."""
+        infinities, the second time with sums and products of f32 in f64, and at last with f16 and bf16 held as f32,
+        also where views round them: ONNX Runtime holds a value as f32 for one reader and rounds it for another."""
         declared = [self.spaces[index][name].dtype for name in names]
         narrow = any(self.spaces[index][name].dtype in NARROW for line in lines for name in line.results)
         runs = []
-        for number in range(count + narrow):
-            wide, generator = number == count, np.random.default_rng(number)
+        for number in range(count + 2 * narrow):
+            wide, generator = number >= count, np.random.default_rng(number)
             space = dict(self.globals)
             for name, tensor in self.given[index].items():
                 space[name] = tensor.to(torch.float32) if wide and tensor.dtype in NARROW else tensor.clone()
             for line in lines:
                 if wide:
                     run(line.wide, space)
+                    if number > count and line.kind == "exact" and not line.in_place:
+                        _round(space, {name: self.spaces[index][name].dtype for name in line.results})
                 else:
                     _sample(line, space, generator, number)
             runs.append([from_torch(space[name].to(dtype)) for name, dtype in zip(names, declared, strict=True)])
         return runs
+
+
+def _round(space: dict[str, Any], declared: Mapping[str, torch.dtype]) -> None:
+    """Round what is held as f32 to the types that variables are declared with."""
+    for name, dtype in declared.items():
+        if dtype in NARROW:
+            space[name] = space[name].to(dtype).to(space[name].dtype)
 
 
 def _storage(tensor: torch.Tensor) -> int:
