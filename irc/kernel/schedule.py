@@ -103,8 +103,8 @@ def make_schedule(
     nest: tuple[Scope, ...] = tuple(walk(roots))
     products = [node for node in walk(roots) if isinstance(node, Dot)]
     if products:
-        batch, rows, columns, summed = product_tiles(products, parallel, bound, options)
-        return Schedule(rows, columns, product_nest(roots, products, summed), options, summed, batch)
+        batch, down, across, summed = product_tiles(products, parallel, bound, options)
+        return Schedule(down, across, product_nest(roots, products, summed), options, summed, batch)
     stores = [root for root in roots if isinstance(root, Store)]
     tiles = choose_tiles(nest, stores, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
