@@ -49,6 +49,8 @@ def _computes(operation: Operation, layouts: dict[Value, Strides | None]) -> boo
     """Whether PyTorch runs something on the device for it; adds the layouts of what is only viewed."""
     if operation.name in ("const", "kernel") or operation.regions or operation.has_effect or not operation.results:
         return False
+    if Trait.LIBRARY in operation.definition.traits:
+        return False
     if operation.name in ("cast", "iota"):
         return True
     if operation.definition.movement is None or Trait.FREE not in operation.definition.traits:

@@ -397,7 +397,7 @@ def test_outputs_may_be_chosen() -> None:
 
 
 def test_f2_members_are_computed_point_by_point() -> None:
-    assert failure(lambda x, y: ops.dot(x, y, contract=((1, 0),)), "f32[4, 5]", "f32[5, 6]").rule == "F2"
+    assert failure(lambda x, y: ops.dot(x, y, contract=((1, 0),)), "f64[4, 5]", "f64[5, 6]").rule == "F2"
     assert failure(lambda x: ops.sort(x, axis=0)[0], "f32[4]").code == "fuse.impure_member"
     assert failure(lambda x: ops.add(x, x), "c64[4]").rule == "F2"
 

@@ -104,8 +104,8 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
                  "K": draw.choice([0, *SIZES]) if number else 40}  # fmt: skip
         run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
         assert not run.program.rejected
-        for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(found, expected) <= TOLERANCES[dtype], sizes
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
         (launch,) = run.launches
         assert launch.predicted is not None
         assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact
@@ -119,8 +119,8 @@ def test_the_dag_means_the_product(name: str) -> None:
     sizes = {"B": 2, "M": 5, "N": 6, "K": 7}
     inputs = harness.random_inputs(module, sizes)
     kernel = derive(body_of(module))
-    found = evaluate(kernel, inputs, harness.bind_symbols(module, inputs))
-    for result, expected in zip(found.values(), irc.interpreter.run(module, inputs).values(), strict=True):
+    actual = evaluate(kernel, inputs, harness.bind_symbols(module, inputs))
+    for result, expected in zip(actual.values(), irc.interpreter.run(module, inputs).values(), strict=True):
         assert harness.relative_error(result, expected) < 1e-5
 
 
@@ -131,8 +131,8 @@ def test_infinities_and_nan_stay_in_their_rows(tmp_path: Path) -> None:
     x[3, 4], x[5, 6], x[16, 18] = np.inf, np.nan, -np.inf
     module = harness.kernelize(trace(program, *typed(types, "f32")))
     run = harness.run(module, folder=tmp_path / "a", inputs=[x, w], fuse=False, real_tiles=True)
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        assert harness.relative_error(found, expected) < 1e-5
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) < 1e-5
         assert np.isnan(expected[5]).all() and np.isfinite(np.delete(expected, (3, 5), axis=0)).all()
 
 
@@ -161,8 +161,8 @@ def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path
     (operation,) = (each for each in module.main.block if each.name == "kernel")
     operation.attributes["schedule"] = stated
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 33, "N": 50, "K": 70}, fuse=False, real_tiles=True)
-    for found, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-        assert harness.relative_error(found, expected) <= TOLERANCES["f16"]
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
     schedule = kernel_of(operation).schedule
     assert {tile.name: tile.block for tile in schedule.tiles}.items() >= {
         name: value for name, value in stated.items() if len(name) == 1}.items()  # fmt: skip
@@ -283,9 +283,9 @@ def test_random_products(seed: int, tmp_path: Path) -> None:
     fused = irc.opt(module.clone(), "default{fuse.products=irc}", backend="triton")
     run = harness.run(fused, folder=tmp_path / "a", sizes={"B": 2}, fuse=False, seed=seed)
     wide = {name: array.astype(np.float64) for name, array in harness.random_inputs(module, {"B": 2}, seed).items()}
-    truth = irc.interpreter.run(trace_wide(module), wide)
-    for found, expected in zip(run.outputs.values(), truth.values(), strict=True):
-        assert harness.relative_error(found, expected) <= 8 * TOLERANCES[dtype]
+    wide_results = irc.interpreter.run(trace_wide(module), wide)
+    for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= 8 * TOLERANCES[dtype]
 
 
 def trace_wide(module: Module) -> Module:

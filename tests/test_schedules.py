@@ -94,7 +94,8 @@ def test_options_reach_the_launch_and_the_compiler(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ({"k": 4}, "a schedule has no option `k`"),
+    ({"block": 4}, "a schedule has no option `block`"),
+    ({"k": 16}, "F15: @fused: the schedule has a block of `k`, and the tile axes are m, n"),
     ({"n": 3}, "`n` of a schedule is 3"),
     ({"n": 0}, "`n` of a schedule is 0"),
     ({"n": -2}, "`n` of a schedule is -2"),

@@ -269,12 +269,13 @@ class Tracer:
         left_at, right_at, _ = space.maps((*coordinates, *inner))
         left = yield step.inputs[0], left_at, guards
         right = yield step.inputs[1], right_at, guards
-        made: Node = Dot(register, (left, right), hint=value.name, fed=step.inputs[0].dtype, bound=axes)
-        assert isinstance(made, Dot)
-        if not axes or not made.rows or not made.columns:
-            product = self.apply("mul", register, left, right, hint=value.name)
-            made = Reduce(register, (product,), hint=value.name, kind="sum", bound=axes) if axes else product
-        return self._kept(self.graph(made), value)
+        dot = Dot(register, (left, right), hint=value.name, fed=step.inputs[0].dtype, bound=axes)
+        if axes and dot.rows and dot.columns:
+            return self._kept(self.graph(dot), value)
+        node = self.apply("mul", register, left, right, hint=value.name)
+        if axes:
+            node = self.graph(Reduce(register, (node,), hint=value.name, kind="sum", bound=axes))
+        return self._kept(node, value)
 
     def loaded_index(self, node: Node, extent: Dim, guards: Guards, bounds: str | None) -> Dim:
         """A node as an index into an axis, whose `bounds` are those of `gather`: checked at the points at which the
