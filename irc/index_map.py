@@ -153,6 +153,13 @@ def axis_variables(shape: Coordinates) -> tuple[Variable, ...]:
                  for position, extent in enumerate(shape))  # fmt: skip
 
 
+def divided_axis(extent: Dim, position: int, inner: int) -> Dim:
+    """The coordinate of a dim over two axes: blocks of `inner` elements, which divides the extent, and their elements."""
+    blocks = Variable("g", dims.floor_divide(extent, inner), (WHOLE, position, 0))
+    within = Variable(axis_name(extent, position), inner, (WHOLE, position, 1))
+    return blocks.expr * inner + within.expr
+
+
 def axis_name(extent: Dim, position: int) -> str:
     """`b` for an axis of extent B, else a letter by position."""
     for symbol in dims.free_symbols(extent):

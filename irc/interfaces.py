@@ -21,7 +21,7 @@ import numpy as np
 
 from irc.dims import Dim
 from irc.dtypes import DType, limits
-from irc.index_map import Coordinates
+from irc.index_map import Coordinates, axes
 
 Combine = Literal["sum", "prod", "max", "min"]
 
@@ -126,10 +126,14 @@ class Space:
     extents: the size of each axis of the space.
     maps: for a point of the space its coordinates in the first operand, in the second operand and in the result. Where
         any of these are out of bounds (padding, cropping), the point contributes nothing.
+    divided: axes of the result whose coordinates the maps divide, each with the divisor: those of channels in groups.
+    is_window: whether each element of the result sums over a window of one channel, so that no operand is a matrix.
     """
 
     extents: tuple[Dim, ...]
     maps: Callable[[Coordinates], tuple[Coordinates, Coordinates, Coordinates]]
+    divided: tuple[tuple[int, Dim], ...] = ()
+    is_window: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,22 @@ class Contraction:
 
     space: the iteration space of an operation. As in MLIR's `linalg.generic`, every point of the space adds the product
         of its two operand elements to its element of the result.
+    bias: the axis of the result along which a third operand, a vector, is added, where there is one.
     """
 
     space: Callable[[Contracting], Space]
+    bias: int | None = None
 
     def flops(self, operation: Contracting) -> Dim:
         """Floating-point operations: a multiplication and an addition for each point of the iteration space."""
         return 2 * math.prod(self.space(operation).extents, start=1)
+
+    def sums_at_each_element(self, operation: Contracting) -> bool:
+        """Whether the first axes of the iteration space are those of the result: each element is a sum over the other
+        axes. If not, the elements to which products are added are computed from the point."""
+        space = self.space(operation)
+        point = axes(space.extents)
+        return space.maps(point)[2] == point[: operation.result.rank]
 
     def __str__(self) -> str:
         return "contraction"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from irc import dims
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
-from irc.kernel.nest import Schedule
-from irc.kernel.propagation import Propagation, anchors
+from irc.kernel.nest import Schedule, size_of
+from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.rules import (
     LegalityFailure,
     is_written_unless_empty,
+    products_are_computed_once,
     products_share_their_tiles,
     reductions_are_computed_once,
     reductions_share_their_axes,
@@ -126,6 +128,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     products = [node for node in walk(roots) if isinstance(node, Dot)]
     products_share_their_tiles(products, reductions)
+    if not recompute:
+        count_products(tracer, set(products))
     reductions_share_their_axes(reductions)
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
@@ -142,6 +146,16 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     level = "keeps_more_precision" if tracer.skipped_rounding else "exact"
     return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated))
+
+
+def count_products(tracer: Tracer, products: Collection[Node]) -> None:
+    """Raise the `LegalityFailure` of a contraction that is computed at more points than its iteration space has."""
+    for step, traced in tracer.products.items():
+        contraction = step.definition.contraction
+        assert contraction is not None
+        axes = [(*node.axes, *node.bound) for node in traced if node in products and isinstance(node, Dot)]
+        computed = sum(typical(size_of(each)) for each in axes)
+        products_are_computed_once(step.result.name, computed, typical(dims.product(contraction.space(step).extents)))
 
 
 def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:

@@ -55,6 +55,17 @@ def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
     return tuple(Variable(f"r{position}", extent, (REDUCED, number, position)) for position, extent in numbered)
 
 
+def root_coordinates(anchor: Value) -> Coordinates:
+    """Coordinates over an axis for each dim of the anchor, and over two for a dim that its contraction divides: the
+    groups of a convolution, and the channels of a group."""
+    coordinates, step = list(index_map.axes(anchor.shape)), anchor.operation
+    if step is not None and step.definition.contraction is not None:
+        for position, inner in step.definition.contraction.space(step).divided:
+            if isinstance(inner, int):
+                coordinates[position] = index_map.divided_axis(anchor.shape[position], position, inner)
+    return tuple(coordinates)
+
+
 class Propagation:
     """The points of the values of a group that propagation from an anchor reaches.
 
@@ -62,8 +73,9 @@ class Propagation:
     """
 
     def __init__(self, anchor: Value, steps: Steps) -> None:
-        self.points: dict[Value, Point] = {anchor: Point(index_map.axes(anchor.shape))}
-        self.axes = [axis for c in self.points[anchor].coordinates for axis in variables(c)]
+        coordinates = root_coordinates(anchor)
+        self.points: dict[Value, Point] = {anchor: Point(coordinates)}
+        self.axes = [axis for at in coordinates for axis in dims.free_atoms(at) if isinstance(axis, Variable)]
         self._waiting = deque([anchor])
         inside = set(steps.steps)
         while self._waiting:

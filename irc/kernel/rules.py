@@ -17,8 +17,9 @@ from irc import dims
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim, Variable
 from irc.dtypes import F32, DType
+from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
-from irc.kernel.dag import Dot, Reduce, walk
+from irc.kernel.dag import Dot, Reduce, variables, walk
 from irc.numbered_rules import table
 from irc.schedule_options import ScheduleOptions
 
@@ -26,6 +27,7 @@ MOST_CONDITIONS = 32  # on what is read through one pad or concatenation after a
 MOST_OPERATIONS = 1_024  # windows over windows would compute the inner ones again at each place of the outer
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
+MOST_PRODUCTS = 4  # each has a tile of results in registers
 LARGEST_TILE = 1 << 20  # TRITON_MAX_TENSOR_NUMEL of Triton's language
 P = ParamSpec("P")
 
@@ -93,7 +95,8 @@ def members_map_elements(operation: Operation) -> None:
     """Members are pure, in one block, and map elements to elements.
 
     Why: each element of a result is computed at one point of the kernel's axes, from elements at other points that
-    index arithmetic finds. Sorts, scans and convolutions have no such form; an effect would be repeated for each point.
+    index arithmetic finds. Sorts and scans have no such form, nor do transposed convolutions, which compute where in
+    the result they add a product; an effect would be repeated for each point.
 
     Example: {%y} of
         func @main(%x: f32[8]) -> f32[8] {
@@ -103,7 +106,7 @@ def members_map_elements(operation: Operation) -> None:
     """
     definition, name = operation.definition, operation.name
     is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
-    is_known |= name == "dot"
+    is_known |= definition.contraction is not None and definition.contraction.sums_at_each_element(operation)
     if definition.has_effect or operation.regions or not is_known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("F2", f"{name} {kind}", operation.results)
@@ -227,6 +230,14 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable
         raise LegalityFailure("F10", message, (node.hint, axis.extent))
 
 
+def products_are_computed_once(name: str, computed: int, needed: int) -> None:
+    """Rule F10, of the points at which a product is computed, at typical sizes: what reads each element of it at
+    several places, such as overlapping windows, would compute it again for each."""
+    if computed > needed:
+        message = f"%{name} would be computed again for each place at which it is read"
+        raise LegalityFailure("F10", f"{message}: {computed} multiplications where {needed} are enough", (name,))
+
+
 # -- products --------------------------------------------------------------------------------------------------
 
 
@@ -237,12 +248,21 @@ def products_are_of_floats(operand: Value, accumulator: DType) -> None:
         raise LegalityFailure("F2", f"{message} (%{operand.name})", (operand.name,))
 
 
-def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
-    """All products of a kernel are summed over the same axes, have the same rows and the same columns, and read neither
-    products nor reductions; the kernel reduces nothing else.
+def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tuple[int, Dim]]) -> None:
+    """Rule F16, of a convolution whose channels are in groups: the groups are batches of products, so that the index
+    of a group and that of a channel in it are over different axes."""
+    for position, inner in divided:
+        parts = dims.floor_divide(coordinates[position], inner), dims.modulo(coordinates[position], inner)
+        if not variables(parts[0]).isdisjoint(variables(parts[1])):
+            raise LegalityFailure("F16", f"the groups of channels of %{value.name} are no axis", (value.name,))
 
-    Why: a program has one tile of results, and one loop, over what is summed. Another product, or a reduction of a
-    result, would need another loop, or all columns in one tile.
+
+def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
+    """All products of a kernel, at most 4, are summed over the same axes, have the same rows and the same columns, and
+    read neither products nor reductions; the kernel reduces nothing else.
+
+    Why: a program has one tile of results for each, and one loop, over what is summed. Another product, or a reduction
+    of a result, would need another loop, or all columns in one tile.
 
     Example: {%product, %y} of
         func @main(%x: f32[32, 64], %w: f32[64, 48]) -> f32[32, 48] {
@@ -254,6 +274,9 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
     if products and reductions:
         message = f"%{reductions[0].hint} is reduced, and %{products[0].hint} is a product"
         raise LegalityFailure("F16", message, (products[0].hint, reductions[0].hint))
+    if len(products) > MOST_PRODUCTS:
+        message = f"%{products[0].hint} is one of {len(products)} products, at most {MOST_PRODUCTS}"
+        raise LegalityFailure("F16", message, (products[0].hint,))
     for node in products:
         first = products[0]
         shared = (set(node.bound), node.rows, node.columns) == (set(first.bound), first.rows, first.columns)
@@ -351,11 +374,11 @@ LEGALITY_RULES = table(
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
-    ("F10", "fuse.recomputed_reduction", reductions_are_computed_once),
+    ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
-    ("F16", "fuse.products", products_share_their_tiles),
+    ("F16", "fuse.products", products_share_their_tiles, groups_are_axes),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -7,8 +7,9 @@ recurses, however deep the group is: what a value needs is requested from a loop
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -16,15 +17,21 @@ from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
-from irc.interfaces import Combine, identity
+from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.propagation import Propagation, fresh_axes
-from irc.kernel.rules import bits_are_stored_ones, needs_no_more_than_a_target_has, products_are_of_floats
+from irc.kernel.rules import (
+    bits_are_stored_ones,
+    groups_are_axes,
+    needs_no_more_than_a_target_has,
+    products_are_of_floats,
+)
 from irc.kernel.steps import Steps, reduced_dims
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
 OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divided by 0"
+MOST_UNROLLED = 64  # products of a window of one channel, each with two loads and a line of source
 MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
 
@@ -50,6 +57,7 @@ class Tracer:
         self.graph = Graph()
         self.skipped_rounding = False
         self.checks: dict[Check, None] = {}
+        self.products: dict[Operation, dict[Node, None]] = {}  # by contraction, one for each point at which it is read
         self._memo: dict[Request, Node] = {}
 
     def store(self, output: Value, value: Value) -> Store:
@@ -259,23 +267,58 @@ class Tracer:
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
     def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
-        """The sum of products that an element of a contraction is: a `Dot`, or where an operand varies over nothing
-        that the other does not, as in the product with a vector, a reduction."""
-        assert step.definition.contraction is not None
-        register = step.attributes["accumulate"] or accumulator_of(value.dtype)
+        """The sum of products that an element of a contraction is, with the bias of a convolution."""
+        contraction = step.definition.contraction
+        assert contraction is not None
+        register = step.attributes.get("accumulate") or accumulator_of(value.dtype)
         products_are_of_floats(step.inputs[0], register)
-        space = step.definition.contraction.space(step)
-        inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
-        left_at, right_at, _ = space.maps((*coordinates, *inner))
-        left = yield step.inputs[0], left_at, guards
-        right = yield step.inputs[1], right_at, guards
-        dot = Dot(register, (left, right), hint=value.name, fed=step.inputs[0].dtype, bound=axes)
-        if axes and dot.rows and dot.columns:
-            return self._kept(self.graph(dot), value)
-        node = self.apply("mul", register, left, right, hint=value.name)
-        if axes:
-            node = self.graph(Reduce(register, (node,), hint=value.name, kind="sum", bound=axes))
+        space = contraction.space(step)
+        groups_are_axes(value, coordinates, space.divided)
+        window = [extent for extent in space.extents[len(coordinates) :] if isinstance(extent, int)]
+        is_short = len(window) == len(space.extents) - len(coordinates) and math.prod(window) <= MOST_UNROLLED
+        summed = self._unrolled if space.is_window and is_short else self._summed
+        node = yield from summed(step, space, coordinates, guards)
+        if len(step.inputs) > 2:
+            assert contraction.bias is not None
+            bias = yield step.inputs[2], (coordinates[contraction.bias],), guards
+            node = self.apply("add", register, node, bias, hint=value.name)
         return self._kept(node, value)
+
+    def _summed(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
+        """A contraction as a `Dot`, or where an operand varies over nothing that the other does not, as in the product
+        with a vector, as a reduction."""
+        register = step.attributes.get("accumulate") or accumulator_of(step.result.dtype)
+        inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
+        left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
+        dot = Dot(register, (left, right), hint=step.result.name, fed=step.inputs[0].dtype, bound=axes)
+        if axes and dot.rows and dot.columns:
+            node = self.graph(dot)
+            self.products.setdefault(step, {})[node] = None
+            return node
+        node = self.apply("mul", register, left, right, hint=step.result.name)
+        if axes:
+            node = self.graph(Reduce(register, (node,), hint=step.result.name, kind="sum", bound=axes))
+        return node
+
+    def _unrolled(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
+        """A contraction over a window of one channel as products that are added one by one."""
+        register, total = accumulator_of(step.result.dtype), None
+        for tap in itertools.product(*(range(cast(int, extent)) for extent in space.extents[len(coordinates) :])):
+            left, right = yield from self._factors(step, space, (*coordinates, *tap), guards)
+            product = self.apply("mul", register, left, right)
+            total = product if total is None else self.apply("add", register, total, product)
+        return self.constant(register, 0) if total is None else total
+
+    def _factors(self, step: Operation, space: Space, point: Coordinates,
+                 guards: Guards) -> Generator[Request, Node, tuple[Node, Node]]:  # fmt: skip
+        """What is multiplied at a point of the space of a contraction; 0 out of bounds, in the padding."""
+        factors = []
+        for operand, at in zip(step.inputs[:2], space.maps(point)[:2], strict=True):
+            pairs = zip(at, operand.shape, strict=True)
+            inside = tuple(Guard(index, extent) for index, extent in pairs if not in_bounds(index, extent, guards))
+            node = yield operand, at, tuple(dict.fromkeys((*guards, *inside)))
+            factors.append(self.select(inside, node, self.constant(node.dtype, 0)))
+        return factors[0], factors[1]
 
     def loaded_index(self, node: Node, extent: Dim, guards: Guards, bounds: str | None) -> Dim:
         """A node as an index into an axis, whose `bounds` are those of `gather`: checked at the points at which the

@@ -138,7 +138,7 @@ def _check_channels(what: str, type_: TensorType, axis: int, expected: Dim) -> N
         raise fail("type.shape", f"{what} {type_} has {type_.dims[axis]} at axis {axis}", expected=str(expected))
 
 
-@primitive(Contraction(convolution_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
+@primitive(Contraction(convolution_space, bias=1), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def conv(
     x: NumberType,
     weight: NumberType,
@@ -261,7 +261,7 @@ def _window_counts(
     return counts
 
 
-@primitive(Contraction(transposed_convolution_space), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
+@primitive(Contraction(transposed_convolution_space, bias=1), Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)
 def conv_transpose(
     x: NumberType,
     weight: NumberType,

@@ -30,15 +30,18 @@ def dot_space(operation: Contracting) -> Space:
 
 def convolution_space(operation: Contracting) -> Space:
     """[N, M, *output, C/groups, *K] of a `conv`: the window at an element of the result."""
-    weight, attributes, rank = operation.inputs[1].shape, operation.attributes, operation.result.rank
-    per_group = floor_divide(weight[0], attributes["groups"])
+    weight, groups, rank = operation.inputs[1].shape, operation.attributes["groups"], operation.result.rank
+    per_group = floor_divide(weight[0], groups)
+    has_groups = groups > 1 and per_group != 0
 
     def maps(at: Coordinates) -> tuple[Coordinates, Coordinates, Coordinates]:
         (batch, feature, *position), (channel, *tap) = at[:rank], at[rank:]
-        source = floor_divide(feature, per_group) * weight[1] + channel
+        source = floor_divide(feature, per_group) * weight[1] + channel if has_groups else channel
         return (batch, source, *_at_tap(position, tap, operation)), (feature, channel, *tap), at[:rank]
 
-    return Space((*operation.result.shape, *weight[1:]), maps)
+    is_window = weight[1] == 1 and (groups > 1 or weight[0] == 1)
+    is_divided = has_groups and weight[1] != 1 and per_group != 1
+    return Space((*operation.result.shape, *weight[1:]), maps, ((1, per_group),) if is_divided else (), is_window)
 
 
 def transposed_convolution_space(operation: Contracting) -> Space:
