@@ -31,8 +31,8 @@ from irc.dims import Dim, Variable
 Coordinates = tuple[Dim, ...]
 
 # The first part of the `place` of a `Variable`: dims of a value, dims of a reduction, two axes fused into one,
-# variables of a proof.
-WHOLE, REDUCED, JOINED, PROOF = range(4)
+# variables of a proof, indices that a writer gives a name.
+WHOLE, REDUCED, JOINED, PROOF, WRITTEN = range(5)
 MOST_PARTS = 64  # of a coordinate: reshapes that split each other's axes, with transposes between, double it each time
 
 
@@ -154,7 +154,7 @@ def axis_variables(shape: Coordinates) -> tuple[Variable, ...]:
 
 
 def divided_axis(extent: Dim, position: int, inner: int) -> Dim:
-    """The coordinate of a dim over two axes: blocks of `inner` elements, which divides the extent, and their elements."""
+    """The coordinate of a dim over two axes: blocks of `inner` elements, which divides the extent, and their places."""
     blocks = Variable("g", dims.floor_divide(extent, inner), (WHOLE, position, 0))
     within = Variable(axis_name(extent, position), inner, (WHOLE, position, 1))
     return blocks.expr * inner + within.expr

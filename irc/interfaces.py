@@ -127,12 +127,14 @@ class Space:
     maps: for a point of the space its coordinates in the first operand, in the second operand and in the result. Where
         any of these are out of bounds (padding, cropping), the point contributes nothing.
     divided: axes of the result whose coordinates the maps divide, each with the divisor: those of channels in groups.
+    fits: dims that are at least 0 where the operands fit each other; where one is not, running raises `run.shape`.
     is_window: whether each element of the result sums over a window of one channel, so that no operand is a matrix.
     """
 
     extents: tuple[Dim, ...]
     maps: Callable[[Coordinates], tuple[Coordinates, Coordinates, Coordinates]]
     divided: tuple[tuple[int, Dim], ...] = ()
+    fits: tuple[Dim, ...] = ()
     is_window: bool = False
 
 

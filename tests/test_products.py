@@ -294,3 +294,12 @@ def trace_wide(module: Module) -> Module:
     for dtype in ("f32", "f16"):
         text = text.replace(f"{dtype}[", "f64[").replace(f"accumulate = {dtype}", "accumulate = f64")
     return parse(text)
+
+
+def test_names_in_the_loop_are_not_those_of_indices_after_it(tmp_path: Path) -> None:
+    """The index `s` is first needed after the loop, and defined before it."""
+    program, _ = PROGRAMS["heads"]
+    module = harness.kernelize(trace(lambda x, s: program(x, s), "f32[B, S, K]", "f32[K, 32]"))
+    run = harness.run(module, folder=tmp_path / "a", sizes={"B": 2, "S": 17, "K": 40}, fuse=False, real_tiles=True)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) < 1e-5

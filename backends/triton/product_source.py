@@ -8,16 +8,20 @@ the summed axis is therefore written for one operand or the other (`irc.kernel.P
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from irc import dims
 from irc.backends.triton.masks import Lanes, same, zero
+from irc.backends.triton.short_indices import Runs, at_place, flattened
 from irc.backends.triton.source import INLINE_LENGTH, KernelWriter
-from irc.backends.triton.text import Code, call, identifier, method, type_name
-from irc.dims import Function
+from irc.backends.triton.text import COMPARE, Code, binary, call, identifier, method, type_name
+from irc.dims import Dim, Function, Indirect, Variable
 from irc.dtypes import F32
+from irc.index_map import WRITTEN, Guard
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
-from irc.kernel.dag import Dot, Load, Node
+from irc.kernel.dag import Dot, Load, Node, Store, variables
+from irc.kernel.nest import is_of_window
 
 GROUP = 8  # blocks of rows that run in turn for each block of columns, so that the L2 cache has their operands
 
@@ -33,12 +37,19 @@ class ProductWriter(KernelWriter):
         self.sided: dict[str, dict[Node, Code]] = {"first": {}, "second": {}}
         self.products = [node for node in kernel.nodes if isinstance(node, Dot)]
         assert self.schedule.summed is not None
-        self.beyond = Lanes(self.masking.fills, frozenset(self.schedule.summed.axes))
+        self.summed = self.schedule.summed.axes
+        self.beyond = Lanes(self.masking.fills, frozenset(self.summed))
         users = [(operand, node) for node in kernel.nodes for operand in node.below]
         self.multiplied_alone = {
             operand for product in self.products for operand in product.operands
             if all(isinstance(user, Dot) for other, user in users if other is operand)
         }  # fmt: skip
+        for select in [node for node in self.multiplied_alone if node in self.masking.implied]:
+            if all(user is select for other, user in users if other is select.operands[0]):
+                self.multiplied_alone.add(select.operands[0])
+        self.runs: Runs = {}
+        self.places: dict[tuple[str, Guard], Variable] = {}  # of guards that test where in a window an element is
+        self.tested: dict[Variable, Dim] = {}  # the indices that these variables stand for
 
     # -- indices -----------------------------------------------------------------------------------------------
 
@@ -76,6 +87,50 @@ class ProductWriter(KernelWriter):
             )
         return "block_m", "block_n", "program // (blocks_m * blocks_n)"
 
+    def _run(self, tile: Tile, atom: Variable) -> tuple[int, int]:
+        return self.runs[atom] if atom in self.runs else super()._run(tile, atom)
+
+    def _written(self, access: Load | Store) -> Dim:
+        """The index with neighbouring axes of a tile as one, and with a name for where in a window an element is."""
+        index = access.index
+        for guard in access.guards:
+            if is_of_window(guard, self.summed):
+                index = at_place(index, guard, self._place_of(guard))
+        for tile in self.schedule.tiles:
+            index, runs = flattened(index, tile)
+            for variable, (first, last) in runs.items():
+                if variable not in self.runs and last - first < len(tile.axes) - 1:
+                    name = "".join(axis.name for axis in tile.axes[first : last + 1])
+                    self.axis_names[variable] = self.names.fresh(name)
+                self.runs[variable], self.tile_of[variable] = (first, last), tile
+        return index
+
+    def _place_of(self, guard: Guard) -> Variable:
+        """The variable of the index that a guard tests, defined in the loop."""
+        if (self.side, guard) not in self.places:
+            axis = min(variables(guard.index).difference(self.summed), key=lambda axis: axis.place)
+            name = self.names.fresh(f"{axis.name}_in")
+            place = Variable(name, guard.extent, (WRITTEN, len(self.places)))
+            self.places[self.side, guard], self.tested[place] = place, guard.index
+        return self.places[self.side, guard]
+
+    def _atom(self, atom: Variable | Indirect) -> Code:
+        if isinstance(atom, Indirect) or atom not in self.tested:
+            return super()._atom(atom)
+        if atom.name not in self.part.prelude:
+            self.part.prelude[atom.name] = f"{atom.name} = {self.index.code(self.tested[atom]).text}"
+        return Code(atom.name)
+
+    def _guard(self, guard: Guard) -> Iterator[Code]:
+        if not is_of_window(guard, self.summed) or guard.extent == 1:
+            yield from super()._guard(guard)
+            return
+        place = self._atom(self._place_of(guard))
+        if dims.less_equal(0, guard.index) is not True:
+            yield binary(">=", COMPARE, place, Code("0"))
+        if dims.less(guard.index, guard.extent) is not True:
+            yield binary("<", COMPARE, place, self.parameters.code(guard.extent))
+
     def _named(self, atom: Function, code: Code) -> Code:
         return code  # in the shape of a tile, which depends on the operand
 
@@ -111,7 +166,7 @@ class ProductWriter(KernelWriter):
 
     def _operand(self, product: Dot, side: str) -> str:
         """The text of an operand in the type in which it is multiplied, 0 in lanes beyond what is summed."""
-        node, summed = product.operands[side == "second"], self.schedule.summed
+        node, summed = self._multiplied(product.operands[side == "second"]), self.schedule.summed
         assert summed is not None
         code = self.sided[side].get(node) or self.values[node]
         if self._keeps_type(node):
@@ -130,12 +185,16 @@ class ProductWriter(KernelWriter):
         self._line(f"{name} = {code.text}")
         return name
 
+    def _multiplied(self, operand: Node) -> Node:
+        """What is multiplied: of a selection that requires no test, its first operand."""
+        return operand.operands[0] if operand in self.masking.implied else operand
+
     def _keeps_type(self, node: Node) -> bool:
         """A load that is only multiplied stays in the type of its buffer."""
         assert self.schedule.summed is not None
         if not isinstance(node, Load) or node not in self.multiplied_alone:
             return False
-        types = {product.fed for product in self.products if node in product.operands}
+        types = {product.fed for product in self.products if node in map(self._multiplied, product.operands)}
         return types == {node.buffer.dtype} and bool(node.axes & set(self.schedule.summed.axes))
 
 

@@ -216,7 +216,7 @@ class KernelWriter:
         self.part.lines.append(text)
 
     def _assign(self, node: Node, code: Code, fallback: str, hint: str | None = None) -> None:
-        name = self.names.fresh(node.hint if hint is None else hint, fallback)
+        name = self.names.fresh(node.hint if hint is None else hint, fallback, here=True)
         line = f"{name} = {code.text}"
         self._line(marked(line, node) if isinstance(node, Load) else line)
         self.values[node] = Code(name)
@@ -276,22 +276,26 @@ class KernelWriter:
             assert isinstance(atom.node, Node)
             return self.values[atom.node]
         tile = self.tile_of[atom]
-        if len(tile.axes) == 1:
+        first, last = self._run(tile, atom)
+        if last - first == len(tile.axes) - 1:
             return Code(self._tile(tile))
         place = self._place(tile)
         if atom not in self.axis_names:
             self.axis_names[atom] = self.names.fresh(atom.name)
         name = self.axis_names[atom]
         if name not in place.prelude:
-            position = tile.axes.index(atom)
             code = Code(self._tile_name(tile))
-            inner = dims.product(axis.extent for axis in tile.axes[position + 1 :])
+            inner = dims.product(axis.extent for axis in tile.axes[last + 1 :])
             if inner != 1:
                 code = binary("//", PRODUCT, code, self.parameters.code(inner))
-            if position:
+            if first:
                 code = binary("%", PRODUCT, code, self.parameters.code(atom.extent))
             place.prelude[name] = f"{name} = {code.text}"
         return Code(self._subscripted(name, tile))
+
+    def _run(self, tile: Tile, atom: Variable) -> tuple[int, int]:
+        """The first and the last of the axes of a tile that an atom of an index stands for."""
+        return tile.axes.index(atom), tile.axes.index(atom)
 
     def _named(self, atom: Function, code: Code) -> Code:
         """A minimum or maximum among indices gets a name: bounds and addresses both need it."""
@@ -346,20 +350,24 @@ class KernelWriter:
         parts = self._mask_parts(access.axes, access.guards)
         if len(parts) > 1 and counts[self._mask_key(access)] > 1:
             if parts not in self.part.masks:
-                name = self.names.fresh("inside")
+                name = self.names.fresh("inside", here=True)
                 self._line(f"{name} = {' & '.join(parts)}")
                 self.part.masks[parts] = Code(name)
             return self.part.masks[parts].text
         return " & ".join(parts)
 
-    def _address(self, buffer: Value, address: Dim, axes: frozenset[Variable]) -> str:
-        parts = [self.buffers[buffer]]
-        if address != 0:
-            code = self.index.code(address)
+    def _address(self, access: Load | Store) -> str:
+        parts = [self.buffers[access.buffer]]
+        if access.index != 0:
+            code = self.index.code(self._written(access))
             parts.append(code.text if code.level >= 5 else f"({code.text})")
-        reached = {tile.name for tile in self._touched(variables(address))}
-        parts += [f"0 * {self._tile(tile)}" for tile in self._touched(axes) if tile.name not in reached]
+        reached = {tile.name for tile in self._touched(variables(access.index))}
+        parts += [f"0 * {self._tile(tile)}" for tile in self._touched(access.axes) if tile.name not in reached]
         return " + ".join(parts)
+
+    def _written(self, access: Load | Store) -> Dim:
+        """The index of an access as its text has it."""
+        return access.index
 
     # -- values ------------------------------------------------------------------------------------------------
 
@@ -412,7 +420,7 @@ class KernelWriter:
         return method(code, "to", type_name(node.dtype))
 
     def _load(self, node: Load, masks: Counter[object]) -> None:
-        address = self._address(node.buffer, node.index, node.axes)
+        address = self._address(node)
         mask = self._mask(node, masks)
         masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
         code = Code(f"tl.load({address}{masked})")
@@ -425,7 +433,7 @@ class KernelWriter:
         return False
 
     def _store(self, store: Store, masks: Counter[object]) -> None:
-        address = self._address(store.buffer, store.index, store.axes)
+        address = self._address(store)
         mask = self._mask(store, masks)
         value = self.values[store.node].text
         self._line(marked(f"tl.store({address}, {value}{f', mask={mask}' if mask else ''})", store))
@@ -468,6 +476,7 @@ class KernelWriter:
         lines = list(self._scopes(loop.body))
         self.part = outside
         kept = (self.parameters.by_dim.values(), self.axis_names.values(), self.function_names.values())
+        self.names.retired |= self.names.taken
         self.names.taken = taken.union(*kept)  # names made inside are free again
         extent = self.parameters.code(loop.tile.extent).text
         self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")

@@ -91,15 +91,18 @@ def number(value: object, dtype: DType) -> Code:
 
 
 class Names:
-    """Identifiers made from names of the source, each given once."""
+    """Identifiers made from names of the source, each given once; those of a loop that has ended (`retired`) again, but
+    only to what is defined after it."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self.taken = {*RESERVED, *reserved}
+        self.retired: set[str] = set()
 
-    def fresh(self, hint: str, fallback: str = "value") -> str:
+    def fresh(self, hint: str, fallback: str = "value", *, here: bool = False) -> str:
+        """A name; `here` says that it is defined in the next line, rather than at the top of the kernel."""
         stem = identifier(hint) or fallback
         name, count = stem, 0
-        while name in self.taken:
+        while name in self.taken or (name in self.retired and not here):
             count += 1
             name = f"{stem}_{count}"
         self.taken.add(name)

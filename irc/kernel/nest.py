@@ -9,12 +9,14 @@ one or several axes, flattened; those are split coordinates of it (`b = m // S`)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from irc import dims
 from irc.dims import Dim, Variable
-from irc.kernel.dag import Dot, Load, Node, Reduce
+from irc.index_map import Guard
+from irc.kernel.dag import Dot, Load, Node, Reduce, variables
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at without being run
@@ -114,11 +116,26 @@ class Schedule:
             (loop,) = (scope for scope in self.nest if isinstance(scope, Loop))
             products = sum(isinstance(scope, Accumulate) for scope in loop.body)
             values = products * self.rows.block * self.columns.block
-            return max(4, min(8, values // (ACCUMULATED_VALUES * WARP)))
+            nodes = [scope.node for scope in loop.body if isinstance(scope, Placed)]
+            each = ACCUMULATED_VALUES // (2 if reads_windows(nodes, self.summed.axes) else 1)
+            return max(4, min(8, values // (each * WARP)))
         elements = math.prod(tile.typical for tile in self.tiles)
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
         loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
         return max(warps_for(elements), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
+
+
+def is_of_window(guard: Guard, summed: Axes) -> bool:
+    """Whether a guard tests an index that varies over what is summed, and over what is not: where in a window of a
+    convolution an element is."""
+    axes = variables(guard.index)
+    return not axes.isdisjoint(summed) and not axes.issubset(summed)
+
+
+def reads_windows(nodes: Iterable[Node], summed: Axes) -> bool:
+    """Whether one of the nodes loads elements of windows: each has its address and its mask in registers."""
+    loads = [node for node in nodes if isinstance(node, Load)]
+    return any(is_of_window(guard, summed) for load in loads for guard in load.guards)
 
 
 def warps_for(elements: int) -> int:

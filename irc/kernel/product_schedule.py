@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from irc.kernel.dag import Dot, Node, Root, walk
-from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, size_of
+from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
 from irc.kernel.rules import schedule_fits_a_product
 from irc.schedule_options import ScheduleOptions
 
@@ -41,7 +41,9 @@ def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options:
     height = options.m or covering(rows, ROWS_F32 if wide else ROWS)
     most = (COLUMNS_F32 if wide else COLUMNS) // next_power_of_two(len(products))  # each has a tile in registers
     width = options.n or covering(columns, max(LEAST, most))
-    depth = options.k or covering(bound, max(LEAST, SUMMED_BYTES * 8 // first.fed.bits))
+    operands = walk(operand for product in products for operand in product.operands)
+    line = SUMMED_BYTES // (2 if reads_windows(operands, bound) else 1)
+    depth = options.k or covering(bound, max(LEAST, line * 8 // first.fed.bits))
     return ProductTiles(
         Tile("b", batch, 1, single=True) if batch else None,
         Tile("m", rows, height),

@@ -106,7 +106,8 @@ def members_map_elements(operation: Operation) -> None:
     """
     definition, name = operation.definition, operation.name
     is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
-    is_known |= definition.contraction is not None and definition.contraction.sums_at_each_element(operation)
+    contraction = definition.contraction
+    is_known |= contraction is not None and contraction.sums_at_each_element(operation)
     if definition.has_effect or operation.regions or not is_known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("F2", f"{name} {kind}", operation.results)
@@ -115,6 +116,17 @@ def members_map_elements(operation: Operation) -> None:
         if tensor.size != 1 and not (tensor.name is None and tensor.is_splat()):
             message = f"constant %{operation.result.name} is no scalar: it is read from outside the kernel"
             raise LegalityFailure("F2", message, (operation.result,))
+
+
+def operands_fit(operation: Operation) -> None:
+    """Rule F2, of what multiplies operands: that these fit each other is proven, since no kernel checks it."""
+    contraction = operation.definition.contraction
+    if contraction is None:
+        return
+    for dim in contraction.space(operation).fits:
+        if dims.less_equal(0, dim) is not True:
+            message = f"the operands of {operation.name} do not fit each other where {dim} is below 0"
+            raise LegalityFailure("F2", f"{message}, which no kernel checks", operation.results)
 
 
 def has_type_of_kernels(value: Value) -> None:
@@ -370,7 +382,8 @@ def schedule_fits_a_product(options: ScheduleOptions, least: int) -> None:
 
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
-    ("F2", "fuse.impure_member", members_map_elements, has_type_of_kernels, are_in_one_block, products_are_of_floats),
+    ("F2", "fuse.impure_member", members_map_elements, operands_fit, has_type_of_kernels, are_in_one_block,
+     products_are_of_floats),
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),

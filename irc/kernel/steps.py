@@ -17,6 +17,7 @@ from irc.kernel.rules import (
     has_type_of_kernels,
     members_map_elements,
     moves_elements,
+    operands_fit,
 )
 
 
@@ -87,6 +88,7 @@ class Expansion:
             cloner.values.update(zip(operation.results, (inside.values[value] for value in body.returned), strict=True))
             return
         members_map_elements(operation)
+        operands_fit(operation)
         primitives.append(cloner.operation(operation))
         for result in operation.results:
             has_type_of_kernels(result)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from irc.dims import Dim, floor_divide
+from collections.abc import Iterator
+
+from irc.dims import Dim, floor_divide, less_equal
 from irc.index_map import Coordinates
 from irc.interfaces import Contracting, Space
 
@@ -25,7 +27,8 @@ def dot_space(operation: Contracting) -> Space:
         of_y = dict(zip(order_y, (*at[:batch], *at[rows:]), strict=True))
         return tuple(of_x[axis] for axis in range(len(x))), tuple(of_y[axis] for axis in range(len(y))), at[:columns]
 
-    return Space((*operation.result.shape, *(x[left] for left, _ in contracted)), maps)
+    common = [(x[left], y[right]) for left, right in (*pairs, *contracted)]
+    return Space((*operation.result.shape, *(x[left] for left, _ in contracted)), maps, fits=_equal(*common))
 
 
 def convolution_space(operation: Contracting) -> Space:
@@ -41,7 +44,26 @@ def convolution_space(operation: Contracting) -> Space:
 
     is_window = weight[1] == 1 and (groups > 1 or weight[0] == 1)
     is_divided = has_groups and weight[1] != 1 and per_group != 1
-    return Space((*operation.result.shape, *weight[1:]), maps, ((1, per_group),) if is_divided else (), is_window)
+    channels = [(operation.inputs[0].shape[1], weight[1] * groups), (weight[0], per_group * groups)]
+    channels += [(bias.shape[0], weight[0]) for bias in operation.inputs[2:]]
+    fits = (*_equal(*channels), *_windows_fit(operation))
+    return Space((*operation.result.shape, *weight[1:]), maps, ((1, per_group),) if is_divided else (), fits, is_window)
+
+
+def _equal(*pairs: tuple[Dim, Dim]) -> tuple[Dim, ...]:
+    """Dims that are at least 0 where the two dims of each pair are equal."""
+    return tuple(difference for one, other in pairs for difference in (one - other, other - one))
+
+
+def _windows_fit(operation: Contracting) -> Iterator[Dim]:
+    """For each spatial axis a dim that is at least 0 where a window fits, unless the padding alone has room for all of
+    it but one element."""
+    attributes, (x, weight) = operation.attributes, (value.shape for value in operation.inputs[:2])
+    lists = (attributes["dilations"], attributes["low"], attributes["high"])
+    for extent, window, dilation, low, high in zip(x[2:], weight[2:], *lists, strict=True):
+        missing = dilation * (window - 1) - low - high
+        if less_equal(missing, 0) is not True:
+            yield extent - missing - 1
 
 
 def transposed_convolution_space(operation: Contracting) -> Space:
