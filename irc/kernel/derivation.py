@@ -128,8 +128,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     products = [node for node in walk(roots) if isinstance(node, Dot)]
     products_share_their_tiles(products, reductions)
-    if not recompute:
-        count_products(tracer, set(products))
+    count_products(tracer, () if recompute else products)
     reductions_share_their_axes(reductions)
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))

@@ -56,8 +56,8 @@ def _equal(*pairs: tuple[Dim, Dim]) -> tuple[Dim, ...]:
 
 
 def _windows_fit(operation: Contracting) -> Iterator[Dim]:
-    """For each spatial axis a dim that is at least 0 where a window fits, unless the padding alone has room for all of
-    it but one element."""
+    """For each spatial axis a dim that is at least 0 where a window fits; none where the padding alone is as long as
+    all of a window but one element."""
     attributes, (x, weight) = operation.attributes, (value.shape for value in operation.inputs[:2])
     lists = (attributes["dilations"], attributes["low"], attributes["high"])
     for extent, window, dilation, low, high in zip(x[2:], weight[2:], *lists, strict=True):
