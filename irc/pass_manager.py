@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from irc.diagnostics import IrcError, fail
 from irc.ir import Operation
@@ -39,6 +39,10 @@ class Target(Protocol):
 Reproduce = Callable[[str, Module, str, Exception], str]
 
 
+Products = Literal["host", "irc"]
+PRODUCTS: tuple[Products, ...] = ("host", "irc")
+
+
 @dataclass
 class PassContext:
     """What passes share: the user's choices going in, statistics coming out.
@@ -47,6 +51,7 @@ class PassContext:
     """
 
     numerics: Numerics = "keeps_more_precision"
+    products: Products = "host"  # matrix products and attention are library calls, or kernels of irc
     target: Target | None = None
     loaded: Sequence[ModuleType] = ()
     operations: Mapping[str, OperationDefinition] = field(default_factory=dict)  # those that the loaded files declare

@@ -29,7 +29,7 @@ from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics
-from irc.pass_manager import Pass, PassContext
+from irc.pass_manager import PRODUCTS, Pass, PassContext
 from irc.passes._kernels import blocks, make_kernel, sort_block
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
@@ -82,7 +82,7 @@ class Fuse(Pass):
     groups: str = ""
     plan: str = ""
     schedule: str = ""
-    products: str = "host"
+    products: str = ""
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
@@ -102,7 +102,8 @@ class Fuse(Pass):
         for function in module.functions.values():
             of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
             proposals = self.proposals(function)
-            plans.append(propose(function, chosen, context, proposals, of_function, products=self.in_kernels()))
+            in_kernels = self.in_kernels(context)
+            plans.append(propose(function, chosen, context, proposals, of_function, products=in_kernels))
             errors += plans[-1].errors
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
@@ -114,11 +115,12 @@ class Fuse(Pass):
         """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
-    def in_kernels(self) -> bool:
-        """Whether products are computed in kernels: the option `products`; raises `pass.option`."""
-        if self.products not in ("host", "irc"):
-            raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected="host or irc")
-        return self.products == "irc"
+    def in_kernels(self, context: PassContext) -> bool:
+        """Whether products are computed in kernels: the option `products`, or what the context says; raises
+        `pass.option`."""
+        if self.products not in ("", *PRODUCTS):
+            raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected=" or ".join(PRODUCTS))
+        return (self.products or context.products) == "irc"
 
     def entries(self) -> list[Entry]:
         """The entries of the plan file, none without one; raises `file.missing` and the errors of `read_plan`."""

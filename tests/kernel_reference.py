@@ -34,6 +34,8 @@ class _Evaluation:
     def __init__(self, kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Symbol, int]) -> None:
         self.kernel, self.inputs = kernel, inputs
         self.axes = [*kernel.parallel, *kernel.bound]
+        if kernel.online is not None and kernel.online.scores is not None:
+            self.axes += kernel.online.scores.bound
         self.sizes = dict(sizes)
         self.shape = tuple(dims.evaluate(axis.extent, sizes) for axis in self.axes)
         self.arrays: dict[Any, Any] = dict(sizes)

@@ -24,6 +24,7 @@ from irc.backends.triton.donation import peak_bytes
 from irc.backends.triton.launches import launched
 from irc.backends.triton.naming import kernel_name
 from irc.backends.triton.writing import write_kernel
+from irc.group import Group
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.kernel.rules import LegalityFailure
@@ -31,14 +32,16 @@ from irc.kernel.steps import Steps
 from irc.module import EdgeCases
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
+from irc.pass_manager import Products
 
 PIPELINE = DEFAULT
 
 
-def takes(operation: Operation) -> bool:
-    """Whether an operation is legal: PyTorch or a control structure computes it, or its body can be one kernel."""
+def takes(operation: Operation, products: Products = "host") -> bool:
+    """Whether an operation is legal: PyTorch or a control structure computes it, or its body can be one kernel.
+    `products` says whether kernels may compute attention."""
     if operation.name == "attention" and not is_fused_attention(operation):
-        return False
+        return products == "irc" and not isinstance(Group([operation]).kernel, LegalityFailure)
     is_of_host = Trait.HOST in operation.definition.traits or operation.definition.is_isolated
     if is_of_host or operation.name in host_functions():
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
@@ -65,10 +68,11 @@ class Target:
     """A GPU to compile kernels for, in addition to writing their source; the legal operations are the same for each."""
 
     name: str | None = None
+    products: Products = "host"
 
     def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
         """Whether the operation is emitted whole. Kernels do what is defined, whatever `edge_cases` allows."""
-        return takes(operation)
+        return takes(operation, self.products)
 
     def raises(self, definition: OperationDefinition) -> bool:
         """Every operation whose decomposition a subgraph is: its body becomes a kernel, or PyTorch computes it."""

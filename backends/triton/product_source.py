@@ -20,7 +20,7 @@ from irc.dtypes import F32
 from irc.index_map import WRITTEN, Guard
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
-from irc.kernel.dag import Dot, Load, Node, Store, variables
+from irc.kernel.dag import Check, Dot, Load, Node, Store, variables
 from irc.kernel.nest import is_of_window
 
 GROUP = 8  # blocks of rows that run in turn for each block of columns, so that the L2 cache has their operands
@@ -29,16 +29,16 @@ GROUP = 8  # blocks of rows that run in turn for each block of columns, so that 
 class ProductWriter(KernelWriter):
     """Writes a kernel with products."""
 
-    RESERVED = ("program", "blocks_m", "blocks_n", "block_m", "block_n")
+    RESERVED: tuple[str, ...] = ("program", "blocks_m", "blocks_n", "block_m", "block_n")
+    SIDES: tuple[str, ...] = ("first", "second")
 
     def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
         super().__init__(kernel, name, labels)
         self.side = "first"
-        self.sided: dict[str, dict[Node, Code]] = {"first": {}, "second": {}}
+        self.sided: dict[str, dict[Node, Code]] = {side: {} for side in self.SIDES}
         self.products = [node for node in kernel.nodes if isinstance(node, Dot)]
-        assert self.schedule.summed is not None
-        self.summed = self.schedule.summed.axes
-        self.beyond = Lanes(self.masking.fills, frozenset(self.summed))
+        self.summed = tuple(axis for product in self.products for axis in product.bound)
+        self.beyond = {product: Lanes(self.masking.fills, frozenset(product.bound)) for product in self.products}
         users = [(operand, node) for node in kernel.nodes for operand in node.below]
         self.multiplied_alone = {
             operand for product in self.products for operand in product.operands
@@ -147,10 +147,13 @@ class ProductWriter(KernelWriter):
 
     def _on_side(self, side: str, node: Node, uses: Counter[Node], masks: Counter[object]) -> None:
         """Write a node for one operand of the products."""
-        common, self.side = self.values, side
+        common, before, self.side = self.values, self.side, side
         self.values = ChainMap(self.sided[side], common)  # type: ignore[assignment]
-        self._compute(node, uses, masks)
-        self.values, self.side = common, "first"
+        if isinstance(node, Check):
+            self._check(node, masks)
+        else:
+            self._compute(node, uses, masks)
+        self.values, self.side = common, before
 
     def _accumulators(self, loop: Loop) -> None:
         for product in self.products:
@@ -161,22 +164,29 @@ class ProductWriter(KernelWriter):
     def _multiply(self, product: Dot) -> None:
         first, second = (self._operand(product, side) for side in ("first", "second"))
         total = self.values[product].text
-        exact = ', input_precision="ieee"' if product.fed is F32 else ""  # tf32 would keep 10 bits of 23
-        self._line(f"{total} = tl.dot({first}, {second}, {total}{exact})")
+        self._line(f"{total} = {call('tl.dot', first, second, total, *self._precision(product)).text}")
+
+    def _precision(self, product: Dot) -> list[str]:
+        """The argument for products of f32, of which tf32 would keep 10 bits of 23."""
+        return ['input_precision="ieee"'] if product.fed is F32 else []
+
+    def _reduces_over(self, product: Dot) -> Tile | None:
+        """The tile axis that a product is summed over."""
+        return self.schedule.summed
 
     def _operand(self, product: Dot, side: str) -> str:
         """The text of an operand in the type in which it is multiplied, 0 in lanes beyond what is summed."""
-        node, summed = self._multiplied(product.operands[side == "second"]), self.schedule.summed
+        node, summed = self._multiplied(product.operands[side in ("second", "values")]), self._reduces_over(product)
         assert summed is not None
         code = self.sided[side].get(node) or self.values[node]
         if self._keeps_type(node):
             return code.text
-        self.side = side
-        if summed.masked and not same(self.beyond.of(node), zero(node.dtype)):
+        before, self.side = self.side, side
+        if summed.masked and not self._is_zero_beyond(product, node):
             code = call("tl.where", self._inside(summed), code, "0.0")
         elif not node.axes & set(summed.axes):
             code = call("tl.where", f"{self._tile(summed)} >= 0", code, "0.0")
-        self.side = "first"
+        self.side = before
         if product.fed is not node.dtype:
             code = method(code, "to", type_name(product.fed))
         if len(code.text) <= INLINE_LENGTH:
@@ -189,12 +199,15 @@ class ProductWriter(KernelWriter):
         """What is multiplied: of a selection that requires no test, its first operand."""
         return operand.operands[0] if operand in self.masking.implied else operand
 
+    def _is_zero_beyond(self, product: Dot, node: Node) -> bool:
+        """Whether an operand is 0 in lanes beyond what is summed."""
+        return same(self.beyond[product].of(node), zero(node.dtype))
+
     def _keeps_type(self, node: Node) -> bool:
         """A load that is only multiplied stays in the type of its buffer."""
-        assert self.schedule.summed is not None
         if not isinstance(node, Load) or node not in self.multiplied_alone:
             return False
-        types = {product.fed for product in self.products if node in map(self._multiplied, product.operands)}
-        return types == {node.buffer.dtype} and bool(node.axes & set(self.schedule.summed.axes))
+        products = [product for product in self.products if node in map(self._multiplied, product.operands)]
+        return all(product.fed is node.buffer.dtype and node.axes & set(product.bound) for product in products)
 
 

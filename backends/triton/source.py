@@ -41,7 +41,7 @@ from irc.dtypes import BOOL, F32, DType
 from irc.index_map import Guard, Guards
 from irc.interfaces import identity
 from irc.ir import Value
-from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
+from irc.kernel import Accumulate, Carry, Kernel, Loop, Placed, Scope, Tile
 from irc.kernel.dag import (
     Apply,
     Check,
@@ -478,9 +478,12 @@ class KernelWriter:
         kept = (self.parameters.by_dim.values(), self.axis_names.values(), self.function_names.values())
         self.names.retired |= self.names.taken
         self.names.taken = taken.union(*kept)  # names made inside are free again
-        extent = self.parameters.code(loop.tile.extent).text
-        self._line(f"for start in range(0, {extent}, BLOCK_{loop.tile.name.upper()}):")
+        self._line(f"for start in range(0, {self._range(loop)}, BLOCK_{loop.tile.name.upper()}):")
         self.part.lines.extend(marked(line.removeprefix(outside.indent), line) for line in lines)
+
+    def _range(self, loop: Loop) -> str:
+        """The end of the range of a loop."""
+        return self.parameters.code(loop.tile.extent).text
 
     def _accumulate(self, node: Reduce) -> None:
         total, body = self.values[node].text, self._body(node)
@@ -553,6 +556,9 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
         if isinstance(scope, Loop):
             for inner in scope.body:
                 count(inner, 2)
+            return
+        if isinstance(scope, Carry):
+            uses[scope.maximum.operands[0]] += 2 * weight
             return
         if isinstance(scope, Placed):
             scope = scope.node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from irc.backends.triton.online_source import OnlineWriter
 from irc.backends.triton.product_source import ProductWriter
 from irc.backends.triton.source import KernelSource, KernelWriter
 from irc.ir import Value
@@ -12,5 +13,8 @@ from irc.kernel import Kernel
 
 def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
     """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
-    writer = KernelWriter if kernel.schedule.summed is None else ProductWriter
+    if kernel.online is not None:
+        writer: type[KernelWriter] = OnlineWriter
+    else:
+        writer = KernelWriter if kernel.schedule.summed is None else ProductWriter
     return writer(kernel, name, labels or {}).source()

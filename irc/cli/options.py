@@ -21,6 +21,7 @@ REPRODUCERS = Path("irc-reproducer")  # in the working directory: what repeats a
 # The driver's modules define these choices, but are slow to import; a test holds both equal.
 BACKEND = click.Choice(("onnx", "triton"))
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
+PRODUCTS = ("host", "irc")
 
 
 def command_line() -> str:
@@ -71,6 +72,8 @@ COMMON = (
                   help="What to compile for; irc doc targets lists them."),
     common_option("--numerics", type=click.Choice(NUMERICS), default="keeps_more_precision", show_default=True,
                   help="The largest change of rounding that rewrites and kernels may make."),
+    common_option("--products", type=click.Choice(PRODUCTS), default="host", show_default=True,
+                  help="Whether kernels of irc compute matrix products and attention, or PyTorch does."),
     common_option("--load", multiple=True, metavar="FILE.py", shell_complete=completion.files,
                   help="A file of your own passes, operations or rewrite rules."),
     common_option("--limit", multiple=True, callback=read_limits, metavar="NAME=N",
@@ -123,6 +126,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             opset=options.pop("opset"),
             target=",".join(options.pop("target")) or None,
             numerics=options.pop("numerics"),
+            products=options.pop("products"),
             loads=options.pop("load"),
             dims=options.pop("dim"),
             specialize=options.pop("specialize"),

@@ -25,7 +25,7 @@ from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.numerics import Numerics
 from irc.op import OperationDefinition, const
-from irc.pass_manager import Pass, PassContext
+from irc.pass_manager import Pass, PassContext, Products
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.user_files import (
@@ -56,6 +56,7 @@ class Settings:
     opset: int | None = None
     target: str | None = None  # or several, separated by commas, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
+    products: Products = "host"
     loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
     dims: Sizes = field(default_factory=dict)
     specialize: Sizes = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Settings:
         """
         return PassContext(
             numerics=self.numerics,
+            products=self.products,
             target=self.target_of(backend_name),
             loaded=self.loaded(),
             operations=self.operations(),
@@ -94,6 +96,11 @@ class Settings:
             raise fail("usage.arguments", f"this needs one target, not {' and '.join(self.targets)}",
                        help="irc compile --backend triton and irc kernels accept several")  # fmt: skip
         chosen = backend.Target(self.targets[0]) if self.targets else backend.Target()
+        if self.products != "host":
+            if backend_name != "triton":
+                raise fail("usage.arguments", f"--products is for kernels, not for what {backend_name} writes",
+                           help="give --backend triton, or leave out --products")  # fmt: skip
+            chosen = replace(chosen, products=self.products)
         if self.opset is None:
             return chosen
         if backend_name != "onnx":

@@ -27,10 +27,10 @@ the IrcError to report. The rules are in `irc.kernel.rules`. A `derive` costs ab
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive, kernel_of
-from irc.kernel.nest import Accumulate, Loop, Placed, Schedule, Scope, Tile
+from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile
 from irc.kernel.rules import LegalityFailure
 from irc.kernel.steps import Expansion, members_of
 from irc.kernel.traffic import Bytes, count
 
-__all__ = ["Accumulate", "Bytes", "Expansion", "Kernel", "LegalityFailure", "Loop", "Placed", "Schedule", "Scope",
-           "Tile", "count", "derive", "kernel_of", "members_of"]  # fmt: skip
+__all__ = ["Accumulate", "Bytes", "Carry", "Expansion", "Kernel", "LegalityFailure", "Loop", "Placed", "Schedule",
+           "Scope", "Tile", "count", "derive", "kernel_of", "members_of"]  # fmt: skip

@@ -12,6 +12,7 @@ from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.nest import Schedule, size_of
+from irc.kernel.online import Online, in_one_pass, with_constant_factors_outside
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.rules import (
     LegalityFailure,
@@ -20,6 +21,7 @@ from irc.kernel.rules import (
     products_share_their_tiles,
     reductions_are_computed_once,
     reductions_share_their_axes,
+    rows_fit_in_registers,
     stores_what_is_read_outside,
 )
 from irc.kernel.schedule import make_schedule, merge_axes
@@ -41,6 +43,7 @@ class Kernel:
     numerics: str
     recomputes_reduction: bool
     options: ScheduleOptions = NO_OPTIONS  # of its schedule
+    online: Online | None = None
 
     @property
     def kind(self) -> str:
@@ -63,7 +66,7 @@ class Kernel:
 
     @cached_property
     def schedule(self) -> Schedule:
-        return make_schedule(self.roots, self.parallel, self.bound, self.options)
+        return make_schedule(self.roots, self.parallel, self.bound, self.options, self.online)
 
     @property
     def looped(self) -> bool:
@@ -127,8 +130,13 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     roots: tuple[Root, ...] = (*tracer.checks, *stores)
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     products = [node for node in walk(roots) if isinstance(node, Dot)]
-    products_share_their_tiles(products, reductions)
+    one_pass = any(isinstance(below, (Dot, Reduce)) for node in products for below in walk(node.operands))
+    if not one_pass:
+        products_share_their_tiles(products, reductions)
     count_products(tracer, () if recompute else products)
+    if one_pass:
+        roots = with_constant_factors_outside(roots)
+        products, reductions = [in_one_pass(roots).product], []
     reductions_share_their_axes(reductions)
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
@@ -136,15 +144,20 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
     reduced = [node for node in nodes if isinstance(node, (Reduce, Dot)) and 0 not in (a.extent for a in node.bound)]
-    repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes]
+    online = in_one_pass(roots) if one_pass else None  # over the merged axes
+    held = online.product.columns if online is not None else frozenset[Variable]()  # in one program
+    if online is not None:
+        depth = () if online.scores is None else online.scores.bound
+        rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.hint)
+    repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes | held]
     if not recompute:
         reductions_are_computed_once(repeated)
     stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
-    level = "keeps_more_precision" if tracer.skipped_rounding else "exact"
-    return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated))
+    level = "keeps_more_precision" if tracer.skipped_rounding or online is not None else "exact"
+    return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated), online=online)
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:

@@ -11,18 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import Guard
-from irc.kernel.dag import Dot, Load, Node, Reduce, variables
+from irc.kernel.dag import Dot, Load, Node, Reduce, indirect_nodes, variables
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at without being run
 WARP = 32  # threads; where a target's have 64, half as many do
 LOADED_VALUES = 64  # that a thread has registers for, with their masks
 ACCUMULATED_VALUES = 64  # of the tile of a product that a thread holds
+MOST_HELD = 128  # columns of a product of softmax weights that 4 warps have registers for
 
 Axes = tuple[Variable, ...]
 
@@ -65,11 +65,19 @@ class Accumulate:
 
 @dataclass(frozen=True)
 class Placed:
-    """A node in the loop of a product, for an operand of it: the first has the summed axis as columns, the second as
-    rows. What both read is placed twice."""
+    """A node that is computed for an operand of a product: the first has the summed axis as columns, the second as
+    rows. What both read is placed twice. Of a softmax whose weights are multiplied, the scores have its axis as
+    columns, and the values as rows."""
 
     node: Node
-    side: Literal["first", "second"]
+    side: str  # "first", "second", "scores", "values"
+
+
+@dataclass(frozen=True)
+class Carry:
+    """The maximum so far of a loop is replaced by that with the block's, and what is summed rescaled."""
+
+    maximum: Reduce
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,16 @@ class Loop:
 
 # A node stands for its value, for each point of the tile axes that it varies over; a root for what it does, a reduction
 # for its end over the lanes of a tile, which is all of it where the row is whole.
-Scope = Node | Accumulate | Placed | Loop
+Scope = Node | Accumulate | Placed | Carry | Loop
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The tile shape, and what is computed in which scope. `summed` and `batch` are tile axes of products alone."""
+    """The tile shape, and what is computed in which scope.
+
+    Of products alone: `summed` is what is summed, `batch` the matrices, and `results` the columns of the product of the
+    weights of a softmax, of which `columns` is the axis.
+    """
 
     rows: Tile | None
     columns: Tile | None
@@ -95,10 +107,11 @@ class Schedule:
     options: ScheduleOptions = NO_OPTIONS
     summed: Tile | None = None
     batch: Tile | None = None
+    results: Tile | None = None
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
-        every = (self.batch, self.rows, self.columns, self.summed)
+        every = (self.batch, self.rows, self.columns, self.summed, self.results)
         return tuple(tile for tile in every if tile is not None)
 
     @property
@@ -111,6 +124,8 @@ class Schedule:
         """How many compute a tile: of rows of unknown size, a typical one."""
         if self.options.warps is not None:
             return self.options.warps
+        if self.results is not None:
+            return 8 if self.results.typical > MOST_HELD else 4
         if self.summed is not None:
             assert self.rows is not None and self.columns is not None
             (loop,) = (scope for scope in self.nest if isinstance(scope, Loop))
@@ -127,9 +142,9 @@ class Schedule:
 
 def is_of_window(guard: Guard, summed: Axes) -> bool:
     """Whether a guard tests an index that varies over what is summed, and over what is not: where in a window of a
-    convolution an element is."""
+    convolution an element is. A loaded index is of no window."""
     axes = variables(guard.index)
-    return not axes.isdisjoint(summed) and not axes.issubset(summed)
+    return not indirect_nodes(guard.index) and not axes.isdisjoint(summed) and not axes.issubset(summed)
 
 
 def reads_windows(nodes: Iterable[Node], summed: Axes) -> bool:

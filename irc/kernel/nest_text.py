@@ -13,7 +13,7 @@ from irc.dims import Dim, Indirect
 from irc.index_map import Guards
 from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Select, Store
 from irc.kernel.derivation import Kernel
-from irc.kernel.nest import Accumulate, Loop, Placed, Scope, Tile
+from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Scope, Tile
 
 
 def nest_text(kernel: Kernel, name: str, labels: Mapping[str, str] | None = None) -> list[str]:
@@ -58,6 +58,8 @@ class _Names:
                 yield from (f"  {line}" for line in self.lines(scope.body))
             elif isinstance(scope, Accumulate):
                 yield f"accumulate {self.name(scope.reduce)} = {self.reduction(scope.reduce)}"
+            elif isinstance(scope, Carry):
+                yield f"carry {self.name(scope.maximum)} = {self.reduction(scope.maximum)}"
             elif isinstance(scope, Placed):
                 yield self.line(scope.node)
             elif not isinstance(scope, (Constant, Dot)):
@@ -71,7 +73,7 @@ class _Names:
             return f"check {self.name(node.node)}{self.where(node.guards)}: {node.message}"
         if isinstance(node, Load):
             value = f"load {self.place(node)}{self.where(node.guards)}"
-        elif isinstance(node, Reduce):
+        elif isinstance(node, (Reduce, Dot)):
             value = self.reduction(node)
         elif isinstance(node, Index):
             value = f"index {self.index(node.index)}"

@@ -5,11 +5,11 @@ Blocks are powers of two of at least 16, as matrix instructions take them. Start
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from irc.kernel.dag import Dot, Node, Root, walk
+from irc.kernel.dag import Check, Dot, Node, Root, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
 from irc.kernel.rules import schedule_fits_a_product
 from irc.schedule_options import ScheduleOptions
@@ -67,7 +67,19 @@ def product_nest(roots: tuple[Root, ...], products: Sequence[Dot], summed: Tile)
     before = [node for node in walk(node.operands[side] for node in products for side in (0, 1)) if node not in inside]
     body: list[Scope] = [Placed(node, "first") for node in sides[0]]
     body += [Placed(node, "second") for node in sides[1]]
-    body += [Accumulate(product) for product in products]
-    done: set[Node] = {*before, *inside}
+    checks = placed_checks(roots, {**dict.fromkeys(sides[1], "second"), **dict.fromkeys(sides[0], "first")}, axes)
+    body += [*checks, *(Accumulate(product) for product in products)]
+    done: set[Node] = {*before, *inside, *(check.node for check in checks)}
     after = [node for node in walk(roots) if node not in done]
     return *before, Loop(summed, tuple(body)), *after
+
+
+def placed_checks(roots: Sequence[Root], placed: Mapping[Node, str], axes: Collection[object]) -> list[Placed]:
+    """The checks of what varies over the axes of a loop, with what only they read, on the side of what they check."""
+    checks: dict[Node, str] = {}
+    for root in roots:
+        if isinstance(root, Check) and not root.axes.isdisjoint(axes):
+            nodes = walk((root,))
+            side = next((placed[node] for node in nodes if node in placed and node.axes & set(axes)), "first")
+            checks |= {node: side for node in nodes if node not in placed and not node.axes.isdisjoint(axes)}
+    return [Placed(node, side) for node, side in checks.items()]

@@ -30,13 +30,13 @@ TYPICAL_SIZE = 64  # assumed for a symbol, within its range, to compare the size
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
-    """The values to try as anchor: first results of products, then arguments of reductions, results, and operands of
-    slices and splits; each of these from the largest to the smallest."""
-    products = [step.result for step in steps.steps if step.definition.contraction is not None]
+    """The values to try as anchor: first results of products, the last first, then arguments of reductions, results,
+    and operands of slices and splits, each of these from the largest to the smallest."""
+    yield from (step.result for step in reversed(steps.steps) if step.definition.contraction is not None)
     arguments = [step.inputs[0] for step in steps.steps if step.definition.reduction is not None]
     results = [steps.inner[output] for output in outputs]
     sliced = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
-    for values in (products, arguments, results, sliced):
+    for values in (arguments, results, sliced):
         yield from sorted(dict.fromkeys(values), key=lambda value: -typical(value.type.elements))
 
 

@@ -28,6 +28,7 @@ MOST_OPERATIONS = 1_024  # windows over windows would compute the inner ones aga
 # Kernel arguments are pointers; launch limits and register pressure make more of them useless.
 MOST_POINTERS = 32
 MOST_PRODUCTS = 4  # each has a tile of results in registers
+MOST_COLUMNS = 256  # of a product of softmax weights, which a program holds
 LARGEST_TILE = 1 << 20  # TRITON_MAX_TENSOR_NUMEL of Triton's language
 P = ParamSpec("P")
 
@@ -271,7 +272,8 @@ def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tu
 
 def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
     """All products of a kernel, at most 4, are summed over the same axes, have the same rows and the same columns, and
-    read neither products nor reductions; the kernel reduces nothing else.
+    read neither products nor reductions; the kernel reduces nothing else. A softmax whose weights are multiplied is
+    another matter (F17).
 
     Why: a program has one tile of results for each, and one loop, over what is summed. Another product, or a reduction
     of a result, would need another loop, or all columns in one tile.
@@ -298,6 +300,27 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
             if nested:
                 message = f"%{node.hint} is a product of what another product computes"
             raise LegalityFailure("F16", message, (first.hint, node.hint))
+
+
+def rows_fit_in_registers(columns: Dim, depth: Dim, name: str) -> None:
+    """A product of softmax weights has at most 256 columns, and scores that are sums of at most 256 products. The
+    weights are exp(x - max(x)), times what is constant along the axis of the softmax; beside their sum, nothing else
+    is reduced.
+
+    Why: a program holds a block of rows of the result, and of the operand that they are computed from. What is summed
+    before the maximum is known is rescaled when it grows: that is right for exponentials alone.
+
+    Example: {%scores, %weights, %y} of
+        func @main(%q: f32[32, 64], %k: f32[64, 48], %v: f32[48, 64]) -> f32[32, 64] {
+          %scores = matmul %q, %k : f32[32, 48]
+          %weights = tanh %scores : f32[32, 48]
+          %y = matmul %weights, %v : f32[32, 64]
+          return %y
+        }
+    """
+    for what, extent in (("columns", columns), ("products in a score", depth)):
+        if dims.less_equal(extent, MOST_COLUMNS) is not True:
+            raise LegalityFailure("F17", f"%{name} has {extent} {what}, at most {MOST_COLUMNS}", (name, extent))
 
 
 # -- numerics and resources ------------------------------------------------------------------------------------
@@ -372,9 +395,11 @@ def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elem
         raise LegalityFailure("F15", f"the schedule has tiles of {elements} elements, at most {LARGEST_TILE}")
 
 
-def schedule_fits_a_product(options: ScheduleOptions, least: int) -> None:
-    """Rule F15, of a kernel with products: its tile axes are `m`, `n` and `k`, with blocks of at least `least`."""
-    schedule_fits_the_tiles(options, ("m", "n", "k"), (options.m or 1) * (options.n or 1))
+def schedule_fits_a_product(
+    options: ScheduleOptions, least: int, tiles: Sequence[str] = ("m", "n", "k")
+) -> None:
+    """Rule F15, of a kernel with products, with blocks of at least `least`."""
+    schedule_fits_the_tiles(options, tiles, (options.m or 1) * (options.n or 1))
     for name, block in options.blocks.items():
         if block < least:
             raise LegalityFailure("F15", f"the block of `{name}` is {block}, and that of a product at least {least}")
@@ -392,6 +417,7 @@ LEGALITY_RULES = table(
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes),
+    ("F17", "fuse.softmax_product", rows_fit_in_registers),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -29,6 +29,8 @@ from irc.kernel.nest import (
     next_power_of_two,
     size_of,
 )
+from irc.kernel.online import Online
+from irc.kernel.online_schedule import online_schedule
 from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
@@ -96,11 +98,14 @@ def unit_stride(address: Dim) -> Variable | None:
 
 
 def make_schedule(
-    roots: tuple[Root, ...], parallel: Axes, bound: Axes, options: ScheduleOptions = NO_OPTIONS
-) -> Schedule:
+    roots: tuple[Root, ...], parallel: Axes, bound: Axes, options: ScheduleOptions = NO_OPTIONS,
+    online: Online | None = None,
+) -> Schedule:  # fmt: skip
     """Choose the tile shape and its blocks where `options` do not state them, and lay out the nest; raises the
     `LegalityFailure` of options that do not fit the kernel (rule F15)."""
     nest: tuple[Scope, ...] = tuple(walk(roots))
+    if online is not None:
+        return online_schedule(roots, online, parallel, options)
     products = [node for node in walk(roots) if isinstance(node, Dot)]
     if products:
         batch, down, across, summed = product_tiles(products, parallel, bound, options)

@@ -8,7 +8,7 @@ loaded data, or would take too long to enumerate, they are upper bounds and `exa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -23,7 +23,8 @@ from irc.index_map import Guards
 from irc.ir import Value
 from irc.kernel.dag import Apply, Dot, Load, Reduce, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
-from irc.kernel.nest import Accumulate, Loop, Placed
+from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Scope, Tile
+from irc.kernel.online import last_visible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,19 +76,21 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         """
         touched = [tile for tile in tiles if not axes.isdisjoint(tile.axes)]
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
-        return repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
+        every = repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
+        visited, total = visited_keys(kernel, touched, sizes, blocks or {})
+        return every * visited // total
 
     empty = {buffer for buffer in buffers if size_at(buffer.type.elements, sizes) == 0}
     loaded = flops = distinct_bytes = product_flops = 0
     nest = [part.body if isinstance(part, Loop) else (part,) for part in kernel.schedule.nest]
     for scope in chain(*nest):
-        node = scope.reduce if isinstance(scope, Accumulate) else scope.node if isinstance(scope, Placed) else scope
+        node = inner_node(scope)
         if isinstance(node, (Load, Store)):
             if node.buffer in empty:
                 continue  # its guards never hold, and may divide by the extent that is 0
             loaded += lanes(node.axes, node.guards) * node.buffer.dtype.itemsize
         elif isinstance(node, Dot):
-            product_flops += 2 * lanes(node.axes.union(kernel.bound)) if scope is not node else 0
+            product_flops += 2 * lanes(node.axes.union(node.bound)) if scope is not node else 0
         elif isinstance(node, Reduce) and node.dtype.is_float:
             # Of a loop over a row, the lanes of the last tile are few beside the row.
             flops += 0 if scope is node and kernel.looped else lanes(node.axes.union(kernel.bound))
@@ -102,6 +105,29 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
     return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops)
+
+
+def visited_keys(kernel: Kernel, touched: Sequence[Tile], sizes: Sizes, blocks: Mapping[str, int]) -> tuple[int, int]:
+    """Of the keys that all blocks of rows have together, those that loops over keys visit, and all: each once for every
+    row where the rows are touched too. Both are 1 where the keys are not touched, or all are visited."""
+    rows, keys = kernel.schedule.rows, kernel.schedule.columns
+    visible = None if kernel.online is None else last_visible(kernel.online, kernel.schedule)
+    if visible is None or rows is None or keys is None or keys not in touched:
+        return 1, 1
+    height, width = (blocks.get(tile.name) or tile.block for tile in (rows, keys))
+    rows_size, keys_size = size_at(rows.extent, sizes), size_at(keys.extent, sizes)
+    starts = np.arange(0, rows_size, height, dtype=np.int64)
+    ends = np.clip(starts + height + size_at(visible, sizes), 0, keys_size)
+    visited = np.minimum(-(-ends // width) * width, keys_size)
+    weights = np.minimum(rows_size - starts, height) if rows in touched else np.ones_like(starts)
+    return int((weights * visited).sum()), max(1, int(weights.sum()) * keys_size)
+
+
+def inner_node(scope: Scope) -> object:
+    """The node that a scope, which is no loop, computes a part of."""
+    if isinstance(scope, Accumulate):
+        return scope.reduce
+    return scope.node if isinstance(scope, Placed) else scope.maximum if isinstance(scope, Carry) else scope
 
 
 def flops_of(name: str) -> int:

@@ -1,0 +1,129 @@
+"""Triton source of kernels with a product of softmax weights, such as attention: one loop over blocks of keys, in which
+maxima, sums and products so far are kept (`irc.kernel.online`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from irc.backends.triton.product_source import ProductWriter
+from irc.backends.triton.source import REDUCED
+from irc.backends.triton.text import SUM, Code, binary, call, identifier, type_name
+from irc.ir import Value
+from irc.kernel import Accumulate, Carry, Kernel, Loop, Scope, Tile
+from irc.kernel.dag import Dot, Node, Reduce
+from irc.kernel.online import last_visible
+
+
+class OnlineWriter(ProductWriter):
+    """Writes a kernel with a product of softmax weights."""
+
+    RESERVED = ("program", "blocks_m", "block_m", "highest", "reference", "rescale")
+    SIDES = ("first", "second", "scores", "values")
+
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
+        assert kernel.online is not None
+        self.online = kernel.online
+        super().__init__(kernel, name, labels)
+
+    # -- indices -----------------------------------------------------------------------------------------------
+
+    def _subscripted(self, name: str, tile: Tile) -> str:
+        if tile.single:
+            return name
+        schedule = self.schedule
+        is_rows = tile is schedule.rows or (tile is schedule.columns and self.side == "values")
+        is_rows |= tile is schedule.summed and self.side == "second"
+        return f"{name}[{':, None' if is_rows else 'None, :'}]"
+
+    def _lanes(self, tile: Tile) -> str:
+        lanes, schedule = f"tl.arange(0, BLOCK_{tile.name.upper()})", self.schedule
+        if tile.whole or tile.looped:
+            text = f"(start + {lanes})" if tile.looped and self.wide else f"start + {lanes}" if tile.looped else lanes
+            return f"{text}.to(tl.int64)" if self.wide else text
+        assert schedule.rows is not None
+        if "program" not in self.outer.prelude:
+            rows = self.parameters.code(schedule.rows.extent).text
+            self.outer.prelude["program"] = "program = tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
+            if schedule.batch is not None:
+                self.outer.prelude["blocks_m"] = f"blocks_m = tl.cdiv({rows}, BLOCK_M)"
+            block = "program" if schedule.batch is None else "program % blocks_m"
+            self.outer.prelude["block_m"] = f"block_m = {block}"
+        return "program // blocks_m" if tile.single else f"block_m * BLOCK_M + {lanes}"
+
+    # -- scopes ------------------------------------------------------------------------------------------------
+
+    def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
+        if isinstance(scope, Carry):
+            self._carry(scope.maximum)
+        elif isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
+            total, weights = self.values[scope.reduce].text, self.sided["scores"][scope.reduce.operands[0]]
+            self._line(f"{total} = {total} * rescale + tl.sum({weights.text}, axis=1, keep_dims=True)")
+        elif not isinstance(scope, Reduce):  # the values of which are their accumulators
+            super()._scope(scope, uses, masks)
+
+    def _expression(self, node: Node) -> tuple[Code, str]:
+        if not isinstance(node, Dot):
+            return super()._expression(node)
+        first, second = (self._operand(node, side) for side in ("first", "second"))
+        return call("tl.dot", first, second, *self._precision(node)), "scores"
+
+    def _accumulators(self, loop: Loop) -> None:
+        online = self.online
+        self._line('highest = tl.full((BLOCK_M, 1), float("-inf"), tl.float32)')
+        for total in online.sums:
+            name = self.names.fresh(identifier(total.hint), REDUCED["sum"])
+            self._line(f"{name} = tl.zeros((BLOCK_M, 1), {type_name(total.dtype)})")
+            self.values[total] = Code(name)
+        name = self.names.fresh(f"{identifier(online.product.hint)}_sum" if identifier(online.product.hint) else "out")
+        self._line(f"{name} = tl.zeros((BLOCK_M, BLOCK_E), {type_name(online.product.dtype)})")
+        self.values[online.product] = Code(name)
+
+    def _loop(self, loop: Loop) -> None:
+        super()._loop(loop)
+        highest = Code("highest")
+        if self.online.sums:  # NaN where a score is: tl.max passes over it
+            total = self.values[self.online.sums[0]].text
+            highest = call("tl.where", f"{total} == {total}", "highest", total)
+        self.values[self.online.maximum] = highest
+
+    def _range(self, loop: Loop) -> str:
+        """The end of the loop: after the last block in which a key is visible to a row of the block of rows."""
+        extent = self.parameters.code(loop.tile.extent)
+        visible = last_visible(self.online, self.schedule)
+        if visible is None:
+            return extent.text
+        end = binary("+", SUM, Code("(block_m + 1) * BLOCK_M"), self.parameters.code(visible)) if visible != 0 else None
+        self._lanes(self.schedule.rows)  # type: ignore[arg-type]
+        return f"tl.minimum({extent.text}, {end.text if end else '(block_m + 1) * BLOCK_M'})"
+
+    def _carry(self, maximum: Reduce) -> None:
+        """The highest score so far, and by what all before is multiplied.
+
+        A row in which no key is visible yet has -inf: its reference is 0, so that its weights are 0 rather than NaN.
+        """
+        scores, columns = maximum.operands[0], self.schedule.columns
+        assert columns is not None
+        code = self.sided["scores"][scores]
+        if columns.masked:
+            inside = self._inside(columns).text
+            self._line(f'{code.text} = tl.where({inside}, {code.text}, float("-inf"))')
+        self._line(f"rescale = tl.maximum(highest, tl.max({code.text}, axis=1, keep_dims=True))")
+        self._line('reference = tl.where(rescale == float("-inf"), 0.0, rescale)')
+        self._line("highest, rescale = rescale, tl.exp(highest - reference)")
+        self.values[maximum] = Code("reference")
+
+    def _multiply(self, product: Dot) -> None:
+        first, second = self._operand(product, "scores"), self._operand(product, "values")
+        total = self.values[product].text
+        arguments = ", ".join([first, second, f"{total} * rescale", *self._precision(product)])
+        self._line(f"{total} = tl.dot({arguments})")
+
+    def _is_zero_beyond(self, product: Dot, node: Node) -> bool:
+        is_weight = product is self.online.product and node is product.operands[0]  # the exponential of -inf
+        return is_weight or super()._is_zero_beyond(product, node)
+
+    def _reduces_over(self, product: Dot) -> Tile | None:
+        return self.schedule.columns if product is self.online.product else self.schedule.summed
+
+

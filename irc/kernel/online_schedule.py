@@ -1,0 +1,68 @@
+"""Schedules of products of softmax weights: rows of results in registers, in a loop over blocks of keys.
+
+A program has a block of rows `m`, all columns of the result, `e`, and all of what scores are summed over, `k`. It loops
+over blocks `n` of the axis of the softmax. Start at `online_schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irc.kernel.dag import Node, Root, walk
+from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile
+from irc.kernel.online import Online
+from irc.kernel.product_schedule import LEAST, covering, placed_checks
+from irc.kernel.rules import MOST_COLUMNS, schedule_fits_a_product
+from irc.schedule_options import ScheduleOptions
+
+ROWS, KEYS = 64, 64  # of f16 and bf16: what 4 warps hold beside 64 columns
+ROWS_F32, KEYS_F32 = 32, 32  # of f32; also the keys where there are more columns
+
+
+def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, options: ScheduleOptions) -> Schedule:
+    """The schedule of a kernel with a product of softmax weights; raises `LegalityFailure` (rules F15, F17)."""
+    product, scores = online.product, online.scores
+    schedule_fits_a_product(options, LEAST, tiles=("m", "n"))
+    rows = tuple(axis for axis in parallel if axis in product.rows)[-1:]
+    columns = tuple(axis for axis in parallel if axis in product.columns)
+    batch = tuple(axis for axis in parallel if axis not in (*rows, *columns))
+    depth = scores.bound if scores is not None else ()
+    is_wide = product.fed.bits > 16
+    height = options.m or covering(rows, ROWS_F32 if is_wide else ROWS)
+    held = max(covering(axes, MOST_COLUMNS) for axes in (columns, depth))
+    keys = options.n or covering(product.bound, KEYS_F32 if is_wide or held > KEYS else KEYS)
+    loop = Tile("n", product.bound, keys, looped=True)
+    whole = Tile("k", depth, 0, whole=True) if depth else None
+    results = Tile("e", columns, 0, whole=True)
+    nest = online_nest(roots, online, frozenset(product.bound), frozenset(depth), loop)
+    matrices = Tile("b", batch, 1, single=True) if batch else None
+    return Schedule(Tile("m", rows, height), loop, nest, options, whole, matrices, results)
+
+
+def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], depth: frozenset[object],
+                loop: Tile) -> tuple[Scope, ...]:  # fmt: skip
+    """What does not vary along the softmax, the loop over blocks of it, and then all else."""
+    product, scores = online.product, online.scores
+    placed: dict[Node, str] = {}
+    if scores is not None:
+        placed |= dict.fromkeys(walk((scores.operands[0],)), "first")
+        placed |= {node: "second" for node in walk((scores.operands[1],)) if node not in placed}
+    placed |= {node: "scores" for node in walk((product.operands[0],)) if node not in placed}
+    placed |= {node: "values" for node in walk((product.operands[1],)) if node not in placed}
+    del placed[online.maximum]
+    inside = {node for node in placed if node.axes & keys or online.maximum in node.operands}
+    before: list[Scope] = [Placed(node, side) if node.axes & depth else node
+                           for node, side in placed.items() if node not in inside]  # fmt: skip
+    body: list[Scope] = []
+    for node, side in placed.items():
+        if node in inside:
+            if online.maximum in node.operands:
+                body.append(Carry(online.maximum))
+            body.append(Placed(node, side))
+    checks = placed_checks(roots, placed, keys)
+    body += [*checks, *map(Accumulate, online.sums), Accumulate(product)]
+    done = {*placed, online.maximum, product, *online.sums, *(check.node for check in checks)}
+    after = [node for node in walk(roots) if node not in done]
+    return *before, Loop(loop, tuple(body)), *after
+
+

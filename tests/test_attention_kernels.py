@@ -1,0 +1,297 @@
+"""Kernels with products of softmax weights: attention in its variations, what is none, and what they compile to."""
+
+from __future__ import annotations
+
+import random
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+
+import irc
+from irc import interpreter, ops
+from irc.backends.triton import compile_artefact, emit
+from irc.backends.triton.compile import TARGETS
+from irc.driver.models import Settings
+from irc.dtypes import I64
+from irc.group import Group
+from irc.ir import Value
+from irc.kernel import Kernel, count, derive, kernel_of
+from irc.legality import legal
+from irc.module import Module
+from irc.op import trace
+from irc.parser import parse
+from tests import triton_harness as harness
+from tests.fusing import body_of
+from tests.kernel_reference import evaluate
+from tests.test_products import kinds, transposed
+
+TOLERANCES = {"f32": 2e-6, "f16": 2e-3, "bf16": 1.6e-2}
+Q, K, V = "T[B, 4, S, D]", "T[B, 4, T, D]", "T[B, 4, T, E]"
+
+
+def written_out(scores: Callable[[Value], Value], q: Value, k: Value, v: Value) -> Value:
+    return ops.matmul(ops.softmax(scores(ops.mul(ops.matmul(q, transposed(k)), 0.25)), axis=3), v)
+
+
+def causal(q: Value, k: Value, v: Value) -> Value:
+    return ops.attention(q, k, v, causal=True, masked_rows="zero")
+
+
+def sliding_window(q: Value, k: Value, v: Value) -> Value:
+    def visible(scores: Value) -> Value:
+        _, _, queries, keys = scores.shape
+        key = ops.iota(shape=(1, keys), axis=1, dtype=I64)
+        query = ops.iota(shape=(queries, 1), axis=0, dtype=I64)
+        scores = ops.select(ops.less_equal(key, query), scores, -np.inf)
+        return ops.select(ops.less(ops.sub(query, 5), key), scores, -np.inf)
+
+    return written_out(visible, q, k, v)
+
+
+def relative_positions(queries: Any, keys: Any) -> Value:
+    return ops.sub(ops.iota(shape=(1, keys), axis=1, dtype=I64), ops.iota(shape=(queries, 1), axis=0, dtype=I64))
+
+
+def alibi(q: Value, k: Value, v: Value) -> Value:
+    def biased(scores: Value) -> Value:
+        _, _, queries, keys = scores.shape
+        distance = relative_positions(queries, keys)
+        return ops.add(scores, ops.mul(ops.cast(distance, to=scores.dtype), 0.125))
+
+    return written_out(biased, q, k, v)
+
+
+def position_bias(q: Value, k: Value, v: Value, table: Value) -> Value:
+    """Relative positions, clipped, whose biases are read from a table for each head."""
+
+    def biased(scores: Value) -> Value:
+        _, _, queries, keys = scores.shape
+        distance = relative_positions(queries, keys)
+        index = ops.minimum(ops.maximum(distance, -3), 3)
+        bias = ops.gather(table, ops.add(index, 3), axis=1)
+        return ops.add(scores, bias)
+
+    return written_out(biased, q, k, v)
+
+
+def in_model_layout(q: Value, k: Value, v: Value) -> Value:
+    """From [B, S, heads * D] and back, as models hold them."""
+    def heads(x: Value) -> Value:
+        batch, rows, _ = x.shape
+        return ops.transpose(ops.reshape(x, shape=(batch, rows, 4, 16)), permutation=(0, 2, 1, 3))
+
+    result = ops.attention(heads(q), heads(k), heads(v))
+    return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(q.shape[0], q.shape[1], 64))
+
+
+PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "plain": (ops.attention, (Q, K, V)),
+    "causal": (causal, (Q, K, V)),
+    "causal_nan": (lambda q, k, v: ops.attention(q, k, v, causal=True), (Q, K, V)),
+    "bool_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"), (Q, K, V, "bool[S, T]")),
+    "float_mask": (ops.attention, (Q, K, V, "T[B, 1, 1, T]")),
+    "causal_and_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, causal=True), (Q, K, V, "f32[B, 1, S, T]")),
+    "grouped_keys": (causal, (Q, "T[B, 2, T, D]", "T[B, 2, T, E]")),
+    "one_key_head": (ops.attention, (Q, "T[B, 1, T, D]", "T[B, 1, T, E]")),
+    "written_out": (lambda q, k, v: written_out(lambda scores: scores, q, k, v), (Q, K, V)),
+    "soft_cap": (lambda q, k, v: written_out(lambda s: ops.mul(ops.tanh(ops.mul(s, 0.2)), 5.0), q, k, v), (Q, K, V)),
+    "sliding_window": (sliding_window, (Q, K, V)),
+    "alibi": (alibi, (Q, K, V)),
+    "position_bias": (position_bias, (Q, K, V, "T[4, 7]")),
+    "scaled_query": (lambda q, k, v: ops.attention(ops.mul(q, 0.5), k, v, scale=1.0), (Q, K, V)),
+    "prologues": (lambda q, k, v: ops.attention(ops.exp(q), ops.relu(k), ops.neg(v)), (Q, K, V)),
+    "epilogue": (lambda q, k, v, r: ops.add(ops.relu(ops.attention(q, k, v)), r), (Q, K, V, "T[B, 4, S, E]")),
+    "model_layout": (in_model_layout, ("T[B, S, 64]", "T[B, T, 64]", "T[B, T, 64]")),
+    "weights_of_given_scores": (lambda s, v: ops.matmul(ops.softmax(s, axis=3), v), ("T[B, 4, S, T]", V)),
+}  # fmt: skip
+SIZES = {"D": (16, 40, 64), "E": (16, 24, 80)}
+
+
+def typed(types: tuple[str, ...], dtype: str, draw: random.Random) -> list[str]:
+    depth, columns = str(draw.choice(SIZES["D"])), str(draw.choice(SIZES["E"]))
+    return [each.replace("T[", f"{dtype}[").replace("D]", f"{depth}]").replace("E]", f"{columns}]") for each in types]
+
+
+def the_kernel(module: Module) -> Kernel:
+    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    return kernel_of(operation)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
+    """At random sizes, with tiles as on a GPU, against the same program in f64; the bytes are those of the model."""
+    program, types = PROGRAMS[name]
+    draw = random.Random(f"{name} {dtype}")
+    for number in range(2):
+        module = trace(program, *typed(types, dtype, draw))
+        sizes = {"B": draw.choice([1, 2]), "S": draw.choice([1, 17, 70, 130]), "T": draw.choice([1, 17, 70, 130])}
+        if number == 0:
+            sizes |= {"S": 70, "T": 130}
+        wide = {key: array.astype(np.float64) if array.dtype.kind not in "bi" else array
+                for key, array in harness.random_inputs(module, sizes, number).items()}  # fmt: skip
+        wide_results = interpreter.run(in_f64(module), wide)
+        run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, seed=number, real_tiles=True)
+        assert not run.program.rejected, run.program.rejected
+        for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
+            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
+        (launch,) = run.launches
+        assert launch.predicted is not None
+        assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact
+
+
+def in_f64(module: Module) -> Module:
+    """The same program in f64."""
+    text = str(module)
+    for dtype in ("bf16", "f16", "f32"):
+        text = re.sub(rf"\b{dtype}\b", "f64", text)
+    return parse(text)
+
+
+@pytest.mark.parametrize("name", ["plain", "causal", "grouped_keys", "soft_cap", "sliding_window", "model_layout"])
+def test_the_dag_means_attention(name: str) -> None:
+    program, types = PROGRAMS[name]
+    module = trace(program, *typed(types, "f32", random.Random(name)))
+    sizes = {"B": 2, "S": 5, "T": 7}
+    inputs = harness.random_inputs(module, sizes)
+    actual = evaluate(derive(body_of(module)), inputs, harness.bind_symbols(module, inputs))
+    for result, expected in zip(actual.values(), interpreter.run(module, inputs).values(), strict=True):
+        assert harness.relative_error(result, expected) < 1e-5
+
+
+@pytest.mark.parametrize("masked_rows", ["nan", "zero"])
+def test_rows_without_a_visible_key(masked_rows: str, tmp_path: Path) -> None:
+    """Rows of which no key, only a late one, or an infinite one is visible; and NaN in one key."""
+    def program(q: Value, k: Value, v: Value, mask: Value) -> Value:
+        return ops.attention(q, k, v, mask, masked_rows=masked_rows)
+
+    q, k, v, mask = harness.random_inputs(
+        trace(program, "f32[1, 1, 20, 16]", "f32[1, 1, 90, 16]", "f32[1, 1, 90, 16]", "bool[20, 90]"), {}).values()
+    mask[:] = True
+    mask[3], mask[4, :85], mask[5, :40] = False, False, False
+    mask[:18, 50], mask[:, 60] = False, False
+    k[0, 0, 50], k[0, 0, 60, 0] = np.nan, np.inf
+    module = trace(program, "f32[1, 1, 20, 16]", "f32[1, 1, 90, 16]", "f32[1, 1, 90, 16]", "bool[20, 90]")
+    run = harness.run(module, folder=tmp_path / "a", inputs=[q, k, v, mask], real_tiles=True)
+    (actual,), (expected,) = run.outputs.values(), run.expected.values()
+    assert harness.relative_error(actual, expected) < 1e-5
+    assert np.isnan(expected[0, 0, 18:]).all()
+    assert np.isnan(expected[0, 0, 3]).all() if masked_rows == "nan" else (expected[0, 0, 3] == 0).all()
+
+
+NEAR_MISSES: dict[str, Callable[..., Value]] = {
+    "twice_the_exponent": lambda s, v: ops.matmul(normalized(ops.exp(ops.mul(ops.sub(s, high(s)), 2.0))), v),
+    "no_exponential": lambda s, v: ops.matmul(ops.tanh(ops.sub(s, high(s))), v),
+    "another_maximum": lambda s, v: ops.matmul(ops.exp(ops.sub(s, high(ops.neg(s)))), v),
+    "minimum": lambda s, v: ops.matmul(ops.exp(ops.sub(s, ops.reduce_min(s, axes=(3,), keep_dims=True))), v),
+    "maximum_read_beside": lambda s, v: ops.matmul(ops.mul(ops.softmax(s, axis=3), high(s)), v),
+    "normalized_along_rows": lambda s, v: ops.matmul(ops.softmax(s, axis=2), v),
+    "rms_norm": lambda s, v: ops.matmul(ops.div(s, ops.sqrt(total(ops.mul(s, s)))), v),
+}  # fmt: skip
+
+
+def high(x: Value) -> Value:
+    return ops.reduce_max(x, axes=(3,), keep_dims=True)
+
+
+def normalized(x: Value) -> Value:
+    return ops.div(x, total(x))
+
+
+def total(x: Value) -> Value:
+    return ops.reduce_sum(x, axes=(3,), keep_dims=True)
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_what_is_no_softmax_is_refused(name: str) -> None:
+    """It is computed in several kernels instead."""
+    types = ("f32[2, 3, 20, 20]", "f32[2, 3, 20, 16]")
+    module = trace(NEAR_MISSES[name], *types)
+    failure = legal(Group(body_of(module)))
+    assert failure is not None and failure.rule in ("F6", "F10", "F16", "F17"), failure
+    fused = in_kernels(module)
+    inputs = harness.random_inputs(module, {})
+    (actual,), (expected,) = (interpreter.run(each, inputs).values() for each in (fused, module))
+    assert harness.relative_error(actual, expected) < 1e-5
+
+
+def test_long_rows_are_refused() -> None:
+    for types in (("f32[9, 300]", "f32[300, 20]", "f32[20, 16]"), ("f32[9, 16]", "f32[16, 20]", "f32[20, 300]")):
+        module = trace(lambda q, k, v: ops.matmul(ops.softmax(ops.matmul(q, k), axis=1), v), *types)
+        failure = legal(Group(body_of(module)))
+        assert failure is not None and failure.rule == "F17" and "at most 256" in failure.message
+
+
+def test_causal_attention_skips_blocks() -> None:
+    """Half of the products, nearly, and what is loaded for them."""
+    types = ("f16[2, 4, 1024, 64]",) * 3
+    full, skipping = (count(derive(body_of(trace(program, *types))), {}) for program in (ops.attention, causal))
+    assert full.product_flops == 2 * 2 * 2 * 4 * 1024 * 1024 * 64
+    assert skipping.product_flops == full.product_flops * 17 // 32
+    assert skipping.loaded_bytes < 0.6 * full.loaded_bytes and skipping.distinct_bytes == full.distinct_bytes
+
+
+# -- fusion, text and targets ----------------------------------------------------------------------------------
+
+def in_kernels(module: Module) -> Module:
+    return irc.opt(module, "default", settings=Settings(products="irc"), backend="triton")
+
+
+@pytest.mark.parametrize("name", ["soft_cap", "position_bias", "alibi", "causal_and_mask", "grouped_keys"])
+def test_variations_become_one_kernel(name: str) -> None:
+    program, types = PROGRAMS[name]
+    module = trace(program, *typed(types, "f16", random.Random(0)))
+    assert kinds(in_kernels(module)) == ["product"]
+
+
+def test_a_variation_written_in_pytorch_becomes_one_kernel() -> None:
+    torch = pytest.importorskip("torch")
+
+    class SoftCapped(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, q: Any, k: Any, v: Any, bias: Any) -> Any:
+            scores = 30.0 * torch.tanh(q @ k.transpose(-1, -2) * 0.125 / 30.0) + bias
+            return torch.softmax(scores.float(), -1).to(q.dtype) @ v
+
+    arguments = tuple(torch.randn(2, 4, rows, 32) for rows in (40, 50, 50)) + (torch.randn(4, 40, 50),)
+    module = irc.from_torch(SoftCapped(), arguments)
+    assert kinds(in_kernels(module)) == ["product"]
+
+
+COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "attention": (causal, ("bf16[B, 32, S, 128]", "bf16[B, 8, T, 128]", "bf16[B, 8, T, 128]")),
+    "head_64": (causal, ("f16[8, 12, 512, 64]",) * 3),
+    "head_80_mask": (ops.attention, (*["bf16[2, 8, 512, 80]"] * 3, "bf16[2, 1, 1, 512]")),
+    "head_256": (ops.attention, ("bf16[2, 8, 512, 256]",) * 3),
+    "f32": (ops.attention, ("f32[2, 8, 512, 64]",) * 3),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_attention_compiles_to_matrix_instructions(name: str, tmp_path: Path) -> None:
+    program, types = COMPILED[name]
+    emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
+    for resources in compile_artefact(tmp_path / "a", TARGETS):
+        assert not resources.error and resources.fits, resources
+        assert resources.spilled_bytes == resources.local_bytes == 0, resources
+        assert (resources.matrix_instructions > 0) == (name != "f32" or resources.target == "gfx942"), resources
+        if resources.target != "gfx942":
+            assert resources.wide_accesses == resources.aligned_accesses, resources
+
+
+def test_the_text_of_attention(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    program, types = COMPILED["attention"]
+    emit(harness.kernelize(trace(program, *types), name="attention"), tmp_path / "a")
+    text = (tmp_path / "a" / "kernels.py").read_text()
+    golden = Path(__file__).parent / "golden" / "attention.py"
+    if request.config.getoption("--update"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+    body = textwrap.dedent(text[text.index("    program = ") :])
+    assert body in (Path(__file__).parent.parent / "README.md").read_text()
