@@ -229,8 +229,8 @@ MUTATIONS = (
     Mutation(
         "bytes: what every program reads counts once",
         "irc/kernel/traffic.py",
-        "return repeats * certain(",
-        "return certain(",
+        "every = repeats * certain(",
+        "every = certain(",
         kernel("shared_operand"),
     ),
     Mutation(
