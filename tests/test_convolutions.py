@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("triton")
 
+import torch
 
 import irc
-from irc import ops
+from irc import dims, ops
 from irc.backends.triton import compile_artefact, emit
 from irc.backends.triton.compile import TARGETS
+from irc.dims import Variable
+from irc.index_map import WHOLE, Guard
 from irc.ir import Value
-from irc.kernel import derive
+from irc.kernel import LegalityFailure, count, derive
 from irc.kernel.dag import Dot
+from irc.kernel.traffic import distinct_in_layers, points
 from irc.module import Module
 from irc.op import trace
 from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
-from tests.test_products import TOLERANCES, typed
+from tests.test_products import TOLERANCES, kinds, trace_wide, typed
 
 
 def conv(x: Value, weight: Value, bias: Value | None = None, *, stride: int = 1, dilation: int = 1, low: Any = 0,
@@ -165,6 +171,8 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "groups": (lambda x, w: conv(x, w, low=1, groups=4), ("bf16[8, 128, 28, 28]", "bf16[128, 32, 3, 3]")),
     "depthwise": (lambda x, w, b: ops.relu(conv(x, w, b, low=1, groups=64)),
                   ("bf16[8, 64, 56, 56]", "bf16[64, 1, 3, 3]", "bf16[64]")),
+    "projection": (lambda x, v, w: conv(ops.clip(conv(x, v, low=1, groups=192), 0, 6), w),
+                   ("bf16[8, 192, 28, 28]", "bf16[192, 1, 3, 3]", "bf16[32, 192, 1, 1]")),
     "f32": (lambda x, w: conv(x, w, low=1), ("f32[4, 32, 28, 28]", "f32[32, 32, 3, 3]")),
 }  # fmt: skip
 
@@ -181,3 +189,182 @@ def test_convolutions_compile_to_matrix_instructions(name: str, tmp_path: Path) 
         assert (resources.matrix_instructions > 0) == multiplies, resources
         if resources.target != "gfx942":
             assert resources.wide_accesses == resources.aligned_accesses, resources
+
+
+def test_the_text_of_a_convolution(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    types = ("bf16[8, 64, 56, 56]", "bf16[64, 64, 3, 3]", "bf16[64]", "bf16[8, 64, 56, 56]")
+    emit(harness.kernelize(trace(residual, *types), name="conv_relu"), tmp_path / "a")
+    text = (tmp_path / "a" / "kernels.py").read_text()
+    golden = Path(__file__).parent / "golden" / "conv_relu.py"
+    if request.config.getoption("--update"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+# -- bytes, flops, other oracles -------------------------------------------------------------------------------
+
+def test_flops_and_bytes_are_counted_at_large_sizes() -> None:
+    """Without looking at every load: 64 images, of which the first layer of a ResNet reads every element."""
+    module = trace(lambda x, w: conv(x, w, low=3, stride=2), "f16[64, 3, 224, 224]", "f16[64, 3, 7, 7]")
+    cost = count(derive(body_of(module)), {})
+    assert cost.exact and cost.product_flops == 2 * 64 * 64 * 112 * 112 * 3 * 49
+    assert cost.distinct_bytes == 2 * (64 * 3 * 224 * 224 + 64 * 3 * 49 + 64 * 64 * 112 * 112)
+    module = trace(lambda x, w: conv(x, w, stride=2), "f16[64, 8, 112, 112]", "f16[16, 8, 1, 1]")
+    cost = count(derive(body_of(module)), {})
+    assert cost.exact and cost.distinct_bytes == 2 * (64 * 8 * 56 * 56 + 16 * 8 + 64 * 16 * 56 * 56)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_distinct_elements_of_windows(seed: int) -> None:
+    """Addresses and guards of any form: counted as digits, and by looking at every point."""
+    draw = random.Random(seed)
+    for _ in range(50):
+        axes = [Variable(f"a{place}", draw.randint(1, 5), (WHOLE, place)) for place in range(draw.randint(1, 4))]
+        address = sum(draw.choice([0, 1, 1, 2, 3, 5, 10, 25, -1, -5]) * axis.expr for axis in axes)
+        tested = [draw.sample(axes, min(len(axes), 2)) for _ in range(draw.randint(0, 2))]
+        guards = tuple(Guard(sum(draw.choice([1, 1, 2, -1]) * axis.expr for axis in some) + draw.randint(-3, 2),
+                             draw.randint(1, 5)) for some in tested)  # fmt: skip
+        places = [dict(zip(axes, place, strict=True)) for place in np.ndindex(*(axis.extent for axis in axes))]
+        kept = [place for place in places
+                if all(0 <= dims.evaluate(guard.index, place) < guard.extent for guard in guards)]  # fmt: skip
+        addresses = {dims.evaluate(address, place) for place in kept}
+        assert points(frozenset(axes), guards, ()) == (len(kept), True)
+        assert distinct_in_layers(address, frozenset(axes), guards, ()) == len(addresses)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_eager_pytorch_gives_the_same(rank: int, tmp_path: Path) -> None:
+    draw = random.Random(rank)
+    for number in range(3):
+        groups, stride, dilation, padding = (draw.choice(choice) for choice in ((1, 2, 4), (1, 2), (1, 2), (0, 1, 3)))
+        channels, features = 4, draw.choice([4, 8, 12])
+        shape, window = [2, channels, *draw.choices([6, 7, 9], k=rank)], draw.choices([1, 2, 3], k=rank)
+        x, w, b = (torch.randn(each) for each in (shape, [features, channels // groups, *window], [features]))
+        eager = getattr(torch.nn.functional, f"conv{rank}d")
+        expected = eager(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        types = [f"f32{list(each.shape)}" for each in (x, w, b)]
+        run = harness.run(partial(conv, low=padding, stride=stride, dilation=dilation, groups=groups), *types,
+                          folder=tmp_path / str(number), inputs=[x.numpy(), w.numpy(), b.numpy()])  # fmt: skip
+        assert harness.relative_error(next(iter(run.outputs.values())), expected.numpy()) < 1e-5
+        assert run.launches and not run.program.rejected
+
+
+@pytest.mark.parametrize("types", [
+    ("f16[0, 4, 5, 5]", "f16[6, 4, 3, 3]"), ("f16[2, 4, 0, 5]", "f16[6, 4, 3, 3]"),
+    ("f16[2, 0, 5, 5]", "f16[6, 0, 3, 3]"), ("f16[2, 4, 5, 5]", "f16[0, 4, 3, 3]"),
+    ("f16[2, 4, 1, 1]", "f16[6, 4, 1, 1]"), ("f16[1, 1, 1, 1]", "f16[1, 1, 3, 3]"),
+    ("f16[N, 4, H, W]", "f16[6, 4, 3, 3]"), ("f16[N, C, 3, W]", "f16[6, C, 3, 3]"),
+])  # fmt: skip
+def test_sizes_of_0_and_1(types: tuple[str, str], tmp_path: Path) -> None:
+    program = partial(conv, low=1)
+    for number, sizes in enumerate([{"N": 0, "H": 3, "W": 4, "C": 0}, {"N": 1, "H": 1, "W": 0, "C": 1}]):
+        bias = f"f16[{types[1][4]}]"
+        run = harness.run(program, *types, bias, folder=tmp_path / str(number), sizes=sizes, real_tiles=True)
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+
+
+def test_padding_is_0_whatever_is_computed_of_x(tmp_path: Path) -> None:
+    """NaN and infinities reach the windows that they are in, and 1/x of the padding reaches none."""
+    x, w = np.ones((2, 4, 6, 7), np.float32), np.ones((5, 4, 3, 3), np.float32)
+    x[0, 1, 2, 3], x[1, 0, 0, 0], x[1, 3, 5, 6] = np.nan, 0, np.inf
+    run = harness.run(lambda x, w: conv(ops.div(1, x), w, low=2), "f32[2, 4, 6, 7]", "f32[5, 4, 3, 3]",
+                      folder=tmp_path / "a", inputs=[x, w], real_tiles=True)  # fmt: skip
+    (actual,), (expected,) = run.outputs.values(), run.expected.values()
+    assert harness.relative_error(actual, expected) < 1e-6
+    assert np.isnan(expected).any() and np.isinf(expected).any() and np.isfinite(expected).sum() > 400
+
+
+# -- rules and fusion ------------------------------------------------------------------------------------------
+
+def softmax_of_channels(x: Value, w: Value) -> Value:
+    return ops.softmax(conv(x, w, low=1), axis=1)
+
+
+def joined_groups(x: Value, w: Value) -> Value:
+    return ops.concat(conv(x, w, groups=2), x, axis=1)
+
+
+def rolled(x: Value, w: Value) -> Value:
+    y = conv(x, w, low=1)
+    parts = [ops.slice_(y, starts=(0, 0, start, 0), stops=(2, 6, stop, 5), steps=(1, 1, 1, 1))
+             for start, stop in ((2, 5), (0, 2))]  # fmt: skip
+    return ops.add(y, ops.concat(*parts, axis=2))
+
+
+def overlapping_pool(x: Value, w: Value) -> Value:
+    return ops.max_pool(conv(x, w, low=1), kernel=(3, 3), strides=(1, 1), low=(1, 1), high=(1, 1), dilations=(1, 1))
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str, str]] = {
+    "transposed": (lambda x, w: ops.conv_transpose(x, w, strides=(2, 2), dilations=(1, 1), low=(0, 0), high=(0, 0),
+                                                   output_padding=(0, 0)),
+                   ("f32[2, 4, 5, 5]", "f32[4, 6, 3, 3]"), "F2", "conv_transpose is not computed point by point"),
+    "integers": (conv, ("i32[2, 4, 5, 5]", "i32[6, 4, 3, 3]"), "F2", "do not multiply matrices of i32"),
+    "f64": (conv, ("f64[2, 4, 5, 5]", "f64[6, 4, 3, 3]"), "F2", "do not multiply matrices of f64"),
+    "windows_may_not_fit": (conv, ("f32[2, 4, H, 5]", "f32[6, 4, 3, 3]"), "F2", "where H - 3 is below 0"),
+    "channels_may_differ": (conv, ("f32[2, C, 5, 5]", "f32[6, D, 3, 3]"), "F2", "do not fit each other"),
+    "reduced": (softmax_of_channels, ("f32[2, 4, 5, 5]", "f32[6, 4, 3, 3]"), "F16", "is reduced"),
+    "chained": (lambda x, w: conv(conv(x, w, low=1), w, low=1), ("f32[2, 4, 5, 5]", "f32[4, 4, 3, 3]"), "F16",
+                "of what another product computes"),
+    "groups": (joined_groups, ("f32[2, 4, 5, 5]", "f32[6, 2, 1, 1]"), "F16", "the groups of channels"),
+    "read_again": (overlapping_pool, ("f32[2, 4, 5, 5]", "f32[6, 4, 3, 3]"), "F16", "one of 9 products"),
+    "read_twice": (rolled, ("f32[2, 4, 5, 5]", "f32[6, 4, 3, 3]"), "F10", "would be computed again"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_rules_refuse_what_kernels_cannot_do(name: str) -> None:
+    program, types, rule, message = REFUSED[name]
+    module = irc.opt(trace(program, *types), "legalize,windows", backend="triton")
+    with pytest.raises(LegalityFailure, match=message) as failure:
+        derive(body_of(module))
+    assert failure.value.rule == rule
+
+
+def test_convolutions_are_in_kernels_where_the_option_says_so() -> None:
+    module = trace(normalized, "f16[N, 8, H, W]", "f16[16, 8, 3, 3]", "f16[16]", "f16[16]")
+    assert kinds(irc.opt(module, "default", backend="triton")) == ["conv", "pointwise"]
+    assert kinds(irc.opt(module, "default{fuse.products=irc}", backend="triton")) == ["product"]
+    chain = trace(lambda x, w, v: conv(ops.relu(conv(x, w, low=1)), v, low=1), "f16[N, 8, H, W]",
+                  "f16[8, 8, 3, 3]", "f16[8, 8, 3, 3]")  # fmt: skip
+    assert kinds(irc.opt(chain, "default{fuse.products=irc}", backend="triton")) == ["product", "product"]
+    transposed = trace(REFUSED["transposed"][0], *REFUSED["transposed"][1])
+    assert kinds(irc.opt(transposed, "default{fuse.products=irc}", backend="triton")) == ["conv_transpose"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_convolutions(seed: int, tmp_path: Path) -> None:
+    """Chains of convolutions, views, windows and pointwise operations: kernels agree with the program in f64."""
+    draw = random.Random(seed)
+
+    def program(x: Value, *weights: Value) -> Value:
+        values, left = [x], list(weights)
+        for _ in range(draw.randint(3, 6)):
+            y = draw.choice(values[-2:])
+            step = draw.choice(["conv", "conv", "depthwise", "grouped", "relu", "silu", "residual", "pool", "shift"])
+            low, high = draw.randint(1, 2), draw.randint(1, 2)
+            options: dict[str, Any] = {"low": low, "high": high, "stride": draw.choice([1, 1, 2])}
+            if step in ("conv", "depthwise", "grouped"):
+                groups = {"conv": 1, "depthwise": 8, "grouped": 2}[step]
+                weight = ops.slice_(left[0], starts=(0, 0, 0, 0), stops=(8, 8 // groups, 3, 3), steps=(1, 1, 1, 1))
+                y = conv(y, weight, groups=groups, **options)
+            elif step == "pool":
+                y = ops.max_pool(y, kernel=(2, 2), strides=(2, 2), low=(1, 1), high=(1, 1), dilations=(1, 1))
+            elif step == "residual":
+                same = [each for each in values if each.shape == y.shape]
+                y = ops.add(y, draw.choice(same))
+            else:
+                y = {"relu": ops.relu, "silu": ops.silu, "shift": lambda z: ops.add(z, 0.5)}[step](y)
+            values.append(ops.mul(y, 0.25) if step in ("conv", "grouped") else y)
+        return values[-1]
+
+    size, dtype = draw.choice([1, 4, 7, 12]), draw.choice(["f32", "f16"])
+    module = trace(program, f"{dtype}[N, 8, {size}, {size}]", f"{dtype}[8, 8, 3, 3]")
+    fused = irc.opt(module.clone(), "default{fuse.products=irc}", backend="triton")
+    assert "conv" not in kinds(fused)
+    run = harness.run(fused, folder=tmp_path / "a", sizes={"N": 2}, fuse=False, seed=seed)
+    wide = {name: array.astype(np.float64) for name, array in harness.random_inputs(module, {"N": 2}, seed).items()}
+    wide_results = irc.interpreter.run(trace_wide(module), wide)
+    for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= 8 * TOLERANCES[dtype]

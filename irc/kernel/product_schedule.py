@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
+from math import prod
 from typing import NamedTuple
 
-from irc.kernel.dag import Check, Dot, Node, Root, walk
+from irc.kernel.dag import Check, Dot, Load, Node, Root, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
 from irc.kernel.rules import schedule_fits_a_product
 from irc.schedule_options import ScheduleOptions
@@ -17,6 +18,7 @@ from irc.schedule_options import ScheduleOptions
 LEAST = 16  # elements of a block of a product
 ROWS, COLUMNS = 128, 128  # of a tile of results of f16 and bf16, which eight warps hold
 ROWS_F32, COLUMNS_F32 = 64, 64  # of f32, which no matrix instruction multiplies without loss
+LOADED_ELEMENTS = 16_384  # in a pass of the loop: all that is loaded at once is in registers
 SUMMED_BYTES = 128  # of a row of a block of what is summed: one line of the cache
 
 
@@ -44,6 +46,16 @@ def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options:
     operands = walk(operand for product in products for operand in product.operands)
     line = SUMMED_BYTES // (2 if reads_windows(operands, bound) else 1)
     depth = options.k or covering(bound, max(LEAST, line * 8 // first.fed.bits))
+    loads = [node.axes for node in operands if isinstance(node, Load) and not node.axes.isdisjoint(bound)]
+
+    def loaded() -> int:
+        sides = [(rows, height), (columns, width)]
+        return depth * sum(prod(block for axes, block in sides if not each.isdisjoint(axes)) for each in loads)
+
+    while options.k is None and depth > LEAST and loaded() > LOADED_ELEMENTS:
+        depth //= 2
+    while options.m is None and height > LEAST and loaded() > LOADED_ELEMENTS:
+        height //= 2
     return ProductTiles(
         Tile("b", batch, 1, single=True) if batch else None,
         Tile("m", rows, height),

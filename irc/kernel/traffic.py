@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -146,11 +146,26 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
     region = box(0, axes, guards, sizes)
     if region is not None:
         return region.points, True
-    guarded = axes & variables(*(guard.index for guard in guards))
-    free, total = (prod(size_at(axis.extent, sizes) for axis in some) for some in (axes - guarded, guarded))
-    if total > ENUMERATED or indirect_nodes(*(guard.index for guard in guards)):
-        return free * total, False
-    return free * int(np.count_nonzero(enumerated(guarded, guards, sizes)[1])), True
+    if indirect_nodes(*(guard.index for guard in guards)):
+        return prod(size_at(axis.extent, sizes) for axis in axes), False
+    number, exact = 1, True
+    for some, tests in independent(axes, guards):
+        total = prod(size_at(axis.extent, sizes) for axis in some)
+        exact &= total <= ENUMERATED or not tests
+        number *= int(np.count_nonzero(enumerated(some, tests, sizes)[1])) if tests and total <= ENUMERATED else total
+    return number, exact
+
+
+def independent(axes: frozenset[Variable], guards: Guards) -> list[tuple[frozenset[Variable], Guards]]:
+    """The axes in sets such that each guard is about axes of one of them, with these guards."""
+    parts: list[tuple[frozenset[Variable], Guards]] = [(frozenset((axis,)), ()) for axis in axes]
+    for guard in guards:
+        tested = variables(guard.index) & axes
+        joined = [part for part in parts if not part[0].isdisjoint(tested)]
+        parts = [part for part in parts if part[0].isdisjoint(tested)]
+        tests = tuple(other for _, others in joined for other in others)
+        parts.append((tested.union(*(some for some, _ in joined)), (*tests, guard)))
+    return parts
 
 
 @lru_cache(1 << 12)
@@ -165,6 +180,9 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
         apart = any(each is not None and each.is_injective for each in (region, whole))
         if apart and (len(accesses) == 1 or (exact and number >= size)):
             return min(size, number), exact
+        layered = distinct_in_layers(address, axes, guards, sizes) if len(accesses) == 1 else None
+        if layered is not None:
+            return layered, True
         reached, enumerable = reached + number, enumerable and number <= ENUMERATED and not indirect_nodes(*indices)
         reads.append((address, guards, axes, region))
     if not enumerable:
@@ -177,6 +195,43 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
             arrays, mask = enumerated(axes, guards, sizes)
             seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
     return int(np.count_nonzero(seen)), True
+
+
+class Layer(NamedTuple):
+    """Axes of an affine address that are counted together, and what they add to it: `number` different values, which
+    are multiples of `step` over a range of `reach` elements."""
+
+    step: int
+    reach: int
+    number: int
+    part: tuple[frozenset[Variable], Guards]
+
+
+def distinct_in_layers(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> int | None:
+    """The number of different values of an affine address, such as that of windows, which overlap along each spatial
+    axis: values along one of these are digits of a number. None where it takes too long to enumerate a digit."""
+    terms = affine(address, sizes)
+    if terms is None or indirect_nodes(*(guard.index for guard in guards)):
+        return None
+    layers, parts = list[Layer](), independent(axes, guards)
+    while parts:
+        some, tests = parts.pop()
+        if prod(size_at(axis.extent, sizes) for axis in some) > ENUMERATED:
+            return None
+        arrays, mask = enumerated(some, tests, sizes)
+        values = sum((terms[1].get(axis, 0) * arrays[axis] for axis in some), np.zeros(mask.shape, np.int64))
+        values = np.unique(values[mask])
+        if not len(values):
+            return 0
+        step, reach = int(np.gcd.reduce(values - values[0])), int(values[-1] - values[0])
+        layers = sorted([*layers, Layer(step, reach, len(values), (some, tests))], key=lambda layer: layer[:3])
+        ends = list(accumulate(layer.reach for layer in layers))
+        overlap = next((i for i in range(1, len(layers)) if layers[i].reach and layers[i].step <= ends[i - 1]), None)
+        if overlap is not None:  # not digits of their own
+            (first, of_first), (second, of_second) = layers[overlap - 1].part, layers[overlap].part
+            parts.append((first | second, (*of_first, *of_second)))
+            del layers[overlap - 1 : overlap + 1]
+    return prod(layer.number for layer in layers)
 
 
 @lru_cache(1 << 14)
