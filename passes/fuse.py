@@ -71,11 +71,11 @@ class Fuse(Pass):
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern that is
     proposed first; `schedule` is `FILE.py:NAME` of a `@schedule` function, which states blocks, warps and stages of
-    kernels (`irc.scheduling`); `products` is `host` (matrix products are library calls) or `irc` (kernels compute those
-    that can be, with what is computed of their operands and results); `plan` is a plan file to follow, which may be
-    edited by hand: an entry is a list of members, and each becomes one kernel of just these, or is reported with the
-    rule that it breaks (`plan.refused`). Without `policy`, a plan is followed and nothing else merged; where there is
-    no plan either, the policy is `greedy`.
+    kernels (`irc.scheduling`); `products` is `host` (matrix products and convolutions are library calls) or `irc`
+    (kernels compute those that can be, with what is computed of their operands and results); `plan` is a plan file to
+    follow, which may be edited by hand: an entry is a list of members, and each becomes one kernel of just these, or is
+    reported with the rule that it breaks (`plan.refused`). Without `policy`, a plan is followed and nothing else
+    merged; where there is no plan either, the policy is `greedy`.
     """
 
     policy: str = ""
@@ -116,8 +116,8 @@ class Fuse(Pass):
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
     def in_kernels(self, context: PassContext) -> bool:
-        """Whether products are computed in kernels: the option `products`, or what the context says; raises
-        `pass.option`."""
+        """Whether products and convolutions are computed in kernels: the option `products`, or what the context says;
+        raises `pass.option`."""
         if self.products not in ("", *PRODUCTS):
             raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected=" or ".join(PRODUCTS))
         return (self.products or context.products) == "irc"
@@ -172,7 +172,7 @@ def find_policy(name: str) -> Policy:
 
 def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
             entries: Sequence[Entry] = (), *, products: bool = False) -> Plan:  # fmt: skip
-    """The plan for a function under a policy; `products` says whether kernels compute matrix products.
+    """The plan for a function under a policy; `products` says whether kernels compute matrix products and convolutions.
 
     The entries of a plan file are followed first. Then the groups of `proposals`, each the proposer's name and the
     operations, are made where they are legal. Then the policy merges groups. The members of a group are in one block:
