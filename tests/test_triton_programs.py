@@ -17,6 +17,7 @@ import irc
 from irc import dtypes, interpreter, ops
 from irc.backends.triton import PIPELINE, emit, peak_bytes
 from irc.diagnostics import IrcError
+from irc.dtypes import BF16
 from irc.ir import Value
 from irc.op import trace
 from irc.verifier import verify
@@ -67,6 +68,7 @@ SPREAD = [
     Case("tile", lambda x: ops.tile(ops.softmax(x, axis=1), repeats=(1, 3)), ("f32[B, S]",)),
     Case("tiled_softmax", tiled_softmax, ("f32[B, S]",)),
     Case("stretched", stretched_along_a_part_of_an_axis, ("f32[B, S]", "f32[B, 5, S]")),
+    Case("index_in_bf16", lambda x: ops.add(x, ops.iota(shape=(9,), axis=0, dtype=BF16)), ("bf16[9]",), tolerance=1e-2),
     Case("reduced_constant", reduced_with_itself, ("f32[1, 1]",)),
     Case("expand_rows", lambda x: ops.reshape(ops.expand(ops.softmax(x, axis=1), shape=(3, *x.shape)), shape=(
         3 * x.shape[0], x.shape[1])), ("f32[B, S]",)),

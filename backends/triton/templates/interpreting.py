@@ -65,8 +65,8 @@ def _replaced():
 
 
 def round_to_bfloat16():
-    """Make Triton's interpreter round floats to bfloat16, as GPUs do: it cuts them off, and gives other numbers for
-    those below the smallest normal one."""
+    """Make Triton's interpreter round numbers to bfloat16, as GPUs do: it cuts floats off, gives other numbers for
+    those below the smallest normal one, and takes integers for the bits of numbers."""
     import numpy
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
@@ -79,9 +79,9 @@ def round_to_bfloat16():
         types = source.dtype.scalar, target.scalar
         if types == (tl.bfloat16, tl.float32):
             return TensorHandle((source.data.astype(numpy.uint32) << 16).view(numpy.float32), tl.float32)
-        if types != (tl.float32, tl.bfloat16):
+        if types[1] != tl.bfloat16 or not (types[0] == tl.float32 or types[0].is_int()):
             return cuts(self, source, target)
-        wide = torch.from_numpy(numpy.array(source.data, numpy.float32))
+        wide = torch.from_numpy(numpy.array(source.data))
         return TensorHandle(wide.to(torch.bfloat16).view(torch.int16).numpy().view(numpy.uint16), target.scalar)
 
     cast_impl.rounds = True
