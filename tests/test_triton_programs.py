@@ -495,7 +495,8 @@ def test_long_lines_that_end_in_brackets_are_split_without_becoming_tuples() -> 
 
     long = "a_name_from_the_source_model" * 5
     namespace = {long: 2.0}
-    lines = {f"x = 0.5 * ({long} + 1.0)": 1.5, f"x = max({long}, 3.0)": 3.0, f"x = ({long},)": (2.0,)}
+    lines = {f"x = 0.5 * ({long} + 1.0)": 1.5, f"x = max({long}, 3.0)": 3.0, f"x = ({long},)": (2.0,),
+             f"x = max({long}, 3.0).__add__(1.0)": 4.0}  # fmt: skip
     for line, expected in lines.items():
         split = list(wrapped(line))
         assert len(split) > 2

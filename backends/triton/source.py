@@ -62,6 +62,7 @@ from irc.schedule_options import ScheduleOptions
 INLINE_LENGTH = 60
 LINE_LENGTH = 120
 MARKS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[][(),]""")  # of a line: strings, brackets, commas
+METHODS = re.compile(r"\)(\.\w+\([\w.]*\))+$")  # calls of methods at the end of a line, such as `.to(tl.float32)`
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
@@ -522,10 +523,12 @@ def wrapped(line: str) -> Iterator[str]:
         yield line
         return
     indent = line[: len(line) - len(line.lstrip())]
+    methods = METHODS.search(line)
+    end = len(line) - 1 if methods is None else methods.start()
     depth, start, parts = 0, opening + 1, []
     for match in marks:
         mark, position = match[0], match.start()
-        if not opening < position < len(line) - 1:
+        if not opening < position < end:
             continue
         depth += (mark in "([") - (mark in ")]")
         if depth < 0:  # the first parenthesis closes before the end: no single call
@@ -535,11 +538,11 @@ def wrapped(line: str) -> Iterator[str]:
             parts.append(line[start:position].strip())
             start = position + 1
     comma = "," if parts else ""  # which would make a tuple of what is only in parentheses
-    if last := line[start:-1].strip():  # a tuple of one ends in a comma
+    if last := line[start:end].strip():  # a tuple of one ends in a comma
         parts.append(last)
     yield line[: opening + 1]
     yield from (f"{indent}    {part}{comma}" for part in parts)
-    yield f"{indent})"
+    yield f"{indent}{line[end:]}"
 
 
 def is_narrow(dtype: DType) -> bool:

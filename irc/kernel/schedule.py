@@ -41,6 +41,7 @@ LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
 STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: the more rows the better
+MOST_LOADED = 1 << 19  # elements of a tile by loads: of windows of 49 places, 32 rows of 128, which do not spill
 SIDE = 64  # of a tile between two contiguous axes
 NARROW = 32  # columns that are too few for a tile axis of their own
 
@@ -202,6 +203,7 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes,
         whole, width = most <= stated, stated
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
+    height = min(height, next_power_of_two(max(1, MOST_LOADED // (width * max(len(loads), 1))) + 1) // 2)
     return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns
 
 
