@@ -456,6 +456,16 @@ def test_sizes_for_which_pytorch_exports_no_right_program_are_rejected() -> None
             irc.run(module, {"x": np.zeros((size, 2), np.float32)})
 
 
+def test_a_rank_that_depends_on_a_size_is_that_of_larger_sizes() -> None:
+    """The diagonal of rows x 2 above the main one has one element, or none for no rows; squeeze keeps an empty axis."""
+    rows = torch.export.Dim("rows", min=0, max=9)
+    with pytest.warns(UserWarning, match="the least size is 1 for dim 0 of `x`"):
+        module = irc.from_torch(lambda x: x.diagonal(1).squeeze(0), (torch.randn(3, 2),), dynamic_shapes=({0: rows},))
+    for size in (4, 1):
+        x = torch.randn(size, 2)
+        check(module, {"x": x}, x.diagonal(1).squeeze(0))
+
+
 @pytest.mark.parametrize("x", [torch.tensor(-2.0), torch.tensor(3.0), -torch.ones(4), -torch.ones(2, 1)])
 def test_a_scalar_takes_the_only_slope_of_prelu(x: torch.Tensor) -> None:
     def constant(x: torch.Tensor) -> torch.Tensor:

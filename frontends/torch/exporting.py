@@ -10,7 +10,7 @@ import logging
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -54,10 +54,13 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
         least = least_right_sizes(program)
         if least:
-            try:
-                with symbolic_shapes_config.patch(backed_size_oblivious=True):
-                    program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
-            except Exception:  # of many classes: PyTorch has no program that is right for all sizes
+            oblivious = None
+            with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
+                oblivious = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
+            if oblivious is not None and not least_right_sizes(oblivious):
+                program = oblivious
+            else:
                 _exclude_below(program, least)
     if changed:
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
@@ -141,8 +144,8 @@ def _named(kind: Any) -> Any:
 
 
 def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
-    """The symbols of dynamic dims of which a slice has another extent at 0 or 1 than PyTorch says, with the least size
-    from which on it is right.
+    """The symbols of dynamic dims of which a slice or diagonal has another extent at 0 or 1 than PyTorch says, with the
+    least size from which on it is right.
 
     Exporting assumes that dynamic dims are 2 or more, whatever their ranges say: of B in [0, 64] it takes x[-2:] to
     have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
@@ -150,9 +153,9 @@ def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
     least: dict[Any, int] = {}
     for graph in graphs:
-        for node in graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor):
+        for node in (each for target in EXTENTS for each in graph.find_nodes(op="call_function", target=target)):
             for number in _wrong_sizes(node, program.range_constraints):
-                for symbol in node.args[0].meta["val"].shape[node.args[1]].node.expr.free_symbols:
+                for symbol in _symbols(EXTENTS[node.target](node)[0]):
                     least[symbol] = max(least.get(symbol, 0), number + 1)
     return least
 
@@ -177,17 +180,48 @@ def _place_of(program: ExportedProgram, symbol: Any) -> str:
 
 
 def _wrong_sizes(node: torch.fx.Node, ranges: Mapping[Any, Any]) -> list[int]:
-    """Which of 0 and 1, as the size of the dim that is sliced, give another extent than PyTorch says."""
+    """Which of 0 and 1, as the size of the dims that are sliced, give another extent than PyTorch says."""
+    read, claimed, extent_of = EXTENTS[node.target](node)
+    symbols = _symbols(read)
+    small = [number for number in (0, 1) if all(symbol not in ranges or number in ranges[symbol] for symbol in symbols)]
+    if not symbols or extent_of is None:
+        return []
+    extents = {number: extent_of(*(_with_symbols(extent, number) for extent in read)) for number in small}
+    return [number for number, extent in extents.items() if extent != _with_symbols(claimed, number)]
+
+
+def _sliced(node: torch.fx.Node) -> Extents:
     arguments: list[Any] = list(node.args)
     x, dim, start, stop, step = arguments + [0, None, None, 1][len(arguments) - 1 :]
     before, after = (value.meta["val"].shape[dim] for value in (x, node))
-    is_known = not any(isinstance(place, torch.fx.Node) for place in (start, stop))
-    if not isinstance(before, torch.SymInt) or not is_known or start == -1:  # of x[-1:] it says 1 in any case
-        return []
-    symbols = before.node.expr.free_symbols
-    small = [number for number in (0, 1) if all(symbol not in ranges or number in ranges[symbol] for symbol in symbols)]
-    return [number for number in small if len(range(*slice(start, stop, step).indices(_with_symbols(before, number))))
-            != _with_symbols(after, number)]  # fmt: skip
+    if any(isinstance(place, torch.fx.Node) for place in (start, stop)) or start == -1:  # x[-1:] has 1 in any case
+        return [before], after, None
+    return [before], after, lambda size: len(range(*slice(start, stop, step).indices(size)))
+
+
+def _diagonal(node: torch.fx.Node) -> Extents:
+    arguments: list[Any] = list(node.args)
+    x, offset, first, second = arguments + [0, 0, 1][len(arguments) - 1 :]
+    shape = x.meta["val"].shape
+
+    def length(rows: int, columns: int) -> int:
+        return max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+
+    return [shape[first], shape[second]], node.meta["val"].shape[-1], length
+
+
+# The extents of the dims that an operation reads, the one that PyTorch says of its result, and what it is for sizes of
+# these dims; None where that is not known.
+Extents = tuple[list[Any], Any, Callable[..., int] | None]
+EXTENTS: dict[Any, Callable[[torch.fx.Node], Extents]] = {
+    torch.ops.aten.slice.Tensor: _sliced,
+    torch.ops.aten.diagonal.default: _diagonal,
+}
+
+
+def _symbols(extents: Iterable[Any]) -> set[Any]:
+    symbolic = (extent for extent in extents if isinstance(extent, torch.SymInt))
+    return {symbol for extent in symbolic for symbol in extent.node.expr.free_symbols}
 
 
 def _with_symbols(extent: Any, number: int) -> int:

@@ -33,11 +33,11 @@ def everything(merge: Merge) -> float:
 
 
 def merged(module: Module) -> Module:
-    """A copy of a module in as few kernels as are legal."""
-    result, context = module.clone(), PassContext(target=Target(), numerics="keeps_more_precision")
+    """A copy of a module in as few kernels as are legal, products and attention in them."""
+    result, context = module.clone(), PassContext(target=Target(products="irc"), products="irc")
     before, _, after = PIPELINE.partition("fuse,")
     PassManager(parse_pipeline(before.rstrip(",")), context).run(result)
-    apply(propose(result.main, everything, context, []))
+    apply(propose(result.main, everything, context, [], products=True))
     PassManager(parse_pipeline(after), context).run(result)
     verify(result)
     return result
