@@ -60,6 +60,10 @@ def passes(words: str) -> Selection:
     return Selection("tests/test_passes.py", words)
 
 
+def convolutions(words: str) -> Selection:
+    return Selection("tests/test_convolutions.py", words)
+
+
 def triton(words: str) -> Selection:
     return Selection("tests/test_triton.py", words)
 
@@ -272,6 +276,30 @@ MUTATIONS = (
         "rules: what is there already is put in", "irc/rewrite.py",
         "if already_computed(old, new, scratch):", "if False:",
         Selection("tests/test_rewrite.py", "already or whatever"),
+    ),
+    # Convolutions.
+    Mutation(
+        "convolutions: a prologue of the padding", "irc/kernel/tracing.py",
+        "factors.append(self.select(inside, node, self.constant(node.dtype, 0)))", "factors.append(node)",
+        convolutions("padding_is_0"),
+    ),
+    Mutation(
+        "convolutions: groups are no axis", "irc/kernel/propagation.py",
+        "if isinstance(inner, int):", "if False:",
+        convolutions("dag and groups"),
+    ),
+    Mutation(
+        "F10: products are computed again", RULES, "if computed > needed:", "if False:",
+        convolutions("cannot_do and read_twice"),
+    ),
+    Mutation(
+        "F2: operands that may not fit", RULES, "if dims.less_equal(0, dim) is not True:", "if False:",
+        convolutions("cannot_do and fit"),
+    ),
+    Mutation(
+        "bytes: digits of windows overlap", "irc/kernel/traffic.py", "layers[i].step <= ends[i - 1]",
+        "layers[i].step < ends[i - 1]",
+        convolutions("distinct_elements"),
     ),
     # PyTorch programs.
     Mutation(

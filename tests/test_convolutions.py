@@ -301,7 +301,7 @@ def overlapping_pool(x: Value, w: Value) -> Value:
     return ops.max_pool(conv(x, w, low=1), kernel=(3, 3), strides=(1, 1), low=(1, 1), high=(1, 1), dilations=(1, 1))
 
 
-REFUSED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str, str]] = {
+UNSUPPORTED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str, str]] = {
     "transposed": (lambda x, w: ops.conv_transpose(x, w, strides=(2, 2), dilations=(1, 1), low=(0, 0), high=(0, 0),
                                                    output_padding=(0, 0)),
                    ("f32[2, 4, 5, 5]", "f32[4, 6, 3, 3]"), "F2", "conv_transpose is not computed point by point"),
@@ -321,9 +321,9 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_rules_refuse_what_kernels_cannot_do(name: str) -> None:
-    program, types, rule, message = REFUSED[name]
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_rules_name_what_kernels_cannot_do(name: str) -> None:
+    program, types, rule, message = UNSUPPORTED[name]
     module = irc.opt(trace(program, *types), "legalize,windows", backend="triton")
     with pytest.raises(LegalityFailure, match=message) as failure:
         derive(body_of(module))
@@ -337,7 +337,7 @@ def test_convolutions_are_in_kernels_where_the_option_says_so() -> None:
     chain = trace(lambda x, w, v: conv(ops.relu(conv(x, w, low=1)), v, low=1), "f16[N, 8, H, W]",
                   "f16[8, 8, 3, 3]", "f16[8, 8, 3, 3]")  # fmt: skip
     assert kinds(irc.opt(chain, "default{fuse.products=irc}", backend="triton")) == ["product", "product"]
-    transposed = trace(REFUSED["transposed"][0], *REFUSED["transposed"][1])
+    transposed = trace(UNSUPPORTED["transposed"][0], *UNSUPPORTED["transposed"][1])
     assert kinds(irc.opt(transposed, "default{fuse.products=irc}", backend="triton")) == ["conv_transpose"]
 
 
