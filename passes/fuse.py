@@ -23,7 +23,7 @@ from irc.files import note_input
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.interfaces import Trait
-from irc.ir import Block, Function, Operation
+from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
@@ -366,7 +366,7 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) 
     the pair was scored, its entry goes back to the heap with the old score, and the pair is scored again only when that
     entry is the first. Among equal scores the smaller merged group comes first, then the one that ends earlier in the
     block: chains merge evenly, and each operation is in few of the kernels that are derived. When the heap is empty,
-    pairs that have not been scored are added.
+    pairs that have not been scored are added: producers and consumers, then products that read the same operand.
     """
     scored: set[tuple[Group, Group]] = set()
     serial = itertools.count()
@@ -387,6 +387,9 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) 
         for producer, consumer in pairs:
             if (producer, consumer) not in scored:
                 score_and_push(producer, consumer)
+        for pair in siblings(groups) if not heap else ():
+            if pair not in scored:
+                score_and_push(*pair)
         return bool(heap)
 
     while refill():
@@ -418,6 +421,22 @@ def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
             if other is not None and other is not group:
                 others[other] = None
     return iter(others)
+
+
+def siblings(groups: Mapping[Operation, Group]) -> Iterator[tuple[Group, Group]]:
+    """Pairs of groups with products that read the same computed value, in block order: the queries, keys and values of
+    an attention, which one kernel may compute and read their operand once."""
+    readers: dict[Value, dict[Group, None]] = {}
+    for group in dict.fromkeys(groups.values()):
+        kernel = group.equal_kernel
+        if not isinstance(kernel, LegalityFailure) and kernel.kind == "product":
+            inside = set(group.closure)
+            for value in (value for operation in group.closure for value in operation.inputs):
+                is_weight = value.operation is not None and value.operation.name == "const"
+                if value.operation not in inside and not is_weight:
+                    readers.setdefault(value, {})[group] = None
+    for same in readers.values():
+        yield from itertools.pairwise(same)
 
 
 # -- apply -----------------------------------------------------------------------------------------------------

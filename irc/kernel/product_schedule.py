@@ -41,7 +41,8 @@ def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options:
     batch = tuple(axis for axis in parallel if axis not in first.rows | first.columns)
     wide = first.fed.bits > 16
     height = options.m or covering(rows, ROWS_F32 if wide else ROWS)
-    most = (COLUMNS_F32 if wide else COLUMNS) // next_power_of_two(len(products))  # each has a tile in registers
+    # Each has a tile in registers: of two or three half as wide, of four a quarter.
+    most = (COLUMNS_F32 if wide else COLUMNS) // next_power_of_two(len(products) // 2 + 1)
     width = options.n or covering(columns, max(LEAST, most))
     operands = walk(operand for product in products for operand in product.operands)
     line = SUMMED_BYTES // (2 if reads_windows(operands, bound) else 1)
