@@ -16,8 +16,7 @@ pytest.importorskip("triton")
 
 import irc
 from irc import interpreter, ops
-from irc.backends.triton import compile_artefact, emit
-from irc.backends.triton.compile import TARGETS
+from irc.backends.triton import emit
 from irc.driver.models import Settings
 from irc.dtypes import I64
 from irc.group import Group
@@ -31,6 +30,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import kinds, transposed
+from tests.triton_cases import check_compiled
 
 TOLERANCES = {"f32": 2e-6, "f16": 2e-3, "bf16": 1.6e-2}
 Q, K, V = "T[B, 4, S, D]", "T[B, 4, T, D]", "T[B, 4, T, E]"
@@ -277,12 +277,7 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 def test_attention_compiles_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    for resources in compile_artefact(tmp_path / "a", TARGETS):
-        assert not resources.error and resources.fits, resources
-        assert resources.spilled_bytes == resources.local_bytes == 0, resources
-        assert (resources.matrix_instructions > 0) == (name != "f32" or resources.target == "gfx942"), resources
-        if resources.target != "gfx942":
-            assert resources.wide_accesses == resources.aligned_accesses, resources
+    check_compiled(tmp_path / "a", "f32" if name == "f32" else "16 bits")
 
 
 def test_the_text_of_attention(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -17,8 +17,7 @@ import torch
 
 import irc
 from irc import dims, ops
-from irc.backends.triton import compile_artefact, emit
-from irc.backends.triton.compile import TARGETS
+from irc.backends.triton import emit
 from irc.dims import Variable
 from irc.index_map import WHOLE, Guard
 from irc.ir import Value
@@ -31,6 +30,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import TOLERANCES, kinds, trace_wide, typed
+from tests.triton_cases import check_compiled
 
 
 def conv(x: Value, weight: Value, bias: Value | None = None, *, stride: int = 1, dilation: int = 1, low: Any = 0,
@@ -187,13 +187,7 @@ def test_convolutions_compile_to_matrix_instructions(name: str, tmp_path: Path) 
     """For each target: no spills, within shared memory, aligned accesses 128 bits wide."""
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    for resources in compile_artefact(tmp_path / "a", TARGETS):
-        assert not resources.error and resources.fits, resources
-        assert resources.spilled_bytes == resources.local_bytes == 0, resources
-        multiplies = name not in ("depthwise", "convnext") and (name != "f32" or resources.target == "gfx942")
-        assert (resources.matrix_instructions > 0) == multiplies, resources
-        if resources.target != "gfx942":
-            assert resources.wide_accesses == resources.aligned_accesses, resources
+    check_compiled(tmp_path / "a", None if name in ("depthwise", "convnext") else "f32" if name == "f32" else "16 bits")
 
 
 def test_the_text_of_a_convolution(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from irc import ops
+from irc.backends.triton import compile_artefact
+from irc.backends.triton.compile import TARGETS
 from irc.ir import Value
 from tests import triton_harness as harness
 
@@ -51,3 +54,17 @@ def check(run: harness.Run, tolerance: float) -> None:
             assert launch.counted == launch.predicted.loaded_bytes
         else:
             assert launch.counted <= launch.predicted.loaded_bytes
+
+
+def check_compiled(folder: Path, multiplied: str | None) -> None:
+    """Compile an artefact's kernels for each target: no spills, within shared memory, aligned accesses 128 bits wide.
+
+    multiplied: what they multiply, if anything: types of 16 bits by matrix instructions, f32 by those of gfx942 alone.
+    """
+    for resources in compile_artefact(folder, TARGETS):
+        assert not resources.error and resources.fits, resources
+        assert resources.spilled_bytes == resources.local_bytes == 0, resources
+        has_matrix_instructions = multiplied == "16 bits" or (multiplied == "f32" and resources.target == "gfx942")
+        assert (resources.matrix_instructions > 0) == has_matrix_instructions, resources
+        if resources.target != "gfx942":
+            assert resources.wide_accesses == resources.aligned_accesses, resources
