@@ -285,6 +285,10 @@ def matching_operation(root: Operation, chosen: frozenset[OperationDefinition]) 
     for skeleton in skeletons().get(kind_of(root) or "", ()):
         if skeleton.form.definition in chosen:
             for leaves in matcher.leaves(skeleton):
+                unscaled = tuple(map(_unscaled, leaves))  # at once, as most models scale them
+                proof = _prove_on_leaves(skeleton, unscaled, root) if unscaled != leaves else None
+                if proof is not None:
+                    return proof
                 proof = _prove_on_leaves(skeleton, leaves, root)
                 if proof is not None:
                     return _without_scalings(proof, skeleton, leaves, root)

@@ -36,6 +36,8 @@ MOST_GOALS = 24  # that one proof looks at; real models need at most 14
 
 def equal(a: Dim, b: Dim) -> bool | None:
     """Is `a` the same as `b` for all values (True), for none (False), or is that not known (None)?"""
+    if a == b or (isinstance(a, int) and isinstance(b, int)):
+        return a == b
     difference = _combined((1, a), (-1, b))
     answers = {_is_non_negative(difference), _is_non_negative(_combined((-1, difference)))}
     constant = dict(terms_of(difference)).get((), 0)
@@ -54,11 +56,15 @@ def same(a: Dim, b: Dim) -> bool:
 
 def less(a: Dim, b: Dim) -> bool | None:
     """Is `a < b` for all values, for none, or not known?"""
+    if isinstance(a, int) and isinstance(b, int):
+        return a < b
     return _is_non_negative(_combined((1, b), (-1, a), (-1, 1)))
 
 
 def less_equal(a: Dim, b: Dim) -> bool | None:
     """Is `a <= b` for all values, for none, or not known?"""
+    if isinstance(a, int) and isinstance(b, int):
+        return a <= b
     return _is_non_negative(_combined((1, b), (-1, a)))
 
 
