@@ -407,6 +407,26 @@ def test_kernels_read_nothing_of_what_is_empty(name: str, size: int, tmp_path: P
         np.testing.assert_array_equal(actual, expected)
 
 
+def test_bytes_of_what_is_empty_at_the_sizes_of_the_model() -> None:
+    """Coordinates are divided by an extent that is 0 at the sizes that costs are computed at."""
+    start, stop = "B - min(B - 1, 2) - 1", "max(B - max(B - 9, -1) - 1, B - min(B - 1, 2) - 1)"
+    extent = f"-B + {stop} + min(B - 1, 2) + 1"
+    module = parse(f"""irc text 1
+module @m {{
+  func @main<B>(%x: f32[7, B]) -> (y: f32[9*({extent})], z: f32[1]) {{
+    %part = slice %x {{starts = [3, {start}], stops = [6, {stop}], steps = [1, 1]}} : f32[3, {extent}]
+    %tiled = tile %part {{repeats = [1, 3]}} : f32[3, 3*({extent})]
+    %y = reshape %tiled {{shape = [9*({extent})]}} : f32[9*({extent})]
+    %z = reduce_sum_square %y {{axes = [0], keep_dims = true}} : f32[1]
+    return %y, %z
+  }}
+}}
+""")
+    assert irc.kernels(module).distinct_bytes >= 4
+    for size in (2, 5, 64):
+        on_every_path(module, {"x": ramp(7, size)})
+
+
 def test_dims_divide_what_is_0() -> None:
     b, s = (dims.symbol(name).expr for name in "BS")
     assert (b * s) // s == b and dims.exact_divide(12 * b * s, 4 * s) == 3 * b and dims.exact_divide(b, s) is None

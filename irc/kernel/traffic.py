@@ -143,6 +143,8 @@ def flops_of(name: str) -> int:
 @lru_cache(1 << 12)
 def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int, bool]:
     """Points of the axes at which the guards hold."""
+    if any(size_at(axis.extent, sizes) == 0 for axis in axes):
+        return 0, True  # guards may divide by the extent that is 0
     region = box(0, axes, guards, sizes)
     if region is not None:
         return region.points, True
@@ -175,6 +177,8 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
     for address, guards in accesses:
         indices = (address, *(guard.index for guard in guards))
         axes = variables(*indices)
+        if any(size_at(axis.extent, sizes) == 0 for axis in axes):
+            continue
         region, whole = (box(address, axes, some, sizes) for some in (guards, ()))
         number, exact = points(axes, guards, sizes)
         apart = any(each is not None and each.is_injective for each in (region, whole))
