@@ -21,7 +21,7 @@ from irc.driver.models import Settings
 from irc.dtypes import I64
 from irc.group import Group
 from irc.ir import Value
-from irc.kernel import Kernel, count, derive, kernel_of
+from irc.kernel import count, derive
 from irc.legality import legal
 from irc.module import Module
 from irc.op import trace
@@ -30,7 +30,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import kinds, transposed
-from tests.triton_cases import check_compiled
+from tests.triton_cases import check_compiled, check_text
 
 TOLERANCES = {"f32": 2e-6, "f16": 2e-3, "bf16": 1.6e-2}
 Q, K, V = "T[B, 4, S, D]", "T[B, 4, T, D]", "T[B, 4, T, E]"
@@ -117,11 +117,6 @@ SIZES = {"D": (16, 40, 64), "E": (16, 24, 80)}
 def typed(types: tuple[str, ...], dtype: str, draw: random.Random) -> list[str]:
     depth, columns = str(draw.choice(SIZES["D"])), str(draw.choice(SIZES["E"]))
     return [each.replace("T[", f"{dtype}[").replace("D]", f"{depth}]").replace("E]", f"{columns}]") for each in types]
-
-
-def the_kernel(module: Module) -> Kernel:
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
-    return kernel_of(operation)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -280,13 +275,9 @@ def test_attention_compiles_to_matrix_instructions(name: str, tmp_path: Path) ->
     check_compiled(tmp_path / "a", "f32" if name == "f32" else "16 bits")
 
 
-def test_the_text_of_attention(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_text_of_attention(tmp_path: Path, update: bool) -> None:
     program, types = COMPILED["attention"]
     emit(harness.kernelize(trace(program, *types), name="attention"), tmp_path / "a")
-    text = (tmp_path / "a" / "kernels.py").read_text()
-    golden = Path(__file__).parent / "golden" / "attention.py"
-    if request.config.getoption("--update"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+    text = check_text(tmp_path / "a", "attention", update)
     body = textwrap.dedent(text[text.index("    program = ") :])
     assert body in (Path(__file__).parent.parent / "README.md").read_text()

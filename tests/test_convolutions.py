@@ -30,7 +30,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import TOLERANCES, kinds, trace_wide, typed
-from tests.triton_cases import check_compiled
+from tests.triton_cases import check_compiled, check_text
 
 
 def conv(x: Value, weight: Value, bias: Value | None = None, *, stride: int = 1, dilation: int = 1, low: Any = 0,
@@ -190,14 +190,10 @@ def test_convolutions_compile_to_matrix_instructions(name: str, tmp_path: Path) 
     check_compiled(tmp_path / "a", None if name in ("depthwise", "convnext") else "f32" if name == "f32" else "16 bits")
 
 
-def test_the_text_of_a_convolution(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_text_of_a_convolution(tmp_path: Path, update: bool) -> None:
     types = ("bf16[8, 64, 56, 56]", "bf16[64, 64, 3, 3]", "bf16[64]", "bf16[8, 64, 56, 56]")
     emit(harness.kernelize(trace(residual, *types), name="conv_relu"), tmp_path / "a")
-    text = (tmp_path / "a" / "kernels.py").read_text()
-    golden = Path(__file__).parent / "golden" / "conv_relu.py"
-    if request.config.getoption("--update"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+    check_text(tmp_path / "a", "conv_relu", update)
 
 
 # -- bytes, flops, other oracles -------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from tests import triton_harness as harness
 from tests.command_line import irc_here
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
-from tests.triton_cases import check_compiled
+from tests.triton_cases import check_compiled, check_text, the_kernel, the_operation
 
 TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}  # of a result that is rounded once; of f32, of the sum's order
 
@@ -85,11 +85,6 @@ def typed(types: tuple[str, ...], dtype: str) -> list[str]:
 def kernelized(name: str, dtype: str) -> Module:
     program, types = PROGRAMS[name]
     return harness.kernelize(trace(program, *typed(types, dtype)))
-
-
-def the_kernel(module: Module) -> Any:
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
-    return kernel_of(operation)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -159,7 +154,7 @@ def test_products_without_rows_are_reductions() -> None:
 @pytest.mark.parametrize("stated", [{"m": 16, "n": 16, "k": 16}, {"m": 32}, {"k": 128, "warps": 2, "stages": 2}])
 def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path) -> None:
     module = kernelized("epilogue", "f16")
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    operation = the_operation(module)
     operation.attributes["schedule"] = stated
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 33, "N": 50, "K": 70}, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
@@ -199,14 +194,10 @@ def test_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["gemm", "swiglu"])
-def test_the_text_of_a_product(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_text_of_a_product(name: str, tmp_path: Path, update: bool) -> None:
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    text = (tmp_path / "a" / "kernels.py").read_text()
-    golden = Path(__file__).parent / "golden" / f"{name}.py"
-    if request.config.getoption("--update"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+    check_text(tmp_path / "a", name, update)
 
 
 # -- fusion ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from irc.parser import parse
 from irc.schedule_options import NAMES, ScheduleOptions
 from tests import triton_harness as harness
 from tests.command_line import irc_here
-from tests.triton_cases import check
+from tests.triton_cases import check, the_kernel, the_operation
 
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "softmax": (lambda x: ops.softmax(x, axis=1), ("f32[B, 300]",)),
@@ -41,7 +41,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 
 def with_schedule(module: Module, stated: dict[str, int]) -> Module:
     """The module, whose kernel states these options."""
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    operation = the_operation(module)
     operation.attributes["schedule"] = stated
     return module
 
@@ -52,7 +52,7 @@ def kernelized(name: str) -> Module:
 
 
 def random_options(draw: random.Random, module: Module) -> dict[str, int]:
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    operation = the_operation(module)
     tiles = [tile.name for tile in kernel_of(operation).schedule.tiles]
     options = {name: 1 << draw.randint(0, 9) for name in tiles if draw.random() < 0.7}
     options |= {"warps": 1 << draw.randint(0, 3)} if draw.random() < 0.5 else {}
@@ -66,7 +66,7 @@ def test_options_change_no_result(name: str, seed: int, tmp_path: Path) -> None:
     module, draw = kernelized(name), random.Random(f"{name} {seed}")
     stated = random_options(draw, module)
     module = parse(str(with_schedule(module, stated)))
-    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    operation = the_operation(module)
     assert (operation.attributes["schedule"] or {}) == stated
     run = harness.run(module, folder=tmp_path / "a", sizes={"B": draw.choice([1, 3, 17])}, fuse=False, real_tiles=True)
     check(run, 2e-3 if name == "half" else 1e-5)
@@ -80,9 +80,8 @@ def test_options_change_no_result(name: str, seed: int, tmp_path: Path) -> None:
 
 def test_a_reduced_row_is_whole_where_the_block_covers_it() -> None:
     for block, looped in ((256, True), (512, False)):
-        (operation,) = (each for each in with_schedule(kernelized("softmax"), {"n": block}).main.block
-                        if each.name == "kernel")  # fmt: skip
-        assert kernel_of(operation).looped is looped
+        module = with_schedule(kernelized("softmax"), {"n": block})
+        assert the_kernel(module).looped is looped
 
 
 def test_options_reach_the_launch_and_the_compiler(tmp_path: Path) -> None:

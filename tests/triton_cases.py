@@ -13,7 +13,9 @@ import pytest
 from irc import ops
 from irc.backends.triton import compile_artefact
 from irc.backends.triton.compile import TARGETS
-from irc.ir import Value
+from irc.ir import Operation, Value
+from irc.kernel import Kernel, kernel_of
+from irc.module import Module
 from tests import triton_harness as harness
 
 pytest.importorskip("triton")
@@ -38,6 +40,26 @@ def stretched_along_a_part_of_an_axis(x: Value, y: Value) -> tuple[Value, ...]:
     rows, columns = x.shape
     wide = ops.add(ops.reshape(ops.softmax(x, axis=1), shape=(rows, 1, columns)), y)
     return ops.reshape(wide, shape=(rows, 5 * columns)), ops.exp(x)
+
+
+def the_operation(module: Module) -> Operation:
+    """The one kernel of a module's main function."""
+    (operation,) = (each for each in module.main.block if each.name == "kernel")
+    return operation
+
+
+def the_kernel(module: Module) -> Kernel:
+    return kernel_of(the_operation(module))
+
+
+def check_text(folder: Path, name: str, update: bool) -> str:
+    """Compare an artefact's kernels with tests/golden/NAME.py, which `update` rewrites; the text is returned."""
+    text = (folder / "kernels.py").read_text()
+    golden = Path(__file__).parent / "golden" / f"{name}.py"
+    if update:
+        golden.write_text(text)
+    assert text == golden.read_text()
+    return text
 
 
 def check(run: harness.Run, tolerance: float) -> None:
