@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from irc.backends.triton.product_source import ProductWriter
 from irc.backends.triton.source import REDUCED
-from irc.backends.triton.text import SUM, Code, binary, call, identifier, type_name
+from irc.backends.triton.text import PRODUCT, SUM, Code, binary, call
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Scope, Tile
 from irc.kernel.dag import Dot, Node, Reduce
@@ -28,28 +28,19 @@ class OnlineWriter(ProductWriter):
 
     # -- indices -----------------------------------------------------------------------------------------------
 
-    def _subscripted(self, name: str, tile: Tile) -> str:
-        if tile.single:
-            return name
-        schedule = self.schedule
-        is_rows = tile is schedule.rows or (tile is schedule.columns and self.side == "values")
-        is_rows |= tile is schedule.summed and self.side == "second"
-        return f"{name}[{':, None' if is_rows else 'None, :'}]"
+    def _is_rows(self, tile: Tile) -> bool:
+        return super()._is_rows(tile) or (tile is self.schedule.columns and self.side == "values")
 
-    def _lanes(self, tile: Tile) -> str:
-        lanes, schedule = f"tl.arange(0, BLOCK_{tile.name.upper()})", self.schedule
-        if tile.whole or tile.looped:
-            text = f"(start + {lanes})" if tile.looped and self.wide else f"start + {lanes}" if tile.looped else lanes
-            return f"{text}.to(tl.int64)" if self.wide else text
-        assert schedule.rows is not None
-        if "program" not in self.outer.prelude:
-            rows = self.parameters.code(schedule.rows.extent).text
-            self.outer.prelude["program"] = "program = tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
-            if schedule.batch is not None:
-                self.outer.prelude["blocks_m"] = f"blocks_m = tl.cdiv({rows}, BLOCK_M)"
-            block = "program" if schedule.batch is None else "program % blocks_m"
-            self.outer.prelude["block_m"] = f"block_m = {block}"
-        return "program // blocks_m" if tile.single else f"block_m * BLOCK_M + {lanes}"
+    def _program(self) -> str:
+        super()._program()
+        return "program // blocks_m"
+
+    def _blocks(self) -> dict[str, str]:
+        rows = self.schedule.rows
+        assert rows is not None
+        if self.schedule.batch is None:
+            return {"block_m": "block_m = program"}
+        return {"blocks_m": f"blocks_m = {self._number_of_blocks(rows)}", "block_m": "block_m = program % blocks_m"}
 
     # -- scopes ------------------------------------------------------------------------------------------------
 
@@ -72,12 +63,8 @@ class OnlineWriter(ProductWriter):
         online = self.online
         self._line('highest = tl.full((BLOCK_M, 1), float("-inf"), tl.float32)')
         for total in online.sums:
-            name = self.names.fresh(identifier(total.hint), REDUCED["sum"])
-            self._line(f"{name} = tl.zeros((BLOCK_M, 1), {type_name(total.dtype)})")
-            self.values[total] = Code(name)
-        name = self.names.fresh(f"{identifier(online.product.hint)}_sum" if identifier(online.product.hint) else "out")
-        self._line(f"{name} = tl.zeros((BLOCK_M, BLOCK_E), {type_name(online.product.dtype)})")
-        self.values[online.product] = Code(name)
+            self._accumulator(total, "1", self.names.fresh(total.hint, REDUCED["sum"]))
+        self._sum_of(online.product, "BLOCK_E", "out")
 
     def _loop(self, loop: Loop) -> None:
         super()._loop(loop)
@@ -89,13 +76,14 @@ class OnlineWriter(ProductWriter):
 
     def _range(self, loop: Loop) -> str:
         """The end of the loop: after the last block in which a key is visible to a row of the block of rows."""
-        extent = self.parameters.code(loop.tile.extent)
-        visible = last_visible(self.online, self.schedule)
+        extent, visible = self.parameters.code(loop.tile.extent).text, last_visible(self.online, self.schedule)
         if visible is None:
-            return extent.text
-        end = binary("+", SUM, Code("(block_m + 1) * BLOCK_M"), self.parameters.code(visible)) if visible != 0 else None
-        self._lanes(self.schedule.rows)  # type: ignore[arg-type]
-        return f"tl.minimum({extent.text}, {end.text if end else '(block_m + 1) * BLOCK_M'})"
+            return extent
+        self._program()
+        end = Code("(block_m + 1) * BLOCK_M", PRODUCT)
+        if visible != 0:
+            end = binary("+", SUM, end, self.parameters.code(visible))
+        return f"tl.minimum({extent}, {end.text})"
 
     def _carry(self, maximum: Reduce) -> None:
         """The highest score so far, and by what all before is multiplied.
@@ -125,5 +113,3 @@ class OnlineWriter(ProductWriter):
 
     def _reduces_over(self, product: Dot) -> Tile | None:
         return self.schedule.columns if product is self.online.product else self.schedule.summed
-
-

@@ -14,7 +14,7 @@ from irc import dims
 from irc.backends.triton.masks import Lanes, same, zero
 from irc.backends.triton.short_indices import Runs, at_place, flattened
 from irc.backends.triton.source import INLINE_LENGTH, KernelWriter
-from irc.backends.triton.text import COMPARE, Code, binary, call, identifier, method, type_name
+from irc.backends.triton.text import COMPARE, SUM, Code, binary, call, identifier, method, type_name
 from irc.dims import Dim, Function, Indirect, Variable
 from irc.dtypes import F32
 from irc.index_map import WRITTEN, Guard
@@ -54,38 +54,40 @@ class ProductWriter(KernelWriter):
     # -- indices -----------------------------------------------------------------------------------------------
 
     def _subscripted(self, name: str, tile: Tile) -> str:
-        if tile.single:
-            return name
-        is_rows = tile is self.schedule.rows or (tile is self.schedule.summed and self.side == "second")
-        return f"{name}[{':, None' if is_rows else 'None, :'}]"
+        return name if tile.single else f"{name}[{':, None' if self._is_rows(tile) else 'None, :'}]"
+
+    def _is_rows(self, tile: Tile) -> bool:
+        return super()._is_rows(tile) or (tile is self.schedule.summed and self.side == "second")
 
     def _lanes(self, tile: Tile) -> str:
-        schedule = self.schedule
-        if tile is schedule.summed:
-            text = f"start + tl.arange(0, BLOCK_{tile.name.upper()})"
-            return f"({text}).to(tl.int64)" if self.wide else text
-        row, column, batch = self._position()
-        if tile is schedule.batch:
-            return batch
-        position = row if tile is schedule.rows else column
-        return f"{position} * BLOCK_{tile.name.upper()} + tl.arange(0, BLOCK_{tile.name.upper()})"
+        lanes = Code(f"tl.arange(0, BLOCK_{tile.name.upper()})")
+        if tile.whole or tile.looped:
+            code = binary("+", SUM, Code("start"), lanes) if tile.looped else lanes
+            return (method(code, "to", "tl.int64") if self.wide else code).text
+        matrix = self._program()
+        return matrix if tile.single else f"block_{tile.name} * BLOCK_{tile.name.upper()} + {lanes.text}"
 
-    def _position(self) -> tuple[str, str, str]:
-        """The names of the block of rows and of the block of columns of a program, and the text of its matrix in the
-        batch."""
-        rows, columns = self.schedule.rows, self.schedule.columns
-        assert rows is not None and columns is not None
+    def _program(self) -> str:
+        """Define the blocks of the tile axes that a program has; returns the text of its matrix in the batch."""
         if "program" not in self.outer.prelude:
-            down, across = (f"tl.cdiv({self.parameters.code(tile.extent).text}, BLOCK_{tile.name.upper()})"
-                            for tile in (rows, columns))  # fmt: skip
             wide = ".to(tl.int64)" if self.wide else ""
             self.outer.prelude["program"] = f"program = tl.program_id(0){wide}"
-            self.outer.prelude["blocks_m"] = f"blocks_m, blocks_n = {down}, {across}"
-            which = "program" if self.schedule.batch is None else "program % (blocks_m * blocks_n)"
-            self.outer.prelude["block_m"] = (
-                f"block_m, block_n = tl.swizzle2d({which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {GROUP})"
-            )
-        return "block_m", "block_n", "program // (blocks_m * blocks_n)"
+            self.outer.prelude |= self._blocks()
+        return "program // (blocks_m * blocks_n)"
+
+    def _blocks(self) -> dict[str, str]:
+        """The lines, by a name that they define, that say which blocks of rows and of columns a program has."""
+        rows, columns = self.schedule.rows, self.schedule.columns
+        assert rows is not None and columns is not None
+        which = "program" if self.schedule.batch is None else "program % (blocks_m * blocks_n)"
+        position = f"{which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {GROUP}"
+        return {
+            "blocks_m": f"blocks_m, blocks_n = {self._number_of_blocks(rows)}, {self._number_of_blocks(columns)}",
+            "block_m": f"block_m, block_n = tl.swizzle2d({position})",
+        }
+
+    def _number_of_blocks(self, tile: Tile) -> str:
+        return f"tl.cdiv({self.parameters.code(tile.extent).text}, BLOCK_{tile.name.upper()})"
 
     def _run(self, tile: Tile, atom: Variable) -> tuple[int, int]:
         return self.runs[atom] if atom in self.runs else super()._run(tile, atom)
@@ -157,9 +159,16 @@ class ProductWriter(KernelWriter):
 
     def _accumulators(self, loop: Loop) -> None:
         for product in self.products:
-            name = self.names.fresh(f"{identifier(product.hint)}_sum" if identifier(product.hint) else "total")
-            self._line(f"{name} = tl.zeros((BLOCK_M, BLOCK_N), {type_name(product.dtype)})")
-            self.values[product] = Code(name)
+            self._sum_of(product, "BLOCK_N", "total")
+
+    def _sum_of(self, product: Dot, columns: str, fallback: str) -> None:
+        """Define what a product is added up in, with so many columns."""
+        name = identifier(product.hint)
+        self._accumulator(product, columns, self.names.fresh(f"{name}_sum" if name else fallback))
+
+    def _accumulator(self, node: Node, columns: str, name: str) -> None:
+        self._line(f"{name} = tl.zeros((BLOCK_M, {columns}), {type_name(node.dtype)})")
+        self.values[node] = Code(name)
 
     def _multiply(self, product: Dot) -> None:
         first, second = (self._operand(product, side) for side in ("first", "second"))
@@ -209,5 +218,3 @@ class ProductWriter(KernelWriter):
             return False
         products = [product for product in self.products if node in map(self._multiplied, product.operands)]
         return all(product.fed is node.buffer.dtype and node.axes & set(product.bound) for product in products)
-
-

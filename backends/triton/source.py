@@ -247,11 +247,15 @@ class KernelWriter:
         """The text of a name that is defined for the indices of a tile axis, in the shape of a tile."""
         return name
 
+    def _is_rows(self, tile: Tile) -> bool:
+        """Whether the indices of a tile axis are the rows of a tile, rather than the columns."""
+        return tile is self.schedule.rows
+
     def _lanes(self, tile: Tile) -> str:
         block = f"BLOCK_{tile.name.upper()}"
         shape = ""
         if len(self.schedule.tiles) == 2:
-            shape = "[:, None]" if tile is self.schedule.rows else "[None, :]"
+            shape = "[:, None]" if self._is_rows(tile) else "[None, :]"
         lanes = f"tl.arange(0, {block})"
         if tile.whole or tile.looped:
             text = lanes + shape if tile.whole else f"start + {lanes}{shape}"

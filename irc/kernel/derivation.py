@@ -136,7 +136,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     count_products(tracer, () if recompute else products)
     if one_pass:
         roots = with_constant_factors_outside(roots)
-        products, reductions = [in_one_pass(roots).product], []
+        products, reductions = [node for node in walk(roots) if isinstance(node, Dot)][-1:], []
     reductions_share_their_axes(reductions)
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
@@ -144,7 +144,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
     reduced = [node for node in nodes if isinstance(node, (Reduce, Dot)) and 0 not in (a.extent for a in node.bound)]
-    online = in_one_pass(roots) if one_pass else None  # over the merged axes
+    online = in_one_pass(roots) if one_pass else None
     held = online.product.columns if online is not None else frozenset[Variable]()  # in one program
     if online is not None:
         depth = () if online.scores is None else online.scores.bound

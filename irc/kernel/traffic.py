@@ -23,7 +23,7 @@ from irc.index_map import Guards
 from irc.ir import Value
 from irc.kernel.dag import Apply, Dot, Load, Reduce, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
-from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Scope, Tile
+from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile
 from irc.kernel.online import last_visible
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     extents += [dim for buffer in buffers for dim in buffer.type.dims]
     if 0 in grid.values() or any(size_at(extent, sizes) < 0 for extent in extents):
         return Bytes(0, 0, 0, 0)  # below 0: of a branch that is not taken at these sizes
+    visible = None if kernel.online is None else last_visible(kernel.online, kernel.schedule)
     exact = True
 
     def certain(counted: tuple[int, bool]) -> int:
@@ -77,7 +78,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         touched = [tile for tile in tiles if not axes.isdisjoint(tile.axes)]
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         every = repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
-        visited, total = visited_keys(kernel, touched, sizes, blocks or {})
+        visited, total = visited_keys(kernel.schedule, visible, touched, sizes, blocks or {})
         return every * visited // total
 
     empty = {buffer for buffer in buffers if size_at(buffer.type.elements, sizes) == 0}
@@ -107,11 +108,12 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops)
 
 
-def visited_keys(kernel: Kernel, touched: Sequence[Tile], sizes: Sizes, blocks: Mapping[str, int]) -> tuple[int, int]:
+def visited_keys(schedule: Schedule, visible: Dim | None, touched: Sequence[Tile], sizes: Sizes,
+                 blocks: Mapping[str, int]) -> tuple[int, int]:  # fmt: skip
     """Of the keys that all blocks of rows have together, those that loops over keys visit, and all: each once for every
-    row where the rows are touched too. Both are 1 where the keys are not touched, or all are visited."""
-    rows, keys = kernel.schedule.rows, kernel.schedule.columns
-    visible = None if kernel.online is None else last_visible(kernel.online, kernel.schedule)
+    row where the rows are touched too. Both are 1 where the keys are not touched, or all are visited. `visible` is what
+    `last_visible` says."""
+    rows, keys = schedule.rows, schedule.columns
     if visible is None or rows is None or keys is None or keys not in touched:
         return 1, 1
     height, width = (blocks.get(tile.name) or tile.block for tile in (rows, keys))
