@@ -30,6 +30,7 @@ def scalar_conditions(x: Value, y: Value, z: Value) -> tuple[Value, ...]:
     return (
         ops.bitwise_and(first, third), ops.bitwise_or(third, second), ops.bitwise_xor(second, third),
         ops.bitwise_and(third, ops.bitwise_not(ops.bitwise_or(first, second))),
+        ops.bitwise_or(third, ops.select(third, first, ops.less(z, 0.1))),
     )  # fmt: skip
 
 

@@ -55,26 +55,12 @@ def write(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     """The text of a pointwise node."""
     if node.name in INFIX:
         operator, level = INFIX[node.name]
-        if node.dtype is BOOL and node.name.startswith("bitwise_"):
-            return _logic(node, operands, operator, level)
         return binary(operator, level, operands[0], operands[1])
     if node.name in LANGUAGE:
         return call(f"tl.{node.name}", *operands)
     if is_helper(node.name):
         return call(helper(node.name), *operands)
     return WRITERS[node.name](node, operands, helper)
-
-
-def _logic(node: Apply, operands: Sequence[Code], operator: str, level: int) -> Code:
-    """A logical operation on two conditions. Triton's interpreter broadcasts a scalar comparison to a block of numbers
-    without bitwise operations: for a scalar and a block tl.where selects by the scalar."""
-    x, y = node.operands
-    if bool(x.axes) == bool(y.axes):
-        return binary(operator, level, operands[0], operands[1])
-    scalar, block = operands if y.axes else reversed(operands)
-    if operator == "^":
-        return binary("!=", COMPARE, scalar, block)
-    return call("tl.where", scalar, *((block, "False") if operator == "&" else ("True", block)))
 
 
 def _div(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:

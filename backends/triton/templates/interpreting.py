@@ -133,6 +133,26 @@ def multiply_as_f32():
     InterpreterBuilder.create_dot = create_dot
 
 
+def splat_conditions():
+    """Make Triton's interpreter fill blocks with conditions as such: it takes the result of a comparison of scalars for
+    a number of their type, on which logical operations fail."""
+    import numpy
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    strict = InterpreterBuilder.create_splat
+    if getattr(strict, "fills", False):
+        return
+
+    def create_splat(self, result_type, scalar):
+        if result_type.scalar != tl.int1:
+            return strict(self, result_type, scalar)
+        return TensorHandle(numpy.full(result_type.shape, scalar.data.item(), bool), tl.int1)
+
+    create_splat.fills = True
+    InterpreterBuilder.create_splat = create_splat
+
+
 def index_by_item():
     """Make Triton's interpreter, of 3.6, read a scalar that ends a range: NumPy no longer takes its array for one."""
     from triton.runtime import interpreter

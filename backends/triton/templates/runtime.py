@@ -54,6 +54,7 @@ if INTERPRETED:
 
     interpreting.round_to_bfloat16()
     interpreting.index_by_item()
+    interpreting.splat_conditions()
     interpreting.wrap_sums()
     interpreting.multiply_as_f32()
 
