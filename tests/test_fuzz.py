@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import helper
@@ -28,6 +29,7 @@ from tests.fuzz.onnx_steps import OnnxSteps
 from tests.fuzz.running import KINDS, Job, Result, commands, program_of, run_all, run_job
 from tests.fuzz.steps import Argument, Reject
 from tests.fuzz.torch_source import Kind, Source
+from tests.fuzz.torch_steps import TorchSteps
 
 SEED = 12
 PROGRAMS = {"onnx": 160, "torch": 40}  # PyTorch's export takes most of the time
@@ -169,19 +171,38 @@ def test_a_limit_of_0_has_an_absolute_error() -> None:
         assert "[2]" in str(reference.difference(actual)), "of -inf it is exact"
 
 
-def test_first_powers_of_large_integers_are_not_made() -> None:
-    """ONNX Runtime takes them in f64."""
-    powers_of = {}
-    for number in (2**53, 2**62 + 1):
-        powers = []
-        for seed in range(40):
-            graph = Graph(17, 1)
-            steps = OnnxSteps(graph, random.Random(seed), [graph.input(Argument([1], [np.array([number])]))], ALL)
-            with suppress(Reject):
-                steps.power()
-            powers += [int(graph.constants[node.operands[1]]) for node in graph.nodes]
-        powers_of[number] = set(powers)
-    assert powers_of[2**53] - powers_of[2**62 + 1] == {1}
+def test_a_limit_of_0_is_one_in_a_loop() -> None:
+    """ONNX Runtime's Sigmoid of f64 gives 0 for -37, also in a Loop's body."""
+    state = helper.make_tensor_value_info("state", onnx.TensorProto.DOUBLE, None)
+    go, on = (helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, []) for name in ("go", "on"))
+    i = helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [])
+    last = helper.make_tensor_value_info("last", onnx.TensorProto.DOUBLE, None)
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sigmoid", ["state"], ["last"])]
+    graph = Graph(17, 1)
+    x = graph.input(Argument([1], [np.array([-57.0])]))
+    y, = graph.node("Loop", [graph.const(np.array(1)), graph.const(np.array(True)), x],
+                    body=helper.make_graph(nodes, "body", [i, go, state], [on, last]))  # fmt: skip
+    assert y.arrays[0] == 0.0
+    reference = Truth.of(y.arrays[0], [run[0] for run in graph.samples(0, [y], SAMPLES)])
+    assert reference.difference(1 / (1 + np.exp([57.0]))) is None
+    assert reference.difference(np.array([1e-9])) is not None
+
+
+@pytest.mark.parametrize("number", [3, 2**11, 2**27, 2**53], ids=str)
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_powers_of_integers_beyond_their_range_are_not_made(number: int, dtype: type) -> None:
+    """ONNX Runtime computes them in f64, and converts what is out of range as the processor does."""
+    if number > np.iinfo(dtype).max:
+        pytest.skip("no such number")
+    powers = set()
+    for seed in range(40):
+        graph = Graph(17, 1)
+        given = graph.input(Argument([1], [np.array([-number], dtype)]))
+        with suppress(Reject):
+            OnnxSteps(graph, random.Random(seed), [given], ALL).power()
+        powers |= {int(graph.constants[node.operands[1]]) for node in graph.nodes}
+    limit = 2 ** (31 if dtype is np.int32 else 53)
+    assert powers == {exponent for exponent in range(4) if exponent == 0 or number**exponent < limit}
 
 
 def test_infinities_are_not_quantized_dynamically() -> None:
@@ -238,3 +259,17 @@ def test_what_a_process_dies_of_is_a_failure_of_its_program() -> None:
     said = [" ".join(map(str, result.failures)) for result in results]
     assert said[0] == "process: crash: the process ended with 3" and "KeyError: 'mine'" in said[2]
     assert said[3] == "process: crash: not finished after 3 seconds" and said[1] == ""
+
+
+@pytest.mark.parametrize(("number", "texts"), [
+    (1.0, {"F.gelu(x0)", "x0.sinh()"}), (np.inf, {"x0.sinh()"}), (3e38, set()), (88.8, {"F.gelu(x0)"}),
+])  # fmt: skip
+def test_what_eager_decides_by_the_number_of_elements_is_not_made(number: float, texts: set[str]) -> None:
+    """Its vector kernels of gelu and sinh give other results for the largest numbers than its scalar ones."""
+    source = Source(1)
+    given = source.input(Argument([1], [np.float32([number])]), False)
+    for seed in range(600):
+        with suppress(Reject):
+            TorchSteps(source, random.Random(seed), [given], ALL).unary()
+    lines = "".join(line.text for line in source.lines)
+    assert {text for text in ("F.gelu(x0)", "x0.sinh()") if text in lines} == texts

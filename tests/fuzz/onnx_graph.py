@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
 ABSOLUTE = frozenset(
     "Sigmoid Tanh Sin Cos Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
 )
-# Of these 0 is a limit: ONNX Runtime's Sigmoid gives it for -32.75, and e^-32.75 is 6e-15.
+# Of these 0 is a limit: ONNX Runtime's Sigmoid gives it for -32.75, and e^-32.75 is 6e-15; of f64 for -37.
 TO_0 = frozenset("Sigmoid Softplus Gelu Mish Swish".split())
 # exp(x) - 1 below 0 has the absolute error of exp(x), half a unit of 1 or more; above 0 these are x, or a multiple.
 ABSOLUTE_BELOW_0 = frozenset("Elu Selu Celu".split())
@@ -105,6 +106,12 @@ class Node:
     @property
     def operands(self) -> list[Value]:
         return list(dict.fromkeys(value for value in [*self.inputs, *self.captured] if value is not None))
+
+    @cached_property
+    def inner(self) -> frozenset[str]:
+        """The operators in its subgraphs."""
+        bodies = [attribute.g for attribute in self.proto.attribute if attribute.HasField("g")]
+        return frozenset(node.op_type for body in bodies for node in body.node)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs for arrays of the operands, by ONNX Runtime without optimizations."""
@@ -296,7 +303,7 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
     if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
         x = arrays[0]
         absolute = x < 0 if kind in ABSOLUTE_BELOW_0 else kind in ABSOLUTE
-        limits = kind in TO_0 | ABSOLUTE_BELOW_0 and np.isfinite(x) & (x != 0)
+        limits = not TO_0.isdisjoint(node.inner) or (kind in TO_0 | ABSOLUTE_BELOW_0 and np.isfinite(x) & (x != 0))
         whole_too = kind.endswith("Normalization")  # where 1 is a rounded x / |x|
         results = [perturbed(array, generator, absolute=absolute, limits=limits, whole_too=whole_too)
                    if is_float(array) else array for array in results]  # fmt: skip
