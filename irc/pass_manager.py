@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
+from irc.device import Device, find_device
 from irc.diagnostics import IrcError, fail
 from irc.ir import Operation
 from irc.module import EdgeCases, Module
@@ -53,6 +54,7 @@ class PassContext:
     numerics: Numerics = "keeps_more_precision"
     products: Products = "host"  # matrix products and attention are library calls, or kernels of irc
     target: Target | None = None
+    device: Device = field(default_factory=find_device)  # what costs are estimated for
     loaded: Sequence[ModuleType] = ()
     operations: Mapping[str, OperationDefinition] = field(default_factory=dict)  # those that the loaded files declare
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def completions(folder: Path, *words: str, shell: str = "bash") -> list[str]:
         (("irc", "opt", "m.onnx", "-p", "fold,cs"), ["plain,fold,cse"]),
         (("irc", "doc", "layer"), ["plain,layer_norm"]),
         (("irc", "kernels", "m.onnx", "--limit", "mem"), ["plain,memory="]),
-        (("irc", "experiment", "m.onnx", "--device", "gfx"), ["plain,gfx942"]),
+        (("irc", "experiment", "m.onnx", "--device", "h"), ["plain,h100", "plain,h200"]),
         (("irc", "reduce", "m.onnx", "-o", "red"), ["dir,red"]),
     ],
 )

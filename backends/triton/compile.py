@@ -10,10 +10,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from irc.device import device_of
 from irc.diagnostics import fail
 from irc.files import temporary_folder
 
@@ -79,6 +81,13 @@ def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: flo
     return resources
 
 
+def of_line(stated: Mapping[str, Any]) -> Resources:
+    """What a worker states of a kernel, with the limit of the target on shared memory."""
+    limit = device_of(None, stated["target"]).program_shared_bytes
+    resources = Resources(**stated, shared_limit=limit)
+    return replace(resources, fits=not resources.error and resources.shared_bytes <= limit)
+
+
 def _compile(folder: Path, kernels: Sequence[str], seconds: float) -> tuple[list[Resources], str]:
     """A worker's results for the first of `kernels`, and how it ended if it did not finish all."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -100,7 +109,7 @@ def _compile(folder: Path, kernels: Sequence[str], seconds: float) -> tuple[list
         try:
             # The first also waits for Triton to be imported.
             while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not resources else 0))) is not None:
-                resources.append(Resources(**json.loads(line)))
+                resources.append(of_line(json.loads(line)))
         except queue.Empty:
             return resources, f"compiling took more than {seconds:g} seconds"
         finally:

@@ -30,7 +30,6 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }  # fmt: skip
 WARP = 32  # threads in a warp of those that irc counts
-SHARED_LIMITS = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
 
 
 def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[str, Any]:
@@ -59,8 +58,6 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     return {
         **resources,
         "shared_bytes": shared,
-        "shared_limit": SHARED_LIMITS[target],
-        "fits": shared <= SHARED_LIMITS[target],
         "loads": histogram(bits for _, kind, bits in accesses if kind == "load"),
         "stores": histogram(bits for _, kind, bits in accesses if kind == "store"),
         "aligned_accesses": len(aligned),
@@ -182,7 +179,7 @@ def main() -> int:
         try:
             answer.update(compile_kernel(getattr(kernels, name), entries[name], target))
         except Exception as error:  # whatever compilers raise: that is what they make of this kernel
-            answer.update(fits=False, error=(str(error) or type(error).__name__)[-2000:])
+            answer.update(error=(str(error) or type(error).__name__)[-2000:])
         print(json.dumps(answer), file=answers, flush=True)
     return 0
 

@@ -47,10 +47,13 @@ def target_names(_context: Any, _parameter: Any, incomplete: str) -> list[str]:
     return [name for backend in BACKENDS for name in find_backend(backend).TARGETS if name.startswith(incomplete)]
 
 
-def device_names(_context: Any, _parameter: Any, incomplete: str) -> list[str]:
-    from irc.driver.roofline import DEVICES
+def device_names(_context: Any, _parameter: Any, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
 
-    return [name for name in DEVICES if name.startswith(incomplete)]
+    from irc.device import BUILT_IN
+
+    names = [name for name in BUILT_IN if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def pass_names(_context: Any, _parameter: Any, incomplete: str) -> list[str]:

@@ -469,8 +469,6 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
 @click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME=PASSES", required=True,
               callback=lambda context, parameter, values: read_pipelines(values),
               help="A pipeline and its name in the table. Plans are compared with the first one's.")  # fmt: skip
-@click.option("--device", default="sm_90", show_default=True, shell_complete=completion.device_names,
-              help="The device whose published peaks give the time estimate.")  # fmt: skip
 @click.option("--html", metavar="FILE.html", shell_complete=completion.files, help="Write a page with plots.")
 @SEED
 @JSON

@@ -116,7 +116,7 @@ def show_experiment(report: Any) -> None:
         ("traffic", lambda each: format_bytes(each.distinct_bytes)),
         ("flops", lambda each: format_count(each.flops).strip()),
         ("programs min", lambda each: str(each.programs)),
-        (f"est. us {report.device}", lambda each: f"{each.estimated_microseconds:.3g}"),
+        (f"est. us {shorten(report.device, 20)}", lambda each: f"{each.estimated_microseconds:.3g}"),
         ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
         ("error vs f64", lambda each: f"{each.error:.0e}"),
     )

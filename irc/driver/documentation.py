@@ -1,4 +1,4 @@
-"""`irc doc`: the reference page of an operation, pass, legality or verifier rule, target or code, made from its
+"""`irc doc`: the reference page of an operation, pass, legality or verifier rule, target, device or code, made from its
 declaration."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from irc import ops
+from irc.device import BUILT_IN, built_in, file_text
 from irc.diagnostics import CODES, fail
 from irc.driver.code_pages import RULES, explain_code, is_code, wrapped
 from irc.driver.models import BACKENDS, find_backend
@@ -36,6 +37,7 @@ TOPICS = {
     "pipelines": "the named pipelines and those of the backends",
     "rules": "the legality rules of kernels (F1, ...), the rules of well-formed IR (V1, ...), classes of numerics",
     "targets": "what each backend compiles for",
+    "devices": "the GPUs that costs are estimated for, a line each",
     "codes": "the error codes with their exit statuses",
     "limits": "the resource limits for untrusted input, which --limit raises",
 }
@@ -47,19 +49,22 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
     modules = [load_user_module(path) for path in loads]
     context = PassContext(loaded=modules, operations=operations_of(modules))
     if not name:
-        head = "irc doc NAME shows the page of an operation, pass, rule, backend, target or error code. Lists:"
+        head = "irc doc NAME shows the page of an operation, pass, rule, backend, target, device or error code. Lists:"
         return "\n".join([head, *(f"  irc doc {topic:10} {contents}" for topic, contents in TOPICS.items())])
     pages: dict[str, Callable[[], str]] = {
         "ops": partial(list_ops, context),
         "passes": partial(list_passes, context),
         "rules": list_rules,
         "targets": list_targets,
+        "devices": list_devices,
         "codes": list_codes,
         "limits": list_limits,
         "pipelines": list_pipelines,
     }
     if name in pages:
         return pages[name]()
+    if name in BUILT_IN:
+        return file_text(name)
     table = {**context.operations, **ops.TABLE}
     if name in table:
         return op_page(table[name])
@@ -84,7 +89,7 @@ def page_names(context: PassContext | None = None) -> list[str]:
     """The names that `doc` accepts, apart from a user's own rules, groups and policies."""
     operations = {**(context.operations if context is not None else {}), **ops.TABLE}
     targets = [target for backend in BACKENDS for target in find_backend(backend).TARGETS]
-    return [*TOPICS, *operations, *pass_names(context), *BACKENDS, *targets, *RULES, *CODES]
+    return [*TOPICS, *BUILT_IN, *operations, *pass_names(context), *BACKENDS, *targets, *RULES, *CODES]
 
 
 def signature(definition: OperationDefinition) -> str:
@@ -208,6 +213,10 @@ def _listed(table: dict[str, NumberedRule]) -> list[str]:
 
 def list_targets() -> str:
     return "\n".join(f"{name}: {', '.join(find_backend(name).TARGETS)}" for name in BACKENDS)
+
+
+def list_devices() -> str:
+    return "\n".join(f"{name:7} {built_in(name).summary}" for name in BUILT_IN)
 
 
 def list_codes() -> str:

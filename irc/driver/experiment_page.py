@@ -9,7 +9,6 @@ from irc._version import __version__
 from irc.diagnostics import printable
 from irc.driver.experimenting import ExperimentReport, Measurement
 from irc.driver.printing import at_sizes, format_bytes, format_count, format_time
-from irc.driver.roofline import DEVICES
 
 # Title, the plotted number, and its formatting.
 FIGURES: tuple[tuple[str, Callable[[Measurement], float], Callable[[float], str]], ...] = (
@@ -39,9 +38,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--text); } svg { max-widt
 
 def page(report: ExperimentReport) -> str:
     """The report as HTML."""
-    device = DEVICES[report.device]
-    parts = [f'<p class="faint">{escape(report.label)}. Device: {escape(device.name)} ({report.device}), '
-             f"{device.bytes_per_second / 1e12:.3g} TB/s, {device.flops_per_second / 1e12:.3g} TFLOP/s in f32.</p>",
+    parts = [f'<p class="faint">{escape(report.label)}. Device: {escape(report.device_summary)}.</p>',
              "<h2>Pipelines</h2><dl>"]
     parts += [f"<dt>{escape(name)}</dt><dd><code>{escape(text)}</code></dd>" for name, text in report.pipelines.items()]
     parts.append("</dl>")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from irc import interpreter
+from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.counting import computing_members, kernel_operations
@@ -17,7 +18,7 @@ from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
 from irc.driver.printing import format_bytes
-from irc.driver.roofline import DEVICES, Device, estimate
+from irc.driver.roofline import estimate
 from irc.files import temporary_folder
 from irc.ir import Operation
 from irc.module import Module
@@ -65,6 +66,7 @@ class ExperimentReport:
     models: Mapping[str, Mapping[str, Measurement]]
     plans: Mapping[str, Mapping[str, tuple[str, ...]]]
     device: str
+    device_summary: str
     sizes: Mapping[str, Mapping[str, int]]
     label: str = "counted; times are roofline estimates from the device's published peaks, without launch overhead"
     schema: str = "irc.experiment/2"
@@ -78,7 +80,6 @@ def experiment(
     sources: Mapping[str, Source] | Sequence[str],
     pipelines: Mapping[str, str],
     *,
-    device: str = "sm_90",
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
@@ -88,12 +89,11 @@ def experiment(
     `pipelines` are texts by name; plans are compared with the first one's. `eager`, a kernel or a library call for each
     operation, is added if no pipeline has that name. Sizes are those of `settings.dims` that a model has; other symbols
     count as 64, or their bound. Nothing runs on a device: time estimates are rooflines (Williams, Waterman, Patterson,
-    2009) of `device`. Each model is read once, so that all pipelines have the same weights. `progress` is called with
-    the next step.
+    2009) of `settings.device`. Each model is read once, so that all pipelines have the same weights. `progress` is
+    called with the next step.
     """
     settings = settings or Settings()
-    if device not in DEVICES:
-        raise fail("usage.arguments", f"no peaks are known of {device}", expected=" or ".join(DEVICES))
+    device = settings.context("triton").device
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
     base, *others = pipelines
     pipelines = {**pipelines, BASELINE: pipelines.get(BASELINE, BASELINE)}
@@ -109,12 +109,12 @@ def experiment(
         rows[name] = {}
         for title, text in pipelines.items():
             progress(f"{which}: {title}")
-            rows[name][title] = _measured(module, text, DEVICES[device], seed, model_settings)
+            rows[name][title] = _measured(module, text, device, seed, model_settings)
         plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
     unknown = sorted(set(settings.dims) - {symbol for model_sizes in sizes.values() for symbol in model_sizes})
     if unknown:
         raise fail("dim.unbound", f"none of the models has a symbol `{unknown[0]}`")
-    return ExperimentReport(dict(pipelines), rows, plans, device, sizes)
+    return ExperimentReport(dict(pipelines), rows, plans, device.name, device.summary, sizes)
 
 
 def _measured(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:

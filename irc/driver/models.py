@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from irc.device import device_of
 from irc.diagnostics import IrcError, Location, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
@@ -57,6 +58,7 @@ class Settings:
     target: str | None = None  # or several, separated by commas, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
     products: Products = "host"
+    device: str | None = None  # that costs are estimated for: a name or FILE.toml; one of the target, or h100
     loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
     dims: Sizes = field(default_factory=dict)
     specialize: Sizes = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Settings:
             numerics=self.numerics,
             products=self.products,
             target=self.target_of(backend_name),
+            device=device_of(self.device, self.targets[0] if self.targets else None),
             loaded=self.loaded(),
             operations=self.operations(),
             sizes=self.dims,

@@ -1,4 +1,4 @@
-"""Rooflines: a lower bound of the time of device operations, from the published peaks of a device.
+"""Rooflines: a lower bound of the time of device operations, from the published peaks of a device (`irc.device`).
 
 Williams, Waterman, Patterson: Roofline, 2009. This is an estimate from counts, not a measurement.
 """
@@ -7,31 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from irc.device import Device
+from irc.dtypes import BF16, F32
 from irc.ir import Value
-
-
-@dataclass(frozen=True)
-class Device:
-    """Published peaks: bytes of memory and floating-point operations per second, without sparsity.
-
-    Sources: the data sheets of NVIDIA A100 (80 GB SXM), H100 (SXM) and B200 (HGX), and of AMD Instinct MI300X.
-    """
-
-    name: str
-    bytes_per_second: float
-    flops_per_second: float  # f32, outside of matrix units
-    narrow_product_flops_per_second: float  # f16 and bf16, in matrix units
-
-
-DEVICES = {
-    "sm_80": Device("NVIDIA A100 80 GB SXM", 2.039e12, 19.5e12, 312e12),
-    "sm_90": Device("NVIDIA H100 SXM", 3.35e12, 67e12, 989e12),
-    "sm_100": Device("NVIDIA B200", 8.0e12, 75e12, 2250e12),
-    "gfx942": Device("AMD Instinct MI300X", 5.3e12, 163.4e12, 1307e12),
-}
 
 
 def estimate(operations: Iterable[Any], device: Device) -> float:
@@ -41,8 +21,8 @@ def estimate(operations: Iterable[Any], device: Device) -> float:
     seconds = 0.0
     for each in operations:
         narrow = each.kind == "library" and any(is_narrow(value) for value in each.operation.results)
-        peak = device.narrow_product_flops_per_second if narrow else device.flops_per_second
-        seconds += max(_ratio(each.distinct_bytes, device.bytes_per_second), _ratio(each.flops, peak))
+        peak = device.matrix_peak(BF16) if narrow else device.vector_peak(F32)
+        seconds += max(_ratio(each.distinct_bytes, device.memory_rate), _ratio(each.flops, peak))
     return seconds
 
 
