@@ -46,8 +46,8 @@ class Masking:
 def analyse(kernel: Kernel) -> Masking:
     """Choose the fills of a kernel's loads, and determine the `where`s that are then required."""
     nodes = kernel.nodes
-    columns = kernel.schedule.columns
-    reduces = kernel.kind == "reduction"
+    columns = kernel.schedule.summed or kernel.schedule.columns
+    reduces = kernel.online is None and any(isinstance(node, Reduce) for node in nodes)
     ragged = frozenset(columns.axes) if columns is not None and columns.masked and reduces else frozenset()
     reductions = [node for node in nodes if isinstance(node, Reduce)] if ragged else []
     selects = [node for node in nodes if isinstance(node, Select)]

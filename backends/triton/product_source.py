@@ -8,7 +8,8 @@ the summed axis is therefore written for one operand or the other (`irc.kernel.P
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from irc import dims
 from irc.backends.triton.masks import Lanes, same, zero
@@ -20,8 +21,9 @@ from irc.dtypes import F32
 from irc.index_map import WRITTEN, Guard
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
-from irc.kernel.dag import Check, Dot, Load, Node, Store, variables
+from irc.kernel.dag import Dot, Load, Node, Reduce, Store, variables
 from irc.kernel.nest import is_of_window
+from irc.kernel.product_schedule import side_of
 
 GROUP = 8  # blocks of rows that run in turn for each block of columns, so that the L2 cache has their operands
 
@@ -140,24 +142,37 @@ class ProductWriter(KernelWriter):
 
     def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
         if isinstance(scope, Placed):
-            self._on_side(scope.side, scope.node, uses, masks)
-        elif isinstance(scope, Accumulate):
-            assert isinstance(scope.reduce, Dot)
+            with self._on_side(scope.side):
+                super()._scope(scope.node, uses, masks)
+        elif isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot):
             self._multiply(scope.reduce)
+        elif isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
+            with self._on_side(side_of(scope.reduce, self.products[0])):
+                super()._scope(scope, uses, masks)
         elif not isinstance(scope, Dot):  # the value of which is its accumulator
             super()._scope(scope, uses, masks)
 
-    def _on_side(self, side: str, node: Node, uses: Counter[Node], masks: Counter[object]) -> None:
-        """Write a node for one operand of the products."""
+    @contextmanager
+    def _on_side(self, side: str) -> Iterator[None]:
+        """Write what is computed for one operand of the products."""
         common, before, self.side = self.values, self.side, side
         self.values = ChainMap(self.sided[side], common)  # type: ignore[assignment]
-        if isinstance(node, Check):
-            self._check(node, masks)
-        else:
-            self._compute(node, uses, masks)
+        yield
         self.values, self.side = common, before
 
+    def _reduced_tile(self) -> Tile | None:
+        return self.schedule.summed
+
+    def _reduced_position(self, node: Reduce) -> int:
+        return 1 if side_of(node, self.products[0]) == "first" else 0
+
+    def _lane_tiles(self, node: Reduce) -> Sequence[Tile]:
+        rows, columns, summed = self.schedule.rows, self.schedule.columns, self.schedule.summed
+        assert rows is not None and columns is not None and summed is not None
+        return (rows, summed) if self._reduced_position(node) else (summed, columns)
+
     def _accumulators(self, loop: Loop) -> None:
+        super()._accumulators(loop)
         for product in self.products:
             self._sum_of(product, "BLOCK_N", "total")
 

@@ -453,7 +453,7 @@ class KernelWriter:
     def _body(self, node: Reduce) -> Code:
         """A reduction's argument, with the lanes beyond the columns masked where they would count."""
         body = node.operands[0]
-        columns = self.schedule.columns
+        columns = self._reduced_tile()
         assert columns is not None
         neutral = number(identity(node.kind, node.dtype), node.dtype)
         if columns.masked and node in self.masking.wheres:
@@ -462,13 +462,25 @@ class KernelWriter:
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 
+    def _reduced_tile(self) -> Tile | None:
+        """The tile axis that reductions reduce."""
+        return self.schedule.columns
+
+    def _reduced_position(self, node: Reduce) -> int:
+        """The position of that axis in the shape of a tile."""
+        return len(self.schedule.tiles) - 1
+
+    def _lane_tiles(self, node: Reduce) -> Sequence[Tile]:
+        """The tile axes of the lanes that a reduction is accumulated in."""
+        return self.schedule.tiles
+
     def _accumulators(self, loop: Loop) -> None:
         """Define what a loop accumulates in."""
-        blocks = [f"BLOCK_{tile.name.upper()}" for tile in self.schedule.tiles]
-        shape = f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
         for scope in loop.body:
             if isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
                 node = scope.reduce
+                blocks = [f"BLOCK_{tile.name.upper()}" for tile in self._lane_tiles(node)]
+                shape = f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
                 neutral = number(identity(node.kind, node.dtype), node.dtype)
                 name = self.names.fresh(f"{identifier(node.hint) or REDUCED[node.kind]}_lanes")
                 self._line(f"{name} = tl.full({shape}, {neutral.text}, {type_name(node.dtype)})")
@@ -505,8 +517,8 @@ class KernelWriter:
         self._assign(node, self._reduced(node, body), REDUCED[node.kind])
 
     def _reduced(self, node: Reduce, body: Code) -> Code:
-        two = len(self.schedule.tiles) == 2
-        axis = f"axis={1 if two else 0}"
+        two = len(self.schedule.tiles) > 1
+        axis = f"axis={self._reduced_position(node)}"
         keep = ["keep_dims=True"] if two else []
         if node.dtype is BOOL:
             whole = call(f"tl.{node.kind}", method(body, "to", "tl.int32"), axis, *keep)

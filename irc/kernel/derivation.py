@@ -11,8 +11,9 @@ from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
+from irc.kernel.factors import with_factors_outside
 from irc.kernel.nest import Schedule, size_of
-from irc.kernel.online import Online, in_one_pass, with_constant_factors_outside
+from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.rules import (
     LegalityFailure,
@@ -128,15 +129,18 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     tracer = Tracer(propagation, steps)
     stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
     roots: tuple[Root, ...] = (*tracer.checks, *stores)
+    traced = [node for node in walk(roots) if isinstance(node, Dot)]
+    moved = multiplies_what_is_computed(roots)
+    if moved:
+        roots = with_factors_outside(roots)
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     products = [node for node in walk(roots) if isinstance(node, Dot)]
-    one_pass = any(isinstance(below, (Dot, Reduce)) for node in products for below in walk(node.operands))
-    if not one_pass:
-        products_share_their_tiles(products, reductions)
-    count_products(tracer, () if recompute else products)
+    one_pass = multiplies_what_is_computed(roots)
     if one_pass:
-        roots = with_constant_factors_outside(roots)
-        products, reductions = [node for node in walk(roots) if isinstance(node, Dot)][-1:], []
+        products, reductions = products[-1:], []
+    else:
+        products_share_their_tiles(products, reductions)
+    count_products(tracer, () if recompute else traced)
     reductions_share_their_axes(reductions)
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
@@ -150,14 +154,22 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
         depth = () if online.scores is None else online.scores.bound
         rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.hint)
     repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes | held]
+    if products and online is None:  # other reductions are computed in the loop of the products
+        repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
     if not recompute:
         reductions_are_computed_once(repeated)
     stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
-    level = "keeps_more_precision" if tracer.skipped_rounding or online is not None else "exact"
+    level = "keeps_more_precision" if tracer.skipped_rounding or moved else "exact"
     return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated), online=online)
+
+
+def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:
+    """Whether an operand of a product depends on another product, or on a reduction."""
+    operands = [operand for node in walk(roots) if isinstance(node, Dot) for operand in node.operands]
+    return any(isinstance(node, (Dot, Reduce)) for node in walk(operands))
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:

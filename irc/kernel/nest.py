@@ -129,7 +129,7 @@ class Schedule:
         if self.summed is not None:
             assert self.rows is not None and self.columns is not None
             (loop,) = (scope for scope in self.nest if isinstance(scope, Loop))
-            products = sum(isinstance(scope, Accumulate) for scope in loop.body)
+            products = sum(isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot) for scope in loop.body)
             values = products * self.rows.block * self.columns.block
             nodes = [scope.node for scope in loop.body if isinstance(scope, Placed)]
             each = ACCUMULATED_VALUES // (2 if reads_windows(nodes, self.summed.axes) else 1)

@@ -10,7 +10,7 @@ from itertools import chain
 from math import prod
 from typing import NamedTuple
 
-from irc.kernel.dag import Check, Dot, Load, Node, Root, walk
+from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
 from irc.kernel.rules import schedule_fits_a_product
 from irc.schedule_options import ScheduleOptions
@@ -72,19 +72,28 @@ def covering(axes: Axes, most: int) -> int:
 
 
 def product_nest(roots: tuple[Root, ...], products: Sequence[Dot], summed: Tile) -> tuple[Scope, ...]:
-    """What the operands need that does not vary over the summed axes, the loop over these, and then all else."""
+    """What the operands need that does not vary over the summed axes, the loop over these, and then all else.
+    Reductions are accumulated in the loop, too."""
     axes = frozenset(summed.axes)
-    sides = [[node for node in walk(product.operands[side] for product in products) if node.axes & axes]
-             for side in (0, 1)]  # fmt: skip
+    reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
+    read = [[node.operands[side] for node in products] for side in (0, 1)]
+    for reduction in reductions:
+        read[side_of(reduction, products[0]) == "second"].append(reduction.operands[0])
+    sides = [[node for node in walk(each) if node.axes & axes] for each in read]
     inside = dict.fromkeys(chain(*sides))
-    before = [node for node in walk(node.operands[side] for node in products for side in (0, 1)) if node not in inside]
+    before = [node for node in walk(chain(*read)) if node not in inside]
     body: list[Scope] = [Placed(node, "first") for node in sides[0]]
     body += [Placed(node, "second") for node in sides[1]]
     checks = placed_checks(roots, {**dict.fromkeys(sides[1], "second"), **dict.fromkeys(sides[0], "first")}, axes)
-    body += [*checks, *(Accumulate(product) for product in products)]
+    body += [*checks, *map(Accumulate, reductions), *map(Accumulate, products)]
     done: set[Node] = {*before, *inside, *(check.node for check in checks)}
     after = [node for node in walk(roots) if node not in done]
     return *before, Loop(summed, tuple(body)), *after
+
+
+def side_of(reduction: Reduce, product: Dot) -> str:
+    """The operand of a product beside which a reduction in its loop is computed."""
+    return "first" if reduction.axes.isdisjoint(product.columns) else "second"
 
 
 def placed_checks(roots: Sequence[Root], placed: Mapping[Node, str], axes: Collection[object]) -> list[Placed]:

@@ -225,7 +225,8 @@ def _listed(axes: Sequence[Variable]) -> str:
 
 
 def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable]]) -> None:
-    """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it.
+    """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it. A reduction
+    beside a product (F16) is computed for each block of results, from what the product reads there anyway.
 
     Why: at each point of another axis the whole reduction would be computed again. In a kernel of its own it is
     computed once, and its result is read.
@@ -272,11 +273,14 @@ def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tu
 
 def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
     """All products of a kernel, at most 4, are summed over the same axes, have the same rows and the same columns, and
-    read neither products nor reductions; the kernel reduces nothing else. A softmax whose weights are multiplied is
+    read neither products nor reductions. A reduction is over the axes that the products are summed over, and its
+    argument varies over rows or columns alone, and over no other reduction. A softmax whose weights are multiplied is
     another matter (F17).
 
     Why: a program has one tile of results for each, and one loop, over what is summed. Another product, or a reduction
-    of a result, would need another loop, or all columns in one tile.
+    of a result, would need another loop, or all columns in one tile. What each element of an operand is divided by, or
+    multiplied with, is applied to the product: so the products of normalized rows can share the loop with the sums of
+    their squares. What is subtracted from each element, such as a mean, would have to be known before the loop.
 
     Example: {%product, %y} of
         func @main(%x: f32[32, 64], %w: f32[64, 48]) -> f32[32, 48] {
@@ -285,9 +289,10 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
           return %y
         }
     """
-    if products and reductions:
-        message = f"%{reductions[0].hint} is reduced, and %{products[0].hint} is a product"
-        raise LegalityFailure("F16", message, (products[0].hint, reductions[0].hint))
+    apart = [node for node in reductions if products and not _shares_the_loop(node, products[0])]
+    if apart:
+        message = f"%{apart[0].hint} is reduced, and %{products[0].hint} is a product"
+        raise LegalityFailure("F16", message, (products[0].hint, apart[0].hint))
     if len(products) > MOST_PRODUCTS:
         message = f"%{products[0].hint} is one of {len(products)} products, at most {MOST_PRODUCTS}"
         raise LegalityFailure("F16", message, (products[0].hint,))
@@ -300,6 +305,14 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
             if nested:
                 message = f"%{node.hint} is a product of what another product computes"
             raise LegalityFailure("F16", message, (first.hint, node.hint))
+
+
+def _shares_the_loop(reduction: Reduce, product: Dot) -> bool:
+    """Whether a reduction is computed in the loop of a product, from elements of one operand's axes."""
+    argument = reduction.operands[0]
+    is_first_level = not any(isinstance(node, (Dot, Reduce)) for node in walk((argument,)))
+    one_side = argument.axes.isdisjoint(product.rows) or argument.axes.isdisjoint(product.columns)
+    return is_first_level and one_side and reduction.bound == product.bound
 
 
 def rows_fit_in_registers(columns: Dim, depth: Dim, name: str) -> None:
@@ -351,6 +364,15 @@ def bits_are_stored_ones(value: Value, register: Any) -> None:
     if register is not value.dtype:
         message = f"the bits of {value.dtype} are not those it is computed in (%{value.name})"
         raise LegalityFailure("F13", message, (value.name,))
+
+
+def products_stay_in_range(is_in_range: bool, product: Dot) -> None:
+    """Rule F13, of a product to which factors of its operands are applied: what is multiplied without them is in the
+    range of the type in which it is multiplied. Normalized rows times a scale are in that of f16, where the rows times
+    the scale may not be."""
+    if not is_in_range:
+        message = f"%{product.hint} multiplies in {product.fed}, whose range an operand without its factors may exceed"
+        raise LegalityFailure("F13", message, (product.hint,))
 
 
 def needs_no_more_than_a_target_has(
@@ -413,7 +435,7 @@ LEGALITY_RULES = table(
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
-    ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones),
+    ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes),

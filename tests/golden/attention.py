@@ -46,4 +46,4 @@ def attention(
         total = total * rescale + tl.sum(exp, axis=1, keep_dims=True)
         out = tl.dot(exp.to(tl.bfloat16), v, out * rescale)
     select = tl.where(tl.where(total == total, highest, total) == float("-inf"), 0.0, out / total)
-    tl.store(out_ptr + (b * S + m[:, None]) * 128 + e[None, :], select, mask=m_inside[:, None])
+    tl.store(out_ptr + (b * S + m[:, None]) * 128 + e[None, :], tl.where(0 < T, select, 0.0), mask=m_inside[:, None])

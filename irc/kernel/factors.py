@@ -1,0 +1,133 @@
+"""Factors of products: what is constant along the axes that a product is summed over is applied to the product.
+
+In the product of normalized rows with a matrix, each element of a row is divided by the same number, the root of the
+mean square of the row. The product of the rows as they are, divided by that number, is the same, but for rounding. So
+the number need not be known before the product is summed, and both are computed in one pass over the row
+(`irc.kernel.product_schedule`). The weights of a softmax are divided by their sum in the same way
+(`irc.kernel.online`). Start at `with_factors_outside`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from irc import dims
+from irc.dims import Variable
+from irc.dtypes import DType
+from irc.index_map import Guard
+from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, walk
+from irc.kernel.rules import products_stay_in_range
+
+
+class Factored(NamedTuple):
+    """A node as a `rest` to which pointwise operations are applied whose other operands are constant along the summed
+    axes: each with the position of its operand that varies, the first to be applied first."""
+
+    rest: Node
+    factors: tuple[tuple[Apply, int], ...] = ()
+
+
+def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
+    """The roots with the factors of operands of products that depend on reductions applied to the products instead;
+    raises `LegalityFailure` (rule F13)."""
+    graph = Graph()
+    new: dict[Node, Node] = {}
+    for node in walk(roots):
+        operands = tuple(new[operand] for operand in node.operands)
+        kept = node if operands == node.operands else graph(node.over(operands=operands))
+        new[node] = _with_factors_outside(kept, graph) if isinstance(kept, Dot) else kept
+    return tuple(new[root] for root in roots)  # type: ignore[misc]
+
+
+def _with_factors_outside(product: Dot, graph: Graph) -> Node:
+    bound, operands, factors = frozenset(product.bound), list(product.operands), list[tuple[Apply, int]]()
+    for side, operand in enumerate(product.operands):
+        if any(isinstance(node, (Dot, Reduce)) for node in walk((operand,))):
+            while isinstance(operand, Apply) and operand.rounds_to is product.fed:
+                operand = operand.operands[0]  # the product rounds its operands
+            parts = factored(operand, bound, graph)
+            if parts.rest.axes - bound == operand.axes - bound:
+                products_stay_in_range(not parts.factors or is_in_range(parts.rest, product.fed), product)
+                operands[side] = parts.rest
+                factors += parts.factors
+    result = graph(product.over(operands=tuple(operands)))
+    for factor, position in factors:
+        result = graph(factor.over(operands=_with(factor.operands, position, result)))
+    # A sum over an empty axis is 0, whatever its factors are: those of an empty row are often NaN.
+    extents = [axis.extent for axis in product.bound if dims.less(0, axis.extent) is not True] if factors else []
+    guards = tuple(Guard(0, extent) for extent in dict.fromkeys(extents))
+    zero = graph(Constant(result.dtype, value=np.zeros((), result.dtype.numpy)[()]))
+    return graph(Select(result.dtype, (result, zero), 0, guards, result.hint))
+
+
+def factored(operand: Node, bound: frozenset[Variable], graph: Graph) -> Factored:
+    """The operand without factors that are constant along the `bound` axes: numbers that it is divided by or
+    multiplied with, and selections of 0. A rounding of what has factors is left out: the product rounds its operands.
+    """
+    known: dict[Node, Factored] = {}
+    for node in walk((operand,), through=lambda node: isinstance(node, Apply)):
+        known[node] = _factored(node, bound, known, graph) if isinstance(node, Apply) else Factored(node)
+    return known[operand]
+
+
+def _factored(node: Apply, bound: frozenset[Variable], known: dict[Node, Factored], graph: Graph) -> Factored:
+    varying = [position for position, each in enumerate(node.operands) if not each.axes.isdisjoint(bound)]
+    position = _multiple_of(node, varying)
+    if position is not None:
+        inner = known[node.operands[position]]
+        return Factored(inner.rest, (*inner.factors, (node, position)))
+    is_rounding = node.name == "cast" and node.dtype.is_float and node.operands[0].dtype is node.dtype
+    if is_rounding and known[node.operands[0]].factors:
+        return known[node.operands[0]]
+    if (node.name == "mul" and varying == [0, 1]) or (node.name in ("div", "neg") and 0 in varying):
+        parts = [known[each] if node.name == "mul" or not number else Factored(each)
+                 for number, each in enumerate(node.operands)]  # fmt: skip
+        factors = tuple(factor for part in parts for factor in part.factors)
+        rest = graph(node.over(operands=tuple(part.rest for part in parts))) if factors else node
+        return Factored(rest, factors)
+    return Factored(node)
+
+
+def _multiple_of(node: Apply, varying: Sequence[int]) -> int | None:
+    """The position of the operand of which the node is a multiple, if the others are constant along what is summed."""
+    if len(varying) != 1 or not node.dtype.is_float:
+        return None
+    if (node.name == "div" and varying == [0]) or node.name == "mul":
+        return varying[0]
+    if node.name == "select" and varying != [0] and is_number(node.operands[3 - varying[0]], 0.0):
+        return varying[0]
+    return None
+
+
+def is_in_range(rest: Node, fed: DType) -> bool:
+    """Whether what is multiplied without its factors is in the range of the type in which it is multiplied: that of
+    f32 and bf16 is as large as the one it is computed in. Of f16, elements as they are stored and exponentials less
+    their maximum are."""
+    while isinstance(rest, Apply) and rest.name in ("neg", "cast"):
+        rest = rest.operands[0]
+    if isinstance(rest, Load):
+        return rest.buffer.dtype is fed or fed.name != "f16"
+    return fed.name != "f16" or subtracted_maximum(rest) is not None
+
+
+def subtracted_maximum(exponential: Node) -> Reduce | None:
+    """The maximum c of exp(x - c), where it is that of x."""
+    if not (isinstance(exponential, Apply) and exponential.name == "exp"):
+        return None
+    difference = exponential.operands[0]
+    if not (isinstance(difference, Apply) and difference.name == "sub"):
+        return None
+    x, maximum = difference.operands
+    is_maximum = isinstance(maximum, Reduce) and maximum.kind == "max" and maximum.operands[0] is x
+    return maximum if is_maximum else None  # type: ignore[return-value]
+
+
+def is_number(node: Node, number: float) -> bool:
+    return isinstance(node, Constant) and bool(node.value == number)
+
+
+def _with(operands: tuple[Node, ...], position: int, operand: Node) -> tuple[Node, ...]:
+    return *operands[:position], operand, *operands[position + 1 :]
