@@ -70,4 +70,6 @@ def _unrolled(operation: Operation) -> Value:
         taken = slice_(x, starts=starts, stops=stops, steps=attributes["strides"])
         result = taken if result is None else (add if is_sum else maximum)(result, taken)
     assert result is not None, "a window has at least one element"
+    if is_sum and dtype.is_float:
+        result = add(result, literal(0.0, result.dtype))  # a sum begins with 0: of -0 alone it is 0
     return result if result.dtype is dtype else cast(result, to=dtype)

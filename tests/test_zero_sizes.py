@@ -331,6 +331,35 @@ def test_attention_of_nothing(empty: str, causal: bool) -> None:
             np.testing.assert_allclose(output, expected.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_a_batch_of_no_samples(padding: str) -> None:
+    """ONNX Runtime does not reduce an empty tensor along an axis that is counted from the back."""
+    def program(x: Value, grid: Value) -> Value:
+        return ops.grid_sample(x, grid, mode="linear", padding=padding, align_corners=False)
+
+    module = irc.trace(program, "f32[?B in (0, 9), 2, 4, 4]", "f32[B, 3, 3, 2]")
+    for batch in (0, 2):
+        inputs = {"x": ramp(batch, 2, 4, 4), "grid": ramp(batch, 3, 3, 2)}
+        (expected,) = interpreter.run(module, inputs).values()
+        assert expected.shape == (batch, 2, 3, 3)
+        for path, outputs in on_every_path(module, inputs).items():
+            np.testing.assert_allclose(outputs[0], expected, 1e-6, err_msg=path)
+
+
+def test_spelled_attention_over_keys_without_elements() -> None:
+    """ONNX's operator has at least one element in a key; the spelled softmax of 0 scores is a mean of the values."""
+    def program(q: Value, k: Value, v: Value) -> Value:
+        scores = ops.matmul(q, ops.transpose(k, permutation=(0, 1, 3, 2)))
+        return ops.matmul(ops.softmax(ops.mul(scores, 0.5), axis=-1), v)
+
+    module = irc.trace(program, *["f32[1, 2, 3, ?D in (0, 9)]", "f32[1, 2, 3, D]", "f32[1, 2, 3, 4]"])
+    for depth in (0, 4):
+        inputs = {"q": ramp(1, 2, 3, depth), "k": ramp(1, 2, 3, depth), "v": ramp(1, 2, 3, 4)}
+        (expected,) = interpreter.run(module, inputs).values()
+        for path, (output,) in on_every_path(module, inputs).items():
+            np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6, err_msg=path)
+
+
 @pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "means", "shapes"])
 def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
     """Known when they are exported: ONNX Runtime's own rewrites of such products and normalizations fail."""

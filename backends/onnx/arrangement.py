@@ -10,6 +10,7 @@ import numpy as np
 from irc import dims
 from irc.backends.onnx.edges import is_nan
 from irc.backends.onnx.graph import Graph, Operand
+from irc.backends.onnx.reduction import from_front
 from irc.backends.onnx.row import Row, both, emits, on, same
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import equal, reshaped
@@ -43,7 +44,8 @@ def grid_sample(g: Graph, x: Value, grid: Value, *, mode: str, padding: str, ali
         near = g.node("Clip", without, g.numbers(-FAR, wide), g.numbers(FAR, wide))
     sampled = g.node("GridSample", source, near, mode=mode, padding_mode=padding, align_corners=align_corners)
     if near is not places and mode != "nearest" and (mode, padding) != ("linear", "border"):
-        lost = g.node("ReduceSum", g.node("Mul", places, g.numbers(0.0, wide)), g.numbers([-1]), keepdims=0)
+        last = from_front(grid, [-1])
+        lost = g.node("ReduceSum", g.node("Mul", places, g.numbers(0.0, wide)), g.numbers(last), keepdims=0)
         sampled = g.node("Add", sampled, g.node("Unsqueeze", lost, g.numbers([1])))  # NaN where one is not finite
     return g.cast(sampled, wide, x.dtype)
 

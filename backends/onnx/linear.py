@@ -12,6 +12,7 @@ from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.row import emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
+from irc.backends.onnx.zeros import begun_with_0
 from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
@@ -211,13 +212,13 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
     """MaxPool, or a Conv by ones, over the axes that have a window; the others are folded into the first two."""
     axes = [i for i, size in enumerate(window)
             if not (size == 1 and strides[i] == 1 and low[i] == 0 and high[i] == 0)]  # fmt: skip
+    op_type = "MaxPool" if kind == "max" else "Conv"
+    wide = g.carrier(op_type, x.dtype, compares=kind == "max")
     if not axes:
-        return x
+        return x if kind == "max" else g.cast(begun_with_0(g, g.cast(x, x.dtype, wide), wide, x), wide, x.dtype)
     sizes = [size for i in axes if isinstance(size := window[i], int)]
     if len(axes) > 3 or len(sizes) < len(axes):
         raise UnsupportedError("windows slide over more than three axes, or have no fixed size")
-    op_type = "MaxPool" if kind == "max" else "Conv"
-    wide = g.carrier(op_type, x.dtype, compares=kind == "max")
     lower, upper = ([each[i] for i in axes] for each in (low, high))
     known = all(isinstance(amount, int) for amount in (*lower, *upper))
     # ONNX Runtime takes no padding as large as the window, not even where it is a Pad of integers before MaxPool.
@@ -279,7 +280,7 @@ def scan(g: Graph, x: Value, *, kind: Combine, axis: int, reverse: bool, exclusi
         done = g.node(
             "CumSum", g.cast(x, x.dtype, wide), g.numbers(axis), reverse=reverse or None, exclusive=exclusive or None
         )
-        return g.cast(done, wide, x.dtype)
+        return g.cast(begun_with_0(g, done, wide, x), wide, x.dtype)
     op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
     wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
     place, source = axis % x.rank, g.cast(x, x.dtype, wide)

@@ -11,6 +11,7 @@ from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.linear import LETTERS
 from irc.backends.onnx.row import Row, emits
 from irc.backends.onnx.target import Target
+from irc.backends.onnx.zeros import begun_with_0
 from irc.dims import Dim
 from irc.dtypes import BOOL, I64, U8
 from irc.ir import Operation, Value
@@ -41,6 +42,8 @@ def reduced(g: Graph, op_type: str, x: Value, axes: tuple[int, ...], keep_dims: 
     places = g.numbers(from_front(x, axes)) if axes else None
     done = g.node(op_type, g.cast(x, x.dtype, wide), places, keepdims=keep_dims,
                   noop_with_empty_axes=None if axes else 1)  # fmt: skip
+    if op_type in ("ReduceSum", "ReduceMean"):
+        done = begun_with_0(g, done, wide, x)
     return g.cast(done, wide, x.dtype)
 
 

@@ -1,8 +1,9 @@
-"""Signed zeros in Where: when the sign of a zero must be preserved, and nodes that preserve it.
+"""Signed zeros in Where and in sums: when their sign affects a result, and nodes that give the right one.
 
 ONNX Runtime computes Where by adding its operands after it replaces the elements that are not selected by 0. So a -0
 becomes 0. A Where of integers of the same bits preserves it, which requires BitCast, of opset 26: it is used only where
-the sign of a zero affects a result. Start at `keeps_zeros`.
+the sign of a zero affects a result. Start at `keeps_zeros`. Sums of ONNX Runtime begin with an element, so that those
+of -0 alone are -0: `begun_with_0`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ def select_bits(g: Graph, condition: Operand, x: Operand, y: Operand, dtype: DTy
     wide, bits = (F64, I64) if dtype is F64 else (F32, I32)
     sides = [g.node("BitCast", g.cast(each, dtype, wide), to=bits.onnx) for each in (x, y)]
     return g.cast(g.node("BitCast", g.node("Where", condition, *sides), to=wide.onnx), wide, dtype)
+
+
+def begun_with_0(g: Graph, total: Operand, dtype: DType, x: Value) -> Operand:
+    """Emit a sum of elements of x, `total`, as one that begins with 0: as PyTorch's, it is not -0. ONNX Runtime's
+    optimizations would remove an addition of 0. Where the sign affects no result, or ONNX defines it, nothing is added.
+    """
+    if not (dtype.is_float and g.target.keeps_edges and may_be_negative_zero(g, x) and affects_a_result(g.result)):
+        return total
+    zero = g.numbers(0.0, dtype)
+    return g.node("Where", g.node("Equal", total, zero), zero, total)
 
 
 def keeps_zeros(g: Graph, result: Value, *sides: Value) -> bool:

@@ -250,7 +250,8 @@ class Tracer:
 
         def reduced(kind: Combine, body: Node) -> Node:
             if not argument.axes:
-                return body
+                begins_with_0 = kind == "sum" and body.dtype.is_float and step.attributes["axes"]  # -0 alone gives 0
+                return self.apply("add", body.dtype, body, self.constant(body.dtype, 0)) if begins_with_0 else body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
 

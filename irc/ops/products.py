@@ -414,6 +414,8 @@ def _window_reduce(
             for offset in range(dilations[axis], dilations[axis] * window[axis], dilations[axis]):
                 taken = combine(taken, padded[offset : offset + span : strides[axis]])
             result = np.moveaxis(taken, 0, axis)
+        if kind == "sum":
+            result = result + padding_value  # a sum begins with 0: of -0 alone it is 0
     return narrow(result, x.dtype)
 
 
@@ -450,6 +452,8 @@ def _scan(x: Array, *, kind: Combine, axis: int, reverse: bool, exclusive: bool)
         wide = wide[::-1]
     with np.errstate(all="ignore"):
         done = _SCANS[kind].accumulate(wide, axis=0, dtype=wide.dtype) if len(wide) else wide.copy()
+        if kind == "sum":
+            done = done + neutral(kind, x, done)  # a sum begins with 0: of -0 alone it is 0
     if exclusive:
         done = np.concatenate([np.full_like(done[:1], neutral(kind, x, done)), done[:-1]])
     if reverse:
