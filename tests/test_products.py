@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from irc.group import Group
 from irc.ir import Value
 from irc.kernel import Accumulate, LegalityFailure, Loop, count, derive, kernel_of
 from irc.kernel.dag import Dot, Reduce
+from irc.kernel.tracing import Tracer
 from irc.legality import legal
 from irc.module import Module
 from irc.op import trace
@@ -388,3 +390,20 @@ def test_names_in_the_loop_are_not_those_of_indices_after_it(tmp_path: Path) -> 
     run = harness.run(module, folder=tmp_path / "a", sizes={"B": 2, "S": 17, "K": 40}, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
         assert harness.relative_error(actual, expected) < 1e-5
+
+
+def test_layers_are_rejected_before_they_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product that is read by a product of another is in no kernel: of many layers only the last are traced."""
+
+    def layers(x: Value, w: Value, v: Value) -> Value:
+        for _ in range(12):
+            x = ops.add(x, ops.matmul(ops.gelu(ops.matmul(ops.layer_norm(x), w)), v))
+        return x
+
+    traced = Counter[str]()
+    original = Tracer._traced
+    monkeypatch.setattr(Tracer, "_traced", lambda self, *needed: traced.update("1") or original(self, *needed))
+    failure = legal(Group(body_of(trace(layers, "f32[16, 16]", "f32[16, 64]", "f32[64, 16]"))))
+    assert failure is not None and failure.rule == "F16"
+    assert "is a product that is read by a product of another" in failure.message
+    assert traced.total() < 500

@@ -115,6 +115,8 @@ def _derived(members: Sequence[Operation], outputs: Sequence[Value] | None, reco
             return _assemble(steps, stored, tried[-1], recompute)
         except LegalityFailure as failure:
             failures.append(failure)
+            if failure.for_any_axes:
+                break
     # That an anchor does not reach a root says less than what would be wrong if it did.
     raise next((failure for failure in failures if failure.rule != "F4"), failures[0])
 

@@ -35,11 +35,11 @@ P = ParamSpec("P")
 
 class LegalityFailure(Exception):
     """Operations that cannot be one kernel, with the number of the rule that they break. `values` are those that the
-    message mentions."""
+    message mentions; `for_any_axes` says that they break it whatever the axes of the kernel are."""
 
-    def __init__(self, rule: str, message: str, values: Sequence[Any] = ()) -> None:
+    def __init__(self, rule: str, message: str, values: Sequence[Any] = (), *, for_any_axes: bool = False) -> None:
         super().__init__(message)
-        self.rule, self.message, self.values = rule, message, tuple(values)
+        self.rule, self.message, self.values, self.for_any_axes = rule, message, tuple(values), for_any_axes
 
     @property
     def code(self) -> str:
@@ -271,6 +271,14 @@ def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tu
             raise LegalityFailure("F16", f"the groups of channels of %{value.name} are no axis", (value.name,))
 
 
+def sums_are_in_one_other(nested: int, product: Value) -> None:
+    """Rule F16, of contractions that others read: no kernel has a product of products of products. Without the rule,
+    all layers of a model would be traced before another rule fails."""
+    if nested > 2:
+        message = f"%{product.name} is a product that is read by a product of another"
+        raise LegalityFailure("F16", message, (product.name,), for_any_axes=True)
+
+
 def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
     """All products of a kernel, at most 4, are summed over the same axes, have the same rows and the same columns, and
     read neither products nor reductions. A reduction is over the axes that the products are summed over, and its
@@ -438,7 +446,7 @@ LEGALITY_RULES = table(
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
-    ("F16", "fuse.products", products_share_their_tiles, groups_are_axes),
+    ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.

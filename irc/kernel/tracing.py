@@ -26,6 +26,7 @@ from irc.kernel.rules import (
     groups_are_axes,
     needs_no_more_than_a_target_has,
     products_are_of_floats,
+    sums_are_in_one_other,
 )
 from irc.kernel.steps import Steps, reduced_dims
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
@@ -59,6 +60,7 @@ class Tracer:
         self.checks: dict[Check, None] = {}
         self.products: dict[Operation, dict[Node, None]] = {}  # by contraction, one for each point at which it is read
         self._memo: dict[Request, Node] = {}
+        self._open_sums = 0  # contractions whose operands are being traced, one in another
 
     def store(self, output: Value, value: Value) -> Store:
         """What the kernel writes to an output, each element once."""
@@ -290,7 +292,10 @@ class Tracer:
         with a vector, as a reduction."""
         register = step.attributes.get("accumulate") or accumulator_of(step.result.dtype)
         inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
+        self._open_sums += bool(axes)
+        sums_are_in_one_other(self._open_sums, step.result)
         left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
+        self._open_sums -= bool(axes)
         dot = Dot(register, (left, right), hint=step.result.name, fed=step.inputs[0].dtype, bound=axes)
         if axes and dot.rows and dot.columns:
             node = self.graph(dot)
