@@ -40,6 +40,7 @@ _exports = {
     "opt": "irc.driver",
     "print": "irc.driver",
     "reduce": "irc.driver",
+    "report": "irc.driver",
     "run": "irc.driver",
     "trace": "irc.driver",
 }

@@ -13,12 +13,11 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch.export import ExportedProgram
 from torch.export.graph_signature import (
     ConstantArgument,
     ExportGraphSignature,
@@ -69,7 +68,26 @@ NUMBERS = {SymIntArgument: I64, SymFloatArgument: F64, SymBoolArgument: BOOL}  #
 IDENTIFIER = re.compile(r"[^A-Za-z0-9_.]+")
 
 
-def import_program(program: ExportedProgram, names: dict[str, str], name: str) -> Module:
+class Program(Protocol):
+    """What the importer reads of an ExportedProgram; graphs that torch.compile captures have it too (`captured`)."""
+
+    @property
+    def graph_module(self) -> torch.fx.GraphModule: ...
+
+    @property
+    def graph_signature(self) -> ExportGraphSignature: ...
+
+    @property
+    def range_constraints(self) -> Mapping[Any, Any]: ...
+
+    @property
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    @property
+    def constants(self) -> Mapping[str, Any]: ...
+
+
+def import_program(program: Program, names: dict[str, str], name: str) -> Module:
     """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims."""
     importer = Importer(program, names)
     importer.run()
@@ -122,10 +140,11 @@ def updated_input(signature: ExportGraphSignature, spec: OutputSpec) -> str:
 class Importer:
     """One import; `function` is what it makes."""
 
-    def __init__(self, program: ExportedProgram, names: dict[str, str]) -> None:
+    def __init__(self, program: Program, names: dict[str, str]) -> None:
         self.program = program
         self.names = names
-        self.nodes = {node.name: node for node in program.graph.nodes}
+        self.graph = program.graph_module.graph
+        self.nodes = {node.name: node for node in self.graph.nodes}
         self.function = Function("main")
         self.builder = Builder(self.function.block)
         self.values: dict[torch.fx.Node, Any] = {}
@@ -134,14 +153,14 @@ class Importer:
         self.numbers: set[Value] = set()
         self.symbols: dict[Any, Symbol] = {}  # by sympy's
         self.problems: list[tuple[str, str, Location]] = []  # overload, reason, where
-        self.finals = _final_nodes(program.graph.nodes)
+        self.finals = _final_nodes(self.graph.nodes)
 
     def run(self) -> None:
         self._add_inputs()
         with self.builder:
             self._bind_numbers()
             self._add_constants()
-            self._import_nodes(self.program.graph)
+            self._import_nodes(self.graph)
             self._raise_problems()
             self.builder.location = self.function.location
             self._return()
@@ -258,9 +277,13 @@ class Importer:
         for node in graph.nodes:
             if node.op == "call_function":
                 self._import_node(node)
-            elif node.op == "get_attr":  # a graph that control flow runs
-                held = operator.attrgetter(node.target)(graph.owning_module)
-                self.values[node] = held if isinstance(held, torch.fx.GraphModule) else UNSUPPORTED
+            elif node.op == "get_attr":
+                self.values[node] = self._attribute(node)
+
+    def _attribute(self, node: torch.fx.Node) -> Any:
+        """What a graph holds under a name: a graph that control flow runs."""
+        held = operator.attrgetter(str(node.target))(node.graph.owning_module)
+        return held if isinstance(held, torch.fx.GraphModule) else UNSUPPORTED
 
     def import_graph(self, module: torch.fx.GraphModule, operands: Sequence[Any]) -> list[Any]:
         """What a graph gives that control flow runs, read at the builder."""
@@ -279,26 +302,27 @@ class Importer:
         options = {name: self._argument(each) for name, each in node.kwargs.items()}
         self.builder.location = location_of(node)
         if _mentions_unsupported([*arguments, *options.values()]):
-            self.values[node] = UNSUPPORTED
-            if not _has_reader(node.target):
-                self.problems.append((overload_name(node.target), NO_ROW, self.builder.location))
+            self.values[node] = UNSUPPORTED if _has_reader(node.target) else self._refuse(node, NO_ROW)
             return
         try:
             with reading(Reading(node, self.function, self.numbers)):
                 result = self._read(node, arguments, options)
         except (UnsupportedError, dims.DimError) as reason:
-            self.problems.append((overload_name(node.target), str(reason), self.builder.location))
-            result = UNSUPPORTED
+            result = self._refuse(node, str(reason))
         except IrcError as error:
             if not error.code.startswith("type."):
                 raise error.placed(self.builder.location) from None
-            self.problems.append((overload_name(node.target), error.diagnostics[0].message, self.builder.location))
-            result = UNSUPPORTED
+            result = self._refuse(node, error.diagnostics[0].message)
         if isinstance(result, Value) and result.is_anonymous and result.operation is not None:
             rename(result, self.finals.get(node, node.name))
         if isinstance(result, Value) and not isinstance(node.meta["val"], torch.Tensor):
             self.numbers.add(result)
         self.values[node] = result
+
+    def _refuse(self, node: torch.fx.Node, reason: str) -> Any:
+        """Note that a node cannot be read; returns what stands for its result, so that the rest is still looked at."""
+        self.problems.append((overload_name(node.target), reason, self.builder.location))
+        return UNSUPPORTED
 
     def _read(self, node: torch.fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
         target = node.target
@@ -405,7 +429,7 @@ def _range(allowed: Any, least: int, most: int) -> tuple[int, int]:
     return least, most
 
 
-def _symbols_of_extents(program: ExportedProgram) -> set[Any]:
+def _symbols_of_extents(program: Program) -> set[Any]:
     """The symbols of torch's that sizes of tensors mention, those inside of control flow too."""
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
     examples = (node.meta.get("val") for graph in graphs for node in graph.nodes)

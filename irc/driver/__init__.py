@@ -25,6 +25,7 @@ _MODULES = {
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
     "reduce": "irc.driver.reducing",
+    "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
     "trace": "irc.op",
 }

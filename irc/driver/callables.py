@@ -5,18 +5,19 @@ from __future__ import annotations
 import importlib.util
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.models import Settings, find_backend, require, require_triton
 from irc.driver.optimizing import run_pipeline
-from irc.driver.running import OnnxProgram
 from irc.interpreter import check_inputs
 from irc.module import Module
 from irc.partial import TemporaryFolder
 from irc.verifier import verify
+
+Run = Callable[[Sequence[Any]], list[Any]]  # tensors in the order of a function's arguments to those of its results
 
 
 class CompiledProgram:
@@ -103,28 +104,32 @@ def compiled_module(
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
-    make = _in_onnx_runtime if backend == "onnx" else _in_triton
+    make = in_onnx_runtime if backend == "onnx" else in_triton
     run, label = make(module, convention.names, settings)
     return CompiledProgram(module, backend, convention, run, label)
 
 
-def _in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Any, str]:
-    from irc.frontends.torch.tensors import to_array, to_tensor
+def in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Run, str]:
+    """A module that ONNX Runtime runs; `called` is what callers know its arguments by."""
+    from irc.driver.onnx_binding import BoundProgram
+    from irc.frontends.torch.tensors import stand_in
 
-    program = OnnxProgram(module, settings.target_of("onnx"))
+    program = BoundProgram(module, settings.target_of("onnx"))
     names = [argument.name for argument in module.main.arguments]
 
     def run(tensors: Sequence[Any]) -> list[Any]:
-        arrays = dict(zip(names, map(to_array, tensors), strict=True))
-        check_inputs(module.main, arrays, called)
-        outputs = program(arrays)
-        return [to_tensor(array, value.dtype)
-                for array, value in zip(outputs.values(), module.main.returned, strict=True)]
+        if not program.accepts(tensors):
+            check_inputs(module.main, dict(zip(names, map(stand_in, tensors), strict=True)), called)
+        results = program(tensors)
+        for position, _ in program.passed:
+            results[position] = results[position].clone()
+        return results
 
     return run, "ONNX Runtime"
 
 
-def _in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Any, str]:
+def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Run, str]:
+    """A module whose kernels Triton runs on the tensors' GPU, or its interpreter where there is none."""
     from irc.frontends.torch.tensors import stand_in
 
     kept = TemporaryFolder()

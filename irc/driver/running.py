@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,28 +82,18 @@ class OnnxProgram:
     """
 
     def __init__(self, module: Module, target: Any = None, *, optimized: bool = True) -> None:
-        import onnxruntime
-
-        self.main, emitter = module.main, find_backend("onnx")
+        self.main = module.main
         if not self.main.returned:
             return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised, too
-        if not optimized:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         values = (*self.main.arguments, *self.main.returned)
         self.names = [argument.name for argument in self.main.arguments]
         self.carries = any(carrier(value.dtype.numpy) != value.dtype.numpy for value in values)
-        with temporary_folder() as temporary:
-            path = temporary / "model.onnx"
-            if self.carries:
-                model = with_carriers(emitter.emit(module, target=target), module)
-                self.names = [entry.name for entry in model.graph.input]
-                path.write_bytes(model.SerializeToString())
-            else:
-                emitter.save(module, path, target=target)
-            with as_backend_failed():
-                self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if self.carries:
+            model = with_carriers(find_backend("onnx").emit(module, target=target), module)
+            self.names = [entry.name for entry in model.graph.input]
+            self.session = session_of(lambda path: path.write_bytes(model.SerializeToString()), optimized=optimized)
+        else:
+            self.session = session_of(saving(module, target), optimized=optimized)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
@@ -118,6 +108,26 @@ class OnnxProgram:
             results = self.session.run(None, carried)
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
         return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
+
+
+def saving(module: Module, target: Any = None) -> Callable[[Path], object]:
+    """Writes the ONNX model of a module to a path."""
+    return lambda path: find_backend("onnx").save(module, path, target=target)
+
+
+def session_of(save: Callable[[Path], object], *, optimized: bool = True) -> Any:
+    """A session of ONNX Runtime on the CPU, for the model that `save` writes to a path."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, too
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with temporary_folder() as temporary:
+        path = temporary / "model.onnx"
+        save(path)
+        with as_backend_failed():
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def is_opaque(value: Value) -> bool:

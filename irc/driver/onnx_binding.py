@@ -1,0 +1,153 @@
+"""ONNX Runtime on PyTorch's memory: the tensors of a run are bound to its session, not copied or converted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from irc import dims
+from irc.dims import Dim, Symbol
+from irc.driver.running import as_backend_failed, saving, session_of
+from irc.frontends.torch.reading import TORCH_DTYPES
+from irc.frontends.torch.tensors import to_tensor
+from irc.ir import Value
+from irc.module import Module
+
+SHAPES_KEPT = 64  # of results, for so many combinations of sizes
+SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
+
+
+class BoundProgram:
+    """A module in ONNX Runtime: from tensors, in the order of the function's arguments, to tensors of its results.
+
+    Arguments are read where they lie, unless their memory is not contiguous. A result that is an argument is that
+    tensor. Where the shape of another follows from the arguments' shapes, ONNX Runtime writes into memory that PyTorch
+    allocates. It may be called from several threads. Raises `backend.failed` with ONNX Runtime's message.
+    """
+
+    def __init__(self, module: Module, target: Any = None) -> None:
+        self.main = module.main
+        self.session = session_of(saving(module, target)) if self.main.returned else None
+        self.names = [argument.name for argument in self.main.arguments]
+        self.types = [_element_type(argument) for argument in self.main.arguments]
+        self.dtypes = [TORCH_DTYPES[argument.dtype] for argument in self.main.arguments]
+        self.sources = _sources_of_symbols(self.main.arguments)
+        self.results = [(name, _element_type(value), TORCH_DTYPES[value.dtype], value)
+                        for name, value in zip(self.main.output_names, self.main.returned, strict=True)]  # fmt: skip
+        places = {argument: position for position, argument in enumerate(self.main.arguments)}
+        self.passed = [(position, places[value])  # results that are arguments
+                       for position, value in enumerate(self.main.returned) if value in places]  # fmt: skip
+        self._shapes: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}
+        self._local = threading.local()
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        if self.session is None:
+            return []
+        binding, bound = self._binding()
+        held = []  # until the run is over
+        for position, tensor in enumerate(tensors):
+            tensor = tensor.detach().cpu().contiguous()
+            held.append(tensor)
+            place = tensor.data_ptr(), tensor.shape
+            if bound[position] != place:
+                binding.bind_input(self.names[position], "cpu", 0, self.types[position], tuple(tensor.shape),
+                                   place[0] or SCRATCH.data_ptr())
+                bound[position] = place
+        given = [self._bind_result(binding, result, shape)
+                 for result, shape in zip(self.results, self._shapes_for(tensors), strict=True)]  # fmt: skip
+        with as_backend_failed():
+            self.session.run_with_iobinding(binding)
+        for position, argument in self.passed:
+            given[position] = tensors[argument].detach()
+        if any(each is None for each in given):
+            given = [_fetched(value, result) if tensor is None else tensor for tensor, value, result
+                     in zip(given, binding.get_outputs(), self.results, strict=True)]  # fmt: skip
+        return given
+
+    def accepts(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether tensors have the types that the function states; False as well where that takes more than a look."""
+        sizes: dict[Symbol, int] = {}
+        for tensor, dtype, argument in zip(tensors, self.dtypes, self.main.arguments, strict=True):
+            if tensor.dtype is not dtype or tensor.dim() != argument.rank:
+                return False
+            for size, stated in zip(tensor.shape, argument.shape, strict=True):
+                symbol = dims.sole_symbol(stated)
+                if symbol is None:
+                    fits = size == stated
+                else:
+                    fits = sizes.setdefault(symbol, size) == size and _is_allowed(symbol, size)
+                if not fits:
+                    return False
+        return True
+
+    def _binding(self) -> tuple[Any, list[Any]]:
+        """This thread's binding, and which memory each argument has in it."""
+        if not hasattr(self._local, "binding"):
+            assert self.session is not None
+            self._local.binding = self.session.io_binding(), [None] * len(self.names)
+        binding: tuple[Any, list[Any]] = self._local.binding
+        return binding
+
+    def _bind_result(self, binding: Any, result: Any, shape: tuple[int, ...] | None) -> torch.Tensor | None:
+        name, element_type, dtype, _ = result
+        if shape is None:
+            binding.bind_output(name, "cpu")
+            return None
+        tensor = torch.empty(shape, dtype=dtype)
+        binding.bind_output(name, "cpu", 0, element_type, shape, tensor.data_ptr() or SCRATCH.data_ptr())
+        return tensor
+
+    def _shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None]:
+        """The shapes of the results, each None where it is not known before the run."""
+        sizes = tuple(tensors[position].shape[axis] for position, axis in self.sources.values())
+        if sizes not in self._shapes:
+            if len(self._shapes) >= SHAPES_KEPT:
+                self._shapes.clear()
+            environment = dict(zip(self.sources, sizes, strict=True))
+            self._shapes[sizes] = [_shape_at(value, environment) for *_, value in self.results]
+        return self._shapes[sizes]
+
+
+def _is_allowed(symbol: Symbol, size: int) -> bool:
+    return symbol.low <= size <= symbol.high and size % symbol.multiple == 0
+
+
+def _element_type(value: Value) -> Any:
+    """How ONNX Runtime knows the element type of a tensor: by NumPy's type, or else by ONNX's number."""
+    import numpy as np
+
+    has_numpy = hasattr(np, value.dtype.numpy_name)
+    return value.dtype.numpy if has_numpy else int(value.dtype.onnx)
+
+
+def _sources_of_symbols(arguments: Sequence[Value]) -> dict[Symbol, tuple[int, int]]:
+    """For each symbol that is a dim of an argument, the first such: which argument, and which axis."""
+    sources: dict[Symbol, tuple[int, int]] = {}
+    for position, argument in enumerate(arguments):
+        for axis, dim in enumerate(argument.shape):
+            symbol = dims.sole_symbol(dim)
+            if symbol is not None:
+                sources.setdefault(symbol, (position, axis))
+    return sources
+
+
+def _shape_at(value: Value, environment: dict[Symbol, int]) -> tuple[int, ...] | None:
+    def size(dim: Dim) -> int:
+        return dims.evaluate(dim, environment)
+
+    if value.operation is None:  # ONNX Runtime gives the argument itself, and writes nothing
+        return None
+    known = all(symbol in environment for dim in value.shape for symbol in dims.free_symbols(dim))
+    return tuple(map(size, value.shape)) if known else None
+
+
+def _fetched(value: Any, result: Any) -> torch.Tensor:
+    """A result in memory of ONNX Runtime as a tensor."""
+    _, element_type, dtype, stated = result
+    if isinstance(element_type, int):
+        tensor: torch.Tensor = torch.from_dlpack(value)
+        return tensor.view(dtype)
+    return to_tensor(value.numpy(), stated.dtype)

@@ -1,0 +1,184 @@
+"""The backend "irc" of torch.compile: parts of captured graphs compiled by irc, the rest run by PyTorch.
+
+PyTorch finds `backend` by the entry point of the group `torch_dynamo_backends`. AOTAutograd gives graphs of ATen
+operations, for inference or for the forward and the backward pass, in which weights are inputs. Random operators run in
+PyTorch, so that its seeds hold. Start reading with `Compiler`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import torch
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+from torch._dynamo.backends.common import aot_autograd
+from torch._guards import TracingContext
+from torch.fx import GraphModule
+
+from irc.diagnostics import IrcError, fail
+from irc.driver.callables import in_onnx_runtime, in_triton
+from irc.driver.compile_report import GraphReport, add_graph
+from irc.driver.models import Settings, find_backend, read_pipeline
+from irc.driver.optimizing import run_pipeline
+from irc.frontends.torch.captured import divided, import_part, program_of, ranges_of
+from irc.frontends.torch.importer import TABLE
+from irc.frontends.torch.results import laid_out, order_in_memory
+from irc.frontends.torch.tensors import state_of
+from irc.verifier import verify
+
+MODES = (None, "default")
+LEFT_TO_PYTORCH = ("torch.", "backend.", "limit.")  # codes of errors for which PyTorch runs a part
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `torch.compile(..., backend="irc", options={...})` accepts.
+
+    `backend` "auto" is "triton" for tensors on a GPU and "onnx" for others; `pipeline` and `target` are those of
+    `irc.compile`. With `freeze`, a graph for inference has its weights as constants until one of them changes.
+    """
+
+    backend: str = "auto"
+    pipeline: str | None = None
+    target: str | None = None
+    freeze: bool = True
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None, inputs: Sequence[Any]) -> Options:
+        """The options for such inputs, with a backend that is not "auto". Raises `usage.value` and `usage.backend`, and
+        `pass.*` for a pipeline that cannot be read."""
+        known = cls.__dataclass_fields__
+        for name in given or {}:
+            if name not in known:
+                raise fail("usage.value", f"the backend irc has no option `{name}`", expected=", ".join(known))
+        options = cls(**(given or {}))
+        if options.backend == "auto":
+            on_gpu = any(isinstance(each, torch.Tensor) and each.is_cuda for each in inputs)
+            options = replace(options, backend="triton" if on_gpu else "onnx")
+        context = options.settings.context(options.backend)
+        if options.pipeline is not None:
+            read_pipeline(options.pipeline, context)
+        return options
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(target=self.target)
+
+
+def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
+            options: Mapping[str, Any] | None = None) -> Callable[..., Any]:  # fmt: skip
+    """Compile a graph that torch.compile has captured: what PyTorch calls for `backend="irc"`.
+
+    Operations that irc cannot read or compile run in PyTorch; a warning counts them, and `irc.report()` lists them.
+    Raises `usage.value` for a mode of torch.compile, none of which irc has, and what `Options.of` raises.
+    """
+    if mode not in MODES:
+        raise fail("usage.value", f"irc has no mode `{mode}`", expected='no mode, or "default"',
+                   help="say what irc should do by options, as in options={'backend': 'triton'}")  # fmt: skip
+    compiler = Compiler(Options.of(options, inputs))
+    compiled = aot_autograd(
+        fw_compiler=partial(compiler, "forward"), bw_compiler=partial(compiler, "backward"),
+        inference_compiler=partial(compiler, "inference"), decompositions=decompositions,
+        partition_fn=min_cut_rematerialization_partition)  # fmt: skip
+    result: Callable[..., Any] = compiled(graph, inputs)
+    return result
+
+
+def decompositions() -> dict[Any, Any]:
+    """PyTorch's decompositions into the core ATen set, without those of operations that irc reads."""
+    table = torch.export.default_decompositions()
+    return {target: table[target] for target in table if TABLE.find(target) is None}
+
+
+class Compiler:
+    """Compiles the graphs of AOTAutograd, one call each."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __call__(self, kind: str, graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        ranges = ranges_of(graph)
+        frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
+        division = divided(graph)
+        report = GraphReport(kind, division.total, dict(division.refused))
+        for name in division.parts:
+            setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, report))
+        add_graph(report)
+        if report.in_pytorch:
+            warnings.warn(str(report), stacklevel=2)
+        graph.recompile()
+        run: Callable[..., Any] = make_boxed_func(graph.forward)
+        return run
+
+    def _weights(self, graph: GraphModule) -> set[str]:
+        """The placeholders that are parameters and buffers of the module that is compiled."""
+        context = TracingContext.try_get()
+        metadata = context.fw_metadata if context is not None else None
+        placeholders = graph.graph.find_nodes(op="placeholder")
+        indices = metadata.static_input_indices if metadata is not None else ()
+        return {placeholders[index].name for index in indices if index < len(placeholders)}
+
+
+class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are not read
+    """A part of a captured graph. It is compiled at its first call, whose weights it keeps as constants while they do
+    not change; after that they are arguments."""
+
+    def __init__(self, graph: GraphModule, ranges: dict[Any, Any], frozen: set[str], options: Options,
+                 report: GraphReport) -> None:  # fmt: skip
+        super().__init__()
+        self.__dict__["graph"] = graph  # no submodule: its parameters are none of the caller's
+        self.ranges, self.options, self.report = ranges, options, report
+        nodes = graph.graph.find_nodes(op="placeholder")
+        self.frozen = [index for index, node in enumerate(nodes) if node.name in frozen]
+        (given,) = graph.graph.output_node().args
+        self.gives_tuple = isinstance(given, (tuple, list))
+        self.orders = [order_in_memory(node.meta["val"]) for node in (given if self.gives_tuple else (given,))]
+        self.states: list[tuple[int, int]] = []
+        self.run: Callable[..., Any] | None = None
+        self.lock = Lock()
+
+    def forward(self, *arguments: Any) -> Any:
+        run = self.run
+        if run is None or (self.frozen and self.states != [state_of(arguments[index]) for index in self.frozen]):
+            run = self._compiled(arguments)
+        return run(*arguments)
+
+    def _compiled(self, arguments: Sequence[Any]) -> Callable[..., Any]:
+        with self.lock:
+            if self.run is not None:  # the weights have changed since
+                self.frozen = []
+            self.states = [state_of(arguments[index]) for index in self.frozen]
+            try:
+                self.run = self._compile(arguments)
+            except IrcError as error:
+                if not error.code.startswith(LEFT_TO_PYTORCH):
+                    raise
+                self.report.add_failure(len(self.graph.graph.nodes), error.diagnostics[0].message)
+                warnings.warn(str(self.report), stacklevel=3)
+                self.run, self.frozen = self.graph, []
+            return self.run
+
+    def _compile(self, arguments: Sequence[Any]) -> Callable[..., Any]:
+        nodes = self.graph.graph.find_nodes(op="placeholder")
+        held = {nodes[index].name: arguments[index] for index in self.frozen}
+        program = program_of(self.graph, self.ranges, held)
+        imported = import_part(program, self.report.kind)
+        verify(imported)
+        name, settings = self.options.backend, self.options.settings
+        module, _ = run_pipeline(imported, self.options.pipeline or find_backend(name).PIPELINE, name, settings)
+        run, _ = (in_onnx_runtime if name == "onnx" else in_triton)(module, {}, settings)
+        names = [node.name for node in nodes]
+        taken = [names.index(argument.name) for argument in module.main.arguments]
+
+        def call(*arguments: Any) -> Any:
+            with torch.no_grad():
+                results = run([torch.as_tensor(arguments[index]) for index in taken])
+                results = [laid_out(result, order) for result, order in zip(results, self.orders, strict=True)]
+            return tuple(results) if self.gives_tuple else results[0]
+
+        return call

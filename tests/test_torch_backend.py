@@ -1,0 +1,311 @@
+"""torch.compile(..., backend="irc"): what it computes, what it leaves to PyTorch, and how often it compiles."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import irc
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """Each test compiles anew, and reports its own graphs."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    irc.report(clear=True)
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(program: Any, **options: Any) -> Any:
+    return torch.compile(program, backend="irc", options=options or None)
+
+
+def close(one: Any, other: Any, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+class Residual(nn.Module):
+    """A small residual network: convolutions, batch norm, pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv, self.inner = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.norm(self.stem(x))), 2)
+        x = F.relu(self.inner(self.conv(x)) + x)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Encoder(nn.Module):
+    """Two layers of a transformer, with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 32), nn.Linear(32, 5)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(self.embedding(x)).mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Experts(nn.Module):
+    """A mixture of experts: each token goes to two of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.head = nn.Linear(16, 4), nn.Linear(16, 5)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(16, 32), nn.SiLU(), nn.Linear(32, 16)) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, chosen = self.gate(x).softmax(-1).topk(2)
+        result = torch.zeros_like(x)
+        for index, expert in enumerate(self.experts):
+            result = result + expert(x) * ((chosen == index) * weights).sum(-1, keepdim=True)
+        return self.head(result)
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Dropout(0.2), nn.Linear(32, 5))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
+    "perceptron": (perceptron, lambda batch: torch.randn(batch, 16)),
+    "residual": (Residual, lambda batch: torch.randn(batch, 3, 8, 8)),
+    "encoder": (Encoder, lambda batch: torch.randint(0, 50, (batch, 7))),
+    "recurrent": (Recurrent, lambda batch: torch.randn(batch, 6, 8)),
+    "experts": (Experts, lambda batch: torch.randn(batch, 16)),
+}
+
+
+def losses(model: nn.Module, program: Any, inputs: Callable[[int], torch.Tensor], steps: int) -> list[float]:
+    """The losses of training, whose random numbers are those of PyTorch's generator."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
+    found = []
+    for _ in range(steps):
+        loss = F.cross_entropy(program(inputs(4)), torch.randint(0, 5, (4,)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def check_training(name: str, steps: int) -> None:
+    make, inputs = MODELS[name]
+    model = make()
+    twin = copy.deepcopy(model)
+    with torch._dynamo.config.patch(allow_rnn=True):
+        ours = losses(twin, compiled(twin), inputs, steps)
+    close(torch.tensor(ours), torch.tensor(losses(model, model, inputs, steps)), 1e-4)
+    kinds = [graph.kind for graph in irc.report().graphs]
+    assert kinds.count("forward") == kinds.count("backward") == 1, kinds
+
+
+@pytest.mark.parametrize("name", ["perceptron", "encoder", "experts"])
+def test_training_follows_eager(name: str) -> None:
+    check_training(name, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_training_follows_eager_for_50_steps(name: str) -> None:
+    check_training(name, 50)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_dynamic_batch_compiles_twice(name: str) -> None:
+    make, inputs = MODELS[name]
+    model = make().eval()
+    program = compiled(model)
+    with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
+        for batch in range(2, 15):  # PyTorch's convolution guards against batches of 16 and more
+            x = inputs(batch)
+            close(program(x), model(x))
+    assert len(irc.report().graphs) == 2
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+def test_both_backends(backend: str) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    model = nn.Sequential(nn.Linear(5, 3), nn.Softmax(-1)).eval()
+    program, x = compiled(model, backend=backend), torch.randn(4, 5)
+    with torch.no_grad():
+        close(program(x), model(x))
+    close(program(x), model(x))  # with gradients: another graph
+    program(x).sum().backward()
+    assert [graph.kind for graph in irc.report().graphs] == ["inference", "forward", "backward"]
+    assert not irc.report().in_pytorch
+
+
+def test_weights_are_live() -> None:
+    model, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
+    program = compiled(model)
+    with torch.no_grad():
+        close(program(x), model(x))
+        model.weight.mul_(2)
+        close(program(x), model(x))
+        model.load_state_dict({"weight": torch.ones(3, 4), "bias": torch.zeros(3)})
+        close(program(x), model(x))
+        model.weight.data = torch.zeros(3, 4)
+        close(program(x), model(x))
+    assert len(irc.report().graphs) == 1
+
+
+def test_what_irc_lacks_runs_in_pytorch() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x @ x.T + torch.eye(3)).relu() + 1
+
+    x = torch.randn(3, 5)
+    with pytest.warns(UserWarning, match="inference graph: .* compiled by irc; PyTorch runs .*linalg_inv"):
+        close(compiled(program)(x), program(x))
+    (graph,) = irc.report().graphs
+    assert 0 < sum(graph.in_pytorch.values()) < graph.operations
+    assert "linalg_inv_ex" in str(irc.report())
+
+
+def test_custom_operators_run_in_pytorch() -> None:
+    @torch.library.custom_op("irc_tests::doubled", mutates_args=())
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @doubled.register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return doubled(x.sin() + 1).cos() - x
+
+    x = torch.randn(3, 4)
+    close(compiled(program)(x), program(x))
+    assert irc.report().graphs[0].in_pytorch == {("irc_tests::doubled.default", "irc has no row for it"): 1}
+
+
+def test_random_operators_have_the_numbers_of_pytorch() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, 0.5) + torch.rand_like(x) + torch.bernoulli(torch.sigmoid(x))
+
+    x, results = torch.randn(50), []
+    for each in (program, compiled(program)):
+        torch.manual_seed(3)
+        results.append(each(x))
+    close(*results)
+
+
+def test_complex_tensors_run_in_pytorch() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft(x.relu()).abs() + 1
+
+    x = torch.randn(4, 8)
+    close(compiled(program)(x), program(x))
+
+
+def test_arguments_that_the_program_writes_and_views_of_them() -> None:
+    def program(x: torch.Tensor, y: torch.Tensor) -> Any:
+        x.add_(1)
+        y[1:].mul_(x.sum())
+        return {"view": x.T, "same": y, "sum": x + y, "none": None, "number": x.shape[0]}
+
+    one = [torch.randn(3, 4), torch.randn(3, 4)]
+    other = [each.clone() for each in one]
+    ours, theirs = compiled(program)(*one), program(*other)
+    close(ours, theirs)
+    close(one, other)
+    assert ours["same"] is one[1] and ours["view"].data_ptr() == one[0].data_ptr()
+
+
+def test_memory_of_any_kind() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x) * 2
+
+    inputs = [torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last), torch.randn(4, 5).T, torch.randn(6)[::2],
+              torch.randn(3, 1).expand(3, 4), torch.empty(0, 3), torch.randn(()), torch.randn(3, dtype=torch.bfloat16),
+              torch.randn(1, 4)]  # fmt: skip
+    each = compiled(program)
+    for x in inputs:
+        close(each(x), program(x))
+    channels_last = each(inputs[0])
+    assert channels_last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_graph_breaks() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        x = x.sin()
+        torch._dynamo.graph_break()
+        return x.cos() if x.sum() > 0 else x.tanh()
+
+    x = torch.randn(4)
+    close(compiled(program)(x), program(x))
+    assert len(irc.report().graphs) > 1
+
+
+def test_several_threads() -> None:
+    model = perceptron().eval()
+    program, inputs, results = compiled(model), [torch.randn(3, 16) for _ in range(8)], {}
+
+    def call(index: int) -> None:
+        with torch.no_grad():
+            results[index] = [program(inputs[index]) for _ in range(20)]
+
+    call(0)
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with torch.no_grad():
+        for index, x in enumerate(inputs):
+            for result in results[index]:
+                close(result, model(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"options": {"backend": "tvm"}}, "there is no backend `tvm`"),
+     ({"options": {"bakend": "onnx"}}, "the backend irc has no option `bakend`"),
+     ({"options": {"target": "vax"}}, "has no target `vax`"),
+     ({"options": {"pipeline": "no-such-pass"}}, "no-such-pass"),
+     ({"mode": "max-autotune"}, "irc has no mode `max-autotune`")],
+)  # fmt: skip
+def test_options_are_checked(arguments: dict[str, Any], message: str) -> None:
+    program = torch.compile(torch.sin, backend="irc", **arguments)
+    with pytest.raises(Exception, match=message):
+        program(torch.randn(3))
+
+
+def test_the_report_of_no_graphs() -> None:
+    assert str(irc.report()) == "torch.compile has given irc no graph"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(torch.sin)(torch.randn(3))
+    assert str(irc.report(clear=True)) == "inference graph: 1 of 1 operations compiled by irc"
+    assert not irc.report().graphs
