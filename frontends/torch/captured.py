@@ -111,7 +111,7 @@ class CapturedImporter(Importer):
 class Survey(CapturedImporter):
     """An import that goes on after what it cannot read: `refused` has those nodes, with the reason.
 
-    Their results are arguments of the function that it makes, which nobody runs.
+    Their results are arguments of the function that it makes, which is not run.
     """
 
     def __init__(self, graph: GraphModule) -> None:
