@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    """Each test compiles anew, and reports its own graphs."""
+    """Each test compiles again, and its report has its own graphs only."""
     torch._dynamo.reset()
     torch.manual_seed(0)
     irc.report(clear=True)
@@ -109,14 +109,14 @@ def losses(model: nn.Module, program: Any, inputs: Callable[[int], torch.Tensor]
     """The losses of training, whose random numbers are those of PyTorch's generator."""
     torch.manual_seed(1)
     optimizer = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
-    found = []
+    values = []
     for _ in range(steps):
         loss = F.cross_entropy(program(inputs(4)), torch.randint(0, 5, (4,)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        found.append(loss.item())
-    return found
+        values.append(loss.item())
+    return values
 
 
 def check_training(name: str, steps: int) -> None:

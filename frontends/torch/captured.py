@@ -109,14 +109,14 @@ class CapturedImporter(Importer):
 
 
 class Survey(CapturedImporter):
-    """An import that goes on after what it cannot read: `refused` has those nodes, with the reason.
+    """An import that goes on after what it cannot read: `unreadable` has those nodes, with the reason.
 
     Their results are arguments of the function that it makes, which is not run.
     """
 
     def __init__(self, graph: GraphModule) -> None:
         super().__init__(program_of(graph, ranges_of(graph), {}), {})
-        self.refused: dict[Node, str] = {}
+        self.unreadable: dict[Node, str] = {}
 
     def run(self) -> None:
         self._add_inputs()
@@ -127,15 +127,15 @@ class Survey(CapturedImporter):
 
     def _import_node(self, node: Node) -> None:
         if any(each in self.foreign for each in node.all_input_nodes):
-            self.values[node] = self._refuse(node, NO_ELEMENT_TYPE)
+            self.values[node] = self._reject(node, NO_ELEMENT_TYPE)
             return
         try:
             super()._import_node(node)
         except IrcError as error:
-            self.values[node] = self._refuse(node, error.diagnostics[0].message)
+            self.values[node] = self._reject(node, error.diagnostics[0].message)
 
-    def _refuse(self, node: Node, reason: str) -> Any:
-        self.refused[node] = reason
+    def _reject(self, node: Node, reason: str) -> Any:
+        self.unreadable[node] = reason
         result = pytree.tree_map(self._stand_in, node.meta.get("val"))
         if result is None:
             self.foreign.add(node)
@@ -158,12 +158,12 @@ def import_part(program: CapturedProgram, name: str) -> Module:
 
 @dataclass(frozen=True)
 class Division:
-    """A captured graph in which modules stand for its parts; `parts` are their names. `refused` are the operations that
-    PyTorch runs, by name, with how many and why."""
+    """A captured graph in which modules stand for its parts; `parts` are their names. `unreadable` are the operations
+    that PyTorch runs, by name, with how many and why."""
 
     graph: GraphModule
     parts: tuple[str, ...]
-    refused: Mapping[tuple[str, str], int]
+    unreadable: Mapping[tuple[str, str], int]
     total: int
 
 
@@ -171,14 +171,14 @@ def divided(graph: GraphModule) -> Division:
     """Divide a captured graph, in place, into the largest parts that irc reads."""
     survey = Survey(graph)
     survey.run()
-    refused = dict(survey.refused)
-    if refused:
+    unreadable = dict(survey.unreadable)
+    if unreadable:
         others = (node for node in graph.graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator))
-        refused.update({node: OF_SUBGRAPHS for node in others if node not in refused})
+        unreadable.update({node: OF_SUBGRAPHS for node in others if node not in unreadable})
     computed = [node for node in graph.graph.nodes if _is_computed(node)]
-    counts = Counter((overload_name(node.target), reason) for node, reason in refused.items())
-    readable = [node for node in computed if node not in refused]
-    if refused:
+    counts = Counter((overload_name(node.target), reason) for node, reason in unreadable.items())
+    readable = [node for node in computed if node not in unreadable]
+    if unreadable:
         partitioner = CapabilityBasedPartitioner(graph, _Readable(set(readable)), allows_single_node_partition=True)
         groups = [dict(partition.nodes) for partition in partitioner.propose_partitions()]
     else:

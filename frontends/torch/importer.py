@@ -302,24 +302,24 @@ class Importer:
         options = {name: self._argument(each) for name, each in node.kwargs.items()}
         self.builder.location = location_of(node)
         if _mentions_unsupported([*arguments, *options.values()]):
-            self.values[node] = UNSUPPORTED if _has_reader(node.target) else self._refuse(node, NO_ROW)
+            self.values[node] = UNSUPPORTED if _has_reader(node.target) else self._reject(node, NO_ROW)
             return
         try:
             with reading(Reading(node, self.function, self.numbers)):
                 result = self._read(node, arguments, options)
         except (UnsupportedError, dims.DimError) as reason:
-            result = self._refuse(node, str(reason))
+            result = self._reject(node, str(reason))
         except IrcError as error:
             if not error.code.startswith("type."):
                 raise error.placed(self.builder.location) from None
-            result = self._refuse(node, error.diagnostics[0].message)
+            result = self._reject(node, error.diagnostics[0].message)
         if isinstance(result, Value) and result.is_anonymous and result.operation is not None:
             rename(result, self.finals.get(node, node.name))
         if isinstance(result, Value) and not isinstance(node.meta["val"], torch.Tensor):
             self.numbers.add(result)
         self.values[node] = result
 
-    def _refuse(self, node: torch.fx.Node, reason: str) -> Any:
+    def _reject(self, node: torch.fx.Node, reason: str) -> Any:
         """Note that a node cannot be read; returns what stands for its result, so that the rest is still looked at."""
         self.problems.append((overload_name(node.target), reason, self.builder.location))
         return UNSUPPORTED

@@ -60,7 +60,7 @@ def add_graph(graph: GraphReport) -> None:
 def report(*, clear: bool = False) -> CompileReport:
     """The graphs of torch.compile so far in this process; with `clear`, the next report begins after them."""
     with _lock:
-        made = CompileReport(tuple(_graphs))
+        current = CompileReport(tuple(_graphs))
         if clear:
             _graphs.clear()
-        return made
+        return current

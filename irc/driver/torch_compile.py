@@ -105,7 +105,7 @@ class Compiler:
         ranges = ranges_of(graph)
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
         division = divided(graph)
-        report = GraphReport(kind, division.total, dict(division.refused))
+        report = GraphReport(kind, division.total, dict(division.unreadable))
         for name in division.parts:
             setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, report))
         add_graph(report)
