@@ -33,7 +33,7 @@ WHOLE = {
 }  # fmt: skip
 RATES = {
     "memory": ("bytes_per_second", "l2_bytes_per_second"),
-    "assumptions": ("launch_seconds", "memory", "vector", "kernel_products", "library_products"),
+    "assumptions": ("launch_seconds", "latency_seconds", "memory", "vector", "kernel_products", "library_products"),
 }
 FRACTIONS = ("memory", "vector", "kernel_products", "library_products")  # of `assumptions`: of a peak
 PEAKS = ("vector", "matrix")  # tables of flops a second by element type
@@ -52,8 +52,9 @@ class Device:
     thread_registers, program_shared_bytes: the most that one thread and one program may have.
     memory_rate, l2_rate, l2_bytes: of the device's memory and of its L2 cache.
     vector, matrix: peaks by element type, outside of matrix units and in them.
-    launch_seconds, efficiency: assumptions: the time of an empty launch, and the fractions of the peaks of `memory`
-        and of `vector` that kernels reach, and of `matrix` that products of kernels and of libraries reach.
+    launch_seconds, latency_seconds, efficiency: assumptions: the time of an empty launch, that from a load to its data
+        on a busy device, and the fractions of the peaks of `memory` and of `vector` that kernels reach, and of `matrix`
+        that products of kernels and of libraries reach.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Device:
     vector: Mapping[str, float]
     matrix: Mapping[str, float]
     launch_seconds: float
+    latency_seconds: float
     efficiency: Mapping[str, float]
     sources: tuple[str, ...] = field(default=())  # of the published figures, then of the assumptions
 
@@ -148,6 +150,7 @@ def parse_device(text: str, name: str) -> Device:
         vector=peaks["vector"],
         matrix=peaks["matrix"],
         launch_seconds=assumed.pop("launch_seconds"),
+        latency_seconds=assumed.pop("latency_seconds"),
         efficiency=assumed,
         sources=(read.words("source"), read.words("source", "assumptions")),
     )

@@ -36,8 +36,7 @@ def test_figures_are_those_of_kernels() -> None:
         assert (actual.distinct_bytes, actual.loaded_bytes) == (expected.distinct_bytes, expected.loaded_bytes)
         assert actual.flops == expected.flops  # no products here
         assert actual.programs == min(kernel.programs for kernel in expected.kernels)
-        seconds = sum(max(kernel.distinct_bytes / 3.35e12, kernel.flops / 67e12) for kernel in expected.kernels)
-        assert actual.estimated_microseconds == pytest.approx(1e6 * seconds)
+        assert actual.estimated_microseconds >= 2 * expected.launches + 1e6 * expected.distinct_bytes / 3.35e12
         assert 0 < actual.error < 1e-6 and actual.compile_seconds > 0
     assert report.passed and report.sizes == {SCORES: {"M": 100, "N": 1000}}
     lines = report.plans[SCORES]["mine"]

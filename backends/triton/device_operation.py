@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 from irc.ir import Operation
 from irc.kernel import Bytes
+from irc.kernel.roofline import Products
+
+
+def visible_pairs(queries: int, keys: int, causal: bool) -> int:
+    """Pairs of a query and a key that it attends to: of causal attention, those whose key is not after the query. Fused
+    attention of libraries skips blocks of others, as kernels do."""
+    if not causal:
+        return queries * keys
+    rows = min(queries, keys)
+    return rows * (rows + 1) // 2 + (queries - rows) * keys
 
 
 @dataclass(frozen=True)
@@ -15,7 +25,8 @@ class DeviceOperation:
     `kind` is "kernel" for a launch of a kernel of irc's, "library" for a product, a convolution or attention,
     "operation" for another PyTorch operation, and "extern" for one that ONNX Runtime runs on the processor. Bytes
     are those of the distinct elements that it reads, and of those that it writes; flops are counted of kernels and
-    library calls. `operation` is the one of the module that it is part of, None for copies of results.
+    library calls. `operation` is the one of the module that it is part of, None for copies of results. `products` has
+    the matrices, rows and columns of the result of a library call, and the type of its operands.
     """
 
     name: str
@@ -24,3 +35,4 @@ class DeviceOperation:
     flops: int = 0
     kernel: Bytes | None = None
     operation: Operation | None = None
+    products: Products | None = None

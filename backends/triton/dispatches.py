@@ -30,13 +30,14 @@ from torch.utils.flop_counter import flop_registry
 from irc import dims
 from irc.backends.triton.calls import TEMPLATES, TORCH_TYPES, torch_type
 from irc.backends.triton.control_flow import is_counted_loop
-from irc.backends.triton.device_operation import DeviceOperation
+from irc.backends.triton.device_operation import DeviceOperation, visible_pairs
 from irc.backends.triton.program import Program
 from irc.backends.triton.program_writer import write_program
 from irc.dims import Dim, Symbol
-from irc.dtypes import STRING, DType
+from irc.dtypes import ALL, STRING, DType
 from irc.ir import Operation, Value
 from irc.kernel import Bytes, count
+from irc.kernel.roofline import Products
 from irc.module import Module
 
 PACKAGE = "irc_host_program"  # under which templates and the program find one another
@@ -47,6 +48,7 @@ ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "n
 LIBRARY_CALLS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution"})  # operators of ATen
 ENUMERATED = 1 << 26  # elements of a buffer that are looked at one by one
 MOST_ROUNDS, MOST_OPERATIONS = 10_000, 200_000  # of loops, one in another, and of a run, that are counted one by one
+DTYPES = {torch_type(dtype): dtype for dtype in ALL if dtype.name in TORCH_TYPES}
 Place = tuple[int, tuple[tuple[int, int], ...]]  # of a tensor: its first element, the strides and extents of its axes
 ATTENTION = "scaled_dot_product_attention"
 
@@ -122,10 +124,11 @@ class _Run:
             package.outputs.finish(outputs, inputs, updates, [*inputs.values(), *weights.values()])
         return self.recorded
 
-    def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None) -> None:
+    def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None,
+               products: Products | None = None) -> None:  # fmt: skip
         if len(self.recorded) == MOST_OPERATIONS:
             raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
-        self.recorded.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation()))
+        self.recorded.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation(), products))
 
     def condition(self) -> bool:
         """What a condition is that only data decides: true, then false, where one line asks again."""
@@ -232,7 +235,8 @@ class _Operations(TorchDispatchMode):
             flops = flop_registry.get(func.overloadpacket)
             kind = "library" if name in LIBRARY_CALLS else "operation"
             counted = int(flops(*args, **kwargs, out_val=result)) if flops is not None and kind == "library" else 0
-            self.run.record(name, kind, distinct_bytes(read) + distinct_bytes(written), counted)
+            self.run.record(name, kind, distinct_bytes(read) + distinct_bytes(written), counted,
+                            products=products_of(name, args, result) if kind == "library" else None)  # fmt: skip
         return result
 
 
@@ -253,9 +257,24 @@ class _Attention(TorchFunctionMode):
         result = q.new_empty((batch, queries, heads, v.shape[3])).transpose(1, 2)
         mask = kwargs.get("attn_mask")
         moved = distinct_bytes([q, k, v, *([] if mask is None else [mask])]) + distinct_bytes([result])
-        flops = 2 * batch * heads * queries * k.shape[2] * (q.shape[3] + v.shape[3])
-        self.run.record(ATTENTION, "library", moved, flops)
+        pairs = visible_pairs(queries, k.shape[2], bool(kwargs.get("is_causal")))
+        flops = 2 * batch * heads * pairs * (q.shape[3] + v.shape[3])
+        products = Products(batch * heads, queries, v.shape[3], element_type(q), is_attention=True)
+        self.run.record(ATTENTION, "library", moved, flops, products=products)
         return result
+
+
+def products_of(name: str, args: Sequence[Any], result: Any) -> Products:
+    """The result of one of LIBRARY_CALLS as matrices."""
+    operands = _tensors(args)
+    if name == "convolution":
+        return Products(1, result.numel() // max(1, result.shape[1]), result.shape[1], element_type(operands[0]))
+    rows, columns = result.shape[-2:]
+    return Products(math.prod(result.shape[:-2]), rows, columns, element_type(operands[-1]))
+
+
+def element_type(tensor: Any) -> DType:
+    return DTYPES[str(tensor.dtype).removeprefix("torch.")]
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -68,7 +68,7 @@ class ExperimentReport:
     device: str
     device_summary: str
     sizes: Mapping[str, Mapping[str, int]]
-    label: str = "counted; times are roofline estimates from the device's published peaks, without launch overhead"
+    label: str = "counted; times are estimates from the device's published peaks, not measured"
     schema: str = "irc.experiment/2"
 
     @property

@@ -15,6 +15,7 @@ from irc.kernel.factors import with_factors_outside
 from irc.kernel.nest import Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
+from irc.kernel.resources import Resources, resources_of
 from irc.kernel.rules import (
     LegalityFailure,
     is_written_unless_empty,
@@ -68,6 +69,11 @@ class Kernel:
     @cached_property
     def schedule(self) -> Schedule:
         return make_schedule(self.roots, self.parallel, self.bound, self.options, self.online)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What a program takes of a multiprocessor, estimated."""
+        return resources_of(self.schedule)
 
     @property
     def looped(self) -> bool:

@@ -8,6 +8,7 @@ loaded data, or would take too long to enumerate, they are upper bounds and `exa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,12 +20,14 @@ import numpy as np
 
 from irc import dims, ops
 from irc.dims import Dim, Expr, Symbol, Variable
+from irc.dtypes import DType
 from irc.index_map import Guards
 from irc.ir import Value
 from irc.kernel.dag import Apply, Dot, Load, Reduce, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
-from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile
+from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile, next_power_of_two
 from irc.kernel.online import last_visible
+from irc.kernel.resources import Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +48,9 @@ class Bytes:
     programs: int
     exact: bool = True
     product_flops: int = 0  # those of `flops` that are multiplications and additions of products
+    issued: tuple[tuple[DType, int], ...] = ()  # the same by the type of the operands, with lanes outside the bounds
+    iterations: int = 1  # of the loops of one program
+    resources: Resources | None = None  # of one program, estimated
 
 
 def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str, int] | None = None) -> Bytes:
@@ -52,11 +58,8 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
 
     `blocks` replaces block sizes by tile name; a kernel with fewer, larger programs reads shared rows less often.
     """
-    sizes, tiles = tuple(environment.items()), kernel.schedule.tiles
-    grid = {}
-    for tile in kernel.schedule.grid:
-        block = (blocks or {}).get(tile.name) or tile.block
-        grid[tile] = -(-size_at(tile.extent, sizes) // block)
+    sizes, tiles, blocks = tuple(environment.items()), kernel.schedule.tiles, blocks or {}
+    grid = {tile: blocks_along(tile, sizes, blocks) for tile in kernel.schedule.grid}
     buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     extents = [axis.extent for tile in tiles for axis in tile.axes]
     extents += [dim for buffer in buffers for dim in buffer.type.dims]
@@ -78,7 +81,7 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         touched = [tile for tile in tiles if not axes.isdisjoint(tile.axes)]
         repeats = prod(number for tile, number in grid.items() if tile not in touched)
         every = repeats * certain(points(frozenset(axis for tile in touched for axis in tile.axes), guards, sizes))
-        visited, total = visited_keys(kernel.schedule, visible, touched, sizes, blocks or {})
+        visited, total = visited_keys(kernel.schedule, visible, touched, sizes, blocks)
         return every * visited // total
 
     empty = {buffer for buffer in buffers if size_at(buffer.type.elements, sizes) == 0}
@@ -105,7 +108,9 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         if buffer in accesses:
             elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
         distinct_bytes += elements * buffer.dtype.itemsize
-    return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops)
+    return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops,
+                 issued(kernel.schedule, visible, sizes, blocks), iterations(kernel.schedule, sizes, blocks),
+                 kernel.resources)  # fmt: skip
 
 
 def visited_keys(schedule: Schedule, visible: Dim | None, touched: Sequence[Tile], sizes: Sizes,
@@ -123,6 +128,41 @@ def visited_keys(schedule: Schedule, visible: Dim | None, touched: Sequence[Tile
     visited = np.minimum(-(-ends // width) * width, keys_size)
     weights = np.minimum(rows_size - starts, height) if rows in touched else np.ones_like(starts)
     return int((weights * visited).sum()), max(1, int(weights.sum()) * keys_size)
+
+
+def blocks_along(tile: Tile, sizes: Sizes, blocks: Mapping[str, int]) -> int:
+    """The blocks of a tile axis that is not held whole."""
+    return -(-size_at(tile.extent, sizes) // (blocks.get(tile.name) or tile.block))
+
+
+def iterations(schedule: Schedule, sizes: Sizes, blocks: Mapping[str, int]) -> int:
+    """The iterations of all loops of one program, 1 where it has none; of loops that end early, the most."""
+    loops = [scope.tile for scope in schedule.nest if isinstance(scope, Loop)]
+    return sum(blocks_along(tile, sizes, blocks) for tile in loops) or 1
+
+
+def issued(schedule: Schedule, visible: Dim | None, sizes: Sizes,
+           blocks: Mapping[str, int]) -> tuple[tuple[DType, int], ...]:  # fmt: skip
+    """Multiplications and additions of products by the type of their operands, in whole blocks: lanes outside the
+    bounds are computed, too."""
+    flops: Counter[DType] = Counter()
+    for loop in (scope for scope in schedule.nest if isinstance(scope, Loop)):
+        for node in map(inner_node, loop.body):
+            if isinstance(node, Dot):
+                axes = node.axes.union(node.bound)
+                touched = [tile for tile in schedule.tiles if not axes.isdisjoint(tile.axes)]
+                lanes = prod(blocks_along(tile, sizes, blocks) for tile in schedule.grid if tile not in touched)
+                lanes *= prod(rounded(tile, sizes, blocks) for tile in touched)
+                visited, total = visited_keys(schedule, visible, touched, sizes, blocks)
+                flops[node.fed] += 2 * lanes * visited // total
+    return tuple(flops.items())
+
+
+def rounded(tile: Tile, sizes: Sizes, blocks: Mapping[str, int]) -> int:
+    """The extent of a tile axis in whole blocks."""
+    if tile.whole:
+        return next_power_of_two(size_at(tile.extent, sizes))
+    return blocks_along(tile, sizes, blocks) * (blocks.get(tile.name) or tile.block)
 
 
 def inner_node(scope: Scope) -> object:
