@@ -16,6 +16,7 @@ from irc.diagnostics import UNKNOWN, Location, fail
 LARGEST_BLOCK = 1 << 16
 MOST_WARPS = 32
 MOST_STAGES = 8
+MOST_PARTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ScheduleOptions:
     k: elements in a block along the axes over which products are summed; 16 or more, as `m` and `n` of products are.
     warps: the warps of 32 threads of one program, a power of two.
     stages: how many iterations of a loop the compiler keeps in flight.
+    split: in how many parts what is reduced is divided, which another kernel combines (the pass `split`); 1 for none.
     """
 
     i: int | None = None
@@ -36,6 +38,7 @@ class ScheduleOptions:
     k: int | None = None
     warps: int | None = None
     stages: int | None = None
+    split: int | None = None
 
     @property
     def stated(self) -> dict[str, int]:
@@ -45,7 +48,7 @@ class ScheduleOptions:
     @property
     def blocks(self) -> dict[str, int]:
         """The blocks that are stated, by tile axis."""
-        return {name: block for name, block in self.stated.items() if name not in ("warps", "stages")}
+        return {name: block for name, block in self.stated.items() if name not in LIMITS}
 
     @staticmethod
     def of(stated: Mapping[str, Any] | None, place: Location = UNKNOWN) -> ScheduleOptions:
@@ -55,13 +58,14 @@ class ScheduleOptions:
                 raise fail("fuse.schedule", f"a schedule has no option `{name}`", at=place, expected=", ".join(NAMES))
             most = LIMITS.get(name, LARGEST_BLOCK)
             is_number = isinstance(value, int) and not isinstance(value, bool)
-            if not is_number or not 1 <= value <= most or (name != "stages" and value & (value - 1)):
-                kind = "a number" if name == "stages" else "a power of two"
+            if not is_number or not 1 <= value <= most or (name not in COUNTS and value & (value - 1)):
+                kind = "a number" if name in COUNTS else "a power of two"
                 raise fail("fuse.schedule", f"`{name}` of a schedule is {value!r}", at=place,
                            expected=f"{kind} from 1 to {most}")  # fmt: skip
         return ScheduleOptions(**(stated or {}))
 
 
 NAMES = tuple(field.name for field in fields(ScheduleOptions))
-LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES}
+LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "split": MOST_PARTS}  # of what is no block
+COUNTS = ("stages", "split")  # which need not be powers of two
 NO_OPTIONS = ScheduleOptions()

@@ -299,7 +299,9 @@ def test_kernels_do_not_depend_on_what_caches_still_hold() -> None:
     script = (
         "import functools, sys\n"
         "original, entries = functools.lru_cache, int(sys.argv[2])\n"
-        "if entries: functools.lru_cache = lambda maxsize=128, typed=False: original(entries, typed)\n"
+        "def few(maxsize=128, typed=False):\n"
+        "    return original(entries, typed)(maxsize) if callable(maxsize) else original(entries, typed)\n"
+        "if entries: functools.lru_cache = few\n"
         "from irc.backends.triton.program_writer import write_program\n"
         "from irc.driver.optimizing import run_pipeline\n"
         "from irc.driver.models import Settings, find_backend\n"

@@ -8,6 +8,7 @@ from irc.backends.triton import pointwise
 from irc.ir import Operation
 from irc.kernel import Kernel, LegalityFailure, kernel_of
 from irc.kernel.dag import Apply
+from irc.kernel.rules import is_split_already
 
 Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a table of its results
 
@@ -17,6 +18,7 @@ def launched(operation: Operation) -> Kernel | LegalityFailure:
     that does not fit it, which is a mistake of the user."""
     try:
         kernel = kernel_of(operation)
+        is_split_already(kernel.options.split)
     except LegalityFailure as failure:
         if failure.rule == "F15":
             raise failure.error(operation.location) from None

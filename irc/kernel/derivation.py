@@ -24,6 +24,7 @@ from irc.kernel.rules import (
     reductions_are_computed_once,
     reductions_share_their_axes,
     rows_fit_in_registers,
+    split_fits_the_kernel,
     stores_what_is_read_outside,
 )
 from irc.kernel.schedule import make_schedule, merge_axes
@@ -89,6 +90,7 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
     if not options.stated:
         return kernel
     kernel = replace(kernel, options=options)
+    split_fits_the_kernel(options, kernel.kind, size_of(kernel.bound))
     _ = kernel.schedule  # raises where the options do not fit
     return kernel
 

@@ -23,9 +23,10 @@ def nest_text(kernel: Kernel, name: str, labels: Mapping[str, str] | None = None
     kernel's region for those inside.
     """
     schedule = kernel.schedule
-    stages = [] if kernel.options.stages is None else [f"{kernel.options.stages} stages"]
+    counts = (("stages", kernel.options.stages), ("parts", kernel.options.split))
+    stated = [f"{number} {what}" for what, number in counts if number is not None]
     return [
-        f"@{name}: {kernel.kind}, {', '.join([f'{schedule.warps} warps', *stages])}",
+        f"@{name}: {kernel.kind}, {', '.join([f'{schedule.warps} warps', *stated])}",
         *(f"  {tile_text(tile)}" for tile in schedule.tiles),
         *(f"  {line}" for line in _Names(labels or {}).lines(schedule.nest)),
     ]

@@ -435,6 +435,35 @@ def schedule_fits_a_product(
             raise LegalityFailure("F15", f"the block of `{name}` is {block}, and that of a product at least {least}")
 
 
+def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> None:
+    """Rule F15, of a stated `split`: the kernel reduces something, each part of which has an element."""
+    if options.split is None or options.split == 1:
+        return
+    if kind != "reduction":
+        raise LegalityFailure("F15", f"the schedule has a `split`, and a kernel that is {kind} reduces nothing")
+    if dims.less(extent, options.split) is True:
+        raise LegalityFailure("F15", f"the schedule splits {extent} elements in {options.split} parts")
+
+
+def parts_divide_what_is_reduced(name: str, extent: Dim, divided: Dim) -> None:
+    """Rule F15, of each reduction of a kernel that is split: it is over the elements that are divided into parts."""
+    if dims.equal(extent, divided) is not True:
+        message = f"%{name} is reduced over {extent} elements, and the kernel over {divided}"
+        raise LegalityFailure("F15", message, (name,))
+
+
+def parts_are_kernels(name: str, failure: LegalityFailure) -> None:
+    """Rule F15, of the kernels for the parts of a stated `split`, and of the one that combines them."""
+    message = f"@{name}: what it is split into cannot be kernels ({failure.rule}: {failure.message})"
+    raise LegalityFailure("F15", message, failure.values)
+
+
+def is_split_already(split: int | None) -> None:
+    """Rule F15, of a kernel that is to be launched."""
+    if split is not None and split != 1:
+        raise LegalityFailure("F15", "the schedule has a `split`, which the pass `split` applies, and it has not run")
+
+
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
     ("F2", "fuse.impure_member", members_map_elements, operands_fit, has_type_of_kernels, are_in_one_block,
@@ -445,7 +474,8 @@ LEGALITY_RULES = table(
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
-    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product),
+    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, split_fits_the_kernel,
+     parts_divide_what_is_reduced, parts_are_kernels, is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),
 )

@@ -184,7 +184,7 @@ def kernel(*xs: AnyType, name: str, kind: str, schedule: dict[str, int] | None =
            regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:  # fmt: skip
     """Operations that run as one kernel; inlining the region does not change the results.
 
-    `schedule` states blocks, warps and stages of the kernel (`irc.schedule_options`); rules choose what is not stated.
+    `schedule` states blocks, warps, stages and parts of the kernel (`irc.schedule_options`); rules choose the rest.
 
     Region: isolated; its arguments are the operands in order, and it yields the results.
     Shapes: the results have the types that the region yields.

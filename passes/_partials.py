@@ -1,0 +1,321 @@
+"""Reductions in parts: each part of the reduced elements is reduced by itself, then the partial results are.
+
+`in_parts` rewrites the primitives of a kernel. What a reduction says of itself (`irc.interfaces.Reduction`) is enough:
+it is associative and commutative, so that it combines its own partial results, after padding by its identity. Elements
+are divided by views (a reshape of the padded operand), so that everything else is as in any other program.
+
+A sum that depends on another reduction is computed with that of its part, and combined by the formula for its form:
+
+    sum(g * exp(x - c))   part: sum(g * exp(x - c'))   whole: sum over parts of part * exp(c' - c)
+    sum((x - c)**2)       part: sum((x - c')**2)       whole: sum over parts of part + n' * (c' - c)**2
+
+where c' is the maximum of x in the part, or its mean of n' elements. Both hold for any c. The second is that of Chan,
+Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from irc import dims, ops
+from irc.dims import Dim
+from irc.dtypes import I64, DType, accumulator_of
+from irc.interfaces import Combine, Reduction, identity
+from irc.ir import Block, Definition, Operation, Value
+from irc.kernel.rules import parts_divide_what_is_reduced
+from irc.kernel.steps import Steps, reduced_dims
+from irc.op import Builder, OperationDefinition, literal
+from irc.ops.named.common import number
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How `extent` reduced elements are divided: `number` parts of `size` elements, the last ones of which may have
+    less, or none."""
+
+    extent: Dim
+    number: Dim
+    size: Dim
+
+    @property
+    def missing(self) -> Dim:
+        """The elements by which the parts are more than there are."""
+        return self.number * self.size - self.extent
+
+
+class Arrangement:
+    """The operand of a reduction with its reduced axes as one (flat), and that divided into parts.
+
+    place: the axis of the parts. The reduced axes stay where they are if they are neighbors, else they come last.
+    """
+
+    def __init__(self, step: Operation, parts: Parts) -> None:
+        self.shape, self.parts = step.inputs[0].shape, parts
+        self.reduced = sorted(reduced_dims(step))
+        kept = [axis for axis in range(len(self.shape)) if axis not in self.reduced]
+        adjacent = self.reduced == list(range(self.reduced[0], self.reduced[-1] + 1))
+        self.place = self.reduced[0] if adjacent else len(kept)
+        self.order = (*kept[: self.place], *self.reduced, *kept[self.place :])
+        self.kept = tuple(self.shape[axis] for axis in kept)
+
+    def flat(self, x: Value) -> Value:
+        """The operand, or what broadcasts to its shape, with the reduced axes as one."""
+        if x.shape != self.shape:
+            x = ops.expand(x, shape=self.shape)
+        if self.order != tuple(range(len(self.shape))):
+            x = ops.transpose(x, permutation=self.order)
+        return reshaped(x, self._with(self.parts.extent))
+
+    def divided(self, x: Value, fill: float, *, first: bool = False) -> Value:
+        """What is flat, with an axis of parts and one of the elements of a part after it; `fill` pads the last part, or
+        the first."""
+        if self.parts.missing != 0:
+            ends = self._with(self.parts.missing, others=0), (0,) * (len(self.kept) + 1)
+            low, high = ends if first else ends[::-1]
+            x = ops.pad(x, literal(fill, x.dtype), low=low, high=high)
+        return reshaped(x, self._with(self.parts.number, self.parts.size))
+
+    def spread(self, x: Value) -> Value:
+        """One value for each part as one for each element of what is flat."""
+        x = reshaped(x, self._with(self.parts.number, 1))
+        x = ops.expand(x, shape=self._with(self.parts.number, self.parts.size))
+        x = reshaped(x, self._with(self.parts.number * self.parts.size))
+        if self.parts.missing != 0:
+            stops = self._with(self.parts.extent)
+            x = ops.slice_(x, starts=(0,) * len(stops), stops=stops, steps=(1,) * len(stops))
+        return x
+
+    def along_parts(self, x: Value) -> Value:
+        """What is constant along the reduced axes, as a value for all parts of a row."""
+        return reshaped(x, self._with(1))
+
+    def counts(self, dtype: DType) -> Value:
+        """The number of elements of each part."""
+        if self.parts.missing == 0:
+            return number(self.parts.size, dtype)
+        before = ops.mul(ops.iota(shape=self._with(self.parts.number, others=1), axis=self.place, dtype=I64),
+                         ops.dim(value=self.parts.size))  # fmt: skip
+        left = ops.maximum(ops.sub(ops.dim(value=self.parts.extent), before), literal(0, I64))
+        return ops.cast(ops.minimum(left, ops.dim(value=self.parts.size)), to=dtype)
+
+    def _with(self, *extents: Dim, others: Dim | None = None) -> tuple[Dim, ...]:
+        kept = self.kept if others is None else (others,) * len(self.kept)
+        return *kept[: self.place], *extents, *kept[self.place :]
+
+
+class Chain(NamedTuple):
+    """How what is summed depends on another reduction: it is computed from the difference `x - c` by `steps`."""
+
+    form: str  # "exp", or "square" of the difference
+    difference: Operation
+    steps: tuple[Operation, ...]  # from the difference on
+    other: Operation
+
+
+class InParts:
+    """The primitives of a kernel again, in a block, with its reductions in parts. Floats narrower than f32 are f32, as
+    they are in a kernel.
+
+    values: by value of the kernel's region or of its primitives. partials, wholes: the results for parts, and what is
+    combined from them.
+    """
+
+    def __init__(self, steps: Steps, arguments: Sequence[Value], parts: Parts, *, carries: bool) -> None:
+        self.steps, self.parts, self.carries = steps, parts, carries
+        self.block = Block([value.type for value in arguments], [value.name for value in arguments])
+        self.values: dict[Value, Value] = {}
+        self.partials: dict[Value, None] = {}
+        self.wholes: dict[Value, None] = {}
+        self._partial_of: dict[Operation, Value] = {}  # by reduction
+        self._below: dict[Value, frozenset[Operation]] = {}  # the reductions that a value depends on
+        with Builder(self.block):
+            for value, copy in zip(arguments, self.block.arguments, strict=True):
+                self.values[steps.inner.get(value, value)] = widened(copy)
+            for step in steps.steps:
+                self._add(step)
+
+    def _add(self, step: Operation) -> None:
+        below = frozenset[Operation]().union(*(self._below.get(value, frozenset()) for value in step.inputs))
+        extent = dims.product(step.inputs[0].shape[axis] for axis in reduced_dims(step)) if is_reduction(step) else 1
+        if extent != 1:
+            parts_divide_what_is_reduced(step.result.name, extent, self.parts.extent)
+            whole = reshaped(self._in_parts(step), step.result.shape)
+            whole.name = name_of(step, "whole")
+            self.values[step.result], below = whole, below | {step}
+        else:
+            operands = [None if operand is None else self.values[operand] for operand in step.operands]
+            self.values.update(zip(step.results, copied(step, operands), strict=True))
+        self._below.update(dict.fromkeys(step.results, below))
+
+    def result(self, value: Value) -> Value:
+        """What stands for a value of the kernel's region, in its type."""
+        result = self.values[self.steps.inner.get(value, value)]
+        if result.dtype is value.dtype:
+            return result
+        made_by = result.operation  # a value that is rounded to its type was a number of it
+        if made_by is not None and made_by.name == "cast" and made_by.inputs[0].dtype is value.dtype:
+            return made_by.inputs[0]
+        rounded: Value = ops.cast(result, to=value.dtype)
+        return rounded
+
+    # -- reductions --------------------------------------------------------------------------------------------
+
+    def _in_parts(self, step: Operation) -> Value:
+        """The result of a reduction, without the reduced axes."""
+        arrangement, reduction = Arrangement(step, self.parts), step.definition.reduction
+        assert reduction is not None
+        if reduction.finds_index:
+            return self._index(step, arrangement, reduction)
+        chain = self._chain(step) if self.carries else None
+        if chain is not None:
+            return self._carried(step, arrangement, chain)
+        partial = self._partial(step, arrangement, arrangement.flat(self.values[step.inputs[0]]))
+        return self._whole(step.definition, partial, arrangement)
+
+    def _partial(self, step: Operation, arrangement: Arrangement, x: Value) -> Value:
+        assert step.definition.reduction is not None
+        fill = identity(step.definition.reduction.combine, x.dtype)
+        partial = reduced(step.definition, arrangement.divided(x, fill.item()), arrangement.place + 1)
+        self._partial_of[step] = partial
+        return self._stored(partial, name_of(step, "partial"))
+
+    def _stored(self, partial: Value, name: str) -> Value:
+        partial.name = name
+        self.partials[partial] = None
+        return partial
+
+    def _whole(self, definition: Definition, partial: Value, arrangement: Arrangement) -> Value:
+        whole = reduced(definition, partial, arrangement.place)
+        self.wholes[whole] = None
+        return whole
+
+    def _index(self, step: Operation, arrangement: Arrangement, reduction: Reduction) -> Value:
+        """The index of an extremum: that in the first, or the last, part that has it."""
+        place, last = arrangement.place, step.attributes["select_last"]
+        x = arrangement.flat(self.values[step.inputs[0]])
+        # Padding must not come before an element that is equal.
+        x = arrangement.divided(x, identity(reduction.combine, x.dtype).item(), first=last)
+        extremum = self._stored(reduced(reducing(reduction.combine), x, place + 1), f"partial_{reduction.combine}")
+        part = ops.iota(shape=extremum.shape, axis=place, dtype=I64)
+        before = ops.mul(part, ops.dim(value=self.parts.size))
+        if last:
+            before = ops.sub(before, ops.dim(value=self.parts.missing))
+        index = step.definition(x, axis=place + 1, select_last=last)
+        index = self._stored(ops.add(index, before), name_of(step, "partial"))
+        best = step.definition(extremum, axis=place, select_last=last, keep_dims=True)
+        self.wholes[best] = None
+        return self._whole(reducing("sum"), ops.select(ops.equal(part, best), index, literal(0, I64)), arrangement)
+
+    # -- sums that depend on another reduction -----------------------------------------------------------------
+
+    def _chain(self, step: Operation) -> Chain | None:
+        """How a sum depends on another reduction, where it is one of the forms that combine."""
+        form, steps, value = "", list[Operation](), step.inputs[0]
+        while (inner := value.operation) is not None and self._below.get(value):
+            depends = [bool(self._below.get(operand)) for operand in inner.inputs]
+            if len(self._below[value]) > 1:
+                return None
+            if inner.name == "sub" and form and depends == [False, True]:
+                return self._known(step, Chain(form, inner, tuple(reversed(steps)), *self._below[value]))
+            is_multiple = any(each.name != "cast" for each in steps)
+            place = None if is_multiple and is_square(inner) else followed(inner, depends, form)
+            if place is None:
+                return None
+            form = form or ("exp" if inner.name == "exp" else "square" if is_square(inner) else "")
+            steps.append(inner)
+            value = inner.inputs[place]
+        return None
+
+    def _known(self, step: Operation, chain: Chain) -> Chain | None:
+        """The chain, if the difference is to what is constant along the reduced axes, and the other reduction is that
+        of the same elements by which parts are combined."""
+        (x, constant), other = chain.difference.inputs, chain.other
+        gone, kinds = reduced_dims(step), [each.definition.reduction for each in (step, other)]
+        shape = tuple(1 if axis in gone else extent for axis, extent in enumerate(x.shape))
+        same = x.shape == step.inputs[0].shape and constant.shape == shape and reduced_dims(other) == gone
+        needed = [Reduction("sum"), Reduction("max" if chain.form == "exp" else "sum")]
+        read = self.values[x] is self.values[other.inputs[0]]
+        return chain if same and read and kinds == needed and self.values[x].dtype.is_float else None
+
+    def _carried(self, step: Operation, arrangement: Arrangement, chain: Chain) -> Value:
+        x, constant = (self.values[value] for value in chain.difference.inputs)
+        partial, counts = self._partial_of[chain.other], arrangement.counts(x.dtype)
+        if chain.form == "exp":  # a part may have -inf alone, and -inf - -inf is NaN
+            center = ops.select(ops.is_inf(partial), literal(0.0, x.dtype), partial)
+        else:
+            center = ops.div(partial, ops.maximum(counts, literal(1.0, x.dtype)))
+        (value,) = copied(chain.difference, [arrangement.flat(x), arrangement.spread(center)])
+        known = {chain.difference.result: value}
+        for inner in chain.steps:
+            operands = [known.get(each) or arrangement.flat(self.values[each]) for each in inner.inputs]
+            (value,) = copied(inner, operands)
+            known[inner.result] = value
+        result = self._partial(step, arrangement, value)
+        whole = arrangement.along_parts(constant)
+        if chain.form == "exp":
+            rescaled = ops.mul(result, ops.exp(ops.sub(partial, whole)))
+        else:
+            apart = ops.sub(center, whole)
+            rescaled = ops.add(result, ops.mul(counts, ops.mul(apart, apart)))
+        return self._whole(step.definition, rescaled, arrangement)
+
+
+def is_reduction(step: Operation) -> bool:
+    return step.definition.reduction is not None
+
+
+def followed(step: Operation, depends: Sequence[bool], form: str) -> int | None:
+    """Which operand the chain of a sum goes on to: of a multiple of exp(x - c), of exp(x - c), of (x - c)**2."""
+    if step.name == "cast":
+        return 0 if step.attributes["to"].is_float and step.attributes["to"].bits >= step.inputs[0].dtype.bits else None
+    if form:
+        return None
+    if step.name == "exp" or is_square(step):
+        return 0
+    if step.name == "mul" and sum(depends) == 1:
+        return depends.index(True)
+    return 0 if step.name == "div" and depends == [True, False] else None
+
+
+def is_square(step: Operation) -> bool:
+    return step.name == "mul" and step.inputs[0] is step.inputs[1]
+
+
+def copied(step: Operation, operands: Sequence[Value | None]) -> list[Value]:
+    """The results of the same primitive of other operands."""
+    if step.name == "cast" and operands[0] is not None and operands[0].dtype is step.attributes["to"]:
+        return [operands[0]]
+    names = [result.name for result in step.results]
+    definition = cast(OperationDefinition, step.definition)
+    copy = Builder.active().create(definition, operands, step.attributes, names=names)
+    return [widened(result) for result in copy.results]
+
+
+def name_of(step: Operation, what: str) -> str:
+    """The name of a partial result, or of the whole, of a reduction."""
+    assert step.definition.reduction is not None
+    if not step.result.is_anonymous:
+        return f"{step.result.name}_{what}"
+    return f"{what}_{'index' if step.definition.reduction.finds_index else step.definition.reduction.combine}"
+
+
+def reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
+    result: Value = x if x.shape == shape else ops.reshape(x, shape=shape)
+    return result
+
+
+def reduced(definition: Definition, x: Value, axis: int) -> Value:
+    return Builder.active().create(cast(OperationDefinition, definition), [x], {"axes": (axis,)}).result
+
+
+def reducing(combine: Combine) -> OperationDefinition:
+    """The operation that combines elements so, and gives the element."""
+    return next(each for each in ops.TABLE.values() if each.reduction == Reduction(combine))
+
+
+def widened(value: Value) -> Value:
+    """The value in the type that kernels hold it in."""
+    register = accumulator_of(value.dtype)
+    return value if register is value.dtype else ops.cast(value, to=register)

@@ -1,0 +1,220 @@
+"""Split: reductions of few results in parts, with another kernel that combines the partial results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from irc import dims, ops
+from irc.cloning import Cloner
+from irc.dims import Symbol
+from irc.ir import Block, Operation, Region, Value
+from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
+from irc.kernel.nest import size_of
+from irc.kernel.rules import failure_of, parts_are_kernels, split_fits_the_kernel
+from irc.kernel.splitting import chosen_size, multiprocessors, reduces_columns
+from irc.kernel.steps import Steps
+from irc.module import Module
+from irc.numerics import Numerics, allows
+from irc.op import Builder
+from irc.ops import kernel as kernel_op
+from irc.pass_manager import Pass, PassContext
+from irc.passes._partials import InParts, Parts
+from irc.schedule_options import ScheduleOptions
+from irc.sizes import representative_sizes
+
+
+@dataclass
+class Split(Pass):
+    """Divide what a kernel reduces into parts, where it would have fewer programs than a device has multiprocessors.
+
+    parts: in how many parts what every kernel reduces is divided, if its schedule states none; 1 for none, and 0 where
+           rules choose.
+
+    A kernel whose schedule states `split = N` is divided into N parts, and with `split = 1` it stays. Where nothing is
+    stated, rules decide at the sizes that are known: a program that reads for longer than a launch takes is split.
+    Partial results are stored to memory, and another kernel combines them: no atomics are used, so that results are the
+    same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
+    that combines, unless it varies over what is reduced.
+
+    Before: @y (%x: f32[16777216]) { %s = reduce_sum %x; %y = sqrt %s }
+    After:  @y_parts { reduce_sum of each row of %x as f32[512, 32768] }, @y { %s = reduce_sum of these; %y = sqrt %s }
+    """
+
+    parts: int = 0
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        number = 0
+        for function in module.functions.values():
+            operations = [operation for operation in function.walk() if operation.name == "kernel"]
+            sizes = representative_sizes(function, context.sizes) if operations else {}
+            for operation in operations:
+                number += split(operation, self.parts, sizes, context.numerics)
+        context.count("split", "kernels", number)
+        return number > 0
+
+
+def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], numerics: Numerics) -> bool:
+    """Replace a kernel by those that compute what it does in parts; returns False where it stays."""
+    try:
+        kernel = kernel_of(operation)
+    except LegalityFailure:
+        return False  # for the backend to report
+    parts = parts_of(kernel, number, sizes)
+    if parts is None:
+        return False
+    region, carries = operation.regions[0].block, allows(numerics, "keeps_more_precision")
+    try:
+        program = InParts(Steps(members_of(operation)), region.arguments, parts, carries=carries)
+        with Builder(program.block):
+            results = [program.result(value) for value in region.terminator.inputs]
+        kernels, values = Kernels(program, results, sizes).operations(operation)
+    except LegalityFailure as failure:
+        if kernel.options.split is not None:
+            refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
+            assert refused is not None
+            raise refused.error(operation.location) from None
+        return False
+    insert(kernels, values, operation)
+    return True
+
+
+def parts_of(kernel: Kernel, number: int, sizes: Mapping[Symbol, int]) -> Parts | None:
+    """How what a kernel reduces is divided: in as many parts as its schedule states, or in this number of them if that
+    is not 0 and fits, or else by rules; None where it is not divided."""
+    extent, stated = size_of(kernel.bound), kernel.options.split
+    if stated is None and number > 0:
+        fits = failure_of(split_fits_the_kernel, ScheduleOptions(split=number), kernel.kind, extent) is None
+        stated = number if fits else 1
+    if stated == 1:
+        return None
+    if stated is not None and not isinstance(extent, int):
+        return Parts(extent, stated, dims.ceil_divide(extent, stated))
+    size = chosen_size(kernel, sizes) if stated is None else dims.ceil_divide(extent, stated)
+    return None if size is None else Parts(extent, dims.ceil_divide(extent, size), size)
+
+
+class Kernels:
+    """The operations of a program in parts as kernels, in order: one that reduces parts, one that combines, and so on
+    where a reduction depends on the result of another, and one for what varies over the reduced axes at the end.
+
+    A kernel computes what it stores from the operands and from what kernels before it store: partial results, and what
+    does not vary over the reduced axes. The rest is computed again rather than stored.
+    """
+
+    def __init__(self, program: InParts, results: Sequence[Value], sizes: Mapping[Symbol, int]) -> None:
+        self.program, self.results, self.sizes = program, results, sizes
+        self.most = max((self._elements(whole) for whole in program.wholes), default=1)
+        self.level = self._levels()
+        self.stored = self._stored()
+
+    def _elements(self, value: Value) -> int:
+        return dims.estimate(value.type.elements, self.sizes)
+
+    def _levels(self) -> dict[Value, int]:
+        """The number of the kernel in which a value can be computed first: odd where parts are reduced, even where they
+        are combined, 0 for what depends on no reduction."""
+        level = dict.fromkeys(self.program.block.arguments, 0)
+        for operation in self.program.block:
+            most = max((level[value] for value in operation.inputs), default=0)
+            for result in operation.results:
+                is_partial, is_whole = result in self.program.partials, result in self.program.wholes
+                level[result] = most + (1 - most % 2 if is_partial else most % 2 if is_whole else 0)
+        return level
+
+    def _is_combined(self, value: Value) -> bool:
+        """Whether a value is one that a kernel that combines parts can store: it does not vary over what is reduced."""
+        number = self.level[value]
+        return number > 0 and number % 2 == 0 and self._elements(value) <= self.most
+
+    def _stored(self) -> dict[int, dict[Value, None]]:
+        """What each kernel stores, by its number: what those after it read, found from the last to the first."""
+        stored: dict[int, dict[Value, None]] = {}
+        for value in self.results:
+            if value.operation is not None:
+                number = self.level[value]
+                stored.setdefault(number if self._is_combined(value) else number + 1, {})[value] = None
+        for number in range(max(stored, default=0), 0, -1):
+            for value in self._read(number, stored.get(number, {})):
+                stored.setdefault(self.level[value], {})[value] = None
+        return stored
+
+    def _read(self, number: int, values: Iterable[Value]) -> list[Value]:
+        """What the kernel of this number, which computes the values, reads of kernels before it."""
+        def is_before(value: Value) -> bool:
+            is_stored = value in self.program.partials or self._is_combined(value)
+            return is_stored and self.level[value] < number
+
+        operations = sliced(values, is_before)
+        return [value for operation in operations for value in operation.inputs if is_before(value)]
+
+    def operations(self, original: Operation) -> tuple[list[Operation], list[Value]]:
+        """The kernels, detached, and the values that stand for the results of the original."""
+        outside = dict(zip(self.program.block.arguments, original.inputs, strict=True))
+        kernels = []
+        for number, values in sorted(self.stored.items()):
+            name = original.attributes["name"]
+            if number != max(self.stored):
+                what = ("parts" if number % 2 else "combined") + (f"_{(number + 1) // 2}" if number > 2 else "")
+                name = f"{what}_{name}" if name.isdecimal() else f"{name}_{what}"
+            kernels.append(kernel_computing(list(values), outside, name, original))
+            if number % 2 and values.keys() & self.program.partials.keys():
+                with_enough_programs(kernels[-1], self.sizes)
+            outside.update(zip(values, kernels[-1].results, strict=True))
+        return kernels, [outside[value] for value in self.results]
+
+
+def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], name: str,
+                     original: Operation) -> Operation:  # fmt: skip
+    """A kernel that computes values of a block from those that stand for values outside."""
+    inner = sliced(values, outside.__contains__)
+    read = dict.fromkeys(value for operation in inner for value in operation.inputs if value in outside)
+    block = Block([value.type for value in read], [value.name for value in read])
+    cloner = Cloner(dict(zip(read, block.arguments, strict=True)))
+    for operation in inner:
+        block.append(cloner.operation(operation))
+    for value in values:
+        cloner.values[value].name = ""  # that of the kernel's result
+    with Builder(block):
+        ops.lookup("yield")(*(cloner.values[value] for value in values))
+    attributes = kernel_op.normalize({"name": name, "kind": original.attributes["kind"]})
+    kernel = Operation(
+        kernel_op, [outside[value] for value in read], attributes, [value.type for value in values], [Region(block)],
+        names=[value.name for value in values], location=original.location.by("split"),
+    )  # fmt: skip
+    kernel.attributes["kind"] = kernel_of(kernel).kind
+    return kernel
+
+
+def with_enough_programs(operation: Operation, sizes: Mapping[Symbol, int]) -> None:
+    """State one row for each program of a kernel that reduces rows in parts, where it would have too few programs."""
+    kernel = kernel_of(operation)
+    too_few = count(kernel, sizes).programs < multiprocessors()
+    if too_few and kernel.schedule.rows is not None and not reduces_columns(kernel):
+        operation.attributes["schedule"] = ScheduleOptions(m=1).stated
+
+
+def sliced(values: Iterable[Value], is_outside: Callable[[Value], bool]) -> list[Operation]:
+    """The operations that compute the values, in order, from values outside."""
+    needed: dict[Operation, None] = {}
+    waiting = [value.operation for value in values if value.operation is not None]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in needed:
+            needed[operation] = None
+            waiting += [value.operation for value in operation.inputs
+                        if value.operation is not None and not is_outside(value)]  # fmt: skip
+    return sorted(needed, key=lambda operation: operation.order_label)
+
+
+def insert(kernels: Sequence[Operation], values: Sequence[Value], original: Operation) -> None:
+    """Put the kernels where the original is, whose results the values stand for."""
+    block, anchor = original.block, original.next
+    assert block is not None
+    for value, result in zip(values, original.results, strict=True):
+        value.name = result.name
+        result.replace_uses(value)
+    original.erase()
+    # Inserted last: names of the original's results are free only now.
+    for kernel in kernels:
+        block.insert(kernel, anchor)
