@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from irc import dims, ops
 from irc.cloning import Cloner
+from irc.device import Device
 from irc.dims import Symbol
 from irc.ir import Block, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
 from irc.kernel.nest import size_of
 from irc.kernel.rules import failure_of, parts_are_kernels, split_fits_the_kernel
-from irc.kernel.splitting import chosen_size, multiprocessors, reduces_columns
+from irc.kernel.splitting import chosen_size, reduces_columns
 from irc.kernel.steps import Steps
 from irc.module import Module
-from irc.numerics import Numerics, allows
+from irc.numerics import allows
 from irc.op import Builder
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
@@ -49,26 +50,26 @@ class Split(Pass):
             operations = [operation for operation in function.walk() if operation.name == "kernel"]
             sizes = representative_sizes(function, context.sizes) if operations else {}
             for operation in operations:
-                number += split(operation, self.parts, sizes, context.numerics)
+                number += split(operation, self.parts, sizes, context)
         context.count("split", "kernels", number)
         return number > 0
 
 
-def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], numerics: Numerics) -> bool:
+def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], context: PassContext) -> bool:
     """Replace a kernel by those that compute what it does in parts; returns False where it stays."""
     try:
         kernel = kernel_of(operation)
     except LegalityFailure:
         return False  # for the backend to report
-    parts = parts_of(kernel, number, sizes)
+    parts = parts_of(kernel, number, sizes, context.device)
     if parts is None:
         return False
-    region, carries = operation.regions[0].block, allows(numerics, "keeps_more_precision")
+    region, carries = operation.regions[0].block, allows(context.numerics, "keeps_more_precision")
     try:
         program = InParts(Steps(members_of(operation)), region.arguments, parts, carries=carries)
         with Builder(program.block):
             results = [program.result(value) for value in region.terminator.inputs]
-        kernels, values = Kernels(program, results, sizes).operations(operation)
+        kernels, values = Kernels(program, results, sizes, context.device).operations(operation)
     except LegalityFailure as failure:
         if kernel.options.split is not None:
             refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
@@ -79,7 +80,7 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], numeri
     return True
 
 
-def parts_of(kernel: Kernel, number: int, sizes: Mapping[Symbol, int]) -> Parts | None:
+def parts_of(kernel: Kernel, number: int, sizes: Mapping[Symbol, int], device: Device) -> Parts | None:
     """How what a kernel reduces is divided: in as many parts as its schedule states, or in this number of them if that
     is not 0 and fits, or else by rules; None where it is not divided."""
     extent, stated = size_of(kernel.bound), kernel.options.split
@@ -90,7 +91,7 @@ def parts_of(kernel: Kernel, number: int, sizes: Mapping[Symbol, int]) -> Parts 
         return None
     if stated is not None and not isinstance(extent, int):
         return Parts(extent, stated, dims.ceil_divide(extent, stated))
-    size = chosen_size(kernel, sizes) if stated is None else dims.ceil_divide(extent, stated)
+    size = chosen_size(kernel, sizes, device) if stated is None else dims.ceil_divide(extent, stated)
     return None if size is None else Parts(extent, dims.ceil_divide(extent, size), size)
 
 
@@ -102,8 +103,9 @@ class Kernels:
     does not vary over the reduced axes. The rest is computed again rather than stored.
     """
 
-    def __init__(self, program: InParts, results: Sequence[Value], sizes: Mapping[Symbol, int]) -> None:
-        self.program, self.results, self.sizes = program, results, sizes
+    def __init__(self, program: InParts, results: Sequence[Value], sizes: Mapping[Symbol, int],
+                 device: Device) -> None:  # fmt: skip
+        self.program, self.results, self.sizes, self.device = program, results, sizes, device
         self.most = max((self._elements(whole) for whole in program.wholes), default=1)
         self.level = self._levels()
         self.stored = self._stored()
@@ -159,7 +161,7 @@ class Kernels:
                 name = f"{what}_{name}" if name.isdecimal() else f"{name}_{what}"
             kernels.append(kernel_computing(list(values), outside, name, original))
             if number % 2 and values.keys() & self.program.partials.keys():
-                with_enough_programs(kernels[-1], self.sizes)
+                with_enough_programs(kernels[-1], self.sizes, self.device)
             outside.update(zip(values, kernels[-1].results, strict=True))
         return kernels, [outside[value] for value in self.results]
 
@@ -186,10 +188,10 @@ def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], na
     return kernel
 
 
-def with_enough_programs(operation: Operation, sizes: Mapping[Symbol, int]) -> None:
+def with_enough_programs(operation: Operation, sizes: Mapping[Symbol, int], device: Device) -> None:
     """State one row for each program of a kernel that reduces rows in parts, where it would have too few programs."""
     kernel = kernel_of(operation)
-    too_few = count(kernel, sizes).programs < multiprocessors()
+    too_few = count(kernel, sizes).programs < device.multiprocessors
     if too_few and kernel.schedule.rows is not None and not reduces_columns(kernel):
         operation.attributes["schedule"] = ScheduleOptions(m=1).stated
 

@@ -21,11 +21,11 @@ import irc
 from irc import interpreter, ops
 from irc.backends.triton import compile_artefact, emit
 from irc.backends.triton.compile import TARGETS
+from irc.device import find_device
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.ir import Operation, Value
 from irc.kernel import Bytes, count, kernel_of
-from irc.kernel.splitting import multiprocessors
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
@@ -256,10 +256,10 @@ def test_no_launch_has_fewer_programs_than_multiprocessors(name: str) -> None:
     launches = costs(module, dims)
     whole = costs(compiled(FEW[name], dims, "{split.parts=1}"), dims)
     assert len(launches) == FEW[name][2] and len(whole) == 1
-    assert whole[0].programs < multiprocessors()
+    assert whole[0].programs < find_device().multiprocessors
     for launch in launches:
-        assert launch.programs >= multiprocessors() or launch.loaded_bytes <= launch.programs * (1 << 17)
-    assert launches[0].programs >= multiprocessors()
+        assert launch.programs >= find_device().multiprocessors or launch.loaded_bytes <= launch.programs * (1 << 17)
+    assert launches[0].programs >= find_device().multiprocessors
     assert sum(launch.distinct_bytes for launch in launches) <= 1.05 * max(whole[0].loaded_bytes,
                                                                           whole[0].distinct_bytes)  # fmt: skip
 

@@ -1,14 +1,15 @@
 """Split reductions: in how many parts what a kernel reduces is divided, where it has fewer programs than a device runs.
 
-A program reads its elements with the bandwidth of one multiprocessor. Where it reads them for longer than a launch
-takes, parts of them are reduced by programs of their own, and another launch combines the partial results
-(`irc.passes.split`). Start at `chosen_size`.
+A program reads its elements with the bandwidth of one multiprocessor. Where it reads them for longer than the launches
+take that a split adds, parts of them are reduced by programs of their own, and other launches combine the partial
+results (`irc.passes.split`). Start at `chosen_size`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from irc.device import Device
 from irc.dims import Dim, Symbol
 from irc.kernel.dag import Reduce
 from irc.kernel.derivation import Kernel
@@ -16,29 +17,30 @@ from irc.kernel.nest import Axes, size_of
 from irc.kernel.schedule import WHOLE_ROW_UNKNOWN, unit_stride
 from irc.kernel.traffic import count, size_at
 
-MULTIPROCESSORS = 132
-BYTES_OF_A_LAUNCH = 1 << 17  # that one of them reads in the time of a launch: 5 us at 3.35 TB/s among 132
+ADDED_LAUNCHES = 2  # one combines, and one more computes what varies over the reduced axes
 LEAST_ROW = 1_024  # elements of a part whose neighbors in memory are reduced
 LEAST_COLUMN = 64  # elements of a part of columns, of which a program has as many
 COLUMNS = 64
 
 
-def multiprocessors() -> int:
-    """How many programs a launch needs for each multiprocessor to have one."""
-    return MULTIPROCESSORS
+def bytes_worth_a_split(device: Device) -> float:
+    """What one multiprocessor reads in the time of the launches that a split adds."""
+    return ADDED_LAUNCHES * device.launch_seconds * device.memory_rate / device.multiprocessors
 
 
-def chosen_size(kernel: Kernel, sizes: Mapping[Symbol, int]) -> Dim | None:
+def chosen_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> Dim | None:
     """The elements of one part of what a kernel reduces; None where the kernel is not to be split at these sizes."""
     if kernel.kind != "reduction":
         return None
     cost, symbols = count(kernel, sizes), tuple(sizes.items())
-    least_programs, extent = multiprocessors(), size_at(size_of(kernel.bound), symbols)
-    if not 0 < cost.programs < least_programs or cost.loaded_bytes < cost.programs * BYTES_OF_A_LAUNCH:
+    extent = size_at(size_of(kernel.bound), symbols)
+    if not 0 < cost.programs < device.multiprocessors:
+        return None
+    if cost.loaded_bytes < cost.programs * bytes_worth_a_split(device):
         return None
     results = size_at(size_of(kernel.parallel), symbols)
     columns = reduces_columns(kernel)
-    number = -(-2 * least_programs // (-(-results // COLUMNS) if columns else results))
+    number = -(-2 * device.multiprocessors // (-(-results // COLUMNS) if columns else results))
     size = extent // number
     if not columns and sum(isinstance(node, Reduce) for node in kernel.nodes) > 1:
         size = min(size, WHOLE_ROW_UNKNOWN)  # a part that is in registers is read once
