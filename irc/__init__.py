@@ -7,7 +7,7 @@ cheap: it loads no numpy, no onnx, no torch. Each public function is loaded when
 from __future__ import annotations
 
 from pathlib import Path as _Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irc._version import __version__
 
@@ -27,35 +27,62 @@ if (_root / "pyproject.toml").is_file() and (_root / "frontends").is_dir():
 
 # Public name -> the module that defines it. No name here may equal a submodule's.
 _exports = {
+    "IrcError": "irc.diagnostics",
+    "Module": "irc.module",
+    "Settings": "irc.driver.models",
     "allow": "irc.limits",
-    "bench": "irc.driver",
-    "check": "irc.driver",
-    "compile": "irc.driver",
-    "experiment": "irc.driver",
-    "explain": "irc.driver",
-    "extract": "irc.driver",
-    "from_torch": "irc.driver",
-    "kernels": "irc.driver",
-    "load": "irc.driver",
-    "opt": "irc.driver",
-    "print": "irc.driver",
-    "reduce": "irc.driver",
-    "report": "irc.driver",
-    "run": "irc.driver",
-    "trace": "irc.driver",
+    "bench": "irc.driver.benchmarking",
+    "check": "irc.driver.checking",
+    "compile": "irc.driver.compiling",
+    "doc": "irc.driver.documentation",
+    "experiment": "irc.driver.experimenting",
+    "explain": "irc.driver.explaining",
+    "extract": "irc.driver.extracting",
+    "from_torch": "irc.driver.models",
+    "kernels": "irc.driver.kernel_listing",
+    "load": "irc.driver.models",
+    "opt": "irc.driver.optimizing",
+    "print": "irc.driver.printing",
+    "reduce": "irc.driver.reducing",
+    "report": "irc.driver.compile_report",
+    "run": "irc.driver.running",
+    "trace": "irc.op",
 }
 
 __all__ = ["__version__", *_exports]
 
+# What type checkers and editors see; tests/test_install.py compares it with the table.
+if TYPE_CHECKING:
+    from irc.diagnostics import IrcError as IrcError
+    from irc.driver.benchmarking import bench as bench
+    from irc.driver.checking import check as check
+    from irc.driver.compile_report import report as report
+    from irc.driver.compiling import compile as compile
+    from irc.driver.documentation import doc as doc
+    from irc.driver.experimenting import experiment as experiment
+    from irc.driver.explaining import explain as explain
+    from irc.driver.extracting import extract as extract
+    from irc.driver.kernel_listing import kernels as kernels
+    from irc.driver.models import Settings as Settings
+    from irc.driver.models import from_torch as from_torch
+    from irc.driver.models import load as load
+    from irc.driver.optimizing import opt as opt
+    from irc.driver.printing import print as print
+    from irc.driver.reducing import reduce as reduce
+    from irc.driver.running import run as run
+    from irc.limits import allow as allow
+    from irc.module import Module as Module
+    from irc.op import trace as trace
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _exports:
-        raise AttributeError(f"module 'irc' has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        if name not in _exports:
+            raise AttributeError(f"module 'irc' has no attribute {name!r}")
+        from importlib import import_module
 
-    value = getattr(import_module(_exports[name]), name)
-    globals()[name] = value
-    return value
+        value = getattr(import_module(_exports[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

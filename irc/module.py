@@ -77,6 +77,15 @@ class Module:
 
     __hash__ = None  # type: ignore[assignment]  # mutable: equality is by structure
 
+    def __repr__(self) -> str:
+        """The module in one line: the signature of its entry, and how many operations it has."""
+        if not self.functions:
+            return f"<irc.Module {self.name} without functions>"
+        signature = ", ".join(f"%{argument.name}: {argument.type}" for argument in self.main.arguments[:4])
+        more = ", ..." if len(self.main.arguments) > 4 else ""
+        count = sum(1 for _ in self.walk())
+        return f"<irc.Module {self.name}: @{self.main.name}({signature}{more}), {count} operations>"
+
     def __str__(self) -> str:
         """The text that `irc.parser` reads back as an equal module."""
         edge_cases = None if self.edge_cases == "defined" else self.edge_cases

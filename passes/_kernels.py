@@ -11,7 +11,9 @@ from irc.group_graph import makers
 from irc.ir import Block, Operation, Region
 from irc.kernel import Kernel
 from irc.op import Builder, yield_
-from irc.ops import kernel as kernel_op
+from irc.ops import lookup
+
+KERNEL = lookup("kernel")
 
 
 def blocks(block: Block) -> Iterator[Block]:
@@ -37,9 +39,9 @@ def make_kernel(group: Group) -> Operation:
         builder.create(yield_, [cloner.values[value] for value in stored])
     last = group.members[-1]
     kernel = Operation(
-        kernel_op,
+        KERNEL,
         inputs,
-        kernel_op.normalize(
+        KERNEL.normalize(
             {"name": group.name, "kind": group.equal_kernel.kind, "schedule": group.options.stated or None}
         ),
         [value.type for value in stored],

@@ -1,8 +1,9 @@
-"""Run mypy on an installed wheel, from outside the root, and count what it checked.
+"""Run mypy on an installed wheel, from outside the root, and count what it checked; then on a user's script.
 
 On an editable install `mypy -p irc` sees one file and reports success; from the root, `./irc` shadows
 the installed package and hides `irc.frontends`. So: build a wheel, install it into a folder of its own,
-check it there, and insist that every module of the wheel was checked.
+check it there, and insist that every module of the wheel was checked. tests/typed_script.py is what a user writes: it
+states the types of the public functions, and has mistakes that must be found.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def main() -> int:
         mypy = [sys.executable, "-m", "mypy", "-p", "irc"]
         mypy += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
         done = subprocess.run(mypy, cwd=target, env=environment, capture_output=True, text=True)
+        script = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache_script")]
+        script += ["--follow-imports", "silent", str(ROOT / "tests/typed_script.py")]
+        of_script = subprocess.run(script, cwd=target, env=environment, capture_output=True, text=True)
         module_count = len(modules_of(wheel))
     home = {"irc/frontends/": "frontends/", "irc/passes/": "passes/", "irc/backends/": "backends/"}
     report = done.stdout
@@ -40,7 +44,9 @@ def main() -> int:
         checked = counted[1] if counted else "no"
         print(f"mypy checked {checked} files; the wheel has {module_count} modules")
         return 1
-    return done.returncode
+    sys.stdout.write(of_script.stdout)
+    sys.stderr.write(of_script.stderr)
+    return done.returncode or of_script.returncode
 
 
 if __name__ == "__main__":

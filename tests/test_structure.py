@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
      "irc.group", "irc.plan", "irc.plan_file", "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph"),
     ("irc.frontends", "irc.passes", "irc.backends"),
-    ("irc.driver", "irc.cli"),
+    ("irc.driver", "irc.cli", "irc.__main__"),
 )  # fmt: skip
 # Packages whose modules are mutually recursive: operators of dims are functions of dims, which proofs simplify, which
 # substitute and compute. Even there imports at the top of modules have no cycle.
@@ -313,6 +313,16 @@ def test_no_exported_name_is_a_submodule() -> None:
     import irc
 
     assert not [name for name in irc.__all__ if f"irc.{name}" in MODULES]
+
+
+def test_type_checkers_see_the_public_names() -> None:
+    import irc
+
+    tree = ast.parse((ROOT / "irc/__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = (each for each in block.body if isinstance(each, ast.ImportFrom))
+    seen = {alias.asname: each.module for each in imports for alias in each.names}
+    assert seen == irc._exports
 
 
 @pytest.mark.parametrize(

@@ -470,3 +470,10 @@ def test_large_literals():
 def test_dims_in_text():
     symbol = dims.symbol("S")
     assert format_attribute(((symbol.expr + 31) // 32, 4)) == "[(S + 31)//32, 4]"
+
+
+def test_a_module_is_shown_in_one_line() -> None:
+    module = parse(BLOCK)
+    assert repr(module).startswith("<irc.Module block: @main(%x: f16[B, S, 768], %t: f16[T]), ")
+    assert "\n" not in repr(module)
+    assert repr(Module("empty")) == "<irc.Module empty without functions>"

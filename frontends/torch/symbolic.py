@@ -79,6 +79,10 @@ def arithmetic(of_dims: Callable[..., Any], of_values: Any) -> Callable[..., Any
     return row
 
 
+def floored(a: Value, b: Value) -> Any:
+    return ops.floor(ops.div(a, b))
+
+
 def true_divide(a: Any, b: Any) -> Any:
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return a / b
@@ -121,7 +125,7 @@ PYTHON: dict[Any, Callable[..., Any]] = {
     operator.add: arithmetic(operator.add, ops.add),
     operator.sub: arithmetic(operator.sub, ops.sub),
     operator.mul: arithmetic(operator.mul, ops.mul),
-    operator.floordiv: arithmetic(dims.floor_divide, lambda a, b: ops.floor(ops.div(a, b))),
+    operator.floordiv: arithmetic(dims.floor_divide, floored),
     operator.mod: arithmetic(dims.modulo, ops.mod),
     operator.truediv: true_divide,
     operator.neg: arithmetic(operator.neg, None),

@@ -228,7 +228,7 @@ def print(model: str, **options: Any) -> None:
 @common
 @writes
 def opt(
-    model: str, pipeline: str, backend: str, output: str | None, plan: str | None, statistics: bool, settings: Any
+    model: str, pipeline: str, backend: Any, output: str | None, plan: str | None, statistics: bool, settings: Any
 ) -> None:
     """Run a pass pipeline over MODEL and print the resulting IR.
 

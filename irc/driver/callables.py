@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import fail
-from irc.driver.models import Settings, find_backend, require, require_triton
+from irc.driver.models import Backend, Settings, find_backend, require, require_triton
 from irc.driver.optimizing import run_pipeline
 from irc.interpreter import check_inputs
 from irc.module import Module
@@ -39,7 +39,7 @@ class CompiledProgram:
     The weights are those at compilation. If the module's weights have changed since, a call warns, once.
     """
 
-    def __init__(self, module: Module, backend: str, convention: Any, run: Any, label: str) -> None:
+    def __init__(self, module: Module, backend: Backend, convention: Any, run: Any, label: str) -> None:
         self.module = module
         self.backend = backend
         self.label = label
@@ -57,7 +57,7 @@ class CompiledProgram:
 def compile_program(
     program: Any,
     inputs: Any,
-    backend: str,
+    backend: Backend,
     *,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
@@ -99,8 +99,9 @@ def imported_program(
 
 
 def compiled_module(
-    imported: Module, convention: Any, backend: str, *, pipeline: str | None = None, settings: Settings | None = None
-) -> CompiledProgram:
+    imported: Module, convention: Any, backend: Backend, *, pipeline: str | None = None,
+    settings: Settings | None = None,
+) -> CompiledProgram:  # fmt: skip
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)

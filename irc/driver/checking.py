@@ -12,7 +12,7 @@ from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.measuring import Yardstick, relative_error
-from irc.driver.models import Settings, Source, find_backend
+from irc.driver.models import Backend, Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
 from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
@@ -80,7 +80,7 @@ def check(
     source: Source,
     inputs: Mapping[str, Any] | str | Path | None = None,
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
     pipeline: str | None = None,
     each: bool = False,
     seed: int = 0,

@@ -17,7 +17,7 @@ from irc.driver.callables import CompiledProgram, compile_program
 from irc.driver.counting import kernel_operations
 from irc.driver.figures import KernelsReport, report_on
 from irc.driver.gpu_targets import compile_failures, compile_for
-from irc.driver.models import Settings, Source, find_backend, is_torch, reproducing, require_triton
+from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, reproducing, require_triton
 from irc.driver.optimizing import run_pipeline
 from irc.files import guarded
 from irc.module import Module
@@ -32,7 +32,7 @@ class CompileReport:
     """
 
     output: str
-    backend: str
+    backend: Backend
     weight_bytes: int
     nodes: int = 0
     kernels: int = 0
@@ -45,11 +45,11 @@ class CompileReport:
 
 
 @typing.overload
-def compile(source: Source, *, backend: str = "onnx", output: str | Path | None = None, pipeline: str | None = None,
+def compile(source: Source, *, backend: Backend = "onnx", output: str | Path | None = None, pipeline: str | None = None,
             keep_kernels: bool = False, figures: bool = False,
             settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
 @typing.overload
-def compile(source: Any, inputs: Any = None, *, kwargs: Mapping[str, Any] | None = None, backend: str = "onnx",
+def compile(source: Any, inputs: Any = None, *, kwargs: Mapping[str, Any] | None = None, backend: Backend = "onnx",
             dynamic_shapes: Any = None, pipeline: str | None = None,
             settings: Settings | None = None) -> CompiledProgram: ...  # fmt: skip
 @guarded()
@@ -58,7 +58,7 @@ def compile(
     inputs: Any = None,
     *,
     kwargs: Mapping[str, Any] | None = None,
-    backend: str = "onnx",
+    backend: Backend = "onnx",
     output: str | Path | None = None,
     dynamic_shapes: Any = None,
     pipeline: str | None = None,
@@ -95,7 +95,7 @@ def compile(
 
 
 def _written(
-    source: Source, path: Path, backend: str, pipeline: str | None, keep_kernels: bool, settings: Settings
+    source: Source, path: Path, backend: Backend, pipeline: str | None, keep_kernels: bool, settings: Settings
 ) -> tuple[CompileReport, Module]:
     """Compile a model into a file or folder; returns the report, and the module after all passes."""
     emitter = find_backend(backend)
@@ -140,7 +140,7 @@ def _notes_on(module: Module) -> list[str]:
     return [f"{count} of the inputs {have}: --fold-defaults replaces such inputs by constants"]
 
 
-def default_output(source: Source, backend: str) -> str:
+def default_output(source: Source, backend: Backend) -> str:
     """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory. Of a module's name, which may
     come from an untrusted text, only letters, digits, `_`, `-` and inner dots are kept."""
     if isinstance(source, Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs, write_arrays
-from irc.driver.models import Settings, Source
+from irc.driver.models import Backend, Settings, Source
 from irc.driver.printing import module_after
 from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
@@ -41,7 +41,7 @@ def extract(
     *,
     pipeline: str | None = None,
     after: str | None = None,
-    backend: str = "triton",
+    backend: Backend = "triton",
     seed: int = 0,
     settings: Settings | None = None,
 ) -> ExtractReport:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from irc.device import device_of
 from irc.diagnostics import IrcError, Location, fail, printable_lines
@@ -40,8 +40,9 @@ from irc.user_files import (
 from irc.verifier import verify
 
 Source = str | Path | Module
+Backend = Literal["onnx", "triton"]
 Sizes = Mapping[str, int]
-BACKENDS = ("onnx", "triton")
+BACKENDS: tuple[Backend, ...] = ("onnx", "triton")
 SLOW_READING = 5.0  # seconds
 SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irc.driver.models import Settings, Source, read_pipeline
+from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.pass_manager import PassContext, PassManager
 
 
-def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", settings: Settings | None = None) -> Module:
+def opt(source: Source, pipeline: str = CLEAN, *, backend: Backend = "triton",
+        settings: Settings | None = None) -> Module:  # fmt: skip
     """Run a pipeline such as "fold,cse,fuse{policy=greedy}" over a copy of a model.
 
     `backend` is the one that `legalize` legalizes for. `clean`, `default` and `eager` are named pipelines.
@@ -22,7 +23,7 @@ def opt(source: Source, pipeline: str = CLEAN, *, backend: str = "triton", setti
 def run_pipeline(
     source: Source,
     pipeline: str,
-    backend: str,
+    backend: Backend,
     settings: Settings,
     observe: Callable[[str, Module], None] | None = None,
 ) -> tuple[Module, PassContext]:

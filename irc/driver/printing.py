@@ -10,7 +10,7 @@ from pathlib import Path
 from irc import printer
 from irc.diagnostics import UNKNOWN, fail, printable, printable_lines
 from irc.dims import Symbol
-from irc.driver.models import Settings, Source, read_pipeline
+from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
 from irc.files import guarded
 from irc.ir import Function, Operation
@@ -32,7 +32,7 @@ def print(
     around: str | None = None,
     distance: int = 4,
     output: str | Path | None = None,
-    backend: str = "triton",
+    backend: Backend = "triton",
     settings: Settings | None = None,
 ) -> str:
     """The text of a model: as imported, or `after` a pass of a pipeline, by default `default`.
@@ -60,7 +60,7 @@ def print(
     return str(module)
 
 
-def module_after(source: Source, pipeline: str, after: str | None, backend: str, settings: Settings) -> Module:
+def module_after(source: Source, pipeline: str, after: str | None, backend: Backend, settings: Settings) -> Module:
     """The module after the last stage called `after` (`fold.2` is the second fold), or after all stages."""
     context = settings.context(backend)
     passes = read_pipeline(pipeline, context)

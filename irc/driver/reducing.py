@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from irc.diagnostics import Exit, IrcError, Location, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check, compare_import
-from irc.driver.models import Settings, Source
+from irc.driver.models import Backend, Settings, Source
 from irc.driver.original import Original
 from irc.driver.originals import load_with_original, original_of
 from irc.driver.printing import counted, format_count
@@ -78,7 +78,7 @@ def reduce(
     output: str | Path,
     inputs: Mapping[str, Any] | str | Path | None = None,
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
     pipeline: str | None = None,
     seed: int = 0,
     seconds: float = 600.0,
@@ -195,7 +195,7 @@ def _reduce_original(original: Original, target: Failure, folder: Path, settings
                         tuple(str(folder / file) for file in files), not search.is_late)  # fmt: skip
 
 
-def _failure(source: Source, inputs: Any, backend: str | None, pipeline: str | None,
+def _failure(source: Source, inputs: Any, backend: Backend | None, pipeline: str | None,
              settings: Settings) -> Failure | None:
     """How the check of a program fails, if it does; raises errors of the command line."""
     plain = replace(settings, specialize={}, fold_defaults=False)  # already applied to the program
@@ -228,7 +228,7 @@ def _known(settings: Settings, module: Module) -> dict[str, int]:
     return {name: size for name, size in settings.dims.items() if name in module.main.symbols}
 
 
-def _command(program: Path, module: Module | None, backend: str | None, pipeline: str | None,
+def _command(program: Path, module: Module | None, backend: Backend | None, pipeline: str | None,
              settings: Settings) -> str:  # fmt: skip
     """The shell command that shows the failure; paths in the pipeline are relative to the current directory."""
     words = ["irc", "check", str(program), "--input", str(program.parent / FILES[1]), "--each"]

@@ -13,7 +13,7 @@ from irc import dtypes, interpreter
 from irc.diagnostics import fail
 from irc.driver.arrays import Arrays, given_inputs
 from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
-from irc.driver.models import Settings, Source, find_backend, reproducing, require_triton
+from irc.driver.models import Backend, Settings, Source, find_backend, reproducing, require_triton
 from irc.driver.optimizing import opt
 from irc.files import temporary_folder
 from irc.ir import Value
@@ -35,7 +35,7 @@ def run(
     source: Source,
     inputs: Mapping[str, Any] | str | Path | None = None,
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
     seed: int = 0,
     settings: Settings | None = None,
 ) -> RunReport:
@@ -60,7 +60,7 @@ def run(
 
 
 def run_compiled(
-    module: Module, inputs: Mapping[str, Any], backend: str, settings: Settings
+    module: Module, inputs: Mapping[str, Any], backend: Backend, settings: Settings
 ) -> tuple[Arrays, str]:
     """Run a module after a backend's pipeline; returns the outputs and a label."""
     interpreter.check_memory(module.main, inputs)

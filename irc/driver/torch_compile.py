@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 from irc.diagnostics import IrcError, fail
 from irc.driver.callables import in_onnx_runtime, in_triton
 from irc.driver.compile_report import GraphReport, add_graph
-from irc.driver.models import Settings, find_backend, read_pipeline
+from irc.driver.models import Backend, Settings, find_backend, read_pipeline
 from irc.driver.optimizing import run_pipeline
 from irc.frontends.torch.captured import divided, import_part, program_of, ranges_of
 from irc.frontends.torch.importer import TABLE
@@ -43,7 +43,7 @@ class Options:
     `irc.compile`. With `freeze`, a graph for inference has its weights as constants until one of them changes.
     """
 
-    backend: str = "auto"
+    backend: Backend | Literal["auto"] = "auto"
     pipeline: str | None = None
     target: str | None = None
     freeze: bool = True
@@ -170,6 +170,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         imported = import_part(program, self.report.kind)
         verify(imported)
         name, settings = self.options.backend, self.options.settings
+        assert name != "auto"  # chosen by `Options.of`
         module, _ = run_pipeline(imported, self.options.pipeline or find_backend(name).PIPELINE, name, settings)
         run, _ = (in_onnx_runtime if name == "onnx" else in_triton)(module, {}, settings)
         names = [node.name for node in nodes]

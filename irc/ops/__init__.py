@@ -42,6 +42,7 @@ def is_own(definition: Definition) -> bool:
 
 
 if TYPE_CHECKING:
+    extern: OperationDefinition  # the name of a submodule, too
 
     def __getattr__(name: str) -> OperationDefinition: ...
 
