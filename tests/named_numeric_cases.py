@@ -289,6 +289,9 @@ add(Case("gemm", [random(3, 0), random(0, 5), random(5)], {}, lambda a, b, c: to
 for shape in ((4,), (3, 4), (2, 0, 4), (2, 3, 4), (2, 3, 0)):
     operands = [random(*shape), random(shape[-1], 5), random(5)]
     add(Case("linear", operands, {}, lambda x, w, b: F.linear(x, w.mT, b), loose=3))
+    for bias in (None, operands[2]):
+        add(Case("split_linear", [*operands[:2], bias], {"sizes": (2, 0, 3)}, lambda x, w, b=None: torch.split(
+            F.linear(x, w.mT, b), (2, 0, 3), -1), loose=3))
 MATMUL_INTEGER = ("MatMulInteger", 10, {})
 for x, y, x_zero, y_zero in (
     (integers(0, 128, 3, 4, dtype=U8), integers(-128, 128, 4, 5, dtype=I8), None, None),

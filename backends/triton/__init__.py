@@ -39,7 +39,7 @@ PIPELINE = DEFAULT
 
 def takes(operation: Operation, products: Products = "host") -> bool:
     """Whether an operation is legal: PyTorch or a control structure computes it, or its body can be one kernel.
-    `products` says whether kernels may compute attention."""
+    `products` says whether kernels may compute attention and products."""
     if operation.name == "attention" and not is_fused_attention(operation):
         return products == "irc" and not isinstance(Group([operation]).kernel, LegalityFailure)
     is_of_host = Trait.HOST in operation.definition.traits or operation.definition.is_isolated
@@ -47,6 +47,8 @@ def takes(operation: Operation, products: Products = "host") -> bool:
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
     if not operation.definition.is_named:
         return False
+    if Trait.LIBRARY in operation.definition.traits:  # a product that no library call computes
+        return products == "irc" and not isinstance(Group([operation]).kernel, LegalityFailure)
     try:
         Steps([operation])
     except LegalityFailure:

@@ -16,7 +16,7 @@ from irc.ops.named.common import convert, fitted, must_equal, must_fit, widen
 from irc.ops.pointwise import add, mul, sub
 from irc.ops.products import dot
 from irc.ops.rules import broadcast_shapes, same_dtype
-from irc.ops.view import expand, reshape, transpose
+from irc.ops.view import expand, reshape, split, transpose
 from irc.types import TensorType
 
 
@@ -114,6 +114,19 @@ def _(x: TensorType, weight: TensorType, bias: TensorType) -> TensorType:
         raise fail("type.shape", f"cannot multiply {x} by {weight}: the inner dims differ")
     must_equal("the bias", bias.dims[0], weight.dims[1])
     return x.with_shape((*x.dims[:-1], weight.dims[1]))
+
+
+@op(Trait.LIBRARY, Trait.NEW_MEMORY)
+def split_linear(x: Float, weight: Float, bias: Float | None = None, /, *, sizes: tuple[Dim, ...]) -> tuple[Value, ...]:
+    """Consecutive columns of x @ weight + bias, such as the queries, keys and values of an attention.
+
+    Shapes: x [..., K], weight [K, N], bias [N]. Results: [..., size] for each of `sizes`.
+    Attributes: sizes, the columns of each result; they sum to N.
+    Source: the layers `qkv_proj` and `gate_up_proj` of language models, and the pass `siblings`.
+    Edge cases: K of 0 gives the bias, or zeros; a size may be 0.
+    """
+    product = matmul(x, weight) if bias is None else linear(x, weight, bias)
+    return split(product, axis=-1, sizes=sizes)
 
 
 @op(Trait.LIBRARY, Trait.NEW_MEMORY, Trait.WRAPS)

@@ -1,0 +1,156 @@
+"""Siblings: products of one operand become one product, whose columns are split."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.group import Group
+from irc.interfaces import Trait
+from irc.ir import Block, Operation, Value
+from irc.kernel import Kernel
+from irc.module import Module
+from irc.op import Builder, const
+from irc.ops import split_linear, transpose
+from irc.pass_manager import Pass, PassContext
+from irc.passes._kernels import blocks
+from irc.rewrite import erase_dead
+from irc.weights import Array, Tensor
+
+MOST = 8  # products that are joined: each stores its columns under a mask
+
+
+@dataclass
+class Siblings(Pass):
+    """Join products of one operand with constant weights, such as the queries, keys and values of an attention, where
+    kernels compute products (`--products irc`).
+
+    The kernel reads the operand once for all, whatever the number of columns of each, and what is computed of each
+    part is computed where it is stored. The weights are concatenated in the compiled program. Products that meet in a
+    pointwise operation, such as the two of a gated layer, stay apart: one kernel computes them side by side. A product
+    whose columns are split into parts that do not meet is written as the same operation.
+
+    Before: %q = matmul %x, %wq; %k = matmul %x, %wk        After: %q, %k = split_linear %x, %w {sizes = [64, 16]}
+    """
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        if context.products != "irc":
+            return False
+        joined = 0
+        names = {each.attributes["value"].name for each in module.walk() if each.definition is const}
+        for function in module.functions.values():
+            for block in blocks(function.block):
+                for products in list(_siblings(block)):
+                    _join(products, names)
+                    joined += len(products)
+                for operation in [each for each in block if each.name == "split"]:
+                    joined += _join_split(operation)
+        context.count("siblings", "joined", joined)
+        return joined > 0
+
+
+def _siblings(block: Block) -> Iterator[list[Operation]]:
+    """Products of one operand, two or more, no two of which meet."""
+    by_operand: dict[tuple[Value, str], list[Operation]] = {}
+    for operation in block:
+        if operation.name in ("matmul", "linear") and all(map(_constant, operation.inputs[1:])):
+            if _is_in_kernels(operation):
+                by_operand.setdefault((operation.inputs[0], operation.name), []).append(operation)
+    for products in by_operand.values():
+        if len(products) > 1:
+            apart = _apart([product.results for product in products])
+            chosen = [product for product, is_apart in zip(products, apart, strict=True) if is_apart]
+            yield from (chosen[start : start + MOST] for start in range(0, len(chosen) - 1, MOST))
+
+
+def _is_in_kernels(product: Operation) -> bool:
+    """Whether an operation is the product of rows with a matrix, and a kernel computes it."""
+    is_product = product.name in ("matmul", "linear") and product.inputs[0].rank > 1 and product.inputs[1].rank == 2
+    return is_product and isinstance(Group([product]).kernel, Kernel)
+
+
+def _constant(value: Value) -> Operation | None:
+    """The constant that a value is, or the transpose of, if nothing else reads it."""
+    operation = value.operation
+    if operation is not None and operation.name == "transpose" and len(value.uses) == 1 and value.rank == 2:
+        value, operation = operation.inputs[0], operation.inputs[0].operation
+    return operation if operation is not None and operation.definition is const and len(value.uses) == 1 else None
+
+
+def _apart(parts: Sequence[Sequence[Value]]) -> list[bool]:
+    """Of each part, whether it meets no other: nothing is computed of both before a product of either."""
+    reached_from: dict[Operation, int] = {}
+    apart = [True] * len(parts)
+    for number, values in enumerate(parts):
+        waiting = list(values)
+        while waiting:
+            for user in waiting.pop().users():
+                definition = user.definition
+                if Trait.LIBRARY in definition.traits or definition.contraction is not None or definition.is_terminator:
+                    continue
+                if user not in reached_from:
+                    reached_from[user] = number
+                    waiting += user.results
+                elif reached_from[user] != number:
+                    apart[number] = apart[reached_from[user]] = False
+    return apart
+
+
+def _join(products: Sequence[Operation], names: set[str | None]) -> None:
+    """Replace products by one. The joined weight is transposed if one of the weights is: their rows stay contiguous."""
+    first, weights = products[0], [product.inputs[1] for product in products]
+    biases = [product.inputs[2] for product in products if len(product.inputs) > 2]
+    sizes = tuple(product.result.shape[-1] for product in products)
+    constants = [constant for value in (*weights, *biases) if (constant := _constant(value)) is not None]
+    turned = any(_is_transposed(weight) for weight in weights)
+    with Builder.before_operation(first, first.location.by("siblings")):
+        weight = _concatenated([(value, _is_transposed(value) != turned) for value in weights], 1 - turned, names)
+        operands = [transpose(weight, permutation=(1, 0)) if turned else weight]
+        operands += [_concatenated([(value, False) for value in biases], 0, names)] if biases else []
+        results = split_linear(first.inputs[0], *operands, sizes=sizes)
+    for product, result in zip(products, results, strict=True):
+        product.replace([result])
+    erase_dead([value.operation for value in weights if value.operation is not None])
+    erase_dead(constants)
+
+
+def _is_transposed(weight: Value) -> bool:
+    return weight.operation is not _constant(weight)
+
+
+def _concatenated(parts: Sequence[tuple[Value, bool]], axis: int, names: set[str | None]) -> Value:
+    """One constant of several along an axis, each with whether it is turned; their elements are read when it is."""
+    tensors = [(constant.attributes["value"], turned) for value, turned in parts if (constant := _constant(value))]
+    shapes = [tensor.shape[::-1] if turned else tensor.shape for tensor, turned in tensors]
+    shape = [sum(each[axis] for each in shapes) if position == axis else extent
+             for position, extent in enumerate(shapes[0])]  # fmt: skip
+
+    def elements() -> Array:
+        return np.concatenate([tensor.array().T if turned else tensor.array() for tensor, turned in tensors], axis)
+
+    first = tensors[0][0]
+    stem = f"{first.name or 'weight'}.joined"
+    name = next(name for number in itertools.count() if (name := f"{stem}.{number}" if number else stem) not in names)
+    names.add(name)
+    return const(value=Tensor(first.dtype, shape, elements, name), name=name)
+
+
+def _join_split(split: Operation) -> bool:
+    """Replace a product whose columns are split, and the split, by one operation; returns whether they are."""
+    (product,), attributes = split.inputs, split.attributes
+    operation = product.operation
+    if operation is None or len(product.uses) != 1 or not _is_in_kernels(operation):
+        return False
+    is_last = attributes["axis"] % product.rank == product.rank - 1
+    if not is_last or operation.block is not split.block:
+        return False
+    if not all(_apart([[result] for result in split.results])):
+        return False
+    with Builder.before_operation(split, split.location.by("siblings")):
+        results = split_linear(*operation.inputs, sizes=attributes["sizes"])
+    split.replace(results)
+    operation.erase()
+    return True

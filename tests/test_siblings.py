@@ -1,0 +1,153 @@
+"""Products of one operand that become one product, and what is computed of its parts where they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("triton")
+
+import irc
+from irc import dtypes, ops
+from irc.backends.triton import emit
+from irc.driver.models import Settings
+from irc.ir import Value
+from irc.module import Module
+from irc.op import const, trace
+from irc.weights import Tensor
+from tests import triton_harness as harness
+from tests.test_products import TOLERANCES, kinds, transposed
+from tests.triton_cases import check_compiled
+
+SETTINGS = Settings(products="irc")
+
+
+def weight(*shape: int, dtype: str = "f32", seed: int = 0) -> Value:
+    """A constant with a name, as a model's weights have."""
+    elements = np.random.default_rng([seed, *shape]).standard_normal(shape) / np.sqrt(shape[0])
+    return const(value=Tensor.of(elements, dtypes.by_name(dtype), f"w{seed}_{'x'.join(map(str, shape))}"))
+
+
+def products(widths: Sequence[int], dtype: str = "f32", bias: bool = False, turned: bool = False) -> Callable[..., Any]:
+    """A function of x: its products with matrices of these widths."""
+
+    def program(x: Value) -> tuple[Value, ...]:
+        depth, results = x.shape[-1], []
+        assert isinstance(depth, int)
+        for number, width in enumerate(widths):
+            matrix = weight(depth, width, dtype=dtype, seed=number)
+            if turned:
+                matrix = transposed(weight(width, depth, dtype=dtype, seed=number))
+            product = ops.matmul(x, matrix)
+            results.append(ops.add(product, weight(width, dtype=dtype, seed=number)) if bias else product)
+        return tuple(results)
+
+    return program
+
+
+def fused(program: Callable[..., Any] | Module, *types: str) -> Module:
+    module = program.clone() if isinstance(program, Module) else trace(program, *types)
+    return irc.opt(module, "default", backend="triton", settings=SETTINGS)
+
+
+def check_run(module: Module, folder: Path, tolerance: float, sizes: dict[str, int] | None = None) -> None:
+    """Results as interpreted, and bytes as the model counts them."""
+    run = harness.run(module, folder=folder, sizes=sizes or {}, fuse=False, real_tiles=True)
+    assert not run.program.rejected
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= tolerance
+    for launch in run.launches:
+        assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("widths", [(64, 16, 16), (48, 48, 48), (1, 100, 7, 33)], ids=str)
+def test_products_of_one_operand_are_one_product(widths: tuple[int, ...], dtype: str, tmp_path: Path) -> None:
+    """Of any widths, with and without biases, for weights as they are and transposed."""
+    for number, (bias, turned) in enumerate(((False, False), (True, True))):
+        module = trace(products(widths, dtype, bias, turned), f"{dtype}[B, S, 40]")
+        joined = fused(module)
+        assert kinds(joined) == ["product"], joined
+        check_run(joined, tmp_path / str(number), TOLERANCES[dtype], {"B": 2, "S": 17})
+
+
+def test_joined_products_mean_what_they_meant() -> None:
+    """The rewrite alone, against the program before it."""
+    module = trace(products((64, 16, 16), bias=True, turned=True), "f32[B, S, 40]")
+    joined = irc.opt(module.clone(), "bias,siblings", settings=SETTINGS)
+    assert [operation.name for operation in joined.main.block].count("split_linear") == 1
+    inputs = harness.random_inputs(module, {"B": 2, "S": 5})
+    for actual, expected in zip(irc.interpreter.run(joined, inputs).values(),
+                                irc.interpreter.run(module, inputs).values(), strict=True):  # fmt: skip
+        assert harness.relative_error(actual, expected) < 1e-6
+
+
+def gated(x: Value) -> Value:
+    gate, up = products((48, 48))(x)
+    return ops.mul(ops.silu(gate), up)
+
+
+def shared_weight(x: Value) -> tuple[Value, ...]:
+    matrix = weight(40, 16)
+    return ops.matmul(x, matrix), ops.matmul(x, weight(40, 24)), matrix
+
+
+APART: dict[str, Callable[..., Any]] = {
+    "gated": gated,
+    "shared_weight": shared_weight,
+    "weights_of_callers": lambda x, v: (ops.matmul(x, v), ops.matmul(x, weight(40, 24))),
+    "other_operands": lambda x, v: (ops.matmul(x, weight(40, 16)), ops.matmul(ops.exp(x), weight(40, 24))),
+    "batches": lambda x, v: (ops.matmul(x, weight(2, 40, 16)), ops.matmul(x, weight(2, 40, 24))),
+    "one": lambda x, v: ops.matmul(x, weight(40, 16)),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_products_that_stay_apart(name: str) -> None:
+    types = ("f32[2, 17, 40]", "f32[40, 16]")[: APART[name].__code__.co_argcount]
+    module = irc.opt(trace(APART[name], *types), "siblings", settings=SETTINGS)
+    assert "split_linear" not in [operation.name for operation in module.main.block]
+
+
+def test_libraries_compute_products_one_by_one() -> None:
+    module = trace(products((64, 16)), "f32[S, 40]")
+    assert kinds(irc.opt(module, "default", backend="triton")) == ["matmul", "matmul"]
+    stated = trace(lambda x, w: ops.split_linear(x, w, sizes=(24, 8)), "f32[S, 40]", "f32[40, 32]")
+    assert kinds(irc.opt(stated, "default", backend="triton")) == ["matmul", "split"]
+    assert kinds(fused(stated)) == ["product"]
+    wide = trace(lambda x, w: ops.split_linear(x, w, sizes=(24, 8)), "f64[S, 40]", "f64[40, 32]")
+    assert kinds(fused(wide)) == ["matmul", "split"]  # kernels multiply no f64
+
+
+class Joined(nn.Module):
+    """Queries, keys and values as the columns of one layer, as in GPT-2 and Phi-3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(48, 64 + 2 * 16)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        q, k, v = self.layer(x).split((64, 16, 16), dim=-1)
+        return q.exp(), k.relu(), v
+
+
+def test_columns_that_are_split_are_stored_by_parts(tmp_path: Path) -> None:
+    module = irc.from_torch(Joined().eval(), (torch.randn(2, 17, 48),))
+    joined = fused(module)
+    assert kinds(joined) == ["product"]
+    check_run(joined, tmp_path / "a", TOLERANCES["f32"])
+
+
+def test_joined_products_compile(tmp_path: Path) -> None:
+    """After a norm, as in a decoder: no spills, and stores of parts 128 bits wide."""
+    program = products((2048, 512, 512), "bf16", turned=True)
+    module = fused(lambda x, s: program(ops.rms_norm(x, s)), "bf16[4, 1024, 2048]", "bf16[2048]")
+    assert kinds(module) == ["product"]
+    emit(module, tmp_path / "a")
+    check_compiled(tmp_path / "a", "16 bits")
