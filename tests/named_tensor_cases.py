@@ -84,6 +84,35 @@ add(
 DYNAMIC = ("DynamicQuantizeLinear", 11, {})
 for x in (np.abs(random(3, 5)) + 1, -np.abs(random(7)), *(random(size) for size in range(1, 9)), np.zeros((2, 3))):
     add(Case("dynamic_quantize", [x], {}, None, DYNAMIC, (F32,)))
+def _matmul_packed(bits: int, block: int) -> Callable[..., torch.Tensor]:
+    def product(x: Any, weight: Any, scale: Any, points: Any = None) -> torch.Tensor:
+        def unpacked(packed: Any) -> torch.Tensor:
+            codes = torch.stack([(packed >> place) & 2**bits - 1 for place in range(0, 8, bits)], -1)
+            return codes.flatten(-2).double()
+
+        columns, blocks = scale.shape
+        codes = unpacked(weight).reshape(columns, blocks, block)
+        if points is None:
+            points = torch.full((columns, blocks), 2.0 ** (bits - 1))
+        elif points.dtype == torch.uint8:
+            points = unpacked(points)[:, :blocks]
+        values = ((codes - points.double()[..., None]) * scale.double()[..., None]).to(x.dtype)
+        return (x.double() @ values.reshape(columns, -1)[:, : x.shape[-1]].double().T).to(x.dtype)
+
+    return product
+
+
+def packed_bytes(*shape: int) -> Array:
+    return integers(0, 256, *shape, dtype=U8)
+
+
+for bits, block, depth, points in ((4, 16, 37, None), (4, 16, 37, packed_bytes(5, 2)), (4, 16, 48, random(5, 3)),
+                                   (2, 8, 40, packed_bytes(5, 2)), (8, 16, 37, packed_bytes(5, 3))):  # fmt: skip
+    blocks = -(-depth // block)
+    operands = [random(2, depth), packed_bytes(5, blocks, block * bits // 8), np.abs(random(5, blocks)), points]
+    add(Case("matmul_packed", operands, {"bits": bits, "block": block}, _matmul_packed(bits, block),
+             dtypes=(F32, F16, BF16), symbolic=False, loose=4))  # fmt: skip
+
 # -- rearranging, selecting ------------------------------------------------------------------------------------
 
 for shape, repeats in (((2, 3), (2, 3)), ((2, 1, 3), (1, 4, 2)), ((3,), (0,)), ((0, 2), (3, 2)), ((), ())):

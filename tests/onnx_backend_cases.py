@@ -489,6 +489,14 @@ CASES: dict[str, list[Case]] = {
         Case(lambda x: ops.quantize(x, 0.02, numbers(3, U8), to=U8), (BS,), "f32"),
         Case(lambda x: ops.quantize(x, 0.02, to=by_name("f8e4m3fn")), (BS,), "f32"),
     ],
+    "matmul_packed": [
+        Case(lambda x, w, s: ops.matmul_packed(x, w, s, bits=4, block=32), ("$[B, S, 64]", "u8[6, 2, 16]", "$[6, 2]"),
+             "f32 f16 bf16", low=0),
+        Case(lambda x, w, s, z: ops.matmul_packed(x, w, s, z, bits=4, block=16),
+             ("$[B, 40]", "u8[6, 3, 8]", "$[6, 3]", "u8[6, 2]"), "f32", low=0),
+        Case(lambda x, w, s: ops.matmul_packed(x, w, s, bits=2, block=8), ("$[B, 40]", "u8[6, 5, 2]", "$[6, 5]"),
+             "f32", low=0),
+    ],
     "dequantize": [
         Case(
             lambda x, s, z: ops.dequantize(x, s, z, axis=-2),

@@ -180,6 +180,12 @@ CASES = [
          {"mask_index_type": 0}, tolerance=1e-4),
     Case("MatMulNBits", [f32(B, S, 16), PACKED, np.abs(f32(6)), None], {0: ("B", "S", 16)}, attributes={
         "K": 16, "N": 6, "bits": 4, "block_size": 16}, tolerance=1e-4),
+    Case("MatMulNBits", [f32(B, S, 40), u8(6, 3, 8), np.abs(f32(18)), u8(12)], {0: ("B", "S", 40)}, attributes={
+        "K": 40, "N": 6, "bits": 4, "block_size": 16}, tolerance=1e-3),
+    Case("MatMulNBits", [f32(B, 40), u8(6, 3, 8), np.abs(f32(6, 3)), f32(6, 3), None, f32(6)], {0: ("B", 40)},
+         attributes={"K": 40, "N": 6, "bits": 4, "block_size": 16}, tolerance=1e-3),
+    Case("MatMulNBits", [f32(B, S, 32), u8(6, 2, 16), np.abs(f32(12)), u8(12)], {0: ("B", "S", 32)}, attributes={
+        "K": 32, "N": 6, "bits": 8, "block_size": 16}, tolerance=1e-3),
     Case("MatMulBnb4", [f32(B, S, 16), u8(48), np.abs(f32(6))], {0: ("B", "S", 16)}, attributes={
         "K": 16, "N": 6, "quant_type": 1, "block_size": 16}, tolerance=1e-4),
     Case("MatMulIntegerToFloat", [u8(B, S, 8), i8(8, 5), scale(), np.abs(f32(5)), np.uint8(3), i8(5), f32(5)],

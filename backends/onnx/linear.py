@@ -122,6 +122,22 @@ def matmul_integer(
     return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMulInteger", *operands))
 
 
+def is_packed_for_runtime(operation: Operation, target: Target) -> bool:
+    """Of ONNX Runtime alone, on the processor; its blocks have a power of two of elements."""
+    bits, block = operation.attributes["bits"], operation.attributes["block"]
+    can = target.name == "cpu" and bits == 4 and block >= 16 and block & (block - 1) == 0
+    is_known = isinstance(operation.inputs[0].shape[-1], int) and operation.inputs[1].type.is_static
+    return can and is_known and target.runs("MatMulNBits", operation.inputs[0].dtype)
+
+
+@emits("matmul_packed", when=is_packed_for_runtime)
+def matmul_packed(
+    g: Graph, x: Value, weight: Value, scale: Value, zero_point: Value | None = None, *, bits: int, block: int
+) -> Operand:
+    return g.node("MatMulNBits", x, weight, scale, zero_point, domain="com.microsoft", K=x.shape[-1],
+                  N=weight.shape[0], bits=bits, block_size=block)  # fmt: skip
+
+
 # -- convolutions ------------------------------------------------------------------------------------------------
 
 

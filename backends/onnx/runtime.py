@@ -40,7 +40,7 @@ from irc.dtypes import (
 OLDEST_OPSET = 13  # that may be requested
 LOWEST_OPSET = 18  # that is chosen where none is requested
 WRITTEN_OPSET = 21  # as which rows write nodes whose operators it has
-CONTRIB = frozenset({"QuickGelu"})  # operators of the tables that are ONNX Runtime's own
+CONTRIB = frozenset({"QuickGelu", "MatMulNBits"})  # operators of the tables that are ONNX Runtime's own
 # The newest opset that a version of ONNX Runtime runs, newest version first.
 OPSETS: tuple[tuple[tuple[int, int], int], ...] = (((1, 31), 26), ((1, 23), 23), ((1, 0), 21))
 # The newest opset in which the runtime runs an operator that it has no kernel for, but only ONNX's function.
@@ -86,7 +86,8 @@ _TYPES: dict[str, str] = {
     "AveragePool": "f32 f16", "Conv": "f32 f16", "ConvTranspose": "f32 f16", "CumSum": _REDUCED, "Einsum": _REDUCED,
     "CumProd": f"{_REDUCED} u64 u32",
     "Gemm": "f64 f32 f16", "GlobalAveragePool": "f32 f16", "GlobalMaxPool": "f32 f16",
-    "MatMul": f"{_REDUCED} u64 u32", "MatMulInteger": "i8 u8", "MaxPool": "f64 f32 f16 i8 u8",
+    "MatMul": f"{_REDUCED} u64 u32", "MatMulInteger": "i8 u8", "MatMulNBits": "f32",
+    "MaxPool": "f64 f32 f16 i8 u8",
     "TopK": f"{_REDUCED} i16 i8 u8",
     # Recurrent layers.
     "GRU": "f32", "LSTM": "f32", "RNN": "f32",

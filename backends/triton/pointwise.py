@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from irc import dtypes
+from irc import dims, dtypes
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.text import (
     AND,
@@ -161,6 +161,9 @@ def _shift(operator: str) -> Writer:
     def writer(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
         x, by = typed(node, operands)
         bits = node.dtype.bits
+        index = node.operands[1].as_index
+        if index is not None and dims.less_equal(0, index) is True and dims.less(index, bits) is True:
+            return binary(operator, SHIFT, x, by)
         emptied: Code = Code("0")
         if operator == ">>" and node.dtype.is_signed:
             emptied = binary(">>", SHIFT, x, Code(str(bits - 1)))

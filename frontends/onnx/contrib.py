@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from irc import ops
-from irc.dtypes import F32, accumulator_of, from_onnx
+from irc import dims, ops
+from irc.dtypes import F32, U8, accumulator_of, from_onnx
 from irc.frontends.onnx import linear, normalization, pointwise, quantization, tensor
 from irc.frontends.onnx.contrib_types import MICROSOFT
 from irc.frontends.onnx.reading import carry, of_rank, wants
@@ -108,6 +108,28 @@ def turned(x: Value, matrices: int, batches: int) -> Value:
     if matrices:
         order[-2:] = order[:-3:-1]
     return ops.transpose(x, permutation=tuple(order))
+
+
+@reads("MatMulNBits", domain=MICROSOFT)
+def matmul_n_bits(
+    a: Value, b: Value, scales: Value, zero_points: Value | None = None, g_idx: Value | None = None,
+    bias: Value | None = None, /, *, K: int, N: int, bits: int = 4, block_size: int, accuracy_level: int = 0,
+    weight_prepacked: int = 0,
+):  # fmt: skip
+    """`accuracy_level` allows the runtime to compute with less precision. Parameters may be flat."""
+    blocks = -(-K // block_size)
+    if g_idx is not None or weight_prepacked or bits not in (2, 4, 8):
+        carry("its weights are in an order of their own, or cross bytes")
+    if not (a.type.is_ranked and a.rank and dims.equal(a.shape[-1], K) is True and b.type.is_static):
+        carry(f"its operand is not known to have {K} columns")
+    if b.type.static_shape() != (N, blocks, block_size * bits // 8):
+        carry("its weights are not in bytes of blocks")
+    scales = ops.reshape(scales, shape=(N, blocks))
+    if zero_points is not None:
+        each = -(-blocks * bits // 8) if zero_points.dtype is U8 else blocks
+        zero_points = ops.reshape(zero_points, shape=(N, each))
+    result = ops.matmul_packed(a, b, scales, zero_points, bits=bits, block=block_size)
+    return result if bias is None else ops.add(result, bias)
 
 
 @reads("FusedConv", domain=MICROSOFT)

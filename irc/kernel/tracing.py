@@ -66,8 +66,7 @@ class Tracer:
         """What the kernel writes to an output, each element once."""
         point = self.propagation.stored_point(value)
         node = self.node(value, point.coordinates, point.guards)
-        if isinstance(node, Apply) and node.rounds_to is output.dtype:
-            node = node.operands[0]  # storing rounds
+        node = without_rounding(node, output.dtype)  # storing rounds
         guards = (*point.guards, *index_map.restrict(point.coordinates, value.shape, point.guards))
         kept = tuple(guard for guard in dict.fromkeys(guards) if not in_bounds(guard.index, guard.extent, ()))
         address = linearize(point.coordinates, value.shape)
@@ -296,7 +295,9 @@ class Tracer:
         sums_are_in_one_other(self._open_sums, step.result)
         left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
         self._open_sums -= bool(axes)
-        dot = Dot(register, (left, right), hint=step.result.name, fed=step.inputs[0].dtype, bound=axes)
+        fed = step.inputs[0].dtype
+        operands = tuple(without_rounding(node, fed) for node in (left, right))
+        dot = Dot(register, operands, hint=step.result.name, fed=fed, bound=axes)
         if axes and dot.rows and dot.columns:
             node = self.graph(dot)
             self.products.setdefault(step, {})[node] = None
@@ -385,6 +386,11 @@ def content_range(node: Node) -> tuple[int, int]:
             return int(content.min()), int(content.max())
     low, high = dtypes.limits(node.dtype)
     return int(low), int(high)
+
+
+def without_rounding(node: Node, dtype: DType) -> Node:
+    """What a node rounds to a type, for a reader that rounds to the type itself."""
+    return node.operands[0] if isinstance(node, Apply) and node.rounds_to is dtype else node
 
 
 def is_of(dtype: DType, node: Node) -> bool:

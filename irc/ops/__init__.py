@@ -18,7 +18,7 @@ from irc.op import OperationDefinition, const, return_, yield_
 PRIMITIVE_MODULES = ("pointwise", "functions", "reduction", "view", "indexing", "products", "control", "extern")
 NAMED_MODULES = (
     "named.activation", "named.normalization", "named.linear", "named.attention", "named.pooling",
-    "named.quantization", "named.shape", "named.sampling", "named.recurrent",
+    "named.quantization", "named.packed", "named.shape", "named.sampling", "named.recurrent",
 )  # fmt: skip
 
 TABLE: dict[str, OperationDefinition] = {}

@@ -1,0 +1,110 @@
+"""Kernels with products of quantized weights, which are scaled, and unpacked, in the loop over what is summed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+import irc
+from irc import ops
+from irc.backends.triton import emit
+from irc.driver.models import Settings
+from irc.ir import Value
+from irc.kernel.dag import Dot
+from irc.op import trace
+from tests import triton_harness as harness
+from tests.triton_cases import check_compiled, check_text, the_kernel
+
+TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
+SIZES = (1, 3, 17, 100, 130)
+
+
+def in_blocks(x: Value, weight: Value, scale: Value) -> Value:
+    """The scale of each 16 of K, as programs without an operation for blocks write it."""
+    blocks, columns = scale.shape
+    parts = ops.cast(ops.reshape(weight, shape=(blocks, 16, columns)), to=x.dtype)
+    scaled = ops.mul(parts, ops.reshape(scale, shape=(blocks, 1, columns)))
+    return ops.matmul(x, ops.reshape(scaled, shape=(16 * blocks, columns)))
+
+
+def packed(bits: int, block: int) -> Callable[..., Value]:
+    return lambda *operands: ops.matmul_packed(*operands, bits=bits, block=block)
+
+
+PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "channels": (lambda x, w, s: ops.matmul(x, ops.dequantize(w, s, axis=1)), ("T[M, K]", "i8[K, N]", "T[N]")),
+    "zero_points": (lambda x, w, s, z: ops.matmul(x, ops.dequantize(w, s, z, axis=1)),
+                    ("T[M, K]", "u8[K, N]", "T[N]", "u8[N]")),
+    "rows": (lambda x, w, s: ops.matmul(x, ops.dequantize(w, s, axis=0)), ("T[M, K]", "i8[K, N]", "T[K]")),
+    "one_scale": (lambda x, w, s: ops.relu(ops.matmul(x, ops.dequantize(w, s))), ("T[M, K]", "i8[K, N]", "T[]")),
+    "blocks": (in_blocks, ("T[M, 48]", "i8[48, N]", "T[3, N]")),
+    "packed": (packed(4, 32), ("T[M, 96]", "u8[N, 3, 16]", "T[N, 3]")),
+    "packed_ragged": (packed(4, 32), ("T[M, 100]", "u8[N, 4, 16]", "T[N, 4]", "u8[N, 2]")),
+    "packed_points": (packed(4, 16), ("T[M, 40]", "u8[N, 3, 8]", "T[N, 3]", "T[N, 3]")),
+    "packed_in_2_bits": (packed(2, 16), ("T[B, M, 40]", "u8[N, 3, 4]", "T[N, 3]", "u8[N, 1]")),
+    "packed_in_8_bits": (packed(8, 16), ("T[M, 40]", "u8[N, 3, 16]", "T[N, 3]")),
+}  # fmt: skip
+
+
+def typed(types: tuple[str, ...], dtype: str) -> list[str]:
+    return [each.replace("T[", f"{dtype}[") for each in types]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
+    """One product, which reads each byte of the weights; every address is looked at."""
+    draw, (program, types) = random.Random(f"{name} {dtype}"), PROGRAMS[name]
+    module = harness.kernelize(trace(program, *typed(types, dtype)))
+    kernel = the_kernel(module)
+    assert [node.fed.name for node in kernel.nodes if isinstance(node, Dot)] == [dtype]
+    for number in range(2):
+        sizes = {"B": 2, "M": draw.choice(SIZES), "N": draw.choice(SIZES), "K": draw.choice(SIZES)}
+        run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
+        assert not run.program.rejected
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
+        (launch,) = run.launches
+        assert launch.predicted is not None and launch.predicted.exact
+        assert launch.counted == launch.predicted.loaded_bytes
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("products", ["host", "irc"])
+def test_policies_agree_with_the_program(name: str, products: Any) -> None:
+    """As a library call the weights are written to memory in floats before it; in a kernel they are not."""
+    program, types = PROGRAMS[name]
+    module = trace(program, *typed(types, "f16"))
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products=products))
+    kinds = [operation.attributes["kind"] if operation.name == "kernel" else operation.name
+             for operation in fused.main.block if operation.name not in ("const", "return")]  # fmt: skip
+    assert kinds == ["product"] if products == "irc" else "product" not in kinds
+    inputs = harness.random_inputs(module, {"B": 2, "M": 5, "N": 6, "K": 7})
+    for actual, expected in zip(irc.interpreter.run(fused, inputs).values(),
+                                irc.interpreter.run(module, inputs).values(), strict=True):  # fmt: skip
+        assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+
+
+COMPILED = {
+    "channels": ("bf16[M, 1024]", "i8[1024, 4096]", "bf16[4096]"),
+    "zero_points": ("f16[512, 1024]", "u8[1024, 4096]", "f16[4096]", "u8[4096]"),
+    "packed": ("f16[M, 4096]", "u8[4096, 128, 16]", "f16[4096, 128]"),
+    "packed_ragged": ("bf16[64, 100]", "u8[130, 4, 16]", "bf16[130, 4]", "u8[130, 2]"),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_quantized_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
+    emit(harness.kernelize(trace(PROGRAMS[name][0], *COMPILED[name]), name=name), tmp_path / "a")
+    check_compiled(tmp_path / "a", "16 bits", narrow_on_sm_80=name in ("channels", "zero_points"))
+
+
+def test_the_text_of_a_packed_product(tmp_path: Path, update: bool) -> None:
+    emit(harness.kernelize(trace(PROGRAMS["packed"][0], *COMPILED["packed"]), name="packed"), tmp_path / "a")
+    check_text(tmp_path / "a", "packed_product", update)
