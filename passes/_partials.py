@@ -51,14 +51,18 @@ class Arrangement:
     place: the axis of the parts. The reduced axes stay where they are if they are neighbors, else they come last.
     """
 
-    def __init__(self, step: Operation, parts: Parts) -> None:
-        self.shape, self.parts = step.inputs[0].shape, parts
-        self.reduced = sorted(reduced_dims(step))
-        kept = [axis for axis in range(len(self.shape)) if axis not in self.reduced]
-        adjacent = self.reduced == list(range(self.reduced[0], self.reduced[-1] + 1))
-        self.place = self.reduced[0] if adjacent else len(kept)
-        self.order = (*kept[: self.place], *self.reduced, *kept[self.place :])
-        self.kept = tuple(self.shape[axis] for axis in kept)
+    def __init__(self, shape: tuple[Dim, ...], reduced: Sequence[int], parts: Parts) -> None:
+        self.shape, self.parts = shape, parts
+        self.kept_axes = [axis for axis in range(len(shape)) if axis not in reduced]
+        adjacent = list(reduced) == list(range(reduced[0], reduced[0] + len(reduced)))
+        self.place = reduced[0] if adjacent else len(self.kept_axes)
+        self.order = (*self.kept_axes[: self.place], *reduced, *self.kept_axes[self.place :])
+        self.kept = tuple(shape[axis] for axis in self.kept_axes)
+
+    def divided_axis(self, axis: int) -> int:
+        """Where an axis that is kept is in what is divided."""
+        position = self.kept_axes.index(axis % len(self.shape))
+        return position if position < self.place else position + 2
 
     def flat(self, x: Value) -> Value:
         """The operand, or what broadcasts to its shape, with the reduced axes as one."""
@@ -138,7 +142,7 @@ class InParts:
 
     def _add(self, step: Operation) -> None:
         below = frozenset[Operation]().union(*(self._below.get(value, frozenset()) for value in step.inputs))
-        extent = dims.product(step.inputs[0].shape[axis] for axis in reduced_dims(step)) if is_reduction(step) else 1
+        extent = combined_extent(step)
         if extent != 1:
             parts_divide_what_is_reduced(step.result.name, extent, self.parts.extent)
             whole = reshaped(self._in_parts(step), step.result.shape)
@@ -151,21 +155,16 @@ class InParts:
 
     def result(self, value: Value) -> Value:
         """What stands for a value of the kernel's region, in its type."""
-        result = self.values[self.steps.inner.get(value, value)]
-        if result.dtype is value.dtype:
-            return result
-        made_by = result.operation  # a value that is rounded to its type was a number of it
-        if made_by is not None and made_by.name == "cast" and made_by.inputs[0].dtype is value.dtype:
-            return made_by.inputs[0]
-        rounded: Value = ops.cast(result, to=value.dtype)
-        return rounded
+        return rounded(self.values[self.steps.inner.get(value, value)], value.dtype)
 
     # -- reductions --------------------------------------------------------------------------------------------
 
     def _in_parts(self, step: Operation) -> Value:
-        """The result of a reduction, without the reduced axes."""
-        arrangement, reduction = Arrangement(step, self.parts), step.definition.reduction
-        assert reduction is not None
+        """The result of a reduction, without the reduced axes, or of a product."""
+        reduction = step.definition.reduction
+        if reduction is None:
+            return self._product(step)
+        arrangement = Arrangement(step.inputs[0].shape, sorted(reduced_dims(step)), self.parts)
         if reduction.finds_index:
             return self._index(step, arrangement, reduction)
         chain = self._chain(step) if self.carries else None
@@ -207,6 +206,26 @@ class InParts:
         best = step.definition(extremum, axis=place, select_last=last, keep_dims=True)
         self.wholes[best] = None
         return self._whole(reducing("sum"), ops.select(ops.equal(part, best), index, literal(0, I64)), arrangement)
+
+    def _product(self, step: Operation) -> Value:
+        """A product: those of parts are matrices of a batch. They are rounded in the types of IR, and not in kernels,
+        which store the sums."""
+        batch, contract = ([(left % step.inputs[0].rank, right % step.inputs[1].rank) for left, right in pairs]
+                           for pairs in (step.attributes["batch"], step.attributes["contract"]))  # fmt: skip
+        sides = [Arrangement(x.shape, [pair[side] for pair in contract], self.parts)
+                 for side, x in enumerate(step.inputs)]  # fmt: skip
+        operands = [side.divided(side.flat(rounded(self.values[x], x.dtype)), 0.0)
+                    for side, x in zip(sides, step.inputs, strict=True)]  # fmt: skip
+        left, right = sides
+        batch = [(left.divided_axis(one), right.divided_axis(other)) for one, other in batch]
+        product = ops.dot(
+            *operands, batch=(*batch, (left.place, right.place)), contract=((left.place + 1, right.place + 1),),
+            accumulate=step.attributes["accumulate"],
+        )  # fmt: skip
+        partial = self._stored(widened(product), name_of(step, "partial"))
+        whole = reduced(reducing("sum"), partial, len(batch))
+        self.wholes[whole] = None
+        return whole
 
     # -- sums that depend on another reduction -----------------------------------------------------------------
 
@@ -262,8 +281,13 @@ class InParts:
         return self._whole(step.definition, rescaled, arrangement)
 
 
-def is_reduction(step: Operation) -> bool:
-    return step.definition.reduction is not None
+def combined_extent(step: Operation) -> Dim:
+    """How many elements, or products, an element of the result combines; 1 of what is copied as it is."""
+    if step.definition.reduction is not None:
+        return dims.product(step.inputs[0].shape[axis] for axis in reduced_dims(step))
+    if step.name == "dot":
+        return dims.product(step.inputs[0].shape[left] for left, _ in step.attributes["contract"])
+    return 1
 
 
 def followed(step: Operation, depends: Sequence[bool], form: str) -> int | None:
@@ -295,10 +319,11 @@ def copied(step: Operation, operands: Sequence[Value | None]) -> list[Value]:
 
 def name_of(step: Operation, what: str) -> str:
     """The name of a partial result, or of the whole, of a reduction."""
-    assert step.definition.reduction is not None
     if not step.result.is_anonymous:
         return f"{step.result.name}_{what}"
-    return f"{what}_{'index' if step.definition.reduction.finds_index else step.definition.reduction.combine}"
+    reduction = step.definition.reduction
+    kind = "product" if reduction is None else "index" if reduction.finds_index else reduction.combine
+    return f"{what}_{kind}"
 
 
 def reshaped(x: Value, shape: tuple[Dim, ...]) -> Value:
@@ -313,6 +338,17 @@ def reduced(definition: Definition, x: Value, axis: int) -> Value:
 def reducing(combine: Combine) -> OperationDefinition:
     """The operation that combines elements so, and gives the element."""
     return next(each for each in ops.TABLE.values() if each.reduction == Reduction(combine))
+
+
+def rounded(value: Value, dtype: DType) -> Value:
+    """The value in a type; one that was widened from it as it was."""
+    if value.dtype is dtype:
+        return value
+    before = value.operation
+    if before is not None and before.name == "cast" and before.inputs[0].dtype is dtype:
+        return before.inputs[0]
+    result: Value = ops.cast(value, to=dtype)
+    return result
 
 
 def widened(value: Value) -> Value:

@@ -12,8 +12,16 @@ from irc.dims import Symbol
 from irc.ir import Block, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
 from irc.kernel.nest import size_of
-from irc.kernel.rules import failure_of, parts_are_kernels, split_fits_the_kernel
-from irc.kernel.splitting import chosen_size, reduces_columns
+from irc.kernel.product_schedule import LEAST
+from irc.kernel.roofline import kernel_estimate
+from irc.kernel.rules import (
+    failure_of,
+    parts_are_kernels,
+    products_are_of_matrices,
+    products_are_summed_alone,
+    split_fits_the_kernel,
+)
+from irc.kernel.splitting import chosen_sizes, reduces_columns
 from irc.kernel.steps import Steps
 from irc.module import Module
 from irc.numerics import allows
@@ -36,7 +44,8 @@ class Split(Pass):
     stated, rules decide at the sizes that are known: a program that reads for longer than a launch takes is split.
     Partial results are stored to memory, and another kernel combines them: no atomics are used, so that results are the
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
-    that combines, unless it varies over what is reduced.
+    that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
+    takes less time by the model of cost; its partial results are of the type that it is added up in.
 
     Before: @y (%x: f32[16777216]) { %s = reduce_sum %x; %y = sqrt %s }
     After:  @y_parts { reduce_sum of each row of %x as f32[512, 32768] }, @y { %s = reduce_sum of these; %y = sqrt %s }
@@ -61,38 +70,56 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], contex
         kernel = kernel_of(operation)
     except LegalityFailure:
         return False  # for the backend to report
-    parts = parts_of(kernel, number, sizes, context.device)
-    if parts is None:
-        return False
-    region, carries = operation.regions[0].block, allows(context.numerics, "keeps_more_precision")
-    try:
-        program = InParts(Steps(members_of(operation)), region.arguments, parts, carries=carries)
-        with Builder(program.block):
-            results = [program.result(value) for value in region.terminator.inputs]
-        kernels, values = Kernels(program, results, sizes, context.device).operations(operation)
-    except LegalityFailure as failure:
-        if kernel.options.split is not None:
-            refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
-            assert refused is not None
-            raise refused.error(operation.location) from None
-        return False
-    insert(kernels, values, operation)
-    return True
+    tried: list[tuple[list[Operation], list[Value]]] = []
+    for parts in divisions(kernel, number, sizes, context.device):
+        try:
+            tried.append(in_parts(operation, kernel, parts, sizes, context))
+        except LegalityFailure as failure:
+            if kernel.options.split is not None:
+                refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
+                assert refused is not None
+                raise refused.error(operation.location) from None
+    is_chosen = kernel.options.split is None and number == 0
+    if is_chosen and kernel.kind == "product":  # a reduction of few programs is always split
+        def seconds(kernels: Iterable[Kernel]) -> float:
+            return sum(kernel_estimate(count(each, sizes), context.device).seconds for each in kernels)
+
+        tried.sort(key=lambda each: seconds(map(kernel_of, each[0])))
+        tried = [each for each in tried[:1] if seconds(map(kernel_of, each[0])) < seconds([kernel])]
+    if tried:
+        insert(*tried[0], operation)
+    return bool(tried)
 
 
-def parts_of(kernel: Kernel, number: int, sizes: Mapping[Symbol, int], device: Device) -> Parts | None:
-    """How what a kernel reduces is divided: in as many parts as its schedule states, or in this number of them if that
-    is not 0 and fits, or else by rules; None where it is not divided."""
+def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int], device: Device) -> list[Parts]:
+    """How what a kernel reduces may be divided: in as many parts as its schedule states, or in this number of them if
+    that is not 0 and fits, or else by rules."""
     extent, stated = size_of(kernel.bound), kernel.options.split
     if stated is None and number > 0:
         fits = failure_of(split_fits_the_kernel, ScheduleOptions(split=number), kernel.kind, extent) is None
         stated = number if fits else 1
     if stated == 1:
-        return None
-    if stated is not None and not isinstance(extent, int):
-        return Parts(extent, stated, dims.ceil_divide(extent, stated))
-    size = chosen_size(kernel, sizes, device) if stated is None else dims.ceil_divide(extent, stated)
-    return None if size is None else Parts(extent, dims.ceil_divide(extent, size), size)
+        return []
+    if stated is None:
+        chosen = chosen_sizes(kernel, sizes, device)
+        return [Parts(extent, dims.ceil_divide(extent, size), size) for size in chosen]
+    size = dims.ceil_divide(extent, stated)
+    return [Parts(extent, dims.ceil_divide(extent, size) if isinstance(extent, int) else stated, size)]
+
+
+def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[Symbol, int],
+             context: PassContext) -> tuple[list[Operation], list[Value]]:  # fmt: skip
+    """The kernels, detached, that compute what a kernel does in parts, and the values that stand for its results;
+    raises `LegalityFailure`."""
+    steps, region = Steps(members_of(operation)), operation.regions[0].block
+    if kernel.kind == "product":
+        products_are_summed_alone(kernel.online is not None)
+        for step in steps.steps:
+            products_are_of_matrices("dot" if step.definition.contraction is None else step.name)
+    program = InParts(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
+    with Builder(program.block):
+        results = [program.result(value) for value in region.terminator.inputs]
+    return Kernels(program, results, sizes, context.device).operations(operation)
 
 
 class Kernels:
@@ -161,7 +188,7 @@ class Kernels:
                 name = f"{what}_{name}" if name.isdecimal() else f"{name}_{what}"
             kernels.append(kernel_computing(list(values), outside, name, original))
             if number % 2 and values.keys() & self.program.partials.keys():
-                with_enough_programs(kernels[-1], self.sizes, self.device)
+                state_schedule(kernels[-1], self.sizes, self.device)
             outside.update(zip(values, kernels[-1].results, strict=True))
         return kernels, [outside[value] for value in self.results]
 
@@ -188,12 +215,17 @@ def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], na
     return kernel
 
 
-def with_enough_programs(operation: Operation, sizes: Mapping[Symbol, int], device: Device) -> None:
-    """State one row for each program of a kernel that reduces rows in parts, where it would have too few programs."""
+def state_schedule(operation: Operation, sizes: Mapping[Symbol, int], device: Device) -> None:
+    """State what the rules for whole kernels do not choose of a kernel for parts: one row for each program where there
+    would be too few, and longer blocks of a product of few rows, which waits for the memory of its columns."""
     kernel = kernel_of(operation)
-    too_few = count(kernel, sizes).programs < device.multiprocessors
-    if too_few and kernel.schedule.rows is not None and not reduces_columns(kernel):
-        operation.attributes["schedule"] = ScheduleOptions(m=1).stated
+    schedule, summed = kernel.schedule, kernel.schedule.summed
+    if kernel.kind == "reduction" and schedule.rows is not None and not reduces_columns(kernel):
+        if count(kernel, sizes).programs < device.multiprocessors:
+            operation.attributes["schedule"] = ScheduleOptions(m=1).stated
+    elif kernel.kind == "product" and summed is not None and schedule.rows is not None:
+        if schedule.rows.block <= LEAST and dims.multiple_of(summed.extent) % (2 * summed.block) == 0:
+            operation.attributes["schedule"] = ScheduleOptions(k=2 * summed.block).stated
 
 
 def sliced(values: Iterable[Value], is_outside: Callable[[Value], bool]) -> list[Operation]:

@@ -26,6 +26,7 @@ from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.ir import Operation, Value
 from irc.kernel import Bytes, count, kernel_of
+from irc.kernel.roofline import kernel_estimate
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
@@ -114,6 +115,18 @@ CASES = [
          ("f32[M, 3, N]",), 3, 1e-5),
     Case("residual", residual_and_power, lambda x, y: (x + y, ((x + y) ** 2).sum(1)), ("f32[M, N]", "f32[M, N]")),
     Case("twice", twice, lambda x: ((x - x.amax(1, keepdim=True)) * 2).exp().sum(1), ("f32[M, N]",), 4),
+    Case("linear", lambda x, w, b: ops.relu(ops.add(ops.matmul(x, w), b)), lambda x, w, b: (x @ w + b).relu(),
+         ("f32[M, N]", "f32[N, 40]", "f32[40]"), tolerance=1e-5),
+    Case("half_product", lambda x, w: ops.matmul(ops.silu(x), ops.transpose(w, permutation=(0, 2, 1))),
+         lambda x, w: torch.nn.functional.silu(x) @ w.mT, ("bf16[2, M, N]", "bf16[2, 20, N]"), tolerance=2e-2),
+    Case("gated", lambda x, w, v: ops.mul(ops.silu(ops.matmul(x, w)), ops.matmul(x, v)),
+         lambda x, w, v: torch.nn.functional.silu(x @ w) * (x @ v), ("f16[M, N]", "f16[N, 24]", "f16[N, 24]"),
+         tolerance=1e-2),
+    Case("contracted", lambda x, y: ops.dot(x, y, batch=((1, 0),), contract=((0, 2), (3, 1))),
+         lambda x, y: torch.einsum("absk,bkac->bsc", x, y), ("f32[3, 2, M, N]", "f32[2, N, 3, 17]"), tolerance=1e-5),
+    Case("normed", lambda x, s, w: ops.matmul(ops.rms_norm(x, s, axis=-1, epsilon=1e-6), w),
+         lambda x, s, w: torch.nn.functional.rms_norm(x, x.shape[1:], s, 1e-6) @ w,
+         ("f32[M, N]", "f32[N]", "f32[N, 20]"), 4, 1e-5),
     Case("near_miss", near_miss, lambda x: (x - x.amax(1, keepdim=True)).tanh().sum(1), ("f32[M, N]",), 4),
 ]  # fmt: skip
 SIZES = [(1, 1), (2, 17), (3, 257)]
@@ -229,6 +242,14 @@ FEW = {
     "few_columns": (lambda x: ops.reduce_sum(x, axes=(0,)), ("f32[1000000, 24]",), 2),
     "dynamic": (lambda x: ops.reduce_sum(x, axes=(0,)), ("f32[N]",), 2),
 }
+MULTIPLIED = {
+    "long": (lambda x, w: ops.matmul(x, w), ("bf16[256, 8192]", "bf16[8192, 256]")),
+    "decoding": (lambda x, w: ops.matmul(x, w), ("bf16[8, 4096]", "bf16[4096, 4096]")),
+    "epilogue": (lambda x, w, b: ops.relu(ops.add(ops.matmul(x, w), b)),
+                 ("f16[100, 8191]", "f16[8191, 512]", "f16[512]")),
+    "rows": (lambda x, w: ops.matmul(x, w), ("f16[16, 14336]", "f16[14336, 4096]")),
+    "batch": (lambda x, w: ops.matmul(x, w), ("f32[2, 128, 4096]", "f32[2, 4096, 64]")),
+}
 SMALL = {
     "short": (lambda x: ops.reduce_sum(x, axes=(1,)), ("f32[4, 1000]",)),
     "many_rows": (lambda x: ops.softmax(x, axis=1), ("f32[4096, 65536]",)),
@@ -238,9 +259,9 @@ SMALL = {
 }
 
 
-def compiled(entry: Any, dims: dict[str, int] | None = None, options: str = "") -> Module:
+def compiled(entry: Any, dims: dict[str, int] | None = None, options: str = "", products: Any = "host") -> Module:
     module = trace(entry[0], *entry[1])
-    return irc.opt(module, f"default{options}", settings=Settings(dims=dims or {}))
+    return irc.opt(module, f"default{options}", settings=Settings(dims=dims or {}, products=products))
 
 
 def costs(module: Module, dims: dict[str, int] | None = None) -> list[Bytes]:
@@ -262,6 +283,25 @@ def test_no_launch_has_fewer_programs_than_multiprocessors(name: str) -> None:
     assert launches[0].programs >= find_device().multiprocessors
     assert sum(launch.distinct_bytes for launch in launches) <= 1.05 * max(whole[0].loaded_bytes,
                                                                           whole[0].distinct_bytes)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MULTIPLIED)
+def test_products_of_few_tiles_are_split_along_their_sums(name: str) -> None:
+    """Where that takes less time by the model of cost."""
+    (before,), (parts, combined) = (costs(compiled(MULTIPLIED[name], options=options, products="irc"))
+                                    for options in ("{split.parts=1}", ""))  # fmt: skip
+    device = find_device()
+    assert before.programs < device.multiprocessors / 2 < parts.programs <= 2 * device.multiprocessors
+    assert before.product_flops <= parts.product_flops <= 1.01 * before.product_flops  # with what pads the last part
+    assert combined.product_flops == 0
+    estimates = [kernel_estimate(each, device).seconds for each in (before, parts, combined)]
+    assert sum(estimates[1:]) < estimates[0]
+
+
+def test_products_that_fill_the_device_are_not_split() -> None:
+    for types in (("bf16[1024, 1024]", "bf16[1024, 1024]"), ("bf16[4096, 4096]", "bf16[4096, 4096]"),
+                  ("bf16[64, 64]", "bf16[64, 64]")):  # fmt: skip
+        assert len(costs(compiled((lambda x, w: ops.matmul(x, w), types), products="irc"))) == 1
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -352,12 +392,14 @@ def test_golden(tmp_path: Path, update: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", [*FEW, *MULTIPLIED])
 def test_compiles_without_spills(name: str, tmp_path: Path) -> None:
     dims = {"N": 16777216} if name == "dynamic" else None
-    emit(compiled(FEW[name], dims), tmp_path / "a")
+    emit(compiled((FEW | MULTIPLIED)[name], dims, products="irc"), tmp_path / "a")
     for resources in compile_artefact(tmp_path / "a", TARGETS):
         assert not resources.error and resources.fits, resources
         assert resources.spilled_bytes == resources.local_bytes == 0, resources
         if resources.target != "gfx942":
             assert resources.wide_accesses == resources.aligned_accesses, resources
+        if name in MULTIPLIED and name != "batch" and "parts" in resources.kernel:
+            assert resources.matrix_instructions > 0, resources

@@ -439,8 +439,8 @@ def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> N
     """Rule F15, of a stated `split`: the kernel reduces something, each part of which has an element."""
     if options.split is None or options.split == 1:
         return
-    if kind != "reduction":
-        raise LegalityFailure("F15", f"the schedule has a `split`, and a kernel that is {kind} reduces nothing")
+    if kind == "pointwise":
+        raise LegalityFailure("F15", "the schedule has a `split`, and a kernel that is pointwise reduces nothing")
     if dims.less(extent, options.split) is True:
         raise LegalityFailure("F15", f"the schedule splits {extent} elements in {options.split} parts")
 
@@ -450,6 +450,18 @@ def parts_divide_what_is_reduced(name: str, extent: Dim, divided: Dim) -> None:
     if dims.equal(extent, divided) is not True:
         message = f"%{name} is reduced over {extent} elements, and the kernel over {divided}"
         raise LegalityFailure("F15", message, (name,))
+
+
+def products_are_of_matrices(name: str) -> None:
+    """Rule F15, of a contraction in a kernel with products that is split: only that of a `dot` is divided."""
+    if name != "dot":
+        raise LegalityFailure("F15", f"the products of {name} are not split")
+
+
+def products_are_summed_alone(is_online: bool) -> None:
+    """Rule F15, of a split kernel with products: they are no products of softmax weights."""
+    if is_online:
+        raise LegalityFailure("F15", "a product of softmax weights is not split")
 
 
 def parts_are_kernels(name: str, failure: LegalityFailure) -> None:
@@ -475,7 +487,8 @@ LEGALITY_RULES = table(
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, split_fits_the_kernel,
-     parts_divide_what_is_reduced, parts_are_kernels, is_split_already),
+     parts_divide_what_is_reduced, products_are_of_matrices, products_are_summed_alone, parts_are_kernels,
+     is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),
 )

@@ -2,7 +2,7 @@
 
 A program reads its elements with the bandwidth of one multiprocessor. Where it reads them for longer than the launches
 take that a split adds, parts of them are reduced by programs of their own, and other launches combine the partial
-results (`irc.passes.split`). Start at `chosen_size`.
+results (`irc.passes.split`). Start at `chosen_sizes`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ ADDED_LAUNCHES = 2  # one combines, and one more computes what varies over the r
 LEAST_ROW = 1_024  # elements of a part whose neighbors in memory are reduced
 LEAST_COLUMN = 64  # elements of a part of columns, of which a program has as many
 COLUMNS = 64
+LEAST_BLOCKS = 4  # of the loop of a product, which fill its pipeline
 
 
 def bytes_worth_a_split(device: Device) -> float:
@@ -28,10 +29,28 @@ def bytes_worth_a_split(device: Device) -> float:
     return ADDED_LAUNCHES * device.launch_seconds * device.memory_rate / device.multiprocessors
 
 
-def chosen_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> Dim | None:
-    """The elements of one part of what a kernel reduces; None where the kernel is not to be split at these sizes."""
-    if kernel.kind != "reduction":
-        return None
+def chosen_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> list[Dim]:
+    """The elements of one part of what a kernel reduces, to be tried; none where it is not to be split at these
+    sizes."""
+    if kernel.kind == "product":
+        return [] if kernel.online is not None else product_sizes(kernel, sizes, device)
+    size = reduction_size(kernel, sizes, device) if kernel.kind == "reduction" else None
+    return [] if size is None else [size]
+
+
+def product_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> list[Dim]:
+    """Parts such that each multiprocessor has at most one program, or at least one: whole blocks of the loop."""
+    programs, summed = count(kernel, sizes).programs, kernel.schedule.summed
+    if not 0 < programs < device.multiprocessors or summed is None:
+        return []
+    extent = size_at(summed.extent, tuple(sizes.items()))
+    numbers = dict.fromkeys((device.multiprocessors // programs, -(-device.multiprocessors // programs)))
+    blocks = [max(LEAST_BLOCKS, -(-extent // (number * summed.block))) for number in numbers]
+    return [size for size in (each * summed.block for each in dict.fromkeys(blocks)) if size < extent]
+
+
+def reduction_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> Dim | None:
+    """The elements of one part, such that a launch has about two programs for each multiprocessor."""
     cost, symbols = count(kernel, sizes), tuple(sizes.items())
     extent = size_at(size_of(kernel.bound), symbols)
     if not 0 < cost.programs < device.multiprocessors:
