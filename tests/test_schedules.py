@@ -181,13 +181,11 @@ NEST = """\
   axis n: n of N; blocks of 16, in a loop
   for blocks of n:
     %x = load x[N*m + n]
-    accumulate %0 = max %x over n
-  %0 = max %x over n
-  for blocks of n:
-    %x = load x[N*m + n]
+    carry %0 = max %x over n
     %1 = sub %x, %0
     %2 = exp %1
-    accumulate %3 = sum %2 over n
+    accumulate %3 = sum %2 over n with %0
+  %0 = max %x over n
   %3 = sum %2 over n
   for blocks of n:
     %x = load x[N*m + n]

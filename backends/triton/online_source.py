@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from irc.backends.triton.product_source import ProductWriter
+from irc.backends.triton.row_source import carry
 from irc.backends.triton.source import REDUCED
 from irc.backends.triton.text import PRODUCT, SUM, Code, binary, call
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Scope, Tile
+from irc.kernel.carry import Point
 from irc.kernel.dag import Dot, Node, Reduce
 from irc.kernel.online import last_visible
 
@@ -46,7 +48,7 @@ class OnlineWriter(ProductWriter):
 
     def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
         if isinstance(scope, Carry):
-            self._carry(scope.maximum)
+            self._carry(scope.point)
         elif isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
             total, weights = self.values[scope.reduce].text, self.sided["scores"][scope.reduce.operands[0]]
             self._line(f"{total} = {total} * rescale + tl.sum({weights.text}, axis=1, keep_dims=True)")
@@ -85,21 +87,18 @@ class OnlineWriter(ProductWriter):
             end = binary("+", SUM, end, self.parameters.code(visible))
         return f"tl.minimum({extent}, {end.text})"
 
-    def _carry(self, maximum: Reduce) -> None:
-        """The highest score so far, and by what all before is multiplied.
-
-        A row in which no key is visible yet has -inf: its reference is 0, so that its weights are 0 rather than NaN.
-        """
-        scores, columns = maximum.operands[0], self.schedule.columns
+    def _carry(self, point: Point) -> None:
+        """The highest score so far, and by what all before is multiplied."""
+        scores, columns = point.elements, self.schedule.columns
         assert columns is not None
         code = self.sided["scores"][scores]
         if columns.masked:
             inside = self._inside(columns).text
             self._line(f'{code.text} = tl.where({inside}, {code.text}, float("-inf"))')
-        self._line(f"rescale = tl.maximum(highest, tl.max({code.text}, axis=1, keep_dims=True))")
-        self._line('reference = tl.where(rescale == float("-inf"), 0.0, rescale)')
-        self._line("highest, rescale = rescale, tl.exp(highest - reference)")
-        self.values[maximum] = Code("reference")
+        higher = f"tl.maximum(highest, tl.max({code.text}, axis=1, keep_dims=True))"
+        for line in carry(point, "highest", higher, "rescale", "reference"):
+            self._line(line)
+        self.values[point.node] = Code("reference")
 
     def _multiply(self, product: Dot) -> None:
         first, second = self._operand(product, "scores"), self._operand(product, "values")

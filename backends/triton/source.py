@@ -42,6 +42,7 @@ from irc.index_map import Guard, Guards
 from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Placed, Scope, Tile
+from irc.kernel.carry import computed_of_elements
 from irc.kernel.dag import (
     Apply,
     Check,
@@ -477,8 +478,8 @@ class KernelWriter:
     def _accumulators(self, loop: Loop) -> None:
         """Define what a loop accumulates in."""
         for scope in loop.body:
-            if isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
-                node = scope.reduce
+            node = scope.maximum if isinstance(scope, Carry) else getattr(scope, "reduce", None)
+            if isinstance(node, Reduce):
                 blocks = [f"BLOCK_{tile.name.upper()}" for tile in self._lane_tiles(node)]
                 shape = f"({', '.join(blocks)}{',' if len(blocks) == 1 else ''})"
                 neutral = number(identity(node.kind, node.dtype), node.dtype)
@@ -509,8 +510,12 @@ class KernelWriter:
         elif node.kind in ("sum", "prod"):
             self._line(f"{total} {'+' if node.kind == 'sum' else '*'}= {body.text}")
         else:
-            keep_nan = ", propagate_nan=tl.PropagateNan.ALL" if node in self.masking.nan else ""
-            self._line(f"{total} = tl.{node.kind}imum({total}, {body.text}{keep_nan})")
+            self._line(f"{total} = {self._extremum(node)}")
+
+    def _extremum(self, node: Reduce) -> str:
+        """The maximum, or minimum, of what a lane has seen."""
+        keep_nan = ["propagate_nan=tl.PropagateNan.ALL"] if node in self.masking.nan else []
+        return call(f"tl.{node.kind}imum", self.values[node], self._body(node), *keep_nan).text
 
     def _finish(self, node: Reduce) -> None:
         body = self.values[node] if self.kernel.looped else self._body(node)
@@ -577,11 +582,14 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
                 count(inner, 2)
             return
         if isinstance(scope, Carry):
-            uses[scope.maximum.operands[0]] += 2 * weight
+            uses[scope.point.elements] += 2 * weight
             return
         if isinstance(scope, Placed):
             scope = scope.node
-        nodes += scope.reduce.operands if isinstance(scope, Accumulate) else scope.below
+        if isinstance(scope, Accumulate) and scope.point is not None and isinstance(scope.reduce, Reduce):
+            nodes.append(computed_of_elements(scope.reduce, scope.point))
+        else:
+            nodes += scope.reduce.operands if isinstance(scope, Accumulate) else scope.below
         if isinstance(scope, Load) or (isinstance(scope, Apply) and scope.name in REPEATED):
             nodes *= 2  # of a load they are in the address and in its guard
         for node in nodes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from irc.backends.triton.online_source import OnlineWriter
 from irc.backends.triton.product_source import ProductWriter
+from irc.backends.triton.row_source import RowWriter
 from irc.backends.triton.source import KernelSource, KernelWriter
 from irc.ir import Value
 from irc.kernel import Kernel
@@ -13,8 +14,11 @@ from irc.kernel import Kernel
 
 def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
     """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
+    writer: type[KernelWriter]
     if kernel.online is not None:
-        writer: type[KernelWriter] = OnlineWriter
+        writer = OnlineWriter
+    elif kernel.schedule.summed is not None:
+        writer = ProductWriter
     else:
-        writer = KernelWriter if kernel.schedule.summed is None else ProductWriter
+        writer = RowWriter if kernel.looped else KernelWriter
     return writer(kernel, name, labels or {}).source()

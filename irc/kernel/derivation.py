@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from irc import dims
 from irc.dims import Variable
@@ -12,7 +13,7 @@ from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.factors import with_factors_outside
-from irc.kernel.nest import Schedule, size_of
+from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.resources import Resources, resources_of
@@ -43,7 +44,7 @@ class Kernel:
     bound: tuple[Variable, ...]
     stores: tuple[Store, ...]
     checks: tuple[Check, ...]
-    numerics: str
+    rounds_elsewhere: bool  # roundings are skipped, or factors are moved
     recomputes_reduction: bool
     options: ScheduleOptions = NO_OPTIONS  # of its schedule
     online: Online | None = None
@@ -75,6 +76,14 @@ class Kernel:
     def resources(self) -> Resources:
         """What a program takes of a multiprocessor, estimated."""
         return resources_of(self.schedule)
+
+    @property
+    def numerics(self) -> str:
+        """The class of its numerics: not `exact` where it rounds elsewhere than the program says, as what is carried
+        does."""
+        scopes = chain.from_iterable(scope.body for scope in self.schedule.nest if isinstance(scope, Loop))
+        is_carried = any(isinstance(scope, Accumulate) and scope.point is not None for scope in scopes)
+        return "keeps_more_precision" if self.rounds_elsewhere or is_carried else "exact"
 
     @property
     def looped(self) -> bool:
@@ -172,8 +181,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
-    level = "keeps_more_precision" if tracer.skipped_rounding or moved else "exact"
-    return Kernel(inputs, outputs, parallel, bound, stores, checks, level, bool(repeated), online=online)
+    elsewhere = tracer.skipped_rounding or moved
+    return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online)
 
 
 def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:

@@ -18,6 +18,7 @@ from irc import dims
 from irc.dims import Variable
 from irc.dtypes import DType
 from irc.index_map import Guard
+from irc.kernel.carry import exponent, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, walk
 from irc.kernel.rules import products_stay_in_range
 
@@ -110,23 +111,7 @@ def is_in_range(rest: Node, fed: DType) -> bool:
         rest = rest.operands[0]
     if isinstance(rest, Load):
         return rest.buffer.dtype is fed or fed.name != "f16"
-    return fed.name != "f16" or subtracted_maximum(rest) is not None
-
-
-def subtracted_maximum(exponential: Node) -> Reduce | None:
-    """The maximum c of exp(x - c), where it is that of x."""
-    if not (isinstance(exponential, Apply) and exponential.name == "exp"):
-        return None
-    difference = exponential.operands[0]
-    if not (isinstance(difference, Apply) and difference.name == "sub"):
-        return None
-    x, maximum = difference.operands
-    is_maximum = isinstance(maximum, Reduce) and maximum.kind == "max" and maximum.operands[0] is x
-    return maximum if is_maximum else None  # type: ignore[return-value]
-
-
-def is_number(node: Node, number: float) -> bool:
-    return isinstance(node, Constant) and bool(node.value == number)
+    return fed.name != "f16" or exponent(rest) is not None
 
 
 def _with(operands: tuple[Node, ...], position: int, operand: Node) -> tuple[Node, ...]:

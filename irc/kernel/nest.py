@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import Guard
+from irc.kernel.carry import Point
 from irc.kernel.dag import Dot, Load, Node, Reduce, indirect_nodes, variables
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
@@ -58,9 +59,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Accumulate:
-    """One step of a reduction, or of a product, in a loop over what is reduced."""
+    """One step of a reduction, or of a product, in a loop over what is reduced; `point` says of what is accumulated
+    with another reduction how it depends on that."""
 
     reduce: Reduce | Dot
+    point: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,11 @@ class Placed:
 class Carry:
     """The maximum so far of a loop is replaced by that with the block's, and what is summed rescaled."""
 
-    maximum: Reduce
+    point: Point
+
+    @property
+    def maximum(self) -> Reduce:
+        return self.point.carrier
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class _Names:
                 yield f"for blocks of {scope.tile.name}:"
                 yield from (f"  {line}" for line in self.lines(scope.body))
             elif isinstance(scope, Accumulate):
-                yield f"accumulate {self.name(scope.reduce)} = {self.reduction(scope.reduce)}"
+                yield f"accumulate {self.name(scope.reduce)} = {self.accumulated(scope)}"
             elif isinstance(scope, Carry):
                 yield f"carry {self.name(scope.maximum)} = {self.reduction(scope.maximum)}"
             elif isinstance(scope, Placed):
@@ -88,6 +88,15 @@ class _Names:
 
     def place(self, node: Load | Store) -> str:
         return f"{self.labels.get(node.buffer.name, node.buffer.name)}[{self.index(node.index)}]"
+
+    def accumulated(self, scope: Accumulate) -> str:
+        node, point = scope.reduce, scope.point
+        if point is None:
+            return self.reduction(node)
+        if point.is_maximum:
+            return f"{self.reduction(node)} with {self.name(point.carrier)}"
+        over = ", ".join(axis.name for axis in node.bound)
+        return f"squared distances of {self.name(point.elements)} over {over} with {self.name(point.carrier)}"
 
     def reduction(self, node: Reduce | Dot) -> str:
         over = ", ".join(axis.name for axis in node.bound)

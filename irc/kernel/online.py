@@ -1,11 +1,9 @@
 """Products of softmax weights in one pass, as in attention: maxima, sums and products that are accumulated together.
 
-A softmax subtracts the maximum c of a row before it exponentiates, and c is known after the whole row only. What is
-summed over the row depends on c through a factor exp(-c) alone, so that it can be summed beside the maximum so far, c',
-and multiplied by exp(c' - c'') where a larger maximum c'' is found (Milakov and Gimelshein, "Online normalizer
-calculation for softmax", 2018). Factors that are constant along the row, such as the division by the sum, are applied
-to what is summed rather than to each weight (`irc.kernel.factors`). Both round elsewhere than the program says, within
-the class `keeps_more_precision`. Start at `in_one_pass`.
+A softmax subtracts the maximum of a row before it exponentiates; sums and products of what that gives are carried
+(`irc.kernel.carry`). Factors that are constant along the row, such as the division by the sum, are applied to what is
+summed rather than to each weight (`irc.kernel.factors`). Both round elsewhere than the program says, within the class
+`keeps_more_precision`. Start at `in_one_pass`.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ import numpy as np
 
 from irc import dims
 from irc.dims import Dim, Symbol
+from irc.kernel.carry import Point, carried, is_number
 from irc.kernel.dag import Apply, Dot, Node, Reduce, Root, walk
-from irc.kernel.factors import is_number, subtracted_maximum
 from irc.kernel.nest import Schedule
 from irc.kernel.rules import LegalityFailure
 
@@ -27,39 +25,52 @@ from irc.kernel.rules import LegalityFailure
 class Online:
     """The reductions over a row that are accumulated together.
 
-    maximum: of the scores of a row. sums: of their exponentials. product: of these with values. scores: the product
-    that the scores are computed from, if there is one.
+    point: what is subtracted from the scores of a row, of which the maximum is the carrier. sums: of multiples of their
+    exponentials. product: of such with values. scores: the product that the scores are computed from, if there is one.
     """
 
-    maximum: Reduce
+    point: Point
     sums: tuple[Reduce, ...]
     product: Dot
     scores: Dot | None
+
+    @property
+    def maximum(self) -> Reduce:
+        return self.point.carrier
 
 
 def in_one_pass(roots: Sequence[Root]) -> Online:
     """The reductions that are accumulated together, where constant factors are outside of the product; raises
     `LegalityFailure` (rule F17) where the weights are no softmax."""
     products = [node for node in walk(roots) if isinstance(node, Dot)]
-    product, exponential = products[-1], products[-1].operands[0]
-    scores = [node for node in walk((exponential,)) if isinstance(node, Dot)]
+    product = products[-1]
+    scores = [node for node in walk((product.operands[0],)) if isinstance(node, Dot)]
     others = [node for node in products if node not in (product, *scores)]
     others += [node for node in walk((product.operands[1],)) if isinstance(node, Dot)]
-    maximum = subtracted_maximum(exponential)
-    if maximum is None or maximum.bound != product.bound or others or len(scores) > 1:
+    point = carried(product)
+    if point is None or others or len(scores) > 1:
         (read, *_) = (node for node in walk(roots) if isinstance(node, (Dot, Reduce)))
         message = f"%{product.hint} multiplies what is computed from %{read.hint}, and that is no softmax"
         raise LegalityFailure("F17", message, (product.hint, read.hint))
-    reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not maximum]
+    reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not point.carrier]
     for node in reductions:
-        if node.bound != product.bound or node.kind != "sum" or node.operands[0] is not exponential:
+        if node.bound != product.bound or carried(node) != point:
             raise LegalityFailure("F17", f"%{node.hint} is reduced beside a softmax", (node.hint,))
+    computed = point.computed
     for user in walk(roots):
-        uses_maximum = maximum in user.operands and user is not exponential.operands[0]
-        if uses_maximum and not (isinstance(user, Apply) and user.name == "equal"
-                                 and any(is_number(operand, -np.inf) for operand in user.operands)):  # fmt: skip
-            raise LegalityFailure("F17", f"%{maximum.hint} is read beside a softmax", (maximum.hint,))
-    return Online(maximum, tuple(reductions), product, scores[0] if scores else None)
+        reads_maximum = point.carrier in user.operands and user not in computed
+        if reads_maximum and not (_subtracts(user, point) or _is_lowest(user)):
+            raise LegalityFailure("F17", f"%{point.carrier.hint} is read beside a softmax", (point.carrier.hint,))
+    return Online(point, tuple(reductions), product, scores[0] if scores else None)
+
+
+def _subtracts(node: Node, point: Point) -> bool:
+    return isinstance(node, Apply) and node.name == "sub" and node.operands == (point.elements, point.node)
+
+
+def _is_lowest(node: Node) -> bool:
+    """Whether a node compares with -inf."""
+    return isinstance(node, Apply) and node.name == "equal" and any(is_number(each, -np.inf) for each in node.operands)
 
 
 def last_visible(online: Online, schedule: Schedule) -> Dim | None:

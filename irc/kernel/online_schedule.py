@@ -49,18 +49,19 @@ def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], 
         placed |= {node: "second" for node in walk((scores.operands[1],)) if node not in placed}
     placed |= {node: "scores" for node in walk((product.operands[0],)) if node not in placed}
     placed |= {node: "values" for node in walk((product.operands[1],)) if node not in placed}
-    del placed[online.maximum]
-    inside = {node for node in placed if node.axes & keys or online.maximum in node.operands}
+    point, computed = online.point, online.point.computed
+    placed = {node: side for node, side in placed.items() if node not in computed}
+    inside = {node for node in placed if node.axes & keys}
     before: list[Scope] = [Placed(node, side) if node.axes & depth else node
                            for node, side in placed.items() if node not in inside]  # fmt: skip
     body: list[Scope] = []
     for node, side in placed.items():
         if node in inside:
-            if online.maximum in node.operands:
-                body.append(Carry(online.maximum))
+            if point.node in node.operands:
+                body.append(Carry(point))
             body.append(Placed(node, side))
     checks = placed_checks(roots, placed, keys)
-    body += [*checks, *map(Accumulate, online.sums), Accumulate(product)]
+    body += [*checks, *(Accumulate(each, point) for each in online.sums), Accumulate(product, point)]
     done = {*placed, online.maximum, product, *online.sums, *(check.node for check in checks)}
     after = [node for node in walk(roots) if node not in done]
     return *before, Loop(loop, tuple(body)), *after

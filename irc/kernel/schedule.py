@@ -1,14 +1,14 @@
 """From the scalar DAG to a loop nest: axes are merged, gathered into tiles, and scopes are laid out.
 
 Where a kernel reduces, the columns are the reduced axes, and a row is read once if it fits in registers (persistent) or
-else once for each level of reductions (looped). Products have a schedule of their own (`irc.kernel.product_schedule`).
+else in loops (looped, `irc.kernel.row_loops`). Products have a schedule of their own (`irc.kernel.product_schedule`).
 Start at `make_schedule`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, permutations
@@ -16,22 +16,12 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Dot, Load, Node, Reduce, Root, Store, substituted, walk
-from irc.kernel.nest import (
-    LOADED_VALUES,
-    WARP,
-    Accumulate,
-    Axes,
-    Loop,
-    Schedule,
-    Scope,
-    Tile,
-    next_power_of_two,
-    size_of,
-)
+from irc.kernel.dag import Dot, Load, Root, Store, substituted, walk
+from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
 from irc.kernel.product_schedule import product_nest, product_tiles
+from irc.kernel.row_loops import looped_nest
 from irc.kernel.rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
@@ -205,43 +195,3 @@ def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes,
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
     height = min(height, next_power_of_two(max(1, MOST_LOADED // (width * max(len(loads), 1))) + 1) // 2)
     return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns
-
-
-# -- the nest --------------------------------------------------------------------------------------------------
-
-
-def looped_nest(roots: tuple[Root, ...], columns: Tile) -> Iterator[Scope]:
-    """One loop for each level of reductions: a loop computes again what varies over the columns."""
-    axes = frozenset(columns.axes)
-    level: dict[Node, int] = {}
-    for node in walk(roots):
-        level[node] = max((level[other] for other in node.below), default=0) + isinstance(node, Reduce)
-    done: set[Node] = set()
-
-    def unreduced(roots: Iterable[Node]) -> list[Node]:
-        return walk(roots, through=lambda node: not isinstance(node, Reduce))
-
-    def fixed(nodes: Iterable[Node]) -> Iterator[Node]:
-        """What does not vary over the columns is computed once, before the first loop that needs it."""
-        for node in nodes:
-            if node not in done and not node.axes & axes and not isinstance(node, Reduce):
-                done.add(node)
-                yield node
-
-    for current in range(max(level.values()) + 1):
-        steps = [node for node in level if isinstance(node, Reduce) and level[node] == current + 1]
-        done_here = [root for root in roots if root.axes & axes and level[root] == current]
-        if steps or done_here:
-            wanted = set(unreduced(below for node in (*steps, *done_here) for below in node.below))
-            wanted.update(done_here)
-            ordered = [node for node in level if node in wanted]
-            yield from fixed(ordered)
-            body: list[Scope] = []
-            for node in ordered:
-                body += [node] if node.axes & axes else []
-                body += [Accumulate(step) for step in steps if step.operands[0] is node]
-            yield Loop(columns, tuple(body))
-            yield from steps
-    for root in roots:
-        if not root.axes & axes:
-            yield from fixed(unreduced((root,)))

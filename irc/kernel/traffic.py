@@ -32,6 +32,7 @@ from irc.kernel.resources import Resources
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SQUARE_FLOPS = 5  # of a squared distance from the mean so far, and of adding it
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
 
 Sizes = tuple[tuple[Symbol, int], ...]
@@ -97,7 +98,8 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
             product_flops += 2 * lanes(node.axes.union(node.bound)) if scope is not node else 0
         elif isinstance(node, Reduce) and node.dtype.is_float:
             # Of a loop over a row, the lanes of the last tile are few beside the row.
-            flops += 0 if scope is node and kernel.looped else lanes(node.axes.union(kernel.bound))
+            each = 0 if scope is node and kernel.looped else 1 if kernel.online is not None else flops_of_step(scope)
+            flops += each * lanes(node.axes.union(kernel.bound))
         elif isinstance(node, Apply) and node.dtype.is_float:
             flops += flops_of(node.name) * lanes(node.axes)
     accesses: dict[Value, dict[Access, None]] = {}
@@ -176,6 +178,14 @@ def flops_of(name: str) -> int:
     """What one element of a pointwise primitive costs; a user's own counts once."""
     definition = ops.TABLE.get(name)
     return 1 if definition is None or definition.pointwise is None else definition.pointwise.flops
+
+
+def flops_of_step(scope: Scope) -> int:
+    """What one element costs that a lane of a looped row accumulates: with another reduction also what rescales."""
+    if isinstance(scope, Carry):
+        return 2 + flops_of("exp")
+    point = scope.point if isinstance(scope, Accumulate) else None
+    return 1 if point is None else 2 if point.is_maximum else SQUARE_FLOPS
 
 
 # What follows knows of no kernel, and is remembered: most of what a group reads it reads again as it grows. Each

@@ -215,3 +215,20 @@ def acos(x):
     outer = 2.0 * asin_series(tl.sqrt(half), half)
     outer = tl.where(x < 0, 3.141592653589793 - outer, outer)
     return tl.where(size > 0.5, outer, 1.5707963267948966 - asin_series(x, x * x))
+
+
+@triton.jit
+def square_from_mean(x, total, count):
+    """What x adds to the squared distances of `count` numbers from their mean, where x is the last of them and they add
+    up to `total` (Welford)."""
+    count = tl.cast(count, x.dtype)
+    distance = x - total * (1.0 / count)
+    return distance * distance * (count / tl.maximum(count - 1.0, 1.0))
+
+
+@triton.jit
+def squares_from(squares, total, count, mean):
+    """The squared distances from `mean` of `count` numbers that add up to `total`, and whose squared distances from
+    their own mean add up to `squares` (Chan)."""
+    distance = total / tl.maximum(count, 1) - mean
+    return tl.where(count > 0, squares + count * distance * distance, 0.0)
