@@ -85,7 +85,8 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], contex
             return sum(kernel_estimate(count(each, sizes), context.device).seconds for each in kernels)
 
         tried.sort(key=lambda each: seconds(map(kernel_of, each[0])))
-        tried = [each for each in tried[:1] if seconds(map(kernel_of, each[0])) < seconds([kernel])]
+        least = context.device.launch_seconds  # to be saved: estimates are no better than that
+        tried = [each for each in tried[:1] if seconds(map(kernel_of, each[0])) + least < seconds([kernel])]
     if tried:
         insert(*tried[0], operation)
     return bool(tried)
