@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("triton")
 
 import irc
-from irc import ops
+from irc import dtypes, ops
 from irc.backends.triton import emit
 from irc.driver.models import Settings
 from irc.ir import Value
-from irc.kernel.dag import Dot
+from irc.kernel.dag import Dot, Reduce
 from irc.op import trace
 from tests import triton_harness as harness
 from tests.triton_cases import check_compiled, check_text, the_kernel
@@ -49,6 +50,28 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "packed_points": (packed(4, 16), ("T[M, 40]", "u8[N, 3, 8]", "T[N, 3]", "T[N, 3]")),
     "packed_in_2_bits": (packed(2, 16), ("T[B, M, 40]", "u8[N, 3, 4]", "T[N, 3]", "u8[N, 1]")),
     "packed_in_8_bits": (packed(8, 16), ("T[M, 40]", "u8[N, 3, 16]", "T[N, 3]")),
+}  # fmt: skip
+
+
+def requantized(x: Value, w: Value, x_zero: Value, w_zero: Value, scale: Value) -> Value:
+    wide = ops.mul(ops.cast(ops.matmul_integer(x, w, x_zero, w_zero), to=scale.dtype), scale)
+    return ops.quantize(ops.relu(wide), 0.5, to=dtypes.U8)
+
+
+# Products of integers are exact: of each the types, and which reductions are beside the product.
+INTEGERS: dict[str, tuple[Callable[..., Any], tuple[str, ...], int]] = {
+    "signed": (ops.matmul_integer, ("i8[M, K]", "i8[K, N]"), 0),
+    "unsigned": (ops.matmul_integer, ("u8[M, K]", "u8[K, N]"), 2),
+    "mixed": (ops.matmul_integer, ("u8[B, M, K]", "i8[K, N]"), 1),
+    "zero_point_of_all": (ops.matmul_integer, ("u8[M, K]", "i8[K, N]", "u8[]"), 1),
+    "zero_points": (ops.matmul_integer, ("i8[M, K]", "u8[K, N]", "i8[M]", "u8[N]"), 2),
+    "transposed": (lambda x, y: ops.matmul_integer(x, ops.transpose(y, permutation=(1, 0))),
+                   ("i8[M, K]", "i8[N, K]"), 0),
+    "prologue": (lambda x, y: ops.matmul_integer(ops.maximum(x, 3), y), ("i8[M, K]", "i8[K, N]"), 0),
+    "quantized": (lambda x, y: ops.matmul_integer(ops.quantize(x, 0.25, to=dtypes.I8), y),
+                  ("f32[M, K]", "i8[K, N]"), 0),
+    "requantized": (requantized, ("u8[M, K]", "i8[K, N]", "u8[]", "i8[N]", "f32[N]"), 2),
+    "row": (ops.matmul_integer, ("i8[1, K]", "i8[K, N]"), 1),
 }  # fmt: skip
 
 
@@ -91,6 +114,47 @@ def test_policies_agree_with_the_program(name: str, products: Any) -> None:
         assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
 
 
+@pytest.mark.parametrize("name", INTEGERS)
+def test_products_of_integers_are_exact(name: str, tmp_path: Path) -> None:
+    """Also where they wrap around, and where all of a row is padding."""
+    draw, (program, types, reductions) = random.Random(name), INTEGERS[name]
+    module = harness.kernelize(trace(program, *types))
+    kernel = the_kernel(module)
+    assert kernel.numerics == "exact"
+    assert [node.fed.name for node in kernel.nodes if isinstance(node, Dot)] == ([] if name == "row" else ["i8"])
+    assert sum(isinstance(node, Reduce) for node in kernel.nodes) == reductions
+    for number in range(3):
+        depth = draw.choice([0, *SIZES]) if number else 3
+        sizes = {"B": 2, "M": draw.choice(SIZES), "N": draw.choice(SIZES), "K": depth}
+        run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
+        assert not run.program.rejected
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+        (launch,) = run.launches
+        assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
+
+
+def test_products_of_other_integers_are_library_calls() -> None:
+    """Of 32 bits, and of bytes less what varies along what is summed."""
+    for program, types in (
+        (lambda x, y: ops.matmul(x, y), ("i32[M, 64]", "i32[64, 96]")),
+        (lambda x, y: ops.matmul(ops.cast(x, to=dtypes.I32), y), ("i8[M, 64]", "i32[64, 96]")),
+        (lambda x, y, z: ops.matmul(ops.sub(ops.cast(x, to=dtypes.I32), z), ops.cast(y, to=dtypes.I32)),
+         ("i8[M, 64]", "i8[64, 96]", "i32[64]")),
+    ):  # fmt: skip
+        fused = irc.opt(trace(program, *types), "default", backend="triton", settings=Settings(products="irc"))
+        assert "matmul" in [operation.name for operation in fused.main.block]
+
+
+@pytest.mark.parametrize("products", ["host", "irc"])
+def test_products_of_integers_are_in_kernels_where_the_option_says_so(products: Any) -> None:
+    module = trace(requantized, "u8[M, 64]", "i8[64, 96]", "u8[]", "i8[96]", "f32[96]")
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products=products))
+    names = [operation.attributes["kind"] if operation.name == "kernel" else operation.name
+             for operation in fused.main.block if operation.name not in ("const", "return")]  # fmt: skip
+    assert names == (["product"] if products == "irc" else ["pointwise", "pointwise", "matmul", "pointwise"])
+
+
 COMPILED = {
     "channels": ("bf16[M, 1024]", "i8[1024, 4096]", "bf16[4096]"),
     "zero_points": ("f16[512, 1024]", "u8[1024, 4096]", "f16[4096]", "u8[4096]"),
@@ -99,10 +163,24 @@ COMPILED = {
 }
 
 
+COMPILED_INTEGERS = {
+    "signed": ("i8[M, 1024]", "i8[1024, 4096]"),
+    "transposed": ("i8[512, 1024]", "i8[4096, 1024]"),
+    "requantized": ("u8[512, 1024]", "i8[1024, 4096]", "u8[]", "i8[4096]", "f32[4096]"),
+    "mixed": ("u8[2, 17, 100]", "i8[100, 130]"),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED_INTEGERS)
+def test_products_of_integers_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
+    emit(harness.kernelize(trace(INTEGERS[name][0], *COMPILED_INTEGERS[name]), name=name), tmp_path / "a")
+    check_compiled(tmp_path / "a", "8 bits", narrow=["sm_80", "sm_100"] if name == "signed" else [])
+
+
 @pytest.mark.parametrize("name", COMPILED)
 def test_quantized_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     emit(harness.kernelize(trace(PROGRAMS[name][0], *COMPILED[name]), name=name), tmp_path / "a")
-    check_compiled(tmp_path / "a", "16 bits", narrow_on_sm_80=name in ("channels", "zero_points"))
+    check_compiled(tmp_path / "a", "16 bits", narrow=["sm_80"] if name in ("channels", "zero_points") else [])
 
 
 def test_the_text_of_a_packed_product(tmp_path: Path, update: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,17 +78,20 @@ def check(run: harness.Run, tolerance: float) -> None:
             assert launch.counted <= launch.predicted.loaded_bytes
 
 
-def check_compiled(folder: Path, multiplied: str | None, narrow_on_sm_80: int = 0) -> None:
+def check_compiled(folder: Path, multiplied: str | None, narrow: Collection[str] = ()) -> None:
     """Compile an artefact's kernels for each target: no spills, within shared memory, aligned accesses 128 bits wide.
 
-    multiplied: what they multiply, if anything: types of 16 bits by matrix instructions, f32 by those of gfx942 alone.
-    narrow_on_sm_80: accesses that Triton makes 64 bits wide there: loads of 8-bit weights, which 16 bits are made of.
+    multiplied: what they multiply, if anything: types of 8 and 16 bits by matrix instructions, f32 by those of
+        gfx942 alone.
+    narrow: targets for which Triton loads one operand, elements of 8 bits, in 64 bits: of those that are converted
+        to 16 bits, and of those that lie along the columns, it exchanges rows and columns in registers.
     """
     for resources in compile_artefact(folder, TARGETS):
         assert not resources.error and resources.fits, resources
         assert resources.spilled_bytes == resources.local_bytes == 0, resources
-        has_matrix_instructions = multiplied == "16 bits" or (multiplied == "f32" and resources.target == "gfx942")
+        is_exact = multiplied == "f32" and resources.target == "gfx942"
+        has_matrix_instructions = multiplied in ("8 bits", "16 bits") or is_exact
         assert (resources.matrix_instructions > 0) == has_matrix_instructions, resources
         if resources.target != "gfx942":
-            narrow = narrow_on_sm_80 if resources.target == "sm_80" else 0
-            assert resources.wide_accesses == resources.aligned_accesses - narrow, resources
+            expected = resources.aligned_accesses - (resources.target in narrow)
+            assert resources.wide_accesses == expected, resources

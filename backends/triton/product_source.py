@@ -191,7 +191,9 @@ class ProductWriter(KernelWriter):
         self._line(f"{total} = {call('tl.dot', first, second, total, *self._precision(product)).text}")
 
     def _precision(self, product: Dot) -> list[str]:
-        """The argument for products of f32, of which tf32 would keep 10 bits of 23."""
+        """The arguments for products of f32, of which tf32 would keep 10 bits of 23, and of integers."""
+        if product.fed.is_integer:
+            return [f"out_dtype={type_name(product.dtype)}"]
         return ['input_precision="ieee"'] if product.fed is F32 else []
 
     def _reduces_over(self, product: Dot) -> Tile | None:
@@ -205,13 +207,14 @@ class ProductWriter(KernelWriter):
         code = self.sided[side].get(node) or self.values[node]
         if self._keeps_type(node):
             return code.text
-        before, self.side = self.side, side
+        before, self.side, unmasked = self.side, side, code
+        zero = "0.0" if product.fed.is_float else "0"
         if summed.masked and not self._is_zero_beyond(product, node):
-            code = call("tl.where", self._inside(summed), code, "0.0")
+            code = call("tl.where", self._inside(summed), code, zero)
         elif not node.axes & set(summed.axes):
-            code = call("tl.where", f"{self._tile(summed)} >= 0", code, "0.0")
+            code = call("tl.where", f"{self._tile(summed)} >= 0", code, zero)
         self.side = before
-        if product.fed is not node.dtype:
+        if product.fed is not node.dtype or (code is not unmasked and product.fed.is_integer):  # 0 has 32 bits
             code = method(code, "to", type_name(product.fed))
         if len(code.text) <= INLINE_LENGTH:
             return code.text

@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
-from irc.kernel.rules import schedule_fits_a_product
+from irc.kernel.rules import schedule_fits_a_product, schedule_has_a_depth
 from irc.schedule_options import ScheduleOptions
 
 LEAST = 16  # elements of a block of a product
+LEAST_BITS = 256  # of a row of a block of what is summed
 ROWS, COLUMNS = 128, 128  # of a tile of results of f16 and bf16, which eight warps hold
 ROWS_F32, COLUMNS_F32 = 64, 64  # of f32, which no matrix instruction multiplies without loss
 LOADED_ELEMENTS = 16_384  # in a pass of the loop: all that is loaded at once is in registers
 SUMMED_BYTES = 128  # of a row of a block of what is summed: one line of the cache
+MOST_SUMMED = 64  # elements of it: sums of operands beside the product have as many lanes in registers
 
 
 class ProductTiles(NamedTuple):
@@ -46,14 +48,16 @@ def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options:
     width = options.n or covering(columns, max(LEAST, most))
     operands = walk(operand for product in products for operand in product.operands)
     line = SUMMED_BYTES // (2 if reads_windows(operands, bound) else 1)
-    depth = options.k or covering(bound, max(LEAST, line * 8 // first.fed.bits))
+    least = least_depth(first)
+    schedule_has_a_depth(options, least)
+    depth = options.k or max(least, covering(bound, max(LEAST, min(line * 8 // first.fed.bits, MOST_SUMMED))))
     loads = [node.axes for node in operands if isinstance(node, Load) and not node.axes.isdisjoint(bound)]
 
     def loaded() -> int:
         sides = [(rows, height), (columns, width)]
         return depth * sum(prod(block for axes, block in sides if not each.isdisjoint(axes)) for each in loads)
 
-    while options.k is None and depth > LEAST and loaded() > LOADED_ELEMENTS:
+    while options.k is None and depth > least and loaded() > LOADED_ELEMENTS:
         depth //= 2
     while options.m is None and height > LEAST and loaded() > LOADED_ELEMENTS:
         height //= 2
@@ -63,6 +67,11 @@ def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options:
         Tile("n", columns, width),
         Tile("k", bound, depth, looped=True),
     )
+
+
+def least_depth(product: Dot) -> int:
+    """The least block of what is summed: a matrix instruction takes 256 bits of a row, or 16 elements."""
+    return max(LEAST, LEAST_BITS // product.fed.bits)
 
 
 def covering(axes: Axes, most: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 from irc import dims
 from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim, Variable
-from irc.dtypes import F32, DType
+from irc.dtypes import F32, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
 from irc.kernel.dag import Dot, Reduce, variables, walk
@@ -255,11 +255,19 @@ def products_are_computed_once(name: str, computed: int, needed: int) -> None:
 # -- products --------------------------------------------------------------------------------------------------
 
 
-def products_are_of_floats(operand: Value, accumulator: DType) -> None:
+def products_have_instructions(operand: Value, accumulator: DType) -> None:
     """Rule F2, of what a product multiplies, and of the type of its sums."""
-    if operand.dtype.name not in ("f16", "bf16", "f32") or accumulator is not F32:
+    known = ("i32",) if accumulator is I32 else ("f16", "bf16", "f32") if accumulator is F32 else ()
+    if operand.dtype.name not in known:
         message = f"kernels do not multiply matrices of {operand.dtype} and add them up in {accumulator}"
         raise LegalityFailure("F2", f"{message} (%{operand.name})", (operand.name,))
+
+
+def products_are_of_bytes(are_bytes: bool, product: Value) -> None:
+    """Rule F2, of products of integers: matrix instructions multiply bytes."""
+    if not are_bytes:
+        message = f"%{product.name} multiplies integers that are not 8 bits less a zero point, as kernels do"
+        raise LegalityFailure("F2", message, (product.name,))
 
 
 def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tuple[int, Dim]]) -> None:
@@ -476,10 +484,17 @@ def is_split_already(split: int | None) -> None:
         raise LegalityFailure("F15", "the schedule has a `split`, which the pass `split` applies, and it has not run")
 
 
+def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
+    """Rule F15, of the block of what is summed, which has at least `least` elements of the type that is multiplied."""
+    if options.k is not None and options.k < least:
+        message = f"the block of `k` is {options.k}, and that of a product of such a type at least {least}"
+        raise LegalityFailure("F15", message)
+
+
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
     ("F2", "fuse.impure_member", members_map_elements, operands_fit, has_type_of_kernels, are_in_one_block,
-     products_are_of_floats),
+     products_have_instructions, products_are_of_bytes),
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),

@@ -15,17 +15,19 @@ import numpy as np
 
 from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
-from irc.dtypes import BOOL, I64, DType, accumulator_of
+from irc.dtypes import BOOL, I32, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.integers import Bytes, product_of_bytes
 from irc.kernel.propagation import Propagation, fresh_axes
 from irc.kernel.rules import (
     bits_are_stored_ones,
     groups_are_axes,
     needs_no_more_than_a_target_has,
-    products_are_of_floats,
+    products_are_of_bytes,
+    products_have_instructions,
     sums_are_in_one_other,
 )
 from irc.kernel.steps import Steps, reduced_dims
@@ -272,8 +274,6 @@ class Tracer:
         """The sum of products that an element of a contraction is, with the bias of a convolution."""
         contraction = step.definition.contraction
         assert contraction is not None
-        register = step.attributes.get("accumulate") or accumulator_of(value.dtype)
-        products_are_of_floats(step.inputs[0], register)
         space = contraction.space(step)
         groups_are_axes(value, coordinates, space.divided)
         window = [extent for extent in space.extents[len(coordinates) :] if isinstance(extent, int)]
@@ -282,6 +282,7 @@ class Tracer:
         node = yield from summed(step, space, coordinates, guards)
         if len(step.inputs) > 2:
             assert contraction.bias is not None
+            register = step.attributes.get("accumulate") or accumulator_of(value.dtype)
             bias = yield step.inputs[2], (coordinates[contraction.bias],), guards
             node = self.apply("add", register, node, bias, hint=value.name)
         return self._kept(node, value)
@@ -296,20 +297,41 @@ class Tracer:
         left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
         self._open_sums -= bool(axes)
         fed = step.inputs[0].dtype
+        products_have_instructions(step.inputs[0], register)
+        if register is I32:
+            return self._sum_of_integers(step, axes, left, right)
         operands = tuple(without_rounding(node, fed) for node in (left, right))
         dot = Dot(register, operands, hint=step.result.name, fed=fed, bound=axes)
         if axes and dot.rows and dot.columns:
             node = self.graph(dot)
             self.products.setdefault(step, {})[node] = None
             return node
-        node = self.apply("mul", register, left, right, hint=step.result.name)
-        if axes:
-            node = self.graph(Reduce(register, (node,), hint=step.result.name, kind="sum", bound=axes))
+        return self._sum_of_products(step, axes, left, right)
+
+    def _sum_of_products(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
+        """A contraction without rows or columns."""
+        node = self.apply("mul", left.dtype, left, right, hint=step.result.name)
+        if not axes:
+            return node
+        return self.graph(Reduce(left.dtype, (node,), hint=step.result.name, kind="sum", bound=axes))
+
+    def _sum_of_integers(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
+        """A contraction of integers of 32 bits, which are bytes and their zero points."""
+        hint, bound = step.result.name, frozenset(axes)
+        if not axes or left.axes - bound <= right.axes or right.axes - bound <= left.axes:
+            return self._sum_of_products(step, axes, left, right)
+        first, second = (Bytes.of(node, bound, self.graph) for node in (left, right))
+        products_are_of_bytes(first is not None and second is not None, step.result)
+        assert first is not None and second is not None
+        length = self.index(dims.product(axis.extent for axis in axes), I32)
+        dot, node = product_of_bytes(first, second, axes, length, hint, self.graph, self.apply)
+        self.products.setdefault(step, {})[dot] = None
         return node
 
     def _unrolled(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
         """A contraction over a window of one channel as products that are added one by one."""
         register, total = accumulator_of(step.result.dtype), None
+        products_have_instructions(step.inputs[0], register)
         for tap in itertools.product(*(range(cast(int, extent)) for extent in space.extents[len(coordinates) :])):
             left, right = yield from self._factors(step, space, (*coordinates, *tap), guards)
             product = self.apply("mul", register, left, right)

@@ -9,8 +9,8 @@ dispatches for the same program by default, and of blocks with its templates for
 (`max_autotune_gemm_backends="TRITON"`); and the share of the flops that are in kernels with `irc`. Figures are counted
 from the emitted program, without a GPU; `tests.benchmarks.dispatched` compares such figures with what runs. Those of
 TorchInductor are the launches of its schedule for sm_90, and the bytes that it counts for them
-(`GraphLowering.count_bytes`), in `inductor.json`. Microseconds are estimates of one model (`irc.kernel.roofline`) for
-all plans, and no measurements.
+(`GraphLowering.count_bytes`; of tables the rows that are gathered), in `inductor.json`. Microseconds are estimates of
+one model (`irc.kernel.roofline`) for all plans, and no measurements.
 """
 
 from __future__ import annotations

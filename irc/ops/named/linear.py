@@ -185,7 +185,7 @@ def _(
     return result
 
 
-@op
+@op(Trait.LIBRARY)
 def matmul_integer(
     x: Integer, y: Integer, x_zero_point: Integer | None = None, y_zero_point: Integer | None = None, /
 ) -> Value:
