@@ -30,6 +30,7 @@ WHOLE = {
     "multiprocessors": ("number", "warp", "threads", "programs", "registers", "thread_registers", "shared_bytes",
                         "program_shared_bytes"),
     "memory": ("l2_bytes",),
+    "assumptions": ("stages", "buffers"),
 }  # fmt: skip
 RATES = {
     "memory": ("bytes_per_second", "l2_bytes_per_second"),
@@ -55,6 +56,8 @@ class Device:
     launch_seconds, latency_seconds, efficiency: assumptions: the time of an empty launch, that from a load to its data
         on a busy device, and the fractions of the peaks of `memory` and of `vector` that kernels reach, and of `matrix`
         that products of kernels and of libraries reach.
+    stages, buffers: of a loop with products, how many iterations Triton keeps in flight by default, and the operands of
+        how many it then has in shared memory.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Device:
     matrix: Mapping[str, float]
     launch_seconds: float
     latency_seconds: float
+    stages: int
+    buffers: int
     efficiency: Mapping[str, float]
     sources: tuple[str, ...] = field(default=())  # of the published figures, then of the assumptions
 
@@ -151,6 +156,8 @@ def parse_device(text: str, name: str) -> Device:
         matrix=peaks["matrix"],
         launch_seconds=assumed.pop("launch_seconds"),
         latency_seconds=assumed.pop("latency_seconds"),
+        stages=assumed.pop("stages"),
+        buffers=assumed.pop("buffers"),
         efficiency=assumed,
         sources=(read.words("source"), read.words("source", "assumptions")),
     )

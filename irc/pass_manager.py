@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError, fail
@@ -21,6 +21,7 @@ from irc.ir import Operation
 from irc.module import EdgeCases, Module
 from irc.numerics import Numerics
 from irc.op import OperationDefinition
+from irc.products import Products
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
 
@@ -32,16 +33,15 @@ class Target(Protocol):
         """Whether the backend takes the operation whole, so that `legalize` leaves it, in a module of these
         `edge_cases`."""
 
+    def calls(self, operation: Operation) -> bool:
+        """Whether a library computes the operation, outside of kernels."""
+
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether `raise` replaces subgraphs by the operation whose decomposition they are."""
 
 
 # (stage, module before it, command that runs what was left, what happened) -> the help line for the user
 Reproduce = Callable[[str, Module, str, Exception], str]
-
-
-Products = Literal["host", "irc"]
-PRODUCTS: tuple[Products, ...] = ("host", "irc")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class PassContext:
     """
 
     numerics: Numerics = "keeps_more_precision"
-    products: Products = "host"  # matrix products and attention are library calls, or kernels of irc
+    products: Products = "host"  # what computes matrix products, convolutions and attention
     target: Target | None = None
     device: Device = field(default_factory=find_device)  # what costs are estimated for
     loaded: Sequence[ModuleType] = ()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from irc.diagnostics import Diagnostic
 from irc.group import Group
+from irc.ir import Operation
+from irc.products import Products
 
 
 @dataclass
@@ -29,10 +31,24 @@ class Decision:
     bytes_saved: int = 0
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What computes some products: `irc` (kernels) or `host` (library calls), and the seconds that both are estimated
+    to take, with all that is fused with the products in one of the plans that were compared."""
+
+    operations: tuple[Operation, ...]
+    products: Products
+    kernel_seconds: float
+    library_seconds: float
+    reason: str
+    is_free: bool = True  # not where no library computes one of the products
+
+
 @dataclass
 class Plan:
     """The groups of a function, in topological order within each block, and the decisions that led to them."""
 
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)  # with products=auto
     errors: list[Diagnostic] = field(default_factory=list)  # for entries of a plan file that cannot be followed

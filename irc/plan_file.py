@@ -5,13 +5,15 @@
 An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (the main one by default),
 `schedule` (options such as {"m": 2, "n": 512, "warps": 8}, `irc.schedule_options`) and `hash` are optional. A hash has
 two halves, a digest of what the operations compute and one of the members' names. It is compared only where the names
-are the same, so that a user may edit the members without a new hash.
+are the same, so that a user may edit the members without a new hash. `products` lists what
+`products=auto` chose, with the times that it compared; it is not read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from irc.diagnostics import Diagnostic, IrcError, Location, did_you_mean, fail
 from irc.group import Group
 from irc.ir import Function, Operation, Value
 from irc.kernel import LegalityFailure
-from irc.plan import Plan
+from irc.plan import Choice, Plan
 from irc.schedule_options import ScheduleOptions
 
 SCHEMA = "irc.plan/1"
@@ -81,17 +83,33 @@ def write_plan(plan: Plan, function: str | None = None) -> str:
     """The text of a plan file; `function` names one other than the main one. To be called before the plan is applied,
     which erases the members."""
     other = {} if function is None else {"function": function}
-    return _written([{"name": group.name, **other, **_members(group), "proposer": group.proposer}
-                     for group in plan.groups])  # fmt: skip
+    entries = [{"name": group.name, **other, **_members(group), "proposer": group.proposer} for group in plan.groups]
+    return _written(entries, [{**other, **_choice(choice)} for choice in plan.choices])
 
 
 def joined_plans(texts: Iterable[str]) -> str:
     """The plans of the functions of a module as one file."""
-    return _written([entry for text in texts for entry in json.loads(text)["groups"]])
+    plans = [json.loads(text) for text in texts]
+    return _written(*([entry for plan in plans for entry in plan.get(key, [])] for key in ("groups", "products")))
 
 
-def _written(entries: Sequence[dict[str, Any]]) -> str:
-    return json.dumps({"schema": SCHEMA, "groups": entries}, indent=1) + "\n"
+def _written(entries: Sequence[dict[str, Any]], choices: Sequence[dict[str, Any]]) -> str:
+    products = {"products": choices} if choices else {}
+    return json.dumps({"schema": SCHEMA, "groups": entries, **products}, indent=1) + "\n"
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "members": [operation.results[0].name for operation in choice.operations],
+        "products": choice.products,
+        "kernel_us": _microseconds(choice.kernel_seconds),
+        "library_us": _microseconds(choice.library_seconds),
+        "reason": choice.reason,
+    }
+
+
+def _microseconds(seconds: float) -> float | None:
+    return round(1e6 * seconds, 3) if math.isfinite(seconds) else None
 
 
 def _members(group: Group) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,20 +22,21 @@ from irc.dims import Symbol
 from irc.files import note_input
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
-from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, has_nothing_between
 from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics
-from irc.pass_manager import PRODUCTS, Pass, PassContext
+from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks, make_kernel, sort_block
+from irc.passes._products import choose_plan, is_product, note_choices
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
 from irc.plan_file import Entry, read_plan, write_plan
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
+from irc.products import PRODUCTS
 from irc.sizes import representative_sizes
 from irc.user_files import is_reference, load_user_object
 
@@ -71,8 +72,9 @@ class Fuse(Pass):
 
     Options: `policy` is `none`, `greedy` or `FILE.py:NAME`; `groups` is `FILE.py:NAME` of a `@group` pattern that is
     proposed first; `schedule` is `FILE.py:NAME` of a `@schedule` function, which states blocks, warps and stages of
-    kernels (`irc.scheduling`); `products` is `host` (matrix products and convolutions are library calls) or `irc`
-    (kernels compute those that can be, with what is computed of their operands and results); `plan` is a plan file to
+    kernels (`irc.scheduling`); `products` is `host` (matrix products and convolutions are library calls), `irc`
+    (kernels compute those that can be, with what is computed of their operands and results), or `auto` (the one that is
+    estimated to take less time); `plan` is a plan file to
     follow, which may be edited by hand: an entry is a list of members, and each becomes one kernel of just these, or is
     reported with the rule that it breaks (`plan.refused`). Without `policy`, a plan is followed and nothing else
     merged; where there is no plan either, the policy is `greedy`.
@@ -88,6 +90,7 @@ class Fuse(Pass):
         changed = False
         for function, plan in zip(module.functions.values(), self.plans(module, context), strict=True):
             context.plans[function.name] = write_plan(plan, None if function is module.main else function.name)
+            note_choices(plan.choices)
             changed |= apply(plan)
         return changed
 
@@ -102,8 +105,7 @@ class Fuse(Pass):
         for function in module.functions.values():
             of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
             proposals = self.proposals(function)
-            in_kernels = self.in_kernels(context)
-            plans.append(propose(function, chosen, context, proposals, of_function, products=in_kernels))
+            plans.append(self.planned(function, chosen, context, proposals, of_function))
             errors += plans[-1].errors
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
@@ -115,12 +117,22 @@ class Fuse(Pass):
         """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
-    def in_kernels(self, context: PassContext) -> bool:
-        """Whether products and convolutions are computed in kernels: the option `products`, or what the context says;
-        raises `pass.option`."""
+    def planned(self, function: Function, chosen: Policy, context: PassContext,
+                proposals: list[tuple[str, list[Operation]]], entries: Sequence[Entry]) -> Plan:  # fmt: skip
+        """The plan of one function, with products where the option `products`, or else the context, says; of `auto` and
+        a plan file, in kernels where an entry names them. Raises `pass.option`."""
         if self.products not in ("", *PRODUCTS):
-            raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected=" or ".join(PRODUCTS))
-        return (self.products or context.products) == "irc"
+            raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected=", ".join(PRODUCTS))
+        mode = self.products or context.products
+        given = (function, chosen, context, proposals, entries)
+        if mode != "auto":
+            return propose(*given, products=mode == "irc")
+        if entries:
+            named = {name for entry in entries for name in entry.members}
+            return propose(*given, products=True, apart=[each for each in function.walk() if is_product(each)
+                                                         and each.results[0].name not in named])  # fmt: skip
+        return choose_plan(lambda products, apart: propose(*given, products=products, apart=apart), context,
+                           representative_sizes(function, context.sizes))  # fmt: skip
 
     def entries(self) -> list[Entry]:
         """The entries of the plan file, none without one; raises `file.missing` and the errors of `read_plan`."""
@@ -171,20 +183,22 @@ def find_policy(name: str) -> Policy:
 
 
 def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
-            entries: Sequence[Entry] = (), *, products: bool = False) -> Plan:  # fmt: skip
-    """The plan for a function under a policy; `products` says whether kernels compute matrix products and convolutions.
+            entries: Sequence[Entry] = (), *, products: bool = False,
+            apart: Iterable[Operation] = ()) -> Plan:  # fmt: skip
+    """The plan for a function under a policy; `products` says whether kernels compute matrix products and convolutions,
+    apart from those in `apart`.
 
     The entries of a plan file are followed first. Then the groups of `proposals`, each the proposer's name and the
     operations, are made where they are legal. Then the policy merges groups. The members of a group are in one block:
     the bodies of `if` and `loop` are planned apart. Entries that cannot be followed are in the plan's `errors`.
     """
     sizes = representative_sizes(function, context.sizes)
-    plan = Plan([])
+    plan, calls = Plan([]), None if not products else frozenset(apart)
     planned = find_entries(function, entries, plan.errors)
     for block in blocks(function.block):
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
-        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, products)
+        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls)
     follow_schedules(plan, planned)
     return plan
 
@@ -219,12 +233,13 @@ def find_entries(function: Function, entries: Sequence[Entry],
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      planned: list[tuple[Entry, list[Operation]]],
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan,
-                     products: bool) -> None:  # fmt: skip
-    """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file."""
+                     calls: Container[Operation] | None) -> None:  # fmt: skip
+    """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file, and
+    `calls` products that no kernel computes, None for all."""
     graph = GroupGraph(block)
     decisions: dict[tuple[str, str], Decision] = {}
     illegal: dict[tuple[str, str], Group] = {}
-    groups = seeds(block, graph, context.numerics, products)
+    groups = seeds(block, graph, context.numerics, calls)
 
     def score(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
@@ -330,14 +345,15 @@ def accept(
     return failure
 
 
-def seeds(block: Block, graph: GroupGraph, numerics: Numerics, products: bool) -> dict[Operation, Group]:
-    """The groups with which fusion starts, by operation: one for each that can be a kernel alone, is not free, and,
-    unless kernels compute `products`, is no library call."""
+def seeds(block: Block, graph: GroupGraph, numerics: Numerics,
+          calls: Container[Operation] | None) -> dict[Operation, Group]:  # fmt: skip
+    """The groups with which fusion starts, by operation: one for each that can be a kernel alone, is not free, and is
+    not one of the products in `calls`, None for all."""
     groups = {}
     for operation in block:
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
             continue
-        if Trait.LIBRARY in operation.definition.traits and not products:
+        if is_product(operation) and (calls is None or operation in calls):
             continue
         group = graph.group([operation])
         if legal(group, numerics) is None:

@@ -15,11 +15,11 @@ import pytest
 
 import irc
 from irc import ops
-from irc.backends.triton.description import product_flops
 from irc.driver.experiment_page import page
 from irc.driver.experimenting import Measurement, plan_difference
 from irc.driver.kernel_listing import kernels
 from irc.driver.models import Settings
+from irc.library_calls import product_flops
 from tests.command_line import EXAMPLES, irc_here
 
 BLOCK, SCORES = f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'block.py'}:scores"
@@ -55,6 +55,9 @@ def test_plans_are_compared_by_what_kernels_compute() -> None:
     "function, types, expected",
     [
         (lambda x, w: ops.matmul(x, w), ("f32[2, 3, 5]", "f32[5, 7]"), 2 * 2 * 3 * 5 * 7),
+        (lambda x, w: ops.linear(x, w), ("f32[2, 3, 5]", "f32[5, 7]"), 2 * 2 * 3 * 5 * 7),
+        (lambda x, w: ops.attention(x, x, w), ("f32[2, 3, 5, 4]", "f32[2, 3, 5, 7]"), 2 * 6 * 5 * 5 * (4 + 7)),
+        (lambda x, w: ops.attention(x, x, w, causal=True), ("f32[2, 3, 5, 4]", "f32[2, 3, 5, 7]"), 2 * 6 * 15 * 11),
         (lambda x, w: ops.gemm(x, w, transpose_a=True), ("f32[5, 3]", "f32[5, 7]"), 2 * 3 * 5 * 7),
         (lambda x, w: ops.dot(x, w, contract=((0, 1), (1, 0))), ("f32[5, 3, 2]", "f32[3, 5, 7]"), 2 * 2 * 7 * 15),
         (lambda x, w: ops.conv(x, w, strides=(2,), dilations=(1,), low=(1,), high=(1,), groups=2),

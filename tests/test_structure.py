@@ -19,7 +19,8 @@ LONGEST_FUNCTION = 60
 # within a package (`irc.kernel`) the order is any in which no import points back.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
-     "irc.dtypes", "irc.device", "irc.order", "irc.numbered_rules", "irc.schedule_options"),
+     "irc.dtypes", "irc.device", "irc.order", "irc.numbered_rules", "irc.schedule_options",
+     "irc.products"),
     ("irc.types", "irc.numerics", "irc.weights", "irc.metadata", "irc.literals", "irc.index_map", "irc.interfaces",
      "irc.ir", "irc.cloning", "irc.equality", "irc.printer", "irc.module"),
     ("irc.user_code", "irc.signature", "irc.execution", "irc.scalar_builder", "irc.op", "irc.sizes"),
@@ -27,7 +28,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.parser", "irc.verifier",
      "irc.interpreter", "irc.constants", "irc.shape_analysis", "irc.kernel"),
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
-     "irc.group", "irc.plan", "irc.plan_file", "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph"),
+     "irc.library_calls", "irc.group", "irc.plan", "irc.plan_file", "irc.policy", "irc.scheduling", "irc.legality",
+     "irc.group_graph"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli", "irc.__main__"),
 )  # fmt: skip

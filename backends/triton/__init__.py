@@ -32,7 +32,7 @@ from irc.kernel.steps import Steps
 from irc.module import EdgeCases
 from irc.named_pipelines import DEFAULT
 from irc.op import OperationDefinition
-from irc.pass_manager import Products
+from irc.products import Products
 
 PIPELINE = DEFAULT
 
@@ -41,7 +41,7 @@ def takes(operation: Operation, products: Products = "host") -> bool:
     """Whether an operation is legal: PyTorch or a control structure computes it, or its body can be one kernel.
     `products` says whether kernels may compute attention and products."""
     if operation.name == "attention" and not is_fused_attention(operation):
-        return products == "irc" and not isinstance(Group([operation]).kernel, LegalityFailure)
+        return products != "host" and not isinstance(Group([operation]).kernel, LegalityFailure)
     is_of_host = Trait.HOST in operation.definition.traits or operation.definition.is_isolated
     if is_of_host or operation.name in host_functions():
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
@@ -75,6 +75,10 @@ class Target:
     def takes(self, operation: Operation, edge_cases: EdgeCases = "defined") -> bool:
         """Whether the operation is emitted whole. Kernels do what is defined, whatever `edge_cases` allows."""
         return takes(operation, self.products)
+
+    def calls(self, operation: Operation) -> bool:
+        """Whether PyTorch computes the operation in one call."""
+        return takes(operation, "host")
 
     def raises(self, definition: OperationDefinition) -> bool:
         """Every operation whose decomposition a subgraph is: its body becomes a kernel, or PyTorch computes it."""

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
-from math import prod
 
-from irc import dims
-from irc.backends.triton.device_operation import DeviceOperation, visible_pairs
+from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.launches import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Function, Operation
 from irc.kernel import Kernel, count
-from irc.kernel.roofline import Products
+from irc.library_calls import operation_bytes, product_flops, products_of
 from irc.module import Module
-from irc.sizes import bytes_at
 
 
 def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list[DeviceOperation], str]:
@@ -91,36 +88,3 @@ def _alone(operation: Operation, sizes: Mapping[Symbol, int]) -> DeviceOperation
     flops = product_flops(operation, sizes)
     products = products_of(operation, sizes) if is_library else None
     return DeviceOperation(operation.name, kind, moved, flops, None, operation, products)
-
-
-def operation_bytes(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
-    """Bytes of the distinct elements that an operation reads and writes."""
-    values = dict.fromkeys([*operation.inputs, *operation.results])
-    return sum(bytes_at(value, sizes) for value in values)
-
-
-def products_of(operation: Operation, sizes: Mapping[Symbol, int]) -> Products:
-    """The result of a library call as matrices, of operands of the type of its first one: of convolutions the channels
-    are columns, of others the last axis is, and the one before it rows, together with those before where the second
-    operand has no more than two."""
-    extents = [max(0, dims.estimate(extent, sizes)) for extent in operation.results[0].shape]
-    if operation.name.startswith("conv"):
-        extents = [extents[0] * prod(extents[2:]), extents[1]]
-    elif operation.inputs[1].rank <= 2:
-        extents = [prod(extents[:-1]), *extents[-1:]]
-    *matrices, rows, columns = [1, 1, *extents]
-    return Products(prod(matrices), rows, columns, operation.inputs[0].dtype, operation.name == "attention")
-
-
-def product_flops(operation: Operation, sizes: Mapping[Symbol, int]) -> int:
-    """Multiplications and additions of a library call, in each contraction that its body consists of; 0 of other
-    operations."""
-    if Trait.LIBRARY not in operation.definition.traits or not all(value.type.is_ranked for value in operation.inputs):
-        return 0
-    members = operation.body().block if operation.definition.is_named else (operation,)
-    flops = (each.definition.contraction.flops(each) for each in members if each.definition.contraction is not None)
-    number = max(0, dims.estimate(sum(flops), sizes))  # below 0: of a branch that is impossible at these sizes
-    if number and operation.name == "attention":
-        queries, keys = (dims.estimate(value.shape[2], sizes) for value in operation.inputs[:2])
-        number = number * visible_pairs(queries, keys, operation.attributes["causal"]) // (queries * keys)
-    return number

@@ -6,16 +6,7 @@ from dataclasses import dataclass
 
 from irc.ir import Operation
 from irc.kernel import Bytes
-from irc.kernel.roofline import Products
-
-
-def visible_pairs(queries: int, keys: int, causal: bool) -> int:
-    """Pairs of a query and a key that it attends to: of causal attention, those whose key is not after the query. Fused
-    attention of libraries skips blocks of others, as kernels do."""
-    if not causal:
-        return queries * keys
-    rows = min(queries, keys)
-    return rows * (rows + 1) // 2 + (queries - rows) * keys
+from irc.kernel.roofline import Matrices
 
 
 @dataclass(frozen=True)
@@ -35,4 +26,4 @@ class DeviceOperation:
     flops: int = 0
     kernel: Bytes | None = None
     operation: Operation | None = None
-    products: Products | None = None
+    products: Matrices | None = None

@@ -30,14 +30,15 @@ from torch.utils.flop_counter import flop_registry
 from irc import dims
 from irc.backends.triton.calls import TEMPLATES, TORCH_TYPES, torch_type
 from irc.backends.triton.control_flow import is_counted_loop
-from irc.backends.triton.device_operation import DeviceOperation, visible_pairs
+from irc.backends.triton.device_operation import DeviceOperation
 from irc.backends.triton.program import Program
 from irc.backends.triton.program_writer import write_program
 from irc.dims import Dim, Symbol
 from irc.dtypes import ALL, STRING, DType
 from irc.ir import Operation, Value
 from irc.kernel import Bytes, count
-from irc.kernel.roofline import Products
+from irc.kernel.roofline import Matrices
+from irc.library_calls import visible_pairs
 from irc.module import Module
 
 PACKAGE = "irc_host_program"  # under which templates and the program find one another
@@ -125,7 +126,7 @@ class _Run:
         return self.recorded
 
     def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None,
-               products: Products | None = None) -> None:  # fmt: skip
+               products: Matrices | None = None) -> None:  # fmt: skip
         if len(self.recorded) == MOST_OPERATIONS:
             raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
         self.recorded.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation(), products))
@@ -259,18 +260,18 @@ class _Attention(TorchFunctionMode):
         moved = distinct_bytes([q, k, v, *([] if mask is None else [mask])]) + distinct_bytes([result])
         pairs = visible_pairs(queries, k.shape[2], bool(kwargs.get("is_causal")))
         flops = 2 * batch * heads * pairs * (q.shape[3] + v.shape[3])
-        products = Products(batch * heads, queries, v.shape[3], element_type(q), is_attention=True)
+        products = Matrices(batch * heads, queries, v.shape[3], element_type(q), is_attention=True)
         self.run.record(ATTENTION, "library", moved, flops, products=products)
         return result
 
 
-def products_of(name: str, args: Sequence[Any], result: Any) -> Products:
+def products_of(name: str, args: Sequence[Any], result: Any) -> Matrices:
     """The result of one of LIBRARY_CALLS as matrices."""
     operands = _tensors(args)
     if name == "convolution":
-        return Products(1, result.numel() // max(1, result.shape[1]), result.shape[1], element_type(operands[0]))
+        return Matrices(1, result.numel() // max(1, result.shape[1]), result.shape[1], element_type(operands[0]))
     rows, columns = result.shape[-2:]
-    return Products(math.prod(result.shape[:-2]), rows, columns, element_type(operands[-1]))
+    return Matrices(math.prod(result.shape[:-2]), rows, columns, element_type(operands[-1]))
 
 
 def element_type(tensor: Any) -> DType:

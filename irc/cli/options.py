@@ -16,12 +16,12 @@ from irc.cli import completion
 from irc.cli.commands import CommonOption
 from irc.cli.output import note_shower
 from irc.diagnostics import fail
+from irc.products import PRODUCTS
 
 REPRODUCERS = Path("irc-reproducer")  # in the working directory: what repeats an internal error
 # The driver's modules define these choices, but are slow to import; a test holds both equal.
 BACKEND = click.Choice(("onnx", "triton"))
 NUMERICS = ("exact", "keeps_more_precision", "reassociates", "approximates")
-PRODUCTS = ("host", "irc")
 
 
 def command_line() -> str:
@@ -75,7 +75,7 @@ COMMON = (
     common_option("--numerics", type=click.Choice(NUMERICS), default="keeps_more_precision", show_default=True,
                   help="The largest change of rounding that rewrites and kernels may make."),
     common_option("--products", type=click.Choice(PRODUCTS), default="host", show_default=True,
-                  help="Whether kernels of irc compute matrix products and attention, or PyTorch does."),
+                  help="Whether PyTorch computes products and attention, or kernels, or the faster by estimate."),
     common_option("--load", multiple=True, metavar="FILE.py", shell_complete=completion.files,
                   help="A file of your own passes, operations or rewrite rules."),
     common_option("--limit", multiple=True, callback=read_limits, metavar="NAME=N",

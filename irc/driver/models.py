@@ -26,7 +26,8 @@ from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.numerics import Numerics
 from irc.op import OperationDefinition, const
-from irc.pass_manager import Pass, PassContext, Products
+from irc.pass_manager import Pass, PassContext
+from irc.products import Products
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.user_files import (

@@ -14,29 +14,38 @@ from irc.dims import Variable
 from irc.kernel.dag import Dot, Load, Reduce
 from irc.kernel.nest import WARP, Accumulate, Loop, Placed, Schedule
 
-STAGES = 3  # iterations of a loop with products that Triton keeps in flight, where none are stated
 FEWEST_REGISTERS = 24  # addresses, indices and what else a thread holds beside elements
 PRODUCT_REGISTERS = 48  # the same beside accumulators, with operands on their way from shared memory
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one program: warps of 32 threads, registers of a thread, bytes of shared memory. `overlapped` is how many
-    iterations of its loop wait for memory at a time."""
+    """Of one program: warps of 32 threads, registers of a thread, bytes of the operands of products in one iteration,
+    and the stages of its loop that are stated."""
 
     warps: int
     registers: int
-    shared_bytes: int
-    overlapped: int
+    operand_bytes: int = 0
+    stages: int | None = None
+
+    def shared_bytes(self, device: Device) -> int:
+        """Shared memory of a program: the operands of as many iterations as Triton keeps there."""
+        buffers = (self.stages or device.stages) - device.stages + device.buffers
+        return self.operand_bytes * max(1, buffers)
+
+    def overlapped(self, device: Device) -> int:
+        """How many iterations of its loop wait for memory at a time."""
+        return max(1, (self.stages or device.stages) - 1) if self.operand_bytes else 1
 
     def resident(self, device: Device) -> int:
         """How many programs a multiprocessor holds at a time; 0 where the shared memory of one does not fit."""
-        if self.shared_bytes > device.program_shared_bytes:
+        shared = self.shared_bytes(device)
+        if shared > device.program_shared_bytes:
             return 0
         threads = self.warps * WARP
         registers = threads * min(self.registers, device.thread_registers)
         counts = [device.programs, device.threads // threads, device.registers // registers]
-        counts += [device.shared_bytes // self.shared_bytes] if self.shared_bytes else []
+        counts += [device.shared_bytes // shared] if shared else []
         return max(1, min(counts))
 
 
@@ -46,16 +55,15 @@ def resources_of(schedule: Schedule) -> Resources:
     bodies = [schedule.nest, *(loop.body for loop in loops)]
     products = [scope.reduce for body in bodies for scope in body
                 if isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot)]  # fmt: skip
-    stages = schedule.options.stages or STAGES
     if products:
         registers = PRODUCT_REGISTERS + sum(held(schedule, product) for product in products)
         operands = dict.fromkeys((node, product.fed.itemsize) for product in products for node in product.operands)
         shared = sum(size * elements_of(schedule, node.axes) for node, size in operands)
-        return Resources(schedule.warps, registers, stages * shared, max(1, stages - 1))
+        return Resources(schedule.warps, registers, shared, schedule.options.stages)
     elements = -(-prod(tile.typical for tile in schedule.tiles) // (schedule.warps * WARP))
     reduces = any(isinstance(scope, (Reduce, Accumulate)) for body in bodies for scope in body)
     words = 0 if reduces else max(sum(loaded_words(scope) for scope in body) for body in bodies)
-    return Resources(schedule.warps, FEWEST_REGISTERS + round(elements * (1 + words)), 0, 1)
+    return Resources(schedule.warps, FEWEST_REGISTERS + round(elements * (1 + words)))
 
 
 def held(schedule: Schedule, product: Dot) -> int:

@@ -22,8 +22,8 @@ from irc.kernel.traffic import Bytes
 LIBRARY_BLOCKS = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (16, 64))
 
 
-class Products(NamedTuple):
-    """The results of products: so many matrices of rows and columns, whose operands have this type."""
+class Matrices(NamedTuple):
+    """The results of products: so many matrices of rows and columns, from operands of this type."""
 
     matrices: int
     rows: int
@@ -74,7 +74,7 @@ def kernel_estimate(cost: Bytes, device: Device) -> Estimate:
     )
 
 
-def call_estimate(distinct_bytes: int, flops: int, products: Products | None, device: Device) -> Estimate:
+def call_estimate(distinct_bytes: int, flops: int, products: Matrices | None, device: Device) -> Estimate:
     """The time of one call of a library or of another operation; `flops` are those of its products. The library has
     the blocks of LIBRARY_BLOCKS that take least time."""
     memory = memory_seconds(distinct_bytes, device)
@@ -84,7 +84,7 @@ def call_estimate(distinct_bytes: int, flops: int, products: Products | None, de
     return Estimate(device.launch_seconds, memory, *min(times, key=max))
 
 
-def in_blocks(products: Products, flops: int, rows: int, columns: int, device: Device) -> tuple[float, float]:
+def in_blocks(products: Matrices, flops: int, rows: int, columns: int, device: Device) -> tuple[float, float]:
     """The times of loads from L2 and of arithmetic of products in blocks of so many rows and columns."""
     high, wide = -(-products.rows // rows), -(-products.columns // columns)
     programs = products.matrices * high * wide
@@ -107,7 +107,7 @@ def waiting_seconds(resources: Resources, programs: int, iterations: int, device
     resident = resources.resident(device)
     if resident == 0:
         return math.inf
-    return ratio(-(-programs // resident) * -(-iterations // resources.overlapped), 1 / device.latency_seconds)
+    return ratio(-(-programs // resident) * -(-iterations // resources.overlapped(device)), 1 / device.latency_seconds)
 
 
 def ratio(amount: int, rate: float) -> float:

@@ -29,7 +29,7 @@ from irc.driver.models import Settings
 from irc.driver.optimizing import run_pipeline
 from irc.driver.roofline import estimate
 from irc.dtypes import BF16
-from irc.kernel.roofline import Products, call_estimate
+from irc.kernel.roofline import Matrices, call_estimate
 from irc.module import Module
 from irc.named_pipelines import DEFAULT
 from tests.benchmarks.networks import NETWORKS, network
@@ -86,9 +86,9 @@ def inductor(name: str, device: Device) -> dict[str, Figures]:
     return plans
 
 
-def products_of(call: dict[str, Any]) -> Products | None:
+def products_of(call: dict[str, Any]) -> Matrices | None:
     """The results of one of TorchInductor's calls of a library."""
-    return Products(*call["result"], BF16, call["name"] == "attention") if "result" in call else None
+    return Matrices(*call["result"], BF16, call["name"] == "attention") if "result" in call else None
 
 
 def row(name: str, large: bool, device: Device) -> tuple[str, list[float]]:
