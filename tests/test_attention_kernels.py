@@ -91,6 +91,22 @@ def in_model_layout(q: Value, k: Value, v: Value) -> Value:
     return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(q.shape[0], q.shape[1], 64))
 
 
+def scores(q: Value, k: Value) -> Value:
+    return ops.mul(ops.matmul(q, transposed(k)), 0.25)
+
+
+def dropped(q: Value, k: Value, v: Value, kept: Value) -> Value:
+    return ops.matmul(ops.mul(ops.softmax(scores(q, k), axis=3), kept), v)
+
+
+def with_log_of_sum(q: Value, k: Value, v: Value) -> tuple[Value, Value]:
+    """The maximum is subtracted where it is finite; what the logarithm of the sum of exponentials is, is a result."""
+    x = scores(q, k)
+    shift = ops.select(ops.is_inf(high(x)), 0.0, high(x))
+    grown = ops.exp(ops.sub(x, shift))
+    return ops.matmul(ops.div(grown, total(grown)), v), ops.add(ops.log(total(grown)), shift)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "plain": (ops.attention, (Q, K, V)),
     "causal": (causal, (Q, K, V)),
@@ -109,6 +125,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "prologues": (lambda q, k, v: ops.attention(ops.exp(q), ops.relu(k), ops.neg(v)), (Q, K, V)),
     "epilogue": (lambda q, k, v, r: ops.add(ops.relu(ops.attention(q, k, v)), r), (Q, K, V, "T[B, 4, S, E]")),
     "model_layout": (in_model_layout, ("T[B, S, 64]", "T[B, T, 64]", "T[B, T, 64]")),
+    "nan_as_zero": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="nan_as_zero"), (Q, K, V, "bool[S, T]")),
+    "dropped": (dropped, (Q, K, V, "T[4, S, T]")),
+    "with_log_of_sum": (with_log_of_sum, (Q, K, V)),
+    "not_normalized": (lambda q, k, v: ops.matmul(weights(scores(q, k)), v), (Q, K, V)),
     "weights_of_given_scores": (lambda s, v: ops.matmul(ops.softmax(s, axis=3), v), ("T[B, 4, S, T]", V)),
 }  # fmt: skip
 SIZES = {"D": (16, 40, 64), "E": (16, 24, 80)}
@@ -161,7 +181,34 @@ def test_the_dag_means_attention(name: str) -> None:
         assert harness.relative_error(result, expected) < 1e-5
 
 
-@pytest.mark.parametrize("masked_rows", ["nan", "zero"])
+MASKED_ROWS: dict[str, Callable[[Value, Value], Any]] = {
+    "not_normalized": lambda x, v: ops.matmul(weights(x), v),
+    "divided_by_zero_beyond": lambda x, v: ops.matmul(ops.div(ops.softmax(x, axis=3), x), v),
+    "sum_too": lambda x, v: (ops.matmul(weights(x), v), total(weights(x))),
+    "reciprocal": lambda x, v: ops.mul(ops.matmul(weights(x), v), ops.div(1.0, total(weights(x)))),
+    "finite": lambda x, v: ops.matmul(ops.select(ops.less(ops.abs_(high(x)), np.inf), ops.softmax(x, axis=3), 0.0), v),
+    "nan_to_zero": lambda x, v: ops.matmul(ops.select(ops.is_nan(ops.softmax(x, axis=3)), 0.0, ops.softmax(x, axis=3)),
+                                           v),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKED_ROWS)
+def test_special_scores(name: str, tmp_path: Path) -> None:
+    """Rows of -inf, with inf and with NaN are what the program says; without keys, sums are 0."""
+    for keys in (90, 0):
+        x, v = (np.random.default_rng(3).standard_normal((1, 1, *shape)).astype(np.float32)
+                for shape in ((20, keys), (keys, 16)))  # fmt: skip
+        if keys:
+            x[0, 0, 3], x[0, 0, 4, 5], x[0, 0, 5, 80] = -np.inf, np.inf, np.nan
+            x[0, 0, 6, :70], x[0, 0, 7, 50:] = -np.inf, 99
+        module = trace(MASKED_ROWS[name], "f32[1, 1, 20, T]", "f32[1, 1, T, 16]")
+        run = harness.run(module, folder=tmp_path / str(keys), inputs=[x, v], real_tiles=True)
+        assert not run.program.rejected
+        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+            assert harness.relative_error(actual, expected) < 1e-5, keys
+
+
+@pytest.mark.parametrize("masked_rows", ["nan", "zero", "nan_as_zero"])
 def test_rows_without_a_visible_key(masked_rows: str, tmp_path: Path) -> None:
     """Rows of which no key, only a late one, or an infinite one is visible; and NaN in one key."""
     def program(q: Value, k: Value, v: Value, mask: Value) -> Value:
@@ -177,7 +224,7 @@ def test_rows_without_a_visible_key(masked_rows: str, tmp_path: Path) -> None:
     run = harness.run(module, folder=tmp_path / "a", inputs=[q, k, v, mask], real_tiles=True)
     (actual,), (expected,) = run.outputs.values(), run.expected.values()
     assert harness.relative_error(actual, expected) < 1e-5
-    assert np.isnan(expected[0, 0, 18:]).all()
+    assert np.isnan(expected[0, 0, 18:]).all() == (masked_rows != "nan_as_zero")
     assert np.isnan(expected[0, 0, 3]).all() if masked_rows == "nan" else (expected[0, 0, 3] == 0).all()
 
 
@@ -190,6 +237,10 @@ NEAR_MISSES: dict[str, Callable[..., Value]] = {
     "normalized_along_rows": lambda s, v: ops.matmul(ops.softmax(s, axis=2), v),
     "centered": lambda s, v: ops.matmul(ops.div(ops.sub(s, total(s)), ops.sqrt(total(ops.mul(s, s)))), v),
 }  # fmt: skip
+
+
+def weights(x: Value) -> Value:
+    return ops.exp(ops.sub(x, high(x)))
 
 
 def high(x: Value) -> Value:

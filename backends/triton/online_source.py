@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from irc import dims
 from irc.backends.triton.product_source import ProductWriter
 from irc.backends.triton.row_source import carry
 from irc.backends.triton.source import REDUCED
 from irc.backends.triton.text import PRODUCT, SUM, Code, binary, call
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Scope, Tile
-from irc.kernel.carry import Point
+from irc.kernel.carry import Point, exponent
 from irc.kernel.dag import Dot, Node, Reduce
-from irc.kernel.online import last_visible
+from irc.kernel.online import last_visible, read_alone
 
 
 class OnlineWriter(ProductWriter):
@@ -50,7 +51,7 @@ class OnlineWriter(ProductWriter):
         if isinstance(scope, Carry):
             self._carry(scope.point)
         elif isinstance(scope, Accumulate) and isinstance(scope.reduce, Reduce):
-            total, weights = self.values[scope.reduce].text, self.sided["scores"][scope.reduce.operands[0]]
+            total, weights = self.values[scope.reduce].text, self._weights(scope.reduce.operands[0])
             self._line(f"{total} = {total} * rescale + tl.sum({weights.text}, axis=1, keep_dims=True)")
         elif not isinstance(scope, Reduce):  # the values of which are their accumulators
             super()._scope(scope, uses, masks)
@@ -75,6 +76,13 @@ class OnlineWriter(ProductWriter):
             total = self.values[self.online.sums[0]].text
             highest = call("tl.where", f"{total} == {total}", "highest", total)
         self.values[self.online.maximum] = highest
+        if self.online.point.lowest:  # of a row of -inf the program's exponentials are NaN, those of the loop 0
+            lowest = 'highest == float("-inf")'
+            if dims.less(0, loop.tile.extent) is not True:
+                lowest = f"({lowest}) & ({self.parameters.code(loop.tile.extent).text} > 0)"
+            for node in read_alone(self.kernel.roots, self.online):
+                result = self.values[node].text
+                self._line(f'{result} = tl.where({lowest}, float("nan"), {result})')
 
     def _range(self, loop: Loop) -> str:
         """The end of the loop: after the last block in which a key is visible to a row of the block of rows."""
@@ -106,8 +114,14 @@ class OnlineWriter(ProductWriter):
         arguments = ", ".join([first, second, f"{total} * rescale", *self._precision(product)])
         self._line(f"{total} = tl.dot({arguments})")
 
+    def _weights(self, node: Node) -> Code:
+        """What is added up, 0 in lanes beyond the keys."""
+        code, columns = self.sided["scores"][node], self.schedule.columns
+        assert columns is not None
+        return code if exponent(node) or not columns.masked else call("tl.where", self._inside(columns), code, "0.0")
+
     def _is_zero_beyond(self, product: Dot, node: Node) -> bool:
-        is_weight = product is self.online.product and node is product.operands[0]  # the exponential of -inf
+        is_weight = product is self.online.product and exponent(node) is not None  # the exponential of -inf
         return is_weight or super()._is_zero_beyond(product, node)
 
     def _reduces_over(self, product: Dot) -> Tile | None:

@@ -92,7 +92,7 @@ def exponent(node: Node) -> Point | None:
     maximum = _only_reduction(subtracted)
     if maximum is None or maximum.kind != "max" or maximum.operands[0] is not x:
         return None
-    numbers = _at_numbers(subtracted, maximum, np.array([-np.inf, -1.0, 1.0, np.inf]))
+    numbers = at_numbers(subtracted, maximum, np.array([-np.inf, -1.0, 1.0, np.inf]))
     if numbers is None or tuple(numbers) not in ((-np.inf, -1, 1, np.inf), (0, -1, 1, np.inf), (0, -1, 1, 0)):
         return None
     return Point(maximum, subtracted, float(numbers[0]), float(numbers[3]))
@@ -105,7 +105,7 @@ def _only_reduction(node: Node) -> Reduce | None:
     return reductions[0] if len(reductions) == 1 and isinstance(reductions[0], Reduce) else None
 
 
-def _at_numbers(root: Node, carrier: Node, numbers: NDArray[Any]) -> NDArray[Any] | None:
+def at_numbers(root: Node, carrier: Node, numbers: NDArray[Any]) -> NDArray[Any] | None:
     """What a node is where the carrier is each of these numbers; None unless all that it tests of the carrier is the
     same for all finite ones."""
     known: dict[Node, NDArray[Any]] = {carrier: numbers}

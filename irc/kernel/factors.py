@@ -39,8 +39,23 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
     for node in walk(roots):
         operands = tuple(new[operand] for operand in node.operands)
         kept = node if operands == node.operands else graph(node.over(operands=operands))
-        new[node] = _with_factors_outside(kept, graph) if isinstance(kept, Dot) else kept
+        new[node] = _with_factors_outside(kept, graph) if isinstance(kept, Dot) else _of_row(kept, graph)
     return tuple(new[root] for root in roots)  # type: ignore[misc]
+
+
+def _of_row(node: Node, graph: Graph) -> Node:
+    """Whether a weight of a softmax is NaN, as whether the sum of its row is, which is constant along the row: the sum
+    is at least 1, or NaN where the maximum is infinite or NaN, and then all weights are NaN."""
+    weight = node.operands[0] if isinstance(node, Apply) and node.name == "is_nan" else None
+    while isinstance(weight, Apply) and weight.name == "cast" and weight.operands[0].dtype.is_float:
+        weight = weight.operands[0]
+    if not (isinstance(weight, Apply) and weight.name == "div"):
+        return node
+    exponential, total = weight.operands
+    is_sum = isinstance(total, Reduce) and total.kind == "sum" and total.operands[0] is exponential
+    point = exponent(exponential)
+    same_row = is_sum and point is not None and point.carrier.bound == total.bound  # type: ignore[attr-defined]
+    return graph(node.over(operands=(total,))) if same_row and point.highest else node  # type: ignore[union-attr]
 
 
 def _with_factors_outside(product: Dot, graph: Graph) -> Node:
@@ -106,9 +121,12 @@ def _multiple_of(node: Apply, varying: Sequence[int]) -> int | None:
 def is_in_range(rest: Node, fed: DType) -> bool:
     """Whether what is multiplied without its factors is in the range of the type in which it is multiplied: that of
     f32 and bf16 is as large as the one it is computed in. Of f16, elements as they are stored and exponentials less
-    their maximum are."""
-    while isinstance(rest, Apply) and rest.name in ("neg", "cast"):
-        rest = rest.operands[0]
+    their maximum are, and products of such exponentials with what is."""
+    while isinstance(rest, Apply) and rest.name in ("neg", "cast", "mul"):
+        others = [each for each in rest.operands if rest.name != "mul" or exponent(each) is None]
+        if len(others) != 1:
+            break
+        rest = others[0]
     if isinstance(rest, Load):
         return rest.buffer.dtype is fed or fed.name != "f16"
     return fed.name != "f16" or exponent(rest) is not None

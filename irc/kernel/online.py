@@ -15,8 +15,8 @@ import numpy as np
 
 from irc import dims
 from irc.dims import Dim, Symbol
-from irc.kernel.carry import Point, carried, is_number
-from irc.kernel.dag import Apply, Dot, Node, Reduce, Root, walk
+from irc.kernel.carry import Point, at_numbers, carried, is_number
+from irc.kernel.dag import Apply, Constant, Dot, Node, Reduce, Root, walk
 from irc.kernel.nest import Schedule
 from irc.kernel.rules import LegalityFailure
 
@@ -56,21 +56,37 @@ def in_one_pass(roots: Sequence[Root]) -> Online:
     for node in reductions:
         if node.bound != product.bound or carried(node) != point:
             raise LegalityFailure("F17", f"%{node.hint} is reduced beside a softmax", (node.hint,))
-    computed = point.computed
-    for user in walk(roots):
-        reads_maximum = point.carrier in user.operands and user not in computed
-        if reads_maximum and not (_subtracts(user, point) or _is_lowest(user)):
-            raise LegalityFailure("F17", f"%{point.carrier.hint} is read beside a softmax", (point.carrier.hint,))
+    if not reductions or point.highest:
+        maximum_is_read_as_known(roots, point, point.carrier.hint)
     return Online(point, tuple(reductions), product, scores[0] if scores else None)
 
 
-def _subtracts(node: Node, point: Point) -> bool:
-    return isinstance(node, Apply) and node.name == "sub" and node.operands == (point.elements, point.node)
+def maximum_is_read_as_known(roots: Sequence[Root], point: Point, name: str) -> None:
+    """Rule F17, of what else reads the maximum: where it is inf, a kernel has NaN, as the sum is. Only what is the same
+    for both may read it, such as whether it is -inf."""
+    of_maximum: set[Node] = {point.carrier}
+    computed = point.computed
+    for node in walk(roots):
+        read = [operand for operand in node.operands if operand in of_maximum]
+        if not read or node in computed or node.operands == (point.elements, point.node):
+            continue
+        others = [operand for operand in node.operands if operand not in of_maximum]
+        if not isinstance(node, Root) and all(isinstance(other, Constant) for other in others):
+            of_maximum.add(node)
+            continue
+        for each in read:
+            numbers = at_numbers(each, point.carrier, np.array([np.inf, np.nan]))
+            if numbers is None or not np.array_equal(numbers[:1], numbers[1:], equal_nan=True):
+                raise LegalityFailure("F17", f"%{name} is read beside a softmax", (name,))
 
 
-def _is_lowest(node: Node) -> bool:
-    """Whether a node compares with -inf."""
-    return isinstance(node, Apply) and node.name == "equal" and any(is_number(each, -np.inf) for each in node.operands)
+def read_alone(roots: Sequence[Root], online: Online) -> list[Node]:
+    """What is accumulated and read otherwise than as the product over the sum, which is NaN where both are 0."""
+    accumulated = (*online.sums, online.product)
+    quotients = {(online.product, total) for total in online.sums}
+    results = [operand for node in walk(roots) for operand in node.operands if operand in accumulated
+             and not (isinstance(node, Apply) and node.name == "div" and node.operands in quotients)]  # fmt: skip
+    return list(dict.fromkeys(results))
 
 
 def last_visible(online: Online, schedule: Schedule) -> Dim | None:

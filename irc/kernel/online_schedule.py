@@ -63,7 +63,8 @@ def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], 
     checks = placed_checks(roots, placed, keys)
     body += [*checks, *(Accumulate(each, point) for each in online.sums), Accumulate(product, point)]
     done = {*placed, online.maximum, product, *online.sums, *(check.node for check in checks)}
-    after = [node for node in walk(roots) if node not in done]
+    accumulated = (*online.sums, product)
+    after = [node for node in walk(roots, through=lambda node: node not in accumulated) if node not in done]
     return *before, Loop(loop, tuple(body)), *after
 
 

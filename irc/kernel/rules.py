@@ -333,8 +333,7 @@ def _shares_the_loop(reduction: Reduce, product: Dot) -> bool:
 
 def rows_fit_in_registers(columns: Dim, depth: Dim, name: str) -> None:
     """A product of softmax weights has at most 256 columns, and scores that are sums of at most 256 products. The
-    weights are exp(x - max(x)), times what is constant along the axis of the softmax; beside their sum, nothing else
-    is reduced.
+    weights are exp(x - max(x)), times what does not depend on the maximum; beside sums of such, nothing is reduced.
 
     Why: a program holds a block of rows of the result, and of the operand that they are computed from. What is summed
     before the maximum is known is rescaled when it grows: that is right for exponentials alone.
