@@ -33,19 +33,19 @@ def matmul_packed(
     Edge cases: entries of weight and zero_point after the last have no meaning. w is rounded to x's type.
     """
     depth, (columns, blocks) = x.shape[-1], scale.shape
-    codes = reshape(_unpacked(weight, bits), shape=(columns, blocks * block))
+    codes = reshape(unpacked(weight, bits), shape=(columns, blocks * block))
     wide = accumulator_of(x.dtype)
     values = convert(slice_(codes, starts=(0, 0), stops=(columns, depth), steps=(1, 1)), wide)
     if zero_point is None:
         values = sub(values, 2 ** (bits - 1))
     else:
-        points = _unpacked(zero_point, bits) if zero_point.dtype is U8 else zero_point
+        points = unpacked(zero_point, bits) if zero_point.dtype is U8 else zero_point
         values = sub(values, _of_each(convert(points, wide), blocks, block, depth))
     values = mul(values, _of_each(convert(scale, wide), blocks, block, depth))
     return matmul(x, transpose(convert(values, x.dtype), permutation=(1, 0)))
 
 
-def _unpacked(packed: Value, bits: int) -> Value:
+def unpacked(packed: Value, bits: int) -> Value:
     """The integers in the bytes of a tensor, along its last axis, as bytes."""
     each = 8 // bits
     if each == 1:
