@@ -42,7 +42,8 @@ ACCUMULATED = frozenset(
 PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
 # Of bounded functions implementations promise an absolute error.
 ABSOLUTE = frozenset(
-    "Sigmoid Tanh Sin Cos Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax If Loop Scan".split()
+    "Sigmoid Tanh Sin Cos Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax ReduceLogSumExp If Loop "
+    "Scan".split()
 )
 # Of these 0 is a limit: ONNX Runtime's Sigmoid gives it for -32.75, and e^-32.75 is 6e-15; of f64 for -37.
 TO_0 = frozenset("Sigmoid Softplus Gelu Mish Swish".split())

@@ -80,6 +80,8 @@ class ElementwiseSteps(TorchChoices):
         text = self.rng.choice(list(UNARY))
         if differs_by_length(text, x):
             raise Reject("eager's vector kernel gives something else than its scalar one: see docs/numerics.md")
+        if text == "{x}.expm1()" and x.has_subnormal:
+            raise Reject("ONNX Runtime's Tanh loses their last bits: see docs/numerics.md")
         return [self.s.one(text.format(x=x), kind=UNARY[text])]
 
     @step(2.5)

@@ -25,6 +25,8 @@ NARROW = (torch.float16, torch.bfloat16)
 EAGER_ERRORS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, ZeroDivisionError, OverflowError)
 # Lines in which a whole number, such as the 1 of x / |x|, is a rounded one.
 INEXACT = re.compile(r"rsqrt|\.std\(|normalize|_norm\(")
+# Logarithms of sums of exponentials: where the sum is about 1 they have the absolute error of its rounding.
+LOG_SUMS = re.compile(r"log_softmax|logsumexp|logaddexp|cross_entropy")
 PRODUCTS = re.compile(r" @ |F\.linear|F\.conv\d|torch\.einsum")
 PRELUDE = """import torch
 import torch.nn.functional as F
@@ -96,6 +98,11 @@ class Variable:
     @property
     def is_finite(self) -> bool:
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors)
+
+    @property
+    def has_subnormal(self) -> bool:
+        least = torch.finfo(self.dtype).tiny
+        return any(bool(((tensor != 0) & (tensor.abs() < least)).any()) for tensor in self.tensors)
 
     @property
     def is_moderate(self) -> bool:
@@ -256,7 +263,8 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
         return
     for name in line.results:
         whole_too = INEXACT.search(line.text) is not None
-        moved = _perturbed(space[name], generator, absolute=line.kind == "absolute", whole_too=whole_too)
+        absolute = line.kind == "absolute" or LOG_SUMS.search(line.text) is not None
+        moved = _perturbed(space[name], generator, absolute=absolute, whole_too=whole_too)
         if line.in_place:
             space[name].copy_(moved)
         else:
