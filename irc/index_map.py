@@ -129,9 +129,17 @@ def spread(coordinates: Coordinates, shape: Coordinates, operand: Coordinates) -
         return coordinates
     first = len(shape) - len(operand)
     return tuple(
-        0 if same(dim, 1) else coordinate if same(dim, extent) else dims.minimum(coordinate, dim - 1)  # 1 or the extent
+        0 if same(dim, 1) else coordinate if same(dim, extent) else _first_or(coordinate, extent, dim)
         for coordinate, extent, dim in zip(coordinates[first:], shape[first:], operand, strict=True)
     )
+
+
+def _first_or(coordinate: Dim, extent: Dim, dim: Dim) -> Dim:
+    """The coordinate where `dim` is `extent`, and 0 where it is 1, which are all that broadcast. The bound by the
+    extent that an earlier broadcast left is implied, so that those of a long sum do not add up."""
+    atom = dims.sole_atom(coordinate)
+    others = [] if atom is None or atom.kind != "min" else [arg for arg in atom.args if arg != extent - 1]
+    return dims.minimum(*(others or [coordinate]), dim - 1)
 
 
 # -- maps of whole values ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
-from irc.dims import Dim, Symbol
+from irc.dims import Derived, Dim, Symbol
 from irc.index_map import Coordinates, Point
 from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait
 from irc.types import TensorType
@@ -586,6 +586,7 @@ def mentioned_dims(operation: Operation) -> list[Dim]:
     return [*(dim for value in values for dim in value.type.shape or ()), *dims_in(operation.attributes)]
 
 
-def mentioned_symbols(operation: Operation) -> Iterator[Symbol]:
-    """The symbols in these dims that have no definition."""
-    return (symbol for dim in mentioned_dims(operation) for symbol in dims.free_symbols(dim))
+def mentioned_symbols(operation: Operation, seen: set[Derived] | None = None) -> Iterator[Symbol]:
+    """The symbols in these dims that have no definition; without those below the derived symbols in `seen`, which is
+    extended."""
+    return dims.symbols_below(mentioned_dims(operation), set() if seen is None else seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from irc.dims import Derived
 from irc.ir import Block, Function, Operation, mentioned_symbols
 from irc.module import Module
 from irc.pass_manager import Pass, PassContext
@@ -31,6 +32,7 @@ def eliminate(function: Function) -> int:
     """Remove the dead operations of a function; returns how many."""
     definitions = {symbol: operation for operation in function.walk() for symbol in operation.symbols}
     live: set[Operation] = set()
+    seen: set[Derived] = set()
     pending: list[Operation] = list(_roots(function.block))
     for argument in function.arguments:
         pending += [definitions[symbol] for symbol in argument.type.symbols() if symbol in definitions]
@@ -40,7 +42,7 @@ def eliminate(function: Function) -> int:
             continue
         live.add(operation)
         pending += [value.operation for value in operation.inputs if value.operation is not None]
-        pending += [definitions[symbol] for symbol in mentioned_symbols(operation) if symbol in definitions]
+        pending += [definitions[symbol] for symbol in mentioned_symbols(operation, seen) if symbol in definitions]
         for region in operation.regions:
             pending += _roots(region.block)
         if operation.parent is not None:

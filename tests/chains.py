@@ -285,6 +285,15 @@ def joined_inputs(count: int, names: Callable[[int], str | None] = "S{}".format)
     return g.model(g("Concat", *(g.input(f"x{index}", [names(index), 8]) for index in range(count)), axis=0))
 
 
+def summed_inputs(count: int) -> onnx.ModelProto:
+    """A sum, one by one, of inputs that broadcast, each with a dim of its own."""
+    g = Graph()
+    x, *others = (g.input(f"x{index}", [f"S{index}", 8]) for index in range(count))
+    for other in others:
+        x = g("Add", x, other)
+    return g.model(x)
+
+
 SIZES: dict[str, Callable[[int], onnx.ModelProto]] = {
     "SAME pools": same_pools,
     "SAME pools of odd kernels": lambda stages: same_pools(stages, (3, 2, 5, 7), (1, 2, 3), (1, 2)),
@@ -305,6 +314,7 @@ STRUCTURE: dict[str, Callable[[int], onnx.ModelProto]] = {
     "reductions": reductions,
     "wide concatenation": wide_concatenation,
     "joined inputs": joined_inputs,
+    "summed inputs": summed_inputs,
     "nested branches": nested_branches,
     "transformer": transformer,
 }

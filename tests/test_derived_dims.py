@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +22,13 @@ from irc.driver.models import find_backend
 from irc.driver.running import run_onnx, run_triton
 from irc.frontends.onnx import from_model
 from irc.ir import mentioned_dims
+from irc.kernel import derive
+from irc.kernel.dag import Load, walk
 from irc.module import Module, difference
 from irc.op import trace
 from irc.ops import add, concat, dim
 from irc.parser import parse
+from irc.passes.dce import eliminate
 from irc.verifier import verify
 from tests import chains
 from tests.onnx_models import NO_FOLDER, check_close, in_runtime
@@ -243,6 +247,43 @@ def test_many_inputs_are_imported_in_linear_time(names: Callable[[int], str | No
     seconds(2)
     few, many = (min(seconds(count) for _ in range(2)) for count in (200, 1600))
     assert many < 24 * few  # 8 times as many
+
+
+def test_scopes_and_liveness_look_at_each_definition_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of many inputs has a derived symbol over all that came before at every few additions."""
+    counts = []
+    below = dims.symbols_below
+    for count in (200, 800):
+        module, looked = from_model(chains.summed_inputs(count), NO_FOLDER), []
+
+        def counted(mentioned: Any, seen: set[Derived], looked: list[Any] = looked) -> Iterator[Any]:
+            for each in below(mentioned, seen):
+                looked.append(each)
+                yield each
+
+        monkeypatch.setattr(dims, "symbols_below", counted)
+        verify(module)
+        assert eliminate(module.main) == 0
+        counts.append(len(looked))
+    assert 400 < counts[0] and counts[1] < 5 * counts[0]
+
+
+def test_indices_of_a_long_sum_stay_short() -> None:
+    """What an addition reads of the one before is bounded by its own extent alone."""
+    module = from_model(chains.summed_inputs(20), NO_FOLDER)
+    kernel = derive([operation for operation in module.main.block if operation.name == "add"])
+    sizes = [node.index.size for node in walk(kernel.roots) if isinstance(node, Load) and isinstance(node.index, Expr)]
+    assert len(sizes) == 20 and max(sizes) < 16
+
+
+@pytest.mark.parametrize("number_of_stages", [2, 5])
+def test_sums_of_inputs_that_broadcast(number_of_stages: int) -> None:
+    proto = chains.summed_inputs(number_of_stages)
+    compiled = irc.opt(from_model(proto, NO_FOLDER), find_backend("triton").PIPELINE, backend="triton")
+    for sizes in itertools.product((1, 3), repeat=number_of_stages):
+        inputs = chains.inputs(proto, {f"S{number}": size for number, size in enumerate(sizes)})
+        (output,) = run_triton(compiled, inputs)[0].values()
+        check_close(output, in_runtime(proto, inputs)[0])
 
 
 @pytest.mark.parametrize("name", [*chains.SIZES])

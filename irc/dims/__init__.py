@@ -35,6 +35,7 @@ from irc.dims.evaluation import (
     free_symbols,
     linear_in,
     substitute,
+    symbols_below,
 )
 from irc.dims.expression import (
     IMPORTED_HIGH,
@@ -54,6 +55,7 @@ from irc.dims.expression import (
     bounds,
     multiple_of,
     product,
+    sole_atom,
     sole_symbol,
     symbol,
     total,
@@ -121,8 +123,10 @@ __all__ = [
     "parse_dim",
     "product",
     "same",
+    "sole_atom",
     "sole_symbol",
     "substitute",
     "symbol",
+    "symbols_below",
     "total",
 ]

@@ -80,6 +80,16 @@ def derived_below(dims: Iterable[Dim], is_known: Callable[[Derived], bool] = lam
     return _below((each for d in dims for each in derived_in(d)), is_known)
 
 
+def symbols_below(dims: Iterable[Dim], seen: set[Derived]) -> Iterator[Symbol]:
+    """The symbols without a definition that dims rest on, except through the derived symbols in `seen`, which those of
+    dims join: over the dims of a graph, each definition is looked at once."""
+    listed = tuple(dims)
+    below = derived_below(listed, seen.__contains__)
+    seen.update(below)
+    for d in (*listed, *(derived.definition for derived in below)):
+        yield from (atom for atom in _atoms(terms_of(d)) if isinstance(atom, Symbol))
+
+
 def _below(roots: Iterable[Derived], is_known: Callable[[Derived], bool]) -> list[Derived]:
     ordered: dict[Derived, None] = {}
     for root in roots:
@@ -128,6 +138,8 @@ class _Replacement:
         """Whether the atom, or one in its definition, has a value."""
         if atom in self.values or not isinstance(atom, Derived):
             return atom in self.values
+        if len(self.values) < len(atom.symbols):
+            return not atom.symbols.isdisjoint(self.values)
         return any(symbol in self.values for symbol in atom.symbols)
 
     def _is_known(self, derived: Derived) -> bool:

@@ -220,7 +220,7 @@ class Derived(_Atom):
     inner: tuple[Derived, ...]
     known: dict[Any, Any]
     name: str
-    symbols: tuple[Symbol, ...]
+    symbols: frozenset[Symbol]
 
     def __new__(cls, definition: Dim) -> Derived:
         self = _derived.get(definition)
@@ -230,7 +230,7 @@ class Derived(_Atom):
 
             self = _derived[definition] = super().__new__(cls)
             self.definition, self.known, self.name = definition, {}, digest(definition)
-            self.inner, self.symbols = derived_in(definition), free_symbols(definition)
+            self.inner, self.symbols = derived_in(definition), frozenset(free_symbols(definition))
             self._describe((4, "derived", self.name), bounds(definition), multiple_of(definition))
         return self
 

@@ -5,7 +5,7 @@ Start at `FunctionFacts`, the argument of every rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -13,7 +13,7 @@ from typing import Literal
 
 from irc import dims
 from irc.diagnostics import IrcError
-from irc.dims import Dim, Symbol
+from irc.dims import Derived, Dim, Symbol
 from irc.equality import same_attributes
 from irc.ir import Block, Function, Operation, Value, dims_in
 from irc.module import Module
@@ -95,6 +95,7 @@ class Scopes:
     _visible: set[Value] = field(default_factory=set)
     _outside: list[set[Value]] = field(default_factory=list)  # visible around the isolated regions that are open
     _defined: set[Symbol] = field(default_factory=set)
+    _seen: set[Derived] = field(default_factory=set)  # whose symbols are defined here, or named in `symbols`
 
     @staticmethod
     def of(function: Function) -> Scopes:
@@ -120,11 +121,11 @@ class Scopes:
         for result in operation.results:
             self._mentions(result.type.shape or (), f"the type of %{result.name}", operation)
         if operation.regions:
-            self._defined -= after
+            self._end(after)
             self._defined |= inside
             for region in operation.regions:
                 self._region(operation, region.block)
-            self._defined -= inside
+            self._end(inside)
             self._defined |= after
         self._visible.update(operation.results)
 
@@ -136,16 +137,20 @@ class Scopes:
         self._block(block, operation)
         for inner in block:
             self._visible.difference_update(inner.results)
-            self._defined.difference_update(inner.symbols)
+            self._end(inner.symbols)
         self._visible.difference_update(block.arguments)
         if operation.definition.is_isolated:
             self._visible = self._outside.pop()
 
+    def _end(self, symbols: Collection[Symbol]) -> None:
+        """The scope of symbols ends."""
+        if symbols:
+            self._defined.difference_update(symbols)
+            self._seen.clear()
+
     def _mentions(self, mentioned: Iterable[Dim], where: str, operation: Operation | None) -> None:
-        for dim in mentioned:
-            for symbol in () if isinstance(dim, int) else dims.free_symbols(dim):
-                if symbol not in self._defined:
-                    self.symbols.append((symbol, where, operation))
+        unknown = (symbol for symbol in dims.symbols_below(mentioned, self._seen) if symbol not in self._defined)
+        self.symbols.extend((symbol, where, operation) for symbol in dict.fromkeys(unknown))
 
 
 def split_symbols(operation: Operation) -> tuple[set[Symbol], set[Symbol]]:

@@ -30,7 +30,8 @@ INSERTED = 400
 PASSES = ("canonicalize", "fold", "cse", "raise", "dce")
 NODES = {  # of ONNX at each stage, about
     "pointwise": 1, "reductions": 2, "SAME pools": 30, "nested branches": 2, "branches with sizes": 20,
-    "wide concatenation": 1, "joined inputs": 1, "transformer": 40,
+    "wide concatenation": 1, "joined inputs": 1, "summed inputs": 1,
+    "transformer": 40,
 }  # fmt: skip
 DEEPEST = 24  # graphs in graphs: protobuf takes 100 messages in messages
 
