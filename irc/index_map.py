@@ -168,6 +168,15 @@ def divided_axis(extent: Dim, position: int, inner: int) -> Dim:
     return blocks.expr * inner + within.expr
 
 
+def cut_axis(extent: int, position: int, period: int, piece: int, number: int) -> Dim:
+    """The coordinate of a dim in one of the pieces that each `period` of it is cut into, over the periods and the
+    elements of a piece."""
+    blocks = Variable("g", extent // period, (WHOLE, position, 0))
+    within = Variable(axis_name(extent, position), piece, (WHOLE, position, 1))
+    at = blocks.expr * period if blocks.extent != 1 else 0
+    return at + piece * number + (within.expr if piece != 1 else 0)
+
+
 def axis_name(extent: Dim, position: int) -> str:
     """`b` for an axis of extent B, else a letter by position."""
     for symbol in dims.free_symbols(extent):
@@ -254,6 +263,19 @@ def restrict(coordinates: Coordinates, shape: Coordinates, guards: Guards) -> Gu
         proven = (choice for choice in choices if in_bounds(coordinate, extent, choice))
         needed.extend(next(proven, (Guard(coordinate, extent),)))
     return tuple(dict.fromkeys(needed))
+
+
+@lru_cache(1 << 12)
+def coarser(guard: Guard) -> Guard:
+    """The guard on blocks of elements that holds where the guard does: of 0 <= 64*g + k < 256, where k < 64, that is
+    0 <= g < 4. The guard itself where its index and extent are not of this form."""
+    coefficients = [abs(factor) for _, factor in guard.index.terms] if isinstance(guard.index, dims.Expr) else []
+    for step in sorted({factor for factor in coefficients if factor > 1}, reverse=True):
+        block = dims.floor_divide(guard.index, step)
+        is_affine = all(isinstance(atom, Variable) for atom in dims.free_atoms(block)) and not dims.divisors(block)
+        if is_affine and isinstance(guard.extent, int) and guard.extent % step == 0:
+            return Guard(block, guard.extent // step)
+    return guard
 
 
 @lru_cache(1 << 14)

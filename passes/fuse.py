@@ -382,7 +382,8 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) 
     the pair was scored, its entry goes back to the heap with the old score, and the pair is scored again only when that
     entry is the first. Among equal scores the smaller merged group comes first, then the one that ends earlier in the
     block: chains merge evenly, and each operation is in few of the kernels that are derived. When the heap is empty,
-    pairs that have not been scored are added: producers and consumers, then products that read the same operand.
+    pairs that have not been scored are added: first of what is computed once for each result; then of what products
+    read, which is computed for each block of the results; then products that read the same operand.
     """
     scored: set[tuple[Group, Group]] = set()
     serial = itertools.count()
@@ -400,12 +401,11 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) 
 
     def refill() -> bool:
         pairs = [(other, group) for group in dict.fromkeys(groups.values()) for other in producers(group, groups)]
-        for producer, consumer in pairs:
-            if (producer, consumer) not in scored:
-                score_and_push(producer, consumer)
-        for pair in siblings(groups) if not heap else ():
-            if pair not in scored:
-                score_and_push(*pair)
+        once = [pair for pair in pairs if multiplies(pair[0]) or not multiplies(pair[1])]
+        for some in (once, pairs, siblings(groups)):
+            for pair in some if not heap else ():
+                if pair not in scored:
+                    score_and_push(*pair)
         return bool(heap)
 
     while refill():
@@ -439,13 +439,18 @@ def producers(group: Group, groups: dict[Operation, Group]) -> Iterator[Group]:
     return iter(others)
 
 
+def multiplies(group: Group) -> bool:
+    """Whether the kernel of a group computes products."""
+    kernel = group.equal_kernel
+    return not isinstance(kernel, LegalityFailure) and kernel.kind == "product"
+
+
 def siblings(groups: Mapping[Operation, Group]) -> Iterator[tuple[Group, Group]]:
     """Pairs of groups with products that read the same computed value, in block order: the queries, keys and values of
     an attention, which one kernel may compute and read their operand once."""
     readers: dict[Value, dict[Group, None]] = {}
     for group in dict.fromkeys(groups.values()):
-        kernel = group.equal_kernel
-        if not isinstance(kernel, LegalityFailure) and kernel.kind == "product":
+        if multiplies(group):
             inside = set(group.closure)
             for value in (value for operation in group.closure for value in operation.inputs):
                 is_weight = value.operation is not None and value.operation.name == "const"

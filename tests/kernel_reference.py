@@ -54,20 +54,22 @@ class _Evaluation:
             space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in check.axes))
             if not (np.broadcast_to(holds, space) | ~np.broadcast_to(mask, space)).all():
                 raise ValueError(check.message)
-        arrays = {}
+        shapes = {store.buffer: [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
+                  for store in self.kernel.stores}  # fmt: skip
+        results = {buffer: np.zeros(int(np.prod(shape)), buffer.dtype.numpy) for buffer, shape in shapes.items()}
+        written = {buffer: np.zeros(result.size, np.int64) for buffer, result in results.items()}
         for store in self.kernel.stores:
-            shape = [dims.evaluate(extent, self.sizes) for extent in store.buffer.shape]
-            result = np.zeros(int(np.prod(shape)), store.buffer.dtype.numpy)
+            result = results[store.buffer]
             mask, places = self._access(store.index, store.guards, result.size)
             # Lanes: every point of the grid, and of the columns for what varies over one of them.
             lanes = [*self.kernel.parallel, *(self.kernel.bound if store.axes & set(self.kernel.bound) else ())]
             space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in lanes))
             mask, places = np.broadcast_to(mask, space), np.broadcast_to(places, space)
-            written = np.bincount(places[mask], minlength=result.size)
-            assert (written == 1).all(), f"%{store.buffer.name}: elements are written {set(written)} times"
+            written[store.buffer] += np.bincount(places[mask], minlength=result.size)
             result[places[mask]] = np.broadcast_to(self.values[store.node], space)[mask].astype(result.dtype)
-            arrays[store.buffer.name] = result.reshape(shape)
-        return arrays
+        for buffer, times in written.items():
+            assert (times == 1).all(), f"%{buffer.name}: elements are written {set(times)} times"
+        return {buffer.name: result.reshape(shapes[buffer]) for buffer, result in results.items()}
 
     def _extent(self, axis: Any) -> tuple[int, ...]:
         return self.arrays[axis].shape  # type: ignore[no-any-return]

@@ -64,6 +64,14 @@ def convolutions(words: str) -> Selection:
     return Selection("tests/test_convolutions.py", words)
 
 
+def products(words: str) -> Selection:
+    return Selection("tests/test_products.py", words)
+
+
+def cuts(words: str) -> Selection:
+    return Selection("tests/test_cuts.py", words)
+
+
 def triton(words: str) -> Selection:
     return Selection("tests/test_triton.py", words)
 
@@ -220,6 +228,21 @@ MUTATIONS = (
         'if allowed == "exact" and numerics != "exact":',
         "if False:",
         fusion("f13"),
+    ),
+    Mutation("F13: any range", RULES, "    if not is_in_range:", "    if False:", products("out_of_range")),
+    Mutation(
+        "factors: a product of two that vary has none",
+        "irc/kernel/factors.py",
+        'if (node.name == "div" and varying == [0]) or node.name == "mul":',
+        'if node.name in ("div", "mul"):',
+        products("no_factor"),
+    ),
+    Mutation(
+        "cuts: pieces of one length more",
+        "irc/kernel/cuts.py",
+        "piece = math.gcd(piece, *changes.tolist())",
+        "piece = extent // 2",
+        cuts("one_kernel"),
     ),
     Mutation("F14: one pointer too many", RULES, "MOST_POINTERS = 32", "MOST_POINTERS = 33", fusion("f14")),
     # What is made of them.

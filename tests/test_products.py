@@ -197,7 +197,7 @@ NO_FACTORS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "subtracted": (lambda x, w: ops.matmul(ops.sub(x, mean(x)), w), "f32", "F17"),
     "layer_norm": (lambda x, w: ops.matmul(ops.layer_norm(x), w), "f32", "F17"),
     "along_columns": (lambda x, w: ops.matmul(ops.div(x, mean(x, 0)), w), "f32", "F17"),
-    "divisor": (lambda x, w: ops.matmul(ops.div(1.0, ops.mul(x, ops.add(mean(x, 1), x))), w), "f32", "F17"),
+    "divisor": (lambda x, w: ops.matmul(ops.div(1.0, ops.mul(x, mean(x))), w), "f32", "F17"),
     "of_squares": (lambda x, w: ops.matmul(ops.pow_(ops.div(x, mean(x)), 2.0), w), "f32", "F17"),
     "second_level": (lambda x, w: ops.matmul(ops.div(x, mean(ops.abs_(ops.sub(x, mean(x))))), w), "f32", "F16"),
     "of_results": (lambda x, w: mean(ops.matmul(x, w)), "f32", "F16"),

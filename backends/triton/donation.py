@@ -44,7 +44,9 @@ def donated_arguments(function: Function, derived: Derived) -> dict[Value, Value
         assert isinstance(kernel, Kernel)
         pairs = zip(block.arguments, operation.inputs, strict=True)
         inside = {inner for inner, operand in pairs if operand is argument}
-        (store,) = (store for store in kernel.stores if store.buffer is block.terminator.inputs[output.index])
+        store, *others = (each for each in kernel.stores if each.buffer is block.terminator.inputs[output.index])
+        if others:  # of the pieces of a cut axis
+            return False
         before, schedule = set(walk((store,))), kernel.schedule
         axes = {axis for tile in schedule.tiles for axis in tile.axes}
         elements = math.prod(tile.typical for tile in schedule.tiles)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -11,6 +11,7 @@ from irc import dims
 from irc.dims import Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
+from irc.kernel.cuts import pieces, with_guards_of_stores
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.factors import with_factors_outside
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
@@ -129,7 +130,7 @@ def _derived(members: Sequence[Operation], outputs: Sequence[Value] | None, reco
             continue
         tried.append(Propagation(anchor, steps))
         try:
-            return _assemble(steps, stored, tried[-1], recompute)
+            return _over_axes_of(anchor, steps, stored, tried[-1], recompute)
         except LegalityFailure as failure:
             failures.append(failure)
             if failure.for_any_axes:
@@ -144,10 +145,40 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
     return tuple(result for result in results if any(user not in inside for user in result.users()))
 
 
-def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation, recompute: bool) -> Kernel:
-    tracer = Tracer(propagation, steps)
-    stores = tuple(tracer.store(output, steps.inner[output]) for output in dict.fromkeys(outputs))
-    roots: tuple[Root, ...] = (*tracer.checks, *stores)
+def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propagation: Propagation,
+                  recompute: bool) -> Kernel:  # fmt: skip
+    """The kernel over the axes of an anchor, one of which is cut into pieces where products are read at shifts."""
+    whole = Traced(steps, outputs, [propagation])
+    try:
+        return _assemble(steps, outputs, whole, recompute)
+    except LegalityFailure as failure:
+        cut = pieces(anchor, whole.roots) if failure.rule in ("F10", "F16") else []
+        if not cut:
+            raise
+        parts = Traced(steps, outputs, [Propagation(anchor, steps, coordinates) for coordinates in cut])
+        try:
+            return _assemble(steps, outputs, parts, recompute)
+        except LegalityFailure:
+            raise failure from None
+
+
+class Traced:
+    """The scalar DAG of a group at the points of propagations, each of which stores a part of each result."""
+
+    def __init__(self, steps: Steps, outputs: Sequence[Value], propagations: Sequence[Propagation]) -> None:
+        self.axes = propagations[0].axes
+        self.tracer = Tracer(propagations[0], steps)
+        stores: dict[Hashable, Store] = {}
+        for propagation in propagations:
+            self.tracer.propagation = propagation
+            for output in dict.fromkeys(outputs):
+                store = self.tracer.store(output, steps.inner[output])
+                stores.setdefault(store.content, store)  # what varies over no piece is stored once
+        self.roots: tuple[Root, ...] = (*self.tracer.checks, *stores.values())
+
+
+def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, recompute: bool) -> Kernel:
+    tracer, roots = traced_group.tracer, traced_group.roots
     traced = [node for node in walk(roots) if isinstance(node, Dot)]
     moved = multiplies_what_is_computed(roots)
     if moved:
@@ -161,9 +192,11 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], propagation: Propagation
         products_share_their_tiles(products, reductions)
     count_products(tracer, () if recompute else traced)
     reductions_share_their_axes(reductions)
+    if products and not one_pass:
+        roots = with_guards_of_stores(roots, products[0])
     bound = products[0].bound if products else reductions[0].bound if reductions else ()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
-    parallel = tuple(axis for axis in propagation.axes if axis not in bound and axis in used)
+    parallel = tuple(axis for axis in traced_group.axes if axis not in bound and axis in used)
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
     reduced = [node for node in nodes if isinstance(node, (Reduce, Dot)) and 0 not in (a.extent for a in node.bound)]

@@ -50,7 +50,7 @@ def in_one_pass(roots: Sequence[Root]) -> Online:
     point = carried(product)
     if point is None or others or len(scores) > 1:
         (read, *_) = (node for node in walk(roots) if isinstance(node, (Dot, Reduce)))
-        message = f"%{product.hint} multiplies what is computed from %{read.hint}, and that is no softmax"
+        message = f"%{product.hint} multiplies what depends on %{read.hint}: no softmax, and no factor of its rows"
         raise LegalityFailure("F17", message, (product.hint, read.hint))
     reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not point.carrier]
     for node in reductions:

@@ -69,11 +69,12 @@ def root_coordinates(anchor: Value) -> Coordinates:
 class Propagation:
     """The points of the values of a group that propagation from an anchor reaches.
 
-    points: by value, also of values that the group reads from outside. axes: those of the anchor.
+    points: by value, also of values that the group reads from outside. axes: those of the anchor. `coordinates` of the
+    anchor are given where they are those of a piece (`irc.kernel.cuts`).
     """
 
-    def __init__(self, anchor: Value, steps: Steps) -> None:
-        coordinates = root_coordinates(anchor)
+    def __init__(self, anchor: Value, steps: Steps, coordinates: Coordinates | None = None) -> None:
+        coordinates = root_coordinates(anchor) if coordinates is None else coordinates
         self.points: dict[Value, Point] = {anchor: Point(coordinates)}
         self.axes = [axis for at in coordinates for axis in dims.free_atoms(at) if isinstance(axis, Variable)]
         self._waiting = deque([anchor])
@@ -103,11 +104,30 @@ class Propagation:
             parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
             coordinates = tuple(0 if is_reduced else part for is_reduced, part in parts if keep or not is_reduced)
             return None if guards is None else Point(coordinates, guards)
+        if step.name == "concat":
+            return self._joined(step, result)
         if step.definition.pointwise is not None:
             partial, guards = self._broadcast(result)
             known = tuple(coordinate for coordinate in partial if coordinate is not None)
             return Point(known, guards) if len(known) == len(partial) else None
         return None
+
+    def _joined(self, step: Operation, result: Value) -> Point | None:
+        """The point of a concatenation of parts of one value, such as the two halves of a head: where the parts are
+        read at it again, for all of its elements."""
+        points = [self.points.get(operand) for operand in step.inputs]
+        pull = step.definition.pull
+        if pull is None or points[0] is None:
+            return None
+        pieces = pull(result, points[0].coordinates)
+        joined = Point(points[0].coordinates, tuple(g for g in points[0].guards if g not in pieces[0].guards))
+        for piece in pieces:
+            point = points[piece.operand]
+            if point is None or point.coordinates != piece.coordinates:
+                return None
+            if {*point.guards, *piece.guards} != {*joined.guards, *piece.guards}:
+                return None
+        return joined
 
     def _broadcast(self, result: Value) -> tuple[list[Dim | None], Guards]:
         """The coordinates and guards of a pointwise result, as its operands' points determine them; None for the dims

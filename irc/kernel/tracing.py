@@ -70,6 +70,7 @@ class Tracer:
         node = self.node(value, point.coordinates, point.guards)
         node = without_rounding(node, output.dtype)  # storing rounds
         guards = (*point.guards, *index_map.restrict(point.coordinates, value.shape, point.guards))
+        guards = tuple(map(index_map.coarser, guards))
         kept = tuple(guard for guard in dict.fromkeys(guards) if not in_bounds(guard.index, guard.extent, ()))
         address = linearize(point.coordinates, value.shape)
         return Store(output.dtype, (node,), address, kept, buffer=output)
@@ -191,6 +192,9 @@ class Tracer:
 
     def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Traced:
         nodes = []
+        pieces = [piece for piece in pieces[:-1] if not _never_holds(piece.guards)] + [*pieces[-1:]]
+        if len(pieces) > 1 and _never_holds(pieces[-1].guards):
+            del pieces[-1]
         for piece in pieces:
             held = tuple(dict.fromkeys((*guards, *piece.guards)))
             needs_no_more_than_a_target_has(conditions=len(held), values=(value.name,))
@@ -376,6 +380,11 @@ class Tracer:
             tests.append(self.apply("less", BOOL, node, self.index(extent, node.dtype)))
         both = tests[0] if len(tests) == 1 else self.apply("bitwise_and", BOOL, *tests)
         self.check(both, guards, OUT_OF_RANGE)
+
+
+def _never_holds(guards: Guards) -> bool:
+    """Whether one of the guards is proven to hold at no point."""
+    return any(dims.less(guard.index, guard.extent) is False or dims.less(guard.index, 0) is True for guard in guards)
 
 
 def new_indices(extents: Sequence[Dim], coordinates: Coordinates) -> tuple[Coordinates, tuple[Variable, ...]]:
