@@ -84,6 +84,24 @@ add(
 DYNAMIC = ("DynamicQuantizeLinear", 11, {})
 for x in (np.abs(random(3, 5)) + 1, -np.abs(random(7)), *(random(size) for size in range(1, 9)), np.zeros((2, 3))):
     add(Case("dynamic_quantize", [x], {}, None, DYNAMIC, (F32,)))
+for axis, block, depth in ((0, 4, 10), (1, 2, 6), (-1, 3, 3)):
+
+    def _in_blocks(q: Any, s: Any, z: Any = None, axis: int = axis, block: int = block) -> torch.Tensor:
+        def of_each(parameter: Any) -> Any:
+            return parameter.double().repeat_interleave(block, axis).narrow(axis, 0, q.shape[axis])
+
+        return ((q.double() - (0 if z is None else of_each(z))) * of_each(s)).to(s.dtype)
+
+    shape = [5, 6, 3]
+    shape[axis] = depth
+    parameters = [-(-extent // block) if place == axis % 3 else extent for place, extent in enumerate(shape)]
+    for zero_point in (integers(-8, 8, *parameters, dtype=I8), None):
+        add(Case("dequantize", [integers(-128, 128, *shape, dtype=I8), np.abs(random(*parameters)), zero_point],
+                 {"axis": axis, "block": block}, _in_blocks,
+                 ("DequantizeLinear", 21, {"axis": axis, "block_size": block}), (F32, F16),
+                 symbolic=False))  # fmt: skip
+
+
 def _matmul_packed(bits: int, block: int) -> Callable[..., torch.Tensor]:
     def product(x: Any, weight: Any, scale: Any, points: Any = None) -> torch.Tensor:
         def unpacked(packed: Any) -> torch.Tensor:

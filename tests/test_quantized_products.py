@@ -46,6 +46,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "rows": (lambda x, w, s: ops.matmul(x, ops.dequantize(w, s, axis=0)), ("T[M, K]", "i8[K, N]", "T[K]")),
     "one_scale": (lambda x, w, s: ops.relu(ops.matmul(x, ops.dequantize(w, s))), ("T[M, K]", "i8[K, N]", "T[]")),
     "blocks": (in_blocks, ("T[M, 48]", "i8[48, N]", "T[3, N]")),
+    "blocks_and_points": (lambda x, w, s, z: ops.matmul(x, ops.dequantize(w, s, z, axis=0, block=16)),
+                          ("T[M, 40]", "i8[40, N]", "T[3, N]", "i8[3, N]")),
     "packed": (packed(4, 32), ("T[M, 96]", "u8[N, 3, 16]", "T[N, 3]")),
     "packed_ragged": (packed(4, 32), ("T[M, 100]", "u8[N, 4, 16]", "T[N, 4]", "u8[N, 2]")),
     "packed_points": (packed(4, 16), ("T[M, 40]", "u8[N, 3, 8]", "T[N, 3]", "T[N, 3]")),

@@ -51,12 +51,13 @@ def has_zero_point(operation: Operation, target: Target) -> bool:
 
 
 @emits("dequantize", when=both(dequantizes, has_plain_parameters, has_zero_point))
-def dequantize(g: Graph, x: Value, scale: Value, zero_point: Value, *, axis: int) -> Operand:
+def dequantize(g: Graph, x: Value, scale: Value, zero_point: Value, *, axis: int, block: int) -> Operand:
     """In wider types where the runtime lacks one: the product is computed in f32 and rounded once in any case."""
     wide = scale.dtype if scale.dtype is not BF16 and g.target.allows("DequantizeLinear", scale.dtype, 1) else F32
     small = g.carrier("DequantizeLinear", x.dtype)
     operands = [g.cast(x, x.dtype, small), g.cast(scale, scale.dtype, wide), g.cast(zero_point, x.dtype, small)]
-    return g.cast(g.node("DequantizeLinear", *operands, axis=placed(axis, x, scale)), wide, scale.dtype)
+    return g.cast(g.node("DequantizeLinear", *operands, axis=placed(axis, x, scale), block_size=block or None), wide,
+                  scale.dtype)  # fmt: skip
 
 
 def placed(axis: int, x: Value, scale: Value) -> int | None:

@@ -12,7 +12,7 @@ from irc.ops.named.common import convert
 from irc.ops.pointwise import add, cast, div, equal, maximum, minimum, mul, neg, select, sub
 from irc.ops.reduction import reduce_max, reduce_min
 from irc.ops.rules import normalize_axis, same_dtype
-from irc.ops.view import reshape
+from irc.ops.view import expand, reshape, slice_
 from irc.types import TensorType
 
 
@@ -41,19 +41,20 @@ def quantize(x: Real, scale: Float, zero_point: AnyTensor | None = None, /, *, a
 
 
 @op
-def dequantize(x: Real, scale: Float, zero_point: Real | None = None, /, *, axis: int = 1) -> Value:
+def dequantize(x: Real, scale: Float, zero_point: Real | None = None, /, *, axis: int = 1, block: int = 0) -> Value:
     """(x - zero_point) * scale.
 
-    Shapes: x any; scale and zero_point a scalar (or [1]), or a vector with an entry for each index of `axis`.
+    Shapes: x any; scale and zero_point a scalar (or [1]), or a vector with an entry for each index of `axis`. With
+    `block`, x's shape but for `axis`, along which there is an entry for each block of x.
     Result: scale's element type in x's shape.
-    Attributes: axis, may count from the end.
-    Source: ONNX DequantizeLinear-21 without blocks; torch.dequantize.
+    Attributes: axis, may count from the end; block, how many elements along `axis` have one scale, 0 for no blocks.
+    Source: ONNX DequantizeLinear-21; torch.dequantize.
     Edge cases: the difference is exact for up to 16 bits; it is computed, like the product, in f32 (f64 for f64).
     """
     wide = convert(x, accumulator_of(scale.dtype))
     if zero_point is not None:
-        wide = sub(wide, convert(_placed(zero_point, axis, x), wide.dtype))
-    return convert(mul(wide, convert(_placed(scale, axis, x), wide.dtype)), scale.dtype)
+        wide = sub(wide, convert(_placed(zero_point, axis, x, block), wide.dtype))
+    return convert(mul(wide, convert(_placed(scale, axis, x, block), wide.dtype)), scale.dtype)
 
 
 @op
@@ -79,8 +80,10 @@ def _computed_in(dtype: DType) -> DType:
     return F64 if dtype is F64 else F32
 
 
-def _placed(parameter: Value, axis: int, x: Value) -> Value:
+def _placed(parameter: Value, axis: int, x: Value, block: int = 0) -> Value:
     """A scale or zero point so that it broadcasts to `x`."""
+    if block:
+        return _of_blocks(parameter, normalize_axis(axis, x.rank), x, block)
     if parameter.rank == 0:
         return parameter
     size = parameter.shape[0]
@@ -88,6 +91,29 @@ def _placed(parameter: Value, axis: int, x: Value) -> Value:
         return reshape(parameter, shape=())
     place = normalize_axis(axis, x.rank)
     return reshape(parameter, shape=tuple(d if i == place else 1 for i, d in enumerate(x.shape)))
+
+
+def _of_blocks(parameter: Value, place: int, x: Value, block: int) -> Value:
+    """An entry for each element of x of one for each block; the last block may be shorter."""
+    before, (blocks, *after) = parameter.shape[:place], parameter.shape[place:]
+    apart = reshape(parameter, shape=(*before, blocks, 1, *after))
+    whole = reshape(expand(apart, shape=(*before, blocks, block, *after)), shape=(*before, blocks * block, *after))
+    return slice_(whole, starts=(0,) * x.rank, stops=x.shape, steps=(1,) * x.rank)
+
+
+def _check_blocks(x: TensorType, scale: TensorType, zero_point: TensorType | None, axis: int, block: int) -> None:
+    place = normalize_axis(axis, x.rank)
+    if block < 0:
+        raise fail("type.attribute", f"block is {block}", expected="how many elements have one scale, or 0")
+    required = tuple(dims.ceil_divide(extent, block) if position == place else extent
+                     for position, extent in enumerate(x.dims))  # fmt: skip
+    for name, operand in (("scale", scale), ("zero_point", zero_point)):
+        if operand is None:
+            continue
+        pairs = zip(operand.dims, required, strict=False)
+        if operand.rank != x.rank or any(dims.equal(extent, other) is False for extent, other in pairs):
+            expected = f"[{', '.join(map(str, required))}], an entry for each block"
+            raise fail("type.shape", f"{name} is {operand}", expected=expected)
 
 
 def _check_parameters(x: TensorType, scale: TensorType, zero_point: TensorType | None, axis: int) -> None:
@@ -99,7 +125,7 @@ def _check_parameters(x: TensorType, scale: TensorType, zero_point: TensorType |
                 "type.rank",
                 f"{name} is {operand}",
                 expected="a scalar, or a vector along `axis`",
-                help="irc has no block quantization: reshape x so that the blocks are an axis",
+                help="state `block` where there is an entry for each block, which dequantize has alone",
             )
         if dims.equal(operand.dims[0], 1) is not True:
             extent = x.dims[normalize_axis(axis, x.rank)]
@@ -119,10 +145,13 @@ def _(x: TensorType, scale: TensorType, zero_point: TensorType | None = None, *,
 
 
 @dequantize.types
-def _(x: TensorType, scale: TensorType, zero_point: TensorType | None = None, *, axis: int) -> TensorType:
+def _(x: TensorType, scale: TensorType, zero_point: TensorType | None = None, *, axis: int, block: int) -> TensorType:
     if zero_point is not None:
         same_dtype(x, zero_point)
-    _check_parameters(x, scale, zero_point, axis)
+    if block:
+        _check_blocks(x, scale, zero_point, axis, block)
+    else:
+        _check_parameters(x, scale, zero_point, axis)
     return x.with_dtype(scale.dtype)
 
 
