@@ -25,6 +25,7 @@ from irc.kernel import count, derive
 from irc.legality import legal
 from irc.module import Module
 from irc.op import trace
+from irc.ops.named import common
 from irc.parser import parse
 from tests import triton_harness as harness
 from tests.fusing import body_of
@@ -53,6 +54,16 @@ def sliding_window(q: Value, k: Value, v: Value) -> Value:
         return ops.select(ops.less(ops.sub(query, 5), key), scores, -np.inf)
 
     return written_out(visible, q, k, v)
+
+
+def after_keys(q: Value, k: Value, v: Value) -> Value:
+    """The queries are the last of the sequence, of groups of heads: query s sees the keys up to T - S + s."""
+    batch, groups, _, queries, _ = q.shape
+    keys = k.shape[2]
+    k, v = (ops.reshape(x, shape=(batch, groups, 1, keys, x.shape[3])) for x in (k, v))
+    key, query = ops.iota(shape=(1, keys), axis=1, dtype=I64), ops.iota(shape=(queries, 1), axis=0, dtype=I64)
+    visible = ops.less_equal(key, ops.add(query, common.number(keys - queries, I64)))
+    return ops.matmul(ops.softmax(ops.select(visible, scores(q, k), -np.inf), axis=4), v)
 
 
 def relative_positions(queries: Any, keys: Any) -> Value:
@@ -115,6 +126,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "float_mask": (ops.attention, (Q, K, V, "T[B, 1, 1, T]")),
     "causal_and_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, causal=True), (Q, K, V, "f32[B, 1, S, T]")),
     "grouped_keys": (causal, (Q, "T[B, 2, T, D]", "T[B, 2, T, E]")),
+    "short_queries": (ops.attention, ("T[B, 8, 5, D]", "T[B, 2, T, D]", "T[B, 2, T, E]", "bool[5, T]")),
+    "short_causal": (causal, ("T[B, 8, 5, D]", "T[B, 2, T, D]", "T[B, 2, T, E]")),
+    "short_after_keys": (after_keys, ("T[B, 4, 2, 3, D]", "T[B, 4, T, D]", "T[B, 4, T, E]")),
+    "one_query": (ops.attention, ("T[B, 8, 1, D]", "T[B, 2, T, D]", "T[B, 2, T, E]", "f32[B, 8, 1, T]")),
     "one_key_head": (ops.attention, (Q, "T[B, 1, T, D]", "T[B, 1, T, E]")),
     "written_out": (lambda q, k, v: written_out(lambda scores: scores, q, k, v), (Q, K, V)),
     "soft_cap": (lambda q, k, v: written_out(lambda s: ops.mul(ops.tanh(ops.mul(s, 0.2)), 5.0), q, k, v), (Q, K, V)),
@@ -275,6 +290,17 @@ def test_long_rows_are_refused() -> None:
         assert failure is not None and failure.rule == "F17" and "at most 256" in failure.message
 
 
+def test_short_queries_share_the_keys_of_a_group() -> None:
+    """The heads that share keys are rows of one tile, which reads the keys once."""
+    for name in ("short_queries", "short_causal", "short_after_keys", "one_query"):
+        program, types = PROGRAMS[name]
+        module = trace(program, *typed(types, "bf16", random.Random(0)))
+        sizes = {symbol: 1 if symbol.name == "B" else 1024 for symbol in module.main.arguments[1].type.symbols()}
+        cost = count(derive(body_of(module)), sizes)
+        assert cost.programs == (4 if name == "short_after_keys" else 2) and cost.exact
+        assert cost.loaded_bytes < 1.2 * cost.distinct_bytes
+
+
 def test_causal_attention_skips_blocks() -> None:
     """Half of the products, nearly, and what is loaded for them."""
     types = ("f16[2, 4, 1024, 64]",) * 3
@@ -311,6 +337,7 @@ def test_a_variation_written_in_pytorch_becomes_one_kernel() -> None:
 
 
 COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "short_queries": (ops.attention, ("bf16[2, 32, 4, 128]", *["bf16[2, 8, T, 128]"] * 2, "bf16[4, T]")),
     "attention": (causal, ("bf16[B, 32, S, 128]", "bf16[B, 8, T, 128]", "bf16[B, 8, T, 128]")),
     "head_64": (causal, ("f16[8, 12, 512, 64]",) * 3),
     "head_80_mask": (ops.attention, (*["bf16[2, 8, 512, 80]"] * 3, "bf16[2, 1, 1, 512]")),

@@ -90,7 +90,11 @@ class OnlineWriter(ProductWriter):
         if visible is None:
             return extent
         self._program()
+        rows = self.schedule.rows
+        assert rows is not None
         end = Code("(block_m + 1) * BLOCK_M", PRODUCT)
+        if len(rows.axes) > 1:
+            end = self.parameters.code(rows.axes[-1].extent)
         if visible != 0:
             end = binary("+", SUM, end, self.parameters.code(visible))
         return f"tl.minimum({extent}, {end.text})"

@@ -90,14 +90,15 @@ def read_alone(roots: Sequence[Root], online: Online) -> list[Node]:
 
 
 def last_visible(online: Online, schedule: Schedule) -> Dim | None:
-    """The largest t - s for which row s may have a visible key t, by comparisons of indices that select -inf: after the
-    row s + that, a loop over keys has nothing to add. None where the scores do not say so."""
+    """The largest t - s for which row s, along the last axis of the rows, may have a visible key t, by comparisons of
+    indices that select -inf: after the row s + that, a loop over keys has nothing to add. None where the scores do not
+    say so."""
     rows, keys = schedule.rows, schedule.columns
     node = online.maximum.operands[0]
     while isinstance(node, Apply) and node.name == "select" and is_number(node.operands[2], -np.inf):
         difference = _upper_bound(node.operands[0])
-        if difference is not None and rows is not None and keys is not None and len(rows.axes) == len(keys.axes) == 1:
-            rest = difference - keys.axes[0].expr + rows.axes[0].expr
+        if difference is not None and rows is not None and keys is not None and len(keys.axes) == 1:
+            rest = difference - keys.axes[0].expr + rows.axes[-1].expr
             if all(isinstance(atom, Symbol) for atom in dims.free_atoms(rest)):
                 return -rest
         node = node.operands[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from irc.kernel.dag import Node, Root, walk
-from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile
+from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile, size_of
 from irc.kernel.online import Online
 from irc.kernel.product_schedule import LEAST, covering, placed_checks
 from irc.kernel.rules import MOST_COLUMNS, schedule_fits_a_product
@@ -23,11 +23,12 @@ def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, opt
     """The schedule of a kernel with a product of softmax weights; raises `LegalityFailure` (rules F15, F17)."""
     product, scores = online.product, online.scores
     schedule_fits_a_product(options, LEAST, tiles=("m", "n"))
-    rows = tuple(axis for axis in parallel if axis in product.rows)[-1:]
+    is_wide = product.fed.bits > 16
+    apart = product.rows if scores is None else product.rows & scores.rows
+    rows = short_rows(tuple(axis for axis in parallel if axis in apart), ROWS_F32 if is_wide else ROWS)
     columns = tuple(axis for axis in parallel if axis in product.columns)
     batch = tuple(axis for axis in parallel if axis not in (*rows, *columns))
     depth = scores.bound if scores is not None else ()
-    is_wide = product.fed.bits > 16
     height = options.m or covering(rows, ROWS_F32 if is_wide else ROWS)
     held = max(covering(axes, MOST_COLUMNS) for axes in (columns, depth))
     keys = options.n or covering(product.bound, KEYS_F32 if is_wide or held > KEYS else KEYS)
@@ -37,6 +38,14 @@ def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, opt
     nest = online_nest(roots, online, frozenset(product.bound), frozenset(depth), loop)
     matrices = Tile("b", batch, 1, single=True) if batch else None
     return Schedule(Tile("m", rows, height), loop, nest, options, whole, matrices, results)
+
+
+def short_rows(axes: Axes, most: int) -> Axes:
+    """The last of the axes, and those before it with which it is at most so many rows: the few queries of several heads
+    that share keys."""
+    extents = [size_of(axes[place:]) for place in range(len(axes))]
+    fitting = [place for place, extent in enumerate(extents) if isinstance(extent, int) and extent <= most]
+    return axes[min(fitting, default=-1) :]
 
 
 def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], depth: frozenset[object],
