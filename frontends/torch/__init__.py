@@ -25,10 +25,10 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     Raises `torch.export` where PyTorch cannot export the program, and `torch.unsupported`, which lists all operations
     that irc cannot read.
     """
-    from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
+    from irc.frontends.torch.dynamic_shapes import names_of_symbols
+    from irc.frontends.torch.exporting import decomposed, exported
     from irc.frontends.torch.importer import import_program
-    from irc.frontends.torch.parameters import Parameters
 
     program = exported(source, args, kwargs, dynamic_shapes)
-    names = names_of_symbols(program, Parameters.of_program(source, program), dynamic_shapes)
+    names = names_of_symbols(source, program, dynamic_shapes)
     return import_program(decomposed(program), names, name or type(source).__name__)

@@ -9,7 +9,6 @@ import inspect
 import logging
 import threading
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,14 +16,14 @@ from typing import Any
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from irc.diagnostics import fail
+from irc.frontends.torch.dynamic_shapes import DynamicShapes
 from irc.frontends.torch.importer import TABLE
-from irc.frontends.torch.parameters import DICTIONARIES, Parameters, children_of
+from irc.frontends.torch.parameters import Parameters
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
 
@@ -46,17 +45,24 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
             raise fail("torch.export", f"a {type(source).__name__} is not a PyTorch program",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
     kwargs = dict(kwargs or {})
+    _register_caches(source)
     parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
+    shapes = DynamicShapes(parameters, dynamic_shapes)
+
+    def export() -> ExportedProgram:
+        return shapes.export(lambda full: torch.export.export(module, args, kwargs, dynamic_shapes=full, strict=False))
+
     changed: list[str] = []
-    with EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed):
-        program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    with (EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(),
+          _watched(module, parameters, changed), _explicit_keywords(module, parameters)):  # fmt: skip
+        program = export()
         least = least_right_sizes(program)
         if least:
             oblivious = None
             with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
-                oblivious = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+                oblivious = export()
             # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
             if oblivious is not None and not least_right_sizes(oblivious):
                 program = oblivious
@@ -66,6 +72,40 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
                       "it give them as results", stacklevel=2)  # fmt: skip
     return program
+
+
+def _register_caches(source: Any) -> None:
+    """Make the caches that models of transformers take and give known to PyTorch as containers of tensors."""
+    modules = source.modules() if isinstance(source, torch.nn.Module) else ()
+    if any(type(module).__module__.startswith("transformers.") for module in modules):
+        from transformers.integrations.executorch import register_dynamic_cache_export_support
+
+        register_dynamic_cache_export_support()
+
+
+@contextmanager
+def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Iterator[None]:
+    """Make arguments that `**kwargs` collects parameters of their own: PyTorch finds no dynamic dims of them else."""
+    collected = [slot.part for slot in parameters.slots if isinstance(slot.part, str)]
+    if not collected:
+        yield
+        return
+    original = module.forward
+    stated = [each for each in inspect.signature(original).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    stated += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in collected]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    forward.__signature__ = inspect.Signature(stated)  # type: ignore[attr-defined]
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
 
 
 @contextmanager
@@ -249,7 +289,33 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     for target in kept:
         del table[target]
     with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept):
-        return program.run_decompositions(table)
+        before = dict(program.constants)
+        with _keeping_constants(program.constants):
+            functional = program.run_decompositions(table)
+            functional._constants = dict(program.constants)
+        program.constants.clear()
+        program.constants.update(before)
+        return functional
+
+
+@contextmanager
+def _keeping_constants(constants: dict[str, Any]) -> Iterator[None]:
+    """Add the tensors that decomposing finds inside of the program to these constants: PyTorch reads them, forgets
+    them, and then rejects the result, as for the empty tensors with which caches of transformers begin."""
+    trace, name = torch.export._trace, "_export_to_aten_ir"
+    export = getattr(trace, name)
+
+    def keeping(*args: Any, **kwargs: Any) -> Any:
+        artifact = export(*args, **kwargs)
+        constants.update({path: held for path, held in artifact.constants.items()
+                          if isinstance(held, torch.Tensor) and path not in constants})  # fmt: skip
+        return artifact
+
+    setattr(trace, name, keeping)
+    try:
+        yield
+    finally:
+        setattr(trace, name, export)
 
 
 @contextmanager
@@ -287,56 +353,3 @@ def unlogged() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def names_of_symbols(program: ExportedProgram, parameters: Parameters, dynamic_shapes: Any) -> dict[str, str]:
-    """The user's name in `dynamic_shapes` for each symbol of torch: {"s44": "batch"}."""
-    names: dict[str, str] = {}
-    nodes = {node.name: node for node in program.graph.nodes}
-    specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
-    for spec, shape in zip(specs, _shapes_of_leaves(parameters, dynamic_shapes), strict=True):
-        example = nodes[spec.arg.name].meta["val"] if spec.arg.name in nodes else None
-        if isinstance(example, torch.SymInt):
-            sizes = [(shape, example)]
-        elif isinstance(example, torch.Tensor) and isinstance(shape, (Mapping, tuple, list)):
-            entries = shape.items() if isinstance(shape, Mapping) else enumerate(shape)
-            sizes = [(dim, example.shape[axis]) for axis, dim in entries]
-        else:
-            continue
-        for dim, size in sizes:
-            root = getattr(dim, "root", dim)  # of 2*half it is half
-            name = getattr(root, "__name__", root if isinstance(root, str) else None)
-            if name and name.isidentifier() and isinstance(size, torch.SymInt):
-                symbols = size.node.expr.free_symbols
-                names |= {str(symbol): name for symbol in symbols if len(symbols) == 1 and str(symbol) not in names}
-    return names if len(set(names.values())) == len(names) else {}
-
-
-def _shapes_of_leaves(parameters: Parameters, dynamic_shapes: Any) -> list[Any]:
-    """What `dynamic_shapes` says of each leaf of the example inputs; None where it says nothing."""
-    order = list(dict.fromkeys(slot.parameter for slot in parameters.slots))
-    shapes: list[Any] = []
-    for slot in parameters.slots:
-        shape = _part(dynamic_shapes, slot.parameter, order.index(slot.parameter))
-        if slot.part is not None:
-            shape = _part(shape, slot.part, slot.part)
-        _collect_shapes(shape, slot.structure, shapes)
-    return shapes
-
-
-def _collect_shapes(shape: Any, structure: pytree.TreeSpec, shapes: list[Any]) -> None:
-    if structure.is_leaf():
-        shapes.append(shape)
-        return
-    keys = structure.context[1] if structure.type is defaultdict else structure.context
-    for index, part in enumerate(children_of(structure)):
-        key = keys[index] if structure.type in DICTIONARIES else index
-        _collect_shapes(_part(shape, key, index), part, shapes)
-
-
-def _part(shapes: Any, key: Any, index: Any) -> Any:
-    """The part of a container of shapes by its key, or by its position; None where there is none."""
-    if isinstance(shapes, Mapping):
-        return shapes.get(key)
-    is_there = isinstance(shapes, (tuple, list)) and isinstance(index, int) and index < len(shapes)
-    return shapes[index] if is_there else None

@@ -67,7 +67,8 @@ def compile_program(
     """Compile a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram into a function.
 
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
-    keyword ones in addition to positional ones; `dynamic_shapes` as in torch.export. With "onnx" ONNX Runtime runs it
+    keyword ones in addition to positional ones; `dynamic_shapes` are as in torch.export, but arguments may be left out,
+    and a dim may be a name: {"ids": {1: "S"}} has the range that the program allows. With "onnx" ONNX Runtime runs it
     on the CPU; with "triton" kernels run on the inputs' GPU, or are interpreted where there is none. Raises what
     `from_torch` raises, and `backend.failed`.
     """
@@ -84,7 +85,8 @@ def imported_program(
     """The module of a program, and its calling convention; arguments are those of `compile_program`."""
     require("torch", "torch", "compiling a PyTorch program")
     from irc.frontends.torch.calling import Convention
-    from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols
+    from irc.frontends.torch.dynamic_shapes import names_of_symbols
+    from irc.frontends.torch.exporting import decomposed, exported
     from irc.frontends.torch.importer import import_program
     from irc.frontends.torch.parameters import Parameters, example_inputs
 
@@ -92,7 +94,7 @@ def imported_program(
     source = exported(program, args, named, dynamic_shapes)
     functional = decomposed(source)  # writes to buffers have become results
     parameters = Parameters.of_program(program, source)
-    names = names_of_symbols(source, parameters, dynamic_shapes)
+    names = names_of_symbols(program, source, dynamic_shapes)
     imported = import_program(functional, names, type(program).__name__)
     verify(imported)
     return imported, Convention(program, parameters, source, functional, imported.main)

@@ -338,7 +338,7 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
     """The module of a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram.
 
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
-    keyword ones in addition to positional ones; `dynamic_shapes` as in torch.export. Constants share memory with the
+    keyword ones in addition to positional ones; `dynamic_shapes` as in `compile`. Constants share memory with the
     program's weights: after a write to these, reading the module's constants raises `weights.changed`. Raises
     `install.missing_extra` where torch is not installed, `torch.export` and `torch.unsupported`.
     """

@@ -18,9 +18,10 @@ from irc import dtypes
 from irc.diagnostics import fail
 from irc.driver.original import Original
 from irc.dtypes import DType
-from irc.frontends.torch.exporting import decomposed, exported, names_of_symbols, quiet
+from irc.frontends.torch.dynamic_shapes import names_of_symbols
+from irc.frontends.torch.exporting import decomposed, exported, quiet
 from irc.frontends.torch.importer import argument_names, given_results, import_program
-from irc.frontends.torch.parameters import Parameters, example_inputs
+from irc.frontends.torch.parameters import example_inputs
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.module import Module
 from irc.verifier import verify
@@ -52,7 +53,7 @@ class TorchOriginal(Original):
         args, shapes, kwargs = given[:3]
         positional, named = example_inputs(args, kwargs)
         program = exported(source, positional, named, shapes)
-        return cls(program, names_of_symbols(program, Parameters.of_program(source, program), shapes), name)
+        return cls(program, names_of_symbols(source, program, shapes), name)
 
     @cached_property
     def imported(self) -> Module:

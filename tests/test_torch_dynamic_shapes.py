@@ -1,0 +1,137 @@
+"""`dynamic_shapes`: which dims of a PyTorch program are dynamic, as users state it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch.export import Dim
+
+import irc
+from irc.diagnostics import IrcError
+from irc.frontends.torch.dynamic_shapes import ranges_in
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def types(compiled: Any) -> list[str]:
+    return [str(argument.type) for argument in compiled.module.main.arguments]
+
+
+def of_all(x: Any, y: Any = None, *rest: Any, more: Any = None, **others: Any) -> Any:
+    tensors = [x, *([y] if y is not None else []), *rest, *(more or {}).values(), *others.values()]
+    return [tensor * 2 for tensor in tensors]
+
+
+def ones(*shape: int) -> torch.Tensor:
+    return torch.ones(shape)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "shapes", "expected"),
+    [((ones(2, 3),), {}, {"x": {0: "B"}}, ["f32[B, 3]"]),
+     ((ones(2, 3),), {}, {"x": ("B", None)}, ["f32[B, 3]"]),
+     ((ones(2, 3),), {}, ({0: "B"},), ["f32[B, 3]"]),
+     ((ones(2, 3),), {}, {"x": {0: Dim("B"), 1: "N"}}, ["f32[B, N]"]),
+     ((ones(2, 3), ones(2)), {}, {"y": {0: "B"}, "x": {0: "B"}}, ["f32[B, 3]", "f32[B]"]),
+     ((ones(2, 3), ones(4)), {}, {"y": {0: "B"}}, ["f32[2, 3]", "f32[B]"]),
+     ((ones(2), ones(2), ones(3), ones(4)), {}, {"rest": (None, {0: "B"})}, ["f32[2]", "f32[2]", "f32[3]", "f32[B]"]),
+     ((ones(2),), {"more": {"b": ones(3), "a": ones(4)}}, {"more": {"a": {0: "B"}}}, ["f32[2]", "f32[3]", "f32[B]"]),
+     ((ones(2),), {"p": ones(3), "q": ones(4)}, {"q": {0: "B"}}, ["f32[2]", "f32[3]", "f32[B]"]),
+     ((ones(2),), {"p": ones(3)}, {"others": {"p": {0: "B"}}}, ["f32[2]", "f32[B]"])],
+)  # fmt: skip
+def test_arguments_may_be_left_out_and_dims_given_by_name(args: Any, kwargs: Any, shapes: Any, expected: Any) -> None:
+    compiled = irc.compile(of_all, args, kwargs=kwargs, dynamic_shapes=shapes)
+    assert sorted(types(compiled)) == sorted(expected)
+    for one, other in zip(compiled(*args, **kwargs), of_all(*args, **kwargs), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_range_of_a_named_dim_is_what_the_program_allows() -> None:
+    table = torch.randn(64, 4)
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x + table[: x.shape[0]]
+
+    compiled = irc.compile(program, (torch.randn(5, 4),), dynamic_shapes={"x": {0: "S"}})
+    x = torch.randn(64, 4)
+    torch.testing.assert_close(compiled(x), program(x))
+    with pytest.raises(IrcError, match=r"run\.dim_range"):
+        compiled(torch.randn(65, 4))
+
+
+def test_a_named_dim_that_must_be_a_number_is_an_error() -> None:
+    with pytest.raises(IrcError) as error:
+        irc.compile(lambda x: x.reshape(2, 3), (ones(6),), dynamic_shapes={"x": {0: "S"}})
+    assert error.value.code == "torch.export"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [({"z": {0: "B"}}, "dynamic_shapes has the argument `z`"),
+     ({"x": {0: "a b"}}, "a dim with the name 'a b'")],
+)  # fmt: skip
+def test_other_names_are_errors(shapes: Any, message: str) -> None:
+    with pytest.raises(IrcError, match=message) as error:
+        irc.compile(lambda x: x + 1, (ones(2, 3),), dynamic_shapes=shapes)
+    assert error.value.code == "usage.value"
+
+
+def test_ranges_that_pytorch_suggests() -> None:
+    suggested = ["S = Dim('S', min=2, max=64)", "T = 4", "U = 2*_U", "V = Dim('V')"]
+    message = "\n  ".join(["Constraints violated (S)!\nSuggested fixes:", *suggested])
+    assert ranges_in(message) == {"S": {"min": 2, "max": 64}, "T": None, "U": None, "V": None}
+    assert ranges_in("no suggestion: S = Dim('S', max=3)") == {}
+
+
+def model_of(name: str) -> tuple[Any, torch.Tensor]:
+    transformers = pytest.importorskip("transformers")
+    small = {"vocab_size": 100, "bos_token_id": None, "eos_token_id": None}
+    if name == "bert":
+        config = transformers.BertConfig(vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+                                         intermediate_size=64, max_position_embeddings=64)  # fmt: skip
+        model = transformers.BertModel(config)
+    elif name == "gpt2":
+        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **small)
+        model = transformers.GPT2LMHeadModel(config)
+    else:
+        config = transformers.LlamaConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                                          num_key_value_heads=2, intermediate_size=64, **small)  # fmt: skip
+        model = transformers.LlamaForCausalLM(config)
+    return model.eval(), torch.randint(0, 100, (2, 8))
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_models_of_transformers_with_a_dictionary_of_inputs(name: str) -> None:
+    model, ids = model_of(name)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    dynamic = {"input_ids": {1: "S"}, "attention_mask": {1: "S"}}
+    compiled = irc.compile(model, inputs, dynamic_shapes=dynamic)
+    assert types(compiled) == ["i64[2, S]", "i64[2, S]"]
+    longer = {"input_ids": torch.randint(0, 100, (2, 13)), "attention_mask": torch.ones(2, 13, dtype=torch.int64)}
+    with torch.no_grad():
+        ours, theirs = compiled(**longer), model(**longer)
+    assert type(ours) is type(theirs)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
+
+
+def test_caches_of_transformers_as_arguments_and_results() -> None:
+    model, ids = model_of("llama")
+    with torch.no_grad():
+        first = model(input_ids=ids)
+        cache = next(value for value in first.values() if not isinstance(value, torch.Tensor))
+        key = next(name for name, value in first.items() if value is cache)
+        step = {"input_ids": ids[:, :1], key: cache}
+        compiled = irc.compile(model, step, dynamic_shapes={key: [[{2: "P"}] * 2] * 2})
+        ours = compiled(**step)
+        assert cache.layers[0].keys.shape[2] == 8
+        theirs = model(**step)
+    assert ours[key].layers[1].values.shape[2] == 9
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-5)
+    for one, other in zip(ours[key].layers, theirs[key].layers, strict=True):
+        torch.testing.assert_close(one.keys, other.keys)
+        torch.testing.assert_close(one.values, other.values)
