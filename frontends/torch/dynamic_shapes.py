@@ -98,7 +98,7 @@ class DynamicShapes:
     def export(self, export: Callable[[Any], ExportedProgram]) -> ExportedProgram:
         """The program that `export` gives for the shapes. Where the program does not allow all sizes of a dim that is
         given by its name alone, its range becomes what PyTorch says that the program allows; where PyTorch cannot say
-        that, dims of one name are the same only as far as the program requires it."""
+        that, dims of one name are the same only where the program requires it."""
         for _ in range(FIXES):
             try:
                 return export(self.full)
