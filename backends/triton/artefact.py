@@ -24,9 +24,11 @@ from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.files import replacing_folder
 from irc.ir import Function, Value
+from irc.kernel import members_of
 from irc.metadata import MODEL
 from irc.module import Module
 from irc.op import trace_function
+from irc.plan_file import structural_hash
 from irc.sizes import representative_sizes
 from irc.weights import Tensor
 
@@ -40,7 +42,8 @@ FORMAT = 1
 MARK = "manifest.json"
 MADE_BY = '"made_by": "irc '
 TEXTS = "texts.json"  # constants that are text
-WRITTEN = ("kernels.py", "program.py", "weights.safetensors", TEXTS, "externs", MARK)
+TUNING = "tuning.json"  # which `irc tune` adds
+WRITTEN = ("kernels.py", "program.py", "weights.safetensors", TEXTS, "externs", MARK, TUNING)
 POINTERS = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
     "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
@@ -118,6 +121,8 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
     """What is inside, for people and for the runtime. `memory` holds for the sizes that it names."""
     sizes = representative_sizes(module.main, {})
     in_place = donated_arguments(module.main, program.derived.__getitem__)
+    hashes = {program.launches[each.attributes["name"]]: structural_hash(members_of(each)) for each in module.walk()
+              if each.name == "kernel" and each.attributes["name"] in program.launches}  # fmt: skip
     return {
         "format": FORMAT,
         "made_by": f"irc {_version.__version__}",
@@ -130,6 +135,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
             {
                 "name": launched.source.name,
                 "kind": launched.kernel.kind,
+                "hash": hashes[launched.source.name],
                 "numerics": launched.kernel.numerics,
                 "looped": launched.kernel.looped,
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block

@@ -77,6 +77,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "bench": (("irc bench model.onnx --dim B=16 --rounds 10", ""),),
+    "tune": (
+        (f"irc compile {SCORES} --backend triton -o out", ""),
+        ("irc tune out", "writes out/tuning.json; needs a GPU"),
+        (f"irc compile {SCORES} --backend triton -o out", "with the schedules of out/tuning.json"),
+    ),
     "doc": (
         ("irc doc", "the topics"),
         ("irc doc ops", "a line for each operation"),

@@ -42,6 +42,7 @@ from irc.cli.output import (
     show_json,
     show_kernels,
     show_page,
+    show_tuning,
     show_warning,
     triton_remark,
 )
@@ -502,10 +503,12 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
         sys.exit(int(Exit.DIFFERS))
 
 
-@cli.command(short_help="Time MODEL, compiled, and the original on this CPU.")
+@cli.command(short_help="Time MODEL, compiled, and the original on this machine.")
 @MODEL
 @INPUT
-@pipeline_option("Passes to run.  [default: the ONNX backend's pipeline]")
+@click.option("--backend", type=BACKEND, default="onnx", show_default=True,
+              help="What to time: the ONNX model on the CPU, or Triton kernels on a GPU.")  # fmt: skip
+@pipeline_option("Passes to run.  [default: the backend's pipeline]")
 @click.option("--rounds", type=click.IntRange(min=2), default=30, show_default=True,
               help="How often each contender runs.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each contender.")
@@ -515,7 +518,8 @@ def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | N
 def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None:
     """Time MODEL on this machine's CPU: irc's ONNX model, the original in ONNX Runtime, eager PyTorch.
 
-    The contenders run in turn, once in each round; the ratios are medians of rounds, with quartiles.
+    With --backend triton: irc's kernels and eager PyTorch on this machine's GPU. The contenders run in turn, once in
+    each round; the ratios are medians of rounds, with quartiles.
     """
     from irc.driver import bench as run_bench
 
@@ -524,6 +528,27 @@ def bench(model: str, inputs: str | None, as_json: bool, **options: Any) -> None
         show_json(report)
         return
     show_bench(report)
+
+
+@cli.command(short_help="Time schedules of a compiled folder on this GPU.")
+@click.argument("folder", metavar="DIR", shell_complete=completion.folders)
+@INPUT
+@SEED
+@JSON
+@common
+def tune(folder: str, inputs: str | None, as_json: bool, **options: Any) -> None:
+    """Time schedules near those of the kernels in DIR, which irc compile --backend triton has written.
+
+    The fastest are written to DIR/tuning.json, by what a kernel computes and by device; irc compile into the same
+    folder then states them. A GPU is needed. Sizes of symbolic dims are those of --dim or of the inputs.
+    """
+    from irc.driver import tune as tune_folder
+
+    report = tune_folder(folder, inputs, **options)
+    if as_json:
+        show_json(report)
+        return
+    show_tuning(report)
 
 
 @cli.command(short_help="Show the page of an operation, pass, rule or code.")

@@ -181,6 +181,15 @@ def show_kernels(report: Any) -> None:
         show(f"estimated: {report.not_counted}")
 
 
+def show_tuning(report: Any) -> None:
+    """Print a line for each kernel: the fastest options, and the time that they take beside that of the rules'."""
+    for name, each in report.kernels.items():
+        options = ", ".join(f"{option} = {value}" for option, value in each.options.items()) or "as the rules choose"
+        times = f"{1e6 * each.seconds:10.2f} us, {1e6 * each.seconds_by_rules:.2f} by rules"
+        show(f"@{name}: {times}; {options} ({each.timed} timed, {each.failed} not compiled)")
+    show(f"wrote {report.output}; {report.label}, {report.device} ({report.architecture})")
+
+
 def show_check(report: Any) -> None:
     """Print a line for each output of each stage, and where values first differ."""
     if report.without_original:

@@ -28,6 +28,7 @@ _MODULES = {
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
     "trace": "irc.op",
+    "tune": "irc.driver.tuning",
 }
 
 __all__ = list(_MODULES)

@@ -37,7 +37,7 @@ def run_artefact(
     Its Python code is executed in another process. Random integers are 0 or 1, which are valid for nearly all indices.
     Raises `file.format` for a manifest of another version of irc.
     """
-    interface, results = _read(folder)
+    interface, results = read_interface(folder)
     given = given_inputs(interface, inputs, sizes, seed)
     with temporary_folder() as temporary:
         (temporary / LINK).symlink_to(folder.resolve(), target_is_directory=True)
@@ -45,7 +45,7 @@ def run_artefact(
     return outputs, given, label
 
 
-def _read(folder: Path) -> tuple[Function, dict[str, DType]]:
+def read_interface(folder: Path) -> tuple[Function, dict[str, DType]]:
     """The inputs of an artefact, as those of a function, and the types of its outputs by name."""
     try:
         signature = json.loads((folder / "manifest.json").read_text("utf-8"))["signature"]

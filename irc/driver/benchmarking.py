@@ -6,20 +6,23 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
-from irc.driver.callables import imported_program
+from irc.driver.callables import import_artefact, imported_program
 from irc.driver.measuring import relative_error
-from irc.driver.models import Settings, Source, find_backend, module_of, program_of
+from irc.driver.models import Backend, Settings, Source, find_backend, module_of, program_of
 from irc.driver.optimizing import run_pipeline
 from irc.driver.running import as_backend_failed, carrier
+from irc.driver.tuning import as_tensors, gpu
 from irc.files import temporary_folder
 from irc.module import Module
+from irc.partial import TemporaryFolder
 from irc.user_files import is_reference
 
 WARM_UP = 3
@@ -49,6 +52,7 @@ class BenchReport:
     machine: str
     versions: Mapping[str, str] = field(default_factory=dict)
     label: str = "timed on this machine's CPU; Triton kernels are not timed, since they would be interpreted"
+    device: str = "cpu"
     schema: str = "irc.bench/1"
 
 
@@ -58,6 +62,7 @@ def bench(
     *,
     rounds: int = 30,
     threads: int = 1,
+    backend: Backend = "onnx",
     pipeline: str | None = None,
     seed: int = 0,
     settings: Settings | None = None,
@@ -65,9 +70,12 @@ def bench(
     """Time a model: irc's ONNX model, and the original in ONNX Runtime or in eager PyTorch, if there is one.
 
     All run on the same inputs (random where none are given), with their optimizations on, on `threads` threads. Each
-    runs once in a round, in rotating order, so that disturbances affect all.
+    runs once in a round, in rotating order, so that disturbances affect all. With the backend "triton" the contenders
+    are irc's kernels and eager PyTorch on this machine's GPU, each until the device is done; raises `device.missing`
+    where there is none.
     """
     settings = settings or Settings()
+    device = gpu("timing Triton kernels")[0] if backend == "triton" else "cpu"
     program = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
     convention = None
     if isinstance(program, tuple):
@@ -79,6 +87,10 @@ def bench(
     if convention is not None and inputs is None:
         given |= convention.held_arrays()
     given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
+    if backend == "triton":
+        calls, arrays = gpu_calls(module, program, convention, given, "cuda", pipeline, settings)
+        return replace(compared(calls, given, rounds, threads, arrays), device=device,
+                       label=f"timed on {device}, until the device is done")  # fmt: skip
     for value in (*module.main.arguments, *module.main.returned):
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, of which ONNX Runtime accepts no arrays")
@@ -93,10 +105,50 @@ def bench(
                 calls["original"] = _original(Path(str(source)), given, threads)
             if isinstance(program, tuple):
                 calls["eager"] = _eager(program[0], convention, given, threads)
-            return _compared(calls, given, rounds, threads)
+            return compared(calls, given, rounds, threads)
 
 
-Call = Callable[[], list[Any]]
+Call = Callable[[], Any]  # a list of arrays, unless a function makes one of it
+Arrays = Callable[[Any], list[Any]]
+
+
+def gpu_calls(module: Module, program: Any, convention: Any, given: Mapping[str, Any], device: str,
+              pipeline: str | None, settings: Settings) -> tuple[dict[str, Call], dict[str, Arrays]]:  # fmt: skip
+    """The compiled module, and the program in eager PyTorch where there is one, on a device of PyTorch; and functions
+    of what they return that give arrays."""
+    import torch
+
+    from irc.frontends.torch.tensors import to_array
+
+    compiled, _ = run_pipeline(module, pipeline or find_backend("triton").PIPELINE, "triton", settings)
+    kept = TemporaryFolder()
+    find_backend("triton").emit(compiled, kept.path / "artefact")
+    model = import_artefact(kept.path / "artefact").load()
+    tensors = {name: value.to(device) for name, value in as_tensors(module.main, given).items()}
+
+    def finished(result: Any) -> Any:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    def compiled_call(kept: TemporaryFolder = kept) -> Any:  # keeps the folder
+        return finished(list(model.run(tensors).values()))
+
+    calls: dict[str, Call] = {"irc": compiled_call}
+    arrays: dict[str, Arrays] = {"irc": lambda outputs: [to_array(each.cpu()) for each in outputs]}
+    if isinstance(program, tuple):
+        moved = partial(torch.utils._pytree.tree_map_only, torch.Tensor)
+        args, kwargs = moved(lambda x: x.to(device), convention.example(given))
+        original = program[0].module() if isinstance(program[0], torch.export.ExportedProgram) else program[0]
+        original = original.to(device) if isinstance(original, torch.nn.Module) else original
+
+        def eager() -> Any:
+            with torch.no_grad():
+                return finished(original(*args, **kwargs))
+
+        calls["eager"] = eager
+        arrays["eager"] = lambda result: convention.computed(moved(lambda x: x.cpu(), result))
+    return calls, arrays
 
 
 def _original(path: Path, given: Mapping[str, Any], threads: int) -> Call:
@@ -143,10 +195,13 @@ def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int
     return call
 
 
-def _compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, threads: int) -> BenchReport:
+def compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, threads: int,
+             arrays: Mapping[str, Arrays] | None = None) -> BenchReport:  # fmt: skip
+    """The times of calls in rotating order; `arrays` are functions of what a call returns that give arrays."""
     outputs, repeats = {}, {}
     for name, call in calls.items():
-        outputs[name] = call()  # the first: eager PyTorch may update its arguments
+        # The first: eager PyTorch may update its arguments.
+        outputs[name] = (arrays or {}).get(name, list)(call())
         for _ in range(WARM_UP):
             call()
         start = time.perf_counter()

@@ -138,7 +138,7 @@ def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> 
     kept = TemporaryFolder()
     folder = kept.path / "artefact"
     find_backend("triton").emit(module, folder)
-    package = _imported(folder)
+    package = import_artefact(folder)
     model = package.load()
 
     def run(tensors: Sequence[Any], kept: Any = kept) -> list[Any]:  # keeps the folder until the function is deleted
@@ -152,7 +152,7 @@ def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> 
     return run, "interpreted" if package.runtime.INTERPRETED else "device"
 
 
-def _imported(folder: Path) -> Any:
+def import_artefact(folder: Path) -> Any:
     """Import the package in a folder under a unique name."""
     name = f"irc_compiled_{uuid.uuid4().hex}"
     start = folder / "__init__.py"

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import fail
+from irc.driver.artefacts import is_artefact
 from irc.driver.callables import CompiledProgram, compile_program
 from irc.driver.counting import kernel_operations
 from irc.driver.figures import KernelsReport, report_on
 from irc.driver.gpu_targets import compile_failures, compile_for
 from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, reproducing, require_triton
 from irc.driver.optimizing import run_pipeline
-from irc.files import guarded
+from irc.driver.tuning import FILE, apply_tuning
+from irc.files import guarded, replacing
 from irc.module import Module
 from irc.sizes import representative_sizes
 
@@ -69,7 +71,8 @@ def compile(
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
 
     Without `output` the result is written into the working directory, as `NAME.irc.onnx` or `NAME.triton/`. An existing
-    folder is replaced only if it is an artefact of irc. Kernels are compiled for GPU targets only where `settings`
+    folder is replaced only if it is an artefact of irc; schedules of its `tuning.json` (`irc tune`) are stated of equal
+    kernels. Kernels are compiled for GPU targets only where `settings`
     states some; those for which one does not compile are left out, with a note.
 
     With `figures` the report of a Triton program has those of one run, as `kernels` gives them.
@@ -110,6 +113,10 @@ def _written(
     first = replace(settings, target=settings.targets[0]) if settings.targets else settings
     module, context = run_pipeline(source, chosen, backend, first)
     notes = [*context.notes, *_notes_on(module)]
+    tuning = _tuning(path) if backend == "triton" else None
+    if tuning is not None:
+        is_stated = settings.device is not None or bool(settings.targets)
+        notes += apply_tuning(module, path / FILE, context.device.architecture if is_stated else None)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
             emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
@@ -119,6 +126,9 @@ def _written(
         failures = compile_failures(compile_for(module, settings.targets)) if settings.targets else {}
         targets = tuple(target for target in settings.targets if target not in failures)
         program = emitter.emit(module, path, targets=targets)
+        if tuning is not None:
+            with replacing(path / FILE) as file:
+                file.write(tuning)
     report = CompileReport(
         str(path),
         backend,
@@ -130,6 +140,11 @@ def _written(
         notes=(*notes, *failures.values()),
     )
     return report, module
+
+
+def _tuning(path: Path) -> bytes | None:
+    """The tuning file of an artefact that stands where another is written."""
+    return (path / FILE).read_bytes() if is_artefact(path) and (path / FILE).is_file() else None
 
 
 def _notes_on(module: Module) -> list[str]:

@@ -148,9 +148,9 @@ def artefact(module: irc.Module) -> Any:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """The model of an artefact, and its package."""
-    from irc.driver.callables import _imported
+    from irc.driver.callables import import_artefact
 
-    package = _imported(folder)
+    package = import_artefact(folder)
     return package.load(), package
 
 
