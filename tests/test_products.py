@@ -21,8 +21,8 @@ from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.group import Group
 from irc.ir import Value
-from irc.kernel import Accumulate, LegalityFailure, Loop, count, derive, kernel_of
-from irc.kernel.dag import Dot, Reduce
+from irc.kernel import Accumulate, LegalityFailure, Loop, Placed, count, derive, kernel_of
+from irc.kernel.dag import Dot, Load, Reduce
 from irc.kernel.tracing import Tracer
 from irc.legality import legal
 from irc.module import Module
@@ -48,6 +48,11 @@ def swiglu(x: Value, gate: Value, up: Value) -> Value:
 def heads(x: Value, w: Value) -> Value:
     batch, rows, _ = x.shape
     return ops.transpose(ops.reshape(ops.matmul(x, w), shape=(batch, rows, 4, 8)), permutation=(0, 2, 1, 3))
+
+
+def int8_weight(x: Value, w: Value, scale: Value) -> Value:
+    """A weight in 8 bits with a scale for each column."""
+    return ops.matmul(x, ops.mul(ops.cast(w, to=x.dtype), scale))
 
 
 def length(x: Value, axis: int = -1) -> Value:
@@ -96,6 +101,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "vector": (ops.matmul, ("T[K]", "T[K, N]")),
     "row_of_one": (ops.matmul, ("T[1, K]", "T[K, N]")),
     "outer": (ops.matmul, ("T[M, 1]", "T[1, N]")),
+    "int8_weight": (int8_weight, ("T[M, K]", "i8[K, N]", "T[N]")),
     "normalized_rows": (lambda x, w: ops.matmul(ops.rms_norm(x), w), ("T[M, K]", "T[K, N]")),
     "gated": (gated, ("T[B, M, K]", "T[K]", "T[K, N]", "T[K, N]")),
     "cosines": (cosines, ("T[M, K]", "T[K, N]")),
@@ -187,6 +193,19 @@ def test_what_rows_are_divided_by_is_accumulated_beside_their_product() -> None:
     assert not kernel.recomputes_reduction and kernel.numerics == "keeps_more_precision"
     (loop,) = (scope for scope in kernel.schedule.nest if isinstance(scope, Loop))
     assert [scope.reduce for scope in loop.body if isinstance(scope, Accumulate)] == [squares, product]
+
+
+@pytest.mark.parametrize("name", ["int8_weight", "scaled_rows"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_scales_are_applied_to_products(name: str, dtype: str) -> None:
+    """After the loop, which multiplies elements as they are stored; a product of f32 is as exact as it is written."""
+    program, types = PROGRAMS[name]
+    kernel = derive(body_of(trace(program, *typed(types, dtype))))
+    (loop,) = (scope for scope in kernel.schedule.nest if isinstance(scope, Loop))
+    loads = [scope.node for scope in loop.body if isinstance(scope, Placed) and isinstance(scope.node, Load)]
+    assert len(loads) == 2 and len(kernel.loads) == 3
+    wide = derive(body_of(trace(program, *typed(types, "f32"))))
+    assert wide.numerics == "exact" and len(wide.loads) == 3
 
 
 def mean(x: Value, axis: int = 1) -> Value:

@@ -13,7 +13,7 @@ from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.cuts import pieces, with_guards_of_stores
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
-from irc.kernel.factors import with_factors_outside
+from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
@@ -178,11 +178,10 @@ class Traced:
 
 
 def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, recompute: bool) -> Kernel:
-    tracer, roots = traced_group.tracer, traced_group.roots
-    traced = [node for node in walk(roots) if isinstance(node, Dot)]
-    moved = multiplies_what_is_computed(roots)
-    if moved:
-        roots = with_factors_outside(roots)
+    tracer = traced_group.tracer
+    traced = [node for node in walk(traced_group.roots) if isinstance(node, Dot)]
+    roots = with_factors_outside(traced_group.roots)
+    moved = roots != traced_group.roots
     reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
     products = [node for node in walk(roots) if isinstance(node, Dot)]
     one_pass = multiplies_what_is_computed(roots)
@@ -216,12 +215,6 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     elsewhere = tracer.skipped_rounding or moved
     return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online)
-
-
-def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:
-    """Whether an operand of a product depends on another product, or on a reduction."""
-    operands = [operand for node in walk(roots) if isinstance(node, Dot) for operand in node.operands]
-    return any(isinstance(node, (Dot, Reduce)) for node in walk(operands))
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:

@@ -32,15 +32,28 @@ class Factored(NamedTuple):
 
 
 def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
-    """The roots with the factors of operands of products that depend on reductions applied to the products instead;
-    raises `LegalityFailure` (rule F13)."""
+    """The roots with factors of operands of products applied to the products instead: those of operands that depend on
+    reductions; raises `LegalityFailure` (rule F13). Where none does, also those of operands of 16 bits, which are then
+    multiplied as they are stored: the scales of the channels of int8 weights."""
+    needed = multiplies_what_is_computed(roots)
     graph = Graph()
     new: dict[Node, Node] = {}
     for node in walk(roots):
         operands = tuple(new[operand] for operand in node.operands)
         kept = node if operands == node.operands else graph(node.over(operands=operands))
-        new[node] = _with_factors_outside(kept, graph) if isinstance(kept, Dot) else _of_row(kept, graph)
+        if isinstance(kept, Dot):
+            kept = _with_factors_outside(kept, graph, needed)
+        new[node] = _of_row(kept, graph) if needed else kept
     return tuple(new[root] for root in roots)  # type: ignore[misc]
+
+
+def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:
+    """Whether an operand of a product depends on another product, or on a reduction."""
+    return any(map(_is_computed, (each for node in walk(roots) if isinstance(node, Dot) for each in node.operands)))
+
+
+def _is_computed(operand: Node) -> bool:
+    return any(isinstance(node, (Dot, Reduce)) for node in walk((operand,)))
 
 
 def _of_row(node: Node, graph: Graph) -> Node:
@@ -58,17 +71,22 @@ def _of_row(node: Node, graph: Graph) -> Node:
     return graph(node.over(operands=(total,))) if same_row and point.highest else node  # type: ignore[union-attr]
 
 
-def _with_factors_outside(product: Dot, graph: Graph) -> Node:
+def _with_factors_outside(product: Dot, graph: Graph, needed: bool) -> Node:
     bound, operands, factors = frozenset(product.bound), list(product.operands), list[tuple[Apply, int]]()
     for side, operand in enumerate(product.operands):
-        if any(isinstance(node, (Dot, Reduce)) for node in walk((operand,))):
+        if _is_computed(operand) if needed else product.fed.bits < 32:
             while isinstance(operand, Apply) and operand.rounds_to is product.fed:
                 operand = operand.operands[0]  # the product rounds its operands
             parts = factored(operand, bound, graph)
-            if parts.rest.axes - bound == operand.axes - bound:
-                products_stay_in_range(not parts.factors or is_in_range(parts.rest, product.fed), product)
+            in_range = not parts.factors or is_in_range(parts.rest, product.fed)
+            if needed:
+                products_stay_in_range(in_range, product)
+            keeps_axes = parts.rest.axes - bound == operand.axes - bound
+            if in_range and keeps_axes and (needed or parts.factors):
                 operands[side] = parts.rest
                 factors += parts.factors
+    if tuple(operands) == product.operands:
+        return product
     result = graph(product.over(operands=tuple(operands)))
     for factor, position in factors:
         result = graph(factor.over(operands=_with(factor.operands, position, result)))
@@ -127,8 +145,8 @@ def is_in_range(rest: Node, fed: DType) -> bool:
         if len(others) != 1:
             break
         rest = others[0]
-    if isinstance(rest, Load):
-        return rest.buffer.dtype is fed or fed.name != "f16"
+    if isinstance(rest, Load) and (rest.buffer.dtype is fed or rest.buffer.dtype.bits <= 8):
+        return True
     return fed.name != "f16" or exponent(rest) is not None
 
 
