@@ -131,7 +131,7 @@ class InParts:
         self.block = Block([value.type for value in arguments], [value.name for value in arguments])
         self.values: dict[Value, Value] = {}
         self.partials: dict[Value, None] = {}
-        self.wholes: dict[Value, None] = {}
+        self.wholes: dict[Value, int] = {}  # with the number of kernels after the first in which it can be combined
         self._partial_of: dict[Operation, Value] = {}  # by reduction
         self._below: dict[Value, frozenset[Operation]] = {}  # the reductions that a value depends on
         with Builder(self.block):
@@ -142,16 +142,25 @@ class InParts:
 
     def _add(self, step: Operation) -> None:
         below = frozenset[Operation]().union(*(self._below.get(value, frozenset()) for value in step.inputs))
-        extent = combined_extent(step)
+        extent = self._extent(step)
         if extent != 1:
             parts_divide_what_is_reduced(step.result.name, extent, self.parts.extent)
             whole = reshaped(self._in_parts(step), step.result.shape)
             whole.name = name_of(step, "whole")
             self.values[step.result], below = whole, below | {step}
         else:
-            operands = [None if operand is None else self.values[operand] for operand in step.operands]
+            operands = [None if operand is None else self._operand(step, operand) for operand in step.operands]
             self.values.update(zip(step.results, copied(step, operands), strict=True))
         self._below.update(dict.fromkeys(step.results, below))
+
+    def _operand(self, step: Operation, operand: Value) -> Value:
+        """What stands for an operand: what is multiplied is of its own type."""
+        value = self.values[operand]
+        return value if step.definition.contraction is None else rounded(value, operand.dtype)
+
+    def _extent(self, step: Operation) -> Dim:
+        """How many elements, or products, that are divided an element of the result combines; 1 of what is copied."""
+        return combined_extent(step)
 
     def result(self, value: Value) -> Value:
         """What stands for a value of the kernel's region, in its type."""
@@ -187,7 +196,7 @@ class InParts:
 
     def _whole(self, definition: Definition, partial: Value, arrangement: Arrangement) -> Value:
         whole = reduced(definition, partial, arrangement.place)
-        self.wholes[whole] = None
+        self.wholes[whole] = 0
         return whole
 
     def _index(self, step: Operation, arrangement: Arrangement, reduction: Reduction) -> Value:
@@ -204,7 +213,7 @@ class InParts:
         index = step.definition(x, axis=place + 1, select_last=last)
         index = self._stored(ops.add(index, before), name_of(step, "partial"))
         best = step.definition(extremum, axis=place, select_last=last, keep_dims=True)
-        self.wholes[best] = None
+        self.wholes[best] = 0
         return self._whole(reducing("sum"), ops.select(ops.equal(part, best), index, literal(0, I64)), arrangement)
 
     def _product(self, step: Operation) -> Value:
@@ -224,7 +233,7 @@ class InParts:
         )  # fmt: skip
         partial = self._stored(widened(product), name_of(step, "partial"))
         whole = reduced(reducing("sum"), partial, len(batch))
-        self.wholes[whole] = None
+        self.wholes[whole] = 0
         return whole
 
     # -- sums that depend on another reduction -----------------------------------------------------------------
@@ -278,7 +287,15 @@ class InParts:
         else:
             apart = ops.sub(center, whole)
             rescaled = ops.add(result, ops.mul(counts, ops.mul(apart, apart)))
-        return self._whole(step.definition, rescaled, arrangement)
+        return self._unless_empty(self._whole(step.definition, rescaled, arrangement))
+
+    def _unless_empty(self, x: Value) -> Value:
+        """A sum over no elements is 0: that by which it is multiplied is often NaN then."""
+        if dims.less(0, self.parts.extent) is True:
+            return x
+        is_empty = ops.equal(ops.dim(value=self.parts.extent), literal(0, I64))
+        result: Value = ops.select(is_empty, literal(0.0, x.dtype), x)
+        return result
 
 
 def combined_extent(step: Operation) -> Dim:

@@ -18,7 +18,6 @@ from irc.kernel.rules import (
     failure_of,
     parts_are_kernels,
     products_are_of_matrices,
-    products_are_summed_alone,
     split_fits_the_kernel,
 )
 from irc.kernel.splitting import chosen_sizes, reduces_columns
@@ -28,6 +27,7 @@ from irc.numerics import allows
 from irc.op import Builder
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
+from irc.passes._partial_softmax import SoftmaxInParts
 from irc.passes._partials import InParts, Parts
 from irc.schedule_options import ScheduleOptions
 from irc.sizes import representative_sizes
@@ -45,7 +45,8 @@ class Split(Pass):
     Partial results are stored to memory, and another kernel combines them: no atomics are used, so that results are the
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
     that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
-    takes less time by the model of cost; its partial results are of the type that it is added up in.
+    takes less time by the model of cost; its partial results are of the type that it is added up in. Attention of a
+    short query is divided along its keys.
 
     Before: @y (%x: f32[16777216]) { %s = reduce_sum %x; %y = sqrt %s }
     After:  @y_parts { reduce_sum of each row of %x as f32[512, 32768] }, @y { %s = reduce_sum of these; %y = sqrt %s }
@@ -114,10 +115,10 @@ def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[
     raises `LegalityFailure`."""
     steps, region = Steps(members_of(operation)), operation.regions[0].block
     if kernel.kind == "product":
-        products_are_summed_alone(kernel.online is not None)
         for step in steps.steps:
             products_are_of_matrices("dot" if step.definition.contraction is None else step.name)
-    program = InParts(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
+    form = InParts if kernel.online is None else SoftmaxInParts
+    program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
     with Builder(program.block):
         results = [program.result(value) for value in region.terminator.inputs]
     return Kernels(program, results, sizes, context.device).operations(operation)
@@ -148,8 +149,11 @@ class Kernels:
         for operation in self.program.block:
             most = max((level[value] for value in operation.inputs), default=0)
             for result in operation.results:
-                is_partial, is_whole = result in self.program.partials, result in self.program.wholes
-                level[result] = most + (1 - most % 2 if is_partial else most % 2 if is_whole else 0)
+                level[result] = most
+                if result in self.program.partials:
+                    level[result] += 1 - most % 2
+                elif result in self.program.wholes:
+                    level[result] += most % 2 + self.program.wholes[result]
         return level
 
     def _is_combined(self, value: Value) -> bool:
@@ -224,7 +228,7 @@ def state_schedule(operation: Operation, sizes: Mapping[Symbol, int], device: De
     if kernel.kind == "reduction" and schedule.rows is not None and not reduces_columns(kernel):
         if count(kernel, sizes).programs < device.multiprocessors:
             operation.attributes["schedule"] = ScheduleOptions(m=1).stated
-    elif kernel.kind == "product" and summed is not None and schedule.rows is not None:
+    elif kernel.online is None and summed is not None and schedule.rows is not None:
         if schedule.rows.block <= LEAST and dims.multiple_of(summed.extent) % (2 * summed.block) == 0:
             operation.attributes["schedule"] = ScheduleOptions(k=2 * summed.block).stated
 

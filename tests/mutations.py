@@ -312,7 +312,7 @@ MUTATIONS = (
         convolutions("dag and groups"),
     ),
     Mutation(
-        "F10: products are computed again", RULES, "if computed > needed:", "if False:",
+        "F10: products are computed again", RULES, "if 4 * computed > 5 * needed:", "if False:",
         convolutions("cannot_do and read_twice"),
     ),
     Mutation(

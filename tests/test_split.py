@@ -80,6 +80,7 @@ def near_miss(x: Value) -> Value:
     return ops.reduce_sum(ops.tanh(ops.sub(x, ops.reduce_max(x, axes=(1,), keep_dims=True))), axes=(1,))
 
 
+attended = torch.nn.functional.scaled_dot_product_attention
 CASES = [
     Case("sum", lambda x: ops.reduce_sum(x, axes=(0,)), lambda x: x.sum(), ("f32[N]",)),
     Case("epilogue", lambda x: ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(1,))), lambda x: (x * x).sum(1).sqrt(),
@@ -127,9 +128,16 @@ CASES = [
     Case("normed", lambda x, s, w: ops.matmul(ops.rms_norm(x, s, axis=-1, epsilon=1e-6), w),
          lambda x, s, w: torch.nn.functional.rms_norm(x, x.shape[1:], s, 1e-6) @ w,
          ("f32[M, N]", "f32[N]", "f32[N, 20]"), 4, 1e-5),
+    Case("attention", lambda q, k, v: ops.attention(q, k, v), attended,
+         ("f32[M, 2, 5, 16]", "f32[M, 2, N, 16]", "f32[M, 2, N, 8]"), 3, 1e-5),
+    Case("decoding", lambda q, k, v: ops.attention(q, k, v),
+         lambda q, k, v: attended(q, k.repeat_interleave(4, 1), v.repeat_interleave(4, 1)),
+         ("bf16[M, 8, 1, 16]", "bf16[M, 2, N, 16]", "bf16[M, 2, N, 16]"), 3, 2e-2),
+    Case("biased", lambda q, k, v, b: ops.attention(q, k, v, b), lambda q, k, v, b: attended(q, k, v, attn_mask=b),
+         ("f32[M, 2, 5, 16]", "f32[M, 2, N, 16]", "f32[M, 2, N, 8]", "f32[5, N]"), 3, 1e-5),
     Case("near_miss", near_miss, lambda x: (x - x.amax(1, keepdim=True)).tanh().sum(1), ("f32[M, N]",), 4),
 ]  # fmt: skip
-SIZES = [(1, 1), (2, 17), (3, 257)]
+SIZES = [(2, 17), (3, 130)]
 
 
 def split_in(module: Module, number: int, numerics: Any = "keeps_more_precision") -> Module:
@@ -173,11 +181,46 @@ def check(case: Case, module: Module, inputs: dict[str, np.ndarray], folder: Pat
 def test_parts_compute_what_the_whole_does(case: Case, tmp_path: Path) -> None:
     """In the interpreter, as kernels, and in PyTorch; with as many kernels as stated, and bytes as predicted."""
     draw, module = random.Random(case.name), trace(case.function, *case.types)
-    for place, (rows, columns) in enumerate(SIZES):
+    for place, (rows, columns) in enumerate([*SIZES, *([(1, 1)] if case.tolerance < 1e-4 else [])]):
         parts = split_in(module, draw.choice([2, 3, 8, 20]))
         assert len(kernels_of(parts)) == case.kernels
         inputs = harness.random_inputs(module, {"M": rows, "N": columns}, seed=place)
         check(case, parts, inputs, tmp_path / str(place))
+
+
+@pytest.mark.parametrize("masked_rows, value", [("zero", 0.0), ("nan", np.nan)])
+def test_attention_to_few_keys(masked_rows: Any, value: float, tmp_path: Path) -> None:
+    """Parts in which a query sees no key, and queries that see none at all."""
+    module = trace(lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows=masked_rows), "f32[1, 2, 5, 16]",
+                   "f32[1, 2, 50, 16]", "f32[1, 2, 50, 16]", "bool[5, 50]")  # fmt: skip
+    inputs = harness.random_inputs(module, {})
+    inputs["m"][0], inputs["m"][1, 13:], inputs["m"][2, :49] = False, False, False
+
+    def reference(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        return attended(q, k, v, attn_mask=mask).masked_fill(~mask.any(1, keepdim=True), value)
+
+    check(Case("masked", ops.attention, reference, (), 3, 1e-5), split_in(module, 4), inputs, tmp_path / "a")
+
+
+def test_causal_attention_in_parts(tmp_path: Path) -> None:
+    module = trace(lambda q, k, v: ops.attention(q, k, v, causal=True), *["f16[1, 2, 40, 16]"] * 3)
+    case = Case("causal", ops.attention, lambda q, k, v: attended(q, k, v, is_causal=True), (), 3, 2e-3)
+    check(case, split_in(module, 3), harness.random_inputs(module, {}), tmp_path / "a")
+
+
+ATTENDED = {
+    "query_of_one": (lambda q, k, v: ops.attention(q, k, v),
+                     ("bf16[1, 32, 1, 128]", "bf16[1, 8, 8192, 128]", "bf16[1, 8, 8192, 128]")),
+    "query_of_few": (lambda q, k, v: ops.attention(q, k, v), ("f16[1, 16, 16, 64]", *["f16[1, 16, 4096, 64]"] * 2)),
+}
+
+
+def test_a_short_query_has_programs_for_parts_of_its_keys() -> None:
+    parts, *rest = costs(compiled(ATTENDED["query_of_one"], products="irc"))
+    assert parts.programs == 128 and len(rest) == 2 and parts.issued[0][0].name == "bf16"
+    assert sum(each.distinct_bytes for each in (parts, *rest)) < 1.02 * (2 * 8 * 8192 * 128 * 2)
+    module = compiled((lambda q, k, v: ops.attention(q, k, v), ["bf16[4, 16, 1024, 64]"] * 3), products="irc")
+    assert len(costs(module)) == 1
 
 
 SPECIAL = [case for case in CASES if case.name in (
@@ -392,14 +435,14 @@ def test_golden(tmp_path: Path, update: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FEW, *MULTIPLIED])
+@pytest.mark.parametrize("name", [*FEW, *MULTIPLIED, *ATTENDED])
 def test_compiles_without_spills(name: str, tmp_path: Path) -> None:
     dims = {"N": 16777216} if name == "dynamic" else None
-    emit(compiled((FEW | MULTIPLIED)[name], dims, products="irc"), tmp_path / "a")
+    emit(compiled((FEW | MULTIPLIED | ATTENDED)[name], dims, products="irc"), tmp_path / "a")
     for resources in compile_artefact(tmp_path / "a", TARGETS):
         assert not resources.error and resources.fits, resources
         assert resources.spilled_bytes == resources.local_bytes == 0, resources
         if resources.target != "gfx942":
             assert resources.wide_accesses == resources.aligned_accesses, resources
-        if name in MULTIPLIED and name != "batch" and "parts" in resources.kernel:
+        if name in MULTIPLIED | ATTENDED and name != "batch" and "parts" in resources.kernel:
             assert resources.matrix_instructions > 0, resources

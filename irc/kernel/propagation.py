@@ -14,13 +14,14 @@ slice after it, and the reduction would be computed again for each element. Star
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from irc import dims, index_map
 from irc.dims import Dim, Variable
-from irc.index_map import REDUCED, Coordinates, Guards, Point, same
+from irc.index_map import REDUCED, Coordinates, Guards, Point, in_bounds, same
 from irc.ir import Operation, Value
 from irc.kernel.dag import variables
 from irc.kernel.rules import every_dim_has_an_axis
@@ -55,6 +56,15 @@ def fresh_axes(extents: Coordinates, number: int) -> tuple[Variable, ...]:
     return tuple(Variable(f"r{position}", extent, (REDUCED, number, position)) for position, extent in numbered)
 
 
+def new_indices(extents: Sequence[Dim], coordinates: Coordinates) -> tuple[Coordinates, tuple[Variable, ...]]:
+    """Indices along dims of these extents, 0 for those of 1 element, and their axes, which the coordinates do not use.
+    What is reduced over dims of equal extents shares them."""
+    longer, taken = tuple(extent for extent in extents if not same(extent, 1)), variables(*coordinates)
+    axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(longer, number)))
+    fresh = iter(axes)
+    return tuple(0 if same(extent, 1) else next(fresh).expr for extent in extents), axes
+
+
 def root_coordinates(anchor: Value) -> Coordinates:
     """Coordinates over an axis for each dim of the anchor, and over two for a dim that its contraction divides: the
     groups of a convolution, and the channels of a group."""
@@ -77,16 +87,35 @@ class Propagation:
         coordinates = root_coordinates(anchor) if coordinates is None else coordinates
         self.points: dict[Value, Point] = {anchor: Point(coordinates)}
         self.axes = [axis for at in coordinates for axis in dims.free_atoms(at) if isinstance(axis, Variable)]
-        self._waiting = deque([anchor])
-        inside = set(steps.steps)
+        self._steps, self._waiting = steps, deque([anchor])
+        self._summed: set[Variable] = set()
+        self._propagate()
+
+    def _propagate(self) -> None:
+        inside = set(self._steps.steps)
         while self._waiting:
             value = self._waiting.popleft()
-            for reader in steps.readers.get(value, ()):
+            for reader in self._steps.readers.get(value, ()):
                 for result in reader.results:
                     if result not in self.points:
                         self._reach(result, self._forward(reader, result))
             if value.operation in inside:
                 self._backward(value.operation, value)
+
+    def _reach_operands_of_contractions(self) -> None:
+        """Propagate on to operands of contractions where they are in bounds, at the axes that are summed over."""
+        for step in reversed(self._steps.steps):
+            contraction = step.definition.contraction
+            if contraction is None or step.result not in self.points:
+                continue
+            space, point = contraction.space(step), self.points[step.result]
+            inner, axes = new_indices(space.extents[len(point.coordinates) :], point.coordinates)
+            self._summed.update(axes)
+            operands = zip(step.inputs, space.maps((*point.coordinates, *inner))[:2], strict=False)
+            for operand, at in operands:
+                if all(in_bounds(index, extent, ()) for index, extent in zip(at, operand.shape, strict=True)):
+                    self._reach(operand, Point(at, point.guards))
+            self._propagate()
 
     def _reach(self, value: Value, point: Point | None) -> None:
         if point is not None and value not in self.points:
@@ -173,13 +202,16 @@ class Propagation:
 
     def stored_point(self, value: Value) -> Point:
         """The point at which a result is stored. A dim without a coordinate runs over an axis of its extent that no
-        other dim uses; raises `LegalityFailure` (rule F4) where there is none."""
-        if value in self.points:
-            return self.points[value]
-        partial, guards = self._broadcast(value)
+        other dim uses; raises `LegalityFailure` (rule F4) where there is none, and where a product sums over it."""
+        if value not in self.points:
+            self._reach_operands_of_contractions()  # of which the maximum of the scores of an attention is computed
+        point = self.points.get(value)
+        partial, guards = self._broadcast(value) if point is None else (list(point.coordinates), point.guards)
         used = {atom for c in partial if c is not None for atom in dims.free_atoms(c)}
         coordinates: list[Dim] = []
         for coordinate, extent in zip(partial, value.shape, strict=True):
+            if coordinate is not None and not self._summed.isdisjoint(variables(coordinate)):
+                every_dim_has_an_axis(value, extent, None)
             if coordinate is None and same(extent, 1):
                 coordinate = 0
             if coordinate is None:

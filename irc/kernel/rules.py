@@ -246,8 +246,8 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable
 
 def products_are_computed_once(name: str, computed: int, needed: int) -> None:
     """Rule F10, of the points at which a product is computed, at typical sizes: what reads each element of it at
-    several places, such as overlapping windows, would compute it again for each."""
-    if computed > needed:
+    several places, such as overlapping windows, would compute it again for each. A quarter more may pad it."""
+    if 4 * computed > 5 * needed:
         message = f"%{name} would be computed again for each place at which it is read"
         raise LegalityFailure("F10", f"{message}: {computed} multiplications where {needed} are enough", (name,))
 
@@ -465,10 +465,11 @@ def products_are_of_matrices(name: str) -> None:
         raise LegalityFailure("F15", f"the products of {name} are not split")
 
 
-def products_are_summed_alone(is_online: bool) -> None:
-    """Rule F15, of a split kernel with products: they are no products of softmax weights."""
-    if is_online:
-        raise LegalityFailure("F15", "a product of softmax weights is not split")
+def is_softmax_split_along_its_axis(name: str, is_known: bool) -> None:
+    """Rule F15, of a kernel with a product of softmax weights that is split: these are exp(x - max(x)) along the last
+    axis of x, times what is constant along it, and beside the product only their sum is reduced."""
+    if not is_known:
+        raise LegalityFailure("F15", f"%{name} is computed from a softmax in a way that is not split", (name,))
 
 
 def parts_are_kernels(name: str, failure: LegalityFailure) -> None:
@@ -501,7 +502,7 @@ LEGALITY_RULES = table(
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, split_fits_the_kernel,
-     parts_divide_what_is_reduced, products_are_of_matrices, products_are_summed_alone, parts_are_kernels,
+     parts_divide_what_is_reduced, products_are_of_matrices, is_softmax_split_along_its_axis, parts_are_kernels,
      is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),

@@ -33,14 +33,15 @@ def chosen_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) ->
     """The elements of one part of what a kernel reduces, to be tried; none where it is not to be split at these
     sizes."""
     if kernel.kind == "product":
-        return [] if kernel.online is not None else product_sizes(kernel, sizes, device)
+        return product_sizes(kernel, sizes, device)
     size = reduction_size(kernel, sizes, device) if kernel.kind == "reduction" else None
     return [] if size is None else [size]
 
 
 def product_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> list[Dim]:
     """Parts such that each multiprocessor has at most one program, or at least one: whole blocks of the loop."""
-    programs, summed = count(kernel, sizes).programs, kernel.schedule.summed
+    schedule, programs = kernel.schedule, count(kernel, sizes).programs
+    summed = schedule.summed if kernel.online is None else schedule.columns
     if not 0 < programs < device.multiprocessors or summed is None:
         return []
     extent = size_at(summed.extent, tuple(sizes.items()))

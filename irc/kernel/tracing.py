@@ -16,12 +16,12 @@ import numpy as np
 from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, I32, I64, DType, accumulator_of
-from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
+from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.integers import Bytes, product_of_bytes
-from irc.kernel.propagation import Propagation, fresh_axes
+from irc.kernel.propagation import Propagation, new_indices
 from irc.kernel.rules import (
     bits_are_stored_ones,
     groups_are_axes,
@@ -385,15 +385,6 @@ class Tracer:
 def _never_holds(guards: Guards) -> bool:
     """Whether one of the guards is proven to hold at no point."""
     return any(dims.less(guard.index, guard.extent) is False or dims.less(guard.index, 0) is True for guard in guards)
-
-
-def new_indices(extents: Sequence[Dim], coordinates: Coordinates) -> tuple[Coordinates, tuple[Variable, ...]]:
-    """Indices along dims of these extents, 0 for those of 1 element, and their axes, which the coordinates do not use.
-    What is reduced over dims of equal extents shares them."""
-    longer, taken = tuple(extent for extent in extents if not same(extent, 1)), variables(*coordinates)
-    axes = next(axes for number in itertools.count() if taken.isdisjoint(axes := fresh_axes(longer, number)))
-    fresh = iter(axes)
-    return tuple(0 if same(extent, 1) else next(fresh).expr for extent in extents), axes
 
 
 def folded(step: Operation, operands: Sequence[Node]) -> Any:
