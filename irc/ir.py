@@ -19,7 +19,7 @@ from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, fail
 from irc.dims import Derived, Dim, Symbol
 from irc.index_map import Coordinates, Point
-from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait
+from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait, Window
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -140,6 +140,7 @@ class Definition(Protocol):
     movement: DataMovement | None
     reduction: Reduction | None
     contraction: Contraction | None
+    window: Window | None
     gather: Gather | None
     is_named: bool
     is_terminator: bool

@@ -47,6 +47,7 @@ from irc.interfaces import (
     Reduction,
     Scatter,
     Trait,
+    Window,
 )
 from irc.ir import Attribute, Block, Function, Operation, Pull, Push, Region, Value
 from irc.module import Module
@@ -105,6 +106,7 @@ class OperationDefinition:
         self.movement = self._interface(DataMovement)
         self.reduction = self._interface(Reduction)
         self.contraction = self._interface(Contraction)
+        self.window = self._interface(Window)
         self.gather = self._interface(Gather)
         self.scatter = self._interface(Scatter)
         self.doc = inspect.cleandoc(function.__doc__ or "")

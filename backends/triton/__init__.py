@@ -47,6 +47,8 @@ def takes(operation: Operation, products: Products = "host") -> bool:
         return all(value.dtype.name in TORCH_TYPES for value in (*operation.inputs, *operation.results))
     if not operation.definition.is_named:
         return False
+    if any(member.definition.window is not None for member in operation.body().block):
+        return False  # windows of few places are unrolled by a pass of their own
     if Trait.LIBRARY in operation.definition.traits:  # a product that no library call computes
         return products == "irc" and not isinstance(Group([operation]).kernel, LegalityFailure)
     try:

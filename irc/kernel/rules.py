@@ -109,6 +109,7 @@ def members_map_elements(operation: Operation) -> None:
     is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
     contraction = definition.contraction
     is_known |= contraction is not None and contraction.sums_at_each_element(operation)
+    is_known |= definition.window is not None
     if definition.has_effect or operation.regions or not is_known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("F2", f"{name} {kind}", operation.results)
@@ -128,6 +129,16 @@ def operands_fit(operation: Operation) -> None:
         if dims.less_equal(0, dim) is not True:
             message = f"the operands of {operation.name} do not fit each other where {dim} is below 0"
             raise LegalityFailure("F2", f"{message}, which no kernel checks", operation.results)
+
+
+def windows_fit(operation: Operation) -> None:
+    """Rule F2, of windows, whose sizes are numbers: that each fits its axis is proven. Those of one element do."""
+    if operation.definition.window is None:
+        return
+    for size, extent in zip(operation.attributes["window"], operation.result.shape, strict=True):
+        if not isinstance(size, int) or (size > 1 and dims.less_equal(1, extent) is not True):
+            message = f"the windows of %{operation.result.name} are not known to fit, which no kernel checks"
+            raise LegalityFailure("F2", message, operation.results)
 
 
 def has_type_of_kernels(value: Value) -> None:
@@ -266,8 +277,8 @@ def products_have_instructions(operand: Value, accumulator: DType) -> None:
 def products_are_of_bytes(are_bytes: bool, product: Value) -> None:
     """Rule F2, of products of integers: matrix instructions multiply bytes."""
     if not are_bytes:
-        message = f"%{product.name} multiplies integers that are not 8 bits less a zero point, as kernels do"
-        raise LegalityFailure("F2", message, (product.name,))
+        message = f"kernels do not multiply matrices of {product.dtype}, but of 8 bits less a zero point"
+        raise LegalityFailure("F2", f"{message} (%{product.name})", (product.name,))
 
 
 def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tuple[int, Dim]]) -> None:
@@ -493,7 +504,7 @@ def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
 
 LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
-    ("F2", "fuse.impure_member", members_map_elements, operands_fit, has_type_of_kernels, are_in_one_block,
+    ("F2", "fuse.impure_member", members_map_elements, operands_fit, windows_fit, has_type_of_kernels, are_in_one_block,
      products_have_instructions, products_are_of_bytes),
     ("F3", "fuse.unstored_value", stores_what_is_read_outside),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),

@@ -18,6 +18,7 @@ from irc.kernel.rules import (
     members_map_elements,
     moves_elements,
     operands_fit,
+    windows_fit,
 )
 
 
@@ -89,6 +90,7 @@ class Expansion:
             return
         members_map_elements(operation)
         operands_fit(operation)
+        windows_fit(operation)
         primitives.append(cloner.operation(operation))
         for result in operation.results:
             has_type_of_kernels(result)

@@ -109,6 +109,8 @@ class Tracer:
             return (yield from self._reduction(step, value, coordinates, guards))
         if step.definition.contraction is not None:
             return (yield from self._contraction(step, value, coordinates, guards))
+        if step.definition.window is not None:
+            return (yield from self._window(step, value, coordinates, guards))
         if step.definition.element_of is not None:
             builder: ScalarBuilder[Node] = self
             element: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
@@ -273,6 +275,23 @@ class Tracer:
         kind: Combine = "max" if step.attributes["select_last"] else "min"
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
+
+    def _window(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+        """A reduction over the places of a window; padding is the identity."""
+        attributes, (argument,) = step.attributes, step.inputs
+        kind: Combine = attributes["kind"]
+        taps, axes = new_indices(attributes["window"], coordinates)
+        parts = zip(coordinates, taps, attributes["strides"], attributes["dilations"], attributes["low"], strict=True)
+        at = tuple(index * stride + tap * dilation - low for index, tap, stride, dilation, low in parts)
+        inside = tuple(Guard(index, extent) for index, extent in zip(at, argument.shape, strict=True)
+                       if not in_bounds(index, extent, guards))  # fmt: skip
+        node = yield argument, at, tuple(dict.fromkeys((*guards, *inside)))
+        body = self.select(inside, node, self.constant(node.dtype, identity(kind, node.dtype)))
+        if axes:
+            body = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=axes))
+        elif kind == "sum" and body.dtype.is_float:
+            body = self.apply("add", body.dtype, body, self.constant(body.dtype, 0))  # of -0 alone it is 0
+        return self._kept(body, value)
 
     def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
         """The sum of products that an element of a contraction is, with the bias of a convolution."""
