@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.group import Group
+from irc.index_map import same
 from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
 from irc.kernel import Kernel
@@ -31,7 +32,7 @@ class Siblings(Pass):
     The kernel reads the operand once for all, whatever the number of columns of each, and what is computed of each
     part is computed where it is stored. The weights are concatenated in the compiled program. Products that meet in a
     pointwise operation, such as the two of a gated layer, stay apart: one kernel computes them side by side. A product
-    whose columns are split into parts that do not meet is written as the same operation.
+    of whose columns parts are read, by a split or by slices, that do not meet is written as the same operation.
 
     Before: %q = matmul %x, %wq; %k = matmul %x, %wk        After: %q, %k = split_linear %x, %w {sizes = [64, 16]}
     """
@@ -46,8 +47,7 @@ class Siblings(Pass):
                 for products in list(_siblings(block)):
                     _join(products, names)
                     joined += len(products)
-                for operation in [each for each in block if each.name == "split"]:
-                    joined += _join_split(operation)
+                joined += sum(map(_join_parts, list(block)))
         context.count("siblings", "joined", joined)
         return joined > 0
 
@@ -138,19 +138,42 @@ def _concatenated(parts: Sequence[tuple[Value, bool]], axis: int, names: set[str
     return const(value=Tensor(first.dtype, shape, elements, name), name=name)
 
 
-def _join_split(split: Operation) -> bool:
-    """Replace a product whose columns are split, and the split, by one operation; returns whether they are."""
-    (product,), attributes = split.inputs, split.attributes
-    operation = product.operation
-    if operation is None or len(product.uses) != 1 or not _is_in_kernels(operation):
+def _join_parts(operation: Operation) -> bool:
+    """Replace a product of which only parts of its columns are read, and what takes them, by one operation; returns
+    whether they are."""
+    parts = _parts(operation) if operation.name in ("matmul", "linear") else []
+    if len(parts) < 2 or not _is_in_kernels(operation) or not all(_apart([[part] for part in parts])):
         return False
-    is_last = attributes["axis"] % product.rank == product.rank - 1
-    if not is_last or operation.block is not split.block:
-        return False
-    if not all(_apart([[result] for result in split.results])):
-        return False
-    with Builder.before_operation(split, split.location.by("siblings")):
-        results = split_linear(*operation.inputs, sizes=attributes["sizes"])
-    split.replace(results)
+    takers = list(dict.fromkeys(part.operation for part in parts if part.operation is not None))
+    first = min(takers, key=lambda each: each.order_label)
+    with Builder.before_operation(first, first.location.by("siblings")):
+        results = split_linear(*operation.inputs, sizes=tuple(part.shape[-1] for part in parts))
+    replacing = dict(zip(parts, results, strict=True))
+    for taker in takers:
+        taker.replace([replacing[result] for result in taker.results])
     operation.erase()
     return True
+
+
+def _parts(operation: Operation) -> list[Value]:
+    """The consecutive parts of the columns of a product that are all that is read of it: by a split, or by slices."""
+    product = operation.result
+    users = list(product.users())
+    if any(user.block is not operation.block for user in users):
+        return []
+    if [user.name for user in users] == ["split"]:
+        is_last = users[0].attributes["axis"] % product.rank == product.rank - 1
+        return list(users[0].results) if is_last else []
+    if {user.name for user in users} != {"slice"} or not isinstance(product.shape[-1], int):
+        return []
+    ranges = []
+    for user in users:
+        starts, stops, steps = (user.attributes[name] for name in ("starts", "stops", "steps"))
+        is_whole = all(map(same, user.result.shape[:-1], product.shape[:-1]))
+        if not is_whole or set(steps) != {1} or not all(isinstance(end, int) for end in (starts[-1], stops[-1])):
+            return []
+        ranges.append((starts[-1], stops[-1], user.result))
+    ranges.sort(key=lambda each: each[:2])
+    ends = [0, *(stop for _, stop, _ in ranges)]
+    is_partition = [start for start, _, _ in ranges] == ends[:-1] and ends[-1] == product.shape[-1]
+    return [part for _, _, part in ranges] if is_partition else []

@@ -126,22 +126,48 @@ def test_libraries_compute_products_one_by_one() -> None:
 
 
 class Joined(nn.Module):
-    """Queries, keys and values as the columns of one layer, as in GPT-2 and Phi-3."""
+    """Queries, keys and values as the columns of one layer: split as in GPT-2, or sliced as in Phi-3."""
 
-    def __init__(self) -> None:
+    def __init__(self, sliced: bool) -> None:
         super().__init__()
-        self.layer = nn.Linear(48, 64 + 2 * 16)
+        self.layer, self.sliced = nn.Linear(48, 64 + 2 * 16), sliced
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        q, k, v = self.layer(x).split((64, 16, 16), dim=-1)
+        y = self.layer(x)
+        if self.sliced:
+            k, q, v = y[..., 64:80], y[..., :64], y[..., 80:]
+        else:
+            q, k, v = y.split((64, 16, 16), dim=-1)
         return q.exp(), k.relu(), v
 
 
-def test_columns_that_are_split_are_stored_by_parts(tmp_path: Path) -> None:
-    module = irc.from_torch(Joined().eval(), (torch.randn(2, 17, 48),))
+@pytest.mark.parametrize("sliced", [False, True])
+def test_parts_of_the_columns_of_a_product_are_stored_apart(sliced: bool, tmp_path: Path) -> None:
+    module = irc.from_torch(Joined(sliced).eval(), (torch.randn(2, 17, 48),))
     joined = fused(module)
-    assert kinds(joined) == ["product"]
+    assert kinds(joined) == ["product"] and "split_linear" in str(joined)
     check_run(joined, tmp_path / "a", TOLERANCES["f32"])
+
+
+def columns(x: Value, start: int, stop: int, step: int = 1) -> Value:
+    return ops.slice_(x, starts=(0, start), stops=(x.shape[0], stop), steps=(1, step))
+
+
+WHOLE: dict[str, Callable[[Value], Any]] = {
+    "a_part": lambda y: (columns(y, 0, 16), columns(y, 16, 32)),
+    "overlapping": lambda y: (columns(y, 0, 24), columns(y, 16, 40)),
+    "strided": lambda y: (columns(y, 0, 40, 2), columns(y, 1, 40, 2)),
+    "rows": lambda y: ops.split(y, axis=0, sizes=(7, 10)),
+    "read_whole": lambda y: (*ops.split(y, axis=1, sizes=(8, 32)), y),
+    "gated": lambda y: ops.mul(ops.silu(columns(y, 0, 20)), columns(y, 20, 40)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_columns_that_are_read_otherwise_stay_one_result(name: str) -> None:
+    module = irc.opt(trace(lambda x, w: WHOLE[name](ops.matmul(x, w)), "f32[17, 8]", "f32[8, 40]"), "siblings",
+                     settings=SETTINGS)  # fmt: skip
+    assert "split_linear" not in str(module)
 
 
 def test_joined_products_compile(tmp_path: Path) -> None:
