@@ -56,6 +56,10 @@ def fused_kernels(words: str) -> Selection:
     return Selection("tests/test_fusion_kernels.py", words)
 
 
+def carried(words: str) -> Selection:
+    return Selection("tests/test_row_loops.py", words)
+
+
 def passes(words: str) -> Selection:
     return Selection("tests/test_passes.py", words)
 
@@ -323,6 +327,41 @@ MUTATIONS = (
         "bytes: digits of windows overlap", "irc/kernel/traffic.py", "layers[i].step <= ends[i - 1]",
         "layers[i].step < ends[i - 1]",
         convolutions("distinct_elements"),
+    ),
+    # Reductions that are carried.
+    Mutation(
+        "carry: what was summed is not rescaled", "backends/triton/row_source.py",
+        "{lanes} * {self.rescales[point.carrier]}", "{lanes} * 1.0",
+        carried("read_twice and softmax-f32"),
+    ),
+    Mutation(
+        "carry: lanes are added up as they are", "backends/triton/row_source.py",
+        'code = Code(f"{code.text} * tl.exp({rescale.text})", PRODUCT)', "pass",
+        carried("read_twice and softmax-f32"),
+    ),
+    Mutation(
+        "carry: squares are those from the mean of a lane", "backends/triton/templates/functions.py",
+        "squares + count * distance * distance", "squares",
+        carried("read_twice and layer_norm-f32"),
+    ),
+    Mutation(
+        "carry: exponentials are squared", "irc/kernel/carry.py", "return sum(scaled) == 1", "return sum(scaled) >= 1",
+        carried("near_misses and squared"),
+    ),
+    Mutation(
+        "carry: a maximum is replaced where it is finite", "irc/kernel/carry.py",
+        "any(map(_is_infinite, node.operands))", "True",
+        carried("near_misses and moved"),
+    ),
+    Mutation(
+        "carry: NaN is hidden", "irc/kernel/carry.py", "is_number(operand, 0.0) and point.lowest == 0.0",
+        "is_number(operand, 0.0)",
+        carried("near_misses and hides"),
+    ),
+    Mutation(
+        "attention: rows of -inf are 0", "backends/triton/online_source.py",
+        "if self.online.point.lowest:", "if False:",
+        Selection("tests/test_attention_kernels.py", "special_scores"),
     ),
     # PyTorch programs.
     Mutation(

@@ -17,9 +17,11 @@ import irc
 from irc import interpreter, ops
 from irc.backends.triton import emit
 from irc.driver.models import Settings
+from irc.group import Group
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, count, derive
 from irc.kernel.nest_text import nest_text
+from irc.legality import legal
 from irc.op import trace
 from tests import triton_harness as harness
 from tests.fusing import body_of
@@ -174,7 +176,7 @@ NEAR_MISSES: dict[str, Callable[[Value], Any]] = {
     "divided_by": lambda x: total(ops.div(x, weights(x))),
     "another_maximum": lambda x: total(ops.exp(ops.sub(x, high(ops.neg(x))))),
     "minimum": lambda x: total(ops.exp(ops.sub(x, ops.reduce_min(x, axes=(-1,), keep_dims=True)))),
-    "moved_maximum": lambda x: total(ops.exp(ops.sub(x, ops.select(ops.less(high(x), 5.0), high(x), 0.0)))),
+    "moved_maximum": lambda x: total(ops.exp(ops.sub(x, ops.select(ops.greater(high(x), -5.0), high(x), 0.0)))),
     "maximum_of_weights": lambda x: high(weights(x)),
     "hides_nan": lambda x: total(ops.select(ops.less(x, 0.0), weights(x), 0.0)),
     "cubes": lambda x: total(ops.pow_(ops.sub(x, mean(x)), 3.0)),
@@ -211,6 +213,49 @@ def test_variances_do_not_cancel(offset: float, tmp_path: Path) -> None:
     exact = (x - x.mean(1, keepdims=True, dtype=np.float64)) / x.std(1, keepdims=True, dtype=np.float64)
     (actual,) = run.outputs.values()
     assert harness.relative_error(actual, exact) <= 1e-5 + 1e-7 * offset
+
+def drawn(draw: random.Random) -> Callable[[Value, Value], tuple[Value, ...]]:
+    """A program of a few reductions along rows, and what is computed of them for each element."""
+    def program(x: Value, y: Value) -> tuple[Value, ...]:
+        pool, results = [x, y], []
+        rows = [high, total, mean, lambda a: ops.log_sum_exp(a, axes=(1,), keep_dims=True)]
+        elements = [lambda a: ops.softmax(a, axis=1), lambda a: ops.log_softmax(a, axis=1), weights, ops.tanh, ops.neg,
+                    finite, lambda a: ops.layer_norm(a, None, None), lambda a: ops.mul(ops.sub(a, mean(a)), 0.5)]
+        for _ in range(draw.randrange(3, 8)):
+            a, b = draw.choice(pool[-3:]), draw.choice(pool)
+            kind = draw.randrange(5)
+            if kind == 0:
+                results.append(draw.choice(rows)(a))
+                pool.append(ops.tanh(ops.sub(b, results[-1])))
+            elif kind == 1:
+                pool.append(draw.choice([ops.add, ops.sub, ops.mul])(a, b))
+            elif kind == 2:
+                results.append(total(ops.mul(b, draw.choice([weights, lambda a: ops.softmax(a, axis=1)])(a))))
+            else:
+                pool.append(draw.choice(elements)(a))
+        return (*results[-2:], *pool[-2:])
+
+    return program
+
+
+SEEDS = [*range(16), *(pytest.param(number, marks=pytest.mark.slow) for number in range(16, 200))]
+
+
+@pytest.mark.parametrize("number", SEEDS)
+def test_drawn_programs(number: int, tmp_path: Path) -> None:
+    """The error is a few times that of the interpreter, which rounds as the program says."""
+    draw = random.Random(number)
+    module = trace(drawn(draw), "f32[B, S]", "f32[B, S]")
+    if legal(Group(body_of(module))) is not None:
+        return  # more than a kernel computes
+    inputs = harness.random_inputs(module, {"B": 3, "S": draw.choice([1, 17, 1025, 2500])}, number)
+    run = harness.run(module, folder=tmp_path / "a", inputs=inputs, real_tiles=True)
+    exact = interpreter.run(module, inputs, precision="f64")
+    assert not run.program.rejected
+    for actual, near, expected in zip(run.outputs.values(), run.expected.values(), exact.values(), strict=True):
+        size = max(1.0, float(np.abs(expected).max()))
+        assert np.abs(actual - expected).max() <= 8 * np.abs(near - expected).max() + 2e-6 * size
+    check(run, np.inf)
 
 
 def test_rows_that_fit_in_registers_carry_nothing() -> None:
