@@ -199,6 +199,7 @@ def test_the_dag_means_attention(name: str) -> None:
 MASKED_ROWS: dict[str, Callable[[Value, Value], Any]] = {
     "not_normalized": lambda x, v: ops.matmul(weights(x), v),
     "divided_by_zero_beyond": lambda x, v: ops.matmul(ops.div(ops.softmax(x, axis=3), x), v),
+    "selected": lambda x, v: ops.matmul(ops.div(ops.select(ops.less(x, 0.5), weights(x), 0.0), total(weights(x))), v),
     "sum_too": lambda x, v: (ops.matmul(weights(x), v), total(weights(x))),
     "reciprocal": lambda x, v: ops.mul(ops.matmul(weights(x), v), ops.div(1.0, total(weights(x)))),
     "finite": lambda x, v: ops.matmul(ops.select(ops.less(ops.abs_(high(x)), np.inf), ops.softmax(x, axis=3), 0.0), v),

@@ -14,7 +14,7 @@ Both round elsewhere than the program says, within the class `keeps_more_precisi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,15 @@ class Point:
     """What is subtracted from each element of a row: a `node` that is computed from the carrier alone.
 
     carrier: the maximum of the elements, or their sum. lowest, highest: what the node is where the maximum is -inf, and
-    where it is inf: itself, or 0. Where the maximum is finite, the node is the maximum.
+    where it is inf: itself, or 0. Where the maximum is finite, the node is the maximum. hides: whether what is carried
+    may be 0 in a row of -inf, where other exponentials less the maximum are NaN.
     """
 
     carrier: Reduce
     node: Node
     lowest: float = -np.inf
     highest: float = np.inf
+    hides: bool = field(default=False, compare=False)
 
     @property
     def elements(self) -> Node:
@@ -65,11 +67,13 @@ def carried(reduction: Reduce | Dot) -> Point | None:
     body, *others = reduction.operands
     if (isinstance(reduction, Reduce) and reduction.kind != "sum") or not reduction.dtype.is_float:
         return None
-    points = dict.fromkeys(map(exponent, walk((body,))))
-    fitting = [point for point in points if point is not None and point.carrier.bound == reduction.bound
-               and _is_multiple(body, point)]  # fmt: skip
+    points = [point for point in dict.fromkeys(map(exponent, walk((body,))))
+              if point is not None and point.carrier.bound == reduction.bound]  # fmt: skip
+    fitting = [(point, nodes) for point in points if body in (nodes := multiples(body, point))]
     if len(fitting) == 1:
-        return fitting[0] if fitting[0].carrier not in walk(others) else None
+        ((point, nodes),) = fitting
+        hides = point.lowest != 0.0 and any(_selects_zero(node) for node in nodes)
+        return replace(point, hides=hides) if point.carrier not in walk(others) else None
     return _subtracted_mean(reduction) if isinstance(reduction, Reduce) and not fitting else None
 
 
@@ -133,37 +137,41 @@ def is_number(node: Node, number: float) -> bool:
     return isinstance(node, Constant) and bool(node.value == number)
 
 
-def _is_multiple(body: Node, point: Point) -> bool:
-    """Whether the body is a multiple of exp(x - c) by what does not depend on the maximum."""
+def multiples(body: Node, point: Point) -> set[Node]:
+    """What the body is computed from, itself among it, that is a multiple of exp(x - c) by what does not depend on the
+    maximum."""
     depends: set[Node] = {point.carrier}
-    multiples: set[Node] = set()
+    scaled: set[Node] = set()
     for node in walk((body,)):
         if not depends.isdisjoint(node.below):
             depends.add(node)
-            if _exponent_of(node) is point.node or _keeps_factor(node, point, depends, multiples):
-                multiples.add(node)
-    return body in multiples
+            if _is_exponential(node, point) or _keeps_factor(node, depends, scaled):
+                scaled.add(node)
+    return scaled
 
 
-def _exponent_of(node: Node) -> Node | None:
-    """The c of exp(x - c)."""
+def _selects_zero(node: Node) -> bool:
+    is_selection = isinstance(node, Select) or (isinstance(node, Apply) and node.name == "select")
+    return is_selection and any(is_number(operand, 0.0) for operand in node.operands[-2:])
+
+
+def _is_exponential(node: Node, point: Point) -> bool:
     difference = node.operands[0] if isinstance(node, Apply) and node.name == "exp" else None
-    return difference.operands[1] if isinstance(difference, Apply) and difference.name == "sub" else None
+    if not (isinstance(difference, Apply) and difference.name == "sub"):
+        return False
+    return difference.operands == (point.elements, point.node)
 
 
-def _keeps_factor(node: Node, point: Point, depends: set[Node], multiples: set[Node]) -> bool:
+def _keeps_factor(node: Node, depends: set[Node], scaled_nodes: set[Node]) -> bool:
     """Whether a node is a multiple of the exponential, given which of its operands are, and which depend on the maximum
     at all."""
-    scaled = [operand in multiples for operand in node.operands]
+    scaled = [operand in scaled_nodes for operand in node.operands]
     apart = [operand not in depends for operand in node.operands]
     if not all(a or s for a, s in zip(apart, scaled, strict=True)) or not depends.isdisjoint(node.reads):
         return False
     if isinstance(node, Select) or (isinstance(node, Apply) and node.name == "select"):
         *conditions, first, second = zip(node.operands, scaled, strict=True)
-        # Of a row of -inf all exponentials are NaN, unless 0 is subtracted: a selection of 0 would hide that.
-        return not any(s for _, s in conditions) and all(
-            s or (is_number(operand, 0.0) and point.lowest == 0.0) for operand, s in (first, second)
-        )
+        return not any(s for _, s in conditions) and all(s or is_number(each, 0.0) for each, s in (first, second))
     if not isinstance(node, Apply):
         return False
     if node.name == "mul":

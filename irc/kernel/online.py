@@ -58,7 +58,13 @@ def in_one_pass(roots: Sequence[Root]) -> Online:
             raise LegalityFailure("F17", f"%{node.hint} is reduced beside a softmax", (node.hint,))
     if not reductions or point.highest:
         maximum_is_read_as_known(roots, point, point.carrier.hint)
-    return Online(point, tuple(reductions), product, scores[0] if scores else None)
+    online = Online(point, tuple(reductions), product, scores[0] if scores else None)
+    accumulated: tuple[Reduce | Dot, ...] = (product, *reductions)
+    hidden = [node for node in accumulated if (each := carried(node)) is not None and each.hides]
+    if hidden and read_alone(roots, online):
+        message = f"%{hidden[0].hint} selects 0 for weights of a softmax that may be NaN"
+        raise LegalityFailure("F17", message, (hidden[0].hint,))
+    return online
 
 
 def maximum_is_read_as_known(roots: Sequence[Root], point: Point, name: str) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from irc.dims import Variable
-from irc.kernel.carry import Point, carried, computed_of_elements
-from irc.kernel.dag import Node, Reduce, Root, walk
+from irc.kernel.carry import Point, carried, computed_of_elements, multiples
+from irc.kernel.dag import Apply, Node, Reduce, Root, walk
 from irc.kernel.nest import Accumulate, Carry, Loop, Scope, Tile
 
 
@@ -59,15 +59,29 @@ def levels(roots: Iterable[Root]) -> tuple[dict[Node, int], dict[Reduce, Point]]
     level: dict[Node, int] = {}
     points: dict[Reduce, Point] = {}
     of_carrier: dict[Node, Point] = {}
-    for node in walk(roots):
+    nodes = walk(roots)
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for operand in node.operands:
+            users.setdefault(operand, []).append(node)
+    for node in nodes:
         level[node] = max((level[other] for other in node.below), default=0) + isinstance(node, Reduce)
         point = carried(node) if isinstance(node, Reduce) else None
         if isinstance(node, Reduce) and point is not None:
             others = [other for other in unreduced(node.operands) if isinstance(other, Reduce)]
+            if point.hides and not all(divides(user, node, point) for user in users[node]):
+                continue
             is_ready = all(other is point.carrier or level[other] < level[point.carrier] for other in others)
             if is_ready and of_carrier.setdefault(point.carrier, point) == point:
                 level[node], points[node] = level[point.carrier], point
     return level, points
+
+
+def divides(user: Node, total: Node, point: Point) -> bool:
+    """Whether a multiple of an exponential is divided by a sum of such: in a row of -inf that is NaN, be the sum 0 or
+    NaN."""
+    is_quotient = isinstance(user, Apply) and user.name == "div" and user.operands[1] is total
+    return is_quotient and user.operands[0] in multiples(user.operands[0], point)
 
 
 def loop_body(nodes: Iterable[Node], columns: frozenset[Variable], steps: Iterable[Reduce],
