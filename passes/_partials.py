@@ -172,7 +172,7 @@ class InParts:
         """The result of a reduction, without the reduced axes, or of a product."""
         reduction = step.definition.reduction
         if reduction is None:
-            return self._product(step)
+            return self._product(step) if step.name == "dot" else self._convolution(step)
         arrangement = Arrangement(step.inputs[0].shape, sorted(reduced_dims(step)), self.parts)
         if reduction.finds_index:
             return self._index(step, arrangement, reduction)
@@ -234,6 +234,28 @@ class InParts:
         partial = self._stored(widened(product), name_of(step, "partial"))
         whole = reduced(reducing("sum"), partial, len(batch))
         self.wholes[whole] = 0
+        return whole
+
+    def _convolution(self, step: Operation) -> Value:
+        """A convolution: parts of its channels are groups."""
+        x, weight, *bias = (rounded(self.values[value], value.dtype) for value in step.inputs)
+        features, channels, *window = weight.shape
+        size = dims.ceil_divide(channels, self.parts.number)
+        number = dims.ceil_divide(channels, size) if isinstance(size, int) else self.parts.number
+        missing, others = number * size - channels, (0,) * len(window)
+        if missing != 0:
+            low, high = (0, 0, *others), (0, missing, *others)
+            x, weight = (ops.pad(each, literal(0.0, each.dtype), low=low, high=high) for each in (x, weight))
+        weight = ops.reshape(weight, shape=(features, number, size, *window))
+        weight = ops.transpose(weight, permutation=(1, 0, *range(2, weight.rank)))
+        weight = ops.reshape(weight, shape=(number * features, size, *window))
+        parts = ops.conv(x, weight, **{**step.attributes, "groups": number})
+        batch, _, *extents = parts.shape
+        parts = ops.reshape(parts, shape=(batch, number, features, *extents))
+        whole = reduced(reducing("sum"), self._stored(widened(parts), name_of(step, "partial")), 1)
+        self.wholes[whole] = 0
+        if bias:
+            whole = ops.add(whole, ops.reshape(widened(bias[0]), shape=(features, *(1 for _ in window))))
         return whole
 
     # -- sums that depend on another reduction -----------------------------------------------------------------
@@ -304,7 +326,15 @@ def combined_extent(step: Operation) -> Dim:
         return dims.product(step.inputs[0].shape[axis] for axis in reduced_dims(step))
     if step.name == "dot":
         return dims.product(step.inputs[0].shape[left] for left, _ in step.attributes["contract"])
-    return 1
+    return dims.product(step.inputs[1].shape[1:]) if is_divided(step) else 1
+
+
+def is_divided(step: Operation) -> bool:
+    """Whether the products of a step are of parts: of matrices, and of a convolution without groups."""
+    contraction = step.definition.contraction
+    if step.name != "conv" or contraction is None:
+        return step.name == "dot"
+    return step.attributes["groups"] == 1 and not contraction.space(step).is_window
 
 
 def followed(step: Operation, depends: Sequence[bool], form: str) -> int | None:

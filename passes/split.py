@@ -17,7 +17,7 @@ from irc.kernel.roofline import kernel_estimate
 from irc.kernel.rules import (
     failure_of,
     parts_are_kernels,
-    products_are_of_matrices,
+    products_are_divided,
     split_fits_the_kernel,
 )
 from irc.kernel.splitting import chosen_sizes, reduces_columns
@@ -28,7 +28,7 @@ from irc.op import Builder
 from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
 from irc.passes._partial_softmax import SoftmaxInParts
-from irc.passes._partials import InParts, Parts
+from irc.passes._partials import InParts, Parts, is_divided
 from irc.schedule_options import ScheduleOptions
 from irc.sizes import representative_sizes
 
@@ -46,7 +46,7 @@ class Split(Pass):
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
     that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
     takes less time by the model of cost; its partial results are of the type that it is added up in. Attention of a
-    short query is divided along its keys.
+    short query is divided along its keys, and a convolution along its channels.
 
     Before: @y (%x: f32[16777216]) { %s = reduce_sum %x; %y = sqrt %s }
     After:  @y_parts { reduce_sum of each row of %x as f32[512, 32768] }, @y { %s = reduce_sum of these; %y = sqrt %s }
@@ -116,7 +116,7 @@ def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[
     steps, region = Steps(members_of(operation)), operation.regions[0].block
     if kernel.kind == "product":
         for step in steps.steps:
-            products_are_of_matrices("dot" if step.definition.contraction is None else step.name)
+            products_are_divided(step.result.name, step.definition.contraction is None or is_divided(step))
     form = InParts if kernel.online is None else SoftmaxInParts
     program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
     with Builder(program.block):

@@ -128,6 +128,14 @@ CASES = [
     Case("normed", lambda x, s, w: ops.matmul(ops.rms_norm(x, s, axis=-1, epsilon=1e-6), w),
          lambda x, s, w: torch.nn.functional.rms_norm(x, x.shape[1:], s, 1e-6) @ w,
          ("f32[M, N]", "f32[N]", "f32[N, 20]"), 4, 1e-5),
+    Case("convolution", lambda x, w, b: ops.relu(ops.conv(x, w, b, strides=(2, 1), dilations=(1, 1), low=(1, 0),
+                                                          high=(1, 2))),
+         lambda x, w, b: torch.nn.functional.conv2d(torch.nn.functional.pad(x, (0, 2, 1, 1)), w, b, (2, 1)).relu(),
+         ("f32[M, 13, 7, 6]", "f32[24, 13, 3, 3]", "f32[24]"), tolerance=1e-5),
+    Case("pointwise_convolution", lambda x, w, r: ops.add(ops.conv(x, w, strides=(1,), dilations=(1,), low=(0,),
+                                                                   high=(0,)), r),
+         lambda x, w, r: torch.nn.functional.conv1d(x, w) + r,
+         ("f16[M, 40, N]", "f16[24, 40, 1]", "f16[M, 24, N]"), tolerance=5e-3),
     Case("attention", lambda q, k, v: ops.attention(q, k, v), attended,
          ("f32[M, 2, 5, 16]", "f32[M, 2, N, 16]", "f32[M, 2, N, 8]"), 3, 1e-5),
     Case("decoding", lambda q, k, v: ops.attention(q, k, v),
@@ -291,6 +299,8 @@ MULTIPLIED = {
     "epilogue": (lambda x, w, b: ops.relu(ops.add(ops.matmul(x, w), b)),
                  ("f16[100, 8191]", "f16[8191, 512]", "f16[512]")),
     "rows": (lambda x, w: ops.matmul(x, w), ("f16[16, 14336]", "f16[14336, 4096]")),
+    "last_layer": (lambda x, w: ops.relu(ops.conv(x, w, strides=(1, 1), dilations=(1, 1), low=(1, 1), high=(1, 1))),
+                   ("f16[1, 512, 7, 7]", "f16[512, 512, 3, 3]")),
     "batch": (lambda x, w: ops.matmul(x, w), ("f32[2, 128, 4096]", "f32[2, 4096, 64]")),
 }
 SMALL = {
@@ -335,7 +345,7 @@ def test_products_of_few_tiles_are_split_along_their_sums(name: str) -> None:
                                     for options in ("{split.parts=1}", ""))  # fmt: skip
     device = find_device()
     assert before.programs < device.multiprocessors / 2 < parts.programs <= 2 * device.multiprocessors
-    assert before.product_flops <= parts.product_flops <= 1.01 * before.product_flops  # with what pads the last part
+    assert before.product_flops <= parts.product_flops <= 1.05 * before.product_flops  # with what pads the last part
     assert combined.product_flops == 0
     estimates = [kernel_estimate(each, device).seconds for each in (before, parts, combined)]
     assert sum(estimates[1:]) < estimates[0]
@@ -345,6 +355,16 @@ def test_products_that_fill_the_device_are_not_split() -> None:
     for types in (("bf16[1024, 1024]", "bf16[1024, 1024]"), ("bf16[4096, 4096]", "bf16[4096, 4096]"),
                   ("bf16[64, 64]", "bf16[64, 64]")):  # fmt: skip
         assert len(costs(compiled((lambda x, w: ops.matmul(x, w), types), products="irc"))) == 1
+
+
+@pytest.mark.parametrize("rows, neighbors", [(100, 64), (256, 32), (1000, 64), (100_000, 64)])
+def test_columns_are_read_in_runs_of_neighbors(rows: int, neighbors: int) -> None:
+    """Where they are read once in any case; a softmax of columns rather holds them in registers."""
+    (cost,) = costs(compiled((lambda x: ops.reduce_sum(x, axes=(0,)), (f"bf16[{rows}, 65536]",))))
+    assert cost.programs == 65536 // neighbors
+    if rows == 1000:
+        (cost,) = costs(compiled((lambda x: ops.softmax(x, axis=0), (f"bf16[{rows}, 65536]",))))
+        assert cost.loaded_bytes == cost.distinct_bytes
 
 
 @pytest.mark.parametrize("name", SMALL)

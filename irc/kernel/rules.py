@@ -470,10 +470,10 @@ def parts_divide_what_is_reduced(name: str, extent: Dim, divided: Dim) -> None:
         raise LegalityFailure("F15", message, (name,))
 
 
-def products_are_of_matrices(name: str) -> None:
-    """Rule F15, of a contraction in a kernel with products that is split: only that of a `dot` is divided."""
-    if name != "dot":
-        raise LegalityFailure("F15", f"the products of {name} are not split")
+def products_are_divided(name: str, is_known: bool) -> None:
+    """Rule F15, of a contraction in a kernel with products that is split: a `dot`, or a `conv` without groups."""
+    if not is_known:
+        raise LegalityFailure("F15", f"the products of %{name} are not split", (name,))
 
 
 def is_softmax_split_along_its_axis(name: str, is_known: bool) -> None:
@@ -513,7 +513,7 @@ LEGALITY_RULES = table(
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
     ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, split_fits_the_kernel,
-     parts_divide_what_is_reduced, products_are_of_matrices, is_softmax_split_along_its_axis, parts_are_kernels,
+     parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis, parts_are_kernels,
      is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),

@@ -16,7 +16,7 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Dot, Load, Root, Store, substituted, walk
+from irc.kernel.dag import Dot, Load, Reduce, Root, Store, substituted, walk
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
@@ -123,7 +123,7 @@ def choose_tiles(nest: Sequence[Scope], stores: Sequence[Store], parallel: Axes,
     """The rows and columns of a tile, with blocks that rules choose; `width` is the stated block of reduced rows."""
     loads = [node for node in nest if isinstance(node, Load)]
     if bound:
-        return reduction_tiles(loads, parallel, bound, width)
+        return reduction_tiles(nest, parallel, bound, width)
     column = column_axis(loads, stores, parallel)
     if column is None:
         block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
@@ -178,17 +178,25 @@ def flat_block(extent: Dim, most: int) -> int:
     return min(divisor, most) if divisor >= FLAT_BLOCK else covering(extent, most)
 
 
-def reduction_tiles(loads: Sequence[Load], parallel: Axes, bound: Axes,
+def depends_on_a_reduction(scope: Scope) -> bool:
+    """Whether a scope is a reduction of what another reduction is needed for."""
+    return isinstance(scope, Reduce) and any(isinstance(node, Reduce) for node in walk(scope.operands))
+
+
+def reduction_tiles(nest: Sequence[Scope], parallel: Axes, bound: Axes,
                     stated: int | None = None) -> tuple[Tile | None, Tile]:  # fmt: skip
     """Rows, and columns that are the reduced axes: whole in registers where they fit and `stated`, the block that the
     user states, covers them, else looped."""
+    loads = [node for node in nest if isinstance(node, Load)]
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
     whole = most <= (WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN)
     strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:
-        whole, width = whole and width * 8 <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS) if whole else SIDE // 2
+        neighbors = 8 if any(map(depends_on_a_reduction, nest)) else 32  # a loop would read columns again, or not
+        whole, width = whole and width * neighbors <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS)
+        width = width if whole else SIDE // 2
     if stated is not None:
         whole, width = most <= stated, stated
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
