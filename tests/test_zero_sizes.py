@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("triton")
 
+from torch_edge_cases import OF_NOTHING
+
 import irc
 from irc import dims, interpreter, ops
 from irc.backends.onnx import emit
@@ -382,6 +384,26 @@ def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
         for backend in ("onnx", "triton"):
             actual = irc.compile(program, (x,), backend=backend)(x)
             torch.testing.assert_close(actual, expected, equal_nan=True)
+
+
+AT_ONCE = ("var_mean", "std_mean", "median_all", "median_of_integers")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in AT_ONCE else [pytest.mark.slow])
+                                  for name in OF_NOTHING])
+def test_programs_of_pytorch_at_a_size_of_0(name: str) -> None:
+    """Exported at a size of 4: what is undefined over nothing is so where only the run tells that there is nothing."""
+    import torch
+
+    program, rows = OF_NOTHING[name], {0: torch.export.Dim("B", min=0, max=9)}
+    expected = program(torch.empty(0, 3))
+    for backend in ("onnx", "triton"):
+        try:
+            compiled = irc.compile(lambda x: program(x), (torch.rand(4, 3),), backend=backend, dynamic_shapes=(rows,))
+        except IrcError as error:
+            assert error.diagnostics[0].code == "torch.export"  # of another shape at other sizes
+            continue
+        torch.testing.assert_close(compiled(torch.empty(0, 3)), expected, equal_nan=True)
 
 
 # -- random programs ------------------------------------------------------------------------------------------------

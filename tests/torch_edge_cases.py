@@ -237,6 +237,7 @@ QUANTILES = {"quantile": lambda x: torch.quantile(x, 0.4, dim=1),
 CUMULATIVE = {"cumprod": lambda x: x.cumprod(0), "cumsum": lambda x: x.cumsum(0), "std": torch.std, "norm": torch.norm}
 OF_NOTHING = {
     "sum": lambda x: x.sum(0), "mean": lambda x: x.mean(0), "mean_all": lambda x: x.mean(), "prod": lambda x: x.prod(0),
+    "median_all": lambda x: x.median(), "median_of_integers": lambda x: x.int().median(),
     "var": lambda x: x.var(0), "std": lambda x: x.std(0), "var_mean": lambda x: torch.var_mean(x, 0),
     "std_mean": lambda x: torch.std_mean(x, 0), "var_0": lambda x: x.var(0, correction=0),
     "logsumexp": lambda x: x.logsumexp(0), "norm": lambda x: x.norm(dim=0), "any": lambda x: x.any(0),

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from irc import dims, ops
-from irc.dtypes import BOOL, F32, F64, I32, I64, U8, accumulator_of
+from irc.dtypes import BOOL, F32, F64, I32, I64, U8, accumulator_of, limits
 from irc.frontends.torch.pointwise import as_bool
 from irc.frontends.torch.reading import (
     axes_of,
@@ -155,7 +155,7 @@ def deviation_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tu
     largest = ops.reduce_max(ops.abs_(away), axes=axes, keep_dims=True)
     parts = ops.div(away, ops.select(ops.equal(largest, 0.0), 1.0, largest))
     square = ops.div(ops.reduce_sum(ops.square(parts), axes=axes, keep_dims=True), degrees)
-    results = ops.mul(ops.sqrt(square), largest), mean
+    results = ops.mul(ops.sqrt(square), largest), undefined_over_nothing(mean, x, axes)
     deviation, mean = (converted(each if keepdim else without(each, axes), x.dtype) for each in results)
     return deviation, mean
 
@@ -165,8 +165,17 @@ def variance_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tup
     axes = axes_of(dim, x.rank)
     mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
     total = ops.reduce_sum(ops.square(away), axes=axes, keep_dims=keepdim)
+    mean = undefined_over_nothing(mean, x, axes)
     kept = mean if keepdim else without(mean, axes)
     return converted(ops.div(total, degrees), x.dtype), converted(kept, x.dtype)
+
+
+def undefined_over_nothing(mean: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """The mean as a sum of shares, which is 0 over nothing, as NaN there."""
+    count = dims.product(x.shape[axis] for axis in axes)
+    if count == 0 or dims.less(0, count) is True:
+        return mean
+    return ops.select(ops.equal(converted(count, mean.dtype), 0.0), math.nan, mean)
 
 
 def distances_from_mean(x: Value, axes: tuple[int, ...], correction: Any) -> tuple[Value, Value, Value]:
@@ -283,7 +292,17 @@ def median_along(self, dim, keepdim=False):
 
 @reads("median")
 def median(self):
-    return middle(ops.reshape(self, shape=(self.type.elements,)), 0, False)[0]
+    """Of nothing NaN, or the least integer: an element after all others, which then is the only one."""
+    count, is_float = self.type.elements, self.dtype.is_float
+    flat = ops.reshape(self, shape=(count,))
+    if dims.less(0, count) is True:
+        return middle(flat, 0, False)[0]
+    least, greatest = limits(self.dtype)
+    longer = ops.pad(flat, literal(math.nan if is_float else greatest, self.dtype), low=(0,), high=(1,))
+    element, _ = kth(longer, dims.maximum(dims.floor_divide(count - 1, 2), 0), 0, False)
+    if is_float:
+        return ops.select(as_bool(ops.reduce_max(converted(ops.is_nan(flat), U8), axes=(0,))), math.nan, element)
+    return ops.select(ops.equal(converted(count, I64), 0), least, element)
 
 
 def middle(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:

@@ -172,6 +172,8 @@ class NumericSteps(OnnxChoices):
         op_type = self.rng.choice(["AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"])
         if x.has_nan or min(min(extent) for extent in x.shape[2:]) < 2:
             raise Reject("open")
+        if op_type == "MaxPool" and any((array == -np.inf).any() for array in x.arrays):
+            raise Reject("of -inf alone ONNX Runtime gives the least finite number: see docs/numerics.md")
         if op_type.startswith("Global"):
             return [self.g.one(op_type, x)]
         named: dict[str, Any] = {"kernel_shape": [2] * spatial, "strides": [self.rng.choice([1, 2])] * spatial}

@@ -113,6 +113,12 @@ class Variable:
         return not any(bool((tensor.isfinite() & (tensor.abs() > most)).any()) for tensor in self.tensors)
 
     @property
+    def has_moderate_squares(self) -> bool:
+        """Whether sums of squares of the finite elements are in range."""
+        most = torch.finfo(self.dtype).max ** 0.5 / 64
+        return not any(bool((tensor.isfinite() & (tensor.abs() > most)).any()) for tensor in self.tensors)
+
+    @property
     def is_integer(self) -> bool:
         return not self.dtype.is_floating_point and self.dtype != torch.bool
 
