@@ -362,6 +362,26 @@ def test_spelled_attention_over_keys_without_elements() -> None:
             np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.parametrize("name", ["matrix", "transposed", "bias", "left", "vector", "row", "batches", "dot", "narrow"])
+def test_products_that_broadcast_over_an_empty_batch(name: str) -> None:
+    """ONNX Runtime's MatMul does not broadcast an axis of 0, nor does its FusedMatMul of a Transpose and one matrix."""
+    import torch
+    import torch.nn.functional as F
+
+    w, v = torch.rand(2, 4), torch.rand(4)
+    programs: dict[str, Any] = {
+        "matrix": lambda x: x @ w.mT, "transposed": lambda x: x.mT @ w.mT, "bias": lambda x: F.linear(x.mT, w, v[:2]),
+        "left": lambda x: w @ x, "vector": lambda x: x.mT @ v, "row": lambda x: v @ x,
+        "batches": lambda x: x[:, None] @ w.mT.expand(3, 4, 2), "dot": lambda x: torch.tensordot(x, w, ([1], [1])),
+        "narrow": lambda x: (x.half().mT @ w.half().mT).float(),
+    }  # fmt: skip
+    size = {0: torch.export.Dim("B", min=0, max=9)}
+    compiled = irc.compile(programs[name], (torch.rand(3, 4, 4),), backend="onnx", dynamic_shapes=(size,))
+    for batch in (0, 3):
+        x = torch.rand(batch, 4, 4)
+        torch.testing.assert_close(compiled(x), programs[name](x), rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("name", ["norms", "products", "attention", "rows", "means", "shapes"])
 def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
     """Known when they are exported: ONNX Runtime's own rewrites of such products and normalizations fail."""

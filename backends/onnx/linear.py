@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from irc import dims
@@ -56,6 +57,9 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     operands = [
         g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
     ]
+    if not batch:
+        is_transposed = x_order != list(range(x.rank)) or is_transpose(x)
+        count = dims.product((count, *broadcast_over([x.shape[a] for a in x_order], [1] * y.rank, is_transposed)))
     return g.cast(unless_empty(g, count, lambda inner: inner.node("MatMul", *operands), wide), wide, x.dtype)
 
 
@@ -90,7 +94,21 @@ def equation(x_rank: int, y_rank: int, batch: Pairs, contract: Pairs) -> str:
 def matmul(g: Graph, x: Value, y: Value) -> Operand:
     if not x.type.is_ranked:
         return g.node("MatMul", x, y)
-    return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMul", x, y))
+    extents = (x.shape[-1], *broadcast_over(x.shape, y.shape, is_transpose(x)))
+    return unless_empty(g, dims.product(extents), lambda inner: inner.node("MatMul", x, y))
+
+
+def is_transpose(x: Value) -> bool:
+    return x.operation is not None and x.operation.name == "transpose"
+
+
+def broadcast_over(x: Sequence[Dim], y: Sequence[Dim], is_transposed: bool) -> list[Dim]:
+    """The batch axes of a product that only one operand has. Where such an axis is 0, ONNX Runtime's MatMul fails; but
+    not for a single matrix y, unless ONNX Runtime's optimizations fuse a Transpose of x with it."""
+    if len(y) >= 2 and not is_transposed and all(dims.same(extent, 1) for extent in y[:-2]):
+        return []
+    pairs = zip_longest(reversed(x[:-2]), reversed(y[:-2]), fillvalue=1)
+    return [dims.broadcast(a, b) for a, b in pairs if not dims.same(a, b)]
 
 
 @emits("gemm", when=on("Gemm"))
