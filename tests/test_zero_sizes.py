@@ -412,7 +412,7 @@ AT_ONCE = ("var_mean", "std_mean", "median_all", "median_of_integers")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in AT_ONCE else [pytest.mark.slow])
                                   for name in OF_NOTHING])
 def test_programs_of_pytorch_at_a_size_of_0(name: str) -> None:
-    """Exported at a size of 4: what is undefined over nothing is so where only the run tells that there is nothing."""
+    """Exported at a size of 4: what is undefined for an empty tensor is so where the size is 0 in a run alone."""
     import torch
 
     program, rows = OF_NOTHING[name], {0: torch.export.Dim("B", min=0, max=9)}

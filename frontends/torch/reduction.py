@@ -292,7 +292,7 @@ def median_along(self, dim, keepdim=False):
 
 @reads("median")
 def median(self):
-    """Of nothing NaN, or the least integer: an element after all others, which then is the only one."""
+    """NaN, or the least integer, of an empty tensor: an element after all others, which then is the only one."""
     count, is_float = self.type.elements, self.dtype.is_float
     flat = ops.reshape(self, shape=(count,))
     if dims.less(0, count) is True:
