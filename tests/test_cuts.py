@@ -205,3 +205,43 @@ def test_the_bytes_of_a_decoder_as_large_as_in_use() -> None:
     counted = irc.kernels(irc.from_torch(*block("decoder_fused", large=True)), settings=SETTINGS)
     assert (counted.launches, counted.library_calls, counted.host_operations) == (5, 0, 0)
     assert counted.distinct_bytes <= 367.5e6
+
+
+NORMS: list[Callable[[Value], Value]] = [
+    lambda x: x, ops.rms_norm, ops.layer_norm, ops.tanh, lambda x: ops.mul(x, 0.25),
+    lambda x: ops.div(x, ops.sqrt(ops.add(ops.reduce_sum(ops.mul(x, x), axes=(2,), keep_dims=True), 1.0))),
+    lambda x: ops.div(x, ops.reduce_max(ops.add(ops.abs_(x), 1.0), axes=(2,), keep_dims=True)),
+]  # fmt: skip
+
+
+def random_layers(draw: random.Random, dtype: str, size: int) -> Callable[..., Any]:
+    """Norms before products of one operand, and what is computed of the parts of these."""
+
+    def program(x: Value, cos: Value, sin: Value) -> tuple[Value, ...]:
+        rotate = draw.choice(list(ROTATIONS.values()))
+        for _ in range(draw.randint(1, 2)):
+            count = draw.randint(1, 3)
+            widths = [draw.choice([1, 2, 4]) * size for _ in range(count)]
+            parts = products(widths, dtype, draw.random() < 0.5, draw.random() < 0.5)(draw.choice(NORMS)(x))
+            turned = [rotate(heads(y, size), cos, sin) if draw.random() < 0.6 else heads(y, size) for y in parts]
+            x = ops.add(ops.reshape(ops.transpose(turned[0], permutation=(0, 2, 1, 3)), shape=parts[0].shape), 1.0)
+        return x, *(draw.choice([ops.neg, ops.sigmoid, lambda y: y])(y) for y in turned[1:])
+
+    return program
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_layers(seed: int, tmp_path: Path) -> None:
+    """Kernels agree with the separate operations, and move the bytes that the model counts."""
+    draw = random.Random(seed)
+    dtype, size, rows = draw.choice(["f32", "f16", "bf16"]), draw.choice([4, 8, 12, 20]), draw.choice([2, 17, 33])
+    module = trace(random_layers(draw, dtype, size), f"{dtype}[B, {rows}, {draw.choice([24, 40])}]",
+                   *[f"{dtype}[{rows}, {size}]"] * 2)  # fmt: skip
+    fused = irc.opt(module.clone(), "default", backend="triton", settings=SETTINGS)
+    run = harness.run(fused, folder=tmp_path / "a", sizes={"B": 2}, fuse=False, seed=seed, real_tiles=True)
+    inputs = harness.random_inputs(module, {"B": 2}, seed)
+    expected = irc.interpreter.run(module, inputs)
+    for actual, result in zip(run.outputs.values(), expected.values(), strict=True):
+        assert harness.relative_error(actual, result) <= 4 * TOLERANCES[dtype], str(fused)
+    for launch in run.launches:
+        assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes

@@ -155,8 +155,8 @@ def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propa
         cut = pieces(anchor, whole.roots) if failure.rule in ("F10", "F16") else []
         if not cut:
             raise
-        parts = Traced(steps, outputs, [Propagation(anchor, steps, coordinates) for coordinates in cut])
         try:
+            parts = Traced(steps, outputs, [Propagation(anchor, steps, coordinates) for coordinates in cut])
             return _assemble(steps, outputs, parts, recompute)
         except LegalityFailure:
             raise failure from None
