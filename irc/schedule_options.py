@@ -30,6 +30,7 @@ class ScheduleOptions:
     warps: the warps of 32 threads of one program, a power of two.
     stages: how many iterations of a loop the compiler keeps in flight.
     split: in how many parts what is reduced is divided, which another kernel combines (the pass `split`); 1 for none.
+        The other options are then those of the kernels that reduce parts.
     """
 
     i: int | None = None

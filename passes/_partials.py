@@ -1,6 +1,6 @@
 """Reductions in parts: each part of the reduced elements is reduced by itself, then the partial results are.
 
-`in_parts` rewrites the primitives of a kernel. What a reduction says of itself (`irc.interfaces.Reduction`) is enough:
+`InParts` rewrites the primitives of a kernel. What a reduction says of itself (`irc.interfaces.Reduction`) is enough:
 it is associative and commutative, so that it combines its own partial results, after padding by its identity. Elements
 are divided by views (a reshape of the padded operand), so that everything else is as in any other program.
 

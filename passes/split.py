@@ -67,6 +67,8 @@ class Split(Pass):
 
 def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], context: PassContext) -> bool:
     """Replace a kernel by those that compute what it does in parts; returns False where it stays."""
+    if operation.attributes["kind"] == "pointwise" and not operation.attributes["schedule"]:
+        return False
     try:
         kernel = kernel_of(operation)
     except LegalityFailure:
@@ -116,7 +118,9 @@ def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[
     steps, region = Steps(members_of(operation)), operation.regions[0].block
     if kernel.kind == "product":
         for step in steps.steps:
-            products_are_divided(step.result.name, step.definition.contraction is None or is_divided(step))
+            is_known = step.name != "conv" or isinstance(parts.number, int)  # the groups of a convolution
+            products_are_divided(step.result.name, is_known and (step.definition.contraction is None
+                                                                 or is_divided(step)))  # fmt: skip
     form = InParts if kernel.online is None else SoftmaxInParts
     program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
     with Builder(program.block):
@@ -193,7 +197,12 @@ class Kernels:
                 name = f"{what}_{name}" if name.isdecimal() else f"{name}_{what}"
             kernels.append(kernel_computing(list(values), outside, name, original))
             if number % 2 and values.keys() & self.program.partials.keys():
-                state_schedule(kernels[-1], self.sizes, self.device)
+                stated = dict(original.attributes["schedule"] or {})
+                stated.pop("split", None)
+                kernels[-1].attributes["schedule"] = stated or None
+                kernel = kernel_of(kernels[-1])  # raises where what is stated does not fit
+                if not stated:
+                    kernels[-1].attributes["schedule"] = schedule_of_parts(kernel, self.sizes, self.device)
             outside.update(zip(values, kernels[-1].results, strict=True))
         return kernels, [outside[value] for value in self.results]
 
@@ -220,17 +229,15 @@ def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], na
     return kernel
 
 
-def state_schedule(operation: Operation, sizes: Mapping[Symbol, int], device: Device) -> None:
-    """State what the rules for whole kernels do not choose of a kernel for parts: one row for each program where there
-    would be too few, and longer blocks of a product of few rows, which waits for the memory of its columns."""
-    kernel = kernel_of(operation)
-    schedule, summed = kernel.schedule, kernel.schedule.summed
-    if kernel.kind == "reduction" and schedule.rows is not None and not reduces_columns(kernel):
-        if count(kernel, sizes).programs < device.multiprocessors:
-            operation.attributes["schedule"] = ScheduleOptions(m=1).stated
-    elif kernel.online is None and summed is not None and schedule.rows is not None:
-        if schedule.rows.block <= LEAST and dims.multiple_of(summed.extent) % (2 * summed.block) == 0:
-            operation.attributes["schedule"] = ScheduleOptions(k=2 * summed.block).stated
+def schedule_of_parts(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> dict[str, int] | None:
+    """What the rules for whole kernels do not choose of one for parts: one row for each program where there would be
+    too few, and longer blocks of a product of few rows, which waits for the memory of its columns."""
+    rows, summed = kernel.schedule.rows, kernel.schedule.summed
+    if kernel.kind == "reduction" and rows is not None and not reduces_columns(kernel):
+        return {"m": 1} if count(kernel, sizes).programs < device.multiprocessors else None
+    if kernel.online is None and summed is not None and rows is not None and rows.block <= LEAST:
+        return {"k": 2 * summed.block} if dims.multiple_of(summed.extent) % (2 * summed.block) == 0 else None
+    return None
 
 
 def sliced(values: Iterable[Value], is_outside: Callable[[Value], bool]) -> list[Operation]:

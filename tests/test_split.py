@@ -396,8 +396,9 @@ def stated(schedule: str, text: str = TEXT) -> str:
 def test_a_stated_split_is_applied(tmp_path: Path) -> None:
     module = parse(stated("split = 7, warps = 2"))
     assert parse(str(module)).main.block.first is not None and "split = 7" in str(module)
-    names = [each.attributes["name"] for each in kernels_of(irc.opt(module, "split", settings=Settings()))]
-    assert names == ["y_parts", "y"]
+    parts, combined = kernels_of(irc.opt(module, "split", settings=Settings()))
+    assert [each.attributes["name"] for each in (parts, combined)] == ["y_parts", "y"]
+    assert parts.attributes["schedule"] == {"warps": 2} and combined.attributes["schedule"] is None
     (tmp_path / "m.irc").write_text(str(module))
     assert "split = 7" in irc_here("explain", "m.irc", "@y", "--nest", folder=tmp_path).out
     assert len(kernels_of(irc.opt(parse(stated("split = 1")), "split", settings=Settings()))) == 1
@@ -407,6 +408,7 @@ def test_a_stated_split_is_applied(tmp_path: Path) -> None:
     ("split = 0", TEXT, "`split` of a schedule is 0"),
     ("split = 100000", TEXT, "`split` of a schedule is 100000"),
     ("split = 1001", TEXT, "F15: @y: the schedule splits 1000 elements in 1001 parts"),
+    ("split = 4, i = 64", TEXT, "the schedule has a block of `i`, and the tile axes are m, n"),
     ("split = 4", POINTWISE, "F15: @y: the schedule has a `split`, and a kernel that is pointwise reduces nothing"),
 ])  # fmt: skip
 def test_a_split_that_does_not_fit_is_an_error(schedule: str, text: str, message: str, tmp_path: Path) -> None:
