@@ -91,6 +91,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "where_masked": (where_masked, (ROW, "bool[B, S]")),
     "single_row": (lambda x: ops.softmax(x, axis=-1), ("T[S]",)),
     "middle_axis": (lambda x: ops.softmax(x, axis=1), ("T[B, S, 8]",)),
+    "row_of_three": (lambda x: ops.softmax(x, axis=1), ("T[B, S, 3]",)),
     "sum_of_weights": (lambda x: ops.reduce_sum(weights(x), axes=(1,)), (ROW,)),
     "weighted": (lambda x, y: ops.reduce_sum(ops.neg(ops.mul(y, weights(x))), axes=(1,)), BOTH),
     "maximum_too": (lambda x: (ops.softmax(x, axis=-1), high(x)), (ROW,)),

@@ -144,7 +144,15 @@ class Schedule:
         elements = math.prod(tile.typical for tile in self.tiles)
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
         loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
-        return max(warps_for(elements), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
+        held = elements * (2 if self.has_addresses_of_elements else 1)
+        return max(warps_for(held), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
+
+    @property
+    def has_addresses_of_elements(self) -> bool:
+        """Whether a tile in a loop has short rows of several axes: each element has its address in registers."""
+        if self.rows is None or self.columns is None or not self.columns.looped:
+            return False
+        return len(self.rows.axes) > 1 and self.columns.block <= WARP
 
 
 def is_of_window(guard: Guard, summed: Axes) -> bool:
