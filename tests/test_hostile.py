@@ -178,6 +178,26 @@ def test_a_link_that_appears_during_the_run_is_not_followed(folder: Path, secret
     assert after.code == 3 and "7.25" not in after.out, after
 
 
+def test_external_data_that_becomes_a_link_during_the_run_is_not_followed(folder: Path, secret: Path) -> None:
+    (folder / "s.bin").write_bytes(np.full(8, 1.5, np.float32).tobytes())
+    (folder / "m.onnx").write_bytes(with_external_data("s.bin").SerializeToString())
+    (before,), (after,) = audited(folder, ["run", "m.onnx"]), audited(
+        folder, ["run", "m.onnx"], swap={"s.bin": (folder / "s.bin", secret / "s.bin")})  # fmt: skip
+    assert "-1.5" in before.out and (folder / "s.bin").is_symlink()
+    assert after.code == 3 and "7.25" not in after.out, after
+
+
+def test_an_output_that_becomes_a_link_during_the_run_is_replaced(folder: Path, secret: Path) -> None:
+    """The link appears when the input is opened, after the output's place was looked at; what it names stays."""
+    (folder / "m.irc").write_text(TEXT)
+    (folder / "out.onnx").write_text("before")
+    (done,) = audited(folder, ["compile", "m.irc", "-o", "out.onnx"],
+                      swap={"m.irc": (folder / "out.onnx", secret / "s.bin")})  # fmt: skip
+    assert done.code == 0, done
+    assert not (folder / "out.onnx").is_symlink() and onnx.load(folder / "out.onnx").graph.node
+    assert (secret / "s.bin").read_bytes() == np.full(8, 7.25, np.float32).tobytes()
+
+
 # -- the terminal ----------------------------------------------------------------------------------------------
 
 # What moves the cursor, sets the title, colors, reverses what follows, or begins a line that irc did not write.
