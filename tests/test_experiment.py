@@ -55,7 +55,7 @@ def test_plans_are_compared_by_what_kernels_compute() -> None:
     "function, types, expected",
     [
         (lambda x, w: ops.matmul(x, w), ("f32[2, 3, 5]", "f32[5, 7]"), 2 * 2 * 3 * 5 * 7),
-        (lambda x, w: ops.linear(x, w), ("f32[2, 3, 5]", "f32[5, 7]"), 2 * 2 * 3 * 5 * 7),
+        (lambda x, w, b: ops.linear(x, w, b), ("f32[2, 3, 5]", "f32[5, 7]", "f32[7]"), 2 * 2 * 3 * 5 * 7),
         (lambda x, w: ops.attention(x, x, w), ("f32[2, 3, 5, 4]", "f32[2, 3, 5, 7]"), 2 * 6 * 5 * 5 * (4 + 7)),
         (lambda x, w: ops.attention(x, x, w, causal=True), ("f32[2, 3, 5, 4]", "f32[2, 3, 5, 7]"), 2 * 6 * 15 * 11),
         (lambda x, w: ops.gemm(x, w, transpose_a=True), ("f32[5, 3]", "f32[5, 7]"), 2 * 3 * 5 * 7),
