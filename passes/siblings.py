@@ -15,7 +15,7 @@ from irc.ir import Block, Operation, Value
 from irc.kernel import Kernel
 from irc.module import Module
 from irc.op import Builder, const
-from irc.ops import split_linear, transpose
+from irc.ops import linear, matmul, split, split_linear, transpose
 from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks
 from irc.rewrite import erase_dead
@@ -26,50 +26,59 @@ MOST = 8  # products that are joined: each stores its columns under a mask
 
 @dataclass
 class Siblings(Pass):
-    """Join products of one operand with constant weights, such as the queries, keys and values of an attention, where
-    kernels compute products (`--products irc`).
+    """Join products of one operand with constant weights, such as the queries, keys and values of an attention.
 
-    The kernel reads the operand once for all, whatever the number of columns of each, and what is computed of each
-    part is computed where it is stored. The weights are concatenated in the compiled program. Products that meet in a
-    pointwise operation, such as the two of a gated layer, stay apart: one kernel computes them side by side. A product
-    of whose columns parts are read, by a split or by slices, that do not meet is written as the same operation.
+    The operand is read once for all, whatever the number of columns of each. The weights are concatenated in the
+    compiled program. Where libraries compute products, one call computes all, and others read parts of its result.
+
+    Where kernels compute them (`--products irc`), what is computed of each part is computed where it is stored.
+    Products that meet in a pointwise operation, such as the two of a gated layer, then stay apart: one kernel computes
+    them side by side. A product of whose columns parts are read, by a split or by slices, that do not meet is written
+    as the same operation.
 
     Before: %q = matmul %x, %wq; %k = matmul %x, %wk        After: %q, %k = split_linear %x, %w {sizes = [64, 16]}
+    Calls:  %q, %k = split (matmul %x, %w) {axis = 1, sizes = [64, 16]}
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        if context.products != "irc":
-            return False
+        if context.products == "auto":
+            return False  # a joined product would be one choice
+        calls = context.products == "host"
         joined = 0
         names = {each.attributes["value"].name for each in module.walk() if each.definition is const}
         for function in module.functions.values():
             for block in blocks(function.block):
-                for products in list(_siblings(block)):
-                    _join(products, names)
+                for products in list(_siblings(block, calls)):
+                    _join(products, names, calls)
                     joined += len(products)
-                joined += sum(map(_join_parts, list(block)))
+                joined += sum(map(_join_parts, list(block))) if not calls else 0
         context.count("siblings", "joined", joined)
         return joined > 0
 
 
-def _siblings(block: Block) -> Iterator[list[Operation]]:
-    """Products of one operand, two or more, no two of which meet."""
+def _siblings(block: Block, calls: bool) -> Iterator[list[Operation]]:
+    """Products of one operand, two or more; in kernels, no two of which meet."""
     by_operand: dict[tuple[Value, str], list[Operation]] = {}
     for operation in block:
         if operation.name in ("matmul", "linear") and all(map(_constant, operation.inputs[1:])):
-            if _is_in_kernels(operation):
+            if _is_of_rows(operation) if calls else _is_in_kernels(operation):
                 by_operand.setdefault((operation.inputs[0], operation.name), []).append(operation)
     for products in by_operand.values():
         if len(products) > 1:
-            apart = _apart([product.results for product in products])
+            apart = [True] * len(products) if calls else _apart([product.results for product in products])
             chosen = [product for product, is_apart in zip(products, apart, strict=True) if is_apart]
             yield from (chosen[start : start + MOST] for start in range(0, len(chosen) - 1, MOST))
 
 
+def _is_of_rows(product: Operation) -> bool:
+    """Whether an operation is the product of rows of floats with a matrix."""
+    is_product = product.name in ("matmul", "linear") and product.inputs[0].rank > 1 and product.inputs[1].rank == 2
+    return is_product and product.result.dtype.is_float
+
+
 def _is_in_kernels(product: Operation) -> bool:
     """Whether an operation is the product of rows with a matrix, and a kernel computes it."""
-    is_product = product.name in ("matmul", "linear") and product.inputs[0].rank > 1 and product.inputs[1].rank == 2
-    return is_product and isinstance(Group([product]).kernel, Kernel)
+    return _is_of_rows(product) and isinstance(Group([product]).kernel, Kernel)
 
 
 def _constant(value: Value) -> Operation | None:
@@ -99,7 +108,7 @@ def _apart(parts: Sequence[Sequence[Value]]) -> list[bool]:
     return apart
 
 
-def _join(products: Sequence[Operation], names: set[str | None]) -> None:
+def _join(products: Sequence[Operation], names: set[str | None], calls: bool) -> None:
     """Replace products by one. The joined weight is transposed if one of the weights is: their rows stay contiguous."""
     first, weights = products[0], [product.inputs[1] for product in products]
     biases = [product.inputs[2] for product in products if len(product.inputs) > 2]
@@ -110,7 +119,11 @@ def _join(products: Sequence[Operation], names: set[str | None]) -> None:
         weight = _concatenated([(value, _is_transposed(value) != turned) for value in weights], 1 - turned, names)
         operands = [transpose(weight, permutation=(1, 0)) if turned else weight]
         operands += [_concatenated([(value, False) for value in biases], 0, names)] if biases else []
-        results = split_linear(first.inputs[0], *operands, sizes=sizes)
+        inputs = (first.inputs[0], *operands)
+        if calls:
+            results = split(matmul(*inputs) if first.name == "matmul" else linear(*inputs), axis=-1, sizes=sizes)
+        else:
+            results = split_linear(*inputs, sizes=sizes)
     for product, result in zip(products, results, strict=True):
         product.replace([result])
     erase_dead([value.operation for value in weights if value.operation is not None])

@@ -27,7 +27,7 @@ from tests.programs import arrays
 
 BLOCK = f"{EXAMPLES}/block.py:block"
 DEVICES = ("h100", "mi300x")
-# Siblings are joined for kernels alone (products=irc), and kernels are divided after the choice.
+# Products of one operand are not joined for auto, and kernels are divided after the choice.
 PIPELINE = DEFAULT.replace("siblings,", "").replace("split,", "")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 pytest.importorskip("triton")
 
 import irc
-from irc import dtypes, ops
+from irc import dtypes, interpreter, ops
 from irc.backends.triton import emit
 from irc.driver.models import Settings
 from irc.ir import Value
@@ -115,9 +115,15 @@ def test_products_that_stay_apart(name: str) -> None:
     assert "split_linear" not in [operation.name for operation in module.main.block]
 
 
-def test_libraries_compute_products_one_by_one() -> None:
+def test_one_call_computes_products_of_one_operand() -> None:
     module = trace(products((64, 16)), "f32[S, 40]")
-    assert kinds(irc.opt(module, "default", backend="triton")) == ["matmul", "matmul"]
+    joined = irc.opt(module, "default", backend="triton")
+    assert kinds(joined) == ["matmul", "split"]
+    x = np.random.default_rng(0).standard_normal((7, 40), np.float32)
+    for name, expected in interpreter.run(module, {"x": x}).items():
+        np.testing.assert_allclose(interpreter.run(joined, {"x": x})[name], expected, rtol=1e-5, atol=1e-5)
+    apart = irc.opt(module, "default", backend="triton", settings=Settings(products="auto"))
+    assert "split" not in kinds(apart)
     stated = trace(lambda x, w: ops.split_linear(x, w, sizes=(24, 8)), "f32[S, 40]", "f32[40, 32]")
     assert kinds(irc.opt(stated, "default", backend="triton")) == ["matmul", "split"]
     assert kinds(fused(stated)) == ["product"]
