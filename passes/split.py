@@ -119,8 +119,8 @@ def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[
     if kernel.kind == "product":
         for step in steps.steps:
             is_known = step.name != "conv" or isinstance(parts.number, int)  # the groups of a convolution
-            products_are_divided(step.result.name, is_known and (step.definition.contraction is None
-                                                                 or is_divided(step)))  # fmt: skip
+            products_are_divided(step.results[0].name, is_known and (step.definition.contraction is None
+                                                                     or is_divided(step)))  # fmt: skip
     form = InParts if kernel.online is None else SoftmaxInParts
     program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
     with Builder(program.block):

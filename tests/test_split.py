@@ -450,6 +450,21 @@ def norm_of(x: Value) -> Value:
     return ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(0,)))
 
 
+def test_columns_of_a_split_product_are_results(tmp_path: Path) -> None:
+    """A view with several results is a member of the kernel that is split."""
+    def parts(x: Value, w: Value) -> tuple[Value, ...]:
+        left, right = ops.split(ops.matmul(x, w), axis=1, sizes=(32, 32))
+        return ops.relu(left), right
+
+    module = trace(parts, "f16[16, 2048]", "f16[2048, 64]")
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products="irc"))
+    kernels = [each.attributes["kind"] for each in fused.main.block if each.name == "kernel"]
+    assert kernels == ["product", "reduction"]
+    run = harness.run(fused, folder=tmp_path / "a", fuse=False, real_tiles=True)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= 2e-3
+
+
 def test_golden(tmp_path: Path, update: bool) -> None:
     module = irc.opt(trace(norm_of, "bf16[16777216]"), "default", settings=Settings())
     emit(module, tmp_path / "a")
