@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from irc import dims, ops
 from irc.cloning import Cloner
@@ -65,6 +66,16 @@ class Split(Pass):
         return number > 0
 
 
+class Division(NamedTuple):
+    """The kernels, detached, that compute what a kernel does in parts. They read arguments of the program in parts, one
+    for each operand of the kernel, so that those that are not chosen leave no uses of its operands. `results` stand for
+    the kernel's."""
+
+    kernels: list[Operation]
+    results: list[Value]
+    arguments: list[Value]
+
+
 def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], context: PassContext) -> bool:
     """Replace a kernel by those that compute what it does in parts; returns False where it stays."""
     if operation.attributes["kind"] == "pointwise" and not operation.attributes["schedule"]:
@@ -73,7 +84,7 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], contex
         kernel = kernel_of(operation)
     except LegalityFailure:
         return False  # for the backend to report
-    tried: list[tuple[list[Operation], list[Value]]] = []
+    tried: list[Division] = []
     for parts in divisions(kernel, number, sizes, context.device):
         try:
             tried.append(in_parts(operation, kernel, parts, sizes, context))
@@ -87,11 +98,11 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], contex
         def seconds(kernels: Iterable[Kernel]) -> float:
             return sum(kernel_estimate(count(each, sizes), context.device).seconds for each in kernels)
 
-        tried.sort(key=lambda each: seconds(map(kernel_of, each[0])))
+        tried.sort(key=lambda each: seconds(map(kernel_of, each.kernels)))
         least = context.device.launch_seconds  # to be saved: estimates are no better than that
-        tried = [each for each in tried[:1] if seconds(map(kernel_of, each[0])) + least < seconds([kernel])]
+        tried = [each for each in tried[:1] if seconds(map(kernel_of, each.kernels)) + least < seconds([kernel])]
     if tried:
-        insert(*tried[0], operation)
+        insert(tried[0], operation)
     return bool(tried)
 
 
@@ -112,9 +123,8 @@ def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int], device: 
 
 
 def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[Symbol, int],
-             context: PassContext) -> tuple[list[Operation], list[Value]]:  # fmt: skip
-    """The kernels, detached, that compute what a kernel does in parts, and the values that stand for its results;
-    raises `LegalityFailure`."""
+             context: PassContext) -> Division:  # fmt: skip
+    """The kernels that compute what a kernel does in parts; raises `LegalityFailure`."""
     steps, region = Steps(members_of(operation)), operation.regions[0].block
     if kernel.kind == "product":
         for step in steps.steps:
@@ -186,10 +196,10 @@ class Kernels:
         operations = sliced(values, is_before)
         return [value for operation in operations for value in operation.inputs if is_before(value)]
 
-    def operations(self, original: Operation) -> tuple[list[Operation], list[Value]]:
-        """The kernels, detached, and the values that stand for the results of the original."""
-        outside = dict(zip(self.program.block.arguments, original.inputs, strict=True))
-        kernels = []
+    def operations(self, original: Operation) -> Division:
+        """The kernels that compute the results of the original."""
+        outside = {argument: argument for argument in self.program.block.arguments}
+        kernels: list[Operation] = []
         for number, values in sorted(self.stored.items()):
             name = original.attributes["name"]
             if number != max(self.stored):
@@ -204,7 +214,7 @@ class Kernels:
                 if not stated:
                     kernels[-1].attributes["schedule"] = schedule_of_parts(kernel, self.sizes, self.device)
             outside.update(zip(values, kernels[-1].results, strict=True))
-        return kernels, [outside[value] for value in self.results]
+        return Division(kernels, [outside[value] for value in self.results], self.program.block.arguments)
 
 
 def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], name: str,
@@ -253,14 +263,18 @@ def sliced(values: Iterable[Value], is_outside: Callable[[Value], bool]) -> list
     return sorted(needed, key=lambda operation: operation.order_label)
 
 
-def insert(kernels: Sequence[Operation], values: Sequence[Value], original: Operation) -> None:
-    """Put the kernels where the original is, whose results the values stand for."""
+def insert(division: Division, original: Operation) -> None:
+    """Put the kernels where the original is, and their results in place of its."""
     block, anchor = original.block, original.next
     assert block is not None
-    for value, result in zip(values, original.results, strict=True):
-        value.name = result.name
-        result.replace_uses(value)
+    operands = dict(zip(division.arguments, original.inputs, strict=True))
+    for kernel in division.kernels:
+        kernel.set_operands([operands.get(value, value) for value in kernel.inputs])
+    for value, result in zip(division.results, original.results, strict=True):
+        if value not in operands:
+            value.name = result.name
+        result.replace_uses(operands.get(value, value))
     original.erase()
     # Inserted last: names of the original's results are free only now.
-    for kernel in kernels:
+    for kernel in division.kernels:
         block.insert(kernel, anchor)

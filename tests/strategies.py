@@ -211,7 +211,8 @@ class _Maker:
 
     def make_call(self, values: list[Value], depth: int) -> list[Value]:
         callee = self.draw(st.sampled_from(self.callees))
-        symbol = self.symbol("c")
+        # Of any size: the verifier compares the type of the result with the size of the operand.
+        symbol = self.function.fresh_symbol(self.draw(st.one_of(st.just("c"), symbol_names)))
         operand = self.value(values)
         if operand.type.shape is None or len(operand.type.shape) != 1:
             operand = self.make_shape([operand], depth)[0]

@@ -36,6 +36,7 @@ from irc.sizes import representative_sizes
 from irc.verifier import verify
 from tests import triton_harness as harness
 from tests.command_line import irc_here
+from tests.fuzz.triton_path import merged
 from tests.triton_cases import check_text, the_operation
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -483,3 +484,14 @@ def test_compiles_without_spills(name: str, tmp_path: Path) -> None:
             assert resources.wide_accesses == resources.aligned_accesses, resources
         if name in MULTIPLIED | ATTENDED and name != "batch" and "parts" in resources.kernel:
             assert resources.matrix_instructions > 0, resources
+
+
+def test_what_is_not_split_leaves_no_uses() -> None:
+    """Here the kernel that would combine cannot be one, after that for parts has been made."""
+
+    def program(x: Value) -> tuple[Value, Value]:
+        flat = ops.reshape(ops.mul(x, x), shape=(x.type.elements,))
+        weights = ops.exp(ops.sub(flat, ops.reduce_max(flat, axes=(0,), keep_dims=True)))
+        return ops.div(weights, ops.reduce_sum(weights, axes=(0,), keep_dims=True)), flat
+
+    merged(trace(program, "f32[S, 4, S]"))  # is verified
