@@ -512,9 +512,9 @@ LEGALITY_RULES = table(
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
-    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, split_fits_the_kernel,
-     parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis, parts_are_kernels,
-     is_split_already),
+    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth,
+     split_fits_the_kernel, parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis,
+     parts_are_kernels, is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers),
 )
