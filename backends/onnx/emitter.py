@@ -14,6 +14,7 @@ from dataclasses import replace
 import onnx
 from onnx import helper
 
+from irc.backends.onnx.casts import cast_before_transposes
 from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
@@ -139,6 +140,7 @@ class Emitter:
             if graph.name(value) != name:
                 node_name = self.model.unique_node(self.model.unique(name))
                 graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], node_name))
+        cast_before_transposes(graph)
         graph.sweep(outputs)
         keep_scales(graph)
         used = {name for node in graph.nodes for name in names_used(node)}
@@ -295,6 +297,7 @@ class Emitter:
             if produced in outputs or not any(produced in node.output for node in inner.nodes):
                 produced = inner.node("Identity", produced)
             outputs.append(produced)
+        cast_before_transposes(inner)
         inner.sweep(outputs)
         keep_scales(inner)
         return outputs

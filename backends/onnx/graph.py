@@ -309,10 +309,6 @@ class Graph(Extents):
         """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it is that."""
         if source is to:
             return x
-        maker = x.operation if isinstance(x, Value) else None
-        if maker is not None and maker.name == "transpose" and source.is_float and source.bits == 16 and to is F32:
-            # ONNX Runtime 1.31 crashes in its MatmulTransposeFusion where a cast stands between the two.
-            return self.node("Transpose", self.cast(maker.inputs[0], source, to), perm=maker.attributes["permutation"])
         if narrows_to_integers(source, to) and (source.bits == 16 or self._may_be_cast(x)):
             # ONNX Runtime, whatever its options, makes one Cast of two here, and a number is not rounded in between.
             if source is BF16:
