@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("triton")
 
 import irc
-from irc import ops
+from irc import interpreter, ops
 from irc.backends.triton import emit
 from irc.group import Group
 from irc.ir import Value
@@ -25,6 +25,7 @@ from irc.op import trace
 from tests import triton_harness as harness
 from tests.blocks import block
 from tests.fusing import body_of
+from tests.fuzz.triton_path import Artefact, merged
 from tests.kernel_reference import evaluate
 from tests.test_products import TOLERANCES, kinds
 from tests.test_siblings import SETTINGS, check_run, products
@@ -245,3 +246,19 @@ def test_random_layers(seed: int, tmp_path: Path) -> None:
         assert harness.relative_error(actual, result) <= 4 * TOLERANCES[dtype], str(fused)
     for launch in run.launches:
         assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
+
+
+@pytest.mark.parametrize("kind", ["sum", "max", "mean"])
+def test_what_reduces_a_product_beside_it_is_no_piece_of_it(kind: str) -> None:
+    """In the piece that is the reduction, the rows of the product are not those that are reduced."""
+
+    def program(x: Value) -> Value:
+        product = ops.matmul(x, ops.transpose(x, permutation=(0, 2, 1)))
+        reduced = ops.lookup(f"reduce_{kind}")(ops.abs_(product), axes=(1,), keep_dims=True)
+        return ops.concat(product, reduced, axis=1)
+
+    module = trace(program, "f32[3, 2, 5]")
+    inputs = {"x": np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)}
+    expected = interpreter.run(module, inputs)
+    for name, result in Artefact(merged(module)).on_arrays(inputs).items():
+        np.testing.assert_allclose(result, expected[name], rtol=1e-5, atol=1e-5)

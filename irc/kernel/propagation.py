@@ -80,10 +80,11 @@ class Propagation:
     """The points of the values of a group that propagation from an anchor reaches.
 
     points: by value, also of values that the group reads from outside. axes: those of the anchor. `coordinates` of the
-    anchor are given where they are those of a piece (`irc.kernel.cuts`).
+    anchor are given where they are those of a piece (`irc.kernel.cuts`), of which dims may be covered in part.
     """
 
     def __init__(self, anchor: Value, steps: Steps, coordinates: Coordinates | None = None) -> None:
+        self.is_piece = coordinates is not None
         coordinates = root_coordinates(anchor) if coordinates is None else coordinates
         self.points: dict[Value, Point] = {anchor: Point(coordinates)}
         self.axes = [axis for at in coordinates for axis in dims.free_atoms(at) if isinstance(axis, Variable)]

@@ -226,7 +226,8 @@ class Tracer:
             inner = variables(*(at[axis] for axis in reduced))
             inner_guards = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
             others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
-            if inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
+            covers = not self.propagation.is_piece or _covers(inner, [argument.shape[axis] for axis in reduced])
+            if covers and inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
                 ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
                 return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, inner_guards)
         # No point fits these coordinates: axes of its own.
@@ -399,6 +400,11 @@ class Tracer:
             tests.append(self.apply("less", BOOL, node, self.index(extent, node.dtype)))
         both = tests[0] if len(tests) == 1 else self.apply("bitwise_and", BOOL, *tests)
         self.check(both, guards, OUT_OF_RANGE)
+
+
+def _covers(axes: Iterable[Variable], extents: Iterable[Dim]) -> bool:
+    """Whether there are as many points along some axes as elements along dims of these extents."""
+    return dims.same(dims.product(axis.extent for axis in axes), dims.product(extents))
 
 
 def _never_holds(guards: Guards) -> bool:
