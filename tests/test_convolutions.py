@@ -16,18 +16,21 @@ pytest.importorskip("triton")
 import torch
 
 import irc
-from irc import dims, ops
+from irc import dims, interpreter, ops
 from irc.backends.triton import emit
 from irc.dims import Variable
+from irc.dtypes import F32
 from irc.index_map import WHOLE, Guard
 from irc.ir import Value
 from irc.kernel import LegalityFailure, count, derive
 from irc.kernel.dag import Dot
 from irc.kernel.traffic import distinct_in_layers, points
 from irc.module import Module
-from irc.op import trace
+from irc.op import const, trace
+from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.fusing import body_of
+from tests.fuzz.triton_path import Artefact, merged
 from tests.kernel_reference import evaluate
 from tests.test_products import TOLERANCES, kinds, trace_wide, typed
 from tests.triton_cases import check_compiled, check_text
@@ -366,3 +369,19 @@ def test_random_convolutions(seed: int, tmp_path: Path) -> None:
     wide_results = irc.interpreter.run(trace_wide(module), wide)
     for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
         assert harness.relative_error(actual, expected) <= 8 * TOLERANCES[dtype]
+
+
+def test_a_strided_convolution_reads_only_a_part_of_what_is_stored() -> None:
+    """What it convolves is a result, too: the points that it reads are not those at which that is stored."""
+
+    def program(x: Value, y: Value) -> tuple[Value, Value]:
+        least = ops.minimum(x, y)
+        weight = const(value=Tensor.of(np.array([-1.5, 0.5], np.float32).reshape(2, 1, 1), F32))
+        return ops.conv(least, weight, strides=(2,), low=(0,), high=(0,), dilations=(1,), groups=1), ops.neg(least)
+
+    module = trace(program, "f32[2]", "f32[7, 1, 1]")
+    draw = np.random.default_rng(0).normal
+    inputs = {"x": draw(size=2).astype(np.float32), "y": draw(size=(7, 1, 1)).astype(np.float32)}
+    expected = interpreter.run(module, inputs)
+    for name, result in Artefact(merged(module)).on_arrays(inputs).items():
+        np.testing.assert_allclose(result, expected[name], rtol=1e-6)

@@ -114,7 +114,7 @@ class Propagation:
             self._summed.update(axes)
             operands = zip(step.inputs, space.maps((*point.coordinates, *inner))[:2], strict=False)
             for operand, at in operands:
-                if all(in_bounds(index, extent, ()) for index, extent in zip(at, operand.shape, strict=True)):
+                if all(map(_runs_over, at, operand.shape)):
                     self._reach(operand, Point(at, point.guards))
             self._propagate()
 
@@ -264,3 +264,9 @@ def reads_all(view: Operation) -> bool:
     if view.name == "pad":
         return bool(view.attributes["mode"] == "constant")  # the other modes repeat elements at the edges
     return view.name not in ("slice", "split")
+
+
+def _runs_over(index: Dim, extent: Dim) -> bool:
+    """Whether an index runs over all elements of a dim, as that of a strided convolution does not."""
+    steps = dims.product(axis.extent for axis in variables(index))
+    return in_bounds(index, extent, ()) and same(steps, extent)
