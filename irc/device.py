@@ -7,7 +7,6 @@ with its source. Start at `find_device`; `irc.kernel.roofline` has the model of 
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from irc.files import open_file
 BUILT_IN = ("a100", "h100", "h200", "b200", "mi300x")
 DEFAULT_DEVICE = "h100"
 SUFFIX = ".toml"
+MOST = 1e30  # of any figure
 MOST_BYTES = 1 << 20  # of a device file
 # The tables of a device file with the keys of each: whole numbers, and numbers that need not be whole.
 WHOLE = {
@@ -174,7 +174,7 @@ class DeviceFile:
         self.lines, self.name = text.splitlines(), name
         try:
             self.tables: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # numbers and nesting without end, too
             place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
             line, column = (int(place[1]), int(place[2])) if place else (len(self.lines), 0)
             message = str(error).partition(" (at ")[0]
@@ -239,7 +239,7 @@ class DeviceFile:
     def number(self, key: str, number: Any, table: str, is_whole: bool) -> Any:
         """A positive number, which must be whole where `is_whole`."""
         is_number = isinstance(number, int if is_whole else (int, float)) and not isinstance(number, bool)
-        if not is_number or not 0 < number < math.inf:
+        if not is_number or not 0 < number < MOST:
             raise fail("device.file", f"`{key}` is {number!r}", at=self.place(key, table),
                        expected=f"a {'whole ' if is_whole else ''}number above 0")  # fmt: skip
         return number

@@ -127,7 +127,7 @@ class Fuse(Pass):
         given = (function, chosen, context, proposals, entries)
         if mode != "auto":
             return propose(*given, products=mode == "irc")
-        if entries:
+        if self.plan:
             named = {name for entry in entries for name in entry.members}
             return propose(*given, products=True, apart=[each for each in function.walk() if is_product(each)
                                                          and each.results[0].name not in named])  # fmt: skip

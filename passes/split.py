@@ -9,6 +9,7 @@ from typing import NamedTuple
 from irc import dims, ops
 from irc.cloning import Cloner
 from irc.device import Device
+from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.ir import Block, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
@@ -30,7 +31,7 @@ from irc.ops import kernel as kernel_op
 from irc.pass_manager import Pass, PassContext
 from irc.passes._partial_softmax import SoftmaxInParts
 from irc.passes._partials import InParts, Parts, is_divided
-from irc.schedule_options import ScheduleOptions
+from irc.schedule_options import MOST_PARTS, ScheduleOptions
 from irc.sizes import representative_sizes
 
 
@@ -42,7 +43,7 @@ class Split(Pass):
            rules choose.
 
     A kernel whose schedule states `split = N` is divided into N parts, and with `split = 1` it stays. Where nothing is
-    stated, rules decide at the sizes that are known: a program that reads for longer than a launch takes is split.
+    stated, rules decide at the sizes that are known: a program that reads for longer than two launches take is split.
     Partial results are stored to memory, and another kernel combines them: no atomics are used, so that results are the
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
     that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
@@ -56,6 +57,8 @@ class Split(Pass):
     parts: int = 0
 
     def run(self, module: Module, context: PassContext) -> bool:
+        if not 0 <= self.parts <= MOST_PARTS:
+            raise fail("pass.option", f"`parts` of split is {self.parts}", expected=f"a number from 0 to {MOST_PARTS}")
         number = 0
         for function in module.functions.values():
             operations = [operation for operation in function.walk() if operation.name == "kernel"]
@@ -171,7 +174,8 @@ class Kernels:
         return level
 
     def _is_combined(self, value: Value) -> bool:
-        """Whether a value is one that a kernel that combines parts can store: it does not vary over what is reduced."""
+        """Whether a kernel that combines parts stores a value: it depends on a whole result, and has no more elements
+        than the largest of these at the estimated sizes. Others are computed in a kernel of their own."""
         number = self.level[value]
         return number > 0 and number % 2 == 0 and self._elements(value) <= self.most
 

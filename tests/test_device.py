@@ -126,3 +126,11 @@ def test_pages_of_devices(tmp_path: Path) -> None:
         assert re.search(rf"^{name} +\S.*{built_in(name).architecture}", listed, re.M)
         page = irc_here("doc", name, folder=tmp_path).out
         assert parse_device(page, name).summary == built_in(name).summary
+
+
+@pytest.mark.parametrize("text", [f"a = 1{'0' * 5000}", "a = " + "[" * 100_000], ids=["digits", "brackets"])
+def test_texts_without_end(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(IrcError) as error:
+        find_device(str(tmp_path / "mine.toml"))
+    assert error.value.code == "device.file"

@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import irc
+from irc.diagnostics import fail
+from irc.driver import torch_compile
+from irc.driver.compile_report import GraphReport
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -309,3 +312,72 @@ def test_the_report_of_no_graphs() -> None:
         compiled(torch.sin)(torch.randn(3))
     assert str(irc.report(clear=True)) == "inference graph: 1 of 1 operations compiled by irc"
     assert not irc.report().graphs
+
+
+def test_tensors_with_bits_for_their_sign() -> None:
+    program = compiled(lambda x: x * 2 + 1)
+    for x in (torch._neg_view(torch.ones(3)), torch.tensor([1 + 2j]).conj().imag):
+        close(program(x), x * 2 + 1)
+
+
+def test_sizes_that_are_computed_of_results() -> None:
+    def program(x: torch.Tensor) -> Any:
+        chosen = torch.nonzero(x > 0)
+        return torch.zeros(chosen.shape[0] * 2) + x.sum(), chosen
+
+    x = torch.randn(9)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        close(compiled(program)(x), program(x))
+
+
+def test_a_part_that_cannot_be_compiled_runs_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(part: torch_compile.Part, arguments: Any) -> Any:
+        raise fail("backend.failed", "no backend")
+
+    monkeypatch.setattr(torch_compile.Part, "_compile", fails)
+    x = torch.randn(3)
+    close(compiled(torch.sin)(x), x.sin())
+    assert "0 of 1 operations compiled by irc" in str(irc.report())
+
+
+def test_weights_after_a_compilation_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
+    program, compile_part = compiled(model), torch_compile.Part._compile
+
+    def fails(part: torch_compile.Part, arguments: Any) -> Any:
+        raise MemoryError
+
+    with torch.no_grad():
+        program(x)
+        model.weight.mul_(2)
+        monkeypatch.setattr(torch_compile.Part, "_compile", fails)
+        with pytest.raises(MemoryError):
+            program(x)
+        monkeypatch.setattr(torch_compile.Part, "_compile", compile_part)
+        close(program(x), model(x))
+
+
+def test_threads_that_begin_together_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = torch.fx.symbolic_trace(lambda x: x * 2)
+    for node in graph.graph.nodes:
+        node.meta["val"] = torch.empty(3)
+    calls, barrier = list[int](), threading.Barrier(2)
+
+    def counted(part: torch_compile.Part, arguments: Any) -> Any:
+        calls.append(1)
+        return part.graph
+
+    monkeypatch.setattr(torch_compile.Part, "_compile", counted)
+    part = torch_compile.Part(graph, {}, {"x"}, torch_compile.Options("onnx"), GraphReport("inference", 1))
+    x = torch.ones(3)
+
+    def call() -> None:
+        barrier.wait()
+        part(x)
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1 and part.frozen == [0]

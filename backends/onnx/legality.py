@@ -24,6 +24,10 @@ class RowTarget(Target):
         row = ROWS.get(operation.name)
         return row is not None and row.applies(operation, replace(self, edge_cases=edge_cases))
 
+    def calls(self, operation: Operation) -> bool:
+        """Whether ONNX Runtime computes the operation."""
+        return self.takes(operation)
+
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether a subgraph is replaced by the operation that computes the same. A portable model keeps the subgraph
         where the operator would need a newer opset than the model needs so far."""

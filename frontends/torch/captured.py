@@ -26,7 +26,7 @@ from torch.export.graph_signature import (
 from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
-from torch.fx.passes.utils.fuser_utils import fuse_by_partitions
+from torch.fx.passes.utils.fuser_utils import fuse_by_partitions, validate_partition
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import IrcError
@@ -175,14 +175,14 @@ def divided(graph: GraphModule) -> Division:
     if unreadable:
         others = (node for node in graph.graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator))
         unreadable.update({node: OF_SUBGRAPHS for node in others if node not in unreadable})
-    computed = [node for node in graph.graph.nodes if _is_computed(node)]
-    counts = Counter((overload_name(node.target), reason) for node, reason in unreadable.items())
+    computed = [node for node in graph.graph.nodes if is_computed(node)]
+    counts = Counter((overload_name(node.target), reason) for node, reason in unreadable.items() if is_computed(node))
     readable = [node for node in computed if node not in unreadable]
-    if unreadable:
+    groups = [dict.fromkeys([*graph.graph.find_nodes(op="get_attr"), *readable])]
+    # Sizes that Python computes of results divide a graph, too.
+    if unreadable or not validate_partition(list(groups[0])):
         partitioner = CapabilityBasedPartitioner(graph, _Readable(set(readable)), allows_single_node_partition=True)
         groups = [dict(partition.nodes) for partition in partitioner.propose_partitions()]
-    else:
-        groups = [dict.fromkeys([*graph.graph.find_nodes(op="get_attr"), *readable])]
     groups = [group for group in groups if any(_computes(node) for node in group)]
     fuse_by_partitions(graph, groups, prefix=PART)
     parts = tuple(node.target for node in graph.graph.nodes if node.op == "call_module")
@@ -199,7 +199,7 @@ class _Readable(OperatorSupportBase):
         return node in self.nodes
 
 
-def _is_computed(node: Node) -> bool:
+def is_computed(node: Node) -> bool:
     """Whether a node gives tensors. Sizes are computed by Python, outside of parts."""
     if node.op != "call_function":
         return False

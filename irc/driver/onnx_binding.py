@@ -68,7 +68,7 @@ class BoundProgram:
         return given
 
     def accepts(self, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether tensors have the types that the function states; False as well where that takes more than a look."""
+        """Whether tensors have the types that the function states; False also where a dim is an expression."""
         sizes: dict[Symbol, int] = {}
         for tensor, dtype, argument in zip(tensors, self.dtypes, self.main.arguments, strict=True):
             if tensor.dtype is not dtype or tensor.dim() != argument.rank:
@@ -103,12 +103,13 @@ class BoundProgram:
     def _shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None]:
         """The shapes of the results, each None where it is not known before the run."""
         sizes = tuple(tensors[position].shape[axis] for position, axis in self.sources.values())
-        if sizes not in self._shapes:
+        shapes = self._shapes.get(sizes)
+        if shapes is None:
             if len(self._shapes) >= SHAPES_KEPT:
                 self._shapes.clear()
             environment = dict(zip(self.sources, sizes, strict=True))
-            self._shapes[sizes] = [_shape_at(value, environment) for *_, value in self.results]
-        return self._shapes[sizes]
+            shapes = self._shapes[sizes] = [_shape_at(value, environment) for *_, value in self.results]
+        return shapes
 
 
 def _is_allowed(symbol: Symbol, size: int) -> bool:

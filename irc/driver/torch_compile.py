@@ -25,7 +25,7 @@ from irc.driver.callables import in_onnx_runtime, in_triton
 from irc.driver.compile_report import GraphReport, add_graph
 from irc.driver.models import Backend, Settings, find_backend, read_pipeline
 from irc.driver.optimizing import run_pipeline
-from irc.frontends.torch.captured import divided, import_part, program_of, ranges_of
+from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
@@ -138,30 +138,36 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         (given,) = graph.graph.output_node().args
         self.gives_tuple = isinstance(given, (tuple, list))
         self.orders = [order_in_memory(node.meta["val"]) for node in (given if self.gives_tuple else (given,))]
-        self.states: list[tuple[int, int]] = []
-        self.run: Callable[..., Any] | None = None
+        self.compiled: tuple[Callable[..., Any], list[int], list[tuple[int, int]]] | None = None
         self.lock = Lock()
 
     def forward(self, *arguments: Any) -> Any:
-        run = self.run
-        if run is None or (self.frozen and self.states != [state_of(arguments[index]) for index in self.frozen]):
-            run = self._compiled(arguments)
-        return run(*arguments)
+        return (self._current(arguments) or self._compiled(arguments))(*arguments)
+
+    def _current(self, arguments: Sequence[Any]) -> Callable[..., Any] | None:
+        """The compiled function, unless a weight that is a constant in it has changed."""
+        if self.compiled is None:
+            return None
+        run, frozen, states = self.compiled
+        return run if states == [state_of(arguments[index]) for index in frozen] else None
 
     def _compiled(self, arguments: Sequence[Any]) -> Callable[..., Any]:
         with self.lock:
-            if self.run is not None:  # the weights have changed since
-                self.frozen = []
-            self.states = [state_of(arguments[index]) for index in self.frozen]
+            if (run := self._current(arguments)) is not None:  # another thread has compiled it
+                return run
+            if self.compiled is not None:  # the weights have changed
+                self.compiled, self.frozen = None, []
+            frozen, states = self.frozen, [state_of(arguments[index]) for index in self.frozen]
             try:
-                self.run = self._compile(arguments)
+                run = self._compile(arguments)
             except IrcError as error:
                 if not error.code.startswith(LEFT_TO_PYTORCH):
                     raise
-                self.report.add_failure(len(self.graph.graph.nodes), error.diagnostics[0].message)
+                self.report.add_failure(sum(map(is_computed, self.graph.graph.nodes)), error.diagnostics[0].message)
                 warnings.warn(str(self.report), stacklevel=3)
-                self.run, self.frozen = self.graph, []
-            return self.run
+                run, frozen, states = self.graph, [], []
+            self.compiled = run, frozen, states
+            return run
 
     def _compile(self, arguments: Sequence[Any]) -> Callable[..., Any]:
         nodes = self.graph.graph.find_nodes(op="placeholder")
@@ -178,7 +184,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
 
         def call(*arguments: Any) -> Any:
             with torch.no_grad():
-                results = run([torch.as_tensor(arguments[index]) for index in taken])
+                results = run([torch.as_tensor(arguments[index]).resolve_conj().resolve_neg() for index in taken])
                 results = [laid_out(result, order) for result, order in zip(results, self.orders, strict=True)]
             return tuple(results) if self.gives_tuple else results[0]
 

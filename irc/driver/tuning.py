@@ -154,7 +154,9 @@ class Times:
             copies = [each.clone() if hasattr(each, "clone") else each for each in arguments]
             self.known[key] = self._timed(kernel, copies, warps, stages, tiles)
         spent = self.seconds.get(name)
-        if spent is None:
+        if not self.known[key]:  # a launch of size 0, which was not timed
+            pass
+        elif spent is None:
             self.seconds[name] = dict(self.known[key])
         else:  # what was not timed at each size is no candidate
             self.seconds[name] = {each: spent[each] + more for each, more in self.known[key].items() if each in spent}
@@ -173,7 +175,7 @@ class Times:
             start, launch_options = self.runtime.prepared(
                 kernel, options.get("warps", warps), options.get("stages", stages), changed)  # fmt: skip
             if start is None:
-                return {(): 0.0}
+                return {}
             try:
                 times[candidate] = self.timer(partial(start, *arguments, **launch_options), options)
             except TritonError:  # more shared memory or registers than the device has

@@ -1,4 +1,4 @@
-"""The model of cost: a lower bound of the time of a launch or a call on a device, from what the byte model counts.
+"""The model of cost: an estimate of the time of a launch or a call on a device, from what the byte model counts.
 
     time = launch + max(distinct bytes / memory, loaded bytes / L2, flops of products, other flops, waits)
 
