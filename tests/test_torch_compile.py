@@ -288,3 +288,14 @@ def test_programs_are_compiled_in_threads() -> None:
         results = list(pool.map(lambda program: program(x), programs))
     for module, one in zip(modules, results, strict=True):
         torch.testing.assert_close(one, module(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_that_are_rounded_in_a_kernel() -> None:
+    """All that the kernel computes is known: in its text there are numbers of Python alone."""
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.ones_like(x) * torch.ones_like(x), dim=1)
+
+    x = torch.randn(5, 1).half()
+    compiled = irc.compile(program, (x,), backend="triton", dynamic_shapes=({0: "B"},))
+    torch.testing.assert_close(compiled(x), program(x))

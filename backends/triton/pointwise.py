@@ -23,7 +23,7 @@ from irc.backends.triton.text import (
     type_name,
 )
 from irc.dtypes import BOOL, F32, F64, I32, I64, U32, DType
-from irc.kernel.dag import Apply, Constant, Node
+from irc.kernel.dag import Apply, Constant, Node, walk
 
 Helper = Callable[[str], str]  # records that a kernel uses a function of templates/functions.py; returns its name
 Writer = Callable[[Apply, Sequence[Code], Helper], Code]
@@ -196,10 +196,16 @@ def _cast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     if to is BOOL:
         return binary("!=", COMPARE, operands[0], Code("0"))
     target = type_name(to)
+    first = type_name(node.rounds_to) if node.rounds_to is not None else target
+    # A number of Python has no `to`.
+    if not node.axes and all(isinstance(below, (Constant, Apply)) for below in walk(node.operands)):
+        rounded = call("tl.cast", operands[0], first)
+    else:
+        rounded = method(operands[0], "to", first)
     if node.rounds_to is not None:
-        return method(method(operands[0], "to", type_name(node.rounds_to)), "to", target)
+        return method(rounded, "to", target)
     if not source.is_float or to.is_float:
-        return method(operands[0], "to", target)
+        return rounded
     if not node.attribute("saturate"):
         wide = I64 if to.bits == 64 or to is U32 else I32
         return call(helper("to_low_bits"), operands[0], target, type_name(wide), repr(2.0 ** (wide.bits - 1)))
