@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from irc.ops import bitwise_xor, cast, reshape, slice_, sub, transpose
 from irc.ops.named.linear import matmul_integer
 from irc.ops.named.packed import unpacked
 from irc.pass_manager import Pass, PassContext
+from irc.passes._stored_names import StoredNames
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor
 
@@ -32,7 +32,7 @@ class Layout(Pass):
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        names = {each.attributes["value"].name for each in module.walk() if each.definition is const}
+        names = StoredNames(module)
         changed = 0
         for operation in list(module.walk()):
             if operation.name == "cast" and _is_narrow(operation.inputs[0]):
@@ -54,14 +54,14 @@ def _is_narrow(value: Value) -> bool:
     return value.dtype.is_integer and value.dtype.bits < 8 and _constant(value) is not None
 
 
-def _unpack(cast_: Operation, names: set[str | None]) -> bool:
+def _unpack(cast_: Operation, names: StoredNames) -> bool:
     """Read what is cast from bytes."""
     (value,) = cast_.inputs
     constant = _constant(value)
     assert constant is not None
     tensor, bits = constant.attributes["value"], value.dtype.bits
     count = value.dtype.packed_bytes(tensor.size)
-    packed = Tensor(U8, (count,), tensor.stored, _name(tensor, "bytes", names))
+    packed = Tensor(U8, (count,), tensor.stored, names.derived(tensor, "bytes"))
     with Builder.before_operation(cast_, cast_.location.by("layout")):
         codes = slice_(unpacked(const(value=packed), bits), starts=(0,), stops=(tensor.size,), steps=(1,))
         codes = reshape(codes, shape=value.shape)
@@ -73,7 +73,7 @@ def _unpack(cast_: Operation, names: set[str | None]) -> bool:
     return True
 
 
-def _turn(product: Operation, names: set[str | None]) -> bool:
+def _turn(product: Operation, names: StoredNames) -> bool:
     """Transpose the second matrix of a product of bytes."""
     x, y, *points = product.operands
     assert x is not None and y is not None
@@ -85,17 +85,9 @@ def _turn(product: Operation, names: set[str | None]) -> bool:
     def elements() -> Array:
         return np.ascontiguousarray(tensor.array().T)
 
-    turned = Tensor(tensor.dtype, tensor.shape[::-1], elements, _name(tensor, "transposed", names))
+    turned = Tensor(tensor.dtype, tensor.shape[::-1], elements, names.derived(tensor, "transposed"))
     with Builder.before_operation(product, product.location.by("layout")):
         weight = transpose(const(value=turned), permutation=(1, 0))
         product.replace([matmul_integer(x, weight, *points)])
     erase_dead([constant])
     return True
-
-
-def _name(tensor: Tensor, suffix: str, names: set[str | None]) -> str:
-    """A name that no constant has."""
-    stem = f"{tensor.name or 'weight'}.{suffix}"
-    name = next(name for number in itertools.count() if (name := f"{stem}.{number}" if number else stem) not in names)
-    names.add(name)
-    return name

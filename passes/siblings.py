@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from irc.op import Builder, const
 from irc.ops import linear, matmul, split, split_linear, transpose
 from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks
+from irc.passes._stored_names import StoredNames
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor
 
@@ -45,7 +45,7 @@ class Siblings(Pass):
             return False  # a joined product would be one choice
         calls = context.products == "host"
         joined = 0
-        names = {each.attributes["value"].name for each in module.walk() if each.definition is const}
+        names = StoredNames(module)
         for function in module.functions.values():
             for block in blocks(function.block):
                 for products in list(_siblings(block, calls)):
@@ -108,7 +108,7 @@ def _apart(parts: Sequence[Sequence[Value]]) -> list[bool]:
     return apart
 
 
-def _join(products: Sequence[Operation], names: set[str | None], calls: bool) -> None:
+def _join(products: Sequence[Operation], names: StoredNames, calls: bool) -> None:
     """Replace products by one. The joined weight is transposed if one of the weights is: their rows stay contiguous."""
     first, weights = products[0], [product.inputs[1] for product in products]
     biases = [product.inputs[2] for product in products if len(product.inputs) > 2]
@@ -134,7 +134,7 @@ def _is_transposed(weight: Value) -> bool:
     return weight.operation is not _constant(weight)
 
 
-def _concatenated(parts: Sequence[tuple[Value, bool]], axis: int, names: set[str | None]) -> Value:
+def _concatenated(parts: Sequence[tuple[Value, bool]], axis: int, names: StoredNames) -> Value:
     """One constant of several along an axis, each with whether it is turned; their elements are read when it is."""
     tensors = [(constant.attributes["value"], turned) for value, turned in parts if (constant := _constant(value))]
     shapes = [tensor.shape[::-1] if turned else tensor.shape for tensor, turned in tensors]
@@ -145,9 +145,7 @@ def _concatenated(parts: Sequence[tuple[Value, bool]], axis: int, names: set[str
         return np.concatenate([tensor.array().T if turned else tensor.array() for tensor, turned in tensors], axis)
 
     first = tensors[0][0]
-    stem = f"{first.name or 'weight'}.joined"
-    name = next(name for number in itertools.count() if (name := f"{stem}.{number}" if number else stem) not in names)
-    names.add(name)
+    name = names.derived(first, "joined")
     return const(value=Tensor(first.dtype, shape, elements, name), name=name)
 
 

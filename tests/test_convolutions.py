@@ -33,7 +33,7 @@ from tests.fusing import body_of
 from tests.fuzz.triton_path import Artefact, merged
 from tests.kernel_reference import evaluate
 from tests.test_products import TOLERANCES, kinds, trace_wide, typed
-from tests.triton_cases import check_compiled, check_text
+from tests.triton_cases import check_compiled, check_one_launch, check_text
 
 
 def conv(x: Value, weight: Value, bias: Value | None = None, *, stride: int = 1, dilation: int = 1, low: Any = 0,
@@ -148,12 +148,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
     for number in range(1 if dtype == "bf16" else 2):
         sizes = {"N": draw.choice([1, 2, 3]), "H": draw.choice([3, 5, 8, 13]), "W": draw.choice([3, 4, 7, 17])}
         run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
-        assert not run.program.rejected
-        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
-        (launch,) = run.launches
-        assert launch.predicted is not None and launch.predicted.exact
-        assert launch.counted == launch.predicted.loaded_bytes
+        check_one_launch(run, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("name", ALL)

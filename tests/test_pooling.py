@@ -21,8 +21,8 @@ from irc.op import trace
 from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
-from tests.test_products import kinds
-from tests.triton_cases import check_compiled
+from tests.test_products import kinds, typed
+from tests.triton_cases import check_compiled, check_one_launch
 
 TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
 
@@ -55,10 +55,6 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def typed(types: tuple[str, ...], dtype: str) -> list[str]:
-    return [each.replace("T[", f"{dtype}[") for each in types]
-
-
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
@@ -69,12 +65,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
     for number, size in enumerate((1, 3) if dtype == "f32" else (2,)):
         folder, sizes = tmp_path / str(number), {"N": size}
         run = harness.run(module, folder=folder, sizes=sizes, fuse=False, seed=size, real_tiles=True)
-        assert not run.program.rejected
-        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype]
-        (launch,) = run.launches
-        assert launch.predicted is not None and launch.predicted.exact
-        assert launch.counted == launch.predicted.loaded_bytes
+        check_one_launch(run, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -21,7 +21,8 @@ from irc.kernel.dag import Dot, Reduce
 from irc.op import const, trace
 from irc.weights import Tensor
 from tests import triton_harness as harness
-from tests.triton_cases import check_compiled, check_text, the_kernel
+from tests.test_products import typed
+from tests.triton_cases import check_compiled, check_one_launch, check_text, the_kernel
 
 TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
 SIZES = (1, 3, 17, 100, 130)
@@ -78,10 +79,6 @@ INTEGERS: dict[str, tuple[Callable[..., Any], tuple[str, ...], int]] = {
 }  # fmt: skip
 
 
-def typed(types: tuple[str, ...], dtype: str) -> list[str]:
-    return [each.replace("T[", f"{dtype}[") for each in types]
-
-
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
@@ -94,12 +91,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
         sizes = {"B": 2, "M": draw.choice(SIZES), "N": draw.choice(SIZES), "K": draw.choice(SIZES)}
         inputs = whole_range(harness.random_inputs(module, sizes, seed=number))
         run = harness.run(module, folder=tmp_path / str(number), inputs=inputs, fuse=False, real_tiles=True)
-        assert not run.program.rejected
-        for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
-        (launch,) = run.launches
-        assert launch.predicted is not None and launch.predicted.exact
-        assert launch.counted == launch.predicted.loaded_bytes
+        check_one_launch(run, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -78,6 +78,17 @@ def check(run: harness.Run, tolerance: float) -> None:
             assert launch.counted <= launch.predicted.loaded_bytes
 
 
+def check_one_launch(run: harness.Run, tolerance: float) -> None:
+    """A run of one kernel: results as interpreted, and exactly the bytes of the model. Errors state the shapes."""
+    assert not run.program.rejected
+    shapes = {name: result.shape for name, result in run.outputs.items()}
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) <= tolerance, shapes
+    (launch,) = run.launches
+    assert launch.predicted is not None and launch.predicted.exact
+    assert launch.counted == launch.predicted.loaded_bytes
+
+
 def check_compiled(folder: Path, multiplied: str | None, narrow: Collection[str] = ()) -> None:
     """Compile an artefact's kernels for each target: no spills, within shared memory, aligned accesses 128 bits wide.
 

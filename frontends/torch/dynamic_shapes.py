@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
-from irc.frontends.torch.parameters import DICTIONARIES, Parameters, children_of
+from irc.frontends.torch.parameters import DICTIONARIES, Parameters, Slot, children_of
 
 FIXES = 8  # how often ranges are narrowed: each export may find further ones
 
@@ -55,30 +55,29 @@ class DynamicShapes:
         """The shapes of all arguments by parameter, as torch.export requires. Arguments that `**kwargs` collects are
         parameters of their own: see `exporting`."""
         full: dict[str, Any] = {}
+        for slot, shape in self._slots():
+            filled = self._filled(shape, slot.structure)
+            if isinstance(slot.part, int):
+                full[slot.parameter] = (*full.get(slot.parameter, ()), filled)
+            else:
+                full[slot.part or slot.parameter] = filled
+        return full
+
+    def _slots(self) -> Iterator[tuple[Slot, Any]]:
+        """Each argument of the example inputs, with what is given for it."""
         order = list(dict.fromkeys(slot.parameter for slot in self.parameters.slots))
         for slot in self.parameters.slots:
             shape = part_of(self.given, slot.parameter, order.index(slot.parameter))
-            if slot.part is None:
-                full[slot.parameter] = self._filled(shape, slot.structure)
-                continue
-            filled = self._filled(part_of(shape, slot.part, slot.part), slot.structure)
-            if isinstance(slot.part, str):
-                full[slot.part] = filled
-            else:
-                full[slot.parameter] = (*full.get(slot.parameter, ()), filled)
-        return full
+            yield slot, shape if slot.part is None else part_of(shape, slot.part, slot.part)
 
     def _filled(self, shape: Any, structure: pytree.TreeSpec) -> Any:
         """A part of `dynamic_shapes`, with None for what it leaves out and dims for names."""
         if shape is None or structure.is_leaf():
             return self._dims(shape)
-        parts = children_of(structure)
-        keys = structure.context[1] if structure.type is defaultdict else structure.context
+        filled = {key: self._filled(inner, part) for key, inner, part in _parts(shape, structure)}
         if structure.type in DICTIONARIES:
-            return {key: self._filled(part_of(shape, key, index), part)
-                    for index, (key, part) in enumerate(zip(keys, parts, strict=True))}  # fmt: skip
-        filled = [self._filled(part_of(shape, index, index), part) for index, part in enumerate(parts)]
-        return tuple(filled) if structure.type is tuple else filled
+            return filled
+        return tuple(filled.values()) if structure.type is tuple else list(filled.values())
 
     def _dims(self, shape: Any) -> Any:
         if isinstance(shape, str):
@@ -105,11 +104,12 @@ class DynamicShapes:
             except torch._dynamo.exc.UserError as error:
                 if not self.named or "Constraints violated" not in str(error):
                     raise
-                self._widen(ranges_in(str(error)))
+                self._apply(ranges_in(str(error)))
         return export(self.full)
 
-    def _widen(self, fixes: Mapping[str, Mapping[str, int] | None]) -> None:
-        """Let dims that are given by their names alone have the ranges that PyTorch suggests."""
+    def _apply(self, fixes: Mapping[str, Mapping[str, int] | None]) -> None:
+        """Give dims that are given by their names alone the ranges that PyTorch suggests; where it suggests none, each
+        becomes `Dim.DYNAMIC`."""
         if fixes and all(bounds is not None and name in self.named for name, bounds in fixes.items()):
             new = {self.named[name]: Dim(name, **bounds) for name, bounds in fixes.items() if bounds}
             self.named.update({dim.__name__: dim for dim in new.values()})
@@ -143,12 +143,8 @@ class DynamicShapes:
 
     def _shapes_of_leaves(self) -> list[Any]:
         """What is given for each leaf of the example inputs; None where that is nothing."""
-        order = list(dict.fromkeys(slot.parameter for slot in self.parameters.slots))
         shapes: list[Any] = []
-        for slot in self.parameters.slots:
-            shape = part_of(self.given, slot.parameter, order.index(slot.parameter))
-            if slot.part is not None:
-                shape = part_of(shape, slot.part, slot.part)
+        for slot, shape in self._slots():
             _collect_shapes(shape, slot.structure, shapes)
         return shapes
 
@@ -174,10 +170,16 @@ def _collect_shapes(shape: Any, structure: pytree.TreeSpec, shapes: list[Any]) -
     if structure.is_leaf():
         shapes.append(shape)
         return
+    for _, inner, part in _parts(shape, structure):
+        _collect_shapes(inner, part, shapes)
+
+
+def _parts(shape: Any, structure: pytree.TreeSpec) -> Iterator[tuple[Any, Any, pytree.TreeSpec]]:
+    """The parts of a container: key or position, what is given of each, and its structure."""
     keys = structure.context[1] if structure.type is defaultdict else structure.context
     for index, part in enumerate(children_of(structure)):
         key = keys[index] if structure.type in DICTIONARIES else index
-        _collect_shapes(part_of(shape, key, index), part, shapes)
+        yield key, part_of(shape, key, index), part
 
 
 def part_of(shapes: Any, key: Any, index: Any) -> Any:
