@@ -262,3 +262,8 @@ def read_codes(page: str) -> dict[str, Code]:
                 raise ValueError(f"this section of the code page is malformed or given twice: {text}")
             rows[section[1]] = Code(section[2], Exit(int(section[3])), section[4], section[5])
     return rows
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 kernel`, `2 kernels`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from irc.diagnostics import counted
 from irc.dims import Symbol
 from irc.group import Group, is_free
 from irc.interfaces import Trait
@@ -106,10 +107,6 @@ def choose(part: Part, context: PassContext, sizes: Mapping[Symbol, int]) -> Cho
         reason = f"no library computes %{needed[0].results[0].name}"
     chosen: Products = "irc" if needed or kernel <= library else "host"
     return Choice(tuple(part.products), chosen, kernel, library, reason, is_free=not needed)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def parts(inside: Sequence[Group], outside: Sequence[Group]) -> list[Part]:

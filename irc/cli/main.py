@@ -46,7 +46,7 @@ from irc.cli.output import (
     show_warning,
     triton_remark,
 )
-from irc.diagnostics import Exit, IrcError, Location, fail
+from irc.diagnostics import Exit, IrcError, Location, counted, fail
 
 
 def main() -> None:
@@ -176,7 +176,7 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
     MODEL is not changed. An operation that the backend does not support is an error that names it.
     """
     from irc.driver import compile as compile_model
-    from irc.driver.printing import counted, format_bytes
+    from irc.driver.printing import format_bytes
 
     report = compile_model(model, figures=as_json, **options)
     if as_json:
@@ -355,7 +355,6 @@ def extract(
     those of the last iteration.
     """
     from irc.driver import extract as extract_part
-    from irc.driver.printing import counted
 
     report = extract_part(model, start, stop, output, inputs, **options)
     if as_json:
@@ -387,7 +386,6 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     smallest program found.
     """
     from irc.driver import reduce as reduce_model
-    from irc.driver.printing import counted
 
     report = reduce_model(model, output, inputs, progress=lambda text: show(text, err=True), **options)
     if as_json:

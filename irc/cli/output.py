@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from irc.diagnostics import printable_lines
+from irc.diagnostics import counted, printable_lines
 
 CLEAR_LINE = "\r\x1b[K"
 LONGEST_INTEGER = 8192  # bits; Python does not print much longer integers
@@ -140,7 +140,7 @@ def show_experiment(report: Any) -> None:
 
 def target_facts(facts: dict[str, Any]) -> str:
     """A kernel's resources on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
-    from irc.driver.printing import counted, format_bytes
+    from irc.driver.printing import format_bytes
 
     if facts.get("error"):
         return f"does not compile: {facts['error']}"
@@ -156,7 +156,7 @@ def target_facts(facts: dict[str, Any]) -> str:
 
 def show_kernels(report: Any) -> None:
     """Print a row for each kernel and call, and the totals."""
-    from irc.driver.printing import at_sizes, counted, format_bytes, format_count, shorten
+    from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
 
     show(f"{'':30} {'kind':10} {'distinct':>10} {'loaded':>10} {'flops':>10} {'programs':>9}")
     for kernel in report.kernels:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irc import printer
-from irc.diagnostics import UNKNOWN, fail, printable, printable_lines
+from irc.diagnostics import UNKNOWN, counted, fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.driver.text_files import save_text
@@ -150,11 +150,6 @@ def format_count(number: int) -> str:
     while amount >= 999.95 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.1f} {units[0]}"
-
-
-def counted(number: int, thing: str, things: str = "") -> str:
-    """`1 kernel`, `2 kernels`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"
 
 
 def at_sizes(sizes: Mapping[str, int]) -> str:

@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from irc.diagnostics import Exit, IrcError, Location, fail
+from irc.diagnostics import Exit, IrcError, Location, counted, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check, compare_import
 from irc.driver.models import Backend, Settings, Source
 from irc.driver.original import Original
 from irc.driver.originals import load_with_original, original_of
-from irc.driver.printing import counted, format_count
+from irc.driver.printing import format_count
 from irc.driver.resizing import resized
 from irc.driver.slicing import Part, Recording, callees, computing, constants_of, part, record
 from irc.driver.text_files import save_text

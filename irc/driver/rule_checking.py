@@ -20,10 +20,9 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 
 from irc import dims, dtypes, interpreter
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import IrcError, counted, fail
 from irc.dims import Dim
 from irc.driver.pipelines import parse_pipeline
-from irc.driver.printing import counted
 from irc.driver.term_sizes import term_sizes
 from irc.dtypes import DType
 from irc.ir import Function, Operation, Value
