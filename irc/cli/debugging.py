@@ -1,0 +1,144 @@
+"""The commands that find what is wrong: check, extract, reduce. `main` adds them to the group of all commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from irc.cli import completion
+from irc.cli.commands import Command
+from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes
+from irc.cli.output import show, show_check, show_json, show_page
+from irc.diagnostics import Exit, counted, fail
+
+
+@click.command(cls=Command, short_help="Compare MODEL's stages with f64, or test rewrite rules.")
+@MODEL
+@click.argument("against", nargs=-1, shell_complete=completion.files)
+@INPUT
+@click.option("--backend", type=BACKEND, help="Also compare what the compiled program computes.")
+@pipeline_option("Passes to check.  [default: the backend's pipeline]")
+@click.option("--each", is_flag=True,
+              help="Compare after every pass; name the pass and operation where values first differ.")  # fmt: skip
+@SEED
+@JSON
+@common
+def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare MODEL with an evaluation in f64: the original model, the IR after passes, the compiled program.
+
+    Errors are max|a - b| / max|b| for each output. The exit status is 1 where one exceeds what the element type, the
+    reduced sizes and the numerics class allow.
+
+    Where MODEL is a file of rewrite rules (RULES.py), each rule is tested on programs generated from its pattern, and
+    each guard on programs that violate it; AGAINST are models in which to look for matches.
+    """
+    if model.endswith(".py"):
+        check_rule_file(model, against, options, as_json)
+        return
+    if against:
+        raise fail(
+            "usage.arguments",
+            f"check takes one model, and {against[0]} is a second one",
+            help="give several models only after a file of rewrite rules",
+        )
+    from irc.driver import check as check_model
+
+    report = check_model(model, options.pop("inputs"), **options)
+    if as_json:
+        show_json(report)
+    else:
+        show_check(report)
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
+@click.command(cls=Command, short_help="Write the operations between two values as a program.")
+@MODEL
+@click.option("--from", "start", multiple=True, metavar="%VALUE", help="A first value.  [default: the inputs]")
+@click.option("--to", "stop", multiple=True, metavar="%VALUE", help="A last value; at least one is required.")
+@click.option("-o", "--output", metavar="FILE.irc", default="extract.irc", show_default=True,
+              shell_complete=completion.files, help="The file to write, with an .npz file beside it.")  # fmt: skip
+@INPUT
+@pipeline_option("Passes to run first.")
+@click.option("--after", metavar="PASS", help="Extract from the IR after this pass.",
+              shell_complete=completion.pass_names)  # fmt: skip
+@SEED
+@JSON
+@common
+@writes
+def extract(
+    model: str, start: tuple[str, ...], stop: tuple[str, ...], output: str, inputs: str | None, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Write the operations between values of MODEL as a program, with the arrays that these had in a run.
+
+    The program has the operations from --from to --to. Other values that these read become inputs; weights are
+    copied. The .npz file beside it has the inputs' arrays of a run of MODEL on random or given inputs; inside a loop,
+    those of the last iteration.
+    """
+    from irc.driver import extract as extract_part
+
+    report = extract_part(model, start, stop, output, inputs, **options)
+    if as_json:
+        show_json(report)
+        return
+    show(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
+    words = ["irc", "run", report.program, "--input", report.arrays]
+    show(f"run it: {shlex.join([*words, *(word for path in report.loads for word in ('--load', path))])}")
+
+
+@click.command(cls=Command, short_help="Find a minimal part of MODEL that fails a check.")
+@MODEL
+@click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True,
+              shell_complete=completion.folders, help="The folder to write.")  # fmt: skip
+@INPUT
+@click.option("--backend", type=BACKEND, help="Also check what the compiled program computes.")
+@pipeline_option("Passes to check.  [default: the backend's pipeline]")
+@SEED
+@click.option("--seconds", default=600.0, show_default=True,
+              help="Stop the search after this time, with the smallest program found.")  # fmt: skip
+@JSON
+@common
+@writes
+def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options: Any) -> None:
+    """Find a minimal part of MODEL on which `irc check --each` fails as it does on the whole.
+
+    A part fails in the same way if the same stage fails, first at the same kind of operation, or with the same error.
+    The folder gets the program, its inputs and the command that shows the failure. Ctrl-C ends the search with the
+    smallest program found.
+    """
+    from irc.driver import reduce as reduce_model
+
+    report = reduce_model(model, output, inputs, progress=lambda text: show(text, err=True), **options)
+    if as_json:
+        show_json(report)
+        return
+    stopped = "" if report.finished else ", stopped before its end"
+    sizes = f"{counted(report.before, 'op')} -> {counted(report.after, 'op')}"
+    show(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
+    show("  ".join(report.files))
+
+
+def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+    from irc.driver.rule_checking import check_rules
+
+    given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
+    if given:
+        raise fail("usage.arguments", f"{given[0]} does not apply to a file of rewrite rules",
+                   help="leave the option out, or give a model")  # fmt: skip
+    settings, seed = options["settings"], options["seed"]
+    loaded = {model: dataclasses.replace(settings, dims={}).load(model) for model in models}
+    report = check_rules(path, loaded, seed=seed, numerics=settings.numerics)
+    if as_json:
+        show_json({**dataclasses.asdict(report), "passed": report.passed, "schema": "irc.check_rules/1"})
+    else:
+        show_page(str(report))
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
+COMMANDS: tuple[click.Command, ...] = (check, extract, reduce)
