@@ -27,9 +27,8 @@ MOST = 1e30  # of any figure
 MOST_BYTES = 1 << 20  # of a device file
 # The tables of a device file with the keys of each: whole numbers, and numbers that need not be whole.
 WHOLE = {
-    "multiprocessors": ("number", "warp", "threads", "programs", "registers", "thread_registers", "shared_bytes",
+    "multiprocessors": ("number", "threads", "programs", "registers", "thread_registers", "shared_bytes",
                         "program_shared_bytes"),
-    "memory": ("l2_bytes",),
     "assumptions": ("stages", "buffers"),
 }  # fmt: skip
 RATES = {
@@ -48,10 +47,9 @@ class Device:
     name: what `--device` accepts: `h100`, or the path of a file.
     title, architecture: its name in full, and what kernels are compiled for, such as `sm_90`.
     multiprocessors: streaming multiprocessors (NVIDIA) or compute units (AMD).
-    warp, threads, programs, registers, shared_bytes: threads of a warp; what one multiprocessor holds at a time, with
-        registers of 32 bits.
+    threads, programs, registers, shared_bytes: what one multiprocessor holds at a time, with registers of 32 bits.
     thread_registers, program_shared_bytes: the most that one thread and one program may have.
-    memory_rate, l2_rate, l2_bytes: of the device's memory and of its L2 cache.
+    memory_rate, l2_rate: of the device's memory and of its L2 cache.
     vector, matrix: peaks by element type, outside of matrix units and in them.
     launch_seconds, latency_seconds, efficiency: assumptions: the time of an empty launch, that from a load to its data
         on a busy device, and the fractions of the peaks of `memory` and of `vector` that kernels reach, and of `matrix`
@@ -64,7 +62,6 @@ class Device:
     title: str
     architecture: str
     multiprocessors: int
-    warp: int
     threads: int
     programs: int
     registers: int
@@ -73,7 +70,6 @@ class Device:
     program_shared_bytes: int
     memory_rate: float
     l2_rate: float
-    l2_bytes: int
     vector: Mapping[str, float]
     matrix: Mapping[str, float]
     launch_seconds: float
@@ -151,7 +147,6 @@ def parse_device(text: str, name: str) -> Device:
         **processor,
         memory_rate=memory["bytes_per_second"],
         l2_rate=memory["l2_bytes_per_second"],
-        l2_bytes=memory["l2_bytes"],
         vector=peaks["vector"],
         matrix=peaks["matrix"],
         launch_seconds=assumed.pop("launch_seconds"),

@@ -139,6 +139,33 @@ def test_schedules_are_those_of_equal_kernels(tmp_path: Path) -> None:
     assert notes and all("does not fit" in note for note in notes)
 
 
+def test_kernels_that_state_a_schedule_are_tuned_with_it(tmp_path: Path) -> None:
+    """Of a kernel that `split` makes, rules state a schedule. Another stated one stays, with a note, and what an
+    artefact has from the file is not lost when it is timed again."""
+    def compiled() -> list[dict[str, Any]]:
+        module = irc.trace(lambda x: ops.reduce_sum(x, axes=(0,)), "f32[262144]")
+        irc.compile(module, backend="triton", output=tmp_path / "out")
+        kernels: list[dict[str, Any]] = json.loads((tmp_path / "out" / "manifest.json").read_text())["kernels"]
+        return kernels
+
+    (parts,) = (entry for entry in compiled() if entry["schedule"])
+    assert parts["schedule"] == {"m": 1}
+    tune(tmp_path / "out", timer=Preferring(m=2, warps=2 * parts["warps"]))
+    best = {"m": 2, "warps": 2 * parts["warps"]}
+    for _ in range(2):
+        (tuned,) = (entry for entry in compiled() if entry["name"] == parts["name"])
+        assert tuned["schedule"] == best
+        tune(tmp_path / "out", timer=lambda start, options: 1.0)
+        assert schedules(tmp_path / "out")[parts["name"]] == best
+    module = irc.opt(irc.trace(lambda x: ops.reduce_sum(x, axes=(0,)), "f32[262144]"), "default,split")
+    operations = [op for op in module.walk() if op.name == "kernel" and op.attributes["schedule"]]
+    for op in operations:
+        op.attributes["schedule"] = {"m": 4}
+    (note,) = apply_tuning(module, tmp_path / "out" / FILE, None)
+    assert "states m = 4, and was timed with m = 1: it keeps its schedule" in note
+    assert [op.attributes["schedule"] for op in operations] == [{"m": 4}]
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"devices": [{"name": "x"}]}', '{"devices": {"a": 1}}',
                                      '{"devices": [{"name": "x", "architecture": "y", "kernels": {"h": {}}}]}'])
 def test_files_that_are_no_tuning(tmp_path: Path, content: str) -> None:

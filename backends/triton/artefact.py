@@ -141,6 +141,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "blocks": {tile.name: "whole row" if tile.whole else tile.block
                            for tile in launched.source.tiles if not tile.single},
                 "warps": launched.source.warps,
+                "schedule": launched.source.options.stated,
                 **({"stages": stages} if (stages := launched.source.options.stages) is not None else {}),
                 "launches": list(program.launches.values()).count(launched.source.name),
                 "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],

@@ -61,9 +61,9 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         least = least_right_sizes(program)
         if least:
             oblivious = None
+            # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
             with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
                 oblivious = export()
-            # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
             if oblivious is not None and not least_right_sizes(oblivious):
                 program = oblivious
             else:

@@ -91,9 +91,10 @@ def tune(
     model.run(as_tensors(interface, given))
     kernels = {name: times.best(name) for name in times.seconds}
     hashes = {entry["name"]: entry["hash"] for entry in times.entries.values()}
+    known = known_kernels(place / FILE, device, architecture)
     write_tuning(place / FILE, device, architecture,
-                 {hashes[name]: {"name": name, "schedule": dict(each.options), "seconds": each.seconds,
-                                 "seconds_by_rules": each.seconds_by_rules} for name, each in kernels.items()})
+                 {hashes[name]: entry_of(name, each, times.entries[name]["schedule"], known.get(hashes[name], {}))
+                  for name, each in kernels.items()})
     sizes = {name: list(getattr(array, "shape", ())) for name, array in given.items()}
     return TuningReport(device, architecture, kernels, str(place / FILE), sizes)
 
@@ -226,12 +227,32 @@ def read_tuning(path: Path) -> list[dict[str, Any]]:
                 raise ValueError("a device has no name")
             for entry in device["kernels"].values():
                 ScheduleOptions.of(entry["schedule"], place)
+                ScheduleOptions.of(entry.get("stated", {}), place)
     except IrcError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise fail("file.format", "this is no file that irc tune has written", at=place,
                    expected=f"a file {FILE} of schema {SCHEMA}") from None  # fmt: skip
     return list(devices)
+
+
+def known_kernels(path: Path, device: str, architecture: str) -> dict[str, Any]:
+    """What a tuning file, where there is one, has for a device, by hash; raises `file.format`."""
+    known = [each["kernels"] for each in (read_tuning(path) if path.exists() else ())
+             if (each["name"], each["architecture"]) == (device, architecture)]  # fmt: skip
+    return known[0] if known else {}
+
+
+def entry_of(name: str, kernel: TunedKernel, timed: Mapping[str, int], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tuning file says of a kernel: the options that are stated without the file, and those that are fastest
+    beside them or in their place. `timed` are those of the artefact, which may have them from the file (`known`)."""
+    stated = known.get("stated", {})
+    if {**stated, **known.get("schedule", {})} != timed:
+        stated = timed
+    fastest = {**timed, **kernel.options}
+    return {"name": name, "stated": dict(stated),
+            "schedule": {option: value for option, value in fastest.items() if stated.get(option) != value},
+            "seconds": kernel.seconds, "seconds_by_rules": kernel.seconds_by_rules}  # fmt: skip
 
 
 def write_tuning(path: Path, device: str, architecture: str, kernels: Mapping[str, Any]) -> None:
@@ -247,22 +268,35 @@ def write_tuning(path: Path, device: str, architecture: str, kernels: Mapping[st
 
 
 def apply_tuning(module: Module, path: Path, architecture: str | None) -> list[str]:
-    """State the schedules that were fastest on devices of an architecture (None: of any, the last one first), of the
-    kernels that state none; returns notes. A schedule that does not fit a kernel is left out, with a note. Raises
-    `file.format`."""
+    """State the schedules that were fastest on devices of an architecture (None: of any, the last one first); returns
+    notes. What a kernel states already, such as the rows of one that `split` makes, is what it was timed with, else its
+    schedule stays, with a note, as does one that the fastest does not fit. Raises `file.format`."""
     kernels: dict[str, Any] = {}
     for each in read_tuning(path):
         kernels |= each["kernels"] if architecture in (None, each["architecture"]) else {}
     notes, number = [], 0
     for operation in kernel_operations(module):
         entry = kernels.get(structural_hash(members_of(operation)))
-        if entry is None or not entry["schedule"] or operation.attributes["schedule"] is not None:
+        if entry is None or not entry["schedule"]:
             continue
-        operation.attributes["schedule"] = dict(entry["schedule"])
+        name, stated, timed = operation.attributes["name"], operation.attributes["schedule"], entry.get("stated", {})
+        fastest = {**timed, **entry["schedule"]}
+        if stated == fastest:
+            continue
+        if (stated or {}) != timed:
+            states = f"@{name} states {in_words(stated)}, and was timed with {in_words(timed)}"
+            notes.append(f"{path}: {states}: it keeps its schedule")
+            continue
+        operation.attributes["schedule"] = fastest
         try:
             _ = kernel_of(operation).schedule
             number += 1
         except LegalityFailure as failure:
-            operation.attributes["schedule"] = None
-            notes.append(f"{path}: the schedule of @{operation.attributes['name']} does not fit: {failure.message}")
+            operation.attributes["schedule"] = stated
+            notes.append(f"{path}: the schedule of @{name} does not fit: {failure.message}")
     return [*notes, f"{counted(number, 'schedule')} of {path}"] if number else notes
+
+
+def in_words(stated: Mapping[str, int] | None) -> str:
+    """`m = 1, warps = 4`, or `no schedule`."""
+    return ", ".join(f"{name} = {value}" for name, value in (stated or {}).items()) or "no schedule"

@@ -6,7 +6,7 @@ summed axes, the bytes are multiplied as they are, and
     sum (a + p) * (b + q) = sum a * b + p * sum b + q * sum a + K * p * q
 
 so that each zero point costs the sum of the other operand, which the loop of the product reads anyway. 32-bit sums wrap
-around, so that the two sides are equal, whatever the order. Start at `Bytes.of`.
+around, so that the two sides are equal, whatever the order. Start at `ByteOperand.of`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from irc.kernel.dag import Apply, Constant, Dot, Graph, Node, Reduce
 SIGN = 128  # of a byte: an unsigned one less this is a signed one, with another highest bit
 
 
-class Bytes(NamedTuple):
+class ByteOperand(NamedTuple):
     """An operand of 32 bits as a byte, i8, plus terms of 32 bits that are constant along what is summed: each is added,
     or with -1 subtracted."""
 
@@ -31,7 +31,7 @@ class Bytes(NamedTuple):
     terms: tuple[tuple[int, Node], ...] = ()
 
     @staticmethod
-    def of(node: Node, bound: frozenset[Variable], graph: Graph) -> Bytes | None:
+    def of(node: Node, bound: frozenset[Variable], graph: Graph) -> ByteOperand | None:
         """A node of 32 bits as a byte plus terms; None where it is no such sum."""
         terms = list[tuple[int, Node]]()
         while isinstance(node, Apply) and node.name in ("add", "sub") and node.dtype is I32:
@@ -51,7 +51,7 @@ class Bytes(NamedTuple):
             flipped = graph(Apply(U8, (byte, number(SIGN, U8, graph)), name="bitwise_xor"))
             byte = graph(Apply(I8, (flipped,), hint=byte.hint, name="bitcast", attributes=(("to", I8),)))
             terms.append((1, number(SIGN, I32, graph)))
-        return Bytes(byte, tuple(terms)) if byte.dtype is I8 else None
+        return ByteOperand(byte, tuple(terms)) if byte.dtype is I8 else None
 
     def term(self, apply: Callable[..., Node]) -> Node | None:
         """The terms as one."""
@@ -69,8 +69,8 @@ def number(value: int, dtype: object, graph: Graph) -> Node:
     return graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))  # type: ignore[attr-defined, arg-type]
 
 
-def product_of_bytes(left: Bytes, right: Bytes, bound: tuple[Variable, ...], length: Node, hint: str, graph: Graph,
-                     apply: Callable[..., Node]) -> tuple[Dot, Node]:  # fmt: skip
+def product_of_bytes(left: ByteOperand, right: ByteOperand, bound: tuple[Variable, ...], length: Node, hint: str,
+                     graph: Graph, apply: Callable[..., Node]) -> tuple[Dot, Node]:  # fmt: skip
     """The product of the bytes, and with it the sum of products of the operands; `length` is how many are summed."""
     dot = graph(Dot(I32, (left.byte, right.byte), hint=hint, fed=I8, bound=bound))
     assert isinstance(dot, Dot)

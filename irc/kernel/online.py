@@ -8,7 +8,7 @@ summed rather than to each weight (`irc.kernel.factors`). Both round elsewhere t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,12 @@ from irc.dims import Dim, Symbol
 from irc.kernel.carry import Point, at_numbers, carried, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Node, Reduce, Root, walk
 from irc.kernel.nest import Schedule
-from irc.kernel.rules import LegalityFailure
+from irc.kernel.rules import (
+    maximum_is_read_as_known,
+    sums_are_of_the_softmax,
+    weights_are_of_a_softmax,
+    weights_that_may_be_nan_are_divided,
+)
 
 
 @dataclass(frozen=True)
@@ -48,28 +53,23 @@ def in_one_pass(roots: Sequence[Root]) -> Online:
     others = [node for node in products if node not in (product, *scores)]
     others += [node for node in walk((product.operands[1],)) if isinstance(node, Dot)]
     point = carried(product)
-    if point is None or others or len(scores) > 1:
-        (read, *_) = (node for node in walk(roots) if isinstance(node, (Dot, Reduce)))
-        message = f"%{product.hint} multiplies what depends on %{read.hint}: no softmax, and no factor of its rows"
-        raise LegalityFailure("F17", message, (product.hint, read.hint))
+    read = next(node for node in walk(roots) if isinstance(node, (Dot, Reduce)))
+    weights_are_of_a_softmax(point is not None and not others and len(scores) <= 1, product.hint, read.hint)
+    assert point is not None
     reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not point.carrier]
     for node in reductions:
-        if node.bound != product.bound or carried(node) != point:
-            raise LegalityFailure("F17", f"%{node.hint} is reduced beside a softmax", (node.hint,))
+        sums_are_of_the_softmax(node.bound == product.bound and carried(node) == point, node.hint)
     if not reductions or point.highest:
-        maximum_is_read_as_known(roots, point, point.carrier.hint)
+        maximum_is_read_as_known(reads_of_the_maximum(roots, point), point.carrier.hint)
     online = Online(point, tuple(reductions), product, scores[0] if scores else None)
     accumulated: tuple[Reduce | Dot, ...] = (product, *reductions)
     hidden = [node for node in accumulated if (each := carried(node)) is not None and each.hides]
-    if hidden and read_alone(roots, online):
-        message = f"%{hidden[0].hint} selects 0 for weights of a softmax that may be NaN"
-        raise LegalityFailure("F17", message, (hidden[0].hint,))
+    weights_that_may_be_nan_are_divided(hidden if read_alone(roots, online) else ())
     return online
 
 
-def maximum_is_read_as_known(roots: Sequence[Root], point: Point, name: str) -> None:
-    """Rule F17, of what else reads the maximum: where it is inf, a kernel has NaN, as the sum is. Only what is the same
-    for both may read it, such as whether it is -inf."""
+def reads_of_the_maximum(roots: Sequence[Root], point: Point) -> Iterator[bool]:
+    """Of what else reads the maximum, whether it is the same where that is inf and where it is NaN."""
     of_maximum: set[Node] = {point.carrier}
     computed = point.computed
     for node in walk(roots):
@@ -82,8 +82,7 @@ def maximum_is_read_as_known(roots: Sequence[Root], point: Point, name: str) -> 
             continue
         for each in read:
             numbers = at_numbers(each, point.carrier, np.array([np.inf, np.nan]))
-            if numbers is None or not np.array_equal(numbers[:1], numbers[1:], equal_nan=True):
-                raise LegalityFailure("F17", f"%{name} is read beside a softmax", (name,))
+            yield numbers is not None and np.array_equal(numbers[:1], numbers[1:], equal_nan=True)
 
 
 def read_alone(roots: Sequence[Root], online: Online) -> list[Node]:

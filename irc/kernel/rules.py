@@ -10,7 +10,7 @@ about properties that every derived kernel has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 from irc import dims
@@ -362,6 +362,35 @@ def rows_fit_in_registers(columns: Dim, depth: Dim, name: str) -> None:
             raise LegalityFailure("F17", f"%{name} has {extent} {what}, at most {MOST_COLUMNS}", (name, extent))
 
 
+def weights_are_of_a_softmax(are_weights: bool, product: str, read: str) -> None:
+    """Rule F17, of a product of what depends on reductions or products: these are the softmax of at most one product,
+    and what is constant along its rows."""
+    if not are_weights:
+        message = f"%{product} multiplies what depends on %{read}: no softmax, and no factor of its rows"
+        raise LegalityFailure("F17", message, (product, read))
+
+
+def sums_are_of_the_softmax(is_carried: bool, name: str) -> None:
+    """Rule F17, of what else is reduced: with the maximum of the softmax, along its axis."""
+    if not is_carried:
+        raise LegalityFailure("F17", f"%{name} is reduced beside a softmax", (name,))
+
+
+def maximum_is_read_as_known(is_same: Iterable[bool], name: str) -> None:
+    """Rule F17, of what else reads the maximum: where it is inf, a kernel has NaN, as the sum is. Only what is the same
+    for both may read it, such as whether it is -inf."""
+    if not all(is_same):
+        raise LegalityFailure("F17", f"%{name} is read beside a softmax", (name,))
+
+
+def weights_that_may_be_nan_are_divided(hidden: Sequence[Reduce | Dot]) -> None:
+    """Rule F17, of sums and products in which a selection hides weights that may be NaN: only their quotient, which is
+    NaN where both are 0, may be read."""
+    if hidden:
+        message = f"%{hidden[0].hint} selects 0 for weights of a softmax that may be NaN"
+        raise LegalityFailure("F17", message, (hidden[0].hint,))
+
+
 # -- numerics and resources ------------------------------------------------------------------------------------
 
 
@@ -516,7 +545,8 @@ LEGALITY_RULES = table(
      split_fits_the_kernel, parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis,
      parts_are_kernels, is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
-    ("F17", "fuse.softmax_product", rows_fit_in_registers),
+    ("F17", "fuse.softmax_product", rows_fit_in_registers, weights_are_of_a_softmax, sums_are_of_the_softmax,
+     maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

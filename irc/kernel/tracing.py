@@ -20,7 +20,7 @@ from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, lineariz
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
-from irc.kernel.integers import Bytes, product_of_bytes
+from irc.kernel.integers import ByteOperand, product_of_bytes
 from irc.kernel.propagation import Propagation, new_indices
 from irc.kernel.rules import (
     bits_are_stored_ones,
@@ -344,7 +344,7 @@ class Tracer:
         hint, bound = step.result.name, frozenset(axes)
         if not axes or left.axes - bound <= right.axes or right.axes - bound <= left.axes:
             return self._sum_of_products(step, axes, left, right)
-        first, second = (Bytes.of(node, bound, self.graph) for node in (left, right))
+        first, second = (ByteOperand.of(node, bound, self.graph) for node in (left, right))
         products_are_of_bytes(first is not None and second is not None, step.result)
         assert first is not None and second is not None
         length = self.index(dims.product(axis.extent for axis in axes), I32)
