@@ -491,7 +491,7 @@ def test_externs_run_as_embedded_models(tmp_path: Path) -> None:
 
 
 def test_long_lines_that_end_in_brackets_are_split_without_becoming_tuples() -> None:
-    from irc.backends.triton.source import wrapped
+    from irc.backends.triton.lines import wrapped
 
     long = "a_name_from_the_source_model" * 5
     namespace = {long: 2.0}

@@ -15,10 +15,10 @@ from irc.backends.triton.buffers import allocates, last_uses, reused
 from irc.backends.triton.calls import torch_type
 from irc.backends.triton.donation import donated_arguments
 from irc.backends.triton.launches import is_launch, launched
+from irc.backends.triton.lines import wrapped
 from irc.backends.triton.naming import value_name
 from irc.backends.triton.program_builder import BUILTINS, ProgramBuilder
 from irc.backends.triton.sizes import Sizes, symbol_sources
-from irc.backends.triton.source import wrapped
 from irc.backends.triton.text import Names, identifier, plain, quoted
 from irc.diagnostics import Diagnostic, Location
 from irc.dims import Dim, Expr, Symbol

@@ -1,69 +1,32 @@
 """From a kernel to Triton source that reads as written by hand.
 
 The nest is walked once. Loads, reductions and what is used more than once get names, from the source where it has
-one; the rest is written inside the expression that uses it. Index lines, split coordinates and masks are written
-only where something uses them, before the first use and inside the loop that they vary with.
+one; the rest is written inside the expression that uses it. Index lines and masks are those of `index_source`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from irc import dims
 from irc.backends.triton import pointwise
 from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
-from irc.backends.triton.helpers import helper_sources
+from irc.backends.triton.index_source import IndexWriter
+from irc.backends.triton.lines import LINE_LENGTH, Part
 from irc.backends.triton.masks import analyse
-from irc.backends.triton.text import (
-    AND,
-    COMPARE,
-    LARGEST_INDEX,
-    PRODUCT,
-    Code,
-    IndexText,
-    Names,
-    Parameters,
-    binary,
-    call,
-    constant_part,
-    identifier,
-    method,
-    number,
-    plain,
-    type_name,
-)
-from irc.dims import Dim, Function, Indirect, Variable
+from irc.backends.triton.text import AND, COMPARE, Code, binary, call, identifier, method, number, plain, type_name
+from irc.dims import Dim, Variable
 from irc.dtypes import BOOL, F32, DType
-from irc.index_map import Guard, Guards
 from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Placed, Scope, Tile
 from irc.kernel.carry import computed_of_elements
-from irc.kernel.dag import (
-    Apply,
-    Check,
-    Constant,
-    Index,
-    Load,
-    Node,
-    Reduce,
-    Select,
-    Store,
-    indirect_nodes,
-    variables,
-    walk,
-)
-from irc.kernel.schedule import unit_stride
+from irc.kernel.dag import Apply, Check, Constant, Index, Load, Node, Reduce, Select, Store, variables, walk
 from irc.schedule_options import ScheduleOptions
 
 INLINE_LENGTH = 60
-LINE_LENGTH = 120
-MARKS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[][(),]""")  # of a line: strings, brackets, commas
-METHODS = re.compile(r"\)(\.\w+\([\w.]*\))+$")  # calls of methods at the end of a line, such as `.to(tl.float32)`
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
@@ -84,22 +47,6 @@ class KernelSource:
     accesses: tuple[Access, ...]
 
 
-@dataclass
-class Part:
-    """A stretch of lines that share a scope: index lines first, then the rest."""
-
-    indent: str
-    prelude: dict[str, str] = field(default_factory=dict)  # index lines by the name that they define
-    lines: list[str] = field(default_factory=list)
-    masks: dict[tuple[str, ...], Code] = field(default_factory=dict)
-
-    def text(self) -> Iterator[str]:
-        for line in (*self.prelude.values(), *self.lines):
-            first, *rest = wrapped(f"{self.indent}{line}")
-            yield marked(first, line, 1 + len(rest))
-            yield from rest
-
-
 def content(kernel: Kernel) -> Hashable:
     """What makes the source of a kernel, but for its names: equal layers have equal kernels."""
     buffers = (*kernel.inputs, *kernel.outputs)
@@ -115,42 +62,13 @@ def content(kernel: Kernel) -> Hashable:
     return nodes, types, kernel.parallel, kernel.bound, kernel.numerics, kernel.options
 
 
-class KernelWriter:
+class KernelWriter(IndexWriter):
     """Writes a kernel without products; `ProductWriter` writes those with products."""
 
-    RESERVED: tuple[str, ...] = ()  # names of lines that a subclass writes
-
     def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
-        self.kernel = kernel
-        self.labels = {value: labels.get(value, value.name) for value in (*kernel.inputs, *kernel.outputs)}
-        self.name = name
+        super().__init__(kernel, name, labels)
         self.masking = analyse(kernel)
-        self.schedule = kernel.schedule
-        tiles = [tile.name for tile in self.schedule.tiles]
-        self.names = Names(
-            {name, *helper_sources(), *self.RESERVED, *tiles, *(f"BLOCK_{tile.upper()}" for tile in tiles)}
-        )
-        self.buffers = {
-            value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
-            for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
-            for value in values
-        }
-        self.parameters = Parameters(self.names)
-        self.index = IndexText(self.parameters, self._atom, self._named, self._helper)
-        self.helpers: dict[str, None] = {}
-        self.tile_of = {axis: tile for tile in self.schedule.tiles for axis in tile.axes}
-        self.values: dict[Node, Code] = {}
         self.text_axes: dict[Node, frozenset[Variable]] = {}  # the axes that the text of a value varies over
-        self.axis_names: dict[Variable, str] = {}
-        self.function_names: dict[Function, str] = {}
-        self.wide = any(
-            dims.bounds(size)[1] > LARGEST_INDEX
-            for size in (
-                *(value.type.elements for value in self.buffers),
-                *(tile.extent for tile in self.schedule.tiles),
-            )
-        )
-        self.outer = self.part = Part("    ")
 
     # -- the function ------------------------------------------------------------------------------------------
 
@@ -214,166 +132,11 @@ class KernelWriter:
             assert isinstance(scope, Node)
             self._compute(scope, uses, masks)
 
-    def _line(self, text: str) -> None:
-        self.part.lines.append(text)
-
     def _assign(self, node: Node, code: Code, fallback: str, hint: str | None = None) -> None:
         name = self.names.fresh(node.hint if hint is None else hint, fallback, here=True)
         line = f"{name} = {code.text}"
         self._line(marked(line, node) if isinstance(node, Load) else line)
         self.values[node] = Code(name)
-
-    def _helper(self, name: str) -> str:
-        self.helpers[name] = None
-        return name
-
-    # -- indices and masks -------------------------------------------------------------------------------------
-
-    def _place(self, tile: Tile) -> Part:
-        """Where lines about a tile axis belong: in the loop over it, or at the top."""
-        return self.part if tile.looped else self.outer
-
-    def _tile(self, tile: Tile) -> str:
-        """The text of the indices of a tile axis."""
-        return self._subscripted(self._tile_name(tile), tile)
-
-    def _tile_name(self, tile: Tile) -> str:
-        """The name of the indices of a tile axis, which are defined where they are first used."""
-        place = self._place(tile)
-        if tile.name not in place.prelude:
-            place.prelude[tile.name] = f"{tile.name} = {self._lanes(tile)}"
-        return tile.name
-
-    def _subscripted(self, name: str, tile: Tile) -> str:
-        """The text of a name that is defined for the indices of a tile axis, in the shape of a tile."""
-        return name
-
-    def _is_rows(self, tile: Tile) -> bool:
-        """Whether the indices of a tile axis are the rows of a tile, rather than the columns."""
-        return tile is self.schedule.rows
-
-    def _lanes(self, tile: Tile) -> str:
-        block = f"BLOCK_{tile.name.upper()}"
-        shape = ""
-        if len(self.schedule.tiles) == 2:
-            shape = "[:, None]" if self._is_rows(tile) else "[None, :]"
-        lanes = f"tl.arange(0, {block})"
-        if tile.whole or tile.looped:
-            text = lanes + shape if tile.whole else f"start + {lanes}{shape}"
-            return f"({text}).to(tl.int64)" if self.wide and not self._contiguous(tile) else text
-        program = "tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
-        if len(self.schedule.grid) == 2:
-            columns = self.schedule.columns
-            assert columns is not None
-            across = f"tl.cdiv({self.parameters.code(columns.extent).text}, BLOCK_{columns.name.upper()})"
-            program += f" {'%' if tile is columns else '//'} {across}"
-            program = f"({program})"
-        text = f"{program} * {block} + {lanes}"
-        return f"({text}){shape}" if shape else text
-
-    def _contiguous(self, tile: Tile) -> bool:
-        """Whether a tile axis is never multiplied, so that its indices need not be wide."""
-        addresses = [access.index for access in (*self.kernel.loads, *self.kernel.stores)]
-        (axis, *others) = tile.axes
-        return not others and all(unit_stride(index) is axis for index in addresses if axis in variables(index))
-
-    def _atom(self, atom: Variable | Indirect) -> Code:
-        if isinstance(atom, Indirect):
-            assert isinstance(atom.node, Node)
-            return self.values[atom.node]
-        tile = self.tile_of[atom]
-        first, last = self._run(tile, atom)
-        if last - first == len(tile.axes) - 1:
-            return Code(self._tile(tile))
-        place = self._place(tile)
-        if atom not in self.axis_names:
-            self.axis_names[atom] = self.names.fresh(atom.name)
-        name = self.axis_names[atom]
-        if name not in place.prelude:
-            code = Code(self._tile_name(tile))
-            inner = dims.product(axis.extent for axis in tile.axes[last + 1 :])
-            if inner != 1:
-                code = binary("//", PRODUCT, code, self.parameters.code(inner))
-            if first:
-                code = binary("%", PRODUCT, code, self.parameters.code(atom.extent))
-            place.prelude[name] = f"{name} = {code.text}"
-        return Code(self._subscripted(name, tile))
-
-    def _run(self, tile: Tile, atom: Variable) -> tuple[int, int]:
-        """The first and the last of the axes of a tile that an atom of an index stands for."""
-        return tile.axes.index(atom), tile.axes.index(atom)
-
-    def _named(self, atom: Function, code: Code) -> Code:
-        """A minimum or maximum among indices gets a name: bounds and addresses both need it."""
-        tiles = {self.tile_of[axis].name: self.tile_of[axis] for axis in variables(atom.expr)}
-        if indirect_nodes(atom.expr):
-            return code  # what it reads is loaded later than the index lines stand
-        place = self.part if any(tile.looped for tile in tiles.values()) else self.outer
-        if atom not in self.function_names:
-            self.function_names[atom] = self.names.fresh("index")
-        name = self.function_names[atom]
-        if name not in place.prelude:
-            place.prelude[name] = f"{name} = {code.text}"
-        return Code(name)
-
-    def _inside(self, tile: Tile) -> Code:
-        """The mask of a ragged tile axis."""
-        name = f"{tile.name}_inside"
-        place = self._place(tile)
-        if name not in place.prelude:
-            index = self._tile_name(tile)
-            place.prelude[name] = f"{name} = {index} < {self.parameters.code(tile.extent).text}"
-        return Code(self._subscripted(name, tile))
-
-    def _touched(self, axes: Iterable[Variable]) -> list[Tile]:
-        found = {self.tile_of[axis].name for axis in axes}
-        return [tile for tile in self.schedule.tiles if tile.name in found]
-
-    def _mask_parts(self, axes: Iterable[Variable], guards: Guards) -> tuple[str, ...]:
-        parts = [self._inside(tile) for tile in self._touched(axes) if tile.masked and not tile.single]
-        parts += [test for guard in guards for test in self._guard(guard)]
-        return tuple(part.text if len(parts) == 1 else part.at(AND + 1) for part in parts)
-
-    def _guard(self, guard: Guard) -> Iterator[Code]:
-        """The comparisons of a guard that are not proven, constants moved to the other side."""
-        constant = constant_part(guard.index)
-        varying = self.index.code(guard.index - constant)
-        if guard.extent == 1:
-            yield binary("==", COMPARE, varying, self.parameters.code(-constant))
-            return
-        if dims.less_equal(0, guard.index) is not True:
-            yield binary(">=", COMPARE, varying, self.parameters.code(-constant))
-        if dims.less(guard.index, guard.extent) is not True:
-            yield binary("<", COMPARE, varying, self.parameters.code(guard.extent - constant))
-
-    def _mask_key(self, scope: Scope) -> object:
-        if not isinstance(scope, (Load, Store, Check)):
-            return None
-        return tuple(tile.name for tile in self._touched(scope.axes)), scope.guards
-
-    def _mask(self, access: Load | Store | Check, counts: Counter[object]) -> str:
-        """The mask of an access or a check; one that several accesses share gets a name."""
-        parts = self._mask_parts(access.axes, access.guards)
-        if len(parts) > 1 and counts[self._mask_key(access)] > 1:
-            if parts not in self.part.masks:
-                name = self.names.fresh("inside", here=True)
-                self._line(f"{name} = {' & '.join(parts)}")
-                self.part.masks[parts] = Code(name)
-            return self.part.masks[parts].text
-        return " & ".join(parts)
-
-    def _address(self, access: Load | Store) -> str:
-        parts = [self.buffers[access.buffer]]
-        if access.index != 0:
-            code = self.index.code(self._written(access))
-            parts.append(code.text if code.level >= 5 else f"({code.text})")
-        reached = {tile.name for tile in self._touched(variables(access.index))}
-        parts += [f"0 * {self._tile(tile)}" for tile in self._touched(access.axes) if tile.name not in reached]
-        return " + ".join(parts)
-
-    def _written(self, access: Load | Store) -> Dim:
-        """The index of an access as its text has it."""
-        return access.index
 
     # -- values ------------------------------------------------------------------------------------------------
 
@@ -534,36 +297,6 @@ class KernelWriter:
             return call(self._helper(f"{node.kind}_or_nan"), body, axis, f"keep_dims={two}")
         code = call(f"tl.{node.kind}", body, axis, *keep)
         return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
-
-
-def wrapped(line: str) -> Iterator[str]:
-    """The line, or several where it ends in brackets and is too long for one: a part a line."""
-    marks = [match for match in MARKS.finditer(line) if match[0][0] not in "\"'"]  # those in strings are text
-    opening = next((match.start() for match in marks if match[0] == "("), -1)
-    if len(line) <= LINE_LENGTH or opening < 0 or not line.endswith(")"):
-        yield line
-        return
-    indent = line[: len(line) - len(line.lstrip())]
-    methods = METHODS.search(line)
-    end = len(line) - 1 if methods is None else methods.start()
-    depth, start, parts = 0, opening + 1, []
-    for match in marks:
-        mark, position = match[0], match.start()
-        if not opening < position < end:
-            continue
-        depth += (mark in "([") - (mark in ")]")
-        if depth < 0:  # the first parenthesis closes before the end: no single call
-            yield line
-            return
-        if mark == "," and depth == 0:
-            parts.append(line[start:position].strip())
-            start = position + 1
-    comma = "," if parts else ""  # which would make a tuple of what is only in parentheses
-    if last := line[start:end].strip():  # a tuple of one ends in a comma
-        parts.append(last)
-    yield line[: opening + 1]
-    yield from (f"{indent}    {part}{comma}" for part in parts)
-    yield f"{indent}{line[end:]}"
 
 
 def is_narrow(dtype: DType) -> bool:
