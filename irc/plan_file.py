@@ -1,12 +1,10 @@
-"""A plan as a file: what `fuse` writes, and reads with its option `plan`.
+"""A plan as a file: what `fuse` writes, and reads with its option `plan`. `irc doc plans` is the page for users.
 
-    {"schema": "irc.plan/1", "groups": [{"members": ["11", "12"]}, ...]}
+    {"schema": "irc.plan/2", "groups": [{"members": ["11", "12"]}, ...]}
 
-An entry names values of the operations that share a kernel. `name`, `proposer`, `function` (the main one by default),
-`schedule` (options such as {"m": 2, "n": 512, "warps": 8}, `irc.schedule_options`) and `hash` are optional. A hash has
-two halves, a digest of what the operations compute and one of the members' names. It is compared only where the names
-are the same, so that a user may edit the members without a new hash. `products` lists what
-`products=auto` chose, with the times that it compared; it is not read.
+An entry names values of the operations that share a kernel; all else of it is optional. A hash has two halves, a digest
+of what the operations compute and one of the members' names. It is compared only where the names are the same, so that
+a user may edit the members without a new hash. Files of schema `irc.plan/1` are read, too. Start at `PlanFile`.
 """
 
 from __future__ import annotations
@@ -15,26 +13,52 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from json import JSONDecoder
 from typing import Any
 
-from irc.diagnostics import Diagnostic, IrcError, Location, did_you_mean, fail
+from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location, did_you_mean, fail
 from irc.group import Group
 from irc.ir import Function, Operation, Value
 from irc.kernel import LegalityFailure
-from irc.plan import Choice, Plan
+from irc.plan import Plan
 from irc.schedule_options import ScheduleOptions
 
-SCHEMA = "irc.plan/1"
-KEYS = ("name", "members", "hash", "proposer", "function", "schedule")
+SCHEMA = "irc.plan/2"
+SCHEMAS = ("irc.plan/1", SCHEMA)  # that are read
+KEYS = ("name", "function", "members", "hash", "proposer", "schedule", "computes", "comment")
+PRODUCT_KEYS = ("function", "members", "products", "kernel_us", "library_us", "reason", "comment")
+TOP_KEYS = ("schema", "comment", "made_for", "groups", "products")
+LISTS = ("groups", "products")  # of entries
 SPACE = re.compile(r"[\s,:]*")
 
 
 @dataclass(frozen=True)
+class MadeFor:
+    """What a plan was made for: the model, from the folder of the plan; passes, choices and sizes of symbols."""
+
+    model: str | None = None
+    pipeline: str | None = None
+    products: str | None = None
+    numerics: str | None = None
+    device: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What is known, by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value not in (None, {})}
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A group of a plan file: the values that name its members, and its line in the file."""
+    """An entry of a plan file: the values that name its members, and its line in the file.
+
+    It is a group, or in the list `products` what computes these members (`products`); `figures` are what else such an
+    entry states. `computes` is written for readers of the file, and not read; `comment` is a user's.
+    """
 
     name: str
     members: tuple[str, ...]
@@ -42,6 +66,11 @@ class Entry:
     function: str | None
     place: Location
     schedule: ScheduleOptions | None = None
+    proposer: str | None = None
+    computes: str | None = None
+    comment: tuple[str, ...] = ()
+    products: str | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def error(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
               help: str | None = None) -> Diagnostic:  # fmt: skip
@@ -75,47 +104,109 @@ class Entry:
                                        help="leave its hash out to plan what is there now")])  # fmt: skip
         return list(operations)
 
+    @property
+    def written(self) -> dict[str, Any]:
+        """The entry as an object of JSON, without what it does not state."""
+        schedule = None if self.schedule is None else self.schedule.stated or None
+        values = {**vars(self), "schedule": schedule, **self.figures}
+        keys = KEYS if self.products is None else PRODUCT_KEYS
+        known = {key: values[key] for key in keys if key in values and values[key] not in (None, ())}
+        if "comment" in known:
+            known["comment"] = self.comment[0] if len(self.comment) == 1 else list(self.comment)
+        return known
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The plan of a module: groups, what computes its products, and what it was made for."""
+
+    groups: tuple[Entry, ...] = ()
+    products: tuple[Entry, ...] = ()
+    made_for: MadeFor = MadeFor()
+    comment: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [*self.groups, *self.products]
+
+    @property
+    def text(self) -> str:
+        """The file, which `read_plan_file` reads as an equal plan, but for lines."""
+        whole: dict[str, Any] = {"schema": SCHEMA}
+        if self.comment:
+            whole["comment"] = self.comment[0] if len(self.comment) == 1 else list(self.comment)
+        if self.made_for.stated:
+            whole["made_for"] = self.made_for.stated
+        whole["groups"] = [entry.written for entry in self.groups]
+        if self.products:
+            whole["products"] = [entry.written for entry in self.products]
+        return _text(whole)
+
 
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
+def plan_file(plan: Plan, function: str | None = None) -> PlanFile:
+    """A plan as entries, in the order of the program; `function` names one other than the main one. To be called before
+    the plan is applied, which erases the members."""
+    groups = [_entry_of(group, function) for group in in_program_order(plan.groups)]
+    choices = [Entry("", _names(choice.operations), None, function, UNKNOWN, products=choice.products,
+                     figures={"kernel_us": _microseconds(choice.kernel_seconds),
+                              "library_us": _microseconds(choice.library_seconds), "reason": choice.reason})
+               for choice in plan.choices]  # fmt: skip
+    return PlanFile(tuple(groups), tuple(choices))
+
+
 def write_plan(plan: Plan, function: str | None = None) -> str:
-    """The text of a plan file; `function` names one other than the main one. To be called before the plan is applied,
-    which erases the members."""
-    other = {} if function is None else {"function": function}
-    entries = [{"name": group.name, **other, **_members(group), "proposer": group.proposer} for group in plan.groups]
-    return _written(entries, [{**other, **_choice(choice)} for choice in plan.choices])
+    """The text of a plan file; see `plan_file`."""
+    return plan_file(plan, function).text
 
 
-def joined_plans(texts: Iterable[str]) -> str:
-    """The plans of the functions of a module as one file."""
-    plans = [json.loads(text) for text in texts]
-    return _written(*([entry for plan in plans for entry in plan.get(key, [])] for key in ("groups", "products")))
+def joined_plans(texts: Iterable[str]) -> PlanFile:
+    """The plans of the functions of a module as one."""
+    plans = [read_plan_file(text.encode(), "plan") for text in texts]
+    return PlanFile(tuple(entry for plan in plans for entry in plan.groups),
+                    tuple(entry for plan in plans for entry in plan.products))  # fmt: skip
 
 
-def _written(entries: Sequence[dict[str, Any]], choices: Sequence[dict[str, Any]]) -> str:
-    products = {"products": choices} if choices else {}
-    return json.dumps({"schema": SCHEMA, "groups": entries, **products}, indent=1) + "\n"
+def in_program_order(groups: Iterable[Group]) -> list[Group]:
+    """Groups by their last members, block by block, whatever was merged first."""
+    blocks: dict[Any, list[Group]] = {}
+    for group in groups:
+        blocks.setdefault(group.members[-1].block, []).append(group)
+    ordered = (sorted(each, key=lambda group: group.members[-1].order_label) for each in blocks.values())
+    return [group for each in ordered for group in each]
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
-    return {
-        "members": [operation.results[0].name for operation in choice.operations],
-        "products": choice.products,
-        "kernel_us": _microseconds(choice.kernel_seconds),
-        "library_us": _microseconds(choice.library_seconds),
-        "reason": choice.reason,
-    }
+def _entry_of(group: Group, function: str | None) -> Entry:
+    names = _names(group.members)
+    computes = ", ".join(dict.fromkeys(member.name for member in group.members))
+    options = group.options if group.options.stated else None
+    return Entry(group.name, names, f"{structural_hash(group.members)}:{_digest(names)}", function, UNKNOWN, options,
+                 group.proposer, computes)  # fmt: skip
+
+
+def _names(operations: Iterable[Operation]) -> tuple[str, ...]:
+    return tuple(operation.results[0].name for operation in operations)
 
 
 def _microseconds(seconds: float) -> float | None:
     return round(1e6 * seconds, 3) if math.isfinite(seconds) else None
 
 
-def _members(group: Group) -> dict[str, Any]:
-    names = [member.results[0].name for member in group.members]
-    schedule = {"schedule": group.options.stated} if group.options.stated else {}
-    return {"members": names, "hash": f"{structural_hash(group.members)}:{_digest(names)}", **schedule}
+def _text(whole: Mapping[str, Any]) -> str:
+    """JSON of a line for each key of an entry, so that files can be compared line by line."""
+    lines = []
+    for key, value in whole.items():
+        text = json.dumps(value)
+        if key in LISTS:
+            text = "[\n" + ",\n".join(map(_entry_text, value)) + "\n ]" if value else "[]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _entry_text(entry: Mapping[str, Any]) -> str:
+    return "  {\n" + ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in entry.items()) + "\n  }"
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
@@ -123,19 +214,37 @@ def _members(group: Group) -> dict[str, Any]:
 
 def read_plan(content: bytes, path: str) -> list[Entry]:
     """The entries of a plan file; raises `plan.format`."""
+    return read_plan_file(content, path).entries
+
+
+def read_plan_file(content: bytes, path: str) -> PlanFile:
+    """A plan file, of any schema that irc has written; raises `plan.format`."""
     try:
         text = content.decode("utf-8-sig")  # editors of Windows begin a file with a mark
         whole = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        raise _misread(error.msg, Location(path, error.lineno, error.colno)) from None
+        at = Location(path, error.lineno, error.colno)
+        is_comment = error.doc[error.pos : error.pos + 2] in ("//", "/*") or error.doc[error.pos : error.pos + 1] == "#"
+        raise _misread(error.msg, at, "JSON has no comments: use the key `comment`" if is_comment else None) from None
     except (ValueError, RecursionError) as error:
         raise _misread(str(error), Location(path)) from None
     if not isinstance(whole, dict) or not isinstance(whole.get("groups"), list):
         raise _misread("it has no list `groups`", Location(path))
-    if whole.get("schema", SCHEMA) != SCHEMA:
+    if whole.get("schema", SCHEMA) not in SCHEMAS:
         raise _misread(f"its schema is {whole['schema']!r}, not {SCHEMA!r}", Location(path))
+    for key in whole:
+        if key not in TOP_KEYS:
+            raise _misread(f"it has the key `{key}`", Location(path), did_you_mean(key, TOP_KEYS))
+    if not isinstance(whole.get("products", []), list):
+        raise _misread("`products` is no list", Location(path))
     places = _places(text)
-    return [_entry(entry, Location(path, line)) for entry, line in zip(whole["groups"], places, strict=True)]
+    groups, products = (
+        tuple(read(entry, Location(path, line))
+              for entry, line in zip(whole.get(key, ()), places.get(key, ()), strict=True))
+        for key, read in (("groups", _entry), ("products", _product))
+    )  # fmt: skip
+    made_for = _made_for(whole.get("made_for", {}), Location(path))
+    return PlanFile(groups, products, made_for, _comment(whole, "the plan", Location(path)))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,49 +256,97 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _made_for(given: Any, place: Location) -> MadeFor:
+    names = [each.name for each in fields(MadeFor)]
+    if not isinstance(given, dict):
+        raise _misread(f"`made_for` is {json.dumps(given)}", place)
+    for key, value in given.items():
+        if key not in names:
+            raise _misread(f"`made_for` has the key `{key}`", place, did_you_mean(key, names))
+        sizes = value.values() if key == "sizes" and isinstance(value, dict) else None
+        if key == "sizes" and (sizes is None or any(type(size) is not int for size in sizes)):
+            raise _misread("`sizes` of `made_for` are no integers by name", place)
+        if key != "sizes" and not isinstance(value, str):
+            raise _misread(f"`{key}` of `made_for` is {json.dumps(value)}", place)
+    return MadeFor(**given)
+
+
 def _entry(entry: Any, place: Location) -> Entry:
-    if not isinstance(entry, dict):
-        raise _misread(f"an entry is {json.dumps(entry)}", place)
-    for key in entry:
-        if key not in KEYS:
-            raise _misread(f"an entry has the key `{key}`", place, did_you_mean(key, KEYS))
-    members = entry.get("members")
-    if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
-        raise _misread("an entry has no list `members` of names", place)
-    for key in ("name", "hash", "function", "proposer"):
+    names = _members_of(entry, KEYS, place)
+    for key in ("name", "hash", "function", "proposer", "computes"):
         if not isinstance(entry.get(key), str | None):
             raise _misread(f"`{key}` of an entry is {json.dumps(entry[key])}", place)
-    names = tuple(name.removeprefix("%") for name in members)
     schedule = entry.get("schedule")
     if not isinstance(schedule, dict | None):
         raise _misread(f"`schedule` of an entry is {json.dumps(schedule)}", place)
     options = None if schedule is None else ScheduleOptions.of(schedule, place)
-    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place, options)
+    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place, options,
+                 entry.get("proposer"), entry.get("computes"), _comment(entry, "an entry", place))  # fmt: skip
+
+
+def _product(entry: Any, place: Location) -> Entry:
+    names = _members_of(entry, PRODUCT_KEYS, place)
+    products, function = entry.get("products"), entry.get("function")
+    if products not in ("irc", "host"):
+        raise _misread(f"`products` of an entry is {json.dumps(products)}", place, 'write "irc" or "host"')
+    if not isinstance(function, str | None):
+        raise _misread(f"`function` of an entry is {json.dumps(function)}", place)
+    figures = {key: entry[key] for key in ("kernel_us", "library_us", "reason") if key in entry}
+    return Entry(names[-1], names, None, function, place, comment=_comment(entry, "an entry", place),
+                 products=products, figures=figures)  # fmt: skip
+
+
+def _members_of(entry: Any, keys: Sequence[str], place: Location) -> tuple[str, ...]:
+    """The names of the members of an entry, of which the keys are checked, without `%`."""
+    if not isinstance(entry, dict):
+        raise _misread(f"an entry is {json.dumps(entry)}", place)
+    for key in entry:
+        if key not in keys:
+            raise _misread(f"an entry has the key `{key}`", place, did_you_mean(key, keys))
+    members = entry.get("members")
+    if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
+        raise _misread("an entry has no list `members` of names", place)
+    return tuple(name.removeprefix("%") for name in members)
+
+
+def _comment(given: Mapping[str, Any], what: str, place: Location) -> tuple[str, ...]:
+    """The lines of a comment: a text, or a list of texts."""
+    comment = given.get("comment", [])
+    lines = [comment] if isinstance(comment, str) else comment
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise _misread(f"`comment` of {what} is {json.dumps(comment)}", place, "write a text, or a list of texts")
+    return tuple(lines)
 
 
 def _misread(what: str, place: Location, help: str | None = None) -> IrcError:
     return fail("plan.format", f"this is no plan file: {what}", at=place,
                 expected='{"groups": [{"members": ["NAME", ...]}, ...]}',
-                help=help or "irc opt MODEL -p default --plan FILE writes one")  # fmt: skip
+                help=help or "irc plan MODEL -o FILE writes one")  # fmt: skip
 
 
-def _places(text: str) -> Iterator[int]:
-    """The line of each entry of the last key `groups`, in a text that `json` reads."""
+def _places(text: str) -> dict[str, list[int]]:
+    """The lines of the entries of each list of entries, in a text that `json` reads."""
     decoder, at = JSONDecoder(), text.index("{") + 1
-    lines: list[int] = []
-    while text[at := SPACE.match(text, at).end()] != "}":  # type: ignore[union-attr]
+    places: dict[str, list[int]] = {}
+    line, counted = 1, 0
+    while text[at := _next(text, at)] != "}":
         key, at = decoder.raw_decode(text, at)
-        at = SPACE.match(text, at).end()  # type: ignore[union-attr]
-        if key != "groups" or text[at] != "[":
+        at = _next(text, at)
+        if key not in LISTS or text[at] != "[":
             _, at = decoder.raw_decode(text, at)
             continue
-        lines, at, line, counted = [], at + 1, 1, 0
-        while text[at := SPACE.match(text, at).end()] != "]":  # type: ignore[union-attr]
+        at += 1
+        places[key] = []
+        while text[at := _next(text, at)] != "]":
             line, counted = line + text.count("\n", counted, at), at
-            lines.append(line)
+            places[key].append(line)
             _, at = decoder.raw_decode(text, at)
         at += 1
-    return iter(lines)
+    return places
+
+
+def _next(text: str, at: int) -> int:
+    return SPACE.match(text, at).end()  # type: ignore[union-attr]
 
 
 def structural_hash(members: Sequence[Operation]) -> str:

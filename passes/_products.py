@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from irc.diagnostics import counted
+from irc.diagnostics import Diagnostic, IrcError, counted
 from irc.dims import Symbol
 from irc.group import Group, is_free
 from irc.interfaces import Trait
-from irc.ir import Operation
+from irc.ir import Function, Operation
 from irc.kernel.roofline import call_estimate, kernel_estimate
 from irc.library_calls import library_estimate
 from irc.pass_manager import PassContext
 from irc.plan import Choice, Plan
+from irc.plan_file import Entry
 from irc.products import Products
 from irc.sizes import bytes_at
 
@@ -134,6 +135,24 @@ def parts(inside: Sequence[Group], outside: Sequence[Group]) -> list[Part]:
 
 def is_product(operation: Operation) -> bool:
     return Trait.LIBRARY in operation.definition.traits
+
+
+def called_products(function: Function, entries: Iterable[Entry]) -> tuple[list[Operation], list[Diagnostic]]:
+    """The products that entries of a plan file leave to libraries, and the errors of entries that name others."""
+    products: list[Operation] = []
+    errors: list[Diagnostic] = []
+    for entry in entries:
+        if entry.products != "host":
+            continue
+        try:
+            members = entry.find(function)
+        except IrcError as error:
+            errors += error.diagnostics
+            continue
+        errors += [entry.error(f"%{member.results[0].name} is {member.name}, which no library computes")
+                   for member in members if not is_product(member)][:1]  # fmt: skip
+        products += members
+    return products, errors
 
 
 def note_choices(choices: Iterable[Choice]) -> None:

@@ -30,7 +30,7 @@ from irc.module import Module
 from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
 from irc.passes._kernels import blocks, make_kernel, sort_block
-from irc.passes._products import choose_plan, is_product, note_choices
+from irc.passes._products import called_products, choose_plan, is_product, note_choices
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
@@ -124,9 +124,13 @@ class Fuse(Pass):
         if self.products not in ("", *PRODUCTS):
             raise fail("pass.option", f"`products` of fuse is `{self.products}`", expected=", ".join(PRODUCTS))
         mode = self.products or context.products
+        called, errors = called_products(function, entries)
+        entries = [entry for entry in entries if entry.products is None]
         given = (function, chosen, context, proposals, entries)
         if mode != "auto":
-            return propose(*given, products=mode == "irc")
+            plan = propose(*given, products=mode == "irc", apart=called)
+            plan.errors += errors
+            return plan
         if self.plan:
             named = {name for entry in entries for name in entry.members}
             return propose(*given, products=True, apart=[each for each in function.walk() if is_product(each)

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from irc import interpreter
+from irc.diagnostics import Location
 from irc.driver import load
 from irc.driver.arrays import given_inputs
 from irc.driver.counting import kernel_operations
+from irc.plan_file import Entry, MadeFor, PlanFile, read_plan_file
+from irc.schedule_options import ScheduleOptions
 from tests.command_line import Result, irc_here
 
 TEXT = """irc text 1
@@ -190,6 +193,15 @@ def test_illegal_edits_are_rejected_with_rule_and_place(folder: Path, name: str)
         ('{"groups": [\n {"members": ["a"]},\n]}', "edited.json:3"),
         ("", "edited.json:1"),
         ("[" * 100_000, "recursion"),
+        ('{"groups": []} // a comment', "Extra data"),
+        ('{\n "groups": [ // a comment\n]}', "use the key `comment`"),
+        ('{"groups": [], "group": []}', "did you mean groups"),
+        ('{"groups": [{"members": ["a"], "comment": 3}]}', "`comment` of an entry is 3"),
+        ('{"groups": [], "products": 3}', "`products` is no list"),
+        ('{"groups": [],\n "products": [\n{"members": ["m"], "products": "me"}]}', "edited.json:3"),
+        ('{"groups": [], "made_for": 3}', "`made_for` is 3"),
+        ('{"groups": [], "made_for": {"sizes": {"N": "8"}}}', "`sizes` of `made_for`"),
+        ('{"groups": [], "made_for": {"devise": "h100"}}', "did you mean device"),
     ],
 )
 def test_texts_that_are_no_plan(folder: Path, text: str, words: str) -> None:
@@ -231,3 +243,21 @@ def test_a_replayed_plan_is_the_plan(folder: Path) -> None:
     done = irc_here("opt", "m.irc", "-p", "fuse", "--plan", "greedy.json", folder=folder)
     again = irc_here("opt", "m.irc", "-p", "fuse{plan=greedy.json}", folder=folder)
     assert again.code == 0 and again.out.replace("fuse(plan)", "fuse(greedy)") == done.out
+
+
+def test_a_plan_file_read_and_written_again_is_the_same(folder: Path) -> None:
+    """Comments, schedules, products and what the plan was made for stay; what is unknown is named."""
+    text = PlanFile(
+        (Entry("b", ("a", "b"), "12:34", None, Location(), ScheduleOptions(n=64, warps=8), "greedy", "exp, tanh",
+               ("two lines", "of a comment")),
+         Entry("c", ("c",), None, "other", Location())),
+        (Entry("", ("m",), None, None, Location(), comment=("by hand",), products="host",
+               figures={"kernel_us": 3.25, "library_us": None, "reason": "by hand"}),),
+        MadeFor("m.irc", "default", "auto", "exact", "h100", {"N": 64}), ("of the whole",),
+    ).text  # fmt: skip
+    again = read_plan_file(text.encode(), "p.json")
+    assert again.text == text and json.loads(text)["groups"][0]["comment"] == ["two lines", "of a comment"]
+    assert [entry.place.line for entry in again.entries] == [
+        number for number, line in enumerate(text.splitlines(), 1) if line == "  {"]  # fmt: skip
+    old = '{"schema": "irc.plan/1", "groups": [{"name": "b", "members": ["a", "b"], "proposer": "greedy"}]}'
+    assert read_plan_file(old.encode(), "p.json").groups[0].members == ("a", "b")

@@ -245,7 +245,7 @@ def opt(
         if module.main.name not in context.plans:
             raise fail("usage.arguments", "--plan needs a pipeline with fuse")
         with replacing(Path(plan)) as file:
-            file.write(joined_plans(context.plans.values()).encode())
+            file.write(joined_plans(context.plans.values()).text.encode())
     if output is not None:
         save_text(module, Path(output))
         show(f"wrote {output}")
