@@ -23,11 +23,13 @@ pytest.importorskip("triton")
 from irc import interpreter
 from tests.fuzz import __main__ as command
 from tests.fuzz.features import ALL, chosen
-from tests.fuzz.judging import SAMPLES, Truth
+from tests.fuzz.judging import CERTAIN, SAMPLES, Truth, perturbed
 from tests.fuzz.onnx_graph import Graph
 from tests.fuzz.onnx_steps import OnnxSteps
 from tests.fuzz.running import KINDS, Job, Result, commands, program_of, run_all, run_job
 from tests.fuzz.steps import Argument, Reject
+from tests.fuzz.torch_paths import torch_outcomes
+from tests.fuzz.torch_programs import TorchProgram
 from tests.fuzz.torch_source import Kind, Source
 from tests.fuzz.torch_steps import TorchSteps
 
@@ -124,6 +126,30 @@ def test_exponentials_less_1_have_an_absolute_error_below_0_alone() -> None:
         assert slack[1] < 2.0**-30, "there it is a product"
     exact, rounded = np.float32(np.expm1(np.float64(x[0]))), np.exp(x[0]) - np.float32(1)
     assert exact != rounded and judged_node("Elu", x[:1]).difference(np.float32([rounded])) is None
+
+
+def test_an_exponential_less_1_may_be_0() -> None:
+    """Of numbers so near to 0 that exp(x) is rounded to 1: `bool(selu(x))` is decided by rounding."""
+    x = np.float32([-2e-10, -1e-3, 2e-10])
+    runs = [perturbed(x, np.random.default_rng(seed), absolute=x < 0) for seed in range(CERTAIN)]
+    assert Truth.of(x != 0, [run != 0 for run in runs]).undecided.tolist() == [True, False, False]
+
+
+def test_sizes_that_pytorch_does_not_export_are_left_out() -> None:
+    """`v12.shape[2]` is exported as (B*((S*S)//B))//S, which is 0 where S is 1 and B is 3."""
+
+    class Reshapes(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.reshape(x.shape[2], x.shape[1], x.shape[0])
+            return y.reshape(y.shape[2], y.shape[0], y.shape[1])
+
+    s, b = (torch.export.Dim(name, min=0, max=64) for name in "SB")
+    feeds = [[torch.ones(6, 6, 4)], [torch.ones(1, 1, 3)]]
+    program = TorchProgram("reshapes", "", [{0: "S", 1: "S", 2: "B"}], feeds, 1)
+    program.__dict__ |= {"module": Reshapes(), "dynamic_shapes": ({0: s, 1: s, 2: b},)}
+    program.truths = [{"result 0": Truth.of(y, [y]), "input x0": Truth.of(x.numpy(), [x.numpy()])}
+                      for (x,) in feeds for y in [Reshapes()(x).numpy()]]  # fmt: skip
+    assert torch_outcomes(program) == [] and len(program.feeds) == 1
 
 
 def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:

@@ -26,11 +26,14 @@ from irc.driver.running import run_onnx, run_triton
 from irc.dtypes import by_name
 from irc.frontends.onnx import from_model
 from irc.ir import Value
+from irc.kernel.derivation import derive
+from irc.kernel.traffic import count
 from irc.module import Module
 from irc.parser import parse
 from irc.shape_analysis import ShapeAnalysis
 from tests import triton_harness as harness
 from tests.fuzz.running import KINDS, Job, commands, program_of, run_job
+from tests.fuzz.triton_path import Artefact, merged
 from tests.onnx_models import NO_FOLDER, check_close, imported, in_runtime, model, operations
 
 
@@ -496,6 +499,30 @@ module @m {{
     assert irc.kernels(module).distinct_bytes >= 4
     for size in (2, 5, 64):
         on_every_path(module, {"x": ramp(7, size)})
+
+
+def test_an_empty_output_of_a_kernel_beside_one_that_is_not() -> None:
+    """Where B is 1, coordinates of y are divided by its extent, 0, at the points of r."""
+    extent = "B - min(B, 1)"
+    module = parse(f"""irc text 1
+module @m {{
+  func @main<B>(%x: f32[B, B]) -> (r: f32[B, B], y: f32[{extent}]) {{
+    %r = reverse %x {{axes = [1]}} : f32[B, B]
+    %p = slice %r {{starts = [0, min(B, 1)], stops = [B, B], steps = [7, 1]}} : f32[(B + 6)//7, {extent}]
+    %q = reshape %p {{shape = [{extent}]}} : f32[{extent}]
+    %y = neg %q : f32[{extent}]
+    return %r, %y
+  }}
+}}
+""")
+    compiled = merged(module)
+    (kernel,) = (each for each in compiled.main.block if each.name == "kernel")
+    (symbol,) = compiled.main.symbols.values()
+    assert not count(derive([*kernel.regions[0].block][:-1]), {symbol: 1}).exact
+    for size in (1, 2, 7):
+        feed = {"x": ramp(size, size)}
+        for name, output in Artefact(compiled).on_arrays(feed).items():
+            np.testing.assert_array_equal(output, interpreter.run(module, feed)[name])
 
 
 def test_dims_divide_what_is_0() -> None:

@@ -9,7 +9,7 @@ loaded data, or would take too long to enumerate, they are upper bounds and `exa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -198,6 +198,8 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
     """Points of the axes at which the guards hold."""
     if any(size_at(axis.extent, sizes) == 0 for axis in axes):
         return 0, True  # guards may divide by the extent that is 0
+    if divides_by_0((guard.index for guard in guards), sizes):
+        return prod(size_at(axis.extent, sizes) for axis in axes), False
     region = box(0, axes, guards, sizes)
     if region is not None:
         return region.points, True
@@ -209,6 +211,16 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
         exact &= total <= ENUMERATED or not tests
         number *= int(np.count_nonzero(enumerated(some, tests, sizes)[1])) if tests and total <= ENUMERATED else total
     return number, exact
+
+
+def divides_by_0(indices: Iterable[Dim], sizes: Sizes) -> bool:
+    """Whether some index has no value: it divides by the extent, 0 at these sizes, of another output of the kernel."""
+    try:
+        for index in indices:
+            affine(index, sizes)
+    except dims.DimError:
+        return True
+    return False
 
 
 def independent(axes: frozenset[Variable], guards: Guards) -> list[tuple[frozenset[Variable], Guards]]:
@@ -232,6 +244,8 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
         axes = variables(*indices)
         if any(size_at(axis.extent, sizes) == 0 for axis in axes):
             continue
+        if divides_by_0(indices, sizes):
+            return size, False
         region, whole = (box(address, axes, some, sizes) for some in (guards, ()))
         number, exact = points(axes, guards, sizes)
         apart = any(each is not None and each.is_injective for each in (region, whole))

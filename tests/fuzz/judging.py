@@ -47,6 +47,8 @@ def perturbed(
         whole = (wide == np.round(wide)) & (np.abs(wide) < 2048) & ~is_limit
         stays = ~np.isfinite(wide) | (whole & (not whole_too))
         moved = wide + noise * (np.abs(wide) + absolute)
+        crossed = absolute & (np.sign(moved) != np.sign(wide)) & (generator.random(array.shape) < 0.5)
+        moved = np.where(crossed, 0.0 * noise, moved)  # where exp(x) is rounded to 1, exp(x) - 1 is 0
         return np.where(stays, wide, moved).astype(array.dtype)
 
 
