@@ -8,7 +8,7 @@ operands are computed (`closure`), and several groups may include the same one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -76,12 +76,15 @@ class Group:
     proposer: what proposed the group, for messages: the name of a policy or pattern, "plan" for a plan file, or "seed"
         for the group of one operation with which fusion starts.
     options: what a plan file or a user's function states of the kernel's schedule.
+    stores: the results that it stores, where other groups compute some of the members, too (`irc.cover`); None for
+        those that operations outside read.
     """
 
     members: list[Operation]
     proposer: str = "seed"
     cache: DerivationCache | None = field(default=None, repr=False)
     options: ScheduleOptions = NO_OPTIONS
+    stores: Collection[Value] | None = None
 
     @property
     def name(self) -> str:
@@ -141,6 +144,8 @@ class Group:
         A free operation of the closure that is read outside remains in the block beside the kernel, so a member's
         result that it reads is stored, too.
         """
+        if self.stores is not None:
+            return [result for member in self.members for result in member.results if result in self.stores]
         inside, members = set(self.closure), set(self.members)
         remaining: set[Operation] = set()
 

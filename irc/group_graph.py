@@ -6,7 +6,7 @@ Rule F1 is checked here (`hull`): a kernel reads nothing that depends on what it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from irc.group import DerivationCache, Group, is_free
 from irc.ir import Block, Operation, mentioned_symbols
@@ -59,10 +59,10 @@ class GroupGraph:
         free = {operation for operation in block if is_free(operation)}
         self.units = {operation: Unit([operation], self.number[operation]) for operation in block
                       if operation not in free}  # fmt: skip
-        sources: dict[Operation, list[Operation]] = {}
+        self.sources: dict[Operation, list[Operation]] = {}  # what each operation needs directly, or through free ones
         for operation, needed in makers(block).items():
-            direct = dict.fromkeys(s for need in needed for s in (sources[need] if need in free else [need]))
-            sources[operation] = list(direct)
+            direct = dict.fromkeys(s for need in needed for s in (self.sources[need] if need in free else [need]))
+            self.sources[operation] = list(direct)
             if operation not in free:
                 self.units[operation].sources = direct
                 for source in direct:
@@ -82,22 +82,24 @@ class GroupGraph:
         after, before = self._reached(units, forward=True), self._reached(units, forward=False)
         return sorted((unit for unit in after if unit in before), key=lambda unit: unit.place)
 
-    def merge(self, group: Group) -> None:
-        """Make one unit of those of the group's members. No other unit may stand between them (rule F1)."""
-        units = self.units_of(group.members)
+    def merge(self, group: Group, owned: Sequence[Operation] = ()) -> None:
+        """Make one unit of those of the group's members, or of those that it owns (`irc.cover`) where other groups
+        compute some of them, too. No other unit may stand between them (rule F1)."""
+        members = list(owned) or group.members
+        units = self.units_of(members)
         after, before = self._reached(units, forward=True), self._reached(units, forward=False)
         assert after.keys().isdisjoint(before), "a merge of these would form a cycle"
         places = sorted(unit.place for unit in (*units, *after, *before))
-        merged = Unit(group.members, places[len(before)])
+        merged = Unit(members, places[len(before)])
         for unit, place in zip(sorted(before, key=lambda unit: unit.place), places, strict=False):
             unit.place = place
         for unit, place in zip(sorted(after, key=lambda unit: -unit.place), reversed(places), strict=False):
             unit.place = place
         merged.group = group
-        inside = set(group.members)
+        inside = set(members)
         merged.readers = {other: None for unit in units for other in unit.readers if other not in inside}
         merged.sources = {other: None for unit in units for other in unit.sources if other not in inside}
-        self.units.update(dict.fromkeys(group.members, merged))
+        self.units.update(dict.fromkeys(members, merged))
 
     def _reached(self, start: list[Unit], *, forward: bool) -> dict[Unit, None]:
         """The other units that depend on these (or, backward, on which these depend), of those in between."""

@@ -1,7 +1,8 @@
 """Fusion plans as data: which operations share a kernel, who proposed it, and why others do not.
 
-A `Plan` partitions the operations of a function that kernels can compute into groups (`irc.group`), each within one
-block; each group becomes one kernel. `irc.passes.fuse` makes plans and applies them: policies and users' patterns
+A `Plan` covers the operations of a function that kernels can compute with groups (`irc.group`), each within one block;
+each group becomes one kernel. A cheap operation may be in several groups, which each compute it (`irc.cover`).
+`irc.passes.fuse` makes plans and applies them: policies and users' patterns
 (`irc.policy`) propose groups, and numbered rules (`irc.legality`) decide whether a group can be a kernel.
 """
 

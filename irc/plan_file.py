@@ -2,9 +2,11 @@
 
     {"schema": "irc.plan/2", "groups": [{"members": ["11", "12"]}, ...]}
 
-An entry names values of the operations that share a kernel; all else of it is optional. A hash has two halves, a digest
-of what the operations compute and one of the members' names. It is compared only where the names are the same, so that
-a user may edit the members without a new hash. Files of schema `irc.plan/1` are read, too. Start at `PlanFile`.
+An entry names values of the operations that share a kernel; all else of it is optional. A pointwise operation may be
+named in several entries, each of which computes it; the one that runs first stores it if an operation in none of them
+reads it. A hash has two halves, a digest of what the operations compute and one of the members' names. It is compared
+only where the names are the same, so that a user may edit the members without a new hash. Files of schema `irc.plan/1`
+are read, too. Start at `PlanFile`.
 """
 
 from __future__ import annotations

@@ -41,16 +41,17 @@ def choose_schedules(plan: Plan, scheduler: Scheduler, sizes: Mapping[Symbol, in
 def follow_schedules(plan: Plan, planned: Iterable[tuple[Entry, Sequence[Operation]]]) -> None:
     """Give the group of each entry of a plan file the options that the entry states. Those that do not fit its kernel,
     and entries whose members a policy merged with others, are errors of the plan."""
-    places = {member: index for index, group in enumerate(plan.groups) for member in group.members}
+    places = {frozenset(group.members): index for index, group in enumerate(plan.groups)}
+    inside = {member for group in plan.groups for member in group.members}
     for entry, members in planned:
-        index = places.get(next((member for member in members if not is_free(member)), members[0]))
-        if entry.schedule is None or index is None:  # without a group the entry is an error already
+        computing = frozenset(member for member in members if not is_free(member))
+        index = places.get(computing)
+        if entry.schedule is None or inside.isdisjoint(computing):  # without a group the entry is an error already
             continue
-        group = plan.groups[index]
-        if {member for member in members if not is_free(member)} != set(group.members):
+        if index is None:
             plan.errors.append(entry.error("it states a schedule, and its members were merged with others"))
             continue
-        plan.groups[index] = replace(group, options=entry.schedule)
+        plan.groups[index] = replace(plan.groups[index], options=entry.schedule)
         failure = plan.groups[index].kernel
         if isinstance(failure, LegalityFailure):
             plan.errors.append(entry.illegal(failure))

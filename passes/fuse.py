@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irc.cover import cover, owned, shared, unread
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
 from irc.files import note_input
@@ -29,6 +30,7 @@ from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
+from irc.passes._copies import separated
 from irc.passes._kernels import blocks, make_kernel, sort_block
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
@@ -74,10 +76,10 @@ class Fuse(Pass):
     proposed first; `schedule` is `FILE.py:NAME` of a `@schedule` function, which states blocks, warps and stages of
     kernels (`irc.scheduling`); `products` is `host` (matrix products and convolutions are library calls), `irc`
     (kernels compute those that can be, with what is computed of their operands and results), or `auto` (the one that is
-    estimated to take less time); `plan` is a plan file to
-    follow, which may be edited by hand: an entry is a list of members, and each becomes one kernel of just these, or is
-    reported with the rule that it breaks (`plan.refused`). Without `policy`, a plan is followed and nothing else
-    merged; where there is no plan either, the policy is `greedy`.
+    estimated to take less time); `plan` is a plan file to follow, which may be edited by hand: an entry is a list of
+    members, and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`); a
+    pointwise operation may be a member of several entries, and is computed in each. Without `policy`, a plan is
+    followed and nothing else merged; where there is no plan either, the policy is `greedy`.
     """
 
     policy: str = ""
@@ -258,6 +260,9 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             return None
         assert isinstance(merged, Group)
         parts = list(dict.fromkeys(groups[member] for member in merged.members))
+        if any(part.stores is not None for part in parts):
+            decision.reason = "an entry of the plan shares operations with others"
+            return None
         merge = Merge(producer, consumer, merged, parts, sizes)
         verdict = chosen(merge)
         decision.bytes_saved = merge.bytes_saved
@@ -276,7 +281,8 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
             names = ", ".join(f"%{member.results[0].name}" for member in members)
             context.note(f"fuse: {proposer} proposes {names}: {failure.message} (rule {failure.rule})")
     merge_best(groups, graph, score)
-    ordered = sorted(dict.fromkeys(groups.values()), key=lambda group: graph.units[group.members[0]].place)
+    places = {group: graph.units[member].place for member, group in groups.items()}
+    ordered = sorted(places, key=places.__getitem__)
     # `score` has reasons with the names of an equal group, which takes less time. Plans print the group's names.
     for pair, merged in illegal.items():
         failure = legal(merged, context.numerics)
@@ -289,24 +295,48 @@ def follow(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation,
            numerics: Numerics, errors: list[Diagnostic]) -> None:  # fmt: skip
     """Make a group of the members of each entry of a plan file; the errors of entries for which that is not possible
     are added to `errors`."""
-    claimed: dict[Operation, Entry] = {}
+    entries: list[tuple[Entry, list[Operation]]] = []
     for entry, members in planned:
         computing = [member for member in members if not is_free(member)]
-        twice = [member for member in computing if member in claimed]
-        if twice:
-            other = claimed[twice[0]]
-            message = f"%{twice[0].results[0].name} is a member of @{other.name}, too ({other.place})"
-            errors.append(entry.error(message, help="name each value in one entry"))
-            continue
-        claimed.update(dict.fromkeys(computing, entry))
-        failure: LegalityFailure | None = None
+        failure = parts_of(computing, groups, numerics)
         if not computing:
             results, name = members[0].results, members[0].name
             message = f"kernels read through %{results[0].name}, a {name}, at no cost: it belongs to no group"
             failure = LegalityFailure("F2", message, results)
-        failure = failure or accept("plan", members, groups, graph, numerics, exactly=True)
-        if failure is not None:
+        if isinstance(failure, LegalityFailure):
             errors.append(entry.illegal(failure))
+        else:
+            entries.append((entry, computing))
+    several = shared(members for _, members in entries)
+    sharing = [each for each in entries if not several.isdisjoint(each[1])]
+    failures = follow_sharing(sharing, groups, graph, numerics) if sharing else []
+    for entry, members in entries:
+        if several.isdisjoint(members):
+            refused = accept("plan", members, groups, graph, numerics, exactly=True)
+            failures += [(entry, refused)] if refused is not None else []
+    errors += [entry.illegal(failure) for entry, failure in failures]
+
+
+def follow_sharing(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,
+                   numerics: Numerics) -> list[tuple[Entry, LegalityFailure]]:  # fmt: skip
+    """`follow` for entries that share operations, and so form a cover (`irc.cover`): all are followed, or none is.
+    Returns the failures."""
+    together, entries = list[Group](), dict[tuple[Operation, ...], list[Entry]]()
+    for entry, members in planned:
+        together.append(graph.group(members, "plan"))
+        entries.setdefault(tuple(together[-1].members), []).append(entry)
+    block = planned[0][1][0].block
+    assert block is not None
+    covering = cover(together, graph, block)
+    if isinstance(covering, LegalityFailure):
+        about = [entry for entry, members in planned if any(value.operation in members for value in covering.values)]
+        return [((about or [planned[-1][0]])[-1], covering)]
+    judged = [(entries[tuple(group.members)].pop(0), legal(group, numerics) or unread(group)) for group in covering]
+    failures = [(entry, failure) for entry, failure in judged if failure is not None]
+    for group, owned_members in zip(covering, owned(covering), strict=True) if not failures else ():
+        graph.merge(group, owned_members)
+        groups.update(dict.fromkeys(owned_members, group))
+    return failures
 
 
 def accept(
@@ -324,16 +354,9 @@ def accept(
     nothing where the group would break a legality rule, or, if it is to have `exactly` these members, where operations
     are on paths between them.
     """
-    parts: dict[Group, None] = {}
-    for member in members:
-        if member in groups:
-            parts[groups[member]] = None
-        elif member.name == "kernel":
-            return LegalityFailure("F2", f"%{member.results[0].name} is a kernel", member.results)
-        elif not is_free(member):
-            alone = legal(Group([member]), numerics)
-            message = f"{member.name} is no part of a kernel"
-            return alone or LegalityFailure("F2", message, member.results)
+    parts = parts_of(members, groups, numerics)
+    if isinstance(parts, LegalityFailure):
+        return parts
     if len(parts) < 2:
         return None
     merged = hull(parts, proposer, graph)
@@ -347,6 +370,22 @@ def accept(
             groups[member] = merged
         graph.merge(merged)
     return failure
+
+
+def parts_of(members: Iterable[Operation], groups: Mapping[Operation, Group],
+             numerics: Numerics) -> list[Group] | LegalityFailure:  # fmt: skip
+    """The groups of the members, but for free ones, or why one has none."""
+    parts: dict[Group, None] = {}
+    for member in members:
+        if member in groups:
+            parts[groups[member]] = None
+        elif member.name == "kernel":
+            return LegalityFailure("F2", f"%{member.results[0].name} is a kernel", member.results)
+        elif not is_free(member):
+            alone = legal(Group([member]), numerics)
+            message = f"{member.name} is no part of a kernel"
+            return alone or LegalityFailure("F2", message, member.results)
+    return list(parts)
 
 
 def seeds(block: Block, graph: GroupGraph, numerics: Numerics,
@@ -471,7 +510,7 @@ def apply(plan: Plan) -> bool:
     """Turn each group of a plan into a `kernel` operation, and sort the blocks that have one by dependence. Returns
     whether the plan has a group."""
     changed: dict[Block, None] = {}
-    for group in plan.groups:
+    for group in separated(plan.groups):
         block = make_kernel(group).block
         assert block is not None
         changed[block] = None

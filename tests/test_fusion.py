@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import irc
 from examples import block
 from irc import dtypes, ops
+from irc.cover import cover
 from irc.diagnostics import UNKNOWN
 from irc.driver.models import Settings
 from irc.group import Group
@@ -180,12 +182,12 @@ def test_f14_a_kernel_has_at_most_32_pointers() -> None:
 
 
 def test_every_rule_has_a_test() -> None:
-    assert {"F1", "F3", "F14", "F15", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
-    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 18)}
+    assert {"F1", "F3", "F14", "F15", "F18", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
+    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 19)}
 
 
 @pytest.mark.parametrize("number", [number for number, rule in LEGALITY_RULES.items()
-                                    if "func @" in rule.example and number != "F15"])  # of a kernel (test_schedules)
+                                    if rule.example.startswith("{") and number != "F15"])  # see test_schedules
 def test_the_example_of_a_page_breaks_its_rule(number: str) -> None:
     members, _, text = LEGALITY_RULES[number].example.partition(" of\n")
     main = parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n").main
@@ -194,6 +196,16 @@ def test_the_example_of_a_page_breaks_its_rule(number: str) -> None:
     group = hull([graph.group([operation]) for operation in operations if operation is not None], "test", graph)
     failure = group if isinstance(group, LegalityFailure) else legal(group)
     assert failure is not None and failure.rule == number
+
+
+def test_the_example_of_f18_breaks_it() -> None:
+    head, _, text = LEGALITY_RULES["F18"].example.partition(" of\n")
+    main = parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n").main
+    graph = GroupGraph(main.block)
+    named = [[main.find(name).operation for name in re.findall(r"%(\w+)", part)] for part in head.split(" and ")]
+    failure = cover([graph.group(filter(None, members)) for members in named], graph, main.block)
+    assert len(named) == 2 and isinstance(failure, LegalityFailure) and failure.rule == "F18"
+    assert failure.code == LEGALITY_RULES["F18"].code
 
 
 def test_the_example_of_f14_is_too_large() -> None:

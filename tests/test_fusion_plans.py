@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from examples import block
+from irc import ops
 from irc.diagnostics import IrcError
+from irc.files import temporary_folder
+from irc.ir import Value
+from irc.kernel import Bytes, count, kernel_of
 from irc.module import Module
 from irc.op import trace
 from irc.pass_manager import PassContext
-from irc.passes.fuse import find_policy
-from tests.fusing import ROOT, around_a_product, fused, kernels, planned
+from irc.passes.fuse import Fuse, apply, find_policy
+from irc.verifier import verify
+from tests.fusing import ROOT, around_a_product, fused, kernels, planned, same_results
+from tests.programs import SIZES, arrays, environment, programs
 
 # -- plan files ------------------------------------------------------------------------------------------------
 
@@ -150,3 +159,88 @@ def test_an_unknown_policy(name: str) -> None:
     with pytest.raises(IrcError) as caught:
         find_policy(name)
     assert caught.value.code == "pass.option"
+
+
+# -- covers ----------------------------------------------------------------------------------------------------
+
+def shared_entries(draw: st.DataObject, module: Module) -> list[list[str]]:
+    """The greedy plan, with some members in the groups that read them, too."""
+    groups = [list(group.members) for group in planned(module).groups]
+    home = {member: index for index, members in enumerate(groups) for member in members}
+    pairs = [(member, home[user]) for member, index in home.items() for value in member.results
+             for user in value.users() if home.get(user, index) != index]  # fmt: skip
+    for member, reader in draw.draw(st.lists(st.sampled_from(pairs), max_size=3, unique=True)) if pairs else ():
+        groups[reader].append(member)
+    return [[member.results[0].name for member in members] for members in groups]
+
+
+def emitted_bytes(module: Module) -> list[Bytes]:
+    costs = [count(kernel_of(operation), environment(module)) for operation in module.walk()
+             if operation.name == "kernel"]  # fmt: skip
+    return sorted(costs, key=repr)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_groups_that_share_operations_are_kernels_that_compute_the_same(draw: st.DataObject) -> None:
+    """What a cover costs is what its kernels cost, and its plan file is read as the same plan."""
+    module = draw.draw(programs(12))
+    with temporary_folder() as folder:
+        path = folder / "plan.json"
+        path.write_text(json.dumps({"groups": [{"members": names} for names in shared_entries(draw, module)]}))
+        context = PassContext(sizes=SIZES)
+        copy = module.clone()
+        try:
+            (plan,) = Fuse(plan=str(path)).plans(copy, context)
+        except IrcError as error:
+            assert {each.code for each in error.diagnostics} == {"plan.refused"} and "rule F" in str(error)
+            return
+        expected = sorted((group.bytes(environment(copy)) for group in plan.groups), key=repr)
+        apply(plan)
+        verify(copy)
+        assert emitted_bytes(copy) == expected
+        same_results(module, copy, arrays(module))
+        first = fused(module, f"plan={path}", context)
+        path.write_text(context.plans["main"])
+        assert str(fused(module, f"plan={path}")) == str(first)
+
+
+def test_a_shared_producer_is_stored_for_those_alone_that_do_not_compute_it(tmp_path: Path) -> None:
+    def program(x: Value) -> tuple[Value, ...]:
+        h = ops.exp(x, name="h")
+        v = ops.reshape(h, shape=(8, 8))
+        a = ops.tanh(v, name="a")
+        b = ops.add(h, a, name="b")
+        return a, b, ops.mul(ops.reduce_sum(b, axes=(1,), keep_dims=True, name="c"), v, name="z")
+
+    module = trace(program, "f64[8, 8]")
+    expected = {
+        (("h", "a"), ("h", "b", "c")): ["h", "a"],  # @z reads %h
+        (("h", "a"), ("h", "b", "c"), ("h", "z")): ["a"],
+        (("b", "h"), ("h", "a")): ["h", "a"],  # owned by the kernel that runs first
+        (("h",), ("h", "a")): ["h"],
+    }
+    path = tmp_path / "plan.json"
+    for groups, stored in expected.items():
+        path.write_text(json.dumps({"groups": [{"members": names} for names in groups]}))
+        result = fused(module, f"plan={path}")
+        first = next(operation for operation in result.main.block if operation.name == "kernel")
+        assert [value.name for value in first.results] == stored
+        assert sum(inner.name == "exp" for inner in result.walk()) == sum("h" in names for names in groups)
+        same_results(module, result, inputs_of(module))
+
+
+def inputs_of(module: Module) -> dict[str, np.ndarray]:
+    return {argument.name: np.linspace(-1, 1, 64).reshape(8, 8) for argument in module.main.arguments}
+
+
+def test_a_policy_leaves_groups_that_share_operations_as_they_are(tmp_path: Path) -> None:
+    def program(x: Value) -> tuple[Value, ...]:
+        h = ops.exp(ops.neg(x, name="n"), name="h")
+        return ops.tanh(h, name="a"), ops.neg(ops.sin(h, name="b"), name="y")
+
+    module, path = trace(program, "f64[8, 8]"), tmp_path / "plan.json"
+    path.write_text(json.dumps({"groups": [{"members": ["h", "a"]}, {"members": ["h", "b"]}]}))
+    result = fused(module, f"plan={path},policy=greedy")
+    assert sorted(kernels(result)) == [["exp", "sin"], ["exp", "tanh"], ["neg"], ["neg"]]
+    same_results(module, result, inputs_of(module))

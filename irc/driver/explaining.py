@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from irc.cover import owned
 from irc.diagnostics import CODES, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.code_pages import RULES, explain_code, is_code
@@ -163,9 +164,9 @@ def in_words(group: Group) -> str:
 def graph_of(block: Block, plan: Plan) -> GroupGraph:
     """The graph of a block's groups after a plan."""
     graph = GroupGraph(block)
-    for group in plan.groups:
+    for group, owned_members in zip(plan.groups, owned(plan.groups), strict=True):
         if group.members[0].block is block:
-            graph.merge(group)
+            graph.merge(group, owned_members)
     return graph
 
 

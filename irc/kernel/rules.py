@@ -180,6 +180,33 @@ def stores_what_is_read_outside(stored: Sequence[Value]) -> None:
         raise LegalityFailure("F3", "nothing outside reads a result of the group")
 
 
+def reads_each_member(unread: Sequence[Operation]) -> None:
+    """Rule F3, of groups that compute an operation several times: each stores it, or reads it itself."""
+    if unread:
+        name = unread[0].results[0].name
+        raise LegalityFailure("F3", f"the group computes %{name}, which it neither stores nor reads", unread[0].results)
+
+
+def operations_of_several_kernels_are_cheap(operation: Operation, is_cheap: bool) -> None:
+    """What several kernels compute, each for itself, is pure and pointwise.
+
+    Why: it is computed once for each kernel that has it among its members. That saves a store and loads where it is a
+    few operations for each element; a reduction or a product would read its operands again.
+
+    Example: the groups {%s, %y} and {%s, %z} of
+        func @main(%x: f32[8, 9]) -> (f32[8, 9], f32[8, 9]) {
+          %s = softmax %x {axis = 1} : f32[8, 9]
+          %y = exp %s : f32[8, 9]
+          %z = tanh %s : f32[8, 9]
+          return %y, %z
+        }
+    """
+    if not is_cheap:
+        name = operation.results[0].name
+        message = f"%{name} is in several kernels, and a {operation.name} is no pointwise operation"
+        raise LegalityFailure("F18", message, operation.results)
+
+
 def every_dim_has_an_axis(value: Value, extent: Dim, axis: Variable | None) -> None:
     """Each element of each result is written at one point of the kernel's axes. A result that does not vary over an
     axis is written at its first point, so that axis must not be empty.
@@ -535,7 +562,7 @@ LEGALITY_RULES = table(
     ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
     ("F2", "fuse.impure_member", members_map_elements, operands_fit, windows_fit, has_type_of_kernels, are_in_one_block,
      products_have_instructions, products_are_of_bytes),
-    ("F3", "fuse.unstored_value", stores_what_is_read_outside),
+    ("F3", "fuse.unstored_value", stores_what_is_read_outside, reads_each_member),
     ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
     ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
@@ -547,6 +574,7 @@ LEGALITY_RULES = table(
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
     ("F17", "fuse.softmax_product", rows_fit_in_registers, weights_are_of_a_softmax, sums_are_of_the_softmax,
      maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
+    ("F18", "fuse.computed_twice", operations_of_several_kernels_are_cheap),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {
