@@ -47,6 +47,7 @@ _exports = {
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
     "trace": "irc.op",
+    "view": "irc.driver.viewing",
 }
 
 __all__ = ["__version__", *_exports]
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from irc.driver.printing import print as print
     from irc.driver.reducing import reduce as reduce
     from irc.driver.running import run as run
+    from irc.driver.viewing import view as view
     from irc.limits import allow as allow
     from irc.module import Module as Module
     from irc.op import trace as trace

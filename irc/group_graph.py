@@ -67,6 +67,7 @@ class GroupGraph:
                 self.units[operation].sources = direct
                 for source in direct:
                     self.units[source].readers[operation] = None
+        self.merges: list[Group] = []  # groups of several operations, in the order made
 
     def group(self, members: Iterable[Operation], proposer: str = "seed") -> Group:
         """A group of these operations, which need not be a unit."""
@@ -90,6 +91,7 @@ class GroupGraph:
         after, before = self._reached(units, forward=True), self._reached(units, forward=False)
         assert after.keys().isdisjoint(before), "a merge of these would form a cycle"
         places = sorted(unit.place for unit in (*units, *after, *before))
+        self.merges += [group] if len(group.members) > 1 else []
         merged = Unit(members, places[len(before)])
         for unit, place in zip(sorted(before, key=lambda unit: unit.place), places, strict=False):
             unit.place = place

@@ -51,5 +51,6 @@ class Plan:
 
     groups: list[Group]
     decisions: list[Decision] = field(default_factory=list)
+    merges: list[Group] = field(default_factory=list)  # each merged group, in the order made
     choices: list[Choice] = field(default_factory=list)  # with products=auto
     errors: list[Diagnostic] = field(default_factory=list)  # for entries of a plan file that cannot be followed

@@ -288,6 +288,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         failure = legal(merged, context.numerics)
         decisions[pair].reason = "" if failure is None else failure.message
     plan.groups += ordered
+    plan.merges += graph.merges
     plan.decisions += decisions.values()
 
 

@@ -39,7 +39,7 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         for folder, inside in PACKAGES.items()
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-        if path.suffix in kept or path.name == "py.typed" or "templates" in path.parts
+        if path.suffix in kept or path.name == "py.typed" or {"templates", "pages"} & set(path.parts)
     }
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     assert held == expected, "a folder may be missing from `packages` in pyproject.toml"

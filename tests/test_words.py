@@ -46,8 +46,9 @@ NAMES_NOT_COVERED = (  # being rewritten
     "backends/triton/source.py",
     "irc/kernel/schedule.py",
 )
-SUFFIXES = (".lark", ".md", ".py", ".toml")
+SUFFIXES = (".css", ".html", ".js", ".lark", ".md", ".py", ".toml")
 EXCLUDED = (
+    "irc/driver/pages/dagre.min.js",  # a library
     "tests/golden/",
     "tests/test_words.py",
 )

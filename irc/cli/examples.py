@@ -68,6 +68,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc kernels model.onnx --dim B=16 --json", ""),
         (f"irc kernels {SCORES} --target sm_90", "compiles each kernel; needs torch and triton"),
     ),
+    "view": (
+        ("irc view model.onnx", "writes model.html"),
+        (f"irc view {SCORES} --check -o scores.html", "colors by error, too"),
+        (f'irc view {SCORES} -p greedy=default -p none="default{{fuse.policy=none}}" -o two.html', "side by side"),
+    ),
     "experiment": (
         ("irc experiment model.onnx --dim B=16 -p base=default -p eager=eager", ""),
         (

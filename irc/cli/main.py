@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli import completion, debugging
+from irc.cli import completion, debugging, viewing
 from irc.cli.commands import Commands
 from irc.cli.options import (
     BACKEND,
@@ -447,5 +447,5 @@ def print_completion(shell: str) -> None:
     show_page(completion.script(cli, shell))
 
 
-for command in debugging.COMMANDS:
+for command in (*debugging.COMMANDS, *viewing.COMMANDS):
     cli.add_command(command)

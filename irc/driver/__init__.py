@@ -29,6 +29,7 @@ _MODULES = {
     "run": "irc.driver.running",
     "trace": "irc.op",
     "tune": "irc.driver.tuning",
+    "view": "irc.driver.viewing",
 }
 
 __all__ = list(_MODULES)

@@ -156,12 +156,15 @@ def _notes_on(module: Module) -> list[str]:
 
 
 def default_output(source: Source, backend: Backend) -> str:
-    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory. Of a module's name, which may
-    come from an untrusted text, only letters, digits, `_`, `-` and inner dots are kept."""
+    """`model.onnx` becomes `model.triton` or `model.irc.onnx`, in the working directory."""
+    return f"{stem_of(source)}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
+
+
+def stem_of(source: Source) -> str:
+    """The name of an output without its suffix. Of a module's name, which may come from an untrusted text, only
+    letters, digits, `_`, `-` and inner dots are kept."""
     if isinstance(source, Module):
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", source.name[:100]).strip(".-")
-    else:
-        path, colon, name = str(source).rpartition(":")
-        stem = name if colon and path.endswith(".py") else Path(str(source)).stem
-        stem = "" if stem == "-" else stem
-    return f"{stem or 'model'}{'.irc.onnx' if backend == 'onnx' else '.triton'}"
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", source.name[:100]).strip(".-") or "model"
+    path, colon, name = str(source).rpartition(":")
+    stem = name if colon and path.endswith(".py") else Path(str(source)).stem
+    return "model" if stem in ("", "-") else stem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from irc.driver.code_pages import RULES, explain_code, is_code
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations
 from irc.driver.explaining_kernels import explain_kernel
 from irc.driver.history import History, following
+from irc.driver.kernel_sources import line_of, source_of
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.group import Group, is_free
@@ -131,20 +131,13 @@ def explain_value_lines(after: Value) -> list[str]:
 
 def generated_line(operation: Operation, value: Value) -> str:
     """The line of a kernel's Triton source that stores a result or assigns an inner value."""
-    block = operation.regions[0].block
-    outside = [*zip(block.arguments, operation.inputs, strict=True)]
-    outside += zip(block.terminator.inputs, operation.results, strict=True)
-    labels = {inner: "" if value.is_anonymous else value.name for inner, value in outside}
-    text = find_backend("triton").kernel_source(operation, labels)
-    if not isinstance(text, str):
+    text = source_of(operation)
+    if isinstance(text, LegalityFailure):
         return f"no kernel: it runs as host calls, since {text.message}"
-    lines = [line.strip() for line in text.splitlines()]
-    stores = [line for line in lines if "tl.store(" in line]
-    if value in operation.results:
-        return stores[min(operation.results.index(value), len(stores) - 1)]
-    name = re.sub(r"\W", "_", value.name)
-    named = [line for line in lines if re.match(rf"{re.escape(name)}(_\d+)? = ", line)]
-    return named[0] if named else "no separate line: it is part of the expression that uses it"
+    number = line_of(text, operation, value)
+    if number is None:
+        return "no separate line: it is part of the expression that uses it"
+    return text.splitlines()[number].strip()
 
 
 def place_of(value: Value) -> str:

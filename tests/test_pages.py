@@ -1,0 +1,294 @@
+"""The pages that irc writes, in a browser: `irc view`, and the page of `irc experiment`."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import irc
+from irc import ops
+from irc.driver.html_pages import FOLDER, json_in_html, page
+from irc.driver.models import Settings
+from irc.driver.viewing import quoted_lines, view
+from irc.module import Module
+from tests.browser import Browser, find_chromium
+from tests.command_line import EXAMPLES, irc_here
+from tests.hostile import NAMES, named_model
+
+BLOCK, SCORES = f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'block.py'}:scores"
+needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_chromium()
+    assert program is not None
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two pipelines, with errors."""
+    path = tmp_path_factory.mktemp("two") / "two.html"
+    pipelines = {"greedy": "default", "none": "default{fuse.policy=none}"}
+    view(BLOCK, pipelines, output=path, check=True, settings=Settings(dims={"B": 2, "S": 8}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a residual network of 2,000 operations."""
+    path = tmp_path_factory.mktemp("deep") / "deep.html"
+    view(residual(400), {"fused": "fuse"}, output=path)
+    return path
+
+
+def residual(layers: int) -> Module:
+    def forward(x, weight, scale):
+        for _ in range(layers):
+            normed = ops.rms_norm(ops.mul(x, 0.5), scale)
+            x = ops.add(x, ops.gelu(ops.matmul(normed, weight)))
+        return x
+
+    return irc.trace(forward, "f32[8, 16]", "f32[16, 16]", "f32[16]")
+
+
+def data_of(path: Path) -> Any:
+    text = path.read_text()
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert match is not None
+    return json.loads(match[1])
+
+
+def ready(browser: Browser) -> None:
+    browser.wait("document.documentElement.dataset.state === 'ready'")
+
+
+def test_the_command_writes_a_page(tmp_path: Path) -> None:
+    done = irc_here("view", SCORES, "--dim", "M=4", "--json", folder=tmp_path)
+    report = json.loads(done.out)
+    assert (done.code, report["output"], report["schema"]) == (0, "scores.html", "irc.view/1")
+    assert report["stages"]["default"][0] == "import" and "fuse" in report["stages"]["default"]
+    data = data_of(tmp_path / "scores.html")
+    assert data["sizes"]["M"] == 4
+    assert irc_here("view", SCORES, "-o", "two.html", "-p", "a=default", "-p", "b=cse", folder=tmp_path).code == 0
+    assert [each["name"] for each in data_of(tmp_path / "two.html")["pipelines"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [
+    (["-p", "a=default", "-p", "b=cse", "-p", "c=dce"], "usage.arguments"),
+    (["-p", "default", "-p", "cse"], "usage.arguments"),
+    (["-p", "a=default", "-p", "a=cse"], "usage.arguments"),
+    (["-p", "nothing"], "pass.unknown"),
+    (["-o", "block.irc"], "file.exists"),
+    (["--dim", "Q=1"], "dim.unbound"),
+])  # fmt: skip
+def test_mistakes_are_errors_and_write_nothing(tmp_path: Path, arguments: list[str], code: str) -> None:
+    assert irc_here("print", BLOCK, "-o", "block.irc", folder=tmp_path).code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = irc_here("view", "block.irc", *arguments, folder=tmp_path)
+    assert done.code in (2, 3) and f"error[{code}]" in done.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_figures_are_those_of_kernels(two: Path) -> None:
+    settings = Settings(dims={"B": 2, "S": 8})
+    data = data_of(two)
+    for pipeline in data["pipelines"]:
+        report = irc.kernels(BLOCK, pipeline=pipeline["text"], settings=settings)
+        records = [pipeline["records"][index] for index in pipeline["stages"][-1]["nodes"]]
+        kernels = {each["name"]: each for each in records if each["kind"] == "kernel"}
+        assert {name: each["bytes"] for name, each in kernels.items()} == {
+            each.name: each.distinct_bytes for each in report.kernels}  # fmt: skip
+        assert sum(each.get("bytes", 0) for each in records) == report.distinct_bytes
+        assert all("tl.store(" in each["triton"] and each["schedule"] for each in kernels.values())
+
+
+def test_merges_lead_from_single_operations_to_the_kernels(two: Path) -> None:
+    pipeline = data_of(two)["pipelines"][0]
+    [before] = [each for each in pipeline["stages"] if "fusion" in each]
+    [fusion] = before["fusion"]
+    groups = {name: {name} for name, _ in fusion["seeds"]}
+    for merge in fusion["merges"]:
+        members = set(merge["members"])
+        assert len({frozenset(groups[name]) for name in members}) > 1
+        assert members == set().union(*(groups[name] for name in members))
+        groups.update(dict.fromkeys(members, members))
+    records = [pipeline["records"][index] for index in pipeline["stages"][-1]["nodes"]]
+    kernels: dict[str, set[str]] = {}
+    for record in records:
+        if record["kind"] == "member":
+            kernels.setdefault(record["parent"], set()).add(record["id"])
+    assert {frozenset(each) for each in groups.values()} == {frozenset(each) for each in kernels.values()}
+
+
+def test_lines_of_sources_are_those_of_imported_files_only(tmp_path: Path) -> None:
+    """A text may name any file as the place of an operation: its lines are not copied into a page."""
+    secret = tmp_path / "secret.py"
+    secret.write_text("password = 'x'\n" * 9)
+    body = "func @main(%x: f32[4]) -> f32[4] {\n %y = exp %x : f32[4] loc(#1)\n return %y\n }"
+    text = f'irc text 1\nmodule @m {{\n {body}\n}}\n#1 = loc("{secret}":3)\n'
+    (tmp_path / "m.irc").write_text(text)
+    done = irc_here("view", "m.irc", folder=tmp_path)
+    assert done.code == 0, done.err
+    written = (tmp_path / "m.html").read_text()
+    assert "secret.py" in written and "password" not in written
+    assert quoted_lines([irc.load(tmp_path / "m.irc")]) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script>", "<!--<script>", "\u2028\u2029&amp;", "{{title}}"]
+)
+def test_text_cannot_leave_the_data(text: str) -> None:
+    written = json_in_html({"name": text})
+    assert not set("<>&\u2028\u2029") & set(written) and json.loads(written) == {"name": text}
+    whole = page("view", text, {"name": text})
+    assert json.loads(re.findall(r'id="data">(.*?)</script>', whole, re.DOTALL)[0]) == {"name": text}
+    assert "alert(1)</script>" not in whole and whole.count("<title>") == 1
+
+
+def test_pages_forbid_the_network() -> None:
+    for template in (each.name.removesuffix(".html") for each in FOLDER.iterdir() if each.name.endswith(".html")):
+        whole = page(template, "x", {})
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', whole)
+        assert policy is not None and "default-src &#x27;none&#x27;" in policy[1] and "http" not in policy[1]
+        assert not re.findall(r'(?:src|href)="(?!data:)', whole)
+        assert "unsafe-inline" not in policy[1].partition("style-src")[0]
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(1400, 850), (420, 850)])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_graph_is_drawn(browser: Browser, two: Path, width: int, height: int, theme: str) -> None:
+    browser.open(two, width, height, theme)
+    ready(browser)
+    assert browser.evaluate("document.documentElement.dataset.theme") == theme
+    assert browser.overlapping_texts() == [] and not browser.is_too_wide()
+    browser.evaluate("document.getElementById('theme').click()")
+    assert browser.evaluate("document.documentElement.dataset.theme") != theme
+    drawn = browser.evaluate("""(() => { const canvas = views[0].canvas; views[0].draw();
+        const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        return new Set(new Uint32Array(bytes.buffer)).size; })()""")
+    assert drawn > 20
+    assert browser.errors == [] and [url for url in browser.requests if not url.startswith(("file:", "blob:"))] == []
+
+
+@needs_browser
+def test_sliding_searching_and_clicking(browser: Browser, two: Path) -> None:
+    browser.open(two)
+    ready(browser)
+    assert "differs: 1 kernel, 0 operations" in browser.evaluate("document.querySelector('.difference').textContent")
+    browser.evaluate("views[0].slider.focus()")
+    for key, text in (("Home", "import"), ("ArrowRight", "bias"), ("End", "fuse"), ("ArrowLeft", "fuse: 1 of 1 merge")):
+        browser.press(key)
+        ready(browser)
+        assert browser.evaluate("views[0].stageText.textContent").startswith(text + " (")
+    assert browser.evaluate("views[0].figures.textContent").startswith("4 kernels")
+    browser.press("ArrowRight")
+    ready(browser)
+    browser.evaluate("document.getElementById('search').focus()")
+    browser.type("%hidden")
+    assert int(browser.evaluate("document.getElementById('found').textContent").split()[0]) >= 2
+    browser.press("Enter")
+    panel = "document.getElementById('panel').textContent"
+    browser.wait(f"{panel}.includes('hidden')")
+    x, y = browser.evaluate("""(() => {
+        views[0].center("ln_2");
+        const { box } = views[0].graph.nodeById.get("ln_2"), { x, y, scale } = views[0].camera;
+        const frame = views[0].canvas.getBoundingClientRect();
+        return [frame.left + x + (box.x + box.width / 2) * scale, frame.top + y + (box.y + box.height / 2) * scale];
+    })()""")
+    browser.click(x, y)
+    browser.wait("views[0].selected === 'ln_2'")
+    text = browser.evaluate(panel)
+    for part in ("layer_norm", "IR", "Triton of @ln_2", "tl.store(", "Schedule", "relative error", "%attended"):
+        assert part in text, part
+    here = browser.evaluate("[...document.querySelectorAll('#panel .here')].map((line) => line.textContent)")
+    assert len(here) == 1 and here[0].lstrip().startswith("tl.store(ln_2_ptr")
+    browser.evaluate("document.querySelector('#panel .link:not(.here)').click()")
+    assert browser.evaluate("views[0].selected") != "ln_2" and browser.errors == []
+
+
+@needs_browser
+def test_colors_and_details(browser: Browser, two: Path) -> None:
+    browser.open(two)
+    ready(browser)
+    choose = """(() => {{ const list = document.getElementById("coloring");
+        list.value = "{}"; list.dispatchEvent(new Event("change")); }})()"""
+    for figure, unit in (("us", "µs"), ("bytes", "B"), ("error", "e-")):
+        browser.evaluate(choose.format(figure))
+        assert unit in browser.evaluate("views[0].legend.textContent")
+    assert not browser.evaluate("views[0].graph.nodeById.has('q')")
+    browser.evaluate("views[0].select('q')")  # a view, which is hidden at first
+    ready(browser)
+    assert browser.evaluate("views[0].graph.nodeById.has('q') && document.getElementById('views').checked")
+    drawing = ElementTree.fromstring(browser.evaluate("views[0].svg()"))
+    texts = [each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert "layer_norm" in texts and "@ln_2" in texts and browser.errors == []
+
+
+@needs_browser
+@pytest.mark.parametrize("stage", ["0", "views[0].positions.length - 1", "views[0].positions.length - 2"])
+def test_boxes_of_2000_operations_do_not_overlap(browser: Browser, deep: Path, stage: str) -> None:
+    browser.open(deep)
+    ready(browser)
+    browser.evaluate(f"views[0].goTo({stage})")
+    ready(browser)
+    nodes = browser.evaluate("""views[0].graph.nodes.map(({ id, parent, isContainer, box }) =>
+        ({ id, parent, isContainer, box: [box.x, box.y, box.x + box.width, box.y + box.height] }))""")
+    assert sum(not each["isContainer"] for each in nodes) > 1600
+    boxes = {each["id"]: each["box"] for each in nodes}
+    siblings: dict[Any, list[list[float]]] = {}
+    for each in nodes:
+        left, top, right, bottom = each["box"]
+        siblings.setdefault(each["parent"], []).append(each["box"])
+        if each["parent"] is not None:
+            around = boxes[each["parent"]]
+            assert around[0] <= left and around[1] <= top and around[2] >= right and around[3] >= bottom
+    for group in siblings.values():
+        group.sort(key=lambda box: box[1])
+        for index, one in enumerate(group):
+            for other in group[index + 1 :]:
+                if other[1] >= one[3]:
+                    break
+                assert one[2] <= other[0] or other[2] <= one[0], "two boxes overlap"
+    drawn = """(() => {
+        let count = 0;
+        const surface = { rectangle() { count += 1; }, curve() {}, text() {} };
+        draw(surface, views[0].graph, { x: 0, y: 0, width: 700, height: 400 }, 1, views[0].style());
+        return count;
+    })()"""
+    assert 0 < browser.evaluate(drawn) < len(nodes) / 4, "only what is in sight is drawn"
+    assert browser.errors == []
+
+
+@needs_browser
+def test_hostile_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
+    shown = 0
+    for number, name in enumerate(name for name in NAMES if not name.isprintable() or set("<&\"'{}") & set(name)):
+        model = tmp_path / f"m{number}.onnx"
+        onnx.save(named_model(name), model)
+        done = irc_here("view", model.name, "-o", f"{number}.html", folder=tmp_path)
+        if done.code:
+            assert "error[" in done.err
+            continue
+        written = re.sub('id="dagre">.*?</script>', "", (tmp_path / f"{number}.html").read_text(), flags=re.DOTALL)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]", written)
+        browser.open(tmp_path / f"{number}.html", 900, 600)
+        ready(browser)
+        browser.evaluate("views[0].graph.nodes.forEach((node) => views[0].select(node.id))")
+        names = "DATA.pipelines[0].records.map((each) => each.name + each.text).join(' ')"
+        text = browser.evaluate(f"document.body.innerText + {names}")
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text.replace("\n", ""))
+        assert browser.evaluate("document.scripts.length") == 8 and browser.errors == [], name
+        shown += 1
+    assert shown > 10
