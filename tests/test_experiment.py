@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import pytest
 import irc
 from irc import ops
 from irc.driver.experiment_page import page
-from irc.driver.experimenting import Measurement, plan_difference
+from irc.driver.experiment_report import Measurement, plan_difference, traffic_difference
 from irc.driver.kernel_listing import kernels
 from irc.driver.models import Settings
 from irc.library_calls import product_flops
@@ -30,25 +33,30 @@ SIZES = ["--dim", "M=100", "--dim", "N=1000"]
 def test_figures_are_those_of_kernels() -> None:
     settings = Settings(dims={"M": 100, "N": 1000})
     report = irc.experiment([SCORES], {"base": "default", "mine": FRUGAL}, settings=settings)
+    (case,) = report.cases
     for name, pipeline in (("base", "default"), ("mine", FRUGAL)):
-        actual, expected = report.models[SCORES][name], kernels(SCORES, pipeline=pipeline, settings=settings)
+        actual, expected = case.measured[name], kernels(SCORES, pipeline=pipeline, settings=settings)
         assert (actual.kernels, actual.library_calls, actual.host_operations) == (expected.launches, 0, 0)
         assert (actual.distinct_bytes, actual.loaded_bytes) == (expected.distinct_bytes, expected.loaded_bytes)
         assert actual.flops == expected.flops  # no products here
         assert actual.programs == min(kernel.programs for kernel in expected.kernels)
         assert actual.estimated_microseconds >= 2 * expected.launches + 1e6 * expected.distinct_bytes / 3.35e12
         assert 0 < actual.error < 1e-6 and actual.compile_seconds > 0
-    assert report.passed and report.sizes == {SCORES: {"M": 100, "N": 1000}}
-    lines = report.plans[SCORES]["mine"]
-    assert "@y loses %scaled, %p" in lines and lines[-1] == "costs 800.0 kB of global memory traffic"
+        for figure in ("distinct_bytes", "loaded_bytes", "flops", "estimated_microseconds"):
+            assert getattr(actual, figure) == pytest.approx(sum(getattr(part, figure) for part in actual.parts))
+        assert (actual.kernel_bytes, actual.library_bytes) == (actual.distinct_bytes, 0)
+    assert report.passed and case.model == SCORES and case.sizes == {"M": 100, "N": 1000}
+    assert "@y loses %scaled, %p" in case.plans["mine"]
+    assert traffic_difference(case.measured["base"], case.measured["mine"]) == "costs 800.0 kB of global memory traffic"
 
 
 def test_plans_are_compared_by_what_kernels_compute() -> None:
     base = Measurement(groups={"a": ("x", "y"), "b": ("z",)}, distinct_bytes=3000)
     other = Measurement(groups={"b": ("y", "z"), "a": ("x",), "c": ("w",)}, distinct_bytes=1000)
     assert plan_difference(base, other) == (
-        "@b gains %y", "@a loses %y", "@c is new: %w", "saves 2.0 kB of global memory traffic")
-    assert plan_difference(base, base) == ()
+        "@b gains %y", "@a loses %y", "@c is new: %w")
+    assert traffic_difference(base, other) == "saves 2.0 kB of global memory traffic"
+    assert plan_difference(base, base) == () and traffic_difference(base, base) == ""
 
 
 @pytest.mark.parametrize(
@@ -91,8 +99,8 @@ def test_models_are_read_once(tmp_path: Path) -> None:
     )
     done = irc_here("experiment", "m.py:model", "-p", "a=default", "-p", "b=eager", "--json", folder=tmp_path)
     assert done.code == 0 and done.out.count("read\n") == 1, done.err
-    actual = json.loads(done.out.partition("\n")[2])["models"]["m.py:model"]
-    assert all(each["error"] < 1e-5 for each in actual.values())
+    (case,) = json.loads(done.out.partition("\n")[2])["cases"]
+    assert all(each["error"] < 1e-5 for each in case["measured"].values())
 
 
 def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
@@ -117,11 +125,122 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
         (["-p", "base=default", "-p", "base=cse"], "usage.arguments"),
         (["-p", "base=default", "--device", "sm_42"], "device.unknown"),
         (["-p", "base=default", "--dim", "Q=3"], "dim.unbound"),
+        (["-p", "base=default", "--base", "other"], "usage.arguments"),
+        (["-p", "base=default", "--dim", "M=1:9"], "usage.dim"),
+        (["-p", "base=default", "--dim", "M=1:9:*1"], "usage.dim"),
+        (["-p", "base=default", "--dim", "M=1:1000000:1"], "usage.dim"),
+        (["-p", "base=default", "--csv", "no/such/folder.csv"], "file.unreadable"),
     ],
 )
 def test_mistakes(arguments: list[str], code: str, tmp_path: Path) -> None:
     done = irc_here("experiment", SCORES, *arguments, "--html", "e.html", folder=tmp_path)
     assert done.code in (2, 3) and code in done.err and not list(tmp_path.iterdir())
+
+
+# -- sizes, geometric means, tables for programs ------------------------------------------------------------------
+
+
+SWEEP = ["--dim", "M=2:8:*2", "--dim", "N=3,5"]
+PIPELINES = ["-p", "base=default", "-p", "again=default", "-p", "none=default{fuse.policy=none}"]
+
+
+def test_every_combination_of_sizes_is_a_case(tmp_path: Path) -> None:
+    done = irc_here("experiment", SCORES, *SWEEP, *PIPELINES, "--csv", "e.csv", folder=tmp_path)
+    assert done.code == 0, done.err
+    for size in (2, 4, 8):
+        assert f"M={size} N=3 base " in done.out and f"M={size} N=5 eager " in done.out
+    assert done.out.count("plan of again: that of base\n") == 1 and done.out.count("plan of none: @y loses") == 1
+    rows = list(csv.DictReader((tmp_path / "e.csv").open(newline="")))
+    assert len(rows) == 3 * 2 * 4 and {row["dim.N"] for row in rows} == {"3", "5"}
+    listed = kernels(SCORES, pipeline="default", settings=Settings(dims={"M": 4, "N": 5}))
+    (row,) = (row for row in rows if (row["dim.M"], row["dim.N"], row["pipeline"]) == ("4", "5", "base"))
+    assert int(row["distinct_bytes"]) == listed.distinct_bytes and int(row["kernels"]) == listed.launches
+
+
+def test_geometric_means_are_those_of_the_cases() -> None:
+    report = irc.experiment([SCORES], {"base": "default"}, sizes={"M": [1, 30], "N": 7}, base="none", with_error=False)
+    assert set(report.summary) == {"base", "eager"} and report.base == "none"
+    ratios = [case.measured["base"].distinct_bytes / case.measured["none"].distinct_bytes for case in report.cases]
+    assert report.summary["base"].distinct_bytes == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
+    assert report.summary["base"].cases == 2 and math.isnan(report.cases[0].measured["base"].error)
+
+
+def test_a_size_that_a_model_does_not_take_fails_in_its_rows() -> None:
+    module = irc.trace(lambda x: ops.exp(x), "f32[?N in (0, 8)]")
+    report = irc.experiment({"m": module}, {"base": "default"}, sizes={"N": [0, 8, 9]})
+    failures = [case.measured["base"].failure for case in report.cases]
+    assert failures[:2] == ["", ""] and failures[2].startswith("run.dim_range") and not report.passed
+    assert report.summary["base"].cases == 1  # nothing is moved at 0
+
+
+def test_parquet_needs_pyarrow(tmp_path: Path) -> None:
+    done = irc_here("experiment", SCORES, *SIZES, "-p", "base=default", "--parquet", "e.parquet", folder=tmp_path)
+    if importlib.util.find_spec("pyarrow") is None:
+        assert done.code == 4 and "install.missing_extra" in done.err and not list(tmp_path.iterdir())
+        return
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(tmp_path / "e.parquet").num_rows == 2
+
+
+# -- the cache -----------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_experiment_continues(tmp_path: Path) -> None:
+    """The table of a run that is interrupted after some measurements and repeated is that of one that is not."""
+    steps, sizes = [], {"M": [3, 5], "N": [4, 6]}
+
+    def interrupt(text: str) -> None:
+        steps.append(text)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+
+    pipelines = {"base": "default", "mine": FRUGAL}
+    with pytest.raises(KeyboardInterrupt):
+        irc.experiment([SCORES], pipelines, sizes=sizes, cache=tmp_path / "c", progress=interrupt)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()}
+    assert len(kept) == 5  # after "reading", and without the step that was interrupted
+    resumed = irc.experiment([SCORES], pipelines, sizes=sizes, cache=tmp_path / "c")
+    assert all((tmp_path / "c" / name).read_bytes() == content for name, content in kept.items())
+    whole = irc.experiment([SCORES], pipelines, sizes=sizes)
+
+    def without_times(report: Any) -> list[dict[str, Any]]:
+        return [{**row, "compile_seconds": 0} for row in report.rows()]
+
+    assert without_times(resumed) == without_times(whole) and resumed.summary == whole.summary
+    assert irc.experiment([SCORES], pipelines, sizes=sizes, cache=tmp_path / "c").csv() == resumed.csv()
+
+
+def test_the_cache_knows_all_that_figures_depend_on(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    (tmp_path / "beside.py").write_text("MOST = 2\n")
+    policy = tmp_path / "mine.py"
+    policy.write_text("from irc.policy import policy\n@policy\ndef small(merge):\n    return 1\n")
+    module = irc.trace(lambda x: ops.exp(ops.neg(x)), "f32[N]")
+    other = irc.trace(lambda x: ops.exp(ops.relu(x)), "f32[N]")
+    pipeline = f"default{{fuse.policy={policy}:small}}"
+
+    def added(source: Any = module, text: str = pipeline, size: int = 3, **more: Any) -> int:
+        before = len(list(folder.iterdir())) if folder.exists() else 0
+        settings = Settings(**{key: more.pop(key) for key in ("device", "numerics", "products") if key in more})
+        report = irc.experiment({"m": source}, {"p": text}, sizes={"N": size}, cache=folder, settings=settings, **more)
+        assert report.passed
+        return len(list(folder.iterdir())) - before
+
+    assert added() == 2 and added() == 0  # p and eager
+    assert added(module.clone()) == 0 and added(other) == 2 and added(size=4) == 2 and added(seed=1) == 2
+    assert added(text="default") == 1  # eager is known
+    assert added(device="a100") == 2 and added(numerics="exact") == 2 and added(products="irc") == 2
+    (tmp_path / "beside.py").write_text("MOST = 3\n")
+    assert added() == 1
+
+
+def test_a_damaged_entry_is_measured_again(tmp_path: Path) -> None:
+    first = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
+    for path, content in zip(sorted(tmp_path.iterdir()), (b"{", b"[1]"), strict=True):
+        path.write_bytes(content)
+    again = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
+    assert [row["distinct_bytes"] for row in again.rows()] == [row["distinct_bytes"] for row in first.rows()]
 
 
 # -- the page --------------------------------------------------------------------------------------------------
@@ -142,13 +261,13 @@ def test_the_page_is_self_contained_and_has_the_figures(written: tuple[Path, dic
     assert "<script" not in text and "http" not in text.replace("http-equiv", "") and "url(" not in text
     root = ElementTree.fromstring(text.partition("\n")[2])  # it is well-formed beyond what HTML requires
     cells = {cell.text for cell in root.iter("td")}
-    for row in report["models"].values():
-        for each in row.values():
+    for case in report["cases"]:
+        for each in case["measured"].values():
             assert str(each["kernels"]) in cells and f"{each['error']:.1e}" in cells
     figures = list(root.iter("svg"))
-    assert len(figures) == 4 * len(report["models"])
+    assert len(figures) == 4 * len(report["cases"])
     widths = [float(bar.get("width", "0")) for bar in figures[1].iter("rect")]
-    base, mine = (report["models"][SCORES][name]["distinct_bytes"] for name in ("base", "mine"))
+    base, mine = (report["cases"][0]["measured"][name]["distinct_bytes"] for name in ("base", "mine"))
     assert widths[0] / widths[1] == pytest.approx(base / mine, rel=1e-2)
 
 
@@ -174,7 +293,7 @@ def test_a_browser_shows_the_page(written: tuple[Path, dict[str, Any]], tmp_path
     probe.write_text(path.read_text().replace("</body>", script))
     done = subprocess.run([str(BROWSER), *flags, "--dump-dom", probe.as_uri()], capture_output=True, text=True,
                           timeout=120, check=True)  # fmt: skip
-    assert f"<title>{4 * len(report['models'])} plots, 0 requests</title>" in done.stdout
+    assert f"<title>{4 * len(report['cases'])} plots, 0 requests</title>" in done.stdout
 
 
 # -- bench -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from irc.driver.checking import CheckReport
     from irc.driver.compile_report import CompileReport as GraphsReport
     from irc.driver.compiling import CompileReport
-    from irc.driver.experimenting import ExperimentReport
+    from irc.driver.experiment_report import ExperimentReport
     from irc.driver.figures import KernelsReport
     from irc.driver.reducing import ReduceReport
     from irc.driver.running import RunReport

@@ -80,6 +80,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             " --html table.html",
             "",
         ),
+        (f"irc experiment {SCORES} --dim M=128:1024:*2 -p greedy=default --cache measured --csv table.csv", ""),
     ),
     "bench": (("irc bench model.onnx --dim B=16 --rounds 10", ""),),
     "tune": (

@@ -1,5 +1,5 @@
 """The commands of `irc`: each parses its options, calls a function of `irc.driver`, and prints the report. Those that
-find errors are in `debugging`.
+find errors are in `debugging`, and `comparing` has the one that compares pipelines.
 
 `irc.driver` is imported when a command runs, so that `irc --help` imports nothing large.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli import completion, debugging, viewing
+from irc.cli import comparing, completion, debugging, viewing
 from irc.cli.commands import Commands
 from irc.cli.options import (
     BACKEND,
@@ -29,15 +29,12 @@ from irc.cli.options import (
     command_line,
     common,
     pipeline_option,
-    read_pipelines,
     writes,
 )
 from irc.cli.output import (
-    progress_on_terminal,
     sample,
     show,
     show_bench,
-    show_experiment,
     show_json,
     show_kernels,
     show_page,
@@ -337,44 +334,6 @@ def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> N
     show_kernels(report)
 
 
-@cli.command(short_help="Compare pipelines on MODELS by launches, bytes, flops.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.files)
-@click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME=PASSES", required=True,
-              callback=lambda context, parameter, values: read_pipelines(values),
-              help="A pipeline and its name in the table. Plans are compared with the first one's.")  # fmt: skip
-@click.option("--html", metavar="FILE.html", shell_complete=completion.files, help="Write a page with plots.")
-@SEED
-@JSON
-@common
-@writes
-def experiment(models: tuple[str, ...], pipelines: dict[str, str], html: str | None, as_json: bool,
-               **options: Any) -> None:  # fmt: skip
-    """Compare pipelines on MODELS: launches, traffic, flops, programs, compile time, error and fusion plans.
-
-    Launches, calls and bytes are counted from the emitted program. The time is an estimate from the roofline of
-    --device, not a measurement. The pipeline eager is a kernel or library call for each operation, as PyTorch runs a
-    model without a compiler. Below the table: how each plan differs from the first pipeline's.
-    """
-    from irc.driver import experiment as run_experiment
-
-    with progress_on_terminal() as progress:
-        report = run_experiment(models, pipelines, progress=progress, **options)
-    if html is not None:
-        from irc.driver.experiment_page import page
-        from irc.files import replacing
-
-        with replacing(Path(html)) as file:
-            file.write(page(report).encode())
-    if as_json:
-        show_json(report)
-    else:
-        show_experiment(report)
-        if html is not None:
-            show(f"wrote {html}")
-    if not report.passed:
-        sys.exit(int(Exit.DIFFERS))
-
-
 @cli.command(short_help="Time MODEL, compiled, and the original on this machine.")
 @MODEL
 @INPUT
@@ -447,5 +406,5 @@ def print_completion(shell: str) -> None:
     show_page(completion.script(cli, shell))
 
 
-for command in (*debugging.COMMANDS, *viewing.COMMANDS):
+for command in (*comparing.COMMANDS, *debugging.COMMANDS, *viewing.COMMANDS):
     cli.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -28,17 +29,50 @@ def command_line() -> str:
     return shlex.join(["irc", *sys.argv[1:]])
 
 
-def read_sizes(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
+def read_sizes(context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
     """`B=1` and `S=512` as a dictionary."""
-    sizes: dict[str, int] = {}
+    sizes = {}
+    for name, swept in read_sweeps(context, parameter, values).items():
+        if len(swept) > 1:
+            raise fail("usage.dim", f"--{parameter.name} {name} has {len(swept)} sizes", expected="one",
+                       help="irc experiment measures models at several sizes")  # fmt: skip
+        sizes[name] = swept[0]
+    return sizes
+
+
+def read_sweeps(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """`B=1`, `S=17,128`, `S=64:256:64` and `S=128:4096:*2` as a dictionary; the end of a range belongs to it."""
+    sizes: dict[str, tuple[int, ...]] = {}
     for value in values:
-        name, equals, size = value.partition("=")
-        if not equals or not name or not size.lstrip("-").isdecimal():
-            raise fail("usage.dim", f"--{parameter.name} {value}", expected="NAME=SIZE, such as B=1")
-        if sizes.setdefault(name, int(size)) != int(size):
-            raise fail("usage.dim", f"--{parameter.name} {name}={sizes[name]} and {name}={size}",
+        name, equals, text = value.partition("=")
+        swept = _swept(text)
+        if not equals or not name or not swept:
+            raise fail("usage.dim", f"--{parameter.name} {value}", expected=f"NAME=SIZE, such as B=1{SWEEPS}",
+                       help=f"at most {MOST_SIZES} sizes of a symbol")  # fmt: skip
+        if sizes.setdefault(name, swept) != swept:
+            first, second = (",".join(map(str, each)) for each in (sizes[name], swept))
+            raise fail("usage.dim", f"--{parameter.name} {name}={first} and {name}={second}",
                        expected=f"one size for {name}")  # fmt: skip
     return sizes
+
+
+def _swept(text: str) -> tuple[int, ...]:
+    """The sizes that a text lists; none if it cannot be read, or has too many."""
+    single = re.compile(r"-?\d{1,30}(,-?\d{1,30})*", re.ASCII)
+    if single.fullmatch(text):
+        sizes = tuple(map(int, text.split(",")))
+        return sizes if len(sizes) <= MOST_SIZES else ()
+    form = re.fullmatch(r"(\d{1,18}):(\d{1,18}):(\*?)(\d{1,18})", text, re.ASCII)
+    if form is None:
+        return ()
+    size, end, step = int(form[1]), int(form[2]), int(form[4])
+    listed: list[int] = []
+    if step < 1 or (form[3] and (step < 2 or size < 1)):
+        return ()
+    while size <= end and len(listed) <= MOST_SIZES:
+        listed.append(size)
+        size = size * step if form[3] else size + step
+    return tuple(listed) if len(listed) <= MOST_SIZES else ()
 
 
 def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict[str, int]:
@@ -54,15 +88,21 @@ def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict
 
 common_option = partial(click.option, cls=CommonOption)
 
+MOST_SIZES = 1000  # of a symbol in one command
+SWEEPS = "; for irc experiment also S=17,128, S=64:256:64 and S=128:4096:*2"
+
 MODEL = click.argument("model", shell_complete=completion.files)
 INPUT = click.option("--input", "inputs", metavar="IN.npz", shell_complete=completion.files,
                      help="Arrays by input name.  [default: random, within the ranges of the dims]")  # fmt: skip
 SEED = click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
+DIM = common_option("--dim", multiple=True, callback=read_sizes, metavar="B=1",
+                    help="A size for a symbolic dim, for runs and figures; the program stays dynamic.")  # fmt: skip
+DIM_SWEEP = common_option("--dim", multiple=True, callback=read_sweeps, metavar="B=1|S=128:4096:*2",
+                          help="Sizes for a symbolic dim: one, several (S=1,17), or a range with a step to add "
+                               "(S=64:256:64) or to multiply with (S=128:4096:*2).")  # fmt: skip
 COMMON = (
-    common_option("--dim", multiple=True, callback=read_sizes, metavar="B=1",
-                  help="A size for a symbolic dim, for runs and figures; the program stays dynamic."),
     common_option("--specialize", multiple=True, callback=read_sizes, metavar="B=1",
                   help="Replace a symbolic dim of the program by this integer."),
     common_option("--fold-defaults", is_flag=True, help="Replace inputs that have a default by constants."),
@@ -115,8 +155,9 @@ def writes(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--force", is_flag=True, help="Allow the output to replace an input file.")(command)
 
 
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The decorator that adds `COMMON`, the options of every command over a model, passed as one `settings`."""
+def common(function: Callable[..., Any], dim: Callable[..., Any] = DIM) -> Callable[..., Any]:
+    """The decorator that adds `COMMON`, the options of every command over a model, passed as one `settings`; with
+    `DIM_SWEEP` as `dim`, sizes are passed as `sizes`."""
 
     def command(**options: Any) -> Any:
         from irc.driver import Settings
@@ -131,7 +172,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             products=options.pop("products"),
             device=options.pop("device"),
             loads=options.pop("load"),
-            dims=options.pop("dim"),
+            dims={} if dim is DIM_SWEEP else options.pop("dim"),
             specialize=options.pop("specialize"),
             fold_defaults=options.pop("fold_defaults"),
             verify_each=options.pop("verify_each"),
@@ -140,15 +181,20 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             reproducers=REPRODUCERS,
             command=command_line(),
         )
+        if dim is DIM_SWEEP:
+            options["sizes"] = options.pop("dim")
         with allow(*folders, **limits), guarded():
             return function(settings=settings, **options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
-    for option in reversed(COMMON):
+    for option in reversed((dim, *COMMON)):
         command = option(command)
     # click has attached the command's specific parameters to `function`.
     command.__click_params__ = [*command.__click_params__, *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined]
     return command
+
+
+common_with_sweeps = partial(common, dim=DIM_SWEEP)
 
 
 def read_pipelines(values: tuple[str, ...]) -> dict[str, str]:

@@ -105,39 +105,6 @@ def sample(array: Any) -> str:
     )
 
 
-def show_experiment(report: Any) -> None:
-    """Print a row for each pipeline of each model, and the differences of the plans."""
-    from irc.driver.printing import at_sizes, format_bytes, format_count, shorten
-
-    columns: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("launches", lambda each: str(each.kernels)),
-        ("library", lambda each: str(each.library_calls)),
-        ("host", lambda each: str(each.host_operations)),
-        ("traffic", lambda each: format_bytes(each.distinct_bytes)),
-        ("flops", lambda each: format_count(each.flops).strip()),
-        ("programs min", lambda each: str(each.programs)),
-        (f"est. us {shorten(report.device, 20)}", lambda each: f"{each.estimated_microseconds:.3g}"),
-        ("compile s", lambda each: f"{each.compile_seconds:.2f}"),
-        ("error vs f64", lambda each: f"{each.error:.0e}"),
-    )
-    heads = ["", *(head for head, _ in columns)]
-    for model, by_pipeline in report.models.items():
-        show(f"{shorten(model, 60)}{at_sizes(report.sizes[model])}")
-        rows = [[f"  {name}", *(text(each) for _, text in columns)]
-                for name, each in by_pipeline.items() if not each.failure]  # fmt: skip
-        widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
-        for row in [heads, *rows]:
-            figures = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-            show("  ".join([f"{row[0]:{widths[0]}}", *figures]).rstrip())
-        for name, each in by_pipeline.items():
-            if each.failure:
-                show(f"  {name} fails: {each.failure}")
-        for name, lines in report.plans[model].items():
-            for line in lines:
-                show(f"  plan of {name}: {line}")
-    show(report.label)
-
-
 def target_facts(facts: dict[str, Any]) -> str:
     """A kernel's resources on a target: `19 registers, 0 B spilled, 0 B local, 4.1 kB shared, loads 4x128, ...`."""
     from irc.driver.printing import format_bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from irc._version import __version__
 from irc.diagnostics import printable
-from irc.driver.experimenting import ExperimentReport, Measurement
+from irc.driver.experiment_report import ExperimentReport, Measurement
 from irc.driver.printing import at_sizes, format_bytes, format_count, format_time
 
 # Title, the plotted number, and its formatting.
@@ -42,14 +42,15 @@ def page(report: ExperimentReport) -> str:
              "<h2>Pipelines</h2><dl>"]
     parts += [f"<dt>{escape(name)}</dt><dd><code>{escape(text)}</code></dd>" for name, text in report.pipelines.items()]
     parts.append("</dl>")
-    for model, row in report.models.items():
-        parts.append(f"<h2>{escape(model)}</h2>")
-        parts.append(f'<p class="faint">{escape(at_sizes(report.sizes[model]).strip())}</p>')
+    for case in report.cases:
+        row = case.measured
+        parts.append(f"<h2>{escape(case.model)}</h2>")
+        parts.append(f'<p class="faint">{escape(at_sizes(case.sizes).strip())}</p>')
         parts.append(_table(row))
         drawn = {name: each for name, each in row.items() if not each.failure}
         parts += [_plot(title, {name: value(each) for name, each in drawn.items()}, text)
                   for title, value, text in FIGURES]  # fmt: skip
-        for name, lines in report.plans[model].items():
+        for name, lines in case.plans.items():
             if lines:
                 items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
                 parts.append(f"<h3>Differences of the plan of {escape(name)}</h3><ul>{items}</ul>")

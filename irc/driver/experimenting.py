@@ -1,23 +1,35 @@
-"""`irc experiment`: compare pipelines on models by figures that need no GPU."""
+"""`irc experiment`: compare pipelines on models at sizes, by figures that need no GPU."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
 
 from irc import interpreter
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.counting import computing_members, kernel_operations
-from irc.driver.figures import by_operation, report_on
+from irc.driver.experiment_cache import Cache, content_of
+from irc.driver.experiment_report import (
+    Case,
+    ExperimentReport,
+    Measurement,
+    Part,
+    digest,
+    plan_difference,
+    summarize,
+)
+from irc.driver.figures import Counted, by_operation, report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
-from irc.driver.printing import format_bytes
 from irc.driver.roofline import estimate
 from irc.files import temporary_folder
 from irc.ir import Operation
@@ -25,108 +37,155 @@ from irc.module import Module
 from irc.sizes import representative_sizes
 
 COMPILATIONS = 3  # the median of their times is reported
+ENOUGH_SECONDS = 2.0  # of compilations: then no other one follows
 BASELINE = "eager"  # a row of every experiment
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The figures of one model after one pipeline; or the coded error with which it fails, and zeros.
-
-    Counts are per run: kernel launches, PyTorch operations that are products, convolutions or attention, and other
-    operations. `distinct_bytes` are the distinct elements that each of these reads and writes, `loaded_bytes` all loads
-    and stores. `programs` is the smallest grid of any kernel. `compile_seconds` is the wall time of passes and
-    emission. `error` is max|a - b| / max|b| against an evaluation in f64, the largest of all outputs.
-    """
-
-    kernels: int = 0
-    library_calls: int = 0
-    host_operations: int = 0
-    distinct_bytes: int = 0
-    loaded_bytes: int = 0
-    flops: int = 0
-    programs: int = 0
-    estimated_microseconds: float = 0.0
-    compile_seconds: float = 0.0
-    error: float = 0.0
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the values that each kernel computes
-    failure: str = ""
-
-    @property
-    def device_operations(self) -> int:
-        """Launches, library calls and host operations."""
-        return self.kernels + self.library_calls + self.host_operations
-
-
-@dataclass(frozen=True)
-class ExperimentReport:
-    """Measurements by model and pipeline; `plans` has the differences of each pipeline's plan from the first one's,
-    except for `eager`."""
-
-    pipelines: Mapping[str, str]
-    models: Mapping[str, Mapping[str, Measurement]]
-    plans: Mapping[str, Mapping[str, tuple[str, ...]]]
-    device: str
-    device_summary: str
-    sizes: Mapping[str, Mapping[str, int]]
-    label: str = "counted; times are estimates from the device's published peaks, not measured"
-    schema: str = "irc.experiment/2"
-
-    @property
-    def passed(self) -> bool:
-        return not any(each.failure for row in self.models.values() for each in row.values())
+BASES = {BASELINE: BASELINE, "none": "default{fuse.policy=none}"}  # that `base` may name without a pipeline
 
 
 def experiment(
     sources: Mapping[str, Source] | Sequence[str],
     pipelines: Mapping[str, str],
     *,
+    sizes: Mapping[str, int | Sequence[int]] | None = None,
+    base: str = BASELINE,
+    with_error: bool = True,
+    cache: str | Path | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
 ) -> ExperimentReport:
-    """Run each pipeline on each model and count launches, bytes, flops, programs, and more.
+    """Run each pipeline on each model at each size, and count launches, bytes, flops, programs, and more.
 
-    `pipelines` are texts by name; plans are compared with the first one's. `eager`, a kernel or a library call for each
-    operation, is added if no pipeline has that name. Sizes are those of `settings.dims` that a model has; other symbols
-    count as 64, or their bound. Nothing runs on a device: time estimates are rooflines (Williams, Waterman, Patterson,
-    2009) of `settings.device`. Each model is read once, so that all pipelines have the same weights. `progress` is
-    called with the next step.
+    `pipelines` are texts by name; plans are compared with the first one's, and geometric means of all cases with the
+    pipeline `base`. `eager`, a kernel or a library call for each operation, is added if no pipeline has that name, and
+    so is `none`, without fusion, if it is the base. `sizes` are one or several for a symbol, and a model is measured at
+    each combination of the symbols that it has; `settings.dims` are sizes, too, and other symbols count as 64, or their
+    bound. Nothing runs on a device: time estimates are rooflines (Williams, Waterman, Patterson, 2009) of
+    `settings.device`. Without `with_error` nothing is computed, and `error` is NaN. Each model is read once, so that
+    all pipelines have the same weights. Measurements that the folder `cache` has are taken from there, and others are
+    added, each as soon as it is made. `progress` is called with the next step.
+
+    Raises `dim.unbound` for a symbol that no model has, `usage.arguments` for an unknown base, and what reading a model
+    raises. A pipeline that fails, or a size that a model does not take, is a `failure` of the measurement.
     """
     settings = settings or Settings()
-    device = settings.context("triton").device
+    swept = {name: (size,) if isinstance(size, int) else tuple(size)
+             for name, size in {**settings.dims, **(sizes or {})}.items()}  # fmt: skip
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
-    base, *others = pipelines
-    pipelines = {**pipelines, BASELINE: pipelines.get(BASELINE, BASELINE)}
-    rows: dict[str, dict[str, Measurement]] = {}
-    plans, sizes = {}, {}
+    chosen = {**pipelines, BASELINE: pipelines.get(BASELINE, BASELINE)}
+    if base not in chosen:
+        if base not in BASES:
+            raise fail("usage.arguments", f"the base `{base}` is none of the pipelines", expected=", ".join(chosen),
+                       help=f'add -p {base}="PASSES", or give another --base')  # fmt: skip
+        chosen[base] = BASES[base]
+    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache, settings), progress)
+    device = run.device
+    models = {}
     for number, (name, source) in enumerate(named.items(), 1):
-        which = f"{name}{f' ({number} of {len(named)})' if len(named) > 1 else ''}"
-        progress(f"reading {which}")
+        title = f"{name}{f' ({number} of {len(named)})' if len(named) > 1 else ''}"
+        progress(f"reading {title}")
         module = replace(settings, dims={}).load(source)
-        known = {symbol: size for symbol, size in settings.dims.items() if symbol in module.main.symbols}
-        model_settings = replace(settings, dims=known, specialize={}, fold_defaults=False)  # already applied
-        sizes[name] = {symbol.name: size for symbol, size in representative_sizes(module.main, known).items()}
-        rows[name] = {}
-        for title, text in pipelines.items():
-            progress(f"{which}: {title}")
-            rows[name][title] = _measured(module, text, device, seed, model_settings)
-        plans[name] = {other: plan_difference(rows[name][base], rows[name][other]) for other in others}
-    unknown = sorted(set(settings.dims) - {symbol for model_sizes in sizes.values() for symbol in model_sizes})
-    if unknown:
-        raise fail("dim.unbound", f"none of the models has a symbol `{unknown[0]}`")
-    return ExperimentReport(dict(pipelines), rows, plans, device.name, device.summary, sizes)
+        module.main.result_names = tuple(module.main.output_names)  # the same in all pipelines
+        models[name] = title, module
+    _check_symbols(swept, [module for _, module in models.values()])
+    cases = tuple(run.case(name, module, given, title)
+                  for name, (title, module) in models.items() for given in _combinations(swept, module))  # fmt: skip
+    return ExperimentReport(chosen, cases, base, summarize(cases, chosen, base), device.name, device.summary)
 
 
-def _measured(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:
-    try:
-        return _measure(imported, pipeline, device, seed, settings)
-    except IrcError as error:  # reported in its row; the other rows are measured
-        return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+def _check_symbols(swept: Mapping[str, tuple[int, ...]], modules: Sequence[Module]) -> None:
+    known = {symbol for module in modules for symbol in module.main.symbols}
+    for name, values in swept.items():
+        if name not in known:
+            raise fail("dim.unbound", f"none of the models has a symbol `{name}`")
+        if not values:
+            raise fail("usage.arguments", f"there is no size of {name}", expected="one or several")
 
 
-def _measure(imported: Module, pipeline: str, device: Device, seed: int, settings: Settings) -> Measurement:
-    seconds, triton = [], find_backend("triton")
-    for _ in range(COMPILATIONS):
+def _combinations(swept: Mapping[str, tuple[int, ...]], module: Module) -> Iterator[dict[str, int]]:
+    """The sizes of each case of a model: every combination, the last symbol's first."""
+    names = [name for name in swept if name in module.main.symbols]
+    for values in product(*(dict.fromkeys(swept[name]) for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same for all cases."""
+
+    pipelines: Mapping[str, str]
+    seed: int
+    with_error: bool
+    settings: Settings
+    cache: Cache | None
+    progress: Callable[[str], None]
+
+    @cached_property
+    def device(self) -> Device:
+        return self.settings.context("triton").device
+
+    def case(self, name: str, module: Module, given: Mapping[str, int], title: str) -> Case:
+        """The measurements of a model at these sizes of its symbols; its `title` is for those who wait."""
+        settings = replace(self.settings, dims=given, specialize={}, fold_defaults=False)  # already applied
+        try:
+            sizes = {symbol.name: size for symbol, size in representative_sizes(module.main, given).items()}
+        except IrcError as error:
+            failed = Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+            return Case(name, dict(given), dict.fromkeys(self.pipelines, failed), {})
+        reference = _Reference(module, given, self.seed) if self.with_error else None
+        shown = "".join(f" {symbol}={size}" for symbol, size in given.items())
+        measured = {}
+        for pipeline, text in self.pipelines.items():
+            self.progress(f"{title}{shown}: {pipeline}")
+            measured[pipeline] = self._cached(module, text, reference, settings)
+        first, *others = measured
+        plans = {other: plan_difference(measured[first], measured[other]) for other in others if other != BASELINE}
+        return Case(name, sizes, measured, plans)
+
+    def _cached(self, module: Module, text: str, reference: _Reference | None, settings: Settings) -> Measurement:
+        if self.cache is None:
+            return self._measured(module, text, reference, settings)
+        key = self.cache.key(content_of(module), text, settings, self.device, (self.seed, self.with_error))
+        kept = self.cache.get(key)
+        if kept is None:
+            kept = self._measured(module, text, reference, settings)
+            self.cache.put(key, kept)
+        return kept
+
+    def _measured(self, module: Module, text: str, reference: _Reference | None, settings: Settings) -> Measurement:
+        try:
+            return _measure(module, text, reference, settings, self.device)
+        except IrcError as error:  # reported in its row; the other rows are measured
+            return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+
+
+@dataclass
+class _Reference:
+    """Inputs, and the results of a model in f64, computed when first needed."""
+
+    module: Module
+    given: Mapping[str, int]
+    seed: int
+
+    @cached_property
+    def inputs(self) -> Any:
+        return given_inputs(self.module.main, None, self.given, self.seed)
+
+    @cached_property
+    def exact(self) -> Mapping[str, Any]:
+        return interpreter.run(self.module, self.inputs, precision="f64")
+
+    def error_of(self, module: Module) -> float:
+        """The largest relative error of any output."""
+        outputs = interpreter.run(module, self.inputs)
+        return max((relative_error(array, self.exact[name]) for name, array in outputs.items()), default=0.0)
+
+
+def _measure(imported: Module, pipeline: str, reference: _Reference | None, settings: Settings,
+             device: Device) -> Measurement:  # fmt: skip
+    seconds: list[float] = []
+    triton = find_backend("triton")
+    while len(seconds) < COMPILATIONS and sum(seconds) < ENOUGH_SECONDS:
         start = time.perf_counter()
         module, _context = run_pipeline(imported, pipeline, "triton", settings)
         with temporary_folder() as folder:
@@ -135,10 +194,6 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
     sizes = representative_sizes(module.main, settings.dims)
     counted = by_operation(module, sizes)
     report = report_on(module, sizes, {}, counted)
-    imported.main.result_names = tuple(imported.main.output_names)
-    given = given_inputs(imported.main, None, settings.dims, seed)
-    exact = interpreter.run(imported, given, precision="f64")
-    outputs = interpreter.run(module, given)
     return Measurement(
         kernels=report.launches,
         library_calls=report.library_calls,
@@ -149,9 +204,36 @@ def _measure(imported: Module, pipeline: str, device: Device, seed: int, setting
         programs=min((kernel.programs for kernel in report.kernels), default=0),
         estimated_microseconds=1e6 * estimate(chain.from_iterable(counted[0].values()), device),
         compile_seconds=statistics.median(seconds),
-        error=max((relative_error(array, exact[name]) for name, array in outputs.items()), default=0.0),
+        error=float("nan") if reference is None else reference.error_of(module),
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
+        parts=_parts(counted, device),
+        plan=digest(str(module)),
     )  # fmt: skip
+
+
+def _parts(counted: Counted, device: Device) -> tuple[Part, ...]:
+    """What each operation of the module makes the device do, in program order, except what launches nothing."""
+    return tuple(
+        Part(
+            name=_name_of(operation),
+            kind=members[0].kind,
+            count=len(members),
+            distinct_bytes=sum(each.distinct_bytes for each in members),
+            loaded_bytes=sum(each.kernel.loaded_bytes if each.kernel else each.distinct_bytes for each in members),
+            flops=sum(each.flops for each in members),
+            estimated_microseconds=1e6 * estimate(members, device),
+        )
+        for operation, members in counted[0].items()
+        if members
+    )
+
+
+def _name_of(operation: Operation | None) -> str:
+    if operation is None:
+        return "copies of results"
+    if operation.name == "kernel":
+        return f"@{operation.attributes['name']}"
+    return f"%{operation.results[0].name}" if operation.results else operation.name
 
 
 def _computed(kernel: Operation) -> tuple[str, ...]:
@@ -160,31 +242,3 @@ def _computed(kernel: Operation) -> tuple[str, ...]:
     outside = {inner: result.name for inner, result in zip(block.terminator.inputs, kernel.results, strict=True)}
     computed = (inner.results[0] for inner in computing_members(kernel))
     return tuple(outside.get(value, value.name) for value in computed)
-
-
-def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
-    """A line for each kernel of `other` whose set of values is not that of a kernel of `base`."""
-    lines = []
-    sets = {frozenset(values): name for name, values in base.groups.items()}
-    for name, values in other.groups.items():
-        members = frozenset(values)
-        if members in sets:
-            continue
-        nearest = max(sets, key=lambda group: (len(group & members), -len(group)), default=frozenset())
-        if not nearest & members:
-            lines.append(f"@{name} is new: {_listed(values)}")
-            continue
-        gained = [value for value in values if value not in nearest]
-        lost = [value for value in base.groups[sets[nearest]] if value not in members]
-        parts = [f"gains {_listed(gained)}"] if gained else []
-        parts += [f"loses {_listed(lost)}"] if lost else []
-        lines.append(f"@{name} {' and '.join(parts)}")
-    if other.distinct_bytes != base.distinct_bytes and not (base.failure or other.failure):
-        saved = base.distinct_bytes - other.distinct_bytes
-        lines.append(f"{'saves' if saved > 0 else 'costs'} {format_bytes(abs(saved))} of global memory traffic")
-    return tuple(lines)
-
-
-def _listed(values: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(f"%{value}" for value in values[:most])
-    return f"{shown} and {len(values) - most} more" if len(values) > most else shown

@@ -104,6 +104,11 @@ def parse_pipeline(text: str, context: PassContext | None = None,
     return [_make_pass(stage, text, context) for stage in stages]
 
 
+def option_values(text: str) -> list[str]:
+    """The values of all options of a pipeline, as text. Raises `pass.syntax`."""
+    return [option.value for stage in _read_stages(text) for option in stage.options]
+
+
 def _read_stages(text: str) -> list[Stage]:
     stages = []
     for start, stop in _parts(text, 0, len(text)):
