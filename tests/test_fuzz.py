@@ -152,6 +152,21 @@ def test_sizes_that_pytorch_does_not_export_are_left_out() -> None:
     assert torch_outcomes(program) == [] and len(program.feeds) == 1
 
 
+def test_a_value_may_be_another_to_each_of_its_readers() -> None:
+    """Kernels compute a product again; ONNX Runtime holds an f16 as f32 for one reader and rounds it for another."""
+    graph = Graph(17, 1)
+    x = graph.input(Argument([2, 2], [np.float32([[1.1, 2.3], [0.7, 3.9]])]))
+    product = graph.one("MatMul", x, x)
+    half = graph.one("LogSoftmax", graph.input(Argument([3], [np.float16([0.3, 0.1, 0.7])])))
+    pairs = [(graph.one("Abs", value), graph.one("Identity", value)) for value in (product, x)]
+    pairs += [(graph.one("Min", half, half), graph.one("Identity", half))]
+    differences = [graph.one("Sub", *pair) for pair in pairs]
+    runs = graph.samples(0, differences, SAMPLES)
+    slack = [Truth.of(value.arrays[0], [run[place] for run in runs]).slack.max()
+             for place, value in enumerate(differences)]  # fmt: skip
+    assert 0 < slack[0] < 2.0**-18 and slack[1] == 0 and 0 < slack[2] < 2.0**-9
+
+
 def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:
     graph, source = Graph(17, 1), Source(1)
     given = Argument([1, 1, 2], [np.float32([[[1.0, 2.0]]])])

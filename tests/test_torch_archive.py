@@ -268,3 +268,25 @@ def test_programs_with_branches_of_gradients(tmp_path: Path) -> None:
     assert relative_error(program.module()(x).detach().numpy(), module(x).detach().numpy()) <= 1e-6
     outputs = irc.run(path, {"x": x.numpy()}, backend="onnx").outputs
     assert relative_error(next(iter(outputs.values())), module(x).detach().numpy()) <= 1e-6
+
+
+class Halves(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[0] % 8 * x.shape[1] > 20 else x * 3
+
+
+def test_guards_become_assertions_and_are_never_evaluated(tmp_path: Path) -> None:
+    shapes = {"x": {0: torch.export.Dim("S", max=64), 1: torch.export.Dim("B", max=64)}}
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(Halves(), (torch.randn(6, 4),), dynamic_shapes=shapes), path)
+    for backend in (None, "onnx"):
+        outputs = irc.run(path, {"x": np.ones((7, 5), np.float32)}, backend=backend).outputs
+        assert all((array == 2).all() for array in outputs.values())
+        with pytest.raises(IrcError, match="exported this program for sizes with"):
+            irc.run(path, {"x": np.ones((8, 5), np.float32)}, backend=backend)
+    attack = f"open({str(tmp_path / 'written')!r}, 'w') == 1 or L['x'].size()[0] > 0"
+    guards = json.loads(zipfile.ZipFile(path).read("net/models/model.json"))["guards_code"]
+    with pytest.warns(UserWarning, match="irc does not check"):
+        irc.opt(with_graph(path, json.dumps(guards[0]), json.dumps(attack)), "dce")
+    assert not (tmp_path / "written").exists()
+    refused(with_graph(path, json.dumps(guards), "[1]"), "file.format", "guards are no texts")

@@ -14,6 +14,7 @@ from torch.export import Dim
 import irc
 from irc.diagnostics import IrcError
 from irc.frontends.torch.dynamic_shapes import ranges_in
+from irc.frontends.torch.guards import KEPT_APART
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -135,3 +136,49 @@ def test_caches_of_transformers_as_arguments_and_results() -> None:
     for one, other in zip(ours[key].layers, theirs[key].layers, strict=True):
         torch.testing.assert_close(one.keys, other.keys)
         torch.testing.assert_close(one.values, other.values)
+
+
+# -- guards: programs that are exported for some sizes only ----------------------------------------------------
+
+
+class Branches(torch.nn.Module):
+    """Takes another branch for sizes that are less than half as large, together."""
+
+    def forward(self, x: torch.Tensor, past: dict[str, torch.Tensor], *, n: int = 3) -> torch.Tensor:
+        if x.shape[0] * x.shape[1] > 20:
+            x = x * 2
+        if x.shape[0] / past["k"].shape[0] < 0.75 and past["k"].shape[0] % x.shape[0] == 1:
+            x = x + 1
+        return x + past["k"].sum() if max(x.shape[0] + n, x.shape[1]) < 5 + n else x
+
+
+def branching(backend: Any) -> Any:
+    dynamic = {"x": {0: "S", 1: "B"}, "past": {"k": {0: "K"}}, "n": Dim.DYNAMIC}
+    example = (torch.randn(4, 7), {"k": torch.randn(9)})
+    return irc.compile(Branches(), example, kwargs={"n": 4}, backend=backend, dynamic_shapes=dynamic)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+def test_other_sizes_than_a_program_is_exported_for_are_refused(backend: Any) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    compiled = branching(backend)
+    for s, b, k, n in [(4, 7, 9, 4), (3, 7, 7, 5), (4, 8, 13, 9)]:
+        given = torch.randn(s, b), {"k": torch.randn(k)}
+        torch.testing.assert_close(compiled(*given, n=n), Branches()(*given, n=n))
+    for s, b, k, n, said in [(2, 7, 9, 4, r"x.shape\[1\] \* x.shape\[0\] > 20"), (4, 7, 8, 4, r"% x.shape\[0\] == 1"),
+                             (4, 7, 5, 4, "< 0.75"), (4, 12, 9, 1, r"max\(")]:  # fmt: skip
+        with pytest.raises(IrcError, match=said) as caught:
+            compiled(torch.randn(s, b), {"k": torch.randn(k)}, n=n)
+        assert caught.value.code == ("run.assert" if backend == "onnx" else "backend.failed")
+
+
+def test_guards_that_are_not_understood_are_named() -> None:
+    dynamic = {"x": {0: Dim("S"), 1: Dim("B")}, "past": {"k": {0: Dim("K")}}}
+    program = torch.export.export(Branches(), (torch.randn(4, 7), {"k": torch.randn(9)}), dynamic_shapes=dynamic)
+    for text in ("L['x'].stride()[0] == 7", "open('f') == 1", "L['y'].size()[0] > 1", "(" * 300, "1" + "+1" * 4900,
+                 "1 // 0 == 1", "L['x'].size()[0] ** 9 > 1", "[1] == 1"):  # fmt: skip
+        setattr(program, KEPT_APART, [text, "L['x'].size()[0] > 3"])
+        with pytest.warns(UserWarning, match="under a condition that irc does not check"):
+            module = irc.from_torch(program)
+        assert sum(operation.name == "assert" for operation in module.main.block) == 1

@@ -27,8 +27,9 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     """
     from irc.frontends.torch.dynamic_shapes import names_of_symbols
     from irc.frontends.torch.exporting import decomposed, exported
+    from irc.frontends.torch.guards import Guards
     from irc.frontends.torch.importer import import_program
 
     program = exported(source, args, kwargs, dynamic_shapes)
-    names = names_of_symbols(source, program, dynamic_shapes)
-    return import_program(decomposed(program), names, name or type(source).__name__)
+    names, guards = names_of_symbols(source, program, dynamic_shapes), Guards.of(source, program)
+    return import_program(decomposed(program), names, name or type(source).__name__, guards)

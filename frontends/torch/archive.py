@@ -25,6 +25,7 @@ from irc.files import note_input, temporary_folder
 from irc.formats import ZIP, recognized_file
 from irc.frontends.torch.control import READERS
 from irc.frontends.torch.exporting import quiet, unlogged
+from irc.frontends.torch.guards import KEPT_APART
 from irc.frontends.torch.size_texts import is_arithmetic
 from irc.limits import check_limit
 
@@ -49,14 +50,16 @@ def load(path: Path) -> ExportedProgram:
     try:
         with zipfile.ZipFile(path) as archive, temporary_folder() as folder:
             copy = folder / "model.pt2"
-            _write_copy(_Archive(path, archive), copy)
+            guards = _write_copy(_Archive(path, archive), copy)
             try:
                 with quiet(), unlogged():
-                    return torch.export.load(copy)
+                    program = torch.export.load(copy)
             except Exception as error:  # any exception of PyTorch means that it rejects this program
                 notes = [line for line in str(error).splitlines() if line.strip()][:12]
                 raise fail("torch.export", f"PyTorch cannot read {path}: {type(error).__name__}", notes=notes,
                            help=f"it may come from another version than this PyTorch, {torch.__version__}") from error
+            setattr(program, KEPT_APART, guards)
+            return program
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:  # the second: a compression of another kind
         kind = recognized_file(path)
         kind = None if kind is ZIP else kind
@@ -93,11 +96,15 @@ class _Archive:
             raise _bad(self.path, f"{name} is no JSON: {error}") from error
 
 
-def _write_copy(source: _Archive, copy: Path) -> None:
+def _write_copy(source: _Archive, copy: Path) -> list[str]:
+    """Write what PyTorch may read; returns the guards, which it must not evaluate."""
     models = [name for name in source.records if re.fullmatch(r"models/[^/]+\.json", name)]
     if len(models) != 1:
         raise _bad(source.path, f"it has {len(models)} models, where one was expected")
     program = source.json(models[0])
+    guards = program.get("guards_code", []) if isinstance(program, dict) else []
+    if not isinstance(guards, list) or not all(isinstance(guard, str) for guard in guards):
+        raise _bad(source.path, "its guards are no texts")
     stem = models[0].removeprefix("models/").removesuffix(".json")
     with zipfile.ZipFile(copy, "w") as target:
         target.writestr("model/models/model.json", json.dumps(_checked(program, source.path)))
@@ -112,6 +119,7 @@ def _write_copy(source: _Archive, copy: Path) -> None:
             _check_expanded(config, {name: source.records.get(f"data/{kind}/{name}") for name in records}, source.path)
             for name in records:
                 _copy_record(source, f"data/{kind}/{name}", target)
+    return guards
 
 
 def _raw_records(config: Any, kind: str, path: Path) -> list[str]:

@@ -33,7 +33,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from irc import dims
+from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError, fail
 from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, F64, I64, limits
@@ -51,6 +51,7 @@ from irc.frontends.torch import (
     symbolic,
     view,
 )
+from irc.frontends.torch.guards import Guards
 from irc.frontends.torch.reading import UNSUPPORTED, Reading, bound, converted, reading, scalar
 from irc.frontends.torch.table import Table, overload_name
 from irc.frontends.torch.tensors import constant, element_type
@@ -87,9 +88,10 @@ class Program(Protocol):
     def constants(self) -> Mapping[str, Any]: ...
 
 
-def import_program(program: Program, names: dict[str, str], name: str) -> Module:
-    """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims."""
-    importer = Importer(program, names)
+def import_program(program: Program, names: dict[str, str], name: str, guards: Guards) -> Module:
+    """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims, and `guards`
+    are asserted."""
+    importer = Importer(program, names, guards)
     importer.run()
     return Module(name, [importer.function])
 
@@ -140,9 +142,10 @@ def updated_input(signature: ExportGraphSignature, spec: OutputSpec) -> str:
 class Importer:
     """One import; `function` is what it makes."""
 
-    def __init__(self, program: Program, names: dict[str, str]) -> None:
+    def __init__(self, program: Program, names: dict[str, str], guards: Guards | None = None) -> None:
         self.program = program
         self.names = names
+        self.guards = guards or Guards()
         self.graph = program.graph_module.graph
         self.nodes = {node.name: node for node in self.graph.nodes}
         self.function = Function("main")
@@ -159,6 +162,7 @@ class Importer:
         self._add_inputs()
         with self.builder:
             self._bind_numbers()
+            self._add_guards()
             self._add_constants()
             self._import_nodes(self.graph)
             self._raise_problems()
@@ -185,6 +189,17 @@ class Importer:
             node = self.nodes[name]
             with reading(Reading(node, self.function, self.numbers)):
                 self.values[node] = self.number(node.meta["val"], value)
+
+    def _add_guards(self) -> None:
+        """Assertions that the sizes are among those for which PyTorch has exported the program."""
+
+        def size(placeholder: str, axis: int | None) -> Any:
+            value = self.values[self.nodes[placeholder]]
+            return value if axis is None else value.shape[axis]
+
+        for condition, words in self.guards.conditions(size):
+            if condition is not True:
+                ops.assert_(converted(condition, BOOL), message=f"PyTorch exported this program for sizes with {words}")
 
     def _type(self, example: Any) -> TensorType:
         if isinstance(example, torch.SymInt):

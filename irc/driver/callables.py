@@ -87,6 +87,7 @@ def imported_program(
     from irc.frontends.torch.calling import Convention
     from irc.frontends.torch.dynamic_shapes import names_of_symbols
     from irc.frontends.torch.exporting import decomposed, exported
+    from irc.frontends.torch.guards import Guards
     from irc.frontends.torch.importer import import_program
     from irc.frontends.torch.parameters import Parameters, example_inputs
 
@@ -95,7 +96,7 @@ def imported_program(
     functional = decomposed(source)  # writes to buffers have become results
     parameters = Parameters.of_program(program, source)
     names = names_of_symbols(program, source, dynamic_shapes)
-    imported = import_program(functional, names, type(program).__name__)
+    imported = import_program(functional, names, type(program).__name__, Guards.of(program, source))
     verify(imported)
     return imported, Convention(program, parameters, source, functional, imported.main)
 

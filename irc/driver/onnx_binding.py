@@ -11,6 +11,7 @@ import torch
 from irc import dims
 from irc.dims import Dim, Symbol
 from irc.driver.running import as_backend_failed, saving, session_of
+from irc.driver.size_assertions import SizeAssertions
 from irc.frontends.torch.reading import TORCH_DTYPES
 from irc.frontends.torch.tensors import to_tensor
 from irc.ir import Value
@@ -25,11 +26,13 @@ class BoundProgram:
 
     Arguments are read where they lie, unless their memory is not contiguous. A result that is an argument is that
     tensor. Where the shape of another follows from the arguments' shapes, ONNX Runtime writes into memory that PyTorch
-    allocates. It may be called from several threads. Raises `backend.failed` with ONNX Runtime's message.
+    allocates. It may be called from several threads. Raises `backend.failed` with ONNX Runtime's message, and
+    `run.assert` where sizes break an assertion.
     """
 
     def __init__(self, module: Module, target: Any = None) -> None:
         self.main = module.main
+        self.assertions = SizeAssertions(module.main)
         self.session = session_of(saving(module, target)) if self.main.returned else None
         self.names = [argument.name for argument in self.main.arguments]
         self.types = [_element_type(argument) for argument in self.main.arguments]
@@ -46,6 +49,9 @@ class BoundProgram:
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         if self.session is None:
             return []
+        if self.assertions.operations:
+            sizes = {symbol: tensors[position].shape[axis] for symbol, (position, axis) in self.sources.items()}
+            self.assertions.check(sizes, tensors)
         binding, bound = self._binding()
         held = []  # until the run is over
         for position, tensor in enumerate(tensors):

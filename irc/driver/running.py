@@ -15,6 +15,7 @@ from irc.driver.arrays import Arrays, given_inputs
 from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
 from irc.driver.models import Backend, Settings, Source, find_backend, reproducing, require_triton
 from irc.driver.optimizing import opt
+from irc.driver.size_assertions import SizeAssertions
 from irc.files import temporary_folder
 from irc.ir import Value
 from irc.module import Module
@@ -78,13 +79,15 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None) -> A
 class OnnxProgram:
     """A module in ONNX Runtime, by default with its optimizations: from arrays by name to arrays by name.
 
-    Raises `backend.failed` with ONNX Runtime's message, if it rejects the model or fails in it.
+    Raises `backend.failed` with ONNX Runtime's message, if it rejects the model or fails in it, and `run.assert` where
+    sizes break an assertion.
     """
 
     def __init__(self, module: Module, target: Any = None, *, optimized: bool = True) -> None:
         self.main = module.main
         if not self.main.returned:
             return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
+        self.assertions = SizeAssertions(self.main)
         values = (*self.main.arguments, *self.main.returned)
         self.names = [argument.name for argument in self.main.arguments]
         self.carries = any(carrier(value.dtype.numpy) != value.dtype.numpy for value in values)
@@ -100,6 +103,10 @@ class OnnxProgram:
 
         if not self.main.returned:
             return {}
+        if self.assertions.operations:
+            sizes = interpreter.check_inputs(self.main, inputs)
+            complete = interpreter.with_defaults(self.main, inputs)
+            self.assertions.check(sizes, [complete[argument.name] for argument in self.main.arguments])
         given = interpreter.with_defaults(self.main, inputs) if self.carries else inputs
         carried = {name: given[x.name] if is_opaque(x) else
                    np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False)

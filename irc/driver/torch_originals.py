@@ -20,6 +20,7 @@ from irc.driver.original import Original
 from irc.dtypes import DType
 from irc.frontends.torch.dynamic_shapes import names_of_symbols
 from irc.frontends.torch.exporting import decomposed, exported, quiet
+from irc.frontends.torch.guards import Guards
 from irc.frontends.torch.importer import argument_names, given_results, import_program
 from irc.frontends.torch.parameters import example_inputs
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
@@ -42,9 +43,9 @@ class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
 class TorchOriginal(Original):
     """An exported program, and its decomposition into the operations that irc reads."""
 
-    def __init__(self, program: ExportedProgram, names: dict[str, str], name: str) -> None:
+    def __init__(self, program: ExportedProgram, names: dict[str, str], guards: Guards, name: str) -> None:
         self.program, self.functional = program, decomposed(program)
-        self.names, self.name = names, name
+        self.names, self.guards, self.name = names, guards, name
 
     @classmethod
     def exported(cls, source: Any, more: Sequence[Any], name: str) -> TorchOriginal:
@@ -53,11 +54,11 @@ class TorchOriginal(Original):
         args, shapes, kwargs = given[:3]
         positional, named = example_inputs(args, kwargs)
         program = exported(source, positional, named, shapes)
-        return cls(program, names_of_symbols(source, program, shapes), name)
+        return cls(program, names_of_symbols(source, program, shapes), Guards.of(source, program), name)
 
     @cached_property
     def imported(self) -> Module:
-        module = import_program(self.functional, self.names, self.name)
+        module = import_program(self.functional, self.names, self.name, self.guards)
         verify(module)
         return module
 

@@ -108,6 +108,11 @@ class Node:
     def operands(self) -> list[Value]:
         return list(dict.fromkeys(value for value in [*self.inputs, *self.captured] if value is not None))
 
+    @property
+    def computes(self) -> bool:
+        """Whether its results are rounded."""
+        return any(self.proto.op_type in kinds for kinds in (ROUNDED, ACCUMULATED, ABSOLUTE, ABSOLUTE_BELOW_0))
+
     @cached_property
     def inner(self) -> frozenset[str]:
         """The operators in its subgraphs."""
@@ -261,22 +266,32 @@ class Graph:
 
     def samples(self, index: int, values: Sequence[Value], count: int) -> list[list[Array]]:
         """What values could be with other roundings: perturbed, the first time with large numbers as infinities, the
-        second time with sums and products of f32 in f64, and at last with f16 and bf16 held as f32."""
+        second time with sums and products of f32 in f64, the third time with products that each reader has computed for
+        itself, and at last with f16 and bf16 held as f32, also where all or some data movement rounds them: ONNX
+        Runtime holds a value as f32 for one reader and rounds it for another."""
         makers = self._needed(values)
         narrow = any(value.dtype in (np.float16, bfloat16()) for node in makers for value in node.outputs)
         runs = []
-        for number in range(count + narrow):
-            generator = np.random.default_rng(number)
+        products = {value for node in makers if node.proto.op_type in PRODUCTS for value in node.outputs}
+        for number in range(count + (2 + count // 4) * narrow):
+            wide, generator = number >= count, np.random.default_rng(number)
             known = {value: value.arrays[index] for value, _ in self.inputs.values()}
             known |= {value: value.arrays[index] for value in self.constants}
-            if number == count:
+            if wide:
                 known = {value: widened(array) for value, array in known.items()}
             for node in self.nodes:
                 if node in makers:
                     operands = [known[value] for value in node.operands]
-                    if number == count:
+                    if wide:
                         results = [widened(array) for array in node.run([widened(array) for array in operands])]
+                        rounds = number == count + 1 or (number > count + 1 and generator.random() < 0.5)
+                        if rounds and not node.computes:
+                            results = [widened(array.astype(value.dtype))
+                                       for array, value in zip(results, node.outputs, strict=True)]  # fmt: skip
                     else:
+                        if number == 2:
+                            operands = [perturbed(array, generator) if value in products and is_float(array) else array
+                                        for array, value in zip(operands, node.operands, strict=True)]  # fmt: skip
                         results = _sample(node, operands, generator, number)
                     known.update(zip(node.outputs, results, strict=True))
             runs.append([known[value].astype(value.dtype) for value in values])
@@ -301,7 +316,7 @@ def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, num
         results = list(map(overflowed, results, largest))
     if number == 1 and kind in PRODUCTS:
         results = list(map(other_zeros, results))
-    if kind in ROUNDED or kind in ACCUMULATED or kind in ABSOLUTE or kind in ABSOLUTE_BELOW_0:
+    if node.computes:
         x = arrays[0]
         absolute = x < 0 if kind in ABSOLUTE_BELOW_0 else kind in ABSOLUTE
         limits = not TO_0.isdisjoint(node.inner) or (kind in TO_0 | ABSOLUTE_BELOW_0 and np.isfinite(x) & (x != 0))
