@@ -19,7 +19,7 @@ LONGEST_FUNCTION = 60
 # within a package (`irc.kernel`) the order is any in which no import points back.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
-     "irc.dtypes", "irc.device", "irc.order", "irc.numbered_rules", "irc.schedule_options",
+     "irc.dtypes", "irc.device", "irc.kernel_costs", "irc.order", "irc.numbered_rules", "irc.schedule_options",
      "irc.products"),
     ("irc.types", "irc.numerics", "irc.weights", "irc.metadata", "irc.literals", "irc.index_map", "irc.interfaces",
      "irc.ir", "irc.cloning", "irc.equality", "irc.printer", "irc.module"),

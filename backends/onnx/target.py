@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from irc.backends.onnx.runtime import KERNELS_SINCE, OLDEST_OPSET, carriers, newest_opset, runs
 from irc.diagnostics import fail
 from irc.dtypes import DType
+from irc.kernel_costs import CostTable
 from irc.module import EdgeCases
 
 TARGETS = ("portable", "cpu")
@@ -20,13 +21,15 @@ class Target:
     as Attention and operators of com.microsoft. The opset, where none is given, is the lowest from 18 on that has all
     operators used, on all element types used. edge_cases: those of the module, which the emitter sets. Where they are
     "defined" and ONNX Runtime does something else, rows emit further nodes: docs/numerics.md lists them. without:
-    operators that the opset rules out.
+    operators that the opset rules out. costs: times of the runtime's kernels, which say where a rewrite pays;
+    None: the default's.
     """
 
     name: str = "portable"
     edge_cases: EdgeCases = "defined"
     without: frozenset[str] = frozenset()
     opset: int | None = None
+    costs: CostTable | None = None
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:

@@ -14,7 +14,7 @@ PURPOSES = {
     "Compile and run": ("compile", "run", "bench", "tune"),
     "Print and transform": ("print", "opt", "kernels", "view", "experiment"),
     "Check and debug": ("check", "explain", "extract", "reduce"),
-    "Reference and set-up": ("doc", "completion"),
+    "Reference and set-up": ("doc", "calibrate", "completion"),
 }
 REMARKS = 48  # the last column in which remarks on examples are aligned
 

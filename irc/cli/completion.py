@@ -56,6 +56,15 @@ def device_names(_context: Any, _parameter: Any, incomplete: str) -> list[Comple
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
+def cost_names(_context: Any, _parameter: Any, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from irc.kernel_costs import BUILT_IN
+
+    names = [name for name in BUILT_IN if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
 def pass_names(_context: Any, _parameter: Any, incomplete: str) -> list[str]:
     """Passes and named pipelines, for the last name of a list such as `fold,cse,fu`."""
     from irc.driver.pipelines import pass_names

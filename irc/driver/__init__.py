@@ -13,6 +13,7 @@ from typing import Any
 _MODULES = {
     "Settings": "irc.driver.models",
     "bench": "irc.driver.benchmarking",
+    "calibrate": "irc.driver.calibrating",
     "check": "irc.driver.checking",
     "compile": "irc.driver.compiling",
     "doc": "irc.driver.documentation",

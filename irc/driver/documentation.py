@@ -18,6 +18,8 @@ from irc.driver.code_pages import RULES, explain_code, is_code, wrapped
 from irc.driver.models import BACKENDS, find_backend
 from irc.driver.pipelines import find_pass, pass_names
 from irc.kernel.rules import LEGALITY_RULES, UNUSED
+from irc.kernel_costs import BUILT_IN as COST_TABLES
+from irc.kernel_costs import find_costs
 from irc.limits import LIMITS
 from irc.named_pipelines import ALIASES
 from irc.numbered_rules import NumberedRule
@@ -38,6 +40,7 @@ TOPICS = {
     "rules": "the legality rules of kernels (F1, ...), the rules of well-formed IR (V1, ...), classes of numerics",
     "targets": "what each backend compiles for",
     "devices": "the GPUs that costs are estimated for, a line each",
+    "costs": "the tables of times of ONNX Runtime's kernels, which decide rewrites for --target cpu",
     "codes": "the error codes with their exit statuses",
     "limits": "the resource limits for untrusted input, which --limit raises",
 }
@@ -57,6 +60,7 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
         "rules": list_rules,
         "targets": list_targets,
         "devices": list_devices,
+        "costs": list_costs,
         "codes": list_codes,
         "limits": list_limits,
         "pipelines": list_pipelines,
@@ -217,6 +221,10 @@ def list_targets() -> str:
 
 def list_devices() -> str:
     return "\n".join(f"{name:7} {built_in(name).summary}" for name in BUILT_IN)
+
+
+def list_costs() -> str:
+    return "\n".join(wrapped(f"{name:7} ", find_costs(name).summary) for name in COST_TABLES)
 
 
 def list_codes() -> str:

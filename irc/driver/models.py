@@ -22,6 +22,7 @@ from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
 from irc.formats import recognized_file
 from irc.ir import Function, Operation
+from irc.kernel_costs import find_costs
 from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.numerics import Numerics
@@ -60,6 +61,7 @@ class Settings:
     target: str | None = None  # or several, separated by commas, for a backend that compiles for several
     numerics: Numerics = "keeps_more_precision"
     products: Products = "host"
+    costs: str | None = None  # of ONNX Runtime's kernels: a name or FILE.json
     device: str | None = None  # that costs are estimated for: a name or FILE.toml; one of the target, or h100
     loads: Sequence[str] = ()  # Python files with a user's own passes, rules, policies and operations
     dims: Sizes = field(default_factory=dict)
@@ -106,12 +108,13 @@ class Settings:
                 raise fail("usage.arguments", f"--products is for kernels, not for what {backend_name} writes",
                            help="give --backend triton, or leave out --products")  # fmt: skip
             chosen = replace(chosen, products=self.products)
-        if self.opset is None:
-            return chosen
-        if backend_name != "onnx":
-            raise fail("usage.arguments", f"--opset is for ONNX models, not for what {backend_name} writes",
-                       help="give --backend onnx, or leave out --opset")  # fmt: skip
-        return replace(chosen, opset=self.opset)
+        for option, value in (("opset", self.opset), ("costs", self.costs)):
+            if value is not None and backend_name != "onnx":
+                raise fail("usage.arguments", f"--{option} is for ONNX models, not for what {backend_name} writes",
+                           help=f"give --backend onnx, or leave out --{option}")  # fmt: skip
+        if self.costs is not None:
+            chosen = replace(chosen, costs=find_costs(self.costs))
+        return chosen if self.opset is None else replace(chosen, opset=self.opset)
 
     def check_targets(self, backend_name: str) -> None:
         """Raise `usage.backend` for a target that the backend does not have."""

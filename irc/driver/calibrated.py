@@ -1,0 +1,338 @@
+"""The kinds of ONNX Runtime's kernels that `irc calibrate` measures: each with its grid of sizes and a node of it.
+
+A kind is a function of sizes that returns a `Node`, under the name by which cost tables have it
+(`irc.kernel_costs`), with its grid. Kinds with a dot are variants of an operator whose times differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MICROSOFT = "com.microsoft"
+ELEMENTS = (256, 4096, 65536, 1048576)
+ROWS = (1, 16, 128, 1024)
+WIDTHS = (32, 256, 1024)
+CHANNELS = (16, 64, 256)
+POSITIONS = (49, 196, 3136)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node to be measured. `inputs` are shapes of f32 inputs; `constants` are arrays of further inputs, None for one
+    that is absent. A `chain` passes its result to the next node, since their layout is not that of inputs."""
+
+    op_type: str
+    inputs: tuple[tuple[int, ...], ...]
+    constants: tuple[Any, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    outputs: int = 1
+    chain: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    axes: Mapping[str, tuple[int, ...]]
+    node: Callable[..., Node]
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(name: str, **axes: tuple[int, ...]) -> Callable[[Callable[..., Node]], Callable[..., Node]]:
+    def declare(node: Callable[..., Node]) -> Callable[..., Node]:
+        KINDS[name] = Kind(name, axes, node)
+        return node
+
+    return declare
+
+
+def weight(*shape: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32) / 16
+
+
+def integers(*values: int) -> Any:
+    import numpy as np
+
+    return np.array(values, np.int64)
+
+
+# -- products ----------------------------------------------------------------------------------------------------
+
+
+@kind("Gemm", rows=(1, 4, 16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024, 4096))
+def gemm(rows: int, inner: int, columns: int) -> Node:
+    """[rows, inner] times a constant weight, plus a constant bias."""
+    return Node("Gemm", ((rows, inner),), (weight(inner, columns), weight(columns)))
+
+
+@kind("Gemm.transposed", rows=(16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024))
+def gemm_transposed(rows: int, inner: int, columns: int) -> Node:
+    """The transpose of [inner, rows] times a constant weight, plus a constant bias."""
+    return Node("Gemm", ((inner, rows),), (weight(inner, columns), weight(columns)), {"transA": 1})
+
+
+@kind("MatMul", rows=(1, 4, 16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024, 4096))
+def matmul(rows: int, inner: int, columns: int) -> Node:
+    """[rows, inner] times a constant weight."""
+    return Node("MatMul", ((rows, inner),), (weight(inner, columns),))
+
+
+@kind("MatMul.computed", batch=(1, 8, 64), rows=(1, 16, 64, 256), inner=(32, 64, 256), columns=(32, 64, 256))
+def matmul_computed(batch: int, rows: int, inner: int, columns: int) -> Node:
+    """[batch, rows, inner] times [batch, inner, columns], both computed."""
+    return Node("MatMul", ((batch, rows, inner), (batch, inner, columns)))
+
+
+@kind("Attention", heads=(2, 8), queries=(1, 16, 64, 256), keys=(16, 64, 256), width=(32, 64, 128))
+def attention(heads: int, queries: int, keys: int, width: int) -> Node:
+    """Queries [1, queries, heads * width], keys and values as many heads."""
+    shapes = ((1, queries, heads * width), (1, keys, heads * width), (1, keys, heads * width))
+    return Node("Attention", shapes, (), {"q_num_heads": heads, "kv_num_heads": heads})
+
+
+@kind("Attention.masked", heads=(2, 8), queries=(1, 16, 64, 256), keys=(16, 64, 256), width=(32, 64, 128))
+def attention_masked(heads: int, queries: int, keys: int, width: int) -> Node:
+    """With an additive mask [queries, keys]."""
+    plain = attention(heads, queries, keys, width)
+    return Node("Attention", (*plain.inputs, (queries, keys)), (), plain.attributes)
+
+
+@kind("MatMulNBits", rows=(1, 4, 16, 64, 256), inner=(256, 1024), columns=(256, 1024, 4096))
+def matmul_nbits(rows: int, inner: int, columns: int) -> Node:
+    """[rows, inner] times a constant weight of 4 bits in blocks of 32."""
+    import numpy as np
+
+    packed = np.full((columns, inner // 32, 16), 0x79, np.uint8)
+    scales = np.full((columns, inner // 32), 0.01, np.float32)
+    return Node("MatMulNBits", ((rows, inner),), (packed, scales),
+                {"K": inner, "N": columns, "bits": 4, "block_size": 32}, MICROSOFT)  # fmt: skip
+
+
+def conv(channels: int, positions: int, size: int, groups: int) -> Node:
+    height = {49: 7, 196: 14, 3136: 56}[positions]
+    kernel = weight(channels, channels // groups, size, size)
+    return Node("Conv", ((1, channels, height, height),), (kernel, weight(channels)),
+                {"group": groups, "pads": [size // 2] * 4}, chain=True)  # fmt: skip
+
+
+@kind("Conv.1x1", channels=CHANNELS, positions=POSITIONS)
+def conv_1x1(channels: int, positions: int) -> Node:
+    """As many channels in as out, in the layout of blocks of channels that ONNX Runtime chooses."""
+    return conv(channels, positions, 1, 1)
+
+
+@kind("Conv.3x3", channels=CHANNELS, positions=POSITIONS)
+def conv_3x3(channels: int, positions: int) -> Node:
+    """As `Conv.1x1`, with windows of 3 by 3."""
+    return conv(channels, positions, 3, 1)
+
+
+@kind("Conv.depthwise", channels=CHANNELS, positions=POSITIONS)
+def conv_depthwise(channels: int, positions: int) -> Node:
+    """A window of 3 by 3 for each channel."""
+    return conv(channels, positions, 3, channels)
+
+
+# -- element by element ------------------------------------------------------------------------------------------
+
+UNARY = ("Abs", "Ceil", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "IsNaN", "LeakyRelu", "Log", "Mish",
+         "Neg", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Tanh")  # fmt: skip
+BINARY = ("Add", "Div", "Max", "Mul", "Pow", "Sub")
+
+
+def unary(op_type: str) -> Callable[..., Node]:
+    return lambda elements: Node(op_type, ((1, elements),))
+
+
+def binary(op_type: str) -> Callable[..., Node]:
+    return lambda elements: Node(op_type, ((1, elements), (1, elements)))
+
+
+def binary_by_row(op_type: str) -> Callable[..., Node]:
+    """With a constant of one row."""
+    return lambda rows, width: Node(op_type, ((rows, width),), (weight(width),))
+
+
+for each in UNARY:
+    KINDS[each] = Kind(each, {"elements": ELEMENTS}, unary(each))
+for each in BINARY:
+    KINDS[each] = Kind(each, {"elements": ELEMENTS}, binary(each))
+for each in ("Add", "Mul"):
+    KINDS[f"{each}.row"] = Kind(f"{each}.row", {"rows": ROWS, "width": WIDTHS}, binary_by_row(each))
+
+
+@kind("Mul.channels", channels=CHANNELS, positions=POSITIONS)
+def mul_channels(channels: int, positions: int) -> Node:
+    """[channels, positions] times a number for each channel, as of squeeze and excite."""
+    return Node("Mul", ((1, channels, positions), (1, channels, 1)))
+
+
+@kind("QuickGelu", elements=ELEMENTS)
+def quick_gelu(elements: int) -> Node:
+    """x * sigmoid(x)."""
+    return Node("QuickGelu", ((1, elements),), (), {"alpha": 1.0}, MICROSOFT)
+
+
+@kind("Swish", elements=ELEMENTS)
+def swish(elements: int) -> Node:
+    return Node("Swish", ((1, elements),))
+
+
+@kind("BiasGelu", rows=ROWS, width=WIDTHS)
+def bias_gelu(rows: int, width: int) -> Node:
+    return Node("BiasGelu", ((rows, width),), (weight(width),), {}, MICROSOFT)
+
+
+@kind("Clip", elements=ELEMENTS)
+def clip(elements: int) -> Node:
+    import numpy as np
+
+    return Node("Clip", ((1, elements),), (np.float32(0), np.float32(6)))
+
+
+@kind("Where", elements=ELEMENTS)
+def where(elements: int) -> Node:
+    """A constant condition of as many elements."""
+    import numpy as np
+
+    condition = np.arange(elements).reshape(1, elements) % 3 > 0
+    return Node("Where", (), (condition, weight(1, elements), np.float32(0)))
+
+
+# -- rows --------------------------------------------------------------------------------------------------------
+
+
+@kind("Softmax", rows=ROWS, width=WIDTHS)
+def softmax(rows: int, width: int) -> Node:
+    return Node("Softmax", ((rows, width),))
+
+
+@kind("LayerNormalization", rows=ROWS, width=WIDTHS)
+def layer_normalization(rows: int, width: int) -> Node:
+    return Node("LayerNormalization", ((rows, width),), (weight(width), weight(width)))
+
+
+@kind("RMSNormalization", rows=ROWS, width=WIDTHS)
+def rms_normalization(rows: int, width: int) -> Node:
+    return Node("RMSNormalization", ((rows, width),), (weight(width),))
+
+
+@kind("SimplifiedLayerNormalization", rows=ROWS, width=WIDTHS)
+def simplified_layer_normalization(rows: int, width: int) -> Node:
+    """ONNX Runtime's own operator of the default domain for RMS norm."""
+    return Node("SimplifiedLayerNormalization", ((rows, width),), (weight(width),))
+
+
+@kind("SkipLayerNormalization", rows=ROWS, width=WIDTHS)
+def skip_layer_normalization(rows: int, width: int) -> Node:
+    """The layer norm of a sum of two."""
+    shape = (1, rows, width)
+    return Node("SkipLayerNormalization", (shape, shape), (weight(width), weight(width)), {}, MICROSOFT)
+
+
+@kind("ReduceMean", rows=ROWS, width=WIDTHS)
+def reduce_mean(rows: int, width: int) -> Node:
+    """Over the last axis."""
+    return Node("ReduceMean", ((rows, width),), (integers(-1),))
+
+
+@kind("ReduceMean.positions", channels=CHANNELS, positions=POSITIONS)
+def reduce_mean_positions(channels: int, positions: int) -> Node:
+    """Over height and width of an image."""
+    return Node("ReduceMean", ((1, channels, positions, 1),), (integers(2, 3),))
+
+
+@kind("GlobalAveragePool", channels=CHANNELS, positions=POSITIONS)
+def global_average_pool(channels: int, positions: int) -> Node:
+    return Node("GlobalAveragePool", ((1, channels, positions, 1),))
+
+
+@kind("InstanceNormalization", channels=CHANNELS, positions=POSITIONS)
+def instance_normalization(channels: int, positions: int) -> Node:
+    """A norm of each channel, with which group norms are computed."""
+    return Node("InstanceNormalization", ((1, channels, positions),), (weight(channels), weight(channels)))
+
+
+@kind("GroupNormalization", channels=CHANNELS, positions=POSITIONS)
+def group_normalization(channels: int, positions: int) -> Node:
+    """Of 8 groups."""
+    return Node("GroupNormalization", ((1, channels, positions),), (weight(channels), weight(channels)),
+                {"num_groups": 8})  # fmt: skip
+
+
+@kind("RotaryEmbedding", heads=(2, 8), rows=(1, 16, 256), width=(32, 128))
+def rotary_embedding(heads: int, rows: int, width: int) -> Node:
+    """[1, rows, heads * width], with constant sines and cosines for each row."""
+    table = weight(1, rows, width // 2)
+    return Node("RotaryEmbedding", ((1, rows, heads * width),), (table, table), {"num_heads": heads})
+
+
+# -- data movement -----------------------------------------------------------------------------------------------
+
+
+@kind("Reshape", elements=ELEMENTS)
+def reshape(elements: int) -> Node:
+    """No elements are moved: the first time of the table is that of a node which computes nothing."""
+    return Node("Reshape", ((elements // 8, 8),), (integers(8, elements // 8),))
+
+
+@kind("Transpose.rows", rows=(16, 128, 1024), heads=(2, 8), width=(16, 64, 256))
+def transpose_rows(rows: int, heads: int, width: int) -> Node:
+    """[rows, heads, width] to [heads, rows, width]: the last axis stays."""
+    return Node("Transpose", ((rows, heads, width),), (), {"perm": [1, 0, 2]})
+
+
+@kind("Transpose.columns", rows=(16, 128, 1024), columns=(16, 128, 1024))
+def transpose_columns(rows: int, columns: int) -> Node:
+    """[rows, columns] to [columns, rows]."""
+    return Node("Transpose", ((1, rows, columns),), (), {"perm": [0, 2, 1]})
+
+
+@kind("Gather", rows=ROWS, width=WIDTHS)
+def gather(rows: int, width: int) -> Node:
+    """Rows of a table by constant indices."""
+    import numpy as np
+
+    return Node("Gather", ((rows, width),), (np.arange(rows)[::-1].copy(),))
+
+
+@kind("Slice", rows=ROWS, width=WIDTHS)
+def slice_(rows: int, width: int) -> Node:
+    """[rows, width] out of twice the width."""
+    return Node("Slice", ((rows, 2 * width),), (integers(0), integers(width), integers(1)))
+
+
+@kind("Split", rows=ROWS, width=WIDTHS)
+def split(rows: int, width: int) -> Node:
+    """[rows, 3 * width] in three pieces of this width."""
+    return Node("Split", ((rows, 3 * width),), (), {"axis": 1, "num_outputs": 3}, outputs=3)
+
+
+@kind("Concat", rows=ROWS, width=WIDTHS)
+def concat(rows: int, width: int) -> Node:
+    """Two of this width, along the last axis."""
+    return Node("Concat", ((rows, width), (rows, width)), (), {"axis": 1})
+
+
+@kind("Pad", rows=ROWS, width=WIDTHS)
+def pad(rows: int, width: int) -> Node:
+    """By 1 before and after each row."""
+    return Node("Pad", ((rows, width),), (integers(0, 1, 0, 1),))
+
+
+@kind("Expand", rows=ROWS, width=WIDTHS)
+def expand(rows: int, width: int) -> Node:
+    """One row to so many."""
+    return Node("Expand", ((1, width),), (integers(rows, width),))
+
+
+@kind("Cast", elements=ELEMENTS)
+def cast(elements: int) -> Node:
+    """f32 to i64."""
+    return Node("Cast", ((1, elements),), (), {"to": 7})

@@ -1,0 +1,155 @@
+"""Cost tables of ONNX Runtime's kernels: those that irc has, files, interpolation, and `irc calibrate`."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from irc.backends.onnx import Target
+from irc.diagnostics import IrcError
+from irc.driver import Settings, calibrate
+from irc.driver.calibrated import KINDS, Node
+from irc.driver.calibrating import model_of, runner
+from irc.kernel_costs import BUILT_IN, Grid, find_costs, parse_costs
+from tests.command_line import irc_here
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_tables_have_all_kinds_at_their_sizes(name: str) -> None:
+    table = find_costs(name)
+    assert list(table.kernels) == list(KINDS) and table.machine and table.method
+    for kind, grid in table.kernels.items():
+        assert dict(grid.axes) == dict(KINDS[kind].axes), kind
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_tables_show_what_is_known_of_the_kernels(name: str) -> None:
+    """What holds on every processor by how ONNX Runtime's kernels are written; a wrong unit does not pass."""
+    cost = find_costs(name).seconds
+    rows = {"rows": 128, "width": 512}
+    assert 1e-8 < find_costs(name).overhead < 1e-4
+    assert cost("SkipLayerNormalization", **rows) > 2 * (
+        cost("LayerNormalization", **rows) + cost("Add", elements=65536)
+    )
+    assert cost("Gemm", rows=128, inner=512, columns=1024) > cost("Gemm", rows=128, inner=512, columns=512)
+    assert cost("Attention", heads=8, queries=128, keys=128, width=64) < 0.01
+    assert cost("QuickGelu", elements=65536) < cost("Sigmoid", elements=65536) + cost("Mul", elements=65536)
+    flops = 2 * 256 * 1024 * 1024 / cost("Gemm", rows=256, inner=1024, columns=1024)
+    assert 1e9 < flops < 1e12
+
+
+def test_every_file_is_a_table() -> None:
+    assert {path.stem for path in (ROOT / "irc" / "costs").iterdir()} == set(BUILT_IN)
+
+
+def test_interpolation_follows_products_of_powers() -> None:
+    """Seconds that are a product of powers of the sizes are reproduced between all points of a grid."""
+    generator = random.Random(0)
+    axes = {"rows": (1, 7, 100), "width": (3, 1000)}
+    for _ in range(20):
+        powers = {name: generator.uniform(0, 2) for name in axes}
+
+        def seconds(powers: dict[str, float] = powers, **sizes: float) -> float:
+            return 1e-6 * math.prod(size ** powers[name] for name, size in sizes.items())
+
+        grid = Grid(axes, tuple(seconds(rows=a, width=b) for a in axes["rows"] for b in axes["width"]))
+        for _ in range(20):
+            sizes = {name: generator.randint(known[0], known[-1]) for name, known in axes.items()}
+            assert math.isclose(grid.at(sizes), seconds(**sizes), rel_tol=1e-9)
+
+
+def test_outside_of_a_grid_seconds_are_in_proportion() -> None:
+    grid = Grid({"rows": (2, 4)}, (2e-6, 3e-6))
+    assert math.isclose(grid.at({"rows": 40}), 3e-5) and math.isclose(grid.at({"rows": 1}), 1e-6)
+
+
+def test_empty_tensors_cost_a_node() -> None:
+    table = find_costs()
+    assert table.seconds("Gemm", rows=0, inner=512, columns=512) == table.overhead
+
+
+GOOD = {"schema": "irc.costs/1", "machine": "m", "method": "n",
+        "kernels": {"Reshape": {"axes": {"elements": [1, 8]}, "seconds": [1e-6, 2e-6]}}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        {"schema": "irc.costs/9"},
+        {"kernels": {}},
+        {"kernels": []},
+        {"kernels": {"Reshape": []}},
+        {"kernels": {"Reshape": {"axes": {}, "seconds": []}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [8, 1]}, "seconds": [1e-6, 2e-6]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [0, 1]}, "seconds": [1e-6, 2e-6]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1.5]}, "seconds": [1e-6]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [True]}, "seconds": [1e-6]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1, 8]}, "seconds": [1e-6]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1]}, "seconds": [0]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1]}, "seconds": ["fast"]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1]}, "seconds": [math.inf]}}},
+        {"kernels": {"Reshape": {"axes": {"elements": [1]}, "seconds": [math.nan]}}},
+    ],
+)
+def test_files_that_are_no_tables(change: dict[str, object] | None) -> None:
+    parse_costs(json.dumps(GOOD).encode(), "good.json")
+    content = b"\xff" if change is None else json.dumps({**GOOD, **change}).encode()
+    with pytest.raises(IrcError) as caught:
+        parse_costs(content, "bad.json")
+    assert caught.value.code == "costs.file" and "bad.json" in str(caught.value)
+
+
+def test_unknown_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(IrcError, match="avx512") as caught:
+        find_costs("avx521")
+    assert caught.value.code == "costs.unknown"
+    with pytest.raises(IrcError) as caught:
+        find_costs(str(tmp_path / "none.json"))
+    assert caught.value.code == "file.missing"
+
+
+def test_settings_choose_the_table_of_a_target(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(GOOD))
+    target = Settings(costs=str(path), target="cpu").target_of("onnx")
+    assert isinstance(target, Target) and target.costs is not None
+    assert target.costs.overhead == 1e-6  # and kinds that the file lacks are those of the default
+    assert target.costs.kernels["Gemm"] is find_costs().kernels["Gemm"]
+    with pytest.raises(IrcError, match="--costs"):
+        Settings(costs="avx2").target_of("triton")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_runs(name: str) -> None:
+    """At the smallest sizes of its grid; twice, since a model of several nodes is what is measured."""
+    kind = KINDS[name]
+    node = kind.node(**{axis: sizes[0] for axis, sizes in kind.axes.items()})
+    runner(node, 2)()
+    assert len(model_of(node, 2).graph.node) == 2
+
+
+def test_calibrate_writes_a_table(tmp_path: Path) -> None:
+    result = irc_here("calibrate", "-o", "costs.json", "--kind", "Softmax", folder=tmp_path)
+    assert result.code == 0 and "2 kinds of kernels at 16 sizes" in result.out, result.err
+    table = find_costs(str(tmp_path / "costs.json"))
+    assert "onnxruntime" in table.method and table.kernels["Softmax"].seconds != find_costs().kernels["Softmax"].seconds
+
+
+def test_calibrate_reports_its_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(IrcError, match="Softmaxx"):
+        calibrate(tmp_path / "a.json", kinds=("Softmaxx",))
+    assert not list(tmp_path.iterdir())
+    result = irc_here("calibrate", "-o", ".", folder=tmp_path)
+    assert result.code == 2 and "error[" in result.err
+    monkeypatch.setitem(
+        KINDS, "Abs", type(KINDS["Abs"])("Abs", {"elements": (8,)}, lambda elements: Node("None", ((8,),)))
+    )
+    report = calibrate(tmp_path / "b.json", kinds=("Abs",))
+    assert list(report.failures) == ["Abs"] and report.kinds == 1
