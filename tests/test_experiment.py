@@ -6,10 +6,8 @@ import csv
 import importlib.util
 import json
 import math
-import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ import pytest
 
 import irc
 from irc import ops
-from irc.driver.experiment_page import page
 from irc.driver.experiment_report import Measurement, plan_difference, traffic_difference
 from irc.driver.kernel_listing import kernels
 from irc.driver.models import Settings
@@ -241,59 +238,6 @@ def test_a_damaged_entry_is_measured_again(tmp_path: Path) -> None:
         path.write_bytes(content)
     again = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
     assert [row["distinct_bytes"] for row in again.rows()] == [row["distinct_bytes"] for row in first.rows()]
-
-
-# -- the page --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("page")
-    done = irc_here("experiment", SCORES, BLOCK, *SIZES, "-p", "base=default", "-p", f"mine={FRUGAL}",
-                    "--html", "e.html", "--json", folder=folder)  # fmt: skip
-    assert done.code == 0, done.err
-    return folder / "e.html", json.loads(done.out)
-
-
-def test_the_page_is_self_contained_and_has_the_figures(written: tuple[Path, dict[str, Any]]) -> None:
-    path, report = written
-    text = path.read_text()
-    assert "<script" not in text and "http" not in text.replace("http-equiv", "") and "url(" not in text
-    root = ElementTree.fromstring(text.partition("\n")[2])  # it is well-formed beyond what HTML requires
-    cells = {cell.text for cell in root.iter("td")}
-    for case in report["cases"]:
-        for each in case["measured"].values():
-            assert str(each["kernels"]) in cells and f"{each['error']:.1e}" in cells
-    figures = list(root.iter("svg"))
-    assert len(figures) == 4 * len(report["cases"])
-    widths = [float(bar.get("width", "0")) for bar in figures[1].iter("rect")]
-    base, mine = (report["cases"][0]["measured"][name]["distinct_bytes"] for name in ("base", "mine"))
-    assert widths[0] / widths[1] == pytest.approx(base / mine, rel=1e-2)
-
-
-def test_names_are_escaped() -> None:
-    settings = Settings(dims={"M": 3, "N": 4})
-    report = irc.experiment({"<b>&": SCORES}, {"a": "default", "b": "default{fuse.policy=none}"}, settings=settings)
-    assert "<b>&" not in page(report) and "&lt;b&gt;&amp;" in page(report)
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_a_browser_shows_the_page(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    """The browser's own document has every plot, with a size on the screen, and requested nothing else."""
-    path, report = written
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-    probe = path.with_name("probe.html")
-    script = ("<script>document.title = [...document.querySelectorAll('svg')].map(e => e.getBoundingClientRect())"
-              ".filter(r => r.width > 300 && r.height > 40).length + ' plots, ' + "
-              "performance.getEntriesByType('resource').length + ' requests'</script></body>")
-    probe.write_text(path.read_text().replace("</body>", script))
-    done = subprocess.run([str(BROWSER), *flags, "--dump-dom", probe.as_uri()], capture_output=True, text=True,
-                          timeout=120, check=True)  # fmt: skip
-    assert f"<title>{4 * len(report['cases'])} plots, 0 requests</title>" in done.stdout
 
 
 # -- bench -----------------------------------------------------------------------------------------------------

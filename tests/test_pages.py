@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +15,8 @@ import pytest
 
 import irc
 from irc import ops
+from irc.driver.experiment_page import page as experiment_page
+from irc.driver.experiment_report import Case, ExperimentReport, Measurement, Part, summarize
 from irc.driver.html_pages import FOLDER, json_in_html, page
 from irc.driver.models import Settings
 from irc.driver.viewing import quoted_lines, view
@@ -166,6 +169,14 @@ def test_pages_forbid_the_network() -> None:
 
 
 @needs_browser
+def test_texts_that_overlap_are_detected(browser: Browser, two: Path) -> None:
+    browser.open(two)
+    ready(browser)
+    browser.evaluate("document.querySelector('.stage').style.marginLeft = '-40px'")
+    assert browser.overlapping_texts()[0][0] == "greedy"
+
+
+@needs_browser
 @pytest.mark.parametrize(("width", "height"), [(1400, 850), (420, 850)])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_graph_is_drawn(browser: Browser, two: Path, width: int, height: int, theme: str) -> None:
@@ -292,3 +303,88 @@ def test_hostile_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> No
         assert browser.evaluate("document.scripts.length") == 8 and browser.errors == [], name
         shown += 1
     assert shown > 10
+
+
+# -- the page of an experiment -----------------------------------------------------------------------------------
+
+
+def written_report(folder: Path, pipelines: int = 5, models: int = 6, sizes: int = 4) -> Path:
+    """The page of an experiment of so many pipelines, models and sizes, with figures that are made up."""
+    names = {f"pipeline_{number}": f"default{{fuse.policy=p.py:long_name_of_policy_{number}}}"
+             for number in range(pipelines)}  # fmt: skip
+    cases = []
+    for model in range(models):
+        for size in (128 * 4**number for number in range(sizes)):
+            measured = {}
+            for place, name in enumerate(names):
+                parts = tuple(
+                    Part(f"@kernel_{number}", "kernel" if number % 3 else "library", 1, size * 900 * (place + 2),
+                         size * 1000, size * 7**number, 2.5 + size * number / 100) for number in range(12)
+                )  # fmt: skip
+                traffic = sum(part.distinct_bytes for part in parts)
+                seconds = sum(part.estimated_microseconds for part in parts) * (1 + place / 50)
+                measured[name] = Measurement(12 + place, 4, 0, traffic, 2 * traffic, 10**9, 8, seconds, 0.5, 1e-7, {},
+                                             parts)  # fmt: skip
+            if (model, size) == (1, 128):
+                measured["pipeline_2"] = Measurement(failure="plan.rejected: <b>it</b> is \u202ewrong")
+            plans = {"pipeline_1": ("@a gains %b", "@c <i>is</i> new: %d")}
+            cases.append(Case(f"models/network_{model}.onnx", {"B": 8, "S": size}, measured, plans))
+    report = ExperimentReport(names, tuple(cases), "pipeline_0", summarize(cases, names, "pipeline_0"), "h100", "H100")
+    path = folder / "experiment.html"
+    path.write_text(experiment_page(report))
+    return path
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(1400, 3200), (420, 4500)])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_experiment_reads_without_overlap(
+    browser: Browser, tmp_path: Path, width: int, height: int, theme: str
+) -> None:
+    browser.open(written_report(tmp_path), width, height, theme)
+    ready(browser)
+    assert browser.evaluate("document.querySelectorAll('#cases tbody tr').length") == 5 * 6 * 4
+    for case in (0, 5, 23):
+        browser.evaluate(f"choose({case})")
+        assert browser.overlapping_texts() == [] and not browser.is_too_wide()
+        names = browser.evaluate("[...document.querySelectorAll('figure')].map((each) => each.id)")
+        assert names == ["figure-pareto", "figure-roofline", "figure-sweep", "figure-times"]
+        widths = "[...document.querySelectorAll('figure svg')].map((each) => each.getBoundingClientRect().width)"
+        assert all(size > min(300, width * 0.7) for size in browser.evaluate(widths))
+    assert browser.errors == [] and browser.requests == browser.requests[:1]
+
+
+@needs_browser
+def test_an_experiment_is_chosen_and_downloaded(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written_report(tmp_path))
+    ready(browser)
+    browser.evaluate("window.saved = []; window.download = (name, type, text) => window.saved.push([name, text])")
+    browser.evaluate("document.querySelectorAll('#cases tbody tr')[5 * 4 + 1].click()")  # model 1, the first size
+    assert browser.evaluate("[chosen, byId('model').value]") == [4, "models/network_1.onnx"]
+    text = browser.evaluate("byId('cases').textContent + byId('plans').textContent")
+    assert "<b>it</b> is \\u202ewrong" in text and "@c <i>is</i> new" in text
+    assert browser.evaluate("document.querySelectorAll('#figure-pareto circle').length") == 4  # one has failed
+    browser.evaluate("document.querySelectorAll('figure button, #csv, #parts-csv').forEach((each) => each.click())")
+    saved = dict(browser.evaluate("window.saved"))
+    rows = list(csv.DictReader(saved["experiment.csv"].splitlines()))
+    assert len(rows) == 120 and rows[0]["dim.S"] == "128" and rows[22]["failure"].startswith("plan.rejected")
+    assert len(list(csv.DictReader(saved["pipeline_0.csv"].splitlines()))) == 12
+    drawn = [ElementTree.fromstring(text) for name, text in saved.items() if name.endswith(".svg")]
+    assert len(drawn) == 4 and all(each.tag == "{http://www.w3.org/2000/svg}svg" for each in drawn)
+    assert browser.evaluate("csv([['=1+1', 'a,\"b']])") == "'=1+1,\"a,\"\"b\"\n" and browser.errors == []
+
+
+@needs_browser
+def test_figures_of_an_experiment_are_those_of_its_report(browser: Browser, tmp_path: Path) -> None:
+    sizes = ["--dim", "M=3:12:*2", "--dim", "N=5"]
+    done = irc_here("experiment", SCORES, *sizes, "-p", "base=default", "--html", "e.html", "--json", folder=tmp_path)
+    assert done.code == 0, done.err
+    browser.open(tmp_path / "e.html")
+    ready(browser)
+    for index, case in enumerate(json.loads(done.out)["cases"]):
+        for name in ("base", "eager"):
+            measured = browser.evaluate(f"DATA.cases[{index}].measured.{name}")
+            assert measured["distinct_bytes"] == case["measured"][name]["distinct_bytes"]
+            assert measured["device_operations"] == measured["kernels"]
+    sweep = "[...document.querySelectorAll('#figure-sweep circle title')].map((each) => each.textContent)"
+    assert len(browser.evaluate(sweep)) == 6 and browser.errors == []
