@@ -33,14 +33,17 @@ _exports = {
     "allow": "irc.limits",
     "bench": "irc.driver.benchmarking",
     "check": "irc.driver.checking",
+    "compare_plans": "irc.driver.planning",
     "compile": "irc.driver.compiling",
     "doc": "irc.driver.documentation",
+    "edit_plan": "irc.driver.planning",
     "experiment": "irc.driver.experimenting",
     "explain": "irc.driver.explaining",
     "extract": "irc.driver.extracting",
     "from_torch": "irc.driver.models",
     "kernels": "irc.driver.kernel_listing",
     "load": "irc.driver.models",
+    "make_plan": "irc.driver.planning",
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
     "reduce": "irc.driver.reducing",
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
     from irc.driver.models import from_torch as from_torch
     from irc.driver.models import load as load
     from irc.driver.optimizing import opt as opt
+    from irc.driver.planning import compare_plans as compare_plans
+    from irc.driver.planning import edit_plan as edit_plan
+    from irc.driver.planning import make_plan as make_plan
     from irc.driver.printing import print as print
     from irc.driver.reducing import reduce as reduce
     from irc.driver.running import run as run

@@ -29,9 +29,33 @@ from irc.schedule_options import ScheduleOptions
 
 SCHEMA = "irc.plan/2"
 SCHEMAS = ("irc.plan/1", SCHEMA)  # that are read
-KEYS = ("name", "function", "members", "hash", "proposer", "schedule", "computes", "comment")
-PRODUCT_KEYS = ("function", "members", "products", "kernel_us", "library_us", "reason", "comment")
-TOP_KEYS = ("schema", "comment", "made_for", "groups", "products")
+# The keys of a group, of an entry of `products`, and of the file, with what they mean.
+KEYS = {
+    "name": "of the kernel; written as that of its last value",
+    "function": "the function of the module; left out for the main one",
+    "members": "names of values, each of whose operations is in the kernel; the only key that is required",
+    "hash": "of what the members compute: where it differs, the plan is stale; left out, it is not compared",
+    "proposer": "who proposed the group: a policy, a pattern, plan, or seed for an operation by itself",
+    "schedule": "options of the schedule, such as {\"n\": 512, \"warps\": 8, \"split\": 4}; rules choose the others",
+    "computes": "the operations; written for readers, and not read",
+    "comment": "a text, or a list of texts, which edits keep",
+}
+PRODUCT_KEYS = {
+    "function": KEYS["function"],
+    "members": "the values of products, convolutions or attention",
+    "products": "host: a library computes them, also with products=irc; irc: kernels do",
+    "kernel_us": "the time of kernels that products=auto compared, in microseconds",
+    "library_us": "that of library calls",
+    "reason": "why",
+    "comment": KEYS["comment"],
+}
+TOP_KEYS = {
+    "schema": SCHEMA,
+    "comment": KEYS["comment"],
+    "made_for": "the model, pipeline, products, numerics, device, and sizes of symbols that it was made for",
+    "groups": "the kernels, in the order of the program; an operation in several is computed by each",
+    "products": "what computes products, where a plan states it",
+}
 LISTS = ("groups", "products")  # of entries
 SPACE = re.compile(r"[\s,:]*")
 
@@ -54,7 +78,7 @@ class MadeFor:
         return {name: value for name, value in values.items() if value not in (None, {})}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """An entry of a plan file: the values that name its members, and its line in the file.
 
@@ -298,7 +322,7 @@ def _product(entry: Any, place: Location) -> Entry:
                  products=products, figures=figures)  # fmt: skip
 
 
-def _members_of(entry: Any, keys: Sequence[str], place: Location) -> tuple[str, ...]:
+def _members_of(entry: Any, keys: Iterable[str], place: Location) -> tuple[str, ...]:
     """The names of the members of an entry, of which the keys are checked, without `%`."""
     if not isinstance(entry, dict):
         raise _misread(f"an entry is {json.dumps(entry)}", place)

@@ -12,7 +12,7 @@ from irc.diagnostics import fail
 # The commands of `irc --help`, by purpose.
 PURPOSES = {
     "Compile and run": ("compile", "run", "bench", "tune"),
-    "Print and transform": ("print", "opt", "kernels", "view", "experiment"),
+    "Print and transform": ("print", "opt", "plan", "kernels", "view", "experiment"),
     "Check and debug": ("check", "explain", "extract", "reduce"),
     "Reference and set-up": ("doc", "calibrate", "completion"),
 }

@@ -34,6 +34,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('irc opt model.onnx -p "default{fuse.plan=plan.json}"', "replays a plan"),
         ("irc print model.onnx | irc opt - -p clean", "reads IR from standard input"),
     ),
+    "plan": (
+        ("irc plan model.onnx --dim B=16 -o plan.json", "writes the plan of the default pipeline"),
+        ("irc plan edit plan.json --split y", "a kernel for each operation of @y, and what that costs"),
+        ("irc plan edit plan.json --merge active,scaled,shifted,y -o merged.json", "or is an error with the rule"),
+        ("irc plan diff plan.json merged.json model.onnx", "what differs, and both costs"),
+        ('irc kernels model.onnx -p "default{fuse.plan=merged.json}"', "replays a plan"),
+    ),
     "run": (
         ("irc run model.onnx --dim B=4 --output out.npz", "on random inputs"),
         ("irc run model.onnx --dim B=4 --backend onnx", "compiled, in ONNX Runtime"),

@@ -26,17 +26,24 @@ from irc.numbered_rules import NumberedRule
 from irc.numerics import NUMERICS_RULES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
+from irc.plan_edits import EDITS
+from irc.plan_file import KEYS, PRODUCT_KEYS, TOP_KEYS
 from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
 from irc.scheduling import Scheduler
 from irc.user_files import load_user_module, operations_of
 from irc.verifier.rules import VERIFIER_RULES
 
+PLANS = (
+    "`irc plan MODEL -o PLAN.json` writes it, and the pipeline `default{fuse.plan=PLAN.json}` replays it: each entry "
+    "becomes one kernel of exactly its members, or is rejected with the legality rule that it breaks."
+)
 DECLARED = (Rule, GroupPattern, Policy, Scheduler)  # declared by a decorator in a user's file, besides operations
 TOPICS = {
     "ops": "the operations, a line each",
     "passes": "the passes, a line each",
     "pipelines": "the named pipelines and those of the backends",
+    "plans": "the file of a fusion plan, and the edits of `irc plan edit`",
     "rules": "the legality rules of kernels (F1, ...), the rules of well-formed IR (V1, ...), classes of numerics",
     "targets": "what each backend compiles for",
     "devices": "the GPUs that costs are estimated for, a line each",
@@ -57,6 +64,7 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
     pages: dict[str, Callable[[], str]] = {
         "ops": partial(list_ops, context),
         "passes": partial(list_passes, context),
+        "plans": plans_page,
         "rules": list_rules,
         "targets": list_targets,
         "devices": list_devices,
@@ -213,6 +221,18 @@ def list_legality() -> str:
 
 def _listed(table: dict[str, NumberedRule]) -> list[str]:
     return [wrapped(f"  {number:4} ", f"{rule.statement}  [{rule.code}]") for number, rule in table.items()]
+
+
+def plans_page() -> str:
+    """The keys of a plan file, and the edits."""
+    tables = {"The file": TOP_KEYS, "An entry of `groups`": KEYS, "An entry of `products`": PRODUCT_KEYS,
+              "Edits of `irc plan edit`, made in order": {f"--{name}": inspect.cleandoc(edit.__doc__ or "")
+                                                          for name, edit in EDITS.items()}}  # fmt: skip
+    lines = ["plans: a fusion plan as a file of JSON", ""]
+    lines += [wrapped("", PLANS), ""]
+    for title, table in tables.items():
+        lines += [f"{title}:", *(wrapped(f"  {key:11} ", " ".join(text.split())) for key, text in table.items()), ""]
+    return "\n".join(lines).rstrip()
 
 
 def list_targets() -> str:

@@ -1,0 +1,185 @@
+"""`irc plan`: the fusion plan of a model as a file, edits of it with what they cost, and what differs between two.
+
+Start at `make_plan`, `edit_plan` and `compare_plans`; `irc.driver.workbench` follows plans.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from irc.diagnostics import IrcError, fail
+from irc.driver.models import SUFFIXES, Settings, Source
+from irc.driver.workbench import EditStep, PlanCost, Workbench, carried
+from irc.files import replacing, resolve_inside
+from irc.module import Module
+from irc.plan_difference import Difference, differences
+from irc.plan_edits import Edit
+from irc.plan_file import PlanFile, read_plan_file
+from irc.user_files import is_reference
+
+LABEL = "launches and bytes are counted from the emitted program; times are estimates, not measured"
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A plan, its text, and its cost at `sizes` on `device`; `output` is the file that was written, if any."""
+
+    plan: str
+    kernels: int
+    cost: PlanCost
+    device: str
+    sizes: Mapping[str, int]
+    output: str = ""
+    label: str = LABEL
+    schema: str = "irc.plan_report/1"
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """Edits in order, and the file with all of them."""
+
+    steps: tuple[EditStep, ...]
+    plan: str
+    device: str
+    sizes: Mapping[str, int]
+    output: str = ""
+    label: str = LABEL
+    schema: str = "irc.plan_edit/1"
+
+
+@dataclass(frozen=True)
+class DifferenceReport:
+    """What differs from one plan to another, and the cost of both where a model was given."""
+
+    differences: tuple[Difference, ...]
+    before: PlanCost | None = None
+    after: PlanCost | None = None
+    device: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    label: str = LABEL
+    schema: str = "irc.plan_diff/1"
+
+
+# -- the verbs -------------------------------------------------------------------------------------------------
+
+
+def make_plan(source: Source, output: str | Path | None = None, *, pipeline: str | None = None,
+              settings: Settings | None = None) -> PlanReport:  # fmt: skip
+    """The fusion plan of a model by a pipeline with `fuse` (default: the Triton backend's), written to `output` if that
+    is given. Raises `usage.arguments` for a pipeline without `fuse`, and the errors of its passes."""
+    bench = Workbench(source, pipeline, settings or Settings())
+    followed = bench.run(bench.fuse)
+    made_for = bench.made_for(model_named(source, output))
+    plan = replace(followed.plan, made_for=made_for)
+    write(plan, output)
+    return PlanReport(plan.text, len(plan.groups), followed.cost, bench.device, bench.sizes, shown(output))
+
+
+def edit_plan(path: str | Path, edits: Sequence[tuple[str, str]], source: Source | None = None,
+              output: str | Path | None = None, *, pipeline: str | None = None,
+              settings: Settings | None = None) -> EditReport:  # fmt: skip
+    """Edit a plan file in place, or into `output`. Each edit is a name of `irc.plan_edits.EDITS` with its argument,
+    such as ("merge", "e,s"); they are made in order, and each has to be legal.
+
+    The model, the pipeline and the settings are those that the file states, unless others are given. Raises
+    `plan.edit` for an edit that cannot be made, `plan.refused` for one that breaks a rule, `plan.stale`, `plan.model`
+    and `plan.format`; then nothing is written.
+    """
+    file = read(path)
+    settings = settings_of(file, settings or Settings())
+    source = named_model(file, path) if source is None else source
+    pipeline = pipeline or named_pipeline(file, path)
+    bench = Workbench(source, pipeline, settings)
+    before = bench.follow(file, str(path))
+    made_for = bench.made_for(model_named(source, output or path))
+    plan = replace(carried(before.plan, file, bench.module), made_for=made_for)
+    steps = []
+    for number, (name, argument) in enumerate(edits, 1):
+        step, plan, before = bench.edit(plan, Edit(name, argument, number), before, str(path))
+        steps.append(step)
+    output = path if output is None else output
+    write(plan, output)
+    return EditReport(tuple(steps), plan.text, bench.device, bench.sizes, shown(output))
+
+
+def compare_plans(one: str | Path, other: str | Path, source: Source | None = None, *, pipeline: str | None = None,
+                  settings: Settings | None = None) -> DifferenceReport:  # fmt: skip
+    """What differs between two plan files; with a model, also the cost of both."""
+    paths, files = (one, other), (read(one), read(other))
+    changes = tuple(differences(*files))
+    if source is None:
+        return DifferenceReport(changes)
+    costs = []
+    for path, file in zip(paths, files, strict=True):
+        chosen = settings_of(file, settings or Settings())
+        bench = Workbench(source, pipeline or named_pipeline(file, path), chosen)
+        costs.append(bench.follow(file, str(path)).cost)
+    return DifferenceReport(changes, costs[0], costs[1], bench.device, bench.sizes)
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> PlanFile:
+    """A plan file, which may be replaced by an edited one; raises `file.missing` and `plan.format`."""
+    if not os.path.isfile(path):
+        raise fail("file.missing", f"there is no plan file {path}", help="irc plan MODEL -o FILE writes one")
+    return read_plan_file(Path(path).read_bytes(), str(path))
+
+
+def write(plan: PlanFile, output: str | Path | None) -> None:
+    if output is not None:
+        with replacing(Path(output)) as file:
+            file.write(plan.text.encode())
+
+
+def shown(output: str | Path | None) -> str:
+    return "" if output is None else str(output)
+
+
+def model_named(source: Source, output: str | Path | None) -> str | None:
+    """A model as the plan file names it: from the folder of the file, with `/`; None for one that is in no file."""
+    if isinstance(source, Module) or str(source) == "-":
+        return None
+    file, colon, name = str(source).rpartition(":") if is_reference(str(source)) else (str(source), "", "")
+    folder = os.curdir if output is None else os.path.dirname(os.path.abspath(output))
+    return Path(os.path.relpath(file, folder)).as_posix() + colon + name
+
+
+def named_model(plan: PlanFile, path: str | Path) -> str:
+    """The model that a plan file names, which has to be in its folder. Python files run only where a command names
+    them, so that no plan file runs code. Raises `plan.model`."""
+    model, help = plan.made_for.model, f"irc plan edit {path} MODEL ..."
+    if model is None:
+        raise fail("plan.model", f"{path} names no model", help=help)
+    if not model.lower().endswith(SUFFIXES):
+        message = f"{path} is a plan of {model}, and irc runs Python files only where a command names them"
+        raise fail("plan.model", message, help=f"irc plan edit {path} {model} ...")
+    try:
+        return str(resolve_inside(Path(path).parent, model, "plan.model"))
+    except IrcError as error:
+        raise fail("plan.model", error.diagnostics[0].message, at=error.diagnostics[0].location, help=help) from None
+
+
+def named_pipeline(plan: PlanFile, path: str | Path) -> str | None:
+    """The pipeline that a plan file states; raises `plan.model` where that names a Python file."""
+    pipeline = plan.made_for.pipeline
+    if pipeline is not None and ".py" in pipeline:
+        message = f"{path} was made with a pipeline that names Python files, which irc runs only where a command does"
+        raise fail("plan.model", message, help=f'-p "{pipeline}"')
+    return pipeline
+
+
+def settings_of(plan: PlanFile, settings: Settings) -> Settings:
+    """Settings with what a plan was made for, where the command leaves them as they are."""
+    made_for, default = plan.made_for, Settings()
+    changes: dict[str, Any] = {"dims": {**made_for.sizes, **settings.dims}}
+    for name in ("products", "numerics", "device"):
+        stated = getattr(made_for, name)
+        if stated is not None and getattr(settings, name) == getattr(default, name) and not settings.target:
+            changes[name] = stated
+    return replace(settings, **changes)

@@ -1,0 +1,181 @@
+"""What differs between two plan files: entries that were merged, split, added or changed, schedules and products.
+
+Entries are compared by their members, so that names, the order of entries and the plans' histories do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from irc.plan_file import Entry, PlanFile
+from irc.schedule_options import NO_OPTIONS
+
+Key = tuple[str | None, frozenset[str]]  # the function and the members of an entry
+MOST_NAMES = 6  # that a text lists
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference: its kind, the names of the entries (or the members) in either plan, and a sentence.
+
+    Kinds are merged, split, changed, added, removed, duplicated, schedule, products, comment, and made_for.
+    """
+
+    kind: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def differences(one: PlanFile, other: PlanFile) -> list[Difference]:
+    """What differs from one plan to another, in the order of the other; empty for equal plans."""
+    return [*of_purpose(one, other), *of_groups(one.groups, other.groups), *of_same_groups(one.groups, other.groups),
+            *of_copies(one.groups, other.groups), *of_products(one.products, other.products),
+            *of_comments("the plan", one.comment, other.comment)]  # fmt: skip
+
+
+def of_purpose(one: PlanFile, other: PlanFile) -> Iterator[Difference]:
+    """What the plans were made for."""
+    before, after = one.made_for.stated, other.made_for.stated
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key):
+            values = tuple(shown(each.get(key)) for each in (before, after))
+            yield Difference("made_for", values[:1], values[1:], f"made for {key} {values[0]}, then {values[1]}")
+
+
+def of_groups(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
+    """Entries whose sets of members only one plan has, those that share members together."""
+    known, kept = {key(entry) for entry in before}, {key(entry) for entry in after}
+    old = [entry for entry in before if key(entry) not in kept]
+    new = [entry for entry in after if key(entry) not in known]
+    for ones, others in sharing(old, new):
+        names = tuple(entry.name for entry in ones), tuple(entry.name for entry in others)
+        members = [dict.fromkeys(name for entry in side for name in entry.members) for side in (ones, others)]
+        if not ones:
+            yield Difference("added", *names, f"@{names[1][0]} is new: {listed(others[0].members)}")
+        elif not others:
+            yield Difference("removed", *names, f"@{names[0][0]} is removed: {listed(ones[0].members)}")
+        elif len(others) == 1 and len(ones) > 1 and members[0].keys() == members[1].keys():
+            yield Difference("merged", *names, f"{named(names[0])} are merged: @{names[1][0]} has {listed(members[1])}")
+        elif len(ones) == 1 and len(others) > 1 and members[0].keys() == members[1].keys():
+            yield Difference("split", *names, f"@{names[0][0]} is split: {parts(others)}")
+        else:
+            yield from (changed(entry, ones) for entry in others)
+
+
+def changed(entry: Entry, before: Sequence[Entry]) -> Difference:
+    """How an entry differs from the one before with which it shares most members."""
+    inside = set(entry.members)
+    nearest = max(before, key=lambda each: (len(inside & set(each.members)), -len(each.members)))
+    gained = [name for name in entry.members if name not in nearest.members]
+    lost = [name for name in nearest.members if name not in inside]
+    changes = [f"gains {listed(gained)}"] if gained else []
+    changes += [f"loses {listed(lost)}"] if lost else []
+    return Difference("changed", (nearest.name,), (entry.name,), f"@{nearest.name} {' and '.join(changes)}")
+
+
+def sharing(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[list[Entry], list[Entry]]]:
+    """Entries of both plans that share members, also through others, in the order of the later plan."""
+    leader: dict[Entry, Entry] = {}
+
+    def find(entry: Entry) -> Entry:
+        while (above := leader.setdefault(entry, entry)) is not entry:
+            leader[entry] = leader[above]
+            entry = above
+        return entry
+
+    holder: dict[tuple[str | None, str], Entry] = {}
+    for entry in (*after, *before):
+        for name in entry.members:
+            leader[find(entry)] = find(holder.setdefault((entry.function, name), entry))
+    components: dict[Entry, tuple[list[Entry], list[Entry]]] = {}
+    for side, entries in ((1, after), (0, before)):
+        for entry in entries:
+            components.setdefault(find(entry), ([], []))[side].append(entry)
+    return list(components.values())
+
+
+def of_same_groups(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
+    """Schedules, comments and hashes of entries with the same members."""
+    known = {key(entry): entry for entry in before}
+    for entry in after:
+        one = known.get(key(entry))
+        if one is None:
+            continue
+        options = [(each.schedule or NO_OPTIONS).stated for each in (one, entry)]
+        if options[0] != options[1]:
+            texts = [", ".join(f"{name} = {value}" for name, value in each.items()) or "by rules" for each in options]
+            yield Difference("schedule", (one.name,), (entry.name,), f"schedule of @{entry.name}: {' -> '.join(texts)}")
+        if one.hash and entry.hash and one.hash.partition(":")[0] != entry.hash.partition(":")[0]:
+            yield Difference("changed", (one.name,), (entry.name,), f"@{entry.name} computes something else: its hash "
+                             f"is {entry.hash}, and was {one.hash}")  # fmt: skip
+        yield from of_comments(f"@{entry.name}", one.comment, entry.comment)
+
+
+def of_copies(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
+    """Members that are in more or fewer entries than before."""
+    holders = [held(entries) for entries in (before, after)]
+    for member in dict.fromkeys((*holders[1], *holders[0])):
+        old, new = (each.get(member, ()) for each in holders)
+        if len(old) != len(new) and max(len(old), len(new)) > 1:
+            names = tuple(entry.name for entry in old), tuple(entry.name for entry in new)
+            places = [f"in {named(each)}" if each else "in no entry" for each in names]
+            yield Difference("duplicated", *names, f"%{member[1]} is computed {places[1]}, and was {places[0]}")
+
+
+def held(entries: Iterable[Entry]) -> dict[tuple[str | None, str], list[Entry]]:
+    """The entries that have each member."""
+    holders: dict[tuple[str | None, str], list[Entry]] = {}
+    for entry in entries:
+        for name in entry.members:
+            holders.setdefault((entry.function, name), []).append(entry)
+    return holders
+
+
+def of_products(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
+    """What computes products, where a plan states it."""
+    old, new = computed_by(before), computed_by(after)
+    for member in dict.fromkeys((*new, *old)):
+        one, other = (each.get(member, "not stated") for each in (old, new))
+        if one != other:
+            yield Difference("products", (one,), (other,), f"products of %{member[1]}: {one} -> {other}")
+
+
+def computed_by(entries: Iterable[Entry]) -> Mapping[tuple[str | None, str], str]:
+    return {(entry.function, name): entry.products or "irc" for entry in entries for name in entry.members}
+
+
+def of_comments(what: str, before: Sequence[str], after: Sequence[str]) -> Iterator[Difference]:
+    if tuple(before) != tuple(after):
+        yield Difference("comment", tuple(before), tuple(after), f"comment of {what}: {' '.join(after) or 'removed'}")
+
+
+def key(entry: Entry) -> Key:
+    return entry.function, frozenset(entry.members)
+
+
+def shown(value: object) -> str:
+    """A value of `made_for` as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={size}" for name, size in value.items())
+    return "not stated" if value is None else str(value)
+
+
+def named(names: Sequence[str]) -> str:
+    """`@a, @b and @c`."""
+    shown_names = [f"@{name}" for name in names]
+    return shown_names[0] if len(names) == 1 else f"{', '.join(shown_names[:-1])} and {shown_names[-1]}"
+
+
+def parts(entries: Sequence[Entry]) -> str:
+    return ", ".join(f"@{entry.name} ({listed(entry.members)})" for entry in entries)
+
+
+def listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(f"%{name}" for name in names[:MOST_NAMES]) + more
