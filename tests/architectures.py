@@ -192,10 +192,11 @@ def distilbert() -> Example:
     return tokens(Tokens(DistilBertModel(config), last_hidden), 50)
 
 
-def gpt2() -> Example:
+def gpt2(layers: int = 2) -> Example:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=12, n_layer=2, n_head=3, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=12, n_layer=layers, n_head=3, bos_token_id=0,
+                        eos_token_id=0)  # fmt: skip
     return tokens(Causal(GPT2LMHeadModel(config), logits), 50)
 
 

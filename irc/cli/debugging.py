@@ -24,6 +24,9 @@ from irc.diagnostics import Exit, counted, fail
 @pipeline_option("Passes to check.  [default: the backend's pipeline]")
 @click.option("--each", is_flag=True,
               help="Compare after every pass; name the pass and operation where values first differ.")  # fmt: skip
+@click.option("--blame", is_flag=True,
+              help="Judge each operation, pass and kernel alone, on operands of a reference run.")  # fmt: skip
+@click.option("--why-tolerance", multiple=True, metavar="%VALUE", help="Print how the tolerance of a value is derived.")
 @SEED
 @JSON
 @common
@@ -32,6 +35,9 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
 
     Errors are max|a - b| / max|b| for each output. The exit status is 1 where one exceeds what the element type, the
     reduced sizes and the numerics class allow.
+
+    With --blame each operation, pass and kernel is judged alone, on operands of a reference run, so that what is at
+    fault is named and not what it infects.
 
     Where MODEL is a file of rewrite rules (RULES.py), each rule is tested on programs generated from its pattern, and
     each guard on programs that violate it; AGAINST are models in which to look for matches.
@@ -126,7 +132,8 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     from irc.driver.rule_checking import check_rules
 
-    given = [f"--{name.replace('_', '-')}" for name in ("inputs", "backend", "pipeline", "each") if options[name]]
+    names = ("inputs", "backend", "pipeline", "each", "blame", "why_tolerance")
+    given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given:
         raise fail("usage.arguments", f"{given[0]} does not apply to a file of rewrite rules",
                    help="leave the option out, or give a model")  # fmt: skip

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "check": (
         ("irc check model.onnx --dim B=4", ""),
         ("irc check model.onnx --each --backend onnx", "every pass, and the compiled model"),
+        ("irc check model.onnx --dim B=4 --blame --backend onnx", "names what is at fault, and not what follows it"),
         ("irc check examples/rules.py", "tests the rewrite rules of a file"),
         ("irc check examples/rules.py examples/block.py:scaled", "and where they match in a model"),
     ),

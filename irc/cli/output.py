@@ -173,6 +173,19 @@ def show_check(report: Any) -> None:
         if output.unsettled:
             show(f"%{output.output}: as imported, elements overflow, are NaN or are other integers than in f64"
                  f" ({output.unsettled} of them), and may be either")  # fmt: skip
+    for finding in report.blamed or ():
+        place = f", from {finding.place}" if finding.place else ""
+        show(f"blame {finding.stage:14} {finding.name}{place}",
+             f"      %{finding.value} differs by {finding.error:.1e} (allowed {finding.allowed:.1e})")  # fmt: skip
+        if finding.others:
+            others = ", ".join(f"%{name}" for name in finding.others)
+            show(f"      of the same structure, and different as well: {others}")
+    if report.blamed == ():
+        show("blame nothing: each part computes what it should, given the operands of a reference run")
+    for note in report.not_judged:
+        show(f"      not judged: {note}")
+    for tolerance in report.tolerances:
+        show_page(str(tolerance))
     random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
     show(f"{report.label}; errors against an evaluation in f64{random}")
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
+from irc.driver.blaming import Finding, Suspects
 from irc.driver.measuring import Yardstick, relative_error
 from irc.driver.models import Backend, Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
+from irc.driver.original import Original
 from irc.driver.originals import load_with_original
 from irc.driver.running import run_compiled
+from irc.driver.tolerances import ToleranceReport
+from irc.driver.tolerances import why_tolerance as explain_tolerance
 from irc.ir import Operation
 from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.ops.extern import is_random, is_seeded
+
+# The values of a run in order of execution, by function, name, and number of earlier computations.
+Key = tuple[str, str, int]
+Values = dict[Key, tuple[Operation, Any]]
+Observed = tuple[Values, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,14 @@ class CheckReport:
     label: str
     random: tuple[str, ...] = ()
     without_original: str = ""
+    blamed: tuple[Finding, ...] | None = None  # what computes something else; None where it was not searched for
+    not_judged: tuple[str, ...] = ()  # what could not be judged alone, and why
+    tolerances: tuple[ToleranceReport, ...] = ()  # of the values of `why_tolerance`
     schema: str = "irc.check/1"
 
     @property
     def passed(self) -> bool:
-        return all(stage.passed for stage in self.stages)
+        return all(stage.passed for stage in self.stages) and not self.blamed
 
 
 def check(
@@ -83,6 +95,8 @@ def check(
     backend: Backend | None = None,
     pipeline: str | None = None,
     each: bool = False,
+    blame: bool = False,
+    why_tolerance: Sequence[str] = (),
     seed: int = 0,
     settings: Settings | None = None,
 ) -> CheckReport:
@@ -90,8 +104,9 @@ def check(
     with the original model, an ONNX file in ONNX Runtime or a PyTorch program.
 
     With `backend` the compiled program is run, too (Triton kernels are interpreted without a GPU). With `each` every
-    pass is compared, so that the report names the pass and the operation where values first differ. `Yardstick`
-    defines the allowed errors.
+    pass is compared, so that the report names the pass and the operation where values first differ. With `blame` each
+    operation, pass and kernel is judged alone, on operands of a reference run (`irc.driver.blaming`). The report
+    has how the tolerances of the values `why_tolerance` are derived. `Yardstick` defines the allowed errors of outputs.
     """
     settings = settings or Settings()
     module, original = load_with_original(source, settings)
@@ -102,38 +117,71 @@ def check(
     imported = observe_values(module, given, "declared")
     yardsticks = {name: Yardstick(value, exact[1][name]) for name, value in imported[1].items()}
     random = random_outputs(module, given, imported[1])
-    stages, without = [], ""
-    if original is not None:
-        try:
-            original.give(given)
-            stages.append(compare_with_original(original.outputs(), imported[1], yardsticks, random))
-        except IrcError as error:
-            without = " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
+    stages, without = _of_original(original, given, imported[1], yardsticks, random)
     stages.append(compare("import", imported[1], yardsticks))
-    latest: Observed = ({}, {})  # of the previous stage
+    watch = Suspects(module, given, settings) if blame else None
+    passes = _Passes(given, yardsticks, exact[0], imported[0], stages) if each else None
 
-    def compare_stage(stage: str, current: Module) -> None:
-        nonlocal latest
-        if each:
-            values = observe_values(current, given, "declared")
-            result = since_before(compare(stage, values[1], yardsticks), values[1], stages[-1], latest[1])
-            if any(not output.passed and output.since is None for output in result.outputs):
-                part, kind = first_part(values[0], exact[0], imported[0], latest[0])
-                result = replace(result, first_part=part, first_kind=kind)
-            stages.append(result)
-            latest = values
+    def after(stage: str, current: Module) -> None:
+        for one in (watch, passes):
+            if one is not None:
+                one.after(stage, current)
 
     compiler = backend or "triton"
-    text = pipeline or (find_backend(compiler).PIPELINE if backend or each else CLEAN)
-    final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), compare_stage)
+    text = pipeline or (find_backend(compiler).PIPELINE if backend or each or blame else CLEAN)
+    final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), after)
     label = "interpreted by NumPy"
     if not each:
         stages.append(compare("passes", interpreter.run(final, given), yardsticks))
     if backend is not None:
         outputs, label = run_compiled(final, given, backend, settings)
         repeated = {name: each for name, each in yardsticks.items() if name not in random}
-        stages.append(since_before(compare(backend, outputs, repeated), outputs, stages[-1], latest[1]))
-    return CheckReport(tuple(stages), label, random, without)
+        before = {} if passes is None else passes.latest[1]
+        stages.append(since_before(compare(backend, outputs, repeated), outputs, stages[-1], before))
+    if watch is not None:
+        watch.blame_import(None if without else original)
+        if backend is not None:
+            watch.blame_compiled(final, backend)
+    tolerances = tuple(explain_tolerance(module, given, name) for name in why_tolerance)
+    report = CheckReport(tuple(stages), label, random, without, tolerances=tolerances)
+    if watch is None:
+        return report
+    return replace(report, blamed=tuple(watch.findings), not_judged=tuple(watch.not_judged))
+
+
+def _of_original(original: Original | None, given: Mapping[str, Any], imported: Mapping[str, Any],
+                 yardsticks: Mapping[str, Yardstick],
+                 random: Collection[str]) -> tuple[list[StageResult], str]:  # fmt: skip
+    """The comparison with the original model, or why it could not be run."""
+    if original is None:
+        return [], ""
+    try:
+        original.give(given)
+        return [compare_with_original(original.outputs(), imported, yardsticks, random)], ""
+    except IrcError as error:
+        return [], " ".join((error.diagnostics[0].message, *error.diagnostics[0].notes))
+
+
+@dataclass
+class _Passes:
+    """Compares the program after each pass with f64, and adds the results to `stages`."""
+
+    given: Mapping[str, Any]
+    yardsticks: Mapping[str, Yardstick]
+    exact: Values
+    imported: Values
+    stages: list[StageResult]
+    latest: Observed = field(default_factory=lambda: ({}, {}))  # of the previous stage
+
+    def after(self, stage: str, current: Module) -> None:
+        values = observe_values(current, self.given, "declared")
+        result = compare(stage, values[1], self.yardsticks)
+        result = since_before(result, values[1], self.stages[-1], self.latest[1])
+        if any(not output.passed and output.since is None for output in result.outputs):
+            part, kind = first_part(values[0], self.exact, self.imported, self.latest[0])
+            result = replace(result, first_part=part, first_kind=kind)
+        self.stages.append(result)
+        self.latest = values
 
 
 def compare_with_original(outputs: Sequence[Any], imported: Mapping[str, Any], yardsticks: Mapping[str, Yardstick],
@@ -157,12 +205,6 @@ def random_outputs(module: Module, inputs: Mapping[str, Any], outputs: Mapping[s
         return ()
     others = interpreter.run(module, inputs, draws=1)
     return tuple(name for name, array in outputs.items() if relative_error(others[name], array) > 0)
-
-
-# The values of a run in order of execution, by function, name, and number of earlier computations.
-Key = tuple[str, str, int]
-Values = dict[Key, tuple[Operation, Any]]
-Observed = tuple[Values, dict[str, Any]]
 
 
 def observe_values(module: Module, inputs: Mapping[str, Any], precision: Any) -> Observed:

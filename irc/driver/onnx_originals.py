@@ -98,6 +98,9 @@ class OnnxOriginal(Original):
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         return {**self.inputs, **self._run(model)}
 
+    def values_by_name(self) -> Arrays:
+        return self.arrays
+
     @cached_property
     def types(self) -> dict[str, Any]:
         """The declared or inferred types of values."""

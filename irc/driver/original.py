@@ -55,6 +55,11 @@ class Original(ABC):
         """The results of a run, in the order of the module's results. Raises `backend.failed`."""
 
     @abstractmethod
+    def values_by_name(self) -> Arrays:
+        """The arrays of all values of a run that NumPy can hold, by the names that irc gives them. Raises
+        `backend.failed`."""
+
+    @abstractmethod
     def part(self, items: Collection[Any]) -> Original:
         """Some operations as a model. Its outputs are the values that other operations, or none, read; its inputs are
         the values of other operations, with their arrays in a run. Raises `extract.not_computed`."""

@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from irc import dims, dtypes
+from irc import dims
 from irc.cloning import Cloner
 from irc.diagnostics import UNKNOWN, fail
 from irc.dims import Symbol
-from irc.interpreter import Interpreter, check_inputs, with_defaults
+from irc.interpreter import Interpreter, Precision, check_inputs, checked_inputs
 from irc.ir import Block, Function, Operation, Value, mentioned_symbols
 from irc.module import Module
 from irc.op import return_
-from irc.ops.extern import boxed
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Part:
 class _Recorder(Interpreter):
     """An interpreter that records the values it computes; a named operation is one step."""
 
-    def __init__(self, module: Module, first: bool) -> None:
-        super().__init__(module, "declared", lambda operation, results: self.keep(operation.results, results))
+    def __init__(self, module: Module, first: bool, precision: Precision) -> None:
+        super().__init__(module, precision, lambda operation, results: self.keep(operation.results, results))
         self.arrays: dict[Value, Any] = {}
         self.sizes: dict[Symbol, int] = {}
         self.first = first
@@ -68,21 +67,16 @@ class _Recorder(Interpreter):
 
 
 def record(module: Module, inputs: Mapping[str, Any], *, until_failure: bool = False,
-           first: bool = False) -> Recording:
+           first: bool = False, precision: Precision = "declared") -> Recording:
     """Run a module in the interpreter and record the values it computes.
 
     With `until_failure` an exception ends the recording, which has the values so far. With `first` the values of a loop
     are those of its first iteration, not of its last.
     """
-    import numpy as np
-
     check_inputs(module.main, inputs)
-    inputs = with_defaults(module.main, inputs)
-    given = [boxed(inputs[argument.name]) if argument.dtype.kind == "opaque" else np.asarray(inputs[argument.name])
-             for argument in module.main.arguments]  # fmt: skip
-    recorder = _Recorder(module, first)
+    recorder = _Recorder(module, first, precision)
     try:
-        recorder.call(module.main, [array.astype(dtypes.from_numpy(array.dtype).numpy, copy=False) for array in given])
+        recorder.call(module.main, checked_inputs(module.main, inputs, precision))
     except Exception:
         if not until_failure:
             raise
@@ -94,9 +88,10 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     """The `members`, operations of one block, as a module that returns `outputs`; by default, the values that other
     operations, or none, read. Constants of enclosing blocks may be members, too.
 
-    Values that members read and none of them computes become inputs, as do `starts`, with the arrays of the run.
-    Symbols that extents of inputs determine are symbols of the part; others become the sizes that they had. Results
-    update no argument. Raises `extract.not_computed` where the run did not execute the operations.
+    Values that members read and none of them computes become inputs, as do `starts`, with the arrays of the run; a
+    start that a member computes as well may be an output. Symbols that extents of inputs determine are symbols of the
+    part; others become the sizes that they had. Results update no argument. Raises `extract.not_computed` where the run
+    did not execute the operations.
     """
     function = next(iter(members)).function
     assert function is not None
@@ -117,15 +112,16 @@ def part(recording: Recording, members: Collection[Operation], outputs: Sequence
     cloner = Cloner(symbols=symbols)
     for value in captured:
         cloner.values[value] = copy.block.add_argument(value.type.substitute(symbols), value.name)
-    arguments = dict(cloner.values)
+    arguments, copies = dict(cloner.values), dict(cloner.values)
     for operation in ordered:
         if operation.name == "bind" and operation.attributes["symbol"] in inferred:
             continue
         new = copy.block.append(cloner.operation(operation))
         for inner in new.walk():  # a symbol that an input determines has no other definition
             inner.symbols = tuple(symbol for symbol in inner.symbols if symbol.name in copy.defined_symbols)
+        copies.update(zip(operation.results, new.results, strict=True))
         cloner.values.update(arguments)  # a start that a member computes as well stays an input
-    copy.block.append(Operation(return_, [cloner.values[value] for value in results], {}, []))
+    copy.block.append(Operation(return_, [copies[value] for value in results], {}, []))
     copy.result_names = tuple(value.name for value in results)
     functions = [copy, *_callees(recording.module, ordered)]
     module = Module(recording.module.name, functions, recording.module.edge_cases)

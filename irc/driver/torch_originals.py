@@ -16,6 +16,7 @@ from torch.export.graph_signature import ConstantArgument, SymIntArgument
 
 from irc import dtypes
 from irc.diagnostics import fail
+from irc.driver.arrays import Arrays
 from irc.driver.original import Original
 from irc.dtypes import DType
 from irc.frontends.torch.dynamic_shapes import names_of_symbols
@@ -97,6 +98,9 @@ class TorchOriginal(Original):
 
     def outputs(self) -> list[Any]:
         return [as_array(self.values[spec.arg.name]) for spec in given_results(self.functional.graph_signature)]
+
+    def values_by_name(self) -> Arrays:
+        return {name: to_array(value) for name, value in self.values.items() if isinstance(value, torch.Tensor)}
 
     def part(self, items: Collection[Any]) -> TorchOriginal:
         graph, copies = torch.fx.Graph(), {}
