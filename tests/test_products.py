@@ -411,6 +411,32 @@ def test_names_in_the_loop_are_not_those_of_indices_after_it(tmp_path: Path) -> 
         assert harness.relative_error(actual, expected) < 1e-5
 
 
+def gathered(x: Value, index: Value, axis: int) -> Value:
+    return ops.gather(x, index, axis=axis, bounds="positive")
+
+
+CHECKED: dict[str, tuple[Callable[..., Value], str, str, str]] = {
+    "columns": (lambda x, w, i: ops.matmul(gathered(x, i, 1), w), "f32[17, 40]", "f32[6, 5]", "i64[6]"),
+    "rows": (lambda x, w, i: ops.matmul(x, gathered(w, i, 0)), "f32[17, 6]", "f32[40, 5]", "i64[6]"),
+    "keys": (lambda x, w, i: ops.matmul(ops.softmax(ops.matmul(x, transposed(gathered(w, i, 0))), axis=-1),
+                                        gathered(w, i, 0)), "f32[17, 8]", "f32[40, 8]", "i64[6]"),
+    "values": (lambda x, w, i: ops.matmul(ops.softmax(x, axis=-1), gathered(w, i, 0)), "f32[17, 6]", "f32[40, 5]",
+               "i64[6]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_indices_are_checked_in_the_loop_of_a_product(name: str, tmp_path: Path) -> None:
+    """What the check compares with is known in it, also where no operand reads that."""
+    program, *types = CHECKED[name]
+    module = harness.kernelize(trace(program, *types))
+    x, w = (np.random.default_rng(0).standard_normal(each.shape, np.float32) for each in module.main.arguments[:2])
+    given = {"x": x, "w": w, "i": np.int64([3, 1, 4, 1, 5, 0])}
+    run = harness.run(module, folder=tmp_path / "a", inputs=given, fuse=False, real_tiles=True)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        assert harness.relative_error(actual, expected) < 1e-5
+
+
 def test_layers_are_rejected_before_they_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A product that is read by a product of another is in no kernel: of many layers only the last are traced."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from irc.kernel.dag import Node, Root, walk
+from irc.kernel.dag import Root, walk
 from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile, size_of
 from irc.kernel.online import Online
 from irc.kernel.product_schedule import LEAST, covering, placed_checks
@@ -52,26 +52,25 @@ def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], 
                 loop: Tile) -> tuple[Scope, ...]:  # fmt: skip
     """What does not vary along the softmax, the loop over blocks of it, and then all else."""
     product, scores = online.product, online.scores
-    placed: dict[Node, str] = {}
+    sides = {"scores": walk((product.operands[0],), through=lambda node: node is not scores),
+             "values": walk((product.operands[1],))}  # fmt: skip
     if scores is not None:
-        placed |= dict.fromkeys(walk((scores.operands[0],)), "first")
-        placed |= {node: "second" for node in walk((scores.operands[1],)) if node not in placed}
-    placed |= {node: "scores" for node in walk((product.operands[0],)) if node not in placed}
-    placed |= {node: "values" for node in walk((product.operands[1],)) if node not in placed}
+        sides = {"first": walk((scores.operands[0],)), "second": walk((scores.operands[1],)), **sides}
     point, computed = online.point, online.point.computed
-    placed = {node: side for node, side in placed.items() if node not in computed}
-    inside = {node for node in placed if node.axes & keys}
-    before: list[Scope] = [Placed(node, side) if node.axes & depth else node
-                           for node, side in placed.items() if node not in inside]  # fmt: skip
+    pairs = [(node, side) for side, nodes in sides.items() for node in nodes if node not in computed]
+    before: list[Scope] = list(dict.fromkeys(Placed(node, side) if node.axes & depth else node
+                                             for node, side in pairs if not node.axes & keys))  # fmt: skip
     body: list[Scope] = []
-    for node, side in placed.items():
-        if node in inside:
+    for node, side in pairs:
+        if node.axes & keys:
             if point.node in node.operands:
                 body.append(Carry(point))
             body.append(Placed(node, side))
-    checks = placed_checks(roots, placed, keys)
+    placed = dict(reversed(pairs))
+    fixed, checks = placed_checks(roots, placed, keys)
+    before += fixed
     body += [*checks, *(Accumulate(each, point) for each in online.sums), Accumulate(product, point)]
-    done = {*placed, online.maximum, product, *online.sums, *(check.node for check in checks)}
+    done = {*placed, *fixed, online.maximum, product, *online.sums, *(check.node for check in checks)}
     accumulated = (*online.sums, product)
     after = [node for node in walk(roots, through=lambda node: node not in accumulated) if node not in done]
     return *before, Loop(loop, tuple(body)), *after

@@ -90,10 +90,11 @@ def product_nest(roots: tuple[Root, ...], products: Sequence[Dot], summed: Tile)
         read[side_of(reduction, products[0]) == "second"].append(reduction.operands[0])
     sides = [[node for node in walk(each) if node.axes & axes] for each in read]
     inside = dict.fromkeys(chain(*sides))
-    before = [node for node in walk(chain(*read)) if node not in inside]
+    fixed, checks = placed_checks(roots, {**dict.fromkeys(sides[1], "second"), **dict.fromkeys(sides[0], "first")},
+                                  axes)  # fmt: skip
+    before = list(dict.fromkeys([*(node for node in walk(chain(*read)) if node not in inside), *fixed]))
     body: list[Scope] = [Placed(node, "first") for node in sides[0]]
     body += [Placed(node, "second") for node in sides[1]]
-    checks = placed_checks(roots, {**dict.fromkeys(sides[1], "second"), **dict.fromkeys(sides[0], "first")}, axes)
     body += [*checks, *map(Accumulate, reductions), *map(Accumulate, products)]
     done: set[Node] = {*before, *inside, *(check.node for check in checks)}
     after = [node for node in walk(roots) if node not in done]
@@ -105,12 +106,15 @@ def side_of(reduction: Reduce, product: Dot) -> str:
     return "first" if reduction.axes.isdisjoint(product.columns) else "second"
 
 
-def placed_checks(roots: Sequence[Root], placed: Mapping[Node, str], axes: Collection[object]) -> list[Placed]:
-    """The checks of what varies over the axes of a loop, with what only they read, on the side of what they check."""
-    checks: dict[Node, str] = {}
+def placed_checks(roots: Sequence[Root], placed: Mapping[Node, str],
+                  axes: Collection[object]) -> tuple[list[Node], list[Placed]]:  # fmt: skip
+    """The checks of what varies over the axes of a loop, with what only they read, on the side of what they check;
+    before them what they read that is the same in each pass."""
+    fixed, checks = dict[Node, None](), dict[Node, str]()
     for root in roots:
         if isinstance(root, Check) and not root.axes.isdisjoint(axes):
             nodes = walk((root,))
             side = next((placed[node] for node in nodes if node in placed and node.axes & set(axes)), "first")
             checks |= {node: side for node in nodes if node not in placed and not node.axes.isdisjoint(axes)}
-    return [Placed(node, side) for node, side in checks.items()]
+            fixed |= {node: None for node in nodes if node not in placed and node.axes.isdisjoint(axes)}
+    return list(fixed), [Placed(node, side) for node, side in checks.items()]
