@@ -29,6 +29,7 @@ class ScheduleOptions:
     k: elements in a block along the axes over which products are summed; 16 or more, as `m` and `n` of products are.
     warps: the warps of 32 threads of one program, a power of two.
     stages: how many iterations of a loop the compiler keeps in flight.
+    index_bits: 64 for indices of 64 bits at all sizes, 32 for those of 32, where no size may need more.
     split: in how many parts what is reduced is divided, which another kernel combines (the pass `split`); 1 for none.
         The other options are then those of the kernels that reduce parts.
     """
@@ -39,6 +40,7 @@ class ScheduleOptions:
     k: int | None = None
     warps: int | None = None
     stages: int | None = None
+    index_bits: int | None = None
     split: int | None = None
 
     @property
@@ -58,15 +60,16 @@ class ScheduleOptions:
             if name not in NAMES:
                 raise fail("fuse.schedule", f"a schedule has no option `{name}`", at=place, expected=", ".join(NAMES))
             most = LIMITS.get(name, LARGEST_BLOCK)
+            least = 32 if name == "index_bits" else 1
             is_number = isinstance(value, int) and not isinstance(value, bool)
-            if not is_number or not 1 <= value <= most or (name not in COUNTS and value & (value - 1)):
+            if not is_number or not least <= value <= most or (name not in COUNTS and value & (value - 1)):
                 kind = "a number" if name in COUNTS else "a power of two"
                 raise fail("fuse.schedule", f"`{name}` of a schedule is {value!r}", at=place,
-                           expected=f"{kind} from 1 to {most}")  # fmt: skip
+                           expected=f"{kind} from {least} to {most}")  # fmt: skip
         return ScheduleOptions(**(stated or {}))
 
 
 NAMES = tuple(field.name for field in fields(ScheduleOptions))
-LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "split": MOST_PARTS}  # of what is no block
+LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "index_bits": 64, "split": MOST_PARTS}  # of what is no block
 COUNTS = ("stages", "split")  # which need not be powers of two
 NO_OPTIONS = ScheduleOptions()

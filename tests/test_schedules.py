@@ -56,6 +56,7 @@ def random_options(draw: random.Random, module: Module) -> dict[str, int]:
     tiles = [tile.name for tile in kernel_of(operation).schedule.tiles]
     options = {name: 1 << draw.randint(0, 9) for name in tiles if draw.random() < 0.7}
     options |= {"warps": 1 << draw.randint(0, 3)} if draw.random() < 0.5 else {}
+    options |= {"index_bits": 64} if draw.random() < 0.3 else {}
     return options | ({"stages": draw.randint(1, 4)} if draw.random() < 0.5 else {})
 
 
@@ -87,7 +88,7 @@ def test_a_reduced_row_is_whole_where_the_block_covers_it() -> None:
 def test_options_reach_the_launch_and_the_compiler(tmp_path: Path) -> None:
     emit(with_schedule(kernelized("softmax"), {"m": 4, "n": 128, "warps": 2, "stages": 3}), tmp_path / "a")
     program = (tmp_path / "a" / "program.py").read_text()
-    assert "m=Grid(B, 4), n=Loop(300, 128), warps=2, stages=3)" in program
+    assert "m=Grid(B, 4), n=Loop(300, 128), warps=2, stages=3, extent=300 * B)" in program
     for resources in compile_artefact(tmp_path / "a", ("sm_90", "gfx942")):
         assert resources.fits and not resources.error and not resources.spilled_bytes
 
@@ -105,6 +106,8 @@ WRONG = [
     ({"warps": 64}, "`warps` of a schedule is 64"),
     ({"warps": 3}, "`warps` of a schedule is 3"),
     ({"stages": 9}, "`stages` of a schedule is 9"),
+    ({"index_bits": 16}, "`index_bits` of a schedule is 16"),
+    ({"index_bits": 32}, "F15: @fused: indices have 32 bits in the schedule, and they may run up to 300*B"),
     ({"i": 64}, "F15: @fused: the schedule has a block of `i`, and the tile axes are m, n"),
     ({"m": 65536, "n": 1024}, "F15: @fused: the schedule has tiles of 33554432 elements, at most 1048576"),
 ]

@@ -365,11 +365,60 @@ def test_real_tiles(case: Case, tmp_path: Path) -> None:
     check(run, case.tolerance)
 
 
-# -- golden sources and GPU targets ----------------------------------------------------------------------------
-
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = ("add_bias", "transpose", "pad", "concat", "rope", "gather_rows", "softmax", "softmax_looped", "softmax_masked",
          "layer_norm", "layer_norm_heads", "embed_norm", "argmax", "max_columns")  # fmt: skip
+
+
+# -- types of indices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [case for case in STRUCTURES if case.name in SHOWN], ids=lambda case: case.name)
+def test_long_indices(case: Case, tmp_path: Path) -> None:
+    """Where sizes are open, a launch chooses 32 or 64 bits; elsewhere tests run those that small sizes have."""
+    run = harness.run(case.function, *case.types, folder=tmp_path / "a", sizes=case.sizes, long_indices=True)
+    check(run, case.tolerance)
+    text = (tmp_path / "a" / "kernels.py").read_text()
+    program = (tmp_path / "a" / "program.py").read_text()
+    assert ("INDEX: tl.constexpr" in text) == ("extent=" in program) == (".to(INDEX)" in text)
+    assert "tl.int64" not in text or "INDEX" not in text
+
+
+@pytest.mark.parametrize("x, index_type", [
+    ("f32[B, S]", "INDEX"), ("f32[?B in (0, 65536), 512]", ""), ("f32[1073741824, 1]", ""),
+    ("f32[2147483648, 1]", "tl.int64"), ("f32[1048576, 1048576]", "tl.int64"),
+    ("f32[?B in (1073741824, 9999999999), 8]", "tl.int64"),
+])  # fmt: skip
+def test_indices_of_known_sizes_have_one_type(x: str, index_type: str) -> None:
+    """64 bits where an index needs them, none stated where 32 are enough, a variant where sizes decide."""
+    text = source_of(Case("rows", lambda x: ops.exp(ops.reduce_sum(x, axes=(1,))), (x,)))
+    assert [each for each in ("INDEX", "tl.int64") if each in text] == ([index_type] if index_type else [])
+
+
+def test_what_an_index_divides_may_be_larger_than_any_buffer() -> None:
+    """The elements of an outer product are summed in rows of another length, and never stored."""
+    def sums(x: Value, y: Value) -> Value:
+        return ops.reduce_sum(ops.reshape(ops.mul(x, y), shape=(y.shape[1], x.shape[0])), axes=(1,))
+
+    for rows, is_long in ((203, False), (200_003, True)):
+        text = source_of(Case("sums", sums, (f"f32[{rows}, 1]", "f32[1, 150001]")))
+        assert ("tl.int64" in text) == is_long
+
+
+def test_a_launch_chooses_the_type_of_its_indices() -> None:
+    """Lanes of the last block beyond the extent must not wrap around."""
+    from irc.backends.triton.templates import runtime
+    from irc.kernel.index_range import LARGEST_EXTENT
+
+    assert runtime.index_bits(None) is None and runtime.LARGEST_EXTENT <= LARGEST_EXTENT
+    largest = runtime.LARGEST_EXTENT
+    assert [runtime.index_bits(extent) for extent in (0, 1, largest, largest + 1, 1 << 40)] == [32, 32, 32, 64, 64]
+    assert largest + max(runtime.INTERPRETED_ELEMENTS, 1 << 16) <= 1 << 31
+
+
+# -- golden sources and GPU targets ----------------------------------------------------------------------------
+
+
 
 
 def source_of(case: Case) -> str:

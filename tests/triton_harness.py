@@ -200,11 +200,13 @@ def run(
     sizes: Mapping[str, int] | None = None,
     fuse: bool = True,
     real_tiles: bool = False,
+    long_indices: bool = False,
     seed: int = 0,
 ) -> Run:
     """Compile, run in the interpreter under the checks, and evaluate the same module with irc's interpreter.
 
-    `fuse` puts the whole function into one kernel. `real_tiles` keeps the tiles of a GPU, which is slow.
+    `fuse` puts the whole function into one kernel. `real_tiles` keeps the tiles of a GPU, which is slow. Kernels that
+    choose the type of their indices take 64 bits with `long_indices`.
     """
     module = function if isinstance(function, Module) else trace(function, *types)
     if inputs is None:
@@ -219,6 +221,8 @@ def run(
     runtime = sys.modules[f"{artefact.__name__}.runtime"]
     if real_tiles:
         runtime.INTERPRETED_ELEMENTS = 1
+    if long_indices:
+        runtime.LARGEST_EXTENT = -1
     model = artefact.load()
     environment = bind_symbols(module, inputs)
     launches = watch(model, runtime, program, environment)
@@ -248,9 +252,8 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
     known = {launched.source.name: launched for launched in program.kernels}
     original = runtime.launch
 
-    def launch(
-        kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None, **tiles: Any
-    ) -> None:
+    def launch(kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None,
+               extent: int | None = None, **tiles: Any) -> None:  # fmt: skip
         launched = known[kernel.fn.__name__]
         record = Launch(launched.source.name, is_seen=is_seen)
         launches.append(record)
@@ -259,7 +262,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
         RECORDER.launch = record if is_seen else None
         RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
         try:
-            original(kernel, *arguments, warps=warps, stages=stages, **tiles)
+            original(kernel, *arguments, warps=warps, stages=stages, extent=extent, **tiles)
         finally:
             RECORDER.launch = None
         if is_seen:

@@ -16,6 +16,7 @@ from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
 from irc.backends.triton.compile import check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
+from irc.backends.triton.index_source import INDEX
 from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
@@ -147,7 +148,8 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),
                 "constants": {f"BLOCK_{tile.name.upper()}": tile.typical
-                              for tile in launched.source.tiles if not tile.single},
+                              for tile in launched.source.tiles if not tile.single}
+                | ({INDEX: "int32"} if launched.source.extents else {}),
             }
             for launched in program.kernels
         ],
@@ -178,7 +180,7 @@ def argument_types(launched: Launched) -> list[dict[str, Any]]:
         for name, value in zip(names, launched.source.buffers, strict=False)
     ]
     sizes = [
-        {"name": name, "type": "i64" if dims.bounds(size)[1] > LARGEST_INDEX else "i32",
+        {"name": name, "type": "i32" if launched.source.extents or dims.bounds(size)[1] <= LARGEST_INDEX else "i64",
          "aligned": dims.multiple_of(size) % 16 == 0}
         for name, size in zip(names[len(buffers) :], launched.source.sizes, strict=True)
     ]  # fmt: skip

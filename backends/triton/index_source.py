@@ -15,8 +15,8 @@ from irc.backends.triton.lines import Part
 from irc.backends.triton.text import (
     AND,
     COMPARE,
-    LARGEST_INDEX,
     PRODUCT,
+    SUM,
     Code,
     IndexText,
     Names,
@@ -24,13 +24,17 @@ from irc.backends.triton.text import (
     binary,
     constant_part,
     identifier,
+    method,
 )
 from irc.dims import Dim, Function, Indirect, Variable
 from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Kernel, Scope, Tile
 from irc.kernel.dag import Check, Load, Node, Store, indirect_nodes, variables
+from irc.kernel.index_range import is_always_large
 from irc.kernel.schedule import unit_stride
+
+INDEX = "INDEX"  # the type of indices that a launch chooses
 
 
 class IndexWriter:
@@ -45,28 +49,39 @@ class IndexWriter:
         self.schedule = kernel.schedule
         tiles = [tile.name for tile in self.schedule.tiles]
         self.names = Names(
-            {name, *helper_sources(), *self.RESERVED, *tiles, *(f"BLOCK_{tile.upper()}" for tile in tiles)}
+            {name, *helper_sources(), *self.RESERVED, INDEX, *tiles, *(f"BLOCK_{tile.upper()}" for tile in tiles)}
         )
         self.buffers = {
             value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
             for value in values
         }
-        self.parameters = Parameters(self.names)
+        self.extents = kernel.index_extents
+        self.parameters = Parameters(self.names, self.index_type)
         self.index = IndexText(self.parameters, self._atom, self._named, self._helper)
         self.helpers: dict[str, None] = {}
         self.tile_of = {axis: tile for tile in self.schedule.tiles for axis in tile.axes}
         self.values: dict[Node, Code] = {}
         self.axis_names: dict[Variable, str] = {}
         self.function_names: dict[Function, str] = {}
-        self.wide = any(
-            dims.bounds(size)[1] > LARGEST_INDEX
-            for size in (
-                *(value.type.elements for value in self.buffers),
-                *(tile.extent for tile in self.schedule.tiles),
-            )
-        )
         self.outer = self.part = Part("    ")
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether indices have 32 or 64 bits by the sizes of a launch."""
+        is_stated = self.kernel.options.index_bits is not None
+        return bool(self.extents) and not is_stated and not is_always_large(self.extents)
+
+    @property
+    def index_type(self) -> str:
+        """The text of the type of indices that may not fit in 32 bits; empty where all do."""
+        is_wide = bool(self.extents) or self.kernel.options.index_bits == 64
+        return INDEX if self.has_variants else "tl.int64" if is_wide else ""
+
+    def _wide(self, code: Code) -> Code:
+        """Lanes or programs in the type of indices."""
+        return method(code, "to", self.index_type) if self.index_type else code
+
     def _line(self, text: str) -> None:
         self.part.lines.append(text)
 
@@ -106,9 +121,9 @@ class IndexWriter:
             shape = "[:, None]" if self._is_rows(tile) else "[None, :]"
         lanes = f"tl.arange(0, {block})"
         if tile.whole or tile.looped:
-            text = lanes + shape if tile.whole else f"start + {lanes}{shape}"
-            return f"({text}).to(tl.int64)" if self.wide and not self._contiguous(tile) else text
-        program = "tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
+            code = Code(lanes + shape) if tile.whole else Code(f"start + {lanes}{shape}", SUM)
+            return (code if self._contiguous(tile) else self._wide(code)).text
+        program = self._wide(Code("tl.program_id(0)")).text
         if len(self.schedule.grid) == 2:
             columns = self.schedule.columns
             assert columns is not None

@@ -68,6 +68,9 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
         arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
     if source.options.stages is not None:
         arguments.append(f"stages={source.options.stages}")
+    if source.extents:
+        extents = [writer.sizes.text(extent, UNCHECKED) for extent in source.extents]
+        arguments.append(f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}")
     writer.line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
 
 

@@ -65,15 +65,14 @@ class ProductWriter(KernelWriter):
         lanes = Code(f"tl.arange(0, BLOCK_{tile.name.upper()})")
         if tile.whole or tile.looped:
             code = binary("+", SUM, Code("start"), lanes) if tile.looped else lanes
-            return (method(code, "to", "tl.int64") if self.wide else code).text
+            return (code if self._contiguous(tile) else self._wide(code)).text
         matrix = self._program()
         return matrix if tile.single else f"block_{tile.name} * BLOCK_{tile.name.upper()} + {lanes.text}"
 
     def _program(self) -> str:
         """Define the blocks of the tile axes that a program has; returns the text of its matrix in the batch."""
         if "program" not in self.outer.prelude:
-            wide = ".to(tl.int64)" if self.wide else ""
-            self.outer.prelude["program"] = f"program = tl.program_id(0){wide}"
+            self.outer.prelude["program"] = f"program = {self._wide(Code('tl.program_id(0)')).text}"
             self.outer.prelude |= self._blocks()
         return "program // (blocks_m * blocks_n)"
 

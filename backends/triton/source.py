@@ -13,7 +13,7 @@ from typing import Any
 
 from irc.backends.triton import pointwise
 from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
-from irc.backends.triton.index_source import IndexWriter
+from irc.backends.triton.index_source import INDEX, IndexWriter
 from irc.backends.triton.lines import LINE_LENGTH, Part
 from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import AND, COMPARE, Code, binary, call, identifier, method, number, plain, type_name
@@ -23,7 +23,20 @@ from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Placed, Scope, Tile
 from irc.kernel.carry import computed_of_elements
-from irc.kernel.dag import Apply, Check, Constant, Index, Load, Node, Reduce, Select, Store, variables, walk
+from irc.kernel.dag import (
+    Apply,
+    Check,
+    Constant,
+    Index,
+    Load,
+    Node,
+    Reduce,
+    Select,
+    Store,
+    indices_compared,
+    variables,
+    walk,
+)
 from irc.schedule_options import ScheduleOptions
 
 INLINE_LENGTH = 60
@@ -45,6 +58,7 @@ class KernelSource:
     options: ScheduleOptions
     helpers: tuple[str, ...]
     accesses: tuple[Access, ...]
+    extents: tuple[Dim, ...] = ()  # by which a launch chooses the type of indices, if it does
 
 
 def content(kernel: Kernel) -> Hashable:
@@ -75,6 +89,7 @@ class KernelWriter(IndexWriter):
     def source(self) -> KernelSource:
         body = list(self._scopes(self.schedule.nest))
         blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles if not tile.single]
+        blocks += [f"{INDEX}: tl.constexpr"] if self.has_variants else []
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
@@ -88,6 +103,7 @@ class KernelWriter(IndexWriter):
             self.schedule.tiles, self.schedule.warps, self.kernel.options, tuple(self.helpers),
             tuple(Access(number, number + line.lines - 1, is_wide(line.access, self.schedule))
                   for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
+            self.extents if self.has_variants else (),
         )  # fmt: skip
 
     def _doc(self) -> Iterator[str]:
@@ -147,6 +163,8 @@ class KernelWriter(IndexWriter):
         if isinstance(node, Constant):
             self.values[node] = number(node.value, node.dtype)
             return
+        if node.as_index is not None and not uses[node]:
+            return  # only comparisons of indices read it
         code, fallback = self._expression(node)
         self.text_axes[node] = self._axes_of_text(node)
         if uses[node] == 1 and len(code.text) <= INLINE_LENGTH:
@@ -170,6 +188,9 @@ class KernelWriter(IndexWriter):
         return [] if implied else [test for guard in node.guards for test in self._guard(guard)]
 
     def _expression(self, node: Node) -> tuple[Code, str]:
+        if isinstance(node, Apply) and indices_compared(node):
+            compared = [self.index.code(index) for index in indices_compared(node)]
+            return pointwise.write(node, compared, self._helper), node.name
         operands = [self.values[operand] for operand in node.operands]
         if isinstance(node, Index):
             return self._index_value(node), "index"
@@ -323,6 +344,8 @@ def count_uses(scopes: Sequence[Scope]) -> Counter[Node]:
             nodes.append(computed_of_elements(scope.reduce, scope.point))
         else:
             nodes += scope.reduce.operands if isinstance(scope, Accumulate) else scope.below
+        if isinstance(scope, Node) and indices_compared(scope):
+            return
         if isinstance(scope, Load) or (isinstance(scope, Apply) and scope.name in REPEATED):
             nodes *= 2  # of a load they are in the address and in its guard
         for node in nodes:

@@ -127,8 +127,8 @@ class Parameters:
     quarter of it and multiplied again in the kernel: accesses up to such an edge may be 128 bits wide too.
     """
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
+    def __init__(self, names: Names, index_type: str = "") -> None:
+        self.names, self.index_type = names, index_type or "tl.int64"
         self.by_dim: dict[Dim, str] = {}
 
     def code(self, dim: Dim) -> Code:
@@ -139,7 +139,7 @@ class Parameters:
         if 1 < scale < DIVISIBILITY:
             part = self._argument(dims.floor_divide(dim, scale))
             if dims.bounds(dim)[1] > LARGEST_INDEX:
-                part = call("tl.cast", part, "tl.int64")
+                part = call("tl.cast", part, self.index_type)
             return binary("*", PRODUCT, part, Code(str(scale)))
         return self._argument(dim)
 

@@ -37,8 +37,10 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     arguments = entry["arguments"]
     signature = {argument["name"]: argument["type"] for argument in arguments}
     signature.update(dict.fromkeys(entry["constants"], "constexpr"))
+    constants = {name: getattr(triton.language, value) if isinstance(value, str) else value
+                 for name, value in entry["constants"].items()}  # fmt: skip
     attributes = {(position,): facts_of(argument, target) for position, argument in enumerate(arguments)}
-    source = ASTSource(fn=function, signature=signature, constexprs=entry["constants"], attrs=attributes)
+    source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
     warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
     options = {"num_warps": warps, "enable_fp_fusion": True, "debug": bool(function.debug), "sanitize_overflow": False}
     if "stages" in entry:

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irc import constants
-from irc.kernel.dag import Apply, Constant, Dot, Node, Reduce, Select, walk
+from irc.kernel.dag import COMPARISONS, Apply, Constant, Dot, Node, Reduce, Select, walk
 from irc.ops import lookup
 
-COMPARISONS = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "minimum", "maximum"})
+EXACT = frozenset({*COMPARISONS, "minimum", "maximum"})
 TESTS = frozenset({"is_inf", "is_nan", "bitwise_and", "bitwise_or", "bitwise_not", "select", "abs", "neg"})
 
 
@@ -117,7 +117,7 @@ def at_numbers(root: Node, carrier: Node, numbers: NDArray[Any]) -> NDArray[Any]
         if isinstance(node, Constant):
             known[node] = np.asarray(node.value)
         elif isinstance(node, Apply) and (
-            node.name in TESTS or (node.name in COMPARISONS and any(map(_is_infinite, node.operands)))
+            node.name in TESTS or (node.name in EXACT and any(map(_is_infinite, node.operands)))
         ):
             operands = [known[operand] for operand in node.operands]
             results = constants.of_numbers(lookup(node.name), operands, dict(node.attributes))

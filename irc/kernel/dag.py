@@ -20,6 +20,7 @@ from irc.ir import Value
 from irc.ops import lookup
 
 INDEX_ARITHMETIC = ("cast", "add", "sub", "mul")  # quotients and minima are values: addresses would repeat them
+COMPARISONS = frozenset({"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"})
 MOST_TERMS = 32  # of an index expression: products of sums grow fast
 
 
@@ -245,6 +246,15 @@ def variables(*indices: Dim) -> frozenset[Variable]:
     """The axes that indices vary over, through loaded indices too."""
     direct = [atom for index in indices for atom in dims.free_atoms(index) if isinstance(atom, Variable)]
     return frozenset(direct).union(*(node.axes for node in indirect_nodes(*indices)))
+
+
+def indices_compared(node: Node) -> list[Dim]:
+    """The index expressions that a node compares, which a kernel then computes in the type of its indices; empty of
+    nodes that do otherwise."""
+    if not isinstance(node, Apply) or node.name not in COMPARISONS or not node.axes:
+        return []
+    indices = [operand.as_index for operand in node.operands if operand.as_index is not None]
+    return indices if len(indices) == len(node.operands) else []
 
 
 def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -> list[Node]:

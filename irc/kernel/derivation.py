@@ -8,18 +8,20 @@ from functools import cached_property
 from itertools import chain
 
 from irc import dims
-from irc.dims import Variable
+from irc.dims import Dim, Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.cuts import pieces, with_guards_of_stores
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
 from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
+from irc.kernel.index_range import index_extents
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.resources import Resources, resources_of
 from irc.kernel.rules import (
     LegalityFailure,
+    indices_fit,
     is_written_unless_empty,
     products_are_computed_once,
     products_share_their_tiles,
@@ -74,6 +76,11 @@ class Kernel:
         return make_schedule(self.roots, self.parallel, self.bound, self.options, self.online)
 
     @cached_property
+    def index_extents(self) -> tuple[Dim, ...]:
+        """What all its indices are below, where that may be too large for 32 bits (`irc.kernel.index_range`)."""
+        return index_extents((*self.inputs, *self.outputs), self.schedule.tiles, (*self.nodes, *self.roots))
+
+    @cached_property
     def resources(self) -> Resources:
         """What a program takes of a multiprocessor, estimated."""
         return resources_of(self.schedule)
@@ -102,6 +109,7 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
     kernel = replace(kernel, options=options)
     split_fits_the_kernel(options, kernel.kind, size_of(kernel.bound))
     _ = kernel.schedule  # raises where the options do not fit
+    indices_fit(options, kernel.index_extents if options.index_bits == 32 else ())
     return kernel
 
 

@@ -10,17 +10,19 @@ the number need not be known before the product is summed, and both are computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from irc import dims
+from irc import constants, dims
 from irc.dims import Variable
 from irc.dtypes import DType
 from irc.index_map import Guard
+from irc.interfaces import identity
 from irc.kernel.carry import exponent, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, walk
 from irc.kernel.rules import products_stay_in_range
+from irc.ops import lookup
 
 
 class Factored(NamedTuple):
@@ -91,10 +93,32 @@ def _with_factors_outside(product: Dot, graph: Graph, needed: bool) -> Node:
     for factor, position in factors:
         result = graph(factor.over(operands=_with(factor.operands, position, result)))
     # A sum over an empty axis is 0, whatever its factors are: those of an empty row are often NaN.
-    extents = [axis.extent for axis in product.bound if dims.less(0, axis.extent) is not True] if factors else []
+    tested = bool(factors) and not is_zero_of_nothing(result, bound)
+    extents = [axis.extent for axis in product.bound if dims.less(0, axis.extent) is not True] if tested else []
     guards = tuple(Guard(0, extent) for extent in dict.fromkeys(extents))
     zero = graph(Constant(result.dtype, value=np.zeros((), result.dtype.numpy)[()]))
     return graph(Select(result.dtype, (result, zero), 0, guards, result.hint))
+
+
+def is_zero_of_nothing(result: Node, bound: frozenset[Variable]) -> bool:
+    """Whether a node is 0 where what is reduced over the `bound` axes has no elements, as of attention that gives 0 for
+    rows without a visible key."""
+    known: dict[Node, Any] = {}
+    for node in walk((result,), through=lambda node: not isinstance(node, (Dot, Reduce))):
+        known[node] = None
+        if isinstance(node, Constant):
+            known[node] = node.value
+        elif isinstance(node, (Dot, Reduce)) and frozenset(node.bound) == bound:
+            known[node] = identity("sum" if isinstance(node, Dot) else node.kind, node.dtype)
+        elif isinstance(node, Apply):
+            operands = [known[operand] for operand in node.operands]
+            if node.name == "select" and operands[0] is not None:
+                known[node] = operands[1] if operands[0] else operands[2]
+            elif not any(operand is None for operand in operands):
+                numbers = list(map(np.asarray, operands))
+                results = constants.of_numbers(lookup(node.name), numbers, dict(node.attributes))
+                known[node] = None if results is None else results[0][()]
+    return known[result] is not None and bool(known[result] == 0)
 
 
 def factored(operand: Node, bound: frozenset[Variable], graph: Graph) -> Factored:

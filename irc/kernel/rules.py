@@ -509,6 +509,13 @@ def schedule_fits_a_product(
             raise LegalityFailure("F15", f"the block of `{name}` is {block}, and that of a product at least {least}")
 
 
+def indices_fit(options: ScheduleOptions, extents: Sequence[Dim]) -> None:
+    """Rule F15, of stated indices of 32 bits: no buffer and no tile axis may have too many elements for them. Where
+    nothing is stated, a launch chooses by its sizes."""
+    if options.index_bits == 32 and extents:
+        raise LegalityFailure("F15", f"indices have 32 bits in the schedule, and they may run up to {extents[0]}")
+
+
 def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> None:
     """Rule F15, of a stated `split`: the kernel reduces something, each part of which has an element."""
     if options.split is None or options.split == 1:
@@ -568,7 +575,7 @@ LEGALITY_RULES = table(
     ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
     ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", "fuse.resources", needs_no_more_than_a_target_has),
-    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth,
+    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, indices_fit,
      split_fits_the_kernel, parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis,
      parts_are_kernels, is_split_already),
     ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),

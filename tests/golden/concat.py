@@ -5,9 +5,9 @@ import triton.language as tl
 
 
 @triton.jit
-def concat(x_ptr, y_ptr, out_ptr, v23_B, BLOCK_I: tl.constexpr):
+def concat(x_ptr, y_ptr, out_ptr, v23_B, BLOCK_I: tl.constexpr, INDEX: tl.constexpr):
     """out f32[B, 23] from x f32[B, 7], y f32[B, 9]."""
-    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    i = tl.program_id(0).to(INDEX) * BLOCK_I + tl.arange(0, BLOCK_I)
     b = i // 23
     j = i % 23
     i_inside = i < v23_B

@@ -5,9 +5,19 @@ import triton.language as tl
 
 
 @triton.jit(debug=True)
-def embed_norm(table_ptr, ids_ptr, scale_ptr, bias_ptr, out_ptr, B_S, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def embed_norm(
+    table_ptr,
+    ids_ptr,
+    scale_ptr,
+    bias_ptr,
+    out_ptr,
+    B_S,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    INDEX: tl.constexpr,
+):
     """out f32[B, S, 24] from table f32[30, 24], ids i64[B, S], scale f32[24], bias f32[24]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     m_inside = m < B_S
     n = tl.arange(0, BLOCK_N)[None, :]
     n_inside = n < 24

@@ -5,11 +5,11 @@ import triton.language as tl
 
 
 @triton.jit(debug=True)
-def gather_rows(x_ptr, i_ptr, out_ptr, v7_S, BLOCK_I: tl.constexpr):
+def gather_rows(x_ptr, i_ptr, out_ptr, v7_S, BLOCK_I: tl.constexpr, INDEX: tl.constexpr):
     """out f32[4, S, 7] from x f32[50, 7], i i64[4, S]."""
-    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    i = tl.program_id(0).to(INDEX) * BLOCK_I + tl.arange(0, BLOCK_I)
     s = i // 7
-    i_inside = i < tl.cast(v7_S, tl.int64) * 4
+    i_inside = i < tl.cast(v7_S, INDEX) * 4
     k = i % 7
     i_1 = tl.load(i_ptr + s, mask=i_inside, other=0)
     i_1_1 = tl.where(i_1 < 0, i_1 + 50, i_1)

@@ -5,10 +5,10 @@ import triton.language as tl
 
 
 @triton.jit
-def layer_norm(x_ptr, s_ptr, b_ptr, out_ptr, B_S, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def layer_norm(x_ptr, s_ptr, b_ptr, out_ptr, B_S, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX: tl.constexpr):
     """out f32[B, S, 48] from x f32[B, S, 48], s f32[48], b f32[48]."""
     n = tl.arange(0, BLOCK_N)[None, :]
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     m_inside = m < B_S
     n_inside = n < 48
     inside = m_inside & n_inside

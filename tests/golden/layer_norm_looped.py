@@ -22,9 +22,19 @@ def squares_from(squares, total, count, mean):
 
 
 @triton.jit
-def layer_norm_looped(x_ptr, s_ptr, b_ptr, out_ptr, S, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def layer_norm_looped(
+    x_ptr,
+    s_ptr,
+    b_ptr,
+    out_ptr,
+    S,
+    B,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    INDEX: tl.constexpr,
+):
     """out f32[B, S] from x f32[B, S], s f32[S], b f32[S]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     m_inside = m < B
     total_lanes = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     total_lanes_1 = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)

@@ -12,13 +12,13 @@ def max_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
 
 
 @triton.jit
-def max_columns(x_ptr, out_ptr, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def max_columns(x_ptr, out_ptr, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX: tl.constexpr):
     """out f32[70] from x f32[B, 70]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     m_inside = m < 70
     greatest_lanes = tl.full((BLOCK_M, BLOCK_N), float("-inf"), tl.float32)
     for start in range(0, B, BLOCK_N):
-        n = (start + tl.arange(0, BLOCK_N)[None, :]).to(tl.int64)
+        n = (start + tl.arange(0, BLOCK_N)[None, :]).to(INDEX)
         n_inside = n < B
         x = tl.load(x_ptr + n * 70 + m, mask=m_inside & n_inside, other=float("-inf"))
         greatest_lanes = tl.maximum(greatest_lanes, x, propagate_nan=tl.PropagateNan.ALL)

@@ -14,9 +14,10 @@ def packed(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    INDEX: tl.constexpr,
 ):
     """out f16[M, 4096] from x f16[M, 4096], weight u8[4096, 128, 16], scale f16[4096, 128]."""
-    program = tl.program_id(0).to(tl.int64)
+    program = tl.program_id(0).to(INDEX)
     blocks_m, blocks_n = tl.cdiv(M, BLOCK_M), tl.cdiv(4096, BLOCK_N)
     block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, 8)
     m = block_m * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -24,7 +25,7 @@ def packed(
     n = block_n * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for start in range(0, 4096, BLOCK_K):
-        k = (start + tl.arange(0, BLOCK_K)).to(tl.int64)
+        k = (start + tl.arange(0, BLOCK_K)).to(INDEX)
         x = tl.load(x_ptr + m[:, None] * 4096 + k[None, :], mask=m_inside[:, None], other=0.0)
         weight = tl.load(weight_ptr + n[None, :] * 2048 + k[:, None] // 2)
         mul = (k[:, None] % 2).to(tl.uint8) * 4

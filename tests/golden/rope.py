@@ -5,9 +5,9 @@ import triton.language as tl
 
 
 @triton.jit
-def rope(x_ptr, cosine_ptr, sine_ptr, out_ptr, v64_S, S, v128_S, BLOCK_I: tl.constexpr):
+def rope(x_ptr, cosine_ptr, sine_ptr, out_ptr, v64_S, S, v128_S, BLOCK_I: tl.constexpr, INDEX: tl.constexpr):
     """out f32[2, S, 64] from x f32[2, S, 64], cosine f32[S, 64], sine f32[S, 64]."""
-    i = tl.program_id(0).to(tl.int64) * BLOCK_I + tl.arange(0, BLOCK_I)
+    i = tl.program_id(0).to(INDEX) * BLOCK_I + tl.arange(0, BLOCK_I)
     i_1 = i // v64_S
     k = i % 64
     s = i // 64 % S

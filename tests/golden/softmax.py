@@ -5,9 +5,9 @@ import triton.language as tl
 
 
 @triton.jit
-def softmax(x_ptr, out_ptr, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def softmax(x_ptr, out_ptr, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX: tl.constexpr):
     """out f32[B, 100] from x f32[B, 100]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     n = tl.arange(0, BLOCK_N)[None, :]
     m_inside = m < B
     n_inside = n < 100

@@ -5,9 +5,9 @@ import triton.language as tl
 
 
 @triton.jit
-def softmax_looped(x_ptr, out_ptr, S, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def softmax_looped(x_ptr, out_ptr, S, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX: tl.constexpr):
     """out f32[B, S] from x f32[B, S]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     m_inside = m < B
     greatest_lanes = tl.full((BLOCK_M, BLOCK_N), float("-inf"), tl.float32)
     total_lanes = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)

@@ -5,13 +5,13 @@ import triton.language as tl
 
 
 @triton.jit
-def softmax_masked(x_ptr, mask_ptr, out_ptr, v9_B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def softmax_masked(x_ptr, mask_ptr, out_ptr, v9_B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX: tl.constexpr):
     """out f32[B, 4, 9, 9] from x f32[B, 4, 9, 9], mask bool[B, 1, 9, 9]."""
-    m = (tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    m = (tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     b = m // 36
     k = m % 9
     n = tl.arange(0, BLOCK_N)[None, :]
-    m_inside = m < tl.cast(v9_B, tl.int64) * 4
+    m_inside = m < tl.cast(v9_B, INDEX) * 4
     n_inside = n < 9
     j = m // 9 % 4
     inside = m_inside & n_inside

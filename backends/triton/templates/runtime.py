@@ -29,6 +29,7 @@ FORMAT = 1
 # Interpreting costs milliseconds a program, so that tiles grow until they hold so many elements. On a GPU they keep
 # the sizes that they were given.
 INTERPRETED_ELEMENTS = 1 << 17
+LARGEST_EXTENT = (1 << 31) - (1 << 17)  # so that lanes of the last block beyond it do not wrap around
 WARPS_OF_32 = 2 if torch.version.hip else 1  # threads in a warp, in those of 32 that launches count
 STORED = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16,
@@ -120,29 +121,40 @@ def warps_for(blocks):
     return min(16, max(1, min(4, elements // 128), power_of_two(elements // 512)))
 
 
-def launch(kernel, *arguments, warps=None, stages=None, **tiles):
+def launch(kernel, *arguments, warps=None, stages=None, extent=None, **tiles):
     """Start the programs of a kernel on contiguous tensors and sizes; an empty grid starts none.
 
-    What follows from the tiles is worked out when a kernel first meets them.
+    `extent` is what all indices are below, of a kernel whose indices have 32 bits where that is enough. What follows
+    from the tiles is worked out when a kernel first meets them.
     """
-    key = (kernel.fn.__name__, *tiles.values())
+    bits = index_bits(extent)
+    key = (kernel.fn.__name__, bits, *tiles.values())
     if key not in PREPARED:
-        PREPARED[key] = prepared(kernel, warps, stages, tiles)
+        PREPARED[key] = prepared(kernel, warps, stages, tiles, bits)
     start, options = PREPARED[key]
     if start is not None:
         start(*arguments, **options)
 
 
-PREPARED = {}  # by kernels and tiles
+def index_bits(extent):
+    """The bits of indices that are below an extent; None where a kernel has one type of indices."""
+    return None if extent is None else 32 if extent <= LARGEST_EXTENT else 64
 
 
-def prepared(kernel, warps, stages, tiles):
-    """What starts a kernel over a grid (None: nothing is to do), and its blocks, warps and stages."""
+PREPARED = {}  # by kernels, bits of indices, and tiles
+
+
+def prepared(kernel, warps, stages, tiles, bits=None):
+    """What starts a kernel over a grid (None: nothing is to do), and its blocks, bits of indices, warps and stages."""
+    from triton import language
+
     blocks = choose_blocks(tiles)
     programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
     programs *= math.prod(tile.extent for tile in tiles.values() if isinstance(tile, Each))
     options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
     options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
+    if bits is not None:
+        options["INDEX"] = language.int32 if bits == 32 else language.int64
     if stages is not None:
         options["num_stages"] = stages
     if not INTERPRETED and kernel.debug:  # it stops at what it checks; integers wrap around as ever
