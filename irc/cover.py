@@ -124,12 +124,16 @@ def run_order(nodes: Sequence[Sequence[Operation]], graph: GroupGraph) -> list[i
 
 def _read(closures: Iterable[Sequence[Operation]], alone: Iterable[Sequence[Operation]], block: Block) -> set[Value]:
     """The values that kernels, and operations in none, read of others, also through free operations."""
+    closures = list(closures)
+    computed = {operation for closure in closures for operation in closure}
     through: dict[Value, tuple[Value, ...]] = {}
     for operation in block:
         if is_free(operation):
             sources = tuple(dict.fromkeys(s for value in operation.inputs for s in through.get(value, (value,))))
             through.update(dict.fromkeys(operation.results, sources))
-    values = [value for (operation,) in alone for inner in operation.walk() for value in inner.inputs]
+    remaining = [operation for operation in block if is_free(operation) and operation not in computed]
+    outside = [*remaining, *(operation for (operation,) in alone)]
+    values = [value for operation in outside for inner in operation.walk() for value in inner.inputs]
     for closure in closures:
         inside = set(closure)
         values += [value for operation in closure for value in operation.inputs if value.operation not in inside]

@@ -14,10 +14,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from irc.cost import Costs
 from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.group import Group
@@ -53,6 +54,7 @@ class Merge:
     merged: Group
     parts: Sequence[Group]
     sizes: Mapping[Symbol, int]
+    costs: Costs = field(default_factory=Costs)
 
     @cached_property
     def before(self) -> tuple[Bytes, ...]:
@@ -73,6 +75,13 @@ class Merge:
     def loaded_bytes_saved(self) -> int:
         """Bytes of all loads and stores of all programs before the merge, less those after it; may be negative."""
         return sum(part.loaded_bytes for part in self.before) - self.after.loaded_bytes
+
+    @property
+    def seconds_saved(self) -> float:
+        """Estimated seconds of the kernels before the merge, less those after it: by the roofline with the latency of
+        each launch, or by the function that `fuse{cost=...}` names."""
+        before = sum(self.costs.of(part, self.sizes).seconds for part in self.parts)
+        return before - self.costs.of(self.merged, self.sizes).seconds
 
     @property
     def flops_added(self) -> int:

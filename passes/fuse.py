@@ -14,9 +14,11 @@ import heapq
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irc.cost import Costs
 from irc.cover import cover, owned, shared, unread
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
@@ -32,11 +34,13 @@ from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
 from irc.passes._copies import separated
 from irc.passes._kernels import blocks, make_kernel, sort_block
+from irc.passes._planners import find_cost, find_planner, planned_groups
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
 from irc.plan_file import Entry, read_plan, write_plan
+from irc.planner import Planner
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.products import PRODUCTS
 from irc.sizes import representative_sizes
@@ -79,7 +83,9 @@ class Fuse(Pass):
     estimated to take less time); `plan` is a plan file to follow, which may be edited by hand: an entry is a list of
     members, and each becomes one kernel of just these, or is reported with the rule that it breaks (`plan.refused`); a
     pointwise operation may be a member of several entries, and is computed in each. Without `policy`, a plan is
-    followed and nothing else merged; where there is no plan either, the policy is `greedy`.
+    followed and nothing else merged; where there is no plan either, the policy is `greedy`. `planner` in place of
+    `policy`, `groups` and `plan` is `greedy`, `beam`, `exact`, `anneal` or `FILE.py:NAME` (`irc doc planners`), with
+    `seed` for random numbers. `cost` is `FILE.py:NAME` of a `@cost` function, whose seconds planners and policies see.
     """
 
     policy: str = ""
@@ -87,6 +93,9 @@ class Fuse(Pass):
     plan: str = ""
     schedule: str = ""
     products: str = ""
+    planner: str = ""
+    seed: int = 0
+    cost: str = ""
 
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
@@ -99,7 +108,10 @@ class Fuse(Pass):
     def plans(self, module: Module, context: PassContext) -> list[Plan]:
         """The plan of each function; raises `plan.refused` and `plan.stale`, with an error for each entry of a plan
         file that cannot be followed."""
-        entries, chosen = self.entries(), self.chosen()
+        entries, chosen = self.entries(), find_planner(self.planner) if self.planner else self.chosen()
+        others = [name for name in ("policy", "groups", "plan") if getattr(self, name)]
+        if self.planner and others:
+            raise fail("pass.option", f"fuse has the options `planner` and `{others[0]}`", expected="one of them")
         scheduler = find_scheduler(self.schedule) if self.schedule else None
         errors = [entry.error(f"there is no function @{entry.function}", "plan.stale") for entry in entries
                    if entry.function not in (None, *module.functions)]  # fmt: skip
@@ -119,7 +131,7 @@ class Fuse(Pass):
         """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
-    def planned(self, function: Function, chosen: Policy, context: PassContext,
+    def planned(self, function: Function, chosen: Policy | Planner, context: PassContext,
                 proposals: list[tuple[str, list[Operation]]], entries: Sequence[Entry]) -> Plan:  # fmt: skip
         """The plan of one function, with products where the option `products`, or else the context, says; of `auto` and
         a plan file, in kernels where an entry names them. Raises `pass.option`."""
@@ -128,16 +140,17 @@ class Fuse(Pass):
         mode = self.products or context.products
         called, errors = called_products(function, entries)
         entries = [entry for entry in entries if entry.products is None]
-        given = (function, chosen, context, proposals, entries)
+        costs = Costs(context.device, find_cost(self.cost))
+        proposed = partial(propose, function, chosen, context, proposals, entries, costs=costs, seed=self.seed)
         if mode != "auto":
-            plan = propose(*given, products=mode == "irc", apart=called)
+            plan = proposed(products=mode == "irc", apart=called)
             plan.errors += errors
             return plan
         if self.plan:
             named = {name for entry in entries for name in entry.members}
-            return propose(*given, products=True, apart=[each for each in function.walk() if is_product(each)
-                                                         and each.results[0].name not in named])  # fmt: skip
-        return choose_plan(lambda products, apart: propose(*given, products=products, apart=apart), context,
+            return proposed(products=True, apart=[each for each in function.walk() if is_product(each)
+                                                  and each.results[0].name not in named])  # fmt: skip
+        return choose_plan(lambda products, apart: proposed(products=products, apart=apart), context,
                            representative_sizes(function, context.sizes))  # fmt: skip
 
     def entries(self) -> list[Entry]:
@@ -188,11 +201,11 @@ def find_policy(name: str) -> Policy:
 # -- propose ---------------------------------------------------------------------------------------------------
 
 
-def propose(function: Function, chosen: Policy, context: PassContext, proposals: list[tuple[str, list[Operation]]],
-            entries: Sequence[Entry] = (), *, products: bool = False,
-            apart: Iterable[Operation] = ()) -> Plan:  # fmt: skip
-    """The plan for a function under a policy; `products` says whether kernels compute matrix products and convolutions,
-    apart from those in `apart`.
+def propose(function: Function, chosen: Policy | Planner, context: PassContext,
+            proposals: list[tuple[str, list[Operation]]], entries: Sequence[Entry] = (), *, products: bool = False,
+            apart: Iterable[Operation] = (), costs: Costs | None = None, seed: int = 0) -> Plan:  # fmt: skip
+    """The plan for a function under a policy, or by a planner; `products` says whether kernels compute matrix products
+    and convolutions, apart from those in `apart`.
 
     The entries of a plan file are followed first. Then the groups of `proposals`, each the proposer's name and the
     operations, are made where they are legal. Then the policy merges groups. The members of a group are in one block:
@@ -200,11 +213,17 @@ def propose(function: Function, chosen: Policy, context: PassContext, proposals:
     """
     sizes = representative_sizes(function, context.sizes)
     plan, calls = Plan([]), None if not products else frozenset(apart)
+    costs = costs or Costs(context.device)
     planned = find_entries(function, entries, plan.errors)
     for block in blocks(function.block):
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
-        propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls)
+        if isinstance(chosen, Planner):
+            graph = GroupGraph(block)
+            operations = seeds(block, graph, context.numerics, calls)
+            plan.groups += planned_groups(chosen, block, graph, operations, context, sizes, costs, seed)
+        else:
+            propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls, costs)
     follow_schedules(plan, planned)
     return plan
 
@@ -239,7 +258,7 @@ def find_entries(function: Function, entries: Sequence[Entry],
 def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      planned: list[tuple[Entry, list[Operation]]],
                      proposals: list[tuple[str, list[Operation]]], sizes: Mapping[Symbol, int], plan: Plan,
-                     calls: Container[Operation] | None) -> None:  # fmt: skip
+                     calls: Container[Operation] | None, costs: Costs) -> None:  # fmt: skip
     """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file, and
     `calls` products that no kernel computes, None for all."""
     graph = GroupGraph(block)
@@ -263,7 +282,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         if any(part.stores is not None for part in parts):
             decision.reason = "an entry of the plan shares operations with others"
             return None
-        merge = Merge(producer, consumer, merged, parts, sizes)
+        merge = Merge(producer, consumer, merged, parts, sizes, costs)
         verdict = chosen(merge)
         decision.bytes_saved = merge.bytes_saved
         if isinstance(verdict, PolicyRejection):

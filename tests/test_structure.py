@@ -28,8 +28,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.parser", "irc.verifier",
      "irc.interpreter", "irc.constants", "irc.shape_analysis", "irc.kernel"),
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
-     "irc.library_calls", "irc.group", "irc.plan", "irc.plan_file", "irc.plan_edits", "irc.plan_difference",
-     "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph", "irc.cover"),
+     "irc.library_calls", "irc.group", "irc.cost", "irc.plan", "irc.plan_file", "irc.plan_edits",
+     "irc.plan_difference", "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph", "irc.cover",
+     "irc.planner", "irc.planners"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli", "irc.__main__"),
 )  # fmt: skip

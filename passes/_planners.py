@@ -1,0 +1,54 @@
+"""Planners and models of cost that options of `fuse` name, and the plan of a block by a planner (`irc.planner`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from irc.cost import CostModel, Costs
+from irc.diagnostics import did_you_mean, fail
+from irc.dims import Symbol
+from irc.group import Group
+from irc.group_graph import GroupGraph
+from irc.ir import Block, Operation
+from irc.pass_manager import PassContext
+from irc.planner import FusionGraph, Planner
+from irc.planners import PLANNERS
+from irc.user_files import is_reference, load_user_object
+
+
+def find_planner(name: str) -> Planner:
+    """A planner of irc, or one in a user's file (`FILE.py:NAME`); raises `pass.option`."""
+    if name in PLANNERS:
+        return PLANNERS[name]
+    if not is_reference(name):
+        raise fail("pass.option", f"fuse has no planner `{name}`", expected=f"{', '.join(PLANNERS)} or FILE.py:NAME",
+                   help=did_you_mean(name, PLANNERS, "irc doc planners"))  # fmt: skip
+    chosen = load_user_object(name)
+    if not isinstance(chosen, Planner):
+        raise fail("pass.option", f"{name} is {chosen!r}", expected="a function with @planner")
+    return chosen
+
+
+def find_cost(reference: str) -> CostModel | None:
+    """The model of cost in a user's file (`FILE.py:NAME`), None for no reference; raises `pass.option`."""
+    if not reference:
+        return None
+    if not is_reference(reference):
+        raise fail("pass.option", f"`cost` of fuse is `{reference}`", expected="FILE.py:NAME")
+    chosen = load_user_object(reference)
+    if not isinstance(chosen, CostModel):
+        raise fail("pass.option", f"{reference} is {chosen!r}", expected="a function with @cost")
+    return chosen
+
+
+def planned_groups(planner: Planner, block: Block, graph: GroupGraph, operations: Iterable[Operation],
+                   context: PassContext, sizes: Mapping[Symbol, int], costs: Costs,
+                   seed: int) -> list[Group]:  # fmt: skip
+    """The groups of a block that a planner chooses, of operations that can be kernels."""
+    fusion = FusionGraph(graph, block, operations, sizes, costs=costs, numerics=context.numerics, seed=seed)
+    if not fusion.units:
+        return []
+    groups = planner(fusion)
+    for note in fusion.notes:
+        context.note(f"fuse: {note}")
+    return groups
