@@ -39,6 +39,10 @@ class Target(Protocol):
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether `raise` replaces subgraphs by the operation whose decomposition they are."""
 
+    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+        """Whether the backend's program is faster, at the shapes of these operations, once a rewrite has changed
+        them. Rewrites that are always of use do not ask."""
+
 
 # (stage, module before it, command that runs what was left, what happened) -> the help line for the user
 Reproduce = Callable[[str, Module, str, Exception], str]
@@ -95,6 +99,11 @@ class Pass:
         values = [(option, getattr(self, option.name)) for option in dataclasses.fields(self)]
         changed = [f"{option.name}={_option_text(value)}" for option, value in values if value != option.default]
         return self.pipeline_name() + (f"{{{','.join(changed)}}}" if changed else "")
+
+
+def pays(context: PassContext, rewrite: str, operations: Sequence[Operation]) -> bool:
+    """Whether a rewrite is of use for the target; without one, it is."""
+    return context.target is None or context.target.pays(rewrite, operations)
 
 
 def _checked_result(stage: str, step: Pass, module: Module, changed: Any) -> bool:

@@ -231,6 +231,11 @@ class Normalizer:
     def expanded(self, term: Term, shape: Shape) -> Term:
         if term.kind == "expand":
             term = term.parts[0]
+        lacking = len(shape) - len(term.shape)
+        if term.kind == "view" and lacking > 0 and shape == (1,) * lacking + term.shape:
+            base, _ = term.parts  # pointwise terms view it without leading axes of 1
+            if base.shape == shape and self._viewed(term, reshape_map(term.shape, shape), ("reshape",)) is base:
+                return base
         return term if term.shape == shape else self.make("expand", (term,), shape)
 
     def reshaped(self, term: Term, shape: Shape) -> Term:
@@ -316,7 +321,7 @@ class Normalizer:
         if name == "reduce_sum":
             whole = term.parts[0] if term.kind == "expand" else term
             coefficient, inner = self._content(whole)
-            return self.scaled(coefficient, self.make(name, (self.expanded(inner, term.shape), axes), shape))
+            return self._times(coefficient, self.make(name, (self.expanded(inner, term.shape), axes), shape))
         return self.make(name, (term, axes), shape)
 
     def _content(self, term: Term) -> tuple[float, Term]:
@@ -339,7 +344,13 @@ class Normalizer:
             sides.append(self.transposed(self.expanded(inner, term.shape), order))
         counts = len(batch), len(contract)
         shape = sides[0].shape[: len(sides[0].shape) - counts[1]] + sides[1].shape[counts[0] + counts[1] :]
-        return self.scaled(math.prod(coefficients), self.make("dot", (*sides, *counts), shape))
+        return self._times(math.prod(coefficients), self.make("dot", (*sides, *counts), shape))
+
+    def _times(self, coefficient: float, term: Term) -> Term:
+        """A term multiplied by a number, as a product of two terms is written."""
+        if coefficient == 1.0:
+            return term
+        return self.expanded(self.scaled(coefficient, self.stripped(term)), term.shape)
 
     # -- from operations ---------------------------------------------------------------------------------------
 

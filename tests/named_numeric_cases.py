@@ -350,6 +350,23 @@ def _attend(
     add(Case("attention", [q, k, v, mask], attributes, function, node, static={0: (1,), 1: (1,), 2: (1,)}, loose=4))
 
 
+def _attend_to_rows(heads: int, groups: int, queries: int, keys: int, mask: Any = None, **attributes: Any) -> None:
+    q, k, v = random(2, queries, heads * 8), random(2, keys, groups * 8, scale=1), random(2, keys, groups * 5)
+    settings = {"q_num_heads": heads, "kv_num_heads": groups, "is_causal": int(attributes.get("causal", False))}
+    node = ("Attention", 23, settings) if mask is None else None
+
+    def function(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any = None) -> torch.Tensor:
+        apart = (x.unflatten(2, (count, -1)).transpose(1, 2) for x, count in ((q, heads), (k, groups), (v, groups)))
+        return attention(*apart, mask, **attributes).transpose(1, 2).flatten(2)
+
+    add(Case("attention_rows", [q, k, v, mask], {"heads": heads, "groups": groups, **attributes}, function, node,
+             static={0: (2,), 1: (2,), 2: (2,)}, loose=4))  # fmt: skip
+
+
+_attend_to_rows(3, 3, 7, 11)
+_attend_to_rows(6, 2, 7, 7, causal=True)
+_attend_to_rows(3, 3, 7, 11, random(2, 1, 7, 11), scale=0.25)
+
 _attend(3, 3, 7, 7)
 _attend(3, 3, 7, 11, scale=0.25)
 _attend(6, 2, 7, 11)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNELS_PIPELINE", "PIPELINE", "TARGETS", "Target", "count_nodes", "emit", "save"]
 
-PIPELINE = "canonicalize,fold,cse,raise,fold,canonicalize,legalize,canonicalize,fold{views},cse,dce"
+PIPELINE = (
+    "canonicalize,fold,cse,raise,fold{cap=1048576},canonicalize,visible_rows,attention_scale,grouped_heads,"
+    "attention_rows,flatten_rows,bias,canonicalize,legalize,canonicalize,fold{views},cse,dce"
+)
 KERNELS_PIPELINE = f"{PIPELINE},fuse,dce"
 
 

@@ -1,4 +1,4 @@
-"""The row of attention."""
+"""The rows of attention."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from irc.ir import Operation, Value
 
 def agrees(operation: Operation, target: Target) -> bool:
     """Where ONNX Runtime's kernel means the same. There a row that may attend to nothing is zero, and NaN stays NaN:
-    with a mask that is "zero", without one it equals "nan" for every finite input. A mask has all keys, all queries or
-    one row for them, and the type of q or bool."""
+    with a mask that is "zero", without one it equals "nan" for every finite input. For finite scores "nan_as_zero" is
+    "zero"; for others, the processor's target gives the NaN that PyTorch gives before it is exported to ONNX. A mask
+    has all keys, all queries or one row for them, and the type of q or bool."""
     q, k, _, mask = (*operation.operands, None)[:4]
     assert q is not None and k is not None
     masked_rows, scale = operation.attributes["masked_rows"], operation.attributes["scale"]
-    depth = q.shape[-1]
+    if masked_rows == "nan_as_zero" and target.name == "cpu" and not target.keeps_edges:
+        masked_rows = "zero"
+    depth = dims.floor_divide(q.shape[-1], operation.attributes.get("heads", 1))
+    queries, keys = q.shape[-2], k.shape[-2]
     has_depth = dims.less(0, depth) is True if target.keeps_edges else not equal(depth, 0)
     if (scale is not None and scale <= 0) or not has_depth:  # which the kernel rejects
         return False
@@ -29,19 +33,38 @@ def agrees(operation: Operation, target: Target) -> bool:
         return masked_rows in ("nan", "zero")
     if target.keeps_edges and q.dtype is F16 and mask.dtype is not BOOL:
         return False  # beside a mask of -65504 the kernel, which adds in f16, loses the scores
-    fits = mask.dtype in (BOOL, q.dtype) and 2 <= mask.rank <= 4 and equal(mask.shape[-1], k.shape[2])
-    return masked_rows == "zero" and fits and (equal(mask.shape[-2], q.shape[2]) or equal(mask.shape[-2], 1))
+    fits = mask.dtype in (BOOL, q.dtype) and 2 <= mask.rank <= 4 and equal(mask.shape[-1], keys)
+    return masked_rows == "zero" and fits and (equal(mask.shape[-2], queries) or equal(mask.shape[-2], 1))
 
 
 @emits("attention", opset=23, when=both(since(23), on("Attention"), agrees))
 def attention(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None, *, scale: float | None, causal: bool,
               masked_rows: str) -> Operand:  # fmt: skip
+    return attended(g, q, k, v, mask, masked_rows, scale=scale, is_causal=causal or None)
+
+
+def is_for_processor(operation: Operation, target: Target) -> bool:
+    return target.name == "cpu"
+
+
+@emits("attention_rows", opset=23, when=both(since(23), on("Attention"), is_for_processor, agrees))
+def attention_rows(g: Graph, q: Value, k: Value, v: Value, mask: Value | None = None, *, heads: int, groups: int,
+                   scale: float | None, causal: bool, masked_rows: str) -> Operand:  # fmt: skip
+    return attended(g, q, k, v, mask, masked_rows, scale=scale, is_causal=causal or None, q_num_heads=heads,
+                    kv_num_heads=groups)  # fmt: skip
+
+
+def attended(g: Graph, q: Value, k: Value, v: Value, mask: Value | None, masked_rows: str,
+             **options: Any) -> Operand:  # fmt: skip
+    """The node, of operands of three axes or four. What came from ONNX's operator means what the runtime does with it;
+    other spellings do not hide keys by the least finite number."""
+    is_of_operator = masked_rows == "zero"
     rows: Operand = mask
-    if mask is not None and mask.dtype is not BOOL and g.target.keeps_edges:
+    if mask is not None and mask.dtype is not BOOL and (g.target.keeps_edges or not is_of_operator):
         rows = above_lowest(g, mask)
-    if mask is not None and not equal(mask.shape[-2], q.shape[2]):  # one row for all queries, which the runtime rejects
-        rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], q.shape[2], mask.shape[-1])))
-    options: dict[str, Any] = {"scale": scale, "is_causal": causal or None}
+    queries = q.shape[-2]
+    if mask is not None and not equal(mask.shape[-2], queries):  # one row for all queries, which the runtime rejects
+        rows = g.node("Expand", rows, g.shape((*mask.shape[:-2], queries, mask.shape[-1])))
     # An empty operand fails in the runtime, and no heads of k end the process.
     extents = dict.fromkeys(extent for x in (q, k, v) for extent in x.shape if dims.less(0, extent) is not True)
     return unless_empty(g, dims.product(extents), lambda inner: inner.node("Attention", q, k, v, rows, **options))

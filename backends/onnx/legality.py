@@ -5,6 +5,7 @@ The table of rows is imported when a target is first asked, since it imports onn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from irc.backends.onnx.runtime import WRITTEN_OPSET
@@ -35,3 +36,9 @@ class RowTarget(Target):
 
         row = ROWS.get(definition.name)
         return self.name == "cpu" or row is None or row.opset <= (self.opset or WRITTEN_OPSET)
+
+    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+        """Whether ONNX Runtime is faster after a rewrite; a portable model is for other runtimes, too."""
+        from irc.backends.onnx.gains import gains
+
+        return self.name == "cpu" and gains(rewrite, operations)

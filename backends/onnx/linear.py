@@ -10,7 +10,7 @@ from irc import dims
 from irc.backends.onnx import edges
 from irc.backends.onnx.edges import guards_nan, scanned, subgraph, unless_empty
 from irc.backends.onnx.graph import Graph, Operand
-from irc.backends.onnx.row import emits, on
+from irc.backends.onnx.row import both, emits, on
 from irc.backends.onnx.target import Target
 from irc.backends.onnx.view import is_zero, reshaped_exactly, transposed, vector
 from irc.backends.onnx.zeros import begun_with_0
@@ -122,6 +122,15 @@ def gemm(g: Graph, a: Value, b: Value, c: Value | None = None, *, alpha: float, 
         beta = 1
     return g.node("Gemm", a, b, added, alpha=alpha if alpha != 1 else None, beta=beta if beta != 1 else None,
                   transA=transpose_a or None, transB=transpose_b or None)  # fmt: skip
+
+
+def is_of_matrices(operation: Operation, target: Target) -> bool:
+    return operation.inputs[0].rank == 2
+
+
+@emits("linear", when=both(on("Gemm"), is_of_matrices))
+def linear(g: Graph, x: Value, weight: Value, bias: Value) -> Operand:
+    return g.node("Gemm", x, weight, bias)
 
 
 def has_scalar_zero_point(operation: Operation, target: Target) -> bool:

@@ -12,7 +12,7 @@ cannot be written in Triton runs as host calls instead, with the same results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from irc.backends.triton.artefact import emit, is_artefact
@@ -85,6 +85,10 @@ class Target:
     def raises(self, definition: OperationDefinition) -> bool:
         """Every operation whose decomposition a subgraph is: its body becomes a kernel, or PyTorch computes it."""
         return True
+
+    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+        """No rewrite that is for the kernels of ONNX Runtime."""
+        return False
 
 
 def kernel_source(operation: Operation, labels: Mapping[Value, str]) -> str | LegalityFailure:

@@ -1,4 +1,4 @@
-"""Attention, the one form to which every spelling of it is raised."""
+"""Attention, the one form to which every spelling of it is raised, and attention whose heads lie side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from irc.ops.pointwise import add, div, equal, is_nan, less_equal, mul, select
 from irc.ops.products import dot
 from irc.ops.reduction import reduce_max
 from irc.ops.rules import same_dtype
-from irc.ops.view import iota, reshape
+from irc.ops.view import iota, reshape, transpose
 from irc.types import TensorType
 
 
@@ -121,3 +121,64 @@ def _(
             raise fail("type.dtype", f"mask is {mask}", expected="bool, or a float type")
         must_fit("mask", mask, q.with_shape((*q.dims[:3], k.dims[2])))
     return q.with_shape((*q.dims[:3], v.dims[3]))
+
+
+@op(Trait.LIBRARY)
+def attention_rows(
+    q: Float,
+    k: Float,
+    v: Float,
+    mask: AnyTensor | None = None,
+    /,
+    *,
+    heads: int,
+    groups: int,
+    scale: float | None = None,
+    causal: bool = False,
+    masked_rows: Literal["nan", "zero", "nan_as_zero"] = "nan",
+) -> Value:
+    """`attention` of rows that hold the elements of all heads, one head after the other, as products give them.
+
+    Shapes: q [B, S, heads*D], k [B, T, groups*D], v [B, T, groups*E]; mask broadcasts to [B, heads, S, T]. Result:
+    [B, S, heads*E].
+    Attributes: heads, of q; groups, heads of k and v, which divide those of q; the others as in `attention`.
+    Source: ONNX Attention-23 of three axes.
+    Edge cases: those of `attention`.
+    """
+    apart = [_apart(x, count) for x, count in ((q, heads), (k, groups), (v, groups))]
+    result = transpose(attention(*apart, mask, scale=scale, causal=causal, masked_rows=masked_rows),
+                       permutation=(0, 2, 1, 3))  # fmt: skip
+    return reshape(result, shape=(*result.shape[:2], heads * result.shape[3]))
+
+
+def _apart(x: Value, count: int) -> Value:
+    """[B, S, count*D] as [B, count, S, D]."""
+    batch, length, width = x.shape
+    return transpose(reshape(x, shape=(batch, length, count, dims.floor_divide(width, count))),
+                     permutation=(0, 2, 1, 3))
+
+
+@attention_rows.types
+def _(
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    mask: TensorType | None = None,
+    *,
+    heads: int,
+    groups: int,
+    scale: float | None,
+    causal: bool,
+    masked_rows: str,
+) -> TensorType:
+    apart = []
+    for name, operand, count in (("q", q, heads), ("k", k, groups), ("v", v, groups)):
+        if operand.rank != 3:
+            raise fail("type.rank", f"{name} is {operand}", expected="[B, S, heads*D]")
+        if count < 1 or dims.equal(dims.modulo(operand.dims[2], count), 0) is False:
+            raise fail("type.shape", f"{name} is {operand}, of {count} heads", expected="heads of equal size")
+        depth = dims.floor_divide(operand.dims[2], count)
+        apart.append(operand.with_shape((operand.dims[0], count, operand.dims[1], depth)))
+    (result,) = attention.infer([*apart, *(() if mask is None else (mask,))],
+                                {"scale": scale, "causal": causal, "masked_rows": masked_rows})  # fmt: skip
+    return q.with_shape((q.dims[0], q.dims[1], heads * result.dims[3]))

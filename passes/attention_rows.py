@@ -1,0 +1,83 @@
+"""Attention of rows: heads are taken apart and put together by the attention, not by transposes around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc import dims
+from irc.index_map import compose, is_empty, transpose_map
+from irc.ir import Operation, Value
+from irc.module import EdgeCases, Module
+from irc.op import Builder
+from irc.ops import attention_rows, reshape, transpose
+from irc.ops.view import map_of
+from irc.pass_manager import Pass, PassContext, pays
+from irc.rewrite import erase_dead
+
+HEADS_INWARDS = (0, 2, 1, 3)
+LONGEST_CHAIN = 8  # views between a product and the attention
+
+
+@dataclass
+class AttentionRows(Pass):
+    """Replace an attention whose queries, keys and values are views of rows by `attention_rows` of these rows.
+
+    What it pays: ONNX Runtime's Attention of three axes takes the place of four transposes and of the products and the
+    softmax between them. It is 1.1 to 1.3 times as fast as these at 32 to 512 tokens, with and without a mask. Where
+    one of the operands is no view of rows, as keys from a cache are none, nothing is changed.
+
+    Before: %0 = reshape %x {shape = [B, S, H, D]}; %q = transpose %0 {permutation = [0, 2, 1, 3]}; ...;
+            %1 = attention %q, %k, %v; %2 = transpose %1 {permutation = [0, 2, 1, 3]}; %y = reshape %2
+    After:  %y = attention_rows %x, ... {heads = H, groups = H}
+    """
+
+    def run(self, module: Module, context: PassContext) -> bool:
+        count = 0
+        for operation in [each for each in module.walk() if each.name == "attention"]:
+            if pays(context, "attention_rows", [operation]):
+                count += _of_rows(operation, context, module.edge_cases)
+        context.count("attention_rows", "replaced", count)
+        return count > 0
+
+
+def _of_rows(operation: Operation, context: PassContext, edge_cases: EdgeCases) -> bool:
+    q, k, v, *mask = operation.inputs
+    heads, groups = q.shape[1], k.shape[1]
+    if not isinstance(heads, int) or not isinstance(groups, int) or min(heads, groups) < 1:
+        return False
+    if not all(map(_is_view_of_rows, (q, k, v))):
+        return False
+    with Builder.before_operation(operation, operation.location.by("attention_rows")):
+        rows = attention_rows(*map(_rows, (q, k, v)), *mask, heads=heads, groups=groups, **operation.attributes)
+        replacement = rows.operation
+        assert replacement is not None
+        if context.target is not None and not context.target.takes(replacement, edge_cases):
+            erase_dead([replacement])
+            return False
+        apart = reshape(rows, shape=(q.shape[0], q.shape[2], heads, v.shape[3]))
+        operation.replace([transpose(apart, permutation=HEADS_INWARDS)])
+    return True
+
+
+def _is_view_of_rows(value: Value) -> bool:
+    """Whether [B, H, S, D] is a view of [B, S, H*D], or of a reshape of it."""
+    if is_empty(value.shape):
+        return False
+    view = transpose_map(value.shape, HEADS_INWARDS)
+    for _ in range(LONGEST_CHAIN):
+        maker = value.operation
+        step = map_of(value) if maker is not None and maker.name in ("reshape", "transpose") else None
+        composed = None if step is None else compose(view, step)
+        if maker is None or composed is None:
+            return False
+        if composed.is_reshape:
+            return True
+        value, view = maker.inputs[0], composed
+    return False
+
+
+def _rows(value: Value) -> Value:
+    """[B, H, S, D] as [B, S, H*D]; `canonicalize` finds what it is a view of."""
+    inwards = transpose(value, permutation=HEADS_INWARDS)
+    batch, length, heads, depth = inwards.shape
+    return reshape(inwards, shape=(batch, length, dims.product((heads, depth))))

@@ -1,0 +1,233 @@
+"""Rewrites of programs for ONNX Runtime's CPU provider: what each matches and leaves, and that results stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import irc
+from irc.backends.onnx import PIPELINE, Target, emit
+from irc.driver.models import Settings
+from irc.frontends.onnx import from_model
+from irc.ranges import number_range
+from tests.onnx_models import NO_FOLDER, check_close, in_runtime, model
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+def compiled(proto: onnx.ModelProto, target: str = "cpu") -> onnx.ModelProto:
+    module = irc.opt(from_model(proto, NO_FOLDER), PIPELINE, backend="onnx", settings=Settings(target=target))
+    return emit(module, target=Target(target))
+
+
+def nodes(proto: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in proto.graph.node)
+
+
+def checked(proto: onnx.ModelProto, inputs: dict[str, Any], target: str = "cpu") -> Counter[str]:
+    """The operators of the compiled model, whose results are those of the model."""
+    rewritten = compiled(proto, target)
+    for actual, expected in zip(in_runtime(rewritten, inputs), in_runtime(proto, inputs), strict=True):
+        check_close(actual, expected)
+    return nodes(rewritten)
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def with_weights(proto: onnx.ModelProto, **arrays: Any) -> onnx.ModelProto:
+    """The model with these inputs as constants."""
+    kept = [info for info in proto.graph.input if info.name not in arrays]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(array), name)
+                                   for name, array in arrays.items())  # fmt: skip
+    return proto
+
+
+# -- flatten_rows and bias ---------------------------------------------------------------------------------------
+
+
+def layer(rows: str, opset: int = 21) -> onnx.ModelProto:
+    """A product with a bias, a sum and a norm of rows of these extents."""
+    text = f"""(float[{rows},6] x) => (y) {{
+        p = MatMul(x, w)
+        q = Add(p, b)
+        r = Gelu(q)
+        s = Add(r, x)
+        y = LayerNormalization<axis=-1>(s, g, g) }}"""
+    return with_weights(model(text, opset), w=random(6, 6), b=random(6), g=random(6))
+
+
+@pytest.mark.parametrize(("rows", "shape"), [("2,5", (2, 5)), ("1,5", (1, 5)), ("2,3,4", (2, 3, 4)), ("2,S", (2, 3)),
+                                             ("2,S", (2, 0)), ("2,S", (2, 1)), ("B,5", (3, 5))])  # fmt: skip
+def test_products_and_norms_are_of_matrices(rows: str, shape: tuple[int, ...]) -> None:
+    operators = checked(layer(rows), {"x": random(*shape, 6)})
+    assert operators["Gemm"] == 1 and operators["MatMul"] == 0 and operators["Add"] == 1
+    x = random(*shape, 6)
+    x[..., :1] = np.nan
+    checked(layer(rows), {"x": x})
+
+
+@pytest.mark.parametrize(("rows", "shape", "target"), [("B,S", (2, 3), "cpu"), ("2,0", (2, 0), "cpu"),
+                                                       ("2,5", (2, 5), "portable")])  # fmt: skip
+def test_rows_stay_where_they_cannot_be_shaped_back_or_the_target_is_portable(
+    rows: str, shape: tuple[int, ...], target: str
+) -> None:
+    operators = checked(layer(rows), {"x": random(*shape, 6)}, target)
+    assert operators["Gemm"] == 0 and operators["Reshape"] == 0
+
+
+def test_what_has_a_product_of_matrices_beside_it_is_of_matrices() -> None:
+    """As PyTorch exports `addmm`: the reshapes around the product go."""
+    proto = with_weights(model("""(float[2,5,6] x) => (y) {
+        n = LayerNormalization<axis=-1>(x, g, g)
+        m = Reshape(n, rows)
+        p = Gemm(m, w, b)
+        q = Reshape(p, shape)
+        s = Add(q, x)
+        y = LayerNormalization<axis=-1>(s, g, g) }""", 21), w=random(6, 6), b=random(6), g=random(6),
+        rows=np.array([10, 6]), shape=np.array([2, 5, 6]))  # fmt: skip
+    assert checked(proto, {"x": random(2, 5, 6)}) == Counter(
+        {"Reshape": 2, "LayerNormalization": 2, "Gemm": 1, "Add": 1}
+    )
+
+
+@pytest.mark.parametrize("body", [
+    "t = Add(x, x) y = LayerNormalization<axis=-1>(t, g, g)",  # no product
+    "p = MatMul(x, w) y = LayerNormalization<axis=1>(p, h, h)",  # not of rows alone
+    "t = Transpose<perm=[1,0,2]>(x) y = MatMul(x, v)",  # a matrix for each batch
+])  # fmt: skip
+def test_other_operations_stay_of_their_rank(body: str) -> None:
+    proto = with_weights(model(f"(float[2,5,6] x) => (y) {{ {body} }}", 21), w=random(6, 6), g=random(6),
+                         h=random(5, 6), v=random(2, 6, 3))  # fmt: skip
+    assert checked(proto, {"x": random(2, 5, 6)})["LayerNormalization"] == nodes(proto)["LayerNormalization"]
+    text = str(irc.opt(from_model(proto, NO_FOLDER), "flatten_rows", backend="onnx", settings=Settings(target="cpu")))
+    assert ("layer_norm" not in text) or "f32[2, 5, 6]" in text.split("layer_norm")[-1]
+
+
+@pytest.mark.parametrize("operand", ["float[6]", "float[1,6]", "float[1,1,6]", "float[5,6]", "float[2,1,6]",
+                                     "float[2,5,1]", "float[]", "float[2,5,6]"])  # fmt: skip
+def test_operands_that_broadcast_keep_their_meaning(operand: str) -> None:
+    proto = with_weights(model(f"(float[2,5,6] x, {operand} z) => (y) {{ p = MatMul(x, w) y = Mul(z, p) }}"),
+                         w=random(6, 6))  # fmt: skip
+    shape = [int(dim) for dim in operand[6:-1].split(",") if dim]
+    checked(proto, {"x": random(2, 5, 6), "z": random(*shape, seed=1)})
+
+
+# -- attention ---------------------------------------------------------------------------------------------------
+
+
+def attention(mask: str = "", safe: bool = True, heads: int = 2, batch: int | str = 1, length: int | str = 5,
+              scaled: bool = True) -> onnx.ModelProto:  # fmt: skip
+    """As PyTorch exports it: both operands scaled by the fourth root, and a safe softmax."""
+    parts = [f"{name}r = Reshape(MatMul_{name}, heads)" for name in "qkv"]
+    products = [f"MatMul_{name} = MatMul(x, w{name})" for name in "qkv"]
+    added = "t = Add(s, m)" if mask else "t = Identity(s)"
+    weights = "n = IsNaN(e) a = Where(n, zero, e)" if safe else "a = Identity(e)"
+    scale = ("qs = Mul(qt, c) ks = Mul(kt, c)" if scaled else "qs = Identity(qt) ks = Identity(kt)")
+    text = f"""(float[{batch},{length},8] x{', ' + mask if mask else ''}) => (y) {{ {' '.join(products)}
+        {' '.join(parts)}
+        qt = Transpose<perm=[0,2,1,3]>(qr) kt = Transpose<perm=[0,2,3,1]>(kr) vt = Transpose<perm=[0,2,1,3]>(vr)
+        {scale} s = MatMul(qs, ks) {added} e = Softmax<axis=-1>(t) {weights}
+        o = MatMul(a, vt) p = Transpose<perm=[0,2,1,3]>(o) y = Reshape(p, whole) }}"""
+    sizes = [batch if isinstance(batch, int) else 0, length if isinstance(length, int) else 0]
+    return with_weights(model(text, 21), wq=random(8, 8), wk=random(8, 8, seed=1), wv=random(8, 8, seed=2),
+                        heads=np.array([*sizes, heads, 8 // heads]), whole=np.array([*sizes, 8]),
+                        c=np.float32((8 // heads) ** -0.25), zero=np.float32(0))  # fmt: skip
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize(("batch", "length", "shape"), [(1, 5, (1, 5)), (3, 1, (3, 1)), ("B", 5, (2, 5)),
+                                                        (2, "S", (2, 7))])  # fmt: skip
+def test_attention_is_of_rows(safe: bool, scaled: bool, batch: Any, length: Any, shape: tuple[int, ...]) -> None:
+    operators = checked(attention(safe=safe, scaled=scaled, batch=batch, length=length), {"x": random(*shape, 8)})
+    assert operators["Attention"] == 1 and not operators.keys() & {"Transpose", "Softmax", "IsNaN", "Where", "Mul"}
+
+
+def test_attention_of_a_portable_model_stays_in_its_parts() -> None:
+    operators = checked(attention(), {"x": random(1, 5, 8)}, "portable")
+    assert operators["Attention"] == 0 and operators["Softmax"] == 1
+
+
+def test_a_mask_that_hides_no_row_is_given_to_the_attention() -> None:
+    """A finite mask hides no key, not even one of the least number throughout, for which the weights are equal."""
+    mask = np.full((1, 1, 5, 5), LOWEST, np.float32)
+    mask[..., :3, :2] = 0
+    proto = with_weights(attention("float[1,1,5,5] m"), m=mask)
+    assert checked(proto, {"x": random(1, 5, 8)})["Attention"] == 1
+
+
+@pytest.mark.parametrize("hidden", [float("-inf"), LOWEST, -1e4])
+@pytest.mark.parametrize("keys", [5, 2, 0])
+def test_a_mask_of_lengths_may_hide_all_keys(hidden: float, keys: int) -> None:
+    """As PyTorch exports `attention_mask`: where no key is visible, -inf gives 0, the least number equal weights."""
+    proto = attention("bool[1,1,5,5] shown")
+    proto.graph.node.insert(0, onnx.helper.make_node("Where", ["shown", "zero", "hidden"], ["m"]))
+    with_weights(proto, hidden=np.float32(hidden))
+    shown = np.zeros((1, 1, 5, 5), bool)
+    shown[..., :keys] = True
+    shown[0, 0, 2] = False
+    assert checked(proto, {"x": random(1, 5, 8), "shown": shown})["Attention"] == 1
+
+
+@pytest.mark.parametrize(("mask", "safe", "raised"), [
+    (np.triu(np.full((5, 5), -np.inf), 1), False, True),  # causal: each query attends to the first key
+    (np.triu(np.full((5, 5), -np.inf)), False, False),  # the first attends to none, and is NaN
+    (np.triu(np.full((5, 5), -np.inf)), True, True),
+])  # fmt: skip
+def test_a_constant_mask_is_proven_to_show_a_key_to_each_row(mask: Any, safe: bool, raised: bool) -> None:
+    proto = with_weights(attention("float[1,1,5,5] m", safe), m=mask.astype(np.float32)[None, None])
+    assert checked(proto, {"x": random(1, 5, 8)})["Attention"] == raised
+
+
+def test_an_unknown_mask_of_an_unsafe_softmax_stays() -> None:
+    proto = attention("float[1,1,5,5] m", safe=False)
+    mask = random(1, 1, 5, 5)
+    mask[0, 0, 1] = -np.inf
+    assert checked(proto, {"x": random(1, 5, 8), "m": mask})["Attention"] == 0
+
+
+def test_scores_that_are_not_numbers_are_as_pytorch_computes_them() -> None:
+    """PyTorch gives NaN, of which the safe softmax of its export makes 0."""
+    x = random(1, 5, 8)
+    x[0, 2] = np.nan
+    (result,) = in_runtime(compiled(attention()), {"x": x})
+    assert np.isnan(result).all()
+
+
+# -- ranges ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("body", "expected"), [
+    ("y = Cast<to=1>(b)", (0, 1)),
+    ("f = Cast<to=1>(b) g = Sub(one, f) y = Mul(g, low)", (-1e4, 0)),
+    ("y = Where(b, one, low)", (-1e4, 1)),
+    ("f = Where(b, one, low) y = Add(f, f)", (-2e4, 2)),
+    ("f = Where(b, one, least) y = Add(f, f)", (-np.inf, 2)),
+    ("f = Where(b, one, infinite) y = Mul(f, f)", None),
+    ("f = Where(b, one, infinite) y = Where(b, f, low)", (-np.inf, 1)),
+    ("f = Cast<to=1>(i) y = Neg(f)", (-127, 128)),
+    ("y = Mul(x, zero)", None),
+    ("y = Where(b, x, low)", None),
+    ("y = Where(b, one, nan)", None),
+])  # fmt: skip
+def test_ranges_of_masks(body: str, expected: Any) -> None:
+    proto = with_weights(model(f"(bool[3] b, float[3] x, int8[3] i) => (y) {{ {body} }}"), one=np.float32(1),
+                         low=np.float32(-1e4), zero=np.float32(0), infinite=np.float32(-np.inf),
+                         nan=np.float32(np.nan), least=np.float32(LOWEST))  # fmt: skip
+    (value,) = from_model(proto, NO_FOLDER).main.returned
+    assert number_range(value) == expected
+
+
+def test_the_range_of_a_long_chain_is_not_known() -> None:
+    chain = " ".join(f"v{index + 1} = Add(v{index}, v{index})" for index in range(60))
+    proto = model(f"(bool[3] b) => (y) {{ v0 = Cast<to=1>(b) {chain} y = Neg(v60) }}")
+    (value,) = from_model(proto, NO_FOLDER).main.returned
+    assert number_range(value) is None
