@@ -328,6 +328,11 @@ CASES: dict[str, list[Case]] = {
         ),
         Case(lambda a, b: ops.gemm(a, b, transpose_b=True), (BS, "$[T, S]"), "f32 i32"),
     ],
+    "linear": [
+        Case(ops.linear, (BS, "$[S, T]", "$[T]"), "f64 f32 f16 bf16"),
+        Case(ops.linear, ("$[B, 2, S]", "$[S, T]", "$[T]")),
+        Case(ops.linear, ("$[B, ?S in (0, 9)]", "$[S, 3]", "$[3]"), sizes=WITH_ZERO),
+    ],
     "matmul_integer": [
         Case(ops.matmul_integer, (BS, "$[S, T]"), "u8 i8", low=0, high=100),
         Case(ops.matmul_integer, ("u8[B, S]", "$[S, 4]", "u8[]", "$[]"), "u8 i8", low=0, high=100),
@@ -588,6 +593,20 @@ CASES: dict[str, list[Case]] = {
         Case(
             lambda q, k, v, m: ops.attention(q, k, v, m),
             ("$[B, 2, S, 4]", *["$[B, 2, T, 4]"] * 2, "$[B, 1, 1, T]"),
+            low=-1,
+            high=1,
+        ),
+    ],
+    "attention_rows": [
+        Case(
+            lambda q, k, v: ops.attention_rows(q, k, v, heads=4, groups=2),
+            ("$[B, S, 16]", "$[B, T, 8]", "$[B, T, 6]"),
+            low=-1,
+            high=1,
+        ),
+        Case(
+            lambda q, k, v, m: ops.attention_rows(q, k, v, m, heads=2, groups=2, masked_rows="zero"),
+            ("$[B, S, 8]", "$[B, T, 8]", "$[B, T, 6]", "bool[B, 1, S, T]"),
             low=-1,
             high=1,
         ),

@@ -91,6 +91,7 @@ def _onnx_outcomes(program: OnnxProgram) -> list[Outcome]:
         "interpreter": lambda: lambda feed: interpreter.run(module, feed),
         "onnx off": lambda: in_onnx_runtime(module, optimized=False),
         "onnx on": lambda: in_onnx_runtime(module, optimized=True),
+        "onnx cpu": lambda: in_onnx_runtime(module, optimized=False, target="cpu"),
         "triton": lambda: Artefact(passed(module, "triton")).on_arrays,
         "triton merged": lambda: Artefact(merged(module)).on_arrays,
     }
@@ -126,15 +127,16 @@ def path_outcomes(
     return []
 
 
-def passed(module: Module, backend: str) -> Module:
+def passed(module: Module, backend: str, target: str | None = None) -> Module:
     """A module after a backend's pipeline."""
-    optimized, _ = run_pipeline(module, find_backend(backend).PIPELINE, backend, Settings())
+    optimized, _ = run_pipeline(module, find_backend(backend).PIPELINE, backend, Settings(target=target))
     return optimized
 
 
-def in_onnx_runtime(module: Module, optimized: bool) -> Run:
+def in_onnx_runtime(module: Module, optimized: bool, target: str = "portable") -> Run:
     """irc's ONNX output as a file's reader sees it."""
-    compiled = session(find_backend("onnx").emit(passed(module, "onnx")), optimized)
+    onnx = find_backend("onnx")
+    compiled = session(onnx.emit(passed(module, "onnx", target), target=onnx.Target(target)), optimized)
     names = [output.name for output in compiled.get_outputs()]
     taken = {value.name for value in compiled.get_inputs()}
     return lambda feed: dict(zip(names, compiled.run(None, {name: array for name, array in feed.items()

@@ -137,11 +137,11 @@ def attention_rows(
     causal: bool = False,
     masked_rows: Literal["nan", "zero", "nan_as_zero"] = "nan",
 ) -> Value:
-    """`attention` of rows that hold the elements of all heads, one head after the other, as products give them.
+    """`attention` of rows that hold the elements of all heads, one head after the other.
 
     Shapes: q [B, S, heads*D], k [B, T, groups*D], v [B, T, groups*E]; mask broadcasts to [B, heads, S, T]. Result:
     [B, S, heads*E].
-    Attributes: heads, of q; groups, heads of k and v, which divide those of q; the others as in `attention`.
+    Attributes: heads, of q; groups, the heads of k and v; scale, causal and masked_rows as in `attention`.
     Source: ONNX Attention-23 of three axes.
     Edge cases: those of `attention`.
     """
