@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.user_code", "irc.signature", "irc.execution", "irc.scalar_builder", "irc.op", "irc.sizes"),
     ("irc.ops",),
     ("irc.parser", "irc.verifier",
-     "irc.interpreter", "irc.constants", "irc.shape_analysis", "irc.kernel"),
+     "irc.interpreter", "irc.constants", "irc.ranges", "irc.shape_analysis", "irc.kernel"),
     ("irc.user_files", "irc.pattern", "irc.pass_manager", "irc.rewrite", "irc.simplify", "irc.named_pipelines",
      "irc.library_calls", "irc.group", "irc.cost", "irc.plan", "irc.plan_file", "irc.plan_edits",
      "irc.plan_difference", "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph", "irc.cover",
