@@ -35,6 +35,7 @@ _exports = {
     "check": "irc.driver.checking",
     "compare_plans": "irc.driver.planning",
     "compile": "irc.driver.compiling",
+    "diff": "irc.driver.differing",
     "doc": "irc.driver.documentation",
     "edit_plan": "irc.driver.planning",
     "experiment": "irc.driver.experimenting",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from irc.driver.checking import check as check
     from irc.driver.compile_report import report as report
     from irc.driver.compiling import compile as compile
+    from irc.driver.differing import diff as diff
     from irc.driver.documentation import doc as doc
     from irc.driver.experimenting import experiment as experiment
     from irc.driver.explaining import explain as explain

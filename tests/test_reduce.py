@@ -375,3 +375,64 @@ def test_nothing_is_left_of_what_cannot_be_written(tmp_path: Path, monkeypatch: 
 
 def test_operations_in_regions_count() -> None:
     assert Part(imported(LOOP), {}).size == 6  # neg, loop, and four inside
+
+
+# -- properties ------------------------------------------------------------------------------------------------
+
+
+def kept(tmp_path: Path, model: Any, *keep: str, **options: Any) -> tuple[list[str], Any]:
+    report = irc.reduce(model, tmp_path / "small", keep=keep, **options)
+    assert report.finished and report.failure == f"it has {' and '.join(keep)}"
+    return operations(tmp_path / "small"), report
+
+
+@pytest.mark.parametrize("text, most", [("launches>=3", 5), ("launches=4", 8), ("library_calls>=2", 2),
+                                        ("launches >= 1", 1), ("flops>1e3", 3)])  # fmt: skip
+def test_a_figure_is_kept(text: str, most: int, tmp_path: Path) -> None:
+    names, report = kept(tmp_path, BLOCK, text, settings=SIZES)
+    assert 1 <= len(names) <= most and report.after == len(names) < report.before
+    figures = irc.kernels(tmp_path / "small" / "program.irc")
+    name, number = text.split(">" if ">" in text else "=")[0].strip(), float(text.split("=")[-1].split(">")[-1])
+    assert getattr(figures, name) == number if "=" in text and ">" not in text else getattr(figures, name) >= number
+    again = irc_here(*shlex.split((tmp_path / "small" / "command").read_text())[4:], folder=tmp_path)
+    assert again.code == 0 and "launch" in again.out
+
+
+def test_a_reduction_that_keeps_a_figure_is_deterministic(tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        irc.reduce(BLOCK, tmp_path / name, keep=["launches>=2"], settings=SIZES)
+        texts.append((tmp_path / name / "program.irc").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_a_merge_that_a_rule_forbids_is_kept(tmp_path: Path) -> None:
+    names, _ = kept(tmp_path, BLOCK, "refused:F1", settings=SIZES)
+    assert 3 <= len(names) <= 5  # two kernels, and what stands between them
+
+
+def test_what_is_slower_than_another_pipeline_is_kept(tmp_path: Path) -> None:
+    names, _ = kept(tmp_path, BLOCK, "slower-than=1.05:default", pipeline="default{fuse.policy=none}", settings=SIZES)
+    assert 2 <= len(names) <= 4
+
+
+def test_an_error_is_kept_and_others_are_not(tmp_path: Path) -> None:
+    plant(tmp_path, planted.CRASH, "careless.py")
+    settings = Settings(dims={"B": 2, "S": 3}, loads=[str(tmp_path / "careless.py")])
+    names, _ = kept(tmp_path, BLOCK, "error:pass.raised", pipeline="careless", settings=settings)
+    assert names == ["gelu", "matmul"]
+    with pytest.raises(IrcError, match=r"check\.passes"):
+        irc.reduce(BLOCK, tmp_path / "none", keep=["error:run.shape"], pipeline="careless", settings=settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["launches", "launches>=", "lunches>=3", "refused:F99", "refused", "slower-than=", "faster"]
+)
+def test_what_is_no_property_is_an_error(text: str, tmp_path: Path) -> None:
+    done = irc_here("reduce", BLOCK, "--keep", text, folder=tmp_path)
+    assert done.code == 2 and "error[usage.value]: --keep" in done.err and not (tmp_path / "reduced").exists()
+
+
+def test_a_model_without_the_property_is_not_reduced(tmp_path: Path) -> None:
+    done = irc_here("reduce", BLOCK, "--keep", "launches>=300", folder=tmp_path)
+    assert "error[check.passes]: the model does not have launches>=300" in done.err

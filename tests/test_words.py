@@ -95,7 +95,7 @@ BANNED = {
     r"by way of": "via",
     r"spell(?:s|ed|ing)? out": "decomposed; escaped",
     r"brings?|brought": "defines, contains, adds",
-    r"(?<!plan\.)refus(?:es?|ed|als?|ing)": "reject, fail; failure",
+    r"(?<!plan\.)refus(?:es?|ed(?!:)|als?|ing)": "reject, fail; failure",
     r"(?<!')person(?:'s)?": "user",
 }
 # Names of variables, parameters, attributes and functions that do not state what they hold: write `matches`,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from irc.driver.checking import CheckReport
     from irc.driver.compile_report import CompileReport as GraphsReport
     from irc.driver.compiling import CompileReport
+    from irc.driver.differing import DiffReport
     from irc.driver.experiment_report import ExperimentReport
     from irc.driver.figures import KernelsReport
     from irc.driver.reducing import ReduceReport
@@ -36,6 +37,8 @@ def verbs(program: Any) -> None:
     assert_type(irc.kernels(module, targets=("sm_90",)), KernelsReport)
     assert_type(irc.bench(module, rounds=3), BenchReport)
     assert_type(irc.experiment({"model": module}, {"mine": "default"}), ExperimentReport)
+    assert_type(irc.check(module, blame=True, why_tolerance=["y"]), CheckReport)
+    assert_type(irc.diff("a.onnx", "b.pt2", output="witness.npz", tries=8), DiffReport)
     assert_type(irc.reduce("model.onnx", "reduced"), ReduceReport)
     assert_type(irc.print(module, summary=True), str)
     assert_type(irc.explain(module, "%y"), str)

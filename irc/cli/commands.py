@@ -13,7 +13,7 @@ from irc.diagnostics import fail
 PURPOSES = {
     "Compile and run": ("compile", "run", "bench", "tune"),
     "Print and transform": ("print", "opt", "plan", "kernels", "view", "experiment"),
-    "Check and debug": ("check", "explain", "extract", "reduce"),
+    "Check and debug": ("check", "diff", "explain", "extract", "reduce"),
     "Reference and set-up": ("doc", "calibrate", "completion"),
 }
 REMARKS = 48  # the last column in which remarks on examples are aligned

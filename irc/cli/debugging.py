@@ -12,7 +12,7 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes
-from irc.cli.output import show, show_check, show_json, show_page
+from irc.cli.output import show, show_check, show_diff, show_json, show_page
 from irc.diagnostics import Exit, counted, fail
 
 
@@ -62,6 +62,41 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
         sys.exit(int(Exit.DIFFERS))
 
 
+@click.command(cls=Command, short_help="Say whether two models mean the same.")
+@click.argument("first", shell_complete=completion.files)
+@click.argument("second", shell_complete=completion.files)
+@INPUT
+@click.option("-o", "--output", metavar="OUT.npz", shell_complete=completion.files,
+              help="Write an input for which they differ to this file.")  # fmt: skip
+@click.option("--tries", type=click.IntRange(min=0), default=24, show_default=True, help="How many inputs to try.")
+@click.option("--originals", is_flag=True,
+              help="Run ONNX files by ONNX Runtime and PyTorch programs by PyTorch, without rules.")  # fmt: skip
+@click.option("--finite", is_flag=True, help="Try no NaN, infinities or numbers near the ends of their types.")
+@SEED
+@JSON
+@common
+@writes
+def diff(first: str, second: str, inputs: str | None, as_json: bool, **options: Any) -> None:
+    """Say whether two models mean the same: by rules where these show it, else by a search for an input for which they
+    differ.
+
+    One of the two may be a folder that irc compile --backend triton has written, which is run.
+
+    Inputs and outputs are matched by name where both models have the same names, else by position. Results may differ
+    by rounding, as --numerics says; with exact, not at all. The exit status is 0 where the models are equal by rules,
+    and where no difference was found; it is 1 where they differ.
+    """
+    from irc.driver import diff as diff_models
+
+    report = diff_models(first, second, inputs, **options)
+    if as_json:
+        show_json(report)
+    else:
+        show_diff(report)
+    if not report.passed:
+        sys.exit(int(Exit.DIFFERS))
+
+
 @click.command(cls=Command, short_help="Write the operations between two values as a program.")
 @MODEL
 @click.option("--from", "start", multiple=True, metavar="%VALUE", help="A first value.  [default: the inputs]")
@@ -101,6 +136,8 @@ def extract(
 @MODEL
 @click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True,
               shell_complete=completion.folders, help="The folder to write.")  # fmt: skip
+@click.option("--keep", multiple=True, metavar="PROPERTY",
+              help="Keep a property rather than the failure of a check, such as launches>=3.")  # fmt: skip
 @INPUT
 @click.option("--backend", type=BACKEND, help="Also check what the compiled program computes.")
 @pipeline_option("Passes to check.  [default: the backend's pipeline]")
@@ -116,6 +153,14 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     A part fails in the same way if the same stage fails, first at the same kind of operation, or with the same error.
     The folder gets the program, its inputs and the command that shows the failure. Ctrl-C ends the search with the
     smallest program found.
+
+    \b
+    With --keep the part has a property, or all of several, of the program that -p compiles:
+      launches>=3       a figure of irc kernels, compared: launches, library_calls, host_operations,
+                        bytes, loaded, flops; by >=, <=, =, > or <
+      slower-than=eager   the estimated time is above another pipeline's; slower-than=1.5:eager
+      refused:F10       fusion considers a merge that the rule forbids
+      error, error:CODE, differs   how the check fails
     """
     from irc.driver import reduce as reduce_model
 
@@ -148,4 +193,4 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
         sys.exit(int(Exit.DIFFERS))
 
 
-COMMANDS: tuple[click.Command, ...] = (check, extract, reduce)
+COMMANDS: tuple[click.Command, ...] = (check, diff, extract, reduce)

@@ -54,6 +54,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc check examples/rules.py", "tests the rewrite rules of a file"),
         ("irc check examples/rules.py examples/block.py:scaled", "and where they match in a model"),
     ),
+    "diff": (
+        (f"irc opt {SCORES} -p clean -o clean.irc", ""),
+        (f"irc diff {SCORES} clean.irc", "equal by rules"),
+        ("irc diff model.onnx model.onnx --numerics exact", ""),
+    ),
     "extract": (
         (f"irc extract {SCORES} --from %scaled --to %p -o part.irc", "and part.npz"),
         ("irc run part.irc --input part.npz", ""),

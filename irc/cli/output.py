@@ -190,6 +190,32 @@ def show_check(report: Any) -> None:
     show(f"{report.label}; errors against an evaluation in f64{random}")
 
 
+def show_diff(report: Any) -> None:
+    """Print the verdict; where the models differ, the witness."""
+    from irc.driver.printing import at_sizes
+
+    if report.sizes:
+        show(f"compared{at_sizes(dict(report.sizes))}, which one of the models fixes")
+    rejected = f", {report.rejected} of them rejected by both models" if report.rejected else ""
+    if report.verdict == "equal by rules":
+        show(f"equal by rules: {report.reason}")
+        return
+    if report.witness is None:
+        show(f"no difference found in {counted(report.tried, 'input')}{rejected}; no rule shows that they are equal")
+        return
+    witness = report.witness
+    shapes = ", ".join(f"{name} {list(getattr(array, 'shape', ()))}" for name, array in witness.inputs.items())
+    place = f"%{witness.output}{list(witness.index)}" if witness.output else "the outcome"
+    show(f"differs: {place} is {witness.first} and {witness.second}")
+    show(f"  error {witness.error:.1e} (allowed {witness.allowed:.1e}){at_sizes(witness.sizes)}, with {shapes}")
+    if witness.first_value:
+        show(f"  the first value that differs: {witness.first_value}")
+    small = {name: array for name, array in witness.inputs.items() if getattr(array, "size", 99) <= 8}
+    for name, array in small.items():
+        show(f"  {name} = {array.tolist()}")
+    show(f"  wrote {report.file}" if report.file else "  -o FILE.npz writes these inputs")
+
+
 def show_bench(report: Any) -> None:
     """Print the time of each contender, and its ratio to irc's."""
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())

@@ -17,6 +17,7 @@ _MODULES = {
     "check": "irc.driver.checking",
     "compare_plans": "irc.driver.planning",
     "compile": "irc.driver.compiling",
+    "diff": "irc.driver.differing",
     "doc": "irc.driver.documentation",
     "edit_plan": "irc.driver.planning",
     "experiment": "irc.driver.experimenting",

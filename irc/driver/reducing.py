@@ -1,4 +1,5 @@
-"""`irc reduce`: reduce a model on which a check fails to a minimal part that fails in the same way.
+"""`irc reduce`: reduce a model on which a check fails to a minimal part that fails in the same way, or a model that has
+a property to a minimal part that has it (`irc.driver.keeping`).
 
 Parts are sets of operations of one block: values of other operations that they read become inputs, with their arrays in
 a run of the whole. Sets are reduced by delta debugging (Zeller and Hildebrandt, 2002, algorithm ddmin). Then regions
@@ -21,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from irc.diagnostics import Exit, IrcError, Location, counted, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.checking import check, compare_import
+from irc.driver.keeping import Property, read_property
 from irc.driver.models import Backend, Settings, Source
 from irc.driver.original import Original
 from irc.driver.originals import load_with_original, original_of
@@ -46,14 +48,17 @@ class Failure:
     stage: str = ""
     kind: str | None = None  # of operation, as imported; None if not known
     error: str = ""
+    kept: str = ""  # the properties that it has instead
 
     def is_like(self, other: Failure | None, kinds: Collection[str] = ()) -> bool:
         """Whether it is the same failure, of the same kind or one of `kinds`; an unknown kind is like any other."""
-        if other is None or (self.stage, self.error) != (other.stage, other.error):
+        if other is None or (self.stage, self.error, self.kept) != (other.stage, other.error, other.kept):
             return False
         return None in (self.kind, other.kind) or other.kind in (self.kind, *kinds)
 
     def __str__(self) -> str:
+        if self.kept:
+            return f"it has {self.kept}"
         if self.error:
             return f"the check raises {self.error}"
         return f"values differ at {self.stage}" + (f", first at {self.kind}" if self.kind else "")
@@ -78,6 +83,7 @@ def reduce(
     output: str | Path,
     inputs: Mapping[str, Any] | str | Path | None = None,
     *,
+    keep: Sequence[str] = (),
     backend: Backend | None = None,
     pipeline: str | None = None,
     seed: int = 0,
@@ -85,12 +91,13 @@ def reduce(
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
 ) -> ReduceReport:
-    """Find a minimal part of a model on which `check` fails as it does on the whole, and write it.
+    """Find a minimal part of a model on which `check` fails as it does on the whole, and write it. With `keep`, find
+    one that has all of these properties, such as "launches>=3" (`irc.driver.keeping` has their forms).
 
     The folder `output` gets program.irc with its weights, inputs.npz, and a file `command` with the check that fails.
     It is written atomically, and replaces a folder of an earlier `reduce`. After `seconds`, or an interrupt, the
-    smallest part so far is the result. Raises `check.passes` where the check passes, and `file.exists` for a folder
-    with other contents.
+    smallest part so far is the result. Raises `check.passes` where the check passes or the model lacks a property,
+    `usage.value` for what is no property, and `file.exists` for a folder with other contents.
     """
     settings = replace(settings or Settings(), reproducers=None, dump_after=())
     folder = Path(output)
@@ -98,23 +105,21 @@ def reduce(
     if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= known):
         raise fail("file.exists", f"{folder.name} exists and holds other things", at=Location(file=str(folder)),
                    help="choose another folder with -o, or remove it yourself")  # fmt: skip
+    properties = tuple(map(read_property, keep))
     deadline = time.monotonic() + seconds
     original, module, given = _read(source, inputs, settings, seed)
-    target = None if original is None else original_failure(original)
+    target = None if original is None or properties else original_failure(original)
     if original is not None and target is not None:
         progress(f"the whole fails: {target}")
         return _reduce_original(original, target, folder, settings, deadline, progress)
     assert module is not None
     settings = settings.with_files_of(module)
-
-    def failure(program: Module | Path, arrays: Mapping[str, Any] | Path) -> Failure | None:
-        return _failure(program, arrays, backend, pipeline, settings)
-
+    options: dict[str, Any] = {"backend": backend, "pipeline": pipeline, "settings": settings}
+    failure = partial(_kept, properties=properties, **options) if properties else partial(_failure, **options)
     whole = Part(module, given)
     target = failure(module, given)
     if target is None:
-        raise fail("check.passes", "the check passes, so that there is nothing to reduce",
-                   help="irc check takes the same options; try other inputs with --seed or --input")  # fmt: skip
+        raise _nothing_to_reduce(keep)
     progress(f"the whole fails: {target}")
     search = _PartSearch(target, lambda current: failure(current.module, current.inputs), deadline, progress)
     smallest = search.smallest(whole)
@@ -125,10 +130,19 @@ def reduce(
         again = failure(program, arrays)
         if not target.is_like(again, search.kinds):  # the files must show the failure
             raise fail("internal.error", f"the written program fails in another way: {again}, not {target}")
-        line = _command(folder.absolute() / FILES[0], smallest.module, backend, pipeline, settings)
+        shown = next((each for each in properties if not each.is_of_check), None)
+        line = _command(folder.absolute() / FILES[0], smallest.module, backend, pipeline, settings, shown)
         command.write_text(line, "utf-8")
     return ReduceReport(whole.size, smallest.size, str(again), search.checks,
                         tuple(str(folder / name) for name in FILES), not search.is_late)  # fmt: skip
+
+
+def _nothing_to_reduce(keep: Sequence[str]) -> IrcError:
+    if keep:
+        return fail("check.passes", f"the model does not have {' and '.join(keep)}, so that there is nothing to reduce",
+                    help="irc kernels shows its figures, irc check its errors, at the same options")  # fmt: skip
+    return fail("check.passes", "the check passes, so that there is nothing to reduce",
+                help="irc check takes the same options; try other inputs with --seed or --input")  # fmt: skip
 
 
 def _read(source: Source, inputs: Any, settings: Settings,
@@ -213,6 +227,21 @@ def _failure(source: Source, inputs: Any, backend: Backend | None, pipeline: str
     return Failure(failed[0].stage.split(".")[0], failed[0].first_kind) if failed else None
 
 
+def _kept(source: Source, inputs: Any, *, properties: Sequence[Property], backend: Backend | None,
+          pipeline: str | None, settings: Settings) -> Failure | None:  # fmt: skip
+    """A failure that stands for the properties, if a program has them all. Raises the errors of compiling it."""
+    plain = replace(settings, specialize={}, fold_defaults=False)  # already applied to the program
+    program = source if isinstance(source, Module) else replace(plain, dims={}).load(source)
+    known = replace(plain, dims=_known(settings, program))
+    if not all(each.holds(program, pipeline, known) for each in properties if not each.is_of_check):
+        return None
+    of_check = [each for each in properties if each.is_of_check]
+    failed = _failure(program, inputs, backend, pipeline, settings) if of_check else None
+    if of_check and (failed is None or not all(each.is_shown_by(failed.error) for each in of_check)):
+        return None
+    return Failure(kept=" and ".join(each.text for each in properties))
+
+
 def _described(error: IrcError) -> str:
     """What identifies an error in a smaller program: its code; for a failing pass also the pass and the cause."""
     if error.code not in NAMES_A_STAGE:
@@ -229,11 +258,15 @@ def _known(settings: Settings, module: Module) -> dict[str, int]:
 
 
 def _command(program: Path, module: Module | None, backend: Backend | None, pipeline: str | None,
-             settings: Settings) -> str:  # fmt: skip
-    """The shell command that shows the failure; paths in the pipeline are relative to the current directory."""
-    words = ["irc", "check", str(program), "--input", str(program.parent / FILES[1]), "--each"]
-    words += ["--backend", backend] if backend else []
-    words += ["-p", pipeline] if pipeline else []
+             settings: Settings, shown: Property | None = None) -> str:  # fmt: skip
+    """The shell command that shows the failure, or a property; paths in the pipeline are relative to the current
+    directory."""
+    if shown is not None:
+        words = shown.command(str(program), pipeline)
+    else:
+        words = ["irc", "check", str(program), "--input", str(program.parent / FILES[1]), "--each"]
+        words += ["--backend", backend] if backend else []
+        words += ["-p", pipeline] if pipeline else []
     words += ["--target", settings.target] if settings.target else []
     words += ["--numerics", settings.numerics] if settings.numerics != Settings.numerics else []
     words += ["--verify-each"] if settings.verify_each else []
