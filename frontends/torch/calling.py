@@ -64,10 +64,30 @@ class Convention:
                      if spec.arg.name in self.held and spec.arg.name not in self.taken}  # fmt: skip
         self.weights = Snapshot(source, program, constants)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all arguments are positional tensors, which the function takes in this order, and all results tensors
+        with memory of their own, of dims in order: such a call needs no `Call`."""
+        positional, named = self.inputs.children()
+        nodes = self.results.nodes
+        return (
+            not self.updated
+            and named.num_leaves == 0
+            and all(child.is_leaf() for child in positional.children())
+            and all(isinstance(spec.arg, TensorArgument) for spec in (*self.given, *self.returned))
+            and [spec.arg.name for spec in self.given] == self.taken
+            and len(set(nodes)) == len(nodes)
+            and all(self.results.paths[node] is None and self.results.orders[node] is None for node in nodes)
+        )
+
+    def structured(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """What a program that `is_plain` gives, of the results of a run."""
+        return tensors[0] if self.outputs.is_leaf() else pytree.tree_unflatten(tensors, self.outputs)
+
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The tensors for a call with these arguments. Raises `run.input_missing`, `run.input_unknown`,
         `run.input_shape`, `run.input_dtype`, `run.input_alias` and `torch.tensor`."""
-        self.weights.warn_if_changed()
+        self.weights.warn_if_changed(stacklevel=3)
         leaves = self.parameters.leaves(args, kwargs)
         values = dict(self.held)
         for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
@@ -166,17 +186,20 @@ class Snapshot:
         self.kept = [(holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()
                      if each is not None and why_not_dense(each) is None and each.data_ptr() in used]  # fmt: skip
 
-    def warn_if_changed(self) -> None:
-        """Say once that the weights have changed since."""
+    def warn_if_changed(self, stacklevel: int) -> None:
+        """Say once that the weights have changed since; `stacklevel` is that of the program's caller."""
         if self.is_warned:
             return
-        looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
-        self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
-        if any(holder.get(name) is not tensor or state_of(tensor) != state
-               for holder, name, tensor, state in looked_at):  # fmt: skip
-            self.is_warned = True
-            warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program keeps "
-                          "those of before: compile it again", stacklevel=4)
+        looked_at = self.kept
+        if len(looked_at) > self.LOOKED_AT:
+            looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
+            self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
+        for holder, name, tensor, state in looked_at:
+            if holder.get(name) is not tensor or state_of(tensor) != state:
+                self.is_warned = True
+                warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program "
+                              "keeps those of before: compile it again", stacklevel=stacklevel + 1)
+                return
 
 
 def modules_of(source: Any) -> list[torch.nn.Module]:

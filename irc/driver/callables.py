@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irc.diagnostics import fail
 from irc.driver.models import Backend, Settings, find_backend, require, require_triton
@@ -17,7 +17,14 @@ from irc.module import Module
 from irc.partial import TemporaryFolder
 from irc.verifier import verify
 
-Run = Callable[[Sequence[Any]], list[Any]]  # tensors in the order of a function's arguments to those of its results
+
+class Runner(NamedTuple):
+    """What runs a module: `run` takes tensors in the order of its arguments to those of its results, and `label` says
+    how. `plain` does so for the tensors that it takes without conversion, and gives NotImplemented for others."""
+
+    run: Callable[[Sequence[Any]], list[Any]]
+    label: str
+    plain: Callable[[Sequence[Any]], Any] | None = None
 
 
 class CompiledProgram:
@@ -39,14 +46,21 @@ class CompiledProgram:
     The weights are those at compilation. If the module's weights have changed since, a call warns, once.
     """
 
-    def __init__(self, module: Module, backend: Backend, convention: Any, run: Any, label: str) -> None:
+    def __init__(self, module: Module, backend: Backend, convention: Any, run: Any, label: str,
+                 plain: Any = None) -> None:  # fmt: skip
         self.module = module
         self.backend = backend
         self.label = label
         self._convention = convention
         self._run = run
+        self._plain = plain if convention.is_plain else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain is not None and not kwargs:
+            results = self._plain(args)
+            if results is not NotImplemented:
+                self._convention.weights.warn_if_changed(stacklevel=2)
+                return self._convention.structured(results)
         call = self._convention.call(args, kwargs)
         return self._convention.result(self._run(call.tensors), call)
 
@@ -109,19 +123,23 @@ def compiled_module(
     settings = settings or Settings()
     module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
     make = in_onnx_runtime if backend == "onnx" else in_triton
-    run, label = make(module, convention.names, settings)
-    return CompiledProgram(module, backend, convention, run, label)
+    return CompiledProgram(module, backend, convention, *make(module, convention.names, settings))
 
 
-def in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Run, str]:
+def in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Settings) -> Runner:
     """A module that ONNX Runtime runs; `called` is what callers know its arguments by."""
     from irc.driver.onnx_binding import BoundProgram
+    from irc.driver.plain_calls import PlainCalls
     from irc.frontends.torch.tensors import stand_in
 
     program = BoundProgram(module, settings.target_of("onnx"))
+    plain = PlainCalls(program)
     names = [argument.name for argument in module.main.arguments]
 
     def run(tensors: Sequence[Any]) -> list[Any]:
+        results = plain(tensors)
+        if results is not NotImplemented:
+            return list(results)
         if not program.accepts(tensors):
             check_inputs(module.main, dict(zip(names, map(stand_in, tensors), strict=True)), called)
         results = program(tensors)
@@ -129,10 +147,10 @@ def in_onnx_runtime(module: Module, called: Mapping[str, str], settings: Setting
             results[position] = results[position].clone()
         return results
 
-    return run, "ONNX Runtime"
+    return Runner(run, "ONNX Runtime", plain)
 
 
-def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> tuple[Run, str]:
+def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> Runner:
     """A module whose kernels Triton runs on the tensors' GPU, or its interpreter where there is none."""
     from irc.frontends.torch.tensors import stand_in
 
@@ -150,7 +168,7 @@ def in_triton(module: Module, called: Mapping[str, str], settings: Settings) -> 
             check_inputs(module.main, dict(arrays), called)
             raise fail("backend.failed", "the compiled program rejects its inputs", notes=[str(error)]) from None
 
-    return run, "interpreted" if package.runtime.INTERPRETED else "device"
+    return Runner(run, "interpreted" if package.runtime.INTERPRETED else "device")
 
 
 def import_artefact(folder: Path) -> Any:

@@ -52,23 +52,42 @@ class BoundProgram:
         if self.assertions.operations:
             sizes = {symbol: tensors[position].shape[axis] for symbol, (position, axis) in self.sources.items()}
             self.assertions.check(sizes, tensors)
-        binding, bound = self._binding()
-        held = []  # until the run is over
-        for position, tensor in enumerate(tensors):
-            tensor = tensor.detach().cpu().contiguous()
-            held.append(tensor)
-            place = tensor.data_ptr(), tensor.shape
-            if bound[position] != place:
-                binding.bind_input(self.names[position], "cpu", 0, self.types[position], tuple(tensor.shape),
-                                   place[0] or SCRATCH.data_ptr())
-                bound[position] = place
-        given = [self._bind_result(binding, result, shape)
-                 for result, shape in zip(self.results, self._shapes_for(tensors), strict=True)]  # fmt: skip
-        with as_backend_failed():
-            self.session.run_with_iobinding(binding)
+        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], self.shapes_for(tensors),
+                         [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:
             given[position] = tensors[argument].detach()
-        if any(each is None for each in given):
+        return given
+
+    def run(self, tensors: Sequence[torch.Tensor], shapes: Sequence[tuple[int, ...] | None],
+            given_shapes: Sequence[torch.Size]) -> list[torch.Tensor]:  # fmt: skip
+        """The results for tensors of `given_shapes` that are contiguous and on the processor; `shapes` are those of
+        `shapes_for`."""
+        try:
+            binding, bound = self._local.binding
+        except AttributeError:  # the first call of this thread
+            assert self.session is not None
+            binding, bound = self._local.binding = self.session.io_binding(), [None] * len(self.names)
+        for position, tensor in enumerate(tensors):
+            place = tensor.data_ptr(), given_shapes[position]
+            if bound[position] != place:
+                binding.bind_input(self.names[position], "cpu", 0, self.types[position], tuple(place[1]),
+                                   place[0] or SCRATCH.data_ptr())
+                bound[position] = place
+        given: list[Any] = []
+        for (name, element_type, dtype, _), shape in zip(self.results, shapes):  # noqa: B905 - a call costs microseconds
+            if shape is None:
+                binding.bind_output(name, "cpu")
+                given.append(None)
+            else:
+                result = torch.empty(shape, dtype=dtype)
+                binding.bind_output(name, "cpu", 0, element_type, shape, result.data_ptr() or SCRATCH.data_ptr())
+                given.append(result)
+        try:
+            self.session.run_with_iobinding(binding)  # type: ignore[union-attr]
+        except Exception as error:
+            with as_backend_failed():
+                raise error
+        if None in shapes:
             given = [_fetched(value, result) if tensor is None else tensor for tensor, value, result
                      in zip(given, binding.get_outputs(), self.results, strict=True)]  # fmt: skip
         return given
@@ -89,24 +108,7 @@ class BoundProgram:
                     return False
         return True
 
-    def _binding(self) -> tuple[Any, list[Any]]:
-        """This thread's binding, and which memory each argument has in it."""
-        if not hasattr(self._local, "binding"):
-            assert self.session is not None
-            self._local.binding = self.session.io_binding(), [None] * len(self.names)
-        binding: tuple[Any, list[Any]] = self._local.binding
-        return binding
-
-    def _bind_result(self, binding: Any, result: Any, shape: tuple[int, ...] | None) -> torch.Tensor | None:
-        name, element_type, dtype, _ = result
-        if shape is None:
-            binding.bind_output(name, "cpu")
-            return None
-        tensor = torch.empty(shape, dtype=dtype)
-        binding.bind_output(name, "cpu", 0, element_type, shape, tensor.data_ptr() or SCRATCH.data_ptr())
-        return tensor
-
-    def _shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None]:
+    def shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None]:
         """The shapes of the results, each None where it is not known before the run."""
         sizes = tuple(tensors[position].shape[axis] for position, axis in self.sources.values())
         shapes = self._shapes.get(sizes)

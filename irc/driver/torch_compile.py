@@ -178,7 +178,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         name, settings = self.options.backend, self.options.settings
         assert name != "auto"  # chosen by `Options.of`
         module, _ = run_pipeline(imported, self.options.pipeline or find_backend(name).PIPELINE, name, settings)
-        run, _ = (in_onnx_runtime if name == "onnx" else in_triton)(module, {}, settings)
+        run = (in_onnx_runtime if name == "onnx" else in_triton)(module, {}, settings).run
         names = [node.name for node in nodes]
         taken = [names.index(argument.name) for argument in module.main.arguments]
 

@@ -1,0 +1,167 @@
+"""Calls that take the short way (irc.driver.plain_calls), with the results and errors of the general way."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+from irc.diagnostics import IrcError
+from irc.driver.callables import CompiledProgram, compile_program
+from irc.driver.plain_calls import SHAPES_KEPT
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.linear(x).relu(), x.sum(0) - y
+
+
+@pytest.fixture(scope="module")
+def program() -> tuple[nn.Module, CompiledProgram]:
+    torch.manual_seed(0)
+    module = Two().eval()
+    shapes = {"x": {0: Dim("B", min=0, max=100)}, "y": None}
+    return module, compile_program(module, (torch.randn(4, 5), torch.randn(5)), "onnx", dynamic_shapes=shapes)
+
+
+def takes(compiled: CompiledProgram, *tensors: Any) -> bool:
+    """Whether the short way takes these arguments."""
+    assert compiled._plain is not None
+    return compiled._plain(tensors) is not NotImplemented
+
+
+def assert_as_eager(module: nn.Module, compiled: CompiledProgram, *tensors: Any) -> None:
+    expected, actual = module(*tensors), compiled(*tensors)
+    assert type(expected) is type(actual)
+    for one, other in zip(expected, actual, strict=True):
+        torch.testing.assert_close(other, one.detach(), rtol=1e-5, atol=1e-5)
+        assert other.is_contiguous() and not other.requires_grad
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 100])
+def test_sizes(program: tuple[nn.Module, CompiledProgram], rows: int) -> None:
+    tensors = torch.randn(rows, 5), torch.randn(5)
+    assert takes(program[1], *tensors)
+    for _ in range(2):
+        assert_as_eager(*program, *tensors)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.t().contiguous().t(),
+        lambda x: x.repeat(2, 1)[::2],
+        lambda x: nn.Parameter(x),
+        lambda x: torch._neg_view(x),
+        lambda x: x[:1].expand(4, 5),
+    ],
+    ids=["transposed", "strided", "parameter", "negated", "expanded"],
+)
+def test_what_is_left_to_the_general_way(program: tuple[nn.Module, CompiledProgram], make: Any) -> None:
+    tensors = make(torch.randn(4, 5)), torch.randn(5)
+    assert not takes(program[1], *tensors)
+    assert_as_eager(*program, *tensors)
+
+
+def test_gradients_are_not_asked_for(program: tuple[nn.Module, CompiledProgram]) -> None:
+    tensors = torch.randn(4, 5, requires_grad=True), torch.randn(5)
+    assert takes(program[1], *tensors)
+    assert_as_eager(*program, *tensors)
+
+
+@pytest.mark.parametrize(
+    "tensors, code",
+    [
+        ((torch.randn(4, 5),), "run.input_missing"),
+        ((torch.randn(4, 6), torch.randn(5)), "run.input_shape"),
+        ((torch.randn(101, 5), torch.randn(5)), "run.dim_range"),
+        ((torch.randn(4, 5).double(), torch.randn(5)), "run.input_dtype"),
+        ((torch.randn(4, 5), None), "run.input_dtype"),
+        ((torch.randn(4, 5), torch.randn(5).to_sparse()), "torch.tensor"),
+        ((torch.randn(4, 5), torch.randn(5, device="meta")), "torch.tensor"),
+    ],
+)
+def test_mistakes_have_the_same_errors(program: tuple[nn.Module, CompiledProgram], tensors: Any, code: str) -> None:
+    program[1](torch.randn(4, 5), torch.randn(5))
+    with pytest.raises(IrcError) as error:
+        program[1](*tensors)
+    assert error.value.code == code
+
+
+def test_results_are_not_written_to_by_the_next_call(program: tuple[nn.Module, CompiledProgram]) -> None:
+    x, y = torch.randn(4, 5), torch.randn(5)
+    first = program[1](x, y)
+    kept = [each.clone() for each in first]
+    x.add_(1)
+    second = program[1](x, y)
+    assert all(torch.equal(one, other) for one, other in zip(first, kept, strict=True))
+    assert not torch.equal(first[1], second[1])
+    assert_as_eager(*program, x, y)  # memory that is bound was written to since
+
+
+def test_threads(program: tuple[nn.Module, CompiledProgram]) -> None:
+    module, compiled = program
+    failed: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            for rows in range(40):
+                assert_as_eager(module, compiled, torch.randn(rows, 5, generator=generator), torch.ones(5))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_few_shapes_are_kept(program: tuple[nn.Module, CompiledProgram]) -> None:
+    for rows in range(SHAPES_KEPT + 9):
+        program[1](torch.randn(rows, 5), torch.randn(5))
+    assert program[1]._plain is not None and len(program[1]._plain._known) <= SHAPES_KEPT
+
+
+def test_weights_that_changed_are_noticed() -> None:
+    module = Two().eval()
+    compiled = compile_program(module, (torch.randn(4, 5), torch.randn(5)), "onnx")
+    compiled(torch.randn(4, 5), torch.randn(5))
+    with torch.no_grad():
+        module.linear.weight.add_(1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compiled(torch.randn(4, 5), torch.randn(5))
+    assert any("have changed" in str(each.message) and each.filename == __file__ for each in caught)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x,
+        lambda x: (x + 1, x + 2, x.view(-1)),
+        lambda x: (x + 1).t(),
+        lambda x: [x + 1, 3],
+        lambda x: x.add_(1),
+    ],
+    ids=["argument", "view", "order", "constant", "update"],
+)
+def test_programs_without_a_short_way(function: Any) -> None:
+    compiled = compile_program(function, (torch.zeros(2, 3),), "onnx")
+    assert compiled._plain is None
+    expected, actual = function(torch.ones(2, 3)), compiled(torch.ones(2, 3))
+    torch.testing.assert_close(actual, expected)
