@@ -19,6 +19,30 @@ from onnx import TensorProto, helper, numpy_helper
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
+# A program with kernels in a loop and in a branch.
+BODIES = """irc text 1
+module @bodies {
+  func @main(%c: bool[], %n: i64[], %x: f32[4]) -> f32[4] {
+    %half = const 0.5 : f32[]
+    %a = exp %x : f32[4]
+    %r = loop %n, %c, %a : f32[4] { (%i: i64[], %going: bool[], %s: f32[4])
+      %t = mul %s, %half : f32[4]
+      %u = add %t, %a : f32[4]
+      %v = if %going : f32[4] {
+        %e = neg %u : f32[4]
+        %f = abs %e : f32[4]
+        yield %f
+      } else {
+        yield %u
+      }
+      yield %going, %v
+    }
+    %d = neg %r : f32[4]
+    return %d
+  }
+}
+"""
+
 
 @dataclass(frozen=True)
 class Result:

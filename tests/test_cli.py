@@ -13,16 +13,20 @@ from typing import Any, get_args
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import irc
 from irc.cli.options import BACKEND, NUMERICS
+from irc.driver.arrays import given_inputs
+from irc.driver.measuring import relative_error
 from irc.driver.models import BACKENDS
+from irc.interpreter import run
 from irc.numerics import Numerics
 from irc.ops import add, gelu, matmul
 from irc.parser import parse
 from tests.cli_reports import fine, working_folder
-from tests.command_line import EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
+from tests.command_line import BODIES, EXAMPLES, TEXT, Result, irc_here, irc_process, model_outputs, model_proto
 
 BLOCK, SCORES = f"{EXAMPLES}/block.py:block", f"{EXAMPLES}/block.py:scores"
 
@@ -505,3 +509,35 @@ def test_the_verbs_are_functions(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_choices_are_those_of_the_driver() -> None:
     assert tuple(BACKEND.choices) == BACKENDS and get_args(Numerics) == NUMERICS
+
+
+# -- stages as ONNX models -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("model", [f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'encoder.py'}:layer", "bodies.irc"])
+@pytest.mark.parametrize(
+    "command", [["print"], ["print", "--after", "fuse"], ["opt", "-p", "default{fuse.products=irc}"]]
+)
+def test_a_stage_is_written_as_an_onnx_model(tmp_path: Path, model: str, command: list[str]) -> None:
+    """Each kernel is a local function, which ONNX Runtime inlines: results are those of the stage."""
+    if "encoder" in model:
+        pytest.importorskip("torch")
+    (tmp_path / "bodies.irc").write_text(BODIES)
+    done = irc_here(*command, model, "-o", "stage.onnx", folder=tmp_path)
+    assert done.code == 0, done.err
+    assert irc_here(*command, model, "-o", "stage.irc", folder=tmp_path).code == 0
+    stage = irc.load(tmp_path / "stage.irc")
+    proto = onnx.load(tmp_path / "stage.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    kernels = sum(operation.name == "kernel" for operation in stage.walk())
+    assert len(proto.functions) == kernels and (kernels > 0) == (command != ["print"])
+    inputs = given_inputs(stage.main, None, {}, 0)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for array, expected in zip(session.run(None, inputs), run(stage, inputs).values(), strict=True):
+        assert relative_error(array, expected) < 1e-5
+
+
+def test_a_stage_that_onnx_cannot_express_is_an_error(tmp_path: Path) -> None:
+    text = "irc text 1\nmodule @m { func @main(%x: f6e2m3[4]) -> f6e2m3[4] { %y = reverse %x {axes = [0]} : f6e2m3[4]\n"
+    (tmp_path / "m.irc").write_text(text + "return %y } }\n")
+    done = irc_here("print", "m.irc", "-o", "m.onnx", folder=tmp_path)
+    assert done.code == 4 and "backend.unsupported" in done.err and not (tmp_path / "m.onnx").exists()

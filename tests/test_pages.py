@@ -22,7 +22,7 @@ from irc.driver.models import Settings
 from irc.driver.viewing import quoted_lines, view
 from irc.module import Module
 from tests.browser import Browser, find_chromium
-from tests.command_line import EXAMPLES, irc_here
+from tests.command_line import BODIES, EXAMPLES, irc_here
 from tests.hostile import NAMES, named_model
 
 BLOCK, SCORES = f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'block.py'}:scores"
@@ -254,9 +254,36 @@ def test_boxes_of_2000_operations_do_not_overlap(browser: Browser, deep: Path, s
     ready(browser)
     browser.evaluate(f"views[0].goTo({stage})")
     ready(browser)
-    nodes = browser.evaluate("""views[0].graph.nodes.map(({ id, parent, isContainer, box }) =>
-        ({ id, parent, isContainer, box: [box.x, box.y, box.x + box.width, box.y + box.height] }))""")
+    nodes = check_boxes(browser)
     assert sum(not each["isContainer"] for each in nodes) > 1600
+    drawn = """(() => {
+        let count = 0;
+        const surface = { rectangle() { count += 1; }, curve() {}, text() {} };
+        draw(surface, views[0].graph, { x: 0, y: 0, width: 700, height: 400 }, 1, views[0].style());
+        return count;
+    })()"""
+    assert 0 < browser.evaluate(drawn) < len(nodes) / 4, "only what is in sight is drawn"
+    assert browser.errors == []
+
+
+@needs_browser
+def test_loops_and_branches_are_frames(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "bodies.irc").write_text(BODIES)
+    assert irc_here("view", "bodies.irc", folder=tmp_path).code == 0
+    browser.open(tmp_path / "bodies.html")
+    ready(browser)
+    parents = {each["id"]: each["parent"] for each in check_boxes(browser)}
+    assert parents["r"] is None and parents["v"] == parents["s"] == "r"
+    assert parents["@f"] == "v" and parents["e"] == "@f"
+    edges = browser.evaluate("views[0].graph.edges.map(({ from, to }) => from + ' ' + to)")
+    assert {"n r", "c r", "a r", "a u", "s t", "going v", "u e", "f v/0", "u v/1", "v r/0", "r d"} <= set(edges)
+    assert browser.errors == []
+
+
+def check_boxes(browser: Browser) -> list[Any]:
+    """The nodes of the graph; fails where two boxes of one frame overlap, or one leaves its frame."""
+    nodes: list[Any] = browser.evaluate("""views[0].graph.nodes.map(({ id, parent, isContainer, box }) =>
+        ({ id, parent, isContainer, box: [box.x, box.y, box.x + box.width, box.y + box.height] }))""")
     boxes = {each["id"]: each["box"] for each in nodes}
     siblings: dict[Any, list[list[float]]] = {}
     for each in nodes:
@@ -272,14 +299,7 @@ def test_boxes_of_2000_operations_do_not_overlap(browser: Browser, deep: Path, s
                 if other[1] >= one[3]:
                     break
                 assert one[2] <= other[0] or other[2] <= one[0], "two boxes overlap"
-    drawn = """(() => {
-        let count = 0;
-        const surface = { rectangle() { count += 1; }, curve() {}, text() {} };
-        draw(surface, views[0].graph, { x: 0, y: 0, width: 700, height: 400 }, 1, views[0].style());
-        return count;
-    })()"""
-    assert 0 < browser.evaluate(drawn) < len(nodes) / 4, "only what is in sight is drawn"
-    assert browser.errors == []
+    return nodes
 
 
 @needs_browser

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc print model.onnx --after fuse --summary", "a line for each kernel and call"),
         (f"irc print {SCORES} --around %p -n 1", "an operation and its neighbors"),
         ("irc print model.onnx -o model.irc", "writes model.irc and model.safetensors"),
+        ("irc print model.onnx --after fuse -o stage.onnx", "for Netron: each kernel a local function"),
     ),
     "opt": (
         ("irc opt model.onnx -p fold,cse,dce", ""),

@@ -26,6 +26,7 @@ from irc.cli.options import (
     MODEL,
     REPRODUCERS,
     SEED,
+    STAGE_OUTPUT,
     command_line,
     common,
     pipeline_option,
@@ -198,8 +199,7 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
 @click.option("--summary", is_flag=True, help="Print a line for each kernel, library call and host operation.")
 @click.option("--around", metavar="%VALUE", help="Print only operations near this value.")
 @click.option("-n", "--distance", default=4, show_default=True, help="With --around: how many uses away.")
-@click.option("-o", "--output", metavar="FILE.irc", shell_complete=completion.files,
-              help="Write the text to this file, and its weights beside it.")  # fmt: skip
+@STAGE_OUTPUT
 @common
 @writes
 def print(model: str, **options: Any) -> None:
@@ -216,8 +216,7 @@ def print(model: str, **options: Any) -> None:
 @cli.command(short_help="Run a pass pipeline over MODEL and print the IR.")
 @MODEL
 @pipeline_option("Passes to run, such as fold,cse,fuse{policy=greedy}.", required=True)
-@click.option("-o", "--output", metavar="FILE.irc", shell_complete=completion.files,
-              help="Write the text to this file, and its weights beside it.")  # fmt: skip
+@STAGE_OUTPUT
 @click.option("--backend", type=BACKEND, default="triton", show_default=True,
               help="The backend that the pass legalize legalizes for.")  # fmt: skip
 @click.option("--plan", metavar="FILE", shell_complete=completion.files, help="Write the fusion plan to this file.")
@@ -233,7 +232,7 @@ def opt(
     fusion plan: which operations share a kernel. It can be edited and replayed by fuse{plan=FILE}.
     """
     from irc.driver.optimizing import run_pipeline
-    from irc.driver.text_files import save_text
+    from irc.driver.saving import save_stage
     from irc.files import replacing
     from irc.plan_file import joined_plans
 
@@ -244,7 +243,7 @@ def opt(
         with replacing(Path(plan)) as file:
             file.write(joined_plans(context.plans.values()).text.encode())
     if output is not None:
-        save_text(module, Path(output))
+        save_stage(module, Path(output), settings)
         show(f"wrote {output}")
     else:
         show_page(str(module))

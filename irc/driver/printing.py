@@ -11,7 +11,7 @@ from irc import printer
 from irc.diagnostics import UNKNOWN, counted, fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.models import Backend, Settings, Source, read_pipeline
-from irc.driver.text_files import save_text
+from irc.driver.saving import save_stage
 from irc.files import guarded
 from irc.ir import Function, Operation
 from irc.module import Module
@@ -38,7 +38,8 @@ def print(
     """The text of a model: as imported, or `after` a pass of a pipeline, by default `default`.
 
     With `around`, only operations within `distance` uses of this value are printed; the result does not parse. With
-    `output` the text is written to that file, with its weights next to it, and the result is a message.
+    `output` the program is written to that file, and the result is a message: as text with its weights next to it, or,
+    where the file is called `.onnx`, as an ONNX model with a local function for each kernel.
     """
     settings = settings or Settings()
     ways = [name for name, given in (("summary", summary), ("around", around), ("output", output)) if given]
@@ -51,7 +52,7 @@ def print(
     else:
         module = module_after(source, pipeline or FULL, after, backend, settings)
     if output is not None:
-        save_text(module, Path(output))
+        save_stage(module, Path(output), settings)
         return f"wrote {output}"
     if summary:
         return summarize(module, settings)

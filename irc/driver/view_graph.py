@@ -56,7 +56,9 @@ class _Function:
         for operation in self.function.walk():
             for region in operation.regions if operation.name != "kernel" else ():
                 yield from self._arguments(operation, region.block)
-            if not operation.definition.is_terminator and not (operation.name == "const" and is_free(operation)):
+            if operation.definition.is_terminator:
+                yield from self._yielded(operation)
+            elif operation.name != "const" or not is_free(operation):
                 yield self._operation(operation)
         for name, value in zip(self.function.output_names, self.function.returned, strict=True):
             record = self._record(value, "output", f"return %{value.name} as {name}: {value.type}")
@@ -67,6 +69,15 @@ class _Function:
         for argument in block.arguments:
             record = self._record(argument, "argument", f"%{argument.name}: {argument.type}")
             yield {**record, "parent": self._id_of(operation)}
+
+    def _yielded(self, terminator: Operation) -> Iterator[Record]:
+        """What a loop or branch yields, as one record; kernels and functions have their results instead."""
+        around = terminator.parent
+        if around is not None and around.name != "kernel":
+            index = next(number for number, region in enumerate(around.regions) if region.block is terminator.block)
+            yield {"id": f"{self._id_of(around)}/{index}", "name": "yield", "op": "yield", "kind": "output", "type": "",
+                   "text": printable(printer.print_operation(terminator)), "reads": self._reads(terminator.inputs),
+                   "parent": self._id_of(around)}  # fmt: skip
 
     def _record(self, value: Value, kind: str, text: str) -> Record:
         return {"id": self._value_id(value), "name": printable(value.name), "op": kind, "kind": kind,

@@ -64,7 +64,7 @@ function graphAt(pipeline, position, shown) {
   const sources = sourcesOf(byId, isShown);
   const known = new Map();
   for (const node of nodes) {
-    for (const [id, bytes] of node.record && !node.isContainer ? sources(node.record) : []) {
+    for (const [id, bytes] of node.record ? sources(node.record) : []) {
       if (!nodeById.has(id) || id === node.id) continue;
       const key = JSON.stringify([id, node.id]);
       if (known.has(key)) { known.get(key).bytes = Math.max(known.get(key).bytes, bytes); continue; }
