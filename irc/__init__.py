@@ -30,8 +30,10 @@ _exports = {
     "IrcError": "irc.diagnostics",
     "Module": "irc.module",
     "Settings": "irc.driver.models",
+    "OnnxOptions": "irc.driver.onnx_models",
     "allow": "irc.limits",
     "bench": "irc.driver.benchmarking",
+    "calibrate": "irc.driver.calibrating",
     "check": "irc.driver.checking",
     "compare_plans": "irc.driver.planning",
     "compile": "irc.driver.compiling",
@@ -50,6 +52,7 @@ _exports = {
     "reduce": "irc.driver.reducing",
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
+    "session_options": "irc.driver.sessions",
     "trace": "irc.op",
     "view": "irc.driver.viewing",
 }
@@ -60,6 +63,7 @@ __all__ = ["__version__", *_exports]
 if TYPE_CHECKING:
     from irc.diagnostics import IrcError as IrcError
     from irc.driver.benchmarking import bench as bench
+    from irc.driver.calibrating import calibrate as calibrate
     from irc.driver.checking import check as check
     from irc.driver.compile_report import report as report
     from irc.driver.compiling import compile as compile
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from irc.driver.models import Settings as Settings
     from irc.driver.models import from_torch as from_torch
     from irc.driver.models import load as load
+    from irc.driver.onnx_models import OnnxOptions as OnnxOptions
     from irc.driver.optimizing import opt as opt
     from irc.driver.planning import compare_plans as compare_plans
     from irc.driver.planning import edit_plan as edit_plan
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
     from irc.driver.printing import print as print
     from irc.driver.reducing import reduce as reduce
     from irc.driver.running import run as run
+    from irc.driver.sessions import session_options as session_options
     from irc.driver.viewing import view as view
     from irc.limits import allow as allow
     from irc.module import Module as Module

@@ -33,7 +33,7 @@ def python(tmp_path: Path, wheel: Path) -> Path:
 
 
 def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
-    kept = {".py", ".lark", ".md", ".toml"}
+    kept = {".py", ".lark", ".md", ".toml", ".json"}
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in PACKAGES.items()

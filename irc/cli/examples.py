@@ -17,6 +17,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "compile": (
         ("irc compile model.onnx", "writes model.irc.onnx"),
         ("irc compile model.onnx --target cpu -o cpu.onnx", "with operators of ONNX Runtime for CPUs"),
+        ("irc compile model.onnx --target cpu --tune --tune-seconds 1", "the fastest of what is timed here"),
+        ("irc compile model.onnx --quantize weights=int8 -o small.onnx", "states the error"),
         ("irc compile model.onnx --keep-kernels -o view.onnx", "each kernel a local function"),
         (f"irc compile {SCORES} --backend triton -o out", "writes the folder out"),
     ),

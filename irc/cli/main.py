@@ -33,6 +33,7 @@ from irc.cli.options import (
     writes,
 )
 from irc.cli.output import (
+    progress_on_terminal,
     sample,
     show,
     show_bench,
@@ -160,6 +161,7 @@ def cli() -> None:
 @pipeline_option("Passes to run.  [default: the backend's pipeline]")
 @click.option("--keep-kernels", is_flag=True,
               help="ONNX only: write each kernel as a local function, which Netron shows as one node.")  # fmt: skip
+@onnx_commands.onnx_options
 @JSON
 @common
 @writes
@@ -175,12 +177,15 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
     from irc.driver import compile as compile_model
     from irc.driver.printing import format_bytes
 
-    report = compile_model(model, figures=as_json, **options)
+    with progress_on_terminal() as progress:
+        onnx = onnx_commands.read_options(options, progress)
+        report = compile_model(model, figures=as_json, onnx=onnx, **options)
     if as_json:
         show_json(report)
     elif report.backend == "onnx":
         size = format_bytes(report.weight_bytes)
         show(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
+        onnx_commands.show_onnx(report)
     else:
         parts = [counted(report.kernels, "kernel"), counted(report.host_calls, "host call")]
         show(f"wrote {report.output}/   {', '.join(parts)}, {format_bytes(report.weight_bytes)} weights")

@@ -1,8 +1,11 @@
-"""The commands about ONNX Runtime on a machine's CPU. `main` adds them to the group of all commands."""
+"""What commands have for ONNX Runtime on a machine's CPU: options of `irc compile`, and `irc calibrate`. `main` adds
+the command to the group of all commands."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +14,69 @@ from irc.cli.commands import Command
 from irc.cli.options import JSON
 from irc.cli.output import progress_on_terminal, show, show_json
 from irc.diagnostics import counted
+
+OPTIONS = (
+    click.option("--tune", is_flag=True,
+                 help="ONNX only: time the model with and without rewrites, take the fastest."),
+    click.option("--tune-seconds", type=float, metavar="SECONDS", help="How long to time.  [default: 60]"),
+    click.option("--quantize", metavar="weights=int8|int4",
+                 help="ONNX only: store weights of products in fewer bits, and state the error."),
+    click.option("--calibration", multiple=True, metavar="IN.npz", shell_complete=completion.files,
+                 help="Inputs for --quantize and --tune, as of irc run.  [default: random]"),
+    click.option("--session-advice", is_flag=True,
+                 help="ONNX only: write NAME.session.json with options for a session."),
+)  # fmt: skip
+
+
+def onnx_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The decorator that adds OPTIONS; `read_options` takes their values."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def read_options(options: dict[str, Any], progress: Callable[[str], None]) -> Any:
+    """The OnnxOptions of a command's options, which are taken out of them; None where none is given."""
+    from irc.driver.onnx_models import SECONDS, OnnxOptions
+
+    seconds = options.pop("tune_seconds")
+    given = {"tune": options.pop("tune"), "quantize": options.pop("quantize"),
+             "calibration": options.pop("calibration"), "advice": options.pop("session_advice")}  # fmt: skip
+    if seconds is None and not any(given.values()):
+        return None
+    return OnnxOptions(**given, seconds=SECONDS if seconds is None else seconds, progress=progress)
+
+
+def show_onnx(report: Any) -> None:
+    """Print what was tuned, quantized and advised."""
+    if report.tuned is not None:
+        show_tuned(report.tuned)
+    if report.quantized is not None:
+        show_quantized(report.quantized)
+    if report.session_advice:
+        show(f"wrote {report.session_advice}   options for a session: irc.session_options")
+
+
+def show_tuned(tuned: Any) -> None:
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in tuned.sizes.items())
+    show(f"tuned: {tuned.rounds} rounds, {tuned.label}, {shapes}; noise {100 * tuned.noise:.1f}%")
+    width = max(map(len, tuned.candidates))
+    for name, each in tuned.candidates.items():
+        mark = "   <- taken" if name == tuned.chosen else ""
+        nodes = f"   {counted(each.nodes, 'node')}" if each.nodes else ""
+        spread = f"quartiles {each.low:.3f} to {each.high:.3f}"
+        show(f"  {name:{width}}  input / this {each.ratio:.3f} ({spread}){nodes}{mark}")
+    for name, reason in tuned.without.items():
+        show(f"  {name} was not timed: {reason}")
+
+
+def show_quantized(quantized: Any) -> None:
+    from irc.driver.printing import format_bytes
+
+    before, after = map(format_bytes, (quantized.bytes_before, quantized.bytes_after))
+    show(f"quantized: {counted(quantized.weights, 'weight')} in {quantized.bits} bits, {before} to {after}")
+    for name, error in quantized.errors.items():
+        show(f"  {name}: error {error:.1e}, max|a - b| / max|b| on {', '.join(quantized.data)}")
 
 
 @click.command(cls=Command, short_help="Time ONNX Runtime's kernels on this machine.")

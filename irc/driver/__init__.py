@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
+    "OnnxOptions": "irc.driver.onnx_models",
     "Settings": "irc.driver.models",
     "bench": "irc.driver.benchmarking",
     "calibrate": "irc.driver.calibrating",
@@ -32,6 +33,7 @@ _MODULES = {
     "reduce": "irc.driver.reducing",
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
+    "session_options": "irc.driver.sessions",
     "trace": "irc.op",
     "tune": "irc.driver.tuning",
     "view": "irc.driver.viewing",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +18,8 @@ from irc.driver.measuring import relative_error
 from irc.driver.models import Backend, Settings, Source, find_backend, module_of, program_of
 from irc.driver.optimizing import run_pipeline
 from irc.driver.running import as_backend_failed, carrier
+from irc.driver.sessions import model_call, original_call
+from irc.driver.timing import ratios, timed_in_turn
 from irc.driver.tuning import as_tensors, gpu
 from irc.files import temporary_folder
 from irc.module import Module
@@ -100,9 +101,10 @@ def bench(
         compiled, context = run_pipeline(module, pipeline or find_backend("onnx").PIPELINE, "onnx", plain)
         find_backend("onnx").save(compiled, path, target=context.target)
         with as_backend_failed():
-            calls = {"irc": _call(str(path), given, threads, {})}
+            advised = None if isinstance(source, Module) else str(source)
+            calls = {"irc": model_call(str(path), given, threads, advised=advised)}
             if str(source).lower().endswith(".onnx") and not settings.specialize:
-                calls["original"] = _original(Path(str(source)), given, threads)
+                calls["original"] = original_call(Path(str(source)), given, threads, advised=advised)
             if isinstance(program, tuple):
                 calls["eager"] = _eager(program[0], convention, given, threads)
             return compared(calls, given, rounds, threads)
@@ -151,33 +153,6 @@ def gpu_calls(module: Module, program: Any, convention: Any, given: Mapping[str,
     return calls, arrays
 
 
-def _original(path: Path, given: Mapping[str, Any], threads: int) -> Call:
-    """A model's file and its external data, opened by irc's rules: ONNX Runtime opens no file."""
-    from irc.files import open_file, open_inside
-    from irc.frontends.onnx.messages import external_locations
-    from irc.frontends.onnx.weights import read_onnx
-
-    file = open_file(path)
-    locations = external_locations(read_onnx(file))
-    external = {location: open_inside(path.parent, location, "onnx.external_outside").data for location in locations}
-    return _call(file.data.tobytes(), given, threads, external)
-
-
-def _call(model: str | bytes, given: Mapping[str, Any], threads: int, external: Mapping[str, Any]) -> Call:
-    """A model in ONNX Runtime with default options except the threads; `external` has its external data by location."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # errors are raised
-    if external:
-        contents = [data.tobytes() for data in external.values()]
-        options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
-    return lambda: session.run(None, feed)
-
-
 def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int) -> Call:
     """A PyTorch program, in the mode in which it was exported."""
     import torch
@@ -198,28 +173,16 @@ def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int
 def compared(calls: Mapping[str, Call], given: Mapping[str, Any], rounds: int, threads: int,
              arrays: Mapping[str, Arrays] | None = None) -> BenchReport:  # fmt: skip
     """The times of calls in rotating order; `arrays` are functions of what a call returns that give arrays."""
-    outputs, repeats = {}, {}
+    outputs = {}
     for name, call in calls.items():
         # The first: eager PyTorch may update its arguments.
         outputs[name] = (arrays or {}).get(name, list)(call())
         for _ in range(WARM_UP):
             call()
-        start = time.perf_counter()
-        call()
-        repeats[name] = max(1, round(LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                calls[name]()
-            seconds[name].append((time.perf_counter() - start) / repeats[name])
+    seconds = timed_in_turn(calls, rounds, least=LEAST_SECONDS)
     contenders = {}
     for name, timings in seconds.items():
-        ratios = [irc / each for irc, each in zip(seconds["irc"], timings, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
+        low, middle, high = ratios(seconds["irc"], timings)
         pairs = zip(outputs[name], outputs["irc"], strict=False)
         error = max((relative_error(theirs, ours) for theirs, ours in pairs), default=0.0)
         contenders[name] = Contender(statistics.median(timings), middle, (low, high), error)

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
 from irc.driver.artefacts import is_artefact
@@ -19,18 +19,24 @@ from irc.driver.counting import kernel_operations
 from irc.driver.figures import KernelsReport, report_on
 from irc.driver.gpu_targets import compile_failures, compile_for
 from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, reproducing, require_triton
+from irc.driver.onnx_models import OnnxOptions, write_onnx
 from irc.driver.optimizing import run_pipeline
 from irc.driver.tuning import FILE, apply_tuning
 from irc.files import guarded, replacing
 from irc.module import Module
 from irc.sizes import representative_sizes
 
+if TYPE_CHECKING:
+    from irc.driver.graph_tuning import GraphTuning
+    from irc.driver.quantizing import QuantizationReport
+
 
 @dataclass(frozen=True)
 class CompileReport:
     """What `compile` wrote: nodes of an ONNX graph, or kernels and operations that the host program calls.
 
-    `figures` are those of one run on a device, at the sizes of `Settings.dims`, where they were requested.
+    `figures` are those of one run on a device, at the sizes of `Settings.dims`, where they were requested; `quantized`
+    and `tuned` what was measured, and `session_advice` the file that was written, where `OnnxOptions` say so.
     """
 
     output: str
@@ -43,12 +49,15 @@ class CompileReport:
     label: str = "generated"
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    quantized: QuantizationReport | None = None
+    tuned: GraphTuning | None = None
+    session_advice: str = ""
     schema: str = "irc.compile/2"
 
 
 @typing.overload
 def compile(source: Source, *, backend: Backend = "onnx", output: str | Path | None = None, pipeline: str | None = None,
-            keep_kernels: bool = False, figures: bool = False,
+            keep_kernels: bool = False, figures: bool = False, onnx: OnnxOptions | None = None,
             settings: Settings | None = None) -> CompileReport: ...  # fmt: skip
 @typing.overload
 def compile(source: Any, inputs: Any = None, *, kwargs: Mapping[str, Any] | None = None, backend: Backend = "onnx",
@@ -66,6 +75,7 @@ def compile(
     pipeline: str | None = None,
     keep_kernels: bool = False,
     figures: bool = False,
+    onnx: OnnxOptions | None = None,
     settings: Settings | None = None,
 ) -> Any:
     """Compile a model: an ONNX file for ONNX Runtime, or a folder of Triton source and weights.
@@ -75,13 +85,15 @@ def compile(
     kernels. Kernels are compiled for GPU targets only where `settings`
     states some; those for which one does not compile are left out, with a note.
 
+    `onnx` are further options of an ONNX model: `irc.OnnxOptions(tune=True)`, for example.
+
     With `figures` the report of a Triton program has those of one run, as `kernels` gives them.
 
     A PyTorch program with example `inputs` (and `kwargs`) is compiled into a function of the same signature instead:
     see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):
-        if output is not None or keep_kernels or figures:
+        if output is not None or keep_kernels or figures or onnx is not None:
             raise fail("usage.arguments", "a PyTorch program is compiled into a function, which is not written",
                        help="write irc.compile(irc.from_torch(program, inputs), output=...)")
         return compile_program(source, inputs, backend, kwargs=kwargs, dynamic_shapes=dynamic_shapes,
@@ -90,7 +102,7 @@ def compile(
         raise fail("usage.arguments", "only PyTorch programs are compiled with example inputs",
                    help="to write a model, call irc.compile(model, backend=..., output=...)")
     path = Path(output) if output is not None else Path(default_output(source, backend))
-    report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings())
+    report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings(), onnx)
     if not figures or backend == "onnx":
         return report
     sizes = representative_sizes(module.main, settings.dims if settings is not None else {})
@@ -98,7 +110,8 @@ def compile(
 
 
 def _written(
-    source: Source, path: Path, backend: Backend, pipeline: str | None, keep_kernels: bool, settings: Settings
+    source: Source, path: Path, backend: Backend, pipeline: str | None, keep_kernels: bool, settings: Settings,
+    onnx: OnnxOptions | None,
 ) -> tuple[CompileReport, Module]:
     """Compile a model into a file or folder; returns the report, and the module after all passes."""
     emitter = find_backend(backend)
@@ -106,23 +119,23 @@ def _written(
         raise fail("usage.arguments", f"--keep-kernels is for ONNX models, not for {backend}", help="--backend onnx")
     if len(settings.targets) > 1 and backend == "onnx":
         raise fail("usage.backend", "an ONNX model is compiled for one target", expected=" or ".join(emitter.TARGETS))
+    if onnx is not None and backend != "onnx":
+        raise fail("usage.arguments", f"--quantize, --tune and --session-advice are not for {backend}",
+                   help="--backend onnx")  # fmt: skip
     if settings.targets and backend == "triton":
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     settings.check_targets(backend)
     first = replace(settings, target=settings.targets[0]) if settings.targets else settings
+    if backend == "onnx":
+        return _written_onnx(source, path, chosen, keep_kernels, first, onnx or OnnxOptions())
     module, context = run_pipeline(source, chosen, backend, first)
     notes = [*context.notes, *_notes_on(module)]
-    tuning = _tuning(path) if backend == "triton" else None
+    tuning = _tuning(path)
     if tuning is not None:
         is_stated = settings.device is not None or bool(settings.targets)
         notes += apply_tuning(module, path / FILE, context.device.architecture if is_stated else None)
     with reproducing(settings, module, f"emit-{backend}"):
-        if backend == "onnx":
-            emitter.save(module, path, target=context.target, keep_kernels=keep_kernels)
-            nodes = emitter.count_nodes(path)
-            kernels = len(kernel_operations(module))
-            return CompileReport(str(path), backend, module.weight_bytes, nodes, kernels, notes=tuple(notes)), module
         failures = compile_failures(compile_for(module, settings.targets)) if settings.targets else {}
         targets = tuple(target for target in settings.targets if target not in failures)
         program = emitter.emit(module, path, targets=targets)
@@ -139,6 +152,17 @@ def _written(
         targets=targets,
         notes=(*notes, *failures.values()),
     )
+    return report, module
+
+
+def _written_onnx(source: Source, path: Path, pipeline: str, keep_kernels: bool, settings: Settings,
+                  options: OnnxOptions) -> tuple[CompileReport, Module]:  # fmt: skip
+    written = write_onnx(source, path, pipeline, keep_kernels, settings, options)
+    module = written.module
+    notes = (*written.notes, *written.context.notes, *_notes_on(module))
+    report = CompileReport(str(path), "onnx", module.weight_bytes, written.nodes, len(kernel_operations(module)),
+                           notes=notes, quantized=written.quantized, tuned=written.tuned,
+                           session_advice=written.advice)  # fmt: skip
     return report, module
 
 

@@ -15,6 +15,7 @@ from irc.driver.arrays import Arrays, given_inputs
 from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
 from irc.driver.models import Backend, Settings, Source, find_backend, reproducing, require_triton
 from irc.driver.optimizing import opt
+from irc.driver.sessions import providers_for, session_options
 from irc.driver.size_assertions import SizeAssertions
 from irc.files import temporary_folder
 from irc.ir import Value
@@ -56,24 +57,26 @@ def run(
         with reproducing(settings, module, "interpret"):
             return RunReport(interpreter.run(module, given, draws=seed), given, "interpreted by NumPy")
     compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=replace(settings, specialize={}))
-    outputs, label = run_compiled(compiled, given, backend, settings)
+    advised = None if isinstance(source, Module) else str(source)
+    outputs, label = run_compiled(compiled, given, backend, settings, advised)
     return RunReport(outputs, given, label)
 
 
 def run_compiled(
-    module: Module, inputs: Mapping[str, Any], backend: Backend, settings: Settings
+    module: Module, inputs: Mapping[str, Any], backend: Backend, settings: Settings, advised: str | None = None
 ) -> tuple[Arrays, str]:
-    """Run a module after a backend's pipeline; returns the outputs and a label."""
+    """Run a module after a backend's pipeline; returns the outputs and a label. Advice for sessions beside the model
+    `advised` applies."""
     interpreter.check_memory(module.main, inputs)
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "onnx":
-            return run_onnx(module, inputs, settings.target_of("onnx")), "ONNX Runtime"
+            return run_onnx(module, inputs, settings.target_of("onnx"), advised), "ONNX Runtime"
         return run_triton(module, inputs)
 
 
-def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None) -> Arrays:
+def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None, advised: str | None = None) -> Arrays:
     """Emit and run with ONNX Runtime."""
-    return OnnxProgram(module, target)(inputs)
+    return OnnxProgram(module, target, advised=advised)(inputs)
 
 
 class OnnxProgram:
@@ -83,7 +86,8 @@ class OnnxProgram:
     sizes break an assertion.
     """
 
-    def __init__(self, module: Module, target: Any = None, *, optimized: bool = True) -> None:
+    def __init__(self, module: Module, target: Any = None, *, optimized: bool = True,
+                 advised: str | None = None) -> None:  # fmt: skip
         self.main = module.main
         if not self.main.returned:
             return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
@@ -94,9 +98,10 @@ class OnnxProgram:
         if self.carries:
             model = with_carriers(find_backend("onnx").emit(module, target=target), module)
             self.names = [entry.name for entry in model.graph.input]
-            self.session = session_of(lambda path: path.write_bytes(model.SerializeToString()), optimized=optimized)
+            save: Callable[[Path], object] = lambda path: path.write_bytes(model.SerializeToString())  # noqa: E731
         else:
-            self.session = session_of(saving(module, target), optimized=optimized)
+            save = saving(module, target)
+        self.session = session_of(save, optimized=optimized, advised=advised)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
@@ -122,19 +127,18 @@ def saving(module: Module, target: Any = None) -> Callable[[Path], object]:
     return lambda path: find_backend("onnx").save(module, path, target=target)
 
 
-def session_of(save: Callable[[Path], object], *, optimized: bool = True) -> Any:
+def session_of(save: Callable[[Path], object], *, optimized: bool = True, advised: str | None = None) -> Any:
     """A session of ONNX Runtime on the CPU, for the model that `save` writes to a path."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, too
+    options = session_options(advised)
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with temporary_folder() as temporary:
         path = temporary / "model.onnx"
         save(path)
         with as_backend_failed():
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(str(path), options, providers=providers_for(advised))
 
 
 def is_opaque(value: Value) -> bool:

@@ -44,6 +44,7 @@ import irc
 from irc.backends.onnx import count_nodes
 from irc.driver import Settings
 from irc.driver.measuring import relative_error
+from irc.driver.timing import ratios, timed_in_turn
 from tests.benchmarks.workloads import TRANSFORMERS, WORKLOADS, exported, workload
 from tests.zoo import ENTRIES, zoo_inputs, zoo_path
 
@@ -198,34 +199,13 @@ def measure(subject: Subject, columns: list[str], rounds: int) -> tuple[dict[str
         except Exception as error:  # a failure of a tool is a result
             failures[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     errors = {name: error_of(call(), exact) for name, call in calls.items()}
-    seconds = timed(calls, rounds, time.process_time if subject.threads == 1 else time.perf_counter)
+    clock = time.process_time if subject.threads == 1 else time.perf_counter
+    seconds = timed_in_turn(calls, rounds, clock=clock, least=LEAST_SECONDS)
     cells = {}
     for name, timings in seconds.items():
-        ratios = [first / each for first, each in zip(seconds["raw"], timings, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
+        low, middle, high = ratios(seconds["raw"], timings)
         cells[name] = Cell(middle, low, high, statistics.median(timings), errors[name])
     return cells, failures
-
-
-def timed(calls: dict[str, Call], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of a call, by column, round after round; the columns take turns, each round beginning with another."""
-    repeats = {}
-    for name, call in calls.items():
-        start = clock()
-        call()
-        repeats[name] = max(1, math.ceil(LEAST_SECONDS / max(clock() - start, 1e-6)))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            call = calls[name]
-            call()
-            start = clock()
-            for _ in range(repeats[name]):
-                call()
-            seconds[name].append((clock() - start) / repeats[name])
-    return seconds
 
 
 def error_of(outputs: list[Any], exact: list[Any]) -> float:

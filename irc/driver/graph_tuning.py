@@ -1,0 +1,196 @@
+"""`irc compile --tune`: ONNX models with and without rewrites, timed on this machine, of which the fastest is taken.
+
+Candidates are the pipeline as it is, without each of its rewrites, and without all of them, and the input itself. They
+run in turn on one thread, in CPU time. `choose` decides from the times alone. Start at `tuned`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irc.diagnostics import IrcError, fail
+from irc.driver.arrays import given_inputs
+from irc.driver.models import Settings, Source, find_backend
+from irc.driver.optimizing import run_pipeline
+from irc.driver.running import as_backend_failed, carrier
+from irc.driver.sessions import model_call, original_call
+from irc.driver.timing import ratios, timed_in_turn
+from irc.files import temporary_folder
+from irc.module import Module
+
+NEEDED = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse")  # passes that a model is not written without
+ROUNDS = 25
+LEAST_ROUNDS = 5
+LEAST_SECONDS = 0.01  # of one timing
+MOST_BYTES = 8 << 30  # of the weights of all candidates together, which are in memory at a time
+INPUT, SAME, ALL = "input", "input again", "all rewrites"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Time of the input divided by that of a candidate: the median of rounds, with quartiles. Above 1 it is faster."""
+
+    ratio: float
+    low: float
+    high: float
+    nodes: int
+
+
+@dataclass(frozen=True)
+class GraphTuning:
+    """Candidates by name, in the order in which they are preferred, the one that is taken, and the noise: how far the
+    input differs from itself. `without` are candidates that were not timed, with the reason."""
+
+    chosen: str
+    noise: float
+    candidates: Mapping[str, Candidate]
+    rounds: int
+    seconds: float
+    sizes: Mapping[str, tuple[int, ...]]
+    without: Mapping[str, str] = field(default_factory=dict)
+    label: str = "CPU time on this machine, one thread"
+
+
+@dataclass
+class Compiled:
+    """A candidate: its module after a pipeline, and its file."""
+
+    module: Module
+    pipeline: str
+    path: Path
+
+
+def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inputs: Any = None,
+          progress: Callable[[str], None] | None = None) -> tuple[GraphTuning, Compiled | None]:  # fmt: skip
+    """Time the candidates of a model for so many seconds, after they are compiled; returns what was found, and the
+    chosen one, None for the input itself. `inputs` are those of runs, by default random.
+
+    The file of the result is gone when it is returned. Raises `usage.arguments` for a model whose inputs NumPy cannot
+    hold, and what compiling it raises.
+    """
+    report = progress or (lambda text: None)
+    module = settings.load(source)
+    for value in (*module.main.arguments, *module.main.returned):
+        if carrier(value.dtype.numpy) != value.dtype.numpy:
+            raise fail("usage.arguments", f"%{value.name} is {value.type}, of which ONNX Runtime accepts no arrays")
+    given = given_inputs(module.main, inputs, settings.dims, 0)
+    given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
+    with temporary_folder() as folder:
+        compiled, without = _compiled(source, pipeline, settings, folder, report)
+        calls, copy = _calls(source, module, settings, compiled, given, folder, without)
+        report("timing")
+        deadline = time.monotonic() + seconds
+        tuning = _timed(calls, compiled, deadline, seconds, copy)
+        better = [name for name in tuning.candidates if name.startswith("without ") and "," not in name
+                  and tuning.candidates[name].ratio > tuning.candidates[ALL].ratio * (1 + tuning.noise)]  # fmt: skip
+        if len(better) > 1:
+            names = [name.removeprefix("without ") for name in better]
+            joined = "without " + ", ".join(names)
+            try:
+                compiled[joined] = _candidate(source, leaving_out(pipeline, names), settings, folder, len(compiled))
+                calls[joined] = model_call(str(compiled[joined].path), given, 1)
+                some = {name: calls[name] for name in dict.fromkeys((INPUT, SAME, ALL, tuning.chosen, joined))}
+                second = _timed(some, compiled, time.monotonic() + seconds / 2, seconds, copy)
+                merged = {**tuning.candidates, **second.candidates}
+                noise = max(tuning.noise, second.noise)
+                tuning = GraphTuning(choose(merged, noise), noise, merged, tuning.rounds, seconds, {})
+            except IrcError as error:
+                without[joined] = error.diagnostics[0].message
+        sizes = {name: tuple(getattr(array, "shape", ())) for name, array in given.items()}
+        tuning = GraphTuning(tuning.chosen, tuning.noise, tuning.candidates, tuning.rounds, seconds, sizes, without)
+        return tuning, compiled.get(tuning.chosen)
+
+
+def choose(candidates: Mapping[str, Candidate], noise: float) -> str:
+    """The name of the candidate to take: the first that is within the noise of the fastest one. The input comes last,
+    so that it is taken only where all others are slower beyond the noise."""
+    fastest = max(candidates.values(), key=lambda each: each.ratio)
+    order = [*(name for name in candidates if name not in (INPUT, SAME)), INPUT]
+    return next(name for name in order if name in candidates and candidates[name].ratio * (1 + noise) >= fastest.ratio)
+
+
+def noise_of(low: float, middle: float, high: float) -> float:
+    """How far ratios of a model to itself are from 1."""
+    return max(abs(middle - 1), (high - low) / 2, 0.005)
+
+
+def rewrites_of(pipeline: str) -> list[str]:
+    """The passes of a pipeline that may be left out, in their order."""
+    names = re.findall(r"([a-z_0-9]+)(?:\{[^{}]*\})?", pipeline)
+    return [name for name in dict.fromkeys(names) if name not in NEEDED]
+
+
+def leaving_out(pipeline: str, names: list[str]) -> str:
+    """The pipeline without the passes of these names."""
+    steps = re.findall(r"[a-z_0-9]+(?:\{[^{}]*\})?", pipeline)
+    return ",".join(step for step in steps if step.partition("{")[0] not in names)
+
+
+def _compiled(source: Source, pipeline: str, settings: Settings, folder: Path, report: Callable[[str], None]
+              ) -> tuple[dict[str, Compiled], dict[str, str]]:  # fmt: skip
+    """The candidates that differ, the first of them with all rewrites; and why others are left out."""
+    rewrites = rewrites_of(pipeline)
+    plans = {ALL: [], **{f"without {name}": [name] for name in rewrites}, "no rewrites": rewrites}
+    compiled, without, known = dict[str, Compiled](), dict[str, str](), dict[bytes, str]()
+    size = 0
+    for number, (name, left_out) in enumerate(plans.items()):
+        report(name)
+        try:
+            candidate = _candidate(source, leaving_out(pipeline, left_out), settings, folder, number)
+        except IrcError as error:
+            if name == ALL:
+                raise
+            without[name] = error.diagnostics[0].message
+            continue
+        content = candidate.path.read_bytes()
+        size += candidate.module.weight_bytes
+        if content in known:
+            without[name] = f"the same model as {known[content]}"
+        elif size > MOST_BYTES and name != ALL:
+            without[name] = f"the candidates would take more than {MOST_BYTES >> 30} GiB"
+        else:
+            compiled[name] = candidate
+            known[content] = name
+    return compiled, without
+
+
+def _candidate(source: Source, pipeline: str, settings: Settings, folder: Path, number: int) -> Compiled:
+    module, context = run_pipeline(source, pipeline, "onnx", settings)
+    path = folder / f"{number}.onnx"
+    find_backend("onnx").save(module, path, target=context.target)
+    return Compiled(module, pipeline, path)
+
+
+def _calls(source: Source, module: Module, settings: Settings, compiled: Mapping[str, Compiled],
+           given: Mapping[str, Any], folder: Path, without: dict[str, str]
+           ) -> tuple[dict[str, Callable[[], Any]], bool]:  # fmt: skip
+    """Runs of the input, twice, and of the candidates; and whether the input is a file that may be copied. Else the
+    module as it was imported stands for it."""
+    path = Path(str(source))
+    is_file = not isinstance(source, Module) and path.suffix.lower() == ".onnx" and not settings.specialize
+    is_file = is_file and not settings.fold_defaults
+    if not is_file:
+        path = folder / "input.onnx"
+        find_backend("onnx").save(settings.load(source), path, target=settings.target_of("onnx"))
+    with as_backend_failed():
+        calls = {name: original_call(path, given, 1) for name in (INPUT, SAME)}
+        calls |= {name: model_call(str(candidate.path), given, 1) for name, candidate in compiled.items()}
+    return calls, is_file
+
+
+def _timed(calls: Mapping[str, Callable[[], Any]], compiled: Mapping[str, Compiled], deadline: float, seconds: float,
+           copy: bool) -> GraphTuning:  # fmt: skip
+    times = timed_in_turn(calls, ROUNDS, clock=time.process_time, least=LEAST_SECONDS, deadline=deadline)
+    noise = noise_of(*ratios(times[INPUT], times[SAME]))
+    count = find_backend("onnx").count_nodes
+    candidates = {}
+    for name in sorted(calls, key=lambda name: name in (INPUT, SAME)):
+        low, middle, high = ratios(times[INPUT], times[name])
+        candidates[name] = Candidate(middle, low, high, count(compiled[name].path) if name in compiled else 0)
+    allowed = {name: each for name, each in candidates.items() if copy or name not in (INPUT, SAME)}
+    return GraphTuning(choose(allowed, noise), noise, candidates, len(times[INPUT]), seconds, {})

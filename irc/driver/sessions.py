@@ -1,0 +1,186 @@
+"""Sessions of ONNX Runtime: the options that are advised for a model, in a file beside it, and sessions with them.
+
+`irc compile --session-advice` writes `model.session.json` beside `model.onnx`; `irc run` and `irc bench` apply it, as
+`session_options` does for a program of one's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irc.diagnostics import Location, fail
+from irc.files import open_file, open_inside, replacing
+from irc.kernel_costs import CostTable, find_costs
+from irc.library_calls import product_flops
+from irc.module import Module
+from irc.sizes import representative_sizes
+
+SCHEMA = "irc.session/1"
+SUFFIX = ".session.json"
+MOST_BYTES = 1 << 20  # of a file
+SMALL = 3e-4  # seconds of a run, estimated: below, a second thread costs more in waiting than it computes
+PROVIDERS = ("CPUExecutionProvider",)
+
+
+@dataclass(frozen=True)
+class SessionAdvice:
+    """Options of a session. intra_op_num_threads: 0 is as many as the machine has cores. opset: that of the model,
+    which the runtime must know. reasons: why, by option."""
+
+    opset: int
+    intra_op_num_threads: int = 0
+    inter_op_num_threads: int = 1
+    execution_mode: str = "sequential"
+    graph_optimization_level: str = "all"
+    enable_mem_pattern: bool = True
+    enable_cpu_mem_arena: bool = True
+    providers: tuple[str, ...] = PROVIDERS
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def advice_for(module: Module, opset: int, sizes: Mapping[str, int], costs: CostTable | None = None) -> SessionAdvice:
+    """Advice for the model of a module, at these sizes of symbols where they matter."""
+    main = module.main
+    known = representative_sizes(main, sizes)
+    flops = sum(product_flops(operation, known) for operation in main.walk())
+    table = costs or find_costs()
+    peak = 2 * 256 * 1024 * 1024 / table.seconds("Gemm", rows=256, inner=1024, columns=1024)
+    seconds = flops / peak
+    is_small = seconds < SMALL
+    is_static = all(argument.type.is_static for argument in main.arguments)
+    reasons = {
+        "intra_op_num_threads": f"products take about {1e3 * seconds:.2g} ms on one thread: "
+        + ("threads would wait longer than they compute" if is_small else "as many as there are cores share them"),
+        "inter_op_num_threads": "nodes run one after the other",
+        "enable_mem_pattern": "the shapes of all inputs are known: a run's memory is planned once" if is_static else
+        "shapes of inputs vary: a plan of memory would be made for each of them",
+        "enable_cpu_mem_arena": "memory of a run is kept for the next one",
+        "graph_optimization_level": "irc leaves to ONNX Runtime what only it can write: layouts of convolutions",
+    }  # fmt: skip
+    return SessionAdvice(opset, int(is_small), enable_mem_pattern=is_static, reasons=reasons)
+
+
+def advice_path(model: str | Path) -> Path:
+    """`model.session.json` of `model.onnx`."""
+    return Path(model).with_suffix(SUFFIX)
+
+
+def write_advice(advice: SessionAdvice, model: str | Path) -> Path:
+    """Write advice beside a model; returns its place."""
+    path = advice_path(model)
+    with replacing(path) as file:
+        file.write((json.dumps({"schema": SCHEMA, "model": Path(model).name, **dataclasses.asdict(advice)}, indent=1)
+                    + "\n").encode())  # fmt: skip
+    return path
+
+
+def read_advice(model: str | Path) -> SessionAdvice | None:
+    """The advice beside a model, None where there is none. Raises `file.format` for a file that is no advice."""
+    path = advice_path(model)
+    if not path.is_file():
+        return None
+    content = bytes(open_file(path).data[:MOST_BYTES])
+    try:
+        stated = json.loads(content)
+        if not isinstance(stated, dict) or stated.pop("schema", None) != SCHEMA:
+            raise ValueError(f"there is no schema {SCHEMA}")
+        stated.pop("model", None)
+        defaults = {each.name: each for each in dataclasses.fields(SessionAdvice)}
+        for name, value in stated.items():
+            if name not in defaults:
+                raise ValueError(f"`{name}` is no option")
+            if not is_valid(name, value):
+                raise ValueError(f"`{name}` is {json.dumps(value)[:50]}")
+        return SessionAdvice(**{**stated, "providers": tuple(stated.get("providers", PROVIDERS))})
+    except (ValueError, TypeError, RecursionError) as error:
+        raise fail("file.format", str(error), at=Location(file=str(path)), expected="a file of --session-advice",
+                   help="write it again with irc compile --session-advice, or remove it") from None
+
+
+def is_valid(name: str, value: Any) -> bool:
+    """Whether an option may have this value."""
+    if name == "execution_mode":
+        return value in ("sequential", "parallel")
+    if name == "graph_optimization_level":
+        return value in ("disable", "basic", "extended", "all")
+    if name.startswith("enable_"):
+        return isinstance(value, bool)
+    if name == "providers":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if name == "reasons":
+        return isinstance(value, dict)
+    return type(value) is int and 0 <= value < 1 << 16
+
+
+def providers_for(model: str | Path | None) -> list[str]:
+    """The providers that are advised beside a model, else the CPU's. Raises `file.format` for one that the installed
+    ONNX Runtime lacks."""
+    import onnxruntime
+
+    advice = read_advice(model) if model is not None else None
+    providers = PROVIDERS if advice is None else advice.providers
+    for name in providers:
+        if model is not None and name not in onnxruntime.get_available_providers():
+            raise fail("file.format", f"this ONNX Runtime has no provider {name}",
+                       at=Location(file=str(advice_path(model))),
+                       expected=" or ".join(onnxruntime.get_available_providers()))  # fmt: skip
+    return list(providers)
+
+
+def session_options(model: str | Path | None = None, *, threads: int | None = None) -> Any:
+    """An onnxruntime.SessionOptions with what is advised beside a model, ONNX Runtime's defaults where nothing is.
+
+    `threads` replaces the advised number. Providers are not options of ONNX Runtime's sessions: `read_advice` has
+    those. Raises `file.format` for a file that is no advice.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, too
+    advice = read_advice(model) if model is not None else None
+    if advice is not None:
+        modes, levels = onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel
+        options.execution_mode = modes.ORT_PARALLEL if advice.execution_mode == "parallel" else modes.ORT_SEQUENTIAL
+        options.graph_optimization_level = {
+            "disable": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED, "all": levels.ORT_ENABLE_ALL,
+        }[advice.graph_optimization_level]  # fmt: skip
+        options.intra_op_num_threads = advice.intra_op_num_threads
+        options.inter_op_num_threads = advice.inter_op_num_threads
+        options.enable_mem_pattern = advice.enable_mem_pattern
+        options.enable_cpu_mem_arena = advice.enable_cpu_mem_arena
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return options
+
+
+def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, external: Mapping[str, Any] | None = None,
+               advised: str | None = None) -> Callable[[], list[Any]]:  # fmt: skip
+    """Runs of a model in ONNX Runtime on these inputs, with its optimizations. `external` has the model's external data
+    by location; advice beside `advised` applies, except for its threads."""
+    import onnxruntime
+
+    options = session_options(advised, threads=threads)
+    if external:
+        contents = [data.tobytes() for data in external.values()]
+        options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
+    session = onnxruntime.InferenceSession(model, options, providers=providers_for(advised))
+    feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
+    return lambda: list(session.run(None, feed))
+
+
+def original_call(path: Path, given: Mapping[str, Any], threads: int, *, advised: str | None = None
+                  ) -> Callable[[], list[Any]]:  # fmt: skip
+    """As `model_call`, of a model's file and its external data, opened by irc's rules: ONNX Runtime opens no file."""
+    from irc.frontends.onnx.messages import external_locations
+    from irc.frontends.onnx.weights import read_onnx
+
+    file = open_file(path)
+    locations = external_locations(read_onnx(file))
+    external = {location: open_inside(path.parent, location, "onnx.external_outside").data for location in locations}
+    return model_call(file.data.tobytes(), given, threads, external=external, advised=advised)
