@@ -108,7 +108,7 @@ class Fuse(Pass):
     def plans(self, module: Module, context: PassContext) -> list[Plan]:
         """The plan of each function; raises `plan.refused` and `plan.stale`, with an error for each entry of a plan
         file that cannot be followed."""
-        entries, chosen = self.entries(), find_planner(self.planner) if self.planner else self.chosen()
+        entries, chosen = self.entries(), self.chosen()
         others = [name for name in ("policy", "groups", "plan") if getattr(self, name)]
         if self.planner and others:
             raise fail("pass.option", f"fuse has the options `planner` and `{others[0]}`", expected="one of them")
@@ -127,8 +127,11 @@ class Fuse(Pass):
             raise IrcError(sorted(errors, key=lambda each: each.location.line))
         return plans
 
-    def chosen(self) -> Policy:
-        """The policy that scores merges: the option `policy`, or `none` with a plan file and `greedy` without one."""
+    def chosen(self) -> Policy | Planner:
+        """The planner, or the policy that scores merges: the option `policy`, or `none` with a plan file and `greedy`
+        without one."""
+        if self.planner:
+            return find_planner(self.planner)
         return find_policy(self.policy or ("none" if self.plan else "greedy"))
 
     def planned(self, function: Function, chosen: Policy | Planner, context: PassContext,
@@ -332,8 +335,8 @@ def follow(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation,
     failures = follow_sharing(sharing, groups, graph, numerics) if sharing else []
     for entry, members in entries:
         if several.isdisjoint(members):
-            refused = accept("plan", members, groups, graph, numerics, exactly=True)
-            failures += [(entry, refused)] if refused is not None else []
+            broken = accept("plan", members, groups, graph, numerics, exactly=True)
+            failures += [(entry, broken)] if broken is not None else []
     errors += [entry.illegal(failure) for entry, failure in failures]
 
 

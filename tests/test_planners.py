@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import irc
 import irc.group
 from examples import block
 from irc import ops
@@ -87,7 +88,6 @@ def test_plans_compute_the_same_at_the_cost_that_the_planner_saw(module: Module)
         assert sum(kernel_estimate(each, context.device).seconds for each in emitted) == pytest.approx(seconds[name])
         same_results(module, copy, arrays(module))
     assert all(seconds["exact"] <= each * (1 + 1e-9) for each in seconds.values()), seconds
-    assert seconds["exact"] >= 0.5 * seconds[OPTIMAL] or seconds[OPTIMAL] == 0
 
 
 @settings(max_examples=25, deadline=None)
@@ -387,3 +387,23 @@ def test_a_cost_is_called_with_the_launch_and_the_device() -> None:
     assert graph.cost(graph.units).seconds == 2.5 and graph.cost(graph.units).seconds == 2.5
     ((launch, device),) = seen
     assert launch.bytes == 4 * (64 + 16) and device is graph.device
+
+
+# -- commands --------------------------------------------------------------------------------------------------
+
+def test_the_page_of_planners_has_all_that_is_public() -> None:
+    page = irc.doc("planners")
+    assert all(f"\n  {name} " in page for name in PLANNERS)
+    for kind, title in ((FusionGraph, "graph"), (Partition, "partition")):
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and callable(member):
+                assert f"  {title}.{name}(" in page and (member.__doc__ or "").strip()
+    assert "optimal: a planner (" in irc.doc("optimal", [f"{ROOT}/examples/planner.py"])
+    assert "launches_alone: a cost (" in irc.doc("launches_alone", [f"{ROOT}/examples/planner.py"])
+
+
+def test_explain_names_the_planner(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from irc.planner import planner\n\n@planner\ndef nothing(graph):\n    return []\n")
+    text = irc.explain(block.scores(), "scaled", "y", pipeline=f"fuse{{planner={path}:nothing}}")
+    assert "the planner nothing chose other kernels" in text and '{"members": ["scaled", "p", "y"]}' in text

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from irc import ops
+from irc.cost import Cost, CostModel
 from irc.device import BUILT_IN, built_in, file_text
 from irc.diagnostics import CODES, fail
 from irc.driver.code_pages import RULES, explain_code, is_code, wrapped
@@ -28,6 +29,8 @@ from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.plan_edits import EDITS
 from irc.plan_file import KEYS, PRODUCT_KEYS, TOP_KEYS
+from irc.planner import FusionGraph, Partition, Planner
+from irc.planners import PLANNERS
 from irc.policy import GroupPattern, Policy
 from irc.rewrite import Rule
 from irc.scheduling import Scheduler
@@ -38,12 +41,14 @@ PLANS = (
     "`irc plan MODEL -o PLAN.json` writes it, and the pipeline `default{fuse.plan=PLAN.json}` replays it: each entry "
     "becomes one kernel of exactly its members, or is rejected with the legality rule that it breaks."
 )
-DECLARED = (Rule, GroupPattern, Policy, Scheduler)  # declared by a decorator in a user's file, besides operations
+# Declared by a decorator in a user's file, besides operations.
+DECLARED = (Rule, GroupPattern, Policy, Planner, Scheduler, CostModel)
 TOPICS = {
     "ops": "the operations, a line each",
     "passes": "the passes, a line each",
     "pipelines": "the named pipelines and those of the backends",
     "plans": "the file of a fusion plan, and the edits of `irc plan edit`",
+    "planners": "what decides on all of a plan: the planners, the graph that they see, and models of cost",
     "rules": "the legality rules of kernels (F1, ...), the rules of well-formed IR (V1, ...), classes of numerics",
     "targets": "what each backend compiles for",
     "devices": "the GPUs that costs are estimated for, a line each",
@@ -65,6 +70,7 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
         "ops": partial(list_ops, context),
         "passes": partial(list_passes, context),
         "plans": plans_page,
+        "planners": planners_page,
         "rules": list_rules,
         "targets": list_targets,
         "devices": list_devices,
@@ -125,9 +131,10 @@ def op_page(definition: OperationDefinition) -> str:
     return "\n".join([*lines, f"{heading} ({path}:{line}):", "", source_of(definition.source_function)])
 
 
-def declared_page(declared: Rule | GroupPattern | Policy | Scheduler) -> str:
-    """The docstring and the source of a user's rule, group, policy or schedule."""
-    kind = {GroupPattern: "group", Policy: "policy", Scheduler: "schedule"}.get(type(declared), "rule")
+def declared_page(declared: Rule | GroupPattern | Policy | Planner | Scheduler | CostModel) -> str:
+    """The docstring and the source of a user's rule, group, policy, planner, schedule or model of cost."""
+    kinds = {GroupPattern: "group", Policy: "policy", Planner: "planner", Scheduler: "schedule", CostModel: "cost"}
+    kind = kinds.get(type(declared), "rule")
     numerics = f", {declared.numerics}" if isinstance(declared, Rule) else ""
     path, line = place_of(declared.function)
     docstring = inspect.cleandoc(declared.function.__doc__ or "")
@@ -233,6 +240,26 @@ def plans_page() -> str:
     for title, table in tables.items():
         lines += [f"{title}:", *(wrapped(f"  {key:11} ", " ".join(text.split())) for key, text in table.items()), ""]
     return "\n".join(lines).rstrip()
+
+
+def planners_page() -> str:
+    """The planners, and what a user's planner and model of cost may use."""
+    lines = ["planners: fuse{planner=NAME}, or fuse{planner=FILE.py:NAME} for a function with @planner", ""]
+    lines += [wrapped(f"  {name:7} ", " ".join(_paragraphs(each.function))) for name, each in PLANNERS.items()]
+    lines += ["", "A planner returns sets of units of its graph, such as a Partition. The graph:", "",
+              inspect.cleandoc(FusionGraph.__doc__ or ""), ""]  # fmt: skip
+    for title, kind in (("graph", FusionGraph), ("partition", Partition)):
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and inspect.isfunction(member):
+                stated = [each for each in inspect.signature(member).parameters if each != "self"]
+                lines.append(wrapped(f"  {title}.{name}({', '.join(stated)}): ", _paragraphs(member)[0]))
+    lines += ["", "Models of cost: fuse{cost=FILE.py:NAME} for a function with @cost, of a launch and a device.", "",
+              inspect.cleandoc(Cost.__doc__ or "")]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _paragraphs(function: Callable[..., Any]) -> list[str]:
+    return [" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n")]
 
 
 def list_targets() -> str:

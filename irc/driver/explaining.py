@@ -27,6 +27,7 @@ from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import Fuse, producers
 from irc.pattern import constant_of
 from irc.plan import Plan
+from irc.planner import Planner
 from irc.policy import Merge, Policy, PolicyRejection
 from irc.sizes import bytes_at, representative_sizes
 from irc.user_files import is_reference
@@ -211,7 +212,7 @@ def explain_planned(ends: Sequence[Value], fuse: Fuse, module: Module, context: 
     return [*lines, *advice]
 
 
-def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Numerics,
+def explain_apart(sides: list[Group], plan: Plan, chosen: Policy | Planner, numerics: Numerics,
                   sizes: dict[Symbol, int]) -> tuple[str, list[str]]:  # fmt: skip
     """Why two groups of a plan are not one, and what to try; `sides` is sorted in the order of the block."""
     block, other = (side.members[0].block for side in sides)
@@ -233,6 +234,9 @@ def explain_apart(sides: list[Group], plan: Plan, chosen: Policy, numerics: Nume
     assert isinstance(merged, Group)
     entry = json.dumps({"members": [member.results[0].name for member in merged.members]})
     by_plan = f"a plan file with the entry {shorten(entry, LONGEST_ENTRY)}"
+    if isinstance(chosen, Planner):
+        return (f"not in one kernel, though it would be legal: the planner {chosen.name} chose other kernels",
+                [f"  try: {by_plan}"])  # fmt: skip
     groups = {member: group for group in plan.groups for member in group.members}
     apart = next(((one, two) for two in chain_between(sides, graph) for one in producers(two, groups)
                   if one in chain_between(sides, graph)), None)  # fmt: skip
