@@ -15,9 +15,17 @@ from irc.ir import Function, Value
 DEFAULT_SIZE = 64
 
 
+def default_size(symbol: Symbol, given: Mapping[str, int]) -> int:
+    """The size of one symbol: the one given by name, else 64 moved into its range and to its multiple."""
+    if symbol.name in given:
+        return given[symbol.name]
+    size = max(symbol.low, min(symbol.high, DEFAULT_SIZE))
+    return size - (size % symbol.multiple if size % symbol.multiple < size else 0)
+
+
 def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[Symbol, int]:
-    """A size for every symbol: the one given by name, else 64 moved into the symbol's range and to its multiple, or
-    what it broadcasts against. Raises `run.dim_range` for given sizes that are out of range or do not broadcast."""
+    """A size for every symbol: `default_size`, or what it broadcasts against. Raises `run.dim_range` for given
+    sizes that are out of range or do not broadcast."""
     symbols = {**function.symbols, **{s.name: s for operation in function.walk() for s in operation.symbols}}
     for name in given:
         if name not in symbols:
@@ -25,11 +33,8 @@ def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[S
             raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {known}")
     sizes = {}
     for name, symbol in symbols.items():
-        size = given.get(name)
-        if size is None:
-            size = max(symbol.low, min(symbol.high, DEFAULT_SIZE))
-            size -= size % symbol.multiple if size % symbol.multiple < size else 0
-        elif not symbol.low <= size <= symbol.high or size % symbol.multiple:
+        size = default_size(symbol, given)
+        if name in given and (not symbol.low <= size <= symbol.high or size % symbol.multiple):
             allowed = f"{name} in [{symbol.low}, {symbol.high}], a multiple of {symbol.multiple}"
             raise fail("run.dim_range", f"{name} = {size}", expected=allowed)
         sizes[symbol] = size

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import irc
+from irc import ops
 from irc.backends.onnx import Target
+from irc.backends.onnx.gains import GAINS, Costs, gains
 from irc.diagnostics import IrcError
 from irc.driver import Settings, calibrate
 from irc.driver.calibrated import KINDS, Node
 from irc.driver.calibrating import model_of, runner
-from irc.kernel_costs import BUILT_IN, Grid, find_costs, parse_costs
+from irc.ir import Value
+from irc.kernel_costs import BUILT_IN, CostTable, Grid, find_costs, parse_costs
+from irc.op import const
+from irc.weights import Tensor
 from tests.command_line import irc_here
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,3 +161,68 @@ def test_calibrate_reports_its_mistakes(tmp_path: Path, monkeypatch: pytest.Monk
     )
     report = calibrate(tmp_path / "b.json", kinds=("Abs",))
     assert list(report.failures) == ["Abs"] and report.kinds == 1
+
+
+# -- where rewrites pay ------------------------------------------------------------------------------------------
+
+S = "f32[B, S, 64]"
+
+
+def normed(x: Value, y: Value, w: Value) -> Value:
+    """A product, a sum, a norm: [B, S, 64]."""
+    g = const(value=Tensor.of(np.ones(64, np.float32), name="g"))
+    return ops.layer_norm(ops.add(ops.matmul(x, w), y), g, axis=-1)
+
+
+def attended(q: Value, k: Value, v: Value) -> Value:
+    """Attention of 4 heads, whose rows are apart."""
+    def heads(x: Value) -> Value:
+        return ops.transpose(ops.reshape(x, shape=(2, 32, 4, 16)), permutation=(0, 2, 1, 3))
+
+    result = ops.attention(heads(q), heads(k), heads(v), masked_rows="nan_as_zero")
+    return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(2, 32, 64))
+
+
+ROWS = ["matmul", "add", "layer_norm"]
+PROGRAMS = {"flatten_rows": (normed, (S, S, "f32[64, 64]"), ROWS),
+            "attention_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
+            "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"])}  # fmt: skip
+
+
+def scaled(table: CostTable, factor: float, *kinds: str) -> CostTable:
+    """The table with other times of some kinds."""
+    grids = {kind: replace(table.kernels[kind], seconds=tuple(factor * each for each in table.kernels[kind].seconds))
+             for kind in kinds}  # fmt: skip
+    return replace(table, kernels={**table.kernels, **grids})
+
+
+# What makes a rewrite lose: kernels before it that were so fast, or those after it so slow.
+LOSES = {
+    "flatten_rows": (1e-6, ("SkipLayerNormalization",)),
+    "attention_rows": (1e-6, ("Transpose.rows", "Attention.heads")),
+    "visible_rows": (1e3, ("Attention", "Attention.masked")),
+}
+
+
+@pytest.mark.parametrize("name", GAINS)
+def test_the_table_decides_a_rewrite(name: str) -> None:
+    """Every rewrite has a program here for which the tables of irc say yes, and a table of other times says no."""
+    program, types, members = PROGRAMS[name]
+    module = irc.opt(irc.trace(program, *types), "cse", backend="onnx")
+    operations = [each for each in module.walk() if each.name in members]
+    sizes = {"B": 4, "S": 128}
+    for table in map(find_costs, BUILT_IN):
+        assert gains(name, operations, table, sizes)
+    factor, kinds = LOSES[name]
+    assert not gains(name, operations, scaled(find_costs(), factor, *kinds), sizes)
+
+
+def test_sizes_of_symbols_decide() -> None:
+    """The time of a norm grows with the rows that --dim states; 64 of a symbol where it states none."""
+    module = irc.trace(normed, S, S, "f32[64, 64]")
+    operations = [each for each in module.walk() if each.name in ROWS]
+    times = [GAINS["flatten_rows"](operations, Costs(find_costs(), sizes))[0]
+             for sizes in ({"B": 1, "S": 1}, {}, {"B": 64, "S": 64}, {"B": 64, "S": 512})]  # fmt: skip
+    assert times[0] < times[1] == times[2] < times[3]
+    target = Settings(target="cpu", dims={"B": 2, "S": 3}).target_of("onnx")
+    assert dict(target.sizes) == {"B": 2, "S": 3}

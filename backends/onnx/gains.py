@@ -1,28 +1,116 @@
 """Which rewrites ONNX Runtime's CPU provider gains from, at the shapes of a program.
 
-`gains` is what `Target.pays` asks. Each rewrite has a function in `GAINS`, which compares the kernels that the runtime
-runs before and after it.
+`gains` is what `Target.pays` asks. Each rewrite has a function in `GAINS`, which estimates the kernels that the runtime
+runs before and after it from the times of a cost table (`irc.kernel_costs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
-from irc.ir import Operation
+from irc import dims
+from irc.dims import Dim
+from irc.ir import Operation, Value
+from irc.kernel_costs import CostTable
+from irc.sizes import default_size
 
-
-def gains(rewrite: str, operations: Sequence[Operation]) -> bool:
-    """Whether a rewrite of these operations makes a model faster on the CPU."""
-    return GAINS[rewrite](operations)
-
-
-def always(operations: Sequence[Operation]) -> bool:
-    """Measured to be faster at all shapes that were tried, see the pages of the passes."""
-    return True
+PRODUCTS = ("matmul", "linear")
 
 
-GAINS: dict[str, Callable[[Sequence[Operation]], bool]] = {
-    "attention_rows": always,
-    "flatten_rows": always,
-    "visible_rows": always,
+class Costs:
+    """Seconds of kernels at the shapes of a program, whose symbols have the sizes given or default ones."""
+
+    def __init__(self, table: CostTable, sizes: Mapping[str, int]) -> None:
+        self.table, self.sizes = table, sizes
+
+    def extent(self, dim: Dim) -> int:
+        """A dim as a number."""
+        if isinstance(dim, int):
+            return dim
+        known = {symbol: default_size(symbol, self.sizes) for symbol in dims.free_symbols(dim)}
+        return max(0, dims.estimate(dim, known))
+
+    def seconds(self, kind: str, **extents: Dim) -> float:
+        return self.table.seconds(kind, **{name: self.extent(dim) for name, dim in extents.items()})
+
+    def rows(self, value: Value) -> int:
+        """The elements of a value by its last axis."""
+        return prod(map(self.extent, value.shape[:-1]))
+
+    def of_rows(self, kind: str, value: Value) -> float:
+        """Of a kernel that computes each row of a value."""
+        return self.table.seconds(kind, rows=self.rows(value), width=self.extent(value.shape[-1]))
+
+    def pointwise(self, kind: str, value: Value) -> float:
+        return self.table.seconds(kind, elements=prod(map(self.extent, value.shape)))
+
+
+def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes: Mapping[str, int]) -> bool:
+    """Whether a rewrite of these operations makes a model no slower on the CPU, by the times of a table; `sizes` are
+    those of symbols by name."""
+    before, after = GAINS[rewrite](operations, Costs(table, sizes))
+    return after <= before
+
+
+def attention_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """Four transposes, of queries, keys, values and the result, are part of the kernel."""
+    transposes, (operation,) = 0.0, operations
+    for value in (*operation.inputs[:3], operation.result):
+        batch, heads, rows, width = value.shape
+        transposes += costs.extent(batch) * costs.seconds("Transpose.rows", rows=rows, heads=heads, width=width)
+    return attention(operation, costs, "Attention.heads") + transposes, attention(operation, costs, "Attention")
+
+
+def visible_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """The scores are computed, tested for NaN and selected by kernels of their own, or by one kernel with the rest."""
+    (operation,) = operations
+    q, k, *_ = operation.inputs
+    scores = prod(map(costs.extent, (*q.shape[:3], k.shape[2])))
+    care = costs.table.seconds("IsNaN", elements=scores) + costs.table.seconds("Where", elements=scores)
+    after = "Attention.masked" if len(operation.inputs) > 3 else "Attention"
+    return unfused(operation, costs) + care, attention(operation, costs, after)
+
+
+def flatten_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """Of three axes, a product with a bias is a Gemm between two reshapes, and a norm of a sum SkipLayerNormalization;
+    of matrices, reshapes are at the edges of the region alone."""
+    region, saved = set(operations), 0.0
+    for operation in operations:
+        if operation.name in PRODUCTS:
+            saved += 2 * costs.table.overhead
+        x = operation.inputs[0]
+        if operation.name == "layer_norm" and x.operation in region and x.operation.name == "add":
+            apart = costs.of_rows("LayerNormalization", x) + costs.pointwise("Add", x)
+            saved += max(0.0, costs.of_rows("SkipLayerNormalization", x) - apart)
+    read = {value for each in operations for value in each.inputs}
+    entering = [value for value in read if value.rank > 2 and value.operation not in region]
+    leaving = [each for each in operations if any(user not in region for user in each.result.users())]
+    return saved, costs.table.overhead * len([*entering, *leaving])
+
+
+def attention(operation: Operation, costs: Costs, kind: str) -> float:
+    """Of a kernel of attention, for all of a batch."""
+    q, k, *_ = operation.inputs
+    batch, heads, queries, width = q.shape
+    each = costs.seconds(kind, heads=heads, queries=queries, keys=k.shape[2], width=width)
+    return costs.extent(batch) * each
+
+
+def unfused(operation: Operation, costs: Costs) -> float:
+    """Of the two products of an attention, its softmax, and the addition of a mask."""
+    q, k, v, *masks = operation.inputs
+    batch, heads, queries, width = map(costs.extent, q.shape)
+    keys, depth = costs.extent(k.shape[2]), costs.extent(v.shape[3])
+    seconds = costs.table.seconds
+    total = seconds("MatMul.computed", batch=batch * heads, rows=queries, inner=width, columns=keys)
+    total += seconds("Softmax", rows=batch * heads * queries, width=keys)
+    total += seconds("MatMul.computed", batch=batch * heads, rows=queries, inner=keys, columns=depth)
+    return total + len(masks) * seconds("Add", elements=batch * heads * queries * keys)
+
+
+GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = {
+    "attention_rows": attention_rows,
+    "flatten_rows": flatten_rows,
+    "visible_rows": visible_rows,
 }

@@ -40,5 +40,6 @@ class RowTarget(Target):
     def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
         """Whether ONNX Runtime is faster after a rewrite; a portable model is for other runtimes, too."""
         from irc.backends.onnx.gains import gains
+        from irc.kernel_costs import find_costs
 
-        return self.name == "cpu" and gains(rewrite, operations)
+        return self.name == "cpu" and gains(rewrite, operations, self.costs or find_costs(), dict(self.sizes))

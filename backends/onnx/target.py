@@ -21,8 +21,8 @@ class Target:
     as Attention and operators of com.microsoft. The opset, where none is given, is the lowest from 18 on that has all
     operators used, on all element types used. edge_cases: those of the module, which the emitter sets. Where they are
     "defined" and ONNX Runtime does something else, rows emit further nodes: docs/numerics.md lists them. without:
-    operators that the opset rules out. costs: times of the runtime's kernels, which say where a rewrite pays;
-    None: the default's.
+    operators that the opset rules out. costs: times of the runtime's kernels, which say where a rewrite pays,
+    at `sizes` of symbols by name; None: the default's.
     """
 
     name: str = "portable"
@@ -30,6 +30,7 @@ class Target:
     without: frozenset[str] = frozenset()
     opset: int | None = None
     costs: CostTable | None = None
+    sizes: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:

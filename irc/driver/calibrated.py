@@ -103,6 +103,13 @@ def attention_masked(heads: int, queries: int, keys: int, width: int) -> Node:
     return Node("Attention", (*plain.inputs, (queries, keys)), (), plain.attributes)
 
 
+@kind("Attention.heads", heads=(2, 8), queries=(1, 16, 64, 256), keys=(16, 64, 256), width=(32, 64, 128))
+def attention_heads(heads: int, queries: int, keys: int, width: int) -> Node:
+    """Of four axes: queries [1, heads, queries, width]."""
+    shapes = ((1, heads, queries, width), (1, heads, keys, width), (1, heads, keys, width))
+    return Node("Attention", shapes)
+
+
 @kind("MatMulNBits", rows=(1, 4, 16, 64, 256), inner=(256, 1024), columns=(256, 1024, 4096))
 def matmul_nbits(rows: int, inner: int, columns: int) -> Node:
     """[rows, inner] times a constant weight of 4 bits in blocks of 32."""

@@ -114,6 +114,8 @@ class Settings:
                            help=f"give --backend onnx, or leave out --{option}")  # fmt: skip
         if self.costs is not None:
             chosen = replace(chosen, costs=find_costs(self.costs))
+        if backend_name == "onnx" and self.dims:
+            chosen = replace(chosen, sizes=tuple(self.dims.items()))
         return chosen if self.opset is None else replace(chosen, opset=self.opset)
 
     def check_targets(self, backend_name: str) -> None:
