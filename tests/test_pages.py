@@ -47,14 +47,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of a residual network of 2,000 operations."""
-    path = tmp_path_factory.mktemp("deep") / "deep.html"
-    view(residual(400), {"fused": "fuse"}, output=path)
-    return path
-
-
 def residual(layers: int) -> Module:
     def forward(x, weight, scale):
         for _ in range(layers):
@@ -116,8 +108,11 @@ def test_figures_are_those_of_kernels(two: Path) -> None:
         assert all("tl.store(" in each["triton"] and each["schedule"] for each in kernels.values())
 
 
-def test_merges_lead_from_single_operations_to_the_kernels(two: Path) -> None:
-    pipeline = data_of(two)["pipelines"][0]
+@pytest.mark.parametrize("options", ["policy=greedy", "products=irc", "products=auto", "planner=beam"])
+def test_merges_lead_from_single_operations_to_the_kernels(tmp_path: Path, options: str) -> None:
+    path = tmp_path / "page.html"
+    view(BLOCK, {"fused": f"default{{fuse.{options}}}"}, output=path)
+    [pipeline] = data_of(path)["pipelines"]
     [before] = [each for each in pipeline["stages"] if "fusion" in each]
     [fusion] = before["fusion"]
     groups = {name: {name} for name, _ in fusion["seeds"]}
@@ -148,6 +143,27 @@ def test_lines_of_sources_are_those_of_imported_files_only(tmp_path: Path) -> No
     assert quoted_lines([irc.load(tmp_path / "m.irc")]) == {}
 
 
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return (x * 2).softmax(-1)  # <b>
+
+def net():
+    return Net(), (torch.randn(3, 8),)
+"""
+
+
+def test_lines_of_a_pytorch_program_are_quoted(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "net.py").write_text(NET)
+    assert irc_here("view", "net.py:net", folder=tmp_path).code == 0
+    data = data_of(tmp_path / "net.html")
+    assert data["sources"]["net.py"]["6"] == "        return (x * 2).softmax(-1)  # <b>"
+    assert any(record.get("place", "").startswith("net.py:6") for record in data["pipelines"][0]["records"])
+
+
 @pytest.mark.parametrize(
     "text", ["</script><script>alert(1)</script>", "<!--<script>", "\u2028\u2029&amp;", "{{title}}"]
 )
@@ -157,6 +173,12 @@ def test_text_cannot_leave_the_data(text: str) -> None:
     whole = page("view", text, {"name": text})
     assert json.loads(re.findall(r'id="data">(.*?)</script>', whole, re.DOTALL)[0]) == {"name": text}
     assert "alert(1)</script>" not in whole and whole.count("<title>") == 1
+
+
+def test_sources_of_pages_have_short_lines() -> None:
+    sources = [each for each in FOLDER.iterdir() if not each.name.startswith("dagre.")]
+    long = [each.name for each in sources if any(len(line) > 120 for line in each.read_text().splitlines())]
+    assert len(sources) > 10 and not long
 
 
 def test_pages_forbid_the_network() -> None:
@@ -248,14 +270,17 @@ def test_colors_and_details(browser: Browser, two: Path) -> None:
 
 
 @needs_browser
-@pytest.mark.parametrize("stage", ["0", "views[0].positions.length - 1", "views[0].positions.length - 2"])
-def test_boxes_of_2000_operations_do_not_overlap(browser: Browser, deep: Path, stage: str) -> None:
-    browser.open(deep)
-    ready(browser)
-    browser.evaluate(f"views[0].goTo({stage})")
-    ready(browser)
-    nodes = check_boxes(browser)
-    assert sum(not each["isContainer"] for each in nodes) > 1600
+@pytest.mark.parametrize("layers", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_boxes_of_a_deep_network_do_not_overlap(browser: Browser, tmp_path: Path, layers: int) -> None:
+    """Of 200 and of 2,000 operations, before fusion, before its last merge, and after it."""
+    view(residual(layers), {"fused": "fuse"}, output=tmp_path / "deep.html")
+    browser.open(tmp_path / "deep.html")
+    for position in ("0", "views[0].positions.length - 2", "views[0].positions.length - 1"):
+        ready(browser)
+        browser.evaluate(f"views[0].goTo({position})")
+        ready(browser)
+        nodes = check_boxes(browser)
+        assert sum(not each["isContainer"] for each in nodes) >= 4 * layers
     drawn = """(() => {
         let count = 0;
         const surface = { rectangle() { count += 1; }, curve() {}, text() {} };
@@ -304,8 +329,8 @@ def check_boxes(browser: Browser) -> list[Any]:
 
 @needs_browser
 def test_hostile_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
-    shown = 0
-    for number, name in enumerate(name for name in NAMES if not name.isprintable() or set("<&\"'{}") & set(name)):
+    shown, scripts = 0, (FOLDER / "view.html").read_text().count("<script")
+    for number, name in enumerate(name for name in NAMES if re.search("[<\x1b\u2000-\uffff]", name)):
         model = tmp_path / f"m{number}.onnx"
         onnx.save(named_model(name), model)
         done = irc_here("view", model.name, "-o", f"{number}.html", folder=tmp_path)
@@ -320,9 +345,9 @@ def test_hostile_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> No
         names = "DATA.pipelines[0].records.map((each) => each.name + each.text).join(' ')"
         text = browser.evaluate(f"document.body.innerText + {names}")
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text.replace("\n", ""))
-        assert browser.evaluate("document.scripts.length") == 8 and browser.errors == [], name
+        assert browser.evaluate("document.scripts.length") == scripts and browser.errors == [], name
         shown += 1
-    assert shown > 10
+    assert shown > 3
 
 
 # -- the page of an experiment -----------------------------------------------------------------------------------

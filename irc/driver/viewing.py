@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,13 +150,14 @@ class _View:
             self.stages[-1]["fusion"] = [self._fusion(plan, module) for plan in plans]
 
     def _fusion(self, plan: Plan, module: Module) -> dict[str, Any]:
-        """The merges of a plan in the order made, and the decisions against others."""
+        """The merges of a plan in the order made, then groups made in one step; and decisions against others."""
         seeds = {member: Group([member], cache=group.cache) for group in plan.groups for member in group.members}
+        groups = {frozenset(group.members): group for group in (*plan.merges, *plan.groups) if len(group.members) > 1}
         return {
             "seeds": [[self._id(member, module), self._bytes(group)] for member, group in seeds.items()],
             "merges": [
                 {"members": [self._id(member, module) for member in group.members], "bytes": self._bytes(group),
-                 "by": printable(group.proposer)} for group in plan.merges
+                 "by": printable(group.proposer)} for group in groups.values()
             ],
             "decisions": [
                 {"producer": each.producer, "consumer": each.consumer, "rule": each.rule,
@@ -186,14 +188,15 @@ class _View:
 def quoted_lines(modules: list[Module]) -> dict[str, dict[int, str]]:
     """The lines that locations name, with those around them, of Python files that this process has imported: a text
     may name any file."""
-    imported = [str(file) for each in list(sys.modules.values()) if (file := getattr(each, "__file__", None))]
+    files = [getattr(each, "__file__", None) for each in list(sys.modules.values())]
+    imported = {os.path.realpath(file) for file in files if isinstance(file, str) and file.endswith(".py")}
     quoted: dict[str, dict[int, str]] = {}
     contents: dict[str, list[str]] = {}
     for name, line in sorted(quoted_places(modules)):
         if name not in contents:
-            path = next((file for file in imported if file == name or file.endswith(f"/{name.lstrip('/')}")), None)
-            is_text = path is not None and path.endswith(".py")
-            contents[name] = Path(path).read_text("utf-8", "replace").splitlines() if path and is_text else []
+            places = (os.path.realpath(os.path.join(folder, name)) for folder in ("", *sys.path))
+            path = next((place for place in places if place in imported), None)
+            contents[name] = [] if path is None else Path(path).read_text("utf-8", "replace").splitlines()
         lines = contents[name]
         for number in range(max(1, line - CONTEXT), min(len(lines), line + CONTEXT) + 1):
             quoted.setdefault(printable(name), {})[number] = printable(lines[number - 1])

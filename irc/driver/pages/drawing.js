@@ -3,8 +3,10 @@
 
 const FONT = "system-ui, 'DejaVu Sans', sans-serif";
 const SMALLEST_TEXT = 5; // pixels
-const LONG = 1500, MANY = 4; // of an edge, of long edges from one node
-const HEIGHT = 34, LOW = 20; // of a node with two lines, with one
+const LONG = 1500,
+  MANY = 4; // of an edge, of long edges from one node
+const HEIGHT = 34,
+  LOW = 20; // of a node with two lines, with one
 
 const measuring = document.createElement("canvas").getContext("2d");
 function textWidth(text, size, bold = false) {
@@ -14,7 +16,8 @@ function textWidth(text, size, bold = false) {
 
 function shortened(text, width, size, bold = false) {
   if (textWidth(text, size, bold) <= width) return text;
-  let low = 0, high = text.length;
+  let low = 0,
+    high = text.length;
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
     if (textWidth(`…${text.slice(text.length - middle)}`, size, bold) <= width) low = middle;
@@ -41,13 +44,24 @@ function sizeNodes(nodes) {
 
 // Surfaces take rectangles, curves through points, and text.
 class CanvasSurface {
-  constructor(context) { this.context = context; }
+  constructor(context) {
+    this.context = context;
+  }
   rectangle(box, radius, fill, stroke, width = 1, dash = []) {
     const context = this.context;
     context.beginPath();
     context.roundRect(box.x, box.y, box.width, box.height, radius);
-    if (fill) { context.fillStyle = fill; context.fill(); }
-    if (stroke) { context.strokeStyle = stroke; context.lineWidth = width; context.setLineDash(dash); context.stroke(); context.setLineDash([]); }
+    if (fill) {
+      context.fillStyle = fill;
+      context.fill();
+    }
+    if (stroke) {
+      context.strokeStyle = stroke;
+      context.lineWidth = width;
+      context.setLineDash(dash);
+      context.stroke();
+      context.setLineDash([]);
+    }
   }
   curve(segments, stroke, width, opacity = 1) {
     const context = this.context;
@@ -59,34 +73,61 @@ class CanvasSurface {
       else context.bezierCurveTo(...numbers);
     }
     context.globalAlpha = opacity;
-    context.strokeStyle = stroke; context.lineWidth = width; context.lineCap = "round"; context.lineJoin = "round";
+    context.strokeStyle = stroke;
+    context.lineWidth = width;
+    context.lineCap = "round";
+    context.lineJoin = "round";
     context.stroke();
     context.globalAlpha = 1;
   }
   text(text, x, y, size, fill, bold = false, anchor = "center") {
     const context = this.context;
     context.font = `${bold ? "600 " : ""}${size}px ${FONT}`;
-    context.fillStyle = fill; context.textAlign = anchor; context.textBaseline = "middle";
+    context.fillStyle = fill;
+    context.textAlign = anchor;
+    context.textBaseline = "middle";
     context.fillText(text, x, y);
   }
 }
 
+// An element of SVG as text.
+function tag(name, attributes, content = "") {
+  const escape = (text) => String(text).replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`);
+  const given = Object.entries(attributes).filter(([, value]) => value !== null);
+  const number = (value) => (typeof value === "number" ? Number(value.toFixed(2)) : value);
+  const text = given.map(([key, value]) => ` ${key}="${escape(number(value))}"`).join("");
+  return `<${name}${text}>${escape(content)}</${name}>`;
+}
+
 class SvgSurface {
-  constructor() { this.parts = []; }
-  escape(text) { return String(text).replace(/[&<>"']/g, (each) => `&#${each.charCodeAt(0)};`); }
-  rectangle(box, radius, fill, stroke, width = 1, dash = []) {
-    this.parts.push(`<rect x="${box.x.toFixed(1)}" y="${box.y.toFixed(1)}" width="${box.width.toFixed(1)}" height="${box.height.toFixed(1)}" rx="${radius}" fill="${fill || "none"}" stroke="${stroke || "none"}" stroke-width="${width}"${dash.length ? ` stroke-dasharray="${dash.join(" ")}"` : ""}/>`);
+  constructor() {
+    this.parts = [];
+  }
+  rectangle({ x, y, width, height }, radius, fill, stroke, line = 1, dash = []) {
+    const style = { fill: fill || "none", stroke: stroke || "none", "stroke-width": line };
+    const dashes = dash.length ? dash.join(" ") : null;
+    this.parts.push(tag("rect", { x, y, width, height, rx: radius, ...style, "stroke-dasharray": dashes }));
   }
   curve(segments, stroke, width, opacity = 1) {
-    const path = segments.map(([kind, ...numbers]) => kind + numbers.map((each) => each.toFixed(1)).join(" ")).join("");
-    this.parts.push(`<path d="${path}" fill="none" stroke="${stroke}" stroke-width="${width.toFixed(2)}" stroke-linecap="round" stroke-linejoin="round" opacity="${opacity}"/>`);
+    const d = segments.map(([kind, ...numbers]) => kind + numbers.map((each) => each.toFixed(1)).join(" ")).join("");
+    const style = { fill: "none", stroke, "stroke-width": width, "stroke-linecap": "round", opacity };
+    this.parts.push(tag("path", { d, ...style }));
   }
   text(text, x, y, size, fill, bold = false, anchor = "center") {
     const anchors = { center: "middle", left: "start", right: "end" };
-    this.parts.push(`<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" fill="${fill}"${bold ? ' font-weight="600"' : ""} text-anchor="${anchors[anchor]}" dominant-baseline="central">${this.escape(text)}</text>`);
+    const style = { "font-size": size, "font-weight": bold ? "600" : null, "text-anchor": anchors[anchor], fill };
+    this.parts.push(tag("text", { x, y, "dominant-baseline": "central", ...style }, text));
   }
-  document(box, back) {
-    return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box.x} ${box.y} ${box.width} ${box.height}" width="${box.width}" height="${box.height}" font-family="${this.escape(FONT)}"><rect x="${box.x}" y="${box.y}" width="${box.width}" height="${box.height}" fill="${back}"/>${this.parts.join("\n")}</svg>\n`;
+  document({ x, y, width, height }, back) {
+    const background = tag("rect", { x, y, width, height, fill: back });
+    const open = tag("svg", {
+      xmlns: "http://www.w3.org/2000/svg",
+      viewBox: `${x} ${y} ${width} ${height}`,
+      width,
+      height,
+      "font-family": FONT,
+    }).replace("</svg>", "");
+    return [open, background, ...this.parts, "</svg>\n"].join("\n");
   }
 }
 
@@ -97,7 +138,10 @@ function pathOf(edge, from, to, points) {
   const inner = (points ?? []).slice(1, -1);
   if (inner.length < 2) {
     const bend = Math.max(12, Math.min(60, Math.abs(end.y - start.y) / 2));
-    return [["M", start.x, start.y], ["C", start.x, start.y + bend, end.x, end.y - bend, end.x, end.y]];
+    return [
+      ["M", start.x, start.y],
+      ["C", start.x, start.y + bend, end.x, end.y - bend, end.x, end.y],
+    ];
   }
   const segments = [["M", start.x, start.y]];
   inner.forEach((point, index) => {
@@ -110,7 +154,10 @@ function pathOf(edge, from, to, points) {
 // Of an edge from afar that many others are like, such as from a mask that each layer reads, only its end is drawn.
 function stubOf(edge) {
   const [x, y] = edge.path.at(-1).slice(-2);
-  return [["M", x, y - 9], ["L", x, y]];
+  return [
+    ["M", x, y - 9],
+    ["L", x, y],
+  ];
 }
 
 // Find the long edges, and those of them whose source has many.
@@ -126,11 +173,21 @@ function markFarEdges(edges) {
 // Edges are as wide as the logarithm of their bytes says, between the smallest and the largest of the graph.
 function edgeWidths(edges) {
   const sizes = edges.filter((edge) => !edge.isInside && edge.bytes > 0).map((edge) => Math.log(edge.bytes));
-  const low = Math.min(...sizes), high = Math.max(...sizes);
-  return (edge) => edge.isInside || !(edge.bytes > 0) ? 1 : high > low ? 1.2 + 5.3 * ((Math.log(edge.bytes) - low) / (high - low)) ** 1.5 : 2;
+  const low = Math.min(...sizes),
+    high = Math.max(...sizes);
+  return (edge) =>
+    edge.isInside || !(edge.bytes > 0)
+      ? 1
+      : high > low
+        ? 1.2 + 5.3 * ((Math.log(edge.bytes) - low) / (high - low)) ** 1.5
+        : 2;
 }
 
-const overlaps = (box, sight) => box.x < sight.x + sight.width && box.x + box.width > sight.x && box.y < sight.y + sight.height && box.y + box.height > sight.y;
+const overlaps = (box, sight) =>
+  box.x < sight.x + sight.width &&
+  box.x + box.width > sight.x &&
+  box.y < sight.y + sight.height &&
+  box.y + box.height > sight.y;
 const grown = (box, by) => ({ x: box.x - by, y: box.y - by, width: box.width + 2 * by, height: box.height + 2 * by });
 
 // Draw what is in sight. `style` has the colors, the fill of nodes, and what is marked.
@@ -142,7 +199,12 @@ function draw(surface, graph, sight, scale, style) {
   const drawEdge = (edge, isMarked) => {
     const width = Math.max(graph.widthOf(edge), 0.7 / scale);
     const path = edge.isFar && !isMarked ? stubOf(edge) : edge.path;
-    surface.curve(path, isMarked ? style.colors.accent : style.colors.edge, width, isMarked ? 1 : edge.isLong ? 0.3 : edge.isInside ? 0.55 : 0.75);
+    surface.curve(
+      path,
+      isMarked ? style.colors.accent : style.colors.edge,
+      width,
+      isMarked ? 1 : edge.isLong ? 0.3 : edge.isInside ? 0.55 : 0.75,
+    );
   };
   const inSight = graph.edges.filter((edge) => edge.path && overlaps(edge.extent, sight));
   const isMarked = (edge) => style.selected !== null && (edge.from === style.selected || edge.to === style.selected);
@@ -156,7 +218,13 @@ function drawContainer(surface, node, style) {
   const isKernel = node.record.kind === "kernel";
   const differs = style.differs.kernels.has(node.id);
   const isSelected = style.selected === node.id;
-  const stroke = isSelected ? style.colors.accent : differs ? style.colors.differs : isKernel ? style.colors["kernel-line"] : style.colors.line;
+  const stroke = isSelected
+    ? style.colors.accent
+    : differs
+      ? style.colors.differs
+      : isKernel
+        ? style.colors["kernel-line"]
+        : style.colors.line;
   surface.rectangle(node.box, 8, style.fillOf(node), stroke, isSelected || differs ? 2.5 : 1.2, differs ? [6, 3] : []);
 }
 
@@ -180,7 +248,13 @@ function drawHulls(surface, graph, sight, style) {
   for (const node of graph.nodes) {
     if (!node.group || !node.box || !overlaps(node.box, sight)) continue;
     const stroke = style.differs.kernels.has(node.group) ? style.colors.differs : style.colors.accent;
-    surface.rectangle(grown(node.box, 6), 9, style.colors.kernel, outlined(node.group) ? stroke : style.colors["kernel-line"], outlined(node.group) ? 2.5 : 1);
+    surface.rectangle(
+      grown(node.box, 6),
+      9,
+      style.colors.kernel,
+      outlined(node.group) ? stroke : style.colors["kernel-line"],
+      outlined(node.group) ? 2.5 : 1,
+    );
   }
   for (const edge of graph.edges) {
     if (edge.isInside && edge.path && overlaps(edge.extent, sight)) surface.curve(edge.path, style.colors.kernel, 20);
@@ -188,13 +262,23 @@ function drawHulls(surface, graph, sight, style) {
 }
 
 function drawNode(surface, node, isReadable, style) {
-  const isSelected = style.selected === node.id, isFound = style.found.has(node.id);
+  const isSelected = style.selected === node.id,
+    isFound = style.found.has(node.id);
   const differs = style.differs.nodes.has(node.id);
   const stroke = isSelected || isFound ? style.colors.accent : differs ? style.colors.differs : style.colors.edge;
   const round = ["input", "output", "argument"].includes(node.record.kind) ? node.box.height / 2 : 5;
-  surface.rectangle(node.box, round, isFound && !isSelected ? style.colors.mark : style.fillOf(node), stroke, isSelected || isFound ? 2.5 : differs ? 2 : 1, differs ? [4, 3] : []);
+  surface.rectangle(
+    node.box,
+    round,
+    isFound && !isSelected ? style.colors.mark : style.fillOf(node),
+    stroke,
+    isSelected || isFound ? 2.5 : differs ? 2 : 1,
+    differs ? [4, 3] : [],
+  );
   if (!isReadable) return;
-  const x = node.box.x + node.box.width / 2, y = node.box.y, ink = isFound && !isSelected ? style.colors.text : style.inkOf(node);
+  const x = node.box.x + node.box.width / 2,
+    y = node.box.y,
+    ink = isFound && !isSelected ? style.colors.text : style.inkOf(node);
   surface.text(node.first, x, y + (node.second === null ? node.box.height / 2 : 11.5), 12, ink, true);
   if (node.second !== null) surface.text(node.second, x, y + 25, 10.5, ink);
 }

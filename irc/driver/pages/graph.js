@@ -20,13 +20,21 @@ function positionsOf(pipeline) {
 // Which kernel each value is computed in after some merges: values by id to the key of a group. `bytes` are those that
 // the kernels read and write.
 function mergedGroups(fusions, merges) {
-  const groups = new Map(), bytes = new Map(), latest = new Map();
+  const groups = new Map(),
+    bytes = new Map(),
+    latest = new Map();
   let left = merges;
   for (const fusion of fusions) {
-    for (const [id, size] of fusion.seeds) { groups.set(id, id); bytes.set(id, size); }
+    for (const [id, size] of fusion.seeds) {
+      groups.set(id, id);
+      bytes.set(id, size);
+    }
     for (const merge of fusion.merges.slice(0, Math.max(0, left))) {
       const key = merge.members.at(-1);
-      for (const id of merge.members) { bytes.delete(groups.get(id)); groups.set(id, key); }
+      for (const id of merge.members) {
+        bytes.delete(groups.get(id));
+        groups.set(id, key);
+      }
       bytes.set(key, merge.bytes);
       latest.set("merge", { ...merge, key });
     }
@@ -47,8 +55,13 @@ function graphAt(pipeline, position, shown) {
   const fusions = position.merges === null ? null : stage.fusion;
   const merged = fusions && mergedGroups(fusions, position.merges);
   const final = fusions && mergedGroups(fusions, Infinity);
-  const nodes = [], edges = [], nodeById = new Map();
-  const add = (node) => { nodes.push(node); nodeById.set(node.id, node); };
+  const nodes = [],
+    edges = [],
+    nodeById = new Map();
+  const add = (node) => {
+    nodes.push(node);
+    nodeById.set(node.id, node);
+  };
   for (const record of records) {
     if (!isShown(record)) continue;
     let parent = record.parent ?? null;
@@ -67,9 +80,13 @@ function graphAt(pipeline, position, shown) {
     for (const [id, bytes] of node.record ? sources(node.record) : []) {
       if (!nodeById.has(id) || id === node.id) continue;
       const key = JSON.stringify([id, node.id]);
-      if (known.has(key)) { known.get(key).bytes = Math.max(known.get(key).bytes, bytes); continue; }
+      if (known.has(key)) {
+        known.get(key).bytes = Math.max(known.get(key).bytes, bytes);
+        continue;
+      }
       const from = nodeById.get(id);
-      const isInside = merged ? from.group !== null && from.group === node.group
+      const isInside = merged
+        ? from.group !== null && from.group === node.group
         : node.parent !== null && from.parent === node.parent && byId.get(node.parent)?.kind === "kernel";
       const edge = { from: id, to: node.id, bytes, isInside };
       known.set(key, edge);
@@ -83,7 +100,8 @@ function graphAt(pipeline, position, shown) {
 function sourcesOf(byId, isShown) {
   const cache = new Map();
   return (record) => {
-    const found = new Map(), waiting = record.reads.map(([id, bytes]) => [id, bytes]);
+    const found = new Map(),
+      waiting = record.reads.map(([id, bytes]) => [id, bytes]);
     const seen = new Set();
     while (waiting.length) {
       const [id, bytes] = waiting.pop();
@@ -107,7 +125,8 @@ function inNesting(nodes) {
     if (!children.has(node.parent)) children.set(node.parent, []);
     children.get(node.parent).push(node);
   }
-  const ordered = [], waiting = [...(children.get(null) ?? [])].reverse();
+  const ordered = [],
+    waiting = [...(children.get(null) ?? [])].reverse();
   while (waiting.length) {
     const node = waiting.pop();
     ordered.push(node);
@@ -122,7 +141,7 @@ function kernelsOf(graph) {
   for (const node of graph.nodes) {
     if (node.isContainer || node.record === null) continue;
     const kernel = graph.merged ? node.group : graph.records.get(node.parent)?.kind === "kernel" ? node.parent : null;
-    if (kernel === null || (node.record.kind in DETAILS)) continue;
+    if (kernel === null || node.record.kind in DETAILS) continue;
     if (!members.has(kernel)) members.set(kernel, []);
     members.get(kernel).push(node.id);
   }
@@ -136,14 +155,20 @@ function differences(graph, other) {
   const theirs = new Set(kernelsOf(other).values());
   const kernels = new Set([...kernelsOf(graph)].filter(([, key]) => !theirs.has(key)).map(([kernel]) => kernel));
   const hasKernels = theirs.size > 0 && kernelsOf(graph).size > 0;
-  const nodes = graph.nodes.filter((node) => node.record && node.record.kind !== "kernel" && !other.records.has(node.id));
+  const nodes = graph.nodes.filter(
+    (node) => node.record && node.record.kind !== "kernel" && !other.records.has(node.id),
+  );
   return { kernels: hasKernels ? kernels : new Set(), nodes: new Set(nodes.map((node) => node.id)) };
 }
 
 // The figures of a position in words.
 function figuresOf(graph) {
-  if (graph.merged) return `${counted(graph.merged.kernels, "kernel")}, ${formatBytes(graph.merged.bytes)} read and written by them`;
-  let kernels = 0, calls = 0, bytes = 0, us = 0;
+  if (graph.merged)
+    return `${counted(graph.merged.kernels, "kernel")}, ${formatBytes(graph.merged.bytes)} read and written by them`;
+  let kernels = 0,
+    calls = 0,
+    bytes = 0,
+    us = 0;
   for (const record of graph.records.values()) {
     if (record.bytes === undefined) continue;
     if (record.kind === "kernel" && record.triton) kernels += record.launches ?? 1;
@@ -151,6 +176,8 @@ function figuresOf(graph) {
     bytes += record.bytes;
     us += record.us;
   }
-  const parts = kernels ? [counted(kernels, "launch", "launches"), counted(calls, "call")] : [counted(calls, "operation")];
+  const parts = kernels
+    ? [counted(kernels, "launch", "launches"), counted(calls, "call")]
+    : [counted(calls, "operation")];
   return `${parts.join(", ")}, ${formatBytes(bytes)}, ${formatTime(us)} estimated`;
 }

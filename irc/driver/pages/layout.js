@@ -5,9 +5,12 @@
 // each edge the points of its route, which may be none.
 "use strict";
 
-const PADDING = 10, HEADER = 18; // inside of a container
-const SHORTEST = 14, LONGEST = 48; // units of a part
-const GAP = 44, GUTTER = 64; // between parts, between columns
+const PADDING = 10,
+  HEADER = 18; // inside of a container
+const SHORTEST = 14,
+  LONGEST = 48; // units of a part
+const GAP = 44,
+  GUTTER = 64; // between parts, between columns
 
 self.onmessage = (event) => {
   const { id, nodes, edges, aspect } = event.data;
@@ -23,7 +26,8 @@ function layout(nodes, edges, aspect) {
     else children.set(node.parent, [node]);
   }
   const inner = edgesByContainer(edges, parents);
-  const boxes = new Map(), routes = new Map();
+  const boxes = new Map(),
+    routes = new Map();
   // Containers stand before what is inside of them: in reverse order the size of each is known where it is needed.
   for (const node of [...nodes].reverse()) {
     if (!children.has(node.id)) continue;
@@ -33,7 +37,11 @@ function layout(nodes, edges, aspect) {
   const top = layoutTop(children.get(null), inner.get(null) ?? [], aspect);
   const place = (part, x, y) => {
     for (const [id, box] of part.boxes) boxes.set(id, { ...box, x: box.x + x, y: box.y + y });
-    for (const [edge, points] of part.routes) routes.set(edge, points.map((p) => ({ x: p.x + x, y: p.y + y })));
+    for (const [edge, points] of part.routes)
+      routes.set(
+        edge,
+        points.map((p) => ({ x: p.x + x, y: p.y + y })),
+      );
   };
   place(top, 0, 0);
   for (const node of nodes) {
@@ -41,8 +49,12 @@ function layout(nodes, edges, aspect) {
     const box = boxes.get(node.id);
     place(node.part, box.x + PADDING, box.y + HEADER);
   }
-  return { boxes: [...boxes], routes: edges.map((edge) => routes.get(edge.number) ?? null),
-           width: top.width, height: top.height };
+  return {
+    boxes: [...boxes],
+    routes: edges.map((edge) => routes.get(edge.number) ?? null),
+    width: top.width,
+    height: top.height,
+  };
 }
 
 // The edges between units of each container: the nodes directly in it that hold the ends of an edge.
@@ -86,11 +98,17 @@ function layoutTop(units, edges, aspect) {
   const order = inOrder(units, edges);
   const parts = divided(order, edges).map((some) => {
     const inside = new Set(some.map((unit) => unit.id));
-    return layoutPart(some, edges.filter((edge) => inside.has(edge.from) && inside.has(edge.to)));
+    return layoutPart(
+      some,
+      edges.filter((edge) => inside.has(edge.from) && inside.has(edge.to)),
+    );
   });
   const columns = inColumns(parts, aspect);
-  const boxes = [], routes = [], where = new Map();
-  let x = 0, height = 0;
+  const boxes = [],
+    routes = [],
+    where = new Map();
+  let x = 0,
+    height = 0;
   columns.forEach((column, index) => {
     alignParts(column, edges);
     const left = Math.min(...column.map((part) => part.left));
@@ -119,14 +137,15 @@ function layoutTop(units, edges, aspect) {
 
 // Program order, but what reads nothing (inputs, weights) stands before its first reader.
 function inOrder(units, edges) {
-  const readers = new Map(), reading = new Set();
+  const readers = new Map(),
+    reading = new Set();
   for (const edge of edges) {
     reading.add(edge.to);
     readers.set(edge.from, [...(readers.get(edge.from) ?? []), edge.to]);
   }
   const position = new Map(units.map((unit, index) => [unit.id, index]));
-  const key = (unit, index) => reading.has(unit.id) ? index
-    : Math.min(...(readers.get(unit.id) ?? [unit.id]).map((id) => position.get(id))) - 0.5;
+  const key = (unit, index) =>
+    reading.has(unit.id) ? index : Math.min(...(readers.get(unit.id) ?? [unit.id]).map((id) => position.get(id))) - 0.5;
   const keys = new Map(units.map((unit, index) => [unit.id, key(unit, index)]));
   return [...units].sort((one, other) => keys.get(one.id) - keys.get(other.id));
 }
@@ -140,7 +159,12 @@ function divided(order, edges) {
     last[from] = Math.max(last[from], position.get(edge.to));
   }
   const change = new Array(order.length + 2).fill(0);
-  last.forEach((end, start) => { if (end > start) { change[start + 1] += 1; change[end + 1] -= 1; } });
+  last.forEach((end, start) => {
+    if (end > start) {
+      change[start + 1] += 1;
+      change[end + 1] -= 1;
+    }
+  });
   const live = []; // values that are computed before a unit and read there or later
   change.reduce((sum, each, index) => (live[index] = sum + each), 0);
   if (order.length <= LONGEST) return [order];
@@ -161,8 +185,10 @@ function inColumns(parts, aspect) {
   const total = parts.reduce((sum, part) => sum + part.height + GAP, 0);
   const width = parts.reduce((sum, part) => sum + part.width, 0) / Math.max(1, parts.length) + GUTTER;
   const count = Math.max(1, Math.min(parts.length, Math.round(Math.sqrt((total * aspect) / width))));
-  let low = Math.max(0, ...parts.map((part) => part.height)), high = total;
-  while (high - low > 1) { // the smallest height with which so many columns suffice
+  let low = Math.max(0, ...parts.map((part) => part.height)),
+    high = total;
+  while (high - low > 1) {
+    // the smallest height with which so many columns suffice
     const middle = (low + high) / 2;
     if (filled(parts, middle).length <= count) high = middle;
     else low = middle;
@@ -204,6 +230,12 @@ function betweenParts(from, to) {
   const end = { x: to.box.x + to.box.width / 2, y: to.box.y };
   if (from.column === to.column) return [start, end];
   const beside = from.right + GUTTER / 2;
-  return [start, { x: start.x, y: start.y + 14 }, { x: beside, y: start.y + 22 }, { x: beside, y: end.y - 22 },
-          { x: end.x, y: end.y - 14 }, end];
+  return [
+    start,
+    { x: start.x, y: start.y + 14 },
+    { x: beside, y: start.y + 22 },
+    { x: beside, y: end.y - 22 },
+    { x: end.x, y: end.y - 14 },
+    end,
+  ];
 }

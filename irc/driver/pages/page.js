@@ -8,7 +8,8 @@ function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      made.setAttribute(key, value === true ? "" : value);
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
@@ -17,8 +18,12 @@ function element(name, attributes = {}, ...children) {
 function formatCount(number) {
   if (number < 1000) return `${Math.round(number)} `;
   const units = ["k", "M", "G", "T", "P", "E"];
-  let amount = number / 1000, unit = 0;
-  while (amount >= 999.95 && unit < units.length - 1) { amount /= 1000; unit += 1; }
+  let amount = number / 1000,
+    unit = 0;
+  while (amount >= 999.95 && unit < units.length - 1) {
+    amount /= 1000;
+    unit += 1;
+  }
   return `${amount.toFixed(1)} ${units[unit]}`;
 }
 

@@ -4,7 +4,8 @@
 function definitions(rows) {
   const list = element("dl");
   for (const [term, value] of rows) {
-    if (value !== null && value !== undefined && value !== "") list.append(element("dt", {}, term), element("dd", {}, value));
+    if (value !== null && value !== undefined && value !== "")
+      list.append(element("dt", {}, term), element("dd", {}, value));
   }
   return list;
 }
@@ -14,15 +15,24 @@ function lines(text, { isHere = () => false, target = () => null, select = null,
   const pre = element("pre", { class: className });
   text.split("\n").forEach((line, index) => {
     const id = target(index);
-    const attributes = { class: `${isHere(index) ? "here" : ""} ${id === null ? "" : "link"}`, "data-line": index + first };
-    if (id !== null) Object.assign(attributes, { onclick: () => select(id), tabindex: 0,
-      onkeydown: (event) => { if (event.key === "Enter") select(id); } });
+    const attributes = {
+      class: `${isHere(index) ? "here" : ""} ${id === null ? "" : "link"}`,
+      "data-line": index + first,
+    };
+    if (id !== null)
+      Object.assign(attributes, {
+        onclick: () => select(id),
+        tabindex: 0,
+        onkeydown: (event) => {
+          if (event.key === "Enter") select(id);
+        },
+      });
     pre.append(element("span", attributes, line || " "));
   });
   return pre;
 }
 
-const named = (record, id) => record?.kind === "kernel" ? `@${record.name}` : `%${record?.name ?? id}`;
+const named = (record, id) => (record?.kind === "kernel" ? `@${record.name}` : `%${record?.name ?? id}`);
 
 function valueButton(id, records, select) {
   const record = records.get(id);
@@ -36,7 +46,10 @@ function sourceSection(record) {
   const parts = [element("h3", {}, "Source"), element("div", {}, element("code", {}, record.place))];
   if (quoted) {
     const line = Number(match[2]);
-    const numbers = Object.keys(quoted).map(Number).filter((each) => Math.abs(each - line) <= 3).sort((a, b) => a - b);
+    const numbers = Object.keys(quoted)
+      .map(Number)
+      .filter((each) => Math.abs(each - line) <= 3)
+      .sort((a, b) => a - b);
     parts.push(lines(numbers.map((each) => quoted[each]).join("\n"), { isHere: (index) => numbers[index] === line }));
   }
   return parts;
@@ -49,29 +62,52 @@ function kernelSection(kernel, record, select) {
   if (kernel.triton) {
     const here = kernel.lines[record.id];
     parts.push(element("h3", {}, `Triton of @${kernel.name}`));
-    if (record !== kernel && here === undefined) parts.push(element("p", { class: "faint" }, "No separate line: it is part of the expression that uses it."));
-    parts.push(lines(kernel.triton, { isHere: (index) => index === here, target: (index) => byLine.get(index) ?? null, select }));
+    if (record !== kernel && here === undefined)
+      parts.push(element("p", { class: "faint" }, "No separate line: it is part of the expression that uses it."));
+    parts.push(
+      lines(kernel.triton, { isHere: (index) => index === here, target: (index) => byLine.get(index) ?? null, select }),
+    );
     parts.push(element("h3", {}, "Schedule"), lines(kernel.schedule));
   }
   return parts;
 }
 
 function decisionSection(graph, ids) {
-  const decisions = (graph.stage.fusion ?? []).flatMap((fusion) => fusion.decisions)
+  const decisions = (graph.stage.fusion ?? [])
+    .flatMap((fusion) => fusion.decisions)
     .filter((each) => ids.has(each.producer) || ids.has(each.consumer));
   if (!decisions.length) return [];
-  const items = decisions.map((each) => element("li", {},
-    element("code", {}, `%${each.producer} → %${each.consumer}`), ` ${each.reason}${each.rule ? ` (rule ${each.rule})` : ""}`));
+  const items = decisions.map((each) =>
+    element(
+      "li",
+      {},
+      element("code", {}, `%${each.producer} → %${each.consumer}`),
+      ` ${each.reason}${each.rule ? ` (rule ${each.rule})` : ""}`,
+    ),
+  );
   return [element("h3", {}, "Not merged"), element("ul", {}, ...items)];
+}
+
+function bytesText({ bytes, loaded }) {
+  if (bytes === undefined) return null;
+  return `${formatBytes(bytes)} distinct${loaded === undefined ? "" : `, ${formatBytes(loaded)} loaded and stored`}`;
 }
 
 // Fill the panel with what is known of a node; `select` is called with the id of another.
 function showNode(panel, graph, id, title, select) {
   const record = graph.records.get(id);
   panel.replaceChildren();
-  if (!record) { panel.append(...overview(graph, title, select)); return; }
-  const kernel = record.kind === "kernel" ? record : graph.records.get(record.parent)?.kind === "kernel" ? graph.records.get(record.parent) : null;
-  const cost = record.bytes !== undefined ? record : kernel ?? {};
+  if (!record) {
+    panel.append(...overview(graph, title, select));
+    return;
+  }
+  const kernel =
+    record.kind === "kernel"
+      ? record
+      : graph.records.get(record.parent)?.kind === "kernel"
+        ? graph.records.get(record.parent)
+        : null;
+  const cost = record.bytes !== undefined ? record : (kernel ?? {});
   const error = graph.stage.errors?.[record.id];
   panel.append(
     element("h2", {}, named(record, id)),
@@ -80,34 +116,54 @@ function showNode(panel, graph, id, title, select) {
       ["type", record.type],
       ["kernel", kernel && kernel !== record ? `@${kernel.name}` : null],
       ["passes", record.made_by?.join(", ")],
-      [cost === record ? "bytes" : "kernel's bytes", cost.bytes === undefined ? null : `${formatBytes(cost.bytes)} distinct${cost.loaded === undefined ? "" : `, ${formatBytes(cost.loaded)} loaded and stored`}`],
+      [cost === record ? "bytes" : "kernel's bytes", bytesText(cost)],
       ["flops", cost.flops ? formatCount(cost.flops) : null],
       ["estimate", cost.us === undefined ? null : `${formatTime(cost.us)}, limited by ${cost.limit}`],
       ["programs", cost.programs],
       ["relative error", error === undefined ? null : error.toExponential(1)],
     ]),
-    element("h3", {}, "IR"), lines(record.text, { className: "wrap" }),
+    element("h3", {}, "IR"),
+    lines(record.text, { className: "wrap" }),
     ...sourceSection(record),
   );
   const readers = [...graph.records.values()].filter((each) => each.reads.some(([source]) => source === id));
-  for (const [name, ids] of [["Reads", record.reads.map(([source]) => source)], ["Read by", readers.map((each) => each.id)]]) {
+  for (const [name, ids] of [
+    ["Reads", record.reads.map(([source]) => source)],
+    ["Read by", readers.map((each) => each.id)],
+  ]) {
     if (!ids.length) continue;
-    const buttons = ids.slice(0, 30).flatMap((each, index) => [index ? " " : "", valueButton(each, graph.records, select)]);
+    const buttons = ids
+      .slice(0, 30)
+      .flatMap((each, index) => [index ? " " : "", valueButton(each, graph.records, select)]);
     panel.append(element("h3", {}, name), element("div", {}, ...buttons));
   }
   if (kernel) panel.append(...kernelSection(kernel, record, select));
   const group = graph.merged?.groups.get(id);
-  const ids = new Set(group === undefined ? [id] : [...graph.merged.groups].filter(([, each]) => each === group).map(([each]) => each));
+  const ids = new Set(
+    group === undefined ? [id] : [...graph.merged.groups].filter(([, each]) => each === group).map(([each]) => each),
+  );
   panel.append(...decisionSection(graph, ids));
 }
 
 // What is shown where nothing is selected: the figures, and the kernels and calls that take longest.
 function overview(graph, title, select) {
-  const slowest = [...graph.records.values()].filter((record) => record.us !== undefined).sort((a, b) => b.us - a.us).slice(0, 12);
-  const rows = slowest.map((record) => element("li", {}, valueButton(record.id, graph.records, select),
-    ` ${record.op}, ${formatTime(record.us)}, ${formatBytes(record.bytes)}`));
-  const parts = [element("h2", {}, title), element("p", {}, figuresOf(graph)),
-    element("p", { class: "faint" }, "Click an operation or a kernel. Drag to move, scroll or pinch to zoom.")];
+  const slowest = [...graph.records.values()]
+    .filter((record) => record.us !== undefined)
+    .sort((a, b) => b.us - a.us)
+    .slice(0, 12);
+  const rows = slowest.map((record) =>
+    element(
+      "li",
+      {},
+      valueButton(record.id, graph.records, select),
+      ` ${record.op}, ${formatTime(record.us)}, ${formatBytes(record.bytes)}`,
+    ),
+  );
+  const parts = [
+    element("h2", {}, title),
+    element("p", {}, figuresOf(graph)),
+    element("p", { class: "faint" }, "Click an operation or a kernel. Drag to move, scroll or pinch to zoom."),
+  ];
   const latest = graph.merged?.latest;
   if (latest) {
     const buttons = latest.members.flatMap((id, index) => [index ? " " : "", valueButton(id, graph.records, select)]);

@@ -1,23 +1,25 @@
-// The page of `irc view`: a slider and a drawing for each pipeline, search, and the panel.
+// A pipeline in the page of `irc view`: a slider through its stages, and a drawing of the graph.
 "use strict";
 
-const COLORINGS = { kind: "kind", us: "time", bytes: "bytes", ...(hasErrors() ? { error: "error" } : {}) };
-const LEGEND = ["kernel", "library", "host", "view", "constant", "input"];
-const NAMES = { host: "other operation", constant: "weight", input: "input, output" };
-
-function hasErrors() {
-  return DATA.pipelines.some((pipeline) => pipeline.stages.some((stage) => stage.errors));
-}
-
-const shown = { views: false, weights: false };
-let coloring = "kind", query = "";
+const shown = { views: false, weights: false }; // what is hidden at first
 
 // Layouts are made in a worker, one at a time; the answer is for the request of this number.
-const worker = new Worker(URL.createObjectURL(new Blob(
-  [document.getElementById("dagre").textContent, "\n", document.getElementById("layout").textContent], { type: "text/javascript" })));
+const worker = new Worker(
+  URL.createObjectURL(
+    new Blob([document.getElementById("dagre").textContent, "\n", document.getElementById("layout").textContent], {
+      type: "text/javascript",
+    }),
+  ),
+);
 const answers = new Map();
-worker.onmessage = ({ data }) => { answers.get(data.id)(data); answers.delete(data.id); };
-worker.onerror = (event) => { document.documentElement.dataset.state = "failed"; throw new Error(event.message); };
+worker.onmessage = ({ data }) => {
+  answers.get(data.id)(data);
+  answers.delete(data.id);
+};
+worker.onerror = (event) => {
+  document.documentElement.dataset.state = "failed";
+  throw new Error(event.message);
+};
 let requests = 0;
 function layOut(graph, aspect) {
   sizeNodes(graph.nodes);
@@ -42,15 +44,32 @@ class View {
 
   build() {
     this.canvas = element("canvas", { role: "img", "aria-label": `Graph of ${this.pipeline.name}` });
-    this.slider = element("input", { type: "range", min: 0, max: this.positions.length - 1, step: 1,
-      "aria-label": `Stage of ${this.pipeline.name}`, oninput: () => this.goTo(Number(this.slider.value)) });
+    this.slider = element("input", {
+      type: "range",
+      min: 0,
+      max: this.positions.length - 1,
+      step: 1,
+      "aria-label": `Stage of ${this.pipeline.name}`,
+      oninput: () => this.goTo(Number(this.slider.value)),
+    });
     this.stageText = element("span", { class: "stage" });
     this.figures = element("span", { class: "faint figures" });
     this.difference = element("span", { class: "faint difference" });
     this.legend = element("div", { class: "legend" });
-    const row = element("div", { class: "row" }, element("code", { title: this.pipeline.text }, this.pipeline.name), this.stageText, this.figures, this.difference);
-    this.element = element("section", { class: "graph" }, element("div", { class: "bar" }, row, this.slider),
-      element("div", { class: "drawing" }, this.canvas, this.legend));
+    const row = element(
+      "div",
+      { class: "row" },
+      element("code", { title: this.pipeline.text }, this.pipeline.name),
+      this.stageText,
+      this.figures,
+      this.difference,
+    );
+    this.element = element(
+      "section",
+      { class: "graph" },
+      element("div", { class: "bar" }, row, this.slider),
+      element("div", { class: "drawing" }, this.canvas, this.legend),
+    );
     document.getElementById("graphs").append(this.element);
     this.camera = { x: 0, y: 0, scale: 1 };
     followPointers(this);
@@ -89,10 +108,12 @@ class View {
     const boxes = new Map(layout.boxes);
     for (const node of graph.nodes) node.box = boxes.get(node.id);
     graph.edges.forEach((edge, index) => {
-      const from = boxes.get(edge.from), to = boxes.get(edge.to);
+      const from = boxes.get(edge.from),
+        to = boxes.get(edge.to);
       if (!from || !to) return;
       edge.path = pathOf(edge, from, to, layout.routes[index]);
-      const xs = [], ys = [];
+      const xs = [],
+        ys = [];
       for (const [, ...numbers] of edge.path) numbers.forEach((each, place) => (place % 2 ? ys : xs).push(each));
       const [x, y] = [Math.min(...xs), Math.min(...ys)];
       edge.extent = { x, y, width: Math.max(...xs) - x + 1, height: Math.max(...ys) - y + 1 };
@@ -107,23 +128,46 @@ class View {
 
   // After another layout: keep what is selected, or what was in the middle, where it was; at first show all.
   keepPlace() {
-    const before = this.earlier, width = this.canvas.clientWidth, height = this.canvas.clientHeight;
-    if (!before || this.isWhole) { this.fit(); return; }
-    const at = { x: (width / 2 - this.camera.x) / this.camera.scale, y: (height / 2 - this.camera.y) / this.camera.scale };
-    const distance = (node) => Math.hypot(node.box.x + node.box.width / 2 - at.x, node.box.y + node.box.height / 2 - at.y);
+    const before = this.earlier,
+      width = this.canvas.clientWidth,
+      height = this.canvas.clientHeight;
+    if (!before || this.isWhole) {
+      this.fit();
+      return;
+    }
+    const at = {
+      x: (width / 2 - this.camera.x) / this.camera.scale,
+      y: (height / 2 - this.camera.y) / this.camera.scale,
+    };
+    const distance = (node) =>
+      Math.hypot(node.box.x + node.box.width / 2 - at.x, node.box.y + node.box.height / 2 - at.y);
     const candidates = before.nodes.filter((node) => node.box && this.graph.nodeById.get(node.id)?.box);
-    const anchor = candidates.find((node) => node.id === this.selected) ?? candidates.reduce((best, node) => !best || distance(node) < distance(best) ? node : best, null);
-    if (!anchor) { this.fit(); return; }
+    const anchor =
+      candidates.find((node) => node.id === this.selected) ??
+      candidates.reduce((best, node) => (!best || distance(node) < distance(best) ? node : best), null);
+    if (!anchor) {
+      this.fit();
+      return;
+    }
     const now = this.graph.nodeById.get(anchor.id).box;
     this.camera.x += (anchor.box.x - now.x) * this.camera.scale;
     this.camera.y += (anchor.box.y - now.y) * this.camera.scale;
   }
 
   fit() {
-    const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
+    const width = this.canvas.clientWidth,
+      height = this.canvas.clientHeight;
     if (!this.layout || !width) return;
-    const scale = Math.min(1.4, (width - 40) / Math.max(1, this.layout.width), (height - 70) / Math.max(1, this.layout.height));
-    this.camera = { scale, x: (width - this.layout.width * scale) / 2, y: Math.max(16, (height - 34 - this.layout.height * scale) / 2) };
+    const scale = Math.min(
+      1.4,
+      (width - 40) / Math.max(1, this.layout.width),
+      (height - 70) / Math.max(1, this.layout.height),
+    );
+    this.camera = {
+      scale,
+      x: (width - this.layout.width * scale) / 2,
+      y: Math.max(16, (height - 34 - this.layout.height * scale) / 2),
+    };
     this.isWhole = true;
     this.update();
   }
@@ -141,14 +185,21 @@ class View {
     const box = this.graph?.nodeById.get(id)?.box;
     if (!box) return;
     const scale = Math.max(this.camera.scale, 0.8);
-    this.camera = { scale, x: this.canvas.clientWidth / 2 - (box.x + box.width / 2) * scale, y: this.canvas.clientHeight / 2 - (box.y + box.height / 2) * scale };
+    this.camera = {
+      scale,
+      x: this.canvas.clientWidth / 2 - (box.x + box.width / 2) * scale,
+      y: this.canvas.clientHeight / 2 - (box.y + box.height / 2) * scale,
+    };
     this.isWhole = false;
     this.update();
   }
 
   nodeAt(x, y) {
     const [left, top] = [(x - this.camera.x) / this.camera.scale, (y - this.camera.y) / this.camera.scale];
-    const nodes = this.graph?.nodes.filter((node) => node.box && !node.isVirtual && overlaps({ x: left, y: top, width: 0.01, height: 0.01 }, node.box)) ?? [];
+    const nodes =
+      this.graph?.nodes.filter(
+        (node) => node.box && !node.isVirtual && overlaps({ x: left, y: top, width: 0.01, height: 0.01 }, node.box),
+      ) ?? [];
     return nodes.at(-1) ?? null; // what is inside stands after what is around it
   }
 
@@ -156,22 +207,60 @@ class View {
     current = this;
     this.selected = id;
     const record = this.graph?.records.get(id);
-    if (record && !this.graph.nodeById.has(id) && record.kind in DETAILS) { reveal(DETAILS[record.kind]); return; }
-    if (this.graph) showNode(document.getElementById("panel"), this.graph, id, `${this.pipeline.name}: ${this.positions[this.number].text}`, (other) => this.select(other));
+    if (record && !this.graph.nodeById.has(id) && record.kind in DETAILS) {
+      reveal(DETAILS[record.kind]);
+      return;
+    }
+    if (this.graph)
+      showNode(
+        document.getElementById("panel"),
+        this.graph,
+        id,
+        `${this.pipeline.name}: ${this.positions[this.number].text}`,
+        (other) => this.select(other),
+      );
     if (moves && id !== null) this.center(id);
-    for (const view of views) if (view !== this) { view.selected = view.graph?.records.has(id) ? id : null; view.update(); }
+    for (const view of views)
+      if (view !== this) {
+        view.selected = view.graph?.records.has(id) ? id : null;
+        view.update();
+      }
     this.update();
   }
 
   setColors() {
-    const names = ["text", "faint", "back", "line", "accent", "mark", "edge", "kernel", "kernel-line", "member", "library", "host", "view", "constant", "input", "output", "size", "control", "argument", "differs"];
+    const names = [
+      "text",
+      "faint",
+      "back",
+      "line",
+      "accent",
+      "mark",
+      "edge",
+      "kernel",
+      "kernel-line",
+      "member",
+      "library",
+      "host",
+      "view",
+      "constant",
+      "input",
+      "output",
+      "size",
+      "control",
+      "argument",
+      "differs",
+    ];
     this.colors = Object.fromEntries(names.map((name) => [name, color(name)]));
     this.heat = heatOf(this.graph, coloring);
     drawLegend(this);
   }
 
   fillOf(node) {
-    if (coloring === "kind") return node.group && node.record.kind !== "library" ? this.colors.member : this.colors[node.record.kind] ?? this.colors.host;
+    if (coloring === "kind")
+      return node.group && node.record.kind !== "library"
+        ? this.colors.member
+        : (this.colors[node.record.kind] ?? this.colors.host);
     const heat = this.heat.get(node.id);
     return heat === undefined ? (node.isContainer ? this.colors.back : this.colors.view) : heatColor(heat);
   }
@@ -182,7 +271,8 @@ class View {
   }
 
   resize() {
-    const ratio = devicePixelRatio || 1, { width, height } = this.canvas.getBoundingClientRect();
+    const ratio = devicePixelRatio || 1,
+      { width, height } = this.canvas.getBoundingClientRect();
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     if (this.isWhole) this.fit();
@@ -193,172 +283,44 @@ class View {
   update() {
     if (this.isWaiting) return;
     this.isWaiting = true;
-    requestAnimationFrame(() => { this.isWaiting = false; this.draw(); });
+    requestAnimationFrame(() => {
+      this.isWaiting = false;
+      this.draw();
+    });
   }
 
   style() {
-    return { colors: this.colors, selected: this.selected, found: this.found, differs: this.differs,
-             fillOf: (node) => this.fillOf(node), inkOf: (node) => this.inkOf(node) };
+    return {
+      colors: this.colors,
+      selected: this.selected,
+      found: this.found,
+      differs: this.differs,
+      fillOf: (node) => this.fillOf(node),
+      inkOf: (node) => this.inkOf(node),
+    };
   }
 
   draw() {
     if (!this.graph) return;
-    const context = this.canvas.getContext("2d"), ratio = devicePixelRatio || 1;
+    const context = this.canvas.getContext("2d"),
+      ratio = devicePixelRatio || 1;
     const { x, y, scale } = this.camera;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
-    const sight = { x: -x / scale, y: -y / scale, width: this.canvas.clientWidth / scale, height: this.canvas.clientHeight / scale };
+    const sight = {
+      x: -x / scale,
+      y: -y / scale,
+      width: this.canvas.clientWidth / scale,
+      height: this.canvas.clientHeight / scale,
+    };
     draw(new CanvasSurface(context), this.graph, sight, scale, this.style());
   }
 
   svg() {
-    const surface = new SvgSurface(), box = { x: -20, y: -20, width: Math.ceil(this.layout.width) + 40, height: Math.ceil(this.layout.height) + 40 };
+    const surface = new SvgSurface(),
+      box = { x: -20, y: -20, width: Math.ceil(this.layout.width) + 40, height: Math.ceil(this.layout.height) + 40 };
     draw(surface, this.graph, box, 1, this.style());
     return surface.document(box, this.colors.back);
   }
 }
-
-// -- colors ----------------------------------------------------------------------------------------------------------
-
-// For each node a number from 0 to 1 on a logarithmic scale of a figure; inside of a kernel that of the kernel.
-function heatOf(graph, figure) {
-  const heat = new Map();
-  if (figure === "kind") return heat;
-  const figureOf = (record) => figure === "error" ? graph.stage.errors?.[record.id] : record[figure] ?? graph.records.get(record.parent)?.[figure];
-  const amounts = new Map();
-  for (const node of graph.nodes) {
-    const amount = node.record ? figureOf(node.record) : undefined;
-    if (amount !== undefined && amount !== null) amounts.set(node.id, Math.max(amount, figure === "error" ? 1e-9 : 1e-3));
-  }
-  const logs = [...amounts.values()].map(Math.log);
-  const low = figure === "error" ? Math.log(1e-8) : Math.min(...logs), high = figure === "error" ? Math.log(1e-1) : Math.max(...logs);
-  for (const [id, amount] of amounts) heat.set(id, high > low ? Math.max(0, Math.min(1, (Math.log(amount) - low) / (high - low))) : 0.5);
-  heat.range = amounts.size ? [Math.exp(low), Math.exp(high)] : null;
-  return heat;
-}
-
-// From pale yellow over orange to dark red: lightness falls evenly, so that it also reads in gray.
-function heatColor(heat) {
-  const stops = [[255, 247, 214], [253, 205, 120], [240, 120, 60], [185, 35, 45], [95, 10, 40]];
-  const place = heat * (stops.length - 1), index = Math.min(stops.length - 2, Math.floor(place)), part = place - index;
-  const mixed = stops[index].map((each, channel) => Math.round(each + (stops[index + 1][channel] - each) * part));
-  return `rgb(${mixed.join(",")})`;
-}
-
-function drawLegend(view) {
-  view.legend.replaceChildren();
-  if (coloring === "kind") {
-    const kinds = new Set(view.graph.nodes.map((node) => node.record?.kind));
-    if (view.graph.merged) kinds.add("kernel");
-    for (const kind of LEGEND.filter((each) => kinds.has(each))) {
-      view.legend.append(element("span", {}, element("i", { style: `background:${view.colors[kind]}` }), NAMES[kind] ?? kind));
-    }
-    return;
-  }
-  const range = view.heat.range;
-  if (!range) { view.legend.append("no figures at this stage"); return; }
-  const format = { us: formatTime, bytes: formatBytes, error: (number) => number.toExponential(0) }[coloring];
-  const gradient = [0, 0.25, 0.5, 0.75, 1].map(heatColor).join(",");
-  view.legend.append(format(range[0]), element("span", { class: "scale", style: `background:linear-gradient(90deg,${gradient})` }), format(range[1]));
-}
-
-// -- controls --------------------------------------------------------------------------------------------------------
-
-function followPointers(view) {
-  const pointers = new Map();
-  let moved = 0;
-  const at = (event) => { const box = view.canvas.getBoundingClientRect(); return { x: event.clientX - box.left, y: event.clientY - box.top }; };
-  view.canvas.addEventListener("pointerdown", (event) => { view.canvas.setPointerCapture(event.pointerId); pointers.set(event.pointerId, at(event)); moved = 0; });
-  view.canvas.addEventListener("pointermove", (event) => {
-    const before = pointers.get(event.pointerId);
-    if (!before) return;
-    const now = at(event), others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, each]) => each);
-    moved += Math.abs(now.x - before.x) + Math.abs(now.y - before.y);
-    if (others.length) {
-      const distance = (point) => Math.max(1, Math.hypot(point.x - others[0].x, point.y - others[0].y));
-      view.zoom(distance(now) / distance(before), (now.x + others[0].x) / 2, (now.y + others[0].y) / 2);
-    } else {
-      view.camera.x += now.x - before.x;
-      view.camera.y += now.y - before.y;
-      view.isWhole = false;
-      view.update();
-    }
-    pointers.set(event.pointerId, now);
-  });
-  const end = (event) => {
-    if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved < 5) {
-      const { x, y } = at(event);
-      view.select(view.nodeAt(x, y)?.id ?? null, false);
-    }
-  };
-  view.canvas.addEventListener("pointerup", end);
-  view.canvas.addEventListener("pointercancel", end);
-  view.canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const { x, y } = at(event);
-    view.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), x, y);
-  }, { passive: false });
-}
-
-// Mark what a search finds: values whose name, operations whose name, or places that contain the text.
-function search() {
-  const text = query.toLowerCase().replace(/^[%@]/, "");
-  let count = 0;
-  for (const view of views) {
-    const matching = text && view.graph ? [...view.graph.records.values()].filter((record) => [record.name, record.op, record.place ?? ""].some((each) => each.toLowerCase().includes(text))) : [];
-    view.found = new Set(matching.map((record) => record.id));
-    view.matches = matching.map((record) => record.id);
-    count += matching.length;
-    view.update();
-  }
-  document.getElementById("found").textContent = text ? `${count} found` : "";
-}
-
-// Show weights or views, which are hidden at first.
-function reveal(detail) {
-  shown[detail] = true;
-  document.getElementById(detail).checked = true;
-  for (const view of views) view.goTo(view.number);
-}
-
-function compare() {
-  if (views.length < 2) return;
-  views.forEach((view, index) => {
-    const other = views[1 - index];
-    if (!view.graph || !other.graph) return;
-    view.differs = differences(view.graph, other.graph);
-    const { kernels, nodes } = view.differs;
-    view.difference.textContent = kernels.size + nodes.size === 0 ? "equal" : `differs: ${counted(kernels.size, "kernel")}, ${counted(nodes.size, "operation")}`;
-    view.update();
-  });
-}
-
-function setUp() {
-  const byId = (id) => document.getElementById(id);
-  byId("model").textContent = DATA.model;
-  const sizes = Object.entries(DATA.sizes).map(([name, size]) => `${name}=${size}`).join(", ");
-  byId("remark").textContent = `Figures${sizes ? ` at ${sizes}` : ""}; times are estimates for ${DATA.device}, not measured. irc ${DATA.version}`;
-  for (const [value, text] of Object.entries(COLORINGS)) byId("coloring").append(element("option", { value }, text));
-  byId("coloring").addEventListener("change", (event) => { coloring = event.target.value; for (const view of views) { view.setColors(); view.update(); } });
-  for (const detail of Object.keys(shown)) byId(detail).addEventListener("change", (event) => {
-    shown[detail] = event.target.checked;
-    for (const view of views) view.goTo(view.number);
-  });
-  let next = 0;
-  byId("search").addEventListener("input", (event) => { query = event.target.value; next = 0; search(); });
-  byId("search").addEventListener("keydown", (event) => {
-    const view = views.find((each) => each.matches?.length);
-    if (event.key === "Enter" && view) view.select(view.matches[next++ % view.matches.length]);
-  });
-  document.addEventListener("keydown", (event) => { if (event.key === "/" && event.target.tagName !== "INPUT") { event.preventDefault(); byId("search").focus(); } });
-  byId("fit").addEventListener("click", () => { for (const view of views) view.fit(); });
-  byId("svg").addEventListener("click", () => download(`${(current ?? views[0]).pipeline.name}.svg`, "image/svg+xml", (current ?? views[0]).svg()));
-  themes.push(() => { for (const view of views) { view.setColors(); view.update(); } });
-}
-
-const views = [];
-let current = null;
-setUp();
-DATA.pipelines.forEach((pipeline, index) => views.push(new View(pipeline, index)));
-current = views[0];
