@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from irc.driver.figures import KernelsReport
     from irc.driver.reducing import ReduceReport
     from irc.driver.running import RunReport
+    from irc.driver.viewing import ViewReport
 
 
 def verbs(program: Any) -> None:
@@ -39,6 +40,7 @@ def verbs(program: Any) -> None:
     assert_type(irc.experiment({"model": module}, {"mine": "default"}), ExperimentReport)
     assert_type(irc.check(module, blame=True, why_tolerance=["y"]), CheckReport)
     assert_type(irc.diff("a.onnx", "b.pt2", output="witness.npz", tries=8), DiffReport)
+    assert_type(irc.view(module, {"mine": "default"}, output="view.html", check=True), ViewReport)
     assert_type(irc.reduce("model.onnx", "reduced"), ReduceReport)
     assert_type(irc.print(module, summary=True), str)
     assert_type(irc.explain(module, "%y"), str)
