@@ -21,6 +21,7 @@ from irc.group import Group
 from irc.kernel import Bytes, LegalityFailure
 from irc.kernel.roofline import Estimate, kernel_estimate
 from irc.user_code import blaming, place_of_code
+from irc.user_files import is_reference, load_user_object
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,18 @@ class CostModel:
 def cost(function: Callable[[Cost, Device], float]) -> CostModel:
     """Declare a model of cost; use it as `fuse{cost=FILE.py:NAME}`."""
     return CostModel(function.__name__, function)
+
+
+def find_cost(reference: str) -> CostModel | None:
+    """The model of cost in a user's file (`FILE.py:NAME`), None for no reference; raises `pass.option`."""
+    if not reference:
+        return None
+    if not is_reference(reference):
+        raise fail("pass.option", f"the cost is `{reference}`", expected="FILE.py:NAME")
+    chosen = load_user_object(reference)
+    if not isinstance(chosen, CostModel):
+        raise fail("pass.option", f"{reference} is {chosen!r}", expected="a function with @cost")
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from irc.cost import CostModel, Costs
+from irc.cost import Costs
 from irc.diagnostics import did_you_mean, fail
 from irc.dims import Symbol
 from irc.group import Group
@@ -26,18 +26,6 @@ def find_planner(name: str) -> Planner:
     chosen = load_user_object(name)
     if not isinstance(chosen, Planner):
         raise fail("pass.option", f"{name} is {chosen!r}", expected="a function with @planner")
-    return chosen
-
-
-def find_cost(reference: str) -> CostModel | None:
-    """The model of cost in a user's file (`FILE.py:NAME`), None for no reference; raises `pass.option`."""
-    if not reference:
-        return None
-    if not is_reference(reference):
-        raise fail("pass.option", f"`cost` of fuse is `{reference}`", expected="FILE.py:NAME")
-    chosen = load_user_object(reference)
-    if not isinstance(chosen, CostModel):
-        raise fail("pass.option", f"{reference} is {chosen!r}", expected="a function with @cost")
     return chosen
 
 

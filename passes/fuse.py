@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from irc.cost import Costs
+from irc.cost import Costs, find_cost
 from irc.cover import cover, owned, shared, unread
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
@@ -34,7 +34,7 @@ from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
 from irc.passes._copies import separated
 from irc.passes._kernels import blocks, make_kernel, sort_block
-from irc.passes._planners import find_cost, find_planner, planned_groups
+from irc.passes._planners import find_planner, planned_groups
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern

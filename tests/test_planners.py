@@ -407,3 +407,24 @@ def test_explain_names_the_planner(tmp_path: Path) -> None:
     path.write_text("from irc.planner import planner\n\n@planner\ndef nothing(graph):\n    return []\n")
     text = irc.explain(block.scores(), "scaled", "y", pipeline=f"fuse{{planner={path}:nothing}}")
     assert "the planner nothing chose other kernels" in text and '{"members": ["scaled", "p", "y"]}' in text
+
+
+def test_an_experiment_has_the_time_of_a_model(tmp_path: Path) -> None:
+    """A model that returns the seconds of the roofline has its time, and a changed file is measured again."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from irc.cost import cost\n\n@cost\ndef same(launch, device):\n    return launch.seconds\n\n"
+        "@cost\ndef kinds(launch, device):\n"
+        "    return {'library': 1, 'host': 10}.get(launch.kind, 100 if launch.members and launch.programs else 0)\n"
+    )
+    for name in ("same", "kinds"):
+        report = irc.experiment({"block": block.block()}, {"mine": "default"}, cost=f"{path}:{name}", with_error=False,
+                                cache=tmp_path / "cache", sizes={"B": 1, "S": 128})  # fmt: skip
+        assert report.cost == name
+        for each in report.cases[0].measured.values():
+            assert each.modeled_microseconds is not None
+            counts = each.library_calls + 10 * each.host_operations + 100 * each.kernels
+            expected = each.estimated_microseconds if name == "same" else 1e6 * counts
+            assert each.modeled_microseconds == pytest.approx(expected)
+    without = irc.experiment({"block": block.block()}, {"mine": "default"}, with_error=False, sizes={"B": 1, "S": 128})
+    assert without.cost is None and without.cases[0].measured["mine"].modeled_microseconds is None

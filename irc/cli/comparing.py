@@ -27,6 +27,8 @@ from irc.diagnostics import Exit
               help="Compute the models, and their errors against f64.")  # fmt: skip
 @click.option("--cache", metavar="DIR", shell_complete=completion.folders,
               help="A folder that keeps measurements: an interrupted command, given again, continues.")  # fmt: skip
+@click.option("--cost", metavar="FILE.py:NAME", shell_complete=completion.files,
+              help="A function with @cost: its time in a column beside the estimate.")  # fmt: skip
 @click.option("--html", metavar="FILE.html", shell_complete=completion.files, help="Write a page with plots.")
 @click.option("--csv", metavar="FILE.csv", shell_complete=completion.files, help="Write the rows as CSV.")
 @click.option("--parquet", metavar="FILE.parquet", shell_complete=completion.files,

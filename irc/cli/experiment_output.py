@@ -61,11 +61,13 @@ def _show_table(report: Any, cases: Sequence[Any]) -> None:
     from irc.driver.printing import format_bytes, format_count, shorten
 
     heads = ("", "launches", "library", "host", "traffic", "in kernels", "in library", "flops", "programs min",
-             f"est. us {shorten(report.device, 20)}", "compile s", "error vs f64")  # fmt: skip
+             f"est. us {shorten(report.device, 20)}", *(() if report.cost is None else (f"{report.cost} us",)),
+             "compile s", "error vs f64")  # fmt: skip
     rows = [
         (f"  {_label(case, name, cases)}", str(each.kernels), str(each.library_calls), str(each.host_operations),
          format_bytes(each.distinct_bytes), format_bytes(each.kernel_bytes), format_bytes(each.library_bytes),
          format_count(each.flops).strip(), str(each.programs), f"{each.estimated_microseconds:.3g}",
+         *(() if report.cost is None else (f"{each.modeled_microseconds:.3g}",)),
          f"{each.compile_seconds:.2f}", "-" if math.isnan(each.error) else f"{each.error:.0e}")
         for case in cases for name, each in case.measured.items() if not each.failure
     ]  # fmt: skip

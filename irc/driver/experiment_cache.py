@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -40,9 +41,11 @@ class Cache:
             raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(folder))) from None
         self._loads = [_file_content(path) for path in settings.loads]
 
-    def key(self, model: str, pipeline: str, settings: Settings, device: Device, options: tuple[Any, ...]) -> str:
-        """The name of a measurement; `model` is the result of `content_of`."""
-        files = [_file_content(path) for path in _named_files(pipeline)]
+    def key(self, model: str, pipeline: str, settings: Settings, device: Device, options: tuple[Any, ...],
+            others: Sequence[str] = ()) -> str:  # fmt: skip
+        """The name of a measurement; `model` is the result of `content_of`, and `others` are files beside those that
+        the pipeline names."""
+        files = [_file_content(path) for path in (*_named_files(pipeline), *others)]
         chosen = {name: getattr(settings, name) for name in SETTINGS}
         figures = {name: value for name, value in vars(device).items() if name != "name"}
         parts = (_implementation(), model, pipeline, chosen, figures, options, files, self._loads)
@@ -86,7 +89,12 @@ def _named_files(pipeline: str) -> list[str]:
         values = option_values(pipeline)
     except IrcError:  # measured, it fails, and is not kept
         return []
-    names = (value.rpartition(":")[0] if ".py:" in value else value for value in values)
+    return files_named(*values)
+
+
+def files_named(*values: str | None) -> list[str]:
+    """The files among values of options, alone or as FILE.py:NAME."""
+    names = (value.rpartition(":")[0] if ".py:" in value else value for value in values if value is not None)
     return [name for name in names if Path(name).is_file()]
 
 

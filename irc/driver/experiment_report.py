@@ -16,8 +16,8 @@ from irc.driver.printing import format_bytes
 
 # The figures of a row, by their columns in tables that programs read.
 COLUMNS = ("kernels", "library_calls", "host_operations", "distinct_bytes", "kernel_bytes", "library_bytes",
-           "loaded_bytes", "flops", "programs", "estimated_microseconds", "compile_seconds", "error", "plan",
-           "failure")  # fmt: skip
+           "loaded_bytes", "flops", "programs", "estimated_microseconds", "modeled_microseconds", "compile_seconds",
+           "error", "plan", "failure")  # fmt: skip
 # The figures that geometric means are taken of; of each, less is better.
 COMPARED = ("device_operations", "distinct_bytes", "loaded_bytes", "estimated_microseconds")
 
@@ -44,7 +44,8 @@ class Measurement:
     operations. `distinct_bytes` are the distinct elements that each of these reads and writes, `loaded_bytes` all loads
     and stores. `programs` is the smallest grid of any kernel. `compile_seconds` is the wall time of passes and
     emission. `error` is max|a - b| / max|b| against an evaluation in f64, the largest of all outputs. `plan` is a
-    digest of the compiled module: where it is equal, so is the plan.
+    digest of the compiled module: where it is equal, so is the plan. `modeled_microseconds` is the time by a user's
+    function with @cost, None without one.
     """
 
     kernels: int = 0
@@ -61,6 +62,7 @@ class Measurement:
     parts: tuple[Part, ...] = ()
     plan: str = ""
     failure: str = ""
+    modeled_microseconds: float | None = None
 
     @property
     def device_operations(self) -> int:
@@ -119,6 +121,7 @@ class ExperimentReport:
     summary: Mapping[str, Summary]
     device: str
     device_summary: str
+    cost: str | None = None  # the name of the user's function with @cost
     label: str = "counted; times are estimates from the device's published peaks, not measured"
     schema: str = "irc.experiment/3"
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from irc import interpreter
+from irc.cost import CostModel, find_cost
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.counting import computing_members, kernel_operations
-from irc.driver.experiment_cache import Cache, content_of
+from irc.driver.experiment_cache import Cache, content_of, files_named
 from irc.driver.experiment_report import (
     Case,
     ExperimentReport,
@@ -30,7 +31,7 @@ from irc.driver.figures import Counted, by_operation, report_on
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
-from irc.driver.roofline import estimate
+from irc.driver.roofline import estimate, modeled
 from irc.files import temporary_folder
 from irc.ir import Operation
 from irc.module import Module
@@ -50,6 +51,7 @@ def experiment(
     base: str = BASELINE,
     with_error: bool = True,
     cache: str | Path | None = None,
+    cost: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
@@ -63,7 +65,8 @@ def experiment(
     bound. Nothing runs on a device: time estimates are rooflines (Williams, Waterman, Patterson, 2009) of
     `settings.device`. Without `with_error` nothing is computed, and `error` is NaN. Each model is read once, so that
     all pipelines have the same weights. Measurements that the folder `cache` has are taken from there, and others are
-    added, each as soon as it is made. `progress` is called with the next step.
+    added, each as soon as it is made. `cost` is FILE.py:NAME of a function with @cost, whose time is reported beside
+    the roofline's. `progress` is called with the next step.
 
     Raises `dim.unbound` for a symbol that no model has, `usage.arguments` for an unknown base, and what reading a model
     raises. A pipeline that fails, or a size that a model does not take, is a `failure` of the measurement.
@@ -78,7 +81,8 @@ def experiment(
             raise fail("usage.arguments", f"the base `{base}` is none of the pipelines", expected=", ".join(chosen),
                        help=f'add -p {base}="PASSES", or give another --base')  # fmt: skip
         chosen[base] = BASES[base]
-    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache, settings), progress)
+    model = find_cost(cost or "")
+    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache, settings), progress, cost)
     device = run.device
     models = {}
     for number, (name, source) in enumerate(named.items(), 1):
@@ -90,7 +94,8 @@ def experiment(
     _check_symbols(swept, [module for _, module in models.values()])
     cases = tuple(run.case(name, module, given, title)
                   for name, (title, module) in models.items() for given in _combinations(swept, module))  # fmt: skip
-    return ExperimentReport(chosen, cases, base, summarize(cases, chosen, base), device.name, device.summary)
+    return ExperimentReport(chosen, cases, base, summarize(cases, chosen, base), device.name, device.summary,
+                            None if model is None else model.name)
 
 
 def _check_symbols(swept: Mapping[str, tuple[int, ...]], modules: Sequence[Module]) -> None:
@@ -119,6 +124,7 @@ class _Run:
     settings: Settings
     cache: Cache | None
     progress: Callable[[str], None]
+    cost: str | None = None
 
     @cached_property
     def device(self) -> Device:
@@ -145,7 +151,8 @@ class _Run:
     def _cached(self, module: Module, text: str, reference: _Reference | None, settings: Settings) -> Measurement:
         if self.cache is None:
             return self._measured(module, text, reference, settings)
-        key = self.cache.key(content_of(module), text, settings, self.device, (self.seed, self.with_error))
+        options = (self.seed, self.with_error, self.cost)
+        key = self.cache.key(content_of(module), text, settings, self.device, options, files_named(self.cost))
         kept = self.cache.get(key)
         if kept is None:
             kept = self._measured(module, text, reference, settings)
@@ -154,7 +161,7 @@ class _Run:
 
     def _measured(self, module: Module, text: str, reference: _Reference | None, settings: Settings) -> Measurement:
         try:
-            return _measure(module, text, reference, settings, self.device)
+            return _measure(module, text, reference, settings, self.device, find_cost(self.cost or ""))
         except IrcError as error:  # reported in its row; the other rows are measured
             return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
 
@@ -182,7 +189,7 @@ class _Reference:
 
 
 def _measure(imported: Module, pipeline: str, reference: _Reference | None, settings: Settings,
-             device: Device) -> Measurement:  # fmt: skip
+             device: Device, model: CostModel | None) -> Measurement:  # fmt: skip
     seconds: list[float] = []
     triton = find_backend("triton")
     while len(seconds) < COMPILATIONS and sum(seconds) < ENOUGH_SECONDS:
@@ -208,6 +215,7 @@ def _measure(imported: Module, pipeline: str, reference: _Reference | None, sett
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
         parts=_parts(counted, device),
         plan=digest(str(module)),
+        modeled_microseconds=None if model is None else 1e6 * modeled(counted[0], device, model),
     )  # fmt: skip
 
 

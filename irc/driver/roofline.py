@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from irc.cost import Cost, CostModel, Costs, described
 from irc.device import Device
+from irc.driver.counting import computing_members
+from irc.ir import Operation
+from irc.kernel import Bytes
 from irc.kernel.roofline import Estimate, call_estimate, kernel_estimate
 
 
@@ -19,3 +23,23 @@ def estimate_of(operation: Any, device: Device) -> Estimate:
     if operation.kernel is not None:
         return kernel_estimate(operation.kernel, device)
     return call_estimate(operation.distinct_bytes, operation.flops, operation.products, device)
+
+
+def modeled(parts: Mapping[Operation | None, Sequence[Any]], device: Device, model: CostModel) -> float:
+    """Seconds that the device operations of a program take by a user's function; `parts` are those of each operation of
+    the module (`irc.driver.figures.by_operation`)."""
+    costs = Costs(device, model)
+    return sum(costs.priced(launch_of(operation, each, device)).seconds for operation, members in parts.items()
+               for each in members)  # fmt: skip
+
+
+def launch_of(operation: Operation | None, launched: Any, device: Device) -> Cost:
+    """What a user's function sees of a launch or a call that an operation of the module makes, None for copies."""
+    estimated = estimate_of(launched, device)
+    if operation is not None and launched.kernel is not None:
+        members = [member.name for member in computing_members(operation)]
+        return described(operation.attributes["kind"], members, launched.kernel, estimated)
+    kind = "library" if launched.kind == "library" else "host"
+    moved = launched.distinct_bytes
+    counted = Bytes(moved, moved, launched.flops, 0, product_flops=launched.flops)
+    return described(kind, ["copy" if operation is None else operation.name], counted, estimated)
