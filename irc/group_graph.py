@@ -12,6 +12,7 @@ from irc.group import DerivationCache, Group, is_free
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import LegalityFailure
 from irc.kernel.rules import failure_of, reads_nothing_that_depends_on_its_stores
+from irc.remarks import Remarks
 
 
 def makers(block: Block) -> dict[Operation, list[Operation]]:
@@ -53,7 +54,8 @@ class GroupGraph:
     (2007).
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, remarks: Remarks | None = None) -> None:
+        self.remarks = remarks
         self.number = {operation: index for index, operation in enumerate(block)}
         self.cache = DerivationCache(block)
         free = {operation for operation in block if is_free(operation)}
@@ -83,6 +85,13 @@ class GroupGraph:
         after, before = self._reached(units, forward=True), self._reached(units, forward=False)
         return sorted((unit for unit in after if unit in before), key=lambda unit: unit.place)
 
+    def _note(self, group: Group, units: Iterable[Unit]) -> None:
+        """The remark that units become the group."""
+        assert self.remarks is not None
+        parts = list(dict.fromkeys(unit.group.members[-1] for unit in units if unit.group is not None))
+        self.remarks.add(group.proposer, "merged" if parts else "candidate", parts or group.members[-1:],
+                         kernel=group.name)  # fmt: skip
+
     def merge(self, group: Group, owned: Sequence[Operation] = ()) -> None:
         """Make one unit of those of the group's members, or of those that it owns (`irc.cover`) where other groups
         compute some of them, too. No other unit may stand between them (rule F1)."""
@@ -91,6 +100,8 @@ class GroupGraph:
         after, before = self._reached(units, forward=True), self._reached(units, forward=False)
         assert after.keys().isdisjoint(before), "a merge of these would form a cycle"
         places = sorted(unit.place for unit in (*units, *after, *before))
+        if self.remarks is not None:
+            self._note(group, units)
         self.merges += [group] if len(group.members) > 1 else []
         merged = Unit(members, places[len(before)])
         for unit, place in zip(sorted(before, key=lambda unit: unit.place), places, strict=False):

@@ -22,6 +22,7 @@ from irc.module import EdgeCases, Module
 from irc.numerics import Numerics
 from irc.op import OperationDefinition
 from irc.products import Products
+from irc.remarks import Remarks
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
 
@@ -64,6 +65,7 @@ class PassContext:
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
     plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
+    remarks: Remarks | None = None  # every decision of fusion, where it is to be recorded
     notes: list[str] = field(default_factory=list)  # what a user should know, though nothing failed
     show_note: Callable[[str], None] | None = None  # called with each note as it is made
     reproduce: Reproduce | None = None  # what an internal failure is handed to, to be repeated
@@ -74,6 +76,13 @@ class PassContext:
             self.notes.append(text)
             if self.show_note is not None:
                 self.show_note(text)
+
+    def remark(self, by: str, verdict: str, candidate: Sequence[Operation], **more: Any) -> None:
+        """Record a decision of a pass on operations of one function, where decisions are recorded (`Remarks.add`)."""
+        if self.remarks is not None:
+            function = candidate[0].function
+            self.remarks.function = "" if function is None else function.name
+            self.remarks.add(by, verdict, candidate, **more)
 
     def count(self, where: str, what: str, number: int = 1) -> None:
         counters = self.statistics.setdefault(where, {})

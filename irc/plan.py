@@ -14,6 +14,7 @@ from irc.diagnostics import Diagnostic
 from irc.group import Group
 from irc.ir import Operation
 from irc.products import Products
+from irc.remarks import Remarks
 
 
 @dataclass
@@ -53,4 +54,5 @@ class Plan:
     decisions: list[Decision] = field(default_factory=list)
     merges: list[Group] = field(default_factory=list)  # each merged group, in the order made
     choices: list[Choice] = field(default_factory=list)  # with products=auto
+    remarks: Remarks | None = None  # every decision, where it is to be recorded
     errors: list[Diagnostic] = field(default_factory=list)  # for entries of a plan file that cannot be followed

@@ -36,6 +36,7 @@ from irc.passes._copies import separated
 from irc.passes._kernels import blocks, make_kernel, sort_block
 from irc.passes._planners import find_planner, planned_groups
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
+from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, remarked
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
@@ -43,6 +44,7 @@ from irc.plan_file import Entry, read_plan, write_plan
 from irc.planner import Planner
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.products import PRODUCTS
+from irc.remarks import Remarks
 from irc.sizes import representative_sizes
 from irc.user_files import is_reference, load_user_object
 
@@ -102,6 +104,7 @@ class Fuse(Pass):
         for function, plan in zip(module.functions.values(), self.plans(module, context), strict=True):
             context.plans[function.name] = write_plan(plan, None if function is module.main else function.name)
             note_choices(plan.choices)
+            remark_plan(plan, context.remarks, function.name)
             changed |= apply(plan)
         return changed
 
@@ -215,16 +218,19 @@ def propose(function: Function, chosen: Policy | Planner, context: PassContext,
     the bodies of `if` and `loop` are planned apart. Entries that cannot be followed are in the plan's `errors`.
     """
     sizes = representative_sizes(function, context.sizes)
-    plan, calls = Plan([]), None if not products else frozenset(apart)
+    plan = Plan([], remarks=None if context.remarks is None else Remarks(function.name))
+    calls = None if not products else frozenset(apart)
     costs = costs or Costs(context.device)
     planned = find_entries(function, entries, plan.errors)
     for block in blocks(function.block):
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
         if isinstance(chosen, Planner):
-            graph = GroupGraph(block)
+            graph = GroupGraph(block, plan.remarks)
             operations = seeds(block, graph, context.numerics, calls)
-            plan.groups += planned_groups(chosen, block, graph, operations, context, sizes, costs, seed)
+            groups = planned_groups(chosen, block, graph, operations, context, sizes, costs, seed)
+            remark_groups(groups, plan.remarks)
+            plan.groups += groups
         else:
             propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls, costs)
     follow_schedules(plan, planned)
@@ -264,7 +270,7 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
                      calls: Container[Operation] | None, costs: Costs) -> None:  # fmt: skip
     """Add the groups of a block, and the decisions about merges, to `plan`; `planned` are entries of a plan file, and
     `calls` products that no kernel computes, None for all."""
-    graph = GroupGraph(block)
+    graph = GroupGraph(block, plan.remarks)
     decisions: dict[tuple[str, str], Decision] = {}
     illegal: dict[tuple[str, str], Group] = {}
     groups = seeds(block, graph, context.numerics, calls)
@@ -274,7 +280,8 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         decisions[producer.name, consumer.name] = decision
         merged = hull((producer, consumer), chosen.name, graph)
         illegal.pop((producer.name, consumer.name), None)
-        failure = merged if isinstance(merged, LegalityFailure) else legal(merged, context.numerics, named=False)
+        is_named = plan.remarks is not None
+        failure = merged if isinstance(merged, LegalityFailure) else legal(merged, context.numerics, named=is_named)
         if failure is not None:
             decision.code, decision.rule, decision.reason = failure.code, failure.rule, failure.message
             if isinstance(merged, Group):
@@ -301,8 +308,11 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
         failure = accept(proposer, members, groups, graph, context.numerics)
         if failure is not None:
             names = ", ".join(f"%{member.results[0].name}" for member in members)
+            if plan.remarks is not None:
+                plan.remarks.add(proposer, "illegal", members, rule=failure.rule, code=failure.code,
+                                 reason=failure.message)  # fmt: skip
             context.note(f"fuse: {proposer} proposes {names}: {failure.message} (rule {failure.rule})")
-    merge_best(groups, graph, score)
+    merge_best(groups, graph, score if plan.remarks is None else remarked(score, chosen.name, decisions, plan.remarks))
     places = {group: graph.units[member].place for member, group in groups.items()}
     ordered = sorted(places, key=places.__getitem__)
     # `score` has reasons with the names of an equal group, which takes less time. Plans print the group's names.
@@ -420,9 +430,13 @@ def seeds(block: Block, graph: GroupGraph, numerics: Numerics,
         if is_free(operation) or operation.name in ("const", "kernel") or operation.regions or operation.has_effect:
             continue
         if is_product(operation) and (calls is None or operation in calls):
+            remark_no_kernel(operation, None, graph.remarks)
             continue
         group = graph.group([operation])
-        if legal(group, numerics) is None:
+        failure = legal(group, numerics)
+        if failure is not None:
+            remark_no_kernel(operation, failure, graph.remarks)
+        else:
             groups[operation] = group
             graph.merge(group)
     return groups

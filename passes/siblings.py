@@ -48,7 +48,9 @@ class Siblings(Pass):
         names = StoredNames(module)
         for function in module.functions.values():
             for block in blocks(function.block):
-                for products in list(_siblings(block, calls)):
+                for products in list(_siblings(block, calls, context)):
+                    context.remark("siblings", "joined", products, kernel=products[0].result.name,
+                                   reason=f"they multiply %{products[0].inputs[0].name}")  # fmt: skip
                     _join(products, names, calls)
                     joined += len(products)
                 joined += sum(map(_join_parts, list(block))) if not calls else 0
@@ -56,7 +58,7 @@ class Siblings(Pass):
         return joined > 0
 
 
-def _siblings(block: Block, calls: bool) -> Iterator[list[Operation]]:
+def _siblings(block: Block, calls: bool, context: PassContext) -> Iterator[list[Operation]]:
     """Products of one operand, two or more; in kernels, no two of which meet."""
     by_operand: dict[tuple[Value, str], list[Operation]] = {}
     for operation in block:
@@ -67,6 +69,9 @@ def _siblings(block: Block, calls: bool) -> Iterator[list[Operation]]:
         if len(products) > 1:
             apart = [True] * len(products) if calls else _apart([product.results for product in products])
             chosen = [product for product, is_apart in zip(products, apart, strict=True) if is_apart]
+            meeting = [product for product, is_apart in zip(products, apart, strict=True) if not is_apart]
+            if meeting:
+                context.remark("siblings", "apart", meeting, reason="they meet: one kernel computes both sums")
             yield from (chosen[start : start + MOST] for start in range(0, len(chosen) - 1, MOST))
 
 

@@ -104,8 +104,13 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], contex
         tried.sort(key=lambda each: seconds(map(kernel_of, each.kernels)))
         least = context.device.launch_seconds  # to be saved: estimates are no better than that
         tried = [each for each in tried[:1] if seconds(map(kernel_of, each.kernels)) + least < seconds([kernel])]
+    by = "as stated" if kernel.options.split is not None or number else "by rules"
     if tried:
+        names = ", ".join(f"@{each.attributes['name']}" for each in tried[0].kernels)
+        context.remark("split", "split", [operation], reason=f"{by}: {names}")
         insert(tried[0], operation)
+    elif kernel.kind != "pointwise":
+        context.remark("split", "whole", [operation], reason=by)
     return bool(tried)
 
 

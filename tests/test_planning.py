@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import irc
 from irc import interpreter
-from irc.driver import load
+from irc.diagnostics import IrcError
+from irc.driver import Settings, load
 from irc.driver.arrays import given_inputs
 from irc.driver.planning import read
+from irc.driver.workbench import Workbench
+from irc.plan_difference import differences
+from irc.plan_edits import Edit
+from irc.plan_file import PlanFile, read_plan_file
+from irc.verifier import verify
 from tests.command_line import irc_here
 
 # A block of a transformer with a gated layer, whose plan has kernels of one and of several operations.
@@ -135,3 +144,169 @@ def test_illegal_edits_are_refused_with_rule_and_place(folder: Path, name: str) 
     assert f"--> edit:{len(edits)}:1\n   |  {quoted}\n   |  {'^' * len(quoted)}" in done.err
     assert "edit" in code or f"from: {products}.json:" in done.err
     assert (folder / f"{products}.json").read_bytes() == before
+
+
+# -- joining two values ----------------------------------------------------------------------------------------
+
+JOINED = {
+    "entries": ([("split", "total:%total")], ("out", "total"), ["out total"], "--merge @out,@total: legal"),
+    "among others": ([("split", "h"), ("split", "ln2")], ("attended", "ln2"), ["attended ln2"], "--merge"),
+    "a member moved": ([], ("out", "cols"), ["out cols", "total"], "--split @total:%out --merge %out,@cols: legal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_apply_joins_two_values(folder: Path, name: str) -> None:
+    edits, ends, expected, words = JOINED[name]
+    (folder / "joined.json").write_bytes((folder / "host.json").read_bytes())
+    if edits:
+        done = irc_here("plan", "edit", "joined.json", *arguments(edits), folder=folder)
+        assert done.code == 0, done.err
+    values = [f"%{end}" for end in ends]
+    done = irc_here("explain", "block.irc", *values, "--apply", "joined.json", folder=folder)
+    assert done.code == 0 and words in done.out and "launches" in done.out, done.out + done.err
+    assert set(expected) <= {" ".join(entry.members) for entry in read(folder / "joined.json").groups}
+    check_replay(folder, "joined.json", "host")
+    again = irc_here("explain", "block.irc", *values, "--apply", "joined.json", folder=folder)
+    assert again.code == 0 and "in one kernel already" in again.out
+
+
+@pytest.mark.parametrize(
+    "ends, code, words",
+    [
+        (("ln1", "p"), "plan.refused", "rule F1: matmul %q"),
+        (("total", "cols"), "plan.refused", "rule F6"),
+        (("ln1", "q"), "plan.edit", "%q is computed by a library"),
+        (("x", "p"), "plan.edit", "%x is an input"),
+        (("kt", "p"), "plan.edit", "%kt is a view"),
+        (("p",), "usage.arguments", "two values"),
+    ],
+)
+def test_what_cannot_be_joined_leaves_no_plan(folder: Path, ends: tuple[str, ...], code: str, words: str) -> None:
+    values = [f"%{end}" for end in ends]
+    done = irc_here("explain", "block.irc", *values, "--apply", "new.json", folder=folder)
+    assert done.code and f"error[{code}]" in done.err and words in done.err, done.err
+    assert not (folder / "new.json").exists()
+
+
+# -- plans at random -------------------------------------------------------------------------------------------
+
+
+def random_edit(generator: random.Random, plan: PlanFile) -> tuple[str, str]:
+    """An edit of names that a plan has, legal or not."""
+    names = [*(entry.name for entry in plan.groups), *(f"%{name}" for entry in plan.groups for name in entry.members)]
+    one, other, third = (generator.choice(names) for _ in range(3))
+    number = generator.choice((1, 2, 3, 16, 64))
+    return generator.choice([
+        ("merge", f"{one},{other}"), ("merge", f"{one},{other},{third}"), ("split", one), ("split", f"{one}:{other}"),
+        ("split", f"{one}:{number}"), ("duplicate", one), ("duplicate", f"{one}:{other}"), ("library", one),
+        ("schedule", f"{one}:n={number},warps=2"), ("schedule", f"{one}:blocks={number}x32"), ("kernel", one),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("products", ["host", "irc"])
+def test_random_edits_never_give_a_wrong_program(folder: Path, products: str) -> None:
+    """Each edit is legal and the program computes the same, or it is an error of an edit and the plan stays."""
+    generator = random.Random(16)
+    bench = Workbench(folder / "block.irc", None, Settings(products=products))
+    plan = read(folder / f"{products}.json")
+    followed = bench.follow(plan, "plan.json")
+    given = given_inputs(bench.module.main, None, {"S": 5}, 0)
+    expected = interpreter.run(bench.module, given)
+    legal = 0
+    for number in range(60):
+        name, argument = random_edit(generator, plan)
+        try:
+            _, new, followed = bench.edit(plan, Edit(name, argument, number), followed, "plan.json")
+        except IrcError as error:
+            assert error.code in ("plan.edit", "plan.refused", "fuse.schedule"), f"--{name} {argument}\n{error}"
+            continue
+        legal += 1
+        verify(followed.module)
+        for output, array in interpreter.run(followed.module, given).items():
+            np.testing.assert_allclose(array, expected[output], rtol=2e-5, atol=2e-5, err_msg=f"--{name} {argument}")
+        assert read_plan_file(new.text.encode(), "plan.json").text == new.text
+        assert not differences(new, read_plan_file(new.text.encode(), "plan.json"))
+        assert [entry.members for entry in bench.follow(new, "plan.json").plan.groups] == [
+            entry.members for entry in new.groups]  # fmt: skip
+        plan = new
+    assert 5 <= legal <= 50
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def test_comments_and_what_a_plan_was_made_for_stay(folder: Path) -> None:
+    content = json.loads((folder / "host.json").read_text())
+    content["comment"] = ["a plan", "of two lines"]
+    content["groups"][1]["comment"] = "the softmax"
+    (folder / "commented.json").write_text(json.dumps(content))
+    done = irc_here("plan", "edit", "commented.json", "--split", "p", "--merge", "scaled,p", folder=folder)
+    assert done.code == 0, done.err
+    plan = read(folder / "commented.json")
+    assert plan.comment == ("a plan", "of two lines")
+    assert {" ".join(entry.members): entry.comment for entry in plan.groups}["scaled p"] == ("the softmax",)
+    assert plan.made_for.model == "block.irc" and plan.made_for.sizes == {"S": 64}
+    done = irc_here("plan", "diff", "host.json", "commented.json", folder=folder)
+    assert done.out == "comment of @p: the softmax\ncomment of the plan: a plan of two lines\n"
+    same = irc_here("plan", "diff", "host.json", "host.json", folder=folder)
+    assert (same.code, same.out, same.err) == (0, "", "")
+
+
+def test_a_plan_runs_no_code_by_itself(folder: Path) -> None:
+    (folder / "mine.py").write_text("raise SystemExit('it ran')\n")
+    content = json.loads((folder / "host.json").read_text())
+    for made_for, words in (
+        ({"model": "mine.py:block"}, "mine.py:block"),
+        ({"model": "block.irc", "pipeline": "default{fuse.policy=mine.py:small}"}, "names Python files"),
+        ({"model": "../block.irc"}, "not a plain path"),
+        ({}, "names no model"),
+    ):
+        (folder / "other.json").write_text(json.dumps({**content, "made_for": made_for}))
+        done = irc_here("plan", "edit", "other.json", "--split", "p", folder=folder)
+        assert done.code == 2 and "error[plan.model]" in done.err and words in done.err, done.err
+    done = irc_here("plan", "edit", "other.json", "block.irc", "--split", "p", folder=folder)
+    assert done.code == 0, done.err
+
+
+def test_a_plan_by_a_policy_of_a_user_is_edited_without_it(folder: Path) -> None:
+    """What a plan stands in place of is not among the passes that it names."""
+    (folder / "small.py").write_text(
+        "from irc.policy import policy\n\n@policy\ndef small(merge):\n    return merge.bytes_saved\n"
+    )
+    passes = "default{fuse.policy=small.py:small}"
+    done = irc_here("plan", "block.irc", "-p", passes, "-o", "small.json", folder=folder)
+    assert done.code == 0, done.err
+    assert read(folder / "small.json").made_for.pipeline == "default"
+    done = irc_here("plan", "edit", "small.json", "--split", "p", folder=folder)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("edit", "host.json"), "plan edit needs an edit"),
+        (("edit", "none.json", "--split", "p"), "there is no plan file none.json"),
+        (("block.irc", "--split", "p"), "--split is an edit"),
+        (("diff", "host.json"), "takes two plans"),
+        (("block.irc", "block.irc"), "takes one MODEL"),
+        (("block.irc", "-p", "fold"), "a plan needs a pipeline with fuse"),
+        (("block.irc", "-o", "block.irc"), "would take the place of an input"),
+        (("edit", "block.irc", "--split", "p"), "this is no plan file"),
+    ],
+)
+def test_mistakes_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:
+    done = irc_here("plan", *words, folder=folder)
+    assert done.code in (2, 3) and message in done.err, done.err
+    assert (folder / "block.irc").read_text() == BLOCK
+
+
+def test_plans_from_python(folder: Path) -> None:
+    report = irc.make_plan(folder / "block.irc", folder / "python.json")
+    assert report.plan == (folder / "python.json").read_text() and report.cost.launches == report.kernels
+    edited = irc.edit_plan(folder / "python.json", [("split", "p"), ("schedule", "ln1:warps=2")])
+    assert [step.after.launches for step in edited.steps] == [report.kernels + 1] * 2
+    changes = irc.compare_plans(folder / "host.json", folder / "python.json", folder / "block.irc")
+    assert [each.kind for each in changes.differences] == ["split", "schedule"]
+    assert changes.before is not None and changes.after is not None
+    assert changes.after.seconds > changes.before.seconds

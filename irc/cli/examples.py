@@ -78,6 +78,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc explain F6", "a legality rule of fusion"),
         (f"irc explain {SCORES} %y", "where a value comes from and what computes it"),
         (f'irc explain {SCORES} %p %y -p "fuse{{policy=none}}"', "why two values are in two kernels"),
+        (f'irc explain {SCORES} %p %y -p "fuse{{policy=none}}" --apply joined.json', "writes a plan with one"),
+        (f"irc explain {SCORES} %p --remarks", "every decision of fusion on a value"),
     ),
     "kernels": (
         ("irc kernels model.onnx --dim B=16", ""),

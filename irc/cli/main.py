@@ -30,6 +30,7 @@ from irc.cli.options import (
     command_line,
     common,
     pipeline_option,
+    recording,
     writes,
 )
 from irc.cli.output import (
@@ -164,6 +165,7 @@ def cli() -> None:
 @onnx_commands.onnx_options
 @JSON
 @common
+@recording
 @writes
 def compile(model: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL to an ONNX model for ONNX Runtime, or to a folder of Triton kernels.
@@ -227,6 +229,7 @@ def print(model: str, **options: Any) -> None:
 @click.option("--plan", metavar="FILE", shell_complete=completion.files, help="Write the fusion plan to this file.")
 @click.option("--statistics", is_flag=True, help="Print on stderr what each pass and rule changed.")
 @common
+@recording
 @writes
 def opt(
     model: str, pipeline: str, backend: Any, output: str | None, plan: str | None, statistics: bool, settings: Any
@@ -294,6 +297,9 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
 @click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE] | MODEL @KERNEL",
                 shell_complete=completion.files)  # fmt: skip
 @click.option("--nest", is_flag=True, help="Of a kernel: print its tile axes and its loop nest.")
+@click.option("--remarks", is_flag=True, help="Print every decision of fusion, or those on the values, in order.")
+@click.option("--apply", metavar="PLAN.json", shell_complete=completion.files,
+              help="Of two values: write the smallest edit that has them in one kernel to this plan.")  # fmt: skip
 @pipeline_option("Passes to run.  [default: the Triton backend's pipeline]")
 @common
 def explain(names: tuple[str, ...], **options: Any) -> None:
@@ -314,6 +320,7 @@ def explain(names: tuple[str, ...], **options: Any) -> None:
 @pipeline_option("Passes to run.  [default: the Triton backend's pipeline]")
 @JSON
 @common
+@recording
 def kernels(model: str, as_json: bool, pipeline: str | None, settings: Any) -> None:
     """List MODEL's kernels and calls, with what each moves and computes.
 

@@ -160,6 +160,30 @@ def writes(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--force", is_flag=True, help="Allow the output to replace an input file.")(command)
 
 
+def recording(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The decorator of commands that fuse; it stands below `common`, whose settings it extends by `--remarks`."""
+
+    def command(remarks: str | None, settings: Any, **options: Any) -> Any:
+        if remarks is None:
+            return function(settings=settings, **options)
+        from dataclasses import replace
+
+        from irc.files import check_output, replacing
+        from irc.remarks import Remarks
+
+        check_output(Path(remarks))
+        recorded = Remarks()
+        result = function(settings=replace(settings, remarks=recorded), **options)
+        with replacing(Path(remarks)) as file:
+            file.write(recorded.text.encode())
+        return result
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+    return click.option("--remarks", metavar="FILE.jsonl", shell_complete=completion.files,
+                        help="Write every decision of fusion to this file, a line of JSON each.")(command)
+
+
 def common(function: Callable[..., Any], dim: Callable[..., Any] = DIM) -> Callable[..., Any]:
     """The decorator that adds `COMMON`, the options of every command over a model, passed as one `settings`; with
     `DIM_SWEEP` as `dim`, sizes are passed as `sizes`."""

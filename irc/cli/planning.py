@@ -9,7 +9,7 @@ import click
 
 from irc.cli import completion
 from irc.cli.commands import Command
-from irc.cli.options import JSON, common, pipeline_option, writes
+from irc.cli.options import JSON, common, pipeline_option, recording, writes
 from irc.cli.output import show, show_json, show_page
 from irc.diagnostics import counted, fail
 
@@ -55,6 +55,7 @@ def edit_options(function: Any) -> Any:
 @pipeline_option("Passes that plan.  [default: the Triton backend's pipeline; of a plan file, its own]")
 @JSON
 @common
+@recording
 @writes
 def plan(names: tuple[str, ...], output: str | None, pipeline: str | None, as_json: bool, settings: Any,
          **_edits: Any) -> None:  # fmt: skip
@@ -78,6 +79,8 @@ def plan(names: tuple[str, ...], output: str | None, pipeline: str | None, as_js
                    help="irc plan --help")  # fmt: skip
     if edits and verb != "edit":
         raise fail("usage.arguments", f"--{edits[0][0]} is an edit", help="irc plan edit PLAN --merge A,B")
+    if verb != "write" and settings.remarks is not None:
+        raise fail("usage.arguments", "--remarks is on decisions for a new plan", help="irc plan MODEL --remarks FILE")
     if verb == "diff" and output is not None:
         raise fail("usage.arguments", "-o does not apply to plan diff", help="leave it out")
     VERBS[verb](rest, edits, output, pipeline, as_json, settings)

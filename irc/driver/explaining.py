@@ -16,6 +16,8 @@ from irc.driver.history import History, following
 from irc.driver.kernel_sources import line_of, source_of
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
 from irc.driver.printing import at_sizes, format_bytes, shorten
+from irc.driver.remarking import explain_remarks
+from irc.driver.value_joining import explain_joining
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
@@ -36,12 +38,20 @@ LONGEST_ENTRY = 200  # characters of a suggested plan entry
 
 
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None,
-            nest: bool = False) -> str:  # fmt: skip
+            nest: bool = False, remarks: bool = False, apply: str | Path | None = None) -> str:  # fmt: skip
     """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, a pair of values, or a
-    kernel (`@name`), of which `nest` adds the loop nest."""
+    kernel (`@name`), of which `nest` adds the loop nest. `remarks` are the decisions on values, or all; `apply` is a
+    plan file in which a pair of values is to be in one kernel (`irc.driver.value_joining`)."""
     settings = settings or Settings()
     if source is None and len(names) == 1 and (is_reference(names[0]) or Path(names[0]).suffix.lower() in SUFFIXES):
         source, names = names[0], ()
+    if remarks or apply is not None:
+        if source is None or (remarks and apply is not None):
+            raise fail("usage.arguments", "--remarks and --apply need a model, and exclude one another",
+                       help="irc explain MODEL --remarks, or irc explain MODEL %a %b --apply PLAN.json")  # fmt: skip
+        if apply is not None:
+            return explain_joining(source, names, apply, pipeline, settings)
+        return explain_remarks(source, names, pipeline, settings)
     if source is None or (not names and isinstance(source, str) and is_code(source)):
         return explain_code(names[0] if source is None else str(source))
     if not names or len(names) > 2:

@@ -29,6 +29,7 @@ from irc.numerics import Numerics
 from irc.op import OperationDefinition, const
 from irc.pass_manager import Pass, PassContext
 from irc.products import Products
+from irc.remarks import Remarks
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming
 from irc.user_files import (
@@ -68,6 +69,7 @@ class Settings:
     specialize: Sizes = field(default_factory=dict)
     fold_defaults: bool = False
     verify_each: bool = False
+    remarks: Remarks | None = None  # to which passes add every decision of fusion
     dump_after: Sequence[str] = ()
     show_note: Callable[[str], None] | None = None  # called with notes to the user
     reproducers: Path | None = None
@@ -92,6 +94,7 @@ class Settings:
             operations=self.operations(),
             sizes=self.dims,
             show_note=self.show_note,
+            remarks=self.remarks,
             reproduce=self.reproduce if self.reproducers is not None else None,
         )
 
