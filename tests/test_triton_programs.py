@@ -189,6 +189,20 @@ def updating(function: Callable[..., Any], *types: str, pipeline: str = PIPELINE
     return module
 
 
+def cut(x: Value, first: int, last: int) -> Value:
+    return ops.slice_(x, starts=(first, 0), stops=(last, 6), steps=(1, 1))
+
+
+def turned(x: Value) -> Value:
+    return ops.transpose(x, permutation=(1, 0))
+
+
+def place(x: Value, depth: int) -> Value:
+    """An index vector, some of whose elements are negative, that is computed of x."""
+    numbers = ops.reshape(ops.slice_(x, starts=(0, 0), stops=(1, depth), steps=(1, 1)), shape=(1, depth))
+    return ops.cast(ops.mul(ops.tanh(numbers), 6.0), to=dtypes.I64)
+
+
 IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
     # by what the program is, and whether kernels may write the argument itself
     "pointwise": (lambda c, x: ops.add(ops.mul(c, 0.5), x), True),
@@ -212,6 +226,12 @@ IN_PLACE: dict[str, tuple[Callable[..., Any], bool]] = {
     "twice a result": (lambda c, x: (y := ops.exp(x), y), False),
     "itself turned": (lambda c, x: ops.transpose(c, permutation=(1, 0)), False),
     "of a product": (lambda c, x: ops.matmul(c, x), False),
+    "selected": (lambda c, x: ops.select(ops.less(x, 0.0), ops.exp(x), c), True),
+    "spliced": (lambda c, x: ops.concat(cut(c, 0, 2), cut(x, 0, 3), cut(c, 5, 6), axis=0), True),
+    "one row": (lambda c, x: ops.scatter(c, place(x, 1), cut(x, 1, 2)), True),
+    "one element": (lambda c, x: ops.scatter(c, place(x, 2), ops.reduce_sum(cut(x, 1, 2), axes=(1,))), True),
+    "one column": (lambda c, x: turned(ops.scatter(turned(c), place(x, 1), cut(x, 1, 2))), True),
+    "selected elsewhere": (lambda c, x: ops.select(ops.less(x, 0.0), x, turned(c)), False),
     "one for all": (lambda c, x: ops.expand(ops.reduce_max(c, axes=(0, 1), keep_dims=True), shape=(6, 6)), False),
 }
 
@@ -239,6 +259,46 @@ def test_arguments_are_updated(name: str, tmp_path: Path) -> None:
     kept = {key: array.copy() for key, array in arrays.items()}
     model.run(arrays)
     assert all(np.array_equal(arrays[key], kept[key]) for key in kept)  # arrays are only read
+
+
+class Step(torch.nn.Module):
+    """One position of a cache is written, and what all positions hold is summed."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.register_buffer("cache", torch.randn(2, 3, 200, 16))
+
+    def forward(self, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        if self.form == "index_put":
+            self.cache[:, :, position] = x
+        elif self.form == "index_copy":
+            self.cache.index_copy_(2, position, x)
+        elif self.form == "slice_scatter":
+            self.cache[:, :, 5:6] = x
+        else:
+            here = (torch.arange(200) == position)[None, None, :, None]
+            self.cache.copy_(torch.where(here, x, self.cache))
+        return torch.matmul(self.cache, self.cache.transpose(2, 3))
+
+
+@pytest.mark.parametrize("form", ["index_put", "index_copy", "slice_scatter", "where"])
+def test_a_step_writes_its_position_of_a_cache_alone(form: str, tmp_path: Path) -> None:
+    """Nothing else of the cache is read or written by the kernel, and the byte model says so."""
+    step, x, position = Step(form), torch.randn(2, 3, 1, 16), torch.tensor([5])
+    before = step.cache.clone()
+    module = irc.opt(irc.from_torch(step, (x, position)), PIPELINE)
+    inputs = {"cache": before.numpy().copy(), "x": x.numpy(), "position": position.numpy()}
+    inputs = {value.name: inputs[value.name] for value in module.main.arguments}
+    run = harness.run(module, folder=tmp_path / "a", inputs=inputs, fuse=False)
+    result = step(x, position)
+    np.testing.assert_allclose(run.outputs["cache.updated"], step.cache.numpy())
+    np.testing.assert_allclose(next(iter(run.outputs.values())), result.numpy(), rtol=1e-4, atol=1e-4)
+    (launch,) = run.launches
+    assert launch.predicted is not None
+    written = 4 * 2 * 3 * 16
+    assert sum(each.bytes for each in launch.accesses if each.store) == written
+    assert launch.counted <= launch.predicted.loaded_bytes and launch.predicted.distinct_bytes <= 2 * written + 8
 
 
 def test_what_several_threads_hold_is_not_written_at_once(tmp_path: Path) -> None:

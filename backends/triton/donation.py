@@ -13,10 +13,11 @@ from irc.backends.triton import buffers
 from irc.backends.triton.launches import Derived, is_launch, launched
 from irc.backends.triton.program import Program
 from irc.dims import Symbol
-from irc.ir import Function, Value
+from irc.ir import Function, Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.dag import variables, walk
 from irc.kernel.nest import WARP
+from irc.kernel.updates import updated_in_place
 from irc.module import Module
 
 
@@ -30,6 +31,21 @@ def peak_bytes(module: Module, sizes: Mapping[Symbol, int], program: Program | N
     return buffers.peak_bytes(module.main.block, sizes, lambda operation: is_launch(operation, derived), donated)
 
 
+def in_place(operation: Operation, kernel: Kernel, donated: Mapping[Value, Value]) -> Kernel:
+    """The kernel of an operation some of whose results are written to the memory of operands: it then stores what it
+    changes (`irc.kernel.updates`)."""
+    block = operation.regions[0].block
+    updated = {block.terminator.inputs[output.index]: inner for output, argument in donated.items()
+               if output.operation is operation for inner in arguments_of(operation, argument)}  # fmt: skip
+    return updated_in_place(kernel, updated)
+
+
+def arguments_of(operation: Operation, operand: Value) -> set[Value]:
+    """The arguments of a kernel's region that stand for an operand."""
+    pairs = zip(operation.regions[0].block.arguments, operation.inputs, strict=True)
+    return {inner for inner, outer in pairs if outer is operand}
+
+
 def donated_arguments(function: Function, derived: Derived) -> dict[Value, Value]:
     """The arguments that launches write their new contents to, by the results that update them."""
 
@@ -40,10 +56,12 @@ def donated_arguments(function: Function, derived: Derived) -> dict[Value, Value
         again, a level before would have written it."""
         operation = output.operation
         assert operation is not None
-        kernel, block = derived(operation), operation.regions[0].block
-        assert isinstance(kernel, Kernel)
-        pairs = zip(block.arguments, operation.inputs, strict=True)
-        inside = {inner for inner, operand in pairs if operand is argument}
+        launched_kernel, block = derived(operation), operation.regions[0].block
+        assert isinstance(launched_kernel, Kernel)
+        kernel = in_place(operation, launched_kernel, {output: argument})
+        inside = arguments_of(operation, argument)
+        if not any(load.buffer in inside for load in kernel.loads):
+            return True
         store, *others = (each for each in kernel.stores if each.buffer is block.terminator.inputs[output.index])
         if others:  # of the pieces of a cut axis
             return False

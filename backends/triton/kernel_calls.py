@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from irc.backends.triton.calls import torch_type
+from irc.backends.triton.donation import in_place
 from irc.backends.triton.function_writer import FunctionWriter
 from irc.backends.triton.naming import value_name
 from irc.backends.triton.sizes import UNCHECKED
@@ -34,6 +35,9 @@ def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None
                 (*block.arguments, *yielded), (*operation.inputs, *operation.results), strict=True
             )
         }
+        donated = {result: writer.reused[result] for result in operation.results
+                   if writer.reused.get(result) in writer.function.arguments}  # fmt: skip
+        kernel = writer.builder.program.derived[operation] = in_place(operation, kernel, donated)
         _launch(writer, kernel, operation, labels)
     for inner, result in zip(yielded, operation.results, strict=True):
         writer.values[result] = writer.values[inner]

@@ -51,6 +51,7 @@ class Kernel:
     recomputes_reduction: bool
     options: ScheduleOptions = NO_OPTIONS  # of its schedule
     online: Online | None = None
+    partial: frozenset[Value] = frozenset()  # outputs of which only some elements are written (`irc.kernel.updates`)
 
     @property
     def kind(self) -> str:

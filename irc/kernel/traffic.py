@@ -106,13 +106,21 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
     for buffer in (buffer for buffer in (*accesses, *kernel.outputs) if buffer not in empty):
-        elements = size_at(buffer.type.elements, sizes)
-        if buffer in accesses:
-            elements = certain(distinct(elements, tuple(accesses[buffer]), sizes))
-        distinct_bytes += elements * buffer.dtype.itemsize
+        size = size_at(buffer.type.elements, sizes)
+        moved = distinct(size, tuple(accesses[buffer]), sizes) if buffer in accesses else written(kernel, buffer, sizes)
+        distinct_bytes += certain(moved) * buffer.dtype.itemsize
     return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops,
                  issued(kernel.schedule, visible, sizes, blocks), iterations(kernel.schedule, sizes, blocks),
                  kernel.resources)  # fmt: skip
+
+
+def written(kernel: Kernel, buffer: Value, sizes: Sizes) -> tuple[int, bool]:
+    """The elements of an output that are stored, and whether that is exact."""
+    if buffer not in kernel.partial:
+        return size_at(buffer.type.elements, sizes), True
+    numbers = [points(frozenset(kernel.parallel), store.guards, sizes) for store in kernel.stores
+               if store.buffer is buffer]  # fmt: skip
+    return sum(number for number, _ in numbers), all(exact for _, exact in numbers)
 
 
 def visited_keys(schedule: Schedule, visible: Dim | None, touched: Sequence[Tile], sizes: Sizes,
@@ -204,7 +212,8 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
     if region is not None:
         return region.points, True
     if indirect_nodes(*(guard.index for guard in guards)):
-        return prod(size_at(axis.extent, sizes) for axis in axes), False
+        placed = {single_axis(guard.index) for guard in guards if guard.extent == 1}  # each at one place at most
+        return prod(size_at(axis.extent, sizes) for axis in axes if axis not in placed), False
     number, exact = 1, True
     for some, tests in independent(axes, guards):
         total = prod(size_at(axis.extent, sizes) for axis in some)
@@ -266,6 +275,18 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
             arrays, mask = enumerated(axes, guards, sizes)
             seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
     return int(np.count_nonzero(seen)), True
+
+
+def single_axis(index: Dim) -> Variable | None:
+    """An axis of which an index is a sum with what does not vary over it, or is subtracted from that."""
+    terms = index.terms if isinstance(index, Expr) else ()
+    for monomial, coefficient in terms:
+        atom, power = monomial[0] if len(monomial) == 1 else (None, 0)
+        if isinstance(atom, Variable) and power == 1 and abs(coefficient) == 1:
+            rest = index - coefficient * atom.expr
+            if atom not in variables(rest):
+                return atom
+    return None
 
 
 class Layer(NamedTuple):

@@ -1,0 +1,87 @@
+"""Updates in place: where a result takes the place of what a kernel reads, only what is changed is stored.
+
+A step of a decoder writes one position of its cache, and the rest of the result is the cache as it was. Where that is
+written to the cache itself, the rest is neither read nor written. Start at `updated_in_place`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from irc import dims
+from irc.dims import Dim, Indirect
+from irc.index_map import Guard, Guards
+from irc.ir import Value
+from irc.kernel.dag import Apply, Load, Node, Select, Store, walk
+from irc.kernel.derivation import Kernel
+from irc.kernel.index_range import end_of
+from irc.kernel.traffic import single_axis
+
+ANY = 1 << 62  # ends of an index about whose value nothing is known
+
+
+def updated_in_place(kernel: Kernel, updated: Mapping[Value, Value]) -> Kernel:
+    """The kernel whose outputs `updated` are written to the memory of these inputs: what is the same there before and
+    after is not stored. Such outputs are in its `partial`."""
+    stores = tuple(_of_changes(store, updated[store.buffer]) if store.buffer in updated else store
+                   for store in kernel.stores)  # fmt: skip
+    partial = frozenset(new.buffer for new, store in zip(stores, kernel.stores, strict=True) if new is not store)
+    if not partial:
+        return kernel
+    read = {node.buffer for node in walk((*kernel.checks, *stores)) if isinstance(node, Load)}
+    return replace(kernel, stores=stores, inputs=tuple(each for each in kernel.inputs if each in read), partial=partial)
+
+
+def _of_changes(store: Store, buffer: Value) -> Store:
+    """A store with the conditions under which its value is another than the element of the buffer at its index."""
+
+    def is_kept(node: Node) -> bool:
+        return isinstance(node, Load) and node.buffer is buffer and node.index == store.index
+
+    node, guards = store.node, store.guards
+    while True:
+        if isinstance(node, Select):
+            conditions = node.guards if is_kept(node.operands[1]) else None
+            if conditions is None and is_kept(node.operands[0]):
+                conditions = _negated(node.guards)
+            changed = node.operands[0] if conditions is not None and is_kept(node.operands[1]) else node.operands[1]
+        elif isinstance(node, Apply) and node.name == "select" and is_kept(node.operands[2]):
+            conditions, changed = (_condition(node.operands[0]),), node.operands[1]
+        else:
+            conditions = None
+        if conditions is None:
+            break
+        node, guards = changed, (*guards, *conditions)
+    return store if node is store.node else replace(store, operands=(node,), guards=guards)
+
+
+def _negated(guards: Guards) -> Guards | None:
+    """The condition that the guards do not hold, where it is one comparison."""
+    if len(guards) != 1:
+        return None
+    (guard,) = guards
+    if dims.less_equal(0, guard.index) is True:  # else one of two comparisons would do
+        rest = guard.index - guard.extent
+        return (Guard(rest, end_of(rest) + 1),)
+    if dims.less(guard.index, guard.extent) is True:
+        rest = -guard.index - 1
+        return (Guard(rest, end_of(rest) + 1),)
+    return None
+
+
+def _condition(test: Node) -> Guard:
+    """A node of type bool as a guard: of a place that is compared with an index, the index less the place."""
+    if isinstance(test, Apply) and test.name == "equal":
+        first, second = map(_as_index, test.operands)
+        if first is not None and second is not None:
+            difference = first - second
+            if single_axis(difference) is not None:
+                return Guard(difference, 1)
+    return Guard(Indirect(test, 0, 1).expr - 1, 1)
+
+
+def _as_index(node: Node) -> Dim | None:
+    if node.as_index is not None:
+        return node.as_index
+    return Indirect(node, -ANY, ANY).expr if node.dtype.is_integer else None
