@@ -305,6 +305,58 @@ def test_loops_and_branches_are_frames(browser: Browser, tmp_path: Path) -> None
     assert browser.errors == []
 
 
+CALLS = """irc text 1
+module @m {
+  func @main(%x: f32[4, 8]) -> f32[4, 8] {
+    %a = exp %x : f32[4, 8]
+    %b = call @f %a : f32[4, 8]
+    return %b
+  }
+  func @f(%x: f32[4, 8]) -> f32[4, 8] {
+    %a = neg %x : f32[4, 8]
+    %b = softmax %a {axis = 1} : f32[4, 8]
+    return %b
+  }
+}
+"""
+
+
+@needs_browser
+def test_functions_that_are_called_are_frames(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "calls.irc").write_text(CALLS)
+    assert irc_here("view", "calls.irc", "--check", folder=tmp_path).code == 0
+    browser.open(tmp_path / "calls.html")
+    for position in (0, 2, "views[0].positions.length - 1"):
+        ready(browser)
+        browser.evaluate(f"views[0].goTo({position})")
+        ready(browser)
+        parents = {each["id"]: each["parent"] for each in check_boxes(browser)}
+        assert parents["func f"] is None and parents["@f/x"] == "func f" and parents["x"] is None
+    assert parents["@f/@b"] == "func f" and parents["@f/a"] == "@f/@b" and parents["a"] == "@a"
+    assert browser.errors == []
+
+
+@needs_browser
+def test_an_operation_of_several_kernels_counts_in_each(browser: Browser, tmp_path: Path) -> None:
+    def forward(x):
+        h = ops.exp(x, name="h")
+        return ops.neg(h, name="a"), ops.reduce_sum(h, axes=(1,), name="b"), ops.reduce_sum(h, axes=(0,), name="c")
+
+    (tmp_path / "m.irc").write_text(str(irc.trace(forward, "f32[64, 128]")))
+    entries = [{"members": ["h", name]} for name in "abc"]
+    (tmp_path / "plan.json").write_text(json.dumps({"schema": "irc.plan/2", "groups": entries}))
+    done = irc_here("view", "m.irc", "-p", "default{fuse.plan=plan.json}", folder=tmp_path)
+    assert done.code == 0, done.err
+    browser.open(tmp_path / "m.html")
+    ready(browser)
+    figures = browser.evaluate("views[0].figures.textContent")
+    browser.evaluate("views[0].goTo(views[0].positions.length - 2)")
+    ready(browser)
+    assert browser.evaluate("views[0].stageText.textContent").startswith("fuse: 3 of 3 merges")
+    kernels, moved = browser.evaluate("views[0].figures.textContent").split(" read")[0].split(", ")
+    assert kernels == "3 kernels" and figures.startswith(f"3 launches, 0 calls, {moved}, ")
+
+
 def check_boxes(browser: Browser) -> list[Any]:
     """The nodes of the graph; fails where two boxes of one frame overlap, or one leaves its frame."""
     nodes: list[Any] = browser.evaluate("""views[0].graph.nodes.map(({ id, parent, isContainer, box }) =>

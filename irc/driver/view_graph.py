@@ -37,7 +37,17 @@ def stage_records(module: Module, sizes: Mapping[Symbol, int], device: Device) -
     each kernel computes itself have none. Bytes, flops and microseconds are those of a run of a kernel or call; where
     there are no kernels yet, those of each operation alone.
     """
-    return [record for function in module.functions.values() for record in _Function(module, function, sizes, device)]
+    records: list[Record] = []
+    for function in module.functions.values():
+        inside = _Function(module, function, sizes, device)
+        if function is module.main:
+            records += inside
+        else:  # in a frame
+            name = f"func {function.name}"
+            records.append({"id": name, "name": printable(function.name), "op": "func", "kind": "control", "type": "",
+                            "text": printable(f"func @{function.name}"), "reads": []})  # fmt: skip
+            records += ({"parent": name, **record} for record in inside)
+    return records
 
 
 class _Function:

@@ -17,31 +17,32 @@ function positionsOf(pipeline) {
   return positions;
 }
 
-// Which kernel each value is computed in after some merges: values by id to the key of a group. `bytes` are those that
-// the kernels read and write.
+// Which kernel each value is computed in after some merges: values by id to the key of a group, the last one where
+// several compute it. `bytes` are those that the kernels read and write.
 function mergedGroups(fusions, merges) {
-  const groups = new Map(),
-    bytes = new Map(),
-    latest = new Map();
+  const groups = new Map();
+  const kernels = new Map(); // by key, the members and bytes of a group
   let left = merges;
+  let latest = null;
   for (const fusion of fusions) {
-    for (const [id, size] of fusion.seeds) {
+    for (const [id, bytes] of fusion.seeds) {
       groups.set(id, id);
-      bytes.set(id, size);
+      kernels.set(id, { members: [id], bytes });
     }
     for (const merge of fusion.merges.slice(0, Math.max(0, left))) {
       const key = merge.members.at(-1);
-      for (const id of merge.members) {
-        bytes.delete(groups.get(id));
-        groups.set(id, key);
+      const members = new Set(merge.members);
+      for (const part of new Set(merge.members.map((id) => groups.get(id)))) {
+        if (kernels.get(part)?.members.every((id) => members.has(id))) kernels.delete(part);
       }
-      bytes.set(key, merge.bytes);
-      latest.set("merge", { ...merge, key });
+      for (const id of merge.members) groups.set(id, key);
+      kernels.set(key, { members: merge.members, bytes: merge.bytes });
+      latest = { ...merge, key };
     }
     left -= fusion.merges.length;
   }
-  const total = [...bytes.values()].reduce((sum, size) => sum + size, 0);
-  return { groups, kernels: bytes.size, bytes: total, latest: latest.get("merge") ?? null };
+  const bytes = [...kernels.values()].reduce((sum, each) => sum + each.bytes, 0);
+  return { groups, kernels: kernels.size, bytes, latest };
 }
 
 const DETAILS = { view: "views", constant: "weights", size: "weights" }; // kinds that are shown on request
