@@ -471,6 +471,27 @@ def test_an_experiment_is_chosen_and_downloaded(browser: Browser, tmp_path: Path
     assert browser.evaluate("csv([['=1+1', 'a,\"b']])") == "'=1+1,\"a,\"\"b\"\n" and browser.errors == []
 
 
+COST = """from irc.cost import cost
+@cost
+def slow(work, device):
+    return 0.5
+"""
+
+
+@needs_browser
+def test_the_time_of_a_function_of_the_user_is_a_column(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(COST)
+    options = ["-p", "base=default", "--dim", "M=2:8:*2", "--cost", "mine.py:slow", "--no-error", "--html", "e.html"]
+    done = irc_here("experiment", SCORES, *options, folder=tmp_path)
+    assert done.code == 0, done.err
+    browser.open(tmp_path / "e.html")
+    ready(browser)
+    heads = "[...document.querySelectorAll('#cases th')].map((each) => each.textContent)"
+    assert "by slow" in browser.evaluate(heads) and "500 ms" in browser.evaluate("byId('cases').textContent")
+    browser.evaluate("sweepFigure = 'modeled_microseconds'; drawFigures()")
+    assert "time by slow" in browser.evaluate("byId('figure-sweep').textContent") and browser.errors == []
+
+
 @needs_browser
 def test_figures_of_an_experiment_are_those_of_its_report(browser: Browser, tmp_path: Path) -> None:
     sizes = ["--dim", "M=3:12:*2", "--dim", "N=5"]

@@ -8,6 +8,7 @@ const FIGURES = {
   loaded_bytes: ["bytes loaded and stored", formatBytes],
   device_operations: ["launches and calls", (number) => String(number)],
   estimated_microseconds: ["estimated time", formatTime],
+  ...(DATA.cost ? { modeled_microseconds: [`time by ${DATA.cost}`, formatTime] } : {}),
   flops: ["flops", formatCount],
   compile_seconds: ["compile time", (number) => `${number.toFixed(2)} s`],
 };
@@ -22,6 +23,7 @@ const COLUMNS = [
   ["flops", "flops", formatCount],
   ["programs", "smallest grid", String],
   ["estimated_microseconds", "estimated", formatTime],
+  ...(DATA.cost ? [["modeled_microseconds", `by ${DATA.cost}`, formatTime]] : []),
   ["compile_seconds", "compile time", (number) => `${number.toFixed(2)} s`],
   ["error", "error against f64", (number) => number.toExponential(1)],
 ];
