@@ -34,5 +34,9 @@ def _with_copies(group: Group, others: Collection[Operation]) -> Group:
         for index, value in enumerate(operation.operands):
             if value is not None and value in cloner.values:
                 operation.set_operand(index, cloner.values[value])
+    # A free operation that only this group read would keep a use of what it read.
+    for operation in reversed(group.closure):
+        if is_free(operation) and operation.block is not None and not any(result.uses for result in operation.results):
+            operation.erase()
     members.sort(key=lambda member: member.order_label)
     return replace(group, members=members, cache=None, stores=None)

@@ -244,3 +244,16 @@ def test_a_policy_leaves_groups_that_share_operations_as_they_are(tmp_path: Path
     result = fused(module, f"plan={path},policy=greedy")
     assert sorted(kernels(result)) == [["exp", "sin"], ["exp", "tanh"], ["neg"], ["neg"]]
     same_results(module, result, inputs_of(module))
+
+
+def test_a_view_that_a_copy_replaces_reads_the_original_no_more(tmp_path: Path) -> None:
+    """@s computes %h and %v again; the first %v has no reader then, and must not keep %h."""
+    def program(x: Value) -> tuple[Value, ...]:
+        h = ops.exp(x, name="h")
+        v = ops.reshape(h, shape=(8, 8))
+        return ops.tanh(h, name="t"), ops.sigmoid(v, name="s")
+
+    module = trace(program, "f64[64]")
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"groups": [{"members": ["h", "t"]}, {"members": ["h", "s"]}]}))
+    same_results(module, fused(module, f"plan={path}"), arrays(module))

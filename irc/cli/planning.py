@@ -97,7 +97,7 @@ def write_plan(names: list[str], _edits: Any, output: str | None, pipeline: str 
         show_page(report.plan.rstrip())
     else:
         show(f"wrote {output}   {counted(report.kernels, 'kernel')}; {figures(report.cost)}")
-        show(counted_at(report))
+        show(counted_at(report, report.cost))
 
 
 def edit_plan(names: list[str], edits: list[tuple[str, str]], output: str | None, pipeline: str | None, as_json: bool,
@@ -115,7 +115,7 @@ def edit_plan(names: list[str], edits: list[tuple[str, str]], output: str | None
         for change in step.changes or ("it changes nothing",):
             show(f"  {change}")
         show(f"  {changed_figures(step.before, step.after)}")
-    show(f"wrote {report.output}; {counted_at(report)}")
+    show(f"wrote {report.output}; {counted_at(report, report.steps[-1].after)}")
 
 
 def show_difference(names: list[str], _edits: Any, _output: Any, pipeline: str | None, as_json: bool,
@@ -130,7 +130,7 @@ def show_difference(names: list[str], _edits: Any, _output: Any, pipeline: str |
         show(str(difference))
     if report.before is not None:
         show(changed_figures(report.before, report.after))
-        show(counted_at(report))
+        show(counted_at(report, report.after))
 
 
 COMMANDS = (plan,)
@@ -159,8 +159,8 @@ def texts(cost: Any) -> dict[str, str]:
             "time": f"{1e6 * cost.seconds:.2f} us"}  # fmt: skip
 
 
-def counted_at(report: Any) -> str:
+def counted_at(report: Any, cost: Any) -> str:
     """`counted at B=64; times are estimates for h100`."""
     from irc.driver.printing import at_sizes
 
-    return f"counted{at_sizes(report.sizes)}; times are estimates for {report.device}, not measured"
+    return f"{cost.label}{at_sizes(report.sizes)}; times are estimates for {report.device}, not measured"

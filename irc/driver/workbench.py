@@ -25,7 +25,8 @@ from irc.sizes import representative_sizes
 
 @dataclass(frozen=True)
 class PlanCost:
-    """What a program with a plan costs in one run; `seconds` are estimated for the device."""
+    """What a program with a plan costs in one run; `seconds` are estimated for the device. `label` is `estimated` where
+    the program cannot be executed, so that copies and operations of the host are not counted (PyTorch is missing)."""
 
     launches: int
     library_calls: int
@@ -34,6 +35,7 @@ class PlanCost:
     loaded_bytes: int
     flops: int
     seconds: float
+    label: str = "counted"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Workbench:
         report = report_on(module, sizes, {}, counted)
         seconds = estimate(chain.from_iterable(counted[0].values()), self.context.device)
         return PlanCost(report.launches, report.library_calls, report.host_operations, report.distinct_bytes,
-                        report.loaded_bytes, report.flops, seconds)  # fmt: skip
+                        report.loaded_bytes, report.flops, seconds, report.label)  # fmt: skip
 
     def edit(self, plan: PlanFile, edit: Edit, before: Followed, path: str) -> tuple[EditStep, PlanFile, Followed]:
         """One edit of a plan that was followed before; errors quote it."""
