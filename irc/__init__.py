@@ -49,6 +49,7 @@ _exports = {
     "make_plan": "irc.driver.planning",
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
+    "profile": "irc.driver.profiling",
     "reduce": "irc.driver.reducing",
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from irc.driver.planning import edit_plan as edit_plan
     from irc.driver.planning import make_plan as make_plan
     from irc.driver.printing import print as print
+    from irc.driver.profiling import profile as profile
     from irc.driver.reducing import reduce as reduce
     from irc.driver.running import run as run
     from irc.driver.sessions import session_options as session_options

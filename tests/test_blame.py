@@ -206,3 +206,57 @@ def test_three_mistakes_in_gpt2_of_twelve_layers(tmp_path: Path, monkeypatch: py
     report = irc.check(path, inputs, blame=True, backend="triton")
     assert [(stage, name.split(" = ")[1]) for stage, name in blamed(report)] == [("import", "layer_norm")]
     assert time.monotonic() - start < 360
+
+
+# -- a second model, and layers --------------------------------------------------------------------------------
+
+
+def saved(path: Path, body: str) -> Path:
+    onnx.save(onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : 21]> g (float[N, 8] x) => (float[N, 8] y) {{ {body} }}'), path)
+    return path
+
+
+def test_a_model_is_checked_against_another_in_its_own_framework(tmp_path: Path) -> None:
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Softmax(-1), torch.nn.Tanh())
+    program = torch.export.export(module, (torch.zeros(3, 8),), dynamic_shapes=({0: torch.export.Dim("N")},))
+    torch.export.save(program, tmp_path / "program.pt2")
+    model = saved(tmp_path / "model.onnx", "p = Softmax <axis: int = -1> (x) y = Tanh (p)")
+    report = irc.check(model, against=tmp_path / "program.pt2")
+    assert report.passed and [stage.stage for stage in report.stages] == ["original", "import", "against", "passes"]
+    other = saved(tmp_path / "other.onnx", "p = Softmax <axis: int = -1> (x) y = Sin (p)")
+    report = irc.check(model, against=other)
+    assert [stage.stage for stage in report.stages if not stage.passed] == ["against"]
+    done = irc_here("check", "model.onnx", "other.onnx", folder=tmp_path)
+    assert done.code == 1 and "FAIL  against" in done.out
+    assert irc_here("check", "model.onnx", "other.onnx", "model.onnx", folder=tmp_path).code == 2
+
+
+def test_models_that_take_no_common_input_are_an_error(tmp_path: Path) -> None:
+    model = saved(tmp_path / "model.onnx", "y = Tanh (x)")
+    other = irc.trace(lambda x, z: ops.add(x, z), "f32[N, 8]", "f32[N, 8]")
+    with pytest.raises(IrcError, match=r"diff\.signature"):
+        irc.check(model, against=other)
+
+
+def test_layers_compare_each_value_with_the_originals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled_body("softmax", monkeypatch)
+    model = saved(tmp_path / "model.onnx", "p = Softmax <axis: int = -1> (x) t = Tanh (p) y = Exp (t)")
+    (layers,) = (stage for stage in irc.check(model, layers=True).stages if stage.stage == "layers")
+    assert [(each.output, each.passed) for each in layers.outputs] == [("p", False), ("t", True), ("y", True)]
+
+
+def test_values_of_a_pytorch_program_are_those_of_its_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Softmax(-1))
+    torch.export.save(torch.export.export(module.eval(), (torch.randn(3, 8),)), tmp_path / "program.pt2")
+    report = irc.check(tmp_path / "program.pt2", layers=True)
+    (layers,) = (stage for stage in report.stages if stage.stage == "layers")
+    assert len(layers.outputs) >= 4 and layers.passed and report.passed
+    scaled_body("gelu", monkeypatch)
+    (finding,) = irc.check(tmp_path / "program.pt2", blame=True).blamed or ()
+    assert finding.stage == "import" and finding.name.endswith(" = gelu")

@@ -252,6 +252,22 @@ def test_sliding_searching_and_clicking(browser: Browser, two: Path) -> None:
 
 
 @needs_browser
+def test_a_profile_is_drawn_with_measured_times(browser: Browser, tmp_path: Path) -> None:
+    irc.profile(BLOCK, rounds=1, html=tmp_path / "profile.html", settings=Settings(dims={"B": 2, "S": 8}))
+    browser.open(tmp_path / "profile.html")
+    ready(browser)
+    remark = browser.evaluate("document.getElementById('remark').textContent")
+    assert "times are measured on this machine's CPU" in remark and "estimate" not in remark
+    browser.evaluate("""(() => { const list = document.getElementById("coloring");
+        list.value = "us"; list.dispatchEvent(new Event("change")); })()""")
+    assert "µs" in browser.evaluate("views[0].legend.textContent")
+    browser.evaluate("views[0].select('hidden')")
+    ready(browser)
+    assert browser.overlapping_texts() == [] and browser.errors == []
+    assert "estimated" not in browser.evaluate("document.getElementById('panel').textContent")
+
+
+@needs_browser
 def test_colors_and_details(browser: Browser, two: Path) -> None:
     browser.open(two)
     ready(browser)

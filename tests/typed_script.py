@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from irc.driver.differing import DiffReport
     from irc.driver.experiment_report import ExperimentReport
     from irc.driver.figures import KernelsReport
+    from irc.driver.profiling import ProfileReport
     from irc.driver.reducing import ReduceReport
     from irc.driver.running import RunReport
     from irc.driver.viewing import ViewReport
@@ -41,6 +42,8 @@ def verbs(program: Any) -> None:
     assert_type(irc.check(module, blame=True, why_tolerance=["y"]), CheckReport)
     assert_type(irc.diff("a.onnx", "b.pt2", output="witness.npz", tries=8), DiffReport)
     assert_type(irc.view(module, {"mine": "default"}, output="view.html", check=True), ViewReport)
+    assert_type(irc.profile(module, rounds=5, threads=2), ProfileReport)
+    assert_type(irc.reduce("model.onnx", "reduced", keep=["launches>=3"]), ReduceReport)
     assert_type(irc.reduce("model.onnx", "reduced"), ReduceReport)
     assert_type(irc.print(module, summary=True), str)
     assert_type(irc.explain(module, "%y"), str)

@@ -91,9 +91,18 @@ class Program(Protocol):
 def import_program(program: Program, names: dict[str, str], name: str, guards: Guards) -> Module:
     """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims, and `guards`
     are asserted."""
+    return import_with_values(program, names, name, guards)[0]
+
+
+def import_with_values(program: Program, names: dict[str, str], name: str,
+                       guards: Guards) -> tuple[Module, dict[str, str]]:  # fmt: skip
+    """`import_program`, and the name of the value that stands for each node of the program's graph, by the node's."""
     importer = Importer(program, names, guards)
     importer.run()
-    return Module(name, [importer.function])
+    named = {node.name: value.name for node, value in importer.values.items()
+             if isinstance(value, Value) and node.graph is importer.graph
+             and importer.function.named(value.name) is value}  # fmt: skip
+    return Module(name, [importer.function]), named
 
 
 def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:

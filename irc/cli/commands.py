@@ -11,7 +11,7 @@ from irc.diagnostics import fail
 
 # The commands of `irc --help`, by purpose.
 PURPOSES = {
-    "Compile and run": ("compile", "run", "bench", "tune"),
+    "Compile and run": ("compile", "run", "bench", "profile", "tune"),
     "Print and transform": ("print", "opt", "plan", "kernels", "view", "experiment"),
     "Check and debug": ("check", "diff", "explain", "extract", "reduce"),
     "Reference and set-up": ("doc", "calibrate", "completion"),

@@ -12,7 +12,7 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes
-from irc.cli.output import show, show_check, show_diff, show_json, show_page
+from irc.cli.output import show, show_check, show_diff, show_json, show_page, show_profile
 from irc.diagnostics import Exit, counted, fail
 
 
@@ -24,6 +24,8 @@ from irc.diagnostics import Exit, counted, fail
 @pipeline_option("Passes to check.  [default: the backend's pipeline]")
 @click.option("--each", is_flag=True,
               help="Compare after every pass; name the pass and operation where values first differ.")  # fmt: skip
+@click.option("--layers", is_flag=True,
+              help="Compare each operation with the original model's value, on the same operands.")  # fmt: skip
 @click.option("--blame", is_flag=True,
               help="Judge each operation, pass and kernel alone, on operands of a reference run.")  # fmt: skip
 @click.option("--why-tolerance", multiple=True, metavar="%VALUE", help="Print how the tolerance of a value is derived.")
@@ -39,21 +41,21 @@ def check(model: str, against: tuple[str, ...], as_json: bool, **options: Any) -
     With --blame each operation, pass and kernel is judged alone, on operands of a reference run, so that what is at
     fault is named and not what it infects.
 
+    AGAINST is a second model, such as the .pt2 of an .onnx: its results, in its own framework, are compared with those
+    of MODEL.
+
     Where MODEL is a file of rewrite rules (RULES.py), each rule is tested on programs generated from its pattern, and
     each guard on programs that violate it; AGAINST are models in which to look for matches.
     """
     if model.endswith(".py"):
         check_rule_file(model, against, options, as_json)
         return
-    if against:
-        raise fail(
-            "usage.arguments",
-            f"check takes one model, and {against[0]} is a second one",
-            help="give several models only after a file of rewrite rules",
-        )
+    if len(against) > 1:
+        raise fail("usage.arguments", f"check compares a model with one other, and {against[1]} is a third",
+                   help="give several models only after a file of rewrite rules")  # fmt: skip
     from irc.driver import check as check_model
 
-    report = check_model(model, options.pop("inputs"), **options)
+    report = check_model(model, options.pop("inputs"), against=against[0] if against else None, **options)
     if as_json:
         show_json(report)
     else:
@@ -174,10 +176,46 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     show("  ".join(report.files))
 
 
+@click.command(cls=Command, short_help="Measure where MODEL, compiled, spends its time.")
+@MODEL
+@INPUT
+@click.option("--backend", type=BACKEND, default="onnx", show_default=True,
+              help="What to run: the ONNX model on the CPU, or Triton kernels on a GPU.")  # fmt: skip
+@pipeline_option("Passes to run.  [default: the backend's pipeline]")
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="How many runs count.")
+@click.option("--warmup", type=click.IntRange(min=0), default=3, show_default=True, help="How many runs before do not.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of ONNX Runtime.")
+@click.option("-n", "--number", type=click.IntRange(min=1), default=20, show_default=True,
+              help="How many values to list.")  # fmt: skip
+@click.option("--html", metavar="FILE.html", shell_complete=completion.files,
+              help="Write a page with the graph, colored by time.")  # fmt: skip
+@SEED
+@JSON
+@common
+@writes
+def profile(model: str, inputs: str | None, number: int, as_json: bool, html: str | None, **options: Any) -> None:
+    """Compile MODEL, run it, and list what takes its time: by kind of operation, and by value of the IR with the line
+    of the source that it is from.
+
+    ONNX Runtime's profiler measures the nodes, on this machine's CPU; a node that ONNX Runtime makes of several counts
+    for the value that it computes. Times are medians of --rounds runs. With --backend triton PyTorch's profiler
+    measures the kernels, on this machine's GPU.
+    """
+    from irc.driver import profile as profile_model
+
+    report = profile_model(model, inputs, html=html, **options)
+    if as_json:
+        show_json(report)
+        return
+    show_profile(report, number)
+    if html is not None:
+        show(f"wrote {html}")
+
+
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     from irc.driver.rule_checking import check_rules
 
-    names = ("inputs", "backend", "pipeline", "each", "blame", "why_tolerance")
+    names = ("inputs", "backend", "pipeline", "each", "layers", "blame", "why_tolerance")
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given:
         raise fail("usage.arguments", f"{given[0]} does not apply to a file of rewrite rules",
@@ -193,4 +231,4 @@ def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any],
         sys.exit(int(Exit.DIFFERS))
 
 
-COMMANDS: tuple[click.Command, ...] = (check, diff, extract, reduce)
+COMMANDS: tuple[click.Command, ...] = (check, diff, extract, reduce, profile)

@@ -100,6 +100,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (f"irc experiment {SCORES} --dim M=128:1024:*2 -p greedy=default --cache measured --csv table.csv", ""),
     ),
+    "profile": (("irc profile model.onnx --dim B=16 --rounds 5", "time by operation, value and line"),),
     "bench": (("irc bench model.onnx --dim B=16 --rounds 10", ""),),
     "tune": (
         (f"irc compile {SCORES} --backend triton -o out", ""),

@@ -216,6 +216,24 @@ def show_diff(report: Any) -> None:
     show(f"  wrote {report.file}" if report.file else "  -o FILE.npz writes these inputs")
 
 
+def show_profile(report: Any, number: int) -> None:
+    """Print the share of each kind of operation, then that of the first values."""
+    from irc.driver.printing import shorten
+
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())
+    show(f"{report.microseconds:.0f} us a run, {report.in_nodes:.0%} of it in what is listed; {shapes}")
+    for title, rows in (("by kind of operation", report.kinds), ("by value", report.rows[:number])):
+        show(f"{title:44} {'us':>10} {'share':>6}")
+        for row in rows:
+            name = shorten(f"%{row.value} = {row.op}" if row.value else row.op, 42)
+            ran = ", ".join(row.operators[:4]) + (", ..." if len(row.operators) > 4 else "")
+            source = f"   {row.source}" if row.source else ""
+            show(f"  {name:42} {row.microseconds:>10.1f} {row.share:>6.1%}  {ran}{source}".rstrip())
+    if len(report.rows) > number:
+        show(f"  {len(report.rows) - number} more; -n lists them")
+    show(f"{report.label}; medians of {report.rounds} runs after {report.warmup}, {report.threads} thread(s)")
+
+
 def show_bench(report: Any) -> None:
     """Print the time of each contender, and its ratio to irc's."""
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in report.sizes.items())

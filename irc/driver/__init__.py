@@ -30,6 +30,7 @@ _MODULES = {
     "make_plan": "irc.driver.planning",
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
+    "profile": "irc.driver.profiling",
     "reduce": "irc.driver.reducing",
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",

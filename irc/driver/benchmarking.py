@@ -123,20 +123,14 @@ def gpu_calls(module: Module, program: Any, convention: Any, given: Mapping[str,
     from irc.frontends.torch.tensors import to_array
 
     compiled, _ = run_pipeline(module, pipeline or find_backend("triton").PIPELINE, "triton", settings)
-    kept = TemporaryFolder()
-    find_backend("triton").emit(compiled, kept.path / "artefact")
-    model = import_artefact(kept.path / "artefact").load()
-    tensors = {name: value.to(device) for name, value in as_tensors(module.main, given).items()}
+    compiled_call, _ = compiled_calls(compiled, given, device)
 
     def finished(result: Any) -> Any:
         if device == "cuda":
             torch.cuda.synchronize()
         return result
 
-    def compiled_call(kept: TemporaryFolder = kept) -> Any:  # keeps the folder
-        return finished(list(model.run(tensors).values()))
-
-    calls: dict[str, Call] = {"irc": compiled_call}
+    calls: dict[str, Call] = {"irc": lambda: finished(compiled_call())}
     arrays: dict[str, Arrays] = {"irc": lambda outputs: [to_array(each.cpu()) for each in outputs]}
     if isinstance(program, tuple):
         moved = partial(torch.utils._pytree.tree_map_only, torch.Tensor)
@@ -151,6 +145,20 @@ def gpu_calls(module: Module, program: Any, convention: Any, given: Mapping[str,
         calls["eager"] = eager
         arrays["eager"] = lambda result: convention.computed(moved(lambda x: x.cpu(), result))
     return calls, arrays
+
+
+def compiled_calls(compiled: Module, given: Mapping[str, Any], device: str) -> tuple[Call, dict[str, str]]:
+    """A call of a module after Triton's pipeline, on a device of PyTorch, and the function of each kernel by the name
+    of its operation."""
+    kept = TemporaryFolder()
+    program = find_backend("triton").emit(compiled, kept.path / "artefact")
+    model = import_artefact(kept.path / "artefact").load()
+    tensors = {name: value.to(device) for name, value in as_tensors(compiled.main, given).items()}
+
+    def call(kept: TemporaryFolder = kept) -> Any:  # keeps the folder
+        return list(model.run(tensors).values())
+
+    return call, dict(program.launches)
 
 
 def _eager(program: Any, convention: Any, given: Mapping[str, Any], threads: int) -> Call:

@@ -102,6 +102,22 @@ def results_of(block: Block) -> list[Value]:
             for result in operation.results]  # fmt: skip
 
 
+def of_import(module: Module, inputs: Mapping[str, Any],
+              original: Original | None) -> tuple[Isolated | None, Mapping[str, Any]]:  # fmt: skip
+    """The operations of the imported program on values of the original model, and what the original computes for them.
+    Without an original, on their own values, and what the operators of ONNX Runtime compute. Raises what running either
+    raises."""
+    recording, block = record(module, inputs), module.main.block
+    if original is None:
+        alone = isolated(recording, block, results_of(block))
+        return alone, {} if alone is None else _by_operators(alone)
+    known = original.values_by_name()
+    arrays = {value: known[value.name] for value in results_of(block)
+              if value.name in known and _is_alike(known[value.name], recording.arrays[value])}  # fmt: skip
+    alone = isolated(Recording(module, {**recording.arrays, **arrays}, recording.sizes), block, arrays)
+    return alone, {value.name: array for value, array in arrays.items()}
+
+
 @dataclass
 class Suspects:
     """What is judged of one compilation: `module` is the imported program. `not_judged` are parts that could not be."""
@@ -128,17 +144,8 @@ class Suspects:
 
     def blame_import(self, original: Original | None) -> None:
         """Add the operations of the imported program that compute other values than the original's, given those."""
-        recording, block = record(self.module, self.inputs), self.module.main.block
         with self.trying("the operations as imported"):
-            if original is None:
-                alone = isolated(recording, block, results_of(block))
-                theirs = {} if alone is None else _by_operators(alone)
-            else:
-                known = original.values_by_name()
-                arrays = {value: known[value.name] for value in results_of(block)
-                          if value.name in known and _is_alike(known[value.name], recording.arrays[value])}  # fmt: skip
-                alone = isolated(Recording(self.module, {**recording.arrays, **arrays}, recording.sizes), block, arrays)
-                theirs = {value.name: array for value, array in arrays.items()}
+            alone, theirs = of_import(self.module, self.inputs, original)
             if alone is not None:
                 self.findings[:0] = _findings("import", _differences(alone, theirs))
 
@@ -273,19 +280,24 @@ def _blocks(module: Module, operation: Operation) -> list[Block]:
 # -- comparing -------------------------------------------------------------------------------------------------
 
 
-def _differences(alone: Isolated, computed: Mapping[str, Any]) -> list[_Difference]:
-    """The operations whose results, as `computed`, differ from those of the program that isolates them."""
+def errors_of(alone: Isolated, computed: Mapping[str, Any]) -> Iterator[_Difference]:
+    """The error of each value that is `computed` elsewhere, against the program that isolates its operation."""
     main = alone.module.main
     tolerances = derive(alone.module, alone.inputs)
-    differences: dict[Operation, _Difference] = {}
     for value, copy in zip(alone.values, main.returned, strict=True):
         measure = tolerances.get((main.name, copy.name, 0))
         operation = value.operation
         if value.name not in computed or measure is None or operation is None:
             continue
-        error = measure.error(computed[value.name])
-        if error > measure.allowed:
-            differences.setdefault(operation, _Difference(operation, value.name, error, measure.allowed))
+        yield _Difference(operation, value.name, measure.error(computed[value.name]), measure.allowed)
+
+
+def _differences(alone: Isolated, computed: Mapping[str, Any]) -> list[_Difference]:
+    """The operations of which a result differs, each with the first that does."""
+    differences: dict[Operation, _Difference] = {}
+    for each in errors_of(alone, computed):
+        if each.error > each.allowed:
+            differences.setdefault(each.operation, each)
     return list(differences.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from irc import interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
-from irc.driver.blaming import Finding, Suspects
+from irc.driver.blaming import Finding, Suspects, errors_of, of_import
+from irc.driver.joining import paired
 from irc.driver.measuring import Yardstick, relative_error
 from irc.driver.models import Backend, Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
@@ -95,18 +96,21 @@ def check(
     backend: Backend | None = None,
     pipeline: str | None = None,
     each: bool = False,
+    against: Source | None = None,
+    layers: bool = False,
     blame: bool = False,
     why_tolerance: Sequence[str] = (),
     seed: int = 0,
     settings: Settings | None = None,
 ) -> CheckReport:
     """Compile a model and compare its results with an f64 evaluation of the imported program, and the imported program
-    with the original model, an ONNX file in ONNX Runtime or a PyTorch program.
+    with the original model, an ONNX file in ONNX Runtime without optimizations or a PyTorch program.
 
-    With `backend` the compiled program is run, too (Triton kernels are interpreted without a GPU). With `each` every
-    pass is compared, so that the report names the pass and the operation where values first differ. With `blame` each
-    operation, pass and kernel is judged alone, on operands of a reference run (`irc.driver.blaming`). The report
-    has how the tolerances of the values `why_tolerance` are derived. `Yardstick` defines the allowed errors of outputs.
+    `against` is another model, whose results in its own framework are compared as well (`compare_against`). With
+    `layers` each value of the original is compared with irc's of the same operands. With `backend` the compiled program
+    is run, too (Triton kernels are interpreted without a GPU). With `each` every pass is compared, so that the report
+    names the pass and the operation where values first differ. With `blame` each operation, pass and kernel is judged
+    alone (`irc.driver.blaming`). `why_tolerance` are values of which the report has how their tolerances are derived.
     """
     settings = settings or Settings()
     module, original = load_with_original(source, settings)
@@ -118,15 +122,14 @@ def check(
     yardsticks = {name: Yardstick(value, exact[1][name]) for name, value in imported[1].items()}
     random = random_outputs(module, given, imported[1])
     stages, without = _of_original(original, given, imported[1], yardsticks, random)
+    original = None if without else original
+    stages += [compare_layers(module, given, original)] if layers else []
     stages.append(compare("import", imported[1], yardsticks))
+    if against is not None:
+        stages.append(compare_against(against, module, given, yardsticks, random, settings))
     watch = Suspects(module, given, settings) if blame else None
     passes = _Passes(given, yardsticks, exact[0], imported[0], stages) if each else None
-
-    def after(stage: str, current: Module) -> None:
-        for one in (watch, passes):
-            if one is not None:
-                one.after(stage, current)
-
+    after = _all_of([one.after for one in (watch, passes) if one is not None])
     compiler = backend or "triton"
     text = pipeline or (find_backend(compiler).PIPELINE if backend or each or blame else CLEAN)
     final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), after)
@@ -138,15 +141,22 @@ def check(
         repeated = {name: each for name, each in yardsticks.items() if name not in random}
         before = {} if passes is None else passes.latest[1]
         stages.append(since_before(compare(backend, outputs, repeated), outputs, stages[-1], before))
-    if watch is not None:
-        watch.blame_import(None if without else original)
-        if backend is not None:
-            watch.blame_compiled(final, backend)
     tolerances = tuple(explain_tolerance(module, given, name) for name in why_tolerance)
     report = CheckReport(tuple(stages), label, random, without, tolerances=tolerances)
     if watch is None:
         return report
+    watch.blame_import(original)
+    if backend is not None:
+        watch.blame_compiled(final, backend)
     return replace(report, blamed=tuple(watch.findings), not_judged=tuple(watch.not_judged))
+
+
+def _all_of(observers: Sequence[Callable[[str, Module], None]]) -> Callable[[str, Module], None]:
+    def observe(stage: str, module: Module) -> None:
+        for observer in observers:
+            observer(stage, module)
+
+    return observe
 
 
 def _of_original(original: Original | None, given: Mapping[str, Any], imported: Mapping[str, Any],
@@ -182,6 +192,34 @@ class _Passes:
             result = replace(result, first_part=part, first_kind=kind)
         self.stages.append(result)
         self.latest = values
+
+
+def compare_layers(module: Module, given: Mapping[str, Any], original: Original | None) -> StageResult:
+    """Each value as the original computes it, or an operator of ONNX Runtime, against the operation that irc has for
+    it, on the same operands."""
+    alone, theirs = of_import(module, given, original)
+    errors = [] if alone is None else errors_of(alone, theirs)
+    return StageResult("layers", tuple(OutputError(each.value, each.error, each.allowed) for each in errors))
+
+
+def compare_against(against: Source, module: Module, given: Mapping[str, Any], yardsticks: Mapping[str, Yardstick],
+                    random: Collection[str], settings: Settings) -> StageResult:  # fmt: skip
+    """The results of another model on the same inputs, in its own framework where it has one, against f64. Inputs and
+    outputs are matched by name where both models have the same names, else by position. Raises `diff.signature`, and
+    what reading and running it raises.
+    """
+    other, original = load_with_original(against, replace(settings, dims={}, specialize={}))
+    pair = paired(module, other)
+    arrays = pair.for_second(given)
+    if original is None:
+        outputs = list(interpreter.run(pair.second, arrays).values())
+    else:
+        original.give(arrays)
+        outputs = original.outputs()
+    names = module.main.output_names
+    errors = [(names[one], outputs[place]) for one, place in pair.outputs if names[one] not in random]
+    return StageResult("against", tuple(OutputError(name, yardsticks[name].error(array), yardsticks[name].allowed,
+                                                    yardsticks[name].unsettled) for name, array in errors))  # fmt: skip
 
 
 def compare_with_original(outputs: Sequence[Any], imported: Mapping[str, Any], yardsticks: Mapping[str, Yardstick],

@@ -22,6 +22,8 @@ from irc.ir import Value
 from irc.module import Module
 from irc.ops.extern import runtime_errors
 
+OPTIMIZED = "optimized.onnx"  # the model as ONNX Runtime optimizes it, in the folder of a profile
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -82,12 +84,13 @@ def run_onnx(module: Module, inputs: Mapping[str, Any], target: Any = None, advi
 class OnnxProgram:
     """A module in ONNX Runtime, by default with its optimizations: from arrays by name to arrays by name.
 
-    Raises `backend.failed` with ONNX Runtime's message, if it rejects the model or fails in it, and `run.assert` where
-    sizes break an assertion.
+    Without `threads` ONNX Runtime chooses their number; with a folder `profile` the session writes a profile and its
+    optimized model there. Raises `backend.failed` with ONNX Runtime's message, if it rejects the model or fails in it,
+    and `run.assert` where sizes break an assertion.
     """
 
-    def __init__(self, module: Module, target: Any = None, *, optimized: bool = True,
-                 advised: str | None = None) -> None:  # fmt: skip
+    def __init__(self, module: Module, target: Any = None, *, optimized: bool = True, advised: str | None = None,
+                 threads: int | None = None, profile: Path | None = None) -> None:  # fmt: skip
         self.main = module.main
         if not self.main.returned:
             return  # ONNX Runtime takes no model without outputs, and there is nothing to compute
@@ -101,7 +104,7 @@ class OnnxProgram:
             save: Callable[[Path], object] = lambda path: path.write_bytes(model.SerializeToString())  # noqa: E731
         else:
             save = saving(module, target)
-        self.session = session_of(save, optimized=optimized, advised=advised)
+        self.session = session_of(save, optimized=optimized, advised=advised, threads=threads, profile=profile)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         import numpy as np
@@ -127,13 +130,21 @@ def saving(module: Module, target: Any = None) -> Callable[[Path], object]:
     return lambda path: find_backend("onnx").save(module, path, target=target)
 
 
-def session_of(save: Callable[[Path], object], *, optimized: bool = True, advised: str | None = None) -> Any:
-    """A session of ONNX Runtime on the CPU, for the model that `save` writes to a path."""
+def session_of(save: Callable[[Path], object], *, optimized: bool = True, advised: str | None = None,
+               threads: int | None = None, profile: Path | None = None) -> Any:  # fmt: skip
+    """A session of ONNX Runtime on the CPU, for the model that `save` writes to a path; `threads` and `profile` as in
+    `OnnxProgram`."""
     import onnxruntime
 
     options = session_options(advised)
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
+        options.optimized_model_filepath = str(profile / OPTIMIZED)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
     with temporary_folder() as temporary:
         path = temporary / "model.onnx"
         save(path)

@@ -22,7 +22,7 @@ from irc.dtypes import DType
 from irc.frontends.torch.dynamic_shapes import names_of_symbols
 from irc.frontends.torch.exporting import decomposed, exported, quiet
 from irc.frontends.torch.guards import Guards
-from irc.frontends.torch.importer import argument_names, given_results, import_program
+from irc.frontends.torch.importer import argument_names, given_results, import_with_values
 from irc.frontends.torch.parameters import example_inputs
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.module import Module
@@ -58,10 +58,11 @@ class TorchOriginal(Original):
         return cls(program, names_of_symbols(source, program, shapes), Guards.of(source, program), name)
 
     @cached_property
-    def imported(self) -> Module:
-        module = import_program(self.functional, self.names, self.name, self.guards)
+    def imported(self) -> tuple[Module, dict[str, str]]:
+        """The imported module, and the names of its values by those of nodes."""
+        module, names = import_with_values(self.functional, self.names, self.name, self.guards)
         verify(module)
-        return module
+        return module, names
 
     @property
     def declared(self) -> dict[str, DType]:
@@ -71,7 +72,7 @@ class TorchOriginal(Original):
                 for placeholder, name in argument_names(self.functional.graph_signature).items()}  # fmt: skip
 
     def module(self) -> Module:
-        return self.imported
+        return self.imported[0]
 
     @property
     def items(self) -> list[Any]:
@@ -100,7 +101,9 @@ class TorchOriginal(Original):
         return [as_array(self.values[spec.arg.name]) for spec in given_results(self.functional.graph_signature)]
 
     def values_by_name(self) -> Arrays:
-        return {name: to_array(value) for name, value in self.values.items() if isinstance(value, torch.Tensor)}
+        names = self.imported[1]
+        return {names[node]: to_array(value) for node, value in self.values.items()
+                if node in names and isinstance(value, torch.Tensor)}  # fmt: skip
 
     def part(self, items: Collection[Any]) -> TorchOriginal:
         graph, copies = torch.fx.Graph(), {}

@@ -99,7 +99,7 @@ function setUp() {
     .map(([name, size]) => `${name}=${size}`)
     .join(", ");
   byId("remark").textContent =
-    `Figures${sizes ? ` at ${sizes}` : ""}; times are estimates for ${DATA.device}, not measured. irc ${DATA.version}`;
+    `Figures${sizes ? ` at ${sizes}` : ""}; times are ${DATA.times ?? `estimates for ${DATA.device}, not measured`}. irc ${DATA.version}`;
   for (const [value, text] of Object.entries(COLORINGS)) byId("coloring").append(element("option", { value }, text));
   byId("coloring").addEventListener("change", (event) => {
     coloring = event.target.value;
