@@ -63,7 +63,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Difference:
+class Difference:
     """A result of an operation that differs."""
 
     operation: Operation
@@ -158,8 +158,9 @@ class Suspects:
         errors = [relative_error(new, old) for new, old in zip(returned, self.returned, strict=True)]
         if max(errors, default=0.0) > self.allowed:
             rounds = _float_constants(current) - self.constants
-            names, allowed = self.module.main.output_names, self._allowed(current, self.inputs, bool(rounds))
-            wrong = [each for each in zip(names, errors, allowed, strict=True) if each[1] > each[2]]
+            allowed = allowed_in_f64(current, self.inputs, self.allowed, bool(rounds))
+            wrong = [each for each in zip(self.module.main.output_names, errors, allowed, strict=True)
+                     if each[1] > each[2]]  # fmt: skip
             located = self._located(stage, now, bool(rounds)) if wrong or rounds else None
             if wrong and located is None:
                 located = Finding(stage, f"pass {stage}", *wrong[0])
@@ -170,36 +171,16 @@ class Suspects:
         self.before, self.by_name, self.constants = now, _by_name(now), _float_constants(now.module)
         self.returned = [now.arrays[value] for value in now.module.main.returned]
 
-    def _allowed(self, program: Module, inputs: Mapping[str, Any], rounds: bool) -> list[float]:
-        """The allowed difference of each output in f64, relative to its terms, which may be larger than it is. Where a
-        pass has computed constants, it has rounded these: `rounds`."""
-        narrow = {argument.name: inputs[argument.name] if argument.dtype.kind == "opaque" else
-                  np.asarray(inputs[argument.name]).astype(argument.dtype.numpy)
-                  for argument in program.main.arguments if argument.name in inputs}  # fmt: skip
-        tolerances, name = derive(program, narrow), program.main.name
-        of_outputs = [tolerances.get((name, value.name, 0)) for value in program.main.returned]
-        return [self.allowed if each is None else max(self.allowed * each.condition, rounds * each.derived)
-                for each in of_outputs]  # fmt: skip
-
     def _located(self, stage: str, now: Recording, rounds: bool) -> Finding | None:
         """The first value after a pass that differs from the value of the same name before it, given operands of the
         program before it."""
-        block = now.module.main.block
-        old = {value: self._earlier(value, now.arrays[value]) for value in results_of(block)}
+        old = {value: self._earlier(value, now.arrays[value]) for value in results_of(now.module.main.block)}
         arrays = {value: array for value, array in old.items() if array is not None}
-        alone = isolated(Recording(now.module, {**now.arrays, **arrays}, now.sizes), block, arrays)
-        if alone is None:
+        changed = first_changed(now, arrays, self.allowed, rounds)
+        if changed is None:
             return None
-        computed = alone.by_name(interpreter.run(alone.module, alone.inputs, precision="f64"))
-        errors = [relative_error(computed[value.name], arrays[value]) for value in alone.values]
-        if max(errors) <= self.allowed:
-            return None
-        allowed = self._allowed(alone.module, alone.inputs, rounds)
-        for value, error, most in zip(alone.values, errors, allowed, strict=True):
-            if error > most and value.operation is not None:
-                rewritten = _made_by(value.operation)
-                return Finding(stage, f"pass {stage}{rewritten}", value.name, error, most, _place(value.operation))
-        return None
+        name = f"pass {stage}{_made_by(changed.operation)}"
+        return Finding(stage, name, changed.value, changed.error, changed.allowed, _place(changed.operation))
 
     def _earlier(self, value: Value, now: Any) -> Any:
         """The array of a value before the pass: of the same value, or of one with its name, if that is like `now`."""
@@ -212,7 +193,7 @@ class Suspects:
         """Add the kernels and calls that compute other values than the IR that they were compiled from, each on the
         operands that it has in the interpreter. What is wrong in a loop, a branch or a function is searched there."""
         recording = record(module, self.inputs)
-        waiting, faulty, holders = [module.main.block], set[Block](), list[tuple[Block, _Difference, list[Block]]]()
+        waiting, faulty, holders = [module.main.block], set[Block](), list[tuple[Block, Difference, list[Block]]]()
         seen = {*waiting}
         while waiting:
             block = waiting.pop()
@@ -277,10 +258,38 @@ def _blocks(module: Module, operation: Operation) -> list[Block]:
     return [] if operation.name == "kernel" else [region.block for region in operation.regions]
 
 
+def first_changed(now: Recording, arrays: Mapping[Value, Any], least: float, rounds: bool) -> Difference | None:
+    """The first value of the entry that differs in f64 from what `arrays` has for it, computed from what `arrays` has
+    for its operands. `least` and `rounds` are as in `allowed_in_f64`."""
+    alone = isolated(Recording(now.module, {**now.arrays, **arrays}, now.sizes), now.module.main.block, arrays)
+    if alone is None:
+        return None
+    computed = alone.by_name(interpreter.run(alone.module, alone.inputs, precision="f64"))
+    errors = [relative_error(computed[value.name], arrays[value]) for value in alone.values]
+    if max(errors) <= least:
+        return None
+    allowed = allowed_in_f64(alone.module, alone.inputs, least, rounds)
+    for value, error, most in zip(alone.values, errors, allowed, strict=True):
+        if error > most and value.operation is not None:
+            return Difference(value.operation, value.name, error, most)
+    return None
+
+
+def allowed_in_f64(program: Module, inputs: Mapping[str, Any], least: float, rounds: bool) -> list[float]:
+    """The allowed difference of each output in f64: `least` relative to its terms, which may be larger than it is.
+    Where constants may have been computed, and so rounded (`rounds`), the tolerance of the output."""
+    narrow = {argument.name: inputs[argument.name] if argument.dtype.kind == "opaque" else
+              np.asarray(inputs[argument.name]).astype(argument.dtype.numpy)
+              for argument in program.main.arguments if argument.name in inputs}  # fmt: skip
+    tolerances, name = derive(program, narrow), program.main.name
+    of_outputs = [tolerances.get((name, value.name, 0)) for value in program.main.returned]
+    return [least if each is None else max(least * each.condition, rounds * each.derived) for each in of_outputs]
+
+
 # -- comparing -------------------------------------------------------------------------------------------------
 
 
-def errors_of(alone: Isolated, computed: Mapping[str, Any]) -> Iterator[_Difference]:
+def errors_of(alone: Isolated, computed: Mapping[str, Any]) -> Iterator[Difference]:
     """The error of each value that is `computed` elsewhere, against the program that isolates its operation."""
     main = alone.module.main
     tolerances = derive(alone.module, alone.inputs)
@@ -289,19 +298,19 @@ def errors_of(alone: Isolated, computed: Mapping[str, Any]) -> Iterator[_Differe
         operation = value.operation
         if value.name not in computed or measure is None or operation is None:
             continue
-        yield _Difference(operation, value.name, measure.error(computed[value.name]), measure.allowed)
+        yield Difference(operation, value.name, measure.error(computed[value.name]), measure.allowed)
 
 
-def _differences(alone: Isolated, computed: Mapping[str, Any]) -> list[_Difference]:
+def _differences(alone: Isolated, computed: Mapping[str, Any]) -> list[Difference]:
     """The operations of which a result differs, each with the first that does."""
-    differences: dict[Operation, _Difference] = {}
+    differences: dict[Operation, Difference] = {}
     for each in errors_of(alone, computed):
         if each.error > each.allowed:
             differences.setdefault(each.operation, each)
     return list(differences.values())
 
 
-def _findings(stage: str, differences: Sequence[_Difference]) -> list[Finding]:
+def _findings(stage: str, differences: Sequence[Difference]) -> list[Finding]:
     """A finding for all that has one structure: kernels by their members, operations by what they are."""
     findings: dict[Any, Finding] = {}
     for each in differences:

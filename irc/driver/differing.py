@@ -19,13 +19,14 @@ from irc import dtypes, interpreter
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs, write_arrays
 from irc.driver.artefacts import LINK, is_artefact, read_interface, run_in_process
+from irc.driver.blaming import Difference, first_changed, results_of
 from irc.driver.edge_inputs import edge_inputs
 from irc.driver.joining import Pair, equal_by_rules, paired
 from irc.driver.measuring import Yardstick, is_inexact, parts_of, relative_error, widened
 from irc.driver.models import Settings, Source
 from irc.driver.original import Original
 from irc.driver.originals import load_with_original
-from irc.driver.slicing import record
+from irc.driver.slicing import Recording, record
 from irc.driver.tolerances import FACTOR, Tolerance, derive, unit_of
 from irc.dtypes import DType
 from irc.files import guarded, temporary_folder
@@ -233,8 +234,9 @@ class _Search:
         second = self._tolerance(self.pair.second, self.pair.for_second(arrays), other)
         if first is None or second is None:
             return errors[1], measure.allowed
-        of_meaning = max(in_f64 * max(first.condition, second.condition), first.derived)  # constants may be rounded
-        if errors[0] > of_meaning:
+        of_meaning = in_f64 * max(first.condition, second.condition)
+        # Constants that one of the two has computed are rounded: then a value must differ given the first's operands.
+        if errors[0] > of_meaning and (errors[0] > max(of_meaning, first.derived) or self._changed(arrays, in_f64)):
             return errors[0], of_meaning
         loose = allows(self.settings.numerics, "reassociates")
         rounding = max(first.allowed, second.allowed) if loose else first.allowed
@@ -257,15 +259,29 @@ class _Search:
         value = module.main.returned[place]
         return derive(module, arrays).get((module.main.name, value.name, 0))
 
+    def _records(self, arrays: Mapping[str, Any]) -> list[Recording]:
+        """The values of both models in f64."""
+        both = (self.pair.first, arrays), (self.pair.second, self.pair.for_second(arrays))
+        return [record(module, given, precision="f64") for module, given in both]
+
+    def _changed(self, arrays: Mapping[str, Any], in_f64: float) -> Difference | None:
+        """The first value of the second model that differs given operands of the first. Values correspond that have one
+        name and are about equal, since two models may use a name for different things."""
+        one, other = self._records(arrays)
+        known = {value.name: array for value, array in one.arrays.items() if _is_named(value)}
+        alike = {value: known[value.name] for value in results_of(self.pair.second.main.block)
+                 if value.name in known and _is_named(value)
+                 and relative_error(other.arrays[value], known[value.name]) <= IN_APPROXIMATION}  # fmt: skip
+        return first_changed(other, alike, in_f64, rounds=True)
+
     def _first_value(self, arrays: Mapping[str, Any]) -> str:
         """The first value, in the first model's order, that both compute under one name and that differs in f64."""
         if self.sides[1].artefact is not None:
             return ""
-        try:
-            one = record(self.pair.first, arrays, precision="f64")
-            other = record(self.pair.second, self.pair.for_second(arrays), precision="f64")
-        except IrcError:
-            return ""
+        changed = self._changed(arrays, IN_F64)
+        if changed is not None:
+            return f"%{changed.value}, {changed.operation.name}, given the operands of the first model"
+        one, other = self._records(arrays)
         theirs = {value.name: array for value, array in other.arrays.items() if _is_named(value)}
         tolerances, main = derive(self.pair.first, arrays), self.pair.first.main.name
         for value, array in one.arrays.items():
