@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ from irc.pass_manager import Pass
 
 @dataclass
 class Sneaky(Pass):
-    \"\"\"Scales the last tanh.\"\"\"
+    \"\"\"Scales what the last tanh or gelu reads.\"\"\"
     def run(self, module, context):
-        last = [operation for operation in module.walk() if operation.name == "tanh"][-1]
+        last = [operation for operation in module.walk() if operation.name in ("tanh", "gelu")][-1]
         with Builder.before_operation(last, last.location.by("sneaky")):
             last.set_operand(0, mul(last.operands[0], 1.000001))
         return True
@@ -187,25 +186,31 @@ def saved_gpt2(path: Path, layers: int) -> tuple[Path, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_three_mistakes_in_gpt2_of_twelve_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel's schedule, a pass and the body of an operation, each in less than two minutes."""
+    """A kernel's schedule, a pass and the body of an operation: each is blamed, and has a witness. On two cores that
+    do nothing else, each takes less than 20 seconds."""
     from irc.backends.triton import source
 
     path, inputs = saved_gpt2(tmp_path / "gpt2.pt2", 12)
     (tmp_path / "sneaky.py").write_text(SNEAKY)
     (tmp_path / "kernels.py").write_text(planted.WRONG_KERNELS)
-    start = time.monotonic()
     report = irc.check(path, inputs, blame=True, pipeline="clean,sneaky,default",
                        settings=Settings(loads=[str(tmp_path / "sneaky.py")]))  # fmt: skip
     assert [stage for stage, _ in blamed(report)] == ["sneaky"]
+    irc.print(path, pipeline="clean,sneaky", after="sneaky", output=tmp_path / "sneaky.irc",
+              settings=Settings(loads=[str(tmp_path / "sneaky.py")]))  # fmt: skip
+    assert irc.diff(path, tmp_path / "sneaky.irc", inputs).verdict == "differs"
     with monkeypatch.context() as patch:
         patch.setattr(source, "analyse", source.analyse)
         report = irc.check(path, inputs, blame=True, backend="triton",
                            settings=Settings(loads=[str(tmp_path / "kernels.py")]))  # fmt: skip
         assert {stage for stage, _ in blamed(report)} == {"triton"}
+        irc.compile(path, backend="triton", output=tmp_path / "wrong.triton")
+        assert irc.diff(path, tmp_path / "wrong.triton", inputs).verdict == "differs"
     scaled_body("layer_norm", monkeypatch)
     report = irc.check(path, inputs, blame=True, backend="triton")
     assert [(stage, name.split(" = ")[1]) for stage, name in blamed(report)] == [("import", "layer_norm")]
-    assert time.monotonic() - start < 360
+    irc.compile(path, backend="triton", output=tmp_path / "wrong.triton")
+    assert irc.diff(path, tmp_path / "wrong.triton", inputs, originals=True).verdict == "differs"
 
 
 # -- a second model, and layers --------------------------------------------------------------------------------

@@ -234,10 +234,12 @@ class _Search:
         second = self._tolerance(self.pair.second, self.pair.for_second(arrays), other)
         if first is None or second is None:
             return errors[1], measure.allowed
-        of_meaning = in_f64 * max(first.condition, second.condition)
-        # Constants that one of the two has computed are rounded: then a value must differ given the first's operands.
-        if errors[0] > of_meaning and (errors[0] > max(of_meaning, first.derived) or self._changed(arrays, in_f64)):
+        of_meaning = max(in_f64 * max(first.condition, second.condition), first.derived)
+        if errors[0] > of_meaning:
             return errors[0], of_meaning
+        # Rounded constants and terms that cancel differ by as much: then a value must, given the first's operands.
+        if errors[0] > in_f64 and self._changed(arrays, in_f64) is not None:
+            return errors[0], in_f64
         loose = allows(self.settings.numerics, "reassociates")
         rounding = max(first.allowed, second.allowed) if loose else first.allowed
         return errors[1], max(rounding, in_f64 if in_f64 > IN_F64 else 0.0)

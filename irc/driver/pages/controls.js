@@ -98,8 +98,8 @@ function setUp() {
   const sizes = Object.entries(DATA.sizes)
     .map(([name, size]) => `${name}=${size}`)
     .join(", ");
-  byId("remark").textContent =
-    `Figures${sizes ? ` at ${sizes}` : ""}; times are ${DATA.times ?? `estimates for ${DATA.device}, not measured`}. irc ${DATA.version}`;
+  const times = DATA.times ?? `estimates for ${DATA.device}, not measured`;
+  byId("remark").textContent = `Figures${sizes ? ` at ${sizes}` : ""}; times are ${times}. irc ${DATA.version}`;
   for (const [value, text] of Object.entries(COLORINGS)) byId("coloring").append(element("option", { value }, text));
   byId("coloring").addEventListener("change", (event) => {
     coloring = event.target.value;
