@@ -108,6 +108,15 @@ def test_figures_are_those_of_kernels(two: Path) -> None:
         assert all("tl.store(" in each["triton"] and each["schedule"] for each in kernels.values())
 
 
+def test_copies_of_results_count(tmp_path: Path) -> None:
+    module = irc.trace(lambda x: (x, ops.exp(x)), "f32[64]")
+    view(module, output=tmp_path / "m.html")
+    [pipeline] = data_of(tmp_path / "m.html")["pipelines"]
+    records = [pipeline["records"][index] for index in pipeline["stages"][-1]["nodes"]]
+    report = irc.kernels(module)
+    assert report.host_operations == 1 and sum(each.get("bytes", 0) for each in records) == report.distinct_bytes
+
+
 @pytest.mark.parametrize("options", ["policy=greedy", "products=irc", "products=auto", "planner=beam"])
 def test_merges_lead_from_single_operations_to_the_kernels(tmp_path: Path, options: str) -> None:
     path = tmp_path / "page.html"

@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 
 def stage_records(module: Module, sizes: Mapping[Symbol, int], device: Device) -> list[Record]:
-    """A record for each argument, operation and result of all functions, each after the one that it is inside of.
+    """A record for each argument, operation and result of all functions.
 
     `id` is the name of the first result, `parent` the id of the kernel, loop or branch around it, and `reads` the ids
     of what it reads with the bytes of the value, through the arguments and results of kernels. Constants and sizes that
@@ -38,8 +38,9 @@ def stage_records(module: Module, sizes: Mapping[Symbol, int], device: Device) -
     there are no kernels yet, those of each operation alone.
     """
     records: list[Record] = []
+    launched = by_operation(module, sizes)[0] if kernel_operations(module) else {}
     for function in module.functions.values():
-        inside = _Function(module, function, sizes, device)
+        inside = _Function(module, function, sizes, device, launched)
         if function is module.main:
             records += inside
         else:  # in a frame
@@ -53,12 +54,12 @@ def stage_records(module: Module, sizes: Mapping[Symbol, int], device: Device) -
 class _Function:
     """The records of one function."""
 
-    def __init__(self, module: Module, function: Function, sizes: Mapping[Symbol, int], device: Device) -> None:
+    def __init__(self, module: Module, function: Function, sizes: Mapping[Symbol, int], device: Device,
+                 launched: Mapping[Operation | None, list[Any]]) -> None:  # fmt: skip
         self.module, self.function, self.sizes, self.device = module, function, sizes, device
         self.prefix = "" if function is module.main else f"@{function.name}/"
         self.names = _outer_names(function)
-        has_kernels = bool(kernel_operations(module))
-        self.launched = by_operation(module, sizes)[0] if has_kernels else {}
+        self.launched = launched  # empty where there are no kernels yet
 
     def __iter__(self) -> Iterator[Record]:
         for argument in self.function.arguments:
@@ -74,6 +75,9 @@ class _Function:
             record = self._record(value, "output", f"return %{value.name} as {name}: {value.type}")
             yield {**record, "id": f"{self.prefix}return {name}", "name": printable(name),
                    "reads": self._reads([value])}  # fmt: skip
+        if self.function is self.module.main and self.launched.get(None):  # of results that are inputs or constants
+            yield {"id": "copies of results", "name": "results", "op": "copy", "kind": "host", "type": "", "text": "",
+                   "reads": [], **self._counted(self.launched[None], None)}  # fmt: skip
 
     def _arguments(self, operation: Operation, block: Block) -> Iterator[Record]:
         for argument in block.arguments:
@@ -152,8 +156,10 @@ class _Function:
             return {"bytes": moved, "flops": flops, "us": 1e6 * cost.seconds, "limit": cost.limit}
         else:
             return {}
-        if not parts:
-            return {}
+        return self._counted(parts, operation) if parts else {}
+
+    def _counted(self, parts: Sequence[Any], operation: Operation | None) -> Record:
+        """The figures of device operations that belong to an operation, or to none."""
         estimates = [estimate_of(each, self.device) for each in parts]
         return {
             "bytes": sum(each.distinct_bytes for each in parts),
@@ -162,7 +168,7 @@ class _Function:
             "limit": max(estimates, key=lambda each: each.seconds).limit,
             "launches": len(parts),
             **({"loaded": parts[0].kernel.loaded_bytes, "programs": parts[0].kernel.programs}
-               if is_launched(operation, parts) else {}),
+               if operation is not None and is_launched(operation, parts) else {}),
         }  # fmt: skip
 
     def _kernel(self, operation: Operation) -> Record:
