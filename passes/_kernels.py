@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 
 from irc.cloning import Cloner
 from irc.group import Group, is_free
@@ -14,14 +13,6 @@ from irc.op import Builder, yield_
 from irc.ops import lookup
 
 KERNEL = lookup("kernel")
-
-
-def blocks(block: Block) -> Iterator[Block]:
-    """The block and those inside it, but for what is inside kernels."""
-    yield block
-    for operation in block:
-        for region in operation.regions if operation.name != "kernel" else ():
-            yield from blocks(region.block)
 
 
 def make_kernel(group: Group) -> Operation:

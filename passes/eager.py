@@ -15,7 +15,8 @@ from irc.legality import legal
 from irc.module import Module
 from irc.ops.view import map_of
 from irc.pass_manager import Pass, PassContext
-from irc.passes._kernels import blocks, make_kernel
+from irc.passes._blocks import blocks
+from irc.passes._kernels import make_kernel
 
 Strides = tuple[Dim, ...]  # in elements, one for each axis
 

@@ -14,7 +14,7 @@ from irc.module import Module
 from irc.op import Builder
 from irc.ops import reshape
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._kernels import blocks
+from irc.passes._blocks import blocks
 from irc.rewrite import erase_dead
 
 NORMS = ("layer_norm", "rms_norm", "softmax", "log_softmax")  # along their attribute `axis`

@@ -32,8 +32,9 @@ from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics
 from irc.pass_manager import Pass, PassContext
+from irc.passes._blocks import blocks
 from irc.passes._copies import separated
-from irc.passes._kernels import blocks, make_kernel, sort_block
+from irc.passes._kernels import make_kernel, sort_block
 from irc.passes._planners import find_planner, planned_groups
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
 from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, remarked

@@ -16,7 +16,7 @@ from irc.module import Module
 from irc.op import Builder, const
 from irc.ops import linear, matmul, split, split_linear, transpose
 from irc.pass_manager import Pass, PassContext
-from irc.passes._kernels import blocks
+from irc.passes._blocks import blocks
 from irc.passes._stored_names import StoredNames
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor

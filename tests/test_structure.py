@@ -337,6 +337,11 @@ def test_type_checkers_see_the_public_names() -> None:
             "import irc.driver, irc.frontends.onnx, irc.backends.onnx, irc.backends.triton",
             ["torch", "triton", "sympy", "onnxruntime"],
         ),
+        (
+            "import irc.driver.compiling, irc.driver.models as m; c = m.Settings(target='cpu').context('onnx');"
+            "m.read_pipeline(m.find_backend('onnx').PIPELINE, c); import irc.backends.onnx.emitter",
+            ["torch", "triton", "sympy", "onnxruntime", "irc.kernel", "irc.group"],
+        ),
     ],
 )  # fmt: skip
 def test_start_up_imports_little(statement: str, absent: list[str]) -> None:

@@ -1,6 +1,7 @@
 """compile: models into ONNX files or Triton artefacts, PyTorch programs into functions.
 
-`compile` decides which of them, `_written` compiles into a file or folder; functions are made by `callables`.
+`compile` decides which of them, `_written` compiles into a file or folder; functions are made by `callables`. What
+kernels need is imported where they are compiled: the ONNX backend needs none of it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
-from irc.driver.artefacts import is_artefact
-from irc.driver.callables import CompiledProgram, compile_program
-from irc.driver.counting import kernel_operations
-from irc.driver.figures import KernelsReport, report_on
-from irc.driver.gpu_targets import compile_failures, compile_for
-from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, reproducing, require_triton
+from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, require_triton
 from irc.driver.onnx_models import OnnxOptions, write_onnx
-from irc.driver.optimizing import run_pipeline
-from irc.driver.tuning import FILE, apply_tuning
-from irc.files import guarded, replacing
+from irc.files import guarded
 from irc.module import Module
 from irc.sizes import representative_sizes
 
 if TYPE_CHECKING:
+    from irc.driver.callables import CompiledProgram
+    from irc.driver.figures import KernelsReport
     from irc.driver.graph_tuning import GraphTuning
     from irc.driver.quantizing import QuantizationReport
 
@@ -96,6 +92,8 @@ def compile(
         if output is not None or keep_kernels or figures or onnx is not None:
             raise fail("usage.arguments", "a PyTorch program is compiled into a function, which is not written",
                        help="write irc.compile(irc.from_torch(program, inputs), output=...)")
+        from irc.driver.callables import compile_program
+
         return compile_program(source, inputs, backend, kwargs=kwargs, dynamic_shapes=dynamic_shapes,
                                pipeline=pipeline, settings=settings)  # fmt: skip
     if inputs is not None or kwargs is not None or dynamic_shapes is not None:
@@ -105,6 +103,8 @@ def compile(
     report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings(), onnx)
     if not figures or backend == "onnx":
         return report
+    from irc.driver.figures import report_on
+
     sizes = representative_sizes(module.main, settings.dims if settings is not None else {})
     return replace(report, figures=report_on(module, sizes, {}))
 
@@ -126,31 +126,21 @@ def _written(
         require_triton(f"compiling for {', '.join(settings.targets)}")
     chosen = pipeline or (emitter.KERNELS_PIPELINE if keep_kernels else emitter.PIPELINE)
     settings.check_targets(backend)
-    first = replace(settings, target=settings.targets[0]) if settings.targets else settings
     if backend == "onnx":
-        return _written_onnx(source, path, chosen, keep_kernels, first, onnx or OnnxOptions())
-    module, context = run_pipeline(source, chosen, backend, first)
-    notes = [*context.notes, *_notes_on(module)]
-    tuning = _tuning(path)
-    if tuning is not None:
-        is_stated = settings.device is not None or bool(settings.targets)
-        notes += apply_tuning(module, path / FILE, context.device.architecture if is_stated else None)
-    with reproducing(settings, module, f"emit-{backend}"):
-        failures = compile_failures(compile_for(module, settings.targets)) if settings.targets else {}
-        targets = tuple(target for target in settings.targets if target not in failures)
-        program = emitter.emit(module, path, targets=targets)
-        if tuning is not None:
-            with replacing(path / FILE) as file:
-                file.write(tuning)
+        return _written_onnx(source, path, chosen, keep_kernels, settings, onnx or OnnxOptions())
+    from irc.driver.artefact_writing import write_artefact
+
+    written = write_artefact(source, path, chosen, settings)
+    module, program = written.module, written.program
     report = CompileReport(
         str(path),
         backend,
         module.weight_bytes,
         kernels=len(program.launches),
         host_calls=len(program.host_calls),
-        label="compiled" if targets else "generated",
-        targets=targets,
-        notes=(*notes, *failures.values()),
+        label="compiled" if written.targets else "generated",
+        targets=written.targets,
+        notes=(*written.notes, *_notes_on(module), *written.failures),
     )
     return report, module
 
@@ -160,15 +150,11 @@ def _written_onnx(source: Source, path: Path, pipeline: str, keep_kernels: bool,
     written = write_onnx(source, path, pipeline, keep_kernels, settings, options)
     module = written.module
     notes = (*written.notes, *written.context.notes, *_notes_on(module))
-    report = CompileReport(str(path), "onnx", module.weight_bytes, written.nodes, len(kernel_operations(module)),
+    kernels = sum(operation.name == "kernel" for operation in module.walk())
+    report = CompileReport(str(path), "onnx", module.weight_bytes, written.nodes, kernels,
                            notes=notes, quantized=written.quantized, tuned=written.tuned,
                            session_advice=written.advice)  # fmt: skip
     return report, module
-
-
-def _tuning(path: Path) -> bytes | None:
-    """The tuning file of an artefact that stands where another is written."""
-    return (path / FILE).read_bytes() if is_artefact(path) and (path / FILE).is_file() else None
 
 
 def _notes_on(module: Module) -> list[str]:
