@@ -144,6 +144,40 @@ slice_of_all.example(lambda x: slice_(x, starts=(0, 0), stops=(2, 3), steps=(1, 
 slice_of_all.near_miss(lambda x: slice_(x, starts=(0, 1), stops=(2, 3), steps=(1, 1)), "f32[2, 3]")
 
 
+@simplify("slice")
+def slices_of_other_axes(operation: Operation) -> Value | None:
+    """x[a:b][:, c:d] -> x[a:b, c:d]"""
+    (x,), inner = operation.inputs, operation.inputs[0].operation
+    if inner is None or inner.name != "slice" or not inner.inputs[0].type.is_ranked:
+        return None
+    source = inner.inputs[0]
+    parts = []
+    for axis in range(x.rank):
+        kept = [each for each in (inner, operation) if not _keeps_axis(each, axis)]
+        if len(kept) > 1:
+            return None
+        chosen = kept[0] if kept else inner
+        parts.append([chosen.attributes[name][axis] for name in ("starts", "stops", "steps")])
+    starts, stops, steps = zip(*parts, strict=True)
+    return slice_(source, starts=starts, stops=stops, steps=steps)
+
+
+def _keeps_axis(operation: Operation, axis: int) -> bool:
+    """Whether a slice takes all of an axis."""
+    starts, stops, steps = (operation.attributes[name][axis] for name in ("starts", "stops", "steps"))
+    return starts == 0 and steps == 1 and stops == operation.inputs[0].shape[axis]
+
+
+slices_of_other_axes.example(
+    lambda x: slice_(slice_(x, starts=(1, 0), stops=(3, 4), steps=(1, 1)), starts=(0, 0), stops=(2, 3), steps=(1, 2)),
+    "f32[3, 4]",
+)
+slices_of_other_axes.near_miss(
+    lambda x: slice_(slice_(x, starts=(1, 0), stops=(3, 4), steps=(1, 1)), starts=(1, 0), stops=(2, 3), steps=(1, 2)),
+    "f32[3, 4]",
+)
+
+
 @simplify("pad")
 def pad_by_nothing(operation: Operation) -> Value | None:
     """pad(x, low=0, high=0) -> x"""
@@ -401,7 +435,7 @@ refine_of_same.near_miss(lambda x, y: _refined(x, y.shape), "f32[B, 4]", "f32[C,
 
 
 RULES: tuple[Rule, ...] = (
-    view_chain, expand_of_same, slice_of_all, pad_by_nothing, reduce_over_nothing, concat_of_split, split_of_concat,
-    cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not, select_known, known_dims, if_known,
+    view_chain, expand_of_same, slice_of_all, slices_of_other_axes, pad_by_nothing, reduce_over_nothing,
+    concat_of_split, split_of_concat, cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not, select_known, known_dims, if_known,
     refine_of_same,
 )  # fmt: skip

@@ -240,7 +240,7 @@ class Emitter:
     def define(self, graph: Graph, value: Value, name: str) -> None:
         """Record that the tensor `name` is `value`."""
         graph.values[value] = name
-        graph.carry(name, value.type)
+        graph.carry(name, value.type, value.operation is not None)
         self.model.types.setdefault(name, value.type)
 
     def settle_name(self, graph: Graph, result: Value, name: str, start: int) -> str:

@@ -33,6 +33,7 @@ class Source:
     dims: Sequence[Dim | None]
     is_content: bool
     has_shape: bool  # whether the operator Shape accepts its element type
+    is_image: bool = False  # one more reader of what a Conv makes keeps ONNX Runtime from fusing and from its layout
 
     @property
     def rank(self) -> int:
@@ -69,11 +70,12 @@ class Extents(ABC):
 
     # -- recording sources -------------------------------------------------------------------------------------
 
-    def carry(self, name: str, type_: TensorType) -> None:
+    def carry(self, name: str, type_: TensorType, is_computed: bool = False) -> None:
         """Record that the tensor `name` provides the dims of its type."""
         if type_.shape is None or type_.is_static:
             return
-        source = Source(name, type_.shape, False, self.target.runs("Shape", type_.dtype))
+        is_image = is_computed and type_.dtype.is_float and type_.rank >= 4
+        source = Source(name, type_.shape, False, self.target.runs("Shape", type_.dtype), is_image)
         for axis, dim in enumerate(type_.shape):
             if not isinstance(dim, int):
                 self._add(source, axis, dim)
@@ -173,7 +175,8 @@ class Extents(ABC):
                 stop, last = symbolic + 1, axis + 1
                 while stop < len(extents) and last < len(whole) and whole[last] == extents[stop]:
                     stop, last = stop + 1, last + 1
-                if best is None or (stop, source.rank) > (best[2], best[0].rank):
+                gain = not source.is_image, stop, source.rank
+                if best is None or gain > (not best[0].is_image, best[2], best[0].rank):
                     best = (source, first, stop)
         return best
 
