@@ -45,10 +45,10 @@ def _of_rows(operation: Operation, context: PassContext, edge_cases: EdgeCases) 
     heads, groups = q.shape[1], k.shape[1]
     if not isinstance(heads, int) or not isinstance(groups, int) or min(heads, groups) < 1:
         return False
-    if not all(map(_is_view_of_rows, (q, k, v))):
+    if not all(map(is_view_of_rows, (q, k, v))):
         return False
     with Builder.before_operation(operation, operation.location.by("attention_rows")):
-        rows = attention_rows(*map(_rows, (q, k, v)), *mask, heads=heads, groups=groups, **operation.attributes)
+        rows = attention_rows(*map(rows_of, (q, k, v)), *mask, heads=heads, groups=groups, **operation.attributes)
         replacement = rows.operation
         assert replacement is not None
         if context.target is not None and not context.target.takes(replacement, edge_cases):
@@ -59,7 +59,7 @@ def _of_rows(operation: Operation, context: PassContext, edge_cases: EdgeCases) 
     return True
 
 
-def _is_view_of_rows(value: Value) -> bool:
+def is_view_of_rows(value: Value) -> bool:
     """Whether [B, H, S, D] is a view of [B, S, H*D], or of a reshape of it."""
     if is_empty(value.shape):
         return False
@@ -76,7 +76,7 @@ def _is_view_of_rows(value: Value) -> bool:
     return False
 
 
-def _rows(value: Value) -> Value:
+def rows_of(value: Value) -> Value:
     """[B, H, S, D] as [B, S, H*D]; `canonicalize` finds what it is a view of."""
     inwards = transpose(value, permutation=HEADS_INWARDS)
     batch, length, heads, depth = inwards.shape

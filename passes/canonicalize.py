@@ -436,6 +436,6 @@ refine_of_same.near_miss(lambda x, y: _refined(x, y.shape), "f32[B, 4]", "f32[C,
 
 RULES: tuple[Rule, ...] = (
     view_chain, expand_of_same, slice_of_all, slices_of_other_axes, pad_by_nothing, reduce_over_nothing,
-    concat_of_split, split_of_concat, cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not, select_known, known_dims, if_known,
-    refine_of_same,
+    concat_of_split, split_of_concat, cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not,
+    select_known, known_dims, if_known, refine_of_same,
 )  # fmt: skip

@@ -367,6 +367,20 @@ _attend_to_rows(3, 3, 7, 11)
 _attend_to_rows(6, 2, 7, 7, causal=True)
 _attend_to_rows(3, 3, 7, 11, random(2, 1, 7, 11), scale=0.25)
 
+def _turn_rows(heads: int, depth: int) -> None:
+    def function(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        apart, (c, s) = x.double().unflatten(2, (heads, depth)), (t.double().unsqueeze(2) for t in (cos, sin))
+        first, second = apart.chunk(2, dim=-1)
+        return torch.cat((first * c - second * s, second * c + first * s), -1).flatten(2).to(x.dtype)
+
+    angles = random(2, 7, depth // 2), random(2, 7, depth // 2)
+    node = ("RotaryEmbedding", 23, {"num_heads": heads})
+    add(Case("rotary_rows", [random(2, 7, heads * depth), *angles], {"heads": heads}, function, node,
+             static={0: (2,), 1: (2,), 2: (2,)}))  # fmt: skip
+
+
+_turn_rows(3, 8)
+_turn_rows(1, 2)
 _attend(3, 3, 7, 7)
 _attend(3, 3, 7, 11, scale=0.25)
 _attend(6, 2, 7, 11)

@@ -586,6 +586,7 @@ CASES: dict[str, list[Case]] = {
         Case(lambda q, k, v, m: ops.attention_rows(q, k, v, m, heads=2, groups=2, masked_rows="zero"),
              ("$[B, S, 8]", "$[B, T, 8]", "$[B, T, 6]", "bool[B, 1, S, T]"), low=-1, high=1),
     ],
+    "rotary_rows": [Case(lambda x, c, s: ops.rotary_rows(x, c, s, heads=2), ("$[B, S, 8]", *["$[B, S, 2]"] * 2))],
     "rnn": recurrent(ops.rnn, 1) + recurrent(ops.rnn, 1, activation="relu"),
     "lstm": recurrent(ops.lstm, 4),
     "gru": recurrent(ops.gru, 3) + recurrent(ops.gru, 3, reset_after=True),

@@ -55,21 +55,21 @@ def with_weights(proto: onnx.ModelProto, **arrays: Any) -> onnx.ModelProto:
 
 def layer(rows: str, opset: int = 21) -> onnx.ModelProto:
     """A product with a bias, a sum and a norm of rows of these extents."""
-    text = f"""(float[{rows},6] x) => (y) {{
+    text = f"""(float[{rows},96] x) => (y) {{
         p = MatMul(x, w)
         q = Add(p, b)
         r = Gelu(q)
         s = Add(r, x)
         y = LayerNormalization<axis=-1>(s, g, g) }}"""
-    return with_weights(model(text, opset), w=random(6, 6), b=random(6), g=random(6))
+    return with_weights(model(text, opset), w=random(96, 96) / 10, b=random(96), g=random(96))
 
 
 @pytest.mark.parametrize(("rows", "shape"), [("2,5", (2, 5)), ("1,5", (1, 5)), ("2,3,4", (2, 3, 4)), ("2,S", (2, 3)),
                                              ("2,S", (2, 0)), ("2,S", (2, 1)), ("B,5", (3, 5))])  # fmt: skip
 def test_products_and_norms_are_of_matrices(rows: str, shape: tuple[int, ...]) -> None:
-    operators = checked(layer(rows), {"x": random(*shape, 6)})
+    operators = checked(layer(rows), {"x": random(*shape, 96)})
     assert operators["Gemm"] == 1 and operators["MatMul"] == 0 and operators["Add"] == 1
-    x = random(*shape, 6)
+    x = random(*shape, 96)
     x[..., :1] = np.nan
     checked(layer(rows), {"x": x})
 
@@ -79,8 +79,14 @@ def test_products_and_norms_are_of_matrices(rows: str, shape: tuple[int, ...]) -
 def test_rows_stay_where_they_cannot_be_shaped_back_or_the_target_is_portable(
     rows: str, shape: tuple[int, ...], target: str
 ) -> None:
-    operators = checked(layer(rows), {"x": random(*shape, 6)}, target)
+    operators = checked(layer(rows), {"x": random(*shape, 96)}, target)
     assert operators["Gemm"] == 0 and operators["Reshape"] == 0
+
+
+def test_a_region_stays_where_its_reshapes_would_cost_more_than_they_save() -> None:
+    """Nothing is added to the product, and there is no norm: two reshapes would come, and none would go."""
+    proto = with_weights(model("(float[2,5,6] x) => (y) { p = MatMul(x, w) y = Relu(p) }"), w=random(6, 6))
+    assert checked(proto, {"x": random(2, 5, 6)}) == Counter({"MatMul": 1, "Relu": 1})
 
 
 def test_what_has_a_product_of_matrices_beside_it_is_of_matrices() -> None:
@@ -200,6 +206,49 @@ def test_scores_that_are_not_numbers_are_as_pytorch_computes_them() -> None:
     x[0, 2] = np.nan
     (result,) = in_runtime(compiled(attention()), {"x": x})
     assert np.isnan(result).all()
+
+
+# -- rotary ------------------------------------------------------------------------------------------------------
+
+
+def rotated(half: str = "n = Neg(hi) r = Concat<axis=-1>(n, lo)", batch: int = 1) -> onnx.ModelProto:
+    """As PyTorch exports `x * cos + rotate_half(x) * sin`."""
+    text = f"""(float[{batch},5,8] x, float[1,1,5,4] cos, float[1,1,5,4] sin) => (y) {{
+        h = Reshape(x, heads) t = Transpose<perm=[0,2,1,3]>(h)
+        a = Mul(t, cos) lo = Slice(t, zero, two, last) hi = Slice(t, two, four, last) {half}
+        b = Mul(r, sin) s = Add(a, b) u = Transpose<perm=[0,2,1,3]>(s) y = Reshape(u, whole) }}"""
+    return with_weights(model(text, 21), heads=np.array([batch, 5, 2, 4]), whole=np.array([batch, 5, 8]),
+                        zero=np.array([0]), two=np.array([2]), four=np.array([4]), last=np.array([3]))  # fmt: skip
+
+
+def angles(seed: int) -> np.ndarray[Any, Any]:
+    return np.concatenate([random(1, 1, 5, 2, seed=seed)] * 2, axis=-1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rotary_embeddings_are_one_operator(batch: int) -> None:
+    proto = with_weights(rotated(batch=batch), cos=angles(1), sin=angles(2))
+    x = random(batch, 5, 8)
+    assert set(checked(proto, {"x": x})) == {"RotaryEmbedding"}
+    x[0, 1] = np.nan
+    checked(proto, {"x": x})
+    assert "RotaryEmbedding" not in checked(proto, {"x": x}, "portable")
+
+
+@pytest.mark.parametrize(("half", "same"), [
+    ("n = Neg(lo) r = Concat<axis=-1>(n, hi)", True),  # the halves stay in their places
+    ("n = Neg(hi) r = Concat<axis=-1>(lo, n)", True),
+    ("n = Neg(hi) r = Concat<axis=-1>(n, lo)", False),  # an angle for each element
+])  # fmt: skip
+def test_other_rotations_stay(half: str, same: bool) -> None:
+    cos, sin = (angles(1), angles(2)) if same else (random(1, 1, 5, 4), random(1, 1, 5, 4, seed=1))
+    proto = with_weights(rotated(half), cos=cos, sin=sin)
+    assert "RotaryEmbedding" not in checked(proto, {"x": random(1, 5, 8)})
+
+
+def test_angles_that_are_not_known_may_differ_between_the_halves() -> None:
+    inputs = {"x": random(1, 5, 8), "cos": random(1, 1, 5, 4), "sin": random(1, 1, 5, 4, seed=1)}
+    assert "RotaryEmbedding" not in checked(rotated(), inputs)
 
 
 # -- ranges ------------------------------------------------------------------------------------------------------

@@ -79,3 +79,13 @@ def above_lowest(g: Graph, mask: Value) -> Operand:
         return mask
     is_lowest = g.node("Equal", mask, g.numbers(lowest, mask.dtype))
     return g.node("Where", is_lowest, g.numbers(lowest / 2, mask.dtype), mask)
+
+
+def has_elements(operation: Operation, target: Target) -> bool:
+    """Whether x is not known to be empty, for which the runtime's operator is not specified."""
+    return all(dims.equal(extent, 0) is not True for extent in operation.inputs[0].shape)
+
+
+@emits("rotary_rows", opset=23, when=both(since(23), on("RotaryEmbedding"), is_for_processor, has_elements))
+def rotary_rows(g: Graph, x: Value, cos: Value, sin: Value, *, heads: int) -> Operand:
+    return g.node("RotaryEmbedding", x, cos, sin, num_heads=heads)

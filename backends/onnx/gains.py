@@ -78,15 +78,33 @@ def flatten_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, 
     region, saved = set(operations), 0.0
     for operation in operations:
         if operation.name in PRODUCTS:
-            saved += 2 * costs.table.overhead
+            saved += 2 * costs.table.overhead * (operation.name == "linear" or is_added_to(operation.result))
         x = operation.inputs[0]
         if operation.name == "layer_norm" and x.operation in region and x.operation.name == "add":
             apart = costs.of_rows("LayerNormalization", x) + costs.pointwise("Add", x)
             saved += max(0.0, costs.of_rows("SkipLayerNormalization", x) - apart)
     read = {value for each in operations for value in each.inputs}
-    entering = [value for value in read if value.rank > 2 and value.operation not in region]
-    leaving = [each for each in operations if any(user not in region for user in each.result.users())]
-    return saved, costs.table.overhead * len([*entering, *leaving])
+    entering = [value.operation for value in read if value.rank > 2 and value.operation not in region]
+    leaving = [set(each.result.users()) - region for each in operations]
+    edges = [any(user.name == "reshape" for user in users) for users in leaving if users]
+    edges += [maker is not None and maker.name == "reshape" for maker in entering if maker is None or maker.name != "const"]
+    return saved + costs.table.overhead * edges.count(True), costs.table.overhead * edges.count(False)
+
+
+def is_added_to(value: Value) -> bool:
+    """Whether a vector is added to a value."""
+    return any(user.name == "add" and any(other.rank == 1 for other in user.inputs) for user in value.users())
+
+
+def rotary(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """Two products, a sum, a negation, and halves that are moved, or one kernel."""
+    (operation,) = operations
+    x = operation.result
+    batch, heads, length, width = map(costs.extent, x.shape)
+    seconds, rows = costs.table.seconds, batch * heads * length
+    before = 2 * costs.pointwise("Mul", x) + costs.pointwise("Add", x) + costs.of_rows("Concat", x)
+    before += seconds("Neg", elements=rows * width // 2) + 2 * seconds("Slice", rows=rows, width=width // 2)
+    return before, seconds("RotaryEmbedding", heads=heads, rows=batch * length, width=width)
 
 
 def attention(operation: Operation, costs: Costs, kind: str) -> float:
@@ -112,5 +130,6 @@ def unfused(operation: Operation, costs: Costs) -> float:
 GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = {
     "attention_rows": attention_rows,
     "flatten_rows": flatten_rows,
+    "rotary": rotary,
     "visible_rows": visible_rows,
 }

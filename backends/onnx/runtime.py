@@ -78,6 +78,7 @@ _TYPES: dict[str, str] = {
     "BatchNormalization": "f64 f32 f16", "GroupNormalization": "f32 f16", "InstanceNormalization": "f32 f16",
     "LayerNormalization": "f64 f32 f16", "LogSoftmax": "f64 f32 f16", "LpNormalization": "f64 f32 f16",
     "RMSNormalization": "f64 f32 f16", "Softmax": "f64 f32 f16", "Attention": "f32 f16",
+    "RotaryEmbedding": "f32 f16",
     # Reductions, products, windows.
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum",
                      "ReduceSumSquare"), _REDUCED),

@@ -14,11 +14,11 @@ from irc.op import AnyTensor, Float, op
 from irc.ops.functions import sqrt
 from irc.ops.named.common import convert, fitted, must_equal, must_fit, number, widen
 from irc.ops.named.normalization import INFINITY, softmax
-from irc.ops.pointwise import add, div, equal, is_nan, less_equal, mul, select
+from irc.ops.pointwise import add, div, equal, is_nan, less_equal, mul, select, sub
 from irc.ops.products import dot
 from irc.ops.reduction import reduce_max
 from irc.ops.rules import same_dtype
-from irc.ops.view import iota, reshape, transpose
+from irc.ops.view import concat, iota, reshape, slice_, transpose
 from irc.types import TensorType
 
 
@@ -182,3 +182,39 @@ def _(
     (result,) = attention.infer([*apart, *(() if mask is None else (mask,))],
                                 {"scale": scale, "causal": causal, "masked_rows": masked_rows})  # fmt: skip
     return q.with_shape((q.dims[0], q.dims[1], heads * result.dims[3]))
+
+
+@op
+def rotary_rows(x: Float, cos: Float, sin: Float, /, *, heads: int) -> Value:
+    """Rotary position embedding of rows that hold the elements of all heads.
+
+    Each pair of an element of the first half of a head and the one at its place in the second half is turned by an
+    angle: (a, b) becomes (a * cos - b * sin, b * cos + a * sin).
+
+    Shapes: x [B, S, heads*D] with an even D; cos and sin [B, S, D/2]. Result: x's type.
+    Attributes: heads.
+    Source: ONNX RotaryEmbedding-23 of three axes, not interleaved; Su et al., arXiv 2104.09864.
+    """
+    batch, length, width = x.shape
+    half = dims.floor_divide(width, 2 * heads)
+    apart = reshape(x, shape=(batch, length, heads, 2 * half))
+    first, second = (
+        slice_(apart, starts=(0, 0, 0, start), stops=(batch, length, heads, start + half), steps=(1, 1, 1, 1))
+        for start in (0, half)
+    )
+    cos, sin = (reshape(each, shape=(batch, length, 1, half)) for each in (cos, sin))
+    turned = sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))
+    return reshape(concat(*turned, axis=3), shape=x.shape)
+
+
+@rotary_rows.types
+def _(x: TensorType, cos: TensorType, sin: TensorType, *, heads: int) -> TensorType:
+    same_dtype(x, cos, sin)
+    if x.rank != 3 or cos.rank != 3 or sin.rank != 3:
+        raise fail("type.rank", f"x is {x}, cos {cos} and sin {sin}", expected="[B, S, heads*D], and twice [B, S, D/2]")
+    if heads < 1 or dims.equal(dims.modulo(x.dims[2], 2 * heads), 0) is False:
+        raise fail("type.shape", f"x is {x}, of {heads} heads", expected="heads of an equal, even size")
+    for name, operand in (("cos", cos), ("sin", sin)):
+        for axis, extent in enumerate((*x.dims[:2], dims.floor_divide(x.dims[2], 2 * heads))):
+            must_equal(f"axis {axis} of {name}", operand.dims[axis], extent)
+    return x
