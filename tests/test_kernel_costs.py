@@ -183,9 +183,14 @@ def attended(q: Value, k: Value, v: Value) -> Value:
     return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(2, 32, 64))
 
 
+def rotated(x: Value, cos: Value, sin: Value) -> Value:
+    return ops.add(ops.mul(x, cos), ops.mul(x, sin))
+
+
 ROWS = ["matmul", "add", "layer_norm"]
 PROGRAMS = {"flatten_rows": (normed, (S, S, "f32[64, 64]"), ROWS),
             "attention_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
+            "rotary": (rotated, ("f32[2, 8, S, 64]", *["f32[1, 1, S, 64]"] * 2), ["add"]),
             "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"])}  # fmt: skip
 
 
@@ -200,6 +205,7 @@ def scaled(table: CostTable, factor: float, *kinds: str) -> CostTable:
 LOSES = {
     "flatten_rows": (1e-6, ("SkipLayerNormalization",)),
     "attention_rows": (1e-6, ("Transpose.rows", "Attention.heads")),
+    "rotary": (1e4, ("RotaryEmbedding",)),
     "visible_rows": (1e3, ("Attention", "Attention.masked")),
 }
 

@@ -87,7 +87,8 @@ def flatten_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, 
     entering = [value.operation for value in read if value.rank > 2 and value.operation not in region]
     leaving = [set(each.result.users()) - region for each in operations]
     edges = [any(user.name == "reshape" for user in users) for users in leaving if users]
-    edges += [maker is not None and maker.name == "reshape" for maker in entering if maker is None or maker.name != "const"]
+    makers = ["argument" if maker is None else maker.name for maker in entering]
+    edges += [maker == "reshape" for maker in makers if maker != "const"]
     return saved + costs.table.overhead * edges.count(True), costs.table.overhead * edges.count(False)
 
 
