@@ -13,7 +13,7 @@ from irc.module import EdgeCases, Module
 from irc.op import Builder, const
 from irc.ops import expand, reshape, rotary_rows, slice_, transpose
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes.attention_rows import HEADS_INWARDS, is_view_of_rows, rows_of
+from irc.passes._rows_of_heads import HEADS_INWARDS, is_view_of_rows, rows_of
 from irc.rewrite import erase_dead
 
 DEPTH = 8  # operations between the cosines and the angles that stand twice
