@@ -113,8 +113,12 @@ class FusionGraph:
         return self._costs.device
 
     def __getitem__(self, name: str) -> Unit:
-        """The unit that computes the value of this name."""
-        return next(unit for unit in self.units if unit.name == name.removeprefix("%"))
+        """The unit that computes the value of this name; raises KeyError."""
+        return self._by_name[name.removeprefix("%")]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Unit]:
+        return {value.name: unit for unit in self.units for value in unit.operation.results}
 
     def note(self, text: str) -> None:
         """Say something to the user of the plan, such as that a search stopped early."""

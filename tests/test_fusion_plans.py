@@ -19,6 +19,7 @@ from irc.kernel import Bytes, count, kernel_of
 from irc.module import Module
 from irc.op import trace
 from irc.pass_manager import PassContext
+from irc.passes._products import readers
 from irc.passes.fuse import Fuse, apply, find_policy
 from irc.verifier import verify
 from tests.fusing import ROOT, around_a_product, fused, kernels, planned, same_results
@@ -167,8 +168,9 @@ def shared_entries(draw: st.DataObject, module: Module) -> list[list[str]]:
     """The greedy plan, with some members in the groups that read them, too."""
     groups = [list(group.members) for group in planned(module).groups]
     home = {member: index for index, members in enumerate(groups) for member in members}
-    pairs = [(member, home[user]) for member, index in home.items() for value in member.results
-             for user in value.users() if home.get(user, index) != index]  # fmt: skip
+    pairs = [(member, home[user]) for member, index in home.items()
+             for user in sorted(readers(member), key=lambda user: user.order_label)
+             if home.get(user, index) != index]  # fmt: skip
     for member, reader in draw.draw(st.lists(st.sampled_from(pairs), max_size=3, unique=True)) if pairs else ():
         groups[reader].append(member)
     return [[member.results[0].name for member in members] for members in groups]

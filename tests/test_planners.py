@@ -20,12 +20,14 @@ from irc import ops
 from irc.cost import Cost, CostModel, Costs
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError
+from irc.driver.arrays import given_inputs
 from irc.group_graph import GroupGraph
 from irc.ir import Value
 from irc.kernel import count, kernel_of
 from irc.kernel.roofline import kernel_estimate
 from irc.module import Module
 from irc.op import trace
+from irc.parser import parse
 from irc.pass_manager import PassContext
 from irc.passes.fuse import Fuse, apply, seeds
 from irc.plan import Plan
@@ -35,6 +37,7 @@ from irc.sizes import representative_sizes
 from irc.verifier import verify
 from tests.fusing import ROOT, fused, kernels, same_results
 from tests.programs import SIZES, arrays, environment, programs
+from tests.test_plan_edits import TEXT
 
 OPTIMAL = f"{ROOT}/examples/planner.py:optimal"
 
@@ -127,6 +130,17 @@ def test_exact_computes_a_cheap_producer_twice() -> None:
     given = {"x": np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)}
     small = trace(sums_both_ways, "f32[5, 7]")
     same_results(small, fused(small, "planner=exact"), given)
+
+
+@pytest.mark.parametrize("options", ["planner=beam", "planner=anneal", "planner=greedy", "planner=beam,products=auto"])
+def test_blocks_in_regions_are_planned(options: str) -> None:
+    module = parse(TEXT)
+    result = fused(module, options)
+    assert sum(operation.name == "kernel" for operation in result.walk()) <= 6
+    inside = {inner.results[0].name for kernel in result.walk() if kernel.name == "kernel"
+              for inner in kernel.regions[0].block if not inner.definition.is_terminator}  # fmt: skip
+    assert any(name.startswith("g") for name in inside) and any(name.startswith("o") for name in inside)
+    same_results(module, result, given_inputs(module.main, None, {"N": 3}, 0))
 
 
 def test_greedy_is_the_policy() -> None:
