@@ -12,16 +12,18 @@ import pytest
 pytest.importorskip("triton")
 
 import irc
-from irc import ops
+from irc import dims, ops
 from irc.backends.triton import compile as compiling
 from irc.backends.triton import compile_artefact, emit
 from irc.backends.triton.accesses import is_wide
 from irc.backends.triton.compile import TARGETS
 from irc.driver.figures import KernelsReport
-from irc.driver.models import find_backend
-from irc.driver.optimizing import opt
+from irc.driver.models import Settings, find_backend
+from irc.driver.optimizing import opt, run_pipeline
 from irc.kernel import kernel_of
-from irc.kernel.dag import Load
+from irc.kernel.dag import Dot, Load
+from irc.kernel.nest import size_of
+from tests.benchmarks.products import program
 from tests.command_line import EXAMPLES, irc_here
 
 PIPELINE = find_backend("triton").PIPELINE
@@ -164,6 +166,32 @@ def test_a_refusal_by_the_assembler_is_a_result(tmp_path: Path, monkeypatch: pyt
     refused, compiled = compile_artefact(tmp_path / "a", ["sm_90", "gfx942"])
     assert "ptxas" in refused.error and "crashed" not in refused.error and not refused.fits
     assert compiled.fits and not compiled.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [
+    "decoder_fused", "gpt2", "convnext_block", "vit", "t5", "whisper_encoder", "resnet18",
+])  # fmt: skip
+def test_products_of_networks_take_matrix_instructions(name: str, tmp_path: Path) -> None:
+    """On sm_90 those of four warps, for each product of 16 bits with 16 rows. No spills, and accesses are wide, but for
+    those of masks, whose bytes are loaded in the layout of the scores that they select."""
+    pytest.importorskip("torch")
+    module, _ = run_pipeline(program(name, large=True), PIPELINE, "triton", Settings(products="irc"))
+    kernels = {launched.source.name: launched.kernel for launched in emit(module, tmp_path / "a").kernels}
+    multiplied = 0
+    for resources in compile_artefact(tmp_path / "a", ("sm_90",)):
+        kernel = kernels[resources.kernel]
+        products = [node for node in kernel.nodes if isinstance(node, Dot) and node.fed.bits == 16
+                    and dims.estimate(size_of(tuple(node.rows)), {}) >= 16]  # fmt: skip
+        if not products:
+            continue
+        assert not resources.error and resources.fits, resources
+        assert resources.spilled_bytes == resources.local_bytes == 0, resources
+        assert resources.warpgroup_instructions >= len(products), (resources, len(products))
+        of_bytes = sum(load.buffer.dtype.bits == 8 for load in kernel.loads)
+        assert resources.wide_accesses >= resources.aligned_accesses - of_bytes, resources
+        multiplied += len(products)
+    assert multiplied
 
 
 def test_the_table_shows_what_targets_take(tmp_path: Path) -> None:

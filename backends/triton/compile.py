@@ -39,7 +39,8 @@ class Resources:
     Registers are a thread's; bytes of spills and of the stack (local) too, shared memory is a program's, and fits
     into the target's limit. Spilled scalars are AMD's scalar registers kept in lanes of vector registers: no memory.
     Loads and stores of global memory are instructions by the bits that a thread moves at once; of the accesses that
-    are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions.
+    are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions. Of the matrix instructions,
+    those of four warps together (wgmma of sm_90) are counted separately, too.
     """
 
     kernel: str
@@ -56,6 +57,7 @@ class Resources:
     aligned_accesses: int = 0
     wide_accesses: int = 0
     matrix_instructions: int = 0
+    warpgroup_instructions: int = 0
     error: str = ""
 
 

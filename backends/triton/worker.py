@@ -64,6 +64,7 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
         "stores": histogram(bits for _, kind, bits in accesses if kind == "store"),
         "aligned_accesses": len(aligned),
         "wide_accesses": sum(bool(widths) and min(widths) >= 128 for widths in aligned),
+        "warpgroup_instructions": assembly.count("wgmma.mma_async"),
         "matrix_instructions": len((PTX_MATRIX if is_nvidia else AMD_MATRIX).findall(assembly)),
     }
 
