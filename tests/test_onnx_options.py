@@ -368,6 +368,22 @@ def test_forms_are_those_of_the_help() -> None:
 
 
 
+def test_inputs_that_a_model_does_not_run_on(tmp_path: Path) -> None:
+    """A reshape that fits no random input: the error is coded, and no file is left."""
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B"]),
+         helper.make_tensor_value_info("s", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["C"])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "r.onnx")
+    np.savez(tmp_path / "in.npz", x=np.zeros(3, np.float32), s=np.array([7]))
+    arguments = ["--tune", "--tune-seconds", "0.1", "--calibration", "in.npz", "-o", "out.onnx"]
+    result = irc_here("compile", "r.onnx", *arguments, folder=tmp_path)
+    assert result.code == 3 and "error[backend.failed]" in result.err, result
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_candidates_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = graph_tuning._candidate
 

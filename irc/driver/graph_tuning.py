@@ -68,10 +68,10 @@ class Compiled:
 def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inputs: Any = None,
           progress: Callable[[str], None] | None = None) -> tuple[GraphTuning, Compiled | None]:  # fmt: skip
     """Time the candidates of a model for so many seconds, after they are compiled; returns what was found, and the
-    chosen one, None for the input itself. `inputs` are those of runs, by default random.
+    chosen one, None for the input itself. `inputs` are those of runs, by default random at `settings.dims`.
 
     The file of the result is gone when it is returned. Raises `usage.arguments` for a model whose inputs NumPy cannot
-    hold, and what compiling it raises.
+    hold, `backend.failed` for inputs that the model does not run on, and what compiling it raises.
     """
     report = progress or (lambda text: None)
     module = settings.load(source)
@@ -185,7 +185,8 @@ def _calls(source: Source, module: Module, settings: Settings, compiled: Mapping
 
 def _timed(calls: Mapping[str, Callable[[], Any]], compiled: Mapping[str, Compiled], deadline: float, seconds: float,
            copy: bool) -> GraphTuning:  # fmt: skip
-    times = timed_in_turn(calls, ROUNDS, clock=time.process_time, least=LEAST_SECONDS, deadline=deadline)
+    with as_backend_failed():
+        times = timed_in_turn(calls, ROUNDS, clock=time.process_time, least=LEAST_SECONDS, deadline=deadline)
     noise = noise_of(*ratios(times[INPUT], times[SAME]))
     count = find_backend("onnx").count_nodes
     candidates = {}
