@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from irc import dims
 from irc.diagnostics import fail
-from irc.dims import Dim, Symbol
+from irc.dims import Dim, Sizes, Symbol
 from irc.ir import Function, Value
 
 DEFAULT_SIZE = 64
@@ -23,7 +23,7 @@ def default_size(symbol: Symbol, given: Mapping[str, int]) -> int:
     return size - (size % symbol.multiple if size % symbol.multiple < size else 0)
 
 
-def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[Symbol, int]:
+def representative_sizes(function: Function, given: Mapping[str, int]) -> Sizes:
     """A size for every symbol: `default_size`, or what it broadcasts against. Raises `run.dim_range` for given
     sizes that are out of range or do not broadcast."""
     symbols = {**function.symbols, **{s.name: s for operation in function.walk() for s in operation.symbols}}
@@ -31,7 +31,7 @@ def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[S
         if name not in symbols:
             known = ", ".join(symbols) or "none"
             raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {known}")
-    sizes = {}
+    sizes: dict[Symbol, int] = {}
     for name, symbol in symbols.items():
         size = default_size(symbol, given)
         if name in given and (not symbol.low <= size <= symbol.high or size % symbol.multiple):
@@ -39,15 +39,17 @@ def representative_sizes(function: Function, given: Mapping[str, int]) -> dict[S
             raise fail("run.dim_range", f"{name} = {size}", expected=allowed)
         sizes[symbol] = size
     values = (value for operation in function.walk() for value in operation.results if value.type.is_ranked)
+    stated = {symbols[name] for name in given}
     extents_of = dict.fromkeys(dim for value in values for dim in value.shape)
     for extents in dict.fromkeys(dims.broadcasts(extents_of)):
-        _make_agree(extents, sizes, {symbols[name] for name in given})
-    return sizes
+        _make_agree(extents, sizes, stated)
+    return Sizes(sizes)
 
 
 def _make_agree(extents: tuple[Dim, ...], sizes: dict[Symbol, int], given: set[Symbol]) -> None:
     """Give symbols that stand alone among extents that broadcast the size of the others, unless theirs is given."""
-    movable = {symbol.expr: symbol for symbol in sizes.keys() - given if symbol.expr in extents}
+    alone = {extent: dims.sole_symbol(extent) for extent in extents}
+    movable = {extent: symbol for extent, symbol in alone.items() if symbol in sizes and symbol not in given}
     values = {extent: dims.estimate(extent, sizes) for extent in extents}
     size = max((value for extent, value in values.items() if extent not in movable), default=max(values.values()))
     for extent, symbol in movable.items():

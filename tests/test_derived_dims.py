@@ -24,6 +24,7 @@ from irc.frontends.onnx import from_model
 from irc.ir import mentioned_dims
 from irc.kernel import derive
 from irc.kernel.dag import Load, walk
+from irc.kernel.traffic import count as traffic
 from irc.module import Module, difference
 from irc.op import trace
 from irc.ops import add, concat, dim
@@ -32,6 +33,7 @@ from irc.passes.dce import eliminate
 from irc.verifier import verify
 from tests import chains
 from tests.onnx_models import NO_FOLDER, check_close, in_runtime
+from tests.test_passes import calls_of
 
 b, s, t = (symbol(name).expr for name in "BST")
 
@@ -357,3 +359,24 @@ def test_atoms_other_than_symbols_are_not_replaced_inside_definitions() -> None:
     quotient = Function("//", (s, 2))
     assert dims.substitute(d + s // 2, {quotient: b}) == d + b
     assert dims.substitute(d + 1, {sole(d): b}) == b + 1
+
+
+def test_calls_are_linear_in_symbols() -> None:
+    """Of sums of inputs that each have a dim of their own, whose dims rest on all symbols before."""
+    protos = [chains.summed_inputs(count) for count in (200, 400, 1600)]
+    _, small, large = (calls_of(lambda proto=proto: from_model(proto, NO_FOLDER)) for proto in protos)
+    assert large < 4 * 1.15 * small
+
+
+def test_a_cost_does_not_depend_on_symbols_that_a_kernel_does_not_have() -> None:
+    module = trace(lambda x, y: add(x, y), "f32[S, 8]", "f32[T, 8]")
+    operation = module.main.block.first
+    assert operation is not None
+    symbols = list(module.main.symbols.values())
+
+    def calls(more: int) -> int:
+        sizes = dims.Sizes({symbol: 4 for symbol in [*symbols, *map(dims.Symbol, map(str, range(more)))]})
+        kernel = derive([operation])
+        return calls_of(lambda: traffic(kernel, sizes))
+
+    assert calls(10) and calls(2000) < calls(10) + 200

@@ -336,8 +336,8 @@ def test_accesses_are_counted_as_if_one_by_one(seed: int) -> None:
             if all(0 <= dims.evaluate(guard.index, here) < guard.extent for guard in guards):
                 count += 1
                 seen.add(dims.evaluate(address, here))
-        assert traffic.points(frozenset(axes), guards, tuple(values.items())) == (count, True)
-    assert traffic.distinct(500, tuple(accesses), tuple(values.items())) == (len(seen), True)
+        assert traffic.points(frozenset(axes), guards, dims.Sizes(values)) == (count, True)
+    assert traffic.distinct(500, tuple(accesses), dims.Sizes(values)) == (len(seen), True)
 
 
 def test_indirect_accesses_are_bounded() -> None:

@@ -24,6 +24,7 @@ answers questions, `evaluation` replaces atoms by values, and `text` writes and 
 """
 
 from irc.dims.evaluation import (
+    Sizes,
     at_sizes,
     broadcasts,
     derived_below,
@@ -93,6 +94,7 @@ __all__ = [
     "IMPORTED_LOW",
     "Indirect",
     "Monomial",
+    "Sizes",
     "Symbol",
     "Term",
     "Variable",

@@ -124,15 +124,18 @@ class _Replacement:
 
     def terms(self, terms: Iterable[Term]) -> Iterator[Any]:
         for derived in _below((atom for atom in _atoms(terms) if isinstance(atom, Derived)), self._is_known):
-            self.is_inside = True
-            value = sum(map(self._term, terms_of(derived.definition)))
-            self.is_inside = False
-            self.defined[derived] = value
-            if self.functions is not _ARRAY_FUNCTIONS:
-                if len(derived.known) >= MOST_KNOWN:
-                    del derived.known[next(iter(derived.known))]
-                derived.known[self._key(derived)] = value
+            self.defined[derived] = self._defined(derived)
         return map(self._term, terms)
+
+    def _defined(self, derived: Derived) -> Any:
+        self.is_inside = True
+        value = sum(map(self._term, terms_of(derived.definition)))
+        self.is_inside = False
+        if self.functions is not _ARRAY_FUNCTIONS:
+            if len(derived.known) >= MOST_KNOWN:
+                del derived.known[next(iter(derived.known))]
+            derived.known[self._key(derived)] = value
+        return value
 
     def touches(self, atom: Atom) -> bool:
         """Whether the atom, or one in its definition, has a value."""
@@ -164,6 +167,74 @@ class _Replacement:
         if atom.args:
             return self.functions[atom.kind](*(sum(map(self._term, terms_of(arg))) for arg in atom.args))
         return self.defined[atom] if atom in self.defined else atom.expr
+
+
+class AtEnds(_Replacement):
+    """Each symbol at an end of its range: the least, the greatest, or these in turn. Since a choice of ends is for all
+    dims, what a derived symbol is there is computed once."""
+
+    CHOICES = ("least", "greatest", "even", "odd")
+
+    def __init__(self, choice: str, indices: Mapping[Any, int] | None = None) -> None:
+        super().__init__(indices or {}, CONSTRUCTORS)
+        self.choice = choice
+
+    def _defined(self, derived: Derived) -> int | None:
+        try:
+            value: int | None = sum(map(self._term, terms_of(derived.definition)))
+        except DimError:
+            value = None  # undefined there
+        derived.ends[self.choice] = value
+        return value
+
+    def _is_known(self, derived: Derived) -> bool:
+        if derived not in self.defined and self.choice in derived.ends:
+            self.defined[derived] = derived.ends[self.choice]
+        return derived in self.defined
+
+    def _value(self, atom: Atom) -> Any:
+        if isinstance(atom, Symbol):
+            ends = {"least": 0, "greatest": 1, "even": atom.serial % 2, "odd": 1 - atom.serial % 2}
+            return atom.interval[ends[self.choice]]
+        value = super()._value(atom)
+        if value is None:
+            raise DimError(f"{atom} has no value there")
+        return value
+
+
+class Sizes(dict[Symbol, int]):
+    """Sizes of symbols that stay as they are: the hash, and the value of each derived symbol, are computed once. Where
+    axes broadcast against each other, the larger size is taken."""
+
+    def __init__(self, sizes: Mapping[Symbol, int]) -> None:
+        super().__init__(sizes)
+        self._hash = hash(tuple(sizes.items()))
+        self._defined: dict[Derived, Any] = {}
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return self._hash
+
+    def at(self, d: Dim) -> Dim:
+        """A dim at these sizes; the atoms without one stay."""
+        return cast(Dim, _AtSizes(self, self._defined).dim(d))
+
+
+class _AtSizes(_Replacement):
+    def __init__(self, sizes: Sizes, defined: dict[Derived, Any]) -> None:
+        super().__init__(sizes, ESTIMATORS)
+        self.defined = defined
+
+    def _defined(self, derived: Derived) -> Any:
+        return sum(map(self._term, terms_of(derived.definition)))
+
+    def _is_known(self, derived: Derived) -> bool:
+        return derived in self.defined
+
+
+def indices_of(d: Dim) -> list[Atom]:
+    """The variables and indirects of `d`, inside functions too: there are none in definitions."""
+    atoms = {atom for atom in _atoms(terms_of(d)) if not atom.args and not isinstance(atom, (Symbol, Derived))}
+    return sorted(atoms, key=lambda atom: atom.key)
 
 
 def broadcasts(dims: Iterable[Dim]) -> Iterator[tuple[Dim, ...]]:

@@ -212,13 +212,14 @@ class Derived(_Atom):
 
     It has the value of its definition wherever that has one, so that nothing binds it. The name is a digest of the
     definition's text, the same in every process. `symbols` are those of the definition, inside derived ones too;
-    `inner` are the derived symbols that it mentions itself; `known` is what `irc.dims.evaluation` remembers.
+    `inner` are the derived symbols that it mentions itself; in `known` and `ends` `irc.dims.evaluation` keeps values.
     """
 
-    __slots__ = ("definition", "inner", "known", "name", "symbols")
+    __slots__ = ("definition", "ends", "inner", "known", "name", "symbols")
     definition: Dim
     inner: tuple[Derived, ...]
     known: dict[Any, Any]
+    ends: dict[str, int | None]
     name: str
     symbols: frozenset[Symbol]
 
@@ -229,7 +230,7 @@ class Derived(_Atom):
             from irc.dims.text import digest
 
             self = _derived[definition] = super().__new__(cls)
-            self.definition, self.known, self.name = definition, {}, digest(definition)
+            self.definition, self.known, self.ends, self.name = definition, {}, {}, digest(definition)
             self.inner, self.symbols = derived_in(definition), frozenset(free_symbols(definition))
             self._describe((4, "derived", self.name), bounds(definition), multiple_of(definition))
         return self

@@ -95,19 +95,17 @@ def non_negative(d: Dim) -> bool:
 def _has_counterexample(d: Expr) -> bool:
     """Whether one of a few choices of sizes, and of indices at the ends of their axes, makes `d` negative: most of what
     cannot be proven is found out by them."""
-    from irc.dims.evaluation import evaluate, free_atoms, free_symbols
+    from irc.dims.evaluation import AtEnds, indices_of
 
-    variables = [atom for atom in free_atoms(d) if not isinstance(atom, Symbol)]
+    variables = indices_of(d)
     extents = [atom.extent for atom in variables if isinstance(atom, Variable)]
     if len(extents) < len(variables):  # an index that is loaded
         return False
-    symbols = dict.fromkeys(symbol for each in (d, *extents) for symbol in free_symbols(each))
-    for choose in (lambda _: 0, lambda _: 1, lambda index: index % 2, lambda index: 1 - index % 2):
-        sizes = {symbol: symbol.interval[choose(index)] for index, symbol in enumerate(symbols)}
+    for choice in AtEnds.CHOICES:
         try:
-            last = [evaluate(extent, sizes) - 1 for extent in extents]
+            last = [AtEnds(choice).dim(extent) - 1 for extent in extents]
             for ends in ((last, [0] * len(last)) if last else ([],)):
-                if min(last, default=0) >= 0 and evaluate(d, {**sizes, **dict(zip(variables, ends, strict=True))}) < 0:
+                if min(last, default=0) >= 0 and AtEnds(choice, dict(zip(variables, ends, strict=True))).dim(d) < 0:
                     return True
         except DimError:  # undefined there
             continue

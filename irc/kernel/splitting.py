@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from irc.device import Device
-from irc.dims import Dim, Symbol
+from irc.dims import Dim, Sizes, Symbol
 from irc.kernel.dag import Reduce
 from irc.kernel.derivation import Kernel
 from irc.kernel.nest import Axes, size_of
@@ -44,7 +44,7 @@ def product_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -
     summed = schedule.summed if kernel.online is None else schedule.columns
     if not 0 < programs < device.multiprocessors or summed is None:
         return []
-    extent = size_at(summed.extent, tuple(sizes.items()))
+    extent = size_at(summed.extent, Sizes(sizes))
     numbers = dict.fromkeys((device.multiprocessors // programs, -(-device.multiprocessors // programs)))
     blocks = [max(LEAST_BLOCKS, -(-extent // (number * summed.block))) for number in numbers]
     return [size for size in (each * summed.block for each in dict.fromkeys(blocks)) if size < extent]
@@ -52,7 +52,7 @@ def product_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -
 
 def reduction_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> Dim | None:
     """The elements of one part, such that a launch has about two programs for each multiprocessor."""
-    cost, symbols = count(kernel, sizes), tuple(sizes.items())
+    cost, symbols = count(kernel, sizes), Sizes(sizes)
     extent = size_at(size_of(kernel.bound), symbols)
     if not 0 < cost.programs < device.multiprocessors:
         return None

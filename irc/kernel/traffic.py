@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from irc import dims, ops
-from irc.dims import Dim, Expr, Symbol, Variable
+from irc.dims import Dim, Expr, Sizes, Symbol, Variable
 from irc.dtypes import DType
 from irc.index_map import Guards
 from irc.ir import Value
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 SQUARE_FLOPS = 5  # of a squared distance from the mean so far, and of adding it
 ENUMERATED = 1 << 22  # points of an access that are looked at one by one
 
-Sizes = tuple[tuple[Symbol, int], ...]
 Access = tuple[Dim, Guards]
 
 
@@ -59,7 +58,8 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
 
     `blocks` replaces block sizes by tile name; a kernel with fewer, larger programs reads shared rows less often.
     """
-    sizes, tiles, blocks = tuple(environment.items()), kernel.schedule.tiles, blocks or {}
+    tiles, blocks = kernel.schedule.tiles, blocks or {}
+    sizes = environment if isinstance(environment, Sizes) else Sizes(environment)
     grid = {tile: blocks_along(tile, sizes, blocks) for tile in kernel.schedule.grid}
     buffers = dict.fromkeys([load.buffer for load in kernel.loads] + list(kernel.outputs))
     extents = [axis.extent for tile in tiles for axis in tile.axes]
@@ -273,7 +273,8 @@ def distinct(size: int, accesses: tuple[Access, ...], sizes: Sizes) -> tuple[int
             region.elements(seen)[...] = True
         else:
             arrays, mask = enumerated(axes, guards, sizes)
-            seen[np.broadcast_to(np.asarray(dims.evaluate_array(address, arrays)), mask.shape)[mask]] = True
+            elements = np.asarray(dims.evaluate_array(at_sizes(address, sizes), arrays))
+            seen[np.broadcast_to(elements, mask.shape)[mask]] = True
     return int(np.count_nonzero(seen)), True
 
 
@@ -326,18 +327,24 @@ def distinct_in_layers(address: Dim, axes: frozenset[Variable], guards: Guards, 
     return prod(layer.number for layer in layers)
 
 
-@lru_cache(1 << 14)
 def size_at(extent: Dim, sizes: Sizes) -> int:
-    return dims.estimate(extent, dict(sizes))
+    size = at_sizes(extent, sizes)
+    assert isinstance(size, int)
+    return size
+
+
+@lru_cache(1 << 14)
+def at_sizes(d: Dim, sizes: Sizes) -> Dim:
+    return sizes.at(d)
 
 
 def enumerated(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[dict[Any, Any], Any]:
     """An index array for each axis, shaped to broadcast against the others, and where the guards hold."""
     extents = [size_at(axis.extent, sizes) for axis in axes]
-    arrays: dict[Any, Any] = {**dict(sizes), **dict(zip(axes, np.ix_(*map(np.arange, extents)), strict=True))}
+    arrays: dict[Any, Any] = dict(zip(axes, np.ix_(*map(np.arange, extents)), strict=True))
     mask = np.ones(extents, dtype=bool)
     for guard in guards:
-        index = dims.evaluate_array(guard.index, arrays)
+        index = dims.evaluate_array(at_sizes(guard.index, sizes), arrays)
         mask &= (0 <= index) & (index < size_at(guard.extent, sizes))
     return arrays, mask
 
@@ -399,7 +406,7 @@ def box(address: Dim, axes: frozenset[Variable], guards: Guards, sizes: Sizes) -
 @lru_cache(1 << 12)
 def affine(index: Dim, sizes: Sizes) -> tuple[int, dict[Variable, int]] | None:
     """The constant and the coefficients of `constant + sum(coefficient * axis)`, if an index is of this form."""
-    index = dims.at_sizes(index, dict(sizes))
+    index = at_sizes(index, sizes)
     terms = dict(index.terms) if isinstance(index, Expr) else {(): index}
     constant, strides = terms.pop((), 0), {}
     for monomial, coefficient in terms.items():
