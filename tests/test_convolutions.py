@@ -222,7 +222,7 @@ def test_distinct_elements_of_windows(seed: int) -> None:
                 if all(0 <= dims.evaluate(guard.index, place) < guard.extent for guard in guards)]  # fmt: skip
         addresses = {dims.evaluate(address, place) for place in kept}
         assert points(frozenset(axes), guards, dims.Sizes({})) == (len(kept), True)
-        assert distinct_in_layers(address, frozenset(axes), guards, ()) == len(addresses)
+        assert distinct_in_layers(address, frozenset(axes), guards, dims.Sizes({})) == len(addresses)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -11,6 +11,8 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +293,34 @@ def test_nothing_is_unpickled_or_evaluated(folder: Path) -> None:
     (ran,) = audited(folder, ["compile", "d.irc", "--backend", "triton", "-o", "out.triton"])
     assert ran.code == 0, ran
     assert not (folder / "pwned").exists()
+
+
+# -- nothing else is written, and nothing is sent --------------------------------------------------------------
+
+
+def test_onnx_runtime_leaves_no_file_of_its_telemetry(folder: Path) -> None:
+    """It would write a session of its telemetry among the temporary files, and send events."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    (folder / "m.irc").write_text(TEXT)
+    kept = helper.make_node("LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_int64s=[3], values_int64s=[7])
+    infos = [helper.make_tensor_value_info(name, TensorProto.INT64, [2]) for name in "xy"]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = helper.make_graph([kept], "g", infos[:1], infos[1:])
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "s.onnx")
+    artefact = "import numpy as np, a; print(a.load().run({'x': np.array([3, 4])}))"
+    commands = ["run m.irc --backend onnx", "compile m.irc -o m.onnx", "check m.onnx",
+                "compile s.onnx --backend triton -o a"]  # fmt: skip
+    for command in (*(["-m", "irc", *command.split()] for command in commands), ["-c", artefact]):
+        environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+        done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True,
+                              env={**environment, "TMPDIR": str(temporary), "TRITON_INTERPRET": "1"})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert not list(temporary.iterdir()), command
+
+
+def test_onnx_runtime_is_imported_in_one_place() -> None:
+    named = [path.relative_to(ROOT).as_posix()
+             for folder in ("irc", "frontends", "passes", "backends") for path in (ROOT / folder).rglob("*.py")
+             if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.MULTILINE)]  # fmt: skip
+    assert sorted(named) == ["backends/triton/templates/runtime.py", "irc/onnx_runtime.py"]

@@ -21,6 +21,7 @@ from irc.driver.calibrated import KINDS, Node
 from irc.driver.running import as_backend_failed
 from irc.files import replacing
 from irc.kernel_costs import SCHEMA
+from irc.onnx_runtime import onnx_runtime
 
 NODES = 9  # in the larger of two models
 LEAST_SECONDS = 1e-3  # of one timing; shorter runs are repeated
@@ -121,8 +122,8 @@ def timing(run: Callable[[], Any], repeats: int) -> float:
 def runner(node: Node, count: int) -> Callable[[], Any]:
     """A run of a model of so many nodes, on random inputs, on one thread."""
     import numpy as np
-    import onnxruntime
 
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

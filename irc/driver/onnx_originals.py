@@ -15,6 +15,7 @@ from irc.driver.original import Original
 from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
 from irc.module import Module
+from irc.onnx_runtime import onnx_runtime
 
 NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # ONNX element types that NumPy lacks
 
@@ -70,8 +71,8 @@ class OnnxOriginal(Original):
     def _run(self, model: Any) -> Arrays:
         """The outputs by name, without those that NumPy cannot hold."""
         import numpy as np
-        import onnxruntime
 
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4

@@ -20,6 +20,7 @@ from irc.driver.size_assertions import SizeAssertions
 from irc.files import temporary_folder
 from irc.ir import Value
 from irc.module import Module
+from irc.onnx_runtime import onnx_runtime
 from irc.ops.extern import runtime_errors
 
 OPTIMIZED = "optimized.onnx"  # the model as ONNX Runtime optimizes it, in the folder of a profile
@@ -134,8 +135,7 @@ def session_of(save: Callable[[Path], object], *, optimized: bool = True, advise
                threads: int | None = None, profile: Path | None = None) -> Any:  # fmt: skip
     """A session of ONNX Runtime on the CPU, for the model that `save` writes to a path; `threads` and `profile` as in
     `OnnxProgram`."""
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = session_options(advised)
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

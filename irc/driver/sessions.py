@@ -18,6 +18,7 @@ from irc.files import open_file, open_inside, replacing
 from irc.kernel_costs import CostTable, find_costs
 from irc.library_calls import product_flops
 from irc.module import Module
+from irc.onnx_runtime import onnx_runtime
 from irc.sizes import representative_sizes
 
 SCHEMA = "irc.session/1"
@@ -120,8 +121,7 @@ def is_valid(name: str, value: Any) -> bool:
 def providers_for(model: str | Path | None) -> list[str]:
     """The providers that are advised beside a model, else the CPU's. Raises `file.format` for one that the installed
     ONNX Runtime lacks."""
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     advice = read_advice(model) if model is not None else None
     providers = PROVIDERS if advice is None else advice.providers
     for name in providers:
@@ -138,8 +138,7 @@ def session_options(model: str | Path | None = None, *, threads: int | None = No
     `threads` replaces the advised number. Providers are not options of ONNX Runtime's sessions: `read_advice` has
     those. Raises `file.format` for a file that is no advice.
     """
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, too
     advice = read_advice(model) if model is not None else None
@@ -163,8 +162,7 @@ def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, ex
                advised: str | None = None) -> Callable[[], list[Any]]:  # fmt: skip
     """Runs of a model in ONNX Runtime on these inputs, with its optimizations. `external` has the model's external data
     by location; advice beside `advised` applies, except for its threads."""
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = session_options(advised, threads=threads)
     if external:
         contents = [data.tobytes() for data in external.values()]

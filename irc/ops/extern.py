@@ -13,6 +13,7 @@ from irc.dtypes import DType
 from irc.execution import Execution
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
+from irc.onnx_runtime import onnx_runtime
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -128,8 +129,7 @@ def _with_seed(operation: Operation, draws: int) -> Mapping[str, Any]:
 def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a model that it rejects or that fails: errors of its own, and Python's where a
     result has more axes or elements than an array of NumPy can have."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+    state = onnx_runtime().capi.onnxruntime_pybind11_state
     return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
             state.RuntimeException, state.NoSuchFile, ValueError, OverflowError, MemoryError, RuntimeError)
 
@@ -243,8 +243,7 @@ def _session(model: bytes) -> Any:
 
 
 def _make_session(model: bytes) -> Any:
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1

@@ -252,6 +252,7 @@ class Model:
         self.weights = {}  # by device
         self.externs = {}
         if self.manifest["externs"]:
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is imported
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
