@@ -1,4 +1,5 @@
-"""Transposes before products, at which ONNX Runtime would end the process: irc writes the casts before them."""
+"""Transposes before products, at which ONNX Runtime would end the process: irc writes the casts before them, and a
+Reshape after those that may be empty."""
 
 from __future__ import annotations
 
@@ -7,15 +8,17 @@ import itertools
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import irc
 from irc import interpreter, ops
-from irc.backends.onnx import emit
+from irc.backends.onnx import KERNELS_PIPELINE, PIPELINE, emit
 from irc.dtypes import BF16, F16, F32, F64, I64, DType
 from irc.ir import Value
 from irc.op import const, trace
 from irc.weights import Tensor
+from tests.onnx_models import check_close, imported
 
 PAIRS = [(F16, F16), (F16, F32), (BF16, F32), (F64, F32), (F32, F64), (I64, F32)]
 
@@ -65,3 +68,50 @@ def test_other_transposes_stay() -> None:
     model = emit(irc.opt(trace(program, "f16[2, 3, 4]"), "legalize", backend="onnx"))
     assert [node.op_type for node in model.graph.node] == ["Transpose", "MatMul"]
     onnx.checker.check_model(model)
+
+
+EMPTY_PRODUCTS = [
+    "(float[B, 2, 3] x) => (y) { a = Transpose<perm=[1,0,2]>(x) b = Transpose<perm=[0,2,1]>(a) y = MatMul(a, b) }",
+    "(float[0, 2, 3] x) => (y) { a = Transpose<perm=[1,2,0]>(x) b = Transpose<perm=[1,0,2]>(x) y = MatMul(a, b) }",
+    "(double[B, 2, 3] x, double[2, 3, 4] z) => (y) { a = Transpose<perm=[1,0,2]>(x) y = MatMul(a, z) }",
+    "(float16[B, 2, 3] x, float16[2, 3, 4] z) => (y) { a = Transpose<perm=[1,0,2]>(x) y = MatMul(a, z) }",
+    """(float16[B, 2, 3] x, float[2, 4, 3] z) => (y) {
+           a = Transpose<perm=[1,2,0]>(x) b = Cast<to=1>(a) y = MatMul(z, b) }""",
+    """(float[B, 2, 3] x, float[2, 4, 3] z) => (y) {
+           a = Transpose<perm=[1,0,2]>(x) b = Tanh(a) c = Transpose<perm=[0,2,1]>(b) y = MatMul(z, c) }""",
+    """(float[B, 2, 5, 3] x, float[2, 5, 3, 4] z) => (y, v) {
+           a = Transpose<perm=[1,2,0,3]>(x) y = MatMul(a, z) b = Softmax(a) v = MatMul(b, z) }""",
+    """(float[B, 2, 3] x, float[2, 4, 3] z, bool c) => (y) {
+           y = If (c) <then_branch = t () => (u) { a = Transpose<perm=[1,2,0]>(x) u = MatMul(z, a) },
+                       else_branch = e () => (w) { d = Transpose<perm=[1,2,0]>(x) b = Neg(d) w = MatMul(z, b) }> }""",
+    """(float[B, 2, 3] x, float[B, 3, 4] z) => (y) {
+           a = Einsum<equation="bij,bjk->ijkb">(x, z) b = Einsum<equation="bij,bij->ij">(x, x)
+           y = Einsum<equation="ijkb,ij->jkb">(a, b) }""",
+]
+
+
+@pytest.mark.parametrize("graph", EMPTY_PRODUCTS)
+def test_products_of_empty_transposes(graph: str) -> None:
+    module = imported(graph)
+    models = [emit(irc.opt(module, "legalize", backend="onnx")), emit(irc.opt(module, PIPELINE, backend="onnx")),
+              emit(irc.opt(module, KERNELS_PIPELINE, backend="onnx"), keep_kernels=True)]  # fmt: skip
+    for model in models:
+        onnx.checker.check_model(model)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for size in (0, 1, 3):
+            inputs = {x.name: np.ones([extent if isinstance(extent, int) else size for extent in x.type.dims],
+                                      x.type.dtype.numpy) for x in module.main.arguments}  # fmt: skip
+            results = zip(session.run(None, inputs), interpreter.run(module, inputs).values(), strict=True)
+            for actual, expected in results:
+                check_close(actual, expected, 1e-3)
+
+
+@pytest.mark.parametrize("extent", ["B", "0", "5"])
+def test_only_what_may_be_empty_is_reshaped(extent: str) -> None:
+    graph = "x, float[2, 3, 4] z) => (y) { a = Transpose<perm=[1,0,2]>(x) y = MatMul(a, z) }"
+    model = emit(imported(f"(float[{extent}, 2, 3] {graph}"))
+    kept = [] if extent == "5" else ["Reshape"]
+    assert [node.op_type for node in model.graph.node] == ["Transpose", *kept, "MatMul"]
+    onnx.checker.check_model(model)
+    never_empty = imported(f"(float[2, B, 3] {graph}")
+    assert [node.op_type for node in emit(never_empty).graph.node] == ["Transpose", "MatMul"]

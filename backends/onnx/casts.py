@@ -25,9 +25,9 @@ def cast_before_transposes(g: Graph) -> None:
         for name in node.input if node.op_type == "MatMul" else ():
             maker = makers.get(name)
             if maker is not None and maker.op_type == "Cast" and _target(maker) in FLOATS:
-                if _moves_batch_inwards(makers.get(maker.input[0])):
+                if _is_moved_inwards(makers.get(maker.input[0])):
                     casts[name] = maker
-            elif _moves_batch_inwards(maker) and _is_f16(g, node) and node not in halves[-1:]:
+            elif _is_moved_inwards(maker) and _is_f16(g, node) and node not in halves[-1:]:
                 halves.append(node)
     if not casts and not halves:
         return
@@ -47,15 +47,18 @@ def _target(cast: NodeProto) -> int:
     return next(attribute.i for attribute in cast.attribute if attribute.name == "to")
 
 
-def _permutation(transpose: NodeProto) -> list[int]:
-    return next((list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"), [])
+def permutation(transpose: NodeProto) -> tuple[int, ...]:
+    return next((tuple(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"), ())
 
 
-def _moves_batch_inwards(node: NodeProto | None) -> bool:
-    """Whether a node is a transpose that moves the first axis to one of the last two, and no other."""
-    order = _permutation(node) if node is not None and node.op_type == "Transpose" else []
+def moves_batch_inwards(order: tuple[int, ...]) -> bool:
+    """Whether a transpose moves the first axis to one of the last two, and no other."""
     rank = len(order)
-    return rank > 2 and order in ([*range(1, rank - 1), 0, rank - 1], [*range(1, rank), 0])
+    return rank > 2 and order in ((*range(1, rank - 1), 0, rank - 1), (*range(1, rank), 0))
+
+
+def _is_moved_inwards(node: NodeProto | None) -> bool:
+    return node is not None and node.op_type == "Transpose" and moves_batch_inwards(permutation(node))
 
 
 def _is_f16(g: Graph, node: NodeProto) -> bool:
@@ -74,7 +77,7 @@ def _exchanged(g: Graph, transpose: NodeProto, to: int, result: str) -> list[Nod
     name = g.model.unique(f"{result}/Cast")
     return [helper.make_node("Cast", [transpose.input[0]], [name], g.model.unique_node(name), to=to),
             helper.make_node("Transpose", [name], [result], g.model.unique_node(f"{result}/Transpose"),
-                             perm=_permutation(transpose))]  # fmt: skip
+                             perm=permutation(transpose))]  # fmt: skip
 
 
 def _in_f32(g: Graph, product: NodeProto, makers: dict[str, NodeProto]) -> list[NodeProto]:
@@ -82,7 +85,7 @@ def _in_f32(g: Graph, product: NodeProto, makers: dict[str, NodeProto]) -> list[
     nodes, operands = list[NodeProto](), list[str]()
     for name in product.input:
         operand, maker = g.model.unique(f"{name}/f32"), makers.get(name)
-        if maker is not None and _moves_batch_inwards(maker):
+        if maker is not None and _is_moved_inwards(maker):
             nodes += _exchanged(g, maker, TensorProto.FLOAT, operand)
         else:
             nodes.append(helper.make_node("Cast", [name], [operand], g.model.unique_node(operand),

@@ -16,6 +16,7 @@ from onnx import helper
 
 from irc.backends.onnx.casts import cast_before_transposes
 from irc.backends.onnx.drawing import draws_in_regions, separate
+from irc.backends.onnx.empty_products import reshape_before_products
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
@@ -141,6 +142,7 @@ class Emitter:
                 node_name = self.model.unique_node(self.model.unique(name))
                 graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], node_name))
         cast_before_transposes(graph)
+        reshape_before_products(graph)
         graph.sweep(outputs)
         keep_scales(graph)
         used = {name for node in graph.nodes for name in names_used(node)}
@@ -288,9 +290,9 @@ class Emitter:
             value_info=self.types(inner, outputs),
         )
 
-    def yielded(self, inner: Graph, block: Block) -> list[str]:
-        """The outputs of a graph. ONNX requires each to be the output of a node of that graph, and all to be distinct:
-        an Identity is inserted where a value is not."""
+    def yielded(self, inner: Graph, block: Block, inputs: Sequence[str] = ()) -> list[str]:
+        """The outputs of a graph, or of a local function of these inputs. ONNX requires each to be the output of a
+        node of that graph, and all to be distinct: an Identity is inserted where a value is not."""
         outputs: list[str] = []
         for value in block.terminator.inputs:
             produced = inner.name(value)
@@ -298,6 +300,7 @@ class Emitter:
                 produced = inner.node("Identity", produced)
             outputs.append(produced)
         cast_before_transposes(inner)
+        reshape_before_products(inner, inputs)
         inner.sweep(outputs)
         keep_scales(inner)
         return outputs
@@ -315,7 +318,7 @@ class Emitter:
         for argument, given in zip(block.arguments, inputs, strict=True):
             self.define(inner, argument, given)
         self.block(inner, block)
-        outputs = self.yielded(inner, block)
+        outputs = self.yielded(inner, block, inputs)
         further = list(inner.further)
         function = onnx.FunctionProto(domain=KERNEL_DOMAIN, name=taken, doc_string=str(operation.attributes["kind"]))
         function.input.extend([*inputs, *(inner.further[symbol] for symbol in further)])
