@@ -16,6 +16,7 @@ from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
 from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
+from irc.kernel.rules import needs_no_more_than_a_target_has
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 from irc.weights import INLINE_LIMIT, Tensor
 
@@ -112,8 +113,12 @@ class Group:
 
     @cached_property
     def kernel(self) -> Kernel | LegalityFailure:
-        """The derived kernel, or the legality rule that the group breaks."""
+        """The derived kernel, or the legality rule that the group breaks. Its pointers are counted before: to derive a
+        kernel of one concatenation takes time that is quadratic in them."""
         try:
+            inside = set(self.closure)
+            read = {operand for member in inside for operand in member.inputs if operand.operation not in inside}
+            needs_no_more_than_a_target_has(pointers=len(read) + len(self.stored))
             expansion = None if self.cache is None else self.cache.expansion
             return derive(self.closure, outputs=self.stored, expansion=expansion, options=self.options)
         except LegalityFailure as failure:

@@ -1,14 +1,15 @@
 """Whether a group can be one kernel: `legal`.
 
-The rules are functions in `irc.kernel.rules`. Those about the inside of a kernel are checked when it is derived, those
-about its arguments here, and the one about the graph of kernels where groups are merged (`irc.group_graph`).
+The rules are functions in `irc.kernel.rules`. Those about the inside of a kernel are checked when it is derived, the
+number of its pointers before that (`Group.kernel`), and the one about the graph of kernels where groups are merged
+(`irc.group_graph`).
 """
 
 from __future__ import annotations
 
 from irc.group import Group
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import are_in_one_block, failure_of, needs_no_more_than_a_target_has, rounds_as_allowed
+from irc.kernel.rules import are_in_one_block, failure_of, rounds_as_allowed
 from irc.numerics import Numerics
 
 
@@ -22,9 +23,4 @@ def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: b
     kernel = group.equal_kernel
     if isinstance(kernel, LegalityFailure):
         return group.kernel if named and isinstance(group.kernel, LegalityFailure) else kernel
-    inside = set(group.closure)
-    read = {operand for member in group.closure for operand in member.inputs if operand.operation not in inside}
-    pointers = len(read) + len(group.stored)
-    return failure_of(rounds_as_allowed, kernel.numerics, numerics, group.stored) or failure_of(
-        needs_no_more_than_a_target_has, pointers=pointers
-    )
+    return failure_of(rounds_as_allowed, kernel.numerics, numerics, group.stored)

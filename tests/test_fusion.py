@@ -181,6 +181,19 @@ def test_f14_a_kernel_has_at_most_32_pointers() -> None:
     assert failure is not None and (failure.rule, failure.code) == ("F14", LEGALITY_RULES["F14"].code)
 
 
+def test_pointers_are_counted_before_a_kernel_is_derived(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = list[int]()
+    derive = irc.group.derive
+    monkeypatch.setattr(irc.group, "derive", lambda members, **options: (
+        derived.append(len(members)), derive(members, **options))[1])  # fmt: skip
+    for number, times in ((31, 1), (32, 1), (500, 1)):
+        names = ", ".join(f"x{index}" for index in range(number))
+        program = eval(f"lambda {names}: concat({names}, axis=0)", {"concat": ops.concat})
+        failure = legal(Group(body_of(trace(program, *["f32[8]"] * number))))
+        assert (failure is None) is (number == 31) and len(derived) == times
+        assert failure is None or failure.message == f"{number + 1} pointers, at most 32"
+
+
 def test_every_rule_has_a_test() -> None:
     assert {"F1", "F3", "F14", "F15", "F18", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
     assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 19)}
