@@ -23,7 +23,7 @@ from irc import dtypes, interpreter, ops
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
 from irc.driver.optimizing import opt
-from irc.driver.running import carrier, with_carriers
+from irc.driver.running import carrier, run, with_carriers
 from irc.frontends.onnx import from_model
 from irc.ir import Function, Value
 from irc.module import EdgeCases, Module, difference
@@ -347,3 +347,14 @@ def test_integers_are_divided_as_defined(dtype: str, fused: bool, tmp_path: Path
     expected = interpreter.run(module, inputs).values()
     for ours, theirs in zip(expected, run_triton(module, inputs, tmp_path / "artefact", fused), strict=True):
         np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize("operation", ["elu", "selu", "celu"])
+def test_numbers_just_below_0(operation: str) -> None:
+    """What the page says of activations that are about x there: ONNX Runtime computes exp(x) - 1."""
+    module = trace(lambda x: getattr(ops, operation)(x), "f32[3]")
+    inputs = {"x": np.array([-1e-8, -4e-7, 0], np.float32)}
+    (expected,) = interpreter.run(module, inputs).values()
+    (result,) = run(module, inputs, backend="onnx").outputs.values()
+    assert expected[0] < 0 and result[0] == 0
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1.2e-7)
