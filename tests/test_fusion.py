@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,22 @@ def test_pointers_are_counted_before_a_kernel_is_derived(monkeypatch: pytest.Mon
         failure = legal(Group(body_of(trace(program, *["f32[8]"] * number))))
         assert (failure is None) is (number == 31) and len(derived) == times
         assert failure is None or failure.message == f"{number + 1} pointers, at most 32"
+
+
+def test_messages_name_values_of_the_function() -> None:
+    """Not those in the bodies of named operations, which the text of a module does not show."""
+    module = trace(lambda x, w, b: ops.linear(ops.layer_norm(ops.linear(ops.softmax(ops.linear(
+        x, w, b, name="first"), axis=-1, name="weights"), w, b, name="second"), b, b, axis=-1, name="normalized"),
+        w, b, name="last"), "f32[32, 64]", "f32[64, 64]", "f32[64]")  # fmt: skip
+    operations = body_of(module)
+    rules = set[str]()
+    for start, end in itertools.combinations(range(len(operations) + 1), 2):
+        failure = legal(Group(operations[start:end]))
+        if failure is not None:
+            rules.add(failure.rule)
+            values = {value.name for operation in operations[start:end] for value in operation.results}
+            assert set(re.findall(r"%(\w+)", failure.message)) <= values, failure.message
+    assert {"F16", "F17"} <= rules
 
 
 def test_every_rule_has_a_test() -> None:

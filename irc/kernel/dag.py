@@ -27,13 +27,20 @@ MOST_TERMS = 32  # of an index expression: products of sums grow fast
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """One scalar. `dtype` is the type it is held in (f32 for f16 and bf16); `index` the address of an access, or the
-    index that a node is the value of; `hint` a name from the source."""
+    index that a node is the value of; `hint` a name from the source, or from the body of a named operation, whose
+    `result` messages name."""
 
     dtype: DType
     operands: tuple[Node, ...] = ()
     index: Dim = 0
     guards: Guards = ()
     hint: str = ""
+    result: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name of a value of the function, for messages."""
+        return self.result or self.hint
 
     @property
     def indices(self) -> tuple[Dim, ...]:
@@ -76,8 +83,8 @@ class Node:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What makes nodes the same: all but the hint."""
-        return type(self), *(getattr(self, name) for name in field_names(self) if name != "hint")
+        """What makes nodes the same: all but their names."""
+        return type(self), *(getattr(self, name) for name in field_names(self) if name not in ("hint", "result"))
 
     def over(self, **changes: Any) -> Node:
         """The node with other operands, indices or axes."""

@@ -212,7 +212,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
     held = online.product.columns if online is not None else frozenset[Variable]()  # in one program
     if online is not None:
         depth = () if online.scores is None else online.scores.bound
-        rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.hint)
+        rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.label)
     repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes | held]
     if products and online is None:  # other reductions are computed in the loop of the products
         repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
@@ -233,7 +233,8 @@ def count_products(tracer: Tracer, products: Collection[Node]) -> None:
         assert contraction is not None
         axes = [(*node.axes, *node.bound) for node in traced if node in products and isinstance(node, Dot)]
         computed = sum(typical(size_of(each)) for each in axes)
-        products_are_computed_once(step.result.name, computed, typical(dims.product(contraction.space(step).extents)))
+        needed = typical(dims.product(contraction.space(step).extents))
+        products_are_computed_once(tracer.steps.names[step.result], computed, needed)
 
 
 def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:

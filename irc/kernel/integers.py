@@ -69,17 +69,19 @@ def number(value: int, dtype: object, graph: Graph) -> Node:
     return graph(Constant(dtype, value=np.asarray(value).astype(dtype.numpy)[()]))  # type: ignore[attr-defined, arg-type]
 
 
-def product_of_bytes(left: ByteOperand, right: ByteOperand, bound: tuple[Variable, ...], length: Node, hint: str,
-                     graph: Graph, apply: Callable[..., Node]) -> tuple[Dot, Node]:  # fmt: skip
+def product_of_bytes(left: ByteOperand, right: ByteOperand, bound: tuple[Variable, ...], length: Node,
+                     names: tuple[str, str], graph: Graph,
+                     apply: Callable[..., Node]) -> tuple[Dot, Node]:  # fmt: skip
     """The product of the bytes, and with it the sum of products of the operands; `length` is how many are summed."""
-    dot = graph(Dot(I32, (left.byte, right.byte), hint=hint, fed=I8, bound=bound))
+    hint, name = names
+    dot = graph(Dot(I32, (left.byte, right.byte), hint=hint, result=name, fed=I8, bound=bound))
     assert isinstance(dot, Dot)
     result: Node = dot
     first, second = left.term(apply), right.term(apply)
     for term, other in ((first, right), (second, left)):
         if term is not None:
             wide = apply("cast", I32, other.byte, attributes={"to": I32, "saturate": True})
-            sums = graph(Reduce(I32, (wide,), hint=f"{hint}_sum", kind="sum", bound=bound))
+            sums = graph(Reduce(I32, (wide,), kind="sum", bound=bound, hint=f"{hint}_sum", result=name))
             result = apply("add", I32, result, apply("mul", I32, term, sums))
     if first is not None and second is not None:
         result = apply("add", I32, result, apply("mul", I32, length, apply("mul", I32, first, second)))

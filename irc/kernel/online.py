@@ -53,14 +53,15 @@ def in_one_pass(roots: Sequence[Root]) -> Online:
     others = [node for node in products if node not in (product, *scores)]
     others += [node for node in walk((product.operands[1],)) if isinstance(node, Dot)]
     point = carried(product)
-    read = next(node for node in walk(roots) if isinstance(node, (Dot, Reduce)))
-    weights_are_of_a_softmax(point is not None and not others and len(scores) <= 1, product.hint, read.hint)
+    below = [node.label for node in walk(roots) if isinstance(node, (Dot, Reduce))]
+    read = next((name for name in below if name != product.label), product.label)
+    weights_are_of_a_softmax(point is not None and not others and len(scores) <= 1, product.label, read)
     assert point is not None
     reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not point.carrier]
     for node in reductions:
-        sums_are_of_the_softmax(node.bound == product.bound and carried(node) == point, node.hint)
+        sums_are_of_the_softmax(node.bound == product.bound and carried(node) == point, node.label)
     if not reductions or point.highest:
-        maximum_is_read_as_known(reads_of_the_maximum(roots, point), point.carrier.hint)
+        maximum_is_read_as_known(reads_of_the_maximum(roots, point), point.carrier.label)
     online = Online(point, tuple(reductions), product, scores[0] if scores else None)
     accumulated: tuple[Reduce | Dot, ...] = (product, *reductions)
     hidden = [node for node in accumulated if (each := carried(node)) is not None and each.hides]

@@ -252,8 +252,8 @@ def reductions_share_their_axes(reductions: Sequence[Reduce]) -> None:
     for node in reductions:
         if set(node.bound) != set(reductions[0].bound):
             pair = reductions[0], node
-            first, other = (f"%{each.hint} is reduced over {_listed(each.bound)}" for each in pair)
-            raise LegalityFailure("F6", f"{first}, and {other}", (reductions[0].hint, node.hint))
+            first, other = (f"%{each.label} is reduced over {_listed(each.bound)}" for each in pair)
+            raise LegalityFailure("F6", f"{first}, and {other}", (reductions[0].label, node.label))
 
 
 def _listed(axes: Sequence[Variable]) -> str:
@@ -278,8 +278,8 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable
     """
     if repeated:
         node, axis = repeated[0]
-        message = f"%{node.hint} would be reduced again at each of {axis.extent} points of an axis it ignores"
-        raise LegalityFailure("F10", message, (node.hint, axis.extent))
+        message = f"%{node.label} would be reduced again at each of {axis.extent} points of an axis it ignores"
+        raise LegalityFailure("F10", message, (node.label, axis.extent))
 
 
 def products_are_computed_once(name: str, computed: int, needed: int) -> None:
@@ -317,12 +317,12 @@ def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tu
             raise LegalityFailure("F16", f"the groups of channels of %{value.name} are no axis", (value.name,))
 
 
-def sums_are_in_one_other(nested: int, product: Value) -> None:
+def sums_are_in_one_other(nested: int, name: str) -> None:
     """Rule F16, of contractions that others read: no kernel has a product of products of products. Without the rule,
     all layers of a model would be traced before another rule fails."""
     if nested > 2:
-        message = f"%{product.name} is a product that is read by a product of another"
-        raise LegalityFailure("F16", message, (product.name,), for_any_axes=True)
+        message = f"%{name} is a product that is read by a product of another"
+        raise LegalityFailure("F16", message, (name,), for_any_axes=True)
 
 
 def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
@@ -345,20 +345,20 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
     """
     apart = [node for node in reductions if products and not _shares_the_loop(node, products[0])]
     if apart:
-        message = f"%{apart[0].hint} is reduced, and %{products[0].hint} is a product"
-        raise LegalityFailure("F16", message, (products[0].hint, apart[0].hint))
+        message = f"%{apart[0].label} is reduced, and %{products[0].label} is a product"
+        raise LegalityFailure("F16", message, (products[0].label, apart[0].label))
     if len(products) > MOST_PRODUCTS:
-        message = f"%{products[0].hint} is one of {len(products)} products, at most {MOST_PRODUCTS}"
-        raise LegalityFailure("F16", message, (products[0].hint,))
+        message = f"%{products[0].label} is one of {len(products)} products, at most {MOST_PRODUCTS}"
+        raise LegalityFailure("F16", message, (products[0].label,))
     for node in products:
         first = products[0]
         shared = (set(node.bound), node.rows, node.columns) == (set(first.bound), first.rows, first.columns)
         nested = any(isinstance(below, Dot) and below is not node for below in walk((node,)))
         if nested or not shared:
-            message = f"%{first.hint} and %{node.hint} are products over different axes"
+            message = f"%{first.label} and %{node.label} are products over different axes"
             if nested:
-                message = f"%{node.hint} is a product of what another product computes"
-            raise LegalityFailure("F16", message, (first.hint, node.hint))
+                message = f"%{node.label} is a product of what another product computes"
+            raise LegalityFailure("F16", message, (first.label, node.label))
 
 
 def _shares_the_loop(reduction: Reduce, product: Dot) -> bool:
@@ -414,8 +414,8 @@ def weights_that_may_be_nan_are_divided(hidden: Sequence[Reduce | Dot]) -> None:
     """Rule F17, of sums and products in which a selection hides weights that may be NaN: only their quotient, which is
     NaN where both are 0, may be read."""
     if hidden:
-        message = f"%{hidden[0].hint} selects 0 for weights of a softmax that may be NaN"
-        raise LegalityFailure("F17", message, (hidden[0].hint,))
+        message = f"%{hidden[0].label} selects 0 for weights of a softmax that may be NaN"
+        raise LegalityFailure("F17", message, (hidden[0].label,))
 
 
 # -- numerics and resources ------------------------------------------------------------------------------------
@@ -453,8 +453,8 @@ def products_stay_in_range(is_in_range: bool, product: Dot) -> None:
     range of the type in which it is multiplied. Normalized rows times a scale are in that of f16, where the rows times
     the scale may not be."""
     if not is_in_range:
-        message = f"%{product.hint} multiplies in {product.fed}, whose range an operand without its factors may exceed"
-        raise LegalityFailure("F13", message, (product.hint,))
+        message = f"%{product.label} multiplies in {product.fed}, whose range an operand without its factors may exceed"
+        raise LegalityFailure("F13", message, (product.label,))
 
 
 def needs_no_more_than_a_target_has(

@@ -100,7 +100,8 @@ class Steps:
     """The primitives of a group's members, in order of dependence.
 
     `inner` are the values that stand for those of the members, and for those that they read from outside; `buffers`
-    says what the latter are read from. `readers` are the steps that read a value.
+    says what the latter are read from. `readers` are the steps that read a value; `names` says which result of a member
+    a value is computed for.
     """
 
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
@@ -109,6 +110,9 @@ class Steps:
         expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
         self.inner = expansion.inner
+        self.names = {value: member.results[0].name for member in self.members for step in expansion.of(member)
+                      for value in step.results}  # fmt: skip
+        self.names |= {self.inner[value]: value.name for member in self.members for value in member.results}
         self.buffers: dict[Value, Value] = {}
         inside = set(self.members)
         for member in self.members:

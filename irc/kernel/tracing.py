@@ -263,7 +263,8 @@ class Tracer:
                 begins_with_0 = kind == "sum" and body.dtype.is_float and step.attributes["axes"]  # -0 alone gives 0
                 return self.apply("add", body.dtype, body, self.constant(body.dtype, 0)) if begins_with_0 else body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
-            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes))
+            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes,
+                                     result=self.steps.names[value]))
 
         combined = reduced(reduction.combine, body)
         if not reduction.finds_index:
@@ -289,7 +290,8 @@ class Tracer:
         node = yield argument, at, tuple(dict.fromkeys((*guards, *inside)))
         body = self.select(inside, node, self.constant(node.dtype, identity(kind, node.dtype)))
         if axes:
-            body = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=axes))
+            body = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=axes,
+                                     result=self.steps.names[value]))
         elif kind == "sum" and body.dtype.is_float:
             body = self.apply("add", body.dtype, body, self.constant(body.dtype, 0))  # of -0 alone it is 0
         return self._kept(body, value)
@@ -317,7 +319,7 @@ class Tracer:
         register = step.attributes.get("accumulate") or accumulator_of(step.result.dtype)
         inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
         self._open_sums += bool(axes)
-        sums_are_in_one_other(self._open_sums, step.result)
+        sums_are_in_one_other(self._open_sums, self.steps.names[step.result])
         left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
         self._open_sums -= bool(axes)
         fed = step.inputs[0].dtype
@@ -325,30 +327,36 @@ class Tracer:
         if register is I32:
             return self._sum_of_integers(step, axes, left, right)
         operands = tuple(without_rounding(node, fed) for node in (left, right))
-        dot = Dot(register, operands, hint=step.result.name, fed=fed, bound=axes)
+        hint, result = self._names(step)
+        dot = Dot(register, operands, hint=hint, result=result, fed=fed, bound=axes)
         if axes and dot.rows and dot.columns:
             node = self.graph(dot)
             self.products.setdefault(step, {})[node] = None
             return node
         return self._sum_of_products(step, axes, left, right)
 
+    def _names(self, step: Operation) -> tuple[str, str]:
+        """The hint and the result of a node for a step."""
+        return step.result.name, self.steps.names[step.result]
+
     def _sum_of_products(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
         """A contraction without rows or columns."""
         node = self.apply("mul", left.dtype, left, right, hint=step.result.name)
         if not axes:
             return node
-        return self.graph(Reduce(left.dtype, (node,), hint=step.result.name, kind="sum", bound=axes))
+        hint, result = self._names(step)
+        return self.graph(Reduce(left.dtype, (node,), hint=hint, result=result, kind="sum", bound=axes))
 
     def _sum_of_integers(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
         """A contraction of integers of 32 bits, which are bytes and their zero points."""
-        hint, bound = step.result.name, frozenset(axes)
+        bound = frozenset(axes)
         if not axes or left.axes - bound <= right.axes or right.axes - bound <= left.axes:
             return self._sum_of_products(step, axes, left, right)
         first, second = (ByteOperand.of(node, bound, self.graph) for node in (left, right))
         products_are_of_bytes(first is not None and second is not None, step.result)
         assert first is not None and second is not None
         length = self.index(dims.product(axis.extent for axis in axes), I32)
-        dot, node = product_of_bytes(first, second, axes, length, hint, self.graph, self.apply)
+        dot, node = product_of_bytes(first, second, axes, length, self._names(step), self.graph, self.apply)
         self.products.setdefault(step, {})[dot] = None
         return node
 
