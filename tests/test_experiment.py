@@ -234,10 +234,13 @@ def test_the_cache_knows_all_that_figures_depend_on(tmp_path: Path) -> None:
 
 def test_a_damaged_entry_is_measured_again(tmp_path: Path) -> None:
     first = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
-    for path, content in zip(sorted(tmp_path.iterdir()), (b"{", b"[1]"), strict=True):
-        path.write_bytes(content)
-    again = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
-    assert [row["distinct_bytes"] for row in again.rows()] == [row["distinct_bytes"] for row in first.rows()]
+    whole = json.loads(sorted(tmp_path.iterdir())[0].read_bytes())
+    changed = [{**whole, "kernels": "many"}, {**whole, "groups": {"a": [1]}}, {**whole, "parts": [{}]}, {"plan": "a"}]
+    for content in (b"{", b"[1]", *(json.dumps(each).encode() for each in changed)):
+        for path in tmp_path.iterdir():
+            path.write_bytes(content)
+        again = irc.experiment([SCORES], {"base": "default"}, cache=tmp_path)
+        assert [row["distinct_bytes"] for row in again.rows()] == [row["distinct_bytes"] for row in first.rows()]
 
 
 # -- bench -----------------------------------------------------------------------------------------------------

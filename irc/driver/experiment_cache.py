@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
@@ -26,8 +27,10 @@ from irc.files import open_file, replacing
 from irc.module import Module
 from irc.weights import Tensor
 
-PACKAGES = ("numpy", "torch", "triton", "onnx", "ml_dtypes")
+PACKAGES = ("numpy", "torch", "triton", "onnx", "ml_dtypes", "scipy")
+SOURCES = (".py", ".lark", ".toml", ".json", ".md")  # suffixes of the files that irc consists of
 SETTINGS = ("target", "numerics", "products", "dims", "opset")  # those that figures depend on, besides files
+TYPES: dict[Any, Any] = {"int": int, "float": (int, float), "str": str, "float | None": (int, float, type(None))}
 
 
 class Cache:
@@ -58,8 +61,10 @@ class Cache:
             return None
         try:
             fields = json.loads(bytes(open_file(path).data))
-            groups = {name: tuple(values) for name, values in fields.pop("groups").items()}
-            return Measurement(**fields | {"groups": groups, "parts": tuple(Part(**each) for each in fields["parts"])})
+            groups = {name: tuple(map(_text, values)) for name, values in fields["groups"].items()}
+            parts = tuple(_made(Part, each) for each in fields["parts"])
+            measurement: Measurement = _made(Measurement, fields | {"groups": groups, "parts": parts})
+            return measurement
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
@@ -71,6 +76,20 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _made(kind: Any, fields: dict[str, Any]) -> Any:
+    """A `Measurement` or `Part` of what JSON held; raises TypeError for other fields, and for values of other types."""
+    for each in dataclasses.fields(kind):
+        if each.type in TYPES and not isinstance(fields[each.name], TYPES[each.type]):
+            raise TypeError(each.name)
+    return kind(**fields)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 def content_of(module: Module) -> str:
@@ -112,8 +131,10 @@ def _implementation() -> str:
     for part in ("irc", "irc.frontends", "irc.passes", "irc.backends"):
         specification = importlib.util.find_spec(part)
         assert specification is not None and specification.submodule_search_locations
-        for path in sorted(Path(specification.submodule_search_locations[0]).rglob("*.py")):
-            state.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in sorted(Path(specification.submodule_search_locations[0]).rglob("*")):
+            if path.suffix in SOURCES:
+                state.update(hashlib.sha256(path.read_bytes()).digest())
+    state.update(sys.version.encode())
     for package in PACKAGES:
         try:
             state.update(f"{package} {metadata.version(package)}".encode())

@@ -140,19 +140,21 @@ class _Run:
             return Case(name, dict(given), dict.fromkeys(self.pipelines, failed), {})
         reference = _Reference(module, given, self.seed) if self.with_error else None
         shown = "".join(f" {symbol}={size}" for symbol, size in given.items())
+        content = "" if self.cache is None else content_of(module)
         measured = {}
         for pipeline, text in self.pipelines.items():
             self.progress(f"{title}{shown}: {pipeline}")
-            measured[pipeline] = self._cached(module, text, reference, settings)
+            measured[pipeline] = self._cached(module, content, text, reference, settings)
         first, *others = measured
         plans = {other: plan_difference(measured[first], measured[other]) for other in others if other != BASELINE}
         return Case(name, sizes, measured, plans)
 
-    def _cached(self, module: Module, text: str, reference: _Reference | None, settings: Settings) -> Measurement:
+    def _cached(self, module: Module, content: str, text: str, reference: _Reference | None,
+                settings: Settings) -> Measurement:  # fmt: skip
         if self.cache is None:
             return self._measured(module, text, reference, settings)
         options = (self.seed, self.with_error, self.cost)
-        key = self.cache.key(content_of(module), text, settings, self.device, options, files_named(self.cost))
+        key = self.cache.key(content, text, settings, self.device, options, files_named(self.cost))
         kept = self.cache.get(key)
         if kept is None:
             kept = self._measured(module, text, reference, settings)
