@@ -21,7 +21,7 @@ from irc.group import Group
 from irc.kernel import Bytes, LegalityFailure
 from irc.kernel.roofline import Estimate, kernel_estimate
 from irc.user_code import blaming, place_of_code
-from irc.user_files import is_reference, load_user_object
+from irc.user_files import load_declared
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,7 @@ def cost(function: Callable[[Cost, Device], float]) -> CostModel:
 
 def find_cost(reference: str) -> CostModel | None:
     """The model of cost in a user's file (`FILE.py:NAME`), None for no reference; raises `pass.option`."""
-    if not reference:
-        return None
-    if not is_reference(reference):
-        raise fail("pass.option", f"the cost is `{reference}`", expected="FILE.py:NAME")
-    chosen = load_user_object(reference)
-    if not isinstance(chosen, CostModel):
-        raise fail("pass.option", f"{reference} is {chosen!r}", expected="a function with @cost")
-    return chosen
+    return load_declared(reference, CostModel, "@cost") if reference else None
 
 
 @dataclass(frozen=True)

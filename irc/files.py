@@ -12,7 +12,7 @@ import mmap
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -52,10 +52,11 @@ class MappedFile:
         return _digests[self.identity]
 
 
-def open_file(path: Path, missing: str = "file.missing") -> MappedFile:
-    """A file that the user names, links included; `missing` is the error's code where there is none."""
+def open_file(path: Path, missing: str = "file.missing", is_input: bool = True) -> MappedFile:
+    """A file that the user names, links included; `missing` is the error's code where there is none. One that is no
+    input may be replaced by what is written (`guarded`)."""
     with _reporting(path, missing):
-        return _mapped(path, os.open(path, READ), missing)
+        return _mapped(path, os.open(path, READ), missing, is_input)
 
 
 def resolve_inside(folder: Path, relative: str, code: str = "weights.outside") -> Path:
@@ -104,13 +105,14 @@ def _inside(folder: Path, relative: str, code: str) -> tuple[str, str]:
     return root, os.path.relpath(real, root)
 
 
-def _mapped(path: Path, handle: int, missing: str) -> MappedFile:
+def _mapped(path: Path, handle: int, missing: str, is_input: bool = True) -> MappedFile:
     """What an open file holds; the handle is closed. A pipe or a device would block or never end."""
     with open(handle, "rb"):
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise _missing(path, missing)
-        note_input(path)
+        if is_input:
+            note_input(path)
         size = status.st_size
         data = np.frombuffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else b"", np.uint8)
         return MappedFile(path, data, (status.st_dev, status.st_ino, size, status.st_mtime_ns))
@@ -172,6 +174,21 @@ def check_output(path: Path) -> None:
         if same or Path(name).is_relative_to(place):
             raise fail("file.exists", f"{path} would take the place of an input" + ("" if same else f", {name}"),
                        at=Location(file=str(path)), help="give another output with -o; --force replaces the input")
+
+
+def check_apart(outputs: Mapping[str, str | Path | None]) -> None:
+    """Raise `usage.arguments` where two of the outputs, by the names of their options, are one place, or one is in the
+    other."""
+    places: dict[str, Path] = {}
+    for name, path in outputs.items():
+        if path is None or "\0" in str(path):
+            continue
+        place = Path(os.path.realpath(path))
+        for other, taken in places.items():
+            if place.is_relative_to(taken) or taken.is_relative_to(place):
+                raise fail("usage.arguments", f"--{other} and --{name} both write {path}",
+                           expected="a place of its own for each output")  # fmt: skip
+        places[name] = place
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Entries are compared by their members, so that names, the order of entries and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from irc.plan_file import Entry, PlanFile
@@ -69,13 +69,24 @@ def of_groups(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Diffe
 
 def changed(entry: Entry, before: Sequence[Entry]) -> Difference:
     """How an entry differs from the one before with which it shares most members."""
-    inside = set(entry.members)
-    nearest = max(before, key=lambda each: (len(inside & set(each.members)), -len(each.members)))
-    gained = [name for name in entry.members if name not in nearest.members]
-    lost = [name for name in nearest.members if name not in inside]
+    nearest = max(before, key=lambda each: nearness(each.members, entry.members))
+    text = f"@{nearest.name} {gains_and_losses(nearest.members, entry.members)}"
+    return Difference("changed", (nearest.name,), (entry.name,), text)
+
+
+def nearness(members: Collection[str], others: Iterable[str]) -> tuple[int, int]:
+    """How near a group is to another, as what can be compared: by the members that it shares, then by its size."""
+    return len(set(members).intersection(others)), -len(members)
+
+
+def gains_and_losses(before: Sequence[str], after: Sequence[str]) -> str:
+    """`gains %a and loses %b, %c`."""
+    known, kept = set(before), set(after)
+    gained = [name for name in after if name not in known]
+    lost = [name for name in before if name not in kept]
     changes = [f"gains {listed(gained)}"] if gained else []
     changes += [f"loses {listed(lost)}"] if lost else []
-    return Difference("changed", (nearest.name,), (entry.name,), f"@{nearest.name} {' and '.join(changes)}")
+    return " and ".join(changes)
 
 
 def sharing(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[list[Entry], list[Entry]]]:

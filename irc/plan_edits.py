@@ -19,7 +19,8 @@ from irc.module import Module
 from irc.plan_file import Entry, PlanFile
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
-BLOCKS = re.compile(r"[0-9]+(x[0-9]+)*")
+NUMBER = re.compile(r"[0-9]{1,18}")
+BLOCKS = re.compile(rf"{NUMBER.pattern}(x{NUMBER.pattern})*")
 TILES = ("i", "m", "n", "k")  # tile axes, in the order in which `blocks=64x128` states them
 
 
@@ -112,7 +113,7 @@ def split(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
     if not colon:
         raise unknown(plan, edit.argument, edit)
     entry = required_entry(plan, name, edit)
-    if rest.isdecimal():
+    if NUMBER.fullmatch(rest):
         return with_schedule(plan, entry, {"split": int(rest)}, edit)
     taken = [each.strip().removeprefix("%") for each in rest.split(",")]
     missing = [each for each in taken if each not in entry.members]
@@ -169,7 +170,7 @@ def schedule(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
             if len(blocks) > len(axes):
                 raise edit.error(f"{value} has {len(blocks)} blocks", expected=f"one for each axis: {listed(axes)}")
             options |= dict(zip(axes, map(int, blocks), strict=False))
-        elif equals and value.isdecimal():
+        elif equals and NUMBER.fullmatch(value):
             options[key] = int(value)
         else:
             raise edit.error(f"`{part}` is no option", expected="OPTION=NUMBER, such as n=512, or blocks=64x128")
@@ -222,10 +223,8 @@ def find_entry(plan: PlanFile, name: str) -> Entry | None:
     """The entry of a name, or the first one with a member of that name, those of the main function first."""
     name = name.strip()
     bare = name.removeprefix("@").removeprefix("%")
-    groups = sorted(plan.groups, key=lambda entry: entry.function is not None)
-    named = [entry for entry in groups if entry.name == bare and not name.startswith("%")]
-    holding = [entry for entry in groups if bare in entry.members and not name.startswith("@")]
-    return next(iter([*named, *holding]), None)
+    named = None if name.startswith("%") else plan.by_name.get(bare)
+    return named if named is not None or name.startswith("@") else plan.by_member.get(bare)
 
 
 def required_entry(plan: PlanFile, name: str, edit: Edit) -> Entry:

@@ -14,17 +14,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from json import JSONDecoder
+from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import UNKNOWN, Diagnostic, IrcError, Location, did_you_mean, fail
+from irc.files import open_file
 from irc.group import Group
 from irc.ir import Function, Operation, Value
 from irc.kernel import LegalityFailure
+from irc.numerics import NUMERICS
 from irc.plan import Plan
+from irc.products import PRODUCTS
 from irc.schedule_options import ScheduleOptions
 
 SCHEMA = "irc.plan/2"
@@ -57,6 +63,7 @@ TOP_KEYS = {
     "products": "what computes products, where a plan states it",
 }
 LISTS = ("groups", "products")  # of entries
+CHOICES = {"products": PRODUCTS, "numerics": NUMERICS}  # of `made_for`
 SPACE = re.compile(r"[\s,:]*")
 
 
@@ -155,6 +162,19 @@ class PlanFile:
     def entries(self) -> list[Entry]:
         return [*self.groups, *self.products]
 
+    @cached_property
+    def by_name(self) -> dict[str, Entry]:
+        """The first entry of each name, those of the main function first."""
+        return {entry.name: entry for entry in reversed(self._main_first())}
+
+    @cached_property
+    def by_member(self) -> dict[str, Entry]:
+        """The first entry that has a member of each name, those of the main function first."""
+        return {name: entry for entry in reversed(self._main_first()) for name in entry.members}
+
+    def _main_first(self) -> list[Entry]:
+        return sorted(self.groups, key=lambda entry: entry.function is not None)
+
     @property
     def text(self) -> str:
         """The file, which `read_plan_file` reads as an equal plan, but for lines."""
@@ -238,9 +258,12 @@ def _entry_text(entry: Mapping[str, Any]) -> str:
 # -- reading ---------------------------------------------------------------------------------------------------
 
 
-def read_plan(content: bytes, path: str) -> list[Entry]:
-    """The entries of a plan file; raises `plan.format`."""
-    return read_plan_file(content, path).entries
+def load_plan_file(path: str | Path, is_input: bool = True) -> PlanFile:
+    """The plan file at a path; one that is no input may be replaced by what is written. Raises `file.missing`,
+    `file.unreadable` and `plan.format`."""
+    if not os.path.isfile(path):
+        raise fail("file.missing", f"there is no plan file {path}", help="irc plan MODEL -o FILE writes one")
+    return read_plan_file(bytes(open_file(Path(path), is_input=is_input).data), str(path))
 
 
 def read_plan_file(content: bytes, path: str) -> PlanFile:
@@ -275,10 +298,11 @@ def read_plan_file(content: bytes, path: str) -> PlanFile:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, of which no key may be dropped."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key `{next(key for key in keys if keys.count(key) > 1)}` stands twice in one object")
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key `{key}` stands twice in one object")
+        members[key] = value
     return members
 
 
@@ -294,6 +318,8 @@ def _made_for(given: Any, place: Location) -> MadeFor:
             raise _misread("`sizes` of `made_for` are no integers by name", place)
         if key != "sizes" and not isinstance(value, str):
             raise _misread(f"`{key}` of `made_for` is {json.dumps(value)}", place)
+        if key in CHOICES and value not in CHOICES[key]:
+            raise _misread(f"`{key}` of `made_for` is {json.dumps(value)}", place, did_you_mean(value, CHOICES[key]))
     return MadeFor(**given)
 
 

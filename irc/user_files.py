@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from irc import ops
 from irc.diagnostics import IrcError, did_you_mean, fail
@@ -19,23 +19,26 @@ from irc.module import Module
 from irc.op import OperationDefinition
 from irc.user_code import PREFIX, blaming, place_of_code
 
+Kind = TypeVar("Kind")
+
 
 def load_user_module(path: str | Path) -> ModuleType:
     """Run the file at `path` as a module of a private name; a file that was loaded already is not run twice.
 
-    Raises `file.missing`, `load.raised`, and lets coded errors through (a rule that cannot be traced).
+    Raises `file.missing`, `file.format`, `load.raised`, and lets coded errors through (a rule that cannot be traced).
     """
     file = Path(path)
     if not file.is_file():
         raise fail("file.missing", f"there is no file {str(path)!r}", help="give the path of a Python file")
+    if file.suffix != ".py":  # Python would run others, too, such as native code
+        raise fail("file.format", f"{str(path)!r} is not a Python file", expected="a name that ends in .py")
     note_input(file)
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     name = f"{PREFIX}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, file.resolve())
-    if specification is None or specification.loader is None:
-        raise fail("file.format", f"{str(path)!r} is not a Python file", expected="a name that ends in .py")
+    assert specification is not None and specification.loader is not None, "it ends in .py"
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
@@ -105,6 +108,16 @@ def load_user_object(reference: str) -> Any:
         raise fail("load.missing_name", f"{path} does not define `{name}`",
                    help=did_you_mean(name, defined, f"it defines: {', '.join(defined)}"))
     return getattr(module, name)
+
+
+def load_declared(reference: str, kind: type[Kind], decorator: str) -> Kind:
+    """What an option names by `FILE.py:NAME`, a function with this decorator; raises `pass.option` for another."""
+    if not is_reference(reference):
+        raise fail("pass.option", f"`{reference}` names no function with {decorator}", expected="FILE.py:NAME")
+    chosen = load_user_object(reference)
+    if not isinstance(chosen, kind):
+        raise fail("pass.option", f"{reference} is {chosen!r}", expected=f"a function with {decorator}")
+    return chosen
 
 
 def _top_level(path: Path) -> Iterator[str]:

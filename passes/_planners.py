@@ -13,7 +13,7 @@ from irc.ir import Block, Operation
 from irc.pass_manager import PassContext
 from irc.planner import FusionGraph, Planner
 from irc.planners import PLANNERS
-from irc.user_files import is_reference, load_user_object
+from irc.user_files import is_reference, load_declared
 
 
 def find_planner(name: str) -> Planner:
@@ -23,10 +23,7 @@ def find_planner(name: str) -> Planner:
     if not is_reference(name):
         raise fail("pass.option", f"fuse has no planner `{name}`", expected=f"{', '.join(PLANNERS)} or FILE.py:NAME",
                    help=did_you_mean(name, PLANNERS, "irc doc planners"))  # fmt: skip
-    chosen = load_user_object(name)
-    if not isinstance(chosen, Planner):
-        raise fail("pass.option", f"{name} is {chosen!r}", expected="a function with @planner")
-    return chosen
+    return load_declared(name, Planner, "@planner")
 
 
 def planned_groups(planner: Planner, block: Block, graph: GroupGraph, operations: Iterable[Operation],

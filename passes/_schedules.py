@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.group import Group, is_free
 from irc.ir import Operation
@@ -14,15 +13,12 @@ from irc.plan import Plan
 from irc.plan_file import Entry
 from irc.scheduling import Scheduler, Unscheduled
 from irc.user_code import place_of_code
-from irc.user_files import load_user_object
+from irc.user_files import load_declared
 
 
 def find_scheduler(reference: str) -> Scheduler:
     """The function in a user's file (`FILE.py:NAME`); raises `pass.option`."""
-    chosen = load_user_object(reference)
-    if not isinstance(chosen, Scheduler):
-        raise fail("pass.option", f"{reference} is {chosen!r}", expected="a function with @schedule")
-    return chosen
+    return load_declared(reference, Scheduler, "@schedule")
 
 
 def choose_schedules(plan: Plan, scheduler: Scheduler, sizes: Mapping[Symbol, int]) -> None:

@@ -15,14 +15,12 @@ import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from irc.cost import Costs, find_cost
 from irc.cover import cover, owned, shared, unread
 from irc.diagnostics import Diagnostic, IrcError, fail
 from irc.dims import Symbol
-from irc.files import note_input
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
@@ -41,13 +39,13 @@ from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, re
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
-from irc.plan_file import Entry, read_plan, write_plan
+from irc.plan_file import Entry, load_plan_file, write_plan
 from irc.planner import Planner
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.products import PRODUCTS
 from irc.remarks import Remarks
 from irc.sizes import representative_sizes
-from irc.user_files import is_reference, load_user_object
+from irc.user_files import is_reference, load_declared
 
 
 @policy
@@ -161,22 +159,14 @@ class Fuse(Pass):
                            representative_sizes(function, context.sizes))  # fmt: skip
 
     def entries(self) -> list[Entry]:
-        """The entries of the plan file, none without one; raises `file.missing` and the errors of `read_plan`."""
-        if not self.plan:
-            return []
-        path = Path(self.plan)
-        if not path.is_file():
-            raise fail("file.missing", f"there is no plan file {self.plan}")
-        note_input(path)
-        return read_plan(path.read_bytes(), self.plan)
+        """The entries of the plan file, none without one; raises the errors of `load_plan_file`."""
+        return load_plan_file(self.plan).entries if self.plan else []
 
     def proposals(self, function: Function) -> list[tuple[str, list[Operation]]]:
         """The name of the `@group` pattern with the operations of each of its matches; raises `pass.option`."""
         if not self.groups:
             return []
-        pattern = load_user_object(self.groups)
-        if not isinstance(pattern, GroupPattern):
-            raise fail("pass.option", f"{self.groups} is {pattern!r}", expected="a function with @group")
+        pattern = load_declared(self.groups, GroupPattern, "@group")
         return [(pattern.name, members) for members in find_groups(function, pattern.function)]
 
 
@@ -199,10 +189,7 @@ def find_policy(name: str) -> Policy:
         return POLICIES[name]
     if not is_reference(name):
         raise fail("pass.option", f"fuse has no policy `{name}`", expected=f"{', '.join(POLICIES)} or FILE.py:NAME")
-    chosen = load_user_object(name)
-    if not isinstance(chosen, Policy):
-        raise fail("pass.option", f"{name} is {chosen!r}", expected="a function with @policy")
-    return chosen
+    return load_declared(name, Policy, "@policy")
 
 
 # -- propose ---------------------------------------------------------------------------------------------------

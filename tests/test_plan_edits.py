@@ -209,6 +209,9 @@ def test_illegal_edits_are_rejected_with_rule_and_place(folder: Path, name: str)
         ('{"groups": [], "made_for": 3}', "`made_for` is 3"),
         ('{"groups": [], "made_for": {"sizes": {"N": "8"}}}', "`sizes` of `made_for`"),
         ('{"groups": [], "made_for": {"devise": "h100"}}', "did you mean device"),
+        ('{"groups": [], "made_for": {"numerics": "exat"}}', "did you mean exact"),
+        ('{"groups": [], "made_for": {"products": "foo"}}', '`products` of `made_for` is "foo"'),
+        (f'{{{"".join(f"{chr(34)}{n}{chr(34)}: 0, " for n in range(100_000))}"9": 1}}', "the key `9` stands twice"),
     ],
 )
 def test_texts_that_are_no_plan(folder: Path, text: str, words: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from irc.driver import Settings, load
 from irc.driver.arrays import given_inputs
 from irc.driver.planning import read
 from irc.driver.workbench import Workbench
+from irc.passes.fuse import Fuse
 from irc.plan_difference import differences
 from irc.plan_edits import Edit
 from irc.plan_file import PlanFile, read_plan_file
@@ -258,7 +262,12 @@ def test_a_plan_runs_no_code_by_itself(folder: Path) -> None:
     content = json.loads((folder / "host.json").read_text())
     for made_for, words in (
         ({"model": "mine.py:block"}, "mine.py:block"),
-        ({"model": "block.irc", "pipeline": "default{fuse.policy=mine.py:small}"}, "names Python files"),
+        ({"model": "block.irc", "pipeline": "default{fuse.policy=mine.py:small}"}, "names files"),
+        ({"model": "block.irc", "pipeline": "default,fuse{groups=e.so:x}"}, "names files"),
+        ({"model": "block.irc", "pipeline": "default{fuse.schedule=./e:x}"}, "names files"),
+        ({"model": "block.irc", "pipeline": "default,fuse{plan=/tmp/other}"}, "names files"),
+        ({"model": "block.irc", "pipeline": "default,fuse{plan=host}"}, "names files"),
+        ({"model": "block.irc", "device": "/tmp/secret.toml"}, "made for the device"),
         ({"model": "../block.irc"}, "not a plain path"),
         ({}, "names no model"),
     ):
@@ -267,6 +276,70 @@ def test_a_plan_runs_no_code_by_itself(folder: Path) -> None:
         assert done.code == 2 and "error[plan.model]" in done.err and words in done.err, done.err
     done = irc_here("plan", "edit", "other.json", "block.irc", "--split", "p", folder=folder)
     assert done.code == 0, done.err
+
+
+def test_options_that_are_no_files_are_taken_from_a_plan(folder: Path) -> None:
+    content = json.loads((folder / "host.json").read_text())
+    made_for = {"model": "block.irc", "pipeline": "default{fuse.products=host}", "device": "a100", "numerics": "exact"}
+    (folder / "words.json").write_text(json.dumps({**content, "made_for": made_for}))
+    report = irc.edit_plan(folder / "words.json", [("split", "p")])
+    assert report.device == "a100" and read(folder / "words.json").made_for.numerics == "exact"
+
+
+def test_native_code_is_no_python_file(folder: Path) -> None:
+    (folder / "e.so").write_bytes(b"\x7fELF")
+    for passes, code in (("fuse{groups=e.so:x}", "pass.option"), ("fuse{schedule=e.so:x}", "pass.option"),
+                         ("rewrite{rules=e.so}", "file.format")):  # fmt: skip
+        done = irc_here("opt", "block.irc", "-p", passes, folder=folder)
+        assert done.code in (2, 3) and f"error[{code}]" in done.err, done.err
+    done = irc_here("print", "block.irc", "--load", "e.so", folder=folder)
+    assert "error[file.format]" in done.err, done.err
+
+
+def test_two_outputs_are_not_one_file(folder: Path) -> None:
+    (folder / "link").symlink_to("one.txt")
+    for words in (
+        ("plan", "block.irc", "-o", "one.txt", "--remarks", "link"),
+        ("opt", "block.irc", "-p", "fuse", "-o", "one.txt", "--plan", "./one.txt"),
+        ("compile", "block.irc", "--backend", "triton", "-o", "one.txt", "--remarks", "one.txt/remarks"),
+        ("experiment", "block.irc", "-p", "a=default", "--csv", "one.txt", "--html", "one.txt"),
+    ):
+        done = irc_here(*words, folder=folder)
+        assert done.code == 2 and "error[usage.arguments]" in done.err and "both write" in done.err, done.err
+        assert not (folder / "one.txt").exists()
+
+
+@pytest.mark.parametrize("edit", [("split", "cols:{}"), ("schedule", "cols:n={}"), ("schedule", "cols:blocks={}")])
+@pytest.mark.parametrize("digits", ["9" * 5000, "\u0663"])
+def test_numbers_that_are_none_are_named(folder: Path, edit: tuple[str, str], digits: str) -> None:
+    name, argument = edit
+    with pytest.raises(IrcError) as raised:
+        irc.edit_plan(folder / "host.json", [(name, argument.format(digits))], output=folder / "none.json")
+    assert raised.value.code == "plan.edit" and not (folder / "none.json").exists()
+
+
+def test_a_plan_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = folder / "host.json", os.open
+
+    def refusing(name: Any, *rest: Any, **more: Any) -> int:
+        if str(name) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(name, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    for reading in (lambda: read(path), Fuse(plan=str(path)).entries):
+        with pytest.raises(IrcError) as raised:
+            reading()
+        assert raised.value.code == "file.unreadable"
+
+
+def test_python_does_not_replace_a_model_by_its_plan(folder: Path) -> None:
+    model = folder / "block.irc"
+    for write in (lambda: irc.make_plan(model, model), lambda: irc.edit_plan(folder / "host.json", [("split", "p")],
+                                                                            model, model)):  # fmt: skip
+        with pytest.raises(IrcError) as raised:
+            write()
+        assert raised.value.code == "file.exists" and model.read_text() == BLOCK
 
 
 def test_a_plan_by_a_policy_of_a_user_is_edited_without_it(folder: Path) -> None:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+import irc.driver
+
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
@@ -119,6 +121,21 @@ def test_imports_point_down(module: str) -> None:
     if side is not None:
         across = [other for other, *_ in IMPORTS[module] if other.startswith(SIDES) and not other.startswith(side)]
         assert not across, f"{module} imports {across}: the driver joins these"
+
+
+READ_PATHS = {"inputs", "one", "other", "model"}  # parameters of commands as Python functions that name no output
+
+
+def test_functions_that_write_files_do_not_replace_their_inputs() -> None:
+    """Commands as Python functions with a path that is written are `guarded` (`irc.files`)."""
+    for function, module in sorted(irc.driver._MODULES.items()):
+        for node in ast.parse(MODULES[module].read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                parameters = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.annotation is not None]
+                paths = {each.arg for each in parameters if re.search(r"\bPath\b", ast.unparse(each))}
+                decorators = [ast.unparse(each) for each in node.decorator_list]
+                is_guarded = "guarded()" in decorators or "typing.overload" in decorators
+                assert paths <= READ_PATHS or is_guarded, f"{function} writes {paths - READ_PATHS}"
 
 
 def test_passes_do_not_run_one_another() -> None:

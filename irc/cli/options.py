@@ -140,13 +140,17 @@ def pipeline_option(help: str, required: bool = False) -> Callable[..., Any]:
                         shell_complete=completion.pass_names)  # fmt: skip
 
 
+OUTPUTS = ("output", "plan", "html", "csv", "parquet")  # options that name files to write, beside --remarks
+
+
 def writes(function: Callable[..., Any]) -> Callable[..., Any]:
     """The decorator of commands that write files; it stands below `common`."""
 
     def command(force: bool, **options: Any) -> Any:
-        from irc.files import check_output, note_input
+        from irc.files import check_apart, check_output, note_input
         from irc.limits import allow
 
+        check_apart({name: options.get(name) for name in OUTPUTS})
         with allow(replace_inputs=force):
             for given in (options.get("model"), options.get("inputs")):
                 if given is not None and os.path.isfile(given):
@@ -168,9 +172,10 @@ def recording(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(settings=settings, **options)
         from dataclasses import replace
 
-        from irc.files import check_output, replacing
+        from irc.files import check_apart, check_output, replacing
         from irc.remarks import Remarks
 
+        check_apart({**{name: options.get(name) for name in OUTPUTS}, "remarks": remarks})
         check_output(Path(remarks))
         recorded = Remarks()
         result = function(settings=replace(settings, remarks=recorded), **options)

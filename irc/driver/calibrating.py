@@ -19,7 +19,7 @@ from typing import Any
 from irc.diagnostics import IrcError, Location, fail
 from irc.driver.calibrated import KINDS, Node
 from irc.driver.running import as_backend_failed
-from irc.files import replacing
+from irc.files import guarded, replacing
 from irc.kernel_costs import SCHEMA
 from irc.onnx_runtime import onnx_runtime
 
@@ -44,6 +44,7 @@ class CalibrationReport:
     schema: str = "irc.calibrate/1"
 
 
+@guarded()
 def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), title: str | None = None,
               progress: Callable[[str], None] | None = None) -> CalibrationReport:  # fmt: skip
     """Measure kernels of ONNX Runtime on this machine and write the cost table, which takes about a minute.

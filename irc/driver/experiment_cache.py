@@ -22,7 +22,7 @@ from irc.device import Device
 from irc.diagnostics import IrcError, Location, fail
 from irc.driver.experiment_report import Measurement, Part
 from irc.driver.models import Settings
-from irc.driver.pipelines import option_values
+from irc.driver.pipelines import options_of
 from irc.files import open_file, replacing
 from irc.module import Module
 from irc.weights import Tensor
@@ -60,7 +60,7 @@ class Cache:
         if not path.is_file():
             return None
         try:
-            fields = json.loads(bytes(open_file(path).data))
+            fields = json.loads(bytes(open_file(path, is_input=False).data))
             groups = {name: tuple(map(_text, values)) for name, values in fields["groups"].items()}
             parts = tuple(_made(Part, each) for each in fields["parts"])
             measurement: Measurement = _made(Measurement, fields | {"groups": groups, "parts": parts})
@@ -105,7 +105,7 @@ def content_of(module: Module) -> str:
 def _named_files(pipeline: str) -> list[str]:
     """The files that options of a pipeline name, alone or as FILE.py:NAME."""
     try:
-        values = option_values(pipeline)
+        values = [option.value for option in options_of(pipeline)]
     except IrcError:  # measured, it fails, and is not kept
         return []
     return files_named(*values)

@@ -13,6 +13,7 @@ from typing import Any
 
 from irc.diagnostics import fail, printable
 from irc.driver.printing import format_bytes
+from irc.plan_difference import gains_and_losses, listed, nearness
 
 # The figures of a row, by their columns in tables that programs read.
 COLUMNS = ("kernels", "library_calls", "host_operations", "distinct_bytes", "kernel_bytes", "library_bytes",
@@ -194,15 +195,11 @@ def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
         members = frozenset(values)
         if members in sets:
             continue
-        nearest = max(sets, key=lambda group: (len(group & members), -len(group)), default=frozenset())
+        nearest = max(sets, key=lambda group: nearness(group, values), default=frozenset())
         if not nearest & members:
-            lines.append(f"@{name} is new: {_listed(values)}")
-            continue
-        gained = [value for value in values if value not in nearest]
-        lost = [value for value in base.groups[sets[nearest]] if value not in members]
-        parts = [f"gains {_listed(gained)}"] if gained else []
-        parts += [f"loses {_listed(lost)}"] if lost else []
-        lines.append(f"@{name} {' and '.join(parts)}")
+            lines.append(f"@{name} is new: {listed(values)}")
+        else:
+            lines.append(f"@{name} {gains_and_losses(base.groups[sets[nearest]], values)}")
     return tuple(lines)
 
 
@@ -212,8 +209,3 @@ def traffic_difference(base: Measurement, other: Measurement) -> str:
     if not saved or base.failure or other.failure:
         return ""
     return f"{'saves' if saved > 0 else 'costs'} {format_bytes(abs(saved))} of global memory traffic"
-
-
-def _listed(values: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(f"%{value}" for value in values[:most])
-    return f"{shown} and {len(values) - most} more" if len(values) > most else shown

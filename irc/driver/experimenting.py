@@ -32,7 +32,7 @@ from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
 from irc.driver.roofline import estimate, modeled
-from irc.files import temporary_folder
+from irc.files import guarded, temporary_folder
 from irc.ir import Operation
 from irc.module import Module
 from irc.sizes import representative_sizes
@@ -43,6 +43,7 @@ BASELINE = "eager"  # a row of every experiment
 BASES = {BASELINE: BASELINE, "none": "default{fuse.policy=none}"}  # that `base` may name without a pipeline
 
 
+@guarded()
 def experiment(
     sources: Mapping[str, Source] | Sequence[str],
     pipelines: Mapping[str, str],

@@ -18,6 +18,7 @@ from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pip
 from irc.driver.printing import at_sizes, format_bytes, shorten
 from irc.driver.remarking import explain_remarks
 from irc.driver.value_joining import explain_joining
+from irc.files import guarded
 from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
@@ -37,6 +38,7 @@ from irc.user_files import is_reference
 LONGEST_ENTRY = 200  # characters of a suggested plan entry
 
 
+@guarded()
 def explain(source: Source | None, *names: str, pipeline: str | None = None, settings: Settings | None = None,
             nest: bool = False, remarks: bool = False, apply: str | Path | None = None) -> str:  # fmt: skip
     """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, a pair of values, or a

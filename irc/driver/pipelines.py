@@ -104,9 +104,9 @@ def parse_pipeline(text: str, context: PassContext | None = None,
     return [_make_pass(stage, text, context) for stage in stages]
 
 
-def option_values(text: str) -> list[str]:
-    """The values of all options of a pipeline, as text. Raises `pass.syntax`."""
-    return [option.value for stage in _read_stages(text) for option in stage.options]
+def options_of(text: str) -> list[Option]:
+    """All options of a pipeline. Raises `pass.syntax`."""
+    return [option for stage in _read_stages(text) for option in stage.options]
 
 
 def _read_stages(text: str) -> list[Stage]:

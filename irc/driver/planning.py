@@ -6,22 +6,31 @@ Start at `make_plan`, `edit_plan` and `compare_plans`; `irc.driver.workbench` fo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from irc.device import BUILT_IN
 from irc.diagnostics import IrcError, fail
 from irc.driver.models import SUFFIXES, Settings, Source
+from irc.driver.pipelines import options_of
 from irc.driver.workbench import EditStep, PlanCost, Workbench, carried
-from irc.files import replacing, resolve_inside
+from irc.files import guarded, replacing, resolve_inside
 from irc.module import Module
 from irc.plan_difference import Difference, differences
 from irc.plan_edits import Edit
-from irc.plan_file import PlanFile, read_plan_file
+from irc.plan_file import PlanFile, load_plan_file
 from irc.user_files import is_reference
 
 LABEL = "launches and bytes are counted from the emitted program; times are estimates, not measured"
+
+
+# What options of a plan file's pipeline may be: words and numbers, also several. `plan` names a file in any case.
+WORD = re.compile(r"[\w+-]*|[+-]?[0-9]+\.[0-9]*(e[+-]?[0-9]+)?")
+BETWEEN_WORDS = re.compile(r"[\s{},]+")
+FILE_OPTION = "plan"
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class DifferenceReport:
 # -- the verbs -------------------------------------------------------------------------------------------------
 
 
+@guarded()
 def make_plan(source: Source, output: str | Path | None = None, *, pipeline: str | None = None,
               settings: Settings | None = None) -> PlanReport:  # fmt: skip
     """The fusion plan of a model by a pipeline with `fuse` (default: the Triton backend's), written to `output` if that
@@ -79,6 +89,7 @@ def make_plan(source: Source, output: str | Path | None = None, *, pipeline: str
     return PlanReport(plan.text, len(plan.groups), followed.cost, bench.device, bench.sizes, shown(output))
 
 
+@guarded()
 def edit_plan(path: str | Path, edits: Sequence[tuple[str, str]], source: Source | None = None,
               output: str | Path | None = None, *, pipeline: str | None = None,
               settings: Settings | None = None) -> EditReport:  # fmt: skip
@@ -125,10 +136,8 @@ def compare_plans(one: str | Path, other: str | Path, source: Source | None = No
 
 
 def read(path: str | Path) -> PlanFile:
-    """A plan file, which may be replaced by an edited one; raises `file.missing` and `plan.format`."""
-    if not os.path.isfile(path):
-        raise fail("file.missing", f"there is no plan file {path}", help="irc plan MODEL -o FILE writes one")
-    return read_plan_file(Path(path).read_bytes(), str(path))
+    """A plan file, which may be replaced by an edited one; raises the errors of `load_plan_file`."""
+    return load_plan_file(path, is_input=False)
 
 
 def write(plan: PlanFile, output: str | Path | None) -> None:
@@ -166,20 +175,26 @@ def named_model(plan: PlanFile, path: str | Path) -> str:
 
 
 def named_pipeline(plan: PlanFile, path: str | Path) -> str | None:
-    """The pipeline that a plan file states; raises `plan.model` where that names a Python file."""
+    """The pipeline that a plan file states; raises `plan.model` where an option of it may name a file."""
     pipeline = plan.made_for.pipeline
-    if pipeline is not None and ".py" in pipeline:
-        message = f"{path} was made with a pipeline that names Python files, which irc runs only where a command does"
-        raise fail("plan.model", message, help=f'-p "{pipeline}"')
+    for option in options_of(pipeline or ""):
+        words = BETWEEN_WORDS.split(option.value)
+        if option.key.rpartition(".")[2] == FILE_OPTION or not all(map(WORD.fullmatch, words)):
+            message = f"{path} was made with a pipeline that names files, which irc reads only where a command does"
+            raise fail("plan.model", f"{message}: {option.key}={option.value}", help=f'-p "{pipeline}"')
     return pipeline
 
 
 def settings_of(plan: PlanFile, settings: Settings) -> Settings:
-    """Settings with what a plan was made for, where the command leaves them as they are."""
+    """Settings with what a plan was made for, where the command leaves them as they are. Raises `plan.model` for a
+    device that is not one of irc's: a file of another is read only where a command names it."""
     made_for, default = plan.made_for, Settings()
     changes: dict[str, Any] = {"dims": {**made_for.sizes, **settings.dims}}
     for name in ("products", "numerics", "device"):
         stated = getattr(made_for, name)
         if stated is not None and getattr(settings, name) == getattr(default, name) and not settings.target:
             changes[name] = stated
+    if changes.get("device", BUILT_IN[0]) not in BUILT_IN:
+        raise fail("plan.model", f"the plan was made for the device {changes['device']}, which irc does not have",
+                   expected=f"one of {', '.join(BUILT_IN)}", help="--device FILE.toml")  # fmt: skip
     return replace(settings, **changes)

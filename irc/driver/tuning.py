@@ -19,7 +19,7 @@ from irc.driver.artefacts import is_artefact, read_interface
 from irc.driver.callables import import_artefact
 from irc.driver.counting import kernel_operations
 from irc.driver.models import Settings, require_triton
-from irc.files import replacing
+from irc.files import guarded, replacing
 from irc.ir import Function
 from irc.kernel import LegalityFailure, kernel_of, members_of
 from irc.module import Module
@@ -61,6 +61,7 @@ class TuningReport:
     schema: str = "irc.tune/1"
 
 
+@guarded()
 def tune(
     folder: str | Path,
     inputs: Mapping[str, Any] | str | Path | None = None,
