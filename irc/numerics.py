@@ -23,6 +23,7 @@ Numerics = Literal["exact", "keeps_more_precision", "reassociates", "approximate
 NUMERICS: tuple[Numerics, ...] = typing.get_args(Numerics)
 MEASURED = "max error relative to the terms"
 IN_F64 = 1e-9  # error between two ways to compute one number in f64
+IN_APPROXIMATION = 1e-2  # between a number and one that stands for it where rules may approximate
 
 
 def allows(allowed: Numerics, declared: Numerics) -> bool:
@@ -103,7 +104,7 @@ def approximates(results: Results) -> str | None:
         def series(x):
             return exp(x), add(x, 1.0)
     """
-    return error_in_f64(results, "approximates", 1e-2)
+    return error_in_f64(results, "approximates", IN_APPROXIMATION)
 
 
 NUMERICS_RULES = table(

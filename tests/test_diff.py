@@ -71,6 +71,38 @@ def test_what_differs_by_rounding_alone_is_no_difference(first: Any, second: Any
     assert difference(first, second, "f32[N, 8]", finite=True, numerics="exact").verdict == "differs"
 
 
+RAISES = {  # what may stop one program of the two, beside an addition
+    "an assertion": '%m = reduce_max %x {axes = [0], keep_dims = false} : f32[]\n%c = less %m, %m : bool[]\n'
+                    'assert %c {message = "it is large"}',
+    "an index": "%g = gather %x, %i {axis = 0} : f32[]",
+    "a division": '%d = div %i, %i {rounding = "trunc", by_zero = "error"} : i64[]',
+    "an assertion in a branch": '%b = if %p : bool[] {\nassert %p {message = "no"}\nyield %p\n} else {\n'
+                                'assert %p {message = "no"}\nyield %p\n}',
+    "a symbol": "bind %i {symbol = ?S in (1, 8)}",
+}  # fmt: skip
+
+
+def doubled(tmp_path: Path, lines: str, name: str) -> Path:
+    path = tmp_path / f"{name}.irc"
+    head = "irc text 1\nmodule @m {\nfunc @main(%x: f32[8], %i: i64[], %p: bool[]) -> f32[8] {\n"
+    path.write_text(f"{head}{lines}\n%y = add %x, %x : f32[8]\nreturn %y\n}}\n}}\n")
+    return path
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_programs_that_stop_in_other_cases_are_not_equal_by_rules(tmp_path: Path, name: str) -> None:
+    first, second = doubled(tmp_path, RAISES[name], "first"), doubled(tmp_path, "", "second")
+    for pair in ((first, second), (second, first)):
+        assert irc.diff(*pair, tries=4).verdict != "equal by rules"
+    if "branch" not in name:
+        assert irc.diff(first, first).verdict == "equal by rules"
+
+
+def test_a_failed_assertion_is_a_difference(tmp_path: Path) -> None:
+    report = irc.diff(doubled(tmp_path, "", "first"), doubled(tmp_path, RAISES["an assertion"], "second"), tries=4)
+    assert report.verdict == "differs" and report.witness is not None and "it is large" in report.witness.second
+
+
 # -- different -------------------------------------------------------------------------------------------------
 
 DIFFERENT = {

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 import irc
 from irc import ops
+from irc.diagnostics import printable
 from irc.driver.experiment_page import page as experiment_page
 from irc.driver.experiment_report import Case, ExperimentReport, Measurement, Part, summarize
 from irc.driver.html_pages import FOLDER, json_in_html, page
@@ -184,6 +188,58 @@ def test_text_cannot_leave_the_data(text: str) -> None:
     assert "alert(1)</script>" not in whole and whole.count("<title>") == 1
 
 
+def strict(text: str) -> Any:
+    """JSON as `JSON.parse` reads it: without Infinity and NaN."""
+    def reject(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=reject)
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    data = {"a": [math.inf, -math.inf, math.nan, 1.5], "b": (2, {"c": math.nan})}
+    assert strict(json_in_html(data)) == {"a": [None, None, None, 1.5], "b": [2, {"c": None}]}
+    module = irc.trace(lambda x: ops.exp(ops.mul(x, 100.0), name="y"), "f32[4]")
+    inputs = {"x": np.full(4, 5, np.float32)}  # exp(500) is finite in f64
+    view(module, {"all": "cse"}, output=tmp_path / "v.html", check=True, inputs=inputs)
+    data = strict(re.findall(r'id="data">(.*?)</script>', (tmp_path / "v.html").read_text(), re.DOTALL)[0])
+    assert data["pipelines"][0]["stages"][0]["errors"]["y"] is None
+
+
+@needs_browser
+def test_an_error_that_is_not_finite_is_shown(browser: Browser, tmp_path: Path) -> None:
+    module = irc.trace(lambda x: ops.exp(ops.mul(x, 100.0), name="y"), "f32[4]")
+    view(module, {"all": "cse"}, output=tmp_path / "v.html", check=True, inputs={"x": np.full(4, 5, np.float32)})
+    browser.open(tmp_path / "v.html")
+    ready(browser)
+    browser.evaluate("""(() => { const list = document.getElementById("coloring");
+        list.value = "error"; list.dispatchEvent(new Event("change")); })()""")
+    browser.evaluate("views[0].select('y')")
+    assert "not finite" in browser.evaluate("document.getElementById('panel').textContent") and browser.errors == []
+
+
+CELLS = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "a=1", "a\rb", 'a,"b', "plain"]
+
+
+def test_cells_of_tables_are_no_formulas() -> None:
+    measured = {cell: Measurement(kernels=1) for cell in CELLS}
+    report = ExperimentReport(dict.fromkeys(CELLS, ""), (Case("=m", {"S": -5}, measured, {}),), "", {}, "a100", "")
+    rows = list(csv.DictReader(io.StringIO(report.csv().decode(), newline="")))
+    for row, cell in zip(rows, CELLS, strict=True):
+        is_formula = cell[0] in "=+-@\t\r"
+        assert row["pipeline"] == printable(f"'{cell}" if is_formula else cell)
+        assert row["model"] == "'=m" and row["dim.S"] == "-5"  # a number is left alone
+
+
+@needs_browser
+def test_cells_of_pages_are_those_of_the_report(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written_report(tmp_path))
+    ready(browser)
+    text = browser.evaluate(f"csv([{json.dumps([*CELLS, -5])}])")
+    (row,) = csv.reader(io.StringIO(text, newline=""))
+    assert row == [*(f"'{cell}" if cell[0] in "=+-@\t\r" else cell for cell in CELLS), "-5"]
+
+
 def test_sources_of_pages_have_short_lines() -> None:
     sources = [each for each in FOLDER.iterdir() if not each.name.startswith("dagre.")]
     long = [each.name for each in sources if any(len(line) > 120 for line in each.read_text().splitlines())]
@@ -273,7 +329,11 @@ def test_a_profile_is_drawn_with_measured_times(browser: Browser, tmp_path: Path
     browser.evaluate("views[0].select('hidden')")
     ready(browser)
     assert browser.overlapping_texts() == [] and browser.errors == []
-    assert "estimated" not in browser.evaluate("document.getElementById('panel').textContent")
+    panel = browser.evaluate("document.getElementById('panel').textContent")
+    assert "measured time" in panel and "estimate" not in panel and "undefined" not in panel
+    browser.evaluate("views[0].select(null)")
+    panel = browser.evaluate("document.getElementById('panel').textContent")
+    assert "Longest measured" in panel and "estimate" not in panel and "NaN" not in panel
 
 
 @needs_browser

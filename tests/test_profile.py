@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,12 +15,17 @@ import pytest
 import irc
 from irc import ops
 from irc.diagnostics import IrcError
-from irc.driver import Settings
-from irc.driver.profiling import EMPTY, Node, Run, device_nodes, prefixes, report_of, runs_of
+from irc.driver import Settings, benchmarking
+from irc.driver.profile_page import profile_page
+from irc.driver.profiling import EMPTY, Node, Run, device_nodes, on_device, prefixes, report_of, runs_of
 from tests import planted
 from tests.command_line import EXAMPLES, irc_here
 
 BLOCK = f"{EXAMPLES / 'block.py'}:block"
+
+
+def data_of(page: str) -> Any:
+    return json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
 
 
 def event(name: str, start: int, length: int, cat: str = "Node") -> dict[str, object]:
@@ -76,8 +83,7 @@ def test_lines_of_the_source_and_no_file_is_left(tmp_path: Path, monkeypatch: py
 
 def test_the_page_has_measured_times_and_no_estimates(tmp_path: Path) -> None:
     report = irc.profile(BLOCK, rounds=1, html=tmp_path / "profile.html", settings=Settings(dims={"B": 2, "S": 3}))
-    text = (tmp_path / "profile.html").read_text()
-    data = json.loads(text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    data = data_of((tmp_path / "profile.html").read_text())
     (pipeline,) = data["pipelines"]
     times = {record["id"]: record["us"] for record in pipeline["records"] if "us" in record}
     assert times == {row.value: row.microseconds for row in report.rows if row.value}
@@ -96,8 +102,68 @@ def test_branches_and_inputs_of_the_user(tmp_path: Path) -> None:
 
 
 def test_kernels_of_a_gpu_are_values_and_others_are_libraries() -> None:
-    nodes = device_nodes(["y", "ampere_sgemm"], {"y_value": "y", "twin": "y"})
-    assert nodes == {"y": Node("y", ("y_value", "twin")), "ampere_sgemm": Node("library", ())}
+    nodes = device_nodes(["y", "ampere_sgemm"], {("main", "y_value"): "y", ("main", "twin"): "y"})
+    assert nodes == {"y": Node("y", ("y_value", "twin"), "main"), "ampere_sgemm": Node("library", ())}
+
+
+FUNCTIONS = """irc text 1
+module @m {
+  func @main(%x: f32[4]) -> f32[4] {
+    %y = exp %x : f32[4]
+    %a = call @f %y : f32[4]
+    return %a
+  }
+  func @f(%x: f32[4]) -> f32[4] {
+    %y = tanh %x : f32[4]
+    %t = neg %y : f32[4]
+    %b = call @g %t : f32[4]
+    return %b
+  }
+  func @g(%x: f32[4]) -> f32[4] {
+    %u = sin %x : f32[4]
+    %t = cos %u : f32[4]
+    return %t
+  }
+}
+"""
+
+
+def test_equal_names_in_two_functions_are_two_values(tmp_path: Path) -> None:
+    (tmp_path / "m.irc").write_text(FUNCTIONS)
+    module = Settings().load(tmp_path / "m.irc")
+    runs = [Run(20.0, {"y": 1.0, "k": 2.0, "u": 4.0, "t": 8.0})]  # %t is a value of two functions
+    report = report_of(module, runs, {"y": Node("Exp", ("y",)), "k": Node("k", ("y",), "f")}, EMPTY)
+    assert [(row.function, row.value, row.op) for row in report.rows] == [
+        ("", "", "added by the runtime"), ("g", "u", "sin"), ("f", "y", "tanh"), ("", "y", "exp")]  # fmt: skip
+    text = profile_page(module, {"y": 1.0, "@f/y": 2.0}, "measured", Settings())
+    (pipeline,) = data_of(text)["pipelines"]
+    assert {each["id"]: each["us"] for each in pipeline["records"] if "us" in each} == {"y": 1.0, "@f/y": 2.0}
+
+
+def test_runs_on_a_gpu_are_each_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler and the device are replaced: times of runs must reach the report one by one, not as their mean."""
+    import torch
+
+    class Recorded:
+        microseconds = iter([100.0, 1.0, 2.0, 30.0])
+
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def __enter__(self) -> Recorded:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def key_averages(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(key="k", self_device_time_total=next(self.microseconds))]
+
+    monkeypatch.setattr(torch.profiler, "profile", Recorded)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(benchmarking, "compiled_calls", lambda *_: (lambda: None, {}))
+    runs, nodes = on_device(irc.trace(lambda x: ops.exp(x), "f32[4]"), {}, rounds=3, warmup=0)
+    assert [run.microseconds for run in runs] == [1.0, 2.0, 30.0] and nodes == {"k": Node("library", ())}
 
 
 def test_without_a_gpu_kernels_are_not_profiled() -> None:

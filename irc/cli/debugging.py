@@ -1,4 +1,5 @@
-"""The commands that find what is wrong: check, extract, reduce. `main` adds them to the group of all commands."""
+"""The commands that find what is wrong, or what takes time: check, diff, extract, reduce, profile. `main` adds them to
+the group of all commands."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The commands of `irc`: each parses its options, calls a function of `irc.driver`, and prints the report. Those that
-find errors are in `debugging`, and `comparing` has the one that compares pipelines.
+find errors or measure are in `debugging`; `comparing` has experiment, `planning` plan, `viewing` view, and
+`onnx_commands` calibrate.
 
 `irc.driver` is imported when a command runs, so that `irc --help` imports nothing large.
 """

@@ -225,7 +225,8 @@ def show_profile(report: Any, number: int) -> None:
     for title, rows in (("by kind of operation", report.kinds), ("by value", report.rows[:number])):
         show(f"{title:44} {'us':>10} {'share':>6}")
         for row in rows:
-            name = shorten(f"%{row.value} = {row.op}" if row.value else row.op, 42)
+            where = f" in @{row.function}" if row.function else ""
+            name = shorten(f"%{row.value}{where} = {row.op}" if row.value else row.op, 42)
             ran = ", ".join(row.operators[:4]) + (", ..." if len(row.operators) > 4 else "")
             source = f"   {row.source}" if row.source else ""
             show(f"  {name:42} {row.microseconds:>10.1f} {row.share:>6.1%}  {ran}{source}".rstrip())

@@ -34,11 +34,9 @@ from irc.driver.tolerances import derive
 from irc.ir import Block, Operation, Value
 from irc.kernel import members_of
 from irc.module import Module
-from irc.numerics import IN_F64
+from irc.numerics import IN_APPROXIMATION, IN_F64
 from irc.ops.extern import is_random
 from irc.plan_file import structural_hash
-
-IN_APPROXIMATION = 1e-2  # of passes that may approximate: see `irc.numerics.approximates`
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,8 @@ from irc.dtypes import DType
 from irc.files import guarded, temporary_folder
 from irc.ir import Value
 from irc.module import Module
-from irc.numerics import IN_F64, allows, same_bits
+from irc.numerics import IN_APPROXIMATION, IN_F64, allows, same_bits
 
-IN_APPROXIMATION = 1e-2  # as `irc.numerics.approximates`
 Outcome = IrcError | tuple[list[Any], list[Any] | None]
 Verdict = Literal["equal by rules", "no difference found", "differs"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -42,11 +41,9 @@ def _figures(each: Measurement) -> dict[str, Any]:
 
 
 def shown(part: Any) -> Any:
-    """Data with printable texts, and with None for numbers that JSON does not have."""
+    """Data with printable texts."""
     if isinstance(part, str):
         return printable(part)
-    if isinstance(part, float):
-        return part if math.isfinite(part) else None
     if isinstance(part, Mapping):
         return {printable(key): shown(value) for key, value in part.items()}
     return [shown(each) for each in part] if isinstance(part, (list, tuple)) else part

@@ -19,6 +19,7 @@ from irc.plan_difference import gains_and_losses, listed, nearness
 COLUMNS = ("kernels", "library_calls", "host_operations", "distinct_bytes", "kernel_bytes", "library_bytes",
            "loaded_bytes", "flops", "programs", "estimated_microseconds", "modeled_microseconds", "compile_seconds",
            "error", "plan", "failure")  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a text starts with that a spreadsheet evaluates
 # The figures that geometric means are taken of; of each, less is better.
 COMPARED = ("device_operations", "distinct_bytes", "loaded_bytes", "estimated_microseconds")
 
@@ -141,12 +142,12 @@ class ExperimentReport:
         ]  # fmt: skip
 
     def csv(self) -> bytes:
-        """`rows` as CSV with a header, in UTF-8."""
+        """`rows` as CSV with a header, in UTF-8; a text that a spreadsheet would evaluate has ' before it."""
         text, rows = io.StringIO(newline=""), self.rows()
-        writer = csv.DictWriter(text, list(rows[0]) if rows else ["model", "pipeline", *COLUMNS])
-        writer.writeheader()
-        writer.writerows({key: printable(cell) if isinstance(cell, str) else cell for key, cell in row.items()}
-                         for row in rows)  # fmt: skip
+        columns = list(rows[0]) if rows else ["model", "pipeline", *COLUMNS]
+        writer = csv.DictWriter(text, columns)
+        writer.writerow({key: _cell(key) for key in columns})
+        writer.writerows({key: _cell(cell) for key, cell in row.items()} for row in rows)
         return text.getvalue().encode()
 
     def parquet(self) -> bytes:
@@ -155,6 +156,13 @@ class ExperimentReport:
         sink = io.BytesIO()
         parquet.write_table(arrow.Table.from_pylist(self.rows()), sink)
         return sink.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A cell of a table in CSV, as the function `csv` of `pages/page.js` writes it."""
+    if not isinstance(value, str):
+        return value
+    return printable(f"'{value}" if value.startswith(FORMULA) else value)
 
 
 def parquet_packages() -> tuple[Any, Any]:

@@ -10,7 +10,9 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -51,8 +53,17 @@ def page(template: str, title: str, data: Any) -> str:
 
 def json_in_html(data: Any) -> str:
     """JSON that may stand in a script element: no character in it ends the element or begins markup."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(finite(data), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return re.sub("[<>&\u2028\u2029]", lambda match: ESCAPES[match[0]], text)
+
+
+def finite(part: Any) -> Any:
+    """Data with None for infinite numbers and NaN, which JSON does not have."""
+    if isinstance(part, float):
+        return part if math.isfinite(part) else None
+    if isinstance(part, Mapping):
+        return {key: finite(value) for key, value in part.items()}
+    return [finite(each) for each in part] if isinstance(part, (list, tuple)) else part
 
 
 def _source(name: str) -> str:

@@ -1,12 +1,13 @@
 """Two programs with the same inputs, and whether the rules of the passes make them one.
 
 Both are put into one program that shares the inputs. The passes then compute a value once where both compute it, by
-their normal form: where the outputs are the same values in the end, the programs are equal.
+their normal form: where the outputs are the same values in the end, the programs are equal. What may stop a run, such
+as an assertion or an index out of range, must be the same in both, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.numerics import Numerics, allows
 from irc.op import return_
+from irc.ops.edge_cases import INDEXING
 from irc.ops.extern import is_random, is_seeded
 from irc.pass_manager import PassContext, PassManager
 
@@ -28,6 +30,8 @@ FORMS = (
     ("they have the same normal form", CLEAN),
     ("they have the same normal form in primitives", f"{CLEAN},legalize,canonicalize,fold,cse,canonicalize,cse,dce"),
 )
+
+RAISING = frozenset({"refine", "extern", *(row.op for row in INDEXING if row.expected == "run.index")})
 
 
 @dataclass(frozen=True)
@@ -109,19 +113,88 @@ def equal_by_rules(pair: Pair, settings: Settings) -> str | None:
             if joint is None:
                 return None
             context = PassContext(numerics=numerics, operations=settings.operations())
-            PassManager(read_pipeline(pipeline, context), context).run(joint)
-            half = len(joint.main.returned) // 2
-            if all(joint.main.returned[place] is joint.main.returned[half + place] for place in range(half)):
+            PassManager(read_pipeline(pipeline, context), context).run(joint.module)
+            if joint.is_one():
                 return reason if numerics == "exact" else f"{reason}, up to rounding ({numerics})"
     return None
 
 
-def joined(pair: Pair) -> Module | None:
+Check = tuple[Hashable, int]  # what stops a run, and how many values it depends on
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A program that returns `outputs` results of each of two programs, then for each the values that its `checks`
+    depend on, and what else may raise: so passes keep these, though nothing reads them."""
+
+    module: Module
+    outputs: int
+    checks: tuple[Sequence[Check], Sequence[Check]]
+    returned: tuple[int, int]  # how many values are returned for checks and what may raise, of each program
+
+    def is_one(self) -> bool:
+        """Whether both programs compute the same values, and stop in the same cases."""
+        values, count = self.module.main.returned, self.outputs
+        middle = 2 * count + self.returned[0]
+        others = values[2 * count : middle], values[middle:]
+        if any(one is not other for one, other in zip(values[:count], values[count : 2 * count], strict=True)):
+            return False
+        checks = [_checked(each, known) for each, known in zip(self.checks, others, strict=True)]
+        return checks[0] == checks[1] and _raising(others[0]) == _raising(others[1])
+
+
+def _checked(checks: Sequence[Check], values: Sequence[Value]) -> set[Hashable]:
+    """Checks with the values that they depend on, without assertions that hold."""
+    checked: set[Hashable] = set()
+    place = 0
+    for key, count in checks:
+        read = tuple(values[place : place + count])
+        place += count
+        if not (key == "assert" and _holds(read[0])):
+            checked.add((key, read))
+    return checked
+
+
+def _holds(condition: Value) -> bool:
+    constant = condition.operation
+    return constant is not None and constant.name == "const" and bool(constant.attributes["value"].array().all())
+
+
+def _raising(values: Sequence[Value]) -> set[Operation]:
+    """The operations that values are computed by and that may raise."""
+    waiting = [value.operation for value in values if value.operation is not None]
+    seen = set(waiting)
+    while waiting:
+        new = {value.operation for value in waiting.pop().inputs if value.operation is not None} - seen
+        seen |= new
+        waiting += new
+    return {operation for operation in seen if may_raise(operation)}
+
+
+def may_raise(operation: Operation) -> bool:
+    """Whether a run may stop at an operation, or at one inside it. That two extents are equal, which a type rule could
+    not prove, is no such check."""
+    return any(_may_raise(inner) for inner in operation.walk() if not inner.definition.is_terminator)
+
+
+def _may_raise(operation: Operation) -> bool:
+    if operation.name == "slice":
+        parts = zip(operation.attributes["starts"], operation.attributes["stops"], operation.inputs[0].type.shape or (),
+                    strict=False)  # fmt: skip
+        is_proven = operation.inputs[0].type.is_ranked and all(
+            dims.less(low, high) is False for start, stop, extent in parts
+            for low, high in ((start, 0), (stop, start), (extent, stop)))
+        return not is_proven
+    return (operation.definition.has_effect or operation.name in RAISING
+            or operation.attributes.get("by_zero") == "error")  # fmt: skip
+
+
+def joined(pair: Pair) -> Joint | None:
     """One program that returns the compared results of the first, then those of the second; None where their symbols
-    do not correspond, where the second calls functions, or where one draws random numbers."""
+    do not correspond, where the second calls functions, where one draws random numbers, or where what may raise is
+    inside a loop, a branch or a kernel."""
     joint, main = pair.first.clone(), pair.second.main
-    if len(pair.second.functions) > 1 or main.updates or joint.main.updates or any(
-            is_random(each) and not is_seeded(each) for module in (joint, pair.second) for each in module.walk()):
+    if len(pair.second.functions) > 1 or any(map(_is_left_alone, (joint, pair.second))):
         return None
     target = joint.main
     cloner = Cloner()
@@ -141,6 +214,8 @@ def joined(pair: Pair) -> Module | None:
     constants = _constants(target)
     ending = target.block.terminator
     firsts = list(target.returned)
+    first_operations = [each for each in target.block if each is not ending]
+    added: list[Operation] = []
     for operation in main.block:
         if operation is main.block.terminator:
             break
@@ -148,13 +223,42 @@ def joined(pair: Pair) -> Module | None:
         if twin_constant is not None:
             cloner.values[operation.result] = twin_constant
         else:
-            target.block.insert(cloner.operation(operation), ending)
+            added.append(cloner.operation(operation))
+            target.block.insert(added[-1], ending)
     seconds = [cloner.values[value] for value in main.returned]
     ending.erase()
-    results = [*(firsts[place] for place, _ in pair.outputs), *(seconds[place] for _, place in pair.outputs)]
+    stops = _take_checks(first_operations), _take_checks(added)
+    results = [*(firsts[place] for place, _ in pair.outputs), *(seconds[place] for _, place in pair.outputs),
+               *stops[0][1], *stops[1][1]]  # fmt: skip
     target.block.append(Operation(return_, results, {}, []))
     target.result_names = tuple(f"r{index}" for index in range(len(results)))
-    return joint
+    return Joint(joint, len(pair.outputs), (stops[0][0], stops[1][0]), (len(stops[0][1]), len(stops[1][1])))
+
+
+def _is_left_alone(module: Module) -> bool:
+    """Whether a program updates inputs, draws random numbers, or may raise inside a loop, a branch or a kernel."""
+    is_drawn = any(is_random(each) and not is_seeded(each) for each in module.walk())
+    return bool(module.main.updates) or is_drawn or any(each.regions and may_raise(each) for each in module.main.block)
+
+
+def _take_checks(operations: Sequence[Operation]) -> tuple[list[Check], list[Value]]:
+    """The checks of a program, and the values to return for them; assertions are removed, for passes may use them where
+    the other program has none."""
+    checks: list[Check] = []
+    read: list[Value] = []
+    results: list[Value] = []
+    for operation in operations:
+        if operation.definition.has_effect:
+            symbol = operation.attributes.get("symbol")
+            limits = (symbol.low, symbol.high, symbol.multiple) if symbol is not None else ()
+            key = (operation.name, operation.attributes.get("callee"), *limits)
+            checks.append(("assert" if operation.name == "assert" else key, len(operation.inputs)))
+            read += operation.inputs
+            if operation.name in ("assert", "assume"):
+                operation.erase()
+        elif may_raise(operation):
+            results += operation.results
+    return checks, [*read, *results]
 
 
 def _same_symbols(cloner: Cloner, function: Function) -> bool:

@@ -9,17 +9,20 @@ from irc._version import __version__
 from irc.diagnostics import printable
 from irc.driver.html_pages import page
 from irc.driver.models import Settings
-from irc.driver.view_graph import stage_records
+from irc.driver.view_graph import prefix_of, stage_records
 from irc.module import Module
 from irc.sizes import representative_sizes
 
 
 def profile_page(module: Module, microseconds: Mapping[str, float], label: str, settings: Settings) -> str:
-    """The page of a compiled program. `microseconds` are the times of values by name, for those that were measured;
+    """The page of a compiled program. `microseconds` are the times of values by id, for those that were measured;
     `label` says where. Bytes and flops are those at the sizes of `settings.dims`."""
     sizes, device = representative_sizes(module.main, settings.dims), settings.context("triton").device
-    kernels = {f"@{operation.attributes['name']}": operation.results[0].name for operation in module.walk()
-               if operation.name == "kernel"}  # fmt: skip
+    kernels: dict[str, str] = {}
+    for function in module.functions.values():
+        prefix = prefix_of(function.name, module)
+        kernels |= {f"{prefix}@{operation.attributes['name']}": f"{prefix}{operation.results[0].name}"
+                    for operation in function.walk() if operation.name == "kernel"}  # fmt: skip
     records: list[dict[str, Any]] = []
     for record in stage_records(module, sizes, device):
         plain = {key: part for key, part in record.items() if key not in ("us", "limit")}  # which are estimates

@@ -23,6 +23,7 @@ from irc.driver.models import Backend, Settings, Source, find_backend
 from irc.driver.optimizing import opt
 from irc.driver.profile_page import profile_page
 from irc.driver.running import OnnxProgram
+from irc.driver.view_graph import prefix_of
 from irc.files import check_output, guarded, replacing, temporary_folder
 from irc.ir import Operation
 from irc.module import Module
@@ -35,7 +36,7 @@ class ProfileRow:
     """The time of a value: the median of its nodes' or kernels' time in a run, in microseconds.
 
     `value` is "" for what no value of the IR stands for: what the runtime adds. `op` is the operation of the IR,
-    `operators` what ran, and `source` where the operation is from.
+    `operators` what ran, and `source` where the operation is from. `function` is "" for values of the entry.
     """
 
     value: str
@@ -44,12 +45,17 @@ class ProfileRow:
     microseconds: float
     share: float
     source: str = ""
+    function: str = ""
 
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """Rows by value and by kind of operation, the longest time first. `microseconds` is the median time of a run, of
-    which the nodes take the share `in_nodes`; the runtime takes the rest."""
+    """Rows by value and by kind of operation, the longest time first.
+
+    `microseconds` is the median time of a run: with the backend "onnx" the time from start to end, of which the nodes
+    take the share `in_nodes` and the runtime the rest; with "triton" the sum of the kernels' times, so that `in_nodes`
+    is about 1. `label` says what measured them.
+    """
 
     microseconds: float
     in_nodes: float
@@ -106,7 +112,9 @@ def profile(
     base = replace(EMPTY, rounds=rounds, warmup=warmup, threads=threads, sizes=sizes, label=label)
     report = report_of(compiled, runs, nodes, base)
     if html is not None:
-        text = profile_page(compiled, {row.value: row.microseconds for row in report.rows if row.value}, label, plain)
+        times = {f"{prefix_of(row.function or compiled.main.name, compiled)}{row.value}": row.microseconds
+                 for row in report.rows if row.value}  # fmt: skip
+        text = profile_page(compiled, times, label, plain)
         with replacing(Path(html)) as file:
             file.write(text.encode())
     return report
@@ -125,28 +133,34 @@ class Run:
 
 @dataclass(frozen=True)
 class Node:
-    """What runs under a name: its operator, and names that it may have in the IR, the best first."""
+    """What runs under a name: its operator, and names that it may have in the IR, the best first. `function` has the
+    values of these names; "" where only their names are known."""
 
     operator: str
     names: tuple[str, ...]
+    function: str = ""
 
 
 def report_of(module: Module, runs: Sequence[Run], nodes: Mapping[str, Node], base: ProfileReport) -> ProfileReport:
     """The rows of a profile; `base` has the rest."""
-    operations = {result.name: operation for function in module.functions.values()
-                  for operation in function.walk() for result in operation.results}  # fmt: skip
+    operations = _operations_of(module)
     medians = {name: statistics.median([run.nodes.get(name, 0.0) for run in runs])
                for name in dict.fromkeys(name for run in runs for name in run.nodes)}  # fmt: skip
     total = sum(medians.values())
-    by_value: dict[str, list[str]] = defaultdict(list)
+    by_value: dict[tuple[str, str], list[str]] = defaultdict(list)
+    functions = _functions_of(operations, module.main.name)
     for name in medians:
-        names = (each for known in nodes.get(name, Node("", (name,))).names for each in prefixes(known))
-        by_value[next((each for each in names if each in operations), "")].append(name)
+        node = nodes.get(name, Node("", (name,)))
+        places = ((node.function or functions.get(each, ""), each) for known in node.names for each in prefixes(known))
+        by_value[next((each for each in places if each in operations), ("", ""))].append(name)
 
-    def row(value: str, names: Sequence[str]) -> ProfileRow:
-        operation, time = operations.get(value), sum(medians[name] for name in names)
+    def row(key: tuple[str, str], names: Sequence[str]) -> ProfileRow:
+        operation, time = operations.get(key), sum(medians[name] for name in names)
+        function, value = key
+        function = "" if function == module.main.name else function
         operators = tuple(dict.fromkeys(nodes[name].operator for name in names if name in nodes))
-        return ProfileRow(value, _kind(operation), operators, time, time / total if total else 0.0, _place(operation))
+        share = time / total if total else 0.0
+        return ProfileRow(value, _kind(operation), operators, time, share, _place(operation), function)
 
     rows = sorted((row(*item) for item in by_value.items()), key=lambda each: -each.microseconds)
     by_kind: dict[str, list[ProfileRow]] = defaultdict(list)
@@ -158,6 +172,24 @@ def report_of(module: Module, runs: Sequence[Run], nodes: Mapping[str, Node], ba
     whole = statistics.median([run.microseconds for run in runs])
     return replace(base, microseconds=whole, in_nodes=total / whole if whole else 0.0, rows=tuple(rows),
                    kinds=tuple(sorted(kinds, key=lambda each: -each.microseconds)))  # fmt: skip
+
+
+Operations = Mapping[tuple[str, str], Operation]
+
+
+def _operations_of(module: Module) -> Operations:
+    """The operations of a module by the names of functions and of their values: functions may use equal names."""
+    return {(function.name, result.name): operation for function in module.functions.values()
+            for operation in function.walk() for result in operation.results}  # fmt: skip
+
+
+def _functions_of(operations: Operations, main: str) -> dict[str, str]:
+    """The function in which a name is that of a value: the entry where it has one, else the only one that has."""
+    functions: dict[str, str] = {}
+    for function, name in operations:
+        if functions.get(name) != main:
+            functions[name] = function if name not in functions or function == main else ""
+    return functions
 
 
 def prefixes(name: str) -> Iterator[str]:
@@ -238,7 +270,7 @@ def nodes_of(folder: Path) -> dict[str, Node]:
 
 
 def on_device(module: Module, inputs: Mapping[str, Any], rounds: int, warmup: int) -> tuple[list[Run], dict[str, Node]]:
-    """The runs of a module's kernels on this machine's GPU, each with the device's mean times."""
+    """The runs of a module's kernels on this machine's GPU, each with the device's times."""
     import torch
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as torch_profile
@@ -246,22 +278,32 @@ def on_device(module: Module, inputs: Mapping[str, Any], rounds: int, warmup: in
     from irc.driver.benchmarking import compiled_calls
 
     call, functions = compiled_calls(module, inputs, "cuda")
-    launches = {operation.results[0].name: functions[operation.attributes["name"]] for operation in module.walk()
+    launches = {(function.name, operation.results[0].name): functions[operation.attributes["name"]]
+                for function in module.functions.values() for operation in function.walk()
                 if operation.name == "kernel" and operation.attributes["name"] in functions}  # fmt: skip
     for _ in range(warmup + 1):
         call()
-    with torch_profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        for _ in range(rounds):
-            call()
+    runs: list[Run] = []
+    for _ in range(rounds + 1):
         torch.cuda.synchronize()
-    times = {event.key: event.self_device_time_total / rounds for event in recorded.key_averages()}
-    return [Run(sum(times.values()), times)], device_nodes(times, launches)
+        with torch_profile(activities=[ProfilerActivity.CUDA]) as recorded:
+            call()
+            torch.cuda.synchronize()
+        times = {event.key: event.self_device_time_total for event in recorded.key_averages()}
+        runs.append(Run(sum(times.values()), times))
+    del runs[0]  # the first also starts the profiler
+    return runs, device_nodes({name: None for run in runs for name in run.nodes}, launches)
 
 
-def device_nodes(names: Iterable[str], launches: Mapping[str, str]) -> dict[str, Node]:
-    """The kernels of a program by the names of their functions, with the values that they compute; others are of
-    libraries. `launches` has the function that computes each value."""
-    values: dict[str, list[str]] = defaultdict(list)
-    for value, function in launches.items():
-        values[function].append(value)
-    return {name: Node(name if name in values else "library", tuple(values.get(name, ()))) for name in names}
+def device_nodes(names: Iterable[str], launches: Mapping[tuple[str, str], str]) -> dict[str, Node]:
+    """The kernels of a program by the names of their Triton functions, with the values that they compute; others are of
+    libraries. `launches` has the Triton function that computes each value, by its function and name."""
+    values: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for value, kernel in launches.items():
+        values[kernel].append(value)
+    nodes: dict[str, Node] = {}
+    for name in names:
+        function = values[name][0][0] if name in values else ""
+        same = tuple(value for owner, value in values.get(name, ()) if owner == function)
+        nodes[name] = Node(name if name in values else "library", same, function)
+    return nodes

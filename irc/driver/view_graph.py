@@ -57,7 +57,7 @@ class _Function:
     def __init__(self, module: Module, function: Function, sizes: Mapping[Symbol, int], device: Device,
                  launched: Mapping[Operation | None, list[Any]]) -> None:  # fmt: skip
         self.module, self.function, self.sizes, self.device = module, function, sizes, device
-        self.prefix = "" if function is module.main else f"@{function.name}/"
+        self.prefix = prefix_of(function.name, module)
         self.names = _outer_names(function)
         self.launched = launched  # empty where there are no kernels yet
 
@@ -190,6 +190,11 @@ class _Function:
         lines = {self._value_id(value): line_of(source, operation, yielded.get(value, value)) for value in values}
         return {"triton": printable_lines(source.splitlines()), "schedule": printable_lines(schedule),
                 "lines": {name: line for name, line in lines.items() if line is not None}}  # fmt: skip
+
+
+def prefix_of(function: str, module: Module) -> str:
+    """What stands before the names of a function's values in ids: nothing for the entry."""
+    return "" if function == module.main.name else f"@{function}/"
 
 
 def _outer_names(function: Function) -> dict[Value, str]:

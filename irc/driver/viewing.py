@@ -19,7 +19,7 @@ from irc.driver.counting import kernel_operations
 from irc.driver.html_pages import page
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, read_pipeline
-from irc.driver.view_graph import quoted_places, stage_records
+from irc.driver.view_graph import prefix_of, quoted_places, stage_records
 from irc.files import check_output, guarded, replacing
 from irc.group import Group
 from irc.ir import Operation
@@ -167,7 +167,7 @@ class _View:
 
     def _id(self, operation: Operation, module: Module) -> str:
         function = operation.function
-        prefix = "" if function is None or function is module.main else f"@{function.name}/"
+        prefix = "" if function is None else prefix_of(function.name, module)
         return f"{prefix}{operation.results[0].name}"
 
     def _bytes(self, group: Group) -> int:

@@ -16,7 +16,7 @@ function heatOf(graph, figure) {
   if (figure === "kind") return heat;
   const figureOf = (record) =>
     figure === "error"
-      ? graph.stage.errors?.[record.id]
+      ? errorOf(graph, record)
       : (record[figure] ?? graph.records.get(record.parent)?.[figure]);
   const amounts = new Map();
   for (const node of graph.nodes) {

@@ -162,6 +162,12 @@ function differences(graph, other) {
   return { kernels: hasKernels ? kernels : new Set(), nodes: new Set(nodes.map((node) => node.id)) };
 }
 
+// The error of a value against f64, or undefined; JSON has null for one that is not finite.
+function errorOf(graph, record) {
+  const error = graph.stage.errors?.[record.id];
+  return error === null ? Infinity : error;
+}
+
 // The figures of a position in words.
 function figuresOf(graph) {
   if (graph.merged)
@@ -175,10 +181,11 @@ function figuresOf(graph) {
     if (record.kind === "kernel" && record.triton) kernels += record.launches ?? 1;
     else calls += record.launches ?? 1;
     bytes += record.bytes;
-    us += record.us;
+    us += record.us ?? 0;
   }
   const parts = kernels
     ? [counted(kernels, "launch", "launches"), counted(calls, "call")]
     : [counted(calls, "operation")];
-  return `${parts.join(", ")}, ${formatBytes(bytes)}, ${formatTime(us)} estimated`;
+  const time = DATA.times ? [] : [`${formatTime(us)} estimated`]; // measured ones are not of all records
+  return [...parts, formatBytes(bytes), ...time].join(", ");
 }

@@ -93,6 +93,9 @@ function bytesText({ bytes, loaded }) {
   return `${formatBytes(bytes)} distinct${loaded === undefined ? "" : `, ${formatBytes(loaded)} loaded and stored`}`;
 }
 
+// Whether a record has a time: an estimate that is not finite is null.
+const hasTime = (record) => typeof record.us === "number";
+
 // Fill the panel with what is known of a node; `select` is called with the id of another.
 function showNode(panel, graph, id, title, select) {
   const record = graph.records.get(id);
@@ -108,7 +111,8 @@ function showNode(panel, graph, id, title, select) {
         ? graph.records.get(record.parent)
         : null;
   const cost = record.bytes !== undefined ? record : (kernel ?? {});
-  const error = graph.stage.errors?.[record.id];
+  const timed = hasTime(record) ? record : (kernel ?? {});
+  const error = errorOf(graph, record);
   panel.append(
     element("h2", {}, named(record, id)),
     definitions([
@@ -118,9 +122,11 @@ function showNode(panel, graph, id, title, select) {
       ["passes", record.made_by?.join(", ")],
       [cost === record ? "bytes" : "kernel's bytes", bytesText(cost)],
       ["flops", cost.flops ? formatCount(cost.flops) : null],
-      ["estimate", cost.us === undefined ? null : `${formatTime(cost.us)}, limited by ${cost.limit}`],
+      DATA.times
+        ? ["measured time", hasTime(timed) ? formatTime(timed.us) : null]
+        : ["estimate", hasTime(cost) ? `${formatTime(cost.us)}, limited by ${cost.limit}` : null],
       ["programs", cost.programs],
-      ["relative error", error === undefined ? null : error.toExponential(1)],
+      ["relative error", error === undefined ? null : Number.isFinite(error) ? error.toExponential(1) : "not finite"],
     ]),
     element("h3", {}, "IR"),
     lines(record.text, { className: "wrap" }),
@@ -148,17 +154,13 @@ function showNode(panel, graph, id, title, select) {
 // What is shown where nothing is selected: the figures, and the kernels and calls that take longest.
 function overview(graph, title, select) {
   const slowest = [...graph.records.values()]
-    .filter((record) => record.us !== undefined)
+    .filter(hasTime)
     .sort((a, b) => b.us - a.us)
     .slice(0, 12);
-  const rows = slowest.map((record) =>
-    element(
-      "li",
-      {},
-      valueButton(record.id, graph.records, select),
-      ` ${record.op}, ${formatTime(record.us)}, ${formatBytes(record.bytes)}`,
-    ),
-  );
+  const rows = slowest.map((record) => {
+    const figures = [formatTime(record.us), ...(record.bytes === undefined ? [] : [formatBytes(record.bytes)])];
+    return element("li", {}, valueButton(record.id, graph.records, select), ` ${[record.op, ...figures].join(", ")}`);
+  });
   const parts = [
     element("h2", {}, title),
     element("p", {}, figuresOf(graph)),
@@ -169,6 +171,7 @@ function overview(graph, title, select) {
     const buttons = latest.members.flatMap((id, index) => [index ? " " : "", valueButton(id, graph.records, select)]);
     parts.push(element("h3", {}, `Latest merge, by ${latest.by}`), element("div", {}, ...buttons));
   }
-  if (rows.length) parts.push(element("h3", {}, "Longest by estimate"), element("ul", {}, ...rows));
+  const heading = DATA.times ? "Longest measured" : "Longest by estimate";
+  if (rows.length) parts.push(element("h3", {}, heading), element("ul", {}, ...rows));
   return parts;
 }
