@@ -272,12 +272,21 @@ def test_mistakes_in_a_type_to_trace(text: str, code: str) -> None:
         irc.trace(lambda x: x, text)
 
 
+@pytest.mark.parametrize("command", [("print",), ("kernels",), ("experiment", "-p", "a=default")])
+def test_a_policy_is_no_model(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "own.py").write_text(
+        "from irc.policy import policy\n@policy\ndef small(merge):\n    return 1\ndef plain(x):\n    return x\n"
+    )
+    for name in ("small", "plain"):
+        refused(irc_here(command[0], f"own.py:{name}", *command[1:], folder=folder), "usage.model", 2, "fuse.policy=")
+
+
 def test_a_plan_that_is_none(folder: Path) -> None:
     incomplete = [{"groups": [{"name": "a"}]}, {"groups": [{"name": "a", "members": 5, "hash": ""}]}]
     for content in (b"{}", b"\xff\xfe", b"[1, 2]", *(json.dumps(plan).encode() for plan in incomplete)):
         (folder / "bad.json").write_bytes(content)
         result = irc_here("opt", "small.irc", "-p", "fuse{plan=bad.json}", "-o", "out.irc", folder=folder)
-        refused(result, "plan.format", 3, "--plan")
+        refused(result, "plan.format", 3, "irc plan")
 
 
 # -- arrays ----------------------------------------------------------------------------------------------------

@@ -300,7 +300,9 @@ def test_check_of_rules(folder: Path) -> None:
     assert actual["schema"] == "irc.check_rules/1" and actual["passed"] is False
     assert "error relative to the terms" in actual["rules"][0]["failure"]["message"]
     assert irc_here("check", "wrong.py", "--each", folder=folder).code == 2
-    assert irc_here("check", "model.onnx", "small.irc", folder=folder).code == 2
+    compared = irc_here("check", "model.onnx", "small.irc", folder=folder)  # outside of rules, a second model
+    assert compared.code == 3 and "diff.signature" in compared.err
+    assert irc_here("check", "model.onnx", "small.irc", "small.irc", folder=folder).code == 2
 
 
 @pytest.mark.parametrize("verb", ["print", "check", "kernels", "experiment"])

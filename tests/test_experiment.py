@@ -127,6 +127,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
         (["-p", "base=default", "--dim", "M=1:9:*1"], "usage.dim"),
         (["-p", "base=default", "--dim", "M=1:1000000:1"], "usage.dim"),
         (["-p", "base=default", "--csv", "no/such/folder.csv"], "file.unreadable"),
+        (["-p", "base=default", "--seed", "-1"], "usage.arguments"),
     ],
 )
 def test_mistakes(arguments: list[str], code: str, tmp_path: Path) -> None:
@@ -230,6 +231,22 @@ def test_the_cache_knows_all_that_figures_depend_on(tmp_path: Path) -> None:
     assert added(device="a100") == 2 and added(numerics="exact") == 2 and added(products="irc") == 2
     (tmp_path / "beside.py").write_text("MOST = 3\n")
     assert added() == 1
+
+
+def test_a_cut_entry_is_replaced_by_commands(tmp_path: Path) -> None:
+    """Commands protect the files that they read: entries are no inputs of the user's."""
+    command = ("experiment", SCORES, *SIZES, "-p", "base=default", "--no-error", "--cache", "c")
+    whole = irc_here(*command, folder=tmp_path)
+    for path in (tmp_path / "c").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert whole.code == 0 and irc_here(*command, folder=tmp_path).code == 0
+
+
+def test_equal_programs_of_two_policies_have_one_plan() -> None:
+    other = f"default{{fuse.policy={EXAMPLES / 'rules.py'}:frugal}}"
+    module = irc.trace(lambda x: ops.exp(ops.neg(x)), "f32[8]")
+    report = irc.experiment({"m": module}, {"greedy": "default", "frugal": other}, with_error=False)
+    assert report.cases[0].same_plan("frugal") == "greedy"
 
 
 def test_a_damaged_entry_is_measured_again(tmp_path: Path) -> None:

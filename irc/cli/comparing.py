@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from irc.cli.commands import Command
 from irc.cli.experiment_output import show_experiment
 from irc.cli.options import JSON, SEED, common_with_sweeps, read_pipelines, writes
 from irc.cli.output import progress_on_terminal, show, show_json
-from irc.diagnostics import Exit
+from irc.diagnostics import Exit, Location, fail
 
 
 @click.command(cls=Command, short_help="Compare pipelines on MODELS by launches, bytes, flops.")
@@ -50,8 +51,11 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
     from irc.files import check_output, replacing
 
     written = {name: Path(name) for name in (html, csv, parquet) if name is not None}
-    for path in written.values():
-        check_output(path)  # before the work is done
+    for path in written.values():  # before the work is done
+        check_output(path)
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise fail("file.unreadable", f"nothing can be written to the folder of {path.name}",
+                       at=Location(file=str(path)))  # fmt: skip
     if parquet is not None:
         from irc.driver.experiment_report import parquet_packages
 

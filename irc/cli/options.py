@@ -47,8 +47,8 @@ def read_sweeps(_context: Any, parameter: Any, values: tuple[str, ...]) -> dict[
         name, equals, text = value.partition("=")
         swept = _swept(text)
         if not equals or not name or not swept:
-            raise fail("usage.dim", f"--{parameter.name} {value}", expected=f"NAME=SIZE, such as B=1{SWEEPS}",
-                       help=f"at most {MOST_SIZES} sizes of a symbol")  # fmt: skip
+            raise fail("usage.dim", f"--{parameter.name} {value}",
+                       expected=f"NAME=SIZE, such as B=1{SWEEPS}; at most {MOST_SIZES} sizes")  # fmt: skip
         if sizes.setdefault(name, swept) != swept:
             first, second = (",".join(map(str, each)) for each in (sizes[name], swept))
             raise fail("usage.dim", f"--{parameter.name} {name}={first} and {name}={second}",
@@ -94,7 +94,8 @@ SWEEPS = "; for irc experiment also S=17,128, S=64:256:64 and S=128:4096:*2"
 MODEL = click.argument("model", shell_complete=completion.files)
 INPUT = click.option("--input", "inputs", metavar="IN.npz", shell_complete=completion.files,
                      help="Arrays by input name.  [default: random, within the ranges of the dims]")  # fmt: skip
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
+SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                    help="Seed of the random inputs.")  # fmt: skip
 STAGE_OUTPUT = click.option("-o", "--output", metavar="FILE", shell_complete=completion.files,
                             help="Write an .irc file, with weights beside it, or an .onnx file, for Netron and ONNX "
                             "Runtime, with a function for each kernel.")  # fmt: skip

@@ -65,7 +65,7 @@ class Cache:
             parts = tuple(_made(Part, each) for each in fields["parts"])
             measurement: Measurement = _made(Measurement, fields | {"groups": groups, "parts": parts})
             return measurement
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def put(self, key: str, measurement: Measurement) -> None:

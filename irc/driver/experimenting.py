@@ -35,6 +35,7 @@ from irc.driver.roofline import estimate, modeled
 from irc.files import guarded, temporary_folder
 from irc.ir import Operation
 from irc.module import Module
+from irc.printer import print_operation
 from irc.sizes import representative_sizes
 
 COMPILATIONS = 3  # the median of their times is reported
@@ -137,7 +138,7 @@ class _Run:
         try:
             sizes = {symbol.name: size for symbol, size in representative_sizes(module.main, given).items()}
         except IrcError as error:
-            failed = Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+            failed = Measurement(failure=_failure(error))
             return Case(name, dict(given), dict.fromkeys(self.pipelines, failed), {})
         reference = _Reference(module, given, self.seed) if self.with_error else None
         shown = "".join(f" {symbol}={size}" for symbol, size in given.items())
@@ -166,7 +167,13 @@ class _Run:
         try:
             return _measure(module, text, reference, settings, self.device, find_cost(self.cost or ""))
         except IrcError as error:  # reported in its row; the other rows are measured
-            return Measurement(failure=f"{error.code}: {error.diagnostics[0].message}")
+            return Measurement(failure=_failure(error))
+
+
+def _failure(error: IrcError) -> str:
+    """Code and message of an error in one line."""
+    first = error.diagnostics[0]
+    return f"{error.code}: {first.message}{f'; expected {first.expected}' if first.expected else ''}"
 
 
 @dataclass
@@ -217,7 +224,7 @@ def _measure(imported: Module, pipeline: str, reference: _Reference | None, sett
         error=float("nan") if reference is None else reference.error_of(module),
         groups={operation.attributes["name"]: _computed(operation) for operation in kernel_operations(module)},
         parts=_parts(counted, device),
-        plan=digest(str(module)),
+        plan=digest("\n".join(print_operation(each) for body in module.functions.values() for each in body.block)),
         modeled_microseconds=None if model is None else 1e6 * modeled(counted[0], device, model),
     )  # fmt: skip
 

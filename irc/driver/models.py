@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import shlex
 import sys
@@ -301,6 +302,9 @@ def program_of(reference: str) -> Any:
     """The program of FILE.py:NAME: an irc module, a PyTorch program, or a tuple of arguments of `from_torch` (program,
     inputs, dynamic shapes, keyword inputs). In a tuple the program may also be a function of tensors."""
     named_object = load_user_object(reference)
+    if callable(named_object) and not is_torch(named_object) and needs_arguments(named_object):
+        raise fail("usage.model", f"{reference} takes arguments", expected="a module, or a function without parameters",
+                   help='a policy or planner is an option of fuse: -p "default{fuse.policy=FILE.py:NAME}"')
     with blaming("load.raised", f"{reference} raised an exception", named_object):
         # A PyTorch module is callable, too, but needs inputs.
         program = named_object() if callable(named_object) and not is_torch(named_object) else named_object
@@ -316,6 +320,16 @@ def program_of(reference: str) -> Any:
             "dynamic_shapes and keyword inputs",
         )
     return program
+
+
+def needs_arguments(function: Any) -> bool:
+    """Whether a callable has parameters that a call without arguments leaves open; False where that is not known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+               for each in parameters)  # fmt: skip
 
 
 def module_of(program: Any, reference: str) -> Module:
