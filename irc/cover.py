@@ -66,7 +66,7 @@ def cover(groups: Sequence[Group], graph: GroupGraph, block: Block) -> list[Grou
     nodes = [group.members for group in groups] + alone
     order = run_order(nodes, graph)
     if len(order) < len(nodes):
-        return _cycle(nodes, set(range(len(nodes))).difference(order), len(groups), graph)
+        return _failure(nodes, set(range(len(nodes))).difference(order), len(groups), graph)
     ordered = [groups[index] for index in order if index < len(groups)]
     if not several:
         return ordered
@@ -76,9 +76,19 @@ def cover(groups: Sequence[Group], graph: GroupGraph, block: Block) -> list[Grou
     return [replace(group, stores=results) for group, results in zip(ordered, stored, strict=True)]
 
 
-def _cycle(nodes: Sequence[Sequence[Operation]], left: Collection[int], groups: int,
-           graph: GroupGraph) -> LegalityFailure:  # fmt: skip
+def _failure(nodes: Sequence[Sequence[Operation]], left: Collection[int], groups: int,
+             graph: GroupGraph) -> LegalityFailure:  # fmt: skip
     """Rule F1, of a cycle among nodes each of which needs another one; the first so many are groups."""
+    cycle = find_cycle(nodes, left, graph)
+    group = next(each for each in cycle if each < groups)
+    name = nodes[group][-1].results[0].name
+    failure = failure_of(reads_nothing_that_depends_on_its_stores, [cycle[group]], name, name)
+    assert failure is not None
+    return failure
+
+
+def find_cycle(nodes: Sequence[Sequence[Operation]], left: Collection[int], graph: GroupGraph) -> dict[int, Operation]:
+    """A cycle among nodes each of which needs another one: the index of each, and what it reads of the next."""
     computing = {member: index for index in left for member in nodes[index]}
     path: dict[int, Operation] = {}
     index = min(left)
@@ -87,12 +97,8 @@ def _cycle(nodes: Sequence[Sequence[Operation]], left: Collection[int], groups: 
         path[index] = next(source for member in nodes[index] for source in graph.sources[member]
                            if source not in inside and source in computing)  # fmt: skip
         index = computing[path[index]]
-    cycle = list(path)[list(path).index(index) :]
-    group = next(each for each in cycle if each < groups)
-    name = nodes[group][-1].results[0].name
-    failure = failure_of(reads_nothing_that_depends_on_its_stores, [path[group]], name, name)
-    assert failure is not None
-    return failure
+    order = list(path)
+    return {each: path[each] for each in order[order.index(index) :]}
 
 
 def run_order(nodes: Sequence[Sequence[Operation]], graph: GroupGraph) -> list[int]:

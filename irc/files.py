@@ -191,6 +191,18 @@ def check_apart(outputs: Mapping[str, str | Path | None]) -> None:
         places[name] = place
 
 
+def check_file(path: Path) -> None:
+    """`check_output` for a file: raise `file.exists` for a folder, too, and `file.unreadable` where it lies in a folder
+    that nothing can be written to."""
+    check_output(path)
+    if path.is_dir():
+        raise fail("file.exists", f"{path} is a folder", at=Location(file=str(path)), expected="the place of a file",
+                   help="give another output with -o")  # fmt: skip
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise fail("file.unreadable", f"nothing can be written to the folder of {path.name}",
+                   at=Location(file=str(path)))  # fmt: skip
+
+
 @contextmanager
 def _reporting_writes(place: Path | None = None) -> Iterator[None]:
     """Turn what the system says of writing to a place, by default the one that it names, into `file.unreadable`."""

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 from irc.cost import Cost, Costs, together
-from irc.cover import cheap, cover, unread
+from irc.cover import cheap, cover, find_cycle, run_order, unread
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
@@ -271,6 +271,27 @@ class FusionGraph:
         except LegalityFailure as failure:
             return failure
         return None
+
+    def conflicts(self, plan: Iterable[Units]) -> list[tuple[list[Units], list[Unit]]]:
+        """Sets of a plan that cannot run, each with the results that they wait for: first sets of a cycle, then all.
+        They can run only if another set computes one of those results. Empty for a plan whose sets can run."""
+        sets = list(plan)
+        inside = {unit.operation for units in sets for unit in units}
+        alone = [[operation] for operation in self._graph.units if operation not in inside]
+        nodes = [sorted((unit.operation for unit in units), key=self._graph.number.__getitem__) for units in sets]
+        nodes += alone
+        order = run_order(nodes, self._graph)
+        left = set(range(len(nodes))).difference(order)
+        if not left:
+            return []
+        computed = {member for index in order for member in nodes[index]}
+        cycle = find_cycle(nodes, left, self._graph)
+        missing = {source for index in left for member in nodes[index] for source in self._graph.sources[member]
+                   if source not in computed}  # fmt: skip
+        pairs = ((cycle, cycle.values()), (left, missing))
+        return [(list(dict.fromkeys(sets[index] for index in sorted(indices) if index < len(sets))),
+                 sorted(self._unit_of[source] for source in sources if source in self._unit_of))
+                for indices, sources in pairs]  # fmt: skip
 
     def total(self, plan: Iterable[Iterable[Unit]]) -> Cost:
         """The cost of a plan, with a kernel for each unit that is in no set, for what each kernel then stores; raises

@@ -17,7 +17,7 @@ from irc.rewrite import erase_dead
 class AttentionRows(Pass):
     """Replace an attention whose queries, keys and values are views of rows by `attention_rows` of these rows.
 
-    What it pays: ONNX Runtime's Attention of three axes takes the place of four transposes and of the products and the
+    Benefit: ONNX Runtime's Attention of three axes takes the place of four transposes and of the products and the
     softmax between them. It is 1.1 to 1.3 times as fast as these at 32 to 512 tokens, with and without a mask. Where
     one of the operands is no view of rows, as keys from a cache are none, nothing is changed.
 

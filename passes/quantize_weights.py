@@ -30,7 +30,7 @@ class QuantizeWeights(Pass):
     alone. least: elements of the smallest weight that is quantized. A weight that something else reads, too, such as an
     embedding that is also the last product's, stays as it is, as does one with NaN or infinities.
 
-    What it pays: with 8 bits the file is a quarter as large; ONNX Runtime widens the weights when it loads the model,
+    Benefit: with 8 bits the file is a quarter as large; ONNX Runtime widens the weights when it loads the model,
     so that it runs as before. With 4 bits (MatMulNBits, `--target cpu`) weights take a sixth of the memory, too: a
     step of a decoder, which memory limits, ran 1.9 times as fast; where weights are in the cache, a product of few rows
     takes a third to two thirds longer. Results change: `irc compile --quantize` states by how much.

@@ -1,4 +1,4 @@
-"""Visible rows: attention of which each query is proven to attend to some key needs no care for those that do not."""
+"""Visible rows: attention in which each query is proven to attend to some key needs no test for fully masked rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VisibleRows(Pass):
     attention with another mask stays. Of scores that are NaN the result is NaN, as PyTorch computes it, where a model
     exported by PyTorch gives 0; modules whose edge cases are defined are not changed.
 
-    What it pays: PyTorch exports `Where(IsNaN(softmax), 0, softmax)`; without the two, and as one operator, attention
+    Benefit: PyTorch exports `Where(IsNaN(softmax), 0, softmax)`; without the two, and as one operator, attention
     is 1.3 times as fast.
 
     Before: attention %q, %k, %v {masked_rows = "nan_as_zero"}        After: attention %q, %k, %v {masked_rows = "zero"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 import irc
 from irc import dtypes, ops
 from irc.diagnostics import IrcError, fail
-from irc.driver import Settings, graph_tuning, onnx_models
+from irc.driver import Settings, graph_tuning, onnx_models, sessions
 from irc.driver.graph_tuning import ALL, INPUT, SAME, Candidate, choose, leaving_out, noise_of, rewrites_of
 from irc.driver.measuring import relative_error
+from irc.driver.models import find_backend
 from irc.driver.onnx_models import OnnxOptions
 from irc.driver.running import run_onnx
 from irc.driver.sessions import SessionAdvice, advice_path, read_advice, session_options, write_advice
 from irc.driver.timing import timed_in_turn
+from irc.named_pipelines import DEFAULT
 from irc.op import const
 from irc.weights import Tensor
 from tests.command_line import irc_here
@@ -229,7 +232,14 @@ def test_rewrites_of_a_pipeline() -> None:
     pipeline = "canonicalize,fold{cap=100},cse,raise,fold,bias,legalize,raise,dce"
     assert rewrites_of(pipeline) == ["raise", "bias"]
     assert leaving_out(pipeline, ["raise"]) == "canonicalize,fold{cap=100},cse,fold,bias,legalize,dce"
-    assert leaving_out("fuse{policy=a.py:b,x=[1,2]},raise", ["raise"]) == "fuse{policy=a.py:b,x=[1,2]}"
+    assert leaving_out("fuse{policy=a.py:b,x={1,2}},raise", ["raise"]) == "fuse{policy=a.py:b,x={1,2}}"
+    assert set(rewrites_of("default")) == set(rewrites_of(DEFAULT)) and "bias" in rewrites_of("default")
+    assert leaving_out("clean{fold.cap=9},bias", ["raise"]) == (
+        "canonicalize,fold{cap=9},cse,fold{cap=9},canonicalize,cse,dce,bias")
+    assert leaving_out("clean", []) == "clean"
+    with pytest.raises(IrcError) as caught:
+        rewrites_of("without-dash,fold")
+    assert caught.value.code == "pass.syntax"
 
 
 def test_calls_are_timed_in_turn() -> None:
@@ -269,6 +279,57 @@ def test_the_input_is_copied_where_it_is_fastest(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "tuned.onnx").read_bytes() == path.read_bytes()
     assert report.tuned is not None and report.tuned.chosen == INPUT and report.nodes == 4
     assert read_advice(tmp_path / "tuned.onnx") is not None
+
+
+NOT_COPIED: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    ({"opset": 21}, {}, "opset 21"),
+    ({}, {"quantize": "weights=int8"}, "quantized"),
+    ({}, {"pipeline": "clean,legalize"}, "a pipeline"),
+    ({}, {"keep_kernels": True}, "a pipeline"),
+)
+
+
+@pytest.mark.parametrize(("options", "further", "words"), NOT_COPIED)
+def test_inputs_that_are_not_what_was_requested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], further: dict[str, Any], words: str
+) -> None:
+    """The fastest compiled model is taken, however fast the input is, and a note says so."""
+    check_not_copied(mlp(tmp_path), monkeypatch, options, further, words)
+
+
+def test_inputs_in_several_files_or_of_other_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = mlp(tmp_path)
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    check_not_copied(path, monkeypatch, {}, {}, "other files")
+    node = helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft")
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy"]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "g", tensors[:1], tensors[1:])
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+    check_not_copied(path, monkeypatch, {"target": "portable"}, {}, "com.microsoft")
+    assert not onnx_models.not_copied(str(path), find_backend("onnx").PIPELINE, Settings(target="cpu"), OnnxOptions())
+
+
+def check_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], further: dict[str, Any],
+                     words: str) -> None:  # fmt: skip
+    timed = graph_tuning._timed
+
+    def slower(*arguments: Any) -> Any:
+        """All candidates take ten times as long."""
+        tuning = timed(*arguments)
+        slow = {name: replace(each, ratio=each.ratio * (1 if name in (INPUT, SAME) else 0.1))
+                for name, each in tuning.candidates.items()}  # fmt: skip
+        chosen = choose(graph_tuning._allowed(slow, arguments[-1]), 0.01)
+        return replace(tuning, candidates=slow, noise=0.01, chosen=chosen)
+
+    monkeypatch.setattr(graph_tuning, "_timed", slower)
+    more = {name: value for name, value in further.items() if name != "quantize"}
+    onnx_options = OnnxOptions(tune=True, seconds=0.05, quantize=further.get("quantize"))
+    report = irc.compile(str(path), output=path.parent / "tuned.onnx", settings=Settings(**options), onnx=onnx_options,
+                         **more)  # fmt: skip
+    assert report.tuned is not None and report.tuned.chosen not in (INPUT, SAME)
+    assert any("is not copied" in note and words in note for note in report.notes), report.notes
 
 
 def test_a_candidate_without_rewrites_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,11 +397,13 @@ def test_advice_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"schema": "irc.session/2"}', "\0",
-     *('{"schema": "irc.session/1", "opset": 20, ' + option + "}" for option in (
+    ["", "[]", "{}", '{"schema": "irc.session/2"}', "\0", '{"schema": "irc.session/1", "sha256": ""}',
+     '{"schema": "irc.session/1", "opset": 20}', '{"schema": "irc.session/1", "opset": 20, "sha256": 1}',
+     *('{"schema": "irc.session/1", "opset": 20, "sha256": "", ' + option + "}" for option in (
          '"intra_op_num_threads": -1', '"intra_op_num_threads": true', '"intra_op_num_threads": 1e9',
+         '"intra_op_num_threads": 60000', '"inter_op_num_threads": 60000',
          '"execution_mode": "fast"', '"graph_optimization_level": 3', '"enable_mem_pattern": 1', '"providers": "CPU"',
-         '"providers": ["NoProvider"]', '"threads": 1'))],
+         '"threads": 1'))],
 )  # fmt: skip
 def test_files_that_are_no_advice(tmp_path: Path, content: str) -> None:
     path = mlp(tmp_path)
@@ -348,15 +411,58 @@ def test_files_that_are_no_advice(tmp_path: Path, content: str) -> None:
     with pytest.raises(IrcError) as caught:
         irc.run(str(path), backend="onnx")
     assert caught.value.code == "file.format" and "mlp.session.json" in str(caught.value)
+    assert "__init__" not in str(caught.value)
+
+
+def test_a_provider_that_is_not_installed(tmp_path: Path) -> None:
+    path = mlp(tmp_path)
+    write_advice(SessionAdvice(20, providers=("NoProvider",)), path)
+    with pytest.raises(IrcError) as caught:
+        irc.run(str(path), backend="onnx")
+    assert caught.value.code == "file.format" and "NoProvider" in str(caught.value)
+
+
+def test_as_many_threads_as_cores_allow(tmp_path: Path) -> None:
+    path = mlp(tmp_path)
+    for threads in (sessions.most_threads(), sessions.most_threads() + 1):
+        write_advice(SessionAdvice(20, threads), path)
+        if threads == sessions.most_threads():
+            assert read_advice(path) is not None
+    with pytest.raises(IrcError) as caught:
+        session_options(path)
+    assert caught.value.code == "file.format" and str(threads) in str(caught.value)
+
+
+def test_advice_for_another_file_is_ignored(tmp_path: Path) -> None:
+    """Such as where a model was compiled again without the option."""
+    path = mlp(tmp_path)
+    arguments = ("compile", "mlp.onnx", "-o", "a.onnx")
+    assert irc_here(*arguments, "--session-advice", folder=tmp_path).code == 0
+    assert session_options(tmp_path / "a.onnx").intra_op_num_threads == 1
+    assert irc_here(*arguments, "--opset", "21", folder=tmp_path).code == 0
+    assert read_advice(tmp_path / "a.onnx") is None
+    with pytest.warns(UserWarning, match="a.session.json is ignored"):
+        assert session_options(tmp_path / "a.onnx").intra_op_num_threads == 0
+    for verb in (("run", "a.onnx", "--backend", "onnx"), ("bench", "a.onnx", "--rounds", "2")):
+        result = irc_here(*verb, folder=tmp_path)
+        assert result.code == 0 and "a.session.json is ignored" in result.err, result
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("folder", ["out.onnx", "out.session.json"])
+def test_folders_are_no_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """The error comes before the work."""
+    mlp(tmp_path)
+    (tmp_path / folder).mkdir()
+    monkeypatch.setattr(onnx_models, "run_pipeline", None)
+    result = irc_here("compile", "mlp.onnx", "--session-advice", "-o", "out.onnx", folder=tmp_path)
+    assert result.code == 2 and "error[file.exists]" in result.err and f"{folder} is a folder" in result.err, result
 
 
 def test_reports_are_json(tmp_path: Path) -> None:
     mlp(tmp_path)
     arguments = ["--tune", "--tune-seconds", "0.1", "--quantize", "weights=int8", "--session-advice", "--json"]
     result = irc_here("compile", "mlp.onnx", *arguments, "-o", "a.onnx", folder=tmp_path)
-    if result.code == 4:  # the input was fastest, and cannot be quantized
-        assert "quantize without --tune" in result.err
-        return
     report = json.loads(result.out)
     assert report["tuned"]["chosen"] in report["tuned"]["candidates"] and report["quantized"]["bits"] == 8
 
@@ -382,6 +488,8 @@ def test_inputs_that_a_model_does_not_run_on(tmp_path: Path) -> None:
     result = irc_here("compile", "r.onnx", *arguments, folder=tmp_path)
     assert result.code == 3 and "error[backend.failed]" in result.err, result
     assert not (tmp_path / "out.onnx").exists()
+    result = irc_here("bench", "r.onnx", "--input", "in.npz", folder=tmp_path)
+    assert result.code == 3 and "error[backend.failed]" in result.err, result
 
 
 def test_candidates_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

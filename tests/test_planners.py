@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,59 @@ def test_exact_that_stops_early_says_the_gap(monkeypatch: pytest.MonkeyPatch) ->
     context = PassContext()
     planned(block.scores(), context, planner="exact")
     assert [note for note in context.notes if "within 3.2% of the least time" in note]
+
+
+def crossed(x: Value) -> tuple[Value, Value, Value]:
+    """{a, d} needs {c, b}, which needs {a, d}."""
+    a, c = ops.exp(x, name="a"), ops.neg(x, name="c")
+    return ops.add(a, x, name="b"), ops.mul(c, x, name="d"), ops.relu(x, name="e")
+
+
+def sets_of(graph: FusionGraph, *names: str) -> list[frozenset[Any]]:
+    """A set of units for each text, of which each letter names one."""
+    return [frozenset(graph[letter] for letter in name) for name in names]
+
+
+def test_of_sets_that_need_one_another_only_these_are_excluded() -> None:
+    graph = graph_of(trace(crossed, "f32[64, 64]"))
+    sets = sets_of(graph, "ad", "cb", "e", "a", "b", "ce")
+    conflicts = graph.conflicts(sets[:3])
+    assert conflicts[0] == (sets[:2], sorted([graph["a"], graph["c"]])) and not graph.conflicts(sets[2:])
+    candidates = [(units, units) for units in sets]
+    weights, bound = exact.exclusion(graph, candidates, [0, 1, 2])
+    assert weights == {0: -1.0, 1: -1.0, 3: 1.0, 5: 1.0} and bound == -1.0
+
+
+def test_exact_solves_again_without_sets_that_need_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one deadline: the crossed sets are cheapest, but only one of them can be chosen."""
+    optimize = pytest.importorskip("scipy.optimize")
+    graph = graph_of(trace(crossed, "f32[64, 64]"))
+    cheapest, cost, solve, limits = sets_of(graph, "ad", "cb"), FusionGraph.cost, optimize.milp, list[float]()
+
+    def priced(graph: FusionGraph, units: Any, *others: Any, **options: Any) -> Cost:
+        seconds = 1e-6 if units in cheapest else 2e-6 if len(units) == 1 else 2e-5
+        return replace(cost(graph, units, *others, **options), seconds=seconds)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        limits.append(options["options"]["time_limit"])
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(FusionGraph, "cost", priced)
+    monkeypatch.setattr(optimize, "milp", timed)
+    plan = exact.exact.function(graph)
+    assert graph.failure(plan) is None and sum(map(len, plan)) == 5
+    assert sum(priced(graph, units).seconds for units in plan) == pytest.approx(7e-6)  # one of both, and three alone
+    assert len(limits) > 1 and limits == sorted(limits, reverse=True) and limits[0] > limits[-1]
+
+
+@pytest.mark.parametrize(("status", "code"), [(1, "planner.size"), (2, "planner.result")])
+def test_exact_without_a_plan_says_why(monkeypatch: pytest.MonkeyPatch, status: int, code: str) -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    result = optimize.OptimizeResult(x=None, status=status, message="The problem is infeasible.")
+    monkeypatch.setattr(optimize, "milp", lambda *arguments, **options: result)
+    with pytest.raises(IrcError) as caught:
+        planned(block.scores(), planner="exact")
+    assert caught.value.code == code
 
 
 # -- cost ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc.user_files", "irc.pattern", "irc.remarks", "irc.pass_manager", "irc.rewrite", "irc.simplify",
      "irc.named_pipelines", "irc.library_calls", "irc.group", "irc.cost", "irc.plan", "irc.plan_file",
      "irc.plan_edits", "irc.plan_difference", "irc.policy", "irc.scheduling", "irc.legality", "irc.group_graph",
-     "irc.cover", "irc.planner", "irc.planners"),
+     "irc.cover", "irc.zero_one", "irc.planner", "irc.planners"),
     ("irc.frontends", "irc.passes", "irc.backends"),
     ("irc.driver", "irc.cli", "irc.__main__"),
 )  # fmt: skip

@@ -67,9 +67,9 @@ def visible_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, 
     (operation,) = operations
     q, k, *_ = operation.inputs
     scores = prod(map(costs.extent, (*q.shape[:3], k.shape[2])))
-    care = costs.table.seconds("IsNaN", elements=scores) + costs.table.seconds("Where", elements=scores)
+    tests = costs.table.seconds("IsNaN", elements=scores) + costs.table.seconds("Where", elements=scores)
     after = "Attention.masked" if len(operation.inputs) > 3 else "Attention"
-    return unfused(operation, costs) + care, attention(operation, costs, after)
+    return unfused(operation, costs) + tests, attention(operation, costs, after)
 
 
 def flatten_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from irc.cli.commands import Command
 from irc.cli.experiment_output import show_experiment
 from irc.cli.options import JSON, SEED, common_with_sweeps, read_pipelines, writes
 from irc.cli.output import progress_on_terminal, show, show_json
-from irc.diagnostics import Exit, Location, fail
+from irc.diagnostics import Exit
 
 
 @click.command(cls=Command, short_help="Compare pipelines on MODELS by launches, bytes, flops.")
@@ -48,14 +47,11 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
     are rows of their own, in all combinations; geometric means of all rows follow.
     """
     from irc.driver import experiment as run_experiment
-    from irc.files import check_output, replacing
+    from irc.files import check_file, replacing
 
     written = {name: Path(name) for name in (html, csv, parquet) if name is not None}
-    for path in written.values():  # before the work is done
-        check_output(path)
-        if not os.access(path.absolute().parent, os.W_OK):
-            raise fail("file.unreadable", f"nothing can be written to the folder of {path.name}",
-                       at=Location(file=str(path)))  # fmt: skip
+    for path in written.values():
+        check_file(path)  # before the work is done
     if parquet is not None:
         from irc.driver.experiment_report import parquet_packages
 

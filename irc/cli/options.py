@@ -173,11 +173,11 @@ def recording(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(settings=settings, **options)
         from dataclasses import replace
 
-        from irc.files import check_apart, check_output, replacing
+        from irc.files import check_apart, check_file, replacing
         from irc.remarks import Remarks
 
         check_apart({**{name: options.get(name) for name in OUTPUTS}, "remarks": remarks})
-        check_output(Path(remarks))
+        check_file(Path(remarks))
         recorded = Remarks()
         result = function(settings=replace(settings, remarks=recorded), **options)
         with replacing(Path(remarks)) as file:

@@ -18,7 +18,7 @@ from irc.driver.measuring import relative_error
 from irc.driver.models import Backend, Settings, Source, find_backend, module_of, program_of
 from irc.driver.optimizing import run_pipeline
 from irc.driver.running import as_backend_failed, carrier
-from irc.driver.sessions import model_call, original_call
+from irc.driver.sessions import advised_by, model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn
 from irc.driver.tuning import as_tensors, gpu
 from irc.files import temporary_folder
@@ -101,7 +101,7 @@ def bench(
         compiled, context = run_pipeline(module, pipeline or find_backend("onnx").PIPELINE, "onnx", plain)
         find_backend("onnx").save(compiled, path, target=context.target)
         with as_backend_failed():
-            advised = None if isinstance(source, Module) else str(source)
+            advised = advised_by(source, settings.show_note)
             calls = {"irc": model_call(str(path), given, threads, advised=advised)}
             if str(source).lower().endswith(".onnx") and not settings.specialize:
                 calls["original"] = original_call(Path(str(source)), given, threads, advised=advised)

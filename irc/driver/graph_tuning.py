@@ -6,7 +6,6 @@ run in turn on one thread, in CPU time. `choose` decides from the times alone. S
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +16,13 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
+from irc.driver.pipelines import read_stages, written
 from irc.driver.running import as_backend_failed, carrier
 from irc.driver.sessions import model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn
 from irc.files import temporary_folder
 from irc.module import Module
+from irc.named_pipelines import ALIASES
 
 NEEDED = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse")  # passes that a model is not written without
 ROUNDS = 25
@@ -66,9 +67,13 @@ class Compiled:
 
 
 def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inputs: Any = None,
-          progress: Callable[[str], None] | None = None) -> tuple[GraphTuning, Compiled | None]:  # fmt: skip
-    """Time the candidates of a model for so many seconds, after they are compiled; returns what was found, and the
-    chosen one, None for the input itself. `inputs` are those of runs, by default random at `settings.dims`.
+          progress: Callable[[str], None] | None = None, *, copy: bool = True
+          ) -> tuple[GraphTuning, Compiled | None]:  # fmt: skip
+    """Time the candidates of a model, after they are compiled; returns what was found, and the chosen one, None for the
+    input itself, which is chosen only with `copy`. `inputs` are those of runs, by default random at `settings.dims`.
+
+    Timing ends after `seconds` or ROUNDS rounds, but not before two rounds; candidates with several rewrites left out
+    are timed for half as long again.
 
     The file of the result is gone when it is returned. Raises `usage.arguments` for a model whose inputs NumPy cannot
     hold, `backend.failed` for inputs that the model does not run on, and what compiling it raises.
@@ -82,7 +87,8 @@ def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inp
     given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
     with temporary_folder() as folder:
         compiled, without = _compiled(source, pipeline, settings, folder, report)
-        calls, copy = _calls(source, module, settings, compiled, given, folder, without)
+        calls, is_file = _calls(source, settings, compiled, given, folder)
+        copy = copy and is_file
         report("timing")
         deadline = time.monotonic() + seconds
         tuning = _timed(calls, compiled, deadline, seconds, copy)
@@ -98,7 +104,7 @@ def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inp
                 second = _timed(some, compiled, time.monotonic() + seconds / 2, seconds, copy)
                 merged = {**tuning.candidates, **second.candidates}
                 noise = max(tuning.noise, second.noise)
-                tuning = GraphTuning(choose(merged, noise), noise, merged, tuning.rounds, seconds, {})
+                tuning = GraphTuning(choose(_allowed(merged, copy), noise), noise, merged, tuning.rounds, seconds, {})
             except IrcError as error:
                 without[joined] = error.diagnostics[0].message
         sizes = {name: tuple(getattr(array, "shape", ())) for name, array in given.items()}
@@ -121,14 +127,15 @@ def noise_of(low: float, middle: float, high: float) -> float:
 
 def rewrites_of(pipeline: str) -> list[str]:
     """The passes of a pipeline that may be left out, in their order."""
-    names = re.findall(r"([a-z_0-9]+)(?:\{[^{}]*\})?", pipeline)
-    return [name for name in dict.fromkeys(names) if name not in NEEDED]
+    names = dict.fromkeys(stage.name for stage in read_stages(pipeline, ALIASES))
+    return [name for name in names if name not in NEEDED]
 
 
 def leaving_out(pipeline: str, names: list[str]) -> str:
-    """The pipeline without the passes of these names."""
-    steps = re.findall(r"[a-z_0-9]+(?:\{[^{}]*\})?", pipeline)
-    return ",".join(step for step in steps if step.partition("{")[0] not in names)
+    """The pipeline without the passes of these names, of which named pipelines are written out."""
+    if not names:
+        return pipeline
+    return written(stage for stage in read_stages(pipeline, ALIASES) if stage.name not in names)
 
 
 def _compiled(source: Source, pipeline: str, settings: Settings, folder: Path, report: Callable[[str], None]
@@ -166,9 +173,8 @@ def _candidate(source: Source, pipeline: str, settings: Settings, folder: Path, 
     return Compiled(module, pipeline, path)
 
 
-def _calls(source: Source, module: Module, settings: Settings, compiled: Mapping[str, Compiled],
-           given: Mapping[str, Any], folder: Path, without: dict[str, str]
-           ) -> tuple[dict[str, Callable[[], Any]], bool]:  # fmt: skip
+def _calls(source: Source, settings: Settings, compiled: Mapping[str, Compiled], given: Mapping[str, Any],
+           folder: Path) -> tuple[dict[str, Callable[[], Any]], bool]:  # fmt: skip
     """Runs of the input, twice, and of the candidates; and whether the input is a file that may be copied. Else the
     module as it was imported stands for it."""
     path = Path(str(source))
@@ -193,5 +199,9 @@ def _timed(calls: Mapping[str, Callable[[], Any]], compiled: Mapping[str, Compil
     for name in sorted(calls, key=lambda name: name in (INPUT, SAME)):
         low, middle, high = ratios(times[INPUT], times[name])
         candidates[name] = Candidate(middle, low, high, count(compiled[name].path) if name in compiled else 0)
-    allowed = {name: each for name, each in candidates.items() if copy or name not in (INPUT, SAME)}
-    return GraphTuning(choose(allowed, noise), noise, candidates, len(times[INPUT]), seconds, {})
+    return GraphTuning(choose(_allowed(candidates, copy), noise), noise, candidates, len(times[INPUT]), seconds, {})
+
+
+def _allowed(candidates: Mapping[str, Candidate], copy: bool) -> dict[str, Candidate]:
+    """The candidates that may be taken."""
+    return {name: each for name, each in candidates.items() if copy or name not in (INPUT, SAME)}

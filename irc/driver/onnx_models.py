@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from irc.diagnostics import fail
 from irc.driver.models import Settings, Source, find_backend, reproducing
 from irc.driver.optimizing import run_pipeline
-from irc.files import open_file, replacing
+from irc.files import check_file, open_file, replacing
 from irc.module import Module
 from irc.pass_manager import PassContext
 
@@ -63,6 +63,11 @@ def write_onnx(source: Source, path: Path, pipeline: str, keep_kernels: bool, se
                options: OnnxOptions) -> WrittenModel:  # fmt: skip
     """Compile a model into an ONNX file; raises what its options raise."""
     options.check()
+    check_file(path)  # before the work is done
+    if options.advice:
+        from irc.driver.sessions import advice_path
+
+        check_file(advice_path(path))
     backend, notes, quantized, tuning = find_backend("onnx"), list[str](), None, None
     settings, more = target_for(settings, options)
     notes += more
@@ -71,10 +76,13 @@ def write_onnx(source: Source, path: Path, pipeline: str, keep_kernels: bool, se
 
         inputs = options.calibration[0] if options.calibration else None
         source = settings.load(source) if str(source) == "-" else source
-        tuning, chosen = tuned(source, pipeline, settings, options.seconds, inputs, options.progress)
+        reason = not_copied(source, pipeline, settings, options)
+        tuning, chosen = tuned(source, pipeline, settings, options.seconds, inputs, options.progress, copy=not reason)
         if chosen is None:
             return copied(Path(str(source)), path, settings, options, tuning, pipeline)
         pipeline = chosen.pipeline
+        if reason and tuning.candidates[tuning.chosen].ratio * (1 + tuning.noise) < 1:
+            notes.append(f"the input is faster than all candidates, but is not copied: {reason}")
     module, context = run_pipeline(source, pipeline, "onnx", settings)
     if options.quantize is not None:
         from irc.driver.quantizing import quantization_report, quantized_pipeline
@@ -109,21 +117,36 @@ def target_for(settings: Settings, options: OnnxOptions) -> tuple[Settings, Sequ
     return replace(settings, target="cpu"), ("compiled for --target cpu, which has products of 4-bit weights",)
 
 
-def copied(source: Path, path: Path, settings: Settings, options: OnnxOptions, tuning: GraphTuning, pipeline: str
-           ) -> WrittenModel:  # fmt: skip
-    """The input itself, where no candidate is as fast. Raises `backend.unsupported` for one with files of weights."""
-    from irc.frontends.onnx.messages import external_locations
+def not_copied(source: Source, pipeline: str, settings: Settings, options: OnnxOptions) -> str:
+    """Why a copy of the input is not what was requested, "" where it is."""
+    from irc.frontends.onnx.messages import external_locations, fields
     from irc.frontends.onnx.weights import read_onnx
 
-    file = open_file(source)
-    if external_locations(read_onnx(file)):
-        raise fail("backend.unsupported", f"{source} is faster than all candidates, and has its weights in other files",
-                   expected="a model in one file, which can be copied", help="use the model as it is")  # fmt: skip
+    if isinstance(source, Module) or not str(source).lower().endswith(".onnx"):
+        return "it is no ONNX file"
+    if settings.specialize or settings.fold_defaults:
+        return "its inputs are specialized or folded"
     if options.quantize is not None:
-        raise fail("backend.unsupported", f"{source} is faster than all candidates, and would be copied",
-                   expected="a model that irc has rewritten", help="quantize without --tune")  # fmt: skip
+        return "its weights are to be quantized"
+    if settings.opset is not None:
+        return f"a model of opset {settings.opset} is requested"
+    if pipeline != find_backend("onnx").PIPELINE:
+        return "a pipeline is requested"
+    model = read_onnx(open_file(Path(str(source))))
+    if external_locations(model):
+        return "its weights are in other files"
+    target = settings.target_of("onnx").name
+    domains = {value for message, field, value in fields(model)
+               if message.DESCRIPTOR.name == "NodeProto" and field.name == "domain"}  # fmt: skip
+    domains -= {"", "ai.onnx"}
+    return f"a {target} model has no operators of {', '.join(sorted(domains))}" if domains and target != "cpu" else ""
+
+
+def copied(source: Path, path: Path, settings: Settings, options: OnnxOptions, tuning: GraphTuning, pipeline: str
+           ) -> WrittenModel:  # fmt: skip
+    """The input itself, where no candidate is as fast."""
     with replacing(path) as target:
-        target.write(file.data.tobytes())
+        target.write(open_file(source).data.tobytes())
     module, context = run_pipeline(source, pipeline, "onnx", settings)
     advice = advise(module, path, settings, context) if options.advice else ""
     return WrittenModel(module, context, find_backend("onnx").count_nodes(path), None, tuning, advice)

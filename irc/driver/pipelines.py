@@ -14,7 +14,7 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
@@ -85,6 +85,11 @@ def parse_pipeline(text: str, context: PassContext | None = None,
     `aliases` maps names to pipelines; an option of an alias names the pass: `default{fuse.policy=none}`. Raises
     `pass.syntax`, `pass.unknown` and `pass.option`, with a caret.
     """
+    return [_make_pass(stage, text, context) for stage in read_stages(text, aliases)]
+
+
+def read_stages(text: str, aliases: Mapping[str, str] | None = None) -> list[Stage]:
+    """The stages of a pipeline, with those that `aliases` name. Raises `pass.syntax` and `pass.option`."""
     stages: list[Stage] = []
     for stage in _read_stages(text):
         if aliases is None or stage.name not in aliases:
@@ -101,7 +106,13 @@ def parse_pipeline(text: str, context: PassContext | None = None,
             for receiver in receivers:
                 receiver.options.append(option._replace(key=key))
         stages += [each._replace(column=stage.column) for each in inner]
-    return [_make_pass(stage, text, context) for stage in stages]
+    return stages
+
+
+def written(stages: Iterable[Stage]) -> str:
+    """The text of a pipeline of these stages."""
+    texts = [(each.name, ",".join(f"{option.key}={option.value}" for option in each.options)) for each in stages]
+    return ",".join(f"{name}{{{options}}}" if options else name for name, options in texts)
 
 
 def options_of(text: str) -> list[Option]:

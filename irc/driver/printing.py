@@ -12,7 +12,7 @@ from irc.diagnostics import UNKNOWN, counted, fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.driver.saving import save_stage
-from irc.files import guarded
+from irc.files import check_file, guarded
 from irc.ir import Function, Operation
 from irc.module import Module
 from irc.named_pipelines import DEFAULT
@@ -46,6 +46,8 @@ def print(
     if len(ways) > 1:
         raise fail("usage.arguments", f"{' and '.join(f'--{way}' for way in ways)} exclude one another",
                    help="give one of them")  # fmt: skip
+    if output is not None:
+        check_file(Path(output))  # before the work is done
     if after is None and pipeline is None:
         saved = replace(settings, show_note=None) if output is not None else settings  # no advice to save while saving
         module = saved.load(source)

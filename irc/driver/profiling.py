@@ -24,7 +24,7 @@ from irc.driver.optimizing import opt
 from irc.driver.profile_page import profile_page
 from irc.driver.running import OnnxProgram
 from irc.driver.view_graph import prefix_of
-from irc.files import check_output, guarded, replacing, temporary_folder
+from irc.files import check_file, guarded, replacing, temporary_folder
 from irc.ir import Operation
 from irc.module import Module
 
@@ -93,7 +93,7 @@ def profile(
     if rounds < 1 or warmup < 0 or threads < 1:
         raise fail("usage.value", f"{rounds} rounds after {warmup} on {threads} threads", expected="at least one round")
     if html is not None:
-        check_output(Path(html))  # before the work is done
+        check_file(Path(html))  # before the work is done
     if backend == "triton":
         from irc.driver.tuning import gpu
 

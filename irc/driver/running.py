@@ -15,7 +15,7 @@ from irc.driver.arrays import Arrays, given_inputs
 from irc.driver.artefacts import LINK, is_artefact, run_artefact, run_in_process
 from irc.driver.models import Backend, Settings, Source, find_backend, reproducing, require_triton
 from irc.driver.optimizing import opt
-from irc.driver.sessions import providers_for, session_options
+from irc.driver.sessions import advised_by, providers_for, session_options
 from irc.driver.size_assertions import SizeAssertions
 from irc.files import temporary_folder
 from irc.ir import Value
@@ -60,7 +60,7 @@ def run(
         with reproducing(settings, module, "interpret"):
             return RunReport(interpreter.run(module, given, draws=seed), given, "interpreted by NumPy")
     compiled = opt(module, find_backend(backend).PIPELINE, backend=backend, settings=replace(settings, specialize={}))
-    advised = None if isinstance(source, Module) else str(source)
+    advised = advised_by(source, settings.show_note) if backend == "onnx" else None
     outputs, label = run_compiled(compiled, given, backend, settings, advised)
     return RunReport(outputs, given, label)
 

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +27,15 @@ from irc.sizes import representative_sizes
 SCHEMA = "irc.session/1"
 SUFFIX = ".session.json"
 MOST_BYTES = 1 << 20  # of a file
-SMALL = 3e-4  # seconds of a run, estimated: below, a second thread costs more in waiting than it computes
+SMALL = 3e-4  # seconds of a run, estimated: below, a second thread adds more overhead than it saves
+THREADS_PER_CORE = 4  # at most
 PROVIDERS = ("CPUExecutionProvider",)
 
 
 @dataclass(frozen=True)
 class SessionAdvice:
-    """Options of a session. intra_op_num_threads: 0 is as many as the machine has cores. opset: that of the model,
-    which the runtime must know. reasons: why, by option."""
+    """Options of a session. intra_op_num_threads: 0 is as many as the machine has cores. opset: that of the model, for
+    those who choose a runtime; sessions do not read it. reasons: why, by option."""
 
     opset: int
     intra_op_num_threads: int = 0
@@ -56,7 +60,7 @@ def advice_for(module: Module, opset: int, sizes: Mapping[str, int], costs: Cost
     is_static = all(argument.type.is_static for argument in main.arguments)
     reasons = {
         "intra_op_num_threads": f"products take about {1e3 * seconds:.2g} ms on one thread: "
-        + ("threads would wait longer than they compute" if is_small else "as many as there are cores share them"),
+        + ("a second thread adds more overhead than it saves" if is_small else "as many as there are cores share them"),
         "inter_op_num_threads": "nodes run one after the other",
         "enable_mem_pattern": "the shapes of all inputs are known: a run's memory is planned once" if is_static else
         "shapes of inputs vary: a plan of memory would be made for each of them",
@@ -74,33 +78,79 @@ def advice_path(model: str | Path) -> Path:
 def write_advice(advice: SessionAdvice, model: str | Path) -> Path:
     """Write advice beside a model; returns its place."""
     path = advice_path(model)
+    stated = {"schema": SCHEMA, "model": Path(model).name, "sha256": _digest(model), **dataclasses.asdict(advice)}
     with replacing(path) as file:
-        file.write((json.dumps({"schema": SCHEMA, "model": Path(model).name, **dataclasses.asdict(advice)}, indent=1)
-                    + "\n").encode())  # fmt: skip
+        file.write((json.dumps(stated, indent=1) + "\n").encode())
     return path
 
 
 def read_advice(model: str | Path) -> SessionAdvice | None:
-    """The advice beside a model, None where there is none. Raises `file.format` for a file that is no advice."""
+    """The advice beside a model, None where there is none, or that of another file. Raises `file.format` for a file
+    that is no advice."""
     path = advice_path(model)
     if not path.is_file():
         return None
+    advice, digest = _read(path)
+    return advice if digest == _digest(model) else None
+
+
+def ignored_advice(model: str | Path) -> str:
+    """A note where the advice beside a model is that of another file, else ""."""
+    path = advice_path(model)
+    if not path.is_file() or read_advice(model) is not None:
+        return ""
+    return f"{path} is ignored: it was written for another file than {model}; irc compile --session-advice writes it"
+
+
+def advised_by(source: Any, show_note: Callable[[str], None] | None) -> str | None:
+    """The model whose advice is to apply, None for a module; notes are shown of advice that is ignored."""
+    if isinstance(source, Module):
+        return None
+    note = ignored_advice(str(source))
+    if note and show_note is not None:
+        show_note(note)
+    return None if note else str(source)
+
+
+def _digest(model: str | Path) -> str:
+    """The SHA-256 of a model's file, without its external data."""
+    path = Path(model)
+    if not path.is_file():
+        return ""
+    data: Any = open_file(path).data
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> tuple[SessionAdvice, str]:
+    """Advice, and the digest of its model's file."""
     content = bytes(open_file(path).data[:MOST_BYTES])
     try:
         stated = json.loads(content)
         if not isinstance(stated, dict) or stated.pop("schema", None) != SCHEMA:
             raise ValueError(f"there is no schema {SCHEMA}")
         stated.pop("model", None)
+        digest = stated.pop("sha256", None)
         defaults = {each.name: each for each in dataclasses.fields(SessionAdvice)}
         for name, value in stated.items():
             if name not in defaults:
                 raise ValueError(f"`{name}` is no option")
             if not is_valid(name, value):
                 raise ValueError(f"`{name}` is {json.dumps(value)[:50]}")
-        return SessionAdvice(**{**stated, "providers": tuple(stated.get("providers", PROVIDERS))})
-    except (ValueError, TypeError, RecursionError) as error:
+            if name.endswith("_num_threads") and value > most_threads():
+                raise ValueError(f"`{name}` is {value}, more than the {most_threads()} that this machine's cores allow")
+        if "opset" not in stated:
+            raise ValueError("`opset` is missing")
+        if not isinstance(digest, str):
+            raise ValueError("`sha256`, the digest of the model's file, is missing or no text")
+        return SessionAdvice(**{**stated, "providers": tuple(stated.get("providers", PROVIDERS))}), digest
+    except (ValueError, RecursionError) as error:
         raise fail("file.format", str(error), at=Location(file=str(path)), expected="a file of --session-advice",
                    help="write it again with irc compile --session-advice, or remove it") from None
+
+
+def most_threads() -> int:
+    """The most threads that advice may state on this machine."""
+    return THREADS_PER_CORE * (os.cpu_count() or 1)
 
 
 def is_valid(name: str, value: Any) -> bool:
@@ -136,12 +186,16 @@ def session_options(model: str | Path | None = None, *, threads: int | None = No
     """An onnxruntime.SessionOptions with what is advised beside a model, ONNX Runtime's defaults where nothing is.
 
     `threads` replaces the advised number. Providers are not options of ONNX Runtime's sessions: `read_advice` has
-    those. Raises `file.format` for a file that is no advice.
+    those. Advice for another file than this one is ignored, with a warning. Raises `file.format` for a file that is no
+    advice.
     """
     onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, too
     advice = read_advice(model) if model is not None else None
+    note = ignored_advice(model) if model is not None and advice is None else ""
+    if note:
+        warnings.warn(note, stacklevel=2)
     if advice is not None:
         modes, levels = onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel
         options.execution_mode = modes.ORT_PARALLEL if advice.execution_mode == "parallel" else modes.ORT_SEQUENTIAL

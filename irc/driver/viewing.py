@@ -20,7 +20,7 @@ from irc.driver.html_pages import page
 from irc.driver.measuring import relative_error
 from irc.driver.models import Settings, Source, find_backend, read_pipeline
 from irc.driver.view_graph import prefix_of, quoted_places, stage_records
-from irc.files import check_output, guarded, replacing
+from irc.files import check_file, guarded, replacing
 from irc.group import Group
 from irc.ir import Operation
 from irc.module import Module
@@ -65,7 +65,7 @@ def view(
     """
     settings = settings or Settings()
     path = Path(output) if output is not None else Path(f"{stem_of(source)}.html")
-    check_output(path)
+    check_file(path)  # before the work is done
     imported = settings.load(source)
     if not pipelines:
         pipelines = {} if kernel_operations(imported) else {"default": find_backend("triton").PIPELINE}

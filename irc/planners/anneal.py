@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from irc.planner import FusionGraph, Partition, Units, planner
+from irc.planner import FusionGraph, Partition, Unit, Units, planner
 
 RESTARTS = 3
 STEPS = 40  # for each unit, in a restart
@@ -29,7 +29,7 @@ def anneal(graph: FusionGraph) -> Partition:
         plan, seconds, steps = start, alone, STEPS * len(graph.units)
         for step in range(steps):
             temperature = alone * HOTTEST * (COLDEST / HOTTEST) ** (step / steps)
-            changed = changes(graph, plan, generator)
+            changed = changes(graph, plan, pairs, generator)
             if changed is None:
                 continue
             removed, added = changed
@@ -41,9 +41,10 @@ def anneal(graph: FusionGraph) -> Partition:
     return best
 
 
-def changes(graph: FusionGraph, plan: Partition, generator: random.Random) -> tuple[list[Units], list[Units]] | None:
-    """The sets that a random step removes, and those that it adds; None for a step that is illegal."""
-    one, other = generator.choice([*graph.edges, *graph.siblings])
+def changes(graph: FusionGraph, plan: Partition, pairs: list[tuple[Unit, Unit]], generator: random.Random
+            ) -> tuple[list[Units], list[Units]] | None:  # fmt: skip
+    """The sets that a random step at one of the pairs removes, and those that it adds; None for an illegal step."""
+    one, other = generator.choice(pairs)
     if plan.set_of[one] is not plan.set_of[other]:
         merged = plan.hull(one, other)
         return None if merged is None or graph.legal(merged) else (plan.parts(merged), [merged])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import time
+from collections.abc import Sequence
 
-from irc.diagnostics import fail
 from irc.planner import FusionGraph, Unit, Units, planner
+from irc.zero_one import Constraint, solved
 
 MOST_SETS = 20_000  # connected sets of units that are judged
 MOST_REPEATED = 3  # units of one set that other kernels compute, too
-SECONDS = 60.0  # for the solver; where it stops early, a note says by how much the plan may be worse
+SECONDS = 60.0  # for all calls of the solver; where it stops early, a note says by how much the plan may be worse
 
 Candidate = tuple[Units, frozenset[Unit]]  # a set, and those of its units that it stores
 
@@ -22,19 +23,37 @@ def exact(graph: FusionGraph) -> list[Units]:
 
     A variable for each set and what it stores; least is the sum of their seconds. What a chosen set reads is stored by
     a chosen set, and so is what operations in no kernel read. A cheap unit may be in several sets, which compute it
-    again. Sets that need one another are excluded when a solution has them, and the program is solved again.
+    again. Sets that need one another are excluded when a solution has them, and the program is solved again, for
+    SECONDS in total.
     """
     candidates = [each for units in graph.legal_sets(MOST_SETS) for each in variants(graph, units)]
-    costs = [graph.cost(units, stores=stored).seconds for units, stored in candidates]
-    excluded: list[list[int]] = []
+    microseconds = [1e6 * graph.cost(units, stores=stored).seconds for units, stored in candidates]
+    constraints = constraints_of(graph, candidates)
+    deadline = time.monotonic() + SECONDS
     while True:
-        chosen, gap = solved(graph, candidates, costs, excluded)
+        chosen, gap = solved(microseconds, constraints, deadline)
         plan = [candidates[index][0] for index in chosen]
         if graph.failure(plan) is None:
             if gap > 0:
                 graph.note(f"exact: the solver stopped after {SECONDS:g} s, within {100 * gap:.2g}% of the least time")
             return plan
-        excluded.append(chosen)  # sets that need one another
+        constraints.append(exclusion(graph, candidates, chosen))
+
+
+def exclusion(graph: FusionGraph, candidates: Sequence[Candidate], chosen: Sequence[int]) -> Constraint:
+    """A constraint that a solution breaks.
+
+    Of sets that need one another not all may be chosen, unless another set computes what they wait for. A plan that is
+    not legal for another reason is excluded as a whole.
+    """
+    plan = [candidates[index][0] for index in chosen]
+    for sets, awaited in graph.conflicts(plan):
+        excluded = [index for index, (units, _) in enumerate(candidates) if units in sets]
+        others = [index for index, (units, _) in enumerate(candidates)
+                  if units not in sets and not units.isdisjoint(awaited)]  # fmt: skip
+        if not set(chosen).intersection(others):
+            return {**dict.fromkeys(others, 1.0), **dict.fromkeys(excluded, -1.0)}, 1.0 - len(sets)
+    return dict.fromkeys(chosen, -1.0), 1.0 - len(chosen)
 
 
 def variants(graph: FusionGraph, units: Units) -> list[Candidate]:
@@ -49,40 +68,13 @@ def variants(graph: FusionGraph, units: Units) -> list[Candidate]:
     return variants
 
 
-def solved(graph: FusionGraph, candidates: list[Candidate], costs: list[float],
-           excluded: list[list[int]]) -> tuple[list[int], float]:  # fmt: skip
-    """The chosen candidates, and the relative gap between their time and the least that is possible."""
-    try:
-        import numpy as np
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import csr_matrix
-    except ImportError:
-        raise fail("install.missing_extra", "the planner exact needs scipy, which is not installed",
-                   help='pip install "irc-compiler[exact]"') from None  # fmt: skip
-    rows: list[dict[int, float]] = []
-    least: list[float] = []
+def constraints_of(graph: FusionGraph, candidates: Sequence[Candidate]) -> list[Constraint]:
+    """What is read in no kernel is stored by a chosen set, and so is what a chosen set reads of others."""
     storing: dict[Unit, list[int]] = {unit: [] for unit in graph.units}
     for index, (_, stored) in enumerate(candidates):
         for unit in stored:
             storing[unit].append(index)
-    for unit in graph.units:
-        if graph.is_read_elsewhere(unit):
-            rows.append(dict.fromkeys(storing[unit], 1.0))
-            least.append(1.0)
-    for index, (units, _) in enumerate(candidates):
-        for unit in graph.needed(units):
-            rows.append({**dict.fromkeys(storing[unit], 1.0), index: -1.0})
-            least.append(0.0)
-    for sets in excluded:
-        rows.append(dict.fromkeys(sets, -1.0))
-        least.append(1.0 - len(sets))
-    places = [(row, column, value) for row, entries in enumerate(rows) for column, value in entries.items()]
-    data: Any = ([value for *_, value in places], ([row for row, *_ in places], [column for _, column, _ in places]))
-    matrix = csr_matrix(data, shape=(len(rows), len(candidates)))
-    microseconds = 1e6 * np.array(costs)
-    result = milp(microseconds, constraints=LinearConstraint(matrix, lb=least), integrality=np.ones(len(costs)),
-                  bounds=Bounds(0, 1), options={"time_limit": SECONDS, "mip_rel_gap": 1e-9})  # fmt: skip
-    if result.x is None:
-        raise fail("planner.size", f"the solver found no plan in {SECONDS:g} s", help="take the planner beam or anneal")
-    gap = 0.0 if result.status == 0 else float(result.mip_gap)
-    return [index for index, value in enumerate(result.x) if value > 0.5], gap
+    rows = [(dict.fromkeys(storing[unit], 1.0), 1.0) for unit in graph.units if graph.is_read_elsewhere(unit)]
+    rows += [({**dict.fromkeys(storing[unit], 1.0), index: -1.0}, 0.0)
+             for index, (units, _) in enumerate(candidates) for unit in graph.needed(units)]  # fmt: skip
+    return rows
