@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -126,8 +126,17 @@ class Fuse(Pass):
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
         if errors:
-            raise IrcError(sorted(errors, key=lambda each: each.location.line))
+            raise IrcError(self._advised(sorted(errors, key=lambda each: each.location.line), context))
         return plans
+
+    def _advised(self, errors: list[Diagnostic], context: PassContext) -> list[Diagnostic]:
+        """The errors of plan entries; where the plan was made for products in kernels, and none are now, each says
+        so."""
+        stated = load_plan_file(self.plan).made_for.products if self.plan else None
+        if stated in (None, "host") or (self.products or context.products) != "host":
+            return errors
+        note = f"the plan was made with --products {stated}, and is followed with products in libraries"
+        return [replace(each, notes=(*each.notes, note), help=f"give --products {stated}, too") for each in errors]
 
     def chosen(self) -> Policy | Planner:
         """The planner, or the policy that scores merges: the option `policy`, or `none` with a plan file and `greedy`

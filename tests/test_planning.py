@@ -383,3 +383,13 @@ def test_plans_from_python(folder: Path) -> None:
     assert [each.kind for each in changes.differences] == ["split", "schedule"]
     assert changes.before is not None and changes.after is not None
     assert changes.after.seconds > changes.before.seconds
+
+
+def test_a_plan_with_products_says_what_it_was_made_with(tmp_path: Path) -> None:
+    (tmp_path / "m.irc").write_text(BLOCK)
+    written = irc_here("plan", "m.irc", "--products", "irc", "-o", "p.json", folder=tmp_path)
+    assert written.code == 0, written.err
+    pipeline = ("-p", "default{fuse.plan=p.json}")
+    followed = irc_here("kernels", "m.irc", *pipeline, folder=tmp_path)
+    assert followed.code == 1 and "give --products irc, too" in followed.err
+    assert irc_here("kernels", "m.irc", *pipeline, "--products", "irc", folder=tmp_path).code == 0
