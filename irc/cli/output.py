@@ -187,7 +187,7 @@ def show_check(report: Any) -> None:
     for tolerance in report.tolerances:
         show_page(str(tolerance))
     random = f"; random, hence not compared with what ran: {', '.join(report.random)}" if report.random else ""
-    original = ", in `original` against its results" if any(each.name == "original" for each in report.stages) else ""
+    original = ", in `original` against its results" if any(each.stage == "original" for each in report.stages) else ""
     show(f"{report.label}; errors against an evaluation in f64{original}{random}")
 
 
