@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -132,7 +133,8 @@ class Fuse(Pass):
     def _advised(self, errors: list[Diagnostic], context: PassContext) -> list[Diagnostic]:
         """The errors of plan entries; where the plan was made for products in kernels, and none are now, each says
         so."""
-        stated = load_plan_file(self.plan).made_for.products if self.plan else None
+        is_file = bool(self.plan) and os.path.isfile(self.plan)  # edits are followed before there is one
+        stated = load_plan_file(self.plan, is_input=False).made_for.products if is_file else None
         if stated in (None, "host") or (self.products or context.products) != "host":
             return errors
         note = f"the plan was made with --products {stated}, and is followed with products in libraries"

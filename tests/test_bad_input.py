@@ -278,7 +278,7 @@ def test_a_policy_is_no_model(folder: Path, command: tuple[str, ...]) -> None:
         "from irc.policy import policy\n@policy\ndef small(merge):\n    return 1\ndef plain(x):\n    return x\n"
     )
     for name in ("small", "plain"):
-        refused(irc_here(command[0], f"own.py:{name}", *command[1:], folder=folder), "usage.model", 2, "fuse.policy=")
+        refused(irc_here(command[0], f"own.py:{name}", *command[1:], folder=folder), "file.format", 3, "fuse.policy=")
 
 
 def test_a_plan_that_is_none(folder: Path) -> None:

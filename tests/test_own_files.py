@@ -367,7 +367,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "option of a strange type": ("@dataclass\nclass Odd(Pass):\n    n: dict = None\n"
                                  "    def run(self, module, context): return False\n",
                                  (*OPT, "odd{n=2}"), "pass.option", "dict"),
-    "model with a parameter": ("def other(n): return None\n", ("print", "f.py:other"), "load.raised", "positional"),
+    "model with a parameter": ("def other(n): return None\n", ("print", "f.py:other"), "file.format", "arguments"),
     "type of a model": ('def other(): return irc.trace(lambda x: tanh(x), "f32[B")\n', ("print", "f.py:other"),
                         "dim.syntax", "f32[B"),
 }  # fmt: skip

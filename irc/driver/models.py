@@ -32,7 +32,7 @@ from irc.pass_manager import Pass, PassContext
 from irc.products import Products
 from irc.remarks import Remarks
 from irc.types import TensorType, checked_size
-from irc.user_code import blaming
+from irc.user_code import blaming, place_of_code
 from irc.user_files import (
     check_operation_names,
     files_of,
@@ -303,7 +303,9 @@ def program_of(reference: str) -> Any:
     inputs, dynamic shapes, keyword inputs). In a tuple the program may also be a function of tensors."""
     named_object = load_user_object(reference)
     if callable(named_object) and not is_torch(named_object) and needs_arguments(named_object):
-        raise fail("usage.model", f"{reference} takes arguments", expected="a module, or a function without parameters",
+        function = getattr(named_object, "function", named_object)  # of a policy or planner
+        raise fail("file.format", f"{reference} takes arguments", at=place_of_code(function),
+                   expected="a module, or a function without parameters",
                    help='a policy or planner is an option of fuse: -p "default{fuse.policy=FILE.py:NAME}"')
     with blaming("load.raised", f"{reference} raised an exception", named_object):
         # A PyTorch module is callable, too, but needs inputs.
