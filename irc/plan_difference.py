@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from irc.disjoint_sets import DisjointSets
 from irc.plan_file import Entry, PlanFile
 from irc.schedule_options import NO_OPTIONS
 
@@ -91,22 +92,15 @@ def gains_and_losses(before: Sequence[str], after: Sequence[str]) -> str:
 
 def sharing(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[list[Entry], list[Entry]]]:
     """Entries of both plans that share members, also through others, in the order of the later plan."""
-    leader: dict[Entry, Entry] = {}
-
-    def find(entry: Entry) -> Entry:
-        while (above := leader.setdefault(entry, entry)) is not entry:
-            leader[entry] = leader[above]
-            entry = above
-        return entry
-
+    sets: DisjointSets[Entry] = DisjointSets()
     holder: dict[tuple[str | None, str], Entry] = {}
     for entry in (*after, *before):
         for name in entry.members:
-            leader[find(entry)] = find(holder.setdefault((entry.function, name), entry))
+            sets.join(entry, holder.setdefault((entry.function, name), entry))
     components: dict[Entry, tuple[list[Entry], list[Entry]]] = {}
     for side, entries in ((1, after), (0, before)):
         for entry in entries:
-            components.setdefault(find(entry), ([], []))[side].append(entry)
+            components.setdefault(sets.find(entry), ([], []))[side].append(entry)
     return list(components.values())
 
 

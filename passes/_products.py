@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from irc.diagnostics import Diagnostic, IrcError, counted
 from irc.dims import Symbol
+from irc.disjoint_sets import DisjointSets
 from irc.group import Group, is_free
 from irc.interfaces import Trait
 from irc.ir import Function, Operation
@@ -113,21 +114,14 @@ def choose(part: Part, context: PassContext, sizes: Mapping[Symbol, int]) -> Cho
 def parts(inside: Sequence[Group], outside: Sequence[Group]) -> list[Part]:
     """The parts that have products, in the order of the first plan: groups of both plans that share operations, also
     through others, are in one."""
-    leader: dict[Operation, Operation] = {}
-
-    def find(operation: Operation) -> Operation:
-        while (above := leader.setdefault(operation, operation)) is not operation:
-            leader[operation] = leader[above]
-            operation = above
-        return operation
-
+    sets: DisjointSets[Operation] = DisjointSets()
     for group in (*inside, *outside):
         for member in group.members[1:]:
-            leader[find(member)] = find(group.members[0])
+            sets.join(member, group.members[0])
     by_leader: dict[Operation, Part] = {}
     for groups, side in ((inside, "inside"), (outside, "outside")):
         for group in groups:
-            part = by_leader.setdefault(find(group.members[0]), Part([], [], []))
+            part = by_leader.setdefault(sets.find(group.members[0]), Part([], [], []))
             getattr(part, side).append(group)
             part.products += [member for member in group.members if is_product(member) and side == "inside"]
     return [part for part in by_leader.values() if part.products]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +39,7 @@ from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, re
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
-from irc.plan_file import Entry, load_plan_file, write_plan
+from irc.plan_file import Entry, PlanFile, load_plan_file, write_plan
 from irc.planner import Planner
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.products import PRODUCTS
@@ -111,7 +110,8 @@ class Fuse(Pass):
     def plans(self, module: Module, context: PassContext) -> list[Plan]:
         """The plan of each function; raises `plan.refused` and `plan.stale`, with an error for each entry of a plan
         file that cannot be followed."""
-        entries, chosen = self.entries(), self.chosen()
+        file, chosen = self.plan_file(), self.chosen()
+        entries = file.entries
         others = [name for name in ("policy", "groups", "plan") if getattr(self, name)]
         if self.planner and others:
             raise fail("pass.option", f"fuse has the options `planner` and `{others[0]}`", expected="one of them")
@@ -127,14 +127,13 @@ class Fuse(Pass):
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
         if errors:
-            raise IrcError(self._advised(sorted(errors, key=lambda each: each.location.line), context))
+            errors.sort(key=lambda each: each.location.line)
+            raise IrcError(self._advised(errors, file.made_for.products, context))
         return plans
 
-    def _advised(self, errors: list[Diagnostic], context: PassContext) -> list[Diagnostic]:
+    def _advised(self, errors: list[Diagnostic], stated: str | None, context: PassContext) -> list[Diagnostic]:
         """The errors of plan entries; where the plan was made for products in kernels, and none are now, each says
         so."""
-        is_file = bool(self.plan) and os.path.isfile(self.plan)  # edits are followed before there is one
-        stated = load_plan_file(self.plan, is_input=False).made_for.products if is_file else None
         if stated in (None, "host") or (self.products or context.products) != "host":
             return errors
         note = f"the plan was made with --products {stated}, and is followed with products in libraries"
@@ -169,9 +168,9 @@ class Fuse(Pass):
         return choose_plan(lambda products, apart: proposed(products=products, apart=apart), context,
                            representative_sizes(function, context.sizes))  # fmt: skip
 
-    def entries(self) -> list[Entry]:
-        """The entries of the plan file, none without one; raises the errors of `load_plan_file`."""
-        return load_plan_file(self.plan).entries if self.plan else []
+    def plan_file(self) -> PlanFile:
+        """The plan file, one without entries where none is given; raises the errors of `load_plan_file`."""
+        return load_plan_file(self.plan) if self.plan else PlanFile()
 
     def proposals(self, function: Function) -> list[tuple[str, list[Operation]]]:
         """The name of the `@group` pattern with the operations of each of its matches; raises `pass.option`."""

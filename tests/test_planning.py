@@ -327,7 +327,7 @@ def test_a_plan_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.M
         return opened(name, *rest, **more)
 
     monkeypatch.setattr(os, "open", refusing)
-    for reading in (lambda: read(path), Fuse(plan=str(path)).entries):
+    for reading in (lambda: read(path), Fuse(plan=str(path)).plan_file):
         with pytest.raises(IrcError) as raised:
             reading()
         assert raised.value.code == "file.unreadable"

@@ -21,8 +21,8 @@ LONGEST_FUNCTION = 60
 # within a package (`irc.kernel`) the order is any in which no import points back.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
-     "irc.dtypes", "irc.device", "irc.kernel_costs", "irc.order", "irc.numbered_rules", "irc.schedule_options",
-     "irc.products", "irc.onnx_runtime"),
+     "irc.dtypes", "irc.device", "irc.kernel_costs", "irc.order", "irc.disjoint_sets", "irc.numbered_rules",
+     "irc.schedule_options", "irc.products", "irc.onnx_runtime"),
     ("irc.types", "irc.numerics", "irc.weights", "irc.metadata", "irc.literals", "irc.index_map", "irc.interfaces",
      "irc.ir", "irc.cloning", "irc.equality", "irc.printer", "irc.module"),
     ("irc.user_code", "irc.signature", "irc.execution", "irc.scalar_builder", "irc.op", "irc.sizes"),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from irc.interfaces import Contraction, Scan, Scatter, Trait, Window
-from irc.interpreter import Interpreter, Invocation, Results, checked_inputs
+from irc.interpreter import Interpreter, Invocation, Observe, Results, checked_inputs
 from irc.ir import Definition
 from irc.module import Module
 
@@ -41,15 +41,26 @@ def is_exact(definition: Definition) -> bool:
     return moved or not definition.traits.isdisjoint({Trait.EXACT, Trait.CONTROL_FLOW})
 
 
-class _Run(Interpreter):
-    """A run in f64. With a generator terms and results are perturbed, and decisions are those of the run without
-    one."""
+class PerturbedRun(Interpreter):
+    """A run in f64. With a generator it is perturbed, and its decisions are those of the run without one."""
 
-    def __init__(self, module: Module, decisions: list[Results], generator: np.random.Generator | None) -> None:
-        super().__init__(module, "f64", None)
+    def __init__(self, module: Module, decisions: list[Results], generator: np.random.Generator | None,
+                 observe: Observe | None = None, draws: int = 0) -> None:  # fmt: skip
+        super().__init__(module, "f64", observe, draws)
         self.generator = generator
         self.decisions = decisions
         self.taken = 0
+
+    def decided(self, results: Results) -> Results:
+        if self.generator is None:
+            self.decisions.append(results)
+            return results
+        self.taken += 1
+        return self.decisions[self.taken - 1]
+
+
+class _Run(PerturbedRun):
+    """Perturbs terms and results."""
 
     def execute(self, invocation: Invocation) -> Results:
         definition = invocation.operation.definition
@@ -69,13 +80,6 @@ class _Run(Interpreter):
         if self.generator is None or array.dtype.kind not in "fc":
             return array
         return array * (1 + CHANGE * self.generator.uniform(-1, 1, array.shape))
-
-    def decided(self, results: Results) -> Results:
-        if self.generator is None:
-            self.decisions.append(results)
-            return results
-        self.taken += 1
-        return self.decisions[self.taken - 1]
 
 
 def term_sizes(module: Module, inputs: Mapping[str, Any], seed: int) -> list[float]:

@@ -22,7 +22,7 @@ import numpy as np
 from irc import dtypes
 from irc.diagnostics import IrcError, fail
 from irc.driver.measuring import ALLOWANCE, Yardstick, largest, parts_of
-from irc.driver.term_sizes import adds_terms, is_exact
+from irc.driver.term_sizes import PerturbedRun, adds_terms, is_exact
 from irc.dtypes import F32, DType
 from irc.interfaces import Trait
 from irc.interpreter import Interpreter, Invocation, Results, checked_inputs
@@ -91,14 +91,11 @@ def unit_of(dtype: DType) -> float:
     return float(ml_dtypes.finfo(dtype.numpy).eps) / 2 if dtype.is_float else 0.0  # type: ignore[no-untyped-call]
 
 
-class _Perturbed(Interpreter):
-    """A run in f64. With a generator, results are perturbed, and decisions are those of the run without one."""
+class _Perturbed(PerturbedRun):
+    """Perturbs results by the errors of their rounding."""
 
     def __init__(self, module: Module, decisions: list[Results], seed: Any = None, draws: int = 0) -> None:
-        super().__init__(module, "f64", self.keep, draws)
-        self.generator = None if seed is None else np.random.default_rng(seed)
-        self.decisions = decisions
-        self.taken = 0
+        super().__init__(module, decisions, None if seed is None else np.random.default_rng(seed), self.keep, draws)
         self.sums: dict[Operation, tuple[float, float]] = {}
         self.values: dict[Key, tuple[Operation, Any]] = {}
         self.times: Counter[tuple[str, str]] = Counter()
@@ -133,13 +130,6 @@ class _Perturbed(Interpreter):
             return array
         drawn = self.generator.uniform(-0.5, 0.5, array.shape)
         return array + np.where(np.isfinite(size), size, 0.0) * (drawn + np.copysign(0.5, drawn))
-
-    def decided(self, results: Results) -> Results:
-        if self.generator is None:
-            self.decisions.append(results)
-            return results
-        self.taken += 1
-        return self.decisions[self.taken - 1]
 
 
 def amplitude(operation: Operation, array: Any, dtype: DType, sums: tuple[Any, Any] | None) -> Any:

@@ -58,8 +58,8 @@ class Following(Fuse):
     def pipeline_name(cls) -> str:
         return "fuse"
 
-    def entries(self) -> list[Entry]:
-        return self.given.entries
+    def plan_file(self) -> PlanFile:
+        return self.given
 
 
 @dataclass(frozen=True)
