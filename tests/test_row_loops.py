@@ -142,6 +142,36 @@ def test_rows_are_read_twice(name: str, dtype: str, tmp_path: Path) -> None:
         assert kernel.looped and passes(kernel) <= 2
 
 
+def with_equal_elements(name: str, place: int) -> irc.Module:
+    """A program whose operand at this place is the same for all elements of a row."""
+    program, types = PROGRAMS[name]
+
+    def of_rows(*operands: Value) -> Any:
+        expanded = [ops.expand(each, shape=(*each.shape[:1], operands[-1].shape[1], *each.shape[2:]))
+                    if i == place else each for i, each in enumerate(operands[:-1])]  # fmt: skip
+        return program(*expanded)
+
+    narrow = [each.replace("T[B, S", "T[B, 1") if i == place else each for i, each in enumerate(types)]
+    return trace(of_rows, *typed((*narrow, "T[1, S]"), "f32"))
+
+
+OF_ROWS = [(name, place) for name, (_, types) in PROGRAMS.items() for place, each in enumerate(types)
+           if each.startswith("T[B, S")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "place"), OF_ROWS)
+def test_rows_of_equal_elements(name: str, place: int, tmp_path: Path) -> None:
+    """What does not vary along a row is computed outside of the loops over it. A norm divides by the root of 1e-5."""
+    module = with_equal_elements(name, place)
+    for number, sizes in enumerate(({"B": 3, "S": 2500}, {"B": 2, "S": 1}, {"B": 2, "S": 0})):
+        run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, seed=number, real_tiles=True)
+        exact = interpreter.run(module, harness.random_inputs(module, sizes, number), precision="f64")
+        for actual, expected in zip(run.outputs.values(), exact.values(), strict=True):
+            assert np.allclose(actual, expected, rtol=1e-4, atol=1e-3, equal_nan=True), sizes
+        check(run, np.inf)
+        assert not run.program.rejected
+
+
 def rows_with_special_elements(length: int) -> np.ndarray:
     x = np.random.default_rng(length).standard_normal((16, length)).astype(np.float32)
     x[1], x[2], x[3, -1], x[4, 0] = -np.inf, np.inf, np.inf, np.nan

@@ -86,7 +86,7 @@ def computed_of_elements(reduction: Reduce, point: Point) -> Node:
 
 
 def exponent(node: Node) -> Point | None:
-    """The point c of exp(x - c), where it is computed from the maximum of x."""
+    """The point c of exp(x - c), where it is computed from the maximum of x, which varies over what is reduced."""
     if not (isinstance(node, Apply) and node.name == "exp"):
         return None
     difference = node.operands[0]
@@ -95,6 +95,8 @@ def exponent(node: Node) -> Point | None:
     x, subtracted = difference.operands
     maximum = _only_reduction(subtracted)
     if maximum is None or maximum.kind != "max" or maximum.operands[0] is not x:
+        return None
+    if x.axes.isdisjoint(maximum.bound):
         return None
     numbers = at_numbers(subtracted, maximum, np.array([-np.inf, -1.0, 1.0, np.inf]))
     if numbers is None or tuple(numbers) not in ((-np.inf, -1, 1, np.inf), (0, -1, 1, np.inf), (0, -1, 1, 0)):
