@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError, fail
@@ -25,6 +25,9 @@ from irc.products import Products
 from irc.remarks import Remarks
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
+
+if TYPE_CHECKING:  # the ONNX path needs no kernels
+    from irc.plan_file import PlanFile
 
 
 class Target(Protocol):
@@ -64,7 +67,7 @@ class PassContext:
     operations: Mapping[str, OperationDefinition] = field(default_factory=dict)  # those that the loaded files declare
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
-    plans: dict[str, str] = field(default_factory=dict)  # the fusion plan of each function, as a plan file
+    plans: dict[str, PlanFile] = field(default_factory=dict)  # the fusion plan of each function
     remarks: Remarks | None = None  # every decision of fusion, where it is to be recorded
     notes: list[str] = field(default_factory=list)  # what a user should know, though nothing failed
     show_note: Callable[[str], None] | None = None  # called with each note as it is made

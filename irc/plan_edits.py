@@ -306,8 +306,10 @@ def in_parts(plan: PlanFile, entry: Entry, parts: Sequence[Sequence[str]]) -> Pl
 def with_schedule(plan: PlanFile, entry: Entry, options: Mapping[str, int], edit: Edit) -> PlanFile:
     """A plan with other options of the schedule of an entry; raises `fuse.schedule` for those that are none."""
     stated = (entry.schedule or NO_OPTIONS).stated
+    replaced_by = {"split": "part", "part": "split"}
+    left = {name: value for name, value in stated.items() if replaced_by.get(name) not in options}
     try:
-        chosen = ScheduleOptions.of({**stated, **options}, entry.place)
+        chosen = ScheduleOptions.of({**left, **options}, entry.place)
     except IrcError as error:
         raise edit.refused(error) from None
     return replace(plan, groups=replaced(plan, {entry: [replace(entry, schedule=chosen)]}))

@@ -16,8 +16,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from json import JSONDecoder
 from pathlib import Path
@@ -31,7 +31,7 @@ from irc.kernel import LegalityFailure
 from irc.numerics import NUMERICS
 from irc.plan import Plan
 from irc.products import PRODUCTS
-from irc.schedule_options import ScheduleOptions
+from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 SCHEMA = "irc.plan/2"
 SCHEMAS = ("irc.plan/1", SCHEMA)  # that are read
@@ -172,6 +172,15 @@ class PlanFile:
         """The first entry that has a member of each name, those of the main function first."""
         return {name: entry for entry in reversed(self._main_first()) for name in entry.members}
 
+    def scheduled(self, options: Mapping[str, ScheduleOptions]) -> PlanFile:
+        """The plan with further schedule options in the entries of these names."""
+
+        def changed(entry: Entry) -> Entry:
+            stated = {**(entry.schedule or NO_OPTIONS).stated, **options[entry.name].stated}
+            return replace(entry, schedule=ScheduleOptions.of(stated, entry.place))
+
+        return replace(self, groups=tuple(changed(each) if each.name in options else each for each in self.groups))
+
     def _main_first(self) -> list[Entry]:
         return sorted(self.groups, key=lambda entry: entry.function is not None)
 
@@ -203,14 +212,8 @@ def plan_file(plan: Plan, function: str | None = None) -> PlanFile:
     return PlanFile(tuple(groups), tuple(choices))
 
 
-def write_plan(plan: Plan, function: str | None = None) -> str:
-    """The text of a plan file; see `plan_file`."""
-    return plan_file(plan, function).text
-
-
-def joined_plans(texts: Iterable[str]) -> PlanFile:
+def joined_plans(plans: Collection[PlanFile]) -> PlanFile:
     """The plans of the functions of a module as one."""
-    plans = [read_plan_file(text.encode(), "plan") for text in texts]
     return PlanFile(tuple(entry for plan in plans for entry in plan.groups),
                     tuple(entry for plan in plans for entry in plan.products))  # fmt: skip
 

@@ -17,6 +17,7 @@ LARGEST_BLOCK = 1 << 16
 MOST_WARPS = 32
 MOST_STAGES = 8
 MOST_PARTS = 1 << 16
+LONGEST_PART = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ScheduleOptions:
     index_bits: 64 for indices of 64 bits at all sizes, 32 for those of 32, where no size may need more.
     split: in how many parts what is reduced is divided, which another kernel combines (the pass `split`); 1 for none.
         The other options are then those of the kernels that reduce parts.
+    part: in place of `split`, the most elements of a part, in whole rows of the inner reduced axes where these fit.
     """
 
     i: int | None = None
@@ -42,6 +44,7 @@ class ScheduleOptions:
     stages: int | None = None
     index_bits: int | None = None
     split: int | None = None
+    part: int | None = None
 
     @property
     def stated(self) -> dict[str, int]:
@@ -52,6 +55,11 @@ class ScheduleOptions:
     def blocks(self) -> dict[str, int]:
         """The blocks that are stated, by tile axis."""
         return {name: block for name, block in self.stated.items() if name not in LIMITS}
+
+    @property
+    def divides(self) -> bool:
+        """Whether the schedule states that what is reduced is divided."""
+        return self.split not in (None, 1) or self.part is not None
 
     @staticmethod
     def of(stated: Mapping[str, Any] | None, place: Location = UNKNOWN) -> ScheduleOptions:
@@ -66,10 +74,13 @@ class ScheduleOptions:
                 kind = "a number" if name in COUNTS else "a power of two"
                 raise fail("fuse.schedule", f"`{name}` of a schedule is {value!r}", at=place,
                            expected=f"{kind} from {least} to {most}")  # fmt: skip
+        if stated is not None and {"split", "part"} <= stated.keys():
+            raise fail("fuse.schedule", "a schedule has both `split` and `part`", at=place, expected="one of them")
         return ScheduleOptions(**(stated or {}))
 
 
 NAMES = tuple(field.name for field in fields(ScheduleOptions))
-LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "index_bits": 64, "split": MOST_PARTS}  # of what is no block
-COUNTS = ("stages", "split")  # which need not be powers of two
+LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "index_bits": 64, "split": MOST_PARTS,
+          "part": LONGEST_PART}  # of what is no block  # fmt: skip
+COUNTS = ("stages", "split", "part")  # which need not be powers of two
 NO_OPTIONS = ScheduleOptions()

@@ -39,7 +39,7 @@ from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, re
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
-from irc.plan_file import Entry, PlanFile, load_plan_file, write_plan
+from irc.plan_file import Entry, PlanFile, load_plan_file, plan_file
 from irc.planner import Planner
 from irc.policy import GroupPattern, Merge, Policy, PolicyRejection, policy, reject
 from irc.products import PRODUCTS
@@ -101,7 +101,7 @@ class Fuse(Pass):
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
         for function, plan in zip(module.functions.values(), self.plans(module, context), strict=True):
-            context.plans[function.name] = write_plan(plan, None if function is module.main else function.name)
+            context.plans[function.name] = plan_file(plan, None if function is module.main else function.name)
             note_choices(plan.choices)
             remark_plan(plan, context.remarks, function.name)
             changed |= apply(plan)

@@ -22,7 +22,7 @@ from irc.kernel.rules import (
     products_are_divided,
     split_fits_the_kernel,
 )
-from irc.kernel.splitting import chosen_sizes, reduces_columns
+from irc.kernel.splitting import chosen_sizes, reduces_columns, stated_size
 from irc.kernel.steps import Steps
 from irc.module import Module
 from irc.numerics import allows
@@ -42,8 +42,9 @@ class Split(Pass):
     parts: in how many parts what every kernel reduces is divided, if its schedule states none; 1 for none, and 0 where
            rules choose.
 
-    A kernel whose schedule states `split = N` is divided into N parts, and with `split = 1` it stays. Where nothing is
-    stated, rules decide at the sizes that are known: a program that reads for longer than two launches take is split.
+    A kernel whose schedule states `split = N` is divided into N parts, one that states `part = N` into parts of N
+    elements, and with `split = 1` it stays. Where nothing is stated, rules decide at the sizes that are known: a
+    program that reads for longer than two launches take is split, which the plan then states as a `part`.
     Partial results are stored to memory, and another kernel combines them: no atomics are used, so that results are the
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
     that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
@@ -63,8 +64,14 @@ class Split(Pass):
         for function in module.functions.values():
             operations = [operation for operation in function.walk() if operation.name == "kernel"]
             sizes = representative_sizes(function, context.sizes) if operations else {}
+            divided: dict[str, ScheduleOptions] = {}
             for operation in operations:
-                number += split(operation, self.parts, sizes, context)
+                options = split(operation, self.parts, sizes, context)
+                if options is not None:
+                    divided[operation.attributes["name"]] = options
+            number += len(divided)
+            if function.name in context.plans:
+                context.plans[function.name] = context.plans[function.name].scheduled(divided)
         context.count("split", "kernels", number)
         return number > 0
 
@@ -79,55 +86,65 @@ class Division(NamedTuple):
     arguments: list[Value]
 
 
-def split(operation: Operation, number: int, sizes: Mapping[Symbol, int], context: PassContext) -> bool:
-    """Replace a kernel by those that compute what it does in parts; returns False where it stays."""
+def split(operation: Operation, number: int, sizes: Mapping[Symbol, int],
+          context: PassContext) -> ScheduleOptions | None:  # fmt: skip
+    """Replace a kernel by those that compute what it does in parts; returns the options that state these, and None
+    where the kernel stays."""
     if operation.attributes["kind"] == "pointwise" and not operation.attributes["schedule"]:
-        return False
+        return None
     try:
         kernel = kernel_of(operation)
     except LegalityFailure:
-        return False  # for the backend to report
-    tried: list[Division] = []
-    for parts in divisions(kernel, number, sizes, context.device):
+        return None  # for the backend to report
+    tried: dict[ScheduleOptions, Division] = {}
+    for options, parts in divisions(kernel, number, sizes, context.device):
         try:
-            tried.append(in_parts(operation, kernel, parts, sizes, context))
+            tried[options] = in_parts(operation, kernel, parts, sizes, context)
         except LegalityFailure as failure:
-            if kernel.options.split is not None:
+            if kernel.options.divides:
                 refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
                 assert refused is not None
                 raise refused.error(operation.location) from None
-    is_chosen = kernel.options.split is None and number == 0
+    is_chosen = kernel.options.split is None and kernel.options.part is None and number == 0
     if is_chosen and kernel.kind == "product":  # a reduction of few programs is always split
         def seconds(kernels: Iterable[Kernel]) -> float:
             return sum(kernel_estimate(count(each, sizes), context.device).seconds for each in kernels)
 
-        tried.sort(key=lambda each: seconds(map(kernel_of, each.kernels)))
+        times = {options: seconds(map(kernel_of, each.kernels)) for options, each in tried.items()}
         least = context.device.launch_seconds  # to be saved: estimates are no better than that
-        tried = [each for each in tried[:1] if seconds(map(kernel_of, each.kernels)) + least < seconds([kernel])]
-    by = "as stated" if kernel.options.split is not None or number else "by rules"
-    if tried:
-        names = ", ".join(f"@{each.attributes['name']}" for each in tried[0].kernels)
-        context.remark("split", "split", [operation], reason=f"{by}: {names}")
-        insert(tried[0], operation)
-    elif kernel.kind != "pointwise":
-        context.remark("split", "whole", [operation], reason=by)
-    return bool(tried)
+        best = min(tried, key=times.__getitem__, default=None)
+        tried = {best: tried[best]} if best is not None and times[best] + least < seconds([kernel]) else {}
+    by = "by rules" if is_chosen else "as stated"
+    if not tried:
+        if kernel.kind != "pointwise":
+            context.remark("split", "whole", [operation], reason=by)
+        return None
+    options, division = next(iter(tried.items()))
+    names = ", ".join(f"@{each.attributes['name']}" for each in division.kernels)
+    context.remark("split", "split", [operation], reason=f"{by}: {names}")
+    insert(division, operation)
+    return options
 
 
-def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int], device: Device) -> list[Parts]:
-    """How what a kernel reduces may be divided: in as many parts as its schedule states, or in this number of them if
-    that is not 0 and fits, or else by rules."""
-    extent, stated = size_of(kernel.bound), kernel.options.split
-    if stated is None and number > 0:
-        fits = failure_of(split_fits_the_kernel, ScheduleOptions(split=number), kernel.kind, extent) is None
-        stated = number if fits else 1
-    if stated == 1:
+def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int],
+              device: Device) -> list[tuple[ScheduleOptions, Parts]]:  # fmt: skip
+    """How what a kernel reduces may be divided, with the options that state it: as its schedule states, or in this
+    number of parts if that is not 0 and fits, or else by rules."""
+    extent, options = size_of(kernel.bound), kernel.options
+    if options.split is None and options.part is None and number > 0:
+        options = ScheduleOptions(split=number)
+        if failure_of(split_fits_the_kernel, options, kernel.kind, extent) is not None:
+            return []
+    if options.split == 1:
         return []
-    if stated is None:
-        chosen = chosen_sizes(kernel, sizes, device)
-        return [Parts(extent, dims.ceil_divide(extent, size), size) for size in chosen]
-    size = dims.ceil_divide(extent, stated)
-    return [Parts(extent, dims.ceil_divide(extent, size) if isinstance(extent, int) else stated, size)]
+    if options.split is not None:
+        size = dims.ceil_divide(extent, options.split)
+        parts = dims.ceil_divide(extent, size) if isinstance(extent, int) else options.split
+        return [(ScheduleOptions(split=options.split), Parts(extent, parts, size))]
+    stated = None if options.part is None else [stated_size(kernel, options.part, sizes)]
+    chosen = chosen_sizes(kernel, sizes, device) if stated is None else stated
+    return [(ScheduleOptions(part=dims.estimate(size, sizes)), Parts(extent, dims.ceil_divide(extent, size), size))
+            for size in chosen]  # fmt: skip
 
 
 def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[Symbol, int],
@@ -218,6 +235,7 @@ class Kernels:
             if number % 2 and values.keys() & self.program.partials.keys():
                 stated = dict(original.attributes["schedule"] or {})
                 stated.pop("split", None)
+                stated.pop("part", None)
                 kernels[-1].attributes["schedule"] = stated or None
                 kernel = kernel_of(kernels[-1])  # raises where what is stated does not fit
                 if not stated:

@@ -282,7 +282,7 @@ def test_plan_and_text_do_not_depend_on_the_hash_seed() -> None:
         "from irc.driver.optimizing import run_pipeline\n"
         "from irc.driver.models import Settings, find_backend\n"
         "module, context = run_pipeline(sys.argv[1], find_backend('triton').PIPELINE, 'triton', Settings())\n"
-        "sys.stdout.write(str(module) + context.plans['main'])\n"
+        "sys.stdout.write(str(module) + context.plans['main'].text)\n"
     )
     texts = set()
     for seed in ("0", "1", "7"):

@@ -30,7 +30,7 @@ from tests.programs import SIZES, arrays, environment, programs
 def written_plan(module: Module, path: Path, options: str = "") -> Path:
     context = PassContext()
     fused(module, options, context)
-    path.write_text(context.plans["main"])
+    path.write_text(context.plans["main"].text)
     return path
 
 
@@ -203,7 +203,7 @@ def test_groups_that_share_operations_are_kernels_that_compute_the_same(draw: st
         assert emitted_bytes(copy) == expected
         same_results(module, copy, arrays(module))
         first = fused(module, f"plan={path}", context)
-        path.write_text(context.plans["main"])
+        path.write_text(context.plans["main"].text)
         assert str(fused(module, f"plan={path}")) == str(first)
 
 

@@ -47,7 +47,7 @@ def seconds(module: Module, device: str) -> float:
 
 
 def choices(context: PassContext, function: str = "main") -> list[dict[str, Any]]:
-    return json.loads(context.plans[function]).get("products", [])  # type: ignore[no-any-return]
+    return json.loads(context.plans[function].text).get("products", [])  # type: ignore[no-any-return]
 
 
 def kernels(module: Module) -> list[str]:
@@ -117,7 +117,7 @@ def test_a_plan_of_auto_is_replayed(tmp_path: Path) -> None:
     source = source_of("feed_forward")
     module, context = optimized(source, "auto")
     assert 0 < len(in_kernels(module)) < 2 + len(choices(context))
-    (tmp_path / "plan.json").write_text(context.plans["main"])
+    (tmp_path / "plan.json").write_text(context.plans["main"].text)
     again, second = optimized(source, "auto", "mi300x", PIPELINE.replace("fuse", f"fuse{{plan={tmp_path}/plan.json}}"))
     assert in_kernels(again) == in_kernels(module) and not choices(second)
     assert kernels(again) == kernels(module)

@@ -409,6 +409,10 @@ def test_a_stated_split_is_applied(tmp_path: Path) -> None:
     ("split = 0", TEXT, "`split` of a schedule is 0"),
     ("split = 100000", TEXT, "`split` of a schedule is 100000"),
     ("split = 1001", TEXT, "F15: @y: the schedule splits 1000 elements in 1001 parts"),
+    ("part = 1000", TEXT, "F15: @y: the schedule splits 1000 elements in parts of 1000"),
+    ("part = 0", TEXT, "`part` of a schedule is 0"),
+    ("part = 8, split = 2", TEXT, "a schedule has both `split` and `part`"),
+    ("part = 8", POINTWISE, "F15: @y: the schedule has a `part`, and a kernel that is pointwise reduces nothing"),
     ("split = 4, i = 64", TEXT, "the schedule has a block of `i`, and the tile axes are m, n"),
     ("split = 4", POINTWISE, "F15: @y: the schedule has a `split`, and a kernel that is pointwise reduces nothing"),
 ])  # fmt: skip
@@ -443,6 +447,35 @@ module @m {
     (tmp_path / "p.json").write_text(json.dumps(plan).replace('"split": 4', '"split": 2000'))
     with pytest.raises(IrcError, match="rule F15: the schedule splits 1000 elements in 2000 parts"):
         irc.opt(str(tmp_path / "m.irc"), f"default{{fuse.plan={tmp_path}/p.json}}", settings=Settings())
+
+
+def whole_maps(x: Value) -> Value:
+    return ops.reduce_sum(x, axes=(0, 2, 3))
+
+
+PLANNED: dict[str, tuple[Any, dict[str, int]]] = {
+    **{name: (FEW[name], {}) for name in ("softmax", "one_row", "odd", "channels_of_one")},
+    "dynamic": (FEW["dynamic"], {"N": 16777216}),
+    "dynamic_maps": ((whole_maps, ("f32[B, 8, H, W]",)), {"B": 64, "H": 200, "W": 300}),
+    "dynamic_rows": ((whole_maps, ("f32[B, 8, H, W]",)), {"B": 1, "H": 2000, "W": 3000}),
+    **{name: (MULTIPLIED[name], {}) for name in ("decoding", "epilogue", "last_layer")},
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_plans_state_what_rules_split(name: str, tmp_path: Path) -> None:
+    """The plan gives the same program again, and one in as many kernels at sizes where rules split nothing."""
+    entry, sizes = PLANNED[name]
+    module, settings = trace(entry[0], *entry[1]), Settings(dims=sizes, products="irc")
+    plan = json.loads(irc.make_plan(module, tmp_path / "p.json", settings=settings).plan)
+    assert [list(group.get("schedule", {})) for group in plan["groups"]] == [["part"]]
+    pipeline, text = f"default{{fuse.plan={tmp_path}/p.json}}", str(compiled(entry, sizes, products="irc"))
+    text = text.replace("fuse(greedy)", "fuse(plan)")
+    assert str(irc.opt(module, pipeline, settings=settings)) == text
+    again = irc.make_plan(module, pipeline=pipeline, settings=settings).plan
+    assert [group["schedule"] for group in json.loads(again)["groups"]] == [plan["groups"][0]["schedule"]]
+    small = irc.opt(module, pipeline, settings=Settings(dims=dict.fromkeys(sizes, 2), products="irc"))
+    assert len(kernels_of(small)) == text.count("= kernel")
 
 
 # -- what it looks like ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def launched(operation: Operation) -> Kernel | LegalityFailure:
     that does not fit it, which is a mistake of the user."""
     try:
         kernel = kernel_of(operation)
-        is_split_already(kernel.options.split)
+        is_split_already(kernel.options)
     except LegalityFailure as failure:
         if failure.rule == "F15":
             raise failure.error(operation.location) from None

@@ -23,7 +23,8 @@ def nest_text(kernel: Kernel, name: str, labels: Mapping[str, str] | None = None
     kernel's region for those inside.
     """
     schedule = kernel.schedule
-    counts = (("stages", kernel.options.stages), ("parts", kernel.options.split))
+    options = kernel.options
+    counts = (("stages", options.stages), ("parts", options.split), ("elements in a part", options.part))
     stated = [f"{number} {what}" for what, number in counts if number is not None]
     return [
         f"@{name}: {kernel.kind}, {', '.join([f'{schedule.warps} warps', *stated])}",

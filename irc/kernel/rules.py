@@ -517,13 +517,17 @@ def indices_fit(options: ScheduleOptions, extents: Sequence[Dim]) -> None:
 
 
 def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> None:
-    """Rule F15, of a stated `split`: the kernel reduces something, each part of which has an element."""
-    if options.split is None or options.split == 1:
+    """Rule F15, of a stated `split` or `part`: the kernel reduces something, of which there are several parts, each
+    with an element."""
+    if not options.divides:
         return
     if kind == "pointwise":
-        raise LegalityFailure("F15", "the schedule has a `split`, and a kernel that is pointwise reduces nothing")
-    if dims.less(extent, options.split) is True:
+        name = "split" if options.part is None else "part"
+        raise LegalityFailure("F15", f"the schedule has a `{name}`, and a kernel that is pointwise reduces nothing")
+    if options.split is not None and dims.less(extent, options.split) is True:
         raise LegalityFailure("F15", f"the schedule splits {extent} elements in {options.split} parts")
+    if options.part is not None and dims.less(options.part, extent) is False:
+        raise LegalityFailure("F15", f"the schedule splits {extent} elements in parts of {options.part}")
 
 
 def parts_divide_what_is_reduced(name: str, extent: Dim, divided: Dim) -> None:
@@ -552,10 +556,11 @@ def parts_are_kernels(name: str, failure: LegalityFailure) -> None:
     raise LegalityFailure("F15", message, failure.values)
 
 
-def is_split_already(split: int | None) -> None:
+def is_split_already(options: ScheduleOptions) -> None:
     """Rule F15, of a kernel that is to be launched."""
-    if split is not None and split != 1:
-        raise LegalityFailure("F15", "the schedule has a `split`, which the pass `split` applies, and it has not run")
+    if options.divides:
+        name = "split" if options.part is None else "part"
+        raise LegalityFailure("F15", f"the schedule has a `{name}`, which the pass `split` applies, and it has not run")
 
 
 def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:

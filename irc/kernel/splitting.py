@@ -64,13 +64,26 @@ def reduction_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) 
     size = extent // number
     if not columns and sum(isinstance(node, Reduce) for node in kernel.nodes) > 1:
         size = min(size, WHOLE_ROW_UNKNOWN)  # a part that is in registers is read once
-    # Parts of whole rows where several axes are reduced, so that indices are computed as without parts.
-    units = [(size_of(inner), size_at(size_of(inner), symbols)) for inner in inner_axes(kernel.bound)]
-    unit, least = next(((unit, number) for unit, number in units if number <= size), (1, 1))
+    unit, least = whole_rows(kernel, size, symbols)
     if least == 1:
         size = max(size, LEAST_COLUMN if columns else LEAST_ROW)
     size = 1 << (size // least).bit_length() - 1
     return unit * size if extent > least * size else None
+
+
+def stated_size(kernel: Kernel, part: int, sizes: Mapping[Symbol, int]) -> Dim:
+    """The elements of one part where a schedule states their number; of a size that rules choose, that size."""
+    if kernel.kind != "reduction":
+        return part
+    unit, least = whole_rows(kernel, part, Sizes(sizes))
+    return unit * (part // least)
+
+
+def whole_rows(kernel: Kernel, size: int, symbols: Sizes) -> tuple[Dim, int]:
+    """What a part of at most this size is a multiple of, and its number at the sizes: whole rows of the inner reduced
+    axes where they fit, so that indices are computed as without parts."""
+    units = [(size_of(inner), size_at(size_of(inner), symbols)) for inner in inner_axes(kernel.bound)]
+    return next(((unit, number) for unit, number in units if 0 < number <= size), (1, 1))
 
 
 def inner_axes(axes: Axes) -> list[Axes]:
