@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     seconds = time.perf_counter() - start
     print(f"{verdict}; the backends differ by {largest:.1e}, relative to the largest score; {seconds:.0f} s in all")
 
-    step("next commands (TUTORIAL.md explains them)")
+    step("next commands (docs/first_hour.md explains them)")
     print(f"""{activation()}model={shorten(model)}
 irc print $model --after fuse | less
 irc kernels $model

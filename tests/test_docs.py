@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import Result, irc_here
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
-    ROOT / "TUTORIAL.md",
     ROOT / "ARCHITECTURE.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+LINKED = [*DOCUMENTS, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
+LONGEST_README = 200  # lines
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"")
+SHELL = re.compile(r"[;&<>$`*?~(){}#]")  # what only a shell interprets
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -53,39 +60,48 @@ def matches(expected: list[str], actual: str) -> bool:
     return re.fullmatch(pattern, actual.rstrip() + "\n") is not None
 
 
+def run_command(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """The exit status and the output of a line that is typed into a shell. Where the line has `irc` alone, or pipes
+    between such, it runs in this process: importing PyTorch for each command would take most of the time."""
+    line = command.split("   #")[0].replace("\\\n", " ")
+    parts = [shlex.split(part) for part in line.split(" | ")] if not SHELL.search(QUOTED.sub("", line)) else []
+    if not parts or any(part[0] != "irc" for part in parts):
+        done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+    result, errors = Result(0, "", ""), ""
+    for _, *arguments in parts:
+        result = irc_here(*arguments, folder=folder, stdin=result.out.encode())
+        errors += result.err
+    return result.code, result.out + errors
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_document_runs(document: Path, tmp_path: Path) -> None:
+def test_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = tmp_path / "examples"
     examples.mkdir()
     for file in (ROOT / "examples").iterdir():
         if file.suffix in (".py", ".irc", ".safetensors"):
             (examples / file.name).write_bytes(file.read_bytes())
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "COLUMNS": "110", "PYTHONPATH": str(ROOT)}
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("COLUMNS", "110")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for language, block, line in blocks(document):
+        place = f"{document.name}:{line}"
         if language == "python":
             done = subprocess.run(
                 [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
             )
-            assert done.returncode == 0, f"{document.name}:{line}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{place}\n{done.stdout}{done.stderr}"
         elif language == "console":
             for command, expected in commands(block):
-                done = subprocess.run(
-                    ["bash", "-c", command.split("   #")[0]],
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                )
-                output = done.stdout + done.stderr
-                assert "Traceback" not in output, f"{document.name}:{line}: {command}\n{output}"
-                assert done.returncode in (0, 1, 2, 3, 4), f"{document.name}:{line}: {command}\n{output}"
+                code, output = run_command(command, tmp_path, environment)
+                assert "Traceback" not in output, f"{place}: {command}\n{output}"
+                assert code in (0, 1, 2, 3, 4), f"{place}: {command}\n{output}"
                 if expected:
-                    assert matches(expected, output), (
-                        f"{document.name}:{line}: {command}\nexpected:\n" + "\n".join(expected) + f"\ngot:\n{output}"
-                    )
+                    expected_text = "\n".join(expected)
+                    assert matches(expected, output), f"{place}: {command}\nexpected:\n{expected_text}\ngot:\n{output}"
                 else:
-                    assert done.returncode == 0, f"{document.name}:{line}: {command}\n{output}"
+                    assert code == 0, f"{place}: {command}\n{output}"
 
 
 def test_every_document_is_found() -> None:
@@ -93,7 +109,29 @@ def test_every_document_is_found() -> None:
     assert sum(len(blocks(document)) for document in DOCUMENTS) >= 20
 
 
-def test_readme_counts_the_operators_of_pytorch() -> None:
-    stated = re.search(r"Of the (\d+) operators for which .* (\d+) give", (ROOT / "README.md").read_text())
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < LONGEST_README, "details belong into a page of docs/"
+
+
+def headings(document: Path) -> set[str]:
+    """The anchors of a document's headings."""
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", LINKED, ids=lambda path: path.name)
+def test_links_lead_to_files(document: Path) -> None:
+    text = FENCE.sub("", document.read_text())
+    for target in LINK.findall(text):
+        if not target.startswith(("http://", "https://")):
+            name, _, anchor = target.partition("#")
+            file = (document.parent / name).resolve() if name else document
+            assert file.is_relative_to(ROOT) and file.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in headings(file), f"{document.name}: {target}"
+
+
+def test_operators_of_pytorch_are_counted() -> None:
+    page = (ROOT / "docs" / "pytorch.md").read_text()
+    stated = re.search(r"Of the (\d+) operators for which .* (\d+) give", page)
     measured = re.search(r"of (\d+) operators (\d+) pass", (ROOT / "tests" / "torch_samples.txt").read_text())
     assert stated is not None and measured is not None and stated.groups() == measured.groups()

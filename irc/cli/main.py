@@ -151,7 +151,7 @@ def cli() -> None:
       fold,cse,fuse{policy=none}      default{fuse.plan=plan.json}
 
     Exit status: 0 success, 1 a comparison failed, 2 usage, 3 invalid input, 4 unsupported, 70 an error in irc itself.
-    `irc COMMAND --help` describes a command; TUTORIAL.md introduces them one after the other.
+    `irc COMMAND --help` describes a command; docs/first_hour.md introduces them one after the other.
     """
 
 

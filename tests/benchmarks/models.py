@@ -1,4 +1,4 @@
-"""The trained models of the tests through both backends, as the Markdown tables of README.md.
+"""The trained models of the tests through both backends, as the Markdown tables of docs/measurements.md.
 
     python -m tests.benchmarks.models [MODEL ...]          # of: magika basic_pitch minilm_int8
 
