@@ -15,7 +15,7 @@ from functools import cached_property
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Block, Operation, Value
-from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, count, derive
+from irc.kernel import Bytes, Expansion, Kernel, LegalityFailure, Traces, count, derive
 from irc.kernel.rules import needs_no_more_than_a_target_has
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 from irc.weights import INLINE_LIMIT, Tensor
@@ -32,6 +32,7 @@ class DerivationCache:
 
     def __init__(self, block: Block) -> None:
         self.expansion = Expansion(block)
+        self.traces = Traces()
         self.kernels: dict[Hashable, Kernel | LegalityFailure] = {}
         self._attributes: dict[Operation, Hashable] = {}
         self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
@@ -115,24 +116,27 @@ class Group:
     def kernel(self) -> Kernel | LegalityFailure:
         """The derived kernel, or the legality rule that the group breaks. Its pointers are counted before: to derive a
         kernel of one concatenation takes time that is quadratic in them."""
+        return self._derived(None)
+
+    def _derived(self, traces: Traces | None) -> Kernel | LegalityFailure:
         try:
             inside = set(self.closure)
             read = {operand for member in inside for operand in member.inputs if operand.operation not in inside}
             needs_no_more_than_a_target_has(pointers=len(read) + len(self.stored))
             expansion = None if self.cache is None else self.cache.expansion
-            return derive(self.closure, outputs=self.stored, expansion=expansion, options=self.options)
+            return derive(self.closure, outputs=self.stored, expansion=expansion, traces=traces, options=self.options)
         except LegalityFailure as failure:
             return failure
 
     @cached_property
     def equal_kernel(self) -> Kernel | LegalityFailure:
-        """The kernel of a group of the same structure, where the cache has one, else `kernel`: cheaper where only
-        legality and cost matter, since the names in it may be those of the other group."""
+        """The kernel of a group of the same structure, where the cache has one, else of this one: cheaper where only
+        legality and cost matter, since the names in it may be those of other groups."""
         if self.cache is None or self.options.stated or not all(map(self.cache.expansion.has, self.members)):
             return self.kernel
         structure = self.cache.structure(self)
         if structure not in self.cache.kernels:
-            self.cache.kernels[structure] = self.kernel
+            self.cache.kernels[structure] = self._derived(self.cache.traces)
         return self.cache.kernels[structure]
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:

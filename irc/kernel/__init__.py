@@ -30,7 +30,8 @@ from irc.kernel.derivation import Kernel, derive, kernel_of
 from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile
 from irc.kernel.rules import LegalityFailure
 from irc.kernel.steps import Expansion, members_of
+from irc.kernel.traces import Traces
 from irc.kernel.traffic import Bytes, count
 
 __all__ = ["Accumulate", "Bytes", "Carry", "Expansion", "Kernel", "LegalityFailure", "Loop", "Placed", "Schedule",
-           "Scope", "Tile", "count", "derive", "kernel_of", "members_of"]  # fmt: skip
+           "Scope", "Tile", "Traces", "count", "derive", "kernel_of", "members_of"]  # fmt: skip

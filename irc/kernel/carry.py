@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irc import constants
-from irc.kernel.dag import COMPARISONS, Apply, Constant, Dot, Node, Reduce, Select, walk
+from irc.kernel.dag import COMPARISONS, Apply, Constant, Dot, Node, Reduce, Select, loops_of, walk
 from irc.ops import lookup
 
 EXACT = frozenset({*COMPARISONS, "minimum", "maximum"})
@@ -67,13 +67,16 @@ def carried(reduction: Reduce | Dot) -> Point | None:
     body, *others = reduction.operands
     if (isinstance(reduction, Reduce) and reduction.kind != "sum") or not reduction.dtype.is_float:
         return None
-    points = [point for point in dict.fromkeys(map(exponent, walk((body,))))
+    if not body.loops:
+        return None
+    nodes = walk((body,), through=_is_computed)
+    points = [point for point in dict.fromkeys(map(exponent, nodes))
               if point is not None and point.carrier.bound == reduction.bound]  # fmt: skip
-    fitting = [(point, nodes) for point in points if body in (nodes := multiples(body, point))]
+    fitting = [(point, scaled) for point in points if body in (scaled := multiples(body, point))]
     if len(fitting) == 1:
-        ((point, nodes),) = fitting
-        hides = point.lowest != 0.0 and any(_selects_zero(node) for node in nodes)
-        return replace(point, hides=hides) if point.carrier not in walk(others) else None
+        ((point, scaled),) = fitting
+        hides = point.lowest != 0.0 and any(_selects_zero(node) for node in scaled)
+        return replace(point, hides=hides) if point.carrier not in loops_of(others) else None
     return _subtracted_mean(reduction) if isinstance(reduction, Reduce) and not fitting else None
 
 
@@ -144,12 +147,17 @@ def multiples(body: Node, point: Point) -> set[Node]:
     maximum."""
     depends: set[Node] = {point.carrier}
     scaled: set[Node] = set()
-    for node in walk((body,)):
+    for node in walk((body,), through=_is_computed):
         if not depends.isdisjoint(node.below):
             depends.add(node)
             if _is_exponential(node, point) or _keeps_factor(node, depends, scaled):
                 scaled.add(node)
     return scaled
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether a node depends on a reduction or a product."""
+    return bool(node.loops)
 
 
 def _selects_zero(node: Node) -> bool:

@@ -67,6 +67,11 @@ class Node:
         return index_axes.union(*(operand.axes for operand in self.operands))
 
     @cached_property
+    def loops(self) -> tuple[Reduce | Dot, ...]:
+        """The reductions and products that it is computed from, itself too if it is one, in the order of `walk`."""
+        return loops_of(self.below)
+
+    @cached_property
     def as_index(self) -> Dim | None:
         """The value as an index expression, where it is one: such indices need no loading and are proven in bounds.
 
@@ -165,6 +170,10 @@ class Reduce(Node):
     def axes(self) -> frozenset[Variable]:
         return self.operands[0].axes - set(self.bound)
 
+    @cached_property
+    def loops(self) -> tuple[Reduce | Dot, ...]:
+        return *loops_of(self.below), self
+
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Dot(Node):
@@ -180,6 +189,10 @@ class Dot(Node):
     @cached_property
     def axes(self) -> frozenset[Variable]:
         return self.operands[0].axes.union(self.operands[1].axes) - set(self.bound)
+
+    @cached_property
+    def loops(self) -> tuple[Reduce | Dot, ...]:
+        return *loops_of(self.below), self
 
     @property
     def rows(self) -> frozenset[Variable]:
@@ -226,7 +239,7 @@ class Graph:
             return node.operands[0]
         known = self._nodes.setdefault(node.content, node)
         if known is node:  # worked out now, from the operands' alone: on demand, it could recurse deeply
-            _ = node.axes, node.as_index
+            _ = node.axes, node.as_index, node.loops
         return known
 
 
@@ -262,6 +275,22 @@ def indices_compared(node: Node) -> list[Dim]:
         return []
     indices = [operand.as_index for operand in node.operands if operand.as_index is not None]
     return indices if len(indices) == len(node.operands) else []
+
+
+def loops_of(nodes: Iterable[Node]) -> tuple[Reduce | Dot, ...]:
+    """The reductions and products among nodes and what they are computed from, each once, in the order of `walk`."""
+    parts = [node.loops for node in nodes if node.loops]
+    return parts[0] if len(parts) == 1 else tuple(dict.fromkeys(loop for part in parts for loop in part))
+
+
+def products_of(nodes: Iterable[Node]) -> list[Dot]:
+    """The products among `loops_of` nodes."""
+    return [node for node in loops_of(nodes) if isinstance(node, Dot)]
+
+
+def reductions_of(nodes: Iterable[Node]) -> list[Reduce]:
+    """The reductions among `loops_of` nodes."""
+    return [node for node in loops_of(nodes) if isinstance(node, Reduce)]
 
 
 def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -> list[Node]:

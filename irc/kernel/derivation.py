@@ -12,7 +12,7 @@ from irc.dims import Dim, Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
 from irc.kernel.cuts import pieces, with_guards_of_stores
-from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, Store, variables, walk
+from irc.kernel.dag import Check, Dot, Load, Node, Root, Store, loops_of, products_of, reductions_of, variables, walk
 from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
 from irc.kernel.index_range import index_extents
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
@@ -30,9 +30,11 @@ from irc.kernel.rules import (
     rows_fit_in_registers,
     split_fits_the_kernel,
     stores_what_is_read_outside,
+    sums_are_in_one_other,
 )
 from irc.kernel.schedule import make_schedule, merge_axes
 from irc.kernel.steps import Expansion, Steps, members_of
+from irc.kernel.traces import Traces
 from irc.kernel.tracing import Tracer
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
@@ -55,7 +57,7 @@ class Kernel:
 
     @property
     def kind(self) -> str:
-        if any(isinstance(node, Dot) for node in self.nodes):
+        if products_of(self.roots):
             return "product"
         return "reduction" if self.bound else "pointwise"
 
@@ -102,9 +104,10 @@ class Kernel:
 
 
 def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = None, recompute: bool = False,
-           expansion: Expansion | None = None, options: ScheduleOptions = NO_OPTIONS) -> Kernel:  # fmt: skip
+           expansion: Expansion | None = None, traces: Traces | None = None,
+           options: ScheduleOptions = NO_OPTIONS) -> Kernel:  # fmt: skip
     """The kernel that computes the members; raises `LegalityFailure`. See the package's docstring."""
-    kernel = _derived(members, outputs, recompute, expansion)
+    kernel = _derived(members, outputs, recompute, expansion, traces)
     if not options.stated:
         return kernel
     kernel = replace(kernel, options=options)
@@ -128,10 +131,11 @@ def kernel_of(operation: Operation) -> Kernel:
 
 
 def _derived(members: Sequence[Operation], outputs: Sequence[Value] | None, recompute: bool,
-             expansion: Expansion | None) -> Kernel:  # fmt: skip
+             expansion: Expansion | None, traces: Traces | None) -> Kernel:  # fmt: skip
     steps = Steps(members, expansion)
     stored = tuple(outputs) if outputs is not None else results_used_outside(steps.members)
     stores_what_is_read_outside(stored)
+    sums_are_in_one_other(steps.sums_in_sums())
     failures: list[LegalityFailure] = []
     tried: list[Propagation] = []
     for anchor in anchors(steps, stored):
@@ -139,11 +143,9 @@ def _derived(members: Sequence[Operation], outputs: Sequence[Value] | None, reco
             continue
         tried.append(Propagation(anchor, steps))
         try:
-            return _over_axes_of(anchor, steps, stored, tried[-1], recompute)
+            return _over_axes_of(anchor, steps, stored, tried[-1], recompute, traces)
         except LegalityFailure as failure:
             failures.append(failure)
-            if failure.for_any_axes:
-                break
     # That an anchor does not reach a root says less than what would be wrong if it did.
     raise next((failure for failure in failures if failure.rule != "F4"), failures[0])
 
@@ -155,9 +157,9 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
 
 
 def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propagation: Propagation,
-                  recompute: bool) -> Kernel:  # fmt: skip
+                  recompute: bool, traces: Traces | None) -> Kernel:  # fmt: skip
     """The kernel over the axes of an anchor, one of which is cut into pieces where products are read at shifts."""
-    whole = Traced(steps, outputs, [propagation])
+    whole = Traced(steps, outputs, [propagation], traces or Traces())
     try:
         return _assemble(steps, outputs, whole, recompute)
     except LegalityFailure as failure:
@@ -165,7 +167,8 @@ def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propa
         if not cut:
             raise
         try:
-            parts = Traced(steps, outputs, [Propagation(anchor, steps, coordinates) for coordinates in cut])
+            propagations = [Propagation(anchor, steps, coordinates) for coordinates in cut]
+            parts = Traced(steps, outputs, propagations, Traces())  # of other points
             return _assemble(steps, outputs, parts, recompute)
         except LegalityFailure:
             raise failure from None
@@ -174,9 +177,10 @@ def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propa
 class Traced:
     """The scalar DAG of a group at the points of propagations, each of which stores a part of each result."""
 
-    def __init__(self, steps: Steps, outputs: Sequence[Value], propagations: Sequence[Propagation]) -> None:
+    def __init__(self, steps: Steps, outputs: Sequence[Value], propagations: Sequence[Propagation],
+                 traces: Traces) -> None:  # fmt: skip
         self.axes = propagations[0].axes
-        self.tracer = Tracer(propagations[0], steps)
+        self.tracer = Tracer(propagations[0], steps, traces)
         stores: dict[Hashable, Store] = {}
         for propagation in propagations:
             self.tracer.propagation = propagation
@@ -188,11 +192,10 @@ class Traced:
 
 def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, recompute: bool) -> Kernel:
     tracer = traced_group.tracer
-    traced = [node for node in walk(traced_group.roots) if isinstance(node, Dot)]
+    traced = products_of(traced_group.roots)
     roots = with_factors_outside(traced_group.roots)
     moved = roots != traced_group.roots
-    reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
-    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    reductions, products = reductions_of(roots), products_of(roots)
     one_pass = multiplies_what_is_computed(roots)
     if one_pass:
         products, reductions = products[-1:], []
@@ -207,7 +210,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
     parallel = tuple(axis for axis in traced_group.axes if axis not in bound and axis in used)
     roots, parallel, bound = merge_axes(roots, parallel, bound)
     nodes = walk(roots)
-    reduced = [node for node in nodes if isinstance(node, (Reduce, Dot)) and 0 not in (a.extent for a in node.bound)]
+    reduced = [node for node in loops_of(roots) if 0 not in (axis.extent for axis in node.bound)]
     online = in_one_pass(roots) if one_pass else None
     held = online.product.columns if online is not None else frozenset[Variable]()  # in one program
     if online is not None:
@@ -222,7 +225,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
-    elsewhere = tracer.skipped_rounding or moved
+    elsewhere = tracer.skips_rounding or moved
     return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online)
 
 

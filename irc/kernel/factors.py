@@ -20,7 +20,7 @@ from irc.dtypes import DType
 from irc.index_map import Guard
 from irc.interfaces import identity
 from irc.kernel.carry import exponent, is_number
-from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, walk
+from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, products_of, walk
 from irc.kernel.rules import products_stay_in_range
 from irc.ops import lookup
 
@@ -40,8 +40,8 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
     needed = multiplies_what_is_computed(roots)
     graph = Graph()
     new: dict[Node, Node] = {}
-    for node in walk(roots):
-        operands = tuple(new[operand] for operand in node.operands)
+    for node in walk(roots, through=lambda node: bool(node.loops)):
+        operands = tuple([new.get(operand, operand) for operand in node.operands])
         kept = node if operands == node.operands else graph(node.over(operands=operands))
         if isinstance(kept, Dot):
             kept = _with_factors_outside(kept, graph, needed)
@@ -51,11 +51,7 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
 
 def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:
     """Whether an operand of a product depends on another product, or on a reduction."""
-    return any(map(_is_computed, (each for node in walk(roots) if isinstance(node, Dot) for each in node.operands)))
-
-
-def _is_computed(operand: Node) -> bool:
-    return any(isinstance(node, (Dot, Reduce)) for node in walk((operand,)))
+    return any(operand.loops for product in products_of(roots) for operand in product.operands)
 
 
 def _of_row(node: Node, graph: Graph) -> Node:
@@ -76,7 +72,7 @@ def _of_row(node: Node, graph: Graph) -> Node:
 def _with_factors_outside(product: Dot, graph: Graph, needed: bool) -> Node:
     bound, operands, factors = frozenset(product.bound), list(product.operands), list[tuple[Apply, int]]()
     for side, operand in enumerate(product.operands):
-        if _is_computed(operand) if needed else product.fed.bits < 32:
+        if operand.loops if needed else product.fed.bits < 32:
             while isinstance(operand, Apply) and operand.rounds_to is product.fed:
                 operand = operand.operands[0]  # the product rounds its operands
             parts = factored(operand, bound, graph)

@@ -16,7 +16,7 @@ import numpy as np
 from irc import dims
 from irc.dims import Dim, Symbol
 from irc.kernel.carry import Point, at_numbers, carried, is_number
-from irc.kernel.dag import Apply, Constant, Dot, Node, Reduce, Root, walk
+from irc.kernel.dag import Apply, Constant, Dot, Node, Reduce, Root, loops_of, products_of, reductions_of, walk
 from irc.kernel.nest import Schedule
 from irc.kernel.rules import (
     maximum_is_read_as_known,
@@ -47,17 +47,17 @@ class Online:
 def in_one_pass(roots: Sequence[Root]) -> Online:
     """The reductions that are accumulated together, where constant factors are outside of the product; raises
     `LegalityFailure` (rule F17) where the weights are no softmax."""
-    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    products = products_of(roots)
     product = products[-1]
-    scores = [node for node in walk((product.operands[0],)) if isinstance(node, Dot)]
+    scores = products_of((product.operands[0],))
     others = [node for node in products if node not in (product, *scores)]
-    others += [node for node in walk((product.operands[1],)) if isinstance(node, Dot)]
+    others += products_of((product.operands[1],))
     point = carried(product)
-    below = [node.label for node in walk(roots) if isinstance(node, (Dot, Reduce))]
+    below = [node.label for node in loops_of(roots)]
     read = next((name for name in below if name != product.label), product.label)
     weights_are_of_a_softmax(point is not None and not others and len(scores) <= 1, product.label, read)
     assert point is not None
-    reductions = [node for node in walk(roots) if isinstance(node, Reduce) and node is not point.carrier]
+    reductions = [node for node in reductions_of(roots) if node is not point.carrier]
     for node in reductions:
         sums_are_of_the_softmax(node.bound == product.bound and carried(node) == point, node.label)
     if not reductions or point.highest:

@@ -10,7 +10,7 @@ from itertools import chain
 from math import prod
 from typing import NamedTuple
 
-from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, walk
+from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, reductions_of, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
 from irc.kernel.rules import schedule_fits_a_product, schedule_has_a_depth
 from irc.schedule_options import ScheduleOptions
@@ -84,7 +84,7 @@ def product_nest(roots: tuple[Root, ...], products: Sequence[Dot], summed: Tile)
     """What the operands need that does not vary over the summed axes, the loop over these, and then all else.
     Reductions are accumulated in the loop, too."""
     axes = frozenset(summed.axes)
-    reductions = [node for node in walk(roots) if isinstance(node, Reduce)]
+    reductions = reductions_of(roots)
     read = [[node.operands[side] for node in products] for side in (0, 1)]
     for reduction in reductions:
         read[side_of(reduction, products[0]) == "second"].append(reduction.operands[0])

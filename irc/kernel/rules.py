@@ -19,7 +19,7 @@ from irc.dims import Dim, Variable
 from irc.dtypes import F32, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
-from irc.kernel.dag import Dot, Reduce, variables, walk
+from irc.kernel.dag import Dot, Reduce, variables
 from irc.numbered_rules import table
 from irc.schedule_options import ScheduleOptions
 
@@ -35,11 +35,11 @@ P = ParamSpec("P")
 
 class LegalityFailure(Exception):
     """Operations that cannot be one kernel, with the number of the rule that they break. `values` are those that the
-    message mentions; `for_any_axes` says that they break it whatever the axes of the kernel are."""
+    message mentions."""
 
-    def __init__(self, rule: str, message: str, values: Sequence[Any] = (), *, for_any_axes: bool = False) -> None:
+    def __init__(self, rule: str, message: str, values: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.rule, self.message, self.values, self.for_any_axes = rule, message, tuple(values), for_any_axes
+        self.rule, self.message, self.values = rule, message, tuple(values)
 
     @property
     def code(self) -> str:
@@ -317,12 +317,11 @@ def groups_are_axes(value: Value, coordinates: Coordinates, divided: Sequence[tu
             raise LegalityFailure("F16", f"the groups of channels of %{value.name} are no axis", (value.name,))
 
 
-def sums_are_in_one_other(nested: int, name: str) -> None:
-    """Rule F16, of contractions that others read: no kernel has a product of products of products. Without the rule,
-    all layers of a model would be traced before another rule fails."""
-    if nested > 2:
-        message = f"%{name} is a product that is read by a product of another"
-        raise LegalityFailure("F16", message, (name,), for_any_axes=True)
+def sums_are_in_one_other(chain: Sequence[str]) -> None:
+    """Rule F16, of contractions each of which reads the one before: no kernel has a product of products of products.
+    It depends on the graph alone; without it, all layers of a model would be traced before another rule fails."""
+    if len(chain) > 2:
+        raise LegalityFailure("F16", f"%{chain[0]} is a product that is read by a product of another", chain)
 
 
 def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Reduce]) -> None:
@@ -353,7 +352,7 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
     for node in products:
         first = products[0]
         shared = (set(node.bound), node.rows, node.columns) == (set(first.bound), first.rows, first.columns)
-        nested = any(isinstance(below, Dot) and below is not node for below in walk((node,)))
+        nested = any(isinstance(below, Dot) and below is not node for below in node.loops)
         if nested or not shared:
             message = f"%{first.label} and %{node.label} are products over different axes"
             if nested:
@@ -364,7 +363,7 @@ def products_share_their_tiles(products: Sequence[Dot], reductions: Sequence[Red
 def _shares_the_loop(reduction: Reduce, product: Dot) -> bool:
     """Whether a reduction is computed in the loop of a product, from elements of one operand's axes."""
     argument = reduction.operands[0]
-    is_first_level = not any(isinstance(node, (Dot, Reduce)) for node in walk((argument,)))
+    is_first_level = not argument.loops
     one_side = argument.axes.isdisjoint(product.rows) or argument.axes.isdisjoint(product.columns)
     return is_first_level and one_side and reduction.bound == product.bound
 

@@ -16,7 +16,7 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Dot, Load, Reduce, Root, Store, substituted, walk
+from irc.kernel.dag import Load, Reduce, Root, Store, products_of, reductions_of, substituted, walk
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
@@ -43,7 +43,7 @@ def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> tuple[tu
     """Make neighbours one axis where no index needs them apart, and the same operands of products vary over both."""
     indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
     rows, columns = parallel, bound
-    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    products = products_of(roots)
     roles = {axis: [axis in operand.axes for node in products for operand in node.operands] for axis in parallel}
 
     def mergeable(outer: Variable, inner: Variable) -> bool:
@@ -97,7 +97,7 @@ def make_schedule(
     nest: tuple[Scope, ...] = tuple(walk(roots))
     if online is not None:
         return online_schedule(roots, online, parallel, options)
-    products = [node for node in walk(roots) if isinstance(node, Dot)]
+    products = products_of(roots)
     if products:
         batch, down, across, summed = product_tiles(products, parallel, bound, options)
         return Schedule(down, across, product_nest(roots, products, summed), options, summed, batch)
@@ -180,7 +180,7 @@ def flat_block(extent: Dim, most: int) -> int:
 
 def depends_on_a_reduction(scope: Scope) -> bool:
     """Whether a scope is a reduction of what another reduction is needed for."""
-    return isinstance(scope, Reduce) and any(isinstance(node, Reduce) for node in walk(scope.operands))
+    return isinstance(scope, Reduce) and bool(reductions_of(scope.operands))
 
 
 def reduction_tiles(nest: Sequence[Scope], parallel: Axes, bound: Axes,

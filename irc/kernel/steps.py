@@ -6,10 +6,13 @@ of a block (`Expansion`). Rule F2 states which operations may be members.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from irc.cloning import Cloner
+from irc.index_map import same
+from irc.interfaces import Space
 from irc.ir import Block, Operation, Value
 from irc.kernel.rules import (
     LegalityFailure,
@@ -20,6 +23,8 @@ from irc.kernel.rules import (
     operands_fit,
     windows_fit,
 )
+
+MOST_UNROLLED = 64  # products of a window of one channel, each with two loads and a line of source
 
 
 class Expansion:
@@ -35,6 +40,8 @@ class Expansion:
         self._cloner = Cloner()
         self.inner = self._cloner.values
         self._arguments = Block()
+        self._cones: dict[tuple[Operation, tuple[int, ...]], int] = {}
+        self._spaces: dict[Operation, Space] = {}
         for operation in operations:
             self.add(operation)
 
@@ -70,6 +77,19 @@ class Expansion:
         self._primitives[operation] = primitives
         for value in operation.results:
             self.inner[value].name = value.name
+
+    def cone(self, operation: Operation, below: tuple[int, ...]) -> int:
+        """The number, from 1, of an operation as it is computed from operands of these cones, 0 of what is read from
+        outside of a group."""
+        return self._cones.setdefault((operation, below), len(self._cones) + 1)
+
+    def space(self, step: Operation) -> Space:
+        """The iteration space of a primitive that is a contraction."""
+        if step not in self._spaces:
+            contraction = step.definition.contraction
+            assert contraction is not None
+            self._spaces[step] = contraction.space(step)
+        return self._spaces[step]
 
     def _read(self, value: Value) -> None:
         has_type_of_kernels(value)
@@ -107,7 +127,7 @@ class Steps:
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
         are_in_one_block([member for member in members if member.name != "const"])
         self.members = sorted(members, key=lambda member: (member.name != "const", member.order_label))
-        expansion = Expansion() if expansion is None else expansion
+        self.expansion = expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
         self.inner = expansion.inner
         self.names = {value: member.results[0].name for member in self.members for step in expansion.of(member)
@@ -119,10 +139,35 @@ class Steps:
             for value in member.inputs:
                 if value.operation not in inside:
                     self.buffers[self.inner[value]] = value
+        cones: dict[Operation | None, int] = {}
+        for member in self.members:
+            cones[member] = expansion.cone(member, tuple([cones.get(value.operation, 0) for value in member.inputs]))
+        self._cones = {value: cones[member] for member in self.members for step in expansion.of(member)
+                       for value in step.results}  # fmt: skip
         self.readers: dict[Value, dict[Operation, None]] = {}
         for step in self.steps:
             for value in step.inputs:
                 self.readers.setdefault(value, {})[step] = None
+
+    def cone(self, value: Value) -> int:
+        """The members that a value is computed from, as a number that is the same in all groups of a block; 0 of what
+        is read from outside."""
+        return self._cones.get(value, 0)
+
+    def sums_in_sums(self) -> tuple[str, ...]:
+        """The names of contractions that are summed over axes, each of which reads the one before, also through other
+        steps: the most, or three of more."""
+        chains: dict[Value, tuple[str, ...]] = {}
+        for step in self.steps:
+            read = [chains.get(value, ()) for value in step.inputs]
+            if step.definition.contraction is not None and is_sum(self.expansion.space(step), step.result.rank):
+                read = [max(read[:2], key=len) + (self.names[step.result],), *read[2:]]
+            longest = max(read, key=len, default=())
+            if len(longest) == 3:
+                return longest
+            if longest:
+                chains.update(dict.fromkeys(step.results, longest))
+        return max(chains.values(), key=len, default=())
 
     @cached_property
     def computed_with(self) -> set[Value]:
@@ -132,6 +177,18 @@ class Steps:
             if not moves_elements(step.definition) or not values.isdisjoint(step.results):
                 values.update(step.inputs)
         return values
+
+
+def is_unrolled(space: Space, rank: int) -> bool:
+    """Whether a contraction with a result of this rank, of a short window of one channel, is added up tap by tap."""
+    window = space.extents[rank:]
+    short = all(isinstance(extent, int) for extent in window) and math.prod(map(int, window)) <= MOST_UNROLLED
+    return space.is_window and short
+
+
+def is_sum(space: Space, rank: int) -> bool:
+    """Whether a contraction with a result of this rank is summed over axes."""
+    return not is_unrolled(space, rank) and not all(same(extent, 1) for extent in space.extents[rank:])
 
 
 def members_of(kernel: Operation) -> list[Operation]:

@@ -7,7 +7,6 @@ recurses, however deep the group is: what a value needs is requested from a loop
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,22 +18,22 @@ from irc.dtypes import BOOL, I32, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
-from irc.kernel.dag import Apply, Check, Constant, Dot, Graph, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Select, Store, variables
 from irc.kernel.integers import ByteOperand, product_of_bytes
 from irc.kernel.propagation import Propagation, new_indices
 from irc.kernel.rules import (
+    MOST_OPERATIONS,
     bits_are_stored_ones,
     groups_are_axes,
     needs_no_more_than_a_target_has,
     products_are_of_bytes,
     products_have_instructions,
-    sums_are_in_one_other,
 )
-from irc.kernel.steps import Steps, reduced_dims
+from irc.kernel.steps import Steps, is_unrolled, reduced_dims
+from irc.kernel.traces import Effect, OpenTrace, Trace, Traces
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
 
 OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divided by 0"
-MOST_UNROLLED = 64  # products of a window of one channel, each with two loads and a line of source
 MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
 
@@ -54,18 +53,21 @@ class Argument(NamedTuple):
 class Tracer:
     """Builds the scalar DAG: the node of a value at coordinates, under guards."""
 
-    def __init__(self, propagation: Propagation, steps: Steps) -> None:
+    def __init__(self, propagation: Propagation, steps: Steps, traces: Traces) -> None:
         self.propagation = propagation
         self.steps = steps
-        self.graph = Graph()
-        self.skipped_rounding = False
-        self.checks: dict[Check, None] = {}
-        self.products: dict[Operation, dict[Node, None]] = {}  # by contraction, one for each point at which it is read
-        self._memo: dict[Request, Node] = {}
-        self._open_sums = 0  # contractions whose operands are being traced, one in another
+        self.graph = traces.graph
+        self.effects: dict[Effect, None] = {}  # of what is stored
+        self._traces = traces
+        self._memo: dict[Request, Trace] = {}
+        self._others: list[Trace] = []  # traces of other groups, in the memo without those that they are made of
+        self._requests = 0  # at least as many as the memo would have with those
+        self._open: list[OpenTrace] = []  # one requested by the one before
 
     def store(self, output: Value, value: Value) -> Store:
         """What the kernel writes to an output, each element once."""
+        if value not in self.propagation.points:
+            self._complete()  # what was traced stays as it is where more points are found
         point = self.propagation.stored_point(value)
         node = self.node(value, point.coordinates, point.guards)
         node = without_rounding(node, output.dtype)  # storing rounds
@@ -77,24 +79,59 @@ class Tracer:
 
     def node(self, value: Value, coordinates: Coordinates, guards: Guards = ()) -> Node:
         """The value of an element; `guards` hold wherever it matters, so that its loads may be masked by them."""
-        needed: Request = (value, coordinates, guards)
-        waiting: list[tuple[Request, Traced]] = []
-        while True:
-            if needed not in self._memo:
-                needs_no_more_than_a_target_has(operations=len(self._memo), values=(value.name,))
-                waiting.append((needed, self._traced(*needed)))
-            result = self._memo.get(needed)
-            while waiting:  # send the node to the generator that waits for it, until one requests another
-                request, traced = waiting[-1]
-                try:
-                    needed = traced.send(result) if result is not None else next(traced)
-                    break
-                except StopIteration as end:
-                    result = self._memo[request] = end.value
-                    waiting.pop()
+        trace = self._requested((value, coordinates, guards))
+        while self._open:  # send the node to the generator that waits for it, until one requests another
+            traced = self._open[-1].traced
+            try:
+                needed = next(traced) if trace is None else traced.send(trace.node)
+            except StopIteration as end:
+                trace = self._closed(end.value)
             else:
-                assert result is not None
-                return result
+                trace = self._requested(needed)
+        assert trace is not None
+        self.effects.update(dict.fromkeys(trace.effects))
+        return trace.node
+
+    def _requested(self, request: Request) -> Trace | None:
+        """The trace of a request where there is one, of this group or another; else it is begun."""
+        trace = self._memo.get(request)
+        if trace is None:
+            trace = self._traces.find(request, self.steps.cone(request[0]), self.propagation.points)
+            if trace is None:
+                self._open.append(OpenTrace(request, self._traced(*request)))
+                return None
+            self._memo[request] = trace
+            self._others.append(trace)
+            self._count(trace, trace.requests)
+        self._read(trace)
+        return trace
+
+    def _closed(self, node: Node) -> Trace:
+        trace = self._open.pop().closed(node)
+        self._traces.add(trace, self.steps.cone(trace.request[0]))
+        self._memo[trace.request] = trace
+        self._count(trace, 1)
+        self._read(trace)
+        return trace
+
+    def _read(self, trace: Trace) -> None:
+        if self._open:
+            self._open[-1].read(trace)
+
+    def _count(self, trace: Trace, requests: int) -> None:
+        self._requests += requests
+        if self._requests > MOST_OPERATIONS:
+            self._complete()  # without what was counted several times
+            needs_no_more_than_a_target_has(operations=self._requests, values=(trace.request[0].name,))
+
+    def _complete(self) -> None:
+        """Add to the memo what the traces of other groups are made of."""
+        while self._others:
+            for trace in self._others.pop().below:
+                if trace.request not in self._memo:
+                    self._memo[trace.request] = trace
+                    self._others.append(trace)
+        self._requests = len(self._memo)
 
     def _traced(self, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
         step = value.operation
@@ -119,7 +156,8 @@ class Tracer:
 
     def _kept(self, node: Node, value: Value) -> Node:
         """A value of f16 or bf16 is held in f32, without the rounding that storing it would cause; `cast` rounds."""
-        self.skipped_rounding |= value.dtype is not node.dtype and value in self.steps.computed_with
+        if value.dtype is not node.dtype:
+            self._open[-1].effects[value] = None
         return node
 
     def apply(self, name: str, dtype: DType, *operands: Node, attributes: Mapping[str, Any] | None = None,
@@ -141,7 +179,7 @@ class Tracer:
         kept = tuple(guard for guard in related if not in_bounds(guard.index, guard.extent, ()))
         node = self.graph(Check(BOOL, (condition,), 0, kept, message=message))
         assert isinstance(node, Check)
-        self.checks[node] = None
+        self._open[-1].effects[node] = None
 
     def index(self, index: Dim, dtype: DType = I64) -> Node:
         """An index as a value; in a type that is too narrow for it, it wraps around."""
@@ -152,6 +190,24 @@ class Tracer:
 
     def select(self, guards: Guards, inside: Node, outside: Node) -> Node:
         return self.graph(Select(inside.dtype, (inside, outside), 0, guards, inside.hint))
+
+    @property
+    def checks(self) -> list[Check]:
+        return [effect for effect in self.effects if isinstance(effect, Check)]
+
+    @property
+    def products(self) -> dict[Operation, list[Node]]:
+        """The nodes of each contraction, one for each point at which it is read."""
+        products: dict[Operation, list[Node]] = {}
+        for effect in self.effects:
+            if isinstance(effect, tuple):
+                products.setdefault(effect[0], []).append(effect[1])
+        return products
+
+    @property
+    def skips_rounding(self) -> bool:
+        """Whether a value is held in a wider type where another is computed of it."""
+        return any(isinstance(effect, Value) and effect in self.steps.computed_with for effect in self.effects)
 
     def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
         operands = []
@@ -219,7 +275,8 @@ class Tracer:
         """
         argument, reduced = step.inputs[0], sorted(reduced_dims(step))
         kept = self._kept_coordinates(step, coordinates)
-        point, reached = self.propagation.points.get(argument), self.propagation.points.get(value)
+        point, reached = (self.propagation.points.get(each) for each in (argument, value))
+        self._open[-1].points.update({(argument, point): None, (value, reached): None})
         visible = reached is not None and reached.coordinates == coordinates and set(reached.guards) <= set(guards)
         if point is not None and visible:
             at = tuple(kept.get(axis, coordinate) for axis, coordinate in enumerate(point.coordinates))
@@ -300,11 +357,9 @@ class Tracer:
         """The sum of products that an element of a contraction is, with the bias of a convolution."""
         contraction = step.definition.contraction
         assert contraction is not None
-        space = contraction.space(step)
+        space = self.steps.expansion.space(step)
         groups_are_axes(value, coordinates, space.divided)
-        window = [extent for extent in space.extents[len(coordinates) :] if isinstance(extent, int)]
-        is_short = len(window) == len(space.extents) - len(coordinates) and math.prod(window) <= MOST_UNROLLED
-        summed = self._unrolled if space.is_window and is_short else self._summed
+        summed = self._unrolled if is_unrolled(space, len(coordinates)) else self._summed
         node = yield from summed(step, space, coordinates, guards)
         if len(step.inputs) > 2:
             assert contraction.bias is not None
@@ -318,10 +373,7 @@ class Tracer:
         with a vector, as a reduction."""
         register = step.attributes.get("accumulate") or accumulator_of(step.result.dtype)
         inner, axes = new_indices(space.extents[len(coordinates) :], coordinates)
-        self._open_sums += bool(axes)
-        sums_are_in_one_other(self._open_sums, self.steps.names[step.result])
         left, right = yield from self._factors(step, space, (*coordinates, *inner), guards)
-        self._open_sums -= bool(axes)
         fed = step.inputs[0].dtype
         products_have_instructions(step.inputs[0], register)
         if register is I32:
@@ -331,7 +383,7 @@ class Tracer:
         dot = Dot(register, operands, hint=hint, result=result, fed=fed, bound=axes)
         if axes and dot.rows and dot.columns:
             node = self.graph(dot)
-            self.products.setdefault(step, {})[node] = None
+            self._open[-1].effects[step, node] = None
             return node
         return self._sum_of_products(step, axes, left, right)
 
@@ -357,7 +409,7 @@ class Tracer:
         assert first is not None and second is not None
         length = self.index(dims.product(axis.extent for axis in axes), I32)
         dot, node = product_of_bytes(first, second, axes, length, self._names(step), self.graph, self.apply)
-        self.products.setdefault(step, {})[dot] = None
+        self._open[-1].effects[step, dot] = None
         return node
 
     def _unrolled(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
