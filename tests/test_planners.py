@@ -22,22 +22,26 @@ from irc.cost import Cost, CostModel, Costs
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError
 from irc.driver.arrays import given_inputs
+from irc.dtypes import F16, F32
+from irc.group import Group
 from irc.group_graph import GroupGraph
-from irc.ir import Value
+from irc.ir import Operation, Value
 from irc.kernel import count, kernel_of
 from irc.kernel.roofline import kernel_estimate
+from irc.legality import legal
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
 from irc.pass_manager import PassContext
 from irc.passes.fuse import Fuse, apply, seeds
 from irc.plan import Plan
-from irc.planner import FusionGraph, Partition
+from irc.planner import FusionGraph, Partition, Unit
 from irc.planners import PLANNERS, exact
 from irc.sizes import representative_sizes
 from irc.verifier import verify
 from tests.fusing import ROOT, fused, kernels, same_results
 from tests.programs import SIZES, arrays, environment, programs
+from tests.test_kernel_random import Generator
 from tests.test_plan_edits import TEXT
 
 OPTIMAL = f"{ROOT}/examples/planner.py:optimal"
@@ -52,10 +56,10 @@ def sums_both_ways(x: Value) -> tuple[Value, Value]:
     return ops.reduce_sum(h, axes=(0,), name="c"), ops.reduce_sum(h, axes=(1,), name="r")
 
 
-def graph_of(module: Module, **options: Any) -> FusionGraph:
+def graph_of(module: Module, calls: frozenset[Operation] | None = None, **options: Any) -> FusionGraph:
     block, context = module.main.block, PassContext()
     graph = GroupGraph(block)
-    operations = seeds(block, graph, context.numerics, None)
+    operations = seeds(block, graph, context.numerics, calls)
     return FusionGraph(graph, block, operations, representative_sizes(module.main, {}), **options)
 
 
@@ -111,6 +115,59 @@ def test_a_plan_costs_what_its_kernels_do(module: Module, draw: st.DataObject) -
     assert total.launches == len(emitted) and total.bytes == sum(each.distinct_bytes for each in emitted)
     assert total.loaded == sum(each.loaded_bytes for each in emitted)
     assert sum(total.flops.values()) == sum(each.flops for each in emitted)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sets_are_judged_as_kernels_that_are_derived_alone(seed: int) -> None:
+    """Random sets of random graphs, in an order in which most extend others: a rule is broken, and bytes are counted,
+    as by a kernel that is derived without what is remembered of other sets."""
+    random = np.random.default_rng(seed)
+    for module in (Generator(seed).module(), products_of_rows(random)):
+        graph = graph_of(module, calls=frozenset())
+        sets: list[frozenset[Unit]] = [frozenset([unit]) for unit in graph.units]
+        for _ in range(40 if sets else 0):
+            some = sets[random.integers(len(sets))]
+            others = graph.frontier(some)
+            grown = graph.hull(some | {others[random.integers(len(others))]}) if others else None
+            sets += [] if grown is None else [grown]
+        for units in dict.fromkeys(sets):
+            alone = Group(sorted((unit.operation for unit in units), key=lambda each: each.order_label))
+            failure = legal(alone)
+            judged = graph.legal(units)
+            assert (judged and judged.rule) == (failure and failure.rule), units
+            if failure is None:
+                counted, cost = alone.bytes(representative_sizes(module.main, {})), graph.cost(units)
+                assert (cost.bytes, cost.loaded, cost.programs) == (counted.distinct_bytes, counted.loaded_bytes,
+                                                                    counted.programs)  # fmt: skip
+                assert sum(cost.flops.values()) == counted.flops
+
+
+def products_of_rows(random: np.random.Generator) -> Module:
+    """Layers of products, norms, softmax, gates, halves and residuals, in a random order."""
+    def program(x: Value, w: Value, v: Value, b: Value) -> list[Value]:
+        values = [x]
+        for _ in range(7):
+            y, other = values[-1], values[random.integers(len(values))]
+            match random.integers(9):
+                case 0 | 1:
+                    y = ops.matmul(y, w if random.random() < 0.5 else v)
+                case 2:
+                    y = ops.layer_norm(y, b, b)
+                case 3:
+                    y = ops.matmul(ops.softmax(ops.matmul(y, ops.transpose(other, permutation=(1, 0)))), other)
+                case 4:
+                    y = ops.mul(ops.gelu(y), other)
+                case 5:
+                    halves = [ops.slice_(y, starts=(0, at), stops=(32, at + 16), steps=(1, 1)) for at in (16, 0)]
+                    y = ops.concat(*halves, axis=1)
+                case 6:
+                    y = ops.cast(ops.cast(y, to=F16), to=F32)
+                case _:
+                    y = ops.add(y, other if random.random() < 0.7 else b)
+            values.append(y)
+        return [values[-1], values[random.integers(1, len(values))]]
+
+    return trace(program, "f32[32, 32]", "f32[32, 32]", "f32[32, 32]", "f32[32]")
 
 
 @pytest.mark.parametrize("name, megabytes", [("greedy", 33.6), ("beam", 16.8), ("exact", 16.8), ("anneal", 16.8),

@@ -181,9 +181,9 @@ class Steps:
 
 def is_unrolled(space: Space, rank: int) -> bool:
     """Whether a contraction with a result of this rank, of a short window of one channel, is added up tap by tap."""
-    window = space.extents[rank:]
-    short = all(isinstance(extent, int) for extent in window) and math.prod(map(int, window)) <= MOST_UNROLLED
-    return space.is_window and short
+    window = [extent for extent in space.extents[rank:] if isinstance(extent, int)]
+    is_short = len(window) == len(space.extents) - rank and math.prod(window) <= MOST_UNROLLED
+    return space.is_window and is_short
 
 
 def is_sum(space: Space, rank: int) -> bool:
