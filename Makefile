@@ -4,6 +4,7 @@
 #   make lint    ruff and mypy only          make slow    the tests marked slow
 #   make quick   a sample of the tests, in less than a minute
 #   make venv    only the environment        make clean   remove it and what tools left
+#   make site    the documentation, in build/site
 #   make test-minimum   the tests with the lowest versions of packages that irc accepts, in .venv-minimum
 # Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time. MINIMUM="torch=2.13.0
 # triton=3.7.1" takes other versions for some packages in test-minimum: the lowest torch is a download of gigabytes.
@@ -13,7 +14,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install -c constraints.txt
 
-.PHONY: help demo test quick slow lint venv clean test-minimum
+.PHONY: help demo test quick slow lint venv clean site test-minimum
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +49,10 @@ lint: .venv/test.stamp
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS)
+
+site: .venv/test.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "wrote build/site: open build/site/index.html"
 
 QUICK := dims dtypes text verifier order partial weights diagnostics interpreter passes
 quick: .venv/test.stamp

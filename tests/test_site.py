@@ -1,0 +1,90 @@
+"""The documentation as a site: it builds without a warning, has all of the reference, and needs no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import irc
+from irc.cli.main import cli
+from irc.diagnostics import CODES
+from irc.driver.code_pages import RULES
+from irc.driver.pipelines import pass_names
+from irc.ops import TABLE
+from irc.planners import PLANNERS
+from tests.browser import Browser, find_chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+# A page of each kind, at the widths of a laptop and of a phone.
+PAGES = ("index", "first_hour", "onnx", "pytorch", "gpu", "measurements", "architecture", "reference/rules",
+         "reference/python")  # fmt: skip
+WIDTHS = (1400, 420)
+needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, as `make site` builds it, in a folder of the tests."""
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_chromium()
+    assert program is not None
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+def sections(site: Path) -> set[str]:
+    """The places that the search knows: pages, and headings of pages."""
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    return {entry["location"] + " " + entry["title"] for entry in index["docs"]}
+
+
+def test_the_reference_has_everything(site: Path) -> None:
+    listed = {name: {each.rpartition(" ")[2] for each in sections(site) if each.startswith(f"reference/{name}.html#")}
+              for name in ("operations", "passes", "rules", "codes", "commands", "python")}  # fmt: skip
+    assert set(TABLE) <= listed["operations"]
+    assert set(pass_names()) <= listed["passes"]
+    assert set(RULES) <= listed["rules"]
+    assert set(CODES) <= listed["codes"]
+    assert set(cli.commands) <= listed["commands"]
+    assert {f"irc.{name}" for name in irc.__all__ if callable(getattr(irc, name))} <= listed["python"]
+    assert all(name in (site / "reference" / "planners.html").read_text() for name in PLANNERS)
+
+
+def test_every_document_is_a_page(site: Path) -> None:
+    documents = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert documents | {"index", "architecture", "changelog"} <= {path.stem for path in site.glob("*.html")}
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_in_a_browser(site: Path, browser: Browser, width: int) -> None:
+    for name in PAGES:
+        browser.open(site / f"{name}.html", width)
+        assert browser.errors == [] and all(url.startswith(("file:", "data:")) for url in browser.requests), name
+        assert browser.overlapping_texts() == [] and not browser.is_too_wide(), name
+
+
+@needs_browser
+def test_the_search_needs_no_server(site: Path, browser: Browser) -> None:
+    browser.open(site / "index.html")
+    browser.evaluate("document.querySelector('.md-search__input').focus()")
+    browser.type("layer_norm")
+    browser.wait("document.querySelectorAll('.md-search-result__item').length > 0")
+    links = browser.evaluate("[...document.querySelectorAll('.md-search-result__link')].map(each => each.href).join()")
+    assert "reference/operations.html" in links
