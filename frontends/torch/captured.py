@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.export.graph_signature import (
     ExportGraphSignature,
     InputKind,
@@ -105,7 +106,8 @@ class CapturedImporter(Importer):
         held = operator.attrgetter(str(node.target))(self.graph.owning_module)
         if not isinstance(held, torch.Tensor):
             return super()._attribute(node)
-        return const(value=constant(held, str(node.target)), name=node.name)
+        with unset_fake_temporarily():  # AOTAutograd captures under a mode in which tensors have no elements
+            return const(value=constant(held, str(node.target)), name=node.name)
 
 
 class Survey(CapturedImporter):

@@ -39,14 +39,18 @@ from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.sweeping import sweep
 from irc.frontends.torch import (
+    attention,
     control,
+    convolution,
     indexing,
     linear,
     losses,
     normalization,
     pointwise,
+    pooling,
     recurrent,
     reduction,
+    resampling,
     special,
     symbolic,
     view,
@@ -60,8 +64,8 @@ from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 
-TABLE = Table([pointwise, special, reduction, view, indexing, linear, losses, normalization, recurrent,
-               symbolic])  # fmt: skip
+TABLE = Table([pointwise, special, reduction, view, indexing, linear, attention, convolution, pooling, resampling,
+               losses, normalization, recurrent, symbolic])  # fmt: skip
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"

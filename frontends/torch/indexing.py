@@ -12,7 +12,7 @@ from irc.dtypes import BOOL, F32, I64, limits
 from irc.frontends.torch.pointwise import as_bool, times
 from irc.frontends.torch.reading import axis_of, converted, current_function, extent, unsupported
 from irc.frontends.torch.table import reads
-from irc.frontends.torch.view import cut, reshaped, within
+from irc.frontends.torch.view import cut, reshaped, sides, within
 from irc.ir import Value
 from irc.op import Builder, const, literal
 from irc.types import TensorType
@@ -196,6 +196,29 @@ def with_slices(x: Value, dim: int, index: Value, source: Any, reduction: str) -
         reduction=reduction,
     )
     return reshaped(ops.transpose(written, permutation=tuple(map(order.index, range(flat.rank)))), x.shape)
+
+
+def added_along(x: Value, places: Value, axis: int, size: Dim) -> Value:
+    """x [*A, O, K, *B] added up along an axis, [*A, size, *B], at places [O, K] of it: the transpose of a gather."""
+    flat = (*x.shape[:axis], dims.product(places.shape), *x.shape[axis + 2 :])
+    zeros = ops.expand(literal(0, x.dtype), shape=(*x.shape[:axis], size, *x.shape[axis + 2 :]))
+    return with_slices(zeros, axis, reshaped(places, (dims.product(places.shape),)), reshaped(x, flat), "add")
+
+
+@reads("replication_pad1d_backward", "replication_pad2d_backward", "replication_pad3d_backward")
+def replication_pad_backward(grad_output, self, padding):
+    """An element at an edge takes the gradients of its copies, too."""
+    low, high = sides(self.rank, padding)
+    result = grad_output
+    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+        if before == after == 0:
+            continue
+        size = self.shape[axis]
+        places = ops.sub(ops.iota(shape=(result.shape[axis], 1), axis=0, dtype=I64), converted(before, I64))
+        places = ops.minimum(ops.maximum(places, 0), converted(size - 1, I64))
+        column = (*result.shape[: axis + 1], 1, *result.shape[axis + 1 :])
+        result = added_along(ops.reshape(result, shape=column), places, axis, size)
+    return result
 
 
 def valid(index: Value, size: Dim) -> Value:

@@ -349,9 +349,15 @@ def softplus(self, beta=1, threshold=20):
     return converted(ops.select(ops.greater(scaled, float(threshold)), wide, soft), self.dtype)
 
 
-@reads("log_sigmoid", "log_sigmoid_forward")
+@reads("log_sigmoid")
 def log_sigmoid(self):
     return ops.neg(ops.softplus(ops.neg(self)))
+
+
+@reads("log_sigmoid_forward")
+def log_sigmoid_forward(self):
+    """The second result is what ATen keeps for the gradient: exp(-abs(x)), on processors."""
+    return log_sigmoid.function(self), ops.exp(ops.neg(ops.abs_(self)))
 
 
 @reads("prelu", "_prelu_kernel")

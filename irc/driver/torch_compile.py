@@ -85,7 +85,9 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
         fw_compiler=partial(compiler, "forward"), bw_compiler=partial(compiler, "backward"),
         inference_compiler=partial(compiler, "inference"), decompositions=decompositions,
         partition_fn=min_cut_rematerialization_partition)  # fmt: skip
-    result: Callable[..., Any] = compiled(graph, inputs)
+    # oneDNN's LSTM layer keeps nothing for gradients where AOTAutograd runs it: PyTorch's own cells do.
+    with torch.backends.mkldnn.flags(enabled=torch.backends.mkldnn.enabled and not torch.is_grad_enabled()):
+        result: Callable[..., Any] = compiled(graph, inputs)
     return result
 
 
