@@ -43,9 +43,9 @@ class Target(Protocol):
     def raises(self, definition: OperationDefinition) -> bool:
         """Whether `raise` replaces subgraphs by the operation whose decomposition they are."""
 
-    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+    def pays(self, rewrite: str, operations: Sequence[Operation], replacements: Sequence[Operation] = ()) -> bool:
         """Whether the backend's program is faster, at the shapes of these operations, once a rewrite has changed
-        them. Rewrites that are always of use do not ask."""
+        them, to `replacements` where it has built them. Rewrites that are always of use do not ask."""
 
 
 # (stage, module before it, command that runs what was left, what happened) -> the help line for the user
@@ -113,9 +113,10 @@ class Pass:
         return self.pipeline_name() + (f"{{{','.join(changed)}}}" if changed else "")
 
 
-def pays(context: PassContext, rewrite: str, operations: Sequence[Operation]) -> bool:
+def pays(context: PassContext, rewrite: str, operations: Sequence[Operation], replacements: Sequence[Operation] = ()
+         ) -> bool:  # fmt: skip
     """Whether a rewrite is of use for the target; without one, it is."""
-    return context.target is None or context.target.pays(rewrite, operations)
+    return context.target is None or context.target.pays(rewrite, operations, replacements)
 
 
 def _checked_result(stage: str, step: Pass, module: Module, changed: Any) -> bool:

@@ -6,13 +6,14 @@ runs before and after it from the times of a cost table (`irc.kernel_costs`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 
 from irc import dims
 from irc.dims import Dim
 from irc.ir import Operation, Value
 from irc.kernel_costs import CostTable
+from irc.op import const
 from irc.sizes import default_size
 
 PRODUCTS = ("matmul", "linear")
@@ -34,6 +35,10 @@ class Costs:
     def seconds(self, kind: str, **extents: Dim) -> float:
         return self.table.seconds(kind, **{name: self.extent(dim) for name, dim in extents.items()})
 
+    def axes(self, kind: str) -> Collection[str]:
+        """The sizes that the times of a kind of kernel depend on; none of a kind that is not in the table."""
+        return self.table.kernels[kind].axes if kind in self.table.kernels else ()
+
     def rows(self, value: Value) -> int:
         """The elements of a value by its last axis."""
         return prod(map(self.extent, value.shape[:-1]))
@@ -46,10 +51,15 @@ class Costs:
         return self.table.seconds(kind, elements=prod(map(self.extent, value.shape)))
 
 
-def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes: Mapping[str, int]) -> bool:
+def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes: Mapping[str, int],
+          replacements: Sequence[Operation] = ()) -> bool:  # fmt: skip
     """Whether a rewrite of these operations makes a model no slower on the CPU, by the times of a table; `sizes` are
-    those of symbols by name."""
-    before, after = GAINS[rewrite](operations, Costs(table, sizes))
+    those of symbols by name. Of a rewrite that has built what replaces them, all times are compared."""
+    costs = Costs(table, sizes)
+    if replacements:
+        before, after = (sum(seconds(each, costs) for each in group) for group in (operations, replacements))
+    else:
+        before, after = GAINS[rewrite](operations, costs)
     return after <= before
 
 
@@ -106,6 +116,43 @@ def rotary(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]
     before = 2 * costs.pointwise("Mul", x) + costs.pointwise("Add", x) + costs.of_rows("Concat", x)
     before += seconds("Neg", elements=rows * width // 2) + 2 * seconds("Slice", rows=rows, width=width // 2)
     return before, seconds("RotaryEmbedding", heads=heads, rows=batch * length, width=width)
+
+
+# -- times of operations -----------------------------------------------------------------------------------------
+
+BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax": "Softmax",
+           "rms_norm": "RMSNormalization", "slice": "Slice", "softmax": "Softmax", "split": "Slice",
+           "concat": "Concat"}  # fmt: skip
+
+
+def seconds(operation: Operation, costs: Costs) -> float:
+    """Of one operation, as the kernel that is closest to it; none for what is computed when a model is loaded, and for
+    views, of which later passes join those before a rewrite and those after it alike."""
+    makers = [value.operation for value in operation.inputs]
+    is_known = all(maker is not None and maker.definition is const for maker in makers)
+    if is_known or operation.name in ("reshape", "transpose"):
+        return 0.0
+    name, result = operation.name, operation.results[0]
+    if name in ("gemm", *PRODUCTS):
+        return product_seconds(operation, costs)
+    if name == "attention":
+        return attention(operation, costs, "Attention.masked" if len(operation.inputs) > 3 else "Attention.heads")
+    if name in BY_ROWS and result.rank:
+        return sum(costs.of_rows(BY_ROWS[name], each) for each in operation.results)
+    kind = name.title().replace("_", "")
+    return costs.pointwise(kind if "elements" in costs.axes(kind) else "Add", result)
+
+
+def product_seconds(operation: Operation, costs: Costs) -> float:
+    """Of a product with a constant matrix, or of two computed ones for each of a batch."""
+    x, y, *_ = operation.inputs
+    columns, rows = operation.result.shape[-1], operation.result.shape[-2] if operation.result.rank > 1 else 1
+    inner = x.shape[0 if operation.attributes.get("transpose_a") else -1]
+    if y.rank == 2:
+        kind = "MatMul" if operation.name == "matmul" else "Gemm"
+        return costs.seconds(kind, rows=costs.rows(operation.result), inner=inner, columns=columns)
+    batch = prod(map(costs.extent, operation.result.shape[:-2]))
+    return costs.seconds("MatMul.computed", batch=batch, rows=rows, inner=inner, columns=columns)
 
 
 def attention(operation: Operation, costs: Costs, kind: str) -> float:

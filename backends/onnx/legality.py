@@ -37,9 +37,10 @@ class RowTarget(Target):
         row = ROWS.get(definition.name)
         return self.name == "cpu" or row is None or row.opset <= (self.opset or WRITTEN_OPSET)
 
-    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+    def pays(self, rewrite: str, operations: Sequence[Operation], replacements: Sequence[Operation] = ()) -> bool:
         """Whether ONNX Runtime is faster after a rewrite; a portable model is for other runtimes, too."""
         from irc.backends.onnx.gains import gains
         from irc.kernel_costs import find_costs
 
-        return self.name == "cpu" and gains(rewrite, operations, self.costs or find_costs(), dict(self.sizes))
+        table = self.costs or find_costs()
+        return self.name == "cpu" and gains(rewrite, operations, table, dict(self.sizes), replacements)

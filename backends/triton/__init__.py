@@ -86,7 +86,7 @@ class Target:
         """Every operation whose decomposition a subgraph is: its body becomes a kernel, or PyTorch computes it."""
         return True
 
-    def pays(self, rewrite: str, operations: Sequence[Operation]) -> bool:
+    def pays(self, rewrite: str, operations: Sequence[Operation], replacements: Sequence[Operation] = ()) -> bool:
         """No rewrite that is for the kernels of ONNX Runtime."""
         return False
 
