@@ -358,42 +358,6 @@ def test_a_block_of_a_transformer(dtype: str, tmp_path: Path) -> None:
     assert kinds(module) == ["reduction", *["product"] * 3, "reduction", *["product"] * 2]
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_random_products(seed: int, tmp_path: Path) -> None:
-    """Chains of products, views and pointwise operations: kernels agree with the program that is not fused."""
-    draw = random.Random(seed)
-
-    def program(x: Value, w: Value, v: Value) -> Value:
-        values = [x]
-        for _ in range(draw.randint(3, 7)):
-            y = draw.choice(values[-2:])
-            step = draw.choice(["product", "product", "relu", "bias", "gelu", "residual", "turn", "scale"])
-            if step == "product":
-                weight = draw.choice([w, transposed(w)])
-                y = ops.matmul(y, weight) if draw.random() < 0.7 else ops.matmul(weight, y)
-            elif step == "turn":
-                y = transposed(y)
-            elif step == "bias":
-                y = ops.add(y, v)
-            elif step == "residual":
-                y = ops.add(y, draw.choice(values))
-            else:
-                y = {"relu": ops.relu, "gelu": ops.gelu, "scale": lambda z: ops.mul(z, 0.25)}[step](y)
-            values.append(ops.mul(y, 0.125) if step == "product" else y)
-        return values[-1]
-
-    size = draw.choice([1, 3, 17, 33])
-    dtype = draw.choice(["f32", "f16"])
-    types = (f"{dtype}[B, {size}, {size}]", f"{dtype}[{size}, {size}]", f"{dtype}[{size}]")
-    module = trace(program, *types)
-    fused = irc.opt(module.clone(), "default{fuse.products=irc}", backend="triton")
-    run = harness.run(fused, folder=tmp_path / "a", sizes={"B": 2}, fuse=False, seed=seed)
-    wide = {name: array.astype(np.float64) for name, array in harness.random_inputs(module, {"B": 2}, seed).items()}
-    wide_results = irc.interpreter.run(trace_wide(module), wide)
-    for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
-        assert harness.relative_error(actual, expected) <= 8 * TOLERANCES[dtype]
-
-
 def trace_wide(module: Module) -> Module:
     """The same program in f64."""
     text = str(module)
