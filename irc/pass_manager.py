@@ -27,7 +27,7 @@ from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
 
 if TYPE_CHECKING:  # the ONNX path needs no kernels
-    from irc.plan_file import PlanFile
+    from irc.plan_file import Entry, PlanFile
 
 
 class Target(Protocol):
@@ -68,6 +68,8 @@ class PassContext:
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # what symbols count as where a cost needs numbers
     plans: dict[str, PlanFile] = field(default_factory=dict)  # the fusion plan of each function
+    followed: PlanFile | None = None  # the plan that `fuse` follows, which passes before it follow, too
+    joined: dict[str, tuple[Entry, ...]] = field(default_factory=dict)  # of each function, for its plan: `siblings`
     remarks: Remarks | None = None  # every decision of fusion, where it is to be recorded
     notes: list[str] = field(default_factory=list)  # what a user should know, though nothing failed
     show_note: Callable[[str], None] | None = None  # called with each note as it is made
@@ -99,6 +101,9 @@ class Pass:
     def run(self, module: Module, context: PassContext) -> bool:
         """Change the module in place; returns whether anything changed."""
         raise NotImplementedError(f"{type(self).__name__} does not define run")
+
+    def prepare(self, context: PassContext) -> None:
+        """Called once, before the first pass of the pipeline runs: reads what earlier passes follow, too."""
 
     @classmethod
     def pipeline_name(cls) -> str:
@@ -172,6 +177,8 @@ class PassManager:
         """Run every pass; returns whether any changed the module."""
         before = module.clone() if self.context.reproduce is not None else None
         any_changed = False
+        for step in self.passes:
+            step.prepare(self.context)
         for index, (stage, step) in enumerate(zip(self.stages, self.passes, strict=True)):
             is_theirs = is_user_code(type(step))
             message = f"your pass `{stage}` raised an exception"

@@ -20,7 +20,7 @@ MOST_NAMES = 6  # that a text lists
 class Difference:
     """One difference: its kind, the names of the entries (or the members) in either plan, and a sentence.
 
-    Kinds are merged, split, changed, added, removed, duplicated, schedule, products, comment, and made_for.
+    Kinds are merged, split, changed, added, removed, duplicated, schedule, siblings, products, comment, and made_for.
     """
 
     kind: str
@@ -35,7 +35,8 @@ class Difference:
 def differences(one: PlanFile, other: PlanFile) -> list[Difference]:
     """What differs from one plan to another, in the order of the other; empty for equal plans."""
     return [*of_purpose(one, other), *of_groups(one.groups, other.groups), *of_same_groups(one.groups, other.groups),
-            *of_copies(one.groups, other.groups), *of_products(one.products, other.products),
+            *of_copies(one.groups, other.groups), *of_siblings(one.siblings, other.siblings),
+            *of_products(one.products, other.products),
             *of_comments("the plan", one.comment, other.comment)]  # fmt: skip
 
 
@@ -139,6 +140,25 @@ def held(entries: Iterable[Entry]) -> dict[tuple[str | None, str], list[Entry]]:
         for name in entry.members:
             holders.setdefault((entry.function, name), []).append(entry)
     return holders
+
+
+def of_siblings(before: Sequence[Entry] | None, after: Sequence[Entry] | None) -> Iterator[Difference]:
+    """Products that are joined in one plan."""
+    if before is None or after is None:
+        texts = ["by rules" if each is None else "as stated" for each in (before, after)]
+        if texts[0] != texts[1]:
+            yield Difference("siblings", (texts[0],), (texts[1],), f"products are joined {' -> '.join(texts)}")
+        return
+    known, kept = ({key(entry): entry for entry in each} for each in (before, after))
+    for entry in before:
+        if key(entry) not in kept:
+            yield Difference("siblings", entry.members, (), f"{listed(entry.members)} are no longer joined")
+    for entry in after:
+        one = known.get(key(entry))
+        if one is None:
+            yield Difference("siblings", (), entry.members, f"{listed(entry.members)} are joined")
+        else:
+            yield from of_comments(f"siblings {listed(entry.members)}", one.comment, entry.comment)
 
 
 def of_products(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:

@@ -1,4 +1,4 @@
-"""Edits of plan files: merge, split, duplicate, schedule, and what computes products.
+"""Edits of plan files: merge, split, duplicate, schedule, what computes products, and which are joined.
 
 Each edit is a function of a plan and of the program that the plan is of, which returns another plan; whether that is
 legal is decided where it is followed (`irc.passes.fuse`). Start at `edited`; `EDITS` has the edits by name.
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from irc.diagnostics import UNKNOWN, IrcError, SourceSpan, did_you_mean, fail
 from irc.group import Group, is_free
 from irc.interfaces import Trait
-from irc.ir import Operation
+from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure
 from irc.module import Module
-from irc.plan_file import Entry, PlanFile
+from irc.plan_file import PRODUCT_KEYS, SIBLING_KEYS, Entry, PlanFile
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 NUMBER = re.compile(r"[0-9]{1,18}")
@@ -197,7 +197,7 @@ def library(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
     parts = [[member for member in left if (operations[member] in after) == side] for side in (False, True)]
     plan = without_calls(in_parts(plan, entry, [part for part in parts if part]), products)
     call = Entry(products[-1], tuple(products), None, entry.function, entry.place, products="host",
-                 figures={"reason": "by hand"})  # fmt: skip
+                 figures={"reason": "by hand"}, keys=PRODUCT_KEYS)  # fmt: skip
     return replace(plan, products=(*plan.products, call))
 
 
@@ -211,8 +211,54 @@ def kernel(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
     return without_calls(replace(plan, groups=(*plan.groups, entry)), [name])
 
 
+def join(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
+    """`A,B,...`: these products of one value become one, and their entries are merged."""
+    names = [name.strip().removeprefix("%") for name in edit.argument.split(",")]
+    joined = [entry for entry in siblings_of(plan, edit) for name in names if name in entry.members]
+    if joined:
+        raise edit.error(f"{listed_values(joined[0].members)} are joined already", help=f"--apart {joined[0].name}")
+    for name in names:
+        if planned.module.main.named(name) is None:
+            raise unknown(plan, name, edit)
+    together = Entry(names[0], tuple(names), None, None, UNKNOWN, keys=SIBLING_KEYS)
+    entries = list(dict.fromkeys(entry for name in names if (entry := find_entry(plan, f"%{name}")) is not None))
+    plan = replace(plan, siblings=(*(plan.siblings or ()), together))
+    if not entries:
+        return plan
+    members = dict.fromkeys([*(name for entry in entries for name in entry.members), *names])
+    merged = entry_of(members, entries[-1], tuple(line for each in entries for line in each.comment))
+    groups = replaced(plan, {entry: [merged] if entry is entries[-1] else [] for entry in entries})
+    return without_calls(replace(plan, groups=groups), names)
+
+
+def apart(plan: PlanFile, edit: Edit, planned: Planned) -> PlanFile:
+    """`p`: the products that are joined with this one are products of their own, each with what is computed of it."""
+    name = edit.argument.strip().removeprefix("%")
+    joined = next((entry for entry in siblings_of(plan, edit) if name in entry.members), None)
+    if joined is None:
+        raise edit.error(f"%{name} is joined with no product", expected="a member of an entry of `siblings`")
+    changed = replace(plan, siblings=tuple(entry for entry in plan.siblings or () if entry is not joined))
+    holder = next((entry for each in joined.members if (entry := find_entry(plan, f"%{each}")) is not None), None)
+    if holder is None:
+        return changed
+    operations = {member: planned.operation(holder, member) for member in holder.members}
+    left = [member for member in holder.members if member not in joined.members]
+    parts = []
+    for product in joined.members:
+        after = reached_from(planned.module.main.find(product))
+        parts.append([product, *(member for member in left if operations[member] in after)])
+    before = [member for member in left if not any(member in part for part in parts)]
+    return in_parts(changed, holder, [part for part in (before, *parts) if part])
+
+
+def siblings_of(plan: PlanFile, edit: Edit) -> tuple[Entry, ...]:
+    if plan.siblings is None:
+        raise edit.error("the plan states no siblings", help="give a pipeline with the pass siblings, such as default")
+    return plan.siblings
+
+
 EDITS: dict[str, Callable[[PlanFile, Edit, Planned], PlanFile]] = {
-    each.__name__: each for each in (merge, split, duplicate, schedule, library, kernel)
+    each.__name__: each for each in (merge, split, duplicate, schedule, library, kernel, join, apart)
 }
 
 
@@ -259,8 +305,18 @@ def listed(names: Iterable[str | Entry]) -> str:
     return ", ".join(f"@{each.name}" if isinstance(each, Entry) else each for each in names)
 
 
+def listed_values(names: Iterable[str]) -> str:
+    return ", ".join(f"%{name}" for name in names)
+
+
 def is_product(operation: Operation) -> bool:
     return Trait.LIBRARY in operation.definition.traits
+
+
+def reached_from(value: Value) -> set[Operation]:
+    """The operations that depend on a value."""
+    users = set(value.users())
+    return users | reached(users)
 
 
 def reached(operations: Iterable[Operation]) -> set[Operation]:

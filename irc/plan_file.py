@@ -12,6 +12,7 @@ are read, too. Start at `PlanFile`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -55,14 +56,20 @@ PRODUCT_KEYS = {
     "reason": "why",
     "comment": KEYS["comment"],
 }
+SIBLING_KEYS = {
+    "function": KEYS["function"],
+    "members": "the values of two to eight products of one value with constant matrices, which become one product",
+    "comment": KEYS["comment"],
+}
 TOP_KEYS = {
     "schema": SCHEMA,
     "comment": KEYS["comment"],
     "made_for": "the model, pipeline, products, numerics, device, and sizes of symbols that it was made for",
+    "siblings": "products that are joined; where the list is left out, rules choose (the pass siblings)",
     "groups": "the kernels, in the order of the program; an operation in several is computed by each",
     "products": "what computes products, where a plan states it",
 }
-LISTS = ("groups", "products")  # of entries
+LISTS = ("siblings", "groups", "products")  # of entries
 CHOICES = {"products": PRODUCTS, "numerics": NUMERICS}  # of `made_for`
 SPACE = re.compile(r"[\s,:]*")
 
@@ -89,8 +96,9 @@ class MadeFor:
 class Entry:
     """An entry of a plan file: the values that name its members, and its line in the file.
 
-    It is a group, or in the list `products` what computes these members (`products`); `figures` are what else such an
-    entry states. `computes` is written for readers of the file, and not read; `comment` is a user's.
+    It is a group; in the list `siblings` products that are joined; or in the list `products` what computes these
+    members (`products`), with `figures`, what else such an entry states. `keys` are those of its list. `computes` is
+    written for readers of the file, and not read; `comment` is a user's.
     """
 
     name: str
@@ -104,6 +112,7 @@ class Entry:
     comment: tuple[str, ...] = ()
     products: str | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=lambda: KEYS, repr=False)
 
     def error(self, reason: str, code: str = "plan.refused", rule: str = "", values: Iterable[Value] = (),
               help: str | None = None) -> Diagnostic:  # fmt: skip
@@ -142,8 +151,7 @@ class Entry:
         """The entry as an object of JSON, without what it does not state."""
         schedule = None if self.schedule is None else self.schedule.stated or None
         values = {**vars(self), "schedule": schedule, **self.figures}
-        keys = KEYS if self.products is None else PRODUCT_KEYS
-        known = {key: values[key] for key in keys if key in values and values[key] not in (None, ())}
+        known = {key: values[key] for key in self.keys if key in values and values[key] not in (None, ())}
         if "comment" in known:
             known["comment"] = self.comment[0] if len(self.comment) == 1 else list(self.comment)
         return known
@@ -151,16 +159,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """The plan of a module: groups, what computes its products, and what it was made for."""
+    """The plan of a module: groups, products that are joined (None where rules choose), what computes products, and
+    what it was made for."""
 
     groups: tuple[Entry, ...] = ()
     products: tuple[Entry, ...] = ()
     made_for: MadeFor = MadeFor()
     comment: tuple[str, ...] = ()
+    siblings: tuple[Entry, ...] | None = None
 
     @property
     def entries(self) -> list[Entry]:
-        return [*self.groups, *self.products]
+        return [*(self.siblings or ()), *self.groups, *self.products]
 
     @cached_property
     def by_name(self) -> dict[str, Entry]:
@@ -192,6 +202,8 @@ class PlanFile:
             whole["comment"] = self.comment[0] if len(self.comment) == 1 else list(self.comment)
         if self.made_for.stated:
             whole["made_for"] = self.made_for.stated
+        if self.siblings is not None:
+            whole["siblings"] = [entry.written for entry in self.siblings]
         whole["groups"] = [entry.written for entry in self.groups]
         if self.products:
             whole["products"] = [entry.written for entry in self.products]
@@ -201,21 +213,30 @@ class PlanFile:
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
-def plan_file(plan: Plan, function: str | None = None) -> PlanFile:
-    """A plan as entries, in the order of the program; `function` names one other than the main one. To be called before
-    the plan is applied, which erases the members."""
+def plan_file(plan: Plan, function: str | None = None, siblings: tuple[Entry, ...] | None = None) -> PlanFile:
+    """A plan as entries, in the order of the program; `function` names one other than the main one, and `siblings` are
+    products of it that were joined. To be called before the plan is applied, which erases the members."""
     groups = [_entry_of(group, function) for group in in_program_order(plan.groups)]
     choices = [Entry("", _names(choice.operations), None, function, UNKNOWN, products=choice.products,
                      figures={"kernel_us": _microseconds(choice.kernel_seconds),
-                              "library_us": _microseconds(choice.library_seconds), "reason": choice.reason})
+                              "library_us": _microseconds(choice.library_seconds), "reason": choice.reason},
+                     keys=PRODUCT_KEYS)
                for choice in plan.choices]  # fmt: skip
-    return PlanFile(tuple(groups), tuple(choices))
+    return PlanFile(tuple(groups), tuple(choices), siblings=siblings)
+
+
+def siblings_entry(products: Iterable[Operation], function: str | None, comment: tuple[str, ...] = ()) -> Entry:
+    """The entry of products that are joined; to be called before they are."""
+    names = _names(products)
+    return Entry(names[0], names, None, function, UNKNOWN, comment=comment, keys=SIBLING_KEYS)
 
 
 def joined_plans(plans: Collection[PlanFile]) -> PlanFile:
     """The plans of the functions of a module as one."""
+    joined = [plan.siblings for plan in plans if plan.siblings is not None]
     return PlanFile(tuple(entry for plan in plans for entry in plan.groups),
-                    tuple(entry for plan in plans for entry in plan.products))  # fmt: skip
+                    tuple(entry for plan in plans for entry in plan.products),
+                    siblings=tuple(itertools.chain.from_iterable(joined)) if joined else None)  # fmt: skip
 
 
 def in_program_order(groups: Iterable[Group]) -> list[Group]:
@@ -287,16 +308,18 @@ def read_plan_file(content: bytes, path: str) -> PlanFile:
     for key in whole:
         if key not in TOP_KEYS:
             raise _misread(f"it has the key `{key}`", Location(path), did_you_mean(key, TOP_KEYS))
-    if not isinstance(whole.get("products", []), list):
-        raise _misread("`products` is no list", Location(path))
+    for key in LISTS:
+        if not isinstance(whole.get(key, []), list):
+            raise _misread(f"`{key}` is no list", Location(path))
     places = _places(text)
-    groups, products = (
+    siblings, groups, products = (
         tuple(read(entry, Location(path, line))
               for entry, line in zip(whole.get(key, ()), places.get(key, ()), strict=True))
-        for key, read in (("groups", _entry), ("products", _product))
+        for key, read in (("siblings", _siblings), ("groups", _entry), ("products", _product))
     )  # fmt: skip
     made_for = _made_for(whole.get("made_for", {}), Location(path))
-    return PlanFile(groups, products, made_for, _comment(whole, "the plan", Location(path)))
+    comment = _comment(whole, "the plan", Location(path))
+    return PlanFile(groups, products, made_for, comment, siblings if "siblings" in whole else None)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -339,16 +362,27 @@ def _entry(entry: Any, place: Location) -> Entry:
                  entry.get("proposer"), entry.get("computes"), _comment(entry, "an entry", place))  # fmt: skip
 
 
-def _product(entry: Any, place: Location) -> Entry:
-    names = _members_of(entry, PRODUCT_KEYS, place)
-    products, function = entry.get("products"), entry.get("function")
-    if products not in ("irc", "host"):
-        raise _misread(f"`products` of an entry is {json.dumps(products)}", place, 'write "irc" or "host"')
+def _siblings(entry: Any, place: Location) -> Entry:
+    names = _members_of(entry, SIBLING_KEYS, place)
+    function = _function_of(entry, place)
+    return Entry(names[0], names, None, function, place, comment=_comment(entry, "an entry", place), keys=SIBLING_KEYS)
+
+
+def _function_of(entry: Mapping[str, Any], place: Location) -> str | None:
+    function = entry.get("function")
     if not isinstance(function, str | None):
         raise _misread(f"`function` of an entry is {json.dumps(function)}", place)
+    return function
+
+
+def _product(entry: Any, place: Location) -> Entry:
+    names = _members_of(entry, PRODUCT_KEYS, place)
+    products, function = entry.get("products"), _function_of(entry, place)
+    if products not in ("irc", "host"):
+        raise _misread(f"`products` of an entry is {json.dumps(products)}", place, 'write "irc" or "host"')
     figures = {key: entry[key] for key in ("kernel_us", "library_us", "reason") if key in entry}
     return Entry(names[-1], names, None, function, place, comment=_comment(entry, "an entry", place),
-                 products=products, figures=figures)  # fmt: skip
+                 products=products, figures=figures, keys=PRODUCT_KEYS)  # fmt: skip
 
 
 def _members_of(entry: Any, keys: Iterable[str], place: Location) -> tuple[str, ...]:

@@ -98,10 +98,15 @@ class Fuse(Pass):
     seed: int = 0
     cost: str = ""
 
+    def prepare(self, context: PassContext) -> None:
+        if context.followed is None and self.plan:
+            context.followed = self.plan_file()
+
     def run(self, module: Module, context: PassContext) -> bool:
         changed = False
         for function, plan in zip(module.functions.values(), self.plans(module, context), strict=True):
-            context.plans[function.name] = plan_file(plan, None if function is module.main else function.name)
+            stated = None if function is module.main else function.name
+            context.plans[function.name] = plan_file(plan, stated, context.joined.get(function.name))
             note_choices(plan.choices)
             remark_plan(plan, context.remarks, function.name)
             changed |= apply(plan)
@@ -118,9 +123,12 @@ class Fuse(Pass):
         scheduler = find_scheduler(self.schedule) if self.schedule else None
         errors = [entry.error(f"there is no function @{entry.function}", "plan.stale") for entry in entries
                    if entry.function not in (None, *module.functions)]  # fmt: skip
+        errors += [entry.error("no pass `siblings` has joined these products", help='give the pipeline "default"')
+                   for entry in file.siblings or () if not context.joined]  # fmt: skip
         plans = []
         for function in module.functions.values():
-            of_function = [entry for entry in entries if (entry.function or module.main.name) == function.name]
+            of_function = [entry for entry in (*file.groups, *file.products)
+                           if (entry.function or module.main.name) == function.name]  # fmt: skip
             proposals = self.proposals(function)
             plans.append(self.planned(function, chosen, context, proposals, of_function))
             errors += plans[-1].errors

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from irc.diagnostics import Diagnostic, IrcError
 from irc.group import Group
 from irc.index_map import same
 from irc.interfaces import Trait
-from irc.ir import Block, Operation, Value
+from irc.ir import Block, Function, Operation, Value, rename
 from irc.kernel import Kernel
+from irc.kernel.rules import are_in_one_block, failure_of, siblings_multiply_one_value
 from irc.module import Module
 from irc.op import Builder, const
-from irc.ops import linear, matmul, split, split_linear, transpose
+from irc.ops import lookup
 from irc.pass_manager import Pass, PassContext
 from irc.passes._blocks import blocks
 from irc.passes._stored_names import StoredNames
+from irc.plan_file import Entry, siblings_entry
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor
 
@@ -36,35 +39,87 @@ class Siblings(Pass):
     them side by side. A product of whose columns parts are read, by a split or by slices, that do not meet is written
     as the same operation.
 
+    A plan that is followed states which products are joined (rule F19); the plan that is written states those of rules.
+
     Before: %q = matmul %x, %wq; %k = matmul %x, %wk        After: %q, %k = split_linear %x, %w {sizes = [64, 16]}
     Calls:  %q, %k = split (matmul %x, %w) {axis = 1, sizes = [64, 16]}
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        if context.products == "auto":
-            return False  # a joined product would be one choice
-        calls = context.products == "host"
-        joined = 0
-        names = StoredNames(module)
+        joined, errors, names = 0, list[Diagnostic](), StoredNames(module)
         for function in module.functions.values():
-            for block in blocks(function.block):
-                for products in list(_siblings(block, calls, context)):
-                    context.remark("siblings", "joined", products, kernel=products[0].result.name,
-                                   reason=f"they multiply %{products[0].inputs[0].name}")  # fmt: skip
-                    _join(products, names, calls)
-                    joined += len(products)
-                joined += sum(map(_join_parts, list(block))) if not calls else 0
+            name = None if function is module.main else function.name
+            entries = stated(function, name, context)
+            if entries is None:
+                chosen = [(siblings_entry(each, name), each) for each in _chosen(function, context)]
+            else:
+                chosen = _followed(function, entries, context, errors)
+            context.joined[function.name] = tuple(entry for entry, _ in chosen)
+            for _, products in chosen:
+                context.remark("siblings" if entries is None else "plan", "joined", products,
+                               kernel=products[0].result.name,
+                               reason=f"they multiply %{products[0].inputs[0].name}")  # fmt: skip
+                _join(products, names, context.products == "host")
+                joined += len(products)
+            if context.products == "irc":
+                joined += sum(_join_parts(each) for block in blocks(function.block) for each in list(block))
+        if errors:
+            raise IrcError(sorted(errors, key=lambda each: each.location.line))
         context.count("siblings", "joined", joined)
         return joined > 0
+
+
+def stated(function: Function, name: str | None, context: PassContext) -> list[Entry] | None:
+    """The siblings of a function that the plan states which is followed; None where it leaves them to rules. `name` is
+    None for the main function."""
+    if context.followed is None or context.followed.siblings is None:
+        return None
+    return [entry for entry in context.followed.siblings
+            if entry.function in (function.name, name)]  # fmt: skip
+
+
+def _chosen(function: Function, context: PassContext) -> list[list[Operation]]:
+    """The products to be joined by rules; with products=auto none, since a joined product would be one choice."""
+    if context.products == "auto":
+        return []
+    calls = context.products == "host"
+    return [products for block in blocks(function.block) for products in _siblings(block, calls, context)]
+
+
+def _followed(function: Function, entries: Iterable[Entry], context: PassContext,
+              errors: list[Diagnostic]) -> list[tuple[Entry, list[Operation]]]:  # fmt: skip
+    """The products of each entry, both in the order of the program; errors are added to `errors`."""
+    chosen, taken, calls = [], set[Operation](), context.products == "host"
+    for entry in entries:
+        try:
+            products = entry.find(function)
+            if not taken.isdisjoint(products):
+                raise IrcError([entry.error("products of it are in another entry")])
+            if context.products == "auto":
+                raise IrcError([entry.error("with products=auto each product is a choice", help="--products irc")])
+        except IrcError as error:
+            errors += error.diagnostics
+            continue
+        have_weights = [_has_weights(product, calls) for product in products]
+        meet = [not calls and not apart for apart in _apart([product.results for product in products])]
+        failure = failure_of(are_in_one_block, products)
+        failure = failure or failure_of(siblings_multiply_one_value, products, have_weights, meet, MOST)
+        if failure is not None:
+            errors.append(entry.illegal(failure))
+            continue
+        products.sort(key=lambda each: each.order_label)
+        inserted = siblings_entry(products, entry.function)
+        chosen.append((replace(inserted, comment=entry.comment, place=entry.place), products))
+        taken.update(products)
+    return chosen
 
 
 def _siblings(block: Block, calls: bool, context: PassContext) -> Iterator[list[Operation]]:
     """Products of one operand, two or more; in kernels, no two of which meet."""
     by_operand: dict[tuple[Value, str], list[Operation]] = {}
     for operation in block:
-        if operation.name in ("matmul", "linear") and all(map(_constant, operation.inputs[1:])):
-            if _is_of_rows(operation) if calls else _is_in_kernels(operation):
-                by_operand.setdefault((operation.inputs[0], operation.name), []).append(operation)
+        if _has_weights(operation, calls):
+            by_operand.setdefault((operation.inputs[0], operation.name), []).append(operation)
     for products in by_operand.values():
         if len(products) > 1:
             apart = [True] * len(products) if calls else _apart([product.results for product in products])
@@ -73,6 +128,13 @@ def _siblings(block: Block, calls: bool, context: PassContext) -> Iterator[list[
             if meeting:
                 context.remark("siblings", "apart", meeting, reason="they meet: one kernel computes both sums")
             yield from (chosen[start : start + MOST] for start in range(0, len(chosen) - 1, MOST))
+
+
+def _has_weights(operation: Operation, calls: bool) -> bool:
+    """Whether an operation is the product of rows with constants, which a library or a kernel computes."""
+    if operation.name not in ("matmul", "linear") or not all(map(_constant, operation.inputs[1:])):
+        return False
+    return _is_of_rows(operation) if calls else _is_in_kernels(operation)
 
 
 def _is_of_rows(product: Operation) -> bool:
@@ -120,19 +182,31 @@ def _join(products: Sequence[Operation], names: StoredNames, calls: bool) -> Non
     sizes = tuple(product.result.shape[-1] for product in products)
     constants = [constant for value in (*weights, *biases) if (constant := _constant(value)) is not None]
     turned = any(_is_transposed(weight) for weight in weights)
-    with Builder.before_operation(first, first.location.by("siblings")):
+    parts = [_new_name(product, "part") for product in products]
+    with Builder.before_operation(first, first.location.by("siblings")) as builder:
         weight = _concatenated([(value, _is_transposed(value) != turned) for value in weights], 1 - turned, names)
-        operands = [transpose(weight, permutation=(1, 0)) if turned else weight]
-        operands += [_concatenated([(value, False) for value in biases], 0, names)] if biases else []
-        inputs = (first.inputs[0], *operands)
+        if turned:
+            permuted = {"permutation": (1, 0)}
+            weight = builder.create(lookup("transpose"), [weight], permuted, names=[_new_name(first, "weight")]).result
+        biases = [_concatenated([(value, False) for value in biases], 0, names)] if biases else []
+        inputs = [first.inputs[0], weight, *biases]
         if calls:
-            results = split(matmul(*inputs) if first.name == "matmul" else linear(*inputs), axis=-1, sizes=sizes)
+            joined = builder.create(lookup(first.name), inputs, names=[_new_name(first, "joined")]).result
+            results = builder.create(lookup("split"), [joined], {"axis": -1, "sizes": sizes}, names=parts).results
         else:
-            results = split_linear(*inputs, sizes=sizes)
+            results = builder.create(lookup("split_linear"), inputs, {"sizes": sizes}, names=parts).results
     for product, result in zip(products, results, strict=True):
+        name = product.result.name
         product.replace([result])
+        rename(result, name)
     erase_dead([value.operation for value in weights if value.operation is not None])
     erase_dead(constants)
+
+
+def _new_name(product: Operation, what: str) -> str:
+    """A name for a new value. None is a mere number: what has one later is called the same, joined or not."""
+    name = product.result.name
+    return f"{what}_{name}" if name.isdecimal() else f"{name}_{what}"
 
 
 def _is_transposed(weight: Value) -> bool:
@@ -163,7 +237,7 @@ def _join_parts(operation: Operation) -> bool:
     takers = list(dict.fromkeys(part.operation for part in parts if part.operation is not None))
     first = min(takers, key=lambda each: each.order_label)
     with Builder.before_operation(first, first.location.by("siblings")):
-        results = split_linear(*operation.inputs, sizes=tuple(part.shape[-1] for part in parts))
+        results = lookup("split_linear")(*operation.inputs, sizes=tuple(part.shape[-1] for part in parts))
     replacing = dict(zip(parts, results, strict=True))
     for taker in takers:
         taker.replace([replacing[result] for result in taker.results])

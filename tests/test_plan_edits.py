@@ -17,7 +17,7 @@ from irc.diagnostics import Location
 from irc.driver import load
 from irc.driver.arrays import given_inputs
 from irc.driver.counting import kernel_operations
-from irc.plan_file import Entry, MadeFor, PlanFile, read_plan_file
+from irc.plan_file import PRODUCT_KEYS, SIBLING_KEYS, Entry, MadeFor, PlanFile, read_plan_file
 from irc.schedule_options import ScheduleOptions
 from tests.command_line import Result, irc_here
 
@@ -261,9 +261,10 @@ def test_a_plan_file_read_and_written_again_is_the_same(folder: Path) -> None:
         (Entry("b", ("a", "b"), "12:34", None, Location(), ScheduleOptions(n=64, warps=8), "greedy", "exp, tanh",
                ("two lines", "of a comment")),
          Entry("c", ("c",), None, "other", Location())),
-        (Entry("", ("m",), None, None, Location(), comment=("by hand",), products="host",
+        (Entry("", ("m",), None, None, Location(), comment=("by hand",), products="host", keys=PRODUCT_KEYS,
                figures={"kernel_us": 3.25, "library_us": None, "reason": "by hand"}),),
         MadeFor("m.irc", "default", "auto", "exact", "h100", {"N": 64}), ("of the whole",),
+        (Entry("q", ("q", "k"), None, "other", Location(), comment=("by hand",), keys=SIBLING_KEYS),),
     ).text  # fmt: skip
     again = read_plan_file(text.encode(), "p.json")
     assert again.text == text and json.loads(text)["groups"][0]["comment"] == ["two lines", "of a comment"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,14 @@ pytest.importorskip("triton")
 import irc
 from irc import dtypes, interpreter, ops
 from irc.backends.triton import emit
+from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.ir import Value
+from irc.kernel import LegalityFailure
+from irc.kernel.rules import LEGALITY_RULES, siblings_multiply_one_value
 from irc.module import Module
 from irc.op import const, trace
+from irc.parser import parse
 from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.test_products import TOLERANCES, kinds, transposed
@@ -145,6 +151,105 @@ class Joined(nn.Module):
         else:
             q, k, v = y.split((64, 16, 16), dim=-1)
         return q.exp(), k.relu(), v
+
+
+# -- plans that state siblings ---------------------------------------------------------------------------------
+
+def four(x: Value) -> tuple[Value, ...]:
+    """Products of one operand, one of which is of a weight that is no constant of its own, and one of another value."""
+    q, k, v = (ops.matmul(x, weight(16, 16, seed=seed), name=name) for seed, name in enumerate("qkv"))
+    turned = weight(16, 16, seed=8)
+    w = ops.matmul(x, turned, name="w")
+    other = ops.matmul(ops.exp(x, name="e"), weight(16, 16, seed=5), name="o")
+    return ops.tanh(q, name="qt"), ops.add(k, x, name="kx"), v, w, turned, other
+
+
+def planned(folder: Path, products: Any, siblings: Any = "as written", groups: Any = None) -> tuple[str, Settings]:
+    """A pipeline that follows the plan of `four` with other siblings."""
+    settings = Settings(products=products)
+    plan = json.loads(irc.make_plan(trace(four, "f32[S, 16]"), settings=settings).plan)
+    assert [entry["members"] for entry in plan["siblings"]] == [["q", "k", "v"]]
+    if siblings is None:
+        del plan["siblings"]
+    elif siblings != "as written":
+        plan["siblings"] = [{"members": members} for members in siblings]
+    plan["groups"] = plan["groups"] if groups is None else [{"members": members} for members in groups]
+    (folder / "p.json").write_text(json.dumps(plan, indent=1))
+    return f"default{{fuse.plan={folder}/p.json}}", settings
+
+
+@pytest.mark.parametrize("products", ["host", "irc"])
+@pytest.mark.parametrize("siblings, joined", [("as written", 3), (None, 3), ([], 0), ([["v", "q"]], 2)], ids=str)
+def test_plans_state_which_products_are_joined(products: str, siblings: Any, joined: int, tmp_path: Path) -> None:
+    """Where they state none, rules choose, as before there were such entries."""
+    pipeline, settings = planned(tmp_path, products, siblings, None if joined == 3 else [])
+    module = trace(four, "f32[S, 16]")
+    replayed = irc.opt(module, pipeline, settings=settings)
+    parts = [len(each.results) for each in replayed.main.walk() if each.name in ("split", "split_linear")]
+    assert parts[:1] == [joined] * bool(joined)
+    x = np.random.default_rng(0).standard_normal((5, 16), np.float32)
+    for name, expected in interpreter.run(module, {"x": x}).items():
+        np.testing.assert_allclose(interpreter.run(replayed, {"x": x})[name], expected, rtol=1e-5, atol=1e-5)
+    if joined == 3:
+        assert str(replayed).replace("fuse(plan)", "fuse(greedy)") == str(irc.opt(module, "default", settings=settings))
+
+
+NO_SIBLINGS: dict[str, tuple[list[list[str]], str, str]] = {
+    "another value": ([["q", "o"]], "plan.refused", "rule F19: %q is a matmul of %x, and %o a matmul of %e"),
+    "a weight that others read": ([["q", "w"]], "plan.refused", "rule F19: %w, a matmul, is no product of rows"),
+    "no product": ([["q", "qt"]], "plan.refused", "rule F19: %qt, a tanh, is no product of rows"),
+    "one": ([["q"]], "plan.refused", "rule F19: 1 products are joined"),
+    "an argument": ([["q", "x"]], "plan.refused", "%x is an argument"),
+    "twice": ([["q", "k"], ["k", "v"]], "plan.refused", "products of it are in another entry"),
+    "no value": ([["q", "kk"]], "plan.stale", "did you mean k"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SIBLINGS)
+def test_what_cannot_be_joined_is_refused_with_rule_and_place(name: str, tmp_path: Path) -> None:
+    siblings, code, words = NO_SIBLINGS[name]
+    pipeline, settings = planned(tmp_path, "host", siblings)
+    with pytest.raises(IrcError) as raised:
+        irc.opt(trace(four, "f32[S, 16]"), pipeline, settings=settings)
+    line = 2 + next(number for number, text in enumerate((tmp_path / "p.json").read_text().split("\n"))
+                    if '"siblings"' in text) + (6 if name == "twice" else 0)  # fmt: skip
+    assert raised.value.code == code and words in str(raised.value)
+    assert f"p.json:{line}\n" in str(raised.value) + "\n", str(raised.value)
+
+
+def test_siblings_that_no_pass_joins_or_that_are_choices_are_refused(tmp_path: Path) -> None:
+    pipeline, settings = planned(tmp_path, "host")
+    module = trace(four, "f32[S, 16]")
+    with pytest.raises(IrcError, match="no pass `siblings` has joined these products"):
+        irc.opt(module, f"fuse{{plan={tmp_path}/p.json}}", settings=settings)
+    with pytest.raises(IrcError, match="with products=auto each product is a choice"):
+        irc.opt(module, pipeline, settings=Settings(products="auto"))
+
+
+def test_the_example_of_f19_breaks_it() -> None:
+    head, _, text = LEGALITY_RULES["F19"].example.partition(" of\n")
+    main = parse(f"irc text 1\nmodule @m {{\n{text}\n}}\n").main
+    with pytest.raises(LegalityFailure, match="no product of rows with a constant"):
+        siblings_multiply_one_value([main.find(name).operation for name in re.findall(r"%(\w+)", head)],  # type: ignore[misc]
+                                    [False, False], [False, False], 8)  # fmt: skip
+
+
+@pytest.mark.parametrize("products", ["host", "irc"])
+def test_products_are_joined_and_set_apart_by_edits(products: Any, tmp_path: Path) -> None:
+    module, path, settings = trace(four, "f32[S, 16]"), tmp_path / "p.json", Settings(products=products)
+    irc.make_plan(module, path, settings=settings)
+    (tmp_path / "old.json").write_bytes(path.read_bytes())
+    apart = irc.edit_plan(path, [("apart", "k")], module).steps[0]
+    assert "%q, %k, %v are no longer joined" in apart.changes
+    calls = [cost.library_calls if products == "host" else cost.launches for cost in (apart.before, apart.after)]
+    assert calls[1] == calls[0] + 2
+    joined = irc.edit_plan(path, [("join", "v,q,%k")], module).steps[0]
+    assert "%q, %k, %v are joined" in joined.changes and joined.after == apart.before
+    assert not [each for each in irc.compare_plans(tmp_path / "old.json", path).differences if each.kind == "siblings"]
+    for edit, words in ((("join", "q,qt"), "%q, %k, %v are joined already"), (("apart", "o"), "joined with no product"),
+                        (("join", "o,w"), "rule F19"), (("join", "o,nothing"), "no entry or member")):  # fmt: skip
+        with pytest.raises(IrcError, match=words):
+            irc.edit_plan(path, [edit], module)
 
 
 @pytest.mark.parametrize("sliced", [False, True])

@@ -20,6 +20,8 @@ EDITS = {
     "schedule": ("A:OPTIONS", "Options of a schedule, such as n=512,warps=8 or blocks=64x128; rules for none."),
     "library": ("P", "Let a library compute the products of this entry, or this product."),
     "kernel": ("P", "Let a kernel of its own compute this product, which a library computes."),
+    "join": ("P,Q,...", "One product of these products of one value."),
+    "apart": ("P", "Products that are joined with this one by themselves."),
 }
 
 

@@ -18,6 +18,7 @@ from irc.driver.printing import at_sizes, format_bytes
 from irc.driver.workbench import PlanCost, Workbench, carried
 from irc.group import is_free
 from irc.ir import Operation
+from irc.module import Module
 from irc.plan_difference import differences
 from irc.plan_edits import Edit, Planned, edited, find_entry, reached
 from irc.plan_file import Entry, PlanFile
@@ -39,14 +40,14 @@ def explain_joining(source: Source, names: Sequence[str], path: str | Path, pipe
     before = bench.run(bench.fuse) if is_new else bench.follow(file, str(path))
     plan = replace(carried(before.plan, file, bench.module), made_for=bench.made_for(model_named(source, path)))
     plan = replace(plan, products=before.plan.products) if is_new else plan
-    ends = [end_of(name, plan, bench) for name in names]
+    ends = [end_of(name, before.unfused) for name in names]
     holder = find_entry(plan, f"%{ends[0].results[0].name}")
     if holder is not None and ends[1].results[0].name in holder.members:
         return printable_lines([f"in one kernel already: @{holder.name}; {path} is not written"])
     refusal: IrcError | None = None
     for edits in candidates(ends, plan):
         try:
-            changed = with_edits(plan, edits, bench)
+            changed = with_edits(plan, edits, before.unfused)
             after = bench.follow(changed, str(path))
         except IrcError as error:
             refusal = refusal or Edit(*edits[-1]).refused(error)
@@ -61,18 +62,18 @@ def explain_joining(source: Source, names: Sequence[str], path: str | Path, pipe
     raise refusal
 
 
-def end_of(name: str, plan: PlanFile, bench: Workbench) -> Operation:
+def end_of(name: str, module: Module) -> Operation:
     """The operation of a value before fusion; raises `plan.edit` for one that kernels do not compute for themselves."""
-    value = bench.module.main.find(name.removeprefix("%"))
+    value = module.main.find(name.removeprefix("%"))
     if value.operation is None or is_free(value.operation):
         kind = "an input, which kernels load" if value.operation is None else "a view, through which kernels read"
         raise fail("plan.edit", f"%{value.name} is {kind}", expected="a value that is computed")
     return value.operation
 
 
-def with_edits(plan: PlanFile, edits: Edits, bench: Workbench) -> PlanFile:
+def with_edits(plan: PlanFile, edits: Edits, module: Module) -> PlanFile:
     for number, (name, argument) in enumerate(edits, 1):
-        plan = edited(plan, Edit(name, argument, number), Planned(bench.module))
+        plan = edited(plan, Edit(name, argument, number), Planned(module))
     return plan
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import NamedTuple
 
 from irc.diagnostics import UNKNOWN, IrcError, fail
 from irc.driver.figures import by_operation, report_on
@@ -15,8 +16,9 @@ from irc.driver.models import Settings, Source, find_backend, read_pipeline
 from irc.driver.roofline import estimate
 from irc.module import Module
 from irc.named_pipelines import DEFAULT
-from irc.pass_manager import PassManager
+from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import Fuse
+from irc.passes.siblings import Siblings
 from irc.plan_difference import differences
 from irc.plan_edits import Edit, Planned, edited
 from irc.plan_file import Entry, MadeFor, PlanFile, joined_plans
@@ -58,21 +60,39 @@ class Following(Fuse):
     def pipeline_name(cls) -> str:
         return "fuse"
 
+    def prepare(self, context: PassContext) -> None:
+        context.followed = self.given
+
     def plan_file(self) -> PlanFile:
         return self.given
 
 
+Members = tuple[tuple[str | None, tuple[str, ...], tuple[str, ...]], ...]  # of siblings, with functions and comments
+
+
+class Prepared(NamedTuple):
+    """A program before `fuse`, and the products that were joined in each function."""
+
+    module: Module
+    joined: dict[str, tuple[Entry, ...]]
+
+
 @dataclass(frozen=True)
 class Followed:
-    """A plan as `fuse` writes it, the program with its kernels, and what that costs."""
+    """A plan as `fuse` writes it, the program before fusion and with its kernels, and what that costs."""
 
     plan: PlanFile
+    unfused: Module
     module: Module
     cost: PlanCost
 
 
 class Workbench:
-    """A program before fusion with the passes from there on: each plan is followed on a copy."""
+    """A program with the passes that follow plans, and those after them: each plan is followed on a copy.
+
+    `module` is the program before the first of these passes. What passes before `fuse` make of it is kept until a plan
+    states other siblings.
+    """
 
     def __init__(self, source: Source, pipeline: str | None, settings: Settings) -> None:
         self.settings, self.context = settings, settings.context("triton")
@@ -82,8 +102,10 @@ class Workbench:
         if fuse is None:
             raise fail("usage.arguments", "a plan needs a pipeline with fuse", help="leave out -p, or give default")
         place = self.passes.index(fuse)
-        self.fuse, self.rest = fuse, self.passes[place + 1 :]
-        PassManager(self.passes[:place], self.context, verify_each=settings.verify_each,
+        first = next(index for index, step in enumerate(self.passes) if isinstance(step, Siblings | Fuse))
+        self.between, self.fuse, self.rest = self.passes[first:place], fuse, self.passes[place + 1 :]
+        self.prepared: dict[Members | None, Prepared] = {}
+        PassManager(self.passes[:first], self.context, verify_each=settings.verify_each,
                     observe=settings.dump).run(self.module)  # fmt: skip
 
     @property
@@ -109,12 +131,25 @@ class Workbench:
         return self.run(Following(plan=path or "plan", products=self.fuse.products, given=plan))
 
     def run(self, fuse: Fuse) -> Followed:
-        """The rest of the pipeline on a copy, from a pass `fuse` on."""
-        context = replace(self.context, plans={}, statistics={}, notes=[])
-        module = self.module.clone()
+        """The rest of the pipeline on a copy, with a pass `fuse`."""
+        context = replace(self.context, plans={}, statistics={}, notes=[], joined={}, followed=None)
+        fuse.prepare(context)
+        prepared = self.before_fuse(context)
+        context.joined, module = prepared.joined, prepared.module.clone()
         PassManager([fuse, *self.rest], context, verify_each=self.settings.verify_each,
                     observe=self.settings.dump).run(module)  # fmt: skip
-        return Followed(joined_plans(context.plans.values()), module, self.cost(module))
+        return Followed(joined_plans(context.plans.values()), prepared.module, module, self.cost(module))
+
+    def before_fuse(self, context: PassContext) -> Prepared:
+        """The program before `fuse`, with the siblings that the plan states which the context follows."""
+        stated = None if context.followed is None else context.followed.siblings
+        members = None if stated is None else tuple((each.function, each.members, each.comment) for each in stated)
+        if members not in self.prepared:
+            module = self.module.clone()
+            PassManager(self.between, context, verify_each=self.settings.verify_each,
+                        observe=self.settings.dump).run(module)  # fmt: skip
+            self.prepared = {members: Prepared(module, context.joined)}
+        return self.prepared[members]
 
     def cost(self, module: Module) -> PlanCost:
         sizes = representative_sizes(module.main, self.settings.dims)
@@ -126,7 +161,7 @@ class Workbench:
 
     def edit(self, plan: PlanFile, edit: Edit, before: Followed, path: str) -> tuple[EditStep, PlanFile, Followed]:
         """One edit of a plan that was followed before; errors quote it."""
-        changed = edited(plan, edit, Planned(self.module))
+        changed = edited(plan, edit, Planned(before.unfused))
         try:
             after = self.follow(changed, path)
         except IrcError as error:
@@ -153,4 +188,4 @@ def carried(plan: PlanFile, source: PlanFile, module: Module) -> PlanFile:
         return replace(entry, place=origin.place, comment=origin.comment, proposer=proposer)
 
     groups = tuple(map(with_comment, plan.groups))
-    return PlanFile(groups, source.products, source.made_for, source.comment)
+    return PlanFile(groups, source.products, source.made_for, source.comment, plan.siblings)

@@ -420,6 +420,36 @@ def weights_that_may_be_nan_are_divided(hidden: Sequence[Reduce | Dot]) -> None:
 # -- numerics and resources ------------------------------------------------------------------------------------
 
 
+def siblings_multiply_one_value(products: Sequence[Operation], have_weights: Sequence[bool], meet: Sequence[bool],
+                                most: int) -> None:  # fmt: skip
+    """Products that are joined multiply the rows of one value with constant matrices that nothing else reads, and in
+    kernels nothing is computed of two of them.
+
+    Why: the matrices stand side by side in one constant of the compiled program. A kernel stores parts of the columns
+    apart; where two parts meet, one kernel sums both products in one loop.
+
+    Example: the products %q and %k of
+        func @main(%x: f32[8, 16], %w: f32[16, 16], %v: f32[16, 16]) -> (f32[8, 16], f32[8, 16]) {
+          %q = matmul %x, %w : f32[8, 16]
+          %k = matmul %x, %v : f32[8, 16]
+          return %q, %k
+        }
+    """
+    first, values = products[0], [product.results[0] for product in products]
+    if not 2 <= len(products) <= most:
+        raise LegalityFailure("F19", f"{len(products)} products are joined, at least 2 and at most {most}", values)
+    for product, has_weight, meets in zip(products, have_weights, meet, strict=True):
+        name, value = f"%{product.results[0].name}", product.results[0]
+        if not has_weight:
+            message = f"{name}, a {product.name}, is no product of rows with a constant that nothing else reads"
+            raise LegalityFailure("F19", message, (value,))
+        if product.inputs[0] is not first.inputs[0] or product.name != first.name:
+            what = [f"a {each.name} of %{each.inputs[0].name}" for each in (first, product)]
+            raise LegalityFailure("F19", f"%{values[0].name} is {what[0]}, and {name} {what[1]}", (value,))
+        if meets:
+            raise LegalityFailure("F19", f"{name} and another of these products meet", (value,))
+
+
 def rounds_as_allowed(numerics: str, allowed: str, stored: Sequence[Value]) -> None:
     """The results differ from those of the separate operations by no more than the class of numerics that the user
     allows; the bits of an element are only read as they are stored.
@@ -586,6 +616,7 @@ LEGALITY_RULES = table(
     ("F17", "fuse.softmax_product", rows_fit_in_registers, weights_are_of_a_softmax, sums_are_of_the_softmax,
      maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
     ("F18", "fuse.computed_twice", operations_of_several_kernels_are_cheap),
+    ("F19", "fuse.siblings", siblings_multiply_one_value),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {
