@@ -16,8 +16,8 @@ from irc.group import Group, is_free
 from irc.group_graph import GroupGraph
 from irc.ir import Block, Operation, Value
 from irc.kernel import LegalityFailure
+from irc.kernel.failure import failure_of
 from irc.kernel.rules import (
-    failure_of,
     operations_of_several_kernels_are_cheap,
     reads_each_member,
     reads_nothing_that_depends_on_its_stores,

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from irc.group import DerivationCache, Group, is_free
 from irc.ir import Block, Operation, mentioned_symbols
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import failure_of, reads_nothing_that_depends_on_its_stores
+from irc.kernel.failure import failure_of
+from irc.kernel.rules import reads_nothing_that_depends_on_its_stores
 from irc.remarks import Remarks
 
 

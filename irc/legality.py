@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from irc.group import Group
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import are_in_one_block, failure_of, rounds_as_allowed
+from irc.kernel.failure import failure_of
+from irc.kernel.rules import are_in_one_block, rounds_as_allowed
 from irc.numerics import Numerics
 
 

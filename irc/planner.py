@@ -30,7 +30,8 @@ from irc.group import Group
 from irc.group_graph import GroupGraph
 from irc.ir import Block, Operation, Value
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import failure_of, reads_nothing_that_depends_on_its_stores
+from irc.kernel.failure import failure_of
+from irc.kernel.rules import reads_nothing_that_depends_on_its_stores
 from irc.legality import legal
 from irc.numerics import Numerics
 from irc.user_code import blaming, place_of_code

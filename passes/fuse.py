@@ -25,7 +25,8 @@ from irc.group import Group, is_free
 from irc.group_graph import GroupGraph, hull
 from irc.ir import Block, Function, Operation, Value
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import failure_of, has_nothing_between
+from irc.kernel.failure import failure_of
+from irc.kernel.rules import has_nothing_between
 from irc.legality import legal
 from irc.module import Module
 from irc.numerics import Numerics

@@ -13,7 +13,9 @@ from irc.index_map import same
 from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value, rename
 from irc.kernel import Kernel
-from irc.kernel.rules import are_in_one_block, failure_of, siblings_multiply_one_value
+from irc.kernel.failure import failure_of
+from irc.kernel.rules import are_in_one_block
+from irc.kernel.sibling_rules import siblings_multiply_one_value
 from irc.module import Module
 from irc.op import Builder, const
 from irc.ops import lookup

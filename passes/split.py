@@ -13,15 +13,11 @@ from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.ir import Block, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
+from irc.kernel.failure import failure_of
 from irc.kernel.nest import size_of
 from irc.kernel.product_schedule import LEAST
 from irc.kernel.roofline import kernel_estimate
-from irc.kernel.rules import (
-    failure_of,
-    parts_are_kernels,
-    products_are_divided,
-    split_fits_the_kernel,
-)
+from irc.kernel.rules import parts_are_kernels, products_are_divided, split_fits_the_kernel
 from irc.kernel.splitting import chosen_sizes, reduces_columns, stated_size
 from irc.kernel.steps import Steps
 from irc.module import Module

@@ -22,7 +22,8 @@ from irc.diagnostics import IrcError
 from irc.driver.models import Settings
 from irc.ir import Value
 from irc.kernel import LegalityFailure
-from irc.kernel.rules import LEGALITY_RULES, siblings_multiply_one_value
+from irc.kernel.rules import LEGALITY_RULES
+from irc.kernel.sibling_rules import siblings_multiply_one_value
 from irc.module import Module
 from irc.op import const, trace
 from irc.parser import parse

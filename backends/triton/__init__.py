@@ -27,7 +27,7 @@ from irc.backends.triton.writing import write_kernel
 from irc.group import Group
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
-from irc.kernel.rules import LegalityFailure
+from irc.kernel.failure import LegalityFailure
 from irc.kernel.steps import Steps
 from irc.module import EdgeCases
 from irc.named_pipelines import DEFAULT

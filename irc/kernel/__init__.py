@@ -27,8 +27,8 @@ the IrcError to report. The rules are in `irc.kernel.rules`. A `derive` costs ab
 from __future__ import annotations
 
 from irc.kernel.derivation import Kernel, derive, kernel_of
+from irc.kernel.failure import LegalityFailure
 from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile
-from irc.kernel.rules import LegalityFailure
 from irc.kernel.steps import Expansion, members_of
 from irc.kernel.traces import Traces
 from irc.kernel.traffic import Bytes, count

@@ -14,13 +14,13 @@ from irc.ir import Operation, Value
 from irc.kernel.cuts import pieces, with_guards_of_stores
 from irc.kernel.dag import Check, Dot, Load, Node, Root, Store, loops_of, products_of, reductions_of, variables, walk
 from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
+from irc.kernel.failure import LegalityFailure
 from irc.kernel.index_range import index_extents
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.resources import Resources, resources_of
 from irc.kernel.rules import (
-    LegalityFailure,
     indices_fit,
     is_written_unless_empty,
     products_are_computed_once,

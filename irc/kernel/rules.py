@@ -10,16 +10,17 @@ about properties that every derived kernel has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from irc import dims
-from irc.diagnostics import IrcError, Location, fail
 from irc.dims import Dim, Variable
 from irc.dtypes import F32, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
 from irc.kernel.dag import Dot, Reduce, variables
+from irc.kernel.failure import CODES, LegalityFailure
+from irc.kernel.sibling_rules import siblings_multiply_one_value
 from irc.numbered_rules import table
 from irc.schedule_options import ScheduleOptions
 
@@ -30,33 +31,6 @@ MOST_POINTERS = 32
 MOST_PRODUCTS = 4  # each has a tile of results in registers
 MOST_COLUMNS = 256  # of a product of softmax weights, which a program holds
 LARGEST_TILE = 1 << 20  # TRITON_MAX_TENSOR_NUMEL of Triton's language
-P = ParamSpec("P")
-
-
-class LegalityFailure(Exception):
-    """Operations that cannot be one kernel, with the number of the rule that they break. `values` are those that the
-    message mentions."""
-
-    def __init__(self, rule: str, message: str, values: Sequence[Any] = ()) -> None:
-        super().__init__(message)
-        self.rule, self.message, self.values = rule, message, tuple(values)
-
-    @property
-    def code(self) -> str:
-        return LEGALITY_RULES[self.rule].code
-
-    def error(self, location: Location) -> IrcError:
-        """The failure as an error at the operation that was to be a kernel."""
-        return fail(self.code, f"{self.rule}: {self.message}", at=location)
-
-
-def failure_of(rule: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> LegalityFailure | None:
-    """What a rule raises, for those who compare groups rather than derive a kernel."""
-    try:
-        rule(*arguments, **options)
-    except LegalityFailure as failure:
-        return failure
-    return None
 
 
 # -- the graph of kernels --------------------------------------------------------------------------------------
@@ -420,36 +394,6 @@ def weights_that_may_be_nan_are_divided(hidden: Sequence[Reduce | Dot]) -> None:
 # -- numerics and resources ------------------------------------------------------------------------------------
 
 
-def siblings_multiply_one_value(products: Sequence[Operation], have_weights: Sequence[bool], meet: Sequence[bool],
-                                most: int) -> None:  # fmt: skip
-    """Products that are joined multiply the rows of one value with constant matrices that nothing else reads, and in
-    kernels nothing is computed of two of them.
-
-    Why: the matrices stand side by side in one constant of the compiled program. A kernel stores parts of the columns
-    apart; where two parts meet, one kernel sums both products in one loop.
-
-    Example: the products %q and %k of
-        func @main(%x: f32[8, 16], %w: f32[16, 16], %v: f32[16, 16]) -> (f32[8, 16], f32[8, 16]) {
-          %q = matmul %x, %w : f32[8, 16]
-          %k = matmul %x, %v : f32[8, 16]
-          return %q, %k
-        }
-    """
-    first, values = products[0], [product.results[0] for product in products]
-    if not 2 <= len(products) <= most:
-        raise LegalityFailure("F19", f"{len(products)} products are joined, at least 2 and at most {most}", values)
-    for product, has_weight, meets in zip(products, have_weights, meet, strict=True):
-        name, value = f"%{product.results[0].name}", product.results[0]
-        if not has_weight:
-            message = f"{name}, a {product.name}, is no product of rows with a constant that nothing else reads"
-            raise LegalityFailure("F19", message, (value,))
-        if product.inputs[0] is not first.inputs[0] or product.name != first.name:
-            what = [f"a {each.name} of %{each.inputs[0].name}" for each in (first, product)]
-            raise LegalityFailure("F19", f"%{values[0].name} is {what[0]}, and {name} {what[1]}", (value,))
-        if meets:
-            raise LegalityFailure("F19", f"{name} and another of these products meet", (value,))
-
-
 def rounds_as_allowed(numerics: str, allowed: str, stored: Sequence[Value]) -> None:
     """The results differ from those of the separate operations by no more than the class of numerics that the user
     allows; the bits of an element are only read as they are stored.
@@ -600,23 +544,23 @@ def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
 
 
 LEGALITY_RULES = table(
-    ("F1", "fuse.depends_on_own_store", reads_nothing_that_depends_on_its_stores, has_nothing_between),
-    ("F2", "fuse.impure_member", members_map_elements, operands_fit, windows_fit, has_type_of_kernels, are_in_one_block,
+    ("F1", CODES["F1"], reads_nothing_that_depends_on_its_stores, has_nothing_between),
+    ("F2", CODES["F2"], members_map_elements, operands_fit, windows_fit, has_type_of_kernels, are_in_one_block,
      products_have_instructions, products_are_of_bytes),
-    ("F3", "fuse.unstored_value", stores_what_is_read_outside, reads_each_member),
-    ("F4", "fuse.unreached_root", every_dim_has_an_axis, is_written_unless_empty),
-    ("F6", "fuse.shared_reduction_axis", reductions_share_their_axes),
-    ("F10", "fuse.recomputed_reduction", reductions_are_computed_once, products_are_computed_once),
-    ("F13", "fuse.numerics", rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
-    ("F14", "fuse.resources", needs_no_more_than_a_target_has),
-    ("F15", "fuse.schedule", schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, indices_fit,
+    ("F3", CODES["F3"], stores_what_is_read_outside, reads_each_member),
+    ("F4", CODES["F4"], every_dim_has_an_axis, is_written_unless_empty),
+    ("F6", CODES["F6"], reductions_share_their_axes),
+    ("F10", CODES["F10"], reductions_are_computed_once, products_are_computed_once),
+    ("F13", CODES["F13"], rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
+    ("F14", CODES["F14"], needs_no_more_than_a_target_has),
+    ("F15", CODES["F15"], schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, indices_fit,
      split_fits_the_kernel, parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis,
      parts_are_kernels, is_split_already),
-    ("F16", "fuse.products", products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
-    ("F17", "fuse.softmax_product", rows_fit_in_registers, weights_are_of_a_softmax, sums_are_of_the_softmax,
+    ("F16", CODES["F16"], products_share_their_tiles, groups_are_axes, sums_are_in_one_other),
+    ("F17", CODES["F17"], rows_fit_in_registers, weights_are_of_a_softmax, sums_are_of_the_softmax,
      maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
-    ("F18", "fuse.computed_twice", operations_of_several_kernels_are_cheap),
-    ("F19", "fuse.siblings", siblings_multiply_one_value),
+    ("F18", CODES["F18"], operations_of_several_kernels_are_cheap),
+    ("F19", CODES["F19"], siblings_multiply_one_value),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

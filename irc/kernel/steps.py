@@ -14,8 +14,8 @@ from irc.cloning import Cloner
 from irc.index_map import same
 from irc.interfaces import Space
 from irc.ir import Block, Operation, Value
+from irc.kernel.failure import LegalityFailure
 from irc.kernel.rules import (
-    LegalityFailure,
     are_in_one_block,
     has_type_of_kernels,
     members_map_elements,
