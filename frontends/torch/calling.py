@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,49 +36,73 @@ class Call:
     by_placeholder: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
 class Convention:
-    """How a program is called, and what it writes of its buffers and arguments.
+    """How a program is called, and what it writes of its buffers and arguments: the function takes the tensors of a
+    call and gives those of `result`.
 
-    `program` is what PyTorch exported of `source`, `functional` the same without anything done in place, and `function`
-    what the importer made of that: it takes the tensors of a call and gives those of `result`.
+    `inputs` and `outputs` are the structures of the arguments and of the results; `given` has a description of each
+    leaf of the arguments, and `returned` of each of the results. `taken` are the placeholders of the function's
+    arguments, of the types `types` and the names `names`, and `updated` those that are written. `held` are tensors of
+    the program itself, by placeholder.
     """
 
-    def __init__(self, source: Any, parameters: Parameters, program: ExportedProgram, functional: ExportedProgram,
-                 function: Function) -> None:  # fmt: skip
+    parameters: Parameters
+    results: Results
+    inputs: pytree.TreeSpec
+    outputs: pytree.TreeSpec
+    given: Sequence[Any]
+    returned: Sequence[Any]
+    taken: Sequence[str]
+    updated: Sequence[str]
+    held: Mapping[str, Any]
+    types: Mapping[str, TensorType]
+    names: Mapping[str, str]  # what the function's arguments are called in errors
+    weights: Snapshot
+
+    @classmethod
+    def of(cls, source: Any, parameters: Parameters, program: ExportedProgram, functional: ExportedProgram,
+           function: Function) -> Convention:  # fmt: skip
+        """Of a program: `program` is what PyTorch exported of `source`, `functional` the same without anything done in
+        place, and `function` what the importer made of that."""
         signature = functional.graph_signature
-        self.parameters, self.results = parameters, Results(program)
         assert program.call_spec.in_spec is not None and program.call_spec.out_spec is not None
-        self.inputs, self.outputs = program.call_spec.in_spec, program.call_spec.out_spec
-        self.given = [spec for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
-        self.taken = [spec.arg.name for spec in taken_inputs(signature)]
-        self.returned = [spec for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
-        self.updated = [updated_input(signature, spec) for spec in given_results(signature)
-                        if spec.kind is not OutputKind.USER_OUTPUT]  # fmt: skip
-        held = {**program.constants, **program.state_dict}
-        self.held = {spec.arg.name: held[spec.target] for spec in signature.input_specs if spec.target in held}
-        self.labels = dict(zip((spec.arg.name for spec in self.given), parameters.labels, strict=True))
-        self.types = dict(zip(self.taken, (argument.type for argument in function.arguments), strict=True))
-        # What the arguments of the function are called in errors.
-        self.names = {argument.name: self.labels.get(placeholder, argument.name)
-                      for argument, placeholder in zip(function.arguments, self.taken, strict=True)}  # fmt: skip
+        taken = [spec.arg.name for spec in taken_inputs(signature)]
+        tensors = {**program.constants, **program.state_dict}
+        held = {spec.arg.name: tensors[spec.target] for spec in signature.input_specs if spec.target in tensors}
         constants = {str(spec.target) for spec in signature.input_specs
-                     if spec.arg.name in self.held and spec.arg.name not in self.taken}  # fmt: skip
-        self.weights = Snapshot(source, program, constants)
+                     if spec.arg.name in held and spec.arg.name not in taken}  # fmt: skip
+        given = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
+        labels = dict(zip((spec.name for spec in given), parameters.labels, strict=True))
+        return cls(
+            parameters, Results.of_program(program), program.call_spec.in_spec, program.call_spec.out_spec, given,
+            [spec.arg for spec in signature.output_specs if spec.kind is OutputKind.USER_OUTPUT], taken,
+            [updated_input(signature, spec) for spec in given_results(signature)
+             if spec.kind is not OutputKind.USER_OUTPUT], held,
+            dict(zip(taken, (argument.type for argument in function.arguments), strict=True)),
+            {argument.name: labels.get(placeholder, argument.name)
+             for argument, placeholder in zip(function.arguments, taken, strict=True)},
+            Snapshot.of(source, program, constants))  # fmt: skip
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What the leaves of the arguments are called in errors, by placeholder."""
+        return dict(zip((spec.name for spec in self.given), self.parameters.labels, strict=True))
 
     @property
     def is_plain(self) -> bool:
         """Whether all arguments are positional tensors, which the function takes in this order, and all results tensors
         with memory of their own, of dims in order: such a call needs no `Call`."""
         positional, named = self.inputs.children()
-        nodes = self.results.nodes
+        names = [result.name for result in self.results.results]
         return (
             not self.updated
             and named.num_leaves == 0
             and all(child.is_leaf() for child in positional.children())
-            and all(isinstance(spec.arg, TensorArgument) for spec in (*self.given, *self.returned))
-            and [spec.arg.name for spec in self.given] == self.taken
-            and len(set(nodes)) == len(nodes)
-            and all(self.results.paths[node] is None and self.results.orders[node] is None for node in nodes)
+            and all(isinstance(spec, TensorArgument) for spec in (*self.given, *self.returned))
+            and [spec.name for spec in self.given] == self.taken
+            and len(set(names)) == len(names)
+            and all(result.path is None and result.order is None for result in self.results.results)
         )
 
     def structured(self, tensors: Sequence[torch.Tensor]) -> Any:
@@ -91,7 +116,7 @@ class Convention:
         leaves = self.parameters.leaves(args, kwargs)
         values = dict(self.held)
         for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
-            values[spec.arg.name] = checked(spec.arg, leaf, label, self.types.get(spec.arg.name))
+            values[spec.name] = checked(spec, leaf, label, self.types.get(spec.name))
         tensors = [torch.as_tensor(values[name]).resolve_conj().resolve_neg() for name in self.taken]
         self._check_apart(tensors)
         return Call(tensors, values)
@@ -113,8 +138,8 @@ class Convention:
         """What the program gives, of the results of a run; the buffers and arguments that it writes are written."""
         device = next((tensor.device for tensor in call.tensors if tensor.device.type != "cpu"), torch.device("cpu"))
         waiting = iter(tensors)
-        computed = [spec.arg.value if isinstance(spec.arg, ConstantArgument)
-                    else next(waiting).to(device) if isinstance(spec.arg, TensorArgument)
+        computed = [spec.value if isinstance(spec, ConstantArgument)
+                    else next(waiting).to(device) if isinstance(spec, TensorArgument)
                     else next(waiting).item() for spec in self.returned]  # fmt: skip
         with torch.no_grad():
             for name, new in zip(self.updated, waiting, strict=True):
@@ -132,11 +157,11 @@ class Convention:
         given = dict(zip(self.taken, zip(arrays.values(), self.types.values(), strict=True), strict=True))
         leaves = []
         for spec in self.given:
-            if isinstance(spec.arg, ConstantArgument):
-                leaves.append(spec.arg.value)
+            if isinstance(spec, ConstantArgument):
+                leaves.append(spec.value)
                 continue
-            array, type_ = given[spec.arg.name]
-            leaves.append(int(array) if isinstance(spec.arg, SymIntArgument) else to_tensor(array.copy(), type_.dtype))
+            array, type_ = given[spec.name]
+            leaves.append(int(array) if isinstance(spec, SymIntArgument) else to_tensor(array.copy(), type_.dtype))
         args, kwargs = pytree.tree_unflatten(leaves, self.inputs)
         return args, kwargs
 
@@ -144,7 +169,7 @@ class Convention:
         """The parts of what the program gives that the function computes, as arrays."""
         leaves = pytree.tree_leaves(result)
         computed_leaves = [leaf for leaf, spec in zip(leaves, self.returned, strict=True)
-                           if not isinstance(spec.arg, ConstantArgument)]  # fmt: skip
+                           if not isinstance(spec, ConstantArgument)]  # fmt: skip
         return [to_array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in computed_leaves]
 
 
@@ -176,15 +201,20 @@ class Snapshot:
 
     LOOKED_AT = 32
 
-    def __init__(self, source: Any, program: ExportedProgram, targets: Collection[str]) -> None:
-        self.name, self.is_warned, self.next = type(source).__name__, False, 0
+    def __init__(self, name: str = "", kept: Sequence[tuple[Any, str, torch.Tensor, Any]] = ()) -> None:
+        self.name, self.kept, self.is_warned, self.next = name, kept, not kept, 0
+
+    @classmethod
+    def of(cls, source: Any, program: ExportedProgram, targets: Collection[str]) -> Snapshot:
+        """Of the tensors of a program that have these names."""
         held: dict[str, Any] = {**program.constants, **program.state_dict}
         tensors = [held[name] for name in targets if isinstance(held[name], torch.Tensor)]
         used = {tensor.data_ptr() for tensor in tensors if tensor.numel()}
         inside = [inner for module in modules_of(source) for inner in module.modules()]
         holders = [holder for inner in inside for holder in (inner._parameters, inner._buffers)] or [program.state_dict]
-        self.kept = [(holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()
-                     if each is not None and why_not_dense(each) is None and each.data_ptr() in used]  # fmt: skip
+        return cls(type(source).__name__, [
+            (holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()
+            if each is not None and why_not_dense(each) is None and each.data_ptr() in used])  # fmt: skip
 
     def warn_if_changed(self, stacklevel: int) -> None:
         """Say once that the weights have changed since; `stacklevel` is that of the program's caller."""

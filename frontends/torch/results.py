@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,88 +30,145 @@ OF_SIZES = frozenset({
 })  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The value of a node of the exported program, by the node's name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node between a result and what it is a view of: a call of `target`, or, without one, its first argument,
+    into which the program has written."""
+
+    name: str
+    target: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result by its node's name. `path` makes it of an argument or of the result `base`, and is None where it has
+    memory of its own, in which its dims have this order; "" names a constant."""
+
+    name: str
+    path: tuple[Step, ...] | None = None
+    base: str | None = None
+    order: tuple[int, ...] | None = None
+
+
 class Results:
     """The results of a program as its caller gets them.
 
-    `program` is the one that PyTorch exported first: what it does in place shows there. A view of something that is no
-    argument and no result, or whose place depends on computed data, is a result with memory of its own.
+    `arguments` are the nodes that are an argument, by name, each with its placeholder's name: placeholders, and what is
+    written to one.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, results: Sequence[Result], arguments: Mapping[str, str]) -> None:
+        self.results, self.arguments = results, arguments
+
+    @classmethod
+    def of_program(cls, program: ExportedProgram) -> Results:
+        """Those of the program that PyTorch exported first: what it does in place shows there. A view of something that
+        is no argument and no result, or whose place depends on computed data, is a result with memory of its own."""
         signature = program.graph_signature
-        nodes = {node.name: node for node in program.graph.nodes}
         (outputs,) = program.graph.output_node().args
         specs = list(zip(signature.output_specs, outputs, strict=True))
-        self.nodes: list[Any] = [each for spec, each in specs if spec.kind is OutputKind.USER_OUTPUT]
-        # Nodes that are an argument: placeholders, and what is written to one, by the placeholder's name.
-        self.arguments = {node: node.name for node in nodes.values() if node.op == "placeholder"}
+        arguments = {node: node.name for node in program.graph.find_nodes(op="placeholder")}
         for spec, each in specs:
             if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION, OutputKind.PARAMETER_MUTATION):
-                self.arguments.setdefault(each, updated_input(signature, spec))
-        given = {node for node in self.nodes if isinstance(node, Node)}
+                arguments.setdefault(each, updated_input(signature, spec))
+        returned = [each for spec, each in specs if spec.kind is OutputKind.USER_OUTPUT]
+        given = {node for node in returned if isinstance(node, Node)}
         bases: dict[Any, Node] = {}  # the first node to have some memory: of an argument, or else of a result
-        for node in nodes.values():
-            if (node in self.arguments or node in given) and (memory := memory_of(node)) is not None:
+        for node in program.graph.nodes:
+            if (node in arguments or node in given) and (memory := memory_of(node)) is not None:
                 bases.setdefault(memory, node)
-        self.position = {node: index for index, node in enumerate(nodes.values())}
-        self.bases = {node: bases.get(memory_of(node)) for node in given}
-        self.paths = {node: self._path(node, self.bases[node]) for node in given}
-        self.orders = {node: order_in_memory(node.meta.get("val")) for node in given}
+        position = {node: index for index, node in enumerate(program.graph.nodes)}
 
-    def _path(self, result: Node, base: Node | None) -> list[Node] | None:
-        """The nodes, in order, that make a result of the one whose memory it has; None where nothing else has it."""
-        if result in self.arguments:
-            return []
-        if base is None or base is result:
-            return None
-        reached, waiting = set[Node](), [result]
-        while waiting:
-            node = waiting.pop()
-            if node in reached or node is base or node in self.arguments:
-                continue
-            if writes_in_place(node):
-                waiting.append(node.all_input_nodes[0])
-            elif is_view(node):
-                waiting += node.all_input_nodes
-            else:
-                return None
-            reached.add(node)
-        return sorted(reached, key=self.position.__getitem__)
+        def result(node: Node) -> Result:
+            base = bases.get(memory_of(node))
+            path = path_between(node, base, arguments)
+            steps = None if path is None else tuple(map(step_of, sorted(path, key=position.__getitem__)))
+            return Result(node.name, steps, base and base.name, order_in_memory(node.meta.get("val")))
+
+        results = {node: result(node) for node in given}
+        return cls([results[node] if isinstance(node, Node) else Result("") for node in returned],
+                   {node.name: name for node, name in arguments.items()})  # fmt: skip
 
     def of(self, computed: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """What the caller gets: `computed` has a value for each result; `arguments`, by placeholder, hold what the
         program has written to them."""
-        values: dict[Node, Any] = {}
-        for node, value in zip(self.nodes, computed, strict=True):
-            if isinstance(node, Node) and self.paths[node] is None:
-                values.setdefault(node, laid_out(value, self.orders[node]))
-        for node, value in zip(self.nodes, computed, strict=True):
-            if isinstance(node, Node) and node not in values:
-                viewed = self._viewed(node, values, arguments)
-                values[node] = value if viewed is None else viewed
-        return [values[node] if isinstance(node, Node) else value
-                for node, value in zip(self.nodes, computed, strict=True)]
+        values: dict[str, Any] = {}
+        for result, value in zip(self.results, computed, strict=True):
+            if result.name and result.path is None:
+                values.setdefault(result.name, laid_out(value, result.order))
+        for result, value in zip(self.results, computed, strict=True):
+            if result.name and result.name not in values:
+                viewed = self._viewed(result, values, arguments)
+                values[result.name] = value if viewed is None else viewed
+        return [values[result.name] if result.name else value
+                for result, value in zip(self.results, computed, strict=True)]  # fmt: skip
 
-    def _viewed(self, result: Node, values: dict[Node, Any], arguments: Mapping[str, Any]) -> Any:
+    def _viewed(self, result: Result, values: dict[str, Any], arguments: Mapping[str, Any]) -> Any:
         """A result by its path, from the arguments or the other results; None where PyTorch has no such view of this
         argument, as it lies in memory, or copies it."""
-        on_path: dict[Node, Any] = {}
+        on_path: dict[str, Any] = {}
         known = ChainMap(on_path, values)
 
-        def value_of(node: Node) -> Any:
-            return arguments[self.arguments[node]] if node in self.arguments else known[node]
+        def value_of(name: str) -> Any:
+            return arguments[self.arguments[name]] if name in self.arguments else known[name]
 
         with torch.no_grad(), suppress(RuntimeError):
-            for node in self.paths[result] or ():
-                if writes_in_place(node):
-                    on_path[node] = value_of(node.all_input_nodes[0])
-                else:
-                    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value_of)
-                    on_path[node] = node.target(*args, **kwargs)
-            viewed, base = value_of(result), self.bases[result]
-            is_same = result in self.arguments or base is None or share_memory(viewed, value_of(base))
+            for step in result.path or ():
+                args, kwargs = replaced((step.args, step.kwargs), value_of)
+                on_path[step.name] = args[0] if step.target is None else step.target(*args, **kwargs)
+            viewed = value_of(result.name)
+            is_same = (result.name in self.arguments or result.base is None
+                       or share_memory(viewed, value_of(result.base)))  # fmt: skip
             return viewed if is_same else None
         return None
+
+
+def path_between(result: Node, base: Node | None, arguments: Mapping[Node, str]) -> set[Node] | None:
+    """The nodes that make a result of the one whose memory it has; None where nothing else has it."""
+    if result in arguments:
+        return set()
+    if base is None or base is result:
+        return None
+    reached, waiting = set[Node](), [result]
+    while waiting:
+        node = waiting.pop()
+        if node in reached or node is base or node in arguments:
+            continue
+        if writes_in_place(node):
+            waiting.append(node.all_input_nodes[0])
+        elif is_view(node):
+            waiting += node.all_input_nodes
+        else:
+            return None
+        reached.add(node)
+    return reached
+
+
+def step_of(node: Node) -> Step:
+    """A node of a path as a step."""
+    if writes_in_place(node):
+        return Step(node.name, None, (Reference(node.all_input_nodes[0].name),), {})
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda each: Reference(each.name))
+    assert not isinstance(node.target, str)
+    return Step(node.name, node.target, args, kwargs)
+
+
+def replaced(value: Any, value_of: Callable[[str], Any]) -> Any:
+    """Arguments of a step with values in place of the references."""
+    if isinstance(value, Reference):
+        return value_of(value.name)
+    if isinstance(value, (tuple, list)):
+        return type(value)([replaced(each, value_of) for each in value])
+    return {name: replaced(each, value_of) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:

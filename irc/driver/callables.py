@@ -112,7 +112,7 @@ def imported_program(
     names = names_of_symbols(program, source, dynamic_shapes)
     imported = import_program(functional, names, type(program).__name__, Guards.of(program, source))
     verify(imported)
-    return imported, Convention(program, parameters, source, functional, imported.main)
+    return imported, Convention.of(program, parameters, source, functional, imported.main)
 
 
 def compiled_module(
