@@ -46,6 +46,7 @@ _exports = {
     "from_torch": "irc.driver.models",
     "kernels": "irc.driver.kernel_listing",
     "load": "irc.driver.models",
+    "load_compiled": "irc.driver.compiled_programs",
     "make_plan": "irc.driver.planning",
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from irc.driver.calibrating import calibrate as calibrate
     from irc.driver.checking import check as check
     from irc.driver.compile_report import report as report
+    from irc.driver.compiled_programs import load_compiled as load_compiled
     from irc.driver.compiling import compile as compile
     from irc.driver.differing import diff as diff
     from irc.driver.documentation import doc as doc

@@ -8,7 +8,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 import irc
-from irc.driver.callables import CompiledProgram, imported_program
+from irc.driver.callables import imported_program
+from irc.driver.compiled_programs import CompiledProgram
 from tests.fuzz.torch_paths import interpreted
 
 BACKENDS = ("onnx", "triton")

@@ -22,7 +22,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import IrcError
-from irc.driver.callables import CompiledProgram, imported_program
+from irc.driver.callables import imported_program
+from irc.driver.compiled_programs import CompiledProgram
 from irc.frontends.torch.tensors import to_array
 from tests.fuzz.judging import SAMPLES as RUNS
 from tests.fuzz.judging import Truth, is_float

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from typing_extensions import assert_type
 
     from irc.driver.benchmarking import BenchReport
-    from irc.driver.callables import CompiledProgram
     from irc.driver.checking import CheckReport
     from irc.driver.compile_report import CompileReport as GraphsReport
+    from irc.driver.compiled_programs import CompiledProgram
     from irc.driver.compiling import CompileReport
     from irc.driver.differing import DiffReport
     from irc.driver.experiment_report import ExperimentReport
@@ -34,6 +34,7 @@ def verbs(program: Any) -> None:
     assert_type(irc.opt(module, "default", settings=settings), irc.Module)
     assert_type(irc.compile(module, backend="triton", output="model.triton", figures=True), CompileReport)
     assert_type(irc.compile(program, (1,), dynamic_shapes=({0: "B"},)), CompiledProgram)
+    assert_type(irc.load_compiled("saved"), CompiledProgram)
     assert_type(irc.run(module, {"x": 1}, backend="onnx"), RunReport)
     assert_type(irc.check(module, each=True), CheckReport)
     assert_type(irc.kernels(module, targets=("sm_90",)), KernelsReport)

@@ -18,9 +18,9 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
-from irc.frontends.torch.importer import given_results, taken_inputs, updated_input
 from irc.frontends.torch.parameters import COMPILED_WITH, Parameters, described, same_constant
 from irc.frontends.torch.results import Results
+from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
 from irc.frontends.torch.tensors import state_of, to_array, to_tensor, why_not_dense
 from irc.ir import Function
 from irc.types import TensorType

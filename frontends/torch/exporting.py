@@ -23,7 +23,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from irc.diagnostics import fail
 from irc.frontends.torch.dynamic_shapes import DynamicShapes
 from irc.frontends.torch.importer import TABLE
-from irc.frontends.torch.parameters import Parameters
+from irc.frontends.torch.parameters import Parameters, register_caches
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
 
@@ -45,7 +45,9 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
             raise fail("torch.export", f"a {type(source).__name__} is not a PyTorch program",
                        expected="a torch.nn.Module, a GraphModule, an ExportedProgram or a function of tensors")
     kwargs = dict(kwargs or {})
-    _register_caches(source)
+    modules = source.modules() if isinstance(source, torch.nn.Module) else ()
+    if any(type(module).__module__.startswith("transformers.") for module in modules):
+        register_caches()
     parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
@@ -72,15 +74,6 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
                       "it give them as results", stacklevel=2)  # fmt: skip
     return program
-
-
-def _register_caches(source: Any) -> None:
-    """Make the caches that models of transformers take and give known to PyTorch as containers of tensors."""
-    modules = source.modules() if isinstance(source, torch.nn.Module) else ()
-    if any(type(module).__module__.startswith("transformers.") for module in modules):
-        from transformers.integrations.executorch import register_dynamic_cache_export_support
-
-        register_dynamic_cache_export_support()
 
 
 @contextmanager

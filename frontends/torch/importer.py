@@ -13,23 +13,19 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch.export.graph_signature import (
-    ConstantArgument,
     ExportGraphSignature,
     InputKind,
-    InputSpec,
     OutputKind,
-    OutputSpec,
     SymBoolArgument,
     SymFloatArgument,
     SymIntArgument,
     TensorArgument,
-    TokenArgument,
 )
 from torch.utils import _pytree as pytree
 
@@ -57,6 +53,7 @@ from irc.frontends.torch import (
 )
 from irc.frontends.torch.guards import Guards
 from irc.frontends.torch.reading import UNSUPPORTED, Reading, bound, converted, reading, scalar
+from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
 from irc.frontends.torch.table import Table, overload_name
 from irc.frontends.torch.tensors import constant, element_type
 from irc.ir import Function, Value, rename
@@ -109,17 +106,6 @@ def import_with_values(program: Program, names: dict[str, str], name: str,
     return Module(name, [importer.function]), named
 
 
-def taken_inputs(signature: ExportGraphSignature) -> Iterator[InputSpec]:
-    """What a program takes when it is called: its arguments, and the buffers and parameters that it writes."""
-    kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
-    written = {spec.target for spec in signature.output_specs if spec.kind in kinds}
-    for spec in signature.input_specs:
-        is_held = spec.kind in (InputKind.BUFFER, InputKind.PARAMETER)
-        is_given = spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument)
-        if is_given or (is_held and spec.target in written):
-            yield spec
-
-
 def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
     """The names of the function's arguments, in order, by what PyTorch calls their placeholders.
 
@@ -134,22 +120,6 @@ def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
         names[spec.arg.name] = spec.arg.name if is_given else _unused(str(spec.target), taken)
         taken.add(names[spec.arg.name])
     return names
-
-
-def given_results(signature: ExportGraphSignature) -> list[OutputSpec]:
-    """What a program gives, in the order in which the importer's function does: what its caller requested, tensors and
-    symbolic numbers, and then what it writes. Constants are no results."""
-    given = [spec for spec in signature.output_specs if not isinstance(spec.arg, (ConstantArgument, TokenArgument))]
-    return sorted(given, key=lambda spec: spec.kind is not OutputKind.USER_OUTPUT)
-
-
-def updated_input(signature: ExportGraphSignature, spec: OutputSpec) -> str:
-    """What PyTorch calls the placeholder of the argument, buffer or parameter that a result is written to."""
-    if spec.kind is OutputKind.USER_INPUT_MUTATION:
-        return str(spec.target)
-    held = (InputKind.BUFFER, InputKind.PARAMETER)
-    return next(str(each.arg.name) for each in signature.input_specs
-                if each.kind in held and each.target == spec.target)  # fmt: skip
 
 
 class Importer:

@@ -72,8 +72,14 @@ class Parameters:
         """Those of a program for example inputs of this structure: positional ones, and keyword ones by name. `names`
         are what PyTorch calls them, for a program whose own signature is not known."""
         first, second = children_of(structure)
-        positional, named = children_of(first), dict(zip(second.context, children_of(second), strict=True))
-        return cls(signature_of(source, names, len(positional), list(named)), positional, named)
+        signature = signature_of(source, names, len(children_of(first)), list(second.context))
+        return cls.of_signature(signature, structure)
+
+    @classmethod
+    def of_signature(cls, signature: inspect.Signature, structure: pytree.TreeSpec) -> Parameters:
+        """Those of a signature, as `of` has them."""
+        first, second = children_of(structure)
+        return cls(signature, children_of(first), dict(zip(second.context, children_of(second), strict=True)))
 
     @classmethod
     def of_program(cls, source: Any, program: ExportedProgram) -> Parameters:
@@ -166,6 +172,13 @@ def signature_of(source: Any, names: Sequence[str], positional: int, named: Sequ
 
 
 # -- structures ------------------------------------------------------------------------------------------------
+
+
+def register_caches() -> None:
+    """Make the caches that models of transformers take and give known to PyTorch as containers of tensors."""
+    from transformers.integrations.executorch import register_dynamic_cache_export_support
+
+    register_dynamic_cache_export_support()
 
 
 def children_of(structure: pytree.TreeSpec) -> list[pytree.TreeSpec]:

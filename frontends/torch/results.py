@@ -20,7 +20,7 @@ from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from irc.frontends.torch.importer import updated_input
+from irc.frontends.torch.signatures import updated_input
 
 ATEN = torch.ops.aten
 # What the arguments of a view may be computed by, besides views.

@@ -27,6 +27,7 @@ _MODULES = {
     "from_torch": "irc.driver.models",
     "kernels": "irc.driver.kernel_listing",
     "load": "irc.driver.models",
+    "load_compiled": "irc.driver.compiled_programs",
     "make_plan": "irc.driver.planning",
     "opt": "irc.driver.optimizing",
     "print": "irc.driver.printing",

@@ -13,10 +13,11 @@ from typing import Any
 
 from irc.diagnostics import fail
 from irc.driver.arrays import given_inputs
-from irc.driver.callables import import_artefact, imported_program
+from irc.driver.callables import imported_program
 from irc.driver.measuring import relative_error
 from irc.driver.models import Backend, Settings, Source, find_backend, module_of, program_of
 from irc.driver.optimizing import run_pipeline
+from irc.driver.runners import import_artefact
 from irc.driver.running import as_backend_failed, carrier
 from irc.driver.sessions import advised_by, model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn

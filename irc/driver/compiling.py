@@ -21,7 +21,7 @@ from irc.module import Module
 from irc.sizes import representative_sizes
 
 if TYPE_CHECKING:
-    from irc.driver.callables import CompiledProgram
+    from irc.driver.compiled_programs import CompiledProgram
     from irc.driver.figures import KernelsReport
     from irc.driver.graph_tuning import GraphTuning
     from irc.driver.quantizing import QuantizationReport

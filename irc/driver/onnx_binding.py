@@ -10,19 +10,19 @@ import torch
 
 from irc import dims
 from irc.dims import Dim, Symbol
-from irc.driver.running import as_backend_failed, saving, session_of
+from irc.driver.running import as_backend_failed
 from irc.driver.size_assertions import SizeAssertions
 from irc.frontends.torch.reading import TORCH_DTYPES
 from irc.frontends.torch.tensors import to_tensor
-from irc.ir import Value
-from irc.module import Module
+from irc.ir import Function, Value
 
 SHAPES_KEPT = 64  # of results, for so many combinations of sizes
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
 
 
 class BoundProgram:
-    """A module in ONNX Runtime: from tensors, in the order of the function's arguments, to tensors of its results.
+    """A function in a session of ONNX Runtime, which is None where there is nothing to compute: from tensors, in the
+    order of the function's arguments, to tensors of its results.
 
     Arguments are read where they lie, unless their memory is not contiguous. A result that is an argument is that
     tensor. Where the shape of another follows from the arguments' shapes, ONNX Runtime writes into memory that PyTorch
@@ -30,10 +30,10 @@ class BoundProgram:
     `run.assert` where sizes break an assertion.
     """
 
-    def __init__(self, module: Module, target: Any = None) -> None:
-        self.main = module.main
-        self.assertions = SizeAssertions(module.main)
-        self.session = session_of(saving(module, target)) if self.main.returned else None
+    def __init__(self, main: Function, session: Any) -> None:
+        self.main = main
+        self.assertions = SizeAssertions(main)
+        self.session = session
         self.names = [argument.name for argument in self.main.arguments]
         self.types = [_element_type(argument) for argument in self.main.arguments]
         self.dtypes = [TORCH_DTYPES[argument.dtype] for argument in self.main.arguments]
@@ -83,7 +83,7 @@ class BoundProgram:
                 binding.bind_output(name, "cpu", 0, element_type, shape, result.data_ptr() or SCRATCH.data_ptr())
                 given.append(result)
         try:
-            self.session.run_with_iobinding(binding)  # type: ignore[union-attr]
+            self.session.run_with_iobinding(binding)
         except Exception as error:
             with as_backend_failed():
                 raise error

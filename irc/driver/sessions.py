@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import Location, fail
-from irc.files import open_file, open_inside, replacing
+from irc.files import MappedFile, open_file, open_inside, replacing
 from irc.kernel_costs import CostTable, find_costs
 from irc.library_calls import product_flops
 from irc.module import Module
@@ -218,9 +218,7 @@ def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, ex
     by location; advice beside `advised` applies, except for its threads."""
     onnxruntime = onnx_runtime()
     options = session_options(advised, threads=threads)
-    if external:
-        contents = [data.tobytes() for data in external.values()]
-        options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
+    _add_external(options, external or {})
     session = onnxruntime.InferenceSession(model, options, providers=providers_for(advised))
     feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
     return lambda: list(session.run(None, feed))
@@ -229,10 +227,32 @@ def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, ex
 def original_call(path: Path, given: Mapping[str, Any], threads: int, *, advised: str | None = None
                   ) -> Callable[[], list[Any]]:  # fmt: skip
     """As `model_call`, of a model's file and its external data, opened by irc's rules: ONNX Runtime opens no file."""
+    file = open_file(path)
+    return model_call(file.data.tobytes(), given, threads, external=_external_data(file), advised=advised)
+
+
+def session_at(path: Path) -> Any:
+    """A session of ONNX Runtime on the CPU for a model that irc has written."""
+    return onnx_runtime().InferenceSession(str(path), session_options(), providers=list(PROVIDERS))
+
+
+def confined_session(folder: Path, name: str) -> Any:
+    """As `session_at`, of a model that another may have written: its files are opened as those that a model names."""
+    file, options = open_inside(folder, name), session_options()
+    _add_external(options, _external_data(file))
+    return onnx_runtime().InferenceSession(file.data.tobytes(), options, providers=list(PROVIDERS))
+
+
+def _external_data(file: MappedFile) -> dict[str, Any]:
+    """The external data of a model by location."""
     from irc.frontends.onnx.messages import external_locations
     from irc.frontends.onnx.weights import read_onnx
 
-    file = open_file(path)
-    locations = external_locations(read_onnx(file))
-    external = {location: open_inside(path.parent, location, "onnx.external_outside").data for location in locations}
-    return model_call(file.data.tobytes(), given, threads, external=external, advised=advised)
+    return {location: open_inside(file.path.parent, location, "onnx.external_outside").data
+            for location in external_locations(read_onnx(file))}  # fmt: skip
+
+
+def _add_external(options: Any, external: Mapping[str, Any]) -> None:
+    if external:
+        contents = [data.tobytes() for data in external.values()]
+        options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))

@@ -22,8 +22,9 @@ from irc.dtypes import DType
 from irc.frontends.torch.dynamic_shapes import names_of_symbols
 from irc.frontends.torch.exporting import decomposed, exported, quiet
 from irc.frontends.torch.guards import Guards
-from irc.frontends.torch.importer import argument_names, given_results, import_with_values
+from irc.frontends.torch.importer import argument_names, import_with_values
 from irc.frontends.torch.parameters import example_inputs
+from irc.frontends.torch.signatures import given_results
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.module import Module
 from irc.verifier import verify

@@ -16,9 +16,9 @@ from typing import Any
 from irc.diagnostics import IrcError, Location, counted, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.artefacts import is_artefact, read_interface
-from irc.driver.callables import import_artefact
 from irc.driver.counting import kernel_operations
 from irc.driver.models import Settings, require_triton
+from irc.driver.runners import import_artefact
 from irc.files import guarded, replacing
 from irc.ir import Function
 from irc.kernel import LegalityFailure, kernel_of, members_of

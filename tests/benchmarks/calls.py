@@ -22,6 +22,7 @@ from irc.driver.callables import compile_program, imported_program
 from irc.driver.models import Settings, find_backend
 from irc.driver.onnx_binding import BoundProgram
 from irc.driver.optimizing import run_pipeline
+from irc.driver.running import saving, session_of
 
 ROUNDS, CALLS = 60, 200
 
@@ -31,9 +32,10 @@ def contenders() -> dict[str, Callable[[], Any]]:
     module, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval(), torch.randn(2, 4)
     compiled = compile_program(module, (x,), "onnx")
     imported, _ = imported_program(module, (x,))
-    bound = BoundProgram(run_pipeline(imported, find_backend("onnx").PIPELINE, "onnx", Settings())[0])
-    session, output = bound.session, bound.results[0][0]
-    assert session is not None
+    lowered, _ = run_pipeline(imported, find_backend("onnx").PIPELINE, "onnx", Settings())
+    session = session_of(saving(lowered))
+    bound = BoundProgram(lowered.main, session)
+    output = bound.results[0][0]
     binding = session.io_binding()
     binding.bind_input(bound.names[0], "cpu", 0, np.float32, (2, 4), x.data_ptr())
 

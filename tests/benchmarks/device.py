@@ -148,7 +148,7 @@ def artefact(module: irc.Module) -> Any:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """The model of an artefact, and its package."""
-    from irc.driver.callables import import_artefact
+    from irc.driver.runners import import_artefact
 
     package = import_artefact(folder)
     return package.load(), package

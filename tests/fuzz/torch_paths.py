@@ -12,7 +12,8 @@ import torch
 
 from irc import interpreter
 from irc.diagnostics import IrcError
-from irc.driver.callables import CompiledProgram, compiled_module, imported_program
+from irc.driver.callables import compiled_module, imported_program
+from irc.driver.compiled_programs import CompiledProgram
 from irc.driver.running import OnnxProgram
 from irc.frontends.torch.tensors import to_array, to_tensor
 from irc.module import Module

@@ -1,0 +1,154 @@
+"""Compiled PyTorch programs as functions with the module's calling convention, saved in folders and loaded from there.
+
+A saved program is a folder of compiled code (`irc.driver.compiled_folders`) that has, besides, how the program is
+called, and the tensors that it holds and writes. Loading runs no pass and exports nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from irc import weights
+from irc.diagnostics import Location, fail
+from irc.driver.compiled_folders import HELD, CompiledFolder, damaged, fill_folder, is_compiled_folder, open_folder
+from irc.driver.models import Backend, require, require_triton
+from irc.driver.runners import ARTEFACT, MODEL, runner_of
+from irc.files import open_inside, replacing_folder
+from irc.module import Module
+
+
+class CompiledProgram:
+    """A PyTorch program that a backend runs. It is called as the program is, and returns the program's structure.
+
+    `module` is the module after all passes; `label` says how it runs. Each call writes the buffers and arguments that
+    the program writes; what the program adds to lists and dictionaries is lost, and compiling warns of that. There are
+    no gradients.
+
+    Arguments are bound as Python binds them. Python constants (numbers, strings, None) must equal those of the example
+    inputs, except integers that `dynamic_shapes` makes dynamic. Raises `run.input_missing`, `run.input_unknown`,
+    `run.input_shape`, `run.input_dtype`, `run.dim_range`, `run.dim_conflict`, `run.input_alias` and `torch.tensor`,
+    naming the argument: `past["k"][0]`.
+
+    A result that is an argument, a parameter or a buffer, or a view of one or of another result, is returned as such
+    where the exported program shows it. Any other has contiguous memory of its own, with its dims in the memory order
+    that they had for the example inputs. Results are on the device of the arguments.
+
+    The weights are those at compilation. If the module's weights have changed since, a call warns, once.
+
+    `save` writes it into a folder, from which `irc.load_compiled` makes it again. A pickle of a program that was saved
+    or loaded has the name of that folder, and is loaded from there.
+    """
+
+    def __init__(self, module: Module, backend: Backend, convention: Any, run: Any, label: str, plain: Any = None,
+                 code: Callable[[Path], object] | None = None) -> None:  # fmt: skip
+        self.module = module
+        self.backend = backend
+        self.label = label
+        self.saved: tuple[str, str] | None = None  # the folder that has it, and the digest of what is there
+        self._convention = convention
+        self._run = run
+        self._plain = plain if convention.is_plain else None
+        self._write_code = code
+
+    def save(self, folder: str | Path) -> None:
+        """Write the program into a folder: the compiled code with the weights, how it is called, and the buffers that
+        it writes, as they are now. A folder is replaced only where it is empty or has a saved program.
+
+        Raises `file.exists`, `file.unreadable`, and `compiled.unsaved` for what no file can state, such as an argument
+        of a class that is not at the top of a module.
+        """
+        assert self._write_code is not None
+        place, digest = save_program(self.module, self.backend, self._convention, self._write_code, folder)
+        self.saved = str(place), digest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.saved is None:
+            raise fail("compiled.unsaved", "a pickle has the name of a saved program's folder, and this was not saved",
+                       help="call save(folder) before")  # fmt: skip
+        return load_referenced, self.saved
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain is not None and not kwargs:
+            results = self._plain(args)
+            if results is not NotImplemented:
+                self._convention.weights.warn_if_changed(stacklevel=2)
+                return self._convention.structured(results)
+        call = self._convention.call(args, kwargs)
+        return self._convention.result(self._run(call.tensors), call)
+
+    def __repr__(self) -> str:
+        return f"<{self.module.name} compiled for {self.backend}: {self.label}>"
+
+
+def save_program(module: Module, backend: Backend, convention: Any, write_code: Callable[[Path], object],
+                 folder: str | Path) -> tuple[Path, str]:  # fmt: skip
+    """Save a compiled program; `write_code` writes the code of its module. Returns the place and the digest of what is
+    there. Raises `file.exists` and `compiled.unsaved`."""
+    from irc.frontends.torch.saved_calls import stated_call
+
+    place = Path(folder).absolute()
+    if os.path.lexists(place) and not is_compiled_folder(place):
+        raise fail("file.exists", f"{place.name} exists and is no saved program of irc", at=Location(file=str(place)),
+                   help="choose another name, or remove it yourself")  # fmt: skip
+    call, tensors = stated_call(convention)
+    with replacing_folder(place) as new:
+        write_code(new)
+        if tensors:
+            weights.save(new / HELD, tensors)
+        fill_folder(new, module, backend, {"name": module.name, "call": call})
+    return place, open_folder(place).digest
+
+
+def load_compiled(folder: str | Path) -> CompiledProgram:
+    """Load a compiled program from a folder that its method `save` has written.
+
+    The program is called as the one that was saved. The buffers that it writes are its own, with the contents that they
+    had when it was saved. Neither torch.export nor a pass is run, and nothing is unpickled; classes of arguments and
+    results must be imported before. The folder of a program for Triton has Python code, which is run: load it only if
+    you trust who has written it; the folder must stay while the program is used. Raises `compiled.folder` for a folder
+    that is damaged or is none, `compiled.version`, `compiled.class`, `install.missing_extra` and `backend.failed`.
+    """
+    require("torch", "torch", "running a saved program")
+    path = Path(folder).absolute()
+    if not path.is_dir():
+        raise fail("compiled.folder", f"there is no folder {folder}", expected="a folder that save() has written")
+    return _loaded(open_folder(path))
+
+
+def load_referenced(folder: str, digest: str) -> CompiledProgram:
+    """`load_compiled` of a pickle's reference. Raises `compiled.folder` where another program is there."""
+    opened = open_folder(Path(folder))
+    if opened.digest != digest:
+        raise damaged(opened.path, "another program than the one that was pickled is in the folder")
+    return _loaded(opened)
+
+
+def _loaded(opened: CompiledFolder) -> CompiledProgram:
+    from irc.frontends.torch.saved_calls import restored_call
+
+    if opened.backend == "triton":
+        require_triton("running Triton kernels")
+    try:
+        tensors = weights.read(open_inside(opened.path, HELD)) if HELD in opened.stated["files"] else {}
+        convention = restored_call(opened.stated["call"], tensors, opened.main)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(opened.path, f"it does not say how the program is called: {error!r:.200}") from None
+    runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
+    program = CompiledProgram(opened.interface, opened.backend, convention, *runner,
+                              code=lambda new: _copy_code(opened, new))  # fmt: skip
+    program.saved = str(opened.path), opened.digest
+    return program
+
+
+def _copy_code(opened: CompiledFolder, new: Path) -> None:
+    """Copy the code of a folder, which must be as it was when it was opened."""
+    if open_folder(opened.path).digest != opened.digest:
+        raise damaged(opened.path, "another program is in the folder since this one was loaded")
+    for name in opened.stated["files"]:
+        if Path(name).parts[0] in (MODEL, f"{MODEL}.data", ARTEFACT):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(opened.path / name, new / name)
