@@ -156,7 +156,7 @@ def test_damaged_folders(backend: str, tmp_path: Path) -> None:
     assert len(files) > 3
     for path in files:
         content = path.read_bytes()
-        for damaged in (None, content[:-1], content[: len(content) // 2], content[:-2] + b"\0\0", b""):
+        for damaged in (None, content[:-2], content[: len(content) // 2], content[:-2] + b"\0\0", b""):
             if damaged is None:
                 path.unlink()
             elif damaged == content:

@@ -123,7 +123,8 @@ def test_imports_point_down(module: str) -> None:
         assert not across, f"{module} imports {across}: the driver joins these"
 
 
-READ_PATHS = {"inputs", "one", "other", "model", "folder"}  # parameters of commands as Python functions that name no output
+# Parameters of commands as Python functions that name no output.
+READ_PATHS = {"inputs", "one", "other", "model", "folder"}
 
 
 def test_functions_that_write_files_do_not_replace_their_inputs() -> None:
