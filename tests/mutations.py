@@ -374,7 +374,7 @@ MUTATIONS = (
         Selection("tests/test_torch_results.py", "memory_of_their_own"),
     ),
     Mutation(
-        "buffers: distinguished from arguments by name", "frontends/torch/importer.py",
+        "buffers: distinguished from arguments by name", "frontends/torch/signatures.py",
         "if spec.kind in kinds}", "if spec.kind is not OutputKind.USER_OUTPUT}",
         Selection("tests/test_torch_results.py", "called_as_arguments"),
     ),
