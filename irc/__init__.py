@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
+from irc import displays as _displays
 from irc._version import __version__
 
 # Marks this file as irc's. The PyPI package `irc` (a chat library) installs files into the same
@@ -103,6 +104,15 @@ else:
         value = getattr(import_module(_exports[name]), name)
         globals()[name] = value
         return value
+
+
+def _page_of(module: Any) -> str | None:
+    from irc.driver.viewing import framed
+
+    return framed(module)
+
+
+_displays.page_of = _page_of
 
 
 def __dir__() -> list[str]:

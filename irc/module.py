@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
+from irc import displays
 from irc.cloning import cloned
 from irc.diagnostics import fail
 from irc.equality import Part, first_difference, parts
@@ -85,6 +86,10 @@ class Module:
         more = ", ..." if len(self.main.arguments) > 4 else ""
         count = sum(1 for _ in self.walk())
         return f"<irc.Module {self.name}: @{self.main.name}({signature}{more}), {count} operations>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the page of `irc view` in a frame, or None where `__repr__` has to suffice."""
+        return None if displays.page_of is None else displays.page_of(self)
 
     def __str__(self) -> str:
         """The text that `irc.parser` reads back as an equal module."""

@@ -22,8 +22,8 @@ from tests.browser import Browser, find_chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 # A page of each kind, at the widths of a laptop and of a phone.
-PAGES = ("index", "first_hour", "onnx", "pytorch", "gpu", "measurements", "architecture", "reference/rules",
-         "reference/python")  # fmt: skip
+PAGES = ("index", "first_hour", "notebooks/fusion_experiment", "onnx", "pytorch", "gpu", "measurements", "architecture",
+         "reference/rules", "reference/python")  # fmt: skip
 WIDTHS = (1400, 420)
 needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import sys
@@ -31,6 +32,9 @@ from irc.sizes import representative_sizes
 from irc.user_files import is_reference
 
 CONTEXT = 3  # lines of a source file before and after one that is quoted
+MOST_FRAMED = 2000  # operations of a module that a notebook shows as a graph: a notebook keeps each page that it shows
+FRAME = ('<iframe srcdoc="{}" title="graph of {}" sandbox="allow-scripts" '
+         'style="width:100%;height:560px;border:0"></iframe>')  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,37 @@ def view(
     views = {name: _View(imported, text, settings, exact) for name, text in (pipelines or {"program": ""}).items()}
     modules = [imported, *(each.module for each in views.values())]
     name = str(source) if not isinstance(source, Module) else source.name
+    text = page_of(name, imported, views, settings, quoted_lines(modules) if is_reference(name) else {}).encode()
+    with replacing(path) as file:
+        file.write(text)
+    stages = {title: tuple(stage["name"] for stage in each.stages) for title, each in views.items()}
+    most = max(len(stage["records"]) for each in views.values() for stage in each.stages)
+    return ViewReport(str(path), stages, most, len(text))
+
+
+def framed(module: Module) -> str | None:
+    """The page of a module as it is, in an element that a notebook shows. None for a module that has no function,
+    or has more than `MOST_FRAMED` operations."""
+    if not module.functions or sum(1 for _ in module.walk()) > MOST_FRAMED:
+        return None
+    settings = Settings()
+    text = page_of(module.name, module, {"program": _View(module, "", settings, None)}, settings, {})
+    return FRAME.format(html.escape(text), html.escape(printable(module.name)))
+
+
+def page_of(name: str, imported: Module, views: Mapping[str, _View], settings: Settings,
+            sources: Mapping[str, Mapping[int, str]]) -> str:  # fmt: skip
+    """The page of these pipelines of a model, with lines of its sources by file and number."""
     sizes = representative_sizes(imported.main, settings.dims)
     data = {
         "version": __version__,
         "model": printable(name),
         "device": settings.context("triton").device.summary,
         "sizes": {printable(symbol.name): size for symbol, size in sizes.items()},
-        "pipelines": [each.data(title, pipelines.get(title, "")) for title, each in views.items()],
-        "sources": quoted_lines(modules) if is_reference(name) else {},
+        "pipelines": [view.data(title) for title, view in views.items()],
+        "sources": sources,
     }
-    text = page("view", f"{name}: irc view", data).encode()
-    with replacing(path) as file:
-        file.write(text)
-    stages = {title: tuple(stage["name"] for stage in each.stages) for title, each in views.items()}
-    most = max(len(stage["records"]) for each in views.values() for stage in each.stages)
-    return ViewReport(str(path), stages, most, len(text))
+    return page("view", f"{name}: irc view", data)
 
 
 class Exact:
@@ -119,7 +139,7 @@ class _View:
     """The stages of one pipeline."""
 
     def __init__(self, imported: Module, pipeline: str, settings: Settings, exact: Exact | None) -> None:
-        self.settings, self.exact = settings, exact
+        self.pipeline, self.settings, self.exact = pipeline, settings, exact
         self.context = settings.context("triton")
         self.sizes = representative_sizes(imported.main, settings.dims)
         self.module = imported.clone()
@@ -173,7 +193,7 @@ class _View:
     def _bytes(self, group: Group) -> int:
         return group.bytes(self.sizes).distinct_bytes
 
-    def data(self, name: str, text: str) -> dict[str, Any]:
+    def data(self, name: str) -> dict[str, Any]:
         """The stages as JSON: each distinct record once, and for each stage which it has."""
         numbers: dict[str, int] = {}
         stages = []
@@ -181,7 +201,7 @@ class _View:
             texts = (json.dumps(record) for record in stage["records"])
             nodes = [numbers.setdefault(text, len(numbers)) for text in texts]
             stages.append({**{key: part for key, part in stage.items() if key != "records"}, "nodes": nodes})
-        return {"name": printable(name), "text": printable(text), "stages": stages,
+        return {"name": printable(name), "text": printable(self.pipeline), "stages": stages,
                 "records": list(map(json.loads, numbers))}  # fmt: skip
 
 
