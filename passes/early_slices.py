@@ -18,7 +18,7 @@ from irc.passes._blocks import blocks
 from irc.passes._parts import Part, are_disjoint, computed, cut, inside, is_whole, operand_parts, part_within, shape_of
 from irc.rewrite import erase_dead
 
-VIEWS = ("reshape", "transpose")
+MOVEMENT = ("concat", "reshape", "transpose")  # of which alone no region is changed
 MOST_PARTS = 8  # of one value, which are compared with each other
 
 
@@ -193,7 +193,7 @@ def _rewritten(region: list[Operation], demand: Demand, context: PassContext) ->
                 parts.add(operation.result, part, computed(operation, part, values))
             for result, selected in demand.cuts.get(operation, {}).items():
                 replacements += _cut_again(operation, result, selected, demand, parts)
-    narrowed = [each for each in region if each in demand.narrowed and each.name not in VIEWS]
+    narrowed = [each for each in region if each in demand.narrowed and each.name not in MOVEMENT]
     if not narrowed or not pays(context, "early_slices", region, parts.built):
         erase_dead(reversed(parts.built))
         return 0

@@ -191,7 +191,8 @@ ROWS = ["matmul", "add", "layer_norm"]
 PROGRAMS = {"flatten_rows": (normed, (S, S, "f32[64, 64]"), ROWS),
             "attention_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
             "rotary": (rotated, ("f32[2, 8, S, 64]", *["f32[1, 1, S, 64]"] * 2), ["add"]),
-            "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"])}  # fmt: skip
+            "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
+            "blocked_layout": (ops.mul, ("f32[1, 96, 14, 14]", "f32[1, 96, 1, 1]"), ["mul"])}  # fmt: skip
 
 
 def scaled(table: CostTable, factor: float, *kinds: str) -> CostTable:
@@ -207,6 +208,7 @@ LOSES = {
     "attention_rows": (1e-6, ("Transpose.rows", "Attention.heads")),
     "rotary": (1e4, ("RotaryEmbedding",)),
     "visible_rows": (1e3, ("Attention", "Attention.masked")),
+    "blocked_layout": (1e3, ("Expand",)),
 }
 
 

@@ -134,6 +134,8 @@ def resize(
     axes = changed_axes(g.operation)
     if not axes:
         return x
+    if mode == "nearest" and scales is not None and g.target.name == "cpu":
+        axes = list(range(x.rank))  # the runtime keeps images in blocks of channels where all axes have their scale
     factors = targets = None
     if sizes is not None:
         targets = g.shape([sizes[axis] for axis in axes])
@@ -146,7 +148,8 @@ def resize(
         options["cubic_coeff_a"] = cubic_coefficient
     if mode == "linear" and g.target.keeps_edges and (len(axes) == 1 or x.rank != len(axes) + 2):
         return resized_last(g, x, axes, factors, targets, options)
-    return g.node("Resize", x, None, factors, targets, axes=axes, mode=mode, **options)
+    places = None if len(axes) == x.rank else axes
+    return g.node("Resize", x, None, factors, targets, axes=places, mode=mode, **options)
 
 
 def resized_last(g: Graph, x: Value, axes: list[int], factors: Any, targets: Any, options: dict[str, Any]) -> Operand:

@@ -118,6 +118,21 @@ def rotary(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]
     return before, seconds("RotaryEmbedding", heads=heads, rows=batch * length, width=width)
 
 
+def blocked_layout(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """A mean or a product that broadcasts, with the image reordered before it (and after a product), or a pooling, or
+    the numbers repeated and a product. A reordering takes as long as a transpose of channels and positions."""
+    (operation,) = operations
+    image = max(operation.inputs, key=lambda value: prod(map(costs.extent, value.shape[2:])))
+    batch, channels, height, width = map(costs.extent, image.shape)
+    sizes = {"channels": batch * channels, "positions": height * width}
+    reordered = costs.table.seconds("Transpose.columns", rows=height * width, columns=batch * channels)
+    if operation.name == "reduce_mean":
+        before = costs.table.seconds("ReduceMean.positions", **sizes) + reordered
+        return before, costs.table.seconds("GlobalAveragePool", **sizes)
+    repeated = costs.table.seconds("Expand", rows=batch * channels, width=height * width)
+    return costs.table.seconds("Mul.channels", **sizes) + 2 * reordered, repeated + costs.pointwise("Mul", image)
+
+
 # -- times of operations -----------------------------------------------------------------------------------------
 
 BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax": "Softmax",
@@ -177,6 +192,7 @@ def unfused(operation: Operation, costs: Costs) -> float:
 
 GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = {
     "attention_rows": attention_rows,
+    "blocked_layout": blocked_layout,
     "flatten_rows": flatten_rows,
     "rotary": rotary,
     "visible_rows": visible_rows,
