@@ -300,3 +300,12 @@ def test_the_table_decides() -> None:
         after = module.clone()
         EarlySlices().run(after, PassContext(target=Target("cpu", costs=costs)))
         assert [str(each.result.type) for each in after.walk() if each.name == "matmul"] == [expected]
+
+
+def test_moved_elements_alone_stay() -> None:
+    """A roll over two axes is two concatenations of slices, which would become three."""
+    def rolled(x: Value) -> Value:
+        x = ops.concat(sliced(x, (2, 6), None), sliced(x, (0, 2), None), axis=0)
+        return ops.concat(sliced(x, None, (1, 4)), sliced(x, None, (0, 1)), axis=1)
+
+    assert check(rolled, (6, 4))["concat"] == 2
