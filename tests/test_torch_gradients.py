@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 import irc
 from irc import interpreter
-from irc.frontends.torch.tensors import to_array
+from irc.frontends.torch.tensors import to_array, to_tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ def run(path: str, function: Callable[..., Any], *tensors: torch.Tensor) -> list
     module = irc.from_torch(function, tensors)
     names = [argument.name for argument in module.main.arguments]
     arrays = interpreter.run(module, dict(zip(names, map(to_array, tensors), strict=True)))
-    return [torch.tensor(array) for array in arrays.values()]
+    return [to_tensor(array, value.dtype) for array, value in zip(arrays.values(), module.main.returned, strict=True)]
 
 
 def check(path: str, function: Callable[..., Any], *tensors: torch.Tensor) -> None:

@@ -38,17 +38,22 @@ from irc.frontends.torch import (
     attention,
     control,
     convolution,
+    counting,
+    embedding,
+    grouped,
     indexing,
     linear,
     losses,
     normalization,
     pointwise,
     pooling,
+    quantized,
     recurrent,
     reduction,
     resampling,
     special,
     symbolic,
+    transcendental,
     view,
 )
 from irc.frontends.torch.guards import Guards
@@ -61,8 +66,9 @@ from irc.module import Module
 from irc.op import Builder, const, return_
 from irc.types import TensorType
 
-TABLE = Table([pointwise, special, reduction, view, indexing, linear, attention, convolution, pooling, resampling,
-               losses, normalization, recurrent, symbolic])  # fmt: skip
+TABLE = Table([pointwise, special, transcendental, reduction, counting, view, indexing, embedding, linear, grouped,
+               attention, convolution, pooling, resampling, losses, normalization, quantized, recurrent,
+               symbolic])  # fmt: skip
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"

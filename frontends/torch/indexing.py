@@ -10,18 +10,22 @@ from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import BOOL, F32, I64, limits
 from irc.frontends.torch.pointwise import as_bool, times
-from irc.frontends.torch.reading import axis_of, converted, current_function, extent, unsupported
+from irc.frontends.torch.reading import (
+    axis_of,
+    converted,
+    current_function,
+    example,
+    extent,
+    extents,
+    known,
+    unsupported,
+)
 from irc.frontends.torch.table import reads
-from irc.frontends.torch.view import cut, reshaped, sides, within
+from irc.frontends.torch.view import cut, diagonal_places, reshaped, sides, within
 from irc.ir import Value
 from irc.op import Builder, const, literal
 from irc.types import TensorType
 from irc.weights import Tensor
-
-
-@reads("embedding")
-def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
-    return ops.gather(weight, indices, axis=0, bounds="positive")
 
 
 @reads("index_select")
@@ -237,13 +241,101 @@ def select_scatter(self, src, dim, index):
 
 @reads("slice_scatter")
 def slice_scatter(self, src, dim=0, start=None, end=None, step=1):
-    if step != 1:
-        unsupported("the step is not 1")
     axis = axis_of(dim, self.rank)
     size = self.shape[axis]
     first = within(0 if start is None else extent(start), size)
     last = size if end is None else within(extent(end), size)
+    if step != 1:
+        count = src.shape[axis]
+        places = ops.add(ops.mul(ops.iota(shape=(count,), axis=0, dtype=I64), step), converted(first, I64))
+        return with_slices(self, axis, places, src, "none")
     return spliced(self, converted(src, self.dtype), axis, first, last)
+
+
+@reads("diagonal_scatter")
+def diagonal_scatter(self, src, offset=0, dim1=0, dim2=1):
+    """A copy of a tensor with other elements on a diagonal of two axes."""
+    order, places = diagonal_places(self, offset, dim1, dim2)
+    x = ops.transpose(self, permutation=order)
+    flat = reshaped(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+    written = reshaped(with_slices(flat, flat.rank - 1, places, src, "none"), x.shape)
+    return ops.transpose(written, permutation=tuple(map(order.index, range(self.rank))))
+
+
+@reads("put")
+def put(self, index, source, accumulate=False):
+    """Elements at places in the flat tensor, of which negative ones count from the end."""
+    flat, count = reshaped(self, (self.type.elements,)), index.type.elements
+    written = ops.scatter(flat, reshaped(index, (count, 1)), reshaped(converted(source, self.dtype), (count,)),
+                          reduction="add" if accumulate else "none")  # fmt: skip
+    return reshaped(written, self.shape)
+
+
+@reads("as_strided", "as_strided_copy")
+def as_strided(self, size, stride, storage_offset=None):
+    """Elements of the memory of a tensor, at any strides."""
+    flat, start = storage(self)
+    shape = extents(size)
+    if is_dense(shape, extents(stride)) and known(dims.product(shape), self.type.elements) and start == 0 and not (
+            storage_offset):  # fmt: skip
+        return reshaped(flat, shape)
+    return ops.gather(flat, strided_places(shape, stride, storage_offset, start), axis=0, bounds="positive")
+
+
+@reads("as_strided_scatter")
+def as_strided_scatter(self, src, size, stride, storage_offset=None):
+    flat, start = storage(self)
+    places = strided_places(extents(size), stride, storage_offset, start)
+    written = with_slices(flat, 0, reshaped(places, (places.type.elements,)), reshaped(src, (src.type.elements,)),
+                          "none")  # fmt: skip
+    return in_order_of_strides(written, self)
+
+
+def storage(x: Value) -> tuple[Value, int]:
+    """The elements of the first operand in the order of its memory, and where in the memory they begin."""
+    order = memory_order(x)
+    memory = x if order == tuple(range(x.rank)) else ops.transpose(x, permutation=order)
+    return reshaped(memory, (x.type.elements,)), example(0).storage_offset()
+
+
+def in_order_of_strides(flat: Value, x: Value) -> Value:
+    """What `storage` has made flat, as it was."""
+    order = memory_order(x)
+    memory = reshaped(flat, [x.shape[axis] for axis in order])
+    same = order == tuple(range(x.rank))
+    return memory if same else ops.transpose(memory, permutation=tuple(map(order.index, range(x.rank))))
+
+
+def memory_order(x: Value) -> tuple[int, ...]:
+    """The axes of the first operand by falling strides, where these leave nothing out."""
+    strides = example(0).stride()
+    if is_dense(x.shape, extents(strides)):
+        return tuple(range(x.rank))
+    if not all(isinstance(each, int) for each in (*x.shape, *strides)):
+        unsupported("its strides are known only when it runs")
+    order = tuple(sorted(range(x.rank), key=lambda axis: (-strides[axis], -x.shape[axis])))
+    if not is_dense([x.shape[axis] for axis in order], [strides[axis] for axis in order]):
+        unsupported("the memory of its operand has elements that the operand has not")
+    return order
+
+
+def is_dense(shape: Sequence[Dim], strides: Sequence[Dim]) -> bool:
+    """Whether strides are those of a tensor whose elements lie in memory one after the other."""
+    dense: Dim = 1
+    for size, step in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and not known(step, dense):
+            return False
+        dense = dense * size
+    return True
+
+
+def strided_places(shape: Sequence[Dim], stride: Sequence[Any], offset: Any, start: int) -> Value:
+    """Where in memory that begins at `start` the elements of such strides are."""
+    places = converted((start if offset is None else extent(offset)) - start, I64)
+    for axis, step in enumerate(extents(stride)):
+        count = ops.iota(shape=(shape[axis], *(1 for _ in shape[axis + 1 :])), axis=0, dtype=I64)
+        places = ops.add(places, ops.mul(count, converted(step, I64)))
+    return places if places.rank == len(shape) else ops.reshape(places, shape=tuple(shape))
 
 
 def spliced(x: Value, inner: Value, axis: int, start: Any, stop: Any) -> Value:

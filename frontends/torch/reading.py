@@ -69,6 +69,13 @@ def result_dtype(output: int = 0) -> DType:
     return dtype_of((example[output] if isinstance(example, (tuple, list)) else example).dtype)
 
 
+def example(position: int) -> torch.Tensor:
+    """The tensor without elements that PyTorch has for an argument of the node."""
+    argument = _current.get().node.args[position]
+    assert isinstance(argument, torch.fx.Node)
+    return argument.meta["val"]
+
+
 def dtype_of(dtype: torch.dtype) -> DType:
     """irc's name of an element type; gives the node up where it has none."""
     return DTYPES[dtype] if dtype in DTYPES else unsupported(f"irc has no {dtype}")

@@ -320,6 +320,34 @@ def middle(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
     return ops.select(any_nan, float("nan"), median), ops.select(any_nan, first, place)
 
 
+@reads("nanmedian.dim")
+def nan_median_along(self, dim, keepdim=False):
+    return middle_number(self, dim, keepdim)
+
+
+@reads("nanmedian")
+def nan_median(self):
+    if not self.dtype.is_float or dims.less(0, self.type.elements) is not True:
+        return median.function(self)
+    return middle_number(ops.reshape(self, shape=(self.type.elements,)), 0, False)[0]
+
+
+def middle_number(x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
+    """The lower middle of what is not NaN, which sorting puts last; NaN where there is nothing else."""
+    if not x.rank or not x.dtype.is_float:
+        return middle(x, dim, keepdim)
+    axis = axis_of(dim, x.rank)
+    if dims.equal(x.shape[axis], 0):
+        unsupported("it is empty")
+    numbers = converted(ops.bitwise_not(ops.is_nan(x)), I64)
+    count = ops.reduce_sum(numbers, axes=(axis,), keep_dims=True)
+    index = ops.div(ops.maximum(ops.sub(count, 1), 0), 2, rounding="floor")
+    results = (ops.gather_elements(each, index, axis=axis, bounds="promised")
+               for each in ops.sort(x, axis=axis, descending=False))
+    value, place = (each if keepdim else without(each, (axis,)) for each in results)
+    return value, index_type(place)
+
+
 def kth(x: Value, index: Any, dim: int, keepdim: bool) -> tuple[Value, Value]:
     """The element that sorting puts at a place, and where it was."""
     if not x.rank:

@@ -202,3 +202,74 @@ def angle(self):
     x = converted(self, result_dtype())
     turned = ops.select(ops.less(x, 0.0), converted(math.pi, x.dtype), converted(0.0, x.dtype))
     return ops.select(ops.is_nan(x), x, turned)
+
+
+# -- neighbours and parts of numbers ----------------------------------------------------------------------------------
+
+
+@reads("nextafter")
+def next_after(self, other):
+    """The next number towards another: the integer of its bits, one more or one less."""
+    dtype = result_dtype()
+    x, y = converted(self, dtype), converted(other, dtype)
+    bits = bits_of(x)
+    places = ops.bitcast(x, to=bits)
+    is_away = ops.equal(ops.greater(y, x), ops.greater(x, 0.0))
+    moved = ops.bitcast(ops.add(places, ops.select(is_away, literal(1, bits), literal(-1, bits))), to=dtype)
+    least = signed_as(ops.bitcast(ops.expand(literal(1, bits), shape=moved.shape), to=dtype), expanded_as(y, moved))
+    result = ops.select(ops.equal(x, 0.0), least, moved)
+    result = ops.select(ops.equal(x, y), y, result)
+    return ops.select(ops.bitwise_or(ops.is_nan(x), ops.is_nan(y)), math.nan, result)
+
+
+def expanded_as(x: Value, other: Value) -> Value:
+    return x if x.shape == other.shape else ops.expand(x, shape=other.shape)
+
+
+@reads("frexp.Tensor")
+def parts_of_numbers(self):
+    """A number of [1/2, 1) in size and the exponent of the power of 2 that it is multiplied by, by their bits. What has
+    no bits for its exponent is first made larger."""
+    wide = accumulator_of(self.dtype)
+    x = converted(self, wide)
+    bits, digits, most = (I64, 52, 1022) if wide is F64 else (I32, 23, 126)
+    is_small = ops.less(ops.abs_(x), 2.0 ** (1 - most))
+    scaled = ops.select(is_small, ops.mul(x, 2.0**digits), x)
+    places = ops.bitcast(scaled, to=bits)
+    field = (2 * most + 3) << digits
+    exponent = ops.shift_right(ops.bitwise_and(places, literal(field, bits)), literal(digits, bits))
+    exponent = ops.sub(exponent, ops.select(is_small, literal(most + digits, bits), literal(most, bits)))
+    rest = ops.bitwise_or(ops.bitwise_and(places, literal(~field, bits)), literal(most << digits, bits))
+    is_kept = ops.bitwise_or(ops.equal(x, 0.0), ops.bitwise_or(ops.is_inf(x), ops.is_nan(x)))
+    mantissa = ops.select(is_kept, x, ops.bitcast(rest, to=wide))
+    return converted(mantissa, self.dtype), converted(ops.select(is_kept, literal(0, bits), exponent), I32)
+
+
+# -- divisors ---------------------------------------------------------------------------------------------------------
+
+
+@reads("gcd")
+def greatest_divisor(self, other):
+    """Euclid's algorithm, as many steps as the numbers of the type can take."""
+    dtype = result_dtype()
+    return common_divisor(converted(self, dtype), converted(other, dtype))
+
+
+def common_divisor(x: Value, y: Value) -> Value:
+    x, y = (each if not each.dtype.is_signed else ops.abs_(each) for each in (x, y))
+    one, zero = literal(1, x.dtype), literal(0, x.dtype)
+    for _ in range(math.ceil(x.dtype.bits * 1.4405) + 2):  # a quotient is at least the golden ratio, on average
+        is_done = ops.equal(y, zero)
+        rest = ops.mod(x, ops.select(is_done, one, y))
+        x, y = ops.select(is_done, x, y), ops.select(is_done, zero, rest)
+    return x
+
+
+@reads("lcm")
+def least_multiple(self, other):
+    dtype = result_dtype()
+    x, y = converted(self, dtype), converted(other, dtype)
+    divisor = common_divisor(x, y)
+    divisor = ops.select(ops.equal(divisor, 0), literal(1, dtype), divisor)
+    product = ops.mul(ops.div(x, divisor, rounding="trunc"), y)
+    return ops.abs_(product) if dtype.is_signed else product

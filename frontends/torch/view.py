@@ -15,7 +15,6 @@ from irc.frontends.torch.reading import (
     dtype_of,
     extent,
     extents,
-    known,
     result_dtype,
     sizes,
     unsupported,
@@ -280,20 +279,6 @@ def pixel_shuffle(self, upscale_factor):
     return reshaped(shuffled, (*batch, *shuffled.shape[1:]))
 
 
-@reads("as_strided")
-def as_strided(self, size, stride, storage_offset=None):
-    """Only where it names the elements in their order, which is a reshape."""
-    shape = extents(size)
-    dense: Dim = 1
-    for extent_, step in zip(reversed(shape), reversed(extents(stride)), strict=True):
-        if extent_ != 1 and not known(step, dense):
-            unsupported("its strides are not those of a dense tensor")
-        dense = dense * extent_
-    if storage_offset not in (None, 0) or not known(dense, self.type.elements):
-        unsupported("it names a part of the storage")
-    return reshaped(self, shape)
-
-
 # -- tensors made from numbers ----------------------------------------------------------------------------------------
 
 
@@ -376,18 +361,24 @@ def empty(size, *others, **options):
 @reads("diagonal", "diagonal_copy")
 def diagonal(self, offset=0, dim1=0, dim2=1):
     """The elements at (i, i + offset) of two axes, on a new last axis."""
-    first, second = axis_of(dim1, self.rank), axis_of(dim2, self.rank)
-    others = [axis for axis in range(self.rank) if axis not in (first, second)]
-    x = ops.transpose(self, permutation=(*others, first, second))
-    rows, columns = x.shape[-2:]
+    order, places = diagonal_places(self, offset, dim1, dim2)
+    x = ops.transpose(self, permutation=order)
+    flat = reshaped(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+    return ops.gather(flat, places, axis=flat.rank - 1, bounds="promised")
+
+
+def diagonal_places(x: Value, offset: Any, dim1: int, dim2: int) -> tuple[tuple[int, ...], Value]:
+    """The axes of x with two of them last, and where in these, as one, the elements of a diagonal are."""
+    first, second = axis_of(dim1, x.rank), axis_of(dim2, x.rank)
+    others = [axis for axis in range(x.rank) if axis not in (first, second)]
+    rows, columns = x.shape[first], x.shape[second]
     if not isinstance(offset, int):
         unsupported("its offset is known only when it runs")
     count = dims.maximum(dims.minimum(rows + min(offset, 0), columns - max(offset, 0)), 0)
     start = max(offset, 0) - min(offset, 0) * columns
-    flat = reshaped(x, (*x.shape[:-2], rows * columns))
     places = ops.add(ops.mul(ops.iota(shape=(count,), axis=0, dtype=I64), converted(columns + 1, I64)),
                      converted(start, I64))
-    return ops.gather(flat, places, axis=flat.rank - 1, bounds="promised")
+    return (*others, first, second), places
 
 
 @reads("unfold", "unfold_copy")

@@ -1,0 +1,148 @@
+"""Rows of quantization: of operators that take numbers to integers and back, and of those that only round to them.
+
+Sources: ATen's fake quantization; torch.ao.quantization.fx._decomposed; torchao.quantization.quant_primitives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from irc import dims, ops
+from irc.dims import Dim
+from irc.dtypes import F32, I32, I64, DType, limits
+from irc.frontends.torch.reading import axis_of, converted, dtype_of, result_dtype, unsupported
+from irc.frontends.torch.table import reads
+from irc.frontends.torch.view import reshaped
+from irc.ir import Value
+
+
+@reads("_int_mm")
+def integer_product(self, mat2):
+    return ops.matmul_integer(self, mat2)
+
+
+# -- rounding to what integers hold -----------------------------------------------------------------------------------
+
+
+@reads("fake_quantize_per_tensor_affine_cachemask")
+def fake_quantize(self, scale, zero_point, quant_min, quant_max):
+    return rounded(self, converted(scale, F32), converted(zero_point, F32), quant_min, quant_max)
+
+
+@reads("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
+def fake_quantize_by_tensors(self, scale, zero_point, fake_quant_enabled, quant_min, quant_max):
+    """As it is, where the tensor `fake_quant_enabled` is 0."""
+    scale, zero_point, enabled = (reshaped(each, ()) for each in (scale, zero_point, fake_quant_enabled))
+    result, mask = rounded(self, converted(scale, F32), converted(zero_point, F32), quant_min, quant_max)
+    is_on = ops.not_equal(converted(enabled, I64), 0)
+    return ops.select(is_on, result, self), ops.bitwise_or(mask, ops.bitwise_not(is_on))
+
+
+@reads("fake_quantize_per_channel_affine_cachemask")
+def fake_quantize_channels(self, scale, zero_point, axis, quant_min, quant_max):
+    scale, zero_point = (along(converted(each, F32), self, axis) for each in (scale, zero_point))
+    return rounded(self, scale, zero_point, quant_min, quant_max)
+
+
+def rounded(x: Value, scale: Value, zero_point: Value, least: int, most: int) -> tuple[Value, Value]:
+    """What x is once it has been quantized, and where it did not leave the range. NaN is the least number."""
+    wide = converted(x, F32)
+    number = ops.add(ops.round_(ops.mul(wide, ops.div(1.0, scale))), zero_point)
+    number = ops.select(ops.is_nan(number), -float("inf"), number)
+    inside = ops.bitwise_and(ops.greater_equal(number, float(least)), ops.less_equal(number, float(most)))
+    kept = ops.minimum(ops.maximum(number, float(least)), float(most))
+    return converted(ops.mul(ops.sub(kept, zero_point), scale), x.dtype), inside
+
+
+def along(x: Value, other: Value, axis: int) -> Value:
+    """A vector as it broadcasts along an axis of another value."""
+    place = axis_of(axis, other.rank)
+    return ops.reshape(x, shape=(*(1,) * place, other.shape[place], *(1,) * (other.rank - place - 1)))
+
+
+# -- to integers and back ---------------------------------------------------------------------------------------------
+
+
+def quantized(x: Value, scale: Value, zero_point: Value | None, least: int, most: int, dtype: DType) -> Value:
+    """clamp(round(x * (1 / scale)) + zero_point), in f32."""
+    number = ops.round_(ops.mul(converted(x, F32), ops.div(1.0, converted(scale, F32))))
+    number = number if zero_point is None else ops.add(number, converted(zero_point, F32))
+    return converted(ops.minimum(ops.maximum(number, float(least)), float(most)), dtype)
+
+
+def dequantized(x: Value, scale: Value, zero_point: Value | None, dtype: DType) -> Value:
+    """(x - zero_point) * scale, in f32."""
+    number = converted(x, F32)
+    number = number if zero_point is None else ops.sub(number, converted(zero_point, F32))
+    return converted(ops.mul(number, converted(scale, F32)), dtype)
+
+
+@reads("quantized_decomposed::quantize_per_tensor", "quantized_decomposed::quantize_per_tensor.tensor",
+       "quantized_decomposed::quantize_per_tensor.tensor2")  # fmt: skip
+def quantize_tensor(input, scale, zero_point, quant_min, quant_max, dtype):
+    least, most = bounds_of(quant_min, quant_max)
+    return quantized(input, one(scale), one(zero_point), least, most, dtype_of(dtype))
+
+
+@reads("quantized_decomposed::dequantize_per_tensor", "quantized_decomposed::dequantize_per_tensor.tensor",
+       "quantized_decomposed::dequantize_per_tensor.tensor2")  # fmt: skip
+def dequantize_tensor(input, scale, zero_point, quant_min, quant_max, dtype, *, out_dtype=None):
+    return dequantized(input, one(scale), one(zero_point), result_dtype())
+
+
+def one(x: Any) -> Value:
+    """A number, or a tensor of one element, as a scalar."""
+    return reshaped(x, ()) if isinstance(x, Value) else converted(x, F32)
+
+
+def bounds_of(least: Any, most: Any) -> tuple[int, int]:
+    if isinstance(least, Value) or isinstance(most, Value):
+        unsupported("its range is known only when it runs")
+    return least, most
+
+
+@reads("quantized_decomposed::quantize_per_channel")
+def quantize_channels(input, scales, zero_points, axis, quant_min, quant_max, dtype):
+    scales, zero_points = (along(each, input, axis) for each in (scales, zero_points))
+    return quantized(input, scales, zero_points, quant_min, quant_max, dtype_of(dtype))
+
+
+@reads("quantized_decomposed::dequantize_per_channel")
+def dequantize_channels(input, scales, zero_points, axis, quant_min, quant_max, dtype, *, out_dtype=None):
+    scales = along(scales, input, axis)
+    zero_points = None if zero_points is None else along(zero_points, input, axis)
+    return dequantized(input, scales, zero_points, result_dtype())
+
+
+@reads("torchao::quantize_affine")
+def quantize_blocks(input, block_size, scale, zero_point, output_dtype, quant_min=None, quant_max=None):
+    dtype = dtype_of(output_dtype)
+    if dtype.is_float:
+        unsupported(f"it is of {dtype}")
+    least, most = limits(dtype)
+    x = in_blocks(input, block_size)
+    scale, zero_point = (each if each is None else of_blocks(each, x) for each in (scale, zero_point))
+    result = quantized(x, scale, zero_point, int(least) if quant_min is None else quant_min,
+                       int(most) if quant_max is None else quant_max, dtype)  # fmt: skip
+    return reshaped(result, input.shape)
+
+
+@reads("torchao::dequantize_affine")
+def dequantize_blocks(input, block_size, scale, zero_point, input_dtype, quant_min=None, quant_max=None,
+                      output_dtype=None):  # fmt: skip
+    x = in_blocks(input, block_size)
+    scale, zero_point = (each if each is None else of_blocks(each, x) for each in (scale, zero_point))
+    return reshaped(dequantized(converted(x, I32), scale, zero_point, result_dtype()), input.shape)
+
+
+def in_blocks(x: Value, block_size: Sequence[int]) -> Value:
+    """Each axis as two: the blocks, and the elements of a block."""
+    pairs = ((dims.floor_divide(extent, block), block) for extent, block in zip(x.shape, block_size, strict=True))
+    return ops.reshape(x, shape=tuple(size for pair in pairs for size in pair))
+
+
+def of_blocks(x: Value, blocks: Value) -> Value:
+    """One element for each block, as it broadcasts over the elements of blocks."""
+    shape: tuple[Dim, ...] = tuple(size if axis % 2 == 0 else 1 for axis, size in enumerate(blocks.shape))
+    return reshaped(x, shape)
