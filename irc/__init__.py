@@ -34,6 +34,7 @@ _exports = {
     "OnnxOptions": "irc.driver.onnx_models",
     "allow": "irc.limits",
     "bench": "irc.driver.benchmarking",
+    "cache": "irc.driver.compile_cache",
     "calibrate": "irc.driver.calibrating",
     "check": "irc.driver.checking",
     "compare_plans": "irc.driver.planning",
@@ -57,6 +58,7 @@ _exports = {
     "run": "irc.driver.running",
     "session_options": "irc.driver.sessions",
     "trace": "irc.op",
+    "tune": "irc.driver.tuning",
     "view": "irc.driver.viewing",
 }
 
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from irc.driver.benchmarking import bench as bench
     from irc.driver.calibrating import calibrate as calibrate
     from irc.driver.checking import check as check
+    from irc.driver.compile_cache import cache as cache
     from irc.driver.compile_report import report as report
     from irc.driver.compiled_programs import load_compiled as load_compiled
     from irc.driver.compiling import compile as compile
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
     from irc.driver.reducing import reduce as reduce
     from irc.driver.running import run as run
     from irc.driver.sessions import session_options as session_options
+    from irc.driver.tuning import tune as tune
     from irc.driver.viewing import view as view
     from irc.limits import allow as allow
     from irc.module import Module as Module

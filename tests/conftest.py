@@ -11,6 +11,8 @@ import pytest
 if not os.environ.get("IRC_TEST_DEVICE"):
     os.environ["TRITON_INTERPRET"] = "1"
 
+os.environ["IRC_CACHE"] = "off"  # tests of the cache name a folder of their own
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite golden files with what the code now writes")

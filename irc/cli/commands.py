@@ -14,7 +14,7 @@ PURPOSES = {
     "Compile and run": ("compile", "run", "bench", "profile", "tune"),
     "Print and transform": ("print", "opt", "plan", "kernels", "view", "experiment"),
     "Check and debug": ("check", "diff", "explain", "extract", "reduce"),
-    "Reference and set-up": ("doc", "calibrate", "completion"),
+    "Reference and set-up": ("doc", "cache", "calibrate", "completion"),
 }
 REMARKS = 48  # the last column in which remarks on examples are aligned
 

@@ -107,6 +107,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc tune out", "writes out/tuning.json; needs a GPU"),
         (f"irc compile {SCORES} --backend triton -o out", "with the schedules of out/tuning.json"),
     ),
+    "cache": (
+        ("irc cache", "where compiled programs are kept, and their bytes"),
+        ("irc cache --clear", ""),
+    ),
     "calibrate": (
         ("irc calibrate -o costs.json --kind Softmax --kind Add", "without --kind: all, in about a minute"),
         ("irc compile model.onnx --target cpu --costs costs.json", "rewrites where it pays on this machine"),

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from irc._version import FORMAT_VERSION, __version__
-from irc.cli import comparing, completion, debugging, onnx_commands, planning, viewing
+from irc.cli import caching, comparing, completion, debugging, onnx_commands, planning, viewing
 from irc.cli.commands import Commands
 from irc.cli.options import (
     BACKEND,
@@ -418,6 +418,6 @@ def print_completion(shell: str) -> None:
     show_page(completion.script(cli, shell))
 
 
-for module in (comparing, debugging, onnx_commands, planning, viewing):
+for module in (caching, comparing, debugging, onnx_commands, planning, viewing):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -14,6 +14,7 @@ _MODULES = {
     "OnnxOptions": "irc.driver.onnx_models",
     "Settings": "irc.driver.models",
     "bench": "irc.driver.benchmarking",
+    "cache": "irc.driver.compile_cache",
     "calibrate": "irc.driver.calibrating",
     "check": "irc.driver.checking",
     "compare_plans": "irc.driver.planning",

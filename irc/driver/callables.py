@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from irc.driver.compile_cache import compiled_code
 from irc.driver.compiled_programs import CompiledProgram
-from irc.driver.models import Backend, Settings, find_backend, require, require_triton
-from irc.driver.optimizing import run_pipeline
-from irc.driver.runners import runner_of, write_code
+from irc.driver.models import Backend, Settings, require, require_triton
+from irc.driver.runners import write_code
 from irc.module import Module
-from irc.partial import TemporaryFolder
 from irc.verifier import verify
 
 
@@ -68,9 +67,6 @@ def compiled_module(
 ) -> CompiledProgram:  # fmt: skip
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = settings or Settings()
-    module, _ = run_pipeline(imported, pipeline or find_backend(backend).PIPELINE, backend, settings)
-    kept = TemporaryFolder()
-    write = partial(write_code, module, backend, settings)
-    write(kept.path)
-    runner = runner_of(module.main, backend, kept.path, convention.names, kept=kept)
-    return CompiledProgram(module, backend, convention, *runner, code=write)
+    code = compiled_code(imported, backend, pipeline, settings, convention.names)
+    return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name,
+                           write_code=partial(write_code, backend=backend, settings=settings))  # fmt: skip

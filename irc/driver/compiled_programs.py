@@ -43,16 +43,26 @@ class CompiledProgram:
     or loaded has the name of that folder, and is loaded from there.
     """
 
-    def __init__(self, module: Module, backend: Backend, convention: Any, run: Any, label: str, plain: Any = None,
-                 code: Callable[[Path], object] | None = None) -> None:  # fmt: skip
-        self.module = module
+    def __init__(self, module: Module | Callable[[], Module], backend: Backend, convention: Any, run: Any, label: str,
+                 plain: Any = None, *, name: str = "", write_code: Callable[[Module, Path], object] | None = None
+                 ) -> None:  # fmt: skip
+        self.name = name
+        self._module = module
         self.backend = backend
         self.label = label
         self.saved: tuple[str, str] | None = None  # the folder that has it, and the digest of what is there
         self._convention = convention
         self._run = run
         self._plain = plain if convention.is_plain else None
-        self._write_code = code
+        self._write_code = write_code
+
+    @property
+    def module(self) -> Module:
+        """The module after all passes, which are run at the first use where the code was in the cache. Of a loaded
+        program it is the interface."""
+        if not isinstance(self._module, Module):
+            self._module = self._module()
+        return self._module
 
     def save(self, folder: str | Path) -> None:
         """Write the program into a folder: the compiled code with the weights, how it is called, and the buffers that
@@ -81,13 +91,13 @@ class CompiledProgram:
         return self._convention.result(self._run(call.tensors), call)
 
     def __repr__(self) -> str:
-        return f"<{self.module.name} compiled for {self.backend}: {self.label}>"
+        return f"<{self.name} compiled for {self.backend}: {self.label}>"
 
 
-def save_program(module: Module, backend: Backend, convention: Any, write_code: Callable[[Path], object],
+def save_program(module: Module, backend: Backend, convention: Any, write_code: Callable[[Module, Path], object],
                  folder: str | Path) -> tuple[Path, str]:  # fmt: skip
-    """Save a compiled program; `write_code` writes the code of its module. Returns the place and the digest of what is
-    there. Raises `file.exists` and `compiled.unsaved`."""
+    """Save a compiled program; `write_code` writes the code of its module into a folder. Returns the place and the
+    digest of what is there. Raises `file.exists` and `compiled.unsaved`."""
     from irc.frontends.torch.saved_calls import stated_call
 
     place = Path(folder).absolute()
@@ -96,7 +106,7 @@ def save_program(module: Module, backend: Backend, convention: Any, write_code: 
                    help="choose another name, or remove it yourself")  # fmt: skip
     call, tensors = stated_call(convention)
     with replacing_folder(place) as new:
-        write_code(new)
+        write_code(module, new)
         if tensors:
             weights.save(new / HELD, tensors)
         fill_folder(new, module, backend, {"name": module.name, "call": call})
@@ -139,7 +149,8 @@ def _loaded(opened: CompiledFolder) -> CompiledProgram:
         raise damaged(opened.path, f"it does not say how the program is called: {error!r:.200}") from None
     runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
     program = CompiledProgram(opened.interface, opened.backend, convention, *runner,
-                              code=lambda new: _copy_code(opened, new))  # fmt: skip
+                              name=opened.interface.name,
+                              write_code=lambda _, new: _copy_code(opened, new))  # fmt: skip
     program.saved = str(opened.path), opened.digest
     return program
 

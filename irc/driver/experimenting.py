@@ -16,8 +16,9 @@ from irc.cost import CostModel, find_cost
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
+from irc.driver.content_keys import content_of, files_named
 from irc.driver.counting import computing_members, kernel_operations
-from irc.driver.experiment_cache import Cache, content_of, files_named
+from irc.driver.experiment_cache import Cache
 from irc.driver.experiment_report import (
     Case,
     ExperimentReport,
@@ -84,7 +85,7 @@ def experiment(
                        help=f'add -p {base}="PASSES", or give another --base')  # fmt: skip
         chosen[base] = BASES[base]
     model = find_cost(cost or "")
-    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache, settings), progress, cost)
+    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache), progress, cost)
     device = run.device
     models = {}
     for number, (name, source) in enumerate(named.items(), 1):

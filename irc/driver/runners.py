@@ -38,7 +38,7 @@ class Runner(NamedTuple):
     plain: Callable[[Sequence[Any]], Any] | None = None
 
 
-def write_code(module: Module, backend: Backend, settings: Settings, folder: Path) -> None:
+def write_code(module: Module, folder: Path, backend: Backend, settings: Settings) -> None:
     """Write the code of a module after all passes into a folder: `model.onnx`, or an artefact."""
     with reproducing(settings, module, f"emit-{backend}"):
         if backend == "triton":

@@ -21,15 +21,13 @@ from torch._guards import TracingContext
 from torch.fx import GraphModule
 
 from irc.diagnostics import IrcError, fail
+from irc.driver.compile_cache import compiled_code
 from irc.driver.compile_report import GraphReport, add_graph
-from irc.driver.models import Backend, Settings, find_backend, read_pipeline
-from irc.driver.optimizing import run_pipeline
-from irc.driver.runners import runner_of, write_code
+from irc.driver.models import Backend, Settings, read_pipeline
 from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
-from irc.partial import TemporaryFolder
 from irc.verifier import verify
 
 MODES = (None, "default")
@@ -180,12 +178,9 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         verify(imported)
         name, settings = self.options.backend, self.options.settings
         assert name != "auto"  # chosen by `Options.of`
-        module, _ = run_pipeline(imported, self.options.pipeline or find_backend(name).PIPELINE, name, settings)
-        kept = TemporaryFolder()
-        write_code(module, name, settings, kept.path)
-        run = runner_of(module.main, name, kept.path, {}, kept=kept).run
+        run = compiled_code(imported, name, self.options.pipeline, settings, {}).runner.run
         names = [node.name for node in nodes]
-        taken = [names.index(argument.name) for argument in module.main.arguments]
+        taken = [names.index(argument.name) for argument in imported.main.arguments]
 
         def call(*arguments: Any) -> Any:
             with torch.no_grad():
