@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ def operations(module: Module) -> list[str]:
     return [operation.name for operation in module.main.block if operation.name not in ("const", "return")]
 
 
+M_PERTURB = -6  # of mallopt(3)
+
+
 def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
     """The outputs by ONNX Runtime, its optimisations off."""
     options = onnxruntime.SessionOptions()
@@ -40,6 +44,29 @@ def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(inputs))  # type: ignore[no-any-return]
+
+
+def in_filled_memory(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
+    """The outputs by ONNX Runtime, optimized or not, where glibc fills what is allocated with one byte or another: they
+    are the same if all of them is written."""
+    fill = getattr(ctypes.CDLL(None), "mallopt", lambda option, byte: 0)
+    runs = []
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level, options.log_severity_level, options.intra_op_num_threads = level, 3, 1
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = options.enable_mem_reuse = False
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for byte in (0x5A, 0xC3):
+            fill(M_PERTURB, byte)
+            try:
+                runs.append([np.array(each) for each in session.run(None, dict(inputs))])
+            finally:
+                fill(M_PERTURB, 0)
+    for others in runs[1:]:
+        for one, other in zip(runs[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+    return runs[0]
 
 
 def check_close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:

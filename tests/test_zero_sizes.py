@@ -21,7 +21,8 @@ from irc import dims, interpreter, ops
 from irc.backends.onnx import emit
 from irc.backends.onnx.reduction import NAMED, PRIMITIVES
 from irc.diagnostics import IrcError
-from irc.driver.models import find_backend
+from irc.driver.models import Settings, find_backend
+from irc.driver.optimizing import run_pipeline
 from irc.driver.running import run_onnx, run_triton
 from irc.dtypes import by_name
 from irc.frontends.onnx import from_model
@@ -34,7 +35,7 @@ from irc.shape_analysis import ShapeAnalysis
 from tests import triton_harness as harness
 from tests.fuzz.running import KINDS, Job, commands, program_of, run_job
 from tests.fuzz.triton_path import Artefact, merged
-from tests.onnx_models import NO_FOLDER, check_close, imported, in_runtime, model, operations
+from tests.onnx_models import NO_FOLDER, check_close, imported, in_filled_memory, in_runtime, model, operations
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -200,6 +201,46 @@ def test_products_over_nothing(graph: str, shapes: list[tuple[int, ...]], expect
     del rubbish
     for outputs in on_every_path(module, feed).values():
         assert outputs[0].size == 6 and (outputs[0] == expected).all()
+
+
+OF_EMPTY_SUMS: list[tuple[str, list[tuple[int, ...]]]] = [
+    ("(float[M, K] a, float[K] b) => (y) { y = MatMul(a, b) }", [(3, 0), (0,)]),
+    ("(float16[K] a, float16[B, K, N] b) => (y) { y = MatMul(a, b) }", [(0,), (2, 0, 3)]),
+    ("(double[M, K] a, double[B, K, N] b) => (y) { y = MatMul(a, b) }", [(3, 0), (2, 0, 3)]),
+    ("(float[B, 1, M, K] a, float[C, K, N] b) => (y) { y = MatMul(a, b) }", [(2, 1, 3, 0), (2, 0, 3)]),
+    ("(float[1, M, K] a, float[B, K, N] b) => (y) { y = MatMul(a, b) }", [(1, 3, 0), (2, 0, 3)]),
+    ("(float[2, M, K] a, float[1, 2, K, N] b) => (y) { y = MatMul(a, b) }", [(2, 3, 0), (1, 2, 0, 3)]),
+    ("(float[B, K, M] a, float[B, K, N] b) => (y) { t = Transpose <perm = [0, 2, 1]> (a) y = MatMul(t, b) }",
+     [(2, 0, 3), (2, 0, 3)]),
+    ("(float[B, M, K] a, float[B, N, K] b) => (y) { t = Transpose <perm = [0, 2, 1]> (b) y = MatMul(a, t) }",
+     [(2, 3, 0), (2, 3, 0)]),
+    ("(float[M, B, K] a, float[B, K, N] b) => (y) { t = Transpose <perm = [1, 0, 2]> (a) y = MatMul(t, b) }",
+     [(3, 2, 0), (2, 0, 3)]),
+    ("(float[B, M, K] a, float[N, K] b) => (y) { t = Transpose(b) y = MatMul(a, t) }", [(2, 3, 0), (3, 0)]),
+    ("(uint8[M, K] a, int8[K, N] b, uint8 z) => (y) { y = MatMulInteger(a, b, z) }", [(3, 0), (0, 2), ()]),
+    ("(int8[B, M, K] a, int8[K, N] b) => (y) { y = MatMulInteger(a, b) }", [(2, 3, 0), (0, 2)]),
+    ("(float[M, K] a, float[K, N] b) => (y) { y = Einsum <equation = \"ij,jk->ki\"> (a, b) }", [(3, 0), (0, 2)]),
+    *((f"(float[B, C, S, S] a, float[N, C, 3, 3] b{', float[N] c' * biased}) => (y) "
+       f"{{ y = Conv <{attributes}> (a, b{', c' * biased}) }}", [(1, 0, 5, 5), (2, 0, 3, 3), *[(2,)] * biased])
+      for attributes in ("pads = [0, 0, 0, 0]", "pads = [1, 1, 1, 1]", 'auto_pad = "SAME_UPPER"', "strides = [2, 2]")
+      for biased in (False, True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edge_cases", ["onnx", "defined"])
+@pytest.mark.parametrize(("graph", "shapes"), OF_EMPTY_SUMS)
+def test_all_of_an_empty_sum_is_written(graph: str, shapes: list[tuple[int, ...]], edge_cases: Any) -> None:
+    """Where ONNX Runtime's operators leave memory as it is, or, of convolutions with padding, do not end."""
+    module = from_model(model(graph), NO_FOLDER)
+    module.edge_cases = edge_cases
+    feed = {x.name: np.ones(shape, x.dtype.numpy) for x, shape in zip(module.main.arguments, shapes, strict=True)}
+    (expected,) = interpreter.run(module, feed).values()
+    assert expected.size and (expected == (1 if len(shapes) == 3 and len(shapes[2]) else 0)).all()
+    backend = find_backend("onnx")
+    for target in backend.TARGETS:
+        compiled, _ = run_pipeline(module.clone(), backend.PIPELINE, "onnx", Settings(target=target))
+        (actual,) = in_filled_memory(backend.emit(compiled, target=backend.Target(target)), feed)
+        np.testing.assert_array_equal(actual, expected, strict=True)
 
 
 def test_what_the_source_leaves_to_be_inferred_stays_so() -> None:

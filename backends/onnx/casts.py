@@ -57,6 +57,12 @@ def moves_batch_inwards(order: tuple[int, ...]) -> bool:
     return rank > 2 and order in ((*range(1, rank - 1), 0, rank - 1), (*range(1, rank), 0))
 
 
+def swaps_matrices(order: tuple[int, ...]) -> bool:
+    """Whether a transpose exchanges the last two axes, and no others."""
+    rank = len(order)
+    return order == (*range(rank - 2), rank - 1, rank - 2)
+
+
 def _is_moved_inwards(node: NodeProto | None) -> bool:
     return node is not None and node.op_type == "Transpose" and moves_batch_inwards(permutation(node))
 

@@ -69,10 +69,11 @@ def sort_keys(g: Graph, x: Operand, dtype: DType) -> str:
 
 
 def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand], wide: DType | None = None,
-                 traps: bool = False) -> Operand:  # fmt: skip
+                 always: bool = False) -> Operand:  # fmt: skip
     """The result of `build` for the current operation, in the type `wide` if it is given, or zeros where `count`, the
-    extent that it sums over, is 0: there ONNX Runtime's MatMul does not write its result, and its Attention fails. If
-    `traps`, as Einsum does, `build` is guarded also where the module does not define edge cases."""
+    extent that it sums over, is 0: there ONNX Runtime's Attention fails. Where its operator does not write the result,
+    as MatMulInteger, or ends the process, as Einsum, `build` is guarded `always`: also where the module does not define
+    edge cases."""
     type_ = g.result.type if wide is None else g.result.type.with_dtype(wide)
 
     def zeros(inner: Graph) -> Operand:
@@ -83,7 +84,7 @@ def unless_empty(g: Graph, count: Dim, build: Callable[[Graph], Operand], wide: 
     is_empty = dims.equal(count, 0)
     if is_empty is True and type_.is_ranked:
         return zeros(g)
-    if is_empty is False or not ((g.target.keeps_edges or traps) and type_.is_ranked):
+    if is_empty is False or not ((g.target.keeps_edges or always) and type_.is_ranked):
         return build(g)
     question = g.node("Equal", g.extent(count), g.numbers(0))
     name: str = g.node("If", question, then_branch=branch(g, "empty", type_, zeros),

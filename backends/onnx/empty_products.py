@@ -1,9 +1,10 @@
-"""Products of empty transposes, at which ONNX Runtime 1.31 ends the process.
+"""Products of empty transposes, at which ONNX Runtime 1.31 ends the process or leaves the result as memory is.
 
-Its MatmulTransposeFusion takes a transpose that moves the first axis into the matrices into a FusedMatMul
-(transBatchA, transBatchB), which divides by the extent of that axis. Its other optimizations compose transposes, and
-move them through operations, before that. Where the extent may be 0, a Reshape to the shape that the operand has stands
-before the product: it copies nothing, and ONNX Runtime neither removes it nor moves a transpose through it.
+Its MatmulTransposeFusion takes a transpose of matrices (transA, transB), or one that moves the first axis into them
+(transBatchA, transBatchB), into a FusedMatMul, which does not write the result of an empty sum, and divides by the
+extent of the axis that is moved. Its other optimizations compose transposes, and move them through operations, before
+that. Where such an extent may be 0, a Reshape to the shape that the operand has stands before the product: it copies
+nothing, and ONNX Runtime neither removes it nor moves a transpose through it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from onnx import NodeProto, helper
 
 from irc import dims
-from irc.backends.onnx.casts import moves_batch_inwards, permutation
+from irc.backends.onnx.casts import moves_batch_inwards, permutation, swaps_matrices
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph
 from irc.dims import Dim
 
@@ -31,10 +32,11 @@ def reshape_before_products(g: Graph, inputs: Sequence[str] = ()) -> None:
     for node in g.nodes:
         if node.op_type == "MatMul":
             known = [_shape(g, name, shapes) for name in node.input]
-            if len({len(shape) for shape in known if shape is not None}) < 2:
-                for name, shape in zip(node.input, known, strict=True):
-                    if _may_divide_by_0(shape, orders.get(name, frozenset())):
-                        ranks[name] = None if shape is None else len(shape)
+            alike = len({len(shape) for shape in known if shape is not None}) < 2
+            for name, shape, summed in zip(node.input, known, (-1, -2), strict=True):
+                before = orders.get(name, frozenset())
+                if _may_sum_nothing(shape, before, summed) or (alike and _may_divide_by_0(shape, before)):
+                    ranks[name] = None if shape is None else len(shape)
         for name in node.output:
             shapes[name], orders[name] = _shape_of_result(g, node, shapes), _orders_of_result(node, orders)
     if ranks:
@@ -68,6 +70,14 @@ def _orders_of_result(node: NodeProto, orders: dict[str, Orders]) -> Orders:
             return None
         permutations |= {tuple(order[axis] for axis in last) for order in some} if last else some
     return frozenset(permutations) if len(permutations) <= MOST_ORDERS else None
+
+
+def _may_sum_nothing(shape: Shape, orders: Orders, summed: int) -> bool:
+    """Whether an operand of this shape, summed over this axis, may be a transpose that is fused, over an empty sum."""
+    if shape is not None and (len(shape) < 3 or not _may_be_0(shape[summed])):
+        return False
+    return orders is None or any(moves_batch_inwards(order) or swaps_matrices(order) or shape is None
+                                 or len(order) != len(shape) for order in orders)  # fmt: skip
 
 
 def _may_divide_by_0(shape: Shape, orders: Orders) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -34,33 +34,31 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
     batch = tuple((a % x.rank, b % y.rank) for a, b in batch)
     contract = tuple((a % x.rank, b % y.rank) for a, b in contract)
     op_type = "MatMul"
-    left = [a for a in range(x.rank) if a not in {pair[0] for pair in (*batch, *contract)}]
-    right = [b for b in range(y.rank) if b not in {pair[1] for pair in (*batch, *contract)}]
+    rows = [a for a in range(x.rank) if a not in {pair[0] for pair in (*batch, *contract)}]
+    columns = [b for b in range(y.rank) if b not in {pair[1] for pair in (*batch, *contract)}]
     # MatMul takes one row axis and one column axis beside the batch; without a batch, x may have more of them.
-    fits = len(contract) == 1 and (len(left) == len(right) == 1 if batch else len(right) <= 1)
+    fits = len(contract) == 1 and (len(rows) == len(columns) == 1 if batch else len(columns) <= 1)
     if not fits:
         op_type = "Einsum"
     wide = g.carrier(op_type, x.dtype, wraps=True)
-    count = dims.product(x.shape[a] for a, _ in contract)
     if op_type == "Einsum":
+        count = dims.product(x.shape[a] for a, _ in contract)
         spelled = equation(x.rank, y.rank, batch, contract)
 
         def summed(inner: Graph) -> Operand:
             operands = (inner.cast(operand, operand.dtype, wide) for operand in (x, y))
             return inner.node("Einsum", *operands, equation=spelled)
 
-        return g.cast(unless_empty(g, count, summed, wide, traps=True), wide, x.dtype)
-    x_order = [*(pair[0] for pair in batch), *left, contract[0][0]]
-    y_order = [*(pair[1] for pair in batch), contract[0][1], *right]
+        return g.cast(unless_empty(g, count, summed, wide, always=True), wide, x.dtype)
+    x_order = [*(pair[0] for pair in batch), *rows, contract[0][0]]
+    y_order = [*(pair[1] for pair in batch), contract[0][1], *columns]
     if x.rank == y.rank == 2 and y_order == [1, 0] and x_order == [0, 1] and g.target.runs("Gemm", x.dtype):
         return g.node("Gemm", x, y, transB=1)
-    operands = [
-        g.cast(arranged(g, operand, order), operand.dtype, wide) for operand, order in ((x, x_order), (y, y_order))
-    ]
-    if not batch:
-        is_transposed = x_order != list(range(x.rank)) or is_transpose(x)
-        count = dims.product((count, *broadcast_over([x.shape[a] for a in x_order], [1] * y.rank, is_transposed)))
-    return g.cast(unless_empty(g, count, lambda inner: inner.node("MatMul", *operands), wide), wide, x.dtype)
+    left, right = (g.cast(arranged(g, operand, order), operand.dtype, wide)
+                   for operand, order in ((x, x_order), (y, y_order)))  # fmt: skip
+    x_shape, y_shape = ([operand.shape[axis] for axis in order] for operand, order in ((x, x_order), (y, y_order)))
+    is_transposed = x_order != list(range(x.rank)) or is_transpose(x)
+    return g.cast(product(g, left, right, x_shape, y_shape, is_transposed, wide), wide, x.dtype)
 
 
 def arranged(g: Graph, x: Value, order: Sequence[int]) -> Operand:
@@ -93,9 +91,30 @@ def equation(x_rank: int, y_rank: int, batch: Pairs, contract: Pairs) -> str:
 @emits("matmul", when=on("MatMul"))
 def matmul(g: Graph, x: Value, y: Value) -> Operand:
     if not x.type.is_ranked:
-        return g.node("MatMul", x, y)
-    extents = (x.shape[-1], *broadcast_over(x.shape, y.shape, is_transpose(x)))
-    return unless_empty(g, dims.product(extents), lambda inner: inner.node("MatMul", x, y))
+        return zero_if_empty(g, x, g.node("MatMul", x, y))
+    return product(g, x, y, x.shape, y.shape, is_transpose(x))
+
+
+def product(g: Graph, x: Operand, y: Operand, x_shape: Sequence[Dim], y_shape: Sequence[Dim], is_transposed: bool,
+            wide: DType | None = None) -> Operand:  # fmt: skip
+    """A MatMul that is 0 for an empty sum. There ONNX Runtime 1.31 does not write all of the result for a vector y, nor
+    where y has a batch that x lacks."""
+    pairs = zip_longest(reversed(x_shape[:-2]), reversed(y_shape[:-2]), fillvalue=1)
+    fits = 2 <= len(y_shape) <= max(len(x_shape), 2) and all(
+        dims.same(each, 1) or dims.same(each, extent) for extent, each in pairs
+    )
+    summed = x_shape[-1]
+    is_written = dims.less(0, summed) is True or (fits and dims.equal(summed, 0) is not True)
+    extents = [*([] if is_written else [summed]), *broadcast_over(x_shape, y_shape, is_transposed)]
+    return unless_empty(g, dims.product(extents), lambda inner: inner.node("MatMul", x, y), wide, always=not is_written)
+
+
+def zero_if_empty(g: Graph, x: Operand, done: Operand) -> Operand:
+    """The product of an x of unknown rank, or 0 where it is over an empty sum."""
+    dtype = g.result.dtype
+    wide = g.carrier("Where", dtype)
+    is_empty = g.node("Equal", g.node("Gather", g.node("Shape", x), g.numbers(-1)), g.numbers(0))
+    return g.cast(g.node("Where", is_empty, g.numbers(0, wide), g.cast(done, dtype, wide)), wide, dtype)
 
 
 def is_transpose(x: Value) -> bool:
@@ -145,8 +164,8 @@ def matmul_integer(
 ) -> Operand:
     operands = (x, y, x_zero_point, y_zero_point)
     if not x.type.is_ranked:
-        return g.node("MatMulInteger", *operands)
-    return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMulInteger", *operands))
+        return zero_if_empty(g, x, g.node("MatMulInteger", *operands))
+    return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMulInteger", *operands), always=True)
 
 
 def is_packed_for_runtime(operation: Operation, target: Target) -> bool:
@@ -209,13 +228,25 @@ def conv(g: Graph, x: Value, weight: Value, bias: Value | None = None, *, stride
     source, pads = padding(g, x, weight.shape[2:], strides, dilations, low, high)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (source, weight, bias)]
 
-    def added(inner: Graph) -> Operand:
+    def added(inner: Graph, *operands: Operand) -> Operand:
         return inner.node("Conv", *operands, strides=ones(strides), dilations=ones(dilations),
                           group=groups if groups != 1 else None, **pads)  # fmt: skip
 
-    # Of no channels ONNX Runtime 1.31 gives the bias, or leaves memory as it is.
-    done = added(g) if bias is not None else unless_empty(g, weight.shape[1], added, wide)
-    return g.cast(done, wide, x.dtype)
+    # Of no channels ONNX Runtime 1.31 leaves memory as it is, and does not end where there is padding.
+    return g.cast(biased(g, weight.shape[1], added, operands, wide), wide, x.dtype)
+
+
+def biased(g: Graph, extents: Dim, build: Callable[..., Operand], operands: Sequence[Operand],
+           wide: DType) -> Operand:  # fmt: skip
+    """The result of `build` for x, weight and a bias that may be None, or the bias alone where `extents` may be 0."""
+    if dims.equal(extents, 0) is False:
+        return build(g, *operands)
+    x, weight, bias = operands
+    done = unless_empty(g, extents, lambda inner: build(inner, x, weight), wide, always=True)
+    if bias is None:
+        return done
+    column = g.node("Unsqueeze", bias, g.numbers(list(range(1, g.result.rank - 1))))
+    return g.node("Add", done, column)
 
 
 @emits("conv_transpose")
@@ -235,15 +266,9 @@ def conv_transpose(
                           output_padding=None if is_zero(output_padding) else list(output_padding),
                           group=groups if groups != 1 else None)  # fmt: skip
 
-    extents = dims.product(x.shape[2:])
-    if x.rank < 5 or dims.equal(extents, 0) is False:
-        return g.cast(added(g, *operands), wide, x.dtype)
     # ONNX Runtime 1.31 reads what is not there where one of three spatial axes is empty, and dies.
-    done = unless_empty(g, extents, lambda inner: added(inner, *operands[:2]), wide, traps=True)
-    if bias is not None:
-        column = g.node("Unsqueeze", operands[2], g.numbers(list(range(1, x.rank - 1))))
-        done = g.node("Add", done, column)
-    return g.cast(done, wide, x.dtype)
+    extents = dims.product(x.shape[2:]) if x.rank >= 5 else 1
+    return g.cast(biased(g, extents, added, operands, wide), wide, x.dtype)
 
 
 # -- windows -----------------------------------------------------------------------------------------------------
