@@ -16,7 +16,7 @@ from irc import ops
 from irc.dims import Dim
 from irc.interfaces import Reduction, identity
 from irc.ir import Operation, Value
-from irc.kernel.rules import is_softmax_split_along_its_axis
+from irc.kernel.schedule_rules import is_softmax_split_along_its_axis
 from irc.kernel.steps import Steps, reduced_dims
 from irc.op import literal
 from irc.passes._partials import (

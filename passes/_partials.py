@@ -24,7 +24,7 @@ from irc.dims import Dim
 from irc.dtypes import I64, DType, accumulator_of
 from irc.interfaces import Combine, Reduction, identity
 from irc.ir import Block, Definition, Operation, Value
-from irc.kernel.rules import parts_divide_what_is_reduced
+from irc.kernel.schedule_rules import parts_divide_what_is_reduced
 from irc.kernel.steps import Steps, reduced_dims
 from irc.op import Builder, OperationDefinition, literal
 from irc.ops.named.common import number

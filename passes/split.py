@@ -17,7 +17,7 @@ from irc.kernel.failure import failure_of
 from irc.kernel.nest import size_of
 from irc.kernel.product_schedule import LEAST
 from irc.kernel.roofline import kernel_estimate
-from irc.kernel.rules import parts_are_kernels, products_are_divided, split_fits_the_kernel
+from irc.kernel.schedule_rules import parts_are_kernels, products_are_divided, split_fits_the_kernel
 from irc.kernel.splitting import chosen_sizes, reduces_columns, stated_size
 from irc.kernel.steps import Steps
 from irc.module import Module

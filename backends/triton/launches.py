@@ -8,7 +8,7 @@ from irc.backends.triton import pointwise
 from irc.ir import Operation
 from irc.kernel import Kernel, LegalityFailure, kernel_of
 from irc.kernel.dag import Apply
-from irc.kernel.rules import is_split_already
+from irc.kernel.schedule_rules import is_split_already
 
 Derived = Callable[[Operation], Kernel | LegalityFailure]  # `launched`, or a table of its results
 

@@ -21,18 +21,17 @@ from irc.kernel.online import Online, in_one_pass
 from irc.kernel.propagation import Propagation, anchors, typical
 from irc.kernel.resources import Resources, resources_of
 from irc.kernel.rules import (
-    indices_fit,
     is_written_unless_empty,
     products_are_computed_once,
     products_share_their_tiles,
     reductions_are_computed_once,
     reductions_share_their_axes,
     rows_fit_in_registers,
-    split_fits_the_kernel,
     stores_what_is_read_outside,
     sums_are_in_one_other,
 )
 from irc.kernel.schedule import make_schedule, merge_axes
+from irc.kernel.schedule_rules import indices_fit, split_fits_the_kernel
 from irc.kernel.steps import Expansion, Steps, members_of
 from irc.kernel.traces import Traces
 from irc.kernel.tracing import Tracer

@@ -12,7 +12,8 @@ from irc.kernel.dag import Root, walk
 from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile, size_of
 from irc.kernel.online import Online
 from irc.kernel.product_schedule import LEAST, covering, placed_checks
-from irc.kernel.rules import MOST_COLUMNS, schedule_fits_a_product
+from irc.kernel.rules import MOST_COLUMNS
+from irc.kernel.schedule_rules import schedule_fits_a_product
 from irc.schedule_options import ScheduleOptions
 
 ROWS, KEYS = 64, 64  # of f16 and bf16: what 4 warps hold beside 64 columns

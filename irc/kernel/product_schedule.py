@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from irc.kernel.dag import Check, Dot, Load, Node, Reduce, Root, reductions_of, walk
 from irc.kernel.nest import Accumulate, Axes, Loop, Placed, Scope, Tile, next_power_of_two, reads_windows, size_of
-from irc.kernel.rules import schedule_fits_a_product, schedule_has_a_depth
+from irc.kernel.schedule_rules import schedule_fits_a_product, schedule_has_a_depth
 from irc.schedule_options import ScheduleOptions
 
 LEAST = 16  # elements of a block of a product

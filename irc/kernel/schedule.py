@@ -22,7 +22,7 @@ from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
 from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.row_loops import looped_nest
-from irc.kernel.rules import schedule_fits_the_tiles
+from irc.kernel.schedule_rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
