@@ -23,6 +23,7 @@ from irc.diagnostics import fail
 from irc.dims import Symbol
 from irc.group import Group
 from irc.kernel import Bytes, LegalityFailure
+from irc.kernel.splitting import has_rows_for_programs
 from irc.user_code import blaming, place_of_code
 
 LARGEST_EXPONENT = 1000  # of a score as a float
@@ -93,6 +94,14 @@ class Merge:
         """Whether a reduction would be computed more often than before the merge."""
         kernel = self.merged.equal_kernel
         return not isinstance(kernel, LegalityFailure) and kernel.recomputes_reduction
+
+    @property
+    def has_programs(self) -> bool:
+        """Whether rows that are also reduced across are enough for the programs that the device has at a time."""
+        kernel = self.merged.equal_kernel
+        if isinstance(kernel, LegalityFailure):
+            return True
+        return has_rows_for_programs(kernel, self.sizes, self.costs.device)
 
 
 @dataclass(frozen=True)

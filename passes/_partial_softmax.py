@@ -9,7 +9,7 @@ Start at `SoftmaxInParts`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from irc import ops
@@ -54,9 +54,10 @@ class Weights(NamedTuple):
 class SoftmaxInParts(InParts):
     """The primitives of a kernel with a product of softmax weights, in parts of the axis of the softmax."""
 
-    def __init__(self, steps: Steps, arguments: Sequence[Value], parts: Parts, *, carries: bool) -> None:
+    def __init__(self, steps: Steps, arguments: Sequence[Value], parts: Parts, *, carries: bool,
+                 divisible: Collection[Operation] = ()) -> None:  # fmt: skip
         self._maxima: dict[Value, Exponentials] = {}  # by the elements of which they are the maxima
-        super().__init__(steps, arguments, parts, carries=carries)
+        super().__init__(steps, arguments, parts, carries=carries, divisible=divisible)
 
     def _extent(self, step: Operation) -> Dim:
         is_scores = step.name == "dot" and not any(self._below.get(value) for value in step.inputs)

@@ -15,7 +15,7 @@ Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -123,11 +123,12 @@ class InParts:
     they are in a kernel.
 
     values: by value of the kernel's region or of its primitives. partials, wholes: the results for parts, and what is
-    combined from them.
+    combined from them. divisible: the reductions across rows of a kernel that also reduces rows; those are copied.
     """
 
-    def __init__(self, steps: Steps, arguments: Sequence[Value], parts: Parts, *, carries: bool) -> None:
-        self.steps, self.parts, self.carries = steps, parts, carries
+    def __init__(self, steps: Steps, arguments: Sequence[Value], parts: Parts, *, carries: bool,
+                 divisible: Collection[Operation] = ()) -> None:  # fmt: skip
+        self.steps, self.parts, self.carries, self.divisible = steps, parts, carries, divisible
         self.block = Block([value.type for value in arguments], [value.name for value in arguments])
         self.values: dict[Value, Value] = {}
         self.partials: dict[Value, None] = {}
@@ -160,7 +161,7 @@ class InParts:
 
     def _extent(self, step: Operation) -> Dim:
         """How many elements, or products, that are divided an element of the result combines; 1 of what is copied."""
-        return combined_extent(step)
+        return combined_extent(step) if not self.divisible or step in self.divisible else 1
 
     def result(self, value: Value) -> Value:
         """What stands for a value of the kernel's region, in its type."""

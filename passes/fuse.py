@@ -58,9 +58,12 @@ def none(merge: Merge) -> PolicyRejection:
 @policy
 def greedy(merge: Merge) -> float | PolicyRejection:
     """Merge where the kernels then read and write fewer distinct bytes, unless the bytes that are loaded repeatedly
-    grow by more than that; never where a reduction would be computed again. The score is the bytes saved."""
+    grow by more than that; never where a reduction would be computed again, or rows that something is reduced across
+    are too few for the device. The score is the bytes saved."""
     if merge.recomputes_reduction:
         return reject("it would recompute a reduction", at=merge.producer)
+    if not merge.has_programs:
+        return reject("its rows are too few to be divided among programs", at=merge.merged)
     if merge.loaded_bytes_saved < 0 and -merge.loaded_bytes_saved > merge.bytes_saved:
         return reject(f"repeated loads of {-merge.loaded_bytes_saved} bytes outweigh {merge.bytes_saved} saved")
     return merge.bytes_saved
@@ -470,7 +473,7 @@ def merge_best(groups: dict[Operation, Group], graph: GroupGraph, score: Score) 
     entry is the first. Among equal scores the smaller merged group comes first, then the one that ends earlier in the
     block: chains merge evenly, and each operation is in few of the kernels that are derived. When the heap is empty,
     pairs that have not been scored are added: first of what is computed once for each result; then of what products
-    read, which is computed for each block of the results; then products that read the same operand.
+    read, which is computed for each block of the results; then products and reductions that read the same operand.
     """
     scored: set[tuple[Group, Group]] = set()
     serial = itertools.count()
@@ -532,12 +535,19 @@ def multiplies(group: Group) -> bool:
     return not isinstance(kernel, LegalityFailure) and kernel.kind == "product"
 
 
+def combines(group: Group) -> bool:
+    """Whether the kernel of a group computes products or reductions."""
+    kernel = group.equal_kernel
+    return not isinstance(kernel, LegalityFailure) and kernel.kind != "pointwise"
+
+
 def siblings(groups: Mapping[Operation, Group]) -> Iterator[tuple[Group, Group]]:
-    """Pairs of groups with products that read the same computed value, in block order: the queries, keys and values of
-    an attention, which one kernel may compute and read their operand once."""
+    """Pairs of groups with products or reductions that read the same computed value, in block order: the queries, keys
+    and values of an attention, or the gradients of the weights of a norm, which one kernel may compute and read their
+    operand once."""
     readers: dict[Value, dict[Group, None]] = {}
     for group in dict.fromkeys(groups.values()):
-        if multiplies(group):
+        if combines(group):
             inside = set(group.closure)
             for value in (value for operation in group.closure for value in operation.inputs):
                 is_weight = value.operation is not None and value.operation.name == "const"

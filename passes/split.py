@@ -19,7 +19,7 @@ from irc.kernel.product_schedule import LEAST
 from irc.kernel.roofline import kernel_estimate
 from irc.kernel.schedule_rules import parts_are_kernels, products_are_divided, split_fits_the_kernel
 from irc.kernel.splitting import chosen_sizes, reduces_columns, stated_size
-from irc.kernel.steps import Steps
+from irc.kernel.steps import Expansion, Steps
 from irc.module import Module
 from irc.numerics import allows
 from irc.op import Builder
@@ -45,7 +45,9 @@ class Split(Pass):
     same in each run. What is computed before a reduction stays with it; what is computed of its result is in the kernel
     that combines, unless it varies over what is reduced. A product is divided along what it is summed over, where that
     takes less time by the model of cost; its partial results are of the type that it is added up in. Attention of a
-    short query is divided along its keys, and a convolution along its channels.
+    short query is divided along its keys, and a convolution along its channels. Where rows are reduced and something is
+    reduced across them, such as the gradients of a norm and of its weights, rows are divided: the kernel for parts also
+    stores what is computed of each row.
 
     Before: @y (%x: f32[16777216]) { %s = reduce_sum %x; %y = sqrt %s }
     After:  @y_parts { reduce_sum of each row of %x as f32[512, 32768] }, @y { %s = reduce_sum of these; %y = sqrt %s }
@@ -88,21 +90,22 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int],
     where the kernel stays."""
     if operation.attributes["kind"] == "pointwise" and not operation.attributes["schedule"]:
         return None
+    expansion = Expansion()
     try:
-        kernel = kernel_of(operation)
+        kernel = kernel_of(operation, expansion)
     except LegalityFailure:
         return None  # for the backend to report
     tried: dict[ScheduleOptions, Division] = {}
     for options, parts in divisions(kernel, number, sizes, context.device):
         try:
-            tried[options] = in_parts(operation, kernel, parts, sizes, context)
+            tried[options] = in_parts(operation, kernel, expansion, parts, sizes, context)
         except LegalityFailure as failure:
             if kernel.options.divides:
                 refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
                 assert refused is not None
                 raise refused.error(operation.location) from None
     is_chosen = kernel.options.split is None and kernel.options.part is None and number == 0
-    if is_chosen and kernel.kind == "product":  # a reduction of few programs is always split
+    if is_chosen and (kernel.kind == "product" or kernel.across):  # other reductions of few programs are always split
         def seconds(kernels: Iterable[Kernel]) -> float:
             return sum(kernel_estimate(count(each, sizes), context.device).seconds for each in kernels)
 
@@ -126,7 +129,7 @@ def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int],
               device: Device) -> list[tuple[ScheduleOptions, Parts]]:  # fmt: skip
     """How what a kernel reduces may be divided, with the options that state it: as its schedule states, or in this
     number of parts if that is not 0 and fits, or else by rules."""
-    extent, options = size_of(kernel.bound), kernel.options
+    extent, options = size_of(kernel.divided), kernel.options
     if options.split is None and options.part is None and number > 0:
         options = ScheduleOptions(split=number)
         if failure_of(split_fits_the_kernel, options, kernel.kind, extent) is not None:
@@ -143,17 +146,19 @@ def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int],
             for size in chosen]  # fmt: skip
 
 
-def in_parts(operation: Operation, kernel: Kernel, parts: Parts, sizes: Mapping[Symbol, int],
+def in_parts(operation: Operation, kernel: Kernel, expansion: Expansion, parts: Parts, sizes: Mapping[Symbol, int],
              context: PassContext) -> Division:  # fmt: skip
-    """The kernels that compute what a kernel does in parts; raises `LegalityFailure`."""
-    steps, region = Steps(members_of(operation)), operation.regions[0].block
+    """The kernels that compute what a kernel does in parts, of the primitives that it was derived from; raises
+    `LegalityFailure`."""
+    steps, region = Steps(members_of(operation), expansion), operation.regions[0].block
     if kernel.kind == "product":
         for step in steps.steps:
             is_known = step.name != "conv" or isinstance(parts.number, int)  # the groups of a convolution
             products_are_divided(step.results[0].name, is_known and (step.definition.contraction is None
                                                                      or is_divided(step)))  # fmt: skip
     form = InParts if kernel.online is None else SoftmaxInParts
-    program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"))
+    program = form(steps, region.arguments, parts, carries=allows(context.numerics, "keeps_more_precision"),
+                   divisible=kernel.divisible)  # fmt: skip
     with Builder(program.block):
         results = [program.result(value) for value in region.terminator.inputs]
     return Kernels(program, results, sizes, context.device).operations(operation)
@@ -266,7 +271,7 @@ def schedule_of_parts(kernel: Kernel, sizes: Mapping[Symbol, int], device: Devic
     """What the rules for whole kernels do not choose of one for parts: one row for each program where there would be
     too few, and longer blocks of a product of few rows, which waits for the memory of its columns."""
     rows, summed = kernel.schedule.rows, kernel.schedule.summed
-    if kernel.kind == "reduction" and rows is not None and not reduces_columns(kernel):
+    if kernel.kind == "reduction" and rows is not None and not kernel.across and not reduces_columns(kernel):
         return {"m": 1} if count(kernel, sizes).programs < device.multiprocessors else None
     if kernel.online is None and summed is not None and rows is not None and rows.block <= LEAST:
         return {"k": 2 * summed.block} if dims.multiple_of(summed.extent) % (2 * summed.block) == 0 else None

@@ -10,6 +10,7 @@ is written, and written once. Masked loads give NaN or the least integer, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def evaluate(kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Sy
 class _Evaluation:
     def __init__(self, kernel: Kernel, inputs: Mapping[str, np.ndarray], sizes: Mapping[Symbol, int]) -> None:
         self.kernel, self.inputs = kernel, inputs
-        self.axes = [*kernel.parallel, *kernel.bound]
+        self.axes = [*kernel.parallel, *kernel.bound, *kernel.across]
         if kernel.online is not None and kernel.online.scores is not None:
             self.axes += kernel.online.scores.bound
         self.sizes = dict(sizes)
@@ -62,7 +63,8 @@ class _Evaluation:
             result = results[store.buffer]
             mask, places = self._access(store.index, store.guards, result.size)
             # Lanes: every point of the grid, and of the columns for what varies over one of them.
-            lanes = [*self.kernel.parallel, *(self.kernel.bound if store.axes & set(self.kernel.bound) else ())]
+            reduced = (axes for axes in (self.kernel.bound, self.kernel.across) if store.axes & set(axes))
+            lanes = [*self.kernel.parallel, *chain.from_iterable(reduced)]
             space = np.broadcast_shapes(mask.shape, *(self._extent(axis) for axis in lanes))
             mask, places = np.broadcast_to(mask, space), np.broadcast_to(places, space)
             written[store.buffer] += np.bincount(places[mask], minlength=result.size)

@@ -415,7 +415,7 @@ def test_f4_every_root_is_reached() -> None:
 
 
 def test_f6_reductions_share_their_axis() -> None:
-    error = failure(lambda x: (ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
+    error = failure(lambda x: (ops.reduce_sum(x, axes=(0, 1)), ops.reduce_sum(x, axes=(1,))), "f32[6, 7]")
     assert error.rule in ("F4", "F6")
     nested = failure(lambda x: ops.reduce_max(ops.reduce_sum(x, axes=(2,)), axes=(1,)), "f32[4, 6, 7]")
     assert nested.rule == "F6"

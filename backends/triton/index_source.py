@@ -117,13 +117,15 @@ class IndexWriter:
     def _lanes(self, tile: Tile) -> str:
         block = f"BLOCK_{tile.name.upper()}"
         shape = ""
-        if len(self.schedule.tiles) == 2:
+        if len(self.schedule.shaped) == 2:
             shape = "[:, None]" if self._is_rows(tile) else "[None, :]"
         lanes = f"tl.arange(0, {block})"
         if tile.whole or tile.looped:
             code = Code(lanes + shape) if tile.whole else Code(f"start + {lanes}{shape}", SUM)
             return (code if self._contiguous(tile) else self._wide(code)).text
         program = self._wide(Code("tl.program_id(0)")).text
+        if tile.single:
+            return program
         if len(self.schedule.grid) == 2:
             columns = self.schedule.columns
             assert columns is not None

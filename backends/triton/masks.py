@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from irc import constants, dtypes, ops
+from irc.dims import Variable
 from irc.dtypes import BOOL, DType
 from irc.interfaces import identity
 from irc.kernel import Kernel
@@ -46,10 +47,10 @@ class Masking:
 def analyse(kernel: Kernel) -> Masking:
     """Choose the fills of a kernel's loads, and determine the `where`s that are then required."""
     nodes = kernel.nodes
-    columns = kernel.schedule.summed or kernel.schedule.columns
-    reduces = kernel.online is None and any(isinstance(node, Reduce) for node in nodes)
-    ragged = frozenset(columns.axes) if columns is not None and columns.masked and reduces else frozenset()
-    reductions = [node for node in nodes if isinstance(node, Reduce)] if ragged else []
+    reductions = [node for node in nodes if isinstance(node, Reduce)] if kernel.online is None else []
+    beyond = {node: ragged_axes(kernel, node) for node in reductions}
+    reductions = [node for node in reductions if beyond[node]]
+    ragged = frozenset[Variable]().union(*beyond.values())
     selects = [node for node in nodes if isinstance(node, Select)]
     addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.reads)}
     multiplied = {*walk(operand for node in nodes if isinstance(node, Dot) for operand in node.operands)}
@@ -58,8 +59,9 @@ def analyse(kernel: Kernel) -> Masking:
     choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses | multiplied]
 
     def required_wheres() -> tuple[list[Reduce], list[Select]]:
-        lanes = Lanes(fills, ragged)
-        unmet = [node for node in reductions if not same(lanes.of(node.operands[0]), identity(node.kind, node.dtype))]
+        lanes = {axes: Lanes(fills, axes) for axes in beyond.values()}
+        unmet = [node for node in reductions
+                 if not same(lanes[beyond[node]].of(node.operands[0]), identity(node.kind, node.dtype))]  # fmt: skip
         return unmet, [node for node in selects if not implied(node, fills)]
 
     def cost() -> int:
@@ -80,6 +82,14 @@ def analyse(kernel: Kernel) -> Masking:
     unmet, kept = required_wheres()
     decided = frozenset(node for node in selects if node not in kept)
     return Masking(fills, frozenset(unmet), decided, nan_sensitive(kernel))
+
+
+def ragged_axes(kernel: Kernel, node: Reduce) -> frozenset[Variable]:
+    """The axes that a reduction is over where its last block has lanes beyond them."""
+    schedule = kernel.schedule
+    tiles = (schedule.summed or schedule.columns, schedule.rows if kernel.across else None)
+    masked = [frozenset(tile.axes) for tile in tiles if tile is not None and tile.masked]
+    return next((axes for axes in masked if not axes.isdisjoint(node.bound)), frozenset())
 
 
 def zero(dtype: DType) -> Any:

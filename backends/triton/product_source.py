@@ -159,7 +159,7 @@ class ProductWriter(KernelWriter):
         yield
         self.values, self.side = common, before
 
-    def _reduced_tile(self) -> Tile | None:
+    def _reduced_tile(self, node: Reduce) -> Tile | None:
         return self.schedule.summed
 
     def _reduced_position(self, node: Reduce) -> int:

@@ -73,7 +73,7 @@ def content(kernel: Kernel) -> Hashable:
 
     nodes = tuple(numbered(node.content) for node in numbers if isinstance(node, Node))
     types = tuple(value.type for value in buffers)
-    return nodes, types, kernel.parallel, kernel.bound, kernel.numerics, kernel.options
+    return nodes, types, kernel.parallel, kernel.bound, kernel.across, kernel.numerics, kernel.options
 
 
 class KernelWriter(IndexWriter):
@@ -238,7 +238,7 @@ class KernelWriter(IndexWriter):
     def _body(self, node: Reduce) -> Code:
         """A reduction's argument, with the lanes beyond the columns masked where they would count."""
         body = node.operands[0]
-        columns = self._reduced_tile()
+        columns = self._reduced_tile(node)
         assert columns is not None
         neutral = number(identity(node.kind, node.dtype), node.dtype)
         if columns.masked and node in self.masking.wheres:
@@ -247,17 +247,17 @@ class KernelWriter(IndexWriter):
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 
-    def _reduced_tile(self) -> Tile | None:
-        """The tile axis that reductions reduce."""
-        return self.schedule.columns
+    def _reduced_tile(self, node: Reduce) -> Tile | None:
+        """The tile axis that a reduction reduces."""
+        return self.schedule.rows if set(node.bound) == set(self.kernel.across) else self.schedule.columns
 
     def _reduced_position(self, node: Reduce) -> int:
         """The position of that axis in the shape of a tile."""
-        return len(self.schedule.tiles) - 1
+        return self.schedule.shaped.index(self._reduced_tile(node))
 
     def _lane_tiles(self, node: Reduce) -> Sequence[Tile]:
         """The tile axes of the lanes that a reduction is accumulated in."""
-        return self.schedule.tiles
+        return self.schedule.shaped
 
     def _accumulators(self, loop: Loop) -> None:
         """Define what a loop accumulates in."""
@@ -302,11 +302,11 @@ class KernelWriter(IndexWriter):
         return call(f"tl.{node.kind}imum", self.values[node], self._body(node), *keep_nan).text
 
     def _finish(self, node: Reduce) -> None:
-        body = self.values[node] if self.kernel.looped else self._body(node)
+        body = self.values[node] if node in self.values else self._body(node)
         self._assign(node, self._reduced(node, body), REDUCED[node.kind])
 
     def _reduced(self, node: Reduce, body: Code) -> Code:
-        two = len(self.schedule.tiles) > 1
+        two = len(self.schedule.shaped) > 1
         axis = f"axis={self._reduced_position(node)}"
         keep = ["keep_dims=True"] if two else []
         if node.dtype is BOOL:

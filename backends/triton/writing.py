@@ -20,5 +20,6 @@ def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None =
     elif kernel.schedule.summed is not None:
         writer = ProductWriter
     else:
-        writer = RowWriter if kernel.looped else KernelWriter
+        columns = kernel.schedule.columns
+        writer = RowWriter if columns is not None and columns.looped else KernelWriter
     return writer(kernel, name, labels or {}).source()

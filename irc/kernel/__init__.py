@@ -5,6 +5,7 @@
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
     kernel.kind                                # "pointwise", "reduction" or "product"
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
+    kernel.across                              # and those of rows that are reduced across, beside reductions of each
     kernel.numerics                            # "exact", or "keeps_more_precision": roundings are skipped, or elsewhere
     kernel.recomputes_reduction                # only with derive(..., recompute=True)
     kernel.looped                              # whether a row does not fit in registers, so that it is read again

@@ -11,8 +11,22 @@ from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import Guard
 from irc.ir import Operation, Value
+from irc.kernel.across_rows import across_schedule, reduced_axes
 from irc.kernel.cuts import pieces, with_guards_of_stores
-from irc.kernel.dag import Check, Dot, Load, Node, Root, Store, loops_of, products_of, reductions_of, variables, walk
+from irc.kernel.dag import (
+    Check,
+    Dot,
+    Load,
+    Node,
+    Reduce,
+    Root,
+    Store,
+    loops_of,
+    products_of,
+    reductions_of,
+    variables,
+    walk,
+)
 from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
 from irc.kernel.failure import LegalityFailure
 from irc.kernel.index_range import index_extents
@@ -25,7 +39,7 @@ from irc.kernel.rules import (
     products_are_computed_once,
     products_share_their_tiles,
     reductions_are_computed_once,
-    reductions_share_their_axes,
+    rows_are_reduced_once,
     rows_fit_in_registers,
     stores_what_is_read_outside,
     sums_are_in_one_other,
@@ -53,6 +67,8 @@ class Kernel:
     options: ScheduleOptions = NO_OPTIONS  # of its schedule
     online: Online | None = None
     partial: frozenset[Value] = frozenset()  # outputs of which only some elements are written (`irc.kernel.updates`)
+    across: tuple[Variable, ...] = ()  # the axes across which rows are reduced, if they are (`irc.kernel.across_rows`)
+    divisible: frozenset[Operation] = frozenset()  # the primitives that reduce across rows
 
     @property
     def kind(self) -> str:
@@ -75,7 +91,14 @@ class Kernel:
 
     @cached_property
     def schedule(self) -> Schedule:
+        if self.across:
+            return across_schedule(self.roots, self.parallel, self.bound, self.across, self.options)
         return make_schedule(self.roots, self.parallel, self.bound, self.options, self.online)
+
+    @property
+    def divided(self) -> tuple[Variable, ...]:
+        """The axes that may be divided into parts."""
+        return self.across or self.bound
 
     @cached_property
     def index_extents(self) -> tuple[Dim, ...]:
@@ -110,19 +133,19 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
     if not options.stated:
         return kernel
     kernel = replace(kernel, options=options)
-    split_fits_the_kernel(options, kernel.kind, size_of(kernel.bound))
+    split_fits_the_kernel(options, kernel.kind, size_of(kernel.divided))
     _ = kernel.schedule  # raises where the options do not fit
     indices_fit(options, kernel.index_extents if options.index_bits == 32 else ())
     return kernel
 
 
-def kernel_of(operation: Operation) -> Kernel:
+def kernel_of(operation: Operation, expansion: Expansion | None = None) -> Kernel:
     """The kernel of a `kernel` operation, with the schedule that it states; raises `LegalityFailure`."""
     yielded = dict.fromkeys(operation.regions[0].block.terminator.inputs)
     computed = [value for value in yielded if value.operation is not None]
     options = ScheduleOptions.of(operation.attributes["schedule"])
     try:
-        return derive(members_of(operation), outputs=computed, options=options)
+        return derive(members_of(operation), outputs=computed, expansion=expansion, options=options)
     except LegalityFailure as failure:
         if failure.rule != "F15":
             raise
@@ -201,13 +224,14 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
     else:
         products_share_their_tiles(products, reductions)
     count_products(tracer, () if recompute else traced)
-    reductions_share_their_axes(reductions)
     if products and not one_pass:
         roots = with_guards_of_stores(roots, products[0])
-    bound = products[0].bound if products else reductions[0].bound if reductions else ()
+    divisible = {node for nodes in tracer.reductions.values() for node in nodes}
+    bound, across = (products[0].bound, tuple[Variable, ...]()) if products else reduced_axes(roots, divisible)
+    divided = count_reductions(tracer, across) if across else frozenset[Operation]()
     used = frozenset[Variable]().union(*(root.axes for root in roots))
-    parallel = tuple(axis for axis in traced_group.axes if axis not in bound and axis in used)
-    roots, parallel, bound = merge_axes(roots, parallel, bound)
+    parallel = tuple(axis for axis in traced_group.axes if axis not in (*bound, *across) and axis in used)
+    roots, parallel, bound, across = merge_axes(roots, parallel, bound, across)
     nodes = walk(roots)
     reduced = [node for node in loops_of(roots) if 0 not in (axis.extent for axis in node.bound)]
     online = in_one_pass(roots) if one_pass else None
@@ -220,12 +244,13 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, re
         repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
     if not recompute:
         reductions_are_computed_once(repeated)
-    stores = tuple(written_once(root, parallel, bound) for root in roots if isinstance(root, Store))
+    stores = tuple(written_once(root, parallel, (bound, across)) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     elsewhere = tracer.skips_rounding or moved
-    return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online)
+    return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online,
+                  across=across, divisible=divided)  # fmt: skip
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:
@@ -239,16 +264,30 @@ def count_products(tracer: Tracer, products: Collection[Node]) -> None:
         products_are_computed_once(tracer.steps.names[step.result], computed, needed)
 
 
-def written_once(store: Store, parallel: Sequence[Variable], bound: Sequence[Variable]) -> Store:
+def count_reductions(tracer: Tracer, across: Collection[Variable]) -> frozenset[Operation]:
+    """The reductions across rows; raises the `LegalityFailure` of one, or of one of rows, that is computed at more
+    points than its operand has elements."""
+    divisible = set[Operation]()
+    for step, traced in tracer.reductions.items():
+        nodes = [node for node in traced if isinstance(node, Reduce)]
+        computed = sum(typical(size_of((*node.axes, *node.bound))) for node in nodes)
+        rows_are_reduced_once(tracer.steps.names[step.result], computed, typical(step.inputs[0].type.elements))
+        if any(set(node.bound) == set(across) for node in nodes):
+            divisible.add(step)
+    return frozenset(divisible)
+
+
+def written_once(store: Store, parallel: Sequence[Variable], reduced: Sequence[Sequence[Variable]]) -> Store:
     """The store with a guard for each axis that it does not vary over: one point writes each element.
 
     Of the axes that its index and guards mention, one point for each element satisfies the guards (`Point`): in
     `x[:, 1]` the index varies over the first axis alone, and a guard already says where along the second it is read.
-    Of the reduced axes that matters where it varies over others of them: what varies over none is written once a row.
+    Of reduced axes that matters where it varies over others of them: what varies over none is written once a row, or
+    once for all rows.
     Rule F4 does not allow that such an axis may be empty: no point of the kernel would write the element.
     """
     mentioned = variables(*store.indices)
-    axes = (*parallel, *bound) if mentioned & set(bound) else parallel
+    axes = (*parallel, *(axis for axes in reduced if not mentioned.isdisjoint(axes) for axis in axes))
     free = tuple(axis for axis in axes if axis not in mentioned)
     is_written_unless_empty(store.buffer, free)
     return replace(store, guards=(*store.guards, *(Guard(axis.expr, 1) for axis in free)))

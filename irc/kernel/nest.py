@@ -104,8 +104,8 @@ Scope = Node | Accumulate | Placed | Carry | Loop
 class Schedule:
     """The tile shape, and what is computed in which scope.
 
-    Of products alone: `summed` is what is summed, `batch` the matrices, and `results` the columns of the product of the
-    weights of a softmax, of which `columns` is the axis.
+    Of products alone: `summed` is what is summed, and `results` the columns of the product of the weights of a softmax,
+    of which `columns` is the axis. `batch` are the matrices of products, or parts of rows that are reduced across.
     """
 
     rows: Tile | None
@@ -125,6 +125,11 @@ class Schedule:
     def grid(self) -> tuple[Tile, ...]:
         """The tile axes whose blocks are different programs."""
         return tuple(tile for tile in self.tiles if not tile.looped and not tile.whole)
+
+    @property
+    def shaped(self) -> tuple[Tile, ...]:
+        """The tile axes that are dims of a tile."""
+        return tuple(tile for tile in self.tiles if not tile.single)
 
     @property
     def warps(self) -> int:

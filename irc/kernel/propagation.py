@@ -136,6 +136,8 @@ class Propagation:
             return None if guards is None else Point(coordinates, guards)
         if step.name == "concat":
             return self._joined(step, result)
+        if step.name == "pad":
+            return self._padded(step, result)
         if step.definition.pointwise is not None:
             partial, guards = self._broadcast(result)
             known = tuple(coordinate for coordinate in partial if coordinate is not None)
@@ -158,6 +160,20 @@ class Propagation:
             if {*point.guards, *piece.guards} != {*joined.guards, *piece.guards}:
                 return None
         return joined
+
+    def _padded(self, step: Operation, result: Value) -> Point | None:
+        """The point of a padded result where its operand is read at the points of all of its elements under guards:
+        beside another operand that is padded alike."""
+        point, pull = self.points.get(step.inputs[0]), step.definition.pull
+        if point is None or pull is None or not reads_all(step):
+            return None
+        coordinates = tuple(at + low for at, low in zip(point.coordinates, step.attributes["low"], strict=True))
+        inside, *_ = pull(result, coordinates)
+        padded = zip(coordinates, result.shape, step.inputs[0].shape, strict=True)
+        covers = all(same(before, extent) or _runs_over(at, extent) for at, extent, before in padded)
+        if not covers or inside.coordinates != point.coordinates or not {*inside.guards} <= {*point.guards}:
+            return None
+        return Point(coordinates, tuple(guard for guard in point.guards if guard not in inside.guards))
 
     def _broadcast(self, result: Value) -> tuple[list[Dim | None], Guards]:
         """The coordinates and guards of a pointwise result, as its operands' points determine them; None for the dims

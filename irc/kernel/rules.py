@@ -18,7 +18,7 @@ from irc.dims import Dim, Variable
 from irc.dtypes import F32, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
-from irc.kernel.dag import Dot, Reduce, variables
+from irc.kernel.dag import Dot, Node, Reduce, variables
 from irc.kernel.failure import CODES, LegalityFailure
 from irc.kernel.schedule_rules import (
     indices_fit,
@@ -30,6 +30,7 @@ from irc.kernel.schedule_rules import (
     schedule_fits_a_product,
     schedule_fits_the_tiles,
     schedule_has_a_depth,
+    schedule_holds_rows,
     split_fits_the_kernel,
 )
 from irc.kernel.sibling_rules import siblings_multiply_one_value
@@ -222,15 +223,18 @@ def is_written_unless_empty(stored: Value, ignored: Sequence[Variable]) -> None:
 
 
 def reductions_share_their_axes(reductions: Sequence[Reduce]) -> None:
-    """A kernel reduces over one axis after flattening, and the result does not vary over it.
+    """A kernel reduces over one axis after flattening, or reduces rows and across these rows: of elements that it reads
+    whole rows of, which stay in registers (16,384 elements, 8,192 of a row of unknown size). What is computed from a
+    reduction across rows is neither reduced again nor stored for each row.
 
-    Why: a kernel is one grid over the axes of its results with at most one loop in it, over what is reduced.
+    Why: a kernel has at most one loop, over blocks of what is reduced. Blocks of whole rows give both reductions of a
+    row, at once, and those across rows, at the end.
 
-    Example: {%rows, %columns} of
-        func @main(%x: f32[8, 9]) -> (f32[8], f32[9]) {
+    Example: {%rows, %all} of
+        func @main(%x: f32[8, 9]) -> (f32[8], f32[]) {
           %rows = reduce_sum %x {axes = [1], keep_dims = false} : f32[8]
-          %columns = reduce_sum %x {axes = [0], keep_dims = false} : f32[9]
-          return %rows, %columns
+          %all = reduce_sum %x {axes = [0, 1], keep_dims = false} : f32[]
+          return %rows, %all
         }
     """
     for node in reductions:
@@ -244,6 +248,28 @@ def _listed(axes: Sequence[Variable]) -> str:
     """The axes of a kernel, by name and extent: `the axis i1 of extent 16`."""
     names = [f"{axis.name} of extent {axis.extent}" for axis in axes]
     return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
+
+
+def results_across_rows_are_read_after_them(read: Sequence[Node]) -> None:
+    """Rule F6, of what reads a reduction across rows in a kernel that also reduces rows: the loop over rows is done."""
+    if read:
+        message = f"%{read[0].label} is computed in each row from what is reduced across rows"
+        raise LegalityFailure("F6", message, (read[0].label,))
+
+
+def rows_fit_beside_what_is_across(reductions: Sequence[Reduce], extent: Dim, fit: bool) -> None:
+    """Rule F6, of the rows of a kernel that also reduces across rows."""
+    if not fit:
+        message = f"rows of {extent} elements, over which %{reductions[0].label} is reduced, are not held in registers"
+        raise LegalityFailure("F6", message, (reductions[0].label, extent))
+
+
+def rows_are_reduced_once(name: str, computed: int, needed: int) -> None:
+    """Rule F10, of a kernel that reduces rows and across rows: the elements of each reduction, at typical sizes. Parts
+    of rows have less than twice as many as there are, with those that pad the last."""
+    if computed >= 2 * needed:
+        message = f"%{name} would be reduced again for each place at which it is read"
+        raise LegalityFailure("F10", f"{message}: {computed} elements where {needed} are enough", (name,))
 
 
 def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable]]) -> None:
@@ -464,11 +490,13 @@ LEGALITY_RULES = table(
      products_have_instructions, products_are_of_bytes),
     ("F3", CODES["F3"], stores_what_is_read_outside, reads_each_member),
     ("F4", CODES["F4"], every_dim_has_an_axis, is_written_unless_empty),
-    ("F6", CODES["F6"], reductions_share_their_axes),
-    ("F10", CODES["F10"], reductions_are_computed_once, products_are_computed_once),
+    ("F6", CODES["F6"], reductions_share_their_axes, results_across_rows_are_read_after_them,
+     rows_fit_beside_what_is_across),
+    ("F10", CODES["F10"], reductions_are_computed_once, products_are_computed_once, rows_are_reduced_once),
     ("F13", CODES["F13"], rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", CODES["F14"], needs_no_more_than_a_target_has),
-    ("F15", CODES["F15"], schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, indices_fit,
+    ("F15", CODES["F15"], schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, schedule_holds_rows,
+     indices_fit,
      split_fits_the_kernel, parts_divide_what_is_reduced, products_are_divided, is_softmax_split_along_its_axis,
      parts_are_kernels, is_split_already),
     ("F16", CODES["F16"], products_share_their_tiles, groups_are_axes, sums_are_in_one_other),

@@ -39,10 +39,11 @@ NARROW = 32  # columns that are too few for a tile axis of their own
 # -- merging axes ----------------------------------------------------------------------------------------------
 
 
-def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> tuple[tuple[Root, ...], Axes, Axes]:
+def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes,
+               across: Axes = ()) -> tuple[tuple[Root, ...], Axes, Axes, Axes]:  # fmt: skip
     """Make neighbours one axis where no index needs them apart, and the same operands of products vary over both."""
     indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
-    rows, columns = parallel, bound
+    rows, columns, others = parallel, bound, across
     products = products_of(roots)
     roles = {axis: [axis in operand.axes for node in products for operand in node.operands] for axis in parallel}
 
@@ -51,18 +52,19 @@ def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes) -> tuple[tu
             return False
         return not any(outer in dims.free_atoms(over_joined(index, outer, inner)) for index in indices.values())
 
-    while pair := next((pair for pair in (*permutations(rows, 2), *pairwise(columns)) if mergeable(*pair)), None):
+    while pair := next((pair for pair in (*permutations(rows, 2), *pairwise(columns), *pairwise(others))
+                        if mergeable(*pair)), None):  # fmt: skip
         outer, inner = pair
         if outer in roles:
             roles[joined(outer, inner)] = roles[outer]
         indices = {old: over_joined(index, outer, inner) for old, index in indices.items()}
-        rows, columns = (
+        rows, columns, others = (
             tuple(joined(outer, inner) if axis is inner else axis for axis in axes if axis is not outer)
-            for axes in (rows, columns)
+            for axes in (rows, columns, others)
         )
-    if rows + columns == parallel + bound:
-        return roots, parallel, bound
-    return substituted(roots, indices, {bound: columns}), rows, columns
+    if rows + columns + others == parallel + bound + across:
+        return roots, parallel, bound, across
+    return substituted(roots, indices, {bound: columns, across: others}), rows, columns, others
 
 
 @lru_cache(1 << 14)

@@ -105,3 +105,11 @@ def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
     if options.k is not None and options.k < least:
         message = f"the block of `k` is {options.k}, and that of a product of such a type at least {least}"
         raise LegalityFailure("F15", message)
+
+
+def schedule_holds_rows(options: ScheduleOptions, extent: Dim) -> None:
+    """Rule F15, of a stated block of rows that are reduced, in a kernel that reduces across them, too: it covers
+    them."""
+    if options.n is not None and dims.less_equal(extent, options.n) is not True:
+        message = f"the block of `n` is {options.n}, and what reduces across rows holds the {extent} elements of each"
+        raise LegalityFailure("F15", message)

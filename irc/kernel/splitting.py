@@ -15,12 +15,14 @@ from irc.kernel.dag import Reduce
 from irc.kernel.derivation import Kernel
 from irc.kernel.nest import Axes, size_of
 from irc.kernel.schedule import WHOLE_ROW_UNKNOWN, unit_stride
-from irc.kernel.traffic import count, size_at
+from irc.kernel.traffic import Bytes, count, size_at
 
 ADDED_LAUNCHES = 2  # one combines, and one more computes what varies over the reduced axes
 LEAST_ROW = 1_024  # elements of a part whose neighbors in memory are reduced
 LEAST_COLUMN = 64  # elements of a part of columns, of which a program has as many
 COLUMNS = 64
+LEAST_ROWS = 8  # of a part that has partial results of each column: fewer would be read and written as often as rows
+PROGRAMS = (1, 2, 4)  # of parts of rows for each multiprocessor, to be tried
 LEAST_BLOCKS = 4  # of the loop of a product, which fill its pipeline
 
 
@@ -34,6 +36,8 @@ def chosen_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) ->
     sizes."""
     if kernel.kind == "product":
         return product_sizes(kernel, sizes, device)
+    if kernel.across:
+        return row_sizes(kernel, sizes, device)
     size = reduction_size(kernel, sizes, device) if kernel.kind == "reduction" else None
     return [] if size is None else [size]
 
@@ -54,9 +58,7 @@ def reduction_size(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) 
     """The elements of one part, such that a launch has about two programs for each multiprocessor."""
     cost, symbols = count(kernel, sizes), Sizes(sizes)
     extent = size_at(size_of(kernel.bound), symbols)
-    if not 0 < cost.programs < device.multiprocessors:
-        return None
-    if cost.loaded_bytes < cost.programs * bytes_worth_a_split(device):
+    if not is_worth_a_split(cost, device):
         return None
     results = size_at(size_of(kernel.parallel), symbols)
     columns = reduces_columns(kernel)
@@ -82,8 +84,34 @@ def stated_size(kernel: Kernel, part: int, sizes: Mapping[Symbol, int]) -> Dim:
 def whole_rows(kernel: Kernel, size: int, symbols: Sizes) -> tuple[Dim, int]:
     """What a part of at most this size is a multiple of, and its number at the sizes: whole rows of the inner reduced
     axes where they fit, so that indices are computed as without parts."""
-    units = [(size_of(inner), size_at(size_of(inner), symbols)) for inner in inner_axes(kernel.bound)]
+    units = [(size_of(inner), size_at(size_of(inner), symbols)) for inner in inner_axes(kernel.divided)]
     return next(((unit, number) for unit, number in units if 0 < number <= size), (1, 1))
+
+
+def row_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> list[Dim]:
+    """Rows of one part of a kernel that also reduces across them, such that each multiprocessor has some programs."""
+    cost, extent = count(kernel, sizes), size_at(size_of(kernel.across), Sizes(sizes))
+    if not is_worth_a_split(cost, device):
+        return []
+    sizes_of_parts = [extent * cost.programs // (number * device.multiprocessors) for number in PROGRAMS]
+    powers = dict.fromkeys(1 << max(LEAST_ROWS, size).bit_length() - 1 for size in sizes_of_parts)
+    return [stated_size(kernel, size, sizes) for size in powers if size < extent]
+
+
+def has_rows_for_programs(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> bool:
+    """Whether a kernel has a program for each multiprocessor after a split of its rows, or is fast enough without,
+    where it also reduces across rows; others have their programs."""
+    if not kernel.across:
+        return True
+    cost, extent = count(kernel, sizes), size_at(size_of(kernel.across), Sizes(sizes))
+    return not is_worth_a_split(cost, device) or cost.programs * extent >= LEAST_ROWS * device.multiprocessors
+
+
+def is_worth_a_split(cost: Bytes, device: Device) -> bool:
+    """Whether a kernel has few programs, each of which reads for longer than launches take."""
+    return 0 < cost.programs < device.multiprocessors and (
+        cost.loaded_bytes >= cost.programs * bytes_worth_a_split(device)
+    )
 
 
 def inner_axes(axes: Axes) -> list[Axes]:

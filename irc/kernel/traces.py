@@ -16,7 +16,7 @@ from irc.kernel.dag import Check, Graph, Node
 from irc.kernel.rules import MOST_OPERATIONS
 from irc.scalar_builder import Request, Requesting
 
-# What a trace gives beside nodes: a check, a product with its contraction, a value that is held in a wider type.
+# What a trace gives beside nodes: checks, reductions and products with their operations, values held in a wider type.
 Effect = Check | tuple[Operation, Node] | Value
 
 

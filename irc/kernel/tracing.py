@@ -198,11 +198,19 @@ class Tracer:
     @property
     def products(self) -> dict[Operation, list[Node]]:
         """The nodes of each contraction, one for each point at which it is read."""
-        products: dict[Operation, list[Node]] = {}
+        return {step: nodes for step, nodes in self._loops().items() if step.definition.contraction is not None}
+
+    @property
+    def reductions(self) -> dict[Operation, list[Node]]:
+        """The nodes of each reduction, in the same way."""
+        return {step: nodes for step, nodes in self._loops().items() if step.definition.reduction is not None}
+
+    def _loops(self) -> dict[Operation, list[Node]]:
+        nodes: dict[Operation, list[Node]] = {}
         for effect in self.effects:
             if isinstance(effect, tuple):
-                products.setdefault(effect[0], []).append(effect[1])
-        return products
+                nodes.setdefault(effect[0], []).append(effect[1])
+        return nodes
 
     @property
     def skips_rounding(self) -> bool:
@@ -283,7 +291,8 @@ class Tracer:
             inner = variables(*(at[axis] for axis in reduced))
             inner_guards = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
             others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
-            covers = not self.propagation.is_piece or _covers(inner, [argument.shape[axis] for axis in reduced])
+            covers = not self.propagation.is_piece or _covers([at[axis] for axis in reduced],
+                                                              [argument.shape[axis] for axis in reduced])  # fmt: skip
             if covers and inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
                 ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
                 return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, inner_guards)
@@ -320,8 +329,10 @@ class Tracer:
                 begins_with_0 = kind == "sum" and body.dtype.is_float and step.attributes["axes"]  # -0 alone gives 0
                 return self.apply("add", body.dtype, body, self.constant(body.dtype, 0)) if begins_with_0 else body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
-            return self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes,
+            node = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes,
                                      result=self.steps.names[value]))
+            self._open[-1].effects[step, node] = None
+            return node
 
         combined = reduced(reduction.combine, body)
         if not reduction.finds_index:
@@ -462,9 +473,10 @@ class Tracer:
         self.check(both, guards, OUT_OF_RANGE)
 
 
-def _covers(axes: Iterable[Variable], extents: Iterable[Dim]) -> bool:
-    """Whether there are as many points along some axes as elements along dims of these extents."""
-    return dims.same(dims.product(axis.extent for axis in axes), dims.product(extents))
+def _covers(indices: Sequence[Dim], extents: Sequence[Dim]) -> bool:
+    """Whether indices are in bounds of dims of these extents, at as many points as the dims have elements."""
+    are_inside = all(in_bounds(index, extent, ()) for index, extent in zip(indices, extents, strict=True))
+    return are_inside and dims.same(dims.product(axis.extent for axis in variables(*indices)), dims.product(extents))
 
 
 def _never_holds(guards: Guards) -> bool:

@@ -97,9 +97,10 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
         elif isinstance(node, Dot):
             product_flops += 2 * lanes(node.axes.union(node.bound)) if scope is not node else 0
         elif isinstance(node, Reduce) and node.dtype.is_float:
-            # Of a loop over a row, the lanes of the last tile are few beside the row.
-            each = 0 if scope is node and kernel.looped else 1 if kernel.online is not None else flops_of_step(scope)
-            flops += each * lanes(node.axes.union(kernel.bound))
+            # Of a loop over what is reduced, the lanes of the last tile are few beside it.
+            is_end = scope is node and any(axis in tile.axes for tile in tiles if tile.looped for axis in node.bound)
+            each = 0 if is_end else 1 if kernel.online is not None else flops_of_step(scope)
+            flops += each * lanes(node.axes.union(node.bound))
         elif isinstance(node, Apply) and node.dtype.is_float:
             flops += flops_of(node.name) * lanes(node.axes)
     accesses: dict[Value, dict[Access, None]] = {}
