@@ -48,6 +48,10 @@ def kernel(words: str) -> Selection:
     return Selection("tests/test_kernel.py", words)
 
 
+def across(words: str) -> Selection:
+    return Selection("tests/test_across_rows.py", words)
+
+
 def fusion(words: str) -> Selection:
     return Selection("tests/test_fusion.py", words)
 
@@ -172,7 +176,7 @@ MUTATIONS = (
     Mutation(
         "stores: reduced axes are forgotten",
         DERIVATION,
-        "axes = (*parallel, *bound) if mentioned & set(bound) else parallel",
+        "axes = (*parallel, *(axis for axes in reduced if not mentioned.isdisjoint(axes) for axis in axes))",
         "axes = parallel",
         fused_kernels("spread"),
     ),
@@ -219,6 +223,8 @@ MUTATIONS = (
         "if False:",
         fusion("a_rule_fails"),
     ),
+    Mutation("F6: rows read what is reduced across them", RULES, "    if read:", "    if False:", across("illegal")),
+    Mutation("F6: rows of any length", RULES, "    if not fit:", "    if False:", across("illegal")),
     Mutation(
         "F10: reductions are repeated",
         DERIVATION,
@@ -253,8 +259,8 @@ MUTATIONS = (
     Mutation(
         "masks: every reduction ignores 0",
         "backends/triton/masks.py",
-        "same(lanes.of(node.operands[0]), identity(node.kind, node.dtype))",
-        "same(lanes.of(node.operands[0]), zero(node.dtype))",
+        "same(lanes[beyond[node]].of(node.operands[0]), identity(node.kind, node.dtype))",
+        "same(lanes[beyond[node]].of(node.operands[0]), zero(node.dtype))",
         triton("reductions_see_nan"),
     ),
     Mutation(
