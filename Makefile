@@ -1,4 +1,4 @@
-# Each target sets up all it needs on a fresh machine (Python 3.10 or newer), in .venv, then runs.
+# Each target sets up all it needs on a fresh machine (Python 3.11 or newer), in .venv, then runs.
 #   make demo    compile a trained model for both backends and run it on real files
 #   make test    lint, types and the tests that are not slow
 #   make lint    ruff and mypy only          make slow    the tests marked slow
@@ -22,7 +22,7 @@ help:
 
 # torch goes first, under exactly this name and version, so that no later step picks another build.
 .venv/base.stamp: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "irc needs Python 3.10 or newer: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "irc needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "[1/3] creating .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "[2/3] installing torch (a large download)"

@@ -105,7 +105,7 @@ def run_triton(module: Module, name: str, batch: np.ndarray, folder: Path) -> np
     step("compile to Triton, and run (interpreted when there is no GPU; a minute at most)")
     report = irc.compile(module, backend="triton", output=folder / "magika_triton")
     print(f"{report.kernels} kernels, {report.host_calls} host calls")
-    np.savez(folder / "in.npz", **{name: batch})
+    np.savez(folder / "in.npz", allow_pickle=False, **{name: batch})
     command = [sys.executable, "-m", "magika_triton", "--input", "in.npz", "--output", "out.npz"]
     subprocess.run(command, cwd=folder, check=True)
     with np.load(folder / "out.npz") as outputs:

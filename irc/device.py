@@ -8,7 +8,6 @@ with its source. Start at `find_device`; `irc.kernel.roofline` has the model of 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -162,10 +161,8 @@ class DeviceFile:
     """The text of a device file: its tables, and errors with their line."""
 
     def __init__(self, text: str, name: str) -> None:
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
+        import tomllib
+
         self.lines, self.name = text.splitlines(), name
         try:
             self.tables: dict[str, Any] = tomllib.loads(text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ class NumberedRule:
                          for each in self.functions)  # fmt: skip
 
 
-def table(*rows: tuple[str, str, Unpack[tuple[Callable[..., Any], ...]]]) -> dict[str, NumberedRule]:
+def table(*rows: tuple[str, str, *tuple[Callable[..., Any], ...]]) -> dict[str, NumberedRule]:
     """Rules by their numbers, from rows of number, code and functions."""
     return {number: NumberedRule(number, code, tuple(functions)) for number, code, *functions in rows}

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from installing import PIP, ROOT, build_wheel, command, modules_of
+from installing import ROOT, build_wheel, install_into, modules_of
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
         work = Path(name)
         wheel = build_wheel(work)
         target = work / "installed"
-        command(*PIP, "install", "--no-deps", "--target", target, wheel)
+        install_into(target, wheel)
         environment = {**os.environ, "MYPYPATH": str(target)}
         mypy = [sys.executable, "-m", "mypy", "-p", "irc"]
         mypy += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]

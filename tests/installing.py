@@ -49,6 +49,11 @@ def install(python: Path, *what: str | Path) -> None:
     command(*PIP, "--python", python, "install", "--no-deps", *what)
 
 
+def install_into(folder: Path, wheel: Path) -> None:
+    """Install a wheel into a folder of its own, for tools that look for packages there."""
+    command(*PIP, "install", "--no-deps", "--target", folder, wheel)
+
+
 def command(
     *words: str | Path, cwd: Path | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[str]:

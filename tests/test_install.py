@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 from command_line import irc_here
-from installing import PACKAGES, PIP, ROOT, build_wheel, command, fresh_environment, install
+from installing import PACKAGES, PIP, ROOT, build_wheel, command, fresh_environment, install, install_into
 from minimum_versions import PROJECT, minimum_versions
 
 import irc
@@ -68,7 +70,7 @@ def test_importing_irc_loads_nothing_heavy() -> None:
     loaded = set(json.loads(command(sys.executable, "-c", program).stdout))
     heavy = {"numpy", "onnx", "onnxruntime", "torch", "triton", "sympy", "lark", "rich", "click"}
     assert not loaded & heavy
-    assert {m for m in loaded if m.startswith("irc.")} == {"irc._version"}
+    assert {m for m in loaded if m.startswith("irc.")} == {"irc._version", "irc.displays"}
 
 
 def test_version_is_stated_once() -> None:
@@ -138,6 +140,43 @@ def test_every_dependency_has_a_lowest_version() -> None:
 
 def parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
+
+
+def test_examples_and_a_script_pass_pyright(wheel: Path, tmp_path: Path) -> None:
+    """Every `type: ignore` of the script is a mistake that has to be found: one that is not needed is an error."""
+    install_into(tmp_path / "installed", wheel)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(ROOT / "tests" / "typed_script.py", tmp_path)
+    options = {"include": ["examples", "typed_script.py"], "extraPaths": ["installed"], "typeCheckingMode": "standard",
+               "enableTypeIgnoreComments": True, "reportUnnecessaryTypeIgnoreComment": True}  # fmt: skip
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+    pyright = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
+    report = json.loads(command(*pyright, cwd=tmp_path, check=False).stdout)
+    mistakes = [each for each in report["generalDiagnostics"] if each["severity"] in ("error", "warning")]
+    assert report["summary"]["filesAnalyzed"] >= 9 and mistakes == []
+
+
+def test_source_distribution_has_what_its_tests_read(tmp_path: Path) -> None:
+    files = tracked_files()
+    if not files:
+        pytest.skip("this is no clone: which files belong to irc is not known")
+    for name in files:
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "source" / name)
+    build = f"import setuptools.build_meta as backend; backend.build_sdist({str(tmp_path)!r})"
+    command(sys.executable, "-c", build, cwd=tmp_path / "source")
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as held:
+        names = {name.partition("/")[2] for name in held.getnames()}
+    assert set(files) <= names, set(files) - names
+
+
+def tracked_files() -> list[str]:
+    """What git has of this folder, without what was deleted; nothing outside of a clone."""
+    if not (ROOT / ".git").exists():
+        return []
+    listed = command("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).stdout.splitlines()
+    return [name for name in listed if (ROOT / name).is_file()]
 
 
 def test_commands_of_the_workflow_run(tmp_path: Path) -> None:

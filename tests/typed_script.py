@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import irc
 
 if TYPE_CHECKING:
-    from typing_extensions import assert_type
+    from typing import assert_type
 
     from irc.driver.benchmarking import BenchReport
     from irc.driver.checking import CheckReport
