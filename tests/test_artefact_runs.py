@@ -100,3 +100,20 @@ def test_an_operator_of_onnx_runtime_that_fails(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert done.returncode == 3 and len(lines) <= 2 and all(line.isprintable() for line in lines)
     assert lines[-1].startswith("error: ONNX Runtime: ") and "index is out of range" in lines[-1]
+
+
+@pytest.mark.parametrize("package", ["torch", "triton"])
+def test_a_folder_says_which_package_it_needs(package: str, tmp_path: Path) -> None:
+    compiled("dynamic", tmp_path)
+    np.savez(tmp_path / "in.npz", x=np.zeros((1, 7), np.float32), i=np.zeros(3, np.int64))
+    run = (f"import runpy, sys; sys.modules[{package!r}] = None; "
+           "sys.argv = ['out', '--input', 'in.npz', '--output', 'out.npz']; "
+           "runpy.run_path('out', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3 and not (tmp_path / "out.npz").exists()
+    assert done.stderr == (f"error: this compiled model needs {package}, which is not installed: "
+                           "pip install torch triton\n")  # fmt: skip
+    if package == "torch":
+        load = f"import sys; sys.modules[{package!r}] = None; import out"
+        done = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1].endswith("PyTorch, which is not installed: pip install torch triton")

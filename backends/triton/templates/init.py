@@ -7,6 +7,13 @@ errors.py has the error, partial.py writes files, manifest.json says what is ins
 """
 
 from .errors import ArtefactError
-from .runtime import Model, load
+
+try:
+    from .runtime import Model, load
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    message = "this compiled model needs PyTorch, which is not installed: pip install torch triton"
+    raise ModuleNotFoundError(message, name="torch") from None
 
 __all__ = ["ArtefactError", "Model", "load"]

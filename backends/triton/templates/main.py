@@ -12,6 +12,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+# What is raised for a damaged folder, and for inputs that do not fit.
+LOADING = (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile)
 MISSING = object()  # stands for an array that the file does not have
 
 
@@ -41,7 +43,18 @@ def main() -> int:
         return 2
     import numpy
 
-    model_package = package()
+    try:
+        model_package = package()
+        model = model_package.load(options.device)
+    except ModuleNotFoundError as error:
+        package_name = (error.name or "").partition(".")[0]
+        if package_name not in ("torch", "triton"):
+            raise
+        print(f"error: this compiled model needs {package_name}, which is not installed: pip install torch triton",
+              file=sys.stderr)  # fmt: skip
+        return 3
+    except LOADING as error:
+        return failed(error)
     try:
         with numpy.load(options.input) as arrays:
             inputs = {name: arrays[name] for name in arrays.files}
@@ -49,7 +62,6 @@ def main() -> int:
         print(f"error: {options.input} cannot be read: {type(error).__name__}", file=sys.stderr)
         return 3
     try:
-        model = model_package.load(options.device)
         for entry in model.signature["inputs"]:
             if entry["dtype"] is None:
                 inputs = gathered(inputs, entry["name"], entry["type"])
@@ -57,10 +69,15 @@ def main() -> int:
         for name, result in model.run(inputs).items():
             flatten(name, result, arrays, model_package)
         save(options.output, arrays, model_package)
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile) as error:
-        print("error: " + "".join(map(printable, str(error))), file=sys.stderr)
-        return 3
+    except LOADING as error:
+        return failed(error)
     return 0
+
+
+def failed(error: Exception) -> int:
+    """Say what was wrong with the folder or the inputs; returns the exit status."""
+    print("error: " + "".join(map(printable, str(error))), file=sys.stderr)
+    return 3
 
 
 def printable(character):
