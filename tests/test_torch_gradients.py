@@ -210,6 +210,7 @@ TRAINED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "interpolate nearest": lambda x: F.interpolate(x, size=(7, 4)),
     "interpolate linear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "interpolate cubic": lambda x: F.interpolate(x, size=(7, 9), mode="bicubic"),
+    "interpolate antialiased": lambda x: F.interpolate(x, size=(4, 7), mode="bilinear", antialias=True),
     "log sigmoid": F.logsigmoid,
     "max unpool": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(6, 5)),
     "replication": lambda x: F.pad(x, (1, 2, 2, 1), mode="replicate"),

@@ -17,6 +17,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 import torch.nn.functional as F
 from test_torch_gradients import PATHS, check
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import irc
 from irc.diagnostics import IrcError
@@ -107,6 +108,29 @@ def experts(x: torch.Tensor, weights: torch.Tensor, y: torch.Tensor, ends: torch
     return aten._grouped_mm(x, weights, ends), aten._grouped_mm(y, x.mT, ends)
 
 
+def distance(score: torch.Tensor, b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    return score + (q - k) * 0.1 * h
+
+
+def flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slopes: torch.Tensor) -> Any:
+    """Scores that depend on places and on a captured tensor, a mask with a row that sees nothing, and shared heads."""
+    mask = create_block_mask(lambda b, h, q, k: (q >= k) & (k > 0), None, None, 8, 8, device="cpu")
+    return (flex_attention(query, query, query, score_mod=distance, block_mask=mask),
+            flex_attention(query, key, value, enable_gqa=True, scale=0.3),
+            flex_attention(query, query, query, score_mod=lambda score, b, h, q, k: score * slopes[h]))
+
+
+def antialiased(x: torch.Tensor) -> Any:
+    linear, cubic = {"mode": "bilinear", "antialias": True}, {"mode": "bicubic", "antialias": True}
+    return (F.interpolate(x, size=(3, 4), **linear), F.interpolate(x, size=(5, 4), align_corners=True, **linear),
+            F.interpolate(x, size=(9, 3), **cubic), F.interpolate(x, scale_factor=0.6, **cubic))
+
+
+def widths(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Any:
+    return (x.view(torch.int8), x.view(torch.int16), x.view(torch.int64), y.view(torch.float32),
+            z.view(torch.int32), z.view(torch.bfloat16))
+
+
 FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "quantiles": (lambda x, p: (torch.erfinv(x), special.ndtri(p), special.log_ndtr(x), special.erfcx(x.clamp(-8))),
                   (REALS, PARTS)),
@@ -120,6 +144,9 @@ FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "strides": (strided, (random(4, 3), random(2, 4)[:, :3].contiguous(), random(3))),
     "counts": (counts, (random(50), whole(0, 6, 20), random(20), whole(0, 4, 20))),
     "without repetitions": (singles, (whole(0, 6, 20),)),
+    "functions of scores": (flex, (random(2, 4, 8, 16), random(2, 2, 8, 16), random(2, 2, 8, 16), random(4))),
+    "antialiased": (antialiased, (random(2, 3, 8, 7),)),
+    "widths": (widths, (random(3, 4), whole(0, 90, 2, 8, dtype=torch.uint8), random(2, 2).double())),
     "medians": (medians, (torch.where(random(7, 3) > 0.4, nan, random(7, 3)),)),
     "rounding": (rounding, (random(4, 3), random(3).abs() * 0.1, whole(0, 9, 3, dtype=torch.int32))),
     "quantization": (quantization, (random(4, 3), random(3).abs() * 0.1, whole(0, 9, 3))),

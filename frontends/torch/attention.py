@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from irc import dims, ops
 from irc.dims import Dim
-from irc.dtypes import BOOL, I64, accumulator_of
+from irc.dtypes import BOOL, I32, I64, accumulator_of
+from irc.frontends.torch.graph_importer import GraphImporter
 from irc.frontends.torch.indexing import broadcast_shape, expanded
-from irc.frontends.torch.reading import converted, known, unsupported, unused
+from irc.frontends.torch.reading import UNSUPPORTED, converted, known, unsupported, unused
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import reshaped
 from irc.ir import Value
@@ -53,6 +56,33 @@ def in_four(x: Value, lead: Sequence[Dim]) -> Value:
     """x, its last two axes after these, as a batch of heads."""
     batch, heads = dims.product(lead[:-1]), lead[-1] if lead else 1
     return reshaped(expanded(x, (*lead, *x.shape[-2:])), (batch, heads, *x.shape[-2:]))
+
+
+# -- with functions of scores -----------------------------------------------------------------------------------------
+
+
+def read_flex_attention(importer: GraphImporter, node: torch.fx.Node, query: Value, key: Value, value: Value,
+                        score_graph: torch.fx.GraphModule, blocks: Sequence[Any], scale: float, options: Any,
+                        score_operands: Sequence[Any] = (), mask_operands: Sequence[Any] = ()) -> Any:
+    """Attention whose scores a graph changes, of which another says which are seen: both take one score and its places,
+    and are read for all of them at once. Blocks only save work. The results are those of torch/_higher_order_ops:
+    with the logarithms of sums to the base of 2, and the largest scores."""
+    scores = Scores(query, key, None, scale, False)
+    shape = (*query.shape[:3], key.shape[2])
+    ranges = [tuple(size if axis == each else 1 for each, size in enumerate(shape)) for axis in range(4)]
+    places = [ops.iota(shape=extents, axis=axis, dtype=I32) for axis, extents in enumerate(ranges)]
+    (changed,) = importer.import_graph(score_graph, [ops.reshape(scores.masked(), shape=shape), *places,
+                                                     *score_operands])
+    (is_seen,) = importer.import_graph(blocks[-1], [*places, *mask_operands])
+    if UNSUPPORTED in (changed, is_seen):
+        return UNSUPPORTED
+    changed = ops.select(is_seen, converted(changed, scores.wide), -math.inf)
+    sums = ops.log_sum_exp(changed, axes=(3,), keep_dims=True)
+    weights = ops.select(ops.equal(sums, -math.inf), 0.0, ops.exp(ops.sub(changed, sums)))
+    product = ops.matmul(scores.by_group(weights), scores.shared(value))
+    result = ops.reshape(product, shape=(*query.shape[:3], value.shape[3]))
+    largest = ops.reduce_max(changed, axes=(3,))
+    return converted(result, query.dtype), ops.div(reshaped(sums, query.shape[:3]), math.log(2)), largest
 
 
 # -- with gradients ---------------------------------------------------------------------------------------------------

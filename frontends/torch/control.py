@@ -15,6 +15,7 @@ from irc import ops
 from irc.dims import Expr, Symbol
 from irc.dtypes import BOOL, I64
 from irc.frontends.regions import at_block, joined_type, stacked_type
+from irc.frontends.torch.attention import read_flex_attention
 from irc.frontends.torch.graph_importer import GraphImporter
 from irc.frontends.torch.pointwise import as_bool
 from irc.frontends.torch.reading import UNSUPPORTED, converted, scalar, unsupported
@@ -87,7 +88,8 @@ def read_map(importer: GraphImporter, node: torch.fx.Node, body: Any, mapped: Se
 
 
 READERS: dict[str, Callable[..., Any]] = {
-    "cond": read_cond, "while_loop": read_while_loop, "scan": read_scan, "map_impl": read_map}
+    "cond": read_cond, "while_loop": read_while_loop, "scan": read_scan, "map_impl": read_map,
+    "flex_attention": read_flex_attention}
 
 
 def reader(target: Any) -> Callable[..., Any] | None:

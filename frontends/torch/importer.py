@@ -56,6 +56,7 @@ from irc.frontends.torch import (
     transcendental,
     view,
 )
+from irc.frontends.torch.alternatives import OTHERS, alternative
 from irc.frontends.torch.guards import Guards
 from irc.frontends.torch.reading import UNSUPPORTED, Reading, bound, converted, reading, scalar
 from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
@@ -380,10 +381,11 @@ class Importer:
             lines = list(dict.fromkeys(str(place) for place in places if place.known))
             shown = ", ".join(lines[:8]) + (", ..." if len(lines) > 8 else "")
             notes.append(f"{len(places)} of {overload} ({reason}){': ' if shown else ''}{shown}")
+        notes += dict.fromkeys(filter(None, (alternative(overload) for overload, _ in grouped)))
         count = len(self.problems)
         raise IrcError([Diagnostic(
             "torch.unsupported", f"irc cannot read {count} {'node' if count == 1 else 'nodes'} of this program",
-            notes=tuple(notes))])
+            notes=tuple(notes), help=OTHERS)])
 
 
 def location_of(node: torch.fx.Node) -> Location:

@@ -379,7 +379,8 @@ def positions(indices: Sequence[Value | None]) -> list[Value | None]:
 
 @reads("nonzero")
 def nonzero(self):
-    return true_places(self) if self.rank else unsupported("it is of a scalar")
+    """Of a scalar that is not zero one place, which has no coordinates."""
+    return true_places(self) if self.rank else cut(true_places(reshaped(self, (1,))), 1, 0, 0)
 
 
 @reads("masked_select")

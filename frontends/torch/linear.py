@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from irc import dims, ops
 from irc.dtypes import BOOL, I64
 from irc.frontends.torch.indexing import valid
@@ -17,8 +19,10 @@ from irc.frontends.torch.reading import (
     unsupported,
 )
 from irc.frontends.torch.table import reads
+from irc.frontends.torch.view import reshaped
 from irc.ir import Value
-from irc.op import literal
+from irc.op import const, literal
+from irc.weights import Tensor
 
 
 @reads("mm", "bmm", "matmul")
@@ -99,6 +103,17 @@ def distances(x1, x2, p, compute_mode):
     if p == 2:
         return ops.sqrt(ops.reduce_sum(ops.mul(apart, apart), axes=axes))
     return ops.pow_(ops.reduce_sum(ops.pow_(apart, p), axes=axes), 1 / p)
+
+
+@reads("_pdist_forward")
+def distances_of_pairs(self, p=2):
+    """Between each row and those after it."""
+    count = self.shape[0]
+    if not isinstance(count, int):
+        unsupported("how many rows there are is known only when it runs")
+    rows, columns = np.triu_indices(count, 1)
+    flat = reshaped(distances.function(self, self, p, None), (count * count,))
+    return ops.gather(flat, const(value=Tensor.of(rows * count + columns, I64)), axis=0, bounds="promised")
 
 
 @reads("_cdist_backward")

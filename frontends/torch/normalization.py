@@ -8,7 +8,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import accumulator_of
-from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, result_dtype, unsupported, unused
+from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, result_dtype, together, unused
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -88,8 +88,6 @@ def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
 
 @reads("_native_batch_norm_legit_no_training")
 def batch_norm(input, weight, bias, running_mean, running_var, *others):
-    if not unused(1) or not unused(2):
-        unsupported("its statistics are read")
     epsilon = others[-1]
     wide = accumulator_of(input.dtype)
     ones = None if weight is not None else filled_like(running_var, 1)
@@ -97,7 +95,12 @@ def batch_norm(input, weight, bias, running_mean, running_var, *others):
     x = input if running_mean.dtype is input.dtype else converted(input, wide)
     scale, offset, mean, variance = (converted(each, x.dtype) for each in (
         weight if ones is None else ones, bias if zeros is None else zeros, running_mean, running_var))
-    return converted(ops.batch_norm(x, scale, offset, mean, variance, epsilon=epsilon), input.dtype), None, None
+    return converted(ops.batch_norm(x, scale, offset, mean, variance, epsilon=epsilon), input.dtype), *nothing()
+
+
+def nothing() -> list[Value | None]:
+    """What stands for the statistics of a batch that were not computed: vectors without elements."""
+    return [None if unused(output) else ops.expand(converted(0, result_dtype(output)), shape=(0,)) for output in (1, 2)]
 
 
 def filled_like(x: Value, number: int) -> Value:
@@ -137,6 +140,11 @@ def per_channel(x: Value, rank: int) -> Value:
 
 def blend(old: Value, new: Value, momentum: float) -> Value:
     return ops.add(ops.mul(old, 1 - momentum), ops.mul(new, momentum))
+
+
+@reads("dist")
+def distance(self, other, p=2):
+    return vector_norm.function(together(ops.sub, self, other), float(p))
 
 
 @reads("linalg_vector_norm")

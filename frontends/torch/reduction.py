@@ -391,9 +391,9 @@ def bucketize(self, boundaries, *, out_int32=False, right=False):
 
 @reads("searchsorted.Tensor", "searchsorted.Scalar")
 def search(sorted_sequence, self, *, out_int32=False, right=False, side=None, sorter=None):
-    if sorter is not None:
-        unsupported("its sequence is in another order")
-    return searched(sorted_sequence, self, out_int32, right or side == "right")
+    ordered = sorted_sequence if sorter is None else ops.gather_elements(
+        sorted_sequence, sorter, axis=sorter.rank - 1, bounds="positive")
+    return searched(ordered, self, out_int32, right or side == "right")
 
 
 def searched(ordered: Value, x: Any, small: bool, right: bool) -> Value:

@@ -7,7 +7,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim, maximum
-from irc.dtypes import F32, I64
+from irc.dtypes import BOOL, F32, I64, U8, U16, U32, U64, DType
 from irc.frontends.torch.reading import (
     axes_of,
     axis_of,
@@ -21,6 +21,7 @@ from irc.frontends.torch.reading import (
 )
 from irc.frontends.torch.table import reads
 from irc.ir import Value
+from irc.op import literal
 from irc.ops.rules import rest_of_elements
 
 TO_THE_END = 2**63 - 1  # how ATen writes a slice without an end
@@ -42,8 +43,38 @@ def reshaped(x: Value, shape: Sequence[Dim]) -> Value:
 
 @reads("view.dtype")
 def view_as_dtype(self, dtype):
+    """The same bits as elements of another type; of other width, more or fewer along the last axis."""
     target = dtype_of(dtype)
-    return ops.bitcast(self, to=target) if target.bits == self.dtype.bits else unsupported("the width changes")
+    old, new = self.dtype.bits, target.bits
+    if old == new:
+        return ops.bitcast(self, to=target)
+    if target is BOOL or self.dtype is BOOL or min(old, new) < 8 or target.is_complex or self.dtype.is_complex:
+        unsupported(f"it takes {self.dtype} for {target}")
+    *lead, last = self.shape
+    if new < old:
+        parts = split_bits(self, UNSIGNED[old], UNSIGNED[new])
+        return ops.bitcast(ops.reshape(parts, shape=(*lead, last * (old // new))), to=target)
+    count = new // old
+    grouped = ops.reshape(self, shape=(*lead, dims.floor_divide(last, count), count))
+    return ops.bitcast(joined_bits(grouped, UNSIGNED[old], UNSIGNED[new]), to=target)
+
+
+UNSIGNED = {8: U8, 16: U16, 32: U32, 64: U64}
+
+
+def split_bits(x: Value, wide: DType, narrow: DType) -> Value:
+    """Each element as several on a new last axis, the lowest bits first."""
+    bits = ops.reshape(ops.bitcast(x, to=wide), shape=(*x.shape, 1))
+    shifts = ops.mul(ops.iota(shape=(wide.bits // narrow.bits,), axis=0, dtype=wide), literal(narrow.bits, wide))
+    low = ops.bitwise_and(ops.shift_right(bits, shifts), literal(2**narrow.bits - 1, wide))
+    return converted(low, narrow)
+
+
+def joined_bits(x: Value, narrow: DType, wide: DType) -> Value:
+    """Those on the last axis as one element: the sum, which has no carries."""
+    bits = converted(ops.bitcast(x, to=narrow), wide)
+    shifts = ops.mul(ops.iota(shape=x.shape[-1:], axis=0, dtype=wide), literal(narrow.bits, wide))
+    return ops.reduce_sum(ops.shift_left(bits, shifts), axes=(x.rank - 1,))
 
 
 @reads("flatten.using_ints")
@@ -229,16 +260,24 @@ def sides(rank: int, pad: Sequence[Any]) -> tuple[list[Dim], list[Dim]]:
 
 @reads("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflection_pad(self, padding):
-    low, high = sides(self.rank, padding)
-    return ops.pad(self, low=tuple(low), high=tuple(high), mode="reflect")
+    return extended(self, padding, "reflect")
 
 
 @reads("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def replication_pad(self, padding):
-    low, high = sides(self.rank, padding)
-    if any(dims.bounds(size)[0] < 0 for size in (*low, *high)):  # what lies outside may be what was cut off
-        unsupported("its padding is negative")
-    return ops.pad(self, low=tuple(low), high=tuple(high), mode="edge")
+    return extended(self, padding, "edge")
+
+
+def extended(x: Value, padding: Sequence[Any], mode: Any) -> Value:
+    """x with padding made of its elements, without what negative padding takes away, which may be padding's source."""
+    low, high = sides(x.rank, padding)
+    result = ops.pad(x, low=tuple(dims.maximum(size, 0) for size in low),
+                     high=tuple(dims.maximum(size, 0) for size in high), mode=mode)  # fmt: skip
+    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+        if any(dims.bounds(size)[0] < 0 for size in (before, after)):
+            size = result.shape[axis]
+            result = cut(result, axis, dims.maximum(-before, 0), size - dims.maximum(-after, 0))
+    return result
 
 
 @reads("flip")
