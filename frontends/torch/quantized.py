@@ -1,16 +1,14 @@
 """Rows of quantization: of operators that take numbers to integers and back, and of those that only round to them.
 
-Sources: ATen's fake quantization; torch.ao.quantization.fx._decomposed; torchao.quantization.quant_primitives.
+Sources: ATen's fake quantization; torch.ao.quantization.fx._decomposed. PyTorch decomposes the operators of torchao.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from irc import dims, ops
-from irc.dims import Dim
-from irc.dtypes import F32, I32, I64, DType, limits
+from irc import ops
+from irc.dtypes import F32, I64, DType
 from irc.frontends.torch.reading import axis_of, converted, dtype_of, result_dtype, unsupported
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import reshaped
@@ -113,36 +111,3 @@ def dequantize_channels(input, scales, zero_points, axis, quant_min, quant_max, 
     scales = along(scales, input, axis)
     zero_points = None if zero_points is None else along(zero_points, input, axis)
     return dequantized(input, scales, zero_points, result_dtype())
-
-
-@reads("torchao::quantize_affine")
-def quantize_blocks(input, block_size, scale, zero_point, output_dtype, quant_min=None, quant_max=None):
-    dtype = dtype_of(output_dtype)
-    if dtype.is_float:
-        unsupported(f"it is of {dtype}")
-    least, most = limits(dtype)
-    x = in_blocks(input, block_size)
-    scale, zero_point = (each if each is None else of_blocks(each, x) for each in (scale, zero_point))
-    result = quantized(x, scale, zero_point, int(least) if quant_min is None else quant_min,
-                       int(most) if quant_max is None else quant_max, dtype)  # fmt: skip
-    return reshaped(result, input.shape)
-
-
-@reads("torchao::dequantize_affine")
-def dequantize_blocks(input, block_size, scale, zero_point, input_dtype, quant_min=None, quant_max=None,
-                      output_dtype=None):  # fmt: skip
-    x = in_blocks(input, block_size)
-    scale, zero_point = (each if each is None else of_blocks(each, x) for each in (scale, zero_point))
-    return reshaped(dequantized(converted(x, I32), scale, zero_point, result_dtype()), input.shape)
-
-
-def in_blocks(x: Value, block_size: Sequence[int]) -> Value:
-    """Each axis as two: the blocks, and the elements of a block."""
-    pairs = ((dims.floor_divide(extent, block), block) for extent, block in zip(x.shape, block_size, strict=True))
-    return ops.reshape(x, shape=tuple(size for pair in pairs for size in pair))
-
-
-def of_blocks(x: Value, blocks: Value) -> Value:
-    """One element for each block, as it broadcasts over the elements of blocks."""
-    shape: tuple[Dim, ...] = tuple(size if axis % 2 == 0 else 1 for axis, size in enumerate(blocks.shape))
-    return reshaped(x, shape)
