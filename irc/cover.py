@@ -7,13 +7,12 @@ nothing of it. Start at `cover`; `irc.passes.fuse` applies a cover with a copy o
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from irc.group import Group, is_free
-from irc.group_graph import GroupGraph
+from irc.group_graph import GroupGraph, run_order
 from irc.ir import Block, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.kernel.failure import failure_of
@@ -64,7 +63,7 @@ def cover(groups: Sequence[Group], graph: GroupGraph, block: Block) -> list[Grou
     inside = {member for group in groups for member in group.members}
     alone = [[operation] for operation in graph.units if operation not in inside]
     nodes = [group.members for group in groups] + alone
-    order = run_order(nodes, graph)
+    order = run_order(nodes, graph.sources, graph.number)
     if len(order) < len(nodes):
         return _failure(nodes, set(range(len(nodes))).difference(order), len(groups), graph)
     ordered = [groups[index] for index in order if index < len(groups)]
@@ -99,33 +98,6 @@ def find_cycle(nodes: Sequence[Sequence[Operation]], left: Collection[int], grap
         index = computing[path[index]]
     order = list(path)
     return {each: path[each] for each in order[order.index(index) :]}
-
-
-def run_order(nodes: Sequence[Sequence[Operation]], graph: GroupGraph) -> list[int]:
-    """The indices of sets of operations in an order in which they can run, the one that ends earlier in the block
-    first; without those that cannot run, since each needs another of them."""
-    waiting: dict[Operation, list[int]] = {}
-    missing = []
-    for index, members in enumerate(nodes):
-        inside = set(members)
-        needed = dict.fromkeys(source for member in members for source in graph.sources[member])
-        missing.append(sum(source not in inside for source in needed))
-        for source in needed:
-            if source not in inside:
-                waiting.setdefault(source, []).append(index)
-    last = [max(map(graph.number.__getitem__, members)) for members in nodes]
-    ready = [(last[index], index) for index in range(len(nodes)) if not missing[index]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        index = heapq.heappop(ready)[1]
-        order.append(index)
-        for member in nodes[index]:
-            for reader in waiting.pop(member, ()):
-                missing[reader] -= 1
-                if not missing[reader]:
-                    heapq.heappush(ready, (last[reader], reader))
-    return order
 
 
 def _read(closures: Iterable[Sequence[Operation]], alone: Iterable[Sequence[Operation]], block: Block) -> set[Value]:

@@ -5,8 +5,9 @@ Rule F1 is checked here (`hull`): a kernel reads nothing that depends on what it
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from irc.group import DerivationCache, Group, is_free
 from irc.ir import Block, Operation, mentioned_symbols
@@ -30,6 +31,35 @@ def makers(block: Block) -> dict[Operation, list[Operation]]:
     for before, after in itertools.pairwise(operation for operation in block if operation.has_effect):
         required[after][before] = None
     return {operation: list(needed) for operation, needed in required.items()}
+
+
+def run_order(nodes: Sequence[Sequence[Operation]], sources: Mapping[Operation, Iterable[Operation]],
+              number: Mapping[Operation, int]) -> list[int]:  # fmt: skip
+    """The indices of sets of operations in an order in which they can run, of those that can run next the one whose
+    last operation has the smallest number; without those that cannot run, since each needs another of them. `sources`
+    are what an operation needs directly: those in none of the sets have run before."""
+    inside = {member for members in nodes for member in members}
+    waiting: dict[Operation, list[int]] = {}
+    missing = []
+    for index, members in enumerate(nodes):
+        own = set(members)
+        needed = {source for member in members for source in sources[member] if source in inside and source not in own}
+        missing.append(len(needed))
+        for source in needed:
+            waiting.setdefault(source, []).append(index)
+    last = [max([number[member] for member in members]) for members in nodes]
+    ready = [(last[index], index) for index in range(len(nodes)) if not missing[index]]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        index = heapq.heappop(ready)[1]
+        order.append(index)
+        for member in nodes[index]:
+            for reader in waiting.pop(member, ()):
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heapq.heappush(ready, (last[reader], reader))
+    return order
 
 
 class Unit:

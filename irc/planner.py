@@ -15,6 +15,7 @@ has are in `irc/planners/`, a file each. Start at `FusionGraph`, the argument of
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,12 +23,12 @@ from functools import cached_property
 from typing import Any
 
 from irc.cost import Cost, Costs, together
-from irc.cover import cheap, cover, find_cycle, run_order, unread
+from irc.cover import cheap, cover, find_cycle, unread
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.group import Group
-from irc.group_graph import GroupGraph
+from irc.group_graph import GroupGraph, run_order
 from irc.ir import Block, Operation, Value
 from irc.kernel import LegalityFailure
 from irc.kernel.failure import failure_of
@@ -281,7 +282,7 @@ class FusionGraph:
         alone = [[operation] for operation in self._graph.units if operation not in inside]
         nodes = [sorted((unit.operation for unit in units), key=self._graph.number.__getitem__) for units in sets]
         nodes += alone
-        order = run_order(nodes, self._graph)
+        order = run_order(nodes, self._graph.sources, self._graph.number)
         left = set(range(len(nodes))).difference(order)
         if not left:
             return []
@@ -342,23 +343,40 @@ class FusionGraph:
 
 
 class Partition:
-    """Sets of units, each unit in one, that kernels can compute one after another. `merged` makes another one."""
+    """Sets of units, each unit in one, that kernels can compute one after another. `merged` makes another one.
+
+    Partitions are equal that have the same sets. The operations stand in an order in which the sets can run and each
+    set is contiguous, so that what is between two sets is searched for between their places alone.
+    """
 
     def __init__(self, graph: FusionGraph, sets: Mapping[Unit, Units] | None = None) -> None:
         self.graph = graph
-        self.set_of = {unit: frozenset([unit]) for unit in graph.units} if sets is None else dict(sets)
+        self.set_of = {unit: frozenset([unit]) for unit in graph.units}
+        self._order = list(graph._graph.units)
+        self._places = {operation: place for place, operation in enumerate(self._order)}
+        self._hash = sum(map(hash, self.set_of.values()))
+        if sets is not None:
+            self._replace(dict.fromkeys(sets.values()))
 
     def __iter__(self) -> Iterator[Units]:
         return iter(dict.fromkeys(self.set_of.values()))
 
+    def __hash__(self) -> int:
+        return hash(self._hash)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Partition) and self._hash == other._hash and self.set_of == other.set_of
+
     def hull(self, *units: Unit) -> Units | None:
         """The union of the sets of these units, and of those on paths between them; None where an operation that is no
         unit is on a path, or where all are in one set already."""
-        inside = frozenset[Unit]().union(*(self.set_of[unit] for unit in units))
+        inside = frozenset[Unit]().union(*[self.set_of[unit] for unit in units])
         if inside == self.set_of[units[0]]:
             return None
-        before = self._reached(inside, forward=False)
-        between = before & self._reached(inside, forward=True, within=before) if before else before
+        before = self._reached(inside, self.graph._graph.sources)
+        between = before & self._reached(inside, self.graph._readers) if before else before
+        if not between:
+            return inside
         if not all(operation in self.graph._unit_of for operation in between):
             return None
         return inside.union(*(self.set_of[self.graph._unit_of[operation]] for operation in between))
@@ -373,23 +391,49 @@ class Partition:
 
     def replaced(self, sets: Iterable[Units]) -> Partition:
         """The partition with these sets, which together have all units of the sets that they replace."""
-        return Partition(self.graph, {**self.set_of, **{unit: units for units in sets for unit in units}})
+        other = copy.copy(self)
+        other.set_of, other._order, other._places = self.set_of.copy(), self._order.copy(), self._places.copy()
+        other._replace(sets)
+        return other
 
-    def _reached(self, start: Units, *, forward: bool, within: set[Operation] | None = None) -> set[Operation]:
-        """The operations outside a set of units that it needs, or that need it, with all of each set that has one."""
-        graph = self.graph
-        neighbors = graph._readers if forward else graph._graph.sources
+    def _replace(self, sets: Iterable[Units]) -> None:
+        sets = list(sets)
+        units = frozenset[Unit]().union(*sets)
+        self._hash += sum(map(hash, sets)) - sum(map(hash, self.parts(units)))
+        for members in sets:
+            self.set_of.update(dict.fromkeys(members, members))
+        places = [self._places[unit.operation] for unit in units]
+        self._put_in_order(min(places, default=0), max(places, default=-1) + 1)
+
+    def _put_in_order(self, low: int, high: int) -> None:
+        """Order the operations at these places such that sets can run, and are contiguous."""
+        unit_of, number = self.graph._unit_of, self.graph._graph.number
+        nodes: dict[object, list[Operation]] = {}
+        for operation in self._order[low:high]:
+            unit = unit_of.get(operation)
+            nodes.setdefault(operation if unit is None else self.set_of[unit], []).append(operation)
+        members = list(nodes.values())
+        order = run_order(members, self.graph._graph.sources, self._places)
+        order += sorted(set(range(len(members))).difference(order))  # those that need one another cannot run
+        self._order[low:high] = [each for index in order for each in sorted(members[index], key=number.__getitem__)]
+        self._places.update(zip(self._order[low:high], range(low, high), strict=True))
+
+    def _reached(self, start: Units, neighbors: Mapping[Operation, Iterable[Operation]]) -> set[Operation]:
+        """The operations outside a set of units that it needs, or that need it, with all of each set that has one:
+        those between the first and the last of it."""
+        places, unit_of = self._places, self.graph._unit_of
         seen = {unit.operation for unit in start}
+        at = [places[operation] for operation in seen]
+        low, high = min(at), max(at)
         waiting, reached = list(seen), set[Operation]()
         while waiting:
             for other in neighbors[waiting.pop()]:
-                if other in seen or (within is not None and other not in within):
-                    continue
-                unit = graph._unit_of.get(other)
-                together = [other] if unit is None else [each.operation for each in self.set_of[unit]]
-                seen.update(together)
-                reached.update(together)
-                waiting += together
+                if other not in seen and low < places[other] < high:
+                    unit = unit_of.get(other)
+                    together = [other] if unit is None else [each.operation for each in self.set_of[unit]]
+                    seen.update(together)
+                    reached.update(together)
+                    waiting += together
         return reached
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-
 from irc.cloning import Cloner
 from irc.group import Group, is_free
-from irc.group_graph import makers
+from irc.group_graph import makers, run_order
 from irc.ir import Block, Operation, Region
 from irc.kernel import Kernel
 from irc.op import Builder, yield_
@@ -56,25 +54,11 @@ def sort_block(block: Block) -> None:
 
     A kernel is inserted at the place of its last member, which may be after a reader of an earlier result.
     """
-    order = {operation: index for index, operation in enumerate(block)}
-    needs = makers(block)
-    readers: dict[Operation, list[Operation]] = {operation: [] for operation in order}
-    for operation, required in needs.items():
-        for other in required:
-            readers[other].append(operation)
-    missing = {operation: len(required) for operation, required in needs.items()}
-    ready = [(order[operation], operation) for operation in order if not missing[operation]]
-    heapq.heapify(ready)
-    sequence = []
-    while ready:
-        operation = heapq.heappop(ready)[1]
-        sequence.append(operation)
-        for reader in readers[operation]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(ready, (order[reader], reader))
-    assert len(sequence) == len(order), "legal groups form no cycle"
-    if sequence != list(order):
+    operations = list(block)
+    number = {operation: index for index, operation in enumerate(operations)}
+    sequence = [operations[index] for index in run_order([[each] for each in operations], makers(block), number)]
+    assert len(sequence) == len(operations), "legal groups form no cycle"
+    if sequence != operations:
         for operation in sequence:
             block.remove(operation)
         for operation in sequence:

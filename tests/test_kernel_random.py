@@ -16,18 +16,22 @@ import pytest
 from irc import dims, dtypes, interpreter, ops
 from irc.dims import Dim, Symbol
 from irc.driver.pipelines import parse_pipeline
-from irc.dtypes import I64
+from irc.dtypes import F16, F32, I64
 from irc.group import Group
 from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure
+from irc.legality import legal
 from irc.module import Module
 from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
+from irc.planner import Unit
 from irc.policy import Merge, policy
+from irc.sizes import representative_sizes
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests.kernel_reference import evaluate
+from tests.test_planners import graph_of
 
 GRAPHS = 150  # of each seed
 MOST_ELEMENTS = 400  # of a value, at the largest sizes
@@ -292,3 +296,58 @@ def test_integers_wrap_around_in_kernels(seed: int) -> None:
             check_group(group, seen, {})
         except AssertionError as error:
             raise AssertionError(f"program {seed}, {number}: {error}\n{module}") from error
+
+
+# -- sets that are judged one after another --------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sets_are_judged_as_kernels_that_are_derived_alone(seed: int) -> None:
+    """Random sets of random graphs, in an order in which most extend others: a rule is broken, and bytes are counted,
+    as by a kernel that is derived without what is remembered of other sets."""
+    random = np.random.default_rng(seed)
+    for module in (Generator(seed).module(), products_of_rows(random)):
+        graph = graph_of(module, calls=frozenset())
+        sets: list[frozenset[Unit]] = [frozenset([unit]) for unit in graph.units]
+        for _ in range(40 if sets else 0):
+            some = sets[random.integers(len(sets))]
+            others = graph.frontier(some)
+            grown = graph.hull(some | {others[random.integers(len(others))]}) if others else None
+            sets += [] if grown is None else [grown]
+        for units in dict.fromkeys(sets):
+            alone = Group(sorted((unit.operation for unit in units), key=lambda each: each.order_label))
+            failure = legal(alone)
+            judged = graph.legal(units)
+            assert (judged and judged.rule) == (failure and failure.rule), units
+            if failure is None:
+                counted, cost = alone.bytes(representative_sizes(module.main, {})), graph.cost(units)
+                assert (cost.bytes, cost.loaded, cost.programs) == (counted.distinct_bytes, counted.loaded_bytes,
+                                                                    counted.programs)  # fmt: skip
+                assert sum(cost.flops.values()) == counted.flops
+
+
+def products_of_rows(random: np.random.Generator) -> Module:
+    """Layers of products, norms, softmax, gates, halves and residuals, in a random order."""
+    def program(x: Value, w: Value, v: Value, b: Value) -> list[Value]:
+        values = [x]
+        for _ in range(7):
+            y, other = values[-1], values[random.integers(len(values))]
+            match random.integers(9):
+                case 0 | 1:
+                    y = ops.matmul(y, w if random.random() < 0.5 else v)
+                case 2:
+                    y = ops.layer_norm(y, b, b)
+                case 3:
+                    y = ops.matmul(ops.softmax(ops.matmul(y, ops.transpose(other, permutation=(1, 0)))), other)
+                case 4:
+                    y = ops.mul(ops.gelu(y), other)
+                case 5:
+                    halves = [ops.slice_(y, starts=(0, at), stops=(32, at + 16), steps=(1, 1)) for at in (16, 0)]
+                    y = ops.concat(*halves, axis=1)
+                case 6:
+                    y = ops.cast(ops.cast(y, to=F16), to=F32)
+                case _:
+                    y = ops.add(y, other if random.random() < 0.7 else b)
+            values.append(y)
+        return [values[-1], values[random.integers(1, len(values))]]
+
+    return trace(program, "f32[32, 32]", "f32[32, 32]", "f32[32, 32]", "f32[32]")

@@ -22,26 +22,22 @@ from irc.cost import Cost, CostModel, Costs
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError
 from irc.driver.arrays import given_inputs
-from irc.dtypes import F16, F32
-from irc.group import Group
 from irc.group_graph import GroupGraph
 from irc.ir import Operation, Value
 from irc.kernel import count, kernel_of
 from irc.kernel.roofline import kernel_estimate
-from irc.legality import legal
 from irc.module import Module
 from irc.op import trace
 from irc.parser import parse
 from irc.pass_manager import PassContext
 from irc.passes.fuse import Fuse, apply, seeds
 from irc.plan import Plan
-from irc.planner import FusionGraph, Partition, Unit
+from irc.planner import FusionGraph, Partition
 from irc.planners import PLANNERS, exact
 from irc.sizes import representative_sizes
 from irc.verifier import verify
 from tests.fusing import ROOT, fused, kernels, same_results
 from tests.programs import SIZES, arrays, environment, programs
-from tests.test_kernel_random import Generator
 from tests.test_plan_edits import TEXT
 
 OPTIMAL = f"{ROOT}/examples/planner.py:optimal"
@@ -120,59 +116,6 @@ def test_a_plan_costs_what_its_kernels_do(module: Module, draw: st.DataObject) -
     assert total.launches == len(emitted) and total.bytes == sum(each.distinct_bytes for each in emitted)
     assert total.loaded == sum(each.loaded_bytes for each in emitted)
     assert sum(total.flops.values()) == sum(each.flops for each in emitted)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_sets_are_judged_as_kernels_that_are_derived_alone(seed: int) -> None:
-    """Random sets of random graphs, in an order in which most extend others: a rule is broken, and bytes are counted,
-    as by a kernel that is derived without what is remembered of other sets."""
-    random = np.random.default_rng(seed)
-    for module in (Generator(seed).module(), products_of_rows(random)):
-        graph = graph_of(module, calls=frozenset())
-        sets: list[frozenset[Unit]] = [frozenset([unit]) for unit in graph.units]
-        for _ in range(40 if sets else 0):
-            some = sets[random.integers(len(sets))]
-            others = graph.frontier(some)
-            grown = graph.hull(some | {others[random.integers(len(others))]}) if others else None
-            sets += [] if grown is None else [grown]
-        for units in dict.fromkeys(sets):
-            alone = Group(sorted((unit.operation for unit in units), key=lambda each: each.order_label))
-            failure = legal(alone)
-            judged = graph.legal(units)
-            assert (judged and judged.rule) == (failure and failure.rule), units
-            if failure is None:
-                counted, cost = alone.bytes(representative_sizes(module.main, {})), graph.cost(units)
-                assert (cost.bytes, cost.loaded, cost.programs) == (counted.distinct_bytes, counted.loaded_bytes,
-                                                                    counted.programs)  # fmt: skip
-                assert sum(cost.flops.values()) == counted.flops
-
-
-def products_of_rows(random: np.random.Generator) -> Module:
-    """Layers of products, norms, softmax, gates, halves and residuals, in a random order."""
-    def program(x: Value, w: Value, v: Value, b: Value) -> list[Value]:
-        values = [x]
-        for _ in range(7):
-            y, other = values[-1], values[random.integers(len(values))]
-            match random.integers(9):
-                case 0 | 1:
-                    y = ops.matmul(y, w if random.random() < 0.5 else v)
-                case 2:
-                    y = ops.layer_norm(y, b, b)
-                case 3:
-                    y = ops.matmul(ops.softmax(ops.matmul(y, ops.transpose(other, permutation=(1, 0)))), other)
-                case 4:
-                    y = ops.mul(ops.gelu(y), other)
-                case 5:
-                    halves = [ops.slice_(y, starts=(0, at), stops=(32, at + 16), steps=(1, 1)) for at in (16, 0)]
-                    y = ops.concat(*halves, axis=1)
-                case 6:
-                    y = ops.cast(ops.cast(y, to=F16), to=F32)
-                case _:
-                    y = ops.add(y, other if random.random() < 0.7 else b)
-            values.append(y)
-        return [values[-1], values[random.integers(1, len(values))]]
-
-    return trace(program, "f32[32, 32]", "f32[32, 32]", "f32[32, 32]", "f32[32]")
 
 
 @pytest.mark.parametrize("name, megabytes", [("greedy", 33.6), ("beam", 16.8), ("exact", 16.8), ("anneal", 16.8),
@@ -305,6 +248,66 @@ def test_sets_are_judged_once_and_equal_layers_derived_once(monkeypatch: pytest.
         for units in triples:
             graph.cost(units)
     assert len(derived) == 1 and len(graph.decisions) == judged + 12
+
+
+@settings(max_examples=40, deadline=None)
+@given(programs(16), st.data())
+def test_what_is_between_sets_is_all_that_a_search_of_the_graph_finds(module: Module, draw: st.DataObject) -> None:
+    """Partitions keep an order and search a part of it: the sets between two are those that are reached from one and
+    reach the other, after merges and splits in any order."""
+    graph = graph_of(module)
+    plan, pairs = Partition(graph), [*graph.edges, *graph.siblings]
+    for one, other in draw.draw(st.lists(st.sampled_from(pairs), max_size=12)) if pairs else []:
+        edges = {(plan.set_of[a], plan.set_of[b]) for a, b in graph.edges if plan.set_of[a] != plan.set_of[b]}
+        ends = {plan.set_of[one], plan.set_of[other]}
+        after, before = (reached(ends, some) for some in (edges, {edge[::-1] for edge in edges}))
+        between = (after & before) | ends
+        merged = plan.hull(one, other)
+        if len(ends) > 1 and merged is not None:
+            assert merged == frozenset().union(*between)
+            plan = plan.merged(merged)
+            plan = plan.replaced(between) if draw.draw(st.booleans()) else plan
+    again = Partition(graph, plan.set_of)
+    assert again == plan and hash(again) == hash(plan) and not graph.conflicts(plan)
+
+
+def reached(starts: set[Any], edges: set[tuple[Any, Any]]) -> set[Any]:
+    seen: set[Any] = set()
+    waiting = list(starts)
+    while waiting:
+        at = waiting.pop()
+        waiting += [b for a, b in edges if a == at and b not in seen]
+        seen |= {b for a, b in edges if a == at}
+    return seen
+
+
+@pytest.mark.parametrize("name", ["greedy", "beam", "anneal"])
+def test_a_planner_judges_as_many_sets_for_each_layer(name: str) -> None:
+    """What a planner does grows with the program, not with its square: the sets that are judged are counted, and the
+    operations whose neighbors are searched."""
+    def layers(number: int) -> Module:
+        def program(x: Value, w: Value, b: Value) -> Value:
+            for _ in range(number):
+                x = ops.add(x, ops.gelu(ops.add(ops.matmul(ops.layer_norm(x, b, b), w), b)))
+            return x
+
+        return trace(program, "f32[8, 16]", "f32[16, 16]", "f32[16]")
+
+    class Counted(dict[Any, Any]):
+        lookups = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.lookups += 1
+            return super().__getitem__(key)
+
+    counts = []
+    for number in (8, 32):
+        graph = graph_of(layers(number))
+        graph._readers = readers = Counted(graph._readers)
+        graph._graph.sources = sources = Counted(graph._graph.sources)
+        PLANNERS[name].function(graph)
+        counts.append((len(graph.decisions), readers.lookups + sources.lookups))
+    assert all(of_32 < 6 * of_8 for of_8, of_32 in zip(*counts, strict=True)), counts
 
 
 def test_a_partition_takes_in_sets_between() -> None:

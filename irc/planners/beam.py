@@ -20,16 +20,15 @@ def beam(graph: FusionGraph) -> Partition:
     """
     start = Partition(graph)
     seconds = sum(graph.cost(units).seconds for units in start)
-    plans = {frozenset(start): (seconds, start)}
+    plans = {start: seconds}
     for unit in graph.units:
         grown = dict(plans)
-        for seconds, plan in plans.values():
+        for plan, seconds in plans.items():
             for merged in joined(graph, plan, unit):
                 before = sum(graph.cost(part).seconds for part in plan.parts(merged))
-                larger = plan.merged(merged)
-                grown.setdefault(frozenset(larger), (seconds + graph.cost(merged).seconds - before, larger))
-        plans = dict(sorted(grown.items(), key=lambda entry: entry[1][0])[:WIDTH])
-    return min(plans.values(), key=lambda entry: entry[0])[1]
+                grown.setdefault(plan.merged(merged), seconds + graph.cost(merged).seconds - before)
+        plans = dict(sorted(grown.items(), key=lambda entry: entry[1])[:WIDTH])
+    return min(plans, key=plans.__getitem__)
 
 
 def joined(graph: FusionGraph, plan: Partition, unit: Unit) -> list[Units]:
