@@ -42,8 +42,7 @@ def run_order(nodes: Sequence[Sequence[Operation]], sources: Mapping[Operation, 
     waiting: dict[Operation, list[int]] = {}
     missing = []
     for index, members in enumerate(nodes):
-        own = set(members)
-        needed = {source for member in members for source in sources[member] if source in inside and source not in own}
+        needed = {source for member in members for source in sources[member] if source in inside}.difference(members)
         missing.append(len(needed))
         for source in needed:
             waiting.setdefault(source, []).append(index)

@@ -356,7 +356,7 @@ class Partition:
         self._places = {operation: place for place, operation in enumerate(self._order)}
         self._hash = sum(map(hash, self.set_of.values()))
         if sets is not None:
-            self._replace(dict.fromkeys(sets.values()))
+            self._take_in(dict.fromkeys(sets.values()))
 
     def __iter__(self) -> Iterator[Units]:
         return iter(dict.fromkeys(self.set_of.values()))
@@ -393,10 +393,10 @@ class Partition:
         """The partition with these sets, which together have all units of the sets that they replace."""
         other = copy.copy(self)
         other.set_of, other._order, other._places = self.set_of.copy(), self._order.copy(), self._places.copy()
-        other._replace(sets)
+        other._take_in(sets)
         return other
 
-    def _replace(self, sets: Iterable[Units]) -> None:
+    def _take_in(self, sets: Iterable[Units]) -> None:
         sets = list(sets)
         units = frozenset[Unit]().union(*sets)
         self._hash += sum(map(hash, sets)) - sum(map(hash, self.parts(units)))
