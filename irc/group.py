@@ -34,34 +34,53 @@ class DerivationCache:
         self.expansion = Expansion(block)
         self.traces = Traces()
         self.kernels: dict[Hashable, Kernel | LegalityFailure] = {}
-        self._attributes: dict[Operation, Hashable] = {}
+        self._free: dict[Operation, list[Operation]] = {}
+        self._signatures: dict[Operation, int] = {}
+        self._types: dict[Value, int] = {}
+        self._numbers: dict[Hashable, int] = {}
         self._costs: dict[Kernel, tuple[Mapping[Symbol, int], Bytes]] = {}
 
     def structure(self, group: Group) -> Hashable:
         """All that a group's kernel depends on, as a hashable key: definitions, attributes, operand types, which
         operation reads which result, and which results are stored. Names do not count."""
         numbers: dict[Value, int] = {}
-        parts: list[Hashable] = []
+        parts: list[int] = []
         stored = set(group.stored)
         for operation in group.closure:
+            parts.append(self._signature(operation))
             for operand in operation.inputs:
-                if operand not in numbers:
+                number = numbers.get(operand)
+                if number is None:
                     numbers[operand] = len(numbers)
-                    parts.append(operand.type)
-            operands = tuple(None if operand is None else numbers[operand] for operand in operation.operands)
-            parts.append((operation.definition, self._fixed(operation), operands))
+                    parts += (numbers[operand], self._type(operand))
+                else:
+                    parts.append(number)
             for result in operation.results:
                 numbers[result] = len(numbers)
                 parts.append(result in stored)
         return tuple(parts)
 
-    def _fixed(self, operation: Operation) -> Hashable:
-        if operation not in self._attributes:
+    def _signature(self, operation: Operation) -> int:
+        """A number for the definition, the attributes, and which operands are given."""
+        if operation not in self._signatures:
             values = operation.attributes.items()
-            fixed = ((name, (value.dtype, value.shape, value.array().tobytes()) if isinstance(value, Tensor) else value)
-                     for name, value in values)  # fmt: skip
-            self._attributes[operation] = tuple(fixed)
-        return self._attributes[operation]
+            fixed = tuple((name, (value.dtype, value.shape, value.array().tobytes()) if isinstance(value, Tensor)
+                           else value) for name, value in values)  # fmt: skip
+            given = tuple(operand is not None for operand in operation.operands)
+            signature = (operation.definition, fixed, given, len(operation.results))
+            self._signatures[operation] = self._numbers.setdefault(signature, len(self._numbers))
+        return self._signatures[operation]
+
+    def _type(self, value: Value) -> int:
+        if value not in self._types:
+            self._types[value] = self._numbers.setdefault(value.type, len(self._numbers))
+        return self._types[value]
+
+    def free(self, operation: Operation) -> list[Operation]:
+        """`free_operations` that the operation reads, computed once."""
+        if operation not in self._free:
+            self._free[operation] = free_operations(operation)
+        return self._free[operation]
 
     def cost(self, kernel: Kernel, sizes: Mapping[Symbol, int]) -> Bytes:
         """The memory traffic of a kernel (`irc.kernel.count`) at these sizes of the symbols, computed once."""
@@ -101,15 +120,9 @@ class Group:
         `MOST_FREE` free operations only the last are included; the kernel reads the result of the one before them.
         """
         block = self.members[0].block if self.members else None
-        included: dict[Operation, None] = dict.fromkeys(self.members)
-        latest = list(self.members)
-        for _ in range(MOST_FREE):
-            if not latest:
-                break
-            producers = dict.fromkeys(value.operation for operation in latest for value in operation.inputs)
-            latest = [each for each in producers if each is not None and each not in included and is_free(each)
-                      and (each.block is block or each.name == "const")]  # fmt: skip
-            included.update(dict.fromkeys(latest))
+        included = set(self.members)
+        for member in self.members:
+            included.update(free_operations(member) if self.cache is None else self.cache.free(member))
         return sorted(included, key=lambda operation: (operation.block is block, operation.order_label))
 
     @cached_property
@@ -159,12 +172,27 @@ class Group:
         remaining: set[Operation] = set()
 
         def is_read_outside(value: Value) -> bool:
-            return any(user not in inside or user in remaining for user in value.users())
+            return any(user not in inside or user in remaining for user, _ in value.uses)
 
         for operation in reversed(self.closure):
             if operation not in members and any(map(is_read_outside, operation.results)):
                 remaining.add(operation)
         return [result for member in self.members for result in member.results if is_read_outside(result)]
+
+
+def free_operations(member: Operation) -> list[Operation]:
+    """The free operations from which the operands of a member of a group are computed: on each path the last
+    `MOST_FREE` at most."""
+    included: dict[Operation, None] = {}
+    latest = [member]
+    for _ in range(MOST_FREE):
+        producers = dict.fromkeys(value.operation for operation in latest for value in operation.inputs)
+        latest = [each for each in producers if each is not None and each not in included and is_free(each)
+                  and (each.block is member.block or each.name == "const")]  # fmt: skip
+        if not latest:
+            break
+        included.update(dict.fromkeys(latest))
+    return list(included)
 
 
 def is_free(operation: Operation) -> bool:

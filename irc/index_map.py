@@ -61,6 +61,13 @@ class Point:
     coordinates: Coordinates
     guards: Guards = ()
     operand: int = 0  # of a pull: the operand that the coordinates index
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.coordinates, self.guards, self.operand)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 # -- linear order ----------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root
 from irc.kernel.rules import products_stay_in_range
 from irc.ops import lookup
 
+MULTIPLES = frozenset({"mul", "div", "neg", "select", "cast"})  # operations that may have a factor of an operand
+
 
 class Factored(NamedTuple):
     """A node as a `rest` to which pointwise operations are applied whose other operands are constant along the summed
@@ -122,7 +124,7 @@ def factored(operand: Node, bound: frozenset[Variable], graph: Graph) -> Factore
     multiplied with, and selections of 0. A rounding of what has factors is left out: the product rounds its operands.
     """
     known: dict[Node, Factored] = {}
-    for node in walk((operand,), through=lambda node: isinstance(node, Apply)):
+    for node in walk((operand,), through=lambda node: isinstance(node, Apply) and node.name in MULTIPLES):
         known[node] = _factored(node, bound, known, graph) if isinstance(node, Apply) else Factored(node)
     return known[operand]
 

@@ -99,9 +99,18 @@ class Propagation:
             for reader in self._steps.readers.get(value, ()):
                 for result in reader.results:
                     if result not in self.points:
-                        self._reach(result, self._forward(reader, result))
+                        self._reach(result, self._at_operands(reader, result))
             if value.operation in inside:
                 self._backward(value.operation, value)
+
+    def _at_operands(self, step: Operation, result: Value) -> Point | None:
+        """`_forward`, computed once for the same points."""
+        key = (result, *[self.points.get(value) for value in step.inputs])
+        known = self._steps.expansion.points
+        if key not in known:
+            known[key] = self._forward(step, result)
+        point: Point | None = known[key]
+        return point
 
     def _reach_operands_of_contractions(self) -> None:
         """Propagate on to operands of contractions where they are in bounds, at the axes that are summed over."""
@@ -109,7 +118,7 @@ class Propagation:
             contraction = step.definition.contraction
             if contraction is None or step.result not in self.points:
                 continue
-            space, point = contraction.space(step), self.points[step.result]
+            space, point = self._steps.expansion.space(step), self.points[step.result]
             inner, axes = new_indices(space.extents[len(point.coordinates) :], point.coordinates)
             self._summed.update(axes)
             operands = zip(step.inputs, space.maps((*point.coordinates, *inner))[:2], strict=False)
@@ -199,15 +208,11 @@ class Propagation:
 
     def _backward(self, step: Operation, result: Value) -> None:
         """Give points to the operands of a step, where each of their elements is read: a slice reads only a part."""
-        point = self.points[result]
-        if step.name == "expand" or step.definition.pointwise is not None:
-            for operand in step.inputs:
-                self._reach(operand, None if operand in self.points else narrowed(operand, result, point))
-        elif step.definition.pull is not None and reads_all(step):
-            for piece in step.definition.pull(result, point.coordinates):
-                if piece.operand < len(step.inputs):  # the fill of a pad without a fill operand is a constant 0
-                    guards = (*point.guards, *piece.guards)
-                    self._reach(step.inputs[piece.operand], Point(piece.coordinates, guards))
+        key, known = (step, result, self.points[result]), self._steps.expansion.points
+        if key not in known:
+            known[key] = list(_operand_points(step, result, self.points[result]))
+        for operand, point in known[key]:
+            self._reach(operand, point)
 
     def covers(self, value: Value) -> bool:
         """Whether the dims of a value run over exactly these axes: as an anchor it would have no others."""
@@ -239,6 +244,16 @@ class Propagation:
                 coordinate = axis.expr
             coordinates.append(coordinate)
         return Point(tuple(coordinates), guards)
+
+
+def _operand_points(step: Operation, result: Value, point: Point) -> Iterator[tuple[Value, Point | None]]:
+    """The points of the operands of a step of whose result all elements at a point are read once."""
+    if step.name == "expand" or step.definition.pointwise is not None:
+        yield from ((operand, narrowed(operand, result, point)) for operand in step.inputs)
+    elif step.definition.pull is not None and reads_all(step):
+        for piece in step.definition.pull(result, point.coordinates):
+            if piece.operand < len(step.inputs):  # the fill of a pad without a fill operand is a constant 0
+                yield step.inputs[piece.operand], Point(piece.coordinates, (*point.guards, *piece.guards))
 
 
 def narrowed(operand: Value, result: Value, point: Point) -> Point | None:

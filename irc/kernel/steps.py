@@ -7,8 +7,9 @@ of a block (`Expansion`). Rule F2 states which operations may be members.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 from irc.cloning import Cloner
 from irc.index_map import same
@@ -30,12 +31,17 @@ MOST_UNROLLED = 64  # products of a window of one channel, each with two loads a
 class Expansion:
     """Copies of operations as primitives over values of their own, so that the operations' uses stay as they are.
 
-    `inner` are the values that stand for those of the operations. Operations are added once, producers before their
-    readers; constants, which may stand in a block around, are added where they are read.
+    `inner` are the values that stand for those of the operations; `names` says which result of an operation a value is
+    computed for. Operations are added once, producers before their readers; constants, which may stand in a block
+    around, are added where they are read. What is derived of primitives alone is remembered here for all groups.
     """
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self.inner: dict[Value, Value] = {}
+        self.names: dict[Value, str] = {}
+        self.points: dict[Hashable, Any] = {}  # what propagation gives at points (`irc.kernel.propagation`)
+        self._members: dict[Value, Operation] = {}  # that the primitive of a value is of
+        self._reads: dict[Operation, list[tuple[Value, Operation]]] = {}
         self._primitives: dict[Operation, list[Operation] | LegalityFailure] = {}
         self._cloner = Cloner()
         self.inner = self._cloner.values
@@ -75,8 +81,20 @@ class Expansion:
                 self.inner.pop(value, None)
             return
         self._primitives[operation] = primitives
+        for step in primitives:
+            self._members.update(dict.fromkeys(step.results, operation))
+            self.names.update(dict.fromkeys(step.results, operation.results[0].name))
+        self._reads[operation] = list(dict.fromkeys((value, step) for step in primitives for value in step.inputs))
         for value in operation.results:
-            self.inner[value].name = value.name
+            self.names[self.inner[value]] = self.inner[value].name = value.name
+
+    def reads(self, operation: Operation) -> list[tuple[Value, Operation]]:
+        """The values that the primitives of an operation read, each with the primitive."""
+        return self._reads[operation]
+
+    def member(self, value: Value) -> Operation | None:
+        """The operation of which a primitive computes a value, if one does."""
+        return self._members.get(value)
 
     def cone(self, operation: Operation, below: tuple[int, ...]) -> int:
         """The number, from 1, of an operation as it is computed from operands of these cones, 0 of what is read from
@@ -120,8 +138,7 @@ class Steps:
     """The primitives of a group's members, in order of dependence.
 
     `inner` are the values that stand for those of the members, and for those that they read from outside; `buffers`
-    says what the latter are read from. `readers` are the steps that read a value; `names` says which result of a member
-    a value is computed for.
+    says what the latter are read from. `readers` are the steps that read a value.
     """
 
     def __init__(self, members: Sequence[Operation], expansion: Expansion | None = None) -> None:
@@ -130,29 +147,23 @@ class Steps:
         self.expansion = expansion = Expansion() if expansion is None else expansion
         self.steps = [step for member in self.members for step in expansion.of(member)]
         self.inner = expansion.inner
-        self.names = {value: member.results[0].name for member in self.members for step in expansion.of(member)
-                      for value in step.results}  # fmt: skip
-        self.names |= {self.inner[value]: value.name for member in self.members for value in member.results}
+        self.names = expansion.names
         self.buffers: dict[Value, Value] = {}
-        inside = set(self.members)
+        self.readers: dict[Value, list[Operation]] = {}
+        self._cones: dict[Operation | None, int] = {}
         for member in self.members:
-            for value in member.inputs:
-                if value.operation not in inside:
+            below = [self._cones.get(value.operation, 0) for value in member.inputs]
+            self._cones[member] = expansion.cone(member, tuple(below))
+            for value, cone in zip(member.inputs, below, strict=True):
+                if not cone:
                     self.buffers[self.inner[value]] = value
-        cones: dict[Operation | None, int] = {}
-        for member in self.members:
-            cones[member] = expansion.cone(member, tuple([cones.get(value.operation, 0) for value in member.inputs]))
-        self._cones = {value: cones[member] for member in self.members for step in expansion.of(member)
-                       for value in step.results}  # fmt: skip
-        self.readers: dict[Value, dict[Operation, None]] = {}
-        for step in self.steps:
-            for value in step.inputs:
-                self.readers.setdefault(value, {})[step] = None
+            for value, step in expansion.reads(member):
+                self.readers.setdefault(value, []).append(step)
 
     def cone(self, value: Value) -> int:
         """The members that a value is computed from, as a number that is the same in all groups of a block; 0 of what
         is read from outside."""
-        return self._cones.get(value, 0)
+        return self._cones.get(self.expansion.member(value), 0)
 
     def sums_in_sums(self) -> tuple[str, ...]:
         """The names of contractions that are summed over axes, each of which reads the one before, also through other
