@@ -128,16 +128,15 @@ class Group:
     @cached_property
     def kernel(self) -> Kernel | LegalityFailure:
         """The derived kernel, or the legality rule that the group breaks. Its pointers are counted before: to derive a
-        kernel of one concatenation takes time that is quadratic in them."""
-        return self._derived(None)
-
-    def _derived(self, traces: Traces | None) -> Kernel | LegalityFailure:
+        kernel of one concatenation takes time that is quadratic in them. Of values that are computed in the same way by
+        several groups of a block, such as the means of two norms, a failure names that of the first."""
         try:
             inside = set(self.closure)
             read = {operand for member in inside for operand in member.inputs if operand.operation not in inside}
             needs_no_more_than_a_target_has(pointers=len(read) + len(self.stored))
-            expansion = None if self.cache is None else self.cache.expansion
-            return derive(self.closure, outputs=self.stored, expansion=expansion, traces=traces, options=self.options)
+            shared = (None, None) if self.cache is None else (self.cache.expansion, self.cache.traces)
+            return derive(self.closure, outputs=self.stored, expansion=shared[0], traces=shared[1],
+                          options=self.options)  # fmt: skip
         except LegalityFailure as failure:
             return failure
 
@@ -149,7 +148,7 @@ class Group:
             return self.kernel
         structure = self.cache.structure(self)
         if structure not in self.cache.kernels:
-            self.cache.kernels[structure] = self._derived(self.cache.traces)
+            self.cache.kernels[structure] = self.kernel
         return self.cache.kernels[structure]
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
