@@ -8,6 +8,7 @@ operands are computed (`closure`), and several groups may include the same one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +34,7 @@ class DerivationCache:
     def __init__(self, block: Block) -> None:
         self.expansion = Expansion(block)
         self.traces = Traces()
-        self.kernels: dict[Hashable, Kernel | LegalityFailure] = {}
+        self.groups: dict[Hashable, Group] = {}
         self._free: dict[Operation, list[Operation]] = {}
         self._signatures: dict[Operation, int] = {}
         self._types: dict[Value, int] = {}
@@ -141,15 +142,35 @@ class Group:
             return failure
 
     @cached_property
-    def equal_kernel(self) -> Kernel | LegalityFailure:
-        """The kernel of a group of the same structure, where the cache has one, else of this one: cheaper where only
-        legality and cost matter, since the names in it may be those of other groups."""
+    def equal(self) -> Group:
+        """The first group of the same structure in the cache, or this one."""
         if self.cache is None or self.options.stated or not all(map(self.cache.expansion.has, self.members)):
-            return self.kernel
-        structure = self.cache.structure(self)
-        if structure not in self.cache.kernels:
-            self.cache.kernels[structure] = self.kernel
-        return self.cache.kernels[structure]
+            return self
+        return self.cache.groups.setdefault(self.cache.structure(self), self)
+
+    @property
+    def equal_kernel(self) -> Kernel | LegalityFailure:
+        """The kernel of the equal group, whose values have other names: enough for legality and cost."""
+        return self.equal.kernel
+
+    @property
+    def failure(self) -> LegalityFailure | None:
+        """The legality rule that the group breaks, with the names of its values, or None."""
+        failure = self.equal_kernel
+        if not isinstance(failure, LegalityFailure):
+            return None
+        names = dict(zip(self.equal._names, self._names, strict=True))
+        mentioned = sorted((each for each in failure.values if each in names), key=len, reverse=True)
+        if self.equal is self or not mentioned:
+            return failure
+        pattern = rf"%({'|'.join(map(re.escape, mentioned))})(?![\w.$/-])"
+        message = re.sub(pattern, lambda match: f"%{names[match[1]]}", failure.message)
+        return LegalityFailure(failure.rule, message, [names.get(each, each) for each in failure.values])
+
+    @property
+    def _names(self) -> list[str]:
+        """The names of the values that are read and computed, in an order that follows from the structure."""
+        return [value.name for each in self.closure for value in (*each.inputs, *each.results)]
 
     def bytes(self, sizes: Mapping[Symbol, int]) -> Bytes:
         """The memory traffic of the kernel (`irc.kernel.count`), at these sizes of the symbols; raises the

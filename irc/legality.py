@@ -14,16 +14,14 @@ from irc.kernel.rules import are_in_one_block, rounds_as_allowed
 from irc.numerics import Numerics
 
 
-def legal(group: Group, numerics: Numerics = "keeps_more_precision", *, named: bool = True) -> LegalityFailure | None:
-    """The rule that keeps a group from being a kernel, or None. `numerics` is the class that the user allows. Unless
-    it is to be `named`, the failure may mention values of a group that is equal but for names, which takes less time.
-    """
+def legal(group: Group, numerics: Numerics = "keeps_more_precision") -> LegalityFailure | None:
+    """The rule that keeps a group from being a kernel, or None. `numerics` is the class that the user allows."""
     apart = failure_of(are_in_one_block, group.members)
     if apart is not None:
         return apart
     kernel = group.equal_kernel
     if isinstance(kernel, LegalityFailure):
-        return group.kernel if named and isinstance(group.kernel, LegalityFailure) else kernel
+        return group.failure
     if numerics != "exact":  # all kernels round so at most, and none needs its schedule for that
         return None
     return failure_of(rounds_as_allowed, kernel.numerics, numerics, group.stored)

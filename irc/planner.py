@@ -337,9 +337,7 @@ class FusionGraph:
         between = self._between(inside, inside if stores is None else [unit.operation for unit in stores])
         self._groups[units, stores] = group
         names = (group.members[0].results[0].name, group.name)
-        return failure_of(reads_nothing_that_depends_on_its_stores, between, *names) or legal(
-            group, self._numerics, named=False
-        )
+        return failure_of(reads_nothing_that_depends_on_its_stores, between, *names) or legal(group, self._numerics)
 
 
 class Partition:

@@ -282,20 +282,15 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
     `calls` products that no kernel computes, None for all."""
     graph = GroupGraph(block, plan.remarks)
     decisions: dict[tuple[str, str], Decision] = {}
-    illegal: dict[tuple[str, str], Group] = {}
     groups = seeds(block, graph, context.numerics, calls)
 
     def score(producer: Group, consumer: Group) -> tuple[float, Group] | None:
         decision = Decision(producer.name, consumer.name)
         decisions[producer.name, consumer.name] = decision
         merged = hull((producer, consumer), chosen.name, graph)
-        illegal.pop((producer.name, consumer.name), None)
-        is_named = plan.remarks is not None
-        failure = merged if isinstance(merged, LegalityFailure) else legal(merged, context.numerics, named=is_named)
+        failure = merged if isinstance(merged, LegalityFailure) else legal(merged, context.numerics)
         if failure is not None:
             decision.code, decision.rule, decision.reason = failure.code, failure.rule, failure.message
-            if isinstance(merged, Group):
-                illegal[producer.name, consumer.name] = merged
             return None
         assert isinstance(merged, Group)
         parts = list(dict.fromkeys(groups[member] for member in merged.members))
@@ -325,10 +320,6 @@ def propose_in_block(block: Block, chosen: Policy, context: PassContext,
     merge_best(groups, graph, score if plan.remarks is None else remarked(score, chosen.name, decisions, plan.remarks))
     places = {group: graph.units[member].place for member, group in groups.items()}
     ordered = sorted(places, key=places.__getitem__)
-    # `score` has reasons with the names of an equal group, which takes less time. Plans print the group's names.
-    for pair, merged in illegal.items():
-        failure = legal(merged, context.numerics)
-        decisions[pair].reason = "" if failure is None else failure.message
     plan.groups += ordered
     plan.merges += graph.merges
     plan.decisions += decisions.values()

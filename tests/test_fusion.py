@@ -379,3 +379,23 @@ def test_a_branch_may_be_impossible_at_the_sizes_at_hand() -> None:
     assert (0, 0) in costs and (1, 2 * 64 * 4 * 4) in costs
     assert all(call.distinct_bytes >= 0 for call in report.calls) and report.peak_bytes > 0 and report.flops >= 0
     assert report.label == "estimated" and report.not_counted.startswith("PyTorch does not run %t: ")
+
+
+def test_a_failure_names_values_of_its_own_group() -> None:
+    """Equal layers are derived once; what the rule says of a layer is what it says of that layer alone."""
+    def program(x: Value) -> Value:
+        for layer in ("a", "b"):
+            rows = ops.reduce_sum(ops.exp(x, name=f"{layer}/in"), axes=(1,), keep_dims=True, name=f"{layer}/in.rows")
+            columns = ops.reduce_max(x, axes=(0,), keep_dims=True, name=f"{layer}/in.columns")
+            x = ops.add(rows, columns, name=f"{layer} out")
+        return x
+
+    module = trace(program, "f32[24, 48]")
+    graph = GroupGraph(module.main.block)
+    for layer in ("a", "b"):
+        members = [each for each in module.main.block if each.results and each.results[0].name.startswith(layer)]
+        group = graph.group(members)
+        alone, judged = legal(Group(members)), legal(group)
+        assert alone is not None and judged is not None and f"%{layer}/in.rows" in alone.message
+        assert (judged.message, judged.values) == (alone.message, alone.values)
+    assert group.equal is not group

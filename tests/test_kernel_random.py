@@ -317,7 +317,7 @@ def test_sets_are_judged_as_kernels_that_are_derived_alone(seed: int) -> None:
             alone = Group(sorted((unit.operation for unit in units), key=lambda each: each.order_label))
             failure = legal(alone)
             judged = graph.legal(units)
-            assert (judged and judged.rule) == (failure and failure.rule), units
+            assert (judged and (judged.rule, judged.message)) == (failure and (failure.rule, failure.message)), units
             if failure is None:
                 counted, cost = alone.bytes(representative_sizes(module.main, {})), graph.cost(units)
                 assert (cost.bytes, cost.loaded, cost.programs) == (counted.distinct_bytes, counted.loaded_bytes,
