@@ -212,8 +212,8 @@ MUTATIONS = (
     Mutation(
         "F3: values read through views are not stored",
         GROUP,
-        "any(user not in inside or user in remaining for user in value.users())",
-        "any(user not in inside for user in value.users())",
+        "any(user not in inside or user in remaining for user, _ in value.uses)",
+        "any(user not in inside for user, _ in value.uses)",
         fusion("f3"),
     ),
     Mutation(
