@@ -158,6 +158,21 @@ def test_a_dynamic_batch_compiles_twice(name: str) -> None:
     assert len(irc.report().graphs) == 2
 
 
+def test_training_with_a_dynamic_batch_compiles_once() -> None:
+    """The shares of means in the backward graph are floats that Python computes of sizes."""
+    model = Residual()
+    twin = copy.deepcopy(model)
+    program = torch.compile(twin, backend="irc", dynamic=True)
+    for batch in (4, 7, 3):
+        x = torch.randn(batch, 3, 8, 8)
+        for each, call in ((model, model), (twin, program)):
+            each.zero_grad()
+            call(x).square().sum().backward()
+        for one, other in zip(twin.parameters(), model.parameters(), strict=True):
+            close(one.grad, other.grad, 1e-4)
+    assert [(graph.kind, graph.in_pytorch) for graph in irc.report().graphs] == [("forward", {}), ("backward", {})]
+
+
 @pytest.mark.parametrize("backend", ["onnx", "triton"])
 def test_both_backends(backend: str) -> None:
     if backend == "triton":

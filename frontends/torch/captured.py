@@ -21,6 +21,7 @@ from torch.export.graph_signature import (
     InputSpec,
     OutputKind,
     OutputSpec,
+    SymFloatArgument,
     SymIntArgument,
     TensorArgument,
 )
@@ -67,6 +68,8 @@ def program_of(graph: GraphModule, ranges: Mapping[Any, Any], held: Mapping[str,
             inputs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None))
         elif isinstance(example, torch.SymInt) and not example.node.expr.free_symbols <= known:
             inputs.append(InputSpec(InputKind.USER_INPUT, SymIntArgument(node.name), None))
+        elif isinstance(example, (float, torch.SymFloat)):  # what Python computes of sizes, as the share of a mean
+            inputs.append(InputSpec(InputKind.USER_INPUT, SymFloatArgument(node.name), None))
     (given,) = graph.graph.output_node().args
     results = given if isinstance(given, (tuple, list)) else (given,)
     outputs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None)

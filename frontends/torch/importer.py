@@ -166,7 +166,7 @@ class Importer:
         signature = self.program.graph_signature
         for spec, (placeholder, name) in zip(taken_inputs(signature), argument_names(signature).items(), strict=True):
             node = self.nodes[placeholder]
-            if not isinstance(spec.arg, (TensorArgument, SymIntArgument)):
+            if not isinstance(spec.arg, (TensorArgument, SymIntArgument, SymFloatArgument)):
                 raise fail("torch.unsupported", f"the argument {name} is a {type(node.meta['val']).__name__}",
                            expected="tensors, numbers, strings or None",
                            help="let the program have it otherwise: lambda x: program(x, constant)")
@@ -174,11 +174,13 @@ class Importer:
             self.values[node] = self.arguments[placeholder]
 
     def _bind_numbers(self) -> None:
-        """Symbols for the arguments that are integers of Python."""
+        """Symbols for the arguments that are integers of Python; those that are floats promote as Python's do."""
         for name, value in self.arguments.items():
             node = self.nodes[name]
             with reading(Reading(node, self.function, self.numbers)):
                 self.values[node] = self.number(node.meta["val"], value)
+            if isinstance(node.meta["val"], (float, torch.SymFloat)):
+                self.numbers.add(value)
 
     def _add_guards(self) -> None:
         """Assertions that the sizes are among those for which PyTorch has exported the program."""
@@ -194,6 +196,8 @@ class Importer:
     def _type(self, example: Any) -> TensorType:
         if isinstance(example, torch.SymInt):
             return TensorType(I64, ())
+        if isinstance(example, (float, torch.SymFloat)):
+            return TensorType(F64, ())
         return TensorType(element_type(example.dtype), [self.dim(size) for size in example.shape])
 
     def dim(self, size: Any) -> Dim:

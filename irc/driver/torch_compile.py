@@ -178,14 +178,22 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         verify(imported)
         name, settings = self.options.backend, self.options.settings
         assert name != "auto"  # chosen by `Options.of`
-        run = compiled_code(imported, name, self.options.pipeline, settings, {}).runner.run
+        shown = {argument.name: argument.name for argument in imported.main.arguments}
+        run = compiled_code(imported, name, self.options.pipeline, settings, shown).runner.run
         names = [node.name for node in nodes]
         taken = [names.index(argument.name) for argument in imported.main.arguments]
 
         def call(*arguments: Any) -> Any:
             with torch.no_grad():
-                results = run([torch.as_tensor(arguments[index]).resolve_conj().resolve_neg() for index in taken])
+                results = run([as_tensor(arguments[index]) for index in taken])
                 results = [laid_out(result, order) for result, order in zip(results, self.orders, strict=True)]
             return tuple(results) if self.gives_tuple else results[0]
 
         return call
+
+
+def as_tensor(argument: Any) -> torch.Tensor:
+    """An argument of a part: a tensor whose elements are its memory's, or a number as one, of 64 bits."""
+    if isinstance(argument, torch.Tensor):
+        return argument.resolve_conj().resolve_neg()
+    return torch.tensor(argument, dtype=torch.float64 if isinstance(argument, float) else None)
