@@ -543,3 +543,11 @@ def test_a_stage_that_onnx_cannot_express_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "m.irc").write_text(text + "return %y } }\n")
     done = irc_here("print", "m.irc", "-o", "m.onnx", folder=tmp_path)
     assert done.code == 4 and "backend.unsupported" in done.err and not (tmp_path / "m.onnx").exists()
+
+
+def test_a_command_rarely_collects_garbage() -> None:
+    """Collections while modules are imported took a tenth of the time of a small compilation."""
+    program = ("import gc, sys\nfrom irc.cli.entry import main\nsys.argv = ['irc', '--version']\n"
+               "try: main()\nexcept SystemExit: pass\nprint(gc.get_threshold()[0])")  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(run.stdout.split()[-1]) >= 100_000

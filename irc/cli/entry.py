@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from irc.cli.sentinel import overwritten
 
+# Allocations between collections of garbage. Imports and small models make fewer, of which hardly any is garbage:
+# with Python's 700, collections take a tenth of the time of a command.
+ALLOCATIONS = 1_000_000
+
 
 def main() -> None:
+    gc.set_threshold(ALLOCATIONS)
     message = overwritten()
     if message is not None:
         sys.stderr.write(message)

@@ -24,6 +24,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import platform
 import resource
 import shutil
@@ -213,17 +214,19 @@ def error_of(outputs: list[Any], exact: list[Any]) -> float:
 
 
 def compile_seconds(subject: Subject, rounds: int) -> dict[str, float]:
-    """CPU seconds of a whole process that optimizes the model, the median of these rounds, the tools in turn."""
+    """CPU seconds of a whole process that optimizes the model, the median of these rounds, the tools in turn, after a
+    round that is not timed, in which Python stores their bytecode."""
     target = subject.folder / "compiled.onnx"
     commands = {"irc": ["-m", "irc", "compile", str(subject.path), "-o", str(target)],
                 "onnxslim": ["-m", "onnxslim", str(subject.path), str(target)]}  # fmt: skip
     times_of: dict[str, list[float]] = {name: [] for name in commands if name not in absent(commands)}
-    for _ in range(rounds):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    for round_number in range(rounds + 1):
         for name, seconds in times_of.items():
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run([sys.executable, *commands[name]], capture_output=True)
+            done = subprocess.run([sys.executable, *commands[name]], capture_output=True, env=environment)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            if done.returncode == 0:
+            if done.returncode == 0 and round_number:
                 seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return {name: statistics.median(seconds) for name, seconds in times_of.items() if seconds}
 
