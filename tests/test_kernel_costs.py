@@ -187,11 +187,17 @@ def rotated(x: Value, cos: Value, sin: Value) -> Value:
     return ops.add(ops.mul(x, cos), ops.mul(x, sin))
 
 
+def swapped(x: Value) -> Value:
+    first = ops.relu(ops.transpose(x, permutation=(1, 0, 2, 3)))
+    return ops.transpose(first, permutation=(0, 2, 1, 3))
+
+
 ROWS = ["matmul", "add", "layer_norm"]
 PROGRAMS = {"flatten_rows": (normed, (S, S, "f32[64, 64]"), ROWS),
             "attention_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
             "rotary": (rotated, ("f32[2, 8, S, 64]", *["f32[1, 1, S, 64]"] * 2), ["add"]),
             "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
+            "row_gathers": (swapped, ("f32[8, 16, 16, 96]",), ["transpose"]),
             "blocked_layout": (ops.mul, ("f32[1, 96, 14, 14]", "f32[1, 96, 1, 1]"), ["mul"])}  # fmt: skip
 
 
@@ -208,6 +214,7 @@ LOSES = {
     "attention_rows": (1e-6, ("Transpose.rows", "Attention.heads")),
     "rotary": (1e4, ("RotaryEmbedding",)),
     "visible_rows": (1e3, ("Attention", "Attention.masked")),
+    "row_gathers": (1e3, ("Gather",)),
     "blocked_layout": (1e3, ("Expand",)),
 }
 

@@ -118,6 +118,21 @@ def rotary(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]
     return before, seconds("RotaryEmbedding", heads=heads, rows=batch * length, width=width)
 
 
+def row_gathers(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """Each move is a pass over its results, but for reshapes, or one gather is."""
+    before = 0.0
+    for operation in operations:
+        result = operation.results[0]
+        if operation.name == "transpose":
+            rows = costs.rows(result)
+            before += costs.seconds("Transpose.rows", rows=max(1, rows // 8), heads=8, width=result.shape[-1])
+        elif operation.name != "reshape":
+            before += seconds(operation, costs)
+    source = operations[0].inputs[0]
+    moved = prod(map(costs.extent, operations[-1].result.shape)) // max(1, costs.extent(source.shape[-1]))
+    return before, costs.seconds("Gather", rows=moved, width=source.shape[-1])
+
+
 def blocked_layout(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
     """A mean or a product that broadcasts, with the image reordered before it (and after a product), or a pooling, or
     the numbers repeated and a product. A reordering takes as long as a transpose of channels and positions."""
@@ -195,5 +210,6 @@ GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = 
     "blocked_layout": blocked_layout,
     "flatten_rows": flatten_rows,
     "rotary": rotary,
+    "row_gathers": row_gathers,
     "visible_rows": visible_rows,
 }
