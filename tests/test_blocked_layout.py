@@ -64,13 +64,20 @@ def test_other_products_stay(options: dict[str, str], size: tuple[int, ...]) -> 
     ("c = Conv(x, w) t = Erf(c) y = ReduceMean<keepdims=1>(t, axes)", 0),
     ("c = Conv(x, v) y = ReduceMean<keepdims=1>(c, axes)", 0),  # by one whose weights are computed
 ])  # fmt: skip
-@pytest.mark.parametrize("shape", ["2,16,6,5", "N,16,H,W"])
+@pytest.mark.parametrize("shape", ["2,16,6,5", "N,16,6,5", "2,16,H,5"])
 def test_means_of_images_are_pooled(body: str, pools: int, shape: str) -> None:
     axes = {"axes": np.array([2, 3]), "one": np.array([2]), "all": np.array([1, 2, 3])}
     proto = with_weights(model(f"(float[{shape}] x, float[16,16,1,1] v) => (y) {{ {body} }}", 18),
                          w=random(16, 16, 1, 1), **axes)  # fmt: skip
     inputs = {"x": random(2, 16, 6, 5), "v": random(16, 16, 1, 1, seed=1)}
-    assert checked(proto, inputs)["GlobalAveragePool"] == pools
+    assert checked(proto, inputs)["GlobalAveragePool"] == (pools if "H" not in shape else 0)
+
+
+@pytest.mark.parametrize(("size", "pools"), [(32, 1), (33, 0), (200, 0)])
+def test_means_of_large_images_keep_their_digits(size: int, pools: int) -> None:
+    proto = with_weights(model(f"(float[1,4,{size},{size}] x) => (y) {{ c = Conv(x, w) y = ReduceMean(c, axes) }}", 18),
+                         w=np.eye(4, dtype=np.float32)[:, :, None, None], axes=np.array([2, 3]))  # fmt: skip
+    assert checked(proto, {"x": random(1, 4, size, size) + 100})["GlobalAveragePool"] == pools
 
 
 def test_other_types_and_targets_keep_their_operators() -> None:
