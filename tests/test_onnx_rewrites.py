@@ -280,3 +280,43 @@ def test_the_range_of_a_long_chain_is_not_known() -> None:
     proto = model(f"(bool[3] b) => (y) {{ v0 = Cast<to=1>(b) {chain} y = Neg(v60) }}")
     (value,) = from_model(proto, NO_FOLDER).main.returned
     assert number_range(value) is None
+
+
+# -- other floats ------------------------------------------------------------------------------------------------
+
+
+def of_type(proto: onnx.ModelProto, dtype: Any) -> onnx.ModelProto:
+    """The model with this type in place of f32."""
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for info in proto.graph.input:
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = element
+    for node in proto.graph.node:
+        if node.op_type == "Gelu":  # of which ONNX Runtime has none for f64
+            node.op_type = "Relu"
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(tensor).astype(dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return proto
+
+
+MASK = np.where(np.tri(5, dtype=bool), 0, -np.inf).astype(np.float32)[None, None]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-2), (np.float64, 1e-12)])
+@pytest.mark.parametrize(("proto", "shape"), [
+    (lambda: layer("2,5"), (2, 5, 96)),  # flatten_rows, bias
+    (lambda: layer("2,S"), (2, 0, 96)),
+    (lambda: attention(), (1, 5, 8)),  # attention_scale, visible_rows, attention_rows
+    (lambda: attention(safe=False, scaled=False, length="S"), (1, 7, 8)),
+    (lambda: with_weights(attention("float[1,1,5,5] m"), m=MASK), (1, 5, 8)),
+    (lambda: with_weights(rotated(), cos=angles(1), sin=angles(2)), (1, 5, 8)),  # rotary
+])  # fmt: skip
+def test_other_floats(proto: Any, shape: tuple[int, ...], dtype: Any, tolerance: float) -> None:
+    given, x = of_type(proto(), dtype), random(*shape).astype(dtype)
+    rewritten, holes = compiled(given), x.copy()
+    holes.reshape(-1)[3::11] = np.nan
+    for source in (x, holes):
+        for actual, expected in zip(*(in_runtime(each, {"x": source}) for each in (rewritten, given)), strict=True):
+            check_close(actual, expected, tolerance)
