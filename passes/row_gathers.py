@@ -122,7 +122,7 @@ def _moves_to(last: Operation) -> list[Operation]:
 
 
 def _rows_of(last: Operation, moves: list[Operation], source: Value) -> Array | None:
-    """The number of the source's row that each row of the last result is; None where rows do not stay whole."""
+    """The number of the source's row that each row of the last result is; None where a row is divided."""
     width = source.shape[-1]
     count = source.type.elements // width if isinstance(width, int) and isinstance(source.type.elements, int) else 0
     if count < 1:
