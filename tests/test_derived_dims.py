@@ -251,6 +251,19 @@ def test_many_inputs_are_imported_in_linear_time(names: Callable[[int], str | No
     assert many < 24 * few  # 8 times as many
 
 
+def test_symbols_of_definitions_are_not_collected_while_inputs_are_joined() -> None:
+    """Sizes that broadcast against all of those before: sets of the symbols in each definition would be quadratic."""
+    size = symbol("S").expr
+    for index in range(600):
+        size = dims.broadcast(size, symbol(f"S{index}").expr)
+    definitions = derived_below([size])
+    assert len(definitions) > 20 and not any(each._symbols for each in definitions)
+    last = definitions[-1]
+    assert len(last.symbols) > 560 and last.newest == max(each.serial for each in last.symbols)
+    first = min(last.symbols, key=lambda each: each.serial)
+    assert dims.substitute(size, {first: 1}) != size
+
+
 def test_scopes_and_liveness_look_at_each_definition_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sum of many inputs has a derived symbol over all that came before at every few additions."""
     counts = []

@@ -74,6 +74,12 @@ def derived_in(d: Dim) -> tuple[Derived, ...]:
     return tuple(dict.fromkeys(atom for atom in _atoms(terms_of(d)) if isinstance(atom, Derived)))
 
 
+def newest_symbol(d: Dim) -> int:
+    """The serial of the newest symbol of `d`, inside functions and definitions too; 0 where there is none."""
+    atoms = [atom for atom in _atoms(terms_of(d)) if isinstance(atom, (Symbol, Derived))]
+    return max([atom.newest if isinstance(atom, Derived) else atom.serial for atom in atoms], default=0)
+
+
 def derived_below(dims: Iterable[Dim], is_known: Callable[[Derived], bool] = lambda _: False) -> list[Derived]:
     """The derived symbols that dims rest on, each after those in its definition; without those that are known, and
     what these rest on."""
@@ -141,6 +147,8 @@ class _Replacement:
         """Whether the atom, or one in its definition, has a value."""
         if atom in self.values or not isinstance(atom, Derived):
             return atom in self.values
+        if len(self.values) == 1 and next(iter(self.values)).serial > atom.newest:
+            return False  # without a look at the symbols, of which a chain of definitions has many
         if len(self.values) < len(atom.symbols):
             return not atom.symbols.isdisjoint(self.values)
         return any(symbol in self.values for symbol in atom.symbols)

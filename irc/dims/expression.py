@@ -211,29 +211,40 @@ class Derived(_Atom):
     """A symbol that stands for a dim over symbols, its definition. Interned: the same definition, the same symbol.
 
     It has the value of its definition wherever that has one, so that nothing binds it. The name is a digest of the
-    definition's text, the same in every process. `symbols` are those of the definition, inside derived ones too;
-    `inner` are the derived symbols that it mentions itself; in `known` and `ends` `irc.dims.evaluation` keeps values.
+    definition's text, the same in every process. `inner` are the derived symbols that it mentions itself, `newest` is
+    the serial of its newest symbol; in `known` and `ends` `irc.dims.evaluation` keeps values.
     """
 
-    __slots__ = ("definition", "ends", "inner", "known", "name", "symbols")
+    __slots__ = ("_symbols", "definition", "ends", "inner", "known", "name", "newest")
     definition: Dim
     inner: tuple[Derived, ...]
     known: dict[Any, Any]
     ends: dict[str, int | None]
     name: str
-    symbols: frozenset[Symbol]
+    newest: int
+    _symbols: frozenset[Symbol] | None
 
     def __new__(cls, definition: Dim) -> Derived:
         self = _derived.get(definition)
         if self is None:
-            from irc.dims.evaluation import derived_in, free_symbols
+            from irc.dims.evaluation import derived_in, newest_symbol
             from irc.dims.text import digest
 
             self = _derived[definition] = super().__new__(cls)
             self.definition, self.known, self.ends, self.name = definition, {}, {}, digest(definition)
-            self.inner, self.symbols = derived_in(definition), frozenset(free_symbols(definition))
+            self.inner, self.newest, self._symbols = derived_in(definition), newest_symbol(definition), None
             self._describe((4, "derived", self.name), bounds(definition), multiple_of(definition))
         return self
+
+    @property
+    def symbols(self) -> frozenset[Symbol]:
+        """The symbols of the definition, inside derived ones too. Found on demand: those of a chain of n definitions
+        may be n * n."""
+        if self._symbols is None:
+            from irc.dims.evaluation import free_symbols
+
+            self._symbols = frozenset(free_symbols(self.definition))
+        return self._symbols
 
 
 Dim = int | Expr
