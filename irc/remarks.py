@@ -5,8 +5,8 @@ candidate is named as its kernel would be: by the first result of its last opera
 
 Verdicts of `fuse`: `candidate` (the operation can be a kernel alone), `library` (a library computes it), `illegal`
 (with the rule), `rejected` (with the policy's reason), `scored` (a legal merge, which waits for those of larger
-scores), `merged`, `kernel` (a group of the plan). Of other passes: `joined` and `apart` (siblings), `split` and `whole`
-(split), `irc` and `host` (products=auto).
+scores), `legal` and `priced` (a set that a planner asked about), `merged`, `kernel` (a group of the plan). Of other
+passes: `joined` and `apart` (siblings), `split` and `whole` (split), `irc` and `host` (products=auto).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Remark:
 
     by: a policy, a planner, a pattern, `plan` for a plan file, `seed` for operations by themselves, or a pass.
     kernel: the name of what the candidates become together, of a merge that is made or would be legal.
-    score: the policy's. bytes_saved: distinct bytes that a legal merge saves; of a kernel, None.
+    score: the policy's. seconds: what a planner was given as the time of a set. bytes_saved: distinct bytes that a
+        legal merge saves; of a kernel, None.
     places: where the candidates are in the source.
     """
 
@@ -40,6 +41,7 @@ class Remark:
     bytes_saved: int | None = None
     reason: str = ""
     places: tuple[str, ...] = ()
+    seconds: float | None = None
 
     @property
     def line(self) -> str:
@@ -55,6 +57,7 @@ class Remark:
         to = f" -> @{self.kernel}" if self.kernel and self.candidate != (self.kernel,) else ""
         parts = [f"rule {self.rule}: {self.reason}" if self.rule else self.reason]
         parts += [f"score {self.score:g}"] if self.score is not None else []
+        parts += [f"{1e6 * self.seconds:.2f} us"] if self.seconds is not None else []
         parts += [f"saves {self.bytes_saved:,} bytes"] if self.bytes_saved is not None else []
         why = ", ".join(filter(None, parts))
         lines = [f"{self.number:5}  {self.by:10} {self.verdict:9} {names}{to}{': ' if why else ''}{why}"]
@@ -70,13 +73,13 @@ class Remarks:
 
     def add(self, by: str, verdict: str, candidate: Sequence[Operation], *, kernel: str = "", rule: str | None = "",
             code: str | None = "", score: float | None = None, bytes_saved: int | None = None,
-            reason: str = "") -> None:  # fmt: skip
+            reason: str = "", seconds: float | None = None) -> None:  # fmt: skip
         """A remark on candidates, each given by its last operation."""
         names = tuple(map(_name, candidate))
         known = (operation.location for operation in candidate if operation.location.known)
         places = tuple(dict.fromkeys(map(str, known)))
         self.all.append(Remark(len(self.all) + 1, self.function, by, verdict, names, kernel, rule or "", code or "",
-                               score, bytes_saved, reason, places))  # fmt: skip
+                               score, bytes_saved, reason, places, seconds))  # fmt: skip
 
     def take(self, others: Remarks) -> None:
         """Add the remarks of others after these."""

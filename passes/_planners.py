@@ -11,6 +11,7 @@ from irc.group import Group
 from irc.group_graph import GroupGraph
 from irc.ir import Block, Operation
 from irc.pass_manager import PassContext
+from irc.passes._remarks import remark_judged
 from irc.planner import FusionGraph, Planner
 from irc.planners import PLANNERS
 from irc.user_files import is_reference, load_declared
@@ -33,7 +34,10 @@ def planned_groups(planner: Planner, block: Block, graph: GroupGraph, operations
     fusion = FusionGraph(graph, block, operations, sizes, costs=costs, numerics=context.numerics, seed=seed)
     if not fusion.units:
         return []
-    groups = planner(fusion)
+    try:
+        groups = planner(fusion)
+    finally:
+        remark_judged(fusion.decisions, planner.name, graph.remarks)
     for note in fusion.notes:
         context.note(f"fuse: {note}")
     return groups

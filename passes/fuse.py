@@ -36,7 +36,7 @@ from irc.passes._copies import separated
 from irc.passes._kernels import make_kernel, sort_block
 from irc.passes._planners import find_planner, planned_groups
 from irc.passes._products import called_products, choose_plan, is_product, note_choices
-from irc.passes._remarks import remark_groups, remark_no_kernel, remark_plan, remarked
+from irc.passes._remarks import kept_if_raised, remark_groups, remark_illegal, remark_no_kernel, remark_plan, remarked
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
 from irc.plan import Decision, Plan
@@ -139,6 +139,9 @@ class Fuse(Pass):
             if scheduler is not None:
                 choose_schedules(plans[-1], scheduler, representative_sizes(function, context.sizes))
         if errors:
+            if context.remarks is not None:
+                for plan in plans:
+                    context.remarks.take(plan.remarks or Remarks())
             errors.sort(key=lambda each: each.location.line)
             raise IrcError(self._advised(errors, file.made_for.products, context))
         return plans
@@ -235,14 +238,15 @@ def propose(function: Function, chosen: Policy | Planner, context: PassContext,
     for block in blocks(function.block):
         proposed = [(proposer, members) for proposer, members in proposals if members and members[0].block is block]
         in_block = [(entry, members) for entry, members in planned if members[0].block is block]
-        if isinstance(chosen, Planner):
-            graph = GroupGraph(block, plan.remarks)
-            operations = seeds(block, graph, context.numerics, calls)
-            groups = planned_groups(chosen, block, graph, operations, context, sizes, costs, seed)
-            remark_groups(groups, plan.remarks)
-            plan.groups += groups
-        else:
-            propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls, costs)
+        with kept_if_raised(plan.remarks, context.remarks):
+            if isinstance(chosen, Planner):
+                graph = GroupGraph(block, plan.remarks)
+                operations = seeds(block, graph, context.numerics, calls)
+                groups = planned_groups(chosen, block, graph, operations, context, sizes, costs, seed)
+                remark_groups(groups, plan.remarks)
+                plan.groups += groups
+            else:
+                propose_in_block(block, chosen, context, in_block, proposed, sizes, plan, calls, costs)
     follow_schedules(plan, planned)
     return plan
 
@@ -349,6 +353,7 @@ def follow(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation,
             broken = accept("plan", members, groups, graph, numerics, exactly=True)
             failures += [(entry, broken)] if broken is not None else []
     errors += [entry.illegal(failure) for entry, failure in failures]
+    remark_illegal({entry: members for entry, members in entries}, failures, graph.remarks)
 
 
 def follow_sharing(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,

@@ -11,6 +11,7 @@ from examples import block
 from irc.driver import Settings, make_plan, opt
 from irc.driver.remarking import remarks
 from irc.plan_file import read_plan_file
+from irc.planner import FusionGraph, Partition, planner
 from irc.remarks import Remark, Remarks
 from tests.command_line import TEXT, irc_here, model_proto
 
@@ -44,14 +45,51 @@ def test_remarks_make_the_plan(products: str, policy: str) -> None:
     assert by <= {policy} and bool(by) == (policy == "greedy")
 
 
-@pytest.mark.parametrize("planner", ["greedy", "beam", "anneal"])
-def test_remarks_of_planners(planner: str) -> None:
+@pytest.mark.parametrize("name", ["greedy", "beam", "anneal"])
+def test_remarks_of_planners(name: str) -> None:
     """What a planner chooses is remarked on as its own."""
-    pipeline = f"default{{fuse.planner={planner}}}"
+    pipeline = f"default{{fuse.planner={name}}}"
     decisions = remarks(block.block(), pipeline=pipeline)
     plan = read_plan_file(make_plan(block.block(), pipeline=pipeline).plan.encode(), "plan")
     assert merged(decisions) == {entry.name: set(entry.members) for entry in plan.groups}
-    assert {each.by for each in decisions if each.verdict == "merged"} == {planner}
+    assert {each.by for each in decisions if each.verdict == "merged"} == {name}
+
+
+@planner
+def three_questions(graph: FusionGraph) -> Partition:
+    """Judges a legal set twice, asks what one costs, and judges an illegal one."""
+    for names in (["attended", "ln_2"], ["attended", "ln_2"], ["ln_1"], ["ln_1", "out"]):
+        units = [graph[name] for name in names]
+        if names == ["ln_1"]:
+            graph.cost(units)
+        else:
+            graph.legal(units)
+    return Partition(graph)
+
+
+def test_what_a_planner_asks_is_remarked_on_in_order() -> None:
+    """Each set once: what it costs, that it is legal, or the rule, with the names of this graph."""
+    asked = [each for each in remarks(block.block(), pipeline=f"default{{fuse.planner={__file__}:three_questions}}")
+             if each.by == "three_questions"]  # fmt: skip
+    assert [(each.verdict, each.candidate, each.kernel) for each in asked] == [
+        ("legal", ("attended", "ln_2"), "ln_2"), ("priced", ("ln_1",), "ln_1"), ("illegal", ("ln_1", "out"), "")]
+    assert asked[1].seconds and asked[1].seconds > 0 and asked[2].rule == "F1" and "@ln_1" in asked[2].reason
+    assert json.loads(asked[1].line)["seconds"] == asked[1].seconds and " us" in str(asked[1])
+
+
+def test_remarks_of_a_command_that_fails_are_written_up_to_the_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("from irc.planner import planner\n\n@planner\ndef bad(graph):\n"
+                                     "    graph.cost([graph.units[0]])\n    raise ValueError('no plan')\n")  # fmt: skip
+    (tmp_path / "p.json").write_text('{"groups": [{"members": ["ln_1", "attended"]}]}')
+    for options, verdict in (("fuse.planner=bad.py:bad", "priced"), ("fuse.plan=p.json", "illegal")):
+        done = irc_here("plan", f"{ROOT}/examples/block.py:block", "-p", f"default{{{options}}}",
+                        "--remarks", "r.jsonl", folder=tmp_path)  # fmt: skip
+        assert done.code != 0 and "note: r.jsonl has the decisions up to the error" in done.err
+        lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+        assert lines[-1]["verdict"] == verdict and [each["number"] for each in lines] == [*range(1, len(lines) + 1)]
+        (tmp_path / "r.jsonl").unlink()
+    done = irc_here("plan", "nothing.onnx", "--remarks", "r.jsonl", folder=tmp_path)
+    assert done.code != 0 and not (tmp_path / "r.jsonl").exists() and "r.jsonl" not in done.err
 
 
 def test_remarks_change_nothing() -> None:

@@ -15,7 +15,7 @@ import click
 
 from irc.cli import completion
 from irc.cli.commands import CommonOption
-from irc.cli.output import note_shower
+from irc.cli.output import note_shower, show
 from irc.diagnostics import fail
 from irc.products import PRODUCTS
 
@@ -173,21 +173,33 @@ def recording(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(settings=settings, **options)
         from dataclasses import replace
 
-        from irc.files import check_apart, check_file, replacing
+        from irc.files import check_apart, check_file
         from irc.remarks import Remarks
 
         check_apart({**{name: options.get(name) for name in OUTPUTS}, "remarks": remarks})
         check_file(Path(remarks))
         recorded = Remarks()
-        result = function(settings=replace(settings, remarks=recorded), **options)
-        with replacing(Path(remarks)) as file:
-            file.write(recorded.text.encode())
+        try:
+            result = function(settings=replace(settings, remarks=recorded), **options)
+        except Exception:
+            if recorded.all:
+                write_remarks(recorded, remarks)
+                show(f"note: {remarks} has the decisions up to the error", err=True)
+            raise
+        write_remarks(recorded, remarks)
         return result
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
     return click.option("--remarks", metavar="FILE.jsonl", shell_complete=completion.files,
                         help="Write every decision of fusion to this file, a line of JSON each.")(command)
+
+
+def write_remarks(recorded: Any, path: str) -> None:
+    from irc.files import replacing
+
+    with replacing(Path(path)) as file:
+        file.write(recorded.text.encode())
 
 
 def common(function: Callable[..., Any], dim: Callable[..., Any] = DIM) -> Callable[..., Any]:
