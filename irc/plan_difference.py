@@ -5,7 +5,7 @@ Entries are compared by their members, so that names, the order of entries and t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from irc.disjoint_sets import DisjointSets
@@ -57,28 +57,53 @@ def of_groups(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Diffe
     for ones, others in sharing(old, new):
         names = tuple(entry.name for entry in ones), tuple(entry.name for entry in others)
         members = [dict.fromkeys(name for entry in side for name in entry.members) for side in (ones, others)]
-        if not ones:
-            yield Difference("added", *names, f"@{names[1][0]} is new: {listed(others[0].members)}")
-        elif not others:
-            yield Difference("removed", *names, f"@{names[0][0]} is removed: {listed(ones[0].members)}")
-        elif len(others) == 1 and len(ones) > 1 and members[0].keys() == members[1].keys():
-            yield Difference("merged", *names, f"{named(names[0])} are merged: @{names[1][0]} has {listed(members[1])}")
-        elif len(ones) == 1 and len(others) > 1 and members[0].keys() == members[1].keys():
-            yield Difference("split", *names, f"@{names[0][0]} is split: {parts(others)}")
+        is_same = members[0].keys() == members[1].keys()
+        if len(others) == 1 and len(ones) > 1 and is_same:
+            yield Difference("merged", *names, f"{named(ones)} are merged: {label(others[0])} has {listed(members[1])}")
+        elif len(ones) == 1 and len(others) > 1 and is_same:
+            yield Difference("split", *names, f"{label(ones[0])} is split: {parts(others)}")
         else:
-            yield from (changed(entry, ones) for entry in others)
+            yield from changed(ones, others)
 
 
-def changed(entry: Entry, before: Sequence[Entry]) -> Difference:
-    """How an entry differs from the one before with which it shares most members."""
-    nearest = max(before, key=lambda each: nearness(each.members, entry.members))
-    text = f"@{nearest.name} {gains_and_losses(nearest.members, entry.members)}"
-    return Difference("changed", (nearest.name,), (entry.name,), text)
+def changed(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
+    """How entries that share members differ. Each is in one difference: with the entry of its name, or else with that
+    of the most members in common, or it is new or removed."""
+    pairs = matched(before, after)
+    for entry in after:
+        one = pairs.get(entry)
+        if one is None:
+            yield Difference("added", (), (entry.name,), f"{label(entry)} is new: {listed(entry.members)}")
+            continue
+        named_now = "" if one.name == entry.name else f"is now @{entry.name}, and "
+        text = f"{label(one)} {named_now}{gains_and_losses(one.members, entry.members)}"
+        yield Difference("changed", (one.name,), (entry.name,), text)
+    for entry in set_apart(before, pairs.values()):
+        yield Difference("removed", (entry.name,), (), f"{label(entry)} is removed: {listed(entry.members)}")
 
 
-def nearness(members: Collection[str], others: Iterable[str]) -> tuple[int, int]:
-    """How near a group is to another, as what can be compared: by the members that it shares, then by its size."""
-    return len(set(members).intersection(others)), -len(members)
+def matched(before: Sequence[Entry], after: Sequence[Entry]) -> dict[Entry, Entry]:
+    """Entries of the later plan with those of the earlier one that they are compared with, each at most once."""
+    names = {(entry.function, entry.name): entry for entry in before}
+    pairs = {entry: names[entry.function, entry.name] for entry in after if (entry.function, entry.name) in names}
+    shared: dict[tuple[Entry, Entry], int] = {}
+    holders = held(before)
+    for entry in set_apart(after, pairs):
+        for name in entry.members:
+            for one in holders.get((entry.function, name), ()):
+                shared[entry, one] = shared.get((entry, one), 0) + 1
+    taken = set(pairs.values())
+    for entry, one in sorted(shared, key=lambda pair: (-shared[pair], len(pair[1].members))):
+        if entry not in pairs and one not in taken:
+            pairs[entry] = one
+            taken.add(one)
+    return pairs
+
+
+def set_apart(entries: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:
+    """The entries that are none of the others, in order."""
+    known = set(others)
+    return [entry for entry in entries if entry not in known]
 
 
 def gains_and_losses(before: Sequence[str], after: Sequence[str]) -> str:
@@ -115,11 +140,12 @@ def of_same_groups(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[
         options = [(each.schedule or NO_OPTIONS).stated for each in (one, entry)]
         if options[0] != options[1]:
             texts = [", ".join(f"{name} = {value}" for name, value in each.items()) or "by rules" for each in options]
-            yield Difference("schedule", (one.name,), (entry.name,), f"schedule of @{entry.name}: {' -> '.join(texts)}")
+            text = f"schedule of {label(entry)}: {' -> '.join(texts)}"
+            yield Difference("schedule", (one.name,), (entry.name,), text)
         if one.hash and entry.hash and one.hash.partition(":")[0] != entry.hash.partition(":")[0]:
-            yield Difference("changed", (one.name,), (entry.name,), f"@{entry.name} computes something else: its hash "
+            yield Difference("changed", (one.name,), (entry.name,), f"{label(entry)} computes something else: its hash "
                              f"is {entry.hash}, and was {one.hash}")  # fmt: skip
-        yield from of_comments(f"@{entry.name}", one.comment, entry.comment)
+        yield from of_comments(label(entry), one.comment, entry.comment)
 
 
 def of_copies(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
@@ -129,7 +155,7 @@ def of_copies(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Diffe
         old, new = (each.get(member, ()) for each in holders)
         if len(old) != len(new) and max(len(old), len(new)) > 1:
             names = tuple(entry.name for entry in old), tuple(entry.name for entry in new)
-            places = [f"in {named(each)}" if each else "in no entry" for each in names]
+            places = [f"in {named(each)}" if each else "in no entry" for each in (old, new)]
             yield Difference("duplicated", *names, f"%{member[1]} is computed {places[1]}, and was {places[0]}")
 
 
@@ -190,14 +216,19 @@ def shown(value: object) -> str:
     return "not stated" if value is None else str(value)
 
 
-def named(names: Sequence[str]) -> str:
+def label(entry: Entry) -> str:
+    """`@a`, of a function other than the main one `@a of @f`."""
+    return f"@{entry.name}" if entry.function is None else f"@{entry.name} of @{entry.function}"
+
+
+def named(entries: Sequence[Entry]) -> str:
     """`@a, @b and @c`."""
-    shown_names = [f"@{name}" for name in names]
-    return shown_names[0] if len(names) == 1 else f"{', '.join(shown_names[:-1])} and {shown_names[-1]}"
+    labels = [label(entry) for entry in entries]
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def parts(entries: Sequence[Entry]) -> str:
-    return ", ".join(f"@{entry.name} ({listed(entry.members)})" for entry in entries)
+    return ", ".join(f"{label(entry)} ({listed(entry.members)})" for entry in entries)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure
 from irc.module import Module
 from irc.plan_file import PRODUCT_KEYS, SIBLING_KEYS, Entry, PlanFile
-from irc.schedule_options import NO_OPTIONS, ScheduleOptions
+from irc.schedule_options import NO_OPTIONS
 
 NUMBER = re.compile(r"[0-9]{1,18}")
 BLOCKS = re.compile(rf"{NUMBER.pattern}(x{NUMBER.pattern})*")
@@ -360,15 +360,15 @@ def in_parts(plan: PlanFile, entry: Entry, parts: Sequence[Sequence[str]]) -> Pl
 
 
 def with_schedule(plan: PlanFile, entry: Entry, options: Mapping[str, int], edit: Edit) -> PlanFile:
-    """A plan with other options of the schedule of an entry; raises `fuse.schedule` for those that are none."""
+    """A plan with other options of the schedule of an entry; raises `plan.refused` for those that are none."""
     stated = (entry.schedule or NO_OPTIONS).stated
     replaced_by = {"split": "part", "part": "split"}
     left = {name: value for name, value in stated.items() if replaced_by.get(name) not in options}
     try:
-        chosen = ScheduleOptions.of({**left, **options}, entry.place)
+        scheduled = entry.scheduled({**left, **options})
     except IrcError as error:
         raise edit.refused(error) from None
-    return replace(plan, groups=replaced(plan, {entry: [replace(entry, schedule=chosen)]}))
+    return replace(plan, groups=replaced(plan, {entry: [scheduled]}))
 
 
 def without_calls(plan: PlanFile, members: Iterable[str]) -> PlanFile:

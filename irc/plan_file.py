@@ -128,6 +128,15 @@ class Entry:
         values = [value for value in failure.values if isinstance(value, Value)]
         return self.error(failure.message, rule=failure.rule, values=values)
 
+    def scheduled(self, options: Mapping[str, Any]) -> Entry:
+        """The entry with these options of its schedule; raises `plan.refused` for what is no option (rule F15)."""
+        try:
+            return replace(self, schedule=ScheduleOptions.of(options, self.place))
+        except IrcError as error:
+            first = error.diagnostics[0]
+            reason = first.message if first.expected is None else f"{first.message}, expected {first.expected}"
+            raise IrcError([self.error(reason, rule="F15")]) from None
+
     def find(self, function: Function) -> list[Operation]:
         """The members' operations, each once; raises `plan.stale` and `plan.refused`."""
         operations: dict[Operation, None] = {}
@@ -186,8 +195,7 @@ class PlanFile:
         """The plan with further schedule options in the entries of these names."""
 
         def changed(entry: Entry) -> Entry:
-            stated = {**(entry.schedule or NO_OPTIONS).stated, **options[entry.name].stated}
-            return replace(entry, schedule=ScheduleOptions.of(stated, entry.place))
+            return entry.scheduled({**(entry.schedule or NO_OPTIONS).stated, **options[entry.name].stated})
 
         return replace(self, groups=tuple(changed(each) if each.name in options else each for each in self.groups))
 
@@ -357,9 +365,9 @@ def _entry(entry: Any, place: Location) -> Entry:
     schedule = entry.get("schedule")
     if not isinstance(schedule, dict | None):
         raise _misread(f"`schedule` of an entry is {json.dumps(schedule)}", place)
-    options = None if schedule is None else ScheduleOptions.of(schedule, place)
-    return Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place, options,
+    read = Entry(entry.get("name") or names[-1], names, entry.get("hash"), entry.get("function"), place, None,
                  entry.get("proposer"), entry.get("computes"), _comment(entry, "an entry", place))  # fmt: skip
+    return read if schedule is None else read.scheduled(schedule)
 
 
 def _siblings(entry: Any, place: Location) -> Entry:

@@ -353,7 +353,7 @@ def follow(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation,
             broken = accept("plan", members, groups, graph, numerics, exactly=True)
             failures += [(entry, broken)] if broken is not None else []
     errors += [entry.illegal(failure) for entry, failure in failures]
-    remark_illegal({entry: members for entry, members in entries}, failures, graph.remarks)
+    remark_illegal(dict(entries), failures, graph.remarks)
 
 
 def follow_sharing(planned: list[tuple[Entry, list[Operation]]], groups: dict[Operation, Group], graph: GroupGraph,

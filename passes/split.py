@@ -9,7 +9,7 @@ from typing import NamedTuple
 from irc import dims, ops
 from irc.cloning import Cloner
 from irc.device import Device
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.ir import Block, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, count, kernel_of, members_of
@@ -103,7 +103,7 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int],
             if kernel.options.divides:
                 refused = failure_of(parts_are_kernels, operation.attributes["name"], failure)
                 assert refused is not None
-                raise refused.error(operation.location) from None
+                raise error_of(refused, operation, context) from None
     is_chosen = kernel.options.split is None and kernel.options.part is None and number == 0
     if is_chosen and (kernel.kind == "product" or kernel.across):  # other reductions of few programs are always split
         def seconds(kernels: Iterable[Kernel]) -> float:
@@ -123,6 +123,14 @@ def split(operation: Operation, number: int, sizes: Mapping[Symbol, int],
     context.remark("split", "split", [operation], reason=f"{by}: {names}")
     insert(division, operation)
     return options
+
+
+def error_of(failure: LegalityFailure, operation: Operation, context: PassContext) -> IrcError:
+    """The error for a kernel that cannot be split as stated: of the entry of the plan that states it, if one does."""
+    followed = None if context.followed is None else context.followed.by_name.get(operation.attributes["name"])
+    if followed is not None and followed.schedule is not None:
+        return IrcError([followed.illegal(failure)])
+    return failure.error(operation.location)
 
 
 def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int],

@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import irc
 from irc import ops
+from irc.diagnostics import IrcError
 from irc.driver.experiment_report import Measurement, plan_difference, traffic_difference
 from irc.driver.kernel_listing import kernels
 from irc.driver.models import Settings
@@ -41,10 +44,45 @@ def test_figures_are_those_of_kernels() -> None:
         assert 0 < actual.error < 1e-6 and actual.compile_seconds > 0
         for figure in ("distinct_bytes", "loaded_bytes", "flops", "estimated_microseconds"):
             assert getattr(actual, figure) == pytest.approx(sum(getattr(part, figure) for part in actual.parts))
-        assert (actual.kernel_bytes, actual.library_bytes) == (actual.distinct_bytes, 0)
+        assert (actual.kernel_bytes, actual.library_bytes, actual.host_bytes) == (actual.distinct_bytes, 0, 0)
     assert report.passed and case.model == SCORES and case.sizes == {"M": 100, "N": 1000}
-    assert "@y loses %scaled, %p" in case.plans["mine"]
+    assert case.plans["mine"] == ("@y is split: @p (%scaled, %p), @y (%y)",)
     assert traffic_difference(case.measured["base"], case.measured["mine"]) == "costs 800.0 kB of global memory traffic"
+
+
+TEXTS = helper.make_model(helper.make_graph(
+    [helper.make_node("Concat", ["words", "words"], ["twice"], axis=0),
+     helper.make_node("Softmax", ["rows"], ["y"], axis=1)], "texts",
+    [helper.make_tensor_value_info("words", TensorProto.STRING, ["N"]),
+     helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["B", 8])],
+    [helper.make_tensor_value_info("twice", TensorProto.STRING, ["M"]),
+     helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 8])]),
+    opset_imports=[helper.make_opsetid("", 17)])  # fmt: skip
+
+
+def test_inputs_are_given(tmp_path: Path) -> None:
+    """For the models that have inputs of these names, whose sizes they state; texts are not random."""
+    onnx.save(TEXTS, tmp_path / "texts.onnx")
+    arrays = {"words": np.array(["A", "b"], object), "rows": np.ones((3, 8), np.float32)}
+    np.savez(tmp_path / "in.npz", words=arrays["words"].astype("U"), rows=arrays["rows"])
+    models = [str(tmp_path / "texts.onnx"), SCORES]
+    report = irc.experiment(models, {"g": "default"}, inputs=arrays, cache=tmp_path / "cache")
+    texts, scores = report.cases
+    assert texts.sizes["B"] == 3 and texts.sizes["N"] == 2 and scores.sizes["M"] == 64
+    assert report.passed and texts.measured["g"].error < 1e-6 and texts.measured["g"].distinct_bytes > 0
+    done = irc_here("experiment", "texts.onnx", "-p", "g=default", "--input", "in.npz", folder=tmp_path)
+    assert done.code == 0 and "at N=2, B=3" in done.out and "relative to eager" in done.out, done.err
+    with pytest.raises(IrcError, match="no model has an input of these names"):
+        irc.experiment([SCORES], {"g": "default"}, inputs={"words": arrays["words"]})
+    refused = irc.experiment(models[:1], {"g": "default"}, inputs=arrays, sizes={"B": 4}).cases[0].measured["g"]
+    assert refused.failure.startswith("usage.dim")
+
+
+@pytest.mark.parametrize("models, pipelines", [(SCORES, {"g": "default"}), ([SCORES], "default"), (None, {})])
+def test_what_is_no_list_of_models_or_no_pipelines_is_named(models: Any, pipelines: Any) -> None:
+    with pytest.raises(IrcError, match=r"the (models|pipelines) are") as raised:
+        irc.experiment(models, pipelines)
+    assert raised.value.code == "usage.arguments"
 
 
 def test_plans_are_compared_by_what_kernels_compute() -> None:
@@ -147,7 +185,7 @@ def test_every_combination_of_sizes_is_a_case(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for size in (2, 4, 8):
         assert f"M={size} N=3 base " in done.out and f"M={size} N=5 eager " in done.out
-    assert done.out.count("plan of again: that of base\n") == 1 and done.out.count("plan of none: @y loses") == 1
+    assert done.out.count("plan of again: that of base\n") == 1 and done.out.count("plan of none: @y is split") == 1
     rows = list(csv.DictReader((tmp_path / "e.csv").open(newline="")))
     assert len(rows) == 3 * 2 * 4 and {row["dim.N"] for row in rows} == {"3", "5"}
     listed = kernels(SCORES, pipeline="default", settings=Settings(dims={"M": 4, "N": 5}))

@@ -14,15 +14,15 @@ import pytest
 
 import irc
 from irc import interpreter
-from irc.diagnostics import IrcError
+from irc.diagnostics import UNKNOWN, IrcError
 from irc.driver import Settings, load
 from irc.driver.arrays import given_inputs
 from irc.driver.planning import read
 from irc.driver.workbench import Workbench
 from irc.passes.fuse import Fuse
-from irc.plan_difference import differences
+from irc.plan_difference import differences, of_groups
 from irc.plan_edits import Edit
-from irc.plan_file import PlanFile, read_plan_file
+from irc.plan_file import Entry, PlanFile, read_plan_file
 from irc.verifier import verify
 from tests.command_line import irc_here
 
@@ -238,6 +238,73 @@ def test_random_edits_never_give_a_wrong_program(folder: Path, products: str) ->
 
 
 # -- files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_another_model_is_named(folder: Path) -> None:
+    """It is not --dim that is wrong: the sizes are those of the plan."""
+    (folder / "other.irc").write_text("""irc text 1
+module @m {
+  func @main<N>(%x: f32[N]) -> f32[N] {
+    %y = exp %x : f32[N]
+    return %y
+  }
+}
+""")
+    for words in (("edit", "host.json", "other.irc", "--split", "p"), ("diff", "host.json", "host.json", "other.irc")):
+        done = irc_here("plan", *words, folder=folder)
+        assert done.code == 2 and "error[plan.model]: host.json was made for S=64, and the model is another" in done.err
+
+
+@pytest.mark.parametrize("options, words", [("n=3", "`n` of a schedule is 3"), ("warps=64", "`warps` of a schedule"),
+                                            ("x=4", "no option `x`"), ("i=64", "block of `i`")])  # fmt: skip
+def test_schedules_are_refused_by_rule_and_place(folder: Path, options: str, words: str) -> None:
+    """With one status, whether they are edited by hand or by an option."""
+    done = irc_here("plan", "edit", "host.json", "--schedule", f"ln1:{options}", "-o", "no.json", folder=folder)
+    assert done.code == 1 and "error[plan.refused]: plan entry @ln1: rule F15" in done.err and words in done.err
+    plan = json.loads((folder / "host.json").read_text())
+    entry = next(entry for entry in plan["groups"] if entry["name"] == "ln1")
+    name, _, value = options.partition("=")
+    entry["schedule"] = {name: int(value)}
+    (folder / "hand.json").write_text(json.dumps(plan, indent=1))
+    done = irc_here("opt", "block.irc", "-p", "default{fuse.plan=hand.json}", folder=folder)
+    assert done.code == 1 and "error[plan.refused]: plan entry @ln1: rule F15" in done.err and words in done.err
+    assert "--> hand.json:" in done.err
+
+
+def test_outputs_are_checked_before_the_work(folder: Path) -> None:
+    """A folder in place of a file is found before a model is read."""
+    (folder / "taken").mkdir()
+    for words in (("opt", "gone.irc", "-p", "default", "--plan", "taken"), ("plan", "gone.irc", "-o", "taken"),
+                  ("opt", "gone.irc", "-p", "default", "-o", "taken"),
+                  ("extract", "gone.irc", "--from", "x", "--to", "y", "-o", "taken")):  # fmt: skip
+        done = irc_here(*words, folder=folder)
+        assert done.code == 2 and "error[file.exists]: taken is a folder" in done.err, done.err
+
+
+def test_each_entry_is_in_one_difference(folder: Path) -> None:
+    """Of plans for libraries and for kernels, and of random partitions: each entry that only one plan has is stated
+    once, and what is stated leads from one plan to the other."""
+    random_plans = random.Random(0)
+    files = [read_plan_file((folder / f"{products}.json").read_bytes(), "p") for products in ("host", "irc")]
+    pairs = [(files[0], files[1]), (files[1], files[0])]
+    names = "abcdefgh"
+    for _ in range(300):
+        plans = []
+        for _ in range(2):
+            groups: dict[int, list[str]] = {}
+            for name in names:
+                groups.setdefault(random_plans.randrange(5), []).append(name)
+            plans.append(PlanFile(tuple(Entry(group[-1], tuple(group), None, None, UNKNOWN)
+                                        for group in groups.values() if random_plans.random() < 0.9)))  # fmt: skip
+        pairs.append((plans[0], plans[1]))
+    for one, other in pairs:
+        stated = list(of_groups(one.groups, other.groups))
+        sets = [{frozenset(entry.members): entry.name for entry in plan.groups} for plan in (one, other)]
+        for side, (plan, rest) in enumerate((sets, sets[::-1])):
+            names_of_side = [name for each in stated for name in (each.before, each.after)[side]]
+            assert sorted(names_of_side) == sorted(name for group, name in plan.items() if group not in rest)
+        assert len({str(each).partition(" ")[0] for each in stated if each.kind in ("changed", "removed")}) == len(
+            [each for each in stated if each.kind in ("changed", "removed")])  # fmt: skip
 
 
 def test_comments_and_what_a_plan_was_made_for_stay(folder: Path) -> None:

@@ -11,7 +11,7 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.experiment_output import show_experiment
-from irc.cli.options import JSON, SEED, common_with_sweeps, read_pipelines, writes
+from irc.cli.options import INPUT, JSON, SEED, common_with_sweeps, read_pipelines, writes
 from irc.cli.output import progress_on_terminal, show, show_json
 from irc.diagnostics import Exit
 
@@ -33,6 +33,7 @@ from irc.diagnostics import Exit
 @click.option("--csv", metavar="FILE.csv", shell_complete=completion.files, help="Write the rows as CSV.")
 @click.option("--parquet", metavar="FILE.parquet", shell_complete=completion.files,
               help="Write the rows as Parquet; this needs pyarrow.")  # fmt: skip
+@INPUT
 @SEED
 @JSON
 @common_with_sweeps
@@ -47,11 +48,8 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
     are rows of their own, in all combinations; geometric means of all rows follow.
     """
     from irc.driver import experiment as run_experiment
-    from irc.files import check_file, replacing
+    from irc.files import replacing
 
-    written = {name: Path(name) for name in (html, csv, parquet) if name is not None}
-    for path in written.values():
-        check_file(path)  # before the work is done
     if parquet is not None:
         from irc.driver.experiment_report import parquet_packages
 
@@ -61,7 +59,8 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
     if html is not None:
         from irc.driver.experiment_page import page
 
-    for name, content in ((csv, report.csv), (parquet, report.parquet), (html, lambda: page(report).encode())):
+    contents = ((html, lambda: page(report).encode()), (csv, report.csv), (parquet, report.parquet))
+    for name, content in contents:
         if name is not None:
             data = content()
             with replacing(Path(name)) as file:
@@ -70,7 +69,7 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
         show_json(report)
     else:
         show_experiment(report)
-        show(*(f"wrote {name}" for name in written))
+        show(*(f"wrote {name}" for name, _ in contents if name is not None))
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 

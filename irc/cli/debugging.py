@@ -12,7 +12,7 @@ import click
 
 from irc.cli import completion
 from irc.cli.commands import Command
-from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes
+from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes, writes_folder
 from irc.cli.output import show, show_check, show_diff, show_json, show_page, show_profile
 from irc.diagnostics import Exit, counted, fail
 
@@ -149,7 +149,7 @@ def extract(
               help="Stop the search after this time, with the smallest program found.")  # fmt: skip
 @JSON
 @common
-@writes
+@writes_folder
 def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options: Any) -> None:
     """Find a minimal part of MODEL on which `irc check --each` fails as it does on the whole.
 

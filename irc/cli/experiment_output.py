@@ -24,8 +24,7 @@ def show_experiment(report: Any) -> None:
                 if each.failure:
                     show(f"  {_label(case, name, cases)} fails: {each.failure}")
         _show_plans(cases)
-    if len(report.cases) > 1:
-        _show_summary(report)
+    _show_summary(report)
     show(report.label)
 
 
@@ -60,12 +59,13 @@ def _label(case: Any, pipeline: str, cases: Sequence[Any]) -> str:
 def _show_table(report: Any, cases: Sequence[Any]) -> None:
     from irc.driver.printing import format_bytes, format_count, shorten
 
-    heads = ("", "launches", "library", "host", "traffic", "in kernels", "in library", "flops", "programs min",
-             f"est. us {shorten(report.device, 20)}", *(() if report.cost is None else (f"{report.cost} us",)),
-             "compile s", "error vs f64")  # fmt: skip
+    heads = ("", "launches", "library", "host", "traffic", "in kernels", "in library", "in host", "flops",
+             "programs min", f"est. us {shorten(report.device, 20)}",
+             *(() if report.cost is None else (f"{report.cost} us",)), "compile s", "error vs f64")  # fmt: skip
     rows = [
         (f"  {_label(case, name, cases)}", str(each.kernels), str(each.library_calls), str(each.host_operations),
          format_bytes(each.distinct_bytes), format_bytes(each.kernel_bytes), format_bytes(each.library_bytes),
+         format_bytes(each.host_bytes),
          format_count(each.flops).strip(), str(each.programs), f"{each.estimated_microseconds:.3g}",
          *(() if report.cost is None else (f"{each.modeled_microseconds:.3g}",)),
          f"{each.compile_seconds:.2f}", "-" if math.isnan(each.error) else f"{each.error:.0e}")
@@ -75,7 +75,8 @@ def _show_table(report: Any, cases: Sequence[Any]) -> None:
 
 
 def _show_summary(report: Any) -> None:
-    show(f"geometric means relative to {report.base}; less is better")
+    means = "geometric means " if len(report.cases) > 1 else ""
+    show(f"{means}relative to {report.base}; less is better")
     heads = ("", "cases", "operations", "traffic", "loaded", "est. us")
     rows = [(f"  {name}", f"{each.cases} of {len(report.cases)}",
              *(f"{mean:.3f}" for mean in (each.device_operations, each.distinct_bytes, each.loaded_bytes,

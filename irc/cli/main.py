@@ -33,6 +33,7 @@ from irc.cli.options import (
     pipeline_option,
     recording,
     writes,
+    writes_folder,
 )
 from irc.cli.output import (
     progress_on_terminal,
@@ -167,7 +168,7 @@ def cli() -> None:
 @JSON
 @common
 @recording
-@writes
+@writes_folder
 def compile(model: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL to an ONNX model for ONNX Runtime, or to a folder of Triton kernels.
 

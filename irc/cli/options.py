@@ -144,11 +144,12 @@ def pipeline_option(help: str, required: bool = False) -> Callable[..., Any]:
 OUTPUTS = ("output", "plan", "html", "csv", "parquet")  # options that name files to write, beside --remarks
 
 
-def writes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The decorator of commands that write files; it stands below `common`."""
+def writes(function: Callable[..., Any], may_be_folder: bool = False) -> Callable[..., Any]:
+    """The decorator of commands that write files, whose `output` may be a folder where that is stated; it stands below
+    `common`."""
 
     def command(force: bool, **options: Any) -> Any:
-        from irc.files import check_apart, check_output, note_input
+        from irc.files import check_apart, check_file, check_output, note_input
         from irc.limits import allow
 
         check_apart({name: options.get(name) for name in OUTPUTS})
@@ -156,13 +157,18 @@ def writes(function: Callable[..., Any]) -> Callable[..., Any]:
             for given in (options.get("model"), options.get("inputs")):
                 if given is not None and os.path.isfile(given):
                     note_input(given)
-            if options.get("output") is not None:
-                check_output(Path(options["output"]))  # before the work is done
+            for name in OUTPUTS:
+                if options.get(name) is not None:  # before the work is done
+                    check = check_output if may_be_folder and name == "output" else check_file
+                    check(Path(options[name]))
             return function(**options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
     return click.option("--force", is_flag=True, help="Allow the output to replace an input file.")(command)
+
+
+writes_folder = partial(writes, may_be_folder=True)
 
 
 def recording(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from irc.driver.models import Backend, Settings, Source, find_backend, module_of
 from irc.driver.optimizing import run_pipeline
 from irc.driver.runners import import_artefact
 from irc.driver.running import as_backend_failed, carrier
-from irc.driver.sessions import advised_by, model_call, original_call
+from irc.driver.sessions import advised_by, check_threads, model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn
 from irc.driver.tuning import as_tensors, gpu
 from irc.files import temporary_folder
@@ -76,6 +76,7 @@ def bench(
     are irc's kernels and eager PyTorch on this machine's GPU, each until the device is done; raises `device.missing`
     where there is none.
     """
+    check_threads(threads)
     settings = settings or Settings()
     device = gpu("timing Triton kernels")[0] if backend == "triton" else "cpu"
     program = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None

@@ -35,7 +35,7 @@ def data_of(report: ExperimentReport) -> Any:
 
 
 def _figures(each: Measurement) -> dict[str, Any]:
-    derived = ("device_operations", "kernel_bytes", "library_bytes")
+    derived = ("device_operations", "kernel_bytes", "library_bytes", "host_bytes")
     figures = {key: value for key, value in asdict(each).items() if key != "groups"}
     return figures | {name: getattr(each, name) for name in derived}
 

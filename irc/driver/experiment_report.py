@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from irc.diagnostics import fail, printable
+from irc.diagnostics import UNKNOWN, fail, printable
 from irc.driver.printing import format_bytes
-from irc.plan_difference import gains_and_losses, listed, nearness
+from irc.plan_difference import of_groups
+from irc.plan_file import Entry
 
 # The figures of a row, by their columns in tables that programs read.
 COLUMNS = ("kernels", "library_calls", "host_operations", "distinct_bytes", "kernel_bytes", "library_bytes",
-           "loaded_bytes", "flops", "programs", "estimated_microseconds", "modeled_microseconds", "compile_seconds",
-           "error", "plan", "failure")  # fmt: skip
+           "host_bytes", "loaded_bytes", "flops", "programs", "estimated_microseconds", "modeled_microseconds",
+           "compile_seconds", "error", "plan", "failure")  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a text starts with that a spreadsheet evaluates
 # The figures that geometric means are taken of; of each, less is better.
 COMPARED = ("device_operations", "distinct_bytes", "loaded_bytes", "estimated_microseconds")
@@ -74,12 +75,20 @@ class Measurement:
     @property
     def kernel_bytes(self) -> int:
         """The part of `distinct_bytes` that kernels move."""
-        return sum(part.distinct_bytes for part in self.parts if part.kind == "kernel")
+        return self._bytes_of("kernel")
 
     @property
     def library_bytes(self) -> int:
         """The part of `distinct_bytes` that library calls move."""
-        return sum(part.distinct_bytes for part in self.parts if part.kind == "library")
+        return self._bytes_of("library")
+
+    @property
+    def host_bytes(self) -> int:
+        """The part of `distinct_bytes` that host operations and copies of results move."""
+        return self.distinct_bytes - self.kernel_bytes - self.library_bytes
+
+    def _bytes_of(self, kind: str) -> int:
+        return sum(part.distinct_bytes for part in self.parts if part.kind == kind)
 
 
 @dataclass(frozen=True)
@@ -196,19 +205,10 @@ def _geometric_mean(ratios: Sequence[float]) -> float:
 
 
 def plan_difference(base: Measurement, other: Measurement) -> tuple[str, ...]:
-    """A line for each kernel of `other` whose set of values is not that of a kernel of `base`."""
-    lines = []
-    sets = {frozenset(values): name for name, values in base.groups.items()}
-    for name, values in other.groups.items():
-        members = frozenset(values)
-        if members in sets:
-            continue
-        nearest = max(sets, key=lambda group: nearness(group, values), default=frozenset())
-        if not nearest & members:
-            lines.append(f"@{name} is new: {listed(values)}")
-        else:
-            lines.append(f"@{name} {gains_and_losses(base.groups[sets[nearest]], values)}")
-    return tuple(lines)
+    """A line for each difference between the kernels of two programs, as `irc plan diff` has them."""
+    kernels = ([Entry(name, values, None, None, UNKNOWN) for name, values in each.groups.items() if values]
+               for each in (base, other))  # fmt: skip
+    return tuple(map(str, of_groups(*kernels)))
 
 
 def traffic_difference(base: Measurement, other: Measurement) -> str:

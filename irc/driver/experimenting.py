@@ -11,11 +11,13 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from irc import interpreter
 from irc.cost import CostModel, find_cost
 from irc.device import Device
 from irc.diagnostics import IrcError, fail
-from irc.driver.arrays import given_inputs
+from irc.driver.arrays import given_inputs, read_arrays
 from irc.driver.content_keys import content_of, files_named
 from irc.driver.counting import computing_members, kernel_operations
 from irc.driver.experiment_cache import Cache
@@ -34,6 +36,7 @@ from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
 from irc.driver.roofline import estimate, modeled
 from irc.files import guarded, temporary_folder
+from irc.interpreter import check_inputs
 from irc.ir import Operation
 from irc.module import Module
 from irc.printer import print_operation
@@ -55,6 +58,7 @@ def experiment(
     with_error: bool = True,
     cache: str | Path | None = None,
     cost: str | None = None,
+    inputs: Mapping[str, Any] | str | Path | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     settings: Settings | None = None,
@@ -69,12 +73,15 @@ def experiment(
     `settings.device`. Without `with_error` nothing is computed, and `error` is NaN. Each model is read once, so that
     all pipelines have the same weights. Measurements that the folder `cache` has are taken from there, and others are
     added, each as soon as it is made. `cost` is FILE.py:NAME of a function with @cost, whose time is reported beside
-    the roofline's. `progress` is called with the next step.
+    the roofline's. `inputs` are arrays by name, or an .npz file, for the models that have inputs of these names, whose
+    sizes are then those of the arrays; others get random ones. `progress` is called with the next step.
 
-    Raises `dim.unbound` for a symbol that no model has, `usage.arguments` for an unknown base, and what reading a model
-    raises. A pipeline that fails, or a size that a model does not take, is a `failure` of the measurement.
+    Raises `dim.unbound` for a symbol that no model has, `usage.arguments` for an unknown base, inputs of no model, and
+    what is neither models nor pipelines, and what reading a model raises. A pipeline that fails, or a size that a model
+    does not take, is a `failure` of the measurement.
     """
     settings = settings or Settings()
+    _check_kinds(sources, pipelines)
     swept = {name: (size,) if isinstance(size, int) else tuple(size)
              for name, size in {**settings.dims, **(sizes or {})}.items()}  # fmt: skip
     named = dict(sources) if isinstance(sources, Mapping) else {str(source): source for source in sources}
@@ -85,7 +92,7 @@ def experiment(
                        help=f'add -p {base}="PASSES", or give another --base')  # fmt: skip
         chosen[base] = BASES[base]
     model = find_cost(cost or "")
-    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache), progress, cost)
+    run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache), progress, cost, inputs)
     device = run.device
     models = {}
     for number, (name, source) in enumerate(named.items(), 1):
@@ -95,10 +102,18 @@ def experiment(
         module.main.result_names = tuple(module.main.output_names)  # the same in all pipelines
         models[name] = title, module
     _check_symbols(swept, [module for _, module in models.values()])
+    run.check_inputs([module for _, module in models.values()])
     cases = tuple(run.case(name, module, given, title)
                   for name, (title, module) in models.items() for given in _combinations(swept, module))  # fmt: skip
     return ExperimentReport(chosen, cases, base, summarize(cases, chosen, base), device.name, device.summary,
                             None if model is None else model.name)
+
+
+def _check_kinds(sources: Any, pipelines: Any) -> None:
+    if isinstance(sources, str) or not isinstance(sources, Mapping | Sequence):
+        raise fail("usage.arguments", f"the models are {sources!r}", expected="a list of them, or models by name")
+    if not isinstance(pipelines, Mapping):
+        raise fail("usage.arguments", f"the pipelines are {pipelines!r}", expected='texts by name: {"mine": "default"}')
 
 
 def _check_symbols(swept: Mapping[str, tuple[int, ...]], modules: Sequence[Module]) -> None:
@@ -128,6 +143,23 @@ class _Run:
     cache: Cache | None
     progress: Callable[[str], None]
     cost: str | None = None
+    inputs: Mapping[str, Any] | str | Path | None = None
+
+    def check_inputs(self, modules: Sequence[Module]) -> None:
+        """Raise `usage.arguments` for inputs that no model has, and the errors of reading them."""
+        if self.inputs is not None and not any(map(self.inputs_of, modules)):
+            raise fail("usage.arguments", "no model has an input of these names",
+                       expected=", ".join(dict.fromkeys(each.name for module in modules
+                                                        for each in module.main.arguments)))  # fmt: skip
+
+    def inputs_of(self, module: Module) -> Mapping[str, Any] | None:
+        """The arrays for a model, None where random ones are to be used: it has no input of these names."""
+        if self.inputs is None:
+            return None
+        declared = {argument.name: argument.dtype for argument in module.main.arguments}
+        given = self.inputs if isinstance(self.inputs, Mapping) else read_arrays(self.inputs, declared)
+        arrays = {name: array for name, array in given.items() if name in declared}
+        return arrays or None
 
     @cached_property
     def device(self) -> Device:
@@ -135,15 +167,19 @@ class _Run:
 
     def case(self, name: str, module: Module, given: Mapping[str, int], title: str) -> Case:
         """The measurements of a model at these sizes of its symbols; its `title` is for those who wait."""
-        settings = replace(self.settings, dims=given, specialize={}, fold_defaults=False)  # already applied
         try:
+            inputs = self.inputs_of(module)
+            if inputs is not None:
+                inputs = given_inputs(module.main, inputs, given, self.seed)
+                given = {**{each.name: size for each, size in check_inputs(module.main, inputs).items()}, **given}
+            settings = replace(self.settings, dims=given, specialize={}, fold_defaults=False)  # already applied
             sizes = {symbol.name: size for symbol, size in representative_sizes(module.main, given).items()}
         except IrcError as error:
             failed = Measurement(failure=_failure(error))
             return Case(name, dict(given), dict.fromkeys(self.pipelines, failed), {})
-        reference = _Reference(module, given, self.seed) if self.with_error else None
+        reference = _Reference(module, given, self.seed, inputs) if self.with_error else None
         shown = "".join(f" {symbol}={size}" for symbol, size in given.items())
-        content = "" if self.cache is None else content_of(module)
+        content = "" if self.cache is None else content_of(module) + _content(inputs)
         measured = {}
         for pipeline, text in self.pipelines.items():
             self.progress(f"{title}{shown}: {pipeline}")
@@ -171,6 +207,14 @@ class _Run:
             return Measurement(failure=_failure(error))
 
 
+def _content(inputs: Mapping[str, Any] | None) -> str:
+    """A digest of arrays that are given; empty for none."""
+    if inputs is None:
+        return ""
+    arrays = {name: np.asarray(array) for name, array in sorted(inputs.items())}
+    return digest(repr([(name, array.shape, str(array.dtype), array.tolist()) for name, array in arrays.items()]))
+
+
 def _failure(error: IrcError) -> str:
     """Code and message of an error in one line."""
     first = error.diagnostics[0]
@@ -184,10 +228,11 @@ class _Reference:
     module: Module
     given: Mapping[str, int]
     seed: int
+    arrays: Mapping[str, Any] | None = None
 
     @cached_property
     def inputs(self) -> Any:
-        return given_inputs(self.module.main, None, self.given, self.seed)
+        return given_inputs(self.module.main, self.arrays, self.given, self.seed)
 
     @cached_property
     def exact(self) -> Mapping[str, Any]:

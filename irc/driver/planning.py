@@ -100,11 +100,10 @@ def edit_plan(path: str | Path, edits: Sequence[tuple[str, str]], source: Source
     `plan.edit` for an edit that cannot be made, `plan.refused` for one that breaks a rule, `plan.stale`, `plan.model`
     and `plan.format`; then nothing is written.
     """
-    file = read(path)
-    settings = settings_of(file, settings or Settings())
+    file, settings = read(path), settings or Settings()
     source = named_model(file, path) if source is None else source
     pipeline = pipeline or named_pipeline(file, path)
-    bench = Workbench(source, pipeline, settings)
+    bench = workbench_of(file, path, source, pipeline, settings)
     before = bench.follow(file, str(path))
     made_for = bench.made_for(model_named(source, output or path))
     plan = replace(carried(before.plan, file, bench.module), made_for=made_for)
@@ -126,8 +125,8 @@ def compare_plans(one: str | Path, other: str | Path, source: Source | None = No
         return DifferenceReport(changes)
     costs = []
     for path, file in zip(paths, files, strict=True):
-        chosen = settings_of(file, settings or Settings())
-        bench = Workbench(source, pipeline or named_pipeline(file, path), chosen)
+        pipeline_of_file = pipeline or named_pipeline(file, path)
+        bench = workbench_of(file, path, source, pipeline_of_file, settings or Settings())
         costs.append(bench.follow(file, str(path)).cost)
     return DifferenceReport(changes, costs[0], costs[1], bench.device, bench.sizes)
 
@@ -183,6 +182,21 @@ def named_pipeline(plan: PlanFile, path: str | Path) -> str | None:
             message = f"{path} was made with a pipeline that names files, which irc reads only where a command does"
             raise fail("plan.model", f"{message}: {option.key}={option.value}", help=f'-p "{pipeline}"')
     return pipeline
+
+
+def workbench_of(plan: PlanFile, path: str | Path, source: Source, pipeline: str | None,
+                 settings: Settings) -> Workbench:  # fmt: skip
+    """The workbench for a plan file, at the sizes and with the choices that it states. Raises `plan.model` where the
+    model has no symbol of a size that only the file states."""
+    try:
+        return Workbench(source, pipeline, settings_of(plan, settings))
+    except IrcError as error:
+        sizes = {name: size for name, size in plan.made_for.sizes.items() if name not in settings.dims}
+        if error.code != "dim.unbound" or not sizes:
+            raise
+        stated = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        message = f"{path} was made for {stated}, and the model is another: {error.diagnostics[0].message}"
+        raise fail("plan.model", message, expected=plan.made_for.model, help="give the model of the plan") from None
 
 
 def settings_of(plan: PlanFile, settings: Settings) -> Settings:

@@ -23,6 +23,7 @@ from irc.driver.models import Backend, Settings, Source, find_backend
 from irc.driver.optimizing import opt
 from irc.driver.profile_page import profile_page
 from irc.driver.running import OnnxProgram
+from irc.driver.sessions import check_threads
 from irc.driver.view_graph import prefix_of
 from irc.files import check_file, guarded, replacing, temporary_folder
 from irc.ir import Operation
@@ -90,6 +91,7 @@ def profile(
     With the backend "triton" kernels are measured on this machine's GPU; raises `device.missing` where there is none.
     """
     settings = settings or Settings()
+    check_threads(threads)
     if rounds < 1 or warmup < 0 or threads < 1:
         raise fail("usage.value", f"{rounds} rounds after {warmup} on {threads} threads", expected="at least one round")
     if html is not None:

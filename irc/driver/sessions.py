@@ -148,6 +148,12 @@ def _read(path: Path) -> tuple[SessionAdvice, str]:
                    help="write it again with irc compile --session-advice, or remove it") from None
 
 
+def check_threads(threads: int) -> None:
+    """Raise `usage.value` for a number of threads that ONNX Runtime should not start on this machine."""
+    if not 1 <= threads <= most_threads():
+        raise fail("usage.value", f"{threads} threads", expected=f"1 to {most_threads()}, of this machine's cores")
+
+
 def most_threads() -> int:
     """The most threads that advice may state on this machine."""
     return THREADS_PER_CORE * (os.cpu_count() or 1)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from irc.diagnostics import IrcError, fail, printable_lines
 from irc.driver.models import Settings, Source
-from irc.driver.planning import model_named, named_pipeline, read, settings_of, write
+from irc.driver.planning import model_named, named_pipeline, read, workbench_of, write
 from irc.driver.printing import at_sizes, format_bytes
-from irc.driver.workbench import PlanCost, Workbench, carried
+from irc.driver.workbench import PlanCost, carried
 from irc.group import is_free
 from irc.ir import Operation
 from irc.module import Module
@@ -34,9 +34,8 @@ def explain_joining(source: Source, names: Sequence[str], path: str | Path, pipe
         raise fail("usage.arguments", "--apply is for two values", help="irc explain MODEL %a %b --apply PLAN.json")
     is_new = not os.path.exists(path)
     file = PlanFile() if is_new else read(path)
-    if not is_new:
-        settings, pipeline = settings_of(file, settings), pipeline or named_pipeline(file, path)
-    bench = Workbench(source, pipeline, settings)
+    pipeline = pipeline if is_new else pipeline or named_pipeline(file, path)
+    bench = workbench_of(file, path, source, pipeline, settings)
     before = bench.run(bench.fuse) if is_new else bench.follow(file, str(path))
     plan = replace(carried(before.plan, file, bench.module), made_for=bench.made_for(model_named(source, path)))
     plan = replace(plan, products=before.plan.products) if is_new else plan

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from irc._version import __version__
-from irc.diagnostics import printable
+from irc.diagnostics import fail, printable
 from irc.driver.arrays import given_inputs
 from irc.driver.checking import observe_values
 from irc.driver.compiling import stem_of
@@ -70,6 +70,8 @@ def view(
     settings = settings or Settings()
     path = Path(output) if output is not None else Path(f"{stem_of(source)}.html")
     check_file(path)  # before the work is done
+    if inputs is not None and not check:
+        raise fail("usage.arguments", "inputs are for the errors of stages", help="give --check, too")
     imported = settings.load(source)
     if not pipelines:
         pipelines = {} if kernel_operations(imported) else {"default": find_backend("triton").PIPELINE}

@@ -19,6 +19,7 @@ const COLUMNS = [
   ["distinct_bytes", "traffic", formatBytes],
   ["kernel_bytes", "of kernels", formatBytes],
   ["library_bytes", "of libraries", formatBytes],
+  ["host_bytes", "of the host", formatBytes],
   ["loaded_bytes", "loaded and stored", formatBytes],
   ["flops", "flops", formatCount],
   ["programs", "smallest grid", String],
