@@ -57,6 +57,7 @@ _exports = {
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
     "session_options": "irc.driver.sessions",
+    "to_fx": "irc.driver.fx_graphs",
     "trace": "irc.op",
     "tune": "irc.driver.tuning",
     "view": "irc.driver.viewing",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from irc.driver.experimenting import experiment as experiment
     from irc.driver.explaining import explain as explain
     from irc.driver.extracting import extract as extract
+    from irc.driver.fx_graphs import to_fx as to_fx
     from irc.driver.kernel_listing import kernels as kernels
     from irc.driver.models import Settings as Settings
     from irc.driver.models import from_torch as from_torch

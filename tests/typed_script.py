@@ -51,6 +51,7 @@ def verbs(program: Any) -> None:
     assert_type(irc.doc("ops"), str)
     assert_type(irc.report(clear=True), GraphsReport)
     assert_type(irc.trace(lambda x: x, "f32[B]"), irc.Module)
+    irc.to_fx(module, settings=settings).graph.lint()
     with irc.allow("weights", imported=10):
         pass
 

@@ -37,6 +37,7 @@ _MODULES = {
     "report": "irc.driver.compile_report",
     "run": "irc.driver.running",
     "session_options": "irc.driver.sessions",
+    "to_fx": "irc.driver.fx_graphs",
     "trace": "irc.op",
     "tune": "irc.driver.tuning",
     "view": "irc.driver.viewing",

@@ -329,7 +329,7 @@ def iota(*, shape, axis, dtype, device):
 def dim(*, value, device):
     if isinstance(value, int):
         return torch.full((), value, dtype=torch.int64, device=device)  # for which the host need not wait
-    return torch.tensor(value, dtype=torch.int64, device=device)
+    return torch.scalar_tensor(value, dtype=torch.int64, device=device)
 
 
 # -- indexing --------------------------------------------------------------------------------------------------

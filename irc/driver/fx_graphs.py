@@ -1,0 +1,263 @@
+"""Modules as torch.fx graphs of ATen operations: `to_fx`.
+
+The host program that the Triton backend writes of a module without kernels calls PyTorch for each operation; PyTorch's
+tracer records the ATen operations of these calls. Sizes that are symbols stay symbolic.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+import types
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from irc import dims
+from irc.diagnostics import IrcError, fail
+from irc.dims import Symbol
+from irc.driver.models import Settings, Source, require
+from irc.driver.optimizing import run_pipeline
+from irc.ir import Operation
+from irc.module import Module
+
+PIPELINE = "legalize,windows,scatters,dce"
+FILE = "<program of irc.to_fx>"  # what tracebacks call the host program
+PRIMES = (7, 11, 13, 17, 19, 23, 29, 31)  # examples of sizes: apart from one another, and from 0 and 1
+
+
+def to_fx(source: Source, *, settings: Settings | None = None) -> Any:
+    """The main function of a model as a torch.fx.GraphModule of ATen operations, on the CPU.
+
+    It takes a tensor for each argument, in order, and gives a tuple of the function's results, in order; what the
+    program writes to its arguments is a result. Constants are buffers. Dims that are symbols may have any size from 1
+    on in their range. Raises `fx.unsupported`, which names the operation, for one that has no lowering to ATen
+    operations of which a graph can be recorded, `fx.sizes` where the operations depend on the size of a symbol, and
+    `backend.unsupported` for what PyTorch lacks.
+    """
+    require("torch", "torch", "making a torch.fx graph")
+    settings = settings or Settings()
+    from irc.backends.triton.program_writer import write_program
+
+    module, _ = run_pipeline(_without_kernels(settings.load(source)), PIPELINE, "triton", settings)
+    program = write_program(module)
+    if program.externs:
+        names = ", ".join(dict.fromkeys(extern.op for extern in program.externs))
+        raise fail("fx.unsupported", f"{names} of ONNX Runtime has no lowering to ATen operations")
+    return Recording(module, program).graph()
+
+
+def _without_kernels(module: Module) -> Module:
+    """The module with the operations of kernels in their place."""
+    from irc.passes._inlining import inline_block
+
+    for operation in list(module.walk()):
+        if operation.name == "kernel":
+            operation.replace(inline_block(operation.regions[0].block, operation.inputs, operation))
+    return module
+
+
+class Recording:
+    """The ATen operations of a host program, recorded for symbolic sizes."""
+
+    def __init__(self, module: Module, program: Any) -> None:
+        from irc.frontends.torch.tensors import to_tensor
+
+        self.main, self.program = module.main, program
+        self.weights = {name: to_tensor(each.array(), each.dtype) for name, each in program.weights.items()}
+
+    def graph(self) -> Any:
+        """The graph. Raises `fx.unsupported` and `fx.sizes`."""
+        import torch
+        from torch._subclasses import FakeTensorMode
+        from torch.fx.experimental import _config
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+        mode = FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False, duck_shape=False))
+        sizes = _symbolic_sizes(mode.shape_env, self.main.symbols.values())
+        arguments = self._arguments(mode, sizes)
+        weights = [mode.from_tensor(each, static_shapes=True) for each in self.weights.values()]
+        run, count = _function(self.program), len(arguments)
+
+        def call(*tensors: Any) -> Any:
+            held = dict(zip(self.weights, tensors[count:], strict=True))
+            return run(held, {}, torch.device("cpu"), *tensors[:count])
+
+        with torch.no_grad(), _config.patch(backed_size_oblivious=True), _naming_operations(self.program.lines):
+            graph = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*arguments, *weights)
+        self._add_conditions(graph, mode.shape_env, sizes)
+        _add_buffers(graph, [each.name for each in self.main.arguments], self.weights)
+        self._check_least_sizes(graph)
+        return graph
+
+    def _arguments(self, mode: Any, sizes: Mapping[Symbol, Any]) -> list[Any]:
+        """Stand-ins for the arguments at these sizes."""
+        import torch
+
+        from irc.frontends.torch.reading import TORCH_DTYPES
+
+        with mode:
+            return [torch.empty([dims.evaluate(dim, sizes) for dim in each.shape], dtype=TORCH_DTYPES[each.dtype])
+                    for each in self.main.arguments]  # fmt: skip
+
+    def _add_conditions(self, graph: Any, shapes: Any, sizes: Mapping[Symbol, Any]) -> None:
+        """Let the graph assert the conditions of sizes by which operations were chosen."""
+        import torch
+        from torch.utils._sympy.interp import sympy_interp
+        from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+        from irc.backends.triton.sizes import symbol_sources
+
+        guards = dict.fromkeys(guard.expr for guard in shapes.guards if not _is_generic(guard.expr))
+        if shapes.replacements:
+            raise self._depends([f"{one} is {other}" for one, other in shapes.replacements.items()])
+        if not guards:
+            return
+        nodes = graph.graph.find_nodes(op="placeholder")
+        first = next(node for node in graph.graph.nodes if node.op != "placeholder")
+        with graph.graph.inserting_before(first):
+            places: dict[Any, Any] = {}
+            names: dict[Symbol, str] = {}
+            known: dict[str, Any] = {}
+            for symbol, source in symbol_sources(self.main).items():
+                place = nodes[self.main.arguments.index(source.value)], source.axis
+                known["extent"] = torch.fx.Proxy(graph.graph.call_function(torch.ops.aten.sym_size.int, place))
+                names[symbol] = f"size_{len(names)}"
+                size = known[names[symbol]] = eval(source.size("extent", names), {"__builtins__": {}}, known)
+                places[sizes[symbol].node.expr] = size
+            for guard in guards:
+                condition = sympy_interp(PythonReferenceAnalysis, places, guard)
+                message = f"the graph was recorded for sizes with {guard}"
+                graph.graph.call_function(torch.ops.aten._assert_scalar.default, (condition.node, message))
+
+    def _check_least_sizes(self, graph: Any) -> None:
+        """Raise `fx.sizes` where results at the least sizes have other shapes than the function states."""
+        import torch
+        from torch._subclasses import FakeTensorMode
+
+        if not self.main.symbols:
+            return
+        sizes = {symbol: _least(symbol) for symbol in self.main.symbols.values()}
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        try:
+            with torch.no_grad():
+                results = graph(*self._arguments(mode, sizes))
+        except RuntimeError as error:
+            raise self._depends([str(error)[:200]]) from None
+        for result, value in zip(results, self.main.returned, strict=True):
+            known = all(symbol in sizes for dim in value.shape for symbol in dims.free_symbols(dim))
+            if known and tuple(result.shape) != tuple(dims.evaluate(dim, sizes) for dim in value.shape):
+                raise self._depends([f"the result {value.name} has the shape {list(result.shape)} at the least sizes"])
+
+    def _depends(self, notes: Sequence[str]) -> IrcError:
+        return fail("fx.sizes", f"the operations depend on the sizes of {', '.join(self.main.symbols)}", notes=notes,
+                    help="state sizes: settings=irc.Settings(specialize={...})")
+
+
+def _symbolic_sizes(shapes: Any, symbols: Iterable[Symbol]) -> dict[Symbol, Any]:
+    """A symbolic integer of PyTorch for each symbol, with an example in its range."""
+    from torch._dynamo.source import ConstantSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic
+    from torch.utils._sympy.value_ranges import ValueRanges
+
+    sizes = {}
+    for number, symbol in enumerate(symbols):
+        step = symbol.multiple
+        example = min(-(-max(PRIMES[number % len(PRIMES)], symbol.low) // step) * step, symbol.high)
+        source = ConstantSource(symbol.name)
+        size = shapes.create_symbol(example, source=source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None)
+        shapes.var_to_range[size] = ValueRanges(_least(symbol), symbol.high)
+        sizes[symbol] = shapes.create_symintnode(size, hint=example, source=source)
+    return sizes
+
+
+def _is_generic(guard: Any) -> bool:
+    """Whether a condition says no more than that sizes are not special: not equal, not 0 or 1. What is done then is
+    right for special sizes, too, where PyTorch or the host program would only have done less."""
+    import sympy
+
+    if isinstance(guard, sympy.Ne):
+        return True
+    return isinstance(guard, (sympy.Ge, sympy.Gt)) and bool(guard.rhs.is_integer) and 0 <= guard.rhs <= 2
+
+
+def _least(symbol: Symbol) -> int:
+    """The least size of a symbol from 1 on."""
+    return max(symbol.low, symbol.multiple)
+
+
+def _function(program: Any) -> Callable[..., Any]:
+    """The host program as a function of weights, externs, the device and the arguments. Its modules are those of
+    artefacts, in a package of its own, without kernels; what they demand of elements the graph asserts."""
+    from irc.backends.triton.calls import TEMPLATES
+
+    package = types.ModuleType(f"irc_fx_{uuid.uuid4().hex}")
+    package.__path__ = [str(TEMPLATES)]
+    package.kernels = None  # type: ignore[attr-defined]
+    sys.modules[package.__name__] = package
+    checks = types.ModuleType(f"{package.__name__}.runtime")
+    vars(checks).update(check=_check, refine=_refine, nonzero=_nonzero)
+    sys.modules[checks.__name__] = checks
+    host: Any = importlib.import_module(f"{package.__name__}.host")
+    host._demand = _check
+    names = {"__name__": f"{package.__name__}.program", "__package__": package.__name__}
+    exec(compile(program.text, FILE, "exec"), names)
+    run: Callable[..., Any] = names["main"]  # type: ignore[assignment]
+    return run
+
+
+def _check(condition: Any, message: str) -> None:
+    """Assert in the graph that a condition holds for all elements."""
+    import torch
+
+    torch.ops.aten._assert_async.msg(torch.as_tensor(condition).all(), message)
+
+
+def _refine(x: Any, shape: Sequence[Any]) -> Any:
+    """x, whose shape is this one; None stands for any size."""
+    import torch
+
+    for size, expected in zip(x.shape, shape, strict=True):
+        if expected is not None:
+            torch._check(size == expected)
+    return x
+
+
+def _nonzero(size: Any) -> Any:
+    """A size that another is divided by."""
+    return size
+
+
+@contextmanager
+def _naming_operations(lines: Mapping[int, Operation]) -> Iterator[None]:
+    """Raise `fx.unsupported` with the operation in whose line of the host program an exception was raised."""
+    try:
+        yield
+    except Exception as error:
+        numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
+        operation = lines.get(numbers[-1] or 0) if numbers else None
+        if operation is None:
+            raise
+        result = f"%{operation.results[0].name} = " if operation.results else ""
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]:.200}"
+        raise fail("fx.unsupported", f"{result}{operation.name} cannot be recorded as ATen operations",
+                   at=operation.location, notes=[reason]) from None
+
+
+def _add_buffers(graph: Any, names: Sequence[str], weights: Mapping[str, Any]) -> None:
+    """Make the last arguments of a recorded graph buffers, and give the others these names."""
+    nodes = graph.graph.find_nodes(op="placeholder")
+    for node, name in zip(nodes, names, strict=False):
+        node.target = node.name = graph.graph._graph_namespace.create_name(name, None)
+    for node, (name, tensor) in zip(nodes[len(names):], weights.items(), strict=True):
+        if node.users:
+            buffer = "".join(each if each.isalnum() else "_" for each in name)
+            graph.register_buffer(buffer, tensor)
+            with graph.graph.inserting_before(node):
+                node.replace_all_uses_with(graph.graph.get_attr(buffer))
+        graph.graph.erase_node(node)
+    graph.graph.lint()
+    graph.recompile()

@@ -1,0 +1,150 @@
+"""irc.to_fx: modules as torch.fx graphs of ATen operations, which compute what eager PyTorch computes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.export import Dim
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.utils import _pytree as pytree
+
+import irc
+from irc import ops
+from irc.diagnostics import IrcError
+from irc.driver.compiled_programs import CompiledProgram
+from irc.module import Module
+from irc.parser import parse
+from tests.architectures import ARCHITECTURES, build
+from tests.fuzz.features import chosen
+from tests.fuzz.paths import quiet
+from tests.fuzz.running import Job, program_of
+from tests.fuzz.torch_paths import imported_as_exported, outcomes_of
+from tests.models import relative_error
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+QUICK = {("resnet", "dynamic"), ("bert", "dynamic"), ("llama_cached", "static"), ("unet", "static")}
+
+
+@pytest.mark.parametrize(("name", "sizes"), [
+    pytest.param(name, sizes, marks=[] if (name, sizes) in QUICK else [pytest.mark.slow])
+    for name in ARCHITECTURES for sizes in ("static", "dynamic")
+])  # fmt: skip
+def test_architectures(name: str, sizes: str) -> None:
+    pytest.importorskip("transformers")
+    case = build(name)
+    dynamic = case.dynamic if sizes == "dynamic" else None
+    graph = irc.to_fx(irc.from_torch(case.module, case.inputs, dynamic_shapes=dynamic))
+    assert isinstance(graph, GraphModule)
+    targets = {node.target for node in graph.graph.nodes if node.op == "call_function"}
+    assert all(isinstance(each, torch._ops.OpOverload) or each.__module__ in ("_operator", "math") for each in targets)
+    for inputs in [case.inputs, *([case.others] if dynamic else [])]:
+        with torch.no_grad():
+            expected = pytree.tree_leaves(case.module(**inputs))
+            for result, reference in zip(graph(*inputs.values()), expected, strict=True):
+                assert relative_error(result.numpy(), reference.numpy()) < 1e-4
+
+
+@pytest.mark.parametrize("start", range(0, 24, 6))
+def test_random_programs(start: int) -> None:
+    failures = []
+    for index in range(start, start + 6):
+        program = program_of(Job("torch", 31, index, chosen("default")))
+        with quiet():
+            imported, convention = imported_as_exported(program)
+            outcomes = outcomes_of({"fx": partial(as_program, imported, convention)}, program)
+        failures += [(index, outcome) for outcome in outcomes
+                     if outcome.is_failure and "fx." not in str(outcome)]  # fmt: skip
+    assert not failures
+
+
+def as_program(imported: Module, convention: Any) -> CompiledProgram:
+    graph = irc.to_fx(imported)
+    return CompiledProgram(imported, "onnx", convention, lambda tensors: list(graph(*tensors)), "fx")
+
+
+def test_fx_tools_go_on() -> None:
+    """Shapes are propagated, the graph is transformed, retraced, exported, and read again."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    graph = irc.to_fx(irc.from_torch(module, (x,)))
+    ShapeProp(graph).propagate(x)
+    assert all("tensor_meta" in node.meta for node in graph.graph.nodes if node.op != "output")
+    assert set(graph.state_dict()) >= {"0_weight", "0_bias", "3_weight", "3_bias"}
+    torch.testing.assert_close(make_fx(graph)(x)(x)[0], module(x))
+    again = irc.to_fx(irc.from_torch(graph, (x,)))
+    torch.testing.assert_close(again(x)[0], module(x))
+    torch.testing.assert_close(irc.compile(graph, (x,))(x)[0], module(x))
+
+
+def test_sizes_that_depend_on_elements() -> None:
+    def program(x: torch.Tensor) -> Any:
+        return torch.nonzero(x > 0), x[x > 0] * 2
+
+    graph = irc.to_fx(irc.from_torch(program, (torch.randn(3, 4),)))
+    for x in (torch.randn(3, 4), -torch.ones(3, 4)):
+        torch.testing.assert_close(list(graph(x)), list(program(x)))
+
+
+def test_indices_and_sizes_are_asserted() -> None:
+    """Where PyTorch's operations would read elsewhere, or were chosen for other sizes."""
+    graph = irc.to_fx(irc.from_torch(lambda x, i: x[i], (torch.randn(3, 4), torch.tensor([0, 2]))))
+    torch.testing.assert_close(graph(torch.ones(3, 4), torch.tensor([1, 1]))[0], torch.ones(2, 4))
+    with pytest.raises((RuntimeError, IndexError)):
+        graph(torch.ones(3, 4), torch.tensor([1, 7]))
+
+
+def test_dynamic_sizes_stay_symbolic() -> None:
+    def program(x: torch.Tensor, y: torch.Tensor) -> Any:
+        return torch.softmax(x @ y, -1).reshape(-1, 2), x.sum(1) + x.shape[0], x.cumsum(0).flip(0)
+
+    batch = Dim("batch", min=1, max=64)
+    module = irc.from_torch(program, (torch.randn(4, 3), torch.randn(3, 4)), dynamic_shapes=({0: batch}, None))
+    graph = irc.to_fx(module)
+    for rows in (1, 2, 5, 64):
+        x, y = torch.randn(rows, 3), torch.randn(3, 4)
+        torch.testing.assert_close(list(graph(x, y)), list(program(x, y)))
+
+
+def test_modules_after_passes() -> None:
+    """Kernels are written as their operations; weights in narrow types and updated buffers work."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16)).to(torch.bfloat16).eval()
+    x = torch.randn(3, 8, dtype=torch.bfloat16)
+    imported = irc.from_torch(module, (x,))
+    expected = irc.to_fx(imported)(x)[0]
+    torch.testing.assert_close(expected, module(x), rtol=2e-2, atol=2e-2)
+    fused = irc.opt(imported, "default")
+    assert any(operation.name == "kernel" for operation in fused.walk())
+    torch.testing.assert_close(irc.to_fx(fused)(x)[0], expected, rtol=2e-2, atol=2e-2)
+
+
+def test_what_has_no_graph_is_named() -> None:
+    """Never a wrong graph: loops and operators of ONNX Runtime are errors that name them."""
+    text = """irc text 1
+module @unknown {
+  func @main(%x: f32[4], %b: f32[4]) -> (y: f32[4]) {
+    %y = extern %x, %b {domain = "com.microsoft", op_type = "BiasGelu", version = 1, attributes = {}} : f32[4]
+    return %y
+  }
+}
+"""
+    with pytest.raises(IrcError, match=r"fx\.unsupported.*BiasGelu"):
+        irc.to_fx(parse(text))
+
+    def loop(x: torch.Tensor) -> torch.Tensor:
+        return torch.while_loop(lambda x: x.sum() < 100, lambda x: (x * 2,), (x,))[0]
+
+    with pytest.raises(IrcError, match=r"fx\.unsupported.*loop"):
+        irc.to_fx(irc.from_torch(loop, (torch.ones(3),)))
+    module = irc.trace(lambda x: ops.reshape(x, shape=(2, 3)), "f32[6]")
+    assert irc.to_fx(module)(torch.arange(6.0))[0].shape == (2, 3)
