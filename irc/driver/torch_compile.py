@@ -39,7 +39,9 @@ class Options:
     """What `torch.compile(..., backend="irc", options={...})` accepts.
 
     `backend` "auto" is "triton" for tensors on a GPU and "onnx" for others; `pipeline` and `target` are those of
-    `irc.compile`. With `freeze`, a graph for inference has its weights as constants until one of them changes.
+    `irc.compile`. With `freeze`, a graph for inference has its weights as constants until one of them changes. A write
+    of which PyTorch keeps no count (`weight.data.mul_(2)`, an array of NumPy that shares memory) is not seen then: give
+    `freeze` False where a program does that.
     """
 
     backend: Backend | Literal["auto"] = "auto"
