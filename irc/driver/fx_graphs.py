@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from irc import dims
+from irc.cloning import Cloner
 from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.driver.models import Settings, Source, require
@@ -51,11 +52,15 @@ def to_fx(source: Source, *, settings: Settings | None = None) -> Any:
 
 def _without_kernels(module: Module) -> Module:
     """The module with the operations of kernels in their place."""
-    from irc.passes._inlining import inline_block
-
     for operation in list(module.walk()):
         if operation.name == "kernel":
-            operation.replace(inline_block(operation.regions[0].block, operation.inputs, operation))
+            assert operation.block is not None
+            block = operation.regions[0].block
+            cloner = Cloner(dict(zip(block.arguments, operation.inputs, strict=True)))
+            for inner in block:
+                if inner is not block.terminator:
+                    operation.block.insert(cloner.operation(inner), operation)
+            operation.replace([cloner.values.get(value, value) for value in block.terminator.inputs])
     return module
 
 
@@ -217,12 +222,10 @@ def _check(condition: Any, message: str) -> None:
 
 
 def _refine(x: Any, shape: Sequence[Any]) -> Any:
-    """x, whose shape is this one; None stands for any size."""
-    import torch
-
+    """x, whose shape is this one, which the graph asserts; None stands for any size."""
     for size, expected in zip(x.shape, shape, strict=True):
-        if expected is not None:
-            torch._check(size == expected)
+        if expected is not None and size != expected:
+            raise ValueError(f"a tensor of shape {list(x.shape)} came where {list(shape)} is stated")
     return x
 
 
