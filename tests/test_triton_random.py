@@ -82,7 +82,8 @@ def compiled(graph: Graph) -> Module:
 
 
 def check_numbers(graph: Graph, inputs: dict[str, np.ndarray], outputs: list[np.ndarray]) -> None:
-    """The error against exact arithmetic is what rounding explains: a few times the interpreter's."""
+    """The error against exact arithmetic is what rounding explains: a few times the interpreter's. Elements at which
+    only the interpreter's narrow floats overflow are not compared: kernels keep more precision."""
     rounded = interpreter.run(graph.module, inputs)
     exact = interpreter.run(graph.module, inputs, precision="f64")
     coarsest = max(EPSILON.get(str(value.dtype), 0.0) for value in values_of(graph.module))
@@ -92,6 +93,8 @@ def check_numbers(graph: Graph, inputs: dict[str, np.ndarray], outputs: list[np.
             continue
         assert (actual.dtype, actual.shape) == (near.dtype, near.shape)
         actual, near, true = (np.asarray(array, np.float64) for array in (actual, near, true))
+        is_compared = np.isfinite(near) | ~np.isfinite(true)
+        actual, near, true = actual[is_compared], near[is_compared], true[is_compared]
         np.testing.assert_array_equal(np.isnan(actual), np.isnan(near))
         np.testing.assert_array_equal(actual[np.isinf(near)], near[np.isinf(near)])
         finite = np.isfinite(near) & np.isfinite(true)
