@@ -89,18 +89,21 @@ def _all(parts: Iterable[Part | None]) -> Operands | None:
 
 
 def _broadcast(operand: Value | None, part: Part, shape: Sequence[Dim]) -> Part | None:
-    """The part of an operand that is broadcast to this shape; None where its extents are not known to fit."""
+    """The part of an operand that broadcasts to this shape; None where its extents are not known to fit."""
     if operand is None:
         return ()
     return _spread(operand.shape, part[len(shape) - operand.rank :], shape[len(shape) - operand.rank :])
 
 
 def _spread(extents: Sequence[Dim], part: Part, shape: Sequence[Dim]) -> Part | None:
+    """The part of extents that broadcast to a shape: of an extent that is repeated, all. Of an axis of one element a
+    part may be empty."""
     ranges: list[Range] = []
     for dim, each, extent in zip(extents, part, shape, strict=True):
-        if each is not None and not same(dim, 1) and not same(dim, extent):
+        is_repeated = each is not None and not same(dim, extent)
+        if is_repeated and not same(dim, 1):
             return None
-        ranges.append(None if same(dim, 1) else each)
+        ranges.append(None if is_repeated else each)
     return tuple(ranges)
 
 
@@ -118,7 +121,7 @@ def _concatenated(operation: Operation, part: Part) -> Operands | None:
 def _normalized(operation: Operation, part: Part) -> Operands | None:
     if operation.attributes["axis"] % len(part) != len(part) - 1 or part[-1] is not None:
         return None
-    return [part, *(() if value is None else (None,) * value.rank for value in operation.operands[1:])]
+    return _all(_broadcast(operand, part, operation.result.shape) for operand in operation.operands)
 
 
 def _multiplied(operation: Operation, part: Part) -> Operands | None:

@@ -216,7 +216,7 @@ def test_random_programs_compute_the_same() -> None:
 def random_step(value: Value, generator: Any) -> Value:
     """An operation on a value, or a part of it."""
     shape = [int(extent) for extent in value.shape if isinstance(extent, int)]
-    choice = generator.integers(7)
+    choice = generator.integers(9)
     if choice == 0 and value.rank > 1:
         return ops.matmul(value, constant(random(shape[-1], int(generator.integers(1, 5)))))
     if choice == 1:
@@ -229,8 +229,14 @@ def random_step(value: Value, generator: Any) -> Value:
         return ops.softmax(value, axis=-1)
     if choice == 4:
         return ops.add(value, constant(random(shape[-1])))
+    if choice == 5:
+        return ops.gelu(value)
+    if choice == 6:
+        scale = [extent if generator.random() < 0.5 else 1 for extent in shape]
+        return ops.rms_norm(value, constant(random(*scale)))
     bounds = [sorted(int(each) for each in generator.integers(0, extent + 1, 2)) for extent in shape]
-    return sliced(value, *((low, high) if high > low else None for low, high in bounds))
+    is_emptied = generator.random() < 0.1
+    return sliced(value, *((low, high) if high > low or is_emptied else None for low, high in bounds))
 
 
 # -- models for ONNX Runtime -------------------------------------------------------------------------------------
