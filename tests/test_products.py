@@ -379,6 +379,12 @@ def gathered(x: Value, index: Value, axis: int) -> Value:
     return ops.gather(x, index, axis=axis, bounds="positive")
 
 
+def elements_attended(x: Value, w: Value, i: Value) -> Value:
+    """Each element of queries, keys and values is gathered."""
+    y = gathered(x, ops.reshape(i, shape=(2, 3)), 0)
+    return ops.add(ops.matmul(ops.softmax(ops.matmul(y, transposed(y)), axis=-1), y), w)
+
+
 CHECKED: dict[str, tuple[Callable[..., Value], str, str, str]] = {
     "columns": (lambda x, w, i: ops.matmul(gathered(x, i, 1), w), "f32[17, 40]", "f32[6, 5]", "i64[6]"),
     "rows": (lambda x, w, i: ops.matmul(x, gathered(w, i, 0)), "f32[17, 6]", "f32[40, 5]", "i64[6]"),
@@ -386,6 +392,7 @@ CHECKED: dict[str, tuple[Callable[..., Value], str, str, str]] = {
                                         gathered(w, i, 0)), "f32[17, 8]", "f32[40, 8]", "i64[6]"),
     "values": (lambda x, w, i: ops.matmul(ops.softmax(x, axis=-1), gathered(w, i, 0)), "f32[17, 6]", "f32[40, 5]",
                "i64[6]"),
+    "elements": (elements_attended, "f32[9]", "f32[2, 3]", "i64[6]"),
 }  # fmt: skip
 
 

@@ -69,9 +69,12 @@ def online_nest(roots: Sequence[Root], online: Online, keys: frozenset[object], 
             body.append(Placed(node, side))
     placed = dict(reversed(pairs))
     fixed, checks = placed_checks(roots, placed, keys)
-    before += fixed
+    constant = [root for root in roots if root.axes.isdisjoint(keys)]
+    outside, checks_outside = placed_checks(constant, placed, depth)
+    before += [*fixed, *outside, *checks_outside]
     body += [*checks, *(Accumulate(each, point) for each in online.sums), Accumulate(product, point)]
-    done = {*placed, *fixed, online.maximum, product, *online.sums, *(check.node for check in checks)}
+    done = {*placed, *fixed, *outside, online.maximum, product, *online.sums,
+            *(check.node for check in (*checks, *checks_outside))}  # fmt: skip
     accumulated = (*online.sums, product)
     after = [node for node in walk(roots, through=lambda node: node not in accumulated) if node not in done]
     return *before, Loop(loop, tuple(body)), *after
