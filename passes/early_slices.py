@@ -173,6 +173,11 @@ class Demand:
                 if maker in self.cuts and maker is not None:
                     members[maker] = None
                     sets.join(maker, operation)
+        for operation in reversed(self.cuts):  # in program order: cuts of cuts, which would keep the first cut
+            maker = operation.inputs[0].operation
+            if maker in self.cuts and maker in members:
+                members[operation] = None
+                sets.join(operation, maker)
         regions: dict[Operation, list[Operation]] = {}
         for operation in sorted(members, key=lambda each: each.order_label):
             regions.setdefault(sets.find(operation), []).append(operation)
@@ -209,7 +214,7 @@ def _cut_again(operation: Operation, result: Value, selected: Part, demand: Dema
     source = operation.inputs[0]
     for part in demand.read(result) if result.uses else ():
         needed = inside(demand.in_source(operation, part), selected)
-        if is_whole(part) and source.operation not in demand.narrowed:
+        if is_whole(part) and (source, needed) not in parts.values:
             continue
         value = parts.of(source, needed)
         if value.rank > result.rank:

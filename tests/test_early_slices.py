@@ -198,6 +198,22 @@ def test_slices_of_slices_are_one() -> None:
     assert narrow_results(program, ROWS) == ["f32[2, 1, 6]", "f32[2, 1, 4]"]
 
 
+@pytest.mark.parametrize("take", [lambda part: sliced(part, None, (0, 1), None),
+                                  lambda part: ops.gather(part, constant(np.int64(1)), axis=1),
+                                  lambda part: sliced(sliced(part, None, (0, 2), None), None, None, (1, 2))])
+def test_parts_of_parts_leave_nothing_of_the_whole(take: Callable[[Value], Value]) -> None:
+    """Of a split of which one part is read in parts: the whole is not computed beside them, and a second run of the
+    pass changes nothing."""
+
+    def program(x: Value) -> tuple[Value, Value]:
+        first, second = ops.split(ops.matmul(x, constant(W)), axis=-1, sizes=(3, 5))
+        return ops.relu(first), ops.relu(take(second))
+
+    assert check(program, SHAPE)["split"] == 0
+    assert len(narrow_results(program, ROWS)) == 2
+    assert not EarlySlices().run(rewritten(program, ROWS)[1], PassContext())
+
+
 def test_random_programs_compute_the_same() -> None:
     """Chains of operations and slices with several readers, over random shapes."""
     for seed in range(60):
