@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from irc.dims import Dim
 from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
 from irc.index_map import IndexMap, compose, is_empty
-from irc.ir import Operation, Region, Value, dims_in
+from irc.ir import Block, Operation, Region, Value, dims_in
 from irc.module import Module
 from irc.op import Builder, const, literal, yield_
 from irc.ops import (
@@ -23,6 +23,7 @@ from irc.ops import (
     exp,
     expand,
     if_,
+    loop,
     maximum,
     minimum,
     mul,
@@ -46,6 +47,7 @@ from irc.pattern import constant_of
 from irc.rewrite import Rule, RuleStatistics, apply_rules, rewrite
 from irc.shape_analysis import ShapeAnalysis
 from irc.simplify import simplify
+from irc.types import TensorType
 
 
 @dataclass
@@ -419,6 +421,49 @@ if_known.example(lambda x: _choose(False, x), "f32[3]")
 if_known.near_miss(_choose, "bool[]", "f32[3]")
 
 
+@simplify("loop")
+def loop_condition_known(operation: Operation) -> Sequence[Value] | None:
+    """loop n, true { (i, c) .. yield c } -> loop n, _ { .. }, with `true` for c in the body"""
+    (trip, first, *carried), block = operation.operands, operation.regions[0].block
+    end, condition = block.terminator, block.arguments[1]
+    again = end.operands[0]
+    if trip is None or not (first is None or constant_of(first)):
+        return None
+    if again is not condition and not constant_of(again):
+        return None
+    others = [use for use in condition.uses if use != (end, 0)]
+    if first is None and again is condition and not others:
+        return None
+    end.set_operand(0, condition)
+    always = literal(True, BOOL) if others else None
+    for user, index in others:
+        user.set_operand(index, always)
+    moved, operation.regions = operation.regions, []
+    defined, operation.symbols = operation.symbols, ()
+    types = [result.type for result in operation.results]
+    return Builder.active().create(loop, [trip, None, *carried], types=types, symbols=defined, regions=moved).results
+
+
+def _loop(x: Value, first: Value | bool, again: Callable[[Value], Value], trip: Value | int = 3) -> Value:
+    """loop trip, first { (i, c, a) yield again(c), exp a }"""
+    region = Region(Block([TensorType(I64, ()), TensorType(BOOL, ()), x.type]))
+    _, condition, state = region.block.arguments
+    with Builder(region.block) as builder:
+        builder.create(yield_, [again(condition), exp(state)])
+    trip_count = literal(trip, I64) if isinstance(trip, int) else trip
+    condition = literal(first, BOOL) if isinstance(first, bool) else first
+    return Builder.active().create(loop, [trip_count, condition, x], types=[x.type], regions=[region]).result
+
+
+loop_condition_known.example(lambda x: _loop(x, True, lambda c: c), "f32[3]")
+loop_condition_known.example(lambda x: _loop(x, True, lambda _: literal(True, BOOL), 0), "f32[3]")
+loop_condition_known.example(lambda x, n: _loop(x, True, lambda c: c, n), "f32[3]", "i64[]")
+loop_condition_known.near_miss(lambda x, c: _loop(x, c, lambda c: c), "f32[3]", "bool[]")
+loop_condition_known.near_miss(lambda x: _loop(x, False, lambda c: c), "f32[3]")
+loop_condition_known.near_miss(lambda x: _loop(x, True, bitwise_not), "f32[3]")
+loop_condition_known.near_miss(lambda x: _loop(x, True, lambda _: literal(False, BOOL)), "f32[3]")
+
+
 @simplify("refine")
 def refine_of_same(operation: Operation) -> Value | None:
     """refine(x) to x's own type -> x"""
@@ -437,5 +482,5 @@ refine_of_same.near_miss(lambda x, y: _refined(x, y.shape), "f32[B, 4]", "f32[C,
 RULES: tuple[Rule, ...] = (
     view_chain, expand_of_same, slice_of_all, slices_of_other_axes, pad_by_nothing, reduce_over_nothing,
     concat_of_split, split_of_concat, cast_to_same, constant_to_the_right, neutral_element, neg_of_neg, not_of_not,
-    select_known, known_dims, if_known, refine_of_same,
+    select_known, known_dims, if_known, loop_condition_known, refine_of_same,
 )  # fmt: skip

@@ -114,10 +114,17 @@ def test_a_loop_of_very_many_rounds_does_not_run() -> None:
 
 def test_a_loop_that_a_condition_ends_is_counted_whatever_its_trip_count() -> None:
     """ONNX writes the largest i64 where there is no limit."""
-    limit = "    %t = const true : bool[]\n    %n = const 9223372036854775807 "
-    text = LOOP.replace("    %n = const 10 ", limit).replace("loop %n, _", "loop %n, %t")
+    text = LOOP.replace("const 10 ", "const 9223372036854775807 ").replace("loop %n, _", "loop %n, %t")
+    text = text.replace("(%x: f32[4])", "(%x: f32[4], %t: bool[])")
     report = irc.kernels(parse(text))
     assert (report.label, report.launches) == ("counted", 1)
+
+
+def test_a_loop_whose_condition_is_always_true_is_counted_by_its_trip_count() -> None:
+    text = LOOP.replace("    %n = ", "    %t = const true : bool[]\n    %n = ").replace("loop %n, _", "loop %n, %t")
+    for yielded in ("yield %go", "yield %t"):
+        report = irc.kernels(parse(text.replace("yield %go", yielded)))
+        assert (report.label, report.launches) == ("counted", 10)
 
 
 def test_functions_are_part_of_the_share() -> None:

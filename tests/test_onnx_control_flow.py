@@ -112,6 +112,50 @@ def test_a_loop_that_runs_through_has_a_known_count() -> None:
     assert types(module) == ["f32[3]", "f32[4, 3]"]
 
 
+# What a body yields as its condition, and whether it is always true where the first is.
+CONDITIONS = {
+    "its own": ("d = Identity(c)", True),
+    "true": ("d = Constant<value = bool {1}>()", True),
+    "its own, read otherwise too": ("d = Identity(c) f = Cast<to = 1>(c) a = Mul(b, f)", True),
+    "false": ("d = Constant<value = bool {0}>()", False),
+    "its negation": ("d = Not(c)", False),
+    "a comparison": ("limit = Constant<value_int = 1>() d = Less(i, limit)", False),
+}
+
+
+@pytest.mark.parametrize("trips", ["0", "1", "4", "n"])
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_that_stays_true_is_dropped(name: str, trips: str) -> None:
+    """Whatever the trip count; one that may become false ends the loop as before."""
+    again, stays_true = CONDITIONS[name]
+    carried = "a" if "Mul" in again else "b"
+    graph = f"""(float[3] x, int64 n) => (y, all, went) <int64 k = {{{trips.replace("n", "7")}}}, bool go = {{1}}> {{
+        y, all, went = Loop({"n" if trips == "n" else "k"}, go, x) <body = inner (int64 i, bool c, float[3] b)
+            => (d, s, o, w) {{ {again} s = Tanh({carried}) o = Neg(s) w = Identity(c) }}> }}"""
+    inputs = {"x": floats(3), "n": np.array(3)}
+    module = check_against_runtime(graph, inputs)
+    after = irc.opt(module, "canonicalize")
+    verify(after)
+    (before, loop) = (next(each for each in m.walk() if each.name == "loop") for m in (module, after))
+    assert before.operands[1] is not None and (loop.operands[1] is None) == stays_true
+    results = run(after, inputs)
+    for key, expected in run(module, inputs).items():
+        np.testing.assert_array_equal(results[key], expected)
+    again_parsed = parse(str(after))
+    assert again_parsed == after and parse(str(irc.opt(again_parsed, "canonicalize"))) == after
+
+
+def test_loops_whose_condition_is_dropped_keep_the_symbols_that_they_define() -> None:
+    graph = GROWING.replace("int64 n, bool go) => (y, z, w) {", "int64 n) => (y, z, w) <bool go = {1}> {")
+    module = irc.opt(imported(graph), "canonicalize")
+    (loop,) = (operation for operation in module.walk() if operation.name == "loop")
+    assert loop.operands[1] is None and len(loop.symbols) == 5
+    verify(module)
+    inputs = {"x": floats(2, 3), "n": np.array(3)}
+    for key, expected in run(imported(graph), inputs).items():
+        np.testing.assert_array_equal(run(module, inputs)[key], expected)
+
+
 def test_local_functions_are_inlined() -> None:
     functions = """<domain: "local", opset_import: ["" : 17]> twice (a) => (b) { c = Relu(a) b = Add(c, c) }"""
     graph = "(float[N] x) => (y) { h = local.twice(x) y = local.twice(h) }"
