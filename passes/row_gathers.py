@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from irc.weights import Array, Tensor
 MOVES = ("concat", "reshape", "slice", "split", "transpose")
 MOST_MOVES = 32  # of one gather
 MOST_ROWS = 1 << 16  # whose numbers are stored
+MOST_MOVED_ROWS = 1 << 22  # whose numbers are computed, of one value
 
 
 @dataclass
@@ -85,7 +87,7 @@ def _gathered(last: Operation, numbers: _Numbers, context: PassContext) -> bool:
     if len(moves) < 2 or len(sources) != 1:
         return False
     (source,) = sources
-    rows = _rows_of(last, moves, source)
+    rows = _rows_of(last, moves, source) if _are_few(source, moves) else None
     if rows is None or rows.size > MOST_ROWS or (rows == np.arange(rows.size)).all():
         return False
     if not pays(context, "row_gathers", moves):
@@ -119,6 +121,12 @@ def _moves_to(last: Operation) -> list[Operation]:
             moves.append(maker)
             visit(maker)
     return moves[::-1]
+
+
+def _are_few(source: Value, moves: list[Operation]) -> bool:
+    """Whether the numbers of all rows that are moved fit in memory beside the compiler."""
+    values = (source, *(result for move in moves for result in move.results))
+    return all(prod(value.type.static_shape()[:-1]) <= MOST_MOVED_ROWS for value in values)
 
 
 def _rows_of(last: Operation, moves: list[Operation], source: Value) -> Array | None:

@@ -97,6 +97,15 @@ def test_shapes_that_are_not_known_or_empty_stay(types: str) -> None:
     assert operations(lambda x: ops.relu(rolled(rolled(x, 1, 2), 2, 1)), types)["gather"] == 0
 
 
+@pytest.mark.parametrize("program", [
+    lambda x: ops.relu(rolled(rolled(x, 1, 2), 2, 1)),
+    lambda x: ops.relu(sliced(rolled(rolled(x, 1, 2), 2, 1), (0, 1), (0, 1), (0, 6), None)),  # few rows of many
+])  # fmt: skip
+def test_numbers_of_very_many_rows_are_not_computed(program: Callable[[Value], Value]) -> None:
+    module = trace(program, f"f32[{1 << 20}, {1 << 20}, 6, 3]")
+    assert not RowGathers().run(module, PassContext())
+
+
 def test_random_moves() -> None:
     for seed in range(80):
         generator = np.random.default_rng(seed)
