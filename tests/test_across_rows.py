@@ -124,6 +124,19 @@ def test_parts_of_no_elements(case: Case, tmp_path: Path) -> None:
         check(case, split_in(module, 3), inputs, tmp_path / str(place))
 
 
+@pytest.mark.parametrize("shape", ["0, 8", "0, 0", "0, 2, 8"])
+def test_no_rows_are_reduced_in_one_kernel(shape: str, tmp_path: Path) -> None:
+    """Of known extents: nothing is computed twice where nothing is computed."""
+    def function(x: Value) -> tuple[Value, Value]:
+        return ops.reduce_sum(x, axes=(x.rank - 1,)), ops.reduce_sum(x, axes=(x.rank - 2,))
+
+    program = harness.kernelize(trace(function, f"f32[{shape}]"))
+    assert the_kernel(program).across
+    run = harness.run(program, folder=tmp_path, inputs=harness.random_inputs(program, {}), fuse=False, real_tiles=True)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_special_values(tmp_path: Path) -> None:
     """NaN and infinities stay in their rows, and reach the columns that they are in."""
     module = trace(softmax_and_columns, "f32[20, 9]")
@@ -199,6 +212,8 @@ ILLEGAL = {
     "long_rows": (softmax_and_columns, ("f32[64, 20000]",), "rows of 20000 elements"),
     "against_memory": (lambda x: (y := ops.softmax(x, axis=0), ops.reduce_sum(y, axes=(1,))), ("f32[64, 100]",),
                        "in each row from what is reduced across rows"),
+    "places": (lambda x: (ops.argmax(x, axis=0), ops.reduce_sum(x, axes=(1,))), ("f32[8, 9]",),
+               r"%\w+ is computed in each row from what is reduced across rows"),
     "apart": (lambda x, y: ops.add(ops.reduce_sum(x, axes=(0,)), ops.reduce_sum(y, axes=(0,))), ("f32[8]", "f32[9]"),
               "is reduced over"),
 }  # fmt: skip

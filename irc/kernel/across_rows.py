@@ -42,7 +42,7 @@ def reduced_axes(roots: tuple[Root, ...], divisible: Collection[Node]) -> tuple[
     reductions_share_their_axes(() if known else reductions)
     read_in_rows = [node for node in depending_on_reductions(nodes, across)
                     if node.axes & across or (isinstance(node, Reduce) and set(node.bound) == columns)]  # fmt: skip
-    results_across_rows_are_read_after_them(read_in_rows)
+    results_across_rows_are_read_after_them(read_in_rows, [node for node in reductions if across == {*node.bound}])
     extent = size_of(by_axes[columns])
     most = WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN
     rows_fit_beside_what_is_across(reductions, extent, dims.bounds(extent)[1] <= most)

@@ -250,11 +250,12 @@ def _listed(axes: Sequence[Variable]) -> str:
     return f"the {'axis' if len(names) == 1 else 'axes'} {' and '.join(names)}" if names else "no axis"
 
 
-def results_across_rows_are_read_after_them(read: Sequence[Node]) -> None:
+def results_across_rows_are_read_after_them(read: Sequence[Node], across: Sequence[Reduce]) -> None:
     """Rule F6, of what reads a reduction across rows in a kernel that also reduces rows: the loop over rows is done."""
     if read:
-        message = f"%{read[0].label} is computed in each row from what is reduced across rows"
-        raise LegalityFailure("F6", message, (read[0].label,))
+        name = next(node.label for node in (*read, *across) if node.label)  # argmax compares its maximum in each row
+        message = f"%{name} is computed in each row from what is reduced across rows"
+        raise LegalityFailure("F6", message, (name,))
 
 
 def rows_fit_beside_what_is_across(reductions: Sequence[Reduce], extent: Dim, fit: bool) -> None:
@@ -267,7 +268,7 @@ def rows_fit_beside_what_is_across(reductions: Sequence[Reduce], extent: Dim, fi
 def rows_are_reduced_once(name: str, computed: int, needed: int) -> None:
     """Rule F10, of a kernel that reduces rows and across rows: the elements of each reduction, at typical sizes. Parts
     of rows have less than twice as many as there are, with those that pad the last."""
-    if computed >= 2 * needed:
+    if computed >= 2 * needed and computed > needed:
         message = f"%{name} would be reduced again for each place at which it is read"
         raise LegalityFailure("F10", f"{message}: {computed} elements where {needed} are enough", (name,))
 
